@@ -1,0 +1,252 @@
+"""Reads an exported program: its inputs, outputs, weights and calls, in the names the IR uses."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, TensorArgument
+
+from ._encoding import dtype_to_str as _dtype_to_str
+from .errors import ConversionError
+from .flatgraph import Call, FlatGraph, NeedsRetraceError, Value, flatten
+from .functionalize import functionalize
+from .ir import TensorMeta
+from .ops.aten_ops import get_op_type
+from .ops.schemas import arguments_of
+from .shapes import static_shape
+
+__all__ = ["GraphAnalyzer", "MutationInfo", "NodeInfo", "_dtype_to_str"]
+
+_WEIGHT_KINDS = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
+_MUTATION_KINDS = {
+    OutputKind.BUFFER_MUTATION: "buffer",
+    getattr(OutputKind, "PARAMETER_MUTATION", None): "parameter",
+    OutputKind.USER_INPUT_MUTATION: "input",
+}
+_INPUT_MUTATION_KINDS = {
+    InputKind.PARAMETER: "parameter",
+    InputKind.BUFFER: "buffer",
+    InputKind.CONSTANT_TENSOR: "constant",
+    InputKind.USER_INPUT: "input",
+}
+
+
+@dataclass
+class NodeInfo:
+    """One call, as conversion functions see it."""
+
+    name: str
+    op: str
+    target: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    input_metas: list[TensorMeta]
+    output_metas: list[TensorMeta]
+    attrs: dict[str, Any]
+    absent_inputs: list[str] = field(default_factory=list)
+    module_path: str | None = None
+    source: str | None = None
+    bodies: dict[str, FlatGraph] = field(default_factory=dict)
+
+
+@dataclass
+class MutationInfo:
+    target: str
+    kind: str
+    value: TensorMeta
+
+
+class GraphAnalyzer:
+    """What an exported program holds. Regions are inlined, in-place ops made functional, ties merged."""
+
+    def __init__(self, exported: ExportedProgram) -> None:
+        self.exported = exported
+        try:
+            self._read(exported)
+        except NeedsRetraceError as first:
+            try:
+                self._read(exported.run_decompositions({}))
+            except NeedsRetraceError as e:
+                raise ConversionError(f"Cannot make the graph functional: {e} (at first: {first})") from e
+
+    def _read(self, exported: ExportedProgram) -> None:
+        self.graph_module = exported.graph_module
+        self.graph = exported.graph
+        self.graph_signature = exported.graph_signature
+        self.ties, same_as = _find_ties(exported)
+        specs = exported.graph_signature.input_specs
+        kinds = {
+            s.arg.name: "weight" if s.kind in _WEIGHT_KINDS else "input" if isinstance(s.arg, TensorArgument) else "other"
+            for s in specs
+            if hasattr(s.arg, "name")
+        }
+        self.flat = flatten(self.graph_module, kinds, same_as)
+        self._written = functionalize(self.flat)
+        self._outputs = dict(enumerate(self.flat.outputs))
+
+    def get_graph_inputs(self) -> list[TensorMeta]:
+        return [
+            self._meta(self.flat.by_placeholder[spec.arg.name])
+            for spec in self.graph_signature.input_specs
+            if spec.kind == InputKind.USER_INPUT and isinstance(spec.arg, TensorArgument)
+        ]
+
+    def user_outputs(self) -> list[Value | Any]:
+        """Every leaf of the model's output: a Value, or the constant that the model returned there."""
+        leaves: list[Any] = []
+        for position, spec in enumerate(self.graph_signature.output_specs):
+            if spec.kind == OutputKind.USER_OUTPUT:
+                is_constant = isinstance(spec.arg, ConstantArgument)
+                leaves.append(spec.arg.value if is_constant else self._outputs.get(position))
+        return leaves
+
+    def get_graph_outputs(self) -> list[TensorMeta]:
+        return [self._meta(v) for v in self.user_outputs() if isinstance(v, Value)]
+
+    def get_weights(self) -> list[TensorMeta]:
+        weights: dict[str, TensorMeta] = {}
+        for spec in self.graph_signature.input_specs:
+            if spec.kind in _WEIGHT_KINDS and spec.target not in self.ties:
+                value = self.flat.by_placeholder[spec.arg.name]
+                shape = static_shape(value.fake, f"weight '{spec.target}'", self.exported)
+                weights[spec.target] = TensorMeta(spec.target, shape, _dtype_to_str(value.fake.dtype))
+        return list(weights.values())
+
+    def get_weight_name_mapping(self) -> dict[str, str]:
+        return {
+            spec.arg.name: spec.target
+            for spec in self.graph_signature.input_specs
+            if spec.kind in _WEIGHT_KINDS and spec.target not in self.ties
+        }
+
+    def get_mutations(self) -> list[MutationInfo]:
+        """Tensors that the model writes in place, with the value that each has at the end."""
+        found = []
+        for position, spec in enumerate(self.graph_signature.output_specs):
+            kind = _MUTATION_KINDS.get(spec.kind)
+            value = self._outputs.get(position)
+            if kind and spec.target is not None and isinstance(value, Value):
+                found.append(MutationInfo(self.ties.get(spec.target, spec.target), kind, self._input_meta(value)))
+        by_placeholder = {s.arg.name: s for s in self.graph_signature.input_specs if hasattr(s.arg, "name")}
+        for placeholder, value in self._written:
+            spec = by_placeholder[placeholder.name]
+            target = spec.target if spec.target is not None else placeholder.name
+            found.append(MutationInfo(target, _INPUT_MUTATION_KINDS[spec.kind], self._input_meta(value)))
+        return found
+
+    def get_call_function_nodes(self) -> list[NodeInfo]:
+        return self.infos_of(self.flat)
+
+    def infos_of(self, flat: FlatGraph) -> list[NodeInfo]:
+        return [self._info(call) for call in flat.calls]
+
+    def get_node_output_meta(self, name: str) -> list[TensorMeta]:
+        for call in self.flat.calls:
+            if call.name == name:
+                return [self._meta(v) for v in call.outputs if v is not None]
+        return []
+
+    def get_node_input_meta(self, fx_node: Any) -> list[TensorMeta]:
+        for call in self.flat.calls:
+            if call.name == fx_node.name:
+                return self._info(call).input_metas
+        return []
+
+    def _meta(self, value: Value) -> TensorMeta:
+        node = value.call.name if value.call else value.name
+        shape = static_shape(value.fake, f"node '{node}'", self.exported)
+        return TensorMeta(value.name, shape, _dtype_to_str(value.fake.dtype))
+
+    def _input_meta(self, value: Value) -> TensorMeta:
+        meta = self._meta(value)
+        if value.kind == "input":
+            meta.producer_node = value.name
+        elif value.call is not None:
+            meta.producer_node = value.call.name
+            meta.producer_output_idx = sum(v is not None for v in value.call.outputs[: value.index])
+        return meta
+
+    def _info(self, call: Call) -> NodeInfo:
+        outputs = [self._meta(v) for v in call.outputs if v is not None]
+        if call.target is operator.getitem:
+            values = [v for v in call.args[0] if isinstance(v, Value)]
+            inputs, attrs, absent = [self._input_meta(v) for v in values], {"index": call.args[1]}, []
+        elif isinstance(call.target, torch._ops.OpOverload):
+            inputs, attrs, absent = self._by_schema(call)
+        elif call.bodies:
+            inputs = [self._input_meta(v) for v in call.inputs()]
+            attrs, absent = dict(call.kwargs), []
+        else:
+            raise ConversionError(
+                f"Node '{call.name}' ({call.source or 'no source known'}) calls {call.target}, which is not an "
+                f"operator that IR can hold"
+            )
+        return NodeInfo(
+            call.name, "call_function", call.target, call.args, call.kwargs,
+            inputs, outputs, attrs, absent, call.module_path, call.source, call.bodies,
+        )  # fmt: skip
+
+    def _by_schema(self, call: Call) -> tuple[list[TensorMeta], dict[str, Any], list[str]]:
+        """Tensors in the order of the schema; everything else that was passed, by name."""
+        inputs: list[TensorMeta] = []
+        attrs: dict[str, Any] = {}
+        absent: list[str] = []
+        sizes: list[int] = []
+        masks: list[list[bool]] = []
+        positional = iter(call.args)
+        missing = object()
+        for argument in arguments_of(call.target):
+            value = missing if argument.kwarg_only else next(positional, missing)
+            value = call.kwargs.get(argument.name, value)
+            if argument.kind == "tensor":
+                if isinstance(value, Value):
+                    inputs.append(self._input_meta(value))
+                elif value is missing or value is None:
+                    absent.append(argument.name)
+                else:
+                    attrs[argument.name] = value
+            elif argument.kind == "tensors" and isinstance(value, (list, tuple)):
+                sizes.append(sum(isinstance(v, Value) for v in value))
+                if any(v is None for v in value):
+                    masks.append([v is None for v in value])
+                inputs.extend(self._input_meta(v) for v in value if isinstance(v, Value))
+            elif value is not missing:
+                attrs[argument.name] = _plain(value, call, argument.name)
+        if sizes:
+            attrs["_tensor_list_sizes"] = sizes
+        if masks:
+            attrs["_tensor_list_none_masks"] = masks
+        return inputs, attrs, absent
+
+
+def _plain(value: Any, call: Call, name: str) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(v, call, name) for v in value]
+    if isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool, Value)):
+        raise ConversionError(
+            f"Node '{call.name}' ({call.source or 'no source known'}): argument '{name}' of {get_op_type(call.target)} "
+            f"depends on data or on a dynamic shape ({value}); IR extraction requires static values"
+        )
+    return value
+
+
+def _find_ties(exported: ExportedProgram) -> tuple[dict[str, str], dict[str, str]]:
+    """State-dict names and placeholders of one tensor under several names, each mapped to the first."""
+    first: dict[int, Any] = {}
+    ties: dict[str, str] = {}
+    same_as: dict[str, str] = {}
+    for spec in exported.graph_signature.input_specs:
+        if spec.kind not in (InputKind.PARAMETER, InputKind.BUFFER):
+            continue
+        tensor = exported.state_dict.get(spec.target, exported.constants.get(spec.target))
+        if tensor is None:
+            continue
+        owner = first.setdefault(id(tensor), spec)
+        if owner is not spec:
+            ties[spec.target] = owner.target
+            same_as[spec.arg.name] = owner.arg.name
+    return ties, same_as

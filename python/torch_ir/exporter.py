@@ -1,0 +1,84 @@
+"""From a model to ``torch.export``'s graph."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
+
+from .errors import ExportError
+from .tracing import get_model_name, normalize_inputs, prepare
+
+__all__ = [
+    "ExportError",
+    "export_model",
+    "get_model_name",
+    "is_meta_module",
+    "is_meta_tensor",
+    "validate_inputs_meta",
+    "validate_meta_device",
+]
+
+
+def is_meta_tensor(t: Any) -> bool:
+    return isinstance(t, torch.Tensor) and t.is_meta
+
+
+def is_meta_module(m: nn.Module) -> bool:
+    """Whether every parameter and buffer is on meta."""
+    return all(t.is_meta for t in (*m.parameters(), *m.buffers()))
+
+
+def validate_meta_device(model: nn.Module) -> None:
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if not tensor.is_meta:
+            raise ExportError(
+                f"Model must be on meta device, but '{name}' is on {tensor.device}. Build it under "
+                f"`with torch.device('meta'):`, or pass strict=False to trace it where it is"
+            )
+
+
+def validate_inputs_meta(inputs: Any) -> None:
+    for i, leaf in enumerate(pytree.tree_leaves(inputs)):
+        if isinstance(leaf, torch.Tensor) and not leaf.is_meta:
+            raise ExportError(
+                f"Input tensor at index {i} must be on meta device, but it is on {leaf.device}. Make it with "
+                f"device='meta', or pass strict=False"
+            )
+
+
+def export_model(
+    model: nn.Module,
+    example_inputs: Any,
+    example_kwargs: dict[str, Any] | None = None,
+    *,
+    strict: bool = True,
+) -> ExportedProgram:
+    """``torch.export`` of a model, on any device, with any form of inputs and static shapes.
+
+    ``strict`` insists that the model and its inputs are on meta. Neither is ever changed.
+    """
+    if not isinstance(model, nn.Module):
+        raise ExportError(f"Expected a torch.nn.Module, got {type(model).__name__}")
+    args, kwargs = normalize_inputs(model, example_inputs, example_kwargs)
+    if strict:
+        validate_meta_device(model)
+        validate_inputs_meta((args, kwargs))
+    ready = prepare(model, args, kwargs)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            return torch.export.export(ready.model, ready.args, ready.kwargs, strict=False)
+    except Exception as e:
+        raise ExportError(f"Failed to export model: {_explain(e, model)}") from e
+
+
+def _explain(error: Exception, model: nn.Module) -> str:
+    text = str(error).strip() or type(error).__name__
+    if isinstance(error, TypeError) and "forward()" in text:
+        return f"{text} (called as {get_model_name(model)}.forward)"
+    return f"{type(error).__name__}: {text}"

@@ -1,0 +1,74 @@
+"""The way in: a model and example inputs become IR."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.export import ExportedProgram
+
+from .constants import recover_buffers
+from .converter import convert_exported_program, rename_inputs, set_output_names
+from .exporter import export_model
+from .ir import IR
+from .progress import status
+from .tracing import get_model_name
+
+
+def extract_ir(
+    model: nn.Module,
+    example_inputs: Any,
+    example_kwargs: dict[str, Any] | None = None,
+    *,
+    model_name: str | None = None,
+    strict: bool = False,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+) -> IR:
+    """Extract the IR of a model in evaluation mode.
+
+    ``example_inputs`` is a tensor, a tuple or list of positional arguments, or a dict of keyword arguments;
+    they may be nested, and on any device. Only their shapes, dtypes and non-tensor values matter. On the meta
+    device nothing is allocated. ``strict`` makes a failing conversion function an error.
+    """
+    name = model_name if model_name is not None else get_model_name(model)
+    with status(f"Extracting {name}"):
+        exported = export_model(model, example_inputs, example_kwargs, strict=False)
+        ir = convert_exported_program(exported, model_name=name, strict=strict)
+        ir.constants = _collect_constants(model, exported, ir)
+    if input_names is not None:
+        rename_inputs(ir, list(input_names))
+    if output_names is not None:
+        set_output_names(ir, list(output_names))
+    return ir
+
+
+def _collect_constants(model: nn.Module, exported: ExportedProgram, ir: IR) -> dict[str, torch.Tensor]:
+    constants: dict[str, torch.Tensor] = {}
+    without_data: list[str] = []
+    for name, value in exported.constants.items():
+        if not isinstance(value, torch.Tensor):
+            continue
+        if value.numel() == 0:
+            constants[name] = torch.empty(value.shape, dtype=value.dtype)
+        elif value.is_meta or isinstance(value, FakeTensor):
+            without_data.append(name)
+        else:
+            # A copy: the IR must not change when the model's own tensor does.
+            constants[name] = value.detach().clone().cpu()
+    recovered = recover_buffers(model, without_data)
+    constants.update(recovered)
+    read = {t.name for node in ir.nodes for t in node.inputs} | {t.name for t in ir.graph_outputs}
+    needed = {fqn for placeholder, fqn in ir.weight_name_mapping.items() if placeholder in read}
+    lost = [n for n in without_data if n not in recovered and n in needed]
+    if lost:
+        warnings.warn(
+            f"Skipping {len(lost)} meta-device constant(s) (shape/dtype already in weights): {lost}. They are "
+            f"required weights: pass their values as constants= when executing, or extract from a real model",
+            stacklevel=3,
+        )
+    return constants

@@ -1,0 +1,169 @@
+"""In-place calls become functional ones; writes to inputs and buffers are recorded.
+
+Only the plain case is done here, where nothing else that is read later shares memory with the tensor written.
+It keeps the graph as it was traced. Anything else raises NeedsRetraceError, and torch functionalises the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from .flatgraph import Call, FlatGraph, NeedsRetraceError, Value, map_values
+from .ops.schemas import resolve_op
+
+# Composite ops that may hand back their input without their schema saying so are taken to share memory
+# with it. These are known to make new tensors.
+_FRESH_COMPOSITES = frozenset(
+    """adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d avg_pool1d batch_norm bilinear
+    cdist celu conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d cosine_similarity cross_entropy_loss
+    cumulative_trapezoid diff einsum embedding_bag group_norm gru instance_norm layer_norm linear log_softmax logsumexp
+    lstm matmul max_pool1d max_pool2d max_pool3d native_group_norm one_hot pad pairwise_distance prelu relu6 rms_norm
+    rnn_relu rnn_tanh scaled_dot_product_attention selu softmax softmin std tensordot upsample_bilinear2d
+    upsample_nearest2d var""".split()
+)
+
+
+def functionalize(graph: FlatGraph) -> list[tuple[Value, Value]]:
+    """Rewrite the calls in place; returns (placeholder, its value at the end) for each tensor written."""
+    if not any(_mutates(call.target) for call in graph.calls):
+        return []
+    return _Functionalizer(graph).run()
+
+
+def _mutates(target: Any) -> bool:
+    return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
+
+
+class _Functionalizer:
+    def __init__(self, graph: FlatGraph) -> None:
+        self.graph = graph
+        self.latest: dict[Value, Value] = {}
+        self.memory: dict[Value, int] = {}
+        self.members: dict[int, list[Value]] = {}
+        self.last_use = _last_uses(graph)
+
+    def run(self) -> list[tuple[Value, Value]]:
+        for value in self.graph.by_placeholder.values():
+            self._own_memory(value)
+        for position, call in enumerate(self.graph.calls):
+            if _mutates(call.target):
+                self._rewrite(position, call)
+            else:
+                call.args, call.kwargs = self._now((call.args, call.kwargs))
+                self._share_memory(call)
+        self.graph.outputs = self._now(self.graph.outputs)
+        written = dict.fromkeys(self.graph.by_placeholder.values())
+        return [(v, self._now(v)) for v in written if v in self.latest]
+
+    def _now(self, tree: Any) -> Any:
+        def follow(v: Value) -> Value:
+            while v in self.latest:
+                v = self.latest[v]
+            return v
+
+        return map_values(tree, follow)
+
+    def _rewrite(self, position: int, call: Call) -> None:
+        functional = _functional_variant(call.target)
+        written = call.args[0] if call.args else None
+        if functional is None or not isinstance(written, Value) or len(call.outputs) != 1:
+            raise NeedsRetraceError(f"node '{call.name}' is {call.target}")
+        current: Value = self._now(written)
+        for other in self.members.get(self.memory.get(current, -1), ()):
+            if other is not current and (self.last_use.get(other, -1) > position or other.kind != "result"):
+                raise NeedsRetraceError(f"node '{call.name}' writes memory that '{other.name}' shares")
+        call.args, call.kwargs = self._now((call.args, call.kwargs))
+        if not _same_result(functional, call, current.fake):
+            raise NeedsRetraceError(f"node '{call.name}' changes dtype, shape or strides when not in place")
+        call.target = functional
+        new = call.outputs[0]
+        assert new is not None
+        self.latest[current] = new
+        # Reads of the old value from here on are reads of the new one.
+        self.last_use[new] = max(self.last_use.get(new, -1), self.last_use.get(written, -1), self.last_use.get(current, -1))
+        self._own_memory(new)
+
+    def _own_memory(self, value: Value) -> None:
+        key = len(self.memory)
+        while key in self.members:
+            key += 1
+        self.memory[value], self.members[key] = key, [value]
+
+    def _share_memory(self, call: Call) -> None:
+        sources = list(_memory_sources(call))
+        for out in call.outputs:
+            if out is None:
+                continue
+            self._own_memory(out)
+            for source in sources:
+                self._merge(source, out)
+
+    def _merge(self, a: Value, b: Value) -> None:
+        if a not in self.memory:
+            self._own_memory(a)
+        keep, gone = self.memory[a], self.memory[b]
+        if keep != gone:
+            for value in self.members.pop(gone):
+                self.memory[value] = keep
+                self.members[keep].append(value)
+
+
+def _last_uses(graph: FlatGraph) -> dict[Value, int]:
+    uses: dict[Value, int] = {}
+    for position, call in enumerate(graph.calls):
+        for value in call.inputs():
+            uses[value] = position
+    map_values(graph.outputs, lambda v: uses.__setitem__(v, len(graph.calls)))
+    return uses
+
+
+def _memory_sources(call: Call) -> Iterable[Value]:
+    """The inputs whose memory the outputs may be."""
+    target = call.target
+    if not isinstance(target, torch._ops.OpOverload):
+        # getitem selects one output of a call; control flow may return its operands.
+        chosen = call.args[0][call.args[1]] if len(call.args) == 2 and isinstance(call.args[0], list) else None
+        return [chosen] if isinstance(chosen, Value) else call.inputs()
+    if any(r.alias_info is not None for r in target._schema.returns):
+        return call.inputs()
+    composite = torch._C._dispatch_has_kernel_for_dispatch_key(target.name(), "CompositeImplicitAutograd")
+    if composite and target._opname not in _FRESH_COMPOSITES:
+        return call.inputs()
+    return ()
+
+
+def _functional_variant(target: Any) -> Any | None:
+    """``aten.add.Tensor`` for ``aten.add_.Tensor``, when it takes the same arguments and returns one tensor."""
+    name = target._opname
+    if target.namespace != "aten" or not name.endswith("_") or name.endswith("__") or name in _METADATA_CHANGES:
+        return None
+    if name == "detach_":
+        return torch.ops.aten.detach.default
+    found = resolve_op(f"aten.{name[:-1]}.{target._overloadname}")
+    if found is None or torch.Tag.nondeterministic_seeded in found.tags:
+        return None
+    same = [a.name for a in found._schema.arguments] == [a.name for a in target._schema.arguments]
+    return found if same and len(found._schema.returns) == 1 and not found._schema.is_mutable else None
+
+
+_METADATA_CHANGES = frozenset(
+    "squeeze_ unsqueeze_ transpose_ t_ swapaxes_ swapdims_ as_strided_ resize_ resize_as_ set_ swap_".split()
+)
+
+
+def _same_result(functional: Any, call: Call, before: torch.Tensor) -> bool:
+    """Whether the functional op gives what the in-place one leaves behind; asked of the op itself, on meta."""
+
+    def on_meta(v: Value) -> torch.Tensor:
+        fake = v.fake
+        return torch.empty_strided(fake.shape, fake.stride(), dtype=fake.dtype, device="meta")
+
+    args, kwargs = map_values((call.args, call.kwargs), on_meta)
+    try:
+        after = functional(*args, **kwargs)
+    except Exception:
+        return False
+    return bool(after.dtype == before.dtype and after.shape == before.shape and after.stride() == before.stride())

@@ -1,0 +1,221 @@
+"""The IR: a flat list of ATen calls over named tensors, without weights."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ._encoding import decode_attr, decode_constant, encode_attr, encode_constant
+
+SCHEMA_VERSION = 2
+"""Written into every file. Files without a version come from before versions existed and count as 1."""
+
+
+@dataclass
+class TensorMeta:
+    """A tensor's name, shape and dtype, and where a node input comes from.
+
+    A node input that is a weight has no producer. A graph input is its own producer.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    producer_node: str | None = None
+    producer_output_idx: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        d: dict[str, Any] = {"name": self.name, "shape": list(self.shape), "dtype": self.dtype}
+        if self.producer_node is not None:
+            d["producer_node"] = self.producer_node
+            d["producer_output_idx"] = self.producer_output_idx
+        return d
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> TensorMeta:
+        return cls(
+            d["name"],
+            tuple(d["shape"]),
+            d["dtype"],
+            d.get("producer_node"),
+            d.get("producer_output_idx", 0),
+        )
+
+
+@dataclass
+class OpNode:
+    """One call of an operator.
+
+    ``absent_inputs`` names the optional tensor arguments of the operator's schema that were not
+    given, so that ``layer_norm(x, shape, None, bias)`` cannot be mistaken for one with a weight.
+    ``module_path`` is the dotted path of the module that made the call (``@n`` marks a module's
+    n-th further call) and ``source`` the line of Python it came from.
+    """
+
+    name: str
+    op_type: str
+    inputs: list[TensorMeta]
+    outputs: list[TensorMeta]
+    attrs: dict[str, Any] = field(default_factory=dict)
+    absent_inputs: list[str] = field(default_factory=list)
+    module_path: str | None = None
+    source: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        d: dict[str, Any] = {
+            "name": self.name,
+            "op_type": self.op_type,
+            "inputs": [t.to_dict() for t in self.inputs],
+            "outputs": [t.to_dict() for t in self.outputs],
+            "attrs": {k: encode_attr(v, f"node '{self.name}', attr '{k}'") for k, v in self.attrs.items()},
+        }
+        if self.absent_inputs:
+            d["absent_inputs"] = list(self.absent_inputs)
+        if self.module_path is not None:
+            d["module_path"] = self.module_path
+        if self.source is not None:
+            d["source"] = self.source
+        return d
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> OpNode:
+        op_type = d["op_type"]
+        return cls(
+            d["name"],
+            op_type,
+            [TensorMeta.from_dict(t) for t in d["inputs"]],
+            [TensorMeta.from_dict(t) for t in d["outputs"]],
+            {k: decode_attr(v, op_type, k) for k, v in d.get("attrs", {}).items()},
+            list(d.get("absent_inputs", ())),
+            d.get("module_path"),
+            d.get("source"),
+        )
+
+
+@dataclass
+class Mutation:
+    """A tensor that the model writes in place: after a run, ``target`` holds ``value``.
+
+    ``kind`` is ``buffer``, ``parameter``, ``constant`` (all three named by their state-dict name) or
+    ``input`` (named as the graph input).
+    """
+
+    target: str
+    kind: str
+    value: TensorMeta
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"target": self.target, "kind": self.kind, "value": self.value.to_dict()}
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> Mutation:
+        return cls(d["target"], d["kind"], TensorMeta.from_dict(d["value"]))
+
+
+@dataclass(eq=False)
+class IR:
+    """A model's graph: what it reads, what it computes, what it returns. Holds no weights."""
+
+    nodes: list[OpNode]
+    graph_inputs: list[TensorMeta]
+    graph_outputs: list[TensorMeta]
+    weights: list[TensorMeta]
+    weight_name_mapping: dict[str, str] = field(default_factory=dict)
+    """Placeholder name, which node inputs use, to state-dict name."""
+    constants: dict[str, Tensor] = field(default_factory=dict)
+    """Values of tensors that no checkpoint holds: lifted constants and non-persistent buffers."""
+    model_name: str = ""
+    pytorch_version: str = ""
+    ties: dict[str, str] = field(default_factory=dict)
+    """Further state-dict names of a weight, to the one name it has in ``weights``."""
+    mutations: list[Mutation] = field(default_factory=list)
+    output_names: list[str | None] = field(default_factory=list)
+    """Names that graph outputs answer to beside their own, in their order; empty when none has one."""
+    input_structure: Any = None
+    output_structure: Any = None
+    subgraphs: dict[str, IR] = field(default_factory=dict)
+    """Bodies of control flow; nodes name them in their attributes."""
+    schema_version: int = SCHEMA_VERSION
+
+    def __repr__(self) -> str:
+        return (
+            f"IR(model_name={self.model_name!r}, nodes={len(self.nodes)}, inputs={len(self.graph_inputs)}, "
+            f"outputs={len(self.graph_outputs)}, weights={len(self.weights)})"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        # Through the written form: constants are tensors, which do not compare to a bool.
+        return self.to_dict() == other.to_dict() if isinstance(other, IR) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def weights_read(self) -> set[str]:
+        """State-dict names of the weights that some node, output or mutation reads."""
+        metas = [t for n in self.nodes for t in n.inputs]
+        metas += [*self.graph_outputs, *(m.value for m in self.mutations)]
+        known = {t.name for t in self.weights}
+        return {self.weight_name_mapping.get(t.name, t.name) for t in metas if t.producer_node is None} & known
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dict of plain JSON types; optional parts appear only when they hold something."""
+        d: dict[str, Any] = {
+            "model_name": self.model_name,
+            "pytorch_version": self.pytorch_version,
+            "graph_inputs": [t.to_dict() for t in self.graph_inputs],
+            "graph_outputs": [t.to_dict() for t in self.graph_outputs],
+            "weights": [t.to_dict() for t in self.weights],
+            "weight_name_mapping": dict(self.weight_name_mapping),
+            "nodes": [n.to_dict() for n in self.nodes],
+        }
+        if self.constants:
+            d["constants"] = {k: encode_constant(v, f"constant '{k}'") for k, v in self.constants.items()}
+        if self.ties:
+            d["ties"] = dict(self.ties)
+        if self.mutations:
+            d["mutations"] = [m.to_dict() for m in self.mutations]
+        if self.output_names:
+            d["output_names"] = list(self.output_names)
+        if self.input_structure is not None:
+            d["input_structure"] = self.input_structure
+        if self.output_structure is not None:
+            d["output_structure"] = self.output_structure
+        if self.subgraphs:
+            d["subgraphs"] = {k: g.to_dict() for k, g in self.subgraphs.items()}
+        d["schema_version"] = SCHEMA_VERSION
+        return d
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> IR:
+        return cls(
+            nodes=[OpNode.from_dict(n) for n in d["nodes"]],
+            graph_inputs=[TensorMeta.from_dict(t) for t in d["graph_inputs"]],
+            graph_outputs=[TensorMeta.from_dict(t) for t in d["graph_outputs"]],
+            weights=[TensorMeta.from_dict(t) for t in d["weights"]],
+            weight_name_mapping=dict(d.get("weight_name_mapping", {})),
+            constants={k: decode_constant(v, f"constant '{k}'") for k, v in d.get("constants", {}).items()},
+            model_name=d.get("model_name", ""),
+            pytorch_version=d.get("pytorch_version", ""),
+            ties=dict(d.get("ties", {})),
+            mutations=[Mutation.from_dict(m) for m in d.get("mutations", ())],
+            output_names=list(d.get("output_names", ())),
+            input_structure=d.get("input_structure"),
+            output_structure=d.get("output_structure"),
+            subgraphs={k: cls.from_dict(g) for k, g in d.get("subgraphs", {}).items()},
+            schema_version=d.get("schema_version", 1),
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the IR as JSON into an existing folder; an old file stays whole if this fails."""
+        from .serializer import write_ir
+
+        write_ir(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> IR:
+        from .serializer import load_ir
+
+        return load_ir(path)

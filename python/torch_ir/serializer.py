@@ -1,0 +1,169 @@
+"""IR as JSON text and files: two-space indent, one node or tensor per line."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from .errors import SerializationError
+from .ir import IR, SCHEMA_VERSION
+from .validation import validate_ir
+
+__all__ = [
+    "IRSerializer",
+    "SerializationError",
+    "deserialize_ir",
+    "dict_to_ir",
+    "ir_to_dict",
+    "load_ir",
+    "save_ir",
+    "serialize_ir",
+    "validate_ir",
+    "write_ir",
+]
+
+_REQUIRED = ("graph_inputs", "graph_outputs", "weights", "nodes")
+
+
+def serialize_ir(ir: IR) -> str:
+    return _layout(ir.to_dict(), "")
+
+
+def _layout(d: dict[str, Any], indent: str) -> str:
+    """Objects of a list go on a line each: quick to write, and a changed node is a changed line."""
+    inner = indent + "  "
+    lines = []
+    for key, value in d.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            items = ",\n".join(f"{inner}  {_compact(item)}" for item in value)
+            text = f"[\n{items}\n{inner}]"
+        elif isinstance(value, dict) and value and key not in ("input_structure", "output_structure"):
+            nested = key == "subgraphs"
+            items = ",\n".join(
+                f"{inner}  {json.dumps(k)}: {_layout(v, inner + '  ') if nested else _compact(v)}"
+                for k, v in value.items()
+            )
+            text = f"{{\n{items}\n{inner}}}"
+        else:
+            text = _compact(value)
+        lines.append(f"{inner}{json.dumps(key)}: {text}")
+    return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+
+
+_compact = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def deserialize_ir(json_str: str) -> IR:
+    try:
+        d = json.loads(json_str)
+    except (ValueError, TypeError, RecursionError) as e:
+        raise SerializationError(f"Invalid JSON: {e}") from e
+    return dict_to_ir(d)
+
+
+def ir_to_dict(ir: IR) -> dict[str, Any]:
+    return ir.to_dict()
+
+
+def dict_to_ir(d: Any) -> IR:
+    if not isinstance(d, dict):
+        raise SerializationError(f"Invalid IR format: expected an object, got {type(d).__name__}")
+    version = d.get("schema_version", 1)
+    if type(version) is not int or version < 1:
+        raise SerializationError(f"Invalid IR format: schema_version is {version!r}, expected a positive integer")
+    if version > SCHEMA_VERSION:
+        raise SerializationError(
+            f"Invalid IR format: schema version {version} is newer than {SCHEMA_VERSION}, the newest that this "
+            f"version of torch_ir reads; upgrade torch_ir"
+        )
+    missing = [k for k in _REQUIRED if k not in d]
+    if missing:
+        raise SerializationError(f"Invalid IR format: missing {', '.join(map(repr, missing))}")
+    try:
+        return IR.from_dict(d)
+    except SerializationError as e:
+        raise SerializationError(f"Invalid IR format: {e}") from e
+    except KeyError as e:
+        raise SerializationError(f"Invalid IR format: missing key {e}") from e
+    except (TypeError, ValueError, AttributeError) as e:
+        raise SerializationError(f"Invalid IR format: {e}") from e
+
+
+def save_ir(ir: IR, path: str | os.PathLike[str]) -> None:
+    """Write the IR to a file, creating its folder. An old file stays as it was if anything fails."""
+    target = Path(path)
+    text = serialize_ir(ir)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _write_atomically(text, target)
+
+
+def write_ir(ir: IR, path: Path) -> None:
+    _write_atomically(serialize_ir(ir), path)
+
+
+def _write_atomically(text: str, path: Path) -> None:
+    """Through a file beside the target, so that a full disk or a crash leaves the old one whole."""
+    if path.is_dir():
+        raise IsADirectoryError(f"Cannot write IR to '{path}': it is a folder; give a file name")
+    path = path.resolve()  # a link stays a link to the new contents
+    fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, _mode_of(path))
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _mode_of(path: Path) -> int:
+    """The old file's permissions, or those a new file gets; mkstemp's own are private."""
+    try:
+        return path.stat().st_mode & 0o7777
+    except OSError:
+        mask = os.umask(0)
+        os.umask(mask)
+        return 0o666 & ~mask
+
+
+def load_ir(path: str | os.PathLike[str]) -> IR:
+    file = Path(path)
+    if not file.exists():
+        raise FileNotFoundError(f"IR file not found: {file}")
+    if file.is_dir():
+        raise SerializationError(f"Invalid IR file: '{file}' is a folder")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as e:
+        raise SerializationError(f"Invalid JSON: '{file}' is not UTF-8 text: {e}") from e
+    return deserialize_ir(text)
+
+
+class IRSerializer:
+    """Serialization with ``validate_ir`` before writing and after reading."""
+
+    def __init__(self, validate: bool = True) -> None:
+        self.validate = validate
+
+    def _checked(self, ir: IR) -> IR:
+        if self.validate:
+            validate_ir(ir)
+        return ir
+
+    def serialize(self, ir: IR) -> str:
+        return serialize_ir(self._checked(ir))
+
+    def deserialize(self, json_str: str) -> IR:
+        return self._checked(deserialize_ir(json_str))
+
+    def save(self, ir: IR, path: str | os.PathLike[str]) -> None:
+        save_ir(self._checked(ir), path)
+
+    def load(self, path: str | os.PathLike[str]) -> IR:
+        return self._checked(load_ir(path))

@@ -1,0 +1,93 @@
+"""The shape of nested inputs and outputs as JSON, so that IR can take and give what the model does.
+
+A node of it is ``{"tensor": i}`` (the i-th graph input or output), ``{"value": v}`` (a constant of the trace),
+or ``{"kind": "tuple" | "list" | "dict" | "object", "type": ..., "keys": [...], "items": [...]}``.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from ._encoding import decode_attr, encode_attr
+
+
+def describe(spec: pytree.TreeSpec, leaves: list[Any], is_tensor: Callable[[Any], bool]) -> dict[str, Any]:
+    """JSON for a tree; leaves that are tensors are numbered in order, the others written out."""
+    remaining = iter(leaves)
+    count = iter(range(len(leaves)))
+
+    def walk(node: pytree.TreeSpec) -> dict[str, Any]:
+        if node.is_leaf():
+            leaf = next(remaining)
+            return {"tensor": next(count)} if is_tensor(leaf) else {"value": _constant(leaf)}
+        kind, keys = _kind_and_keys(node)
+        entry: dict[str, Any] = {"kind": kind}
+        if kind == "object":
+            entry["type"] = f"{node.type.__module__}.{node.type.__qualname__}"
+        if keys is not None:
+            entry["keys"] = keys
+        entry["items"] = [walk(child) for child in node.children()]
+        return entry
+
+    return walk(spec)
+
+
+def _constant(value: Any) -> Any:
+    try:
+        return encode_attr(value, "constant")
+    except Exception:
+        return repr(value)  # an object that only the model understands; good for comparing, not for rebuilding
+
+
+def _kind_and_keys(node: pytree.TreeSpec) -> tuple[str, list[Any] | None]:
+    if node.type is tuple:
+        return "tuple", None
+    if node.type is list:
+        return "list", None
+    context, count = node.context, node.num_children
+    if node.type in (dict, OrderedDict, defaultdict):
+        keys = list(context[1]) if node.type is defaultdict else list(context)
+        return "dict", [k if isinstance(k, (str, int)) else repr(k) for k in keys]
+    return "object", _field_names(node.type, context, count)
+
+
+def _field_names(cls: Any, context: Any, count: int) -> list[str] | None:
+    """Names of a registered class's children, when its context tells them."""
+    candidates = [getattr(context, "_fields", None), getattr(cls, "_fields", None), context]
+    if isinstance(context, (list, tuple)) and context:
+        candidates.append(context[0])
+    for names in candidates:
+        fits = isinstance(names, (list, tuple)) and len(names) == count
+        if fits and all(isinstance(n, str) for n in names):
+            return list(names)
+    return None
+
+
+def leaf_paths(structure: dict[str, Any]) -> Iterator[tuple[str, bool]]:
+    """For each tensor: its dotted path, and whether the path starts with a name rather than a position."""
+
+    def walk(node: dict[str, Any], path: tuple[str, ...], named: bool) -> Iterator[tuple[str, bool]]:
+        if "tensor" in node:
+            yield ".".join(path), named
+        for i, child in enumerate(node.get("items", ())):
+            keys = node.get("keys")
+            yield from walk(child, (*path, str(keys[i]) if keys else str(i)), named or (not path and bool(keys)))
+
+    return walk(structure, (), False)
+
+
+def rebuild(structure: dict[str, Any], tensors: tuple[torch.Tensor, ...]) -> Any:
+    """Plain tuples, lists and dicts around the tensors; objects become dicts where their fields have names."""
+    if "tensor" in structure:
+        return tensors[structure["tensor"]]
+    if "kind" not in structure:
+        return decode_attr(structure.get("value"), "", "")
+    items = [rebuild(child, tensors) for child in structure["items"]]
+    if structure.get("keys") is not None:
+        return dict(zip(structure["keys"], items, strict=True))
+    return items if structure["kind"] == "list" else tuple(items)

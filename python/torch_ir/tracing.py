@@ -1,0 +1,145 @@
+"""Makes a model and its inputs ready to trace, without touching either.
+
+The module tree is copied but its tensors are not. Where they are on meta they are replaced by fake CPU
+tensors, so that the graph is the one the model has with real weights: constants made "on the device of x"
+keep their values, and no meta device is left in any attribute.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils import _pytree as pytree
+
+from .errors import ExportError
+
+
+@dataclasses.dataclass
+class TraceInputs:
+    """What goes into ``torch.export``: a module and example arguments that may be fake."""
+
+    model: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+def normalize_inputs(
+    model: nn.Module, example_inputs: Any, example_kwargs: dict[str, Any] | None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A tensor, tuple, list or dict of keyword arguments, as ``(args, kwargs)``."""
+    kwargs = dict(example_kwargs or {})
+    if isinstance(example_inputs, dict):
+        unknown = sorted(str(k) for k in example_inputs if not _accepts_keyword(model, k))
+        if unknown:
+            raise ExportError(
+                f"example_inputs is a dict, so its keys are taken as keyword arguments, but "
+                f"{get_model_name(model)}.forward{_forward_signature(model)} has no {', '.join(map(repr, unknown))}; "
+                f"pass a dict argument inside a tuple: (inputs,)"
+            )
+        return (), {**example_inputs, **kwargs}
+    if isinstance(example_inputs, (tuple, list)) and not _is_namedtuple(example_inputs):
+        return tuple(example_inputs), kwargs
+    if example_inputs is None:
+        return (), kwargs
+    return (example_inputs,), kwargs
+
+
+def get_model_name(model: nn.Module) -> str:
+    return type(model).__name__
+
+
+def _is_namedtuple(value: Any) -> bool:
+    return isinstance(value, tuple) and hasattr(value, "_fields")
+
+
+def _forward_signature(model: nn.Module) -> inspect.Signature:
+    return inspect.signature(model.forward)
+
+
+def _accepts_keyword(model: nn.Module, name: Any) -> bool:
+    parameters = _forward_signature(model).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return isinstance(name, str)
+    found = parameters.get(name)
+    return found is not None and found.kind is not found.POSITIONAL_ONLY
+
+
+def prepare(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TraceInputs:
+    """A copy of the module tree that shares the model's tensors, or fakes those on meta."""
+    fake_mode = FakeTensorMode(allow_non_fake_inputs=True)
+    leaves = pytree.tree_leaves((args, kwargs))
+    _register_dataclasses((args, kwargs))
+    model_tensors = list(_tensors_of(model))
+    on_meta = any(t.is_meta for t in model_tensors)
+    device = torch.device("cpu") if on_meta else _device_of(model_tensors)
+    try:
+        memo: dict[int, Any] = {id(t): _fake(t, fake_mode, device) if t.is_meta else t for t in model_tensors}
+        traced = copy.deepcopy(model, memo)
+    except Exception:
+        # Some models cannot be copied (locks, open files). Tracing them as they are changes nothing in them.
+        return TraceInputs(model, args, kwargs)
+    traced.register_forward_hook(_register_output_types)
+    if on_meta or any(isinstance(x, torch.Tensor) and x.is_meta for x in leaves):
+
+        def onto_device(x: Any) -> Any:
+            return _fake(x, fake_mode, device) if isinstance(x, torch.Tensor) else x
+
+        args, kwargs = pytree.tree_map(onto_device, (args, kwargs))
+    return TraceInputs(traced, args, kwargs)
+
+
+def _register_output_types(_module: nn.Module, _args: Any, output: Any) -> None:
+    _register_dataclasses(output)
+
+
+def _register_dataclasses(tree: Any) -> None:
+    """Dataclasses count as structure; torch.export wants each of them announced once."""
+    for leaf in pytree.tree_leaves(tree):
+        if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type) and type(leaf) not in pytree.SUPPORTED_NODES:
+            torch.export.register_dataclass(type(leaf))
+            _register_dataclasses(leaf)
+
+
+def _tensors_of(model: nn.Module) -> Iterator[torch.Tensor]:
+    """Every tensor of a module tree: parameters, buffers, and plain attributes."""
+    seen: set[int] = set()
+    for module in model.modules():
+        owned = [*module._parameters.values(), *module._buffers.values()]
+        for value in (*owned, *_plain_values(module)):
+            if isinstance(value, torch.Tensor) and id(value) not in seen:
+                seen.add(id(value))
+                yield value
+
+
+def _plain_values(module: nn.Module) -> Iterator[Any]:
+    for name, value in vars(module).items():
+        if name in ("_parameters", "_buffers", "_modules"):
+            continue
+        if isinstance(value, (list, tuple)):
+            yield from value
+        elif isinstance(value, dict):
+            yield from value.values()
+        else:
+            yield value
+
+
+def _device_of(tensors: list[torch.Tensor]) -> torch.device:
+    return tensors[0].device if tensors else torch.device("cpu")
+
+
+def _fake(tensor: torch.Tensor, mode: FakeTensorMode, device: torch.device) -> torch.Tensor:
+    """The same tensor as a fake one: shape, strides, dtype and kind, but no data."""
+    if isinstance(tensor, FakeTensor):
+        return tensor
+    with mode:
+        fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(fake, requires_grad=tensor.requires_grad)
+    return fake

@@ -1,0 +1,256 @@
+"""Proves that an IR computes what its model computes."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from ._encoding import decode_attr
+from .compare import Comparison, compare
+from .executor import IRExecutor, _leaf_entries
+from .ir import IR
+from .layers import LayerRow, compare_layers, print_layers
+from .progress import status
+from .tracing import _register_dataclasses, normalize_inputs
+from .weight_loader import load_weights
+
+_NOT_CLOSE = "Output tensors do not match within tolerance"
+
+
+@dataclass
+class VerificationReport:
+    """What was compared and how far apart it was. ``layers`` is filled by ``per_layer=True``."""
+
+    is_valid: bool
+    max_diff: float = 0.0
+    mean_diff: float = 0.0
+    num_outputs: int = 0
+    output_details: list[dict[str, Any]] = field(default_factory=list)
+    error_message: str | None = None
+    layers: list[LayerRow] = field(default_factory=list)
+
+    @property
+    def first_divergence(self) -> LayerRow | None:
+        """The first node whose result departs from the model's."""
+        return next((row for row in self.layers if row.is_close is False), None)
+
+    def __str__(self) -> str:
+        head = "Verification PASSED" if self.is_valid else "Verification FAILED"
+        second = f"  Outputs compared: {self.num_outputs}" if self.is_valid else f"  Error: {self.error_message}"
+        return (
+            f"{head}\n{second}\n  Max difference: {self.max_diff:.2e}\n  Mean difference: {self.mean_diff:.2e}"
+        )
+
+
+def _compare_tensors(a: Tensor, b: Tensor, rtol: float, atol: float) -> tuple[bool, float, float]:
+    result = compare(a, b, rtol, atol)
+    return result.is_close, result.max_diff, result.mean_diff
+
+
+def verify_ir(
+    ir: IR,
+    weights_path: str | os.PathLike[str],
+    original_model: nn.Module,
+    test_inputs: Any,
+    rtol: float | None = None,
+    atol: float | None = None,
+    constants: Mapping[str, Tensor] | None = None,
+    *,
+    test_kwargs: dict[str, Any] | None = None,
+    per_layer: bool = False,
+) -> tuple[bool, VerificationReport]:
+    """As ``verify_ir_with_state_dict``, with weights from a file."""
+    try:
+        state_dict = load_weights(weights_path)
+    except Exception as e:
+        return _failed(e)
+    return verify_ir_with_state_dict(
+        ir, state_dict, original_model, test_inputs, rtol, atol, constants,
+        test_kwargs=test_kwargs, per_layer=per_layer,
+    )  # fmt: skip
+
+
+def verify_ir_with_state_dict(
+    ir: IR,
+    state_dict: Mapping[str, Tensor],
+    original_model: nn.Module,
+    test_inputs: Any,
+    rtol: float | None = None,
+    atol: float | None = None,
+    constants: Mapping[str, Tensor] | None = None,
+    *,
+    test_kwargs: dict[str, Any] | None = None,
+    per_layer: bool = False,
+) -> tuple[bool, VerificationReport]:
+    """Run the model and the IR on the same inputs and compare everything that comes out.
+
+    That is every output, and every buffer or input that either of them writes. Tolerances not given follow each
+    output's dtype (1e-5 for float32); integers and bools must be equal. ``per_layer`` also compares node by node,
+    prints the table, and names the first node that departs. Never raises; neither model nor inputs are changed.
+    """
+    try:
+        with status(f"Verifying {ir.model_name}"):
+            check = _Check(ir, original_model, test_inputs, test_kwargs, rtol, atol)
+            report = check.run(state_dict, constants)
+            if per_layer:
+                report.layers = compare_layers(ir, state_dict, original_model, check.inputs(), constants, rtol, atol)
+    except Exception as e:
+        return _failed(e)
+    if per_layer:
+        print_layers(report.layers)
+    return report.is_valid, report
+
+
+def _failed(error: Exception) -> tuple[bool, VerificationReport]:
+    return False, VerificationReport(False, error_message=f"Verification error: {error}")
+
+
+@dataclass
+class _Observed:
+    """What a run of the model gave, and what it left written."""
+
+    leaves: list[Any]
+    buffers: dict[str, Tensor]
+    inputs: list[Tensor]
+
+
+class _Check:
+    def __init__(
+        self, ir: IR, model: nn.Module, inputs: Any, kwargs: dict[str, Any] | None,
+        rtol: float | None, atol: float | None,
+    ) -> None:  # fmt: skip
+        self.ir, self.model, self.rtol, self.atol = ir, model, rtol, atol
+        self._inputs = normalize_inputs(model, inputs, kwargs)
+
+    def inputs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Fresh copies, so that a model that writes its inputs cannot reach the caller's."""
+        copied: tuple[tuple[Any, ...], dict[str, Any]] = pytree.tree_map(
+            lambda x: x.detach().clone() if isinstance(x, Tensor) else x, self._inputs
+        )
+        return copied
+
+    def run(self, state_dict: Mapping[str, Tensor], constants: Mapping[str, Tensor] | None) -> VerificationReport:
+        observed = self._run_model()
+        executor = IRExecutor(self.ir, state_dict, constants)
+        args, kwargs = self.inputs()
+        outputs = executor(*args, **kwargs)
+        return self._judge(observed, outputs, executor)
+
+    def _run_model(self) -> _Observed:
+        args, kwargs = self.inputs()
+        before = {name: b.detach().clone() for name, b in self.model.named_buffers()}
+        try:
+            with torch.no_grad():
+                output = self.model(*args, **kwargs)
+            _register_dataclasses(output)
+            leaves = [copy.copy(x) if not isinstance(x, Tensor) else x.clone() for x in pytree.tree_leaves(output)]
+            changed = {
+                name: b.detach().clone()
+                for name, b in self.model.named_buffers()
+                if not compare(b, before[name], 0.0, 0.0).is_close
+            }
+        finally:
+            with torch.no_grad():
+                for name, buffer in self.model.named_buffers():
+                    if name in before and buffer.shape == before[name].shape:
+                        buffer.copy_(before[name])
+        tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        return _Observed(leaves, changed, tensors)
+
+    def _judge(self, observed: _Observed, outputs: tuple[Tensor, ...], executor: IRExecutor) -> VerificationReport:
+        expected = [x for x in observed.leaves if isinstance(x, Tensor)]
+        if len(expected) != len(outputs):
+            return VerificationReport(
+                False, error_message=f"Output count mismatch: original={len(expected)}, ir={len(outputs)}"
+            )
+        report = VerificationReport(True, num_outputs=len(outputs))
+        for i, (got, want) in enumerate(zip(outputs, expected, strict=True)):
+            self._add(report, compare(got, want, self.rtol, self.atol), {"index": i, "shape": list(want.shape)})
+        self._compare_written(report, observed, executor)
+        self._compare_constants(report, observed)
+        if not report.is_valid and report.error_message is None:
+            report.error_message = self._message(report)
+        return report
+
+    def _add(self, report: VerificationReport, result: Comparison, about: dict[str, Any]) -> None:
+        detail = {**about, "is_close": result.is_close, "max_diff": result.max_diff, "mean_diff": result.mean_diff}
+        if result.reason:
+            detail["reason"] = result.reason
+        report.output_details.append(detail)
+        report.max_diff = max(report.max_diff, result.max_diff)
+        report.mean_diff = max(report.mean_diff, result.mean_diff)
+        report.is_valid = report.is_valid and result.is_close
+
+    def _compare_written(self, report: VerificationReport, observed: _Observed, executor: IRExecutor) -> None:
+        """Buffers and inputs that were written are results too."""
+        recorded = {m.target for m in self.ir.mutations}
+        aliases = {**self.ir.ties}
+        current = dict(self.model.named_buffers())
+        for name in sorted(recorded | {aliases.get(n, n) for n in observed.buffers}):
+            want = observed.buffers.get(name, current.get(name))
+            if want is None:
+                continue
+            got = executor.mutations.get(name)
+            if got is None:
+                report.is_valid = False
+                report.error_message = f"The model writes buffer '{name}', but the IR does not"
+                return
+            self._add(report, compare(got, want, self.rtol, self.atol), self._about(report, f"buffer '{name}'", want))
+        by_name = {t.name: i for i, t in enumerate(self.ir.graph_inputs)}
+        for mutation in self.ir.mutations:
+            if mutation.kind == "input" and by_name[mutation.target] < len(observed.inputs):
+                want = observed.inputs[by_name[mutation.target]]
+                result = compare(executor.mutations[mutation.target], want, self.rtol, self.atol)
+                self._add(report, result, self._about(report, f"input '{mutation.target}'", want))
+
+    def _about(self, report: VerificationReport, what: str, tensor: Tensor) -> dict[str, Any]:
+        return {"index": len(report.output_details), "shape": list(tensor.shape), "written": what}
+
+    def _compare_constants(self, report: VerificationReport, observed: _Observed) -> None:
+        """Numbers, strings and None that the model returns beside tensors are constants of the trace."""
+        if self.ir.output_structure is None:
+            return
+        entries = list(_leaf_entries(self.ir.output_structure))
+        if len(entries) != len(observed.leaves):
+            return
+        for entry, leaf in zip(entries, observed.leaves, strict=True):
+            if "value" in entry and isinstance(leaf, (bool, int, float, str, type(None))):
+                value = decode_attr(entry["value"], "", "")
+                if value != leaf:
+                    report.is_valid = False
+                    report.error_message = f"The model returns {leaf!r} where the IR was traced with {value!r}"
+
+    def _message(self, report: VerificationReport) -> str:
+        reasons = []
+        for detail in report.output_details:
+            reason = detail.get("reason")
+            if reason and reason != "values differ":
+                reasons.append(f"{detail.get('written', 'output ' + str(detail['index']))}: {reason}")
+        message = _NOT_CLOSE + (f" ({'; '.join(reasons[:3])})" if reasons else "")
+        if self.model.training:
+            message += "; the model is in training mode, call model.eval()"
+        return message
+
+
+class IRVerifier:
+    """Verification with fixed tolerances; None follows each output's dtype."""
+
+    def __init__(self, rtol: float | None = 1e-5, atol: float | None = 1e-5) -> None:
+        self.rtol, self.atol = rtol, atol
+
+    def verify(
+        self, ir: IR, weights_path: str | os.PathLike[str], model: nn.Module, inputs: Any, **options: Any
+    ) -> tuple[bool, VerificationReport]:
+        return verify_ir(ir, weights_path, model, inputs, self.rtol, self.atol, **options)
+
+    def verify_with_state_dict(
+        self, ir: IR, state_dict: Mapping[str, Tensor], model: nn.Module, inputs: Any, **options: Any
+    ) -> tuple[bool, VerificationReport]:
+        return verify_ir_with_state_dict(ir, state_dict, model, inputs, self.rtol, self.atol, **options)
