@@ -189,24 +189,38 @@ class _Recorder(fx.Interpreter):
 def print_layers(rows: list[LayerRow], limit: int = 20) -> None:
     """A table of the first departure and what is around it, or of the largest differences when all is close."""
     from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    first = next((i for i, r in enumerate(rows) if r.is_close is False), None)
+    if first is not None:
+        console.print(f"First departure: node '{rows[first].node}' in module '{rows[first].module_path}'")
+        console.print(_table(rows[max(0, first - 3) : first + limit - 3]))
+        return
+    compared = [r for r in rows if r.is_close is True]
+    differing = sorted((r for r in compared if r.max_diff > 0), key=lambda r: -r.relative_error)
+    console.print(
+        f"All {len(compared)} compared nodes agree; {len(differing)} of them not bit for bit"
+        + (f", {len(rows) - len(compared)} not compared" if len(rows) > len(compared) else "")
+    )
+    if differing:
+        console.print(_table(differing[:limit]))
+
+
+def _table(rows: list[LayerRow]) -> Any:
     from rich.table import Table
 
-    first = next((i for i, r in enumerate(rows) if r.is_close is False), None)
-    if first is None:
-        shown = sorted(rows, key=lambda r: -r.max_diff)[:limit]
-        title = f"All {sum(r.is_close is True for r in rows)} compared nodes agree; largest differences first"
-    else:
-        shown = rows[max(0, first - 3) : first + limit - 3]
-        title = f"First departure: node '{rows[first].node}' in module '{rows[first].module_path}'"
-    table = Table(title=title, title_justify="left")
+    table = Table()
     for name in ("node", "op", "module", "max diff", "relative", "result"):
         table.add_column(name, justify="right" if name in ("max diff", "relative") else "left", overflow="fold")
-    for row in shown:
+    for row in rows:
         table.add_row(*_cells(row))
-    Console().print(table)
+    return table
 
 
 def _cells(row: LayerRow) -> tuple[str, ...]:
     verdict = {True: "ok", False: f"DEPARTS: {row.reason}", None: "not compared"}[row.is_close]
     numbers = (f"{row.max_diff:.2e}", f"{row.relative_error:.2e}") if row.is_close is not None else ("", "")
-    return (row.node, row.op_type, row.module_path or "", *numbers, verdict)
+    short = row.op_type.removeprefix("aten.").removesuffix(".default")
+    return (row.node, short, row.module_path or "", *numbers, verdict)

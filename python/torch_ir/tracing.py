@@ -18,6 +18,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import _pytree as pytree
 
+from .containers import register_containers
 from .errors import ExportError
 
 
@@ -75,7 +76,7 @@ def prepare(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     """A copy of the module tree that shares the model's tensors, or fakes those on meta."""
     fake_mode = FakeTensorMode(allow_non_fake_inputs=True)
     leaves = pytree.tree_leaves((args, kwargs))
-    _register_dataclasses((args, kwargs))
+    register_containers((args, kwargs))
     model_tensors = list(_tensors_of(model))
     on_meta = any(t.is_meta for t in model_tensors)
     device = torch.device("cpu") if on_meta else _device_of(model_tensors)
@@ -96,15 +97,7 @@ def prepare(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 
 
 def _register_output_types(_module: nn.Module, _args: Any, output: Any) -> None:
-    _register_dataclasses(output)
-
-
-def _register_dataclasses(tree: Any) -> None:
-    """Dataclasses count as structure; torch.export wants each of them announced once."""
-    for leaf in pytree.tree_leaves(tree):
-        if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type) and type(leaf) not in pytree.SUPPORTED_NODES:
-            torch.export.register_dataclass(type(leaf))
-            _register_dataclasses(leaf)
+    register_containers(output)
 
 
 def _tensors_of(model: nn.Module) -> Iterator[torch.Tensor]:

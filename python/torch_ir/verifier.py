@@ -14,11 +14,12 @@ from torch.utils import _pytree as pytree
 
 from ._encoding import decode_attr
 from .compare import Comparison, compare
+from .containers import register_containers
 from .executor import IRExecutor, _leaf_entries
 from .ir import IR
 from .layers import LayerRow, compare_layers, print_layers
 from .progress import status
-from .tracing import _register_dataclasses, normalize_inputs
+from .tracing import normalize_inputs
 from .weight_loader import load_weights
 
 _NOT_CLOSE = "Output tensors do not match within tolerance"
@@ -149,7 +150,7 @@ class _Check:
         try:
             with torch.no_grad():
                 output = self.model(*args, **kwargs)
-            _register_dataclasses(output)
+            register_containers(output)
             leaves = [copy.copy(x) if not isinstance(x, Tensor) else x.clone() for x in pytree.tree_leaves(output)]
             changed = {
                 name: b.detach().clone()

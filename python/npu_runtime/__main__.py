@@ -1,0 +1,29 @@
+"""`python -m npu_runtime`: print what this installation is and which devices it finds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from npu_runtime.info import collect, print_tables
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m npu_runtime",
+        description="Print how NPU Simulation was built, what the processor offers and which devices are present.",
+    )
+    parser.add_argument("--json", action="store_true", help="print the same as JSON")
+    arguments = parser.parse_args(argv)
+    info = collect()
+    if arguments.json:
+        print(json.dumps(info, indent=2))
+    else:
+        print_tables(info)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
