@@ -1,0 +1,69 @@
+# The commands of a developer. `make help` lists them; each prepares .venv first when that is needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Extra arguments for pytest, as in: make pytest ARGS="-k softmax -x"
+ARGS ?=
+
+PY_FILES := python tests tools examples benchmarks docs
+PY_PRESENT := $(wildcard $(PY_FILES))
+CPP_FILES = $(shell find cpp include metal tests/cpp \( -name '*.h' -o -name '*.cpp' -o -name '*.mm' -o -name '*.metal' \) 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow pytest cpp-test lint format bench wheel check-macos clean distclean
+
+help: ## show this list
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /|/' | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	@echo "  variables: PYTHON=python3.12 (used when .venv is created), ARGS='...' (passed to pytest)"
+
+setup: ## create or update .venv, and build the extension
+	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "error: $(PYTHON) not found; install Python 3.10 or newer, or say make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) tools/dev_env.py
+
+demo: setup ## extract, execute and verify a real model
+	@echo "==> running examples/demo.py"
+	@$(BIN)/python examples/demo.py
+
+test: setup lint cpp-test pytest ## everything that must pass: lint, C++ tests, Python tests
+
+test-slow: setup ## only the tests marked slow: full-size models, wheels, long fuzzing
+	@echo "==> pytest (slow tests)"
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+pytest: setup ## the Python tests only
+	@echo "==> pytest"
+	@$(BIN)/python -m pytest $(ARGS)
+
+cpp-test: setup ## the C++ tests, plain and with the address and undefined-behaviour sanitizers
+	@$(BIN)/python tools/cpp_tests.py
+
+lint: setup ## ruff, clang-format and mypy, changing nothing
+	@echo "==> ruff check, ruff format --check"
+	@$(BIN)/ruff check -q $(PY_PRESENT)
+	@$(BIN)/ruff format -q --check $(PY_PRESENT) || { echo "error: files are not formatted; run make format" >&2; exit 1; }
+	@echo "==> clang-format"
+	@$(BIN)/clang-format --dry-run --Werror $(CPP_FILES)
+	@echo "==> mypy"
+	@$(BIN)/mypy
+
+format: setup ## format all Python and C++ files, and apply the safe fixes of ruff
+	@$(BIN)/ruff check -q --fix $(PY_PRESENT) || true
+	@$(BIN)/ruff format $(PY_PRESENT)
+	@$(BIN)/clang-format -i $(CPP_FILES)
+
+bench: setup ## run every benchmarks/bench_*.py
+	@set -e; found=; for script in benchmarks/bench_*.py; do [ -e "$$script" ] || continue; found=1; \
+	  echo "==> $$script"; $(BIN)/python "$$script"; done; [ -n "$$found" ] || echo "there are no benchmarks yet"
+
+wheel: setup ## build dist/*.tar.gz and dist/*.whl
+	@$(BIN)/python -m build --outdir dist
+
+check-macos: setup ## compile and link the C++ core for macOS and Linux on arm64
+	@$(BIN)/python tools/check_macos.py
+
+clean: ## remove build results, not .venv
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find python tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## remove .venv too
+	rm -rf $(VENV)

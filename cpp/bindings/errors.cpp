@@ -1,0 +1,47 @@
+#include "errors.h"
+
+#include <nanobind/nanobind.h>
+
+#include "npu/error.h"
+
+namespace nb = nanobind;
+
+namespace npu::bindings {
+
+namespace {
+
+const char* python_class(ErrorKind kind) {
+  switch (kind) {
+    case ErrorKind::kInvalidValue:
+      return "InvalidValueError";
+    case ErrorKind::kUnavailable:
+      return "UnavailableError";
+    case ErrorKind::kInternal:
+      break;
+  }
+  return "InternalError";
+}
+
+void raise_in_python(const Error& error) {
+  try {
+    // Looked up when needed: importing it while the extension loads would be a cycle.
+    const nb::object type = nb::module_::import_("npu_runtime.errors").attr(python_class(error.kind()));
+    PyErr_SetString(type.ptr(), error.what());
+  } catch (nb::python_error& import_failure) {
+    import_failure.restore();
+  }
+}
+
+}  // namespace
+
+void register_errors() {
+  nb::register_exception_translator([](const std::exception_ptr& pointer, void*) {
+    try {
+      std::rethrow_exception(pointer);
+    } catch (const Error& error) {
+      raise_in_python(error);
+    }
+  });
+}
+
+}  // namespace npu::bindings

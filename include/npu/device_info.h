@@ -1,0 +1,23 @@
+// The devices this library knows, present or not.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace npu {
+
+struct DeviceInfo {
+  std::string kind;  // "cpu" or "metal": what a program is run on
+  bool available = false;
+  std::string name;    // the product's name; empty when not available
+  std::string reason;  // why it is not available; empty when it is
+  int cores = 0;       // that may be used
+  std::uint64_t memory_bytes = 0;
+  std::vector<std::string> features;
+};
+
+// One entry per kind of device; one that is missing says why.
+std::vector<DeviceInfo> query_devices();
+
+}  // namespace npu

@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""Make .venv ready for development: `make setup` and every other make target run this.
+
+Quick when there is nothing to do. Needs only the standard library, since it runs before anything is installed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+VENV_PYTHON = VENV / "bin" / "python"
+STAMP = VENV / "npu-setup.json"
+CONSTRAINTS = ROOT / "constraints-dev.txt"
+BUILD_DIR = ROOT / "build" / "dev"
+# Some of what setup installs: when one is gone, somebody else (uv, say) changed the environment.
+EXPECTED = ("torch", "torchvision", "pytest", "nanobind", "npu_simulation")
+
+
+def say(text: str) -> None:
+    print(f"==> {text}", flush=True)
+
+
+def fail(text: str) -> None:
+    print(f"error: {text}", file=sys.stderr)
+    raise SystemExit(1)
+
+
+def run(*command: str | Path) -> None:
+    try:
+        subprocess.run([str(part) for part in command], cwd=ROOT, check=True)
+    except subprocess.CalledProcessError as error:
+        fail(f"`{' '.join(str(part) for part in command)}` failed with exit status {error.returncode}")
+
+
+def digest(paths: list[Path]) -> str:
+    state = hashlib.sha256()
+    for path in paths:
+        state.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return state.hexdigest()
+
+
+def core_sources() -> list[Path]:
+    folders = (ROOT / "cpp", ROOT / "include")
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return sorted([*files, ROOT / "CMakeLists.txt"])
+
+
+def missing_packages() -> dict[str, str]:
+    """What the system lacks: Debian package -> why it is needed."""
+    missing = {}
+    if not any(shutil.which(name) for name in (os.environ.get("CXX") or "c++", "g++", "clang++")):
+        missing["g++"] = "a C++20 compiler"
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        missing["python3-dev"] = "Python.h"
+    if importlib.util.find_spec("ensurepip") is None and not VENV_PYTHON.exists():
+        missing["python3-venv"] = "the venv module with pip"
+    return missing
+
+
+def install_system_packages() -> None:
+    missing = missing_packages()
+    if not missing:
+        return
+    listed = ", ".join(f"{name} ({why})" for name, why in missing.items())
+    if not (shutil.which("apt-get") and os.geteuid() == 0):
+        fail(f"the system lacks {listed}; install them (Debian names) and run make again")
+    say(f"installing with apt-get: {listed}")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for arguments in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", *missing]):
+        if subprocess.run(["apt-get", *arguments], env=environment, stdout=subprocess.DEVNULL).returncode:
+            fail(f"apt-get {arguments[0]} failed; install {listed} by hand and run make again")
+
+
+def create_venv() -> None:
+    if not VENV_PYTHON.exists():
+        say(f"creating .venv with Python {sys.version.split()[0]}")
+        run(sys.executable, "-m", "venv", VENV)
+    elif subprocess.run([VENV_PYTHON, "-c", "import pip"], stderr=subprocess.DEVNULL).returncode:
+        say("adding pip to the .venv that another tool created")
+        run(VENV_PYTHON, "-m", "ensurepip", "--upgrade")
+
+
+def pip_install(*arguments: str | Path) -> None:
+    run(VENV_PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-c", CONSTRAINTS, *arguments)
+
+
+def install_core(requirement: str, *options: str) -> None:
+    # Without build isolation the build directory stays valid, so that only changed files are compiled.
+    settings = f"--config-settings=build-dir={BUILD_DIR}"
+    pip_install("--no-build-isolation", settings, *options, "-e", requirement)
+
+
+def installed(name: str) -> bool:
+    return any(VENV.glob(f"lib/python*/site-packages/{name}-*.dist-info"))
+
+
+def previous() -> dict[str, str]:
+    try:
+        stamp = json.loads(STAMP.read_text())
+    except (OSError, ValueError):
+        return {}
+    return stamp if isinstance(stamp, dict) and all(installed(name) for name in EXPECTED) else {}
+
+
+def main() -> int:
+    if sys.version_info < (3, 10):
+        fail(f"Python 3.10 or newer is needed, this is {sys.version.split()[0]}; try make PYTHON=python3.12")
+    wanted = {
+        "dependencies": digest([ROOT / "pyproject.toml", CONSTRAINTS]),
+        "core": digest(core_sources()),
+    }
+    have = previous()
+    if have == wanted:
+        return 0
+
+    started = time.monotonic()
+    install_system_packages()
+    create_venv()
+    STAMP.unlink(missing_ok=True)
+    if have.get("dependencies") != wanted["dependencies"]:
+        # First and alone: whatever else asks for torch then finds the pinned build in place.
+        say("installing PyTorch (the largest download, minutes on a slow line)")
+        pip_install("torch")
+        say("installing the developer tools, and building npu_runtime._core")
+        pip_install("scikit-build-core", "nanobind", "cmake", "ninja")
+        install_core(".[dev,rendering]")
+    else:
+        say("rebuilding npu_runtime._core, since its sources changed")
+        install_core(".", "--no-deps")
+    STAMP.write_text(json.dumps(wanted))
+    say(f"environment ready after {time.monotonic() - started:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
