@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -142,7 +143,7 @@ def _field_names(structure: Any) -> list[str | None]:
     return [path if named else None for path, named in paths] if any(named for _, named in paths) else []
 
 
-def rename_inputs(ir: IR, names: list[str]) -> None:
+def rename_inputs(ir: IR, names: Sequence[str]) -> None:
     """Give the graph inputs other names, everywhere they are read."""
     _check_names(ir, names, len(ir.graph_inputs), "input_names")
     new = {old.name: name for old, name in zip(ir.graph_inputs, names, strict=True)}
@@ -165,7 +166,7 @@ def rename_inputs(ir: IR, names: list[str]) -> None:
             mutation.target = new.get(mutation.target, mutation.target)
 
 
-def set_output_names(ir: IR, names: list[str]) -> None:
+def set_output_names(ir: IR, names: Sequence[str]) -> None:
     _check_names(ir, names, len(ir.graph_outputs), "output_names")
     ir.output_names = list(names)
 
@@ -174,7 +175,7 @@ def _distinct(metas: list[TensorMeta]) -> list[TensorMeta]:
     return list({id(t): t for t in metas}.values())
 
 
-def _check_names(ir: IR, names: list[str], count: int, what: str) -> None:
+def _check_names(ir: IR, names: Sequence[str], count: int, what: str) -> None:
     if isinstance(names, str) or not all(isinstance(n, str) and n for n in names):
         raise ConversionError(f"{what}: expected a list of non-empty strings, got {names!r}")
     if len(names) != count:

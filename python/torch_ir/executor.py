@@ -158,7 +158,10 @@ class IRExecutor:
                 tensor = self.state.get(name, self.weights.get(name, self.constants.get(name)))
                 if tensor is None:
                     raise ExecutionError(self._missing(plan, name))
-                bound[slot] = tensor.to(plan.device)
+                tensor = tensor.detach().to(plan.device)
+                # Some CPU kernels round differently for tensors that could need a gradient, as a module's
+                # parameters do even under no_grad.
+                bound[slot] = tensor.requires_grad_() if name in plan.parameters else tensor
             self._bound = bound
         return self._bound
 
@@ -188,7 +191,7 @@ def run_plan(
         slots[slot] = tensor
     with torch.no_grad():
         _run_steps(plan, slots, observe)
-    return [slots[s] for s in plan.outputs], {m.target: slots[s] for m, s in plan.mutations}
+    return [slots[s].detach() for s in plan.outputs], {m.target: slots[s] for m, s in plan.mutations}
 
 
 def _run_steps(plan: Plan, slots: list[Any], observe: Observer | None) -> None:

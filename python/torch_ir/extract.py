@@ -41,9 +41,9 @@ def extract_ir(
         ir = convert_exported_program(exported, model_name=name, strict=strict)
         ir.constants = _collect_constants(model, exported, ir)
     if input_names is not None:
-        rename_inputs(ir, list(input_names))
+        rename_inputs(ir, input_names)
     if output_names is not None:
-        set_output_names(ir, list(output_names))
+        set_output_names(ir, output_names)
     return ir
 
 

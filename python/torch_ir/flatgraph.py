@@ -107,7 +107,8 @@ class _Flattener:
                 env[node] = by_name[node.name] = value
         outputs = self._walk(self.root, env)
         inputs = [v for v in by_name.values() if v.kind == "input"]
-        return FlatGraph(inputs, self.calls, list(outputs), by_name)
+        outputs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+        return FlatGraph(inputs, self.calls, outputs, by_name)
 
     def _walk(self, module: fx.GraphModule, env: dict[fx.Node, Any], inlined: bool = False) -> Any:
         for node in module.graph.nodes:

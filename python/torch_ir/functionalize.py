@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
+from .errors import ConversionError
 from .flatgraph import Call, FlatGraph, NeedsRetraceError, Value, map_values
 from .ops.schemas import resolve_op
 
-# Composite ops that may hand back their input without their schema saying so are taken to share memory
-# with it. These are known to make new tensors.
+# Composite ops may hand back their input without their schema saying so, and are asked. These need not be.
 _FRESH_COMPOSITES = frozenset(
     """adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d avg_pool1d batch_norm bilinear
     cdist celu conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d cosine_similarity cross_entropy_loss
@@ -44,6 +44,9 @@ class _Functionalizer:
         self.memory: dict[Value, int] = {}
         self.members: dict[int, list[Value]] = {}
         self.last_use = _last_uses(graph)
+        self.unsaid: set[Value] = set()
+        """Results that may be their input although their operator's schema does not say so"""
+        self.conflicts: list[str] = []
 
     def run(self) -> list[tuple[Value, Value]]:
         for value in self.graph.by_placeholder.values():
@@ -54,6 +57,8 @@ class _Functionalizer:
             else:
                 call.args, call.kwargs = self._now((call.args, call.kwargs))
                 self._share_memory(call)
+        if self.conflicts:
+            raise NeedsRetraceError(self.conflicts[0])
         self.graph.outputs = self._now(self.graph.outputs)
         written = dict.fromkeys(self.graph.by_placeholder.values())
         return [(v, self._now(v)) for v in written if v in self.latest]
@@ -72,9 +77,7 @@ class _Functionalizer:
         if functional is None or not isinstance(written, Value) or len(call.outputs) != 1:
             raise NeedsRetraceError(f"node '{call.name}' is {call.target}")
         current: Value = self._now(written)
-        for other in self.members.get(self.memory.get(current, -1), ()):
-            if other is not current and (self.last_use.get(other, -1) > position or other.kind != "result"):
-                raise NeedsRetraceError(f"node '{call.name}' writes memory that '{other.name}' shares")
+        self._check_sharing(position, call, current)
         call.args, call.kwargs = self._now((call.args, call.kwargs))
         if not _same_result(functional, call, current.fake):
             raise NeedsRetraceError(f"node '{call.name}' changes dtype, shape or strides when not in place")
@@ -86,6 +89,22 @@ class _Functionalizer:
         self.last_use[new] = max(self.last_use.get(new, -1), self.last_use.get(written, -1), self.last_use.get(current, -1))
         self._own_memory(new)
 
+    def _check_sharing(self, position: int, call: Call, current: Value) -> None:
+        sharing = self.members.get(self.memory.get(current, -1), [])
+        for other in sharing:
+            if other is current or (other.kind == "result" and self.last_use.get(other, -1) <= position):
+                continue
+            # torch's own functionalisation goes by schemas, so it would lose a write through such a result.
+            unsaid = next((v for v in sharing if v in self.unsaid), None)
+            if unsaid is not None and unsaid.call is not None:
+                raise ConversionError(
+                    f"Node '{call.name}' ({call.source or 'no source known'}) writes memory in place that "
+                    f"'{other.name}' shares through '{unsaid.name}' ({unsaid.call.target} returns its input as it is), "
+                    f"which the graph cannot express; write `x = x + y` instead of `x += y` there"
+                )
+            self.conflicts.append(f"node '{call.name}' writes memory that '{other.name}' shares")
+            return
+
     def _own_memory(self, value: Value) -> None:
         key = len(self.memory)
         while key in self.members:
@@ -94,10 +113,13 @@ class _Functionalizer:
 
     def _share_memory(self, call: Call) -> None:
         sources = list(_memory_sources(call))
+        unsaid = bool(sources) and isinstance(call.target, torch._ops.OpOverload) and not _says_alias(call.target)
         for out in call.outputs:
             if out is None:
                 continue
             self._own_memory(out)
+            if unsaid:
+                self.unsaid.add(out)
             for source in sources:
                 self._merge(source, out)
 
@@ -127,12 +149,37 @@ def _memory_sources(call: Call) -> Iterable[Value]:
         # getitem selects one output of a call; control flow may return its operands.
         chosen = call.args[0][call.args[1]] if len(call.args) == 2 and isinstance(call.args[0], list) else None
         return [chosen] if isinstance(chosen, Value) else call.inputs()
-    if any(r.alias_info is not None for r in target._schema.returns):
+    if _says_alias(target):
         return call.inputs()
     composite = torch._C._dispatch_has_kernel_for_dispatch_key(target.name(), "CompositeImplicitAutograd")
     if composite and target._opname not in _FRESH_COMPOSITES:
-        return call.inputs()
+        return _observed_sources(call)
     return ()
+
+
+def _observed_sources(call: Call) -> list[Value]:
+    """The inputs that the op really hands back, seen by running it on meta; all of them when it cannot run there."""
+    stand_ins: dict[Value, torch.Tensor] = {}
+
+    def on_meta(v: Value) -> torch.Tensor:
+        return stand_ins.setdefault(v, _meta_like(v.fake))
+
+    args, kwargs = map_values((call.args, call.kwargs), on_meta)
+    try:
+        result = call.target(*args, **kwargs)
+    except Exception:
+        return list(stand_ins)
+    results = [r for r in (result if isinstance(result, (list, tuple)) else [result]) if isinstance(r, torch.Tensor)]
+    storages = {r.untyped_storage()._cdata for r in results}
+    return [v for v, t in stand_ins.items() if t.untyped_storage()._cdata in storages]
+
+
+def _meta_like(fake: torch.Tensor) -> torch.Tensor:
+    return torch.empty_strided(fake.shape, fake.stride(), dtype=fake.dtype, device="meta")
+
+
+def _says_alias(target: Any) -> bool:
+    return any(r.alias_info is not None for r in target._schema.returns)
 
 
 def _functional_variant(target: Any) -> Any | None:
@@ -156,12 +203,7 @@ _METADATA_CHANGES = frozenset(
 
 def _same_result(functional: Any, call: Call, before: torch.Tensor) -> bool:
     """Whether the functional op gives what the in-place one leaves behind; asked of the op itself, on meta."""
-
-    def on_meta(v: Value) -> torch.Tensor:
-        fake = v.fake
-        return torch.empty_strided(fake.shape, fake.stride(), dtype=fake.dtype, device="meta")
-
-    args, kwargs = map_values((call.args, call.kwargs), on_meta)
+    args, kwargs = map_values((call.args, call.kwargs), lambda v: _meta_like(v.fake))
     try:
         after = functional(*args, **kwargs)
     except Exception:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ._encoding import dtype_from_str
 from .errors import ExecutionError
 from .ir import IR, OpNode, TensorMeta
 from .ops.registry import get_execution_fn
@@ -48,6 +49,8 @@ class Plan:
         self._made = {n.name for n in ir.nodes}
         self._results_by_name: dict[str, int] = {}
         self._mapping = ir.weight_name_mapping
+        floating = {t.name for t in ir.weights if dtype_from_str(t.dtype).is_floating_point}
+        self.parameters = {fqn for p, fqn in self._mapping.items() if p.startswith("p_") and fqn in floating}
         self._subplans = {name: Plan(body, device) for name, body in ir.subgraphs.items()}
         self.steps = [self._step(node) for node in ir.nodes]
         self.outputs = [self._source(t, "the graph's output") for t in ir.graph_outputs]
@@ -78,7 +81,7 @@ class Plan:
             step = _getitem(node, slots)
         elif custom is not None:
             attrs = self._attrs(node)
-            step = Step(node, lambda inputs, fn=custom, attrs=attrs: fn(inputs, attrs), [None])
+            step = Step(node, lambda inputs, fn=custom, attrs=attrs: fn([t.detach() for t in inputs], attrs), [None])
             step.lists = [(0, list(slots))]
         elif node.op_type in ("cond", "while_loop"):
             step = Step(node, self._control_flow(node), [None])

@@ -1,0 +1,154 @@
+"""Which module call each node belongs to, and which of them a folded picture shows as one box."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from ..ir import IR
+
+_CALL = re.compile(r"@(\d+)$")
+
+
+def split_call(path: str) -> tuple[str, int]:
+    """``cell.linear@2`` as the module and its call, counted from 0."""
+    match = _CALL.search(path)
+    return (path[: match.start()], int(match[1])) if match else (path, 0)
+
+
+def levels(module: str) -> list[str]:
+    """The modules around and including one. The number in ``layers.0`` is no level of its own: lists are not called."""
+    parts = module.split(".") if module else []
+    ends = [
+        i
+        for i in range(1, len(parts) + 1)
+        if i == len(parts) or not (parts[i].isdigit() and not parts[i - 1].isdigit())
+    ]
+    return [".".join(parts[:i]) for i in ends]
+
+
+class ModuleTree:
+    """Calls of modules, from the paths that nodes carry.
+
+    A path numbers only the innermost module's call: in the second call of ``cell``, its ``linear`` is
+    ``cell.linear@1``. The calls of the modules around it follow from how often each is called.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._chains: dict[str, tuple[str, ...]] = {}
+        own: dict[str, int] = {}
+        for path in paths:
+            module, call = split_call(path)
+            own[module] = max(own.get(module, 0), call + 1)
+        self.modules = self._known(own)
+        self._calls = self._count(own)
+
+    @staticmethod
+    def _known(own: Iterable[str]) -> list[str]:
+        seen: dict[str, None] = {}
+        for module in own:
+            seen.update(dict.fromkeys(levels(module)))
+        return list(seen)
+
+    def _count(self, own: dict[str, int]) -> dict[str, int]:
+        counts = dict(own)
+        children: dict[str, list[str]] = {}
+        for module in self.modules:
+            above = levels(module)[:-1]
+            if above:
+                children.setdefault(above[-1], []).append(module)
+        for module in sorted(self.modules, key=lambda m: -len(levels(m))):
+            if module not in counts:
+                # Without operators of its own it was called as often as fits all that it calls.
+                counts[module] = math.gcd(*(counts[c] for c in children[module]))
+        return counts
+
+    def chain(self, path: str) -> tuple[str, ...]:
+        """The calls around a node, outermost first, each with ``@n`` when it is not the first."""
+        known = self._chains.get(path)
+        if known is not None:
+            return known
+        module, call = split_call(path)
+        keys: list[str] = []
+        below = 0
+        for level in reversed(levels(module)):
+            count = self._calls[level]
+            if keys and count <= below:
+                call = call * count // below
+            below = count
+            keys.append(f"{level}@{call}" if call else level)
+        self._chains[path] = tuple(reversed(keys))
+        return self._chains[path]
+
+
+@dataclass
+class Unit:
+    """What a folded picture shows as one box: a module call, a run of a module's own operators, or one operator."""
+
+    kind: Literal["box", "run", "op"]
+    key: str
+    frame: tuple[str, ...]
+    nodes: list[int] = field(default_factory=list)
+    members: list[str] = field(default_factory=list)
+    """Keys of the identical module calls that it stands for."""
+
+
+class Folding:
+    """The units of a graph, in its order."""
+
+    def __init__(self, ir: IR, tree: ModuleTree, depth: int, expand: Sequence[str]) -> None:
+        self.ir, self.tree, self.depth = ir, tree, depth
+        self.opened = self._opened(expand)
+
+    def _opened(self, expand: Sequence[str]) -> set[str]:
+        """Modules to unfold, and those around them."""
+        opened: set[str] = set()
+        for pattern in expand:
+            found = [m for m in self.tree.modules if m == pattern or fnmatch.fnmatchcase(m, pattern)]
+            if not found:
+                raise ValueError(self._unknown(pattern))
+            for module in found:
+                opened.update(levels(module))
+        return opened
+
+    def _unknown(self, pattern: str) -> str:
+        close = difflib.get_close_matches(pattern, self.tree.modules, 3, 0.5) or self.tree.modules[:3]
+        return f"no module '{pattern}' has operators in this graph; did you mean {', '.join(map(repr, close))}?"
+
+    def units(self) -> list[Unit]:
+        units: list[Unit] = []
+        boxes: dict[str, Unit] = {}
+        for i, node in enumerate(self.ir.nodes):
+            unit = self._unit_of(self.tree.chain(node.module_path or ""))
+            last = units[-1] if units else None
+            if unit.kind == "box" and unit.key in boxes:
+                unit = boxes[unit.key]
+            elif unit.kind == "run" and last and (last.kind, last.key, last.frame) == ("run", unit.key, unit.frame):
+                unit = last
+            else:
+                units.append(unit)
+                if unit.kind == "box":
+                    boxes[unit.key] = unit
+                    unit.members = [unit.key]
+            unit.nodes.append(i)
+        for unit in units:
+            if unit.kind == "run" and len(unit.nodes) == 1:
+                unit.kind = "op"
+        return units
+
+    def _unit_of(self, chain: tuple[str, ...]) -> Unit:
+        frame: list[str] = []
+        for level, key in enumerate(chain, start=1):
+            if split_call(key)[0] in self.opened:
+                frame.append(key)
+            elif level >= self.depth:
+                return Unit("box", key, tuple(frame))
+        # The operator belongs to an unfolded module itself.
+        innermost = chain[-1] if chain else ""
+        return Unit("op" if innermost in frame else "run", innermost, tuple(frame))

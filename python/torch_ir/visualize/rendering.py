@@ -1,0 +1,84 @@
+"""PNG and SVG from Mermaid text, without a browser or a network."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+from ..errors import TorchIRError
+
+FORMATS = (".png", ".svg")
+INSTALL_HINT = 'pip install "npu-simulation[rendering]"'
+
+_MAX_EDGES = 400  # the layout's time grows with the square: this many take about a minute
+_MAX_SIDE = 32_000  # pixels; the rasterizer fails beyond
+_SHARP_SIDE = 6_000  # pictures up to this size are drawn at twice their size, for sharp text
+_EDGE = re.compile(r"-->|-\.->")
+_VIEW_BOX = re.compile(r'viewBox="[-\d.e]+ [-\d.e]+ ([\d.e]+) ([\d.e]+)"')
+_CONFIG: dict[str, Any] = {
+    "maxEdges": _MAX_EDGES,
+    "maxTextSize": 10_000_000,
+    # Measured with the first; the second has its widths, for viewers of SVG without it.
+    "fontFamily": "DejaVu Sans, Verdana, sans-serif",
+    "htmlLabels": False,
+    "flowchart": {"htmlLabels": False, "nodeSpacing": 40, "rankSpacing": 40, "padding": 12},
+}
+
+
+class RenderingError(TorchIRError):
+    """A picture could not be made."""
+
+
+class RenderingUnavailableError(RenderingError):
+    """The renderer is not installed."""
+
+
+def render_image(mermaid: str, suffix: str) -> bytes:
+    """The picture as ``.png`` or ``.svg``; RenderingError says why there is none."""
+    if suffix.lower() not in FORMATS:
+        raise ValueError(f"suffix must be one of {', '.join(FORMATS)}, got {suffix!r}")
+    renderer = _load_renderer()
+    edges = sum(len(_EDGE.findall(line)) for line in mermaid.splitlines())
+    if edges > _MAX_EDGES:
+        raise RenderingError(f"the graph has {edges} arrows, more than a picture can hold ({_MAX_EDGES})")
+    try:
+        diagram = renderer.render(mermaid, config=_CONFIG)
+        svg: str = diagram.svg()
+    except Exception as e:
+        raise RenderingError(f"the renderer failed: {e}") from e
+    # Mermaid draws its own failures instead of raising them.
+    if 'aria-roledescription="error"' in svg:
+        raise RenderingError("the renderer could not read the graph")
+    return svg.encode("utf-8") if suffix.lower() == ".svg" else _png(diagram, svg)
+
+
+def _png(diagram: Any, svg: str) -> bytes:
+    match = _VIEW_BOX.search(svg)
+    width, height = (float(match[1]), float(match[2])) if match else (0.0, 0.0)
+    side = max(width, height)
+    if side > _MAX_SIDE:
+        raise RenderingError(
+            f"the picture would be {width:.0f} by {height:.0f} pixels, more than a PNG can hold ({_MAX_SIDE} a side)"
+        )
+    try:
+        png = diagram.png(scale=2.0 if side <= _SHARP_SIDE / 2 else 1.0, background="#ffffff")
+    except Exception as e:
+        raise RenderingError(f"the renderer failed: {e}") from e
+    return bytes(png)
+
+
+def _load_renderer() -> Any:
+    try:
+        return importlib.import_module("mermaidx")
+    except ImportError as e:
+        # `mmdc` is the name that the project had, and the one that scripts look for in this message.
+        raise RenderingUnavailableError(
+            "image rendering requires the 'mmdc' package.\n"
+            f"Its releases continue as 'mermaidx'; install it with: {INSTALL_HINT}"
+        ) from e
+
+
+def is_image(path: Path) -> bool:
+    return path.suffix.lower() in FORMATS

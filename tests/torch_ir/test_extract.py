@@ -1,0 +1,279 @@
+"""Extraction: every form of input and output, and the model left as it was."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections import OrderedDict
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import nn
+
+from torch_ir import (
+    ConversionError,
+    ExportError,
+    IRExecutor,
+    convert_exported_program,
+    export_model,
+    extract_ir,
+    get_model_name,
+    validate_ir,
+    verify_ir_with_state_dict,
+)
+
+
+@dataclasses.dataclass
+class Pair:
+    first: torch.Tensor
+    second: torch.Tensor | None = None
+
+
+class Point(NamedTuple):
+    x: torch.Tensor
+    y: torch.Tensor
+
+
+class Linear(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x)
+
+
+class Nested(nn.Module):
+    """Takes a dict of lists and a dataclass; returns a dict with a dataclass, constants and None."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, batch, pair: Pair, *, scale: float = 1.0, mode: str = "a"):
+        h = self.fc(batch["xs"][0]) + batch["xs"][1]
+        h = h * scale if mode == "a" else h / scale
+        return {"h": h, "pair": Pair(pair.first + 1, h), "n": 3, "none": None, "point": Point(h, pair.second)}
+
+
+def nested_inputs(device: str = "cpu"):
+    def make(*shape):
+        return torch.randn(*shape, device=device)
+
+    return ({"xs": [make(2, 4), make(2, 4)]}, Pair(make(3), make(1))), {"scale": 2.0, "mode": "b"}
+
+
+def meta(factory):
+    with torch.device("meta"):
+        return factory().eval()
+
+
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+@pytest.mark.parametrize("form", ["tensor", "tuple", "list", "dict"])
+def test_input_forms(device, form):
+    model = meta(Linear) if device == "meta" else Linear().eval()
+    x = torch.randn(2, 4, device=device)
+    given = {"tensor": x, "tuple": (x,), "list": [x], "dict": {"x": x}}[form]
+    ir = extract_ir(model, given)
+    validate_ir(ir)
+    assert [(t.name, t.shape, t.dtype) for t in ir.graph_inputs] == [("x", (2, 4), "float32")]
+    assert [n.op_type for n in ir.nodes] == ["aten.linear.default"]
+    real = Linear().eval()
+    ok, report = verify_ir_with_state_dict(ir, real.state_dict(), real, {"x": torch.randn(2, 4)})
+    assert ok, report
+
+
+@pytest.mark.parametrize("model_device", ["meta", "cpu"])
+@pytest.mark.parametrize("input_device", ["meta", "cpu"])
+def test_devices_may_be_mixed(model_device, input_device):
+    with torch.device(model_device):
+        model = Linear().eval()
+    ir = extract_ir(model, torch.randn(2, 4, device=input_device))
+    assert ir.graph_outputs[0].shape == (2, 3)
+
+
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+def test_nested_inputs_and_outputs(device):
+    with torch.device(device):
+        model = Nested().eval()
+    args, kwargs = nested_inputs(device)
+    ir = extract_ir(model, args, kwargs)
+    validate_ir(ir)
+    assert ir.output_names == ["h", "pair.first", "pair.second", "point.x", "point.y"]
+    assert len(ir.graph_inputs) == 4
+
+    real = Nested().eval()
+    args, kwargs = nested_inputs()
+    executor = IRExecutor(ir, real.state_dict())
+    want = real(*args, **kwargs)
+    out = executor(*args, **kwargs)
+    nested = executor.rebuild_output(out)
+    assert torch.equal(nested["h"], want["h"])
+    assert torch.equal(nested["pair"]["first"], want["pair"].first)
+    assert nested["n"] == 3 and nested["none"] is None
+    assert torch.equal(nested["point"]["y"], want["point"].y)
+    ok, report = verify_ir_with_state_dict(ir, real.state_dict(), real, args, test_kwargs=kwargs)
+    assert ok and report.num_outputs == 5, report
+
+
+def test_ordered_dict_and_no_output_names_for_plain_tuples():
+    class Two(nn.Module):
+        def forward(self, d):
+            return d["b"] + 1, [d["a"] * 2]
+
+    ir = extract_ir(Two().eval(), (OrderedDict(b=torch.zeros(2), a=torch.zeros(3)),))
+    assert ir.output_names == []
+    assert [t.shape for t in ir.graph_outputs] == [(2,), (3,)]
+
+
+def test_model_and_inputs_are_unchanged():
+    class Writes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("n", torch.zeros(3))
+            self.fc = nn.Linear(3, 3)
+
+        def forward(self, x):
+            self.n.add_(1)
+            x.mul_(2)
+            return self.fc(x) + self.n
+
+    model, x = Writes().eval(), torch.randn(2, 3)
+    state, given = copy.deepcopy(model.state_dict()), x.clone()
+    hooks = len(model._forward_hooks)
+    extract_ir(model, x)
+    assert torch.equal(x, given)
+    assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+    assert len(model._forward_hooks) == hooks
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+def test_a_model_that_cannot_be_copied_is_still_extracted():
+    class Locked(Linear):
+        def __deepcopy__(self, memo):
+            raise RuntimeError("not copyable")
+
+    model = Locked().eval()
+    ir = extract_ir(model, torch.randn(2, 4))
+    assert [n.op_type for n in ir.nodes] == ["aten.linear.default"]
+
+
+def test_names():
+    assert get_model_name(Linear()) == "Linear"
+    assert extract_ir(Linear().eval(), torch.zeros(1, 4)).model_name == "Linear"
+    ir = extract_ir(Linear().eval(), torch.zeros(1, 4), model_name="mine", input_names=["image"], output_names=["y"])
+    assert ir.model_name == "mine"
+    assert ir.graph_inputs[0].name == "image"
+    assert ir.nodes[0].inputs[0].name == ir.nodes[0].inputs[0].producer_node == "image"
+    assert ir.output_names == ["y"]
+    validate_ir(ir)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"input_names": ["a", "b"]}, "got 2 names, the model has 1 input"),
+        ({"output_names": []}, "got 0 names, the model has 1 output"),
+        ({"input_names": ["linear"]}, "already the name of a node"),
+        ({"input_names": "x"}, "expected a list of non-empty strings"),
+        ({"output_names": [""]}, "expected a list of non-empty strings"),
+    ],
+)
+def test_bad_names(options, message):
+    with pytest.raises(ConversionError, match=message):
+        extract_ir(Linear().eval(), torch.zeros(1, 4), **options)
+
+
+def test_every_node_says_where_it_came_from():
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+
+        def forward(self, x):
+            return self.block(self.block(x)) + 1
+
+    ir = extract_ir(Outer().eval(), torch.zeros(1, 4))
+    paths = [n.module_path for n in ir.nodes]
+    assert paths[:2] == ["block.0", "block.1"]
+    assert paths[2] == "block.0@1"
+    assert paths[-1] == ""
+    assert all(n.source and n.source.split(":")[0].endswith("test_extract.py") for n in ir.nodes), [
+        n.source for n in ir.nodes
+    ]
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (nn.Dropout(0.5), "dropout with p=0.5 is active"),
+        (nn.BatchNorm1d(4), "batch norm updates"),
+        (nn.LSTM(4, 4, num_layers=2, dropout=0.3), "dropout with p=0.3"),
+        (nn.RReLU(), "random"),
+    ],
+)
+def test_training_graphs_are_refused(layer, reason):
+    with pytest.raises(ConversionError, match=f"(?s)model.eval\\(\\).*{reason}"):
+        extract_ir(nn.Sequential(layer).train(), torch.zeros(2, 4))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Linear(4, 4),
+        nn.Dropout(0.0),
+        nn.BatchNorm1d(4, track_running_stats=False),
+        nn.InstanceNorm1d(2),
+        nn.Identity(),
+    ],
+)
+def test_training_mode_is_fine_where_nothing_trains(layer):
+    extract_ir(nn.Sequential(layer).train(), torch.zeros(2, 2, 4) if "Instance" in str(layer) else torch.zeros(2, 4))
+
+
+def test_export_model_strict_wants_meta():
+    with pytest.raises(ExportError, match="must be on meta device"):
+        export_model(Linear().eval(), (torch.zeros(1, 4),))
+    with pytest.raises(ExportError, match=r"Input tensor at index 0 must be on meta device"):
+        export_model(meta(Linear), (torch.zeros(1, 4),))
+    exported = export_model(meta(Linear), (torch.zeros(1, 4, device="meta"),))
+    assert convert_exported_program(exported, model_name="n").model_name == "n"
+
+
+def test_bad_models_and_inputs():
+    with pytest.raises(ExportError, match=r"Expected a torch\.nn\.Module, got function"):
+        extract_ir(lambda x: x, torch.zeros(1))
+    with pytest.raises(ExportError, match=r"forward.*has no 'y'"):
+        extract_ir(Linear().eval(), {"y": torch.zeros(1, 4)})
+    with pytest.raises(ExportError, match="Failed to export model"):
+        extract_ir(Linear().eval(), torch.zeros(1, 5))
+    with pytest.raises(ExportError, match="Failed to export model"):
+        extract_ir(Linear().eval(), (torch.zeros(1, 4), torch.zeros(1)))
+
+
+class TestDynamic:
+    def test_input_dimension(self):
+        batch = torch.export.Dim("batch", min=2, max=8)
+        exported = torch.export.export(Linear().eval(), (torch.zeros(3, 4),), dynamic_shapes={"x": {0: batch}})
+        with pytest.raises(
+            ConversionError,
+            match=r"Dynamic shape detected in node 'x'.*dimension 0 is .*dimension 0 of input 'x'.*static shapes",
+        ):
+            convert_exported_program(exported)
+
+    def test_data_dependent_dimension(self):
+        class Nonzero(nn.Module):
+            def forward(self, x):
+                return x.nonzero() * 2
+
+        with pytest.raises(ConversionError, match=r"Dynamic shape.*node 'nonzero'.*test_extract\.py:\d+"):
+            extract_ir(Nonzero().eval(), torch.ones(4))
+
+    def test_data_dependent_value(self):
+        class Item(nn.Module):
+            def forward(self, x):
+                return x * x.sum().item()
+
+        with pytest.raises(ConversionError, match=r"depends on data|Data-dependent value"):
+            extract_ir(Item().eval(), torch.ones(4))
