@@ -68,7 +68,7 @@ def link(target: str, objects: list[str]) -> Path:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Cross-compile the C++ core for arm64 macOS and arm64 Linux.")
+    parser = argparse.ArgumentParser(description="Cross-compile the C++ core for arm64 macOS and Linux.")
     parser.add_argument("--compile-only", action="store_true", help="do not link")
     arguments = parser.parse_args()
     if importlib.util.find_spec("ziglang") is None:

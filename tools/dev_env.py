@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make .venv ready for development: `make setup` and every other make target run this.
 
-Quick when there is nothing to do. Needs only the standard library, since it runs before anything is installed.
+Quick when there is nothing to do. Needs only the standard library, since nothing is installed yet.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ def create_venv() -> None:
 
 
 def pip_install(*arguments: str | Path) -> None:
-    run(VENV_PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-c", CONSTRAINTS, *arguments)
+    quiet = ("-qq", "--disable-pip-version-check")
+    run(VENV_PYTHON, "-m", "pip", "install", *quiet, "-c", CONSTRAINTS, *arguments)
 
 
 def install_core(requirement: str, *options: str) -> None:
@@ -114,7 +115,7 @@ def previous() -> dict[str, str]:
 
 
 def main() -> int:
-    if sys.version_info < (3, 10):
+    if sys.version_info < (3, 10):  # noqa: UP036 - an old python3 must get a sentence, not a traceback
         fail(f"Python 3.10 or newer is needed, this is {sys.version.split()[0]}; try make PYTHON=python3.12")
     wanted = {
         "dependencies": digest([ROOT / "pyproject.toml", CONSTRAINTS]),

@@ -6,8 +6,9 @@ try:
     from npu_runtime._core import BuildInfo, CpuInfo, DeviceInfo, build_info, cpu_info, devices
 except ModuleNotFoundError as error:
     raise ImportError(
-        "[install] the compiled part npu_runtime._core is missing; got a source tree that was not built for "
-        "this Python; expected an installed npu-simulation; try `pip install .` or `make setup` in the project"
+        "[install] the compiled part npu_runtime._core is missing; got a source tree that was not built "
+        "for this Python; expected an installed npu-simulation; try `pip install .` or `make setup` in the "
+        "project"
     ) from error
 
 from npu_runtime.errors import InternalError, InvalidValueError, NPUError, UnavailableError

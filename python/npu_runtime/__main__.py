@@ -13,7 +13,7 @@ from npu_runtime.info import collect, print_tables
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m npu_runtime",
-        description="Print how NPU Simulation was built, what the processor offers and which devices are present.",
+        description="Print how NPU Simulation was built, and which processor and devices it finds.",
     )
     parser.add_argument("--json", action="store_true", help="print the same as JSON")
     arguments = parser.parse_args(argv)

@@ -1,6 +1,6 @@
 """The errors that the runtime raises. Messages read
 
-    [area] what happened; got <value>; expected <rule>; try <action>
+[area] what happened; got <value>; expected <rule>; try <action>
 """
 
 from __future__ import annotations

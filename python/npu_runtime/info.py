@@ -14,7 +14,16 @@ from npu_runtime.threads import get_num_threads
 
 __all__ = ["collect", "print_tables"]
 
-_BUILD_FIELDS = ("version", "git_describe", "compiler", "flags", "build_type", "system", "architecture", "metal")
+_BUILD_FIELDS = (
+    "version",
+    "git_describe",
+    "compiler",
+    "flags",
+    "build_type",
+    "system",
+    "architecture",
+    "metal",
+)
 _CPU_FIELDS = (
     "brand",
     "architecture",
@@ -67,8 +76,8 @@ def _cores(cpu: dict[str, Any]) -> str:
 
 
 def _memory(cpu: dict[str, Any]) -> str:
-    text = _gibibytes(cpu["memory_bytes"])
-    return f"{text}, limited to {_gibibytes(cpu['memory_limit_bytes'])}" if cpu["memory_limit_bytes"] else text
+    text, limit = _gibibytes(cpu["memory_bytes"]), cpu["memory_limit_bytes"]
+    return f"{text}, limited to {_gibibytes(limit)}" if limit else text
 
 
 def _two_columns(title: str, rows: list[tuple[str, str]]) -> Table:

@@ -4,8 +4,10 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import npu_runtime
 import pytest
@@ -43,7 +45,10 @@ def test_cpu_info():
     assert "CpuInfo(brand=" in repr(cpu)
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64" or platform.system() != "Linux", reason="reads /proc/cpuinfo")
+LINUX_X86 = (platform.system(), platform.machine()) == ("Linux", "x86_64")
+
+
+@pytest.mark.skipif(not LINUX_X86, reason="reads the x86 flags of /proc/cpuinfo")
 def test_cpu_features_agree_with_the_kernel():
     with open("/proc/cpuinfo") as file:
         flags = next(line for line in file if line.startswith("flags")).split(":")[1].split()
@@ -77,7 +82,8 @@ def test_devices():
 
 
 def test_importing_does_not_import_torch():
-    result = run_python("-c", "import npu_runtime, sys; print('torch' in sys.modules, 'numpy' in sys.modules)")
+    code = "import npu_runtime, sys; print('torch' in sys.modules, 'numpy' in sys.modules)"
+    result = run_python("-c", code)
     assert result.stdout.split() == ["False", "False"], result.stderr
 
 
@@ -113,8 +119,7 @@ def test_import_error_names_the_way_out(tmp_path):
     package = tmp_path / "npu_runtime"
     package.mkdir()
     for name in ("__init__.py", "errors.py", "threads.py"):
-        source = os.path.join(os.path.dirname(npu_runtime.__file__), name)
-        package.joinpath(name).write_text(open(source).read())
+        shutil.copy(Path(npu_runtime.__file__).with_name(name), package)
     result = run_python("-S", "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import npu_runtime")
     assert result.returncode == 1
     assert "pip install" in result.stderr
