@@ -88,7 +88,7 @@ def create_venv() -> None:
         run(sys.executable, "-m", "venv", VENV)
     elif subprocess.run([VENV_PYTHON, "-c", "import pip"], stderr=subprocess.DEVNULL).returncode:
         say("adding pip to the .venv that another tool created")
-        run(VENV_PYTHON, "-m", "ensurepip", "--upgrade")
+        subprocess.run([VENV_PYTHON, "-m", "ensurepip"], stdout=subprocess.DEVNULL, check=True)
 
 
 def pip_install(*arguments: str | Path) -> None:

@@ -114,6 +114,13 @@ def test_command_help_and_bad_option():
     assert run_python("-m", "npu_runtime", "--no-such-option").returncode == 2
 
 
+@pytest.mark.parametrize("option", ["--json", "--help", ""])
+def test_command_into_a_closed_pipe(option):
+    command = f"{sys.executable} -m npu_runtime {option} | true"
+    result = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert "Traceback" not in result.stderr
+
+
 def test_import_error_names_the_way_out(tmp_path):
     # A source tree without the extension, as somebody sees who forgot to install.
     package = tmp_path / "npu_runtime"
