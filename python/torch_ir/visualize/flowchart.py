@@ -11,7 +11,7 @@ from .wiring import Origin, Wiring
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..ir import IR, OpNode, TensorMeta
+    from torch_ir.ir import IR, OpNode, TensorMeta
 
 PREFIXES = {"node": "op_", "input": "input_", "weight": "w_"}
 
@@ -40,6 +40,11 @@ def output_lines(ids: IdTable, index: int, t: TensorMeta, producer: str) -> list
     # Another graph part may be called output_0 too.
     own = ids.get("output_", str(index))
     return [f'    {own}[\\"Output<br/>{_format_shape(t.shape)}"/]', f"    {producer} --> {own}"]
+
+
+def arrow(source: str, label: str, target: str, line: str = "-->") -> str:
+    # Mermaid refuses an empty label, which a scalar would have.
+    return f'    {source} {line}|"{label}"| {target}' if label else f"    {source} {line} {target}"
 
 
 def first_shape(outputs: Sequence[TensorMeta]) -> str:
@@ -81,10 +86,10 @@ class _Flowchart:
             origin = self.wiring.origin(t)
             shape = _format_shape(t.shape)
             if origin.kind != "weight":
-                self.lines.append(f'    {self._id(origin)} -->|"{shape}"| {own}')
+                self.lines.append(arrow(self._id(origin), shape, own))
             elif self.include_weights:
                 self._weight(t)
-                self.lines.append(f'    {self._id(origin)} -.->|"{shape}"| {own}')
+                self.lines.append(arrow(self._id(origin), shape, own, "-.->"))
 
     def _weight(self, t: TensorMeta) -> None:
         label = f"{_sanitize_label(t.name)}<br/>{_format_shape(t.shape)}"

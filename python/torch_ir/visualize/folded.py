@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from .flowchart import first_shape, input_line, node_line, output_lines
+from .flowchart import arrow, first_shape, input_line, node_line, output_lines
 from .labels import IdTable, _format_shape, _get_short_op_name, _sanitize_label, short_count
 from .modules import Folding, ModuleTree, Unit, split_call
 from .wiring import Origin, Wiring
 
 if TYPE_CHECKING:
-    from ..ir import IR, OpNode
+    from torch_ir.ir import IR, OpNode
 
 _ENOUGH_BOXES = 4  # an automatic depth goes on unfolding until there is this much to see
 
@@ -21,11 +21,11 @@ _ENOUGH_BOXES = 4  # an automatic depth goes on unfolding until there is this mu
 def modules_to_mermaid(
     ir: IR, depth: int | None = None, expand: Sequence[str] = (), max_boxes: int = 0, collapse: bool = True
 ) -> str:
-    """A Mermaid flowchart with a box for every module call at ``depth``, and arrows for what passes between them.
+    """A Mermaid flowchart with a box for every module call at ``depth``, and arrows for what passes between.
 
-    Without ``depth`` the first one that shows something is taken. Modules named in ``expand`` (patterns with ``*``
-    are understood) are drawn open, down to their operators. Neighbours that differ in nothing but their weights
-    become one box, unless ``collapse`` is off. ``max_boxes`` limits the picture as ``max_nodes`` does; 0 does not.
+    Without ``depth`` the first one that shows something is taken. Modules named in ``expand`` (patterns with
+    ``*`` are understood) are drawn open, down to their operators. Neighbours that differ in nothing but their
+    weights become one box, unless ``collapse`` is off. ``max_boxes`` limits the picture; 0 does not.
     """
     if depth is not None and depth < 1:
         raise ValueError(f"depth must be 1 or more, got {depth}")
@@ -33,24 +33,20 @@ def modules_to_mermaid(
         raise ValueError(f"max_boxes must be 0 (all boxes) or more, got {max_boxes}")
     if ir.nodes and not any(n.module_path for n in ir.nodes):
         raise ValueError(
-            "this IR does not say which module each node belongs to, so it cannot be folded; extract the model "
-            "again, or show single nodes"
+            "this IR does not say which module each node belongs to, so it cannot be folded; "
+            "extract the model again, or show single nodes"
         )
     tree = ModuleTree(n.module_path or "" for n in ir.nodes)
     wiring = Wiring(ir)
 
-    def fold(at: int) -> list[Unit]:
-        units = Folding(ir, tree, at, expand).units()
+    def fold(at: int, opened: Sequence[str]) -> list[Unit]:
+        units = Folding(ir, tree, at, opened).units()
         return _Collapser(ir, wiring).collapse(units) if collapse else units
 
-    if depth is not None:
-        units = fold(depth)
-    else:
+    if depth is None:
         deepest = max((len(tree.chain(n.module_path or "")) for n in ir.nodes), default=1)
-        for at in range(1, max(deepest, 1) + 1):
-            units = fold(at)
-            if len(units) >= _ENOUGH_BOXES:
-                break
+        depth = next((at for at in range(1, deepest) if len(fold(at, ())) >= _ENOUGH_BOXES), max(deepest, 1))
+    units = fold(depth, expand)
     return _Drawing(ir, wiring, units, max_boxes or len(units)).draw()
 
 
@@ -91,7 +87,13 @@ class _Collapser:
                 where = self.wiring.state_name(origin.name).removeprefix(module)
             inputs.append((where, t.shape, t.dtype))
         outputs = tuple((t.shape, t.dtype) for t in node.outputs)
-        return (node.op_type, tuple(inputs), outputs, tuple(node.absent_inputs), repr(sorted(node.attrs.items())))
+        return (
+            node.op_type,
+            tuple(inputs),
+            outputs,
+            tuple(node.absent_inputs),
+            repr(sorted(node.attrs.items())),
+        )
 
 
 def _family(module: str) -> str:
@@ -117,8 +119,7 @@ class _Drawing:
     def draw(self) -> str:
         lines = ["flowchart TD", *(input_line(self.ids, t) for t in self.ir.graph_inputs)]
         lines += self._boxes()
-        for (source, target), label in self._edges().items():
-            lines.append(f'    {source} -->|"{label}"| {target}')
+        lines += [arrow(edge.source, label, edge.target) for edge, label in self._edges().items()]
         for i, t in enumerate(self.ir.graph_outputs):
             origin = self.wiring.origin(t)
             if origin.kind == "weight":
@@ -143,7 +144,7 @@ class _Drawing:
         return leaving
 
     def _boxes(self) -> list[str]:
-        """Declarations, inside the subgraphs of unfolded modules. A frame that is entered again opens again."""
+        """Declarations, inside the subgraphs of unfolded modules."""
         lines: list[str] = []
         open_frames: list[str] = []
         for unit in self.units:
@@ -177,13 +178,17 @@ class _Drawing:
         repeats = max(len(unit.members), 1)
         rows = [self._title(unit)]
         if repeats > 1:
-            rows.append(f"×{repeats} identical")
+            rows.append(f"{repeats} identical")
         each = " each" if repeats > 1 else ""
         rows += [_op_counts(nodes[: len(nodes) // repeats]) + each, self._shapes(unit)]
         parameters = self._parameters(nodes)
         if parameters:
             own = repeats > 1 and self._parameters(nodes[: len(nodes) // repeats]) * repeats == parameters
-            rows.append(f"{short_count(parameters // repeats)} params each" if own else f"{short_count(parameters)} params")
+            rows.append(
+                f"{short_count(parameters // repeats)} params each"
+                if own
+                else f"{short_count(parameters)} params"
+            )
         label = "<br/>".join(_sanitize_label(row) for row in rows if row)
         return f'    {self._id(unit)}[["{label}"]]'
 
@@ -203,11 +208,15 @@ class _Drawing:
         if not leaving:
             return first_shape(self.ir.nodes[unit.nodes[-1]].outputs)
         shapes = [_format_shape(s) for s in leaving.values()]
-        return " and ".join(shapes) if len(shapes) <= 2 else f"{len(shapes)} outputs"
+        if len(set(shapes)) == 1:
+            return shapes[0] if len(shapes) == 1 else f"{len(shapes)} outputs of {shapes[0]}"
+        return " and ".join(shapes) if len(shapes) == 2 else f"{len(shapes)} outputs"
 
     def _parameters(self, nodes: list[OpNode]) -> int:
         names = {self.wiring.state_name(t.name) for n in nodes for t in n.inputs}
-        return sum(math.prod(self.wiring.weights[name].shape) for name in names if name in self.wiring.weights)
+        return sum(
+            math.prod(self.wiring.weights[name].shape) for name in names if name in self.wiring.weights
+        )
 
     def _source(self, origin: Origin) -> str:
         if origin.kind != "node":
@@ -221,12 +230,16 @@ class _Drawing:
             for i in unit.nodes:
                 for t in self.ir.nodes[i].inputs:
                     origin = self.wiring.origin(t)
-                    if origin.kind == "weight" or (origin.kind == "node" and self.unit_of[origin.name] is unit):
+                    if origin.kind == "weight" or (
+                        origin.kind == "node" and self.unit_of[origin.name] is unit
+                    ):
                         continue
                     edge = _Edge(self._source(origin), self._id(unit))
                     tensors.setdefault(edge, {})[origin] = t.shape
         return {
-            edge: _format_shape(next(iter(crossing.values()))) if len(crossing) == 1 else f"{len(crossing)} tensors"
+            edge: _format_shape(next(iter(crossing.values())))
+            if len(crossing) == 1
+            else f"{len(crossing)} tensors"
             for edge, crossing in tensors.items()
         }
 

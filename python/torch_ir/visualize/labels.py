@@ -44,7 +44,7 @@ def short_count(n: int) -> str:
 
 
 class IdTable:
-    """One id for each name: the name itself where Mermaid can read it, else a spelling that no other name has."""
+    """One id for each name: the name itself where Mermaid can read it, else a spelling of its own."""
 
     def __init__(self) -> None:
         self._ids: dict[tuple[str, str], str] = {}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from ..ir import IR
+    from torch_ir.ir import IR
 
 _CALL = re.compile(r"@(\d+)$")
 
@@ -23,7 +23,7 @@ def split_call(path: str) -> tuple[str, int]:
 
 
 def levels(module: str) -> list[str]:
-    """The modules around and including one. The number in ``layers.0`` is no level of its own: lists are not called."""
+    """The modules around and including one. The number in ``layers.0`` is no level: lists are not called."""
     parts = module.split(".") if module else []
     ends = [
         i
@@ -31,6 +31,11 @@ def levels(module: str) -> list[str]:
         if i == len(parts) or not (parts[i].isdigit() and not parts[i - 1].isdigit())
     ]
     return [".".join(parts[:i]) for i in ends]
+
+
+def _list_of(module: str) -> str | None:
+    head, _, last = module.rpartition(".")
+    return head if last.isdigit() else None
 
 
 class ModuleTree:
@@ -89,7 +94,7 @@ class ModuleTree:
 
 @dataclass
 class Unit:
-    """What a folded picture shows as one box: a module call, a run of a module's own operators, or one operator."""
+    """A box of a folded picture: a module call, a run of a module's own operators, or one operator."""
 
     kind: Literal["box", "run", "op"]
     key: str
@@ -104,22 +109,26 @@ class Folding:
 
     def __init__(self, ir: IR, tree: ModuleTree, depth: int, expand: Sequence[str]) -> None:
         self.ir, self.tree, self.depth = ir, tree, depth
-        self.opened = self._opened(expand)
+        self.expanded = self._matching(expand)
+        self.around = {above for m in self.expanded for above in levels(m)[:-1]}
+        self.parents = {above for m in tree.modules for above in levels(m)[:-1]}
 
-    def _opened(self, expand: Sequence[str]) -> set[str]:
-        """Modules to unfold, and those around them."""
-        opened: set[str] = set()
+    def _matching(self, expand: Sequence[str]) -> set[str]:
+        matching: set[str] = set()
         for pattern in expand:
             found = [m for m in self.tree.modules if m == pattern or fnmatch.fnmatchcase(m, pattern)]
+            # A list of modules, which is never called itself, stands for all in it.
+            found = found or [m for m in self.tree.modules if _list_of(m) == pattern]
             if not found:
                 raise ValueError(self._unknown(pattern))
-            for module in found:
-                opened.update(levels(module))
-        return opened
+            matching.update(found)
+        return matching
 
     def _unknown(self, pattern: str) -> str:
         close = difflib.get_close_matches(pattern, self.tree.modules, 3, 0.5) or self.tree.modules[:3]
-        return f"no module '{pattern}' has operators in this graph; did you mean {', '.join(map(repr, close))}?"
+        return (
+            f"no module '{pattern}' has operators in this graph; did you mean {', '.join(map(repr, close))}?"
+        )
 
     def units(self) -> list[Unit]:
         units: list[Unit] = []
@@ -129,7 +138,11 @@ class Folding:
             last = units[-1] if units else None
             if unit.kind == "box" and unit.key in boxes:
                 unit = boxes[unit.key]
-            elif unit.kind == "run" and last and (last.kind, last.key, last.frame) == ("run", unit.key, unit.frame):
+            elif (
+                unit.kind == "run"
+                and last
+                and (last.kind, last.key, last.frame) == ("run", unit.key, unit.frame)
+            ):
                 unit = last
             else:
                 units.append(unit)
@@ -145,10 +158,12 @@ class Folding:
     def _unit_of(self, chain: tuple[str, ...]) -> Unit:
         frame: list[str] = []
         for level, key in enumerate(chain, start=1):
-            if split_call(key)[0] in self.opened:
+            module = split_call(key)[0]
+            if module in self.expanded or (module in self.around and level >= self.depth):
                 frame.append(key)
-            elif level >= self.depth:
+            elif module not in self.around and (level >= self.depth or module not in self.parents):
                 return Unit("box", key, tuple(frame))
         # The operator belongs to an unfolded module itself.
         innermost = chain[-1] if chain else ""
-        return Unit("op" if innermost in frame else "run", innermost, tuple(frame))
+        single = split_call(innermost)[0] in self.expanded
+        return Unit("op" if single else "run", innermost, tuple(frame))

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..errors import TorchIRError
+from torch_ir.errors import TorchIRError
 
 FORMATS = (".png", ".svg")
 INSTALL_HINT = 'pip install "npu-simulation[rendering]"'
@@ -20,10 +20,15 @@ _VIEW_BOX = re.compile(r'viewBox="[-\d.e]+ [-\d.e]+ ([\d.e]+) ([\d.e]+)"')
 _CONFIG: dict[str, Any] = {
     "maxEdges": _MAX_EDGES,
     "maxTextSize": 10_000_000,
-    # Measured with the first; the second has its widths, for viewers of SVG without it.
-    "fontFamily": "DejaVu Sans, Verdana, sans-serif",
-    "htmlLabels": False,
-    "flowchart": {"htmlLabels": False, "nodeSpacing": 40, "rankSpacing": 40, "padding": 12},
+    "fontFamily": "DejaVu Sans, Verdana, sans-serif",  # the second has the widths of the first
+    # Labels as HTML: drawing them as text takes ten times as long. Wrapping would break words in two.
+    "flowchart": {
+        "htmlLabels": True,
+        "wrappingWidth": 700,
+        "nodeSpacing": 40,
+        "rankSpacing": 40,
+        "subGraphTitleMargin": {"top": 6, "bottom": 12},
+    },
 }
 
 
@@ -60,7 +65,8 @@ def _png(diagram: Any, svg: str) -> bytes:
     side = max(width, height)
     if side > _MAX_SIDE:
         raise RenderingError(
-            f"the picture would be {width:.0f} by {height:.0f} pixels, more than a PNG can hold ({_MAX_SIDE} a side)"
+            f"the picture would be {width:.0f} by {height:.0f} pixels, "
+            f"more than a PNG can hold ({_MAX_SIDE} a side); an SVG can"
         )
     try:
         png = diagram.png(scale=2.0 if side <= _SHARP_SIDE / 2 else 1.0, background="#ffffff")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from ..ir import IR, TensorMeta
+    from torch_ir.ir import IR, TensorMeta
 
 
 class Origin(NamedTuple):
@@ -25,7 +25,7 @@ class Wiring:
         self._outputs = {t.name: (n.name, i) for n in ir.nodes for i, t in enumerate(n.outputs)}
 
     def origin(self, t: TensorMeta) -> Origin:
-        """Who makes a tensor that a node or the graph's end reads; also for graphs with incomplete producers."""
+        """Who makes a tensor that a node or the graph's end reads, also where no producer is recorded."""
         producer = t.producer_node
         if producer is not None:
             if producer in self.nodes:

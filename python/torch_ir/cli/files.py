@@ -1,0 +1,111 @@
+"""Reading and writing the files that commands name, with an error that says what to do."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from torch_ir.ir import IR
+
+T = TypeVar("T")
+
+
+class CommandError(Exception):
+    """What to print after ``Error:``. ``status`` overrides the command's usual exit status."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def read_ir(path: str) -> IR:
+    file = Path(path)
+    try:
+        if file.is_dir():
+            raise CommandError(
+                f"invalid IR file: '{path}' is a folder; expected a .json file that save_ir wrote"
+            )
+        if not file.exists():
+            raise CommandError(f"file not found: {path}")
+    except (OSError, ValueError) as e:  # such as a name that is too long, or one with a null byte
+        raise CommandError(f"cannot read {path!r}: {_reason(e)}") from e
+    from torch_ir.errors import SerializationError
+    from torch_ir.progress import status
+    from torch_ir.serializer import load_ir
+
+    try:
+        with status(f"Loading {path}"):
+            return load_ir(file)
+    except SerializationError as e:
+        raise CommandError(f"invalid IR file: {e}") from e
+    except RecursionError as e:
+        raise CommandError(f"invalid IR file: '{path}' is nested too deeply for an IR") from e
+    except OSError as e:
+        raise CommandError(f"cannot read {path}: {_reason(e)}") from e
+
+
+def describe(ir: IR, work: Callable[[], T]) -> T:
+    """Run ``work`` on an IR from a file; when that makes no sense, say what validation finds in it."""
+    from torch_ir.errors import SerializationError
+    from torch_ir.serializer import validate_ir
+
+    try:
+        return work()
+    except (TypeError, AttributeError, KeyError, IndexError, OverflowError) as e:
+        try:
+            validate_ir(ir)
+        except SerializationError as found:
+            raise CommandError(f"invalid IR file: {found}") from e
+        except Exception:
+            raise CommandError(f"invalid IR file: {type(e).__name__}: {e}") from e
+        raise
+
+
+def emit(text: str, output: str | None) -> None:
+    """To a file as it is, or to stdout with a newline."""
+    if output is None:
+        print(text)
+    else:
+        write_file(text.encode("utf-8", "backslashreplace"), output)
+
+
+def write_file(data: bytes, output: str) -> None:
+    """Write a file, creating its folder. An old file stays whole if this fails."""
+    path = Path(output)
+    try:
+        if path.is_dir():
+            raise CommandError(f"cannot write {output}: it is a folder; give a file name")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)  # a device or a pipe, which must not be replaced by a file
+        else:
+            _replace(data, path.resolve())
+    except (OSError, ValueError) as e:
+        raise CommandError(f"cannot write {output!r}: {_reason(e)}; choose another file with -o") from e
+
+
+def _replace(data: bytes, path: Path) -> None:
+    mode = path.stat().st_mode & 0o7777 if path.exists() else None
+    if mode is not None and not os.access(path, os.W_OK):
+        raise PermissionError(13, "Permission denied")
+    handle, temporary = tempfile.mkstemp(prefix=".torch-ir.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        if mode is None:
+            mask = os.umask(0)
+            os.umask(mask)
+            mode = 0o666 & ~mask
+        os.chmod(temporary, mode)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _reason(e: Exception) -> str:
+    return (e.strerror or str(e)).lower() if isinstance(e, OSError) else str(e)

@@ -1,0 +1,177 @@
+"""The command line's grammar and help."""
+
+from __future__ import annotations
+
+import argparse
+
+from .commands import run_diff, run_info, run_verify, run_visualize
+
+_EXAMPLES = """examples:
+  torch-ir info model_ir.json
+  torch-ir visualize model_ir.json -o graph.png
+  torch-ir visualize qwen_ir.json --fold --expand model.layers.0
+  torch-ir verify model_ir.json --model my_package.models:MyModel --weights weights.safetensors
+  torch-ir diff before.json after.json
+
+`torch-ir COMMAND --help` describes a command."""
+
+_VISUALIZE = """examples:
+  torch-ir visualize model_ir.json                        Mermaid text, first 30 nodes
+  torch-ir visualize model_ir.json --max-nodes 0          all nodes
+  torch-ir visualize model_ir.json -o graph.svg           a picture
+  torch-ir visualize qwen_ir.json --fold                  a box for each module, equal layers joined
+  torch-ir visualize qwen_ir.json --fold --depth 3
+  torch-ir visualize qwen_ir.json --expand model.layers.0 --expand 'model.layers.0.self_attn'
+
+Pictures need the extra `rendering`: pip install "npu-simulation[rendering]". Drawing needs no network."""
+
+_VERIFY = """The model is imported from the current folder or from installed packages. ATTRIBUTE is an nn.Module
+class or a function, which is called without arguments, or a module that exists already. Without
+--weights the model's own values are used; without --inputs, random ones of the IR's shapes and dtypes.
+
+examples:
+  torch-ir verify model_ir.json --model my_models:MyModel
+  torch-ir verify model_ir.json --model my_models:build --weights weights.safetensors --inputs batch.npz
+  torch-ir verify model_ir.json --model my_models:MyModel --per-layer
+
+exit status: 0 equal, 1 different, 2 could not be verified"""
+
+_DIFF = """Nodes are matched by operator, module and result, so new names alone are no difference.
+
+exit status: 0 same, 1 different, 2 trouble"""
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __init__(self, option_strings: list[str], dest: str, **kwargs: object) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="show the version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from torch_ir import __version__
+
+        print(f"torch-ir {__version__}")
+        parser.exit()
+
+
+def create_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="torch-ir",
+        description="Look at, draw, verify and compare extracted model graphs (IR files).",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    _add_info(commands)
+    _add_visualize(commands)
+    _add_verify(commands)
+    _add_diff(commands)
+    return parser
+
+
+_Commands = argparse._SubParsersAction
+
+
+def _command(
+    commands: _Commands[argparse.ArgumentParser], name: str, text: str, more: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name, help=text, description=text, epilog=more, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def _add_info(commands: _Commands[argparse.ArgumentParser]) -> None:
+    p = _command(commands, "info", "Show what a graph reads, returns and computes.", "")
+    p.add_argument("ir", metavar="IR", help="IR file (.json)")
+    p.add_argument("--json", action="store_true", help="as JSON")
+    p.add_argument("-o", "--output", metavar="FILE", help="write to FILE instead of stdout")
+    p.set_defaults(run=run_info, trouble=1)
+
+
+def _add_visualize(commands: _Commands[argparse.ArgumentParser]) -> None:
+    p = _command(commands, "visualize", "Draw a graph as Mermaid text, PNG or SVG.", _VISUALIZE)
+    p.add_argument("ir", metavar="IR", help="IR file (.json)")
+    p.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="write to FILE; .png and .svg are rendered, all else is Mermaid text",
+    )
+    p.add_argument(
+        "--max-nodes", type=_count, metavar="N",
+        help="draw the first N nodes (default 30), or boxes when folded (default all); 0 for all",
+    )  # fmt: skip
+    p.add_argument("--no-weights", action="store_true", help="leave weights out")
+    folding = p.add_argument_group("folding by module, for large graphs")
+    folding.add_argument("--fold", "--group-by-module", action="store_true", help="one box for each module")
+    folding.add_argument(
+        "--depth",
+        type=_positive,
+        metavar="N",
+        help="fold at N levels of modules (default: chosen to show something)",
+    )
+    folding.add_argument(
+        "--expand", action="append", default=[], metavar="MODULE",
+        help="draw this module open, such as model.layers.0 or 'model.layers.*'; may be repeated",
+    )  # fmt: skip
+    folding.add_argument("--no-collapse", action="store_true", help="draw identical neighbours one by one")
+    p.set_defaults(run=run_visualize, trouble=1)
+
+
+def _add_verify(commands: _Commands[argparse.ArgumentParser]) -> None:
+    p = _command(commands, "verify", "Prove that a graph computes what its model computes.", _VERIFY)
+    p.add_argument("ir", metavar="IR", help="IR file (.json)")
+    p.add_argument(
+        "--model", required=True, metavar="MODULE:ATTRIBUTE", help="where the original model comes from"
+    )
+    p.add_argument("--weights", metavar="FILE", help="weights for both (.safetensors, .pt, .pth, .bin)")
+    p.add_argument(
+        "--inputs", metavar="FILE", help="test inputs by name or in order (.npz, .safetensors, .pt)"
+    )
+    p.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="for random weights and inputs (default 0)"
+    )
+    p.add_argument("--rtol", type=_tolerance, metavar="X", help="relative tolerance (default: by dtype)")
+    p.add_argument("--atol", type=_tolerance, metavar="X", help="absolute tolerance (default: by dtype)")
+    p.add_argument(
+        "--per-layer", action="store_true", help="compare node by node, and name the first that departs"
+    )
+    p.add_argument("--json", action="store_true", help="the report as JSON")
+    p.set_defaults(run=run_verify, trouble=2)
+
+
+def _add_diff(commands: _Commands[argparse.ArgumentParser]) -> None:
+    p = _command(commands, "diff", "Show what differs between two graphs.", _DIFF)
+    p.add_argument("left", metavar="A", help="IR file (.json)")
+    p.add_argument("right", metavar="B", help="IR file (.json)")
+    p.add_argument("--json", action="store_true", help="as JSON")
+    p.set_defaults(run=run_diff, trouble=2)
+
+
+def _number(text: str, low: int, what: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = low - 1
+    if value < low:
+        raise argparse.ArgumentTypeError(f"expected {what}, got {text!r}")
+    return value
+
+
+def _count(text: str) -> int:
+    return _number(text, 0, "a whole number, 0 or more")
+
+
+def _positive(text: str) -> int:
+    return _number(text, 1, "a whole number, 1 or more")
+
+
+def _tolerance(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number, 0 or more, got {text!r}")
+    return value

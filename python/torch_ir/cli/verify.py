@@ -1,0 +1,188 @@
+"""The ``verify`` command: find the model, its weights and its inputs, and compare."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import importlib
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torch_ir._encoding import dtype_from_str
+from torch_ir.errors import TorchIRError
+from torch_ir.ir import IR, TensorMeta
+from torch_ir.structure import rebuild
+from torch_ir.verifier import verify_ir_with_state_dict
+from torch_ir.weight_loader import load_weights, resolve_weights
+
+from .files import CommandError, read_ir
+
+
+def verify(args: argparse.Namespace) -> dict[str, Any]:
+    """The report as a dict; printed as text too, unless ``--json`` is given."""
+    ir = read_ir(args.ir)
+    torch.manual_seed(args.seed)
+    model = _build(args.model)
+    if args.weights is not None:
+        _load(model, ir, args.weights)
+    elif any(p.is_meta for p in model.parameters()):
+        raise CommandError(
+            f"the model from '{args.model}' is on the meta device and has no values; give --weights"
+        )
+    leaves = _read_inputs(ir, args.inputs) if args.inputs is not None else _random_inputs(ir, args.seed)
+    positional, keywords = _arguments(ir, leaves)
+    # The table of layers is for people; whoever asks for JSON finds its rows in the report.
+    table = contextlib.redirect_stdout(io.StringIO()) if args.json else contextlib.nullcontext()
+    with table:
+        _, report = verify_ir_with_state_dict(
+            ir, _state(model), model, positional, args.rtol, args.atol,
+            test_kwargs=keywords, per_layer=args.per_layer,
+        )  # fmt: skip
+    if not args.json:
+        print(report)
+    return dataclasses.asdict(report)
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = dict(model.state_dict())
+    # state_dict leaves out buffers that are not persistent, which a graph may read.
+    for name, buffer in model.named_buffers():
+        state.setdefault(name, buffer)
+    return state
+
+
+def _build(target: str) -> nn.Module:
+    module_name, colon, path = target.partition(":")
+    if not colon or not module_name or not path:
+        raise CommandError(f"--model: got '{target}'; expected MODULE:ATTRIBUTE, such as my_models:MyModel")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found: Any = importlib.import_module(module_name)
+    except Exception as e:
+        raise CommandError(f"--model: cannot import '{module_name}': {type(e).__name__}: {e}") from e
+    for part in path.split("."):
+        if not hasattr(found, part):
+            raise CommandError(f"--model: '{module_name}' has no attribute '{path}'")
+        found = getattr(found, part)
+    if not isinstance(found, nn.Module):
+        if not callable(found):
+            raise CommandError(
+                f"--model: '{target}' is a {type(found).__name__}; expected a class or a function"
+            )
+        try:
+            found = found()
+        except Exception as e:
+            raise CommandError(
+                f"--model: calling '{target}' without arguments failed: {type(e).__name__}: {e}; "
+                f"write a function that returns the model and name that"
+            ) from e
+    if not isinstance(found, nn.Module):
+        raise CommandError(f"--model: '{target}' gave a {type(found).__name__}; expected an nn.Module")
+    return found.eval()
+
+
+def _load(model: nn.Module, ir: IR, path: str) -> None:
+    try:
+        weights = load_weights(path)
+        named = resolve_weights(weights, ir)
+    except (TorchIRError, OSError, ImportError) as e:
+        raise CommandError(str(e)) from e
+    for alias, name in ir.ties.items():
+        if name in named:
+            named.setdefault(alias, named[name])
+    wanted = model.state_dict()
+    named = {
+        **{k: v for k, v in weights.items() if k in wanted},
+        **{k: v for k, v in named.items() if k in wanted},
+    }
+    missing = sorted(set(wanted) - set(named))
+    if missing:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise CommandError(f"{path} lacks weights of the model: {', '.join(missing[:5])}{more}")
+    try:
+        model.load_state_dict(named, assign=any(p.is_meta for p in model.parameters()))
+    except RuntimeError as e:
+        raise CommandError(f"{path} does not fit the model: {e}") from e
+
+
+def _random_inputs(ir: IR, seed: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [_random(t, generator) for t in ir.graph_inputs]
+
+
+def _random(t: TensorMeta, generator: torch.Generator) -> Tensor:
+    dtype = dtype_from_str(t.dtype)
+    if dtype.is_floating_point or dtype.is_complex:
+        wide = torch.complex64 if dtype.is_complex else torch.float32
+        return torch.randn(t.shape, dtype=wide, generator=generator).to(dtype)
+    # Integers are mostly ids or positions: small ones are valid in any table.
+    return torch.randint(0, 2, t.shape, generator=generator).to(dtype)
+
+
+def _read_inputs(ir: IR, path: str) -> list[Tensor]:
+    try:
+        loaded = _load_tensors(Path(path))
+    except FileNotFoundError as e:
+        raise CommandError(f"file not found: {path}") from e
+    except Exception as e:
+        raise CommandError(f"cannot read inputs from {path}: {type(e).__name__}: {e}") from e
+    names = [t.name for t in ir.graph_inputs]
+    if isinstance(loaded, dict) and set(loaded) == set(names):
+        tensors = [loaded[n] for n in names]
+    elif isinstance(loaded, dict) and not all(k.startswith("arr_") for k in loaded):
+        raise CommandError(
+            f"{path} holds {', '.join(sorted(loaded)) or 'nothing'}; the IR reads {', '.join(names)}"
+        )
+    else:
+        tensors = list(loaded.values()) if isinstance(loaded, dict) else loaded
+    if len(tensors) != len(names):
+        raise CommandError(
+            f"{path} holds {len(tensors)} tensors; the IR reads {len(names)}: {', '.join(names)}"
+        )
+    return tensors
+
+
+def _load_tensors(path: Path) -> dict[str, Tensor] | list[Tensor]:
+    if path.suffix == ".npz":
+        import numpy as np
+
+        with np.load(path, allow_pickle=False) as arrays:
+            return {
+                k: torch.from_numpy(np.ascontiguousarray(arrays[k]).reshape(arrays[k].shape))
+                for k in arrays.files
+            }
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return dict(load_file(path))
+    if path.suffix not in (".pt", ".pth"):
+        raise ValueError(f"unknown format '{path.suffix}'; expected .npz, .safetensors or .pt")
+    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    items = (
+        list(loaded.values())
+        if isinstance(loaded, dict)
+        else loaded
+        if isinstance(loaded, (list, tuple))
+        else [loaded]
+    )
+    if not all(isinstance(x, Tensor) for x in items):
+        raise ValueError("expected a tensor, or a list or dict of tensors")
+    return {str(k): v for k, v in loaded.items()} if isinstance(loaded, dict) else list(items)
+
+
+def _arguments(ir: IR, leaves: list[Tensor]) -> tuple[Any, dict[str, Any]]:
+    """Positional and keyword arguments in the structure that the model was traced with."""
+    if ir.input_structure is None:
+        return tuple(leaves), {}
+    try:
+        positional, keywords = rebuild(ir.input_structure, tuple(leaves))
+    except (TypeError, ValueError, KeyError, IndexError) as e:
+        raise CommandError(f"the IR's input structure cannot be rebuilt for the model: {e}", status=2) from e
+    return tuple(positional), dict(keywords)

@@ -1,0 +1,49 @@
+"""Counts that describe a graph, as text and as JSON types."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .ir import IR
+
+
+def summarize(ir: IR) -> dict[str, Any]:
+    """What ``torch-ir info --json`` prints; parameters count buffers and constants too, a scalar as one."""
+    ops = Counter(n.op_type for n in ir.nodes)
+    return {
+        "model_name": ir.model_name,
+        "num_nodes": len(ir.nodes),
+        "num_inputs": len(ir.graph_inputs),
+        "num_outputs": len(ir.graph_outputs),
+        "num_weights": len(ir.weights),
+        "total_parameters": sum(math.prod(w.shape) for w in ir.weights),
+        "input_shapes": {t.name: list(t.shape) for t in ir.graph_inputs},
+        "output_shapes": {t.name: list(t.shape) for t in ir.graph_outputs},
+        "op_distribution": dict(ops.most_common()),
+    }
+
+
+def summary_text(ir: IR) -> str:
+    s = summarize(ir)
+    lines = [
+        f"Model: {s['model_name']}",
+        f"Nodes: {s['num_nodes']}",
+        f"Inputs: {s['num_inputs']}",
+        f"Outputs: {s['num_outputs']}",
+        f"Weights: {s['num_weights']}",
+        f"Total parameters: {s['total_parameters']:,}",
+        "",
+        "Input shapes:",
+        # Not from the dict: one tensor may be returned twice.
+        *(f"  {t.name}: {list(t.shape)}" for t in ir.graph_inputs),
+        "",
+        "Output shapes:",
+        *(f"  {t.name}: {list(t.shape)}" for t in ir.graph_outputs),
+        "",
+        "Op distribution:",
+        *(f"  {op}: {n}" for op, n in s["op_distribution"].items()),
+    ]
+    return "\n".join(lines)
