@@ -19,16 +19,10 @@ from .errors import SerializationError
 from .ops.schemas import argument_kind
 
 DTYPES: dict[str, torch.dtype] = {
-    str(value).removeprefix("torch."): value
-    for value in vars(torch).values()
-    if isinstance(value, torch.dtype)
+    str(value).removeprefix("torch."): value for value in vars(torch).values() if isinstance(value, torch.dtype)
 }
-_LAYOUTS = {
-    str(v).removeprefix("torch."): v for v in vars(torch).values() if isinstance(v, torch.layout)
-}
-_MEMORY_FORMATS = {
-    str(v).removeprefix("torch."): v for v in vars(torch).values() if isinstance(v, torch.memory_format)
-}
+_LAYOUTS = {str(v).removeprefix("torch."): v for v in vars(torch).values() if isinstance(v, torch.layout)}
+_MEMORY_FORMATS = {str(v).removeprefix("torch."): v for v in vars(torch).values() if isinstance(v, torch.memory_format)}
 _COMPRESS_FROM = 256  # bytes; below this zlib's header costs more than it saves
 
 
@@ -51,9 +45,7 @@ def encode_attr(value: Any, where: str) -> Any:
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str) or key.startswith("$"):
-                raise SerializationError(
-                    f"{where}: dict keys must be strings that do not start with '$', got {key!r}"
-                )
+                raise SerializationError(f"{where}: dict keys must be strings that do not start with '$', got {key!r}")
         return {k: encode_attr(v, where) for k, v in value.items()}
     if isinstance(value, torch.dtype):
         return {"$dtype": dtype_to_str(value)}
@@ -86,7 +78,12 @@ _DECODERS = {
 }
 
 # Older files hold plain strings such as "torch.float32"; only the operator's schema tells them from text.
-_FROM_SCHEMA_KIND = {"dtype": "$dtype", "device": "$device", "layout": "$layout", "memory_format": "$memory_format"}
+_FROM_SCHEMA_KIND = {
+    "dtype": "$dtype",
+    "device": "$device",
+    "layout": "$layout",
+    "memory_format": "$memory_format",
+}
 
 
 def decode_attr(value: Any, op_type: str, name: str) -> Any:
@@ -139,9 +136,7 @@ def decode_constant(d: Any, where: str) -> torch.Tensor:
     expected = math.prod(shape) * dtype.itemsize
     raw = _unpack(d["data"], d["encoding"], expected, where)
     if len(raw) != expected:
-        raise SerializationError(
-            f"{where}: {len(raw)} bytes of data, expected {expected} for {d['dtype']} {shape}"
-        )
+        raise SerializationError(f"{where}: {len(raw)} bytes of data, expected {expected} for {d['dtype']} {shape}")
     if not raw:
         return torch.empty(shape, dtype=dtype)
     return torch.frombuffer(bytearray(raw), dtype=torch.uint8).view(dtype).reshape(shape)

@@ -80,7 +80,11 @@ class GraphAnalyzer:
         self.ties, same_as = _find_ties(exported)
         specs = exported.graph_signature.input_specs
         kinds = {
-            s.arg.name: "weight" if s.kind in _WEIGHT_KINDS else "input" if isinstance(s.arg, TensorArgument) else "other"
+            s.arg.name: "weight"
+            if s.kind in _WEIGHT_KINDS
+            else "input"
+            if isinstance(s.arg, TensorArgument)
+            else "other"
             for s in specs
             if hasattr(s.arg, "name")
         }
@@ -172,6 +176,8 @@ class GraphAnalyzer:
 
     def _info(self, call: Call) -> NodeInfo:
         outputs = [self._meta(v) for v in call.outputs if v is not None]
+        attrs: dict[str, Any]
+        absent: list[str] = []
         if call.target is operator.getitem:
             values = [v for v in call.args[0] if isinstance(v, Value)]
             inputs, attrs, absent = [self._input_meta(v) for v in values], {"index": call.args[1]}, []

@@ -67,9 +67,7 @@ def _exact(a: Tensor, b: Tensor) -> Comparison:
         # and a difference too small for it counts as one.
         gap = (a[different].double() - b[different].double()).abs().clamp(min=1.0)
     count = int(different.sum())
-    return Comparison(
-        False, float(gap.max()), float(gap.sum()) / a.numel(), f"{count} of {a.numel()} elements differ"
-    )
+    return Comparison(False, float(gap.max()), float(gap.sum()) / a.numel(), f"{count} of {a.numel()} elements differ")
 
 
 def _approximate(a: Tensor, b: Tensor, rtol: float, atol: float) -> Comparison:

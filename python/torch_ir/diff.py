@@ -126,9 +126,7 @@ class _Nodes:
         self.result, self.left, self.right = result, left, right
         self.a_wiring, self.b_wiring = Wiring(left), Wiring(right)
         # By place: a renamed input is reported once, not at every reader.
-        self.a_place, self.b_place = (
-            {t.name: i for i, t in enumerate(ir.graph_inputs)} for ir in (left, right)
-        )
+        self.a_place, self.b_place = ({t.name: i for i, t in enumerate(ir.graph_inputs)} for ir in (left, right))
         self.partner: dict[str, str] = {}
 
     def compare(self) -> None:
@@ -209,9 +207,7 @@ class _Nodes:
         for i, (a, b) in enumerate(zip(left, right, strict=False)):
             x, y = self.a_wiring.origin(a), self.b_wiring.origin(b)
             if self._in_right(x) != self._named(y):
-                self.result.outputs.append(
-                    f"output {i} from: {_label(self.a_wiring, x)} -> {_label(self.b_wiring, y)}"
-                )
+                self.result.outputs.append(f"output {i} from: {_label(self.a_wiring, x)} -> {_label(self.b_wiring, y)}")
 
 
 def _blocks(

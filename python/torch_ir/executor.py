@@ -147,7 +147,12 @@ class IRExecutor:
 
     def _plan_for(self, device: torch.device) -> Plan:
         if self._plan is None or self._plan.device != device:
-            self._plan, self._bound = Plan(self.ir, device), None
+            try:
+                self._plan, self._bound = Plan(self.ir, device), None
+            except ExecutionError:
+                raise
+            except Exception as e:
+                raise ExecutionError(f"Cannot prepare the graph for execution: {type(e).__name__}: {e}") from e
         return self._plan
 
     def _bind_weights(self, plan: Plan) -> dict[int, Tensor]:

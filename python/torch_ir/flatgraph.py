@@ -168,9 +168,7 @@ class _Flattener:
     def _inline(self, node: fx.Node, body: fx.GraphModule, operands: Any) -> Region:
         placeholders = [n for n in body.graph.nodes if n.op == "placeholder"]
         if len(placeholders) != len(operands):
-            raise ConversionError(
-                f"Node '{node.name}': region takes {len(placeholders)} operands, got {len(operands)}"
-            )
+            raise ConversionError(f"Node '{node.name}': region takes {len(placeholders)} operands, got {len(operands)}")
         results = self._walk(body, dict(zip(placeholders, operands, strict=True)), inlined=True)
         return Region(list(results) if isinstance(results, (list, tuple)) else [results])
 

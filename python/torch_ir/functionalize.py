@@ -17,12 +17,59 @@ from .ops.schemas import resolve_op
 
 # Composite ops may hand back their input without their schema saying so, and are asked. These need not be.
 _FRESH_COMPOSITES = frozenset(
-    """adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d avg_pool1d batch_norm bilinear
-    cdist celu conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d cosine_similarity cross_entropy_loss
-    cumulative_trapezoid diff einsum embedding_bag group_norm gru instance_norm layer_norm linear log_softmax logsumexp
-    lstm matmul max_pool1d max_pool2d max_pool3d native_group_norm one_hot pad pairwise_distance prelu relu6 rms_norm
-    rnn_relu rnn_tanh scaled_dot_product_attention selu softmax softmin std tensordot upsample_bilinear2d
-    upsample_nearest2d var""".split()
+    [
+        "adaptive_avg_pool1d",
+        "adaptive_avg_pool2d",
+        "adaptive_avg_pool3d",
+        "adaptive_max_pool1d",
+        "avg_pool1d",
+        "batch_norm",
+        "bilinear",
+        "cdist",
+        "celu",
+        "conv1d",
+        "conv2d",
+        "conv3d",
+        "conv_transpose1d",
+        "conv_transpose2d",
+        "conv_transpose3d",
+        "cosine_similarity",
+        "cross_entropy_loss",
+        "cumulative_trapezoid",
+        "diff",
+        "einsum",
+        "embedding_bag",
+        "group_norm",
+        "gru",
+        "instance_norm",
+        "layer_norm",
+        "linear",
+        "log_softmax",
+        "logsumexp",
+        "lstm",
+        "matmul",
+        "max_pool1d",
+        "max_pool2d",
+        "max_pool3d",
+        "native_group_norm",
+        "one_hot",
+        "pad",
+        "pairwise_distance",
+        "prelu",
+        "relu6",
+        "rms_norm",
+        "rnn_relu",
+        "rnn_tanh",
+        "scaled_dot_product_attention",
+        "selu",
+        "softmax",
+        "softmin",
+        "std",
+        "tensordot",
+        "upsample_bilinear2d",
+        "upsample_nearest2d",
+        "var",
+    ]
 )
 
 
@@ -86,7 +133,9 @@ class _Functionalizer:
         assert new is not None
         self.latest[current] = new
         # Reads of the old value from here on are reads of the new one.
-        self.last_use[new] = max(self.last_use.get(new, -1), self.last_use.get(written, -1), self.last_use.get(current, -1))
+        self.last_use[new] = max(
+            self.last_use.get(new, -1), self.last_use.get(written, -1), self.last_use.get(current, -1)
+        )
         self._own_memory(new)
 
     def _check_sharing(self, position: int, call: Call, current: Value) -> None:
@@ -197,7 +246,19 @@ def _functional_variant(target: Any) -> Any | None:
 
 
 _METADATA_CHANGES = frozenset(
-    "squeeze_ unsqueeze_ transpose_ t_ swapaxes_ swapdims_ as_strided_ resize_ resize_as_ set_ swap_".split()
+    [
+        "squeeze_",
+        "unsqueeze_",
+        "transpose_",
+        "t_",
+        "swapaxes_",
+        "swapdims_",
+        "as_strided_",
+        "resize_",
+        "resize_as_",
+        "set_",
+        "swap_",
+    ]
 )
 
 

@@ -15,6 +15,23 @@ SCHEMA_VERSION = 2
 """Written into every file. Files without a version come from before versions existed and count as 1."""
 
 
+def _read(d: Any, key: str, kind: type | tuple[type, ...], default: Any = ...) -> Any:
+    """A field of a JSON object, of the type that it must have; files come from anywhere."""
+    if not isinstance(d, dict):
+        raise TypeError(f"expected an object with '{key}', got {str(d)[:60]!r}")
+    value = d[key] if default is ... else d.get(key, default)
+    if not isinstance(value, kind) and value is not default:
+        raise TypeError(f"'{key}' must be a {getattr(kind, '__name__', 'list')}, got {str(value)[:60]!r}")
+    return value
+
+
+def _read_map(d: dict[str, Any], key: str) -> dict[str, str]:
+    found = _read(d, key, dict, {})
+    if not all(isinstance(v, str) for v in found.values()):
+        raise TypeError(f"'{key}' must map text to text")
+    return dict(found)
+
+
 @dataclass
 class TensorMeta:
     """A tensor's name, shape and dtype, and where a node input comes from.
@@ -38,11 +55,11 @@ class TensorMeta:
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> TensorMeta:
         return cls(
-            d["name"],
-            tuple(d["shape"]),
-            d["dtype"],
-            d.get("producer_node"),
-            d.get("producer_output_idx", 0),
+            _read(d, "name", str),
+            tuple(_read(d, "shape", (list, tuple))),
+            _read(d, "dtype", str),
+            _read(d, "producer_node", str, None),
+            _read(d, "producer_output_idx", int, 0),
         )
 
 
@@ -83,16 +100,16 @@ class OpNode:
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> OpNode:
-        op_type = d["op_type"]
+        op_type = _read(d, "op_type", str)
         return cls(
-            d["name"],
+            _read(d, "name", str),
             op_type,
-            [TensorMeta.from_dict(t) for t in d["inputs"]],
-            [TensorMeta.from_dict(t) for t in d["outputs"]],
-            {k: decode_attr(v, op_type, k) for k, v in d.get("attrs", {}).items()},
-            list(d.get("absent_inputs", ())),
-            d.get("module_path"),
-            d.get("source"),
+            [TensorMeta.from_dict(t) for t in _read(d, "inputs", list)],
+            [TensorMeta.from_dict(t) for t in _read(d, "outputs", list)],
+            {k: decode_attr(v, op_type, k) for k, v in _read(d, "attrs", dict, {}).items()},
+            list(_read(d, "absent_inputs", list, [])),
+            _read(d, "module_path", str, None),
+            _read(d, "source", str, None),
         )
 
 
@@ -113,7 +130,7 @@ class Mutation:
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> Mutation:
-        return cls(d["target"], d["kind"], TensorMeta.from_dict(d["value"]))
+        return cls(_read(d, "target", str), _read(d, "kind", str), TensorMeta.from_dict(d["value"]))
 
 
 @dataclass(eq=False)
@@ -190,22 +207,23 @@ class IR:
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> IR:
+        constants = _read(d, "constants", dict, {})
         return cls(
-            nodes=[OpNode.from_dict(n) for n in d["nodes"]],
-            graph_inputs=[TensorMeta.from_dict(t) for t in d["graph_inputs"]],
-            graph_outputs=[TensorMeta.from_dict(t) for t in d["graph_outputs"]],
-            weights=[TensorMeta.from_dict(t) for t in d["weights"]],
-            weight_name_mapping=dict(d.get("weight_name_mapping", {})),
-            constants={k: decode_constant(v, f"constant '{k}'") for k, v in d.get("constants", {}).items()},
-            model_name=d.get("model_name", ""),
-            pytorch_version=d.get("pytorch_version", ""),
-            ties=dict(d.get("ties", {})),
-            mutations=[Mutation.from_dict(m) for m in d.get("mutations", ())],
-            output_names=list(d.get("output_names", ())),
-            input_structure=d.get("input_structure"),
-            output_structure=d.get("output_structure"),
-            subgraphs={k: cls.from_dict(g) for k, g in d.get("subgraphs", {}).items()},
-            schema_version=d.get("schema_version", 1),
+            nodes=[OpNode.from_dict(n) for n in _read(d, "nodes", list)],
+            graph_inputs=[TensorMeta.from_dict(t) for t in _read(d, "graph_inputs", list)],
+            graph_outputs=[TensorMeta.from_dict(t) for t in _read(d, "graph_outputs", list)],
+            weights=[TensorMeta.from_dict(t) for t in _read(d, "weights", list)],
+            weight_name_mapping=_read_map(d, "weight_name_mapping"),
+            constants={k: decode_constant(v, f"constant '{k}'") for k, v in constants.items()},
+            model_name=_read(d, "model_name", str, ""),
+            pytorch_version=_read(d, "pytorch_version", str, ""),
+            ties=_read_map(d, "ties"),
+            mutations=[Mutation.from_dict(m) for m in _read(d, "mutations", list, [])],
+            output_names=[n if n is None else str(n) for n in _read(d, "output_names", list, [])],
+            input_structure=_read(d, "input_structure", dict, None),
+            output_structure=_read(d, "output_structure", dict, None),
+            subgraphs={k: cls.from_dict(g) for k, g in _read(d, "subgraphs", dict, {}).items()},
+            schema_version=_read(d, "schema_version", int, 1),
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:

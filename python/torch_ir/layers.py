@@ -72,7 +72,11 @@ def compare_layers(
 
 
 def _node_row(
-    node: OpNode, results: list[Tensor], reference: list[Tensor] | None, rtol: float | None, atol: float | None
+    node: OpNode,
+    results: list[Tensor],
+    reference: list[Tensor] | None,
+    rtol: float | None,
+    atol: float | None,
 ) -> LayerRow:
     row = LayerRow(node.name, node.op_type, node.module_path, node.source, None)
     if reference is None or len(reference) != len(results) or not results:
@@ -102,13 +106,13 @@ def _mark_departed_modules(rows: list[LayerRow], by_module: dict[str, Tensor], m
         for path in _enclosing(row.module_path):
             last[path] = row
     for path in by_module:
-        row = last.get(path)
-        if row is not None and path not in matched and row.is_close is not False:
+        ending = last.get(path)
+        if ending is not None and path not in matched and ending.is_close is not False:
             inner = [r for r in rows if path in _enclosing(r.module_path)]
             if all(r.is_close is not False for r in inner):
-                row.is_close = False
-                row.reason = f"no result inside module '{path}' is the one that the module returns"
-                row.compared_with = "module"
+                ending.is_close = False
+                ending.reason = f"no result inside module '{path}' is the one that the module returns"
+                ending.compared_with = "module"
 
 
 def _hooked(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:

@@ -76,9 +76,7 @@ class _Validator:
         for name, value in self.ir.constants.items():
             weight = shapes.get(name)
             if weight is not None and tuple(value.shape) != tuple(weight.shape):
-                self._error(
-                    f"constant '{name}' has shape {list(value.shape)}, its weight entry {list(weight.shape)}"
-                )
+                self._error(f"constant '{name}' has shape {list(value.shape)}, its weight entry {list(weight.shape)}")
 
     def _check_nodes(self) -> None:
         ir = self.ir

@@ -45,9 +45,7 @@ class VerificationReport:
     def __str__(self) -> str:
         head = "Verification PASSED" if self.is_valid else "Verification FAILED"
         second = f"  Outputs compared: {self.num_outputs}" if self.is_valid else f"  Error: {self.error_message}"
-        return (
-            f"{head}\n{second}\n  Max difference: {self.max_diff:.2e}\n  Mean difference: {self.mean_diff:.2e}"
-        )
+        return f"{head}\n{second}\n  Max difference: {self.max_diff:.2e}\n  Mean difference: {self.mean_diff:.2e}"
 
 
 def _compare_tensors(a: Tensor, b: Tensor, rtol: float, atol: float) -> tuple[bool, float, float]:
@@ -181,7 +179,12 @@ class _Check:
         return report
 
     def _add(self, report: VerificationReport, result: Comparison, about: dict[str, Any]) -> None:
-        detail = {**about, "is_close": result.is_close, "max_diff": result.max_diff, "mean_diff": result.mean_diff}
+        detail = {
+            **about,
+            "is_close": result.is_close,
+            "max_diff": result.max_diff,
+            "mean_diff": result.mean_diff,
+        }
         if result.reason:
             detail["reason"] = result.reason
         report.output_details.append(detail)
@@ -203,7 +206,11 @@ class _Check:
                 report.is_valid = False
                 report.error_message = f"The model writes buffer '{name}', but the IR does not"
                 return
-            self._add(report, compare(got, want, self.rtol, self.atol), self._about(report, f"buffer '{name}'", want))
+            self._add(
+                report,
+                compare(got, want, self.rtol, self.atol),
+                self._about(report, f"buffer '{name}'", want),
+            )
         by_name = {t.name: i for i, t in enumerate(self.ir.graph_inputs)}
         for mutation in self.ir.mutations:
             if mutation.kind == "input" and by_name[mutation.target] < len(observed.inputs):

@@ -154,9 +154,7 @@ def _prefix_rule(weights: Mapping[str, torch.Tensor], ir: IR) -> Any:
     needed = sorted(ir.weights_read() - set(ir.constants))
 
     def matches(rule: Any) -> bool:
-        return all(
-            rule(n) in weights or any(rule(a) in weights for a, t in ir.ties.items() if t == n) for n in needed
-        )
+        return all(rule(n) in weights or any(rule(a) in weights for a, t in ir.ties.items() if t == n) for n in needed)
 
     if not needed or matches(same):
         return same

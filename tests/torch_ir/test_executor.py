@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-
 from torch_ir import (
     IR,
     ExecutionError,
@@ -129,7 +128,9 @@ def test_bad_weights_are_all_named(net):
 
 def test_missing_weights(net):
     _, ir = net
-    with pytest.raises(ExecutionError, match=r"'fc.weight' not found in registry for node 'linear'.*4 weights are missing"):
+    with pytest.raises(
+        ExecutionError, match=r"'fc.weight' not found in registry for node 'linear'.*4 weights are missing"
+    ):
         IRExecutor(ir, {})(torch.zeros(1, 4))
 
 
@@ -141,13 +142,19 @@ def test_constants_of_the_caller_win():
     ir = extract_ir(Const().eval(), torch.zeros(2))
     (name,) = ir.constants
     assert execute_ir(ir, (torch.zeros(2),), {})[0].tolist() == [1.0, 2.0]
-    assert execute_ir(ir, (torch.zeros(2),), {}, constants={name: torch.tensor([5.0, 6.0])})[0].tolist() == [5.0, 6.0]
+    assert execute_ir(ir, (torch.zeros(2),), {}, constants={name: torch.tensor([5.0, 6.0])})[0].tolist() == [
+        5.0,
+        6.0,
+    ]
 
 
 def test_errors_name_node_op_module_and_source(net):
     model, ir = net
     ir.nodes[1].attrs["normalized_shape"] = [7]
-    with pytest.raises(ExecutionError, match=r"Failed to execute node 'layer_norm' \(op: aten.layer_norm.default\): .*norm.*test_executor.py"):
+    with pytest.raises(
+        ExecutionError,
+        match=r"Failed to execute node 'layer_norm' \(op: aten.layer_norm.default\): .*norm.*test_executor.py",
+    ):
         IRExecutor(ir, model.state_dict())(torch.zeros(1, 4))
 
 
@@ -160,7 +167,10 @@ def one_node(op_type: str, **attrs) -> IR:
 @pytest.mark.parametrize(
     ("ir", "message"),
     [
-        (one_node("aten.no_such_op.default"), "No execution function registered for op_type 'aten.no_such_op.default'"),
+        (
+            one_node("aten.no_such_op.default"),
+            "No execution function registered for op_type 'aten.no_such_op.default'",
+        ),
         (one_node("wrap_with_set_grad_enabled"), "No execution function registered"),
         (one_node("aten.pow.Tensor_Scalar"), "attribute 'exponent' is missing"),
         (one_node("aten.zeros.default", size=[2]), "1 of its 1 inputs fit no argument"),
@@ -297,7 +307,14 @@ FUNCTIONS = {
     "instance_norm": lambda x: F.instance_norm(x),
     "softmax": lambda x: torch.softmax(x, 1) + torch.log_softmax(x, -1),
     "activations": lambda x: F.gelu(x, approximate="tanh") + F.silu(x) + F.mish(x) + F.hardswish(x) + F.elu(x, 0.5),
-    "reductions": lambda x: (x.sum((1, -1)), x.mean(), x.var(2, correction=0), x.amax((0, 3)), x.norm(), x.prod(1)),
+    "reductions": lambda x: (
+        x.sum((1, -1)),
+        x.mean(),
+        x.var(2, correction=0),
+        x.amax((0, 3)),
+        x.norm(),
+        x.prod(1),
+    ),
     "arg": lambda x: (x.argmax(1), x.argmin(), x.max(2), x.median(1), x.kthvalue(2)),
     "sort": lambda x: (x.sort(2, descending=True), x.topk(2, largest=False), x.argsort(1)),
     "scan": lambda x: (x.cumsum(1), x.cumprod(2), x.cummax(3), x.logcumsumexp(1)),
@@ -306,12 +323,38 @@ FUNCTIONS = {
     "index": lambda x: (x[:, [2, 0]], x[..., ::2], x[0, :, None, 1:3], x[x > 0.5].sum()),
     "where": lambda x: torch.where(x > 0.5, x, 0.0).masked_fill(x < 0.1, -1.0),
     "bits": lambda x: ((x * 9).int() & 3) | ((x * 5).int() << 1),
-    "integers": lambda x: ((x * 9).long() // 2, (x * 9).int() % 4, torch.div((x * 9).int(), 2, rounding_mode="floor")),
-    "casts": lambda x: (x.half(), x.to(torch.bfloat16).float(), x.bool(), (x * 300).to(torch.uint8), x.double()),
-    "matmuls": lambda x: (x @ x.mT, torch.einsum("bchw,bdhw->bcd", x, x), torch.bmm(x[0], x[1]), x[0, 0] @ x[0, 0, 0]),
-    "shapes": lambda x: (x.permute(0, 2, 3, 1).flip(1), x.roll(2, 1), x.unfold(2, 3, 2), x.tile(1, 2, 1, 1), x.mT),
+    "integers": lambda x: (
+        (x * 9).long() // 2,
+        (x * 9).int() % 4,
+        torch.div((x * 9).int(), 2, rounding_mode="floor"),
+    ),
+    "casts": lambda x: (
+        x.half(),
+        x.to(torch.bfloat16).float(),
+        x.bool(),
+        (x * 300).to(torch.uint8),
+        x.double(),
+    ),
+    "matmuls": lambda x: (
+        x @ x.mT,
+        torch.einsum("bchw,bdhw->bcd", x, x),
+        torch.bmm(x[0], x[1]),
+        x[0, 0] @ x[0, 0, 0],
+    ),
+    "shapes": lambda x: (
+        x.permute(0, 2, 3, 1).flip(1),
+        x.roll(2, 1),
+        x.unfold(2, 3, 2),
+        x.tile(1, 2, 1, 1),
+        x.mT,
+    ),
     "splits": lambda x: (*x.chunk(3, 1), *x.split([1, 7], 2), *x.unbind(0), torch.stack([x, x], 1)),
-    "factories": lambda x: (torch.arange(0, 1, 0.25), torch.linspace(0, 1, 5), torch.eye(3), torch.ones_like(x).tril()),
+    "factories": lambda x: (
+        torch.arange(0, 1, 0.25),
+        torch.linspace(0, 1, 5),
+        torch.eye(3),
+        torch.ones_like(x).tril(),
+    ),
     "special": lambda x: (torch.erf(x), torch.lgamma(x + 1), torch.special.i0(x), torch.digamma(x + 1)),
     "complex": lambda x: torch.view_as_real(torch.fft.rfft2(x)),
     "linalg": lambda x: (torch.linalg.inv(x[0, 0] + torch.eye(8)), torch.linalg.qr(x[0, 0])[1].abs()),
@@ -319,8 +362,18 @@ FUNCTIONS = {
     "one_hot": lambda x: F.one_hot((x[0, 0] * 4).long(), 5),
     "attention": lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True, scale=0.3),
     "clamp": lambda x: (x.clamp(0.2, 0.7), x.clamp(max=x.mean()), torch.nan_to_num(x / (x > 0.5))),
-    "comparisons": lambda x: (x.eq(0.5), x.isnan(), torch.isclose(x, x + 1e-9), (x > 0.1).all(1), x.gt(x.mT).any()),
-    "distance": lambda x: (torch.cdist(x[0], x[1]), F.cosine_similarity(x[0], x[1], 0), torch.dist(x[0], x[1])),
+    "comparisons": lambda x: (
+        x.eq(0.5),
+        x.isnan(),
+        torch.isclose(x, x + 1e-9),
+        (x > 0.1).all(1),
+        x.gt(x.mT).any(),
+    ),
+    "distance": lambda x: (
+        torch.cdist(x[0], x[1]),
+        F.cosine_similarity(x[0], x[1], 0),
+        torch.dist(x[0], x[1]),
+    ),
     "empty": lambda x: (x[:0].sum(0), torch.cat([x[:0], x]), x[:, :, :0].reshape(2, -1)),
 }
 

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import pytest
 import torch
 from torch import nn
-
 from torch_ir import (
     ConversionError,
     ExportError,

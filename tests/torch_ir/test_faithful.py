@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-
 from torch_ir import ConversionError, IRExecutor, deserialize_ir, extract_ir, serialize_ir, validate_ir
 from torch_ir.verifier import verify_ir_with_state_dict
 
@@ -270,7 +269,10 @@ class TestMutation:
         prove(lambda: Fn(fn), torch.randn(3), ops={"aten.mul.Tensor", "aten.dropout.default", "aten.add.Tensor"})
 
     def test_plain_in_place_keeps_the_traced_graph(self):
-        ir = prove(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True)), torch.randn(1, 3, 8, 8))
+        ir = prove(
+            lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True)),
+            torch.randn(1, 3, 8, 8),
+        )
         assert [n.op_type for n in ir.nodes] == [
             "aten.conv2d.default",
             "aten.batch_norm.default",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
@@ -12,9 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-
 from torch_ir import (
     IR,
+    ExecutionError,
     IRExecutor,
     IRSerializer,
     OpNode,
@@ -22,18 +23,21 @@ from torch_ir import (
     TensorMeta,
     deserialize_ir,
     dict_to_ir,
+    execute_ir,
     extract_ir,
     ir_to_dict,
     load_ir,
     save_ir,
     serialize_ir,
+    validate_ir,
 )
 from torch_ir._encoding import DTYPES, decode_attr, decode_constant, encode_attr, encode_constant
 
 
 def small_ir(**attrs) -> IR:
     x = TensorMeta("x", (2, 3), "float32")
-    node = OpNode("relu", "aten.relu.default", [TensorMeta("x", (2, 3), "float32", "x")], [TensorMeta("relu", (2, 3), "float32")], attrs)  # fmt: skip
+    source, result = TensorMeta("x", (2, 3), "float32", "x"), TensorMeta("relu", (2, 3), "float32")
+    node = OpNode("relu", "aten.relu.default", [source], [result], attrs)
     return IR([node], [x], [TensorMeta("relu", (2, 3), "float32")], [], model_name="Small", pytorch_version="2.13.0")
 
 
@@ -86,7 +90,12 @@ def test_every_constant_dtype_round_trips(dtype, shape):
 
 def test_strided_and_conjugate_constants():
     base = torch.arange(24.0).reshape(4, 6)
-    for value in (base.t(), base[::2, 1:4], base[1].expand(3, 6), torch.randn(3, dtype=torch.complex64).conj()):
+    for value in (
+        base.t(),
+        base[::2, 1:4],
+        base[1].expand(3, 6),
+        torch.randn(3, dtype=torch.complex64).conj(),
+    ):
         assert torch.equal(decode_constant(encode_constant(value, "c"), "c"), value)
 
 
@@ -124,8 +133,8 @@ def test_old_files_are_read():
              "outputs": [{"name": "to", "shape": [2], "dtype": "float64"}], "attrs": {"dtype": "torch.float64"}},
             {"name": "full", "op_type": "aten.full.default", "inputs": [],
              "outputs": [{"name": "full", "shape": [2], "dtype": "float64"}],
-             "attrs": {"size": [2], "fill_value": -math.inf, "dtype": "torch.float64", "layout": "torch.strided",
-                       "device": "meta", "pin_memory": False}},
+             "attrs": {"size": [2], "fill_value": -math.inf, "dtype": "torch.float64",
+                       "layout": "torch.strided", "device": "meta", "pin_memory": False}},
             {"name": "maximum", "op_type": "aten.maximum.default",
              "inputs": [{"name": "full", "shape": [2], "dtype": "float64", "producer_node": "full"},
                         {"name": "to", "shape": [2], "dtype": "float64", "producer_node": "to"}],
@@ -293,12 +302,43 @@ def test_any_plain_value_round_trips(value):
     assert decode_attr(written, "mylib.op.default", "v") == value
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(
-    st.sampled_from(["name", "shape", "dtype", "nodes", "weights", "graph_inputs", "graph_outputs", "op_type", "inputs",
-                     "outputs", "attrs", "constants", "data", "encoding", "$dtype", "$tensor", "subgraphs", "mutations"]), x)))  # fmt: skip
+KEYS = [
+    "name", "shape", "dtype", "nodes", "weights", "graph_inputs", "graph_outputs", "op_type", "inputs", "outputs",
+    "attrs", "constants", "data", "encoding", "$dtype", "$tensor", "subgraphs", "mutations", "ties", "schema_version",
+]  # fmt: skip
+GOOD = serialize_ir(
+    extract_ir(nn.Sequential(nn.Softmax(1), nn.LayerNorm(3, elementwise_affine=False)).eval(), torch.ones(2, 3))
+)
+any_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(KEYS), inner),
+)
+
+
+@given(any_json, st.booleans())
 @settings(max_examples=300, deadline=None)
-def test_any_json_is_read_or_refused(value):
-    try:
-        dict_to_ir(value)
-    except SerializationError:
-        pass
+def test_any_json_is_read_or_refused(value, complete):
+    if complete and isinstance(value, dict):
+        value = {"graph_inputs": [], "graph_outputs": [], "weights": [], "nodes": [], **value}
+    with contextlib.suppress(SerializationError):
+        assert validate_ir(dict_to_ir(value)) is True
+
+
+@given(data=st.data())
+@settings(max_examples=300, deadline=None)
+def test_any_damage_to_a_file_is_read_or_refused(data):
+    """One value somewhere in a good file is replaced by something else."""
+    broken = json.loads(GOOD)
+    place = broken
+    while isinstance(place, (dict, list)) and place:
+        keys = list(place) if isinstance(place, dict) else range(len(place))
+        key = data.draw(st.sampled_from(list(keys)))
+        if not isinstance(place[key], (dict, list)) or not place[key] or data.draw(st.integers(0, 3)) == 0:
+            place[key] = data.draw(any_json)
+            break
+        place = place[key]
+    with contextlib.suppress(SerializationError):
+        ir = dict_to_ir(broken)
+        validate_ir(ir)
+        with contextlib.suppress(ExecutionError):
+            execute_ir(ir, (torch.ones(2, 3),), {})

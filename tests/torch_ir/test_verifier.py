@@ -8,7 +8,6 @@ import math
 import pytest
 import torch
 from torch import nn
-
 from torch_ir import IRVerifier, extract_ir, register_executor, verify_ir, verify_ir_with_state_dict
 from torch_ir.compare import TOLERANCES, compare, relative_error
 from torch_ir.ops import clear_registry
@@ -61,7 +60,13 @@ def test_pass_and_fail(two, tmp_path):
     model, ir, x = two
     ok, report = verify_ir_with_state_dict(ir, model.state_dict(), model, x)
     assert ok and report.is_valid and report.max_diff == 0.0 and report.num_outputs == 1
-    assert report.output_details[0] == {"index": 0, "shape": [2, 8], "is_close": True, "max_diff": 0.0, "mean_diff": 0.0}
+    assert report.output_details[0] == {
+        "index": 0,
+        "shape": [2, 8],
+        "is_close": True,
+        "max_diff": 0.0,
+        "mean_diff": 0.0,
+    }
     torch.save(model.state_dict(), tmp_path / "w.pt")
     assert verify_ir(ir, tmp_path / "w.pt", model, x)[0]
     assert IRVerifier().verify(ir, tmp_path / "w.pt", model, x)[0]
@@ -204,7 +209,10 @@ class TestPerLayer:
                 if meta.producer_node not in (None, "x"):
                     meta.producer_node = "n_" + meta.producer_node
             node.name = "n_" + node.name
-        assert all(r.is_close is None for r in verify_ir_with_state_dict(ir, model.state_dict(), model, x, per_layer=True)[1].layers)
+        assert all(
+            r.is_close is None
+            for r in verify_ir_with_state_dict(ir, model.state_dict(), model, x, per_layer=True)[1].layers
+        )
         sd = copy.deepcopy(model.state_dict())
         sd["blocks.0.down.bias"] += 1
         _, report = verify_ir_with_state_dict(ir, sd, model, x, per_layer=True)
@@ -225,7 +233,9 @@ class TestPerLayer:
 
         model = Region().eval()
         ir = extract_ir(model, torch.randn(2, 4))
-        ok, report = verify_ir_with_state_dict(ir, copy.deepcopy(model.state_dict()), model, (torch.randn(2, 4),), per_layer=True)
+        ok, report = verify_ir_with_state_dict(
+            ir, copy.deepcopy(model.state_dict()), model, (torch.randn(2, 4),), per_layer=True
+        )
         assert ok and all(r.is_close for r in report.layers), report.layers
         assert torch.equal(model.n, torch.zeros(4))
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
-
 from torch_ir import (
     WeightLoader,
     WeightLoadError,

@@ -1,0 +1,109 @@
+"""Runs every code block of the README and the docs, page by page, in a folder of its own.
+
+Python blocks of a page share their names; bash blocks run one after another. A block that another test runs, because it
+installs or builds, carries a comment that names where.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+_BLOCK = re.compile(
+    r"(?:<!-- run: elsewhere, (?P<where>[^ ]+) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+_NOT_CODE = {"", "text", "json", "mermaid"}
+
+
+@dataclass
+class Block:
+    language: str
+    code: str
+    where: str | None
+    line: int
+
+
+def blocks_of(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(m["language"], m["code"], m["where"], text.count("\n", 0, m.start("code")) + 1)
+        for m in _BLOCK.finditer(text)
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_page(page: Path, tmp_path: Path):
+    blocks = blocks_of(page)
+    unknown = {b.language for b in blocks} - _NOT_CODE - {"python", "bash"}
+    assert not unknown, f"blocks of {unknown} would not be run"
+    for block in blocks:
+        if block.where:
+            assert (ROOT / block.where).exists(), f"{page.name}:{block.line} says that {block.where} runs it"
+    script = "\n".join(_as_python(block) for block in blocks if not block.where)
+    _prepare(tmp_path)
+    runner = tmp_path / "_page.py"
+    runner.write_text(_PRELUDE + script, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(runner)],
+        cwd=tmp_path,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+
+
+def _as_python(block: Block) -> str:
+    """Python as it is; bash as a call that must succeed."""
+    if block.language == "python":
+        return f"print('-- line {block.line}')\n{block.code}"
+    if block.language == "bash":
+        return f"_bash({block.code!r}, {block.line})\n"
+    return ""
+
+
+_PRELUDE = """
+def _bash(code, line):
+    import subprocess
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", code], capture_output=True, text=True)
+    print(f"-- line {line}", done.stdout, sep="\\n")
+    assert done.returncode == 0, (line, done.stdout, done.stderr)
+
+"""
+
+
+def _environment() -> dict[str, str]:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    python_path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PATH": path, "PYTHONPATH": python_path, "NPU_SOURCE": str(ROOT), "COLUMNS": "120"}
+
+
+def _prepare(folder: Path) -> None:
+    """The files that pages about the command line start from."""
+    from torch_ir import extract_ir
+
+    from tests.models import MODEL_REGISTRY
+
+    for name, file in (("DeepResNet", "model_ir.json"), ("TransformerBlock", "transformer_ir.json")):
+        spec = MODEL_REGISTRY[name]
+        import torch
+
+        model = spec.model_class().eval()
+        extract_ir(model, tuple(torch.zeros(1, *s) for s in spec.input_shapes), model_name=name).save(folder / file)
+
+
+def test_links_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
