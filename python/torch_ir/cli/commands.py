@@ -66,9 +66,7 @@ def _render(mermaid: str, output: str, folded: bool) -> None:
         raise CommandError(str(e)) from e
     except RenderingError as e:
         fewer = (
-            "fold at a smaller --depth, expand less"
-            if folded
-            else "fold it with --fold, draw less with --max-nodes"
+            "fold at a smaller --depth, expand less" if folded else "fold it with --fold, draw less with --max-nodes"
         )
         raise CommandError(
             f"cannot draw {output}: {e}; {fewer}, or write Mermaid text to a .mmd file for another tool"

@@ -26,9 +26,7 @@ def read_ir(path: str) -> IR:
     file = Path(path)
     try:
         if file.is_dir():
-            raise CommandError(
-                f"invalid IR file: '{path}' is a folder; expected a .json file that save_ir wrote"
-            )
+            raise CommandError(f"invalid IR file: '{path}' is a folder; expected a .json file that save_ir wrote")
         if not file.exists():
             raise CommandError(f"file not found: {path}")
     except (OSError, ValueError) as e:  # such as a name that is too long, or one with a null byte

@@ -25,7 +25,7 @@ _VISUALIZE = """examples:
 
 Pictures need the extra `rendering`: pip install "npu-simulation[rendering]". Drawing needs no network."""
 
-_VERIFY = """The model is imported from the current folder or from installed packages. ATTRIBUTE is an nn.Module
+_VERIFY = """The model is imported from the current folder or from installed packages. ATTRIBUTE is a Module
 class or a function, which is called without arguments, or a module that exists already. Without
 --weights the model's own values are used; without --inputs, random ones of the IR's shapes and dtypes.
 
@@ -73,9 +73,7 @@ def create_parser() -> argparse.ArgumentParser:
 _Commands = argparse._SubParsersAction
 
 
-def _command(
-    commands: _Commands[argparse.ArgumentParser], name: str, text: str, more: str
-) -> argparse.ArgumentParser:
+def _command(commands: _Commands[argparse.ArgumentParser], name: str, text: str, more: str) -> argparse.ArgumentParser:
     return commands.add_parser(
         name, help=text, description=text, epilog=more, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -122,21 +120,13 @@ def _add_visualize(commands: _Commands[argparse.ArgumentParser]) -> None:
 def _add_verify(commands: _Commands[argparse.ArgumentParser]) -> None:
     p = _command(commands, "verify", "Prove that a graph computes what its model computes.", _VERIFY)
     p.add_argument("ir", metavar="IR", help="IR file (.json)")
-    p.add_argument(
-        "--model", required=True, metavar="MODULE:ATTRIBUTE", help="where the original model comes from"
-    )
+    p.add_argument("--model", required=True, metavar="MODULE:ATTRIBUTE", help="where the original model comes from")
     p.add_argument("--weights", metavar="FILE", help="weights for both (.safetensors, .pt, .pth, .bin)")
-    p.add_argument(
-        "--inputs", metavar="FILE", help="test inputs by name or in order (.npz, .safetensors, .pt)"
-    )
-    p.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="for random weights and inputs (default 0)"
-    )
+    p.add_argument("--inputs", metavar="FILE", help="test inputs by name or in order (.npz, .safetensors, .pt)")
+    p.add_argument("--seed", type=int, default=0, metavar="N", help="for random weights and inputs (default 0)")
     p.add_argument("--rtol", type=_tolerance, metavar="X", help="relative tolerance (default: by dtype)")
     p.add_argument("--atol", type=_tolerance, metavar="X", help="absolute tolerance (default: by dtype)")
-    p.add_argument(
-        "--per-layer", action="store_true", help="compare node by node, and name the first that departs"
-    )
+    p.add_argument("--per-layer", action="store_true", help="compare node by node, and name the first that departs")
     p.add_argument("--json", action="store_true", help="the report as JSON")
     p.set_defaults(run=run_verify, trouble=2)
 

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from torch_ir._encoding import dtype_from_str
-from torch_ir.errors import TorchIRError
+from torch_ir.errors import SerializationError, TorchIRError
 from torch_ir.ir import IR, TensorMeta
 from torch_ir.structure import rebuild
+from torch_ir.validation import validate_ir
 from torch_ir.verifier import verify_ir_with_state_dict
 from torch_ir.weight_loader import load_weights, resolve_weights
 
@@ -27,14 +28,16 @@ from .files import CommandError, read_ir
 def verify(args: argparse.Namespace) -> dict[str, Any]:
     """The report as a dict; printed as text too, unless ``--json`` is given."""
     ir = read_ir(args.ir)
+    try:
+        validate_ir(ir)
+    except SerializationError as e:
+        raise CommandError(f"invalid IR file: {e}") from e
     torch.manual_seed(args.seed)
     model = _build(args.model)
     if args.weights is not None:
         _load(model, ir, args.weights)
     elif any(p.is_meta for p in model.parameters()):
-        raise CommandError(
-            f"the model from '{args.model}' is on the meta device and has no values; give --weights"
-        )
+        raise CommandError(f"the model from '{args.model}' is on the meta device and has no values; give --weights")
     leaves = _read_inputs(ir, args.inputs) if args.inputs is not None else _random_inputs(ir, args.seed)
     positional, keywords = _arguments(ir, leaves)
     # The table of layers is for people; whoever asks for JSON finds its rows in the report.
@@ -73,9 +76,7 @@ def _build(target: str) -> nn.Module:
         found = getattr(found, part)
     if not isinstance(found, nn.Module):
         if not callable(found):
-            raise CommandError(
-                f"--model: '{target}' is a {type(found).__name__}; expected a class or a function"
-            )
+            raise CommandError(f"--model: '{target}' is a {type(found).__name__}; expected a class or a function")
         try:
             found = found()
         except Exception as e:
@@ -137,15 +138,11 @@ def _read_inputs(ir: IR, path: str) -> list[Tensor]:
     if isinstance(loaded, dict) and set(loaded) == set(names):
         tensors = [loaded[n] for n in names]
     elif isinstance(loaded, dict) and not all(k.startswith("arr_") for k in loaded):
-        raise CommandError(
-            f"{path} holds {', '.join(sorted(loaded)) or 'nothing'}; the IR reads {', '.join(names)}"
-        )
+        raise CommandError(f"{path} holds {', '.join(sorted(loaded)) or 'nothing'}; the IR reads {', '.join(names)}")
     else:
         tensors = list(loaded.values()) if isinstance(loaded, dict) else loaded
     if len(tensors) != len(names):
-        raise CommandError(
-            f"{path} holds {len(tensors)} tensors; the IR reads {len(names)}: {', '.join(names)}"
-        )
+        raise CommandError(f"{path} holds {len(tensors)} tensors; the IR reads {len(names)}: {', '.join(names)}")
     return tensors
 
 
@@ -154,10 +151,7 @@ def _load_tensors(path: Path) -> dict[str, Tensor] | list[Tensor]:
         import numpy as np
 
         with np.load(path, allow_pickle=False) as arrays:
-            return {
-                k: torch.from_numpy(np.ascontiguousarray(arrays[k]).reshape(arrays[k].shape))
-                for k in arrays.files
-            }
+            return {k: torch.from_numpy(np.ascontiguousarray(arrays[k]).reshape(arrays[k].shape)) for k in arrays.files}
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
@@ -166,11 +160,7 @@ def _load_tensors(path: Path) -> dict[str, Tensor] | list[Tensor]:
         raise ValueError(f"unknown format '{path.suffix}'; expected .npz, .safetensors or .pt")
     loaded = torch.load(path, map_location="cpu", weights_only=True)
     items = (
-        list(loaded.values())
-        if isinstance(loaded, dict)
-        else loaded
-        if isinstance(loaded, (list, tuple))
-        else [loaded]
+        list(loaded.values()) if isinstance(loaded, dict) else loaded if isinstance(loaded, (list, tuple)) else [loaded]
     )
     if not all(isinstance(x, Tensor) for x in items):
         raise ValueError("expected a tensor, or a list or dict of tensors")

@@ -73,18 +73,24 @@ class _Collapser:
         nodes = [self.ir.nodes[i] for i in unit.nodes]
         index = {n.name: i for i, n in enumerate(nodes)}
         module = split_call(unit.key)[0]
-        body = tuple(self._node_signature(n, index, module) for n in nodes)
+        outside: dict[Origin, int] = {}
+        body = tuple(self._node_signature(n, index, module, outside) for n in nodes)
         return (_family(module), unit.frame, body)
 
-    def _node_signature(self, node: OpNode, index: dict[str, int], module: str) -> tuple[object, ...]:
+    def _node_signature(
+        self, node: OpNode, index: dict[str, int], module: str, outside: dict[Origin, int]
+    ) -> tuple[object, ...]:
         inputs = []
         for t in node.inputs:
             origin = self.wiring.origin(t)
-            where: object = origin.kind
-            if origin.kind == "node" and origin.name in index:
-                where = (index[origin.name], origin.output)
-            elif origin.kind == "weight":
+            where: object
+            if origin.kind == "weight":
                 where = self.wiring.state_name(origin.name).removeprefix(module)
+            elif origin.kind == "node" and origin.name in index:
+                where = (index[origin.name], origin.output)
+            else:
+                # Which of the tensors from outside it is, not whose: only the first layer reads the embedding.
+                where = outside.setdefault(origin, len(outside))
             inputs.append((where, t.shape, t.dtype))
         outputs = tuple((t.shape, t.dtype) for t in node.outputs)
         return (
@@ -185,9 +191,7 @@ class _Drawing:
         if parameters:
             own = repeats > 1 and self._parameters(nodes[: len(nodes) // repeats]) * repeats == parameters
             rows.append(
-                f"{short_count(parameters // repeats)} params each"
-                if own
-                else f"{short_count(parameters)} params"
+                f"{short_count(parameters // repeats)} params each" if own else f"{short_count(parameters)} params"
             )
         label = "<br/>".join(_sanitize_label(row) for row in rows if row)
         return f'    {self._id(unit)}[["{label}"]]'
@@ -214,9 +218,7 @@ class _Drawing:
 
     def _parameters(self, nodes: list[OpNode]) -> int:
         names = {self.wiring.state_name(t.name) for n in nodes for t in n.inputs}
-        return sum(
-            math.prod(self.wiring.weights[name].shape) for name in names if name in self.wiring.weights
-        )
+        return sum(math.prod(self.wiring.weights[name].shape) for name in names if name in self.wiring.weights)
 
     def _source(self, origin: Origin) -> str:
         if origin.kind != "node":
@@ -230,16 +232,12 @@ class _Drawing:
             for i in unit.nodes:
                 for t in self.ir.nodes[i].inputs:
                     origin = self.wiring.origin(t)
-                    if origin.kind == "weight" or (
-                        origin.kind == "node" and self.unit_of[origin.name] is unit
-                    ):
+                    if origin.kind == "weight" or (origin.kind == "node" and self.unit_of[origin.name] is unit):
                         continue
                     edge = _Edge(self._source(origin), self._id(unit))
                     tensors.setdefault(edge, {})[origin] = t.shape
         return {
-            edge: _format_shape(next(iter(crossing.values())))
-            if len(crossing) == 1
-            else f"{len(crossing)} tensors"
+            edge: _format_shape(next(iter(crossing.values()))) if len(crossing) == 1 else f"{len(crossing)} tensors"
             for edge, crossing in tensors.items()
         }
 

@@ -126,9 +126,7 @@ class Folding:
 
     def _unknown(self, pattern: str) -> str:
         close = difflib.get_close_matches(pattern, self.tree.modules, 3, 0.5) or self.tree.modules[:3]
-        return (
-            f"no module '{pattern}' has operators in this graph; did you mean {', '.join(map(repr, close))}?"
-        )
+        return f"no module '{pattern}' has operators in this graph; did you mean {', '.join(map(repr, close))}?"
 
     def units(self) -> list[Unit]:
         units: list[Unit] = []
@@ -138,11 +136,7 @@ class Folding:
             last = units[-1] if units else None
             if unit.kind == "box" and unit.key in boxes:
                 unit = boxes[unit.key]
-            elif (
-                unit.kind == "run"
-                and last
-                and (last.kind, last.key, last.frame) == ("run", unit.key, unit.frame)
-            ):
+            elif unit.kind == "run" and last and (last.kind, last.key, last.frame) == ("run", unit.key, unit.frame):
                 unit = last
             else:
                 units.append(unit)
