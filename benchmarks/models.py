@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from pathlib import Path
 
 import torch
 from torch import nn
 
 
-def torchvision_models() -> Any:
-    """torchvision beside a CPU-only torch lacks two compiled operators; their schemas are all that it asks for."""
-    lib = torch.library.Library("torchvision", "FRAGMENT")
-    for name in ("nms", "qnms"):
-        if not hasattr(torch.ops.torchvision, name):
-            lib.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    torchvision_models.library = lib  # type: ignore[attr-defined]  # schemas live as long as their library
-    import torchvision.models
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from tests.zoo.torchvision_compat import declare_operators
 
-    return torchvision.models
+declare_operators()  # transformers imports torchvision where it is installed
 
 
 def qwen2_5_1_5b(device: str = "meta") -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
-    torchvision_models()
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     config = Qwen2Config(
@@ -42,7 +36,6 @@ def qwen2_5_1_5b(device: str = "meta") -> tuple[nn.Module, tuple[torch.Tensor, .
 
 
 def llama_70b(layers: int = 80) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
-    torchvision_models()
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -62,13 +55,14 @@ def llama_70b(layers: int = 80) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
 
 def resnet50() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
     torch.manual_seed(0)
-    model = torchvision_models().resnet50().eval()
+    from torchvision.models import resnet50 as build
+
+    model = build().eval()
     randomize_batch_norm(model)
     return model, (torch.randn(1, 3, 224, 224),)
 
 
 def bert_base() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
-    torchvision_models()
     from transformers import BertConfig, BertModel
 
     torch.manual_seed(0)

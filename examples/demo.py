@@ -18,7 +18,7 @@ from torch import nn
 from torch_ir import IRExecutor, extract_ir, load_ir, verify_ir_with_state_dict
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
-from models import qwen2_5_1_5b, randomize_batch_norm, torchvision_models
+from models import qwen2_5_1_5b, randomize_batch_norm
 
 console = Console(highlight=False)
 
@@ -38,7 +38,8 @@ def main() -> int:
 
 def resnet(folder: Path) -> bool:
     console.print("[bold]1. ResNet-18, extracted without weights[/]")
-    resnet18 = torchvision_models().resnet18
+    from torchvision.models import resnet18
+
     with torch.device("meta"):
         blueprint, image = resnet18().eval(), torch.empty(1, 3, 224, 224)
     path = folder / "resnet18_ir.json"

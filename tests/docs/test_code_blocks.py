@@ -72,7 +72,11 @@ def _as_python(block: Block) -> str:
     return ""
 
 
+# transformers imports torchvision where it is installed; beside a CPU-only PyTorch that needs a hand.
 _PRELUDE = """
+from tests.zoo.torchvision_compat import declare_operators
+declare_operators()
+
 def _bash(code, line):
     import subprocess
     done = subprocess.run(["bash", "-euo", "pipefail", "-c", code], capture_output=True, text=True)

@@ -263,6 +263,22 @@ def test_a_full_disk_keeps_the_old_file(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["ir.json"]
 
 
+def test_a_file_that_the_system_cuts_short_keeps_the_old_one(tmp_path):
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "ir.json"
+    save_ir(small_ir(), path)
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            save_ir(small_ir(v="x" * 10_000), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["ir.json"]
+
+
 def test_permissions_and_links_survive(tmp_path):
     path, link = tmp_path / "ir.json", tmp_path / "link.json"
     save_ir(small_ir(), path)

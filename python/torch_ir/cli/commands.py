@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from torch_ir.diff import IRDiff
     from torch_ir.ir import IR
 
+_FIRST_NODES = 30
+
 
 def run_info(args: argparse.Namespace) -> int:
     from torch_ir.statistics import summarize, summary_text
@@ -40,6 +42,8 @@ def run_visualize(args: argparse.Namespace) -> int:
         _render(text, args.output, folded)
     if args.output is not None and sys.stderr.isatty():
         print(f"Wrote {args.output}", file=sys.stderr)
+    if not folded and args.max_nodes is None and len(ir.nodes) > _FIRST_NODES and sys.stderr.isatty():
+        print(f"Shown: {_FIRST_NODES} of {len(ir.nodes)} nodes; --max-nodes 0 for all, --fold by module", file=sys.stderr)
     return 0
 
 
@@ -47,7 +51,7 @@ def _mermaid(ir: IR, args: argparse.Namespace, folded: bool) -> str:
     from torch_ir.visualize import ir_to_mermaid, modules_to_mermaid
 
     if not folded:
-        limit = 30 if args.max_nodes is None else args.max_nodes
+        limit = _FIRST_NODES if args.max_nodes is None else args.max_nodes
         return ir_to_mermaid(ir, max_nodes=limit, include_weights=not args.no_weights)
     try:
         return modules_to_mermaid(ir, args.depth, args.expand, args.max_nodes or 0, not args.no_collapse)

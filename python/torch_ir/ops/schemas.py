@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -28,9 +28,18 @@ class Argument:
     default: Any
 
 
-@lru_cache(maxsize=None)
 def resolve_op(op_type: str) -> Any | None:
     """The ``OpOverload`` of ``<namespace>.<op>.<overload>``, or None when there is none."""
+    found = _resolved.get(op_type) or _look_up(op_type)
+    if found is not None:  # only what exists is remembered: a library may be loaded later
+        _resolved[op_type] = found
+    return found
+
+
+_resolved: dict[str, Any] = {}
+
+
+def _look_up(op_type: str) -> Any | None:
     parts = op_type.split(".")
     if len(parts) == 2:
         parts.append("default")
@@ -57,7 +66,7 @@ def _kind(argument: torch._C.Argument) -> str:
     return _KINDS.get(inner, "value")
 
 
-@lru_cache(maxsize=None)
+@cache
 def arguments_of(op: Any) -> tuple[Argument, ...]:
     return tuple(
         Argument(
@@ -72,9 +81,13 @@ def arguments_of(op: Any) -> tuple[Argument, ...]:
     )
 
 
-@lru_cache(maxsize=None)
 def argument_kind(op_type: str, name: str) -> str | None:
     op = resolve_op(op_type)
     if op is None:
         return None
-    return next((a.kind for a in arguments_of(op) if a.name == name), None)
+    return _kinds_of(op).get(name)
+
+
+@cache
+def _kinds_of(op: Any) -> dict[str, str]:
+    return {a.name: a.kind for a in arguments_of(op)}

@@ -25,8 +25,6 @@ _CONFIG: dict[str, Any] = {
     "flowchart": {
         "htmlLabels": True,
         "wrappingWidth": 700,
-        "nodeSpacing": 40,
-        "rankSpacing": 40,
         "subGraphTitleMargin": {"top": 6, "bottom": 12},
     },
 }
