@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -50,7 +51,7 @@ def shell(*argv: str, cwd: Path = ROOT, **options: object) -> subprocess.Complet
     paths = [str(ROOT), str(ROOT / "python"), os.environ.get("PYTHONPATH", "")]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, *argv]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, **options)  # type: ignore[call-overload, no-any-return]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, **options)  # type: ignore[call-overload]
 
 
 # -- frame -----------------------------------------------------------------------------------------------------
@@ -164,8 +165,8 @@ def test_bad_files(run: Run, tmp_path: Path, kind: str, command: str, status: in
     content, expected = BAD[kind]
     file = tmp_path / "bad.json"
     file.write_bytes(content)
-    extra = {"diff": [file], "verify": ["--model", "torch.nn:Identity"]}.get(command, [])
-    got, _, err = run(command, file, *extra)
+    extras: dict[str, list[object]] = {"diff": [file], "verify": ["--model", "torch.nn:Identity"]}
+    got, _, err = run(command, file, *extras.get(command, []))
     if kind == "shape" and command in ("visualize", "diff"):  # sizes can be shown and compared, but not counted
         assert got == 0
         return
@@ -418,3 +419,35 @@ def test_diff(run: Run, resnet: Path, tmp_path: Path) -> None:
     status, out, _ = run("diff", resnet, tmp_path / "other.json", "--json")
     d = json.loads(out)
     assert (status, d["same"], d["ops"]["aten.gelu.default"]) == (1, False, {"left": 0, "right": 1})
+
+
+# -- documentation ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the page uses a POSIX shell")
+def test_the_page_shows_real_output(resnet: Path, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    shim = tmp_path / "bin" / "torch-ir"
+    shim.parent.mkdir()
+    shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m torch_ir "$@"\n')
+    shim.chmod(0o755)
+    (tmp_path / "model_ir.json").write_bytes(resnet.read_bytes())
+    env = {
+        **os.environ,
+        "PATH": f"{shim.parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "python"), os.environ.get("PYTHONPATH", "")]),
+    }
+    block = re.compile(r"(<!-- run: elsewhere.*?-->\n)?^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    output, compared = "", 0
+    for elsewhere, language, text in block.findall(page):
+        if language == "text" and not text.startswith(" "):  # an indented one is a line out of a longer output
+            assert output == text
+            compared += 1
+        elif language in ("bash", "python") and not elsewhere:
+            command = ["bash", "-euo", "pipefail", "-c"] if language == "bash" else [sys.executable, "-c"]
+            done = subprocess.run(
+                [*command, text], cwd=tmp_path, env=env, text=True, check=True,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+            output = done.stdout
+    assert compared >= 9

@@ -43,7 +43,9 @@ def run_visualize(args: argparse.Namespace) -> int:
     if args.output is not None and sys.stderr.isatty():
         print(f"Wrote {args.output}", file=sys.stderr)
     if not folded and args.max_nodes is None and len(ir.nodes) > _FIRST_NODES and sys.stderr.isatty():
-        print(f"Shown: {_FIRST_NODES} of {len(ir.nodes)} nodes; --max-nodes 0 for all, --fold by module", file=sys.stderr)
+        print(
+            f"Shown: {_FIRST_NODES} of {len(ir.nodes)} nodes; --max-nodes 0 for all, --fold by module", file=sys.stderr
+        )
     return 0
 
 
