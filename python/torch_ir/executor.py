@@ -106,7 +106,18 @@ class IRExecutor:
         # Names that the IR's weight list does not have serve hand-written IR.
         extra = {k: v for k, v in sd.items() if k not in resolved and isinstance(v, Tensor)}
         self.weights = {k: v.detach() for k, v in {**extra, **resolved}.items()}
+        self._fill_registry()
         self.reset_state()
+
+    def _fill_registry(self) -> None:
+        """Weights and constants answer to their state-dict name and to the name that nodes use."""
+        self.registry.clear()
+        held = {**self.constants, **(self.weights or {})}
+        for name, tensor in held.items():
+            self.registry.register(name, tensor)
+        for placeholder, name in self.ir.weight_name_mapping.items():
+            if name in held:
+                self.registry.register(placeholder, held[name])
 
     def reset_state(self) -> None:
         """Forget what earlier runs wrote into buffers."""

@@ -31,10 +31,15 @@ def describe(spec: pytree.TreeSpec, leaves: list[Any], is_tensor: Callable[[Any]
             entry["type"] = f"{node.type.__module__}.{node.type.__qualname__}"
         if keys is not None:
             entry["keys"] = keys
-        entry["items"] = [walk(child) for child in node.children()]
+        entry["items"] = [walk(child) for child in _children(node)]
         return entry
 
     return walk(spec)
+
+
+def _children(node: pytree.TreeSpec) -> list[pytree.TreeSpec]:
+    # A method since PyTorch 2.10, an attribute before.
+    return list(node.children() if hasattr(node, "children") else node.children_specs)
 
 
 def _constant(value: Any) -> Any:
