@@ -72,6 +72,8 @@ def export_model(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
+            # Recurrent layers list their parameters anew while fake; nothing of the model's state is lost by it.
+            warnings.filterwarnings("ignore", message=r"The tensor attributes? self\S*_flat_weights")
             return torch.export.export(ready.model, ready.args, ready.kwargs, strict=False)
     except Exception as e:
         raise ExportError(f"Failed to export model: {_explain(e, model)}") from e

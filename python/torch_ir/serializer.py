@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from .errors import SerializationError
+from .files import write_atomically
 from .ir import IR, SCHEMA_VERSION
 from .validation import validate_ir
 
@@ -97,39 +97,11 @@ def save_ir(ir: IR, path: str | os.PathLike[str]) -> None:
     target = Path(path)
     text = serialize_ir(ir)
     target.parent.mkdir(parents=True, exist_ok=True)
-    _write_atomically(text, target)
+    write_atomically(text.encode("utf-8"), target)
 
 
 def write_ir(ir: IR, path: Path) -> None:
-    _write_atomically(serialize_ir(ir), path)
-
-
-def _write_atomically(text: str, path: Path) -> None:
-    """Through a file beside the target, so that a full disk or a crash leaves the old one whole."""
-    if path.is_dir():
-        raise IsADirectoryError(f"Cannot write IR to '{path}': it is a folder; give a file name")
-    path = path.resolve()  # a link stays a link to the new contents
-    fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(fd, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, _mode_of(path))
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _mode_of(path: Path) -> int:
-    """The old file's permissions, or those a new file gets; mkstemp's own are private."""
-    try:
-        return path.stat().st_mode & 0o7777
-    except OSError:
-        mask = os.umask(0)
-        os.umask(mask)
-        return 0o666 & ~mask
+    write_atomically(serialize_ir(ir).encode("utf-8"), path)
 
 
 def load_ir(path: str | os.PathLike[str]) -> IR:

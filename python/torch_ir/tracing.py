@@ -21,6 +21,8 @@ from torch.utils import _pytree as pytree
 from .containers import register_containers
 from .errors import ExportError
 
+_PLAIN_TENSORS = (torch.Tensor, nn.Parameter, nn.Buffer) if hasattr(nn, "Buffer") else (torch.Tensor, nn.Parameter)
+
 
 @dataclasses.dataclass
 class TraceInputs:
@@ -129,8 +131,8 @@ def _device_of(tensors: list[torch.Tensor]) -> torch.device:
 
 def _fake(tensor: torch.Tensor, mode: FakeTensorMode, device: torch.device) -> torch.Tensor:
     """The same tensor as a fake one: shape, strides, dtype and kind, but no data."""
-    if isinstance(tensor, FakeTensor):
-        return tensor
+    if isinstance(tensor, FakeTensor) or type(tensor) not in _PLAIN_TENSORS:
+        return tensor  # tensor subclasses know better what they are
     with mode:
         fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
     if isinstance(tensor, nn.Parameter):

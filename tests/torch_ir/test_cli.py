@@ -228,7 +228,7 @@ def test_a_full_disk_leaves_the_old_file(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("torch_ir.cli.files.os.replace", full)
+    monkeypatch.setattr("torch_ir.files.os.replace", full)
     status, _, err = run("info", resnet, "-o", target)
     assert (status, target.read_text(), list(tmp_path.iterdir())) == (1, "old", [target])
     assert "no space left on device" in err
@@ -286,7 +286,6 @@ def test_visualize_folded(run: Run, tmp_path: Path) -> None:
 
 
 def test_visualize_pictures(run: Run, resnet: Path, tmp_path: Path) -> None:
-    pytest.importorskip("mermaidx", reason="the extra `rendering` is not installed")
     assert run("visualize", resnet, "--fold", "-o", tmp_path / "sub" / "g.PNG") == (0, "", "")
     assert (tmp_path / "sub" / "g.PNG").read_bytes().startswith(b"\x89PNG")
     chain(600).save(tmp_path / "big.json")

@@ -304,7 +304,7 @@ FUNCTIONS = {
     "pad": lambda x: F.pad(x, (1, 2, 0, 1), mode="reflect"),
     "pixel_shuffle": lambda x: F.pixel_shuffle(x.reshape(2, 12, 4, 4), 2),
     "group_norm": lambda x: F.group_norm(x, 3),
-    "instance_norm": lambda x: F.instance_norm(x),
+    "instance_norm": F.instance_norm,
     "softmax": lambda x: torch.softmax(x, 1) + torch.log_softmax(x, -1),
     "activations": lambda x: F.gelu(x, approximate="tanh") + F.silu(x) + F.mish(x) + F.hardswish(x) + F.elu(x, 0.5),
     "reductions": lambda x: (

@@ -10,20 +10,21 @@ import sys
 
 import pytest
 import torch
-from torch import nn
-
 import torch_ir
+from torch import nn
 from torch_ir.analyzer import GraphAnalyzer, NodeInfo, _dtype_to_str
 from torch_ir.exporter import export_model, is_meta_module, is_meta_tensor, validate_inputs_meta, validate_meta_device
 from torch_ir.ops.aten_ops import get_op_type
 
-NAMES = """extract_ir verify_ir verify_ir_with_state_dict IR OpNode TensorMeta export_model ExportError
+NAMES = """
+extract_ir verify_ir verify_ir_with_state_dict IR OpNode TensorMeta export_model ExportError
 convert_exported_program ConversionError serialize_ir deserialize_ir save_ir load_ir validate_ir SerializationError
 IRExecutor execute_ir ExecutionError load_weights load_weights_pt load_weights_safetensors WeightLoadError
 VerificationReport register_op register_executor ir_to_mermaid generate_op_distribution_pie __version__ IRConverter
 IRSerializer IRVerifier WeightLoader GraphAnalyzer get_model_name list_registered_ops aten_ops aten_impl""".split()
 
-MODULES = """ir exporter analyzer converter serializer executor weight_loader verifier visualize cli ops ops.registry
+MODULES = """
+ir exporter analyzer converter serializer executor weight_loader verifier visualize cli ops ops.registry
 ops.aten_ops ops.aten_impl""".split()
 
 

@@ -129,7 +129,7 @@ def test_old_files_are_read():
         "weight_name_mapping": {"c_k": "k"},
         "nodes": [
             {"name": "to", "op_type": "aten.to.dtype",
-             "inputs": [{"name": "x", "shape": [2], "dtype": "float32", "producer_node": "x", "producer_output_idx": 0}],
+             "inputs": [{"name": "x", "shape": [2], "dtype": "float32", "producer_node": "x"}],
              "outputs": [{"name": "to", "shape": [2], "dtype": "float64"}], "attrs": {"dtype": "torch.float64"}},
             {"name": "full", "op_type": "aten.full.default", "inputs": [],
              "outputs": [{"name": "full", "shape": [2], "dtype": "float64"}],
@@ -287,6 +287,11 @@ def test_permissions_and_links_survive(tmp_path):
     save_ir(small_ir(v=1), link)
     assert link.is_symlink() and path.stat().st_mode & 0o777 == 0o640
     assert load_ir(path).nodes[0].attrs == {"v": 1}
+
+
+def test_devices_are_written_to_and_not_replaced():
+    save_ir(small_ir(), "/dev/null")
+    assert not os.path.isfile("/dev/null")
 
 
 def test_serializer_class_validates():

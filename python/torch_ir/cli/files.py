@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+from torch_ir.files import write_atomically
 
 if TYPE_CHECKING:
     from torch_ir.ir import IR
@@ -78,31 +78,9 @@ def write_file(data: bytes, output: str) -> None:
         if path.is_dir():
             raise CommandError(f"cannot write {output}: it is a folder; give a file name")
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not path.is_file():
-            path.write_bytes(data)  # a device or a pipe, which must not be replaced by a file
-        else:
-            _replace(data, path.resolve())
+        write_atomically(data, path)
     except (OSError, ValueError) as e:
         raise CommandError(f"cannot write {output!r}: {_reason(e)}; choose another file with -o") from e
-
-
-def _replace(data: bytes, path: Path) -> None:
-    mode = path.stat().st_mode & 0o7777 if path.exists() else None
-    if mode is not None and not os.access(path, os.W_OK):
-        raise PermissionError(13, "Permission denied")
-    handle, temporary = tempfile.mkstemp(prefix=".torch-ir.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        if mode is None:
-            mask = os.umask(0)
-            os.umask(mask)
-            mode = 0o666 & ~mask
-        os.chmod(temporary, mode)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _reason(e: Exception) -> str:
