@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.zoo.torchvision_compat import declare_operators
 
