@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,7 +70,7 @@ class GraphAnalyzer:
             self._read(exported)
         except NeedsRetraceError as first:
             try:
-                self._read(exported.run_decompositions({}))
+                self._read(_functional_form(exported))
             except NeedsRetraceError as e:
                 raise ConversionError(f"Cannot make the graph functional: {e} (at first: {first})") from e
 
@@ -227,6 +228,13 @@ class GraphAnalyzer:
         if masks:
             attrs["_tensor_list_none_masks"] = masks
         return inputs, attrs, absent
+
+
+def _functional_form(exported: ExportedProgram) -> ExportedProgram:
+    """The program as torch's own functionalisation writes it, with its operators otherwise kept."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # about internals of torch
+        return exported.run_decompositions({})
 
 
 def _plain(value: Any, call: Call, name: str) -> Any:

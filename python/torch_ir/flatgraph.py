@@ -155,14 +155,14 @@ class _Flattener:
         kind = str(node.target)
         if kind == "wrap_with_autocast" and args[2] is not False:
             raise NeedsRetraceError(f"node '{node.name}' is an enabled autocast region")
-        if kind in _REGIONS:
-            body, operands = _REGIONS[kind](args)
+        if kind in REGIONS:
+            body, operands = REGIONS[kind](args)
             return self._inline(node, body, operands)
         if kind in CONTROL_FLOW:
             return self._control_flow(node, kind, args)
         raise ConversionError(
             f"Node '{node.name}' ({_where(node)}) is the higher-order op '{kind}', which IR cannot hold; "
-            f"IR holds {', '.join(sorted(CONTROL_FLOW))} and inlines {', '.join(sorted(_REGIONS))}"
+            f"IR holds {', '.join(sorted(CONTROL_FLOW))} and inlines {', '.join(sorted(REGIONS))}"
         )
 
     def _inline(self, node: fx.Node, body: fx.GraphModule, operands: Any) -> Region:
@@ -208,7 +208,7 @@ class Results:
     call: Call
 
 
-_REGIONS: dict[str, Callable[[Any], tuple[Any, Any]]] = {
+REGIONS: dict[str, Callable[[Any], tuple[Any, Any]]] = {
     "wrap_with_set_grad_enabled": lambda a: (a[1], a[2:]),
     "wrap_with_autocast": lambda a: (a[4], a[5:]),
     "wrap": lambda a: (a[0], a[1:]),
@@ -220,7 +220,7 @@ _REGIONS: dict[str, Callable[[Any], tuple[Any, Any]]] = {
 
 def _vanishes(node: fx.Node) -> bool:
     target = node.args[0] if node.target is operator.getitem and node.args else node
-    return isinstance(target, fx.Node) and str(target.target) in _REGIONS
+    return isinstance(target, fx.Node) and str(target.target) in REGIONS
 
 
 def _resolve(tree: Any, env: dict[fx.Node, Any]) -> Any:

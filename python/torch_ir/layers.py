@@ -18,7 +18,7 @@ from .analyzer import GraphAnalyzer
 from .compare import compare, relative_error
 from .executor import IRExecutor
 from .exporter import export_model
-from .flatgraph import _REGIONS
+from .flatgraph import REGIONS
 from .ir import IR, OpNode
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
@@ -66,7 +66,7 @@ def compare_layers(
         rows.append(row)
 
     args, kwargs = pytree.tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, inputs)
-    IRExecutor(ir, state_dict, constants)._execute(args, observe, kwargs)
+    IRExecutor(ir, state_dict, constants).run_observed(args, observe, kwargs)
     _mark_departed_modules(rows, by_module, matched)
     return rows
 
@@ -182,7 +182,7 @@ class _Recorder(fx.Interpreter):
         return result
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        region = _REGIONS.get(str(target)) if isinstance(target, torch._ops.HigherOrderOperator) else None
+        region = REGIONS.get(str(target)) if isinstance(target, torch._ops.HigherOrderOperator) else None
         enabled_autocast = str(target) == "wrap_with_autocast" and args[2]
         if region is None or enabled_autocast:
             return super().call_function(target, args, kwargs)

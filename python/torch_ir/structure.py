@@ -86,6 +86,14 @@ def leaf_paths(structure: dict[str, Any]) -> Iterator[tuple[str, bool]]:
     return walk(structure, (), False)
 
 
+def leaf_entries(structure: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The leaves in order."""
+    if "items" not in structure:
+        yield structure
+    for child in structure.get("items", ()):
+        yield from leaf_entries(child)
+
+
 def rebuild(structure: dict[str, Any], tensors: tuple[torch.Tensor, ...]) -> Any:
     """Plain tuples, lists and dicts around the tensors; objects become dicts where their fields have names."""
     if "tensor" in structure:

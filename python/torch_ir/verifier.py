@@ -15,10 +15,11 @@ from torch.utils import _pytree as pytree
 from ._encoding import decode_attr
 from .compare import Comparison, compare
 from .containers import register_containers
-from .executor import IRExecutor, _leaf_entries
+from .executor import IRExecutor
 from .ir import IR
 from .layers import LayerRow, compare_layers, print_layers
 from .progress import status
+from .structure import leaf_entries
 from .tracing import normalize_inputs
 from .weight_loader import load_weights
 
@@ -225,7 +226,7 @@ class _Check:
         """Numbers, strings and None that the model returns beside tensors are constants of the trace."""
         if self.ir.output_structure is None:
             return
-        entries = list(_leaf_entries(self.ir.output_structure))
+        entries = list(leaf_entries(self.ir.output_structure))
         if len(entries) != len(observed.leaves):
             return
         for entry, leaf in zip(entries, observed.leaves, strict=True):

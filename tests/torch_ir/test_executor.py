@@ -205,7 +205,7 @@ def test_intermediates_are_freed_at_their_last_use(net):
         gc.collect()
         alive.append(sum(r() is not None for r in refs))
 
-    IRExecutor(ir, {})._execute((torch.ones(3),), observe)
+    IRExecutor(ir, {}).run_observed((torch.ones(3),), observe)
     assert max(alive) <= 2, alive
 
 

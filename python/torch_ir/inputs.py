@@ -1,0 +1,102 @@
+"""What a caller passes, as the graph's inputs: flattened, counted and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from ._encoding import decode_attr, dtype_to_str
+from .errors import ExecutionError
+from .ir import IR, TensorMeta
+from .structure import leaf_entries
+
+
+class InputBinder:
+    """Turns what a caller passes into the graph's inputs, and checks them."""
+
+    def __init__(self, ir: IR, strict: bool) -> None:
+        self.ir, self.strict = ir, strict
+
+    def bind(self, inputs: Any, kwargs: dict[str, Any]) -> list[Tensor]:
+        tensors = self._tensors(inputs, kwargs)
+        expected = self.ir.graph_inputs
+        if len(tensors) != len(expected):
+            names = ", ".join(t.name for t in expected)
+            raise ExecutionError(f"Expected {len(expected)} inputs, got {len(tensors)} (the graph takes: {names})")
+        for tensor, meta in zip(tensors, expected, strict=True):
+            self._check(tensor, meta)
+        return tensors
+
+    def _tensors(self, inputs: Any, kwargs: dict[str, Any]) -> list[Tensor]:
+        if isinstance(inputs, Mapping):
+            inputs, kwargs = (), {**inputs, **kwargs}
+        if isinstance(inputs, Tensor):
+            inputs = (inputs,)
+        if not kwargs and isinstance(inputs, (tuple, list)) and all(isinstance(x, Tensor) for x in inputs):
+            return list(inputs)
+        named = {t.name for t in self.ir.graph_inputs}
+        if not inputs and set(kwargs) == named and all(isinstance(v, Tensor) for v in kwargs.values()):
+            return [kwargs[t.name] for t in self.ir.graph_inputs]
+        return self._by_structure(tuple(inputs), kwargs)
+
+    def _by_structure(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+        expected = self.ir.input_structure
+        if expected is not None and kwargs:
+            kwargs = self._ordered(kwargs, expected["items"][1].get("keys", []))
+        leaves = pytree.tree_leaves((args, kwargs))
+        for i, leaf in enumerate(leaves):
+            if not isinstance(leaf, (Tensor, bool, int, float, str, type(None))) and not _is_described(leaf):
+                raise ExecutionError(f"Input {i}: expected a tensor, got {type(leaf).__name__}")
+        if expected is not None:
+            traced = list(leaf_entries(expected))
+            if len(traced) == len(leaves):
+                self._check_constants(traced, leaves)
+        return [x for x in leaves if isinstance(x, Tensor)]
+
+    def _ordered(self, kwargs: dict[str, Any], keys: list[str]) -> dict[str, Any]:
+        unknown = [k for k in kwargs if k not in keys]
+        missing = [k for k in keys if k not in kwargs]
+        if unknown or missing:
+            raise ExecutionError(f"Keyword inputs do not match: missing {missing}, unknown {unknown}, expected {keys}")
+        return {k: kwargs[k] for k in keys}
+
+    def _check_constants(self, traced: list[dict[str, Any]], leaves: list[Any]) -> None:
+        for i, (entry, leaf) in enumerate(zip(traced, leaves, strict=True)):
+            if "tensor" in entry or isinstance(leaf, Tensor):
+                if ("tensor" in entry) != isinstance(leaf, Tensor):
+                    raise ExecutionError(f"Input {i}: got {type(leaf).__name__}, traced with {_describe(entry)}")
+                continue
+            value = decode_attr(entry["value"], "", "")
+            if _is_described(leaf):
+                leaf = repr(leaf)
+            if type(value) is not type(leaf) or value != leaf:
+                raise ExecutionError(
+                    f"Input {i} is {leaf!r}, but the graph was traced with {value!r} there; extract again with {leaf!r}"
+                )
+
+    def _check(self, tensor: Tensor, meta: TensorMeta) -> None:
+        got, want = tuple(tensor.shape), tuple(meta.shape)
+        free = 0 if self.strict else 1
+        if len(got) != len(want) or got[free:] != want[free:]:
+            shown = [*(["*"] if free and want else []), *want[free:]]
+            raise ExecutionError(
+                f"Input '{meta.name}': got shape {list(got)}, expected [{', '.join(map(str, shown))}]"
+                + (" (* is free)" if free and want else "")
+            )
+        if dtype_to_str(tensor.dtype) != meta.dtype:
+            raise ExecutionError(
+                f"Input '{meta.name}': got dtype {dtype_to_str(tensor.dtype)}, expected {meta.dtype}; convert it with "
+                f".to(torch.{meta.dtype})"
+            )
+
+
+def _is_described(leaf: Any) -> bool:
+    """A constant of a kind that the trace keeps as text only."""
+    return not hasattr(leaf, "__array__") and not isinstance(leaf, (bool, int, float, str, type(None), Tensor))
+
+
+def _describe(entry: dict[str, Any]) -> str:
+    return "a tensor" if "tensor" in entry else repr(entry.get("value"))
