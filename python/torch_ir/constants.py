@@ -7,6 +7,7 @@ the new module has the same attributes and tensors as the old one, and the resul
 
 from __future__ import annotations
 
+import copy
 import inspect
 import warnings
 from typing import Any
@@ -27,7 +28,7 @@ def recover_buffers(model: nn.Module, names: list[str]) -> dict[str, torch.Tenso
         by_owner.setdefault(owner, []).append(name)
     found: dict[str, torch.Tensor] = {}
     for owner, owned in by_owner.items():
-        pair = _rebuild_twice(model, owner)
+        pair = _rebuild_within(model, owner)
         if pair is None:
             continue
         original = model.get_submodule(owner)
@@ -36,6 +37,19 @@ def recover_buffers(model: nn.Module, names: list[str]) -> dict[str, torch.Tenso
             if value is not None:
                 found[name] = value
     return found
+
+
+def _rebuild_within(model: nn.Module, owner: str) -> tuple[nn.Module, nn.Module] | None:
+    """The owner built anew, by itself or as part of the smallest module around it whose arguments are known."""
+    inside = ""
+    while True:
+        pair = _rebuild_twice(model, owner)
+        if pair is not None:
+            return pair[0].get_submodule(inside), pair[1].get_submodule(inside)
+        if not owner:
+            return None
+        owner, _, last = owner.rpartition(".")
+        inside = f"{last}.{inside}" if inside else last
 
 
 def _agreed_value(attr: str, original: nn.Module, pair: tuple[nn.Module, nn.Module]) -> torch.Tensor | None:
@@ -101,7 +115,7 @@ def _nearest_config(model: nn.Module, owner: str) -> Any:
     for depth in range(len(parts), -1, -1):
         config = vars(model.get_submodule(".".join(parts[:depth]))).get("config")
         if config is not None:
-            return config
+            return copy.deepcopy(config)  # constructors may write into it
     return None
 
 

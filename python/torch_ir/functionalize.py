@@ -119,12 +119,14 @@ class _Functionalizer:
         return map_values(tree, follow)
 
     def _rewrite(self, position: int, call: Call) -> None:
-        functional = _functional_variant(call.target)
+        functional = _functional_variant(call)
         written = call.args[0] if call.args else None
         if functional is None or not isinstance(written, Value) or len(call.outputs) != 1:
             raise NeedsRetraceError(f"node '{call.name}' is {call.target}")
         current: Value = self._now(written)
-        self._check_sharing(position, call, current)
+        untouched = _is_identity(call)
+        if not untouched:
+            self._check_sharing(position, call, current)
         call.args, call.kwargs = self._now((call.args, call.kwargs))
         if not _same_result(functional, call, current.fake):
             raise NeedsRetraceError(f"node '{call.name}' changes dtype, shape or strides when not in place")
@@ -137,6 +139,9 @@ class _Functionalizer:
             self.last_use.get(new, -1), self.last_use.get(written, -1), self.last_use.get(current, -1)
         )
         self._own_memory(new)
+        if untouched:
+            self.unsaid.add(new)
+            self._merge(current, new)
 
     def _check_sharing(self, position: int, call: Call, current: Value) -> None:
         sharing = self.members.get(self.memory.get(current, -1), [])
@@ -231,15 +236,29 @@ def _says_alias(target: Any) -> bool:
     return any(r.alias_info is not None for r in target._schema.returns)
 
 
-def _functional_variant(target: Any) -> Any | None:
+def _is_identity(call: Call) -> bool:
+    """An in-place dropout outside of training, which writes nothing."""
+    return call.target in _DROPOUTS and len(call.args) == 3 and call.args[2] is False
+
+
+_DROPOUTS = (
+    torch.ops.aten.dropout_.default,
+    torch.ops.aten.feature_dropout_.default,
+    torch.ops.aten.alpha_dropout_.default,
+    torch.ops.aten.feature_alpha_dropout_.default,
+)
+
+
+def _functional_variant(call: Call) -> Any | None:
     """``aten.add.Tensor`` for ``aten.add_.Tensor``, when it takes the same arguments and returns one tensor."""
+    target = call.target
     name = target._opname
     if target.namespace != "aten" or not name.endswith("_") or name.endswith("__") or name in _METADATA_CHANGES:
         return None
     if name == "detach_":
         return torch.ops.aten.detach.default
     found = resolve_op(f"aten.{name[:-1]}.{target._overloadname}")
-    if found is None or torch.Tag.nondeterministic_seeded in found.tags:
+    if found is None or (torch.Tag.nondeterministic_seeded in found.tags and not _is_identity(call)):
         return None
     same = [a.name for a in found._schema.arguments] == [a.name for a in target._schema.arguments]
     return found if same and len(found._schema.returns) == 1 and not found._schema.is_mutable else None

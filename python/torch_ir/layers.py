@@ -6,7 +6,8 @@ anew and interpreted with PyTorch, gives the result of every operator in between
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,6 +116,20 @@ def _mark_departed_modules(rows: list[LayerRow], by_module: dict[str, Tensor], m
                 ending.compared_with = "module"
 
 
+@contextmanager
+def layers_as_written() -> Iterator[None]:
+    """Without the fused kernel by which eager ``nn.MultiheadAttention`` replaces its own code in evaluation.
+
+    It rounds differently, and no trace of the model contains it.
+    """
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
 def _hooked(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
     """The tensor that each module returns, when it returns just one and that is not merely its input."""
     found: dict[str, Tensor] = {}
@@ -136,7 +151,7 @@ def _hooked(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
             if path:
                 handles.append(module.register_forward_hook(keep(path)))
         args, kwargs = pytree.tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, inputs)
-        with torch.no_grad():
+        with torch.no_grad(), layers_as_written():
             model(*args, **kwargs)
     finally:
         for handle in handles:

@@ -17,7 +17,7 @@ from .compare import Comparison, compare
 from .containers import register_containers
 from .executor import IRExecutor
 from .ir import IR
-from .layers import LayerRow, compare_layers, print_layers
+from .layers import LayerRow, compare_layers, layers_as_written, print_layers
 from .progress import status
 from .structure import leaf_entries
 from .tracing import normalize_inputs
@@ -147,7 +147,7 @@ class _Check:
         args, kwargs = self.inputs()
         before = {name: b.detach().clone() for name, b in self.model.named_buffers()}
         try:
-            with torch.no_grad():
+            with torch.no_grad(), layers_as_written():
                 output = self.model(*args, **kwargs)
             register_containers(output)
             leaves = [copy.copy(x) if not isinstance(x, Tensor) else x.clone() for x in pytree.tree_leaves(output)]

@@ -327,6 +327,10 @@ class Branch(nn.Module):
     def forward(self, x):
         return torch.cond(x.sum() > 0, lambda x: self.fc(x), lambda x: x * 2, (x,))  # noqa: PLW0108 (a module is no branch)
 
+    def test_dropout_in_place_outside_of_training(self):
+        model = lambda: nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5, inplace=True), nn.ReLU(inplace=True))  # noqa: E731
+        prove(model, torch.randn(2, 4), ops={"aten.linear.default", "aten.dropout.default", "aten.relu.default"})
+
 
 class TestControlFlow:
     @pytest.mark.parametrize("sign", [1.0, -1.0])
@@ -417,6 +421,21 @@ class TestConstants:
             model = UsesRope().eval().to(torch.bfloat16)
         ir = extract_ir(model, torch.randn(2, 4, device="meta", dtype=torch.bfloat16))
         assert torch.equal(ir.constants["rope.inv_freq"], UsesRope().to(torch.bfloat16).rope.inv_freq)
+
+    def test_a_buffer_is_rebuilt_with_the_module_around_it(self):
+        """Its own constructor's argument is not known, but that of the module that calls it is."""
+
+        class Around(nn.Module):
+            def __init__(self, power: int = 3) -> None:
+                super().__init__()
+                self.power = power
+                self.inner = Forgets(2.0**power)
+
+            def forward(self, x):
+                return self.inner(x)
+
+        ir = prove(lambda: Around(4), torch.randn(4))
+        assert ir.constants["inner.scale"].tolist() == [16.0] * 4
 
     @pytest.mark.parametrize("factory", [lambda: Forgets(3.0), RandomBuffer])
     def test_a_buffer_that_cannot_be_known_is_a_required_weight(self, factory):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,8 +73,7 @@ def _check(entry: ZooEntry, dtype: torch.dtype, result: ZooResult) -> None:
     result.extract_seconds = time.perf_counter() - started
     result.nodes = len(ir.nodes)
     state, inputs = model.state_dict(), entry.example(dtype, seed=1)
-    with _layers_as_written():
-        passed, report = verify_ir_with_state_dict(ir, state, model, inputs)
+    passed, report = verify_ir_with_state_dict(ir, state, model, inputs)
     result.max_diff = report.max_diff
     if not passed:
         result.reason = report.error_message
@@ -90,17 +88,6 @@ def _build_meta(entry: ZooEntry, dtype: torch.dtype) -> nn.Module:
         return entry.build().to(dtype).eval().to("meta")
     with torch.device("meta"):
         return entry.build().to(dtype).eval()
-
-
-@contextmanager
-def _layers_as_written() -> Iterator[None]:
-    """Keep PyTorch's attention layers off their fused kernel: it rounds differently and is never traced."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _cast(x: Any, dtype: torch.dtype) -> Any:
