@@ -1,0 +1,46 @@
+"""The demo and the benchmarks run, and say what they should."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(script: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / script), *arguments], capture_output=True, text=True, timeout=1200, check=False
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_demo(tmp_path):
+    out = run("examples/demo.py", "--output", str(tmp_path))
+    assert "Verification PASSED" in out
+    assert "compared nodes agree; 0 of them not bit for bit" in out
+    lines = [line.split(":")[1] for line in out.splitlines() if "top 5 from" in line]
+    assert len(lines) == 2 and lines[0].strip() == lines[1].strip()
+    assert {p.name for p in tmp_path.iterdir()} == {"resnet18_ir.json", "qwen2.5-1.5b_ir.json"}
+    assert "1.54 billion parameters" in out.replace("\n", " ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "keys"),
+    [
+        ("benchmarks/bench_extraction.py", {"extract", "save", "load", "file_bytes", "llama_70b"}),
+        ("benchmarks/bench_execution.py", {"resnet50", "bert_base"}),
+    ],
+)
+def test_benchmarks_give_their_figures(script, keys, tmp_path):
+    out = run(script, "--repeats", "2", "--json", str(tmp_path / "out.json"))
+    figures = json.loads((tmp_path / "out.json").read_text())
+    assert set(figures["results"]) == keys
+    assert {"cpu", "cores", "threads", "load", "torch"} <= set(figures["machine"])
+    assert "at most" in out
