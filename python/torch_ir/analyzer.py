@@ -71,8 +71,9 @@ class GraphAnalyzer:
         except NeedsRetraceError as first:
             try:
                 self._read(_functional_form(exported))
-            except NeedsRetraceError as e:
-                raise ConversionError(f"Cannot make the graph functional: {e} (at first: {first})") from e
+            except (NeedsRetraceError, RuntimeError, ValueError) as e:
+                raise ConversionError(f"Cannot make the graph functional: {e} (because {first})") from e
+            self._check_functional_form(exported)
 
     def _read(self, exported: ExportedProgram) -> None:
         self.graph_module = exported.graph_module
@@ -92,6 +93,22 @@ class GraphAnalyzer:
         self.flat = flatten(self.graph_module, kinds, same_as)
         self._written = functionalize(self.flat)
         self._outputs = dict(enumerate(self.flat.outputs))
+
+    def _check_functional_form(self, exported: ExportedProgram) -> None:
+        """torch drops a copy into a buffer even where it broadcasts or casts; then a result is not what it was."""
+        targets = {
+            s.target or s.arg.name: s.arg.name for s in self.graph_signature.input_specs if hasattr(s.arg, "name")
+        }
+        for position, spec in enumerate(self.graph_signature.output_specs):
+            value = self._outputs.get(position)
+            if spec.kind not in _MUTATION_KINDS or not isinstance(value, Value):
+                continue
+            held = self.flat.by_placeholder[targets[spec.target or ""]].fake
+            if (held.shape, held.dtype) != (value.fake.shape, value.fake.dtype):
+                raise ConversionError(
+                    f"'{spec.target}' is {held.dtype} {list(held.shape)}, but is written with '{value.name}', which is "
+                    f"{value.fake.dtype} {list(value.fake.shape)}; write `x.copy_(y.expand_as(x).to(x.dtype))`"
+                )
 
     def get_graph_inputs(self) -> list[TensorMeta]:
         return [

@@ -93,7 +93,10 @@ class _Functionalizer:
         self.last_use = _last_uses(graph)
         self.unsaid: set[Value] = set()
         """Results that may be their input although their operator's schema does not say so"""
-        self.conflicts: list[str] = []
+        self.observable = set(graph.by_placeholder.values())
+        """What inputs and weights hold now; a caller can see it, whether or not the graph reads it again"""
+        self.reasons: list[str] = []
+        """Why torch has to functionalise this graph. All of it is looked at, as torch cannot do all of it"""
 
     def run(self) -> list[tuple[Value, Value]]:
         for value in self.graph.by_placeholder.values():
@@ -104,8 +107,8 @@ class _Functionalizer:
             else:
                 call.args, call.kwargs = self._now((call.args, call.kwargs))
                 self._share_memory(call)
-        if self.conflicts:
-            raise NeedsRetraceError(self.conflicts[0])
+        if self.reasons:
+            raise NeedsRetraceError(self.reasons[0])
         self.graph.outputs = self._now(self.graph.outputs)
         written = dict.fromkeys(self.graph.by_placeholder.values())
         return [(v, self._now(v)) for v in written if v in self.latest]
@@ -119,34 +122,38 @@ class _Functionalizer:
         return map_values(tree, follow)
 
     def _rewrite(self, position: int, call: Call) -> None:
-        functional = _functional_variant(call)
         written = call.args[0] if call.args else None
-        if functional is None or not isinstance(written, Value) or len(call.outputs) != 1:
+        if not isinstance(written, Value) or len(call.outputs) != 1 or call.outputs[0] is None:
             raise NeedsRetraceError(f"node '{call.name}' is {call.target}")
         current: Value = self._now(written)
-        untouched = _is_identity(call)
-        if not untouched:
-            self._check_sharing(position, call, current)
-        call.args, call.kwargs = self._now((call.args, call.kwargs))
-        if not _same_result(functional, call, current.fake):
-            raise NeedsRetraceError(f"node '{call.name}' changes dtype, shape or strides when not in place")
-        call.target = functional
         new = call.outputs[0]
-        assert new is not None
+        untouched = _is_identity(call)
+        shared = untouched or self._is_shared(position, call, current)
+        call.args, call.kwargs = self._now((call.args, call.kwargs))
+        functional = _functional_variant(call)
+        if functional is None:
+            self.reasons.append(f"node '{call.name}' is {call.target}")
+        elif not _same_result(functional, call, current.fake):
+            self.reasons.append(f"node '{call.name}' changes dtype, shape or strides when not in place")
+        else:
+            call.target = functional
         self.latest[current] = new
         # Reads of the old value from here on are reads of the new one.
-        self.last_use[new] = max(
-            self.last_use.get(new, -1), self.last_use.get(written, -1), self.last_use.get(current, -1)
-        )
+        self.last_use[new] = max(self.last_use.get(v, -1) for v in (new, written, current))
+        if current in self.observable:
+            self.observable.remove(current)
+            self.observable.add(new)
         self._own_memory(new)
+        if shared or self.reasons:
+            self._merge(current, new)
         if untouched:
             self.unsaid.add(new)
-            self._merge(current, new)
 
-    def _check_sharing(self, position: int, call: Call, current: Value) -> None:
+    def _is_shared(self, position: int, call: Call, current: Value) -> bool:
+        """Whether something that is still to be seen shares the memory that the call writes."""
         sharing = self.members.get(self.memory.get(current, -1), [])
         for other in sharing:
-            if other is current or (other.kind == "result" and self.last_use.get(other, -1) <= position):
+            if other is current or (other not in self.observable and self.last_use.get(other, -1) <= position):
                 continue
             # torch's own functionalisation goes by schemas, so it would lose a write through such a result.
             unsaid = next((v for v in sharing if v in self.unsaid), None)
@@ -156,8 +163,9 @@ class _Functionalizer:
                     f"'{other.name}' shares through '{unsaid.name}' ({unsaid.call.target} returns its input as it is), "
                     f"which the graph cannot express; write `x = x + y` instead of `x += y` there"
                 )
-            self.conflicts.append(f"node '{call.name}' writes memory that '{other.name}' shares")
-            return
+            self.reasons.append(f"node '{call.name}' writes memory that '{other.name}' shares")
+            return True
+        return False
 
     def _own_memory(self, value: Value) -> None:
         key = len(self.memory)
@@ -260,7 +268,8 @@ def _functional_variant(call: Call) -> Any | None:
     found = resolve_op(f"aten.{name[:-1]}.{target._overloadname}")
     if found is None or (torch.Tag.nondeterministic_seeded in found.tags and not _is_identity(call)):
         return None
-    same = [a.name for a in found._schema.arguments] == [a.name for a in target._schema.arguments]
+    # The first argument may be self in one and input in the other.
+    same = [a.name for a in found._schema.arguments][1:] == [a.name for a in target._schema.arguments][1:]
     return found if same and len(found._schema.returns) == 1 and not found._schema.is_mutable else None
 
 
