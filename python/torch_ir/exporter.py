@@ -64,6 +64,8 @@ def export_model(
     """
     if not isinstance(model, nn.Module):
         raise ExportError(f"Expected a torch.nn.Module, got {type(model).__name__}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ExportError("A ScriptModule has no Python code to trace; pass the nn.Module that it was made from")
     args, kwargs = normalize_inputs(model, example_inputs, example_kwargs)
     if strict:
         validate_meta_device(model)
@@ -83,4 +85,6 @@ def _explain(error: Exception, model: nn.Module) -> str:
     text = str(error).strip() or type(error).__name__
     if isinstance(error, TypeError) and "forward()" in text:
         return f"{text} (called as {get_model_name(model)}.forward)"
+    if "data-dependent" in text:
+        text = f"the model decides by a tensor's contents; use torch.where or torch.cond there. {text}"
     return f"{type(error).__name__}: {text}"

@@ -67,7 +67,8 @@ def compare_layers(
         rows.append(row)
 
     args, kwargs = pytree.tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, inputs)
-    IRExecutor(ir, state_dict, constants).run_observed(args, observe, kwargs)
+    with same_randomness():
+        IRExecutor(ir, state_dict, constants).run_observed(args, observe, kwargs)
     _mark_departed_modules(rows, by_module, matched)
     return rows
 
@@ -117,6 +118,14 @@ def _mark_departed_modules(rows: list[LayerRow], by_module: dict[str, Tensor], m
 
 
 @contextmanager
+def same_randomness() -> Iterator[None]:
+    """Every run draws the same random numbers; the caller's generator goes on as if nothing had run."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+@contextmanager
 def layers_as_written() -> Iterator[None]:
     """Without the fused kernel by which eager ``nn.MultiheadAttention`` replaces its own code in evaluation.
 
@@ -151,7 +160,7 @@ def _hooked(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
             if path:
                 handles.append(module.register_forward_hook(keep(path)))
         args, kwargs = pytree.tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, inputs)
-        with torch.no_grad(), layers_as_written():
+        with torch.no_grad(), layers_as_written(), same_randomness():
             model(*args, **kwargs)
     finally:
         for handle in handles:
@@ -176,7 +185,7 @@ def _interpret(model: nn.Module, inputs: Inputs) -> dict[str, list[Tensor]]:
         else:
             held = exported.state_dict.get(spec.target, exported.constants.get(spec.target))
             values.append(held.detach().clone() if isinstance(held, Tensor) else held)
-    with torch.no_grad():
+    with torch.no_grad(), same_randomness():
         recorder.run(*values, enable_io_processing=False)
     return recorder.results
 

@@ -38,6 +38,10 @@ def _origin(size: Any, exported: ExportedProgram) -> str:
     for node in exported.graph.nodes:
         val = node.meta.get("val")
         for leaf in val if isinstance(val, (list, tuple)) else [val]:
+            if isinstance(leaf, (torch.SymInt, torch.SymFloat, torch.SymBool)):
+                if symbols & {str(s) for s in leaf.node.expr.free_symbols}:
+                    return f"which comes from node '{node.name}' ({node.target}) at {source_of(node)}"
+                continue
             if not isinstance(leaf, torch.Tensor):
                 continue
             for axis, dim in enumerate(leaf.shape):

@@ -17,7 +17,7 @@ from .compare import Comparison, compare
 from .containers import register_containers
 from .executor import IRExecutor
 from .ir import IR
-from .layers import LayerRow, compare_layers, layers_as_written, print_layers
+from .layers import LayerRow, compare_layers, layers_as_written, print_layers, same_randomness
 from .progress import status
 from .structure import leaf_entries
 from .tracing import normalize_inputs
@@ -140,14 +140,15 @@ class _Check:
         observed = self._run_model()
         executor = IRExecutor(self.ir, state_dict, constants)
         args, kwargs = self.inputs()
-        outputs = executor(*args, **kwargs)
+        with same_randomness():
+            outputs = executor(*args, **kwargs)
         return self._judge(observed, outputs, executor)
 
     def _run_model(self) -> _Observed:
         args, kwargs = self.inputs()
         before = {name: b.detach().clone() for name, b in self.model.named_buffers()}
         try:
-            with torch.no_grad(), layers_as_written():
+            with torch.no_grad(), layers_as_written(), same_randomness():
                 output = self.model(*args, **kwargs)
             register_containers(output)
             leaves = [copy.copy(x) if not isinstance(x, Tensor) else x.clone() for x in pytree.tree_leaves(output)]

@@ -251,6 +251,11 @@ def test_bad_models_and_inputs():
         extract_ir(Linear().eval(), (torch.zeros(1, 4), torch.zeros(1)))
 
 
+def test_a_script_module_is_refused():
+    with pytest.raises(ExportError, match="ScriptModule has no Python code"):
+        extract_ir(torch.jit.script(nn.Linear(2, 2)), torch.zeros(1, 2))
+
+
 class TestDynamic:
     def test_input_dimension(self):
         batch = torch.export.Dim("batch", min=2, max=8)
@@ -274,5 +279,13 @@ class TestDynamic:
             def forward(self, x):
                 return x * x.sum().item()
 
-        with pytest.raises(ConversionError, match=r"depends on data|Data-dependent value"):
+        with pytest.raises(ConversionError, match=r"Data-dependent value in node 'item'.*test_extract\.py:\d+"):
             extract_ir(Item().eval(), torch.ones(4))
+
+    def test_branching_on_data(self):
+        class Branches(nn.Module):
+            def forward(self, x):
+                return x * 2 if x.sum() > 0 else x
+
+        with pytest.raises(ExportError, match=r"decides by a tensor's contents; use torch\.where or torch\.cond"):
+            extract_ir(Branches().eval(), torch.ones(4))

@@ -148,6 +148,20 @@ def test_inputs_are_not_changed():
     assert torch.equal(x, torch.zeros(2))
 
 
+def test_random_operators_draw_the_same_numbers():
+    class Noise(nn.Module):
+        def forward(self, x):
+            return x + torch.rand_like(x)
+
+    ir = extract_ir(Noise().eval(), torch.zeros(3))
+    torch.manual_seed(7)
+    expected = torch.rand(1)
+    torch.manual_seed(7)
+    ok, report = verify_ir_with_state_dict(ir, {}, Noise().eval(), (torch.zeros(3),), per_layer=True)
+    assert ok and report.max_diff == 0.0 and all(r.is_close for r in report.layers)
+    assert torch.equal(torch.rand(1), expected), "the caller's random numbers must not change"
+
+
 def test_constants_beside_tensors_are_compared():
     class Returns(nn.Module):
         def __init__(self, n):
