@@ -38,7 +38,13 @@ def dtype_from_str(name: str) -> torch.dtype:
 
 
 def encode_attr(value: Any, where: str) -> Any:
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if isinstance(value, str):
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as e:
+            raise SerializationError(f"{where}: text that is not valid Unicode: {e}") from e
+        return value
+    if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, (list, tuple)):
         return [encode_attr(v, where) for v in value]
@@ -107,6 +113,8 @@ def decode_attr(value: Any, op_type: str, name: str) -> Any:
 
 def encode_constant(tensor: torch.Tensor, where: str) -> dict[str, Any]:
     """Shape, dtype and the little-endian bytes, compressed where that makes them shorter."""
+    if tensor.is_quantized:
+        raise SerializationError(f"{where}: cannot write a quantized tensor ({tensor.dtype})")
     if tensor.is_meta or tensor.layout != torch.strided:
         raise SerializationError(f"{where}: cannot write a {tensor.layout} tensor on device {tensor.device}")
     flat = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)

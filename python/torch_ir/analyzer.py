@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,7 +72,9 @@ class GraphAnalyzer:
         except NeedsRetraceError as first:
             try:
                 self._read(_functional_form(exported))
-            except (NeedsRetraceError, RuntimeError, ValueError) as e:
+            except ConversionError:
+                raise
+            except Exception as e:  # torch raises whatever it pleases here
                 raise ConversionError(f"Cannot make the graph functional: {e} (because {first})") from e
             self._check_functional_form(exported)
 
@@ -249,9 +252,56 @@ class GraphAnalyzer:
 
 def _functional_form(exported: ExportedProgram) -> ExportedProgram:
     """The program as torch's own functionalisation writes it, with its operators otherwise kept."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # about internals of torch
-        return exported.run_decompositions({})
+    undo = _spell_out_copies(exported)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # about internals of torch
+            return exported.run_decompositions({})
+    finally:
+        undo()
+
+
+def _spell_out_copies(exported: ExportedProgram) -> Callable[[], None]:
+    """Give every ``copy_`` a source of its own, with the target's shape and dtype; returns how to undo it.
+
+    torch replaces a copy into a buffer by its source, also where it casts or broadcasts, and where a caller still
+    holds the source.
+    """
+    changed: list[tuple[torch.fx.Node, Any, list[torch.fx.Node]]] = []
+    for node in list(exported.graph.nodes):
+        if node.target is torch.ops.aten.copy_.default:
+            source, added = _own_source(exported.graph, node)
+            changed.append((node, node.args[1], added))
+            node.update_arg(1, source)
+
+    def undo() -> None:
+        for node, source, added in changed:
+            node.update_arg(1, source)
+            for extra in reversed(added):
+                exported.graph.erase_node(extra)
+
+    return undo
+
+
+def _own_source(graph: torch.fx.Graph, node: Any) -> tuple[Any, list[torch.fx.Node]]:
+    target, source = node.args[0].meta["val"], node.args[1]
+    added: list[torch.fx.Node] = []
+
+    def add(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        nonlocal source
+        with graph.inserting_before(node):
+            made = graph.call_function(op, args, kwargs)
+        made.meta = {**node.meta, "val": op(args[0].meta["val"], *args[1:], **kwargs)}
+        added.append(made)
+        source = made
+
+    if source.meta["val"].dtype != target.dtype:
+        add(torch.ops.aten._to_copy.default, (source,), {"dtype": target.dtype})
+    else:
+        add(torch.ops.aten.clone.default, (source,), {})
+    if source.meta["val"].shape != target.shape:
+        add(torch.ops.aten.expand.default, (source, list(target.shape)), {})
+    return source, added
 
 
 def _plain(value: Any, call: Call, name: str) -> Any:

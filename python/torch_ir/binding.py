@@ -29,6 +29,8 @@ class Step:
     lists: list[tuple[int, list[int | None]]] = field(default_factory=list)
     """(position in args, slots of a list of tensors, None where it holds None)"""
     kwargs: dict[str, Any] = field(default_factory=dict)
+    keywords: list[tuple[str, int]] = field(default_factory=list)
+    """(keyword, slot)"""
     outputs: list[int] = field(default_factory=list)
     dead: list[int] = field(default_factory=list)
     """Slots that no later step reads"""
@@ -75,14 +77,10 @@ class _Binder:
         self.step = Step(node, getattr(op, "_op", op))
 
     def bind(self) -> Step:
-        pending: list[tuple[str, Any]] = []
+        self._positional([a for a in self.arguments if not a.kwarg_only])
         for argument in self.arguments:
             if argument.kwarg_only:
                 self._keyword(argument)
-            else:
-                pending.append((argument.name, argument))
-        # Schema order, but tensors of keyword-only arguments come last in IR as in the schema.
-        self._positional([a for _, a in pending])
         if self.left:
             raise ExecutionError(
                 f"Failed to execute node '{self.node.name}' (op: {self.node.op_type}): {self.left} of its "
@@ -156,8 +154,7 @@ class _Binder:
     def _keyword(self, argument: Argument) -> None:
         if argument.name in self.attrs:
             self.step.kwargs[argument.name] = self.attrs[argument.name]
-        elif argument.kind == "tensor" and not argument.optional:
-            raise ExecutionError(
-                f"Failed to execute node '{self.node.name}' (op: {self.node.op_type}): keyword-only tensor argument "
-                f"'{argument.name}' is not supported"
-            )
+        elif argument.kind == "tensor" and argument.name not in self.node.absent_inputs and self.left:
+            slot = self._take(argument)
+            if slot is not None:
+                self.step.keywords.append((argument.name, slot))

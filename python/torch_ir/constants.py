@@ -1,15 +1,20 @@
 """Values of non-persistent buffers of a model on meta: no checkpoint holds them, so they are computed anew.
 
-A buffer such as RoPE's ``inv_freq`` is rebuilt by running its module's constructor again. That is done only where
-it is provably the same call: every argument is found on the module under its own name (or is the model's config),
-the new module has the same attributes and tensors as the old one, and the result does not depend on randomness.
+A buffer such as RoPE's ``inv_freq`` is rebuilt by running constructors again. That is done only where the call can be
+known: each argument is the module's own config, or is stored by the constructor's code under its own name and
+unaltered. The outermost module for which that holds is built, so that what modules do to the buffers of those inside
+them is done again too. It must then equal the old one in modules, tensors and plain attributes, the value must not
+depend on randomness, and nothing may have been written into the buffer since.
 """
 
 from __future__ import annotations
 
+import ast
 import copy
 import inspect
+import textwrap
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -40,16 +45,14 @@ def recover_buffers(model: nn.Module, names: list[str]) -> dict[str, torch.Tenso
 
 
 def _rebuild_within(model: nn.Module, owner: str) -> tuple[nn.Module, nn.Module] | None:
-    """The owner built anew, by itself or as part of the smallest module around it whose arguments are known."""
-    inside = ""
-    while True:
-        pair = _rebuild_twice(model, owner)
+    """The owner built anew, as part of the outermost module whose arguments are known."""
+    parts = owner.split(".") if owner else []
+    for depth in range(len(parts) + 1):
+        pair = _rebuild_twice(model, ".".join(parts[:depth]))
         if pair is not None:
+            inside = ".".join(parts[depth:])
             return pair[0].get_submodule(inside), pair[1].get_submodule(inside)
-        if not owner:
-            return None
-        owner, _, last = owner.rpartition(".")
-        inside = f"{last}.{inside}" if inside else last
+    return None
 
 
 def _agreed_value(attr: str, original: nn.Module, pair: tuple[nn.Module, nn.Module]) -> torch.Tensor | None:
@@ -58,6 +61,8 @@ def _agreed_value(attr: str, original: nn.Module, pair: tuple[nn.Module, nn.Modu
     if not all(isinstance(t, torch.Tensor) for t in (want, first, second)):
         return None
     assert isinstance(want, torch.Tensor) and isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor)
+    if want._version > first._version:  # written to after it was made
+        return None
     if first.is_meta or first.shape != want.shape or not torch.equal(first, second):
         return None
     # The model may have been cast after it was built; casting the value does the same.
@@ -66,7 +71,7 @@ def _agreed_value(attr: str, original: nn.Module, pair: tuple[nn.Module, nn.Modu
 
 def _rebuild_twice(model: nn.Module, owner: str) -> tuple[nn.Module, nn.Module] | None:
     module = model.get_submodule(owner)
-    arguments = _constructor_arguments(model, owner, module)
+    arguments = _constructor_arguments(module)
     if arguments is None:
         return None
     built = []
@@ -78,7 +83,7 @@ def _rebuild_twice(model: nn.Module, owner: str) -> tuple[nn.Module, nn.Module] 
     return built[0], built[1]
 
 
-def _constructor_arguments(model: nn.Module, owner: str, module: nn.Module) -> dict[str, Any] | None:
+def _constructor_arguments(module: nn.Module) -> dict[str, Any] | None:
     arguments: dict[str, Any] = {}
     parameters = list(inspect.signature(type(module).__init__).parameters.values())[1:]
     for parameter in parameters:
@@ -86,16 +91,50 @@ def _constructor_arguments(model: nn.Module, owner: str, module: nn.Module) -> d
             return None
         if parameter.name in _PLACEMENT and parameter.default is not parameter.empty:
             continue
+        value = vars(module).get(parameter.name, _Missing)
         if parameter.name == "config":
-            value = _nearest_config(model, owner)
-        else:
-            value = vars(module).get(parameter.name, _Missing)
-            if not _is_plain(value):
+            if value is _Missing or value is None:
                 return None
-        if value is None and parameter.name == "config":
+            value = copy.deepcopy(value)  # constructors may write into it
+        elif not _is_plain(value) or not _stored_as_given(type(module), parameter.name):
             return None
         arguments[parameter.name] = value
     return arguments
+
+
+def _stored_as_given(cls: type[nn.Module], name: str) -> bool:
+    """Whether the constructor's code says ``self.name = name`` and gives neither of the two another value."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(cls.__init__)))
+    except (OSError, TypeError, SyntaxError):
+        return False
+    stored = False
+    for target, value in _assignments(tree):
+        for leaf in ast.walk(target):
+            if isinstance(leaf, ast.Name) and leaf.id == name and isinstance(leaf.ctx, ast.Store):
+                return False
+            if isinstance(leaf, ast.Attribute) and leaf.attr == name and isinstance(leaf.ctx, ast.Store):
+                if leaf is not target or not (isinstance(value, ast.Name) and value.id == name):
+                    return False
+                stored = True
+    return stored
+
+
+def _assignments(tree: ast.AST) -> Iterator[tuple[ast.expr, ast.expr | None]]:
+    """Every target of an assignment with what it gets, None where that is not a plain ``target = value``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                names = target.elts if isinstance(target, ast.Tuple) else [target]
+                values = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
+                if len(names) == len(values):
+                    yield from zip(names, values, strict=True)
+                else:
+                    yield target, None
+        elif isinstance(node, ast.AnnAssign):
+            yield node.target, node.value
+        elif isinstance(node, (ast.AugAssign, ast.NamedExpr, ast.For)):
+            yield node.target, None
 
 
 class _Missing:
@@ -108,15 +147,6 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, dict):
         return all(_is_plain(v) for v in value.values())
     return isinstance(value, _PLAIN)
-
-
-def _nearest_config(model: nn.Module, owner: str) -> Any:
-    parts = owner.split(".") if owner else []
-    for depth in range(len(parts), -1, -1):
-        config = vars(model.get_submodule(".".join(parts[:depth]))).get("config")
-        if config is not None:
-            return copy.deepcopy(config)  # constructors may write into it
-    return None
 
 
 class _NoUninitializedMemory(TorchFunctionMode):

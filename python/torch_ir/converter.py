@@ -71,7 +71,7 @@ class IRConverter:
         for role, body in info.bodies.items():
             name = f"{info.name}.{role}"
             info.attrs[role] = name
-            subgraphs[name] = self._subgraph(analyzer, body, name, subgraphs)
+            subgraphs[name] = self._subgraph(analyzer, body, name)
         try:
             return convert_node(info)
         except Exception as e:
@@ -80,8 +80,9 @@ class IRConverter:
                 raise ConversionError(f"Failed to convert node '{info.name}' with op '{op_type}': {e}") from e
             return _default(info)
 
-    def _subgraph(self, analyzer: GraphAnalyzer, body: FlatGraph, name: str, subgraphs: dict[str, IR]) -> IR:
-        nodes = self._nodes(analyzer, body, subgraphs)
+    def _subgraph(self, analyzer: GraphAnalyzer, body: FlatGraph, name: str) -> IR:
+        nested: dict[str, IR] = {}
+        nodes = self._nodes(analyzer, body, nested)
         if any(not isinstance(v, Value) for v in body.outputs):
             raise ConversionError(f"'{name}' returns something that is not a tensor")
         return IR(
@@ -91,6 +92,7 @@ class IRConverter:
             weights=[],
             model_name=name,
             pytorch_version=str(torch.__version__),
+            subgraphs=nested,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -74,6 +75,7 @@ class IRExecutor:
         self.registry = TensorRegistry()
         self.state: dict[str, Tensor] = {}
         self.mutations: dict[str, Tensor] = {}
+        self._state_lock = threading.Lock()
         self._plan: Plan | None = None
         self._bound: dict[int, Tensor] | None = None
         if weights is not None:
@@ -149,9 +151,11 @@ class IRExecutor:
             )
         tensors = InputBinder(self.ir, self.strict).bind(inputs, kwargs or {})
         plan = self._plan_for(_device_of(tensors, self.weights))
-        outputs, written = run_plan(plan, tensors, self._bind_weights(plan), observe)
-        self.mutations = written
-        self._keep_state(plan, written)
+        if not plan.mutations:
+            return tuple(run_plan(plan, tensors, self._bind_weights(plan), observe)[0])
+        with self._state_lock:  # one run's state is the next one's input
+            outputs, self.mutations = run_plan(plan, tensors, self._bind_weights(plan), observe)
+            self._keep_state(plan, self.mutations)
         return tuple(outputs)
 
     def _plan_for(self, device: torch.device) -> Plan:

@@ -37,7 +37,6 @@ _FRESH_COMPOSITES = frozenset(
         "cross_entropy_loss",
         "cumulative_trapezoid",
         "diff",
-        "einsum",
         "embedding_bag",
         "group_norm",
         "gru",
@@ -95,6 +94,8 @@ class _Functionalizer:
         """Results that may be their input although their operator's schema does not say so"""
         self.observable = set(graph.by_placeholder.values())
         """What inputs and weights hold now; a caller can see it, whether or not the graph reads it again"""
+        self.rebound: dict[Value, Value] = {}
+        """Weights that the model gave another tensor, and that tensor; reads of the old one stay what they are"""
         self.reasons: list[str] = []
         """Why torch has to functionalise this graph. All of it is looked at, as torch cannot do all of it"""
 
@@ -102,16 +103,54 @@ class _Functionalizer:
         for value in self.graph.by_placeholder.values():
             self._own_memory(value)
         for position, call in enumerate(self.graph.calls):
-            if _mutates(call.target):
+            if self._rebinds(call):
+                self._rebind(call)
+            elif _mutates(call.target):
                 self._rewrite(position, call)
             else:
                 call.args, call.kwargs = self._now((call.args, call.kwargs))
                 self._share_memory(call)
         if self.reasons:
+            self._check_rebound()
             raise NeedsRetraceError(self.reasons[0])
+        self.graph.calls = [call for call in self.graph.calls if not self._rebinds(call)]
         self.graph.outputs = self._now(self.graph.outputs)
         written = dict.fromkeys(self.graph.by_placeholder.values())
-        return [(v, self._now(v)) for v in written if v in self.latest]
+        ends = [(v, self._now(v)) for v in written if v in self.latest and v not in self.rebound]
+        return ends + [(v, self._now(value)) for v, value in self.rebound.items()]
+
+    def _rebinds(self, call: Call) -> bool:
+        """``self.buffer = value``, which torch.export writes as a copy of its own at the end of the graph."""
+        return (
+            call.target is torch.ops.aten.copy_.default
+            and call.name.startswith("copy__default")  # one that the model makes is named copy_ or copy__1
+            and call.args[0] in self.graph.by_placeholder.values()
+        )
+
+    def _rebind(self, call: Call) -> None:
+        held, value = call.args[0], call.args[1]
+        if held.kind == "input":
+            raise ConversionError(
+                f"The model assigns '{value.name}' to an attribute that is neither a buffer nor a parameter when it is "
+                f"called; register it as a buffer"
+            )
+        if (held.fake.shape, held.fake.dtype) != (value.fake.shape, value.fake.dtype):
+            raise ConversionError(
+                f"The model replaces '{held.name}', {held.fake.dtype} {list(held.fake.shape)}, by '{value.name}', "
+                f"{value.fake.dtype} {list(value.fake.shape)}; a graph needs it to stay of one shape and dtype"
+            )
+        self.rebound[held] = value
+
+    def _check_rebound(self) -> None:
+        """torch would give the new tensor to whoever reads the old one from now on."""
+        returned: list[Value] = []
+        map_values(self._now(self.graph.outputs), returned.append)
+        for held in self.rebound:
+            if any(self.memory.get(v) == self.memory[held] for v in returned):
+                raise ConversionError(
+                    f"The model replaces '{held.name}' and returns what it held before, in a graph that must be made "
+                    f"functional ({self.reasons[0]}); return a clone of it"
+                )
 
     def _now(self, tree: Any) -> Any:
         def follow(v: Value) -> Value:
@@ -124,7 +163,13 @@ class _Functionalizer:
     def _rewrite(self, position: int, call: Call) -> None:
         written = call.args[0] if call.args else None
         if not isinstance(written, Value) or len(call.outputs) != 1 or call.outputs[0] is None:
-            raise NeedsRetraceError(f"node '{call.name}' is {call.target}")
+            self._leave(position, call)
+            return
+        if call.target._opname in _METADATA_CHANGES and self._now(written) in self.observable:
+            raise ConversionError(
+                f"Node '{call.name}' ({call.source or 'no source known'}) changes the shape or strides of "
+                f"'{written.name}' itself, which outlives the run; work on a view of it"
+            )
         current: Value = self._now(written)
         new = call.outputs[0]
         untouched = _is_identity(call)
@@ -148,6 +193,19 @@ class _Functionalizer:
             self._merge(current, new)
         if untouched:
             self.unsaid.add(new)
+
+    def _leave(self, position: int, call: Call) -> None:
+        """A call that only torch can make functional: what it writes and what it returns count as one memory."""
+        self.reasons.append(f"node '{call.name}' is {call.target}")
+        call.args, call.kwargs = self._now((call.args, call.kwargs))
+        for out in call.outputs:
+            if out is not None:
+                self._own_memory(out)
+        for value in _written_by(call):
+            self._is_shared(position, call, value)
+            for out in call.outputs:
+                if out is not None:
+                    self._merge(value, out)
 
     def _is_shared(self, position: int, call: Call, current: Value) -> bool:
         """Whether something that is still to be seen shares the memory that the call writes."""
@@ -193,6 +251,16 @@ class _Functionalizer:
             for value in self.members.pop(gone):
                 self.memory[value] = keep
                 self.members[keep].append(value)
+
+
+def _written_by(call: Call) -> list[Value]:
+    found: list[Value] = []
+    positional = iter(call.args)
+    for argument in call.target._schema.arguments:
+        given = None if argument.kwarg_only else next(positional, None)
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            map_values(call.kwargs.get(argument.name, given), found.append)
+    return found
 
 
 def _last_uses(graph: FlatGraph) -> dict[Value, int]:

@@ -97,7 +97,9 @@ class Plan:
         keep = {*self.outputs, *(slot for _, slot in self.mutations), *self.weights.values()}
         seen = set(keep)
         for step in reversed(self.steps):
-            used = [s for _, s in step.holes] + [s for _, many in step.lists for s in many if s is not None]
+            used = [s for _, s in (*step.holes, *step.keywords)] + [
+                s for _, many in step.lists for s in many if s is not None
+            ]
             for slot in (*used, *step.outputs):
                 if slot not in seen:
                     seen.add(slot)
@@ -129,7 +131,10 @@ def _run_steps(plan: Plan, slots: list[Any], observe: Observer | None) -> None:
         for position, many in step.lists:
             args[position] = [None if s is None else slots[s] for s in many]
         try:
-            result = step.fn(*args, **step.kwargs)
+            kwargs = step.kwargs
+            if step.keywords:
+                kwargs = {**kwargs, **{name: slots[slot] for name, slot in step.keywords}}
+            result = step.fn(*args, **kwargs)
             outputs = step.outputs
             if len(outputs) == 1 and isinstance(result, Tensor):
                 slots[outputs[0]] = result

@@ -146,24 +146,36 @@ class _Check:
 
     def _run_model(self) -> _Observed:
         args, kwargs = self.inputs()
-        before = {name: b.detach().clone() for name, b in self.model.named_buffers()}
+        before = {name: t.detach().clone() for name, t in self._writable().items()}
         try:
             with torch.no_grad(), layers_as_written(), same_randomness():
                 output = self.model(*args, **kwargs)
             register_containers(output)
             leaves = [copy.copy(x) if not isinstance(x, Tensor) else x.clone() for x in pytree.tree_leaves(output)]
             changed = {
-                name: b.detach().clone()
-                for name, b in self.model.named_buffers()
-                if not compare(b, before[name], 0.0, 0.0).is_close
+                name: t.detach().clone()
+                for name, t in self._writable().items()
+                if name in before and not compare(t, before[name], 0.0, 0.0).is_close
             }
         finally:
-            with torch.no_grad():
-                for name, buffer in self.model.named_buffers():
-                    if name in before and buffer.shape == before[name].shape:
-                        buffer.copy_(before[name])
+            self._restore(before)
         tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         return _Observed(leaves, changed, tensors)
+
+    def _writable(self) -> dict[str, Tensor]:
+        """The tensors of the model that its call may write: buffers, and parameters that the IR says are written.
+
+        Copying all parameters to see whether one changes would double the memory of a large model.
+        """
+        written = {m.target for m in self.ir.mutations if m.kind == "parameter"}
+        parameters = {n: p for n, p in self.model.named_parameters() if n in written}
+        return {**dict(self.model.named_buffers()), **parameters}
+
+    def _restore(self, before: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, tensor in self._writable().items():
+                if name in before and tensor.shape == before[name].shape:
+                    tensor.copy_(before[name])
 
     def _judge(self, observed: _Observed, outputs: tuple[Tensor, ...], executor: IRExecutor) -> VerificationReport:
         expected = [x for x in observed.leaves if isinstance(x, Tensor)]
@@ -198,7 +210,7 @@ class _Check:
         """Buffers and inputs that were written are results too."""
         recorded = {m.target for m in self.ir.mutations}
         aliases = {**self.ir.ties}
-        current = dict(self.model.named_buffers())
+        current = self._writable()
         for name in sorted(recorded | {aliases.get(n, n) for n in observed.buffers}):
             want = observed.buffers.get(name, current.get(name))
             if want is None:

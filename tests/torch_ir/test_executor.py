@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -214,6 +215,23 @@ def test_no_autograd_graph_is_built():
     ir = extract_ir(model, torch.randn(1, 4))
     (out,) = execute_ir(ir, (torch.randn(1, 4, requires_grad=True),), weights=dict(model.named_parameters()))
     assert out.grad_fn is None and not out.requires_grad
+
+
+def test_state_survives_many_threads():
+    class Counter(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("n", torch.zeros(1))
+
+        def forward(self, x):
+            self.n.add_(1)
+            return x + self.n
+
+    model = Counter().eval()
+    executor = IRExecutor(extract_ir(model, torch.zeros(1)), model.state_dict())
+    with ThreadPoolExecutor(8) as pool:
+        seen = list(pool.map(lambda _: executor(torch.zeros(1))[0].item(), range(400)))
+    assert sorted(seen) == [float(i) for i in range(1, 401)]
 
 
 def test_registry():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch_ir import ConversionError, IRExecutor, deserialize_ir, extract_ir, serialize_ir, validate_ir
+from torch_ir import ConversionError, ExportError, IRExecutor, deserialize_ir, extract_ir, serialize_ir, validate_ir
 from torch_ir.verifier import verify_ir_with_state_dict
 
 
@@ -66,6 +66,13 @@ class TestAbsentTensors:
         ir = prove(lambda: Fn(lambda q: F.scaled_dot_product_attention(q, q, q, is_causal=True)), q)
         assert ir.nodes[0].absent_inputs == ["attn_mask"]
         prove(lambda: Fn(lambda q, m: F.scaled_dot_product_attention(q, q, q, m)), q, torch.randn(4, 4))
+
+    def test_keyword_only_tensor(self):
+        def fn(x, s):
+            order = torch.argsort(s)
+            return torch.searchsorted(s, x, sorter=order), torch.searchsorted(s, x)
+
+        prove(lambda: Fn(fn), torch.randn(4), torch.randn(6))
 
     def test_index_with_gaps(self):
         ir = prove(lambda: Fn(lambda x, i: x[:, i, :, i]), torch.randn(2, 5, 3, 5), torch.tensor([0, 4]))
@@ -332,12 +339,115 @@ class Branch(nn.Module):
         prove(model, torch.randn(2, 4), ops={"aten.linear.default", "aten.dropout.default", "aten.relu.default"})
 
 
+class Rebinds(nn.Module):
+    """Gives a buffer another tensor, and returns what it held."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("last", torch.arange(3.0))
+
+    def forward(self, x):
+        old = self.last
+        self.last = x * 2
+        return old, old.view(-1) + 1
+
+
+class SharesState(nn.Module):
+    """The buffer must not become the caller's own tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("state", torch.zeros(2, 3))
+
+    def forward(self, x):
+        flat = self.state.view(-1)
+        self.state.copy_(x)
+        return flat + 1, self.state
+
+
+class BroadcastsIntoBuffer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("state", torch.zeros(2, 3))
+
+    def forward(self, x):
+        flat = self.state.view(-1)
+        self.state.copy_(x.mean())
+        return flat.sum()
+
+
+class TestBuffersGivenAnotherTensor:
+    def test_reads_of_the_old_one(self):
+        ir = prove(Rebinds, torch.randn(3))
+        real = Rebinds().eval()
+        executor = IRExecutor(ir, {"last": torch.arange(3.0)})
+        for _ in range(3):
+            x = torch.randn(3)
+            for a, b in zip(executor(x), real(x), strict=True):
+                assert torch.equal(a, b)
+
+    def test_state_is_not_the_caller_s_tensor(self):
+        executor = IRExecutor(prove(SharesState, torch.randn(2, 3)), {"state": torch.zeros(2, 3)})
+        x = torch.ones(2, 3)
+        outputs = executor(x)
+        x.fill_(9)
+        assert torch.equal(executor.state["state"], torch.ones(2, 3))
+        assert torch.equal(outputs[1], torch.ones(2, 3))
+
+    def test_broadcast_into_a_buffer(self):
+        prove(BroadcastsIntoBuffer, torch.randn(3), exact=False)
+
+    def test_einsum_may_be_a_view(self):
+        def fn(x):
+            h = x + 0
+            z = torch.einsum("ij->ji", h)
+            z += 1
+            return h, z
+
+        with pytest.raises(ConversionError, match="shares through 'einsum'"):
+            extract_ir(Fn(fn).eval(), torch.randn(2, 3))
+
+    def test_an_attribute_that_is_no_buffer(self):
+        class Late(Rebinds):
+            def __init__(self) -> None:
+                super().__init__()
+                self.register_buffer("late", None)
+
+            def forward(self, x):
+                self.late = x * 2
+                return x + 1
+
+        with pytest.raises(ConversionError, match="neither a buffer nor a parameter"):
+            extract_ir(Late().eval(), torch.randn(3))
+
+    def test_metadata_of_a_buffer(self):
+        class Turns(Rebinds):
+            def forward(self, x):
+                self.last.unsqueeze_(0)
+                return x + self.last
+
+        with pytest.raises((ConversionError, ExportError)):
+            extract_ir(Turns().eval(), torch.randn(3))
+
+
 class TestControlFlow:
     @pytest.mark.parametrize("sign", [1.0, -1.0])
     def test_cond_runs_either_branch(self, sign):
         ir = prove(Branch, torch.ones(2, 4) * sign)
         node = next(n for n in ir.nodes if n.op_type == "cond")
         assert set(ir.subgraphs) == {node.attrs["true_graph"], node.attrs["false_graph"]}
+
+    def test_branches_inside_of_branches(self):
+        def fn(x):
+            def inner(x):
+                return torch.cond(x.mean() > 1, lambda x: x + 1, lambda x: x - 1, (x,))
+
+            return torch.cond(
+                x.sum() > 0, inner, lambda x: torch.cond(x.min() < -2, inner, lambda x: x * 3, (x,)), (x,)
+            )
+
+        for value in (3.0, 0.5, -1.0, -5.0):
+            prove(lambda: Fn(fn), torch.full((2, 2), value))
 
     def test_while_loop(self):
         from torch._higher_order_ops.while_loop import while_loop
@@ -436,6 +546,60 @@ class TestConstants:
 
         ir = prove(lambda: Around(4), torch.randn(4))
         assert ir.constants["inner.scale"].tolist() == [16.0] * 4
+
+    @pytest.mark.parametrize(
+        "how", ["scaled by its parent", "replaced by its parent", "clamped", "reassigned", "later"]
+    )
+    def test_a_buffer_that_is_not_what_its_constructor_made(self, how):
+        """It must be right or asked for, never wrong."""
+
+        class Clamped(nn.Module):
+            def __init__(self, n: int = 4) -> None:
+                super().__init__()
+                self.n = min(n, 4)
+                self.register_buffer("table", torch.arange(4.0) * n, persistent=False)
+
+        class Reassigned(nn.Module):
+            def __init__(self, n: int = 4) -> None:
+                super().__init__()
+                n = n * 2
+                self.n = n
+                self.register_buffer("table", torch.arange(4.0) * n, persistent=False)
+
+        class Plain(nn.Module):
+            def __init__(self, n: int = 4) -> None:
+                super().__init__()
+                self.n = n
+                self.register_buffer("table", torch.arange(4.0) * n, persistent=False)
+
+        class Parent(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                kind = {"clamped": Clamped, "reassigned": Reassigned}.get(how, Plain)
+                self.child = kind(7)
+                if how == "scaled by parent":
+                    self.child.table.mul_(3)
+                if how == "replaced by parent":
+                    self.child.table = self.child.table + 5
+
+            def forward(self, x):
+                return x + self.child.table
+
+        def build():
+            model = Parent().eval()
+            if how == "later":
+                model.child.table.add_(1)
+            return model
+
+        with torch.device("meta"):
+            model = build()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ir = extract_ir(model, torch.empty(4))
+        if ir.constants:
+            assert torch.equal(ir.constants["child.table"], build().child.table)
+        else:
+            assert how == "later"
 
     @pytest.mark.parametrize("factory", [lambda: Forgets(3.0), RandomBuffer])
     def test_a_buffer_that_cannot_be_known_is_a_required_weight(self, factory):

@@ -88,6 +88,16 @@ def test_every_constant_dtype_round_trips(dtype, shape):
     assert torch.equal(back.reshape(-1).view(torch.uint8), value.reshape(-1).view(torch.uint8))
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_what_cannot_be_written_is_named():
+    with pytest.raises(SerializationError, match="c: cannot write a quantized tensor"):
+        encode_constant(torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8), "c")
+    with pytest.raises(SerializationError, match="c: cannot write a torch.sparse_coo tensor"):
+        encode_constant(torch.eye(2).to_sparse(), "c")
+    with pytest.raises(SerializationError, match="not valid Unicode"):
+        serialize_ir(small_ir(v="\ud800"))
+
+
 def test_strided_and_conjugate_constants():
     base = torch.arange(24.0).reshape(4, 6)
     for value in (

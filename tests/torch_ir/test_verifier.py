@@ -137,6 +137,26 @@ def test_written_buffers_are_compared():
     assert not ok and "writes buffer 'count'" in report.error_message
 
 
+def test_written_parameters_are_compared_and_put_back():
+    class Writes(nn.Module):
+        def __init__(self, by: float = 1.0) -> None:
+            super().__init__()
+            self.by = by
+            self.p = nn.Parameter(torch.ones(2), requires_grad=False)
+
+        def forward(self, x):
+            self.p.add_(self.by)
+            return x * self.p
+
+    model = Writes().eval()
+    ir = extract_ir(model, torch.zeros(2))
+    assert [(m.target, m.kind) for m in ir.mutations] == [("p", "parameter")]
+    ok, report = verify_ir_with_state_dict(ir, model.state_dict(), model, (torch.zeros(2),))
+    assert ok and report.output_details[1]["written"].endswith("'p'"), report
+    assert torch.equal(model.p, torch.ones(2))
+    assert not verify_ir_with_state_dict(ir, model.state_dict(), Writes(2.0).eval(), (torch.zeros(2),))[0]
+
+
 def test_inputs_are_not_changed():
     class Writes(nn.Module):
         def forward(self, x):
