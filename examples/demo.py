@@ -48,7 +48,7 @@ def resnet(folder: Path) -> bool:
     ir.save(path)
     console.print(f"   {ir}")
     console.print(
-        f"   {time.perf_counter() - start:.2f} s, {path.stat().st_size / 1e3:.0f} kB of JSON in {path.name}\n"
+        f"   {time.perf_counter() - start:.2f} s, {path.stat().st_size / 1e3:.0f} kB of JSON\n"
     )
 
     console.print("[bold]2. Run from that file, with weights that it never saw[/]")

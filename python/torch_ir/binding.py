@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ._encoding import dtype_from_str
 from .errors import ExecutionError
 from .ir import OpNode
 from .ops.schemas import Argument, arguments_of, resolve_op
@@ -142,6 +143,8 @@ class _Binder:
     def _value(self, argument: Argument) -> Any:
         if argument.name in self.attrs:
             return self.attrs[argument.name]
+        if self._is_own_dtype(argument):
+            return dtype_from_str(self.node.outputs[0].dtype)
         if argument.has_default:
             return argument.default
         if argument.optional:
@@ -151,9 +154,17 @@ class _Binder:
             f"missing"
         )
 
+    def _is_own_dtype(self, argument: Argument) -> bool:
+        """A tensor made from nothing has the default dtype of the trace, whatever the default is now."""
+        return (
+            argument.name == "dtype" and argument.kind == "dtype" and not self.node.inputs and bool(self.node.outputs)
+        )
+
     def _keyword(self, argument: Argument) -> None:
         if argument.name in self.attrs:
             self.step.kwargs[argument.name] = self.attrs[argument.name]
+        elif self._is_own_dtype(argument):
+            self.step.kwargs[argument.name] = dtype_from_str(self.node.outputs[0].dtype)
         elif argument.kind == "tensor" and argument.name not in self.node.absent_inputs and self.left:
             slot = self._take(argument)
             if slot is not None:

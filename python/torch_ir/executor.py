@@ -68,6 +68,10 @@ class IRExecutor:
         *,
         strict: bool = False,
     ) -> None:
+        if not isinstance(ir, IR):
+            raise ExecutionError(f"Expected an IR, got {type(ir).__name__}; read a file with load_ir first")
+        if constants is not None:
+            _check_mapping(constants, "constants")
         self.ir = ir
         self.strict = strict
         self.constants: dict[str, Tensor] = {**ir.constants, **(constants or {})}
@@ -90,6 +94,7 @@ class IRExecutor:
 
     def load_weights_from_state_dict(self, sd: Mapping[str, Tensor]) -> None:
         """Use these weights. All that do not fit are named at once; surplus names are ignored."""
+        _check_mapping(sd, "weights")
         try:
             resolved = resolve_weights(sd, self.ir)
         except WeightLoadError as e:
@@ -100,7 +105,13 @@ class IRExecutor:
             if meta.name in resolved
             for error in mismatches(resolved[meta.name], meta.name, tuple(meta.shape), meta.dtype)
         ]
+        on_meta = [name for name, tensor in resolved.items() if tensor.is_meta]
+        if on_meta:
+            errors.append(f"On meta, so without data: {on_meta[:8]}")
         if errors:
+            missing = sorted(self.ir.weights_read() - set(resolved) - set(self.constants))
+            if missing:
+                errors.append(f"Missing weights: {missing[:8]}")
             raise ExecutionError("Weights do not fit the IR:\n" + "\n".join(f"  - {e}" for e in errors))
         # Names that the IR's weight list does not have serve hand-written IR.
         extra = {k: v for k, v in sd.items() if k not in resolved and isinstance(v, Tensor)}
@@ -196,6 +207,14 @@ class IRExecutor:
             if mutation.kind != "input":
                 self.state[mutation.target] = written[mutation.target]
                 self._bound = None
+
+
+def _check_mapping(given: Any, what: str) -> None:
+    if isinstance(given, Mapping):
+        return
+    hint = ".state_dict()" if isinstance(given, torch.nn.Module) else ""
+    advice = f"; pass model{hint}" if hint else "; read a file with load_weights first"
+    raise ExecutionError(f"{what}: expected a dict of tensors by name, got {type(given).__name__}{advice}")
 
 
 def _device_of(inputs: Sequence[Tensor], weights: Mapping[str, Tensor]) -> torch.device:

@@ -66,6 +66,8 @@ def export_model(
         raise ExportError(f"Expected a torch.nn.Module, got {type(model).__name__}")
     if isinstance(model, torch.jit.ScriptModule):
         raise ExportError("A ScriptModule has no Python code to trace; pass the nn.Module that it was made from")
+    if any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda", "mps") if _has_autocast(kind)):
+        raise ExportError("Autocast is on around the extraction; leave it, or put it into the model's forward")
     args, kwargs = normalize_inputs(model, example_inputs, example_kwargs)
     if strict:
         validate_meta_device(model)
@@ -79,6 +81,10 @@ def export_model(
             return torch.export.export(ready.model, ready.args, ready.kwargs, strict=False)
     except Exception as e:
         raise ExportError(f"Failed to export model: {_explain(e, model)}") from e
+
+
+def _has_autocast(kind: str) -> bool:
+    return torch.amp.autocast_mode.is_autocast_available(kind)
 
 
 def _explain(error: Exception, model: nn.Module) -> str:

@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 
 from .constants import recover_buffers
 from .converter import convert_exported_program, rename_inputs, set_output_names
+from .errors import ConversionError
 from .exporter import export_model
 from .ir import IR
 from .progress import status
@@ -35,6 +36,8 @@ def extract_ir(
     they may be nested, and on any device. Only their shapes, dtypes and non-tensor values matter. On the meta
     device nothing is allocated. ``strict`` makes a failing conversion function an error.
     """
+    if model_name is not None and not isinstance(model_name, str):
+        raise ConversionError(f"model_name: expected a string, got {model_name!r}")
     name = model_name if model_name is not None else get_model_name(model)
     with status(f"Extracting {name}"):
         exported = export_model(model, example_inputs, example_kwargs, strict=False)
@@ -45,6 +48,14 @@ def extract_ir(
     if output_names is not None:
         set_output_names(ir, output_names)
     return ir
+
+
+def _is_held(model: nn.Module, name: str) -> bool:
+    owner, _, attribute = name.rpartition(".")
+    try:
+        return isinstance(getattr(model.get_submodule(owner), attribute), torch.Tensor)
+    except AttributeError:
+        return False
 
 
 def _collect_constants(model: nn.Module, exported: ExportedProgram, ir: IR) -> dict[str, torch.Tensor]:
@@ -64,6 +75,12 @@ def _collect_constants(model: nn.Module, exported: ExportedProgram, ir: IR) -> d
     constants.update(recovered)
     read = {t.name for node in ir.nodes for t in node.inputs} | {t.name for t in ir.graph_outputs}
     needed = {fqn for placeholder, fqn in ir.weight_name_mapping.items() if placeholder in read}
+    unknown = [n for n in without_data if n in needed and not _is_held(model, n)]
+    if unknown:
+        raise ConversionError(
+            f"The graph reads {unknown}, tensors without data that no module holds under a name, such as `w.data` of a "
+            f"weight; read and write the parameter or buffer itself, under torch.no_grad() if need be"
+        )
     lost = [n for n in without_data if n not in recovered and n in needed]
     if lost:
         warnings.warn(

@@ -14,6 +14,8 @@ def write_atomically(data: bytes, target: Path) -> None:
     if target.exists() and not target.is_file():
         target.write_bytes(data)  # a device or a pipe, which must not be replaced by a file
         return
+    if not target.parent.is_dir():
+        raise FileNotFoundError(2, "No such folder; save_ir makes it", str(target.parent))
     path = target.resolve()  # a link stays a link, to the new contents
     if path.exists() and not os.access(path, os.W_OK):
         raise PermissionError(13, "Permission denied", str(target))

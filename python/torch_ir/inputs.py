@@ -28,6 +28,8 @@ class InputBinder:
             raise ExecutionError(f"Expected {len(expected)} inputs, got {len(tensors)} (the graph takes: {names})")
         for tensor, meta in zip(tensors, expected, strict=True):
             self._check(tensor, meta)
+            if tensor.is_meta:
+                raise ExecutionError(f"Input '{meta.name}' is on meta, so it has no data to run on")
         return tensors
 
     def _tensors(self, inputs: Any, kwargs: dict[str, Any]) -> list[Tensor]:
@@ -35,6 +37,8 @@ class InputBinder:
             inputs, kwargs = (), {**inputs, **kwargs}
         if isinstance(inputs, Tensor):
             inputs = (inputs,)
+        if not isinstance(inputs, (tuple, list)):
+            raise ExecutionError(f"Expected a tuple of inputs, a tensor or a dict, got {type(inputs).__name__}")
         if not kwargs and isinstance(inputs, (tuple, list)) and all(isinstance(x, Tensor) for x in inputs):
             return list(inputs)
         named = {t.name for t in self.ir.graph_inputs}
@@ -45,7 +49,10 @@ class InputBinder:
     def _by_structure(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
         expected = self.ir.input_structure
         if expected is not None and kwargs:
-            kwargs = self._ordered(kwargs, expected["items"][1].get("keys", []))
+            keys = expected["items"][1].get("keys", [])
+            if not keys and not args:
+                keys = [t.name for t in self.ir.graph_inputs]
+            kwargs = self._ordered(kwargs, keys)
         leaves = pytree.tree_leaves((args, kwargs))
         for i, leaf in enumerate(leaves):
             if not isinstance(leaf, (Tensor, bool, int, float, str, type(None))) and not _is_described(leaf):

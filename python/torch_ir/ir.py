@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -165,8 +166,10 @@ class IR:
         )
 
     def __eq__(self, other: object) -> bool:
-        # Through the written form: constants are tensors, which do not compare to a bool.
-        return self.to_dict() == other.to_dict() if isinstance(other, IR) else NotImplemented
+        # Through the written form: tensors do not compare to a bool, nor NaN to itself.
+        if not isinstance(other, IR):
+            return NotImplemented
+        return json.dumps(self.to_dict()) == json.dumps(other.to_dict())
 
     __hash__ = None  # type: ignore[assignment]
 

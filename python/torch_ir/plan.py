@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -118,9 +119,17 @@ def run_plan(
         slots[slot] = tensor
     for slot, tensor in weights.items():
         slots[slot] = tensor
-    with torch.no_grad():
+    with torch.no_grad(), _without_autocast(plan.device.type):
         _run_steps(plan, slots, observe)
     return [slots[s].detach() for s in plan.outputs], {m.target: slots[s] for m, s in plan.mutations}
+
+
+def _without_autocast(kind: str) -> contextlib.AbstractContextManager[Any]:
+    """The graph has its casts in it; those of the caller's surroundings are not part of it."""
+    available = torch.amp.autocast_mode.is_autocast_available(kind)
+    if not available or not torch.is_autocast_enabled(kind):
+        return contextlib.nullcontext()
+    return torch.autocast(kind, enabled=False)
 
 
 def _run_steps(plan: Plan, slots: list[Any], observe: Observer | None) -> None:

@@ -77,7 +77,6 @@ def _accepts_keyword(model: nn.Module, name: Any) -> bool:
 def prepare(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TraceInputs:
     """A copy of the module tree that shares the model's tensors, or fakes those on meta."""
     fake_mode = FakeTensorMode(allow_non_fake_inputs=True)
-    leaves = pytree.tree_leaves((args, kwargs))
     register_containers((args, kwargs))
     model_tensors = list(_tensors_of(model))
     on_meta = any(t.is_meta for t in model_tensors)
@@ -89,12 +88,14 @@ def prepare(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         # Some models cannot be copied (locks, open files). Tracing them as they are changes nothing in them.
         return TraceInputs(model, args, kwargs)
     traced.register_forward_hook(_register_output_types)
-    if on_meta or any(isinstance(x, torch.Tensor) and x.is_meta for x in leaves):
 
-        def onto_device(x: Any) -> Any:
-            return _fake(x, fake_mode, device) if isinstance(x, torch.Tensor) else x
+    # Each input becomes a tensor of its own: torch.export takes one that is given twice for one input.
+    def apart(x: Any) -> Any:
+        if not isinstance(x, torch.Tensor):
+            return x
+        return _fake(x, fake_mode, device if on_meta or x.is_meta else x.device)
 
-        args, kwargs = pytree.tree_map(onto_device, (args, kwargs))
+    args, kwargs = pytree.tree_map(apart, (args, kwargs))
     return TraceInputs(traced, args, kwargs)
 
 

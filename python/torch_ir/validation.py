@@ -12,6 +12,8 @@ from .ir import IR, OpNode, TensorMeta
 
 def validate_ir(ir: IR) -> bool:
     """True, or SerializationError with every fault found."""
+    if not isinstance(ir, IR):
+        raise SerializationError(f"Expected an IR, got {type(ir).__name__}")
     errors = _Validator(ir).run()
     if errors:
         lines = "\n".join(f"  - {e}" for e in errors)

@@ -24,7 +24,7 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     file = _existing(path)
     if file.is_dir():
         return _load_folder(file)
-    if file.name.endswith(".index.json"):
+    if file.name.endswith(".index.json"):  # of .safetensors or .bin shards
         return _load_sharded(file)
     if file.suffix == ".safetensors":
         return load_weights_safetensors(file)
@@ -79,6 +79,8 @@ def load_weights_safetensors(path: str | os.PathLike[str]) -> dict[str, torch.Te
 
 
 def _existing(path: str | os.PathLike[str]) -> Path:
+    if not isinstance(path, (str, os.PathLike)):
+        raise WeightLoadError(f"Expected the path of a weight file, got {type(path).__name__}")
     file = Path(path)
     if not file.exists():
         raise WeightLoadError(f"Weight file not found: {file}")
@@ -108,7 +110,7 @@ def _load_sharded(index: Path) -> dict[str, torch.Tensor]:
     for shard in shards:
         if not isinstance(shard, str) or Path(shard).name != shard or shard in (".", ".."):
             raise WeightLoadError(f"Failed to load weights from {index}: shard {shard!r} is not a plain file name")
-        tensors = load_weights_safetensors(index.parent / shard)
+        tensors = load_weights(index.parent / shard)
         for name in (n for n, s in weight_map.items() if s == shard):
             if name not in tensors:
                 raise WeightLoadError(f"Failed to load weights from {index}: {shard} has no tensor '{name}'")

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch_ir import (
     IR,
     ExecutionError,
+    ExportError,
     IRExecutor,
     NodeInfo,
     OpNode,
@@ -232,6 +233,60 @@ def test_state_survives_many_threads():
     with ThreadPoolExecutor(8) as pool:
         seen = list(pool.map(lambda _: executor(torch.zeros(1))[0].item(), range(400)))
     assert sorted(seen) == [float(i) for i in range(1, 401)]
+
+
+def test_one_tensor_given_twice_is_two_inputs():
+    class Uneven(nn.Module):
+        def forward(self, a, b):
+            return a - 2 * b
+
+    t = torch.ones(3)
+    for example in ((t, t), {"a": t, "b": t}):
+        ir = extract_ir(Uneven().eval(), example)
+        (out,) = execute_ir(ir, (torch.full((3,), 1.0), torch.full((3,), 5.0)), {})
+        assert out.tolist() == [-9.0] * 3
+
+
+def test_surroundings_do_not_leak_in():
+    class Makes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(3, 3)
+
+        def forward(self, x):
+            return self.fc(x) + torch.ones(3) * torch.arange(3) + torch.full((3,), 0.1)
+
+    model, x = Makes().eval(), torch.randn(2, 3)
+    ir = extract_ir(model, x)
+    want = model(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(IRExecutor(ir, model.state_dict())(x)[0], want)
+        with pytest.raises(ExportError, match="Autocast is on"):
+            extract_ir(model, x)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(IRExecutor(ir, model.state_dict())(x)[0], want)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda ir, m: IRExecutor("ir.json", {}), "Expected an IR, got str"),
+        (lambda ir, m: IRExecutor(ir, "w.pt"), "weights: expected a dict of tensors by name, got str"),
+        (IRExecutor, r"got Net; pass model\.state_dict\(\)"),
+        (lambda ir, m: IRExecutor(ir, {}, constants=[1]), "constants: expected a dict"),
+        (lambda ir, m: IRExecutor(ir, m.to("meta").state_dict()), "On meta, so without data"),
+        (lambda ir, m: IRExecutor(ir, m.state_dict()).execute(None), "Expected a tuple of inputs"),
+        (lambda ir, m: IRExecutor(ir, m.state_dict())(torch.empty(1, 4, device="meta")), "on meta, so it has no data"),
+        (lambda ir, m: IRExecutor(ir, m.state_dict())(y=torch.zeros(1, 4)), r"unknown \['y'\], expected \['x'\]"),
+    ],
+)
+def test_things_of_another_kind(net, make, message):
+    model, ir = net
+    with pytest.raises(ExecutionError, match=message):
+        make(ir, model)
 
 
 def test_registry():

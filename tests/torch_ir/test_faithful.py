@@ -420,6 +420,22 @@ class TestBuffersGivenAnotherTensor:
         with pytest.raises(ConversionError, match="neither a buffer nor a parameter"):
             extract_ir(Late().eval(), torch.randn(3))
 
+    def test_data_of_a_parameter(self):
+        class Behind(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.w = nn.Parameter(torch.ones(3))
+
+            def forward(self, x):
+                self.w.data.add_(1)
+                return x * self.w
+
+        for device in ("meta", "cpu"):
+            with torch.device(device):
+                model, x = Behind().eval(), torch.empty(3)
+            with pytest.raises((ConversionError, ExportError)):
+                extract_ir(model, x)
+
     def test_metadata_of_a_buffer(self):
         class Turns(Rebinds):
             def forward(self, x):

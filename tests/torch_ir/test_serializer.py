@@ -61,6 +61,7 @@ def test_every_attribute_type_round_trips(value):
 def test_nan_attribute():
     back = deserialize_ir(serialize_ir(small_ir(v=math.nan)))
     assert math.isnan(back.nodes[0].attrs["v"])
+    assert back == small_ir(v=math.nan)
 
 
 def test_tuples_become_lists_and_other_types_are_named():

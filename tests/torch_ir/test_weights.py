@@ -84,6 +84,14 @@ def test_sharded(tmp_path, state):
     assert same(load_weights(tmp_path), state)
 
 
+def test_sharded_pt(tmp_path, state):
+    for i, name in enumerate(state):
+        torch.save({name: state[name]}, tmp_path / f"pytorch_model-{i}.bin")
+    weight_map = {name: f"pytorch_model-{i}.bin" for i, name in enumerate(state)}
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    assert same(load_weights(tmp_path / "pytorch_model.bin.index.json"), state)
+
+
 @pytest.mark.parametrize("name", ["../evil.safetensors", "/etc/passwd", "..", 3])
 def test_shards_stay_in_their_folder(tmp_path, state, name):
     index = shard(tmp_path, state)

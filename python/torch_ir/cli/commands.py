@@ -33,6 +33,8 @@ def run_info(args: argparse.Namespace) -> int:
 def run_visualize(args: argparse.Namespace) -> int:
     from torch_ir.visualize.rendering import is_image
 
+    if args.output is not None and Path(args.output).suffix.lower() in (".jpg", ".jpeg", ".gif", ".pdf", ".webp"):
+        raise CommandError(f"cannot draw {args.output}: pictures are .png or .svg, text is .mmd")
     folded = args.fold or args.depth is not None or bool(args.expand) or args.no_collapse
     ir = read_ir(args.ir)
     text = describe(ir, lambda: _mermaid(ir, args, folded))

@@ -47,6 +47,8 @@ def verify(args: argparse.Namespace) -> dict[str, Any]:
             ir, _state(model), model, positional, args.rtol, args.atol,
             test_kwargs=keywords, per_layer=args.per_layer,
         )  # fmt: skip
+    if not report.is_valid and not report.output_details and "Verification error" in (report.error_message or ""):
+        raise CommandError(f"nothing could be compared: {report.error_message}", status=2)
     if not args.json:
         print(report)
     return dataclasses.asdict(report)
