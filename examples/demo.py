@@ -47,9 +47,7 @@ def resnet(folder: Path) -> bool:
     ir = extract_ir(blueprint, image, model_name="ResNet18")
     ir.save(path)
     console.print(f"   {ir}")
-    console.print(
-        f"   {time.perf_counter() - start:.2f} s, {path.stat().st_size / 1e3:.0f} kB of JSON\n"
-    )
+    console.print(f"   {time.perf_counter() - start:.2f} s, {path.stat().st_size / 1e3:.0f} kB of JSON\n")
 
     console.print("[bold]2. Run from that file, with weights that it never saw[/]")
     torch.manual_seed(0)
