@@ -16,12 +16,12 @@ from ._encoding import dtype_to_str as _dtype_to_str
 from .errors import ConversionError
 from .flatgraph import Call, FlatGraph, NeedsRetraceError, Value, flatten
 from .functionalize import functionalize
-from .ir import TensorMeta
+from .ir import Mutation, TensorMeta
 from .ops.aten_ops import get_op_type
 from .ops.schemas import arguments_of
 from .shapes import static_shape
 
-__all__ = ["GraphAnalyzer", "MutationInfo", "NodeInfo", "_dtype_to_str"]
+__all__ = ["GraphAnalyzer", "NodeInfo", "_dtype_to_str"]
 
 _WEIGHT_KINDS = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 _MUTATION_KINDS = {
@@ -55,13 +55,6 @@ class NodeInfo:
     bodies: dict[str, FlatGraph] = field(default_factory=dict)
 
 
-@dataclass
-class MutationInfo:
-    target: str
-    kind: str
-    value: TensorMeta
-
-
 class GraphAnalyzer:
     """What an exported program holds. Regions are inlined, in-place ops made functional, ties merged."""
 
@@ -76,7 +69,7 @@ class GraphAnalyzer:
                 raise
             except Exception as e:  # torch raises whatever it pleases here
                 raise ConversionError(f"Cannot make the graph functional: {e} (because {first})") from e
-            self._check_functional_form(exported)
+            self._check_functional_form()
 
     def _read(self, exported: ExportedProgram) -> None:
         self.graph_module = exported.graph_module
@@ -97,7 +90,7 @@ class GraphAnalyzer:
         self._written = functionalize(self.flat)
         self._outputs = dict(enumerate(self.flat.outputs))
 
-    def _check_functional_form(self, exported: ExportedProgram) -> None:
+    def _check_functional_form(self) -> None:
         """torch drops a copy into a buffer even where it broadcasts or casts; then a result is not what it was."""
         targets = {
             s.target or s.arg.name: s.arg.name for s in self.graph_signature.input_specs if hasattr(s.arg, "name")
@@ -148,19 +141,19 @@ class GraphAnalyzer:
             if spec.kind in _WEIGHT_KINDS and spec.target not in self.ties
         }
 
-    def get_mutations(self) -> list[MutationInfo]:
+    def get_mutations(self) -> list[Mutation]:
         """Tensors that the model writes in place, with the value that each has at the end."""
         found = []
         for position, spec in enumerate(self.graph_signature.output_specs):
             kind = _MUTATION_KINDS.get(spec.kind)
             value = self._outputs.get(position)
             if kind and spec.target is not None and isinstance(value, Value):
-                found.append(MutationInfo(self.ties.get(spec.target, spec.target), kind, self._input_meta(value)))
+                found.append(Mutation(self.ties.get(spec.target, spec.target), kind, self._input_meta(value)))
         by_placeholder = {s.arg.name: s for s in self.graph_signature.input_specs if hasattr(s.arg, "name")}
         for placeholder, value in self._written:
             spec = by_placeholder[placeholder.name]
             target = spec.target if spec.target is not None else placeholder.name
-            found.append(MutationInfo(target, _INPUT_MUTATION_KINDS[spec.kind], self._input_meta(value)))
+            found.append(Mutation(target, _INPUT_MUTATION_KINDS[spec.kind], self._input_meta(value)))
         return found
 
     def get_call_function_nodes(self) -> list[NodeInfo]:

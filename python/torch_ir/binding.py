@@ -72,8 +72,7 @@ class _Binder:
         self.left = len(slots)
         self.arguments = arguments_of(op)
         self.sizes = iter(attrs.get("_tensor_list_sizes", ()))
-        masks = attrs.get("_tensor_list_none_masks", ())
-        self.masks = iter(masks)
+        self.masks = list(attrs.get("_tensor_list_none_masks", ()))
         # _op skips a Python layer of the overload's own call.
         self.step = Step(node, getattr(op, "_op", op))
 
@@ -128,17 +127,12 @@ class _Binder:
                 f"Failed to execute node '{self.node.name}' (op: {self.node.op_type}): argument '{argument.name}' "
                 f"needs {size} tensors, the node has fewer inputs"
             )
-        mask = next(self.masks, None) if self._list_has_none(size) else None
-        if mask is None:
+        # Masks are only written for lists that hold None, so one is taken only where it fits the list's size.
+        if not self.masks or self.masks[0].count(False) != size:
             return holes
+        mask = self.masks.pop(0)
         filled = iter(holes)
         return [None if missing else next(filled) for missing in mask]
-
-    def _list_has_none(self, size: int) -> bool:
-        """Masks are only written for lists that hold None, so one is taken only where it fits the list's size."""
-        remaining = list(self.masks)
-        self.masks = iter(remaining)
-        return bool(remaining) and remaining[0].count(False) == size
 
     def _value(self, argument: Argument) -> Any:
         if argument.name in self.attrs:

@@ -11,7 +11,7 @@ from torch.export import ExportedProgram
 from .analyzer import GraphAnalyzer, NodeInfo
 from .errors import ConversionError
 from .flatgraph import FlatGraph, Value
-from .ir import IR, Mutation, OpNode, TensorMeta
+from .ir import IR, OpNode, TensorMeta
 from .ops.aten_ops import get_op_type
 from .ops.registry import get_conversion_fn
 from .structure import describe, leaf_paths
@@ -55,7 +55,7 @@ class IRConverter:
             model_name=model_name,
             pytorch_version=str(torch.__version__),
             ties=analyzer.ties,
-            mutations=[Mutation(m.target, m.kind, m.value) for m in analyzer.get_mutations()],
+            mutations=analyzer.get_mutations(),
             output_names=_field_names(output_structure),
             input_structure=input_structure,
             output_structure=output_structure,

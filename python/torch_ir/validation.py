@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from ._encoding import DTYPES
 from .errors import SerializationError
@@ -128,11 +127,8 @@ class _Validator:
             if len(roles) != 2:
                 self._error(f"{label}: {node.op_type} needs two bodies, has {len(roles)}")
             for body in roles:
-                if body not in self._all_subgraphs():
+                if body not in self.ir.subgraphs:
                     self._error(f"{label}: unknown subgraph {body!r}")
-
-    def _all_subgraphs(self) -> dict[str, Any]:
-        return self.ir.subgraphs
 
     def _check_ends(self) -> None:
         made = {t.name for n in self.ir.nodes for t in n.outputs}
