@@ -8,6 +8,7 @@
 
 #include "errors.h"
 #include "npu/npu.h"
+#include "tensors.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -88,6 +89,9 @@ NB_MODULE(_core, m) {
   npu::bindings::bind_build_info(m);
   npu::bindings::bind_cpu_info(m);
   npu::bindings::bind_device_info(m);
+  npu::bindings::bind_programs(m);
+  npu::bindings::bind_execution(m);
+  npu::bindings::bind_tensors(m);
   m.attr("MAX_THREADS") = npu::kMaxThreads;
   m.def("get_num_threads", &npu::num_threads, "How many threads the library uses.");
   m.def("set_num_threads", &npu::set_num_threads, "count"_a, "Set how many threads the library uses.");

@@ -19,11 +19,11 @@ enum class ErrorKind {
 class Error : public std::runtime_error {
  public:
   struct Parts {
-    std::string area;
-    std::string what;
-    std::string got;
-    std::string expected;
-    std::string action;
+    std::string area = {};
+    std::string what = {};
+    std::string got = {};
+    std::string expected = {};
+    std::string action = {};
   };
 
   Error(ErrorKind kind, const Parts& parts);

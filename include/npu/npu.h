@@ -1,8 +1,14 @@
 // Everything a C++ user of NPU Simulation includes.
 #pragma once
 
+#include "npu/buffer.h"
 #include "npu/build_info.h"
 #include "npu/cpu_info.h"
+#include "npu/device.h"
 #include "npu/device_info.h"
+#include "npu/dtype.h"
 #include "npu/error.h"
+#include "npu/executor.h"
+#include "npu/program.h"
 #include "npu/threads.h"
+#include "npu/weights.h"

@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 try:
-    from npu_runtime._core import BuildInfo, CpuInfo, DeviceInfo, build_info, cpu_info, devices
+    from npu_runtime._core import (
+        BuildInfo,
+        CpuInfo,
+        Device,
+        DeviceInfo,
+        Executor,
+        NPUBuffer,
+        Program,
+        Session,
+        TensorSpec,
+        Weights,
+        build_info,
+        cpu_info,
+        devices,
+    )
 except ModuleNotFoundError as error:
     raise ImportError(
         "[install] the compiled part npu_runtime._core is missing; got a source tree that was not built "
@@ -11,23 +25,38 @@ except ModuleNotFoundError as error:
         "project"
     ) from error
 
+from npu_runtime.buffer import DeviceBuffer
 from npu_runtime.errors import InternalError, InvalidValueError, NPUError, UnavailableError
+from npu_runtime.profiler import Profiler, profile
 from npu_runtime.threads import get_num_threads, set_num_threads
+from npu_runtime.weight_loader import load_weights, load_weights_from_safetensors
 
 __version__: str = build_info().version
 
 __all__ = [
     "BuildInfo",
     "CpuInfo",
+    "Device",
+    "DeviceBuffer",
     "DeviceInfo",
+    "Executor",
     "InternalError",
     "InvalidValueError",
+    "NPUBuffer",
     "NPUError",
+    "Profiler",
+    "Program",
+    "Session",
+    "TensorSpec",
     "UnavailableError",
+    "Weights",
     "__version__",
     "build_info",
     "cpu_info",
     "devices",
     "get_num_threads",
+    "load_weights",
+    "load_weights_from_safetensors",
+    "profile",
     "set_num_threads",
 ]

@@ -1,0 +1,51 @@
+// Tensors of Python as the core sees them.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <vector>
+
+#include "npu/npu.h"
+
+namespace npu::bindings {
+
+// What Python calls NPUBuffer. A donated one is used up.
+struct PyBuffer {
+  Buffer buffer;
+  bool donated = false;
+};
+
+// Borrows the memory of an NPUBuffer, a NumPy array, or anything that speaks the buffer protocol or DLPack on the CPU,
+// for as long as this object lives; copies only what is not contiguous.
+class Borrowed {
+ public:
+  Borrowed() = default;
+  Borrowed(const Borrowed&) = delete;
+  Borrowed& operator=(const Borrowed&) = delete;
+  ~Borrowed();
+
+  // `name` is for errors.
+  void take(nanobind::handle object, const char* name);
+  const Buffer& buffer() const { return buffer_; }
+
+ private:
+  void take_view(const char* name);
+  void take_array(nanobind::handle object, const char* name);
+
+  Buffer buffer_;
+  Py_buffer view_{};
+  bool viewing_ = false;
+  nanobind::object kept_;
+};
+
+// A copy that the caller may keep.
+Buffer copy_of(nanobind::handle object, const char* name);
+
+nanobind::object numpy_dtype(DType dtype);
+DType dtype_from(nanobind::handle object);  // a NumPy dtype, its name, a scalar type, or a torch dtype
+
+void bind_tensors(nanobind::module_& m);
+void bind_programs(nanobind::module_& m);
+void bind_execution(nanobind::module_& m);
+
+}  // namespace npu::bindings

@@ -1,0 +1,275 @@
+#include "plan.h"
+
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <mutex>
+
+#include "arena.h"
+
+namespace npu {
+
+std::shared_ptr<ThreadPool> shared_pool(int threads) {
+  static std::mutex mutex;
+  static std::map<int, std::weak_ptr<ThreadPool>> pools;
+  const std::lock_guard lock(mutex);
+  auto pool = pools[threads].lock();
+  if (!pool) pools[threads] = pool = std::make_shared<ThreadPool>(threads);
+  return pool;
+}
+
+namespace {
+
+std::uint64_t next_plan_id() {
+  static std::atomic<std::uint64_t> next{1};
+  return next.fetch_add(1);
+}
+
+bool spatial(const Shape& shape) { return shape.size() >= 3 && shape.size() <= 5; }
+
+// Ops whose result may lie as what they read does.
+bool follows_layout(OpKind kind) {
+  return kind == OpKind::kMap || kind == OpKind::kCopy || kind == OpKind::kPad || kind == OpKind::kNorm ||
+         kind == OpKind::kSoftmax || kind == OpKind::kScan;
+}
+
+}  // namespace
+
+Plan::Plan(Program program_, Device device_, int threads_)
+    : id(next_plan_id()),
+      program(std::move(program_)),
+      device(std::move(device_)),
+      threads(threads_),
+      pool(shared_pool(threads_)) {
+  assign_spaces();
+  assign_layouts();
+  for (const Op& op : model().prepare) prepare.push_back(make_step(op));
+  for (const Op& op : model().main) add_main_step(op);
+  assign_memory();
+}
+
+void Plan::assign_spaces() {
+  const ProgramModel& m = model();
+  for (const Value& value : m.values) values.push_back({value});
+  const auto mark = [&](int value, Space space, std::size_t index) {
+    values[static_cast<std::size_t>(value)].space = space;
+    values[static_cast<std::size_t>(value)].index = static_cast<int>(index);
+  };
+  for (const Op& op : m.prepare) {
+    for (const Operand& out : op.outputs) {
+      if (out.present()) mark(out.value, Space::kPrepared, 0);
+    }
+  }
+  for (std::size_t i = 0; i < m.inputs.size(); ++i) mark(m.inputs[i].value, Space::kInput, i);
+  for (std::size_t i = 0; i < m.weights.size(); ++i) mark(m.weights[i].value, Space::kWeight, i);
+  for (std::size_t i = 0; i < m.constants.size(); ++i) mark(m.constants[i].value, Space::kConstant, i);
+  for (std::size_t i = 0; i < m.outputs.size(); ++i) {
+    mark(m.outputs[i].value, Space::kOutput, i);
+    output_values.push_back(m.outputs[i].value);
+  }
+}
+
+// Channels last for what convolutions and their like write, and for what follows them; everything that users or files
+// hold stays row-major.
+void Plan::assign_layouts() {
+  const ProgramModel& m = model();
+  std::vector<bool> decided(values.size(), false);
+  for (const Op& op : m.main) {
+    bool wanted = device.backend().wants_channels_last(op);
+    if (!wanted && follows_layout(op.kind)) {
+      for (const Operand& in : op.inputs) {
+        if (!in.present()) continue;
+        const PlannedValue& source = values[static_cast<std::size_t>(in.value)];
+        wanted |= source.layout == Layout::kChannelsLast && in.shape.size() == source.value.shape.size();
+      }
+    }
+    for (const Operand& out : op.outputs) {
+      if (!out.present() || decided[static_cast<std::size_t>(out.value)]) continue;
+      PlannedValue& target = values[static_cast<std::size_t>(out.value)];
+      decided[static_cast<std::size_t>(out.value)] = true;
+      if (!wanted || target.space != Space::kArena || !spatial(target.value.shape)) continue;
+      if (op.kind == OpKind::kCopy && !(op.inputs[0].shape.size() == target.value.shape.size())) continue;
+      target.layout = Layout::kChannelsLast;
+    }
+  }
+  // A part that is written must be expressible; readers get a copy where theirs is not.
+  for (const Op& op : m.main) {
+    for (const Operand& out : op.outputs) {
+      if (!out.present()) continue;
+      PlannedValue& target = values[static_cast<std::size_t>(out.value)];
+      if (!place(out, target.value, target.layout)) target.layout = Layout::kRowMajor;
+    }
+  }
+}
+
+Step Plan::make_step(const Op& op) {
+  Step step;
+  step.op = std::make_unique<const Op>(op);
+  const auto resolve = [&](const std::vector<Operand>& operands, std::vector<PlannedOperand>& placed_operands,
+                           std::vector<TensorDesc>& descs) {
+    for (const Operand& operand : operands) {
+      if (!operand.present()) {
+        placed_operands.push_back({});
+        descs.push_back({});
+        continue;
+      }
+      const PlannedValue& value = values[static_cast<std::size_t>(operand.value)];
+      PlacedOperand placed = *place(operand, value.value, value.layout);
+      placed.desc.constant = value.space == Space::kWeight || value.space == Space::kConstant ||
+                             value.space == Space::kPrepared;
+      placed_operands.push_back(
+          {operand.value, placed.offset * static_cast<std::int64_t>(size_of(value.value.dtype))});
+      descs.push_back(std::move(placed.desc));
+    }
+  };
+  resolve(op.inputs, step.inputs, step.input_descs);
+  resolve(op.outputs, step.outputs, step.output_descs);
+  step.kernel = device.backend().make_kernel({*step.op, step.input_descs, step.output_descs, threads});
+  scratch_bytes = std::max(scratch_bytes, step.kernel->scratch_bytes());
+  operands_at_most = std::max(operands_at_most, step.inputs.size() + step.outputs.size());
+  return step;
+}
+
+// A copy of `operand` in another layout, made by a step of its own; returns the new value.
+int Plan::relayout(const Operand& operand, Layout layout, const std::string& reader) {
+  PlannedValue copy;
+  copy.value.dtype = values[static_cast<std::size_t>(operand.value)].value.dtype;
+  copy.value.shape = operand.shape;
+  copy.value.name = values[static_cast<std::size_t>(operand.value)].value.name + " for " + reader;
+  copy.layout = layout;
+  const int id_of_copy = static_cast<int>(values.size());
+  values.push_back(std::move(copy));
+  Op op;
+  op.kind = OpKind::kCopy;
+  op.name = "layout of " + reader;
+  op.attrs = CopyAttrs{};
+  op.inputs = {operand};
+  Operand out;
+  out.value = id_of_copy;
+  out.shape = operand.shape;
+  out.strides = dense_strides(out.shape, Layout::kRowMajor);
+  op.outputs = {out};
+  steps.push_back(make_step(op));
+  return id_of_copy;
+}
+
+void Plan::add_main_step(Op op) {
+  for (std::size_t i = 0; i < op.inputs.size(); ++i) {
+    Operand& in = op.inputs[i];
+    if (!in.present()) continue;
+    const PlannedValue& source = values[static_cast<std::size_t>(in.value)];
+    const auto placed = place(in, source.value, source.layout);
+    if (!placed) {
+      Operand whole;
+      whole.value = in.value;
+      whole.shape = source.value.shape;
+      whole.strides = dense_strides(whole.shape, Layout::kRowMajor);
+      in.value = relayout(whole, Layout::kRowMajor, op.name);
+      continue;
+    }
+    const bool scattered = i == 0 && device.backend().wants_channels_last(op) && spatial(in.shape) && in.shape[1] > 1 &&
+                           placed->desc.strides[1] != 1 && !placed->desc.constant;
+    if (!scattered) continue;
+    Operand copy;
+    copy.shape = in.shape;
+    copy.strides = dense_strides(in.shape, Layout::kRowMajor);
+    copy.value = relayout(in, Layout::kChannelsLast, op.name);
+    in = copy;
+  }
+  Step step = make_step(op);
+  if (step.kernel->packed_input() >= 0) {
+    step.packed = static_cast<int>(packed.size());
+    packed.push_back(static_cast<int>(steps.size()));
+  }
+  steps.push_back(std::move(step));
+}
+
+void Plan::assign_memory() {
+  const std::size_t n = values.size();
+  std::vector<int> first(n, -1), last(n, -1), root(n, -1);
+  for (std::size_t s = 0; s < steps.size(); ++s) {
+    const auto touch = [&](const PlannedOperand& operand) {
+      if (operand.value < 0) return;
+      const auto v = static_cast<std::size_t>(operand.value);
+      if (first[v] < 0) first[v] = static_cast<int>(s);
+      last[v] = static_cast<int>(s);
+    };
+    for (const auto& operand : steps[s].inputs) touch(operand);
+    for (const auto& operand : steps[s].outputs) touch(operand);
+  }
+  const auto root_of = [&](int v) {
+    while (root[static_cast<std::size_t>(v)] >= 0) v = root[static_cast<std::size_t>(v)];
+    return v;
+  };
+  // An elementwise result may take the place of an operand that ends with it.
+  for (std::size_t s = 0; s < steps.size(); ++s) {
+    const Step& step = steps[s];
+    if (step.op->kind != OpKind::kMap && step.op->kind != OpKind::kScatter) continue;
+    const Operand& out = step.op->outputs[0];
+    const PlannedValue& target = values[static_cast<std::size_t>(out.value)];
+    if (target.space != Space::kArena || !out.whole || first[static_cast<std::size_t>(out.value)] != static_cast<int>(s)) continue;
+    for (std::size_t i = 0; i < step.op->inputs.size(); ++i) {
+      const Operand& in = step.op->inputs[i];
+      if (!in.present() || !in.whole || (step.op->kind == OpKind::kScatter && i > 0)) continue;
+      const PlannedValue& source = values[static_cast<std::size_t>(in.value)];
+      const int base = root_of(in.value);
+      const bool fits = source.space == Space::kArena && source.layout == target.layout &&
+                        size_of(source.value.dtype) == size_of(target.value.dtype) &&
+                        source.value.shape == target.value.shape && last[static_cast<std::size_t>(base)] == static_cast<int>(s);
+      const bool alone = std::none_of(step.op->inputs.begin(), step.op->inputs.end(), [&](const Operand& other) {
+        return other.present() && !other.whole && root_of(other.value) == base;
+      });
+      if (!fits || !alone || in.value == out.value) continue;
+      root[static_cast<std::size_t>(out.value)] = base;
+      last[static_cast<std::size_t>(base)] = last[static_cast<std::size_t>(out.value)];
+      break;
+    }
+  }
+  std::vector<Lifetime> lifetimes;
+  std::vector<std::size_t> owners;
+  for (std::size_t v = 0; v < n; ++v) {
+    if (values[v].space != Space::kArena || root[v] >= 0 || first[v] < 0) continue;
+    lifetimes.push_back({values[v].value.bytes(), first[v], last[v]});
+    owners.push_back(v);
+  }
+  const ArenaSizes sizes = arrange(lifetimes);
+  arena_bytes = sizes.total;
+  largest_live_bytes = sizes.largest_live;
+  for (std::size_t i = 0; i < owners.size(); ++i) values[owners[i]].offset = lifetimes[i].offset;
+  for (std::size_t v = 0; v < n; ++v) {
+    if (root[v] >= 0) values[v].offset = values[static_cast<std::size_t>(root_of(static_cast<int>(v)))].offset;
+  }
+}
+
+std::string Plan::text() const {
+  std::string text = "plan of " + model().model_name + " for " + device.name() + ", " + std::to_string(threads) +
+                     (threads == 1 ? " thread" : " threads") + "\narena " + std::to_string(arena_bytes) +
+                     " bytes (largest live set " + std::to_string(largest_live_bytes) + "), scratch " +
+                     std::to_string(scratch_bytes) + " bytes, " + std::to_string(steps.size()) + " kernels\n";
+  const auto where = [&](const PlannedOperand& operand) -> std::string {
+    if (operand.value < 0) return "-";
+    const PlannedValue& v = values[static_cast<std::size_t>(operand.value)];
+    static constexpr const char* names[] = {"@", "input:", "output:", "weight:", "constant:", "prepared:"};
+    const std::string place = v.space == Space::kArena ? std::to_string(v.offset + operand.offset) : v.value.name;
+    return names[static_cast<int>(v.space)] + place;
+  };
+  for (std::size_t s = 0; s < steps.size(); ++s) {
+    const Step& step = steps[s];
+    text += std::to_string(s) + "  " + step.kernel->name() + "  ";
+    for (std::size_t i = 0; i < step.outputs.size(); ++i) {
+      if (step.outputs[i].value < 0) continue;
+      const PlannedValue& v = values[static_cast<std::size_t>(step.outputs[i].value)];
+      text += std::string(dtype_name(v.value.dtype)) + shape_text(step.output_descs[i].shape) +
+              (v.layout == Layout::kChannelsLast ? " channels-last " : " ") + where(step.outputs[i]) + " ";
+    }
+    text += "<-";
+    for (std::size_t i = 0; i < step.inputs.size(); ++i) {
+      const bool is_packed = step.packed >= 0 && step.kernel->packed_input() == static_cast<int>(i);
+      text += (i ? ", " : " ") + where(step.inputs[i]) + (is_packed ? " (packed)" : "");
+    }
+    text += "  # " + step.op->name + "\n";
+  }
+  return text;
+}
+
+}  // namespace npu

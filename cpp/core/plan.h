@@ -1,0 +1,74 @@
+// A program laid out for a device: kernels, layouts, places in memory. Immutable once built.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "device_backend.h"
+#include "kernel.h"
+#include "layout.h"
+#include "npu/device.h"
+#include "npu/executor.h"
+#include "npu/program.h"
+#include "thread_pool.h"
+
+namespace npu {
+
+enum class Space : std::uint8_t { kArena, kInput, kOutput, kWeight, kConstant, kPrepared };
+
+struct PlannedValue {
+  Value value;
+  Layout layout = Layout::kRowMajor;
+  Space space = Space::kArena;
+  int index = -1;            // of the input, output, weight or constant
+  std::int64_t offset = 0;   // in the arena, or in the constants
+};
+
+struct PlannedOperand {
+  int value = -1;  // -1: absent
+  std::int64_t offset = 0;  // in bytes, from the value's start
+};
+
+struct Step {
+  std::unique_ptr<const Op> op;  // kernels may refer to it
+  std::unique_ptr<Kernel> kernel;
+  std::vector<PlannedOperand> inputs, outputs;
+  std::vector<TensorDesc> input_descs, output_descs;
+  int packed = -1;  // index of the packed form it reads
+};
+
+struct Plan {
+  Plan(Program program_, Device device_, int threads_);
+
+  std::uint64_t id;  // no other plan of this process has it
+  Program program;
+  Device device;
+  int threads;
+  std::shared_ptr<ThreadPool> pool;
+  std::vector<PlannedValue> values;  // those of the program, then those that changes of layout need
+  std::vector<Step> steps;           // of main
+  std::vector<Step> prepare;         // in the program's order
+  std::vector<int> packed;           // steps that read a packed form
+  std::vector<int> output_values;    // per program output
+  std::size_t operands_at_most = 0;  // of one step, inputs plus outputs
+  std::size_t scratch_bytes = 0;
+  std::int64_t arena_bytes = 0, largest_live_bytes = 0;
+
+  const ProgramModel& model() const { return program.model(); }
+  std::string text() const;
+
+ private:
+  void assign_spaces();
+  void assign_layouts();
+  Step make_step(const Op& op);
+  void add_main_step(Op op);
+  int relayout(const Operand& operand, Layout layout, const std::string& reader);
+  void assign_memory();
+};
+
+// One pool for each number of threads, shared by all plans of the process.
+std::shared_ptr<ThreadPool> shared_pool(int threads);
+
+}  // namespace npu

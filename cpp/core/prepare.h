@@ -1,0 +1,48 @@
+// Weights as one plan reads them.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "npu/buffer.h"
+#include "npu/weights.h"
+#include "plan.h"
+
+namespace npu {
+
+class PreparedWeights {
+ public:
+  std::vector<Buffer> values;  // by value of the plan; empty where main reads only the packed form, or nothing
+  std::vector<Buffer> packed;  // by Plan::packed
+};
+
+// Holds the state of programs that run without being given any; callers take turns.
+struct DefaultSession {
+  std::mutex mutex;
+  std::shared_ptr<Session::Impl> session;
+};
+
+struct Weights::State {
+  mutable std::mutex mutex;
+  std::atomic<std::uint64_t> version{0};  // grows with every set()
+  std::map<std::string, Buffer> tensors;
+  std::map<std::uint64_t, std::shared_ptr<const PreparedWeights>> prepared;  // by plan
+  std::map<std::pair<const void*, std::string>, Buffer> packed;              // by raw tensor and packing
+  std::map<std::uint64_t, std::shared_ptr<DefaultSession>> sessions;          // by plan
+};
+
+void default_session(const std::shared_ptr<const Plan>& plan, const Weights& weights,
+                     const std::function<void(Session::Impl&)>& use);
+
+// Throws Error when `program` could not run with these: names, shapes, dtypes.
+void check_weights(const ProgramModel& program, const Weights& weights);
+
+// From the cache of `weights`, else made now.
+std::shared_ptr<const PreparedWeights> prepared_for(const Plan& plan, const Weights& weights, const Progress& progress);
+
+}  // namespace npu

@@ -1,0 +1,217 @@
+#include "session.h"
+
+#include <chrono>
+
+#include "npu/error.h"
+
+namespace npu {
+
+namespace {
+
+constexpr std::size_t kPooledOutputs = 8;  // more than a caller keeps in flight
+
+std::int64_t now() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+[[noreturn]] void wrong_input(const ProgramModel& model, std::size_t i, const std::string& got) {
+  const Value& value = model.values[static_cast<std::size_t>(model.inputs[i].value)];
+  throw Error(ErrorKind::kInvalidValue,
+              {.area = "run",
+               .what = "input " + quoted(model.inputs[i].name) + " does not fit the program",
+               .got = got,
+               .expected = std::string(dtype_name(value.dtype)) + shape_text(value.shape)});
+}
+
+}  // namespace
+
+Session::Impl::Impl(std::shared_ptr<const Plan> plan_) : plan(std::move(plan_)) {
+  const auto bytes = [](std::int64_t n) { return Buffer::allocate(DType::kUInt8, {n}); };
+  arena_ = bytes(plan->arena_bytes);
+  scratch_ = bytes(static_cast<std::int64_t>(plan->scratch_bytes));
+  bases_.resize(plan->values.size());
+  for (std::size_t v = 0; v < bases_.size(); ++v) {
+    if (plan->values[v].space == Space::kArena) {
+      bases_[v] = static_cast<std::byte*>(arena_.data()) + plan->values[v].offset;
+    }
+  }
+  pointers_.resize(plan->operands_at_most);
+  states.resize(plan->model().inputs.size());
+  taken_.resize(plan->model().inputs.size());
+  pool_.resize(plan->model().outputs.size());
+}
+
+void Session::Impl::use_weights(const Weights& weights) {
+  Weights::State& state = weights.state();
+  if (weights_ == &state && version_ == state.version.load(std::memory_order_acquire)) return;
+  version_ = state.version.load(std::memory_order_acquire);
+  prepared_ = prepared_for(*plan, weights, {});
+  weights_ = &state;
+  for (std::size_t v = 0; v < bases_.size(); ++v) {
+    const Space space = plan->values[v].space;
+    if (space != Space::kWeight && space != Space::kConstant && space != Space::kPrepared) continue;
+    bases_[v] = static_cast<std::byte*>(prepared_->values[v].data());
+  }
+}
+
+void Session::Impl::place_input(std::size_t i, const Buffer& input, bool donated) {
+  const ProgramModel& model = plan->model();
+  const ProgramInput& spec = model.inputs[i];
+  const Value& value = model.values[static_cast<std::size_t>(spec.value)];
+  if (!input) {
+    if (spec.state) {
+      // The session's own, zero before the first run; always updated in place.
+      if (!states[i]) states[i] = Buffer::allocate(value.dtype, value.shape, true);
+      taken_[i] = states[i];
+      bases_[static_cast<std::size_t>(spec.value)] = static_cast<std::byte*>(states[i].data());
+      return;
+    }
+    if (spec.required) wrong_input(model, i, "nothing");
+    return;
+  }
+  if (input.dtype() != value.dtype || input.shape() != value.shape) {
+    wrong_input(model, i, std::string(dtype_name(input.dtype())) + shape_text(input.shape()));
+  }
+  if (donated) taken_[i] = input;
+  bases_[static_cast<std::size_t>(spec.value)] = static_cast<std::byte*>(input.data());
+}
+
+Buffer Session::Impl::recycled(std::size_t output, const Value& value) {
+  auto& pool = pool_[output];
+  for (Buffer& buffer : pool) {
+    if (buffer.users() == 1) return buffer;
+  }
+  Buffer fresh = Buffer::allocate(value.dtype, value.shape);
+  if (pool.size() < kPooledOutputs) pool.push_back(fresh);
+  return fresh;
+}
+
+void Session::Impl::place_output(std::size_t i, std::span<Buffer> outputs) {
+  const ProgramModel& model = plan->model();
+  const ProgramOutput& spec = model.outputs[i];
+  Buffer taken;
+  if (spec.alias >= 0) taken = taken_[static_cast<std::size_t>(spec.alias)];
+  outputs[i] = taken ? taken : recycled(i, model.values[static_cast<std::size_t>(spec.value)]);
+  bases_[static_cast<std::size_t>(spec.value)] = static_cast<std::byte*>(outputs[i].data());
+}
+
+void Session::Impl::run(std::span<const Buffer> inputs, const Weights& weights, std::span<const bool> donate,
+                        std::span<Buffer> outputs, bool profile) {
+  const ProgramModel& model = plan->model();
+  if (inputs.size() != model.inputs.size() || outputs.size() != model.outputs.size()) {
+    throw Error(ErrorKind::kInvalidValue, {.area = "run",
+                                           .what = "the number of inputs or outputs is wrong",
+                                           .got = std::to_string(inputs.size()) + " and " + std::to_string(outputs.size()),
+                                           .expected = std::to_string(model.inputs.size()) + " and " +
+                                                       std::to_string(model.outputs.size())});
+  }
+  for (Buffer& taken : taken_) taken = Buffer();  // of a run that failed
+  use_weights(weights);
+  for (std::size_t i = 0; i < inputs.size(); ++i) place_input(i, inputs[i], i < donate.size() && donate[i]);
+  for (std::size_t i = 0; i < outputs.size(); ++i) place_output(i, outputs);
+  if (profile) {
+    run_steps_timed();
+  } else {
+    run_steps();
+  }
+  for (Buffer& taken : taken_) {
+    if (taken) taken = Buffer();
+  }
+}
+
+void Session::Impl::run_step(const Step& step) {
+  void** at = pointers_.data();
+  void** const inputs = at;
+  for (const auto& in : step.inputs) {
+    *at++ = in.value < 0 ? nullptr : bases_[static_cast<std::size_t>(in.value)] + in.offset;
+  }
+  void** const outputs = at;
+  for (const auto& out : step.outputs) {
+    *at++ = out.value < 0 ? nullptr : bases_[static_cast<std::size_t>(out.value)] + out.offset;
+  }
+  const std::byte* packed = nullptr;
+  if (step.packed >= 0) {
+    packed = static_cast<const std::byte*>(prepared_->packed[static_cast<std::size_t>(step.packed)].data());
+  }
+  step.kernel->run({inputs, outputs, static_cast<std::byte*>(scratch_.data()), packed}, *plan->pool);
+}
+
+void Session::Impl::run_steps() {
+  for (const Step& step : plan->steps) run_step(step);
+}
+
+void Session::Impl::run_steps_timed() {
+  if (times.empty()) {
+    times.resize(plan->steps.size());
+    for (std::size_t s = 0; s < times.size(); ++s) {
+      const Step& step = plan->steps[s];
+      KernelTime& time = times[s];
+      time.op = step.op->name;
+      time.kernel = step.kernel->name();
+      time.flops = step.kernel->flops();
+      time.bytes = step.kernel->bytes();
+      if (time.bytes > 0) continue;
+      const auto add = [&](const std::vector<TensorDesc>& descs) {
+        for (const auto& d : descs) {
+          if (d.present()) time.bytes += static_cast<double>(d.elements()) * static_cast<double>(size_of(d.dtype));
+        }
+      };
+      add(step.input_descs);
+      add(step.output_descs);
+    }
+  }
+  const std::int64_t start = now();
+  for (std::size_t s = 0; s < times.size(); ++s) {
+    const std::int64_t before = now();
+    run_step(plan->steps[s]);
+    const std::int64_t took = now() - before;
+    ++times[s].calls;
+    times[s].nanoseconds += took;
+    times[s].last_start = before - start;
+    times[s].last_nanoseconds = took;
+  }
+}
+
+void Session::run(std::span<const Buffer> inputs, const Weights& weights, std::span<const bool> donate,
+                  std::span<Buffer> outputs, bool profile) {
+  impl_->run(inputs, weights, donate, outputs, profile);
+}
+
+std::vector<Buffer> Session::run(std::span<const Buffer> inputs, const Weights& weights) {
+  std::vector<Buffer> outputs(impl_->plan->model().outputs.size());
+  impl_->run(inputs, weights, {}, outputs, false);
+  return outputs;
+}
+
+const std::vector<KernelTime>& Session::times() const { return impl_->times; }
+void Session::clear_times() { impl_->times.clear(); }
+
+namespace {
+void check_state(const ProgramModel& model, int input) {
+  if (input >= 0 && input < static_cast<int>(model.inputs.size()) && model.inputs[static_cast<std::size_t>(input)].state) return;
+  throw Error(ErrorKind::kInvalidValue, {.area = "session", .what = "not a state input", .got = std::to_string(input)});
+}
+}  // namespace
+
+Buffer Session::state(int input) const {
+  check_state(impl_->plan->model(), input);
+  return impl_->states[static_cast<std::size_t>(input)];
+}
+
+void Session::set_state(int input, Buffer value) {
+  const ProgramModel& model = impl_->plan->model();
+  check_state(model, input);
+  const auto i = static_cast<std::size_t>(input);
+  const Value& expected = model.values[static_cast<std::size_t>(model.inputs[i].value)];
+  if (value && (value.dtype() != expected.dtype || value.shape() != expected.shape)) {
+    wrong_input(model, i, std::string(dtype_name(value.dtype())) + shape_text(value.shape()));
+  }
+  impl_->states[i] = std::move(value);
+}
+
+void Session::reset() {
+  for (Buffer& state : impl_->states) state = Buffer();
+}
+
+}  // namespace npu

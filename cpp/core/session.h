@@ -1,0 +1,42 @@
+// The state of one run.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "npu/executor.h"
+#include "plan.h"
+#include "prepare.h"
+
+namespace npu {
+
+struct Session::Impl {
+  explicit Impl(std::shared_ptr<const Plan> plan);
+
+  void run(std::span<const Buffer> inputs, const Weights& weights, std::span<const bool> donate,
+           std::span<Buffer> outputs, bool profile);
+
+  std::shared_ptr<const Plan> plan;
+  std::vector<Buffer> states;  // by input
+  std::vector<KernelTime> times;
+
+ private:
+  void use_weights(const Weights& weights);
+  void place_input(std::size_t i, const Buffer& input, bool donated);
+  void place_output(std::size_t i, std::span<Buffer> outputs);
+  Buffer recycled(std::size_t output, const Value& value);
+  void run_steps();
+  void run_steps_timed();
+  void run_step(const Step& step);
+
+  Buffer arena_, scratch_;
+  std::vector<std::byte*> bases_;  // by value
+  std::vector<Buffer> taken_;      // inputs whose memory an output takes over, by input
+  std::vector<void*> pointers_;    // of the step that runs
+  std::vector<std::vector<Buffer>> pool_;  // outputs handed out before, by output
+  std::shared_ptr<const PreparedWeights> prepared_;
+  const void* weights_ = nullptr;  // whose prepared_ are, and their version
+  std::uint64_t version_ = 0;
+};
+
+}  // namespace npu

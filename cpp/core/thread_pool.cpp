@@ -1,0 +1,106 @@
+#include "thread_pool.h"
+
+#include <atomic>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <immintrin.h>
+#endif
+
+namespace npu {
+
+namespace {
+
+// Long enough to bridge the gap between two kernels of a run, short enough not to burn a core in between runs.
+constexpr int kSpins = 4000;
+
+void relax() {
+#if defined(__x86_64__) || defined(__i386__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+}  // namespace
+
+struct ThreadPool::Shared {
+  std::mutex caller;  // one job at a time; a second caller works alone instead of waiting
+  std::vector<std::thread> workers;
+
+  alignas(64) std::atomic<std::uint32_t> epoch{0};  // a new value: there is a new job, or the end
+  alignas(64) std::atomic<std::int64_t> next{0};
+  alignas(64) std::atomic<int> busy{0};  // workers that have not finished the current job
+  std::atomic<bool> stop{false};
+  std::atomic<bool> failed{false};
+  const TaskRef* task = nullptr;
+  std::int64_t pieces = 0;
+  std::exception_ptr error;
+
+  void work(int thread) {
+    try {
+      for (;;) {
+        const std::int64_t piece = next.fetch_add(1, std::memory_order_relaxed);
+        if (piece >= pieces || failed.load(std::memory_order_relaxed)) return;
+        (*task)(piece, thread);
+      }
+    } catch (...) {
+      if (!failed.exchange(true)) error = std::current_exception();
+    }
+  }
+
+  void loop(int thread) {
+    std::uint32_t seen = 0;
+    for (;;) {
+      for (int i = 0; i < kSpins && epoch.load(std::memory_order_acquire) == seen; ++i) relax();
+      epoch.wait(seen, std::memory_order_acquire);
+      seen = epoch.load(std::memory_order_acquire);
+      if (stop.load(std::memory_order_relaxed)) return;
+      work(thread);
+      busy.fetch_sub(1, std::memory_order_acq_rel);
+    }
+  }
+};
+
+ThreadPool::ThreadPool(int threads) : threads_(threads < 1 ? 1 : threads) {
+  if (threads_ == 1) return;
+  shared_ = std::make_unique<Shared>();
+  for (int thread = 1; thread < threads_; ++thread) {
+    shared_->workers.emplace_back([shared = shared_.get(), thread] { shared->loop(thread); });
+  }
+}
+
+ThreadPool::~ThreadPool() {
+  if (!shared_) return;
+  shared_->stop = true;
+  shared_->epoch.fetch_add(1, std::memory_order_release);
+  shared_->epoch.notify_all();
+  for (auto& worker : shared_->workers) worker.join();
+}
+
+void ThreadPool::run_pieces(std::int64_t pieces, TaskRef task) {
+  std::unique_lock<std::mutex> lock;
+  if (shared_) lock = std::unique_lock(shared_->caller, std::try_to_lock);
+  if (!lock.owns_lock()) {
+    for (std::int64_t piece = 0; piece < pieces; ++piece) task(piece, 0);
+    return;
+  }
+  Shared& shared = *shared_;
+  shared.task = &task;
+  shared.pieces = pieces;
+  shared.failed.store(false, std::memory_order_relaxed);
+  shared.error = nullptr;
+  shared.next.store(0, std::memory_order_relaxed);
+  shared.busy.store(threads_ - 1, std::memory_order_relaxed);
+  shared.epoch.fetch_add(1, std::memory_order_release);
+  shared.epoch.notify_all();
+  shared.work(0);
+  while (shared.busy.load(std::memory_order_acquire) != 0) relax();
+  if (shared.error) std::rethrow_exception(std::exchange(shared.error, nullptr));
+}
+
+}  // namespace npu

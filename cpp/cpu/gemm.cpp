@@ -1,0 +1,297 @@
+#include "gemm.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "npu/error.h"
+
+namespace npu::cpu {
+
+namespace {
+
+constexpr std::size_t kAlign = 64;
+std::size_t aligned(std::size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+
+// acc, acc + e, relu(acc), relu(acc + e): what a tile finishes in registers.
+struct Simple {
+  bool matches = false;
+  bool relu = false;
+  int residual = -1;
+};
+
+Simple simple_form(const Expr& expr) {
+  Simple found;
+  if (expr.empty()) return {true, false, -1};
+  int last = static_cast<int>(expr.size()) - 1;
+  const ExprStep* step = &expr[last];
+  if (step->op == ExprOp::kRelu) {
+    found.relu = true;
+    step = &expr[step->args[0]];
+  }
+  if (step->op == ExprOp::kAdd) {
+    const ExprStep *a = &expr[step->args[0]], *b = &expr[step->args[1]];
+    if (a->op != ExprOp::kIn || b->op != ExprOp::kIn) return found;
+    if (a->operand != 0) std::swap(a, b);
+    if (a->operand != 0 || b->operand == 0) return found;
+    found.residual = b->operand - 1;
+    found.matches = true;
+  } else {
+    found.matches = step->op == ExprOp::kIn && step->operand == 0;
+  }
+  return found;
+}
+
+}  // namespace
+
+void load_row(DType dtype, const void* from, std::int64_t stride, float* to, std::int64_t n) {
+  if (dtype == DType::kFloat32) {
+    const float* x = static_cast<const float*>(from);
+    if (stride == 1) {
+      std::memcpy(to, x, sizeof(float) * static_cast<std::size_t>(n));
+    } else {
+      for (std::int64_t i = 0; i < n; ++i) to[i] = x[i * stride];
+    }
+    return;
+  }
+  const Micro& m = micro();
+  const auto convert = dtype == DType::kFloat16 ? m.load_f16 : m.load_bf16;
+  const std::uint16_t* x = static_cast<const std::uint16_t*>(from);
+  if (stride == 1) return convert(x, to, n);
+  std::uint16_t block[64];
+  for (std::int64_t i = 0; i < n; i += 64) {
+    const std::int64_t count = std::min<std::int64_t>(64, n - i);
+    for (std::int64_t j = 0; j < count; ++j) block[j] = x[(i + j) * stride];
+    convert(block, to + i, count);
+  }
+}
+
+void store_row(DType dtype, const float* from, void* to, std::int64_t stride, std::int64_t n) {
+  if (dtype == DType::kFloat32) {
+    float* y = static_cast<float*>(to);
+    if (stride == 1) {
+      std::memcpy(y, from, sizeof(float) * static_cast<std::size_t>(n));
+    } else {
+      for (std::int64_t i = 0; i < n; ++i) y[i * stride] = from[i];
+    }
+    return;
+  }
+  const Micro& m = micro();
+  const auto convert = dtype == DType::kFloat16 ? m.store_f16 : m.store_bf16;
+  std::uint16_t* y = static_cast<std::uint16_t*>(to);
+  if (stride == 1) return convert(from, y, n);
+  std::uint16_t block[64];
+  for (std::int64_t i = 0; i < n; i += 64) {
+    const std::int64_t count = std::min<std::int64_t>(64, n - i);
+    convert(from + i, block, count);
+    for (std::int64_t j = 0; j < count; ++j) y[(i + j) * stride] = block[j];
+  }
+}
+
+Epilogue::Epilogue(const Expr& expr, const std::vector<TensorDesc>& extras, const TensorDesc& out, int column_dim)
+    : extras_(extras), out_dtype_(out.dtype), out_stride_(out.strides[static_cast<std::size_t>(column_dim)]), column_dim_(column_dim) {
+  if (extras.size() > kMaxExtras) {
+    throw Error(ErrorKind::kUnavailable, {.area = "cpu",
+                                          .what = "an epilogue has too many operands",
+                                          .got = std::to_string(extras.size()),
+                                          .expected = "at most " + std::to_string(kMaxExtras)});
+  }
+  for (const auto& extra : extras) strides_.push_back(extra.strides[static_cast<std::size_t>(column_dim)]);
+  const Simple simple = simple_form(expr);
+  const bool direct = out.dtype == DType::kFloat32 && out_stride_ == 1;
+  const bool residual_fits = simple.residual < 0 || (extras[simple.residual].dtype == DType::kFloat32 &&
+                                                     strides_[simple.residual] == 1);
+  if (simple.matches && direct && residual_fits) {
+    in_tile_ = true;
+    relu_ = simple.relu;
+    residual_ = simple.residual;
+    return;
+  }
+  if (expr.empty()) return;
+  std::vector<DType> dtypes = {DType::kFloat32};
+  for (const auto& extra : extras) dtypes.push_back(extra.dtype);
+  expression_.emplace(expr, dtypes, out.dtype);
+}
+
+void Epilogue::run(const float* sums, std::int64_t n, const void* const* at, void* out, std::byte* scratch) const {
+  if (!expression_) return store_row(out_dtype_, sums, out, out_stride_, n);
+  const void* operands[kMaxExtras + 1] = {sums};
+  std::int64_t strides[kMaxExtras + 1] = {1};
+  for (std::size_t k = 0; k < extras_.size(); ++k) {
+    operands[k + 1] = at[k];
+    strides[k + 1] = strides_[k];
+  }
+  expression_->run(n, operands, strides, out, out_stride_, scratch);
+}
+
+GemmGrid plan_gemm(const Micro& micro, const GemmShape& shape, int threads, std::int64_t copies) {
+  GemmGrid grid;
+  const std::int64_t tiles = (shape.rows + micro.mr - 1) / micro.mr, panels = shape.panels(micro);
+  grid.block_rows = std::min<std::int64_t>(tiles, 16) * micro.mr;
+  const double work = static_cast<double>(shape.rows) * static_cast<double>(shape.columns) *
+                      static_cast<double>(shape.depth) * static_cast<double>(copies);
+  if (threads == 1 || work < 100e3 || copies >= 4 * threads) return grid;
+  const std::int64_t wanted = 4 * threads;
+  // Rows first: each piece packs its rows once. With few rows, panels are shared out instead.
+  grid.row_pieces = std::max<std::int64_t>(1, std::min(wanted, tiles / 4));
+  if (grid.row_pieces < wanted) {
+    if (tiles < 8 * threads) grid.row_pieces = 1;
+    grid.panel_pieces = std::min(panels, (wanted + grid.row_pieces - 1) / grid.row_pieces);
+  }
+  return grid;
+}
+
+std::size_t gemm_scratch(const Micro& micro, const GemmShape& shape, const GemmGrid& grid, const Epilogue& epilogue) {
+  const std::int64_t panels = (shape.panels(micro) + grid.panel_pieces - 1) / grid.panel_pieces;
+  std::size_t bytes = aligned(sizeof(float) * static_cast<std::size_t>(grid.block_rows * kPackedStride));
+  bytes += aligned(sizeof(float) * static_cast<std::size_t>(micro.nr * kPackedK));  // a panel packed here
+  if (!epilogue.in_tile()) {
+    bytes += aligned(sizeof(float) * static_cast<std::size_t>(grid.block_rows * panels * micro.nr));
+  }
+  return bytes + aligned(epilogue.scratch_bytes());
+}
+
+namespace {
+
+// One block of rows: all steps of depth, then what could not be done in the tiles.
+struct Block {
+  const GemmCall& call;
+  std::int64_t row, rows, panel_begin, panel_end;
+  float* rows_packed;
+  float* panel_packed;
+  float* sums;  // null when tiles write the output
+  std::byte* scratch;
+
+  std::int64_t sums_stride() const { return (panel_end - panel_begin) * call.micro->nr; }
+
+  const float* panel(std::int64_t p, std::int64_t k, std::int64_t length) const {
+    const GemmShape& s = call.shape;
+    const int nr = call.micro->nr;
+    if (call.packed) return call.packed + k * s.panels(*call.micro) * nr + p * length * nr;
+    const std::int64_t column = p * nr;
+    call.operands->pack_panel(column, std::min<std::int64_t>(nr, s.columns - column), k, length, nr, panel_packed);
+    return panel_packed;
+  }
+
+  void tiles(std::int64_t p, std::int64_t k, std::int64_t length) const {
+    const Micro& m = *call.micro;
+    const GemmShape& s = call.shape;
+    const std::int64_t column = p * m.nr, count = std::min<std::int64_t>(m.nr, s.columns - column);
+    GemmTile tile;
+    tile.b = panel(p, k, length);
+    tile.k = length;
+    tile.accumulate = k > 0;
+    float bias[64];
+    const bool last = k + length == s.depth;
+    if (last && call.bias) {
+      std::memset(bias, 0, sizeof bias);
+      load_row(call.bias_dtype, element(call.bias, call.bias_dtype, column * call.bias_stride), call.bias_stride, bias,
+               count);
+      tile.bias = bias;
+    }
+    const bool finish = last && !sums;
+    tile.relu = finish && call.epilogue->relu();
+    const std::int64_t pieces = (rows + m.mr - 1) / m.mr;
+    for (std::int64_t i = 0; i < pieces; ++i) {
+      const Range range = split(rows, pieces, i);
+      tile.a = rows_packed + range.begin * kPackedStride;
+      if (sums) {
+        tile.c = sums + range.begin * sums_stride() + (p - panel_begin) * m.nr;
+        tile.c_stride = sums_stride();
+        m.gemm_f32(static_cast<int>(range.end - range.begin), m.nr, tile);
+        continue;
+      }
+      place(tile, range, column, count, finish);
+    }
+  }
+
+  // Rows of the output need not be evenly spaced; a tile covers as many as are.
+  void place(GemmTile tile, Range range, std::int64_t column, std::int64_t count, bool finish) const {
+    const int residual = finish ? call.epilogue->residual() : -1;
+    std::int64_t at[16], add[16], offsets[kMaxExtras];
+    const int n = static_cast<int>(range.end - range.begin);
+    for (int i = 0; i < n; ++i) {
+      call.operands->locate(row + range.begin + i, &at[i], offsets);
+      add[i] = residual >= 0 ? offsets[residual] : 0;
+    }
+    for (int i = 0; i < n;) {
+      int end = i + 1;
+      while (end < n && end > i && at[end] - at[end - 1] == at[i + 1] - at[i] &&
+             add[end] - add[end - 1] == add[i + 1] - add[i]) {
+        ++end;
+      }
+      GemmTile part = tile;
+      part.a = static_cast<const float*>(tile.a) + i * kPackedStride;
+      part.c = static_cast<float*>(call.out) + at[i] + column;
+      part.c_stride = end - i > 1 ? at[i + 1] - at[i] : 0;
+      if (residual >= 0) {
+        part.residual = static_cast<const float*>(call.extras[residual]) + add[i] + column;
+        part.residual_stride = end - i > 1 ? add[i + 1] - add[i] : 0;
+      }
+      call.micro->gemm_f32(end - i, static_cast<int>(count), part);
+      i = end;
+    }
+  }
+
+  void finish_rows() const {
+    const std::int64_t column = panel_begin * call.micro->nr;
+    const std::int64_t count = std::min(panel_end * call.micro->nr, call.shape.columns) - column;
+    const auto& extras = call.epilogue->extras();
+    for (std::int64_t i = 0; i < rows; ++i) {
+      std::int64_t at = 0, offsets[kMaxExtras];
+      const void* pointers[kMaxExtras] = {};
+      call.operands->locate(row + i, &at, offsets);
+      for (std::size_t k = 0; k < extras.size(); ++k) {
+        const std::int64_t step = extras[k].strides[static_cast<std::size_t>(call.epilogue->column_dim())];
+        pointers[k] = element(call.extras[k], extras[k].dtype, offsets[k] + column * step);
+      }
+      call.epilogue->run(sums + i * sums_stride(), count, pointers,
+                         element(call.out, call.out_dtype, at + column * call.out_stride), scratch);
+    }
+  }
+
+  void run() const {
+    const GemmShape& s = call.shape;
+    // At least once: a sum of nothing is zero, and still gets its bias.
+    for (std::int64_t k = 0; k == 0 || k < s.depth; k += kPackedK) {
+      const std::int64_t length = std::min(kPackedK, s.depth - k);
+      call.operands->pack_rows(row, rows, k, length, rows_packed);
+      for (std::int64_t p = panel_begin; p < panel_end; ++p) tiles(p, k, length);
+    }
+    if (sums) finish_rows();
+  }
+};
+
+}  // namespace
+
+void gemm_piece(const GemmCall& call, const GemmGrid& grid, std::int64_t piece, std::byte* scratch) {
+  const Micro& m = *call.micro;
+  const Range rows = split(call.shape.rows, grid.row_pieces, piece / grid.panel_pieces);
+  const Range panels = split(call.shape.panels(m), grid.panel_pieces, piece % grid.panel_pieces);
+  const std::int64_t count = panels.end - panels.begin;
+  float* const rows_packed = reinterpret_cast<float*>(scratch);
+  scratch += aligned(sizeof(float) * static_cast<std::size_t>(grid.block_rows * kPackedStride));
+  float* const panel_packed = reinterpret_cast<float*>(scratch);
+  scratch += aligned(sizeof(float) * static_cast<std::size_t>(m.nr * kPackedK));
+  float* sums = nullptr;
+  if (!call.epilogue->in_tile()) {
+    sums = reinterpret_cast<float*>(scratch);
+    scratch += aligned(sizeof(float) * static_cast<std::size_t>(grid.block_rows * count * m.nr));
+  }
+  if (count == 0) return;
+  for (std::int64_t row = rows.begin; row < rows.end; row += grid.block_rows) {
+    const std::int64_t n = std::min(grid.block_rows, rows.end - row);
+    Block{call, row, n, panels.begin, panels.end, rows_packed, panel_packed, sums, scratch}.run();
+  }
+}
+
+void pack_panels(const Micro& micro, const GemmShape& shape, const GemmOperands& operands, float* to, ThreadPool& pool) {
+  const std::int64_t panels = shape.panels(micro);
+  pool.run(shape.steps() * panels, [&](std::int64_t piece, int) {
+    const std::int64_t k = piece / panels * kPackedK, p = piece % panels;
+    const std::int64_t length = std::min(kPackedK, shape.depth - k), column = p * micro.nr;
+    operands.pack_panel(column, std::min<std::int64_t>(micro.nr, shape.columns - column), k, length, micro.nr,
+                        to + k * panels * micro.nr + p * length * micro.nr);
+  });
+}
+
+}  // namespace npu::cpu

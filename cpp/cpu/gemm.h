@@ -1,0 +1,113 @@
+// The blocked matrix product that convolutions and matrix products share: rows are gathered into packed tiles, columns
+// come as packed panels, results are finished with bias, residual and an epilogue.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "expression.h"
+#include "kernel.h"
+#include "micro.h"
+#include "thread_pool.h"
+
+namespace npu::cpu {
+
+// Reads n elements `stride` apart as float32.
+void load_row(DType dtype, const void* from, std::int64_t stride, float* to, std::int64_t n);
+void store_row(DType dtype, const float* from, void* to, std::int64_t stride, std::int64_t n);
+
+inline const std::byte* element(const void* base, DType dtype, std::int64_t index) {
+  return static_cast<const std::byte*>(base) + index * static_cast<std::int64_t>(size_of(dtype));
+}
+inline std::byte* element(void* base, DType dtype, std::int64_t index) {
+  return static_cast<std::byte*>(base) + index * static_cast<std::int64_t>(size_of(dtype));
+}
+
+// What happens to a sum before it is stored.
+class Epilogue {
+ public:
+  // `extras` are the operands of expression inputs 1, 2, ...
+  Epilogue(const Expr& expr, const std::vector<TensorDesc>& extras, const TensorDesc& out, int column_dim);
+
+  bool in_tile() const { return in_tile_; }  // nothing, or + residual and relu in float32: done with the product
+  bool relu() const { return relu_; }
+  int residual() const { return residual_; }  // index of the extra, or -1
+  std::size_t scratch_bytes() const { return expression_ ? expression_->scratch_bytes() : 0; }
+
+  // Finishes one row of n sums; `at` are pointers to the row's first element of each extra.
+  void run(const float* sums, std::int64_t n, const void* const* at, void* out, std::byte* scratch) const;
+
+  const std::vector<TensorDesc>& extras() const { return extras_; }
+  int column_dim() const { return column_dim_; }
+
+ private:
+  bool in_tile_ = false;
+  bool relu_ = false;
+  int residual_ = -1;
+  std::vector<TensorDesc> extras_;
+  DType out_dtype_;
+  std::int64_t out_stride_ = 1;
+  int column_dim_ = 0;
+  std::vector<std::int64_t> strides_;
+  std::optional<Expression> expression_;
+};
+
+// Sizes of one product: rows x depth times depth x columns.
+struct GemmShape {
+  std::int64_t rows = 0, columns = 0, depth = 0;
+
+  std::int64_t panels(const Micro& m) const { return (columns + m.nr - 1) / m.nr; }
+  std::int64_t steps() const { return (depth + kPackedK - 1) / kPackedK; }
+  std::size_t packed_floats(const Micro& m) const {
+    return static_cast<std::size_t>(panels(m) * m.nr * depth);
+  }
+};
+
+// What the product reads and writes, filled in by convolution and matrix product.
+class GemmOperands {
+ public:
+  virtual ~GemmOperands() = default;
+  // Rows [row, row + count), depth [k, k + length): row i at to + i * kPackedStride.
+  virtual void pack_rows(std::int64_t row, std::int64_t count, std::int64_t k, std::int64_t length, float* to) const = 0;
+  // Columns [column, column + count) of depth [k, k + length) as [length][nr], zero beyond count.
+  virtual void pack_panel(std::int64_t column, std::int64_t count, std::int64_t k, std::int64_t length, int nr, float* to) const = 0;
+  // Offsets, in elements, of (row, column 0) in the output and each extra.
+  virtual void locate(std::int64_t row, std::int64_t* out, std::int64_t* extras) const = 0;
+};
+
+struct GemmCall {
+  const Micro* micro = nullptr;
+  GemmShape shape;
+  const GemmOperands* operands = nullptr;
+  const float* packed = nullptr;  // panels packed before, or null: pack them here
+  const void* bias = nullptr;     // shape.columns values
+  DType bias_dtype = DType::kFloat32;
+  std::int64_t bias_stride = 1;
+  const Epilogue* epilogue = nullptr;
+  DType out_dtype = DType::kFloat32;
+  void* out = nullptr;
+  std::int64_t out_stride = 1;  // between columns
+  const void* const* extras = nullptr;
+};
+
+inline constexpr int kMaxExtras = 16;
+
+// How the work of one product is cut: a grid of row ranges and panel ranges.
+struct GemmGrid {
+  std::int64_t row_pieces = 1, panel_pieces = 1;
+  std::int64_t block_rows = 0;  // rows packed at a time
+  std::int64_t pieces() const { return row_pieces * panel_pieces; }
+};
+
+GemmGrid plan_gemm(const Micro& micro, const GemmShape& shape, int threads, std::int64_t copies);
+std::size_t gemm_scratch(const Micro& micro, const GemmShape& shape, const GemmGrid& grid, const Epilogue& epilogue);
+
+// One piece of the grid; scratch as gemm_scratch says, for this thread alone.
+void gemm_piece(const GemmCall& call, const GemmGrid& grid, std::int64_t piece, std::byte* scratch);
+
+// All panels, as `packed` of GemmCall wants them: [step][panel][k][nr].
+void pack_panels(const Micro& micro, const GemmShape& shape, const GemmOperands& operands, float* to, ThreadPool& pool);
+
+}  // namespace npu::cpu

@@ -1,0 +1,72 @@
+// The inner loops, compiled once per instruction set and chosen at run time. Everything above them is
+// portable.
+#pragma once
+
+#include <cstdint>
+
+#include "npu/dtype.h"
+#include "opset.gen.h"
+
+namespace npu::cpu {
+
+// Packed rows of the left matrix are this far apart (in elements), whatever their length: with a constant distance one
+// register addresses all rows of a tile. No power of two, or the rows would share cache sets.
+inline constexpr std::int64_t kPackedK = 256;
+inline constexpr std::int64_t kPackedStride = kPackedK + 16;
+
+// Up to mr rows times a panel of nr columns. When it is done with k: + what c held, + bias, + residual, then relu.
+struct GemmTile {
+  const void* a = nullptr;   // packed rows: row i starts at a + i * kPackedStride
+  const void* b = nullptr;   // packed panel: [k][nr]
+  std::int64_t k = 0;        // at most kPackedK
+  float* c = nullptr;        // c[i * c_stride + j]
+  std::int64_t c_stride = 0;
+  bool accumulate = false;
+  const float* bias = nullptr;  // nr values
+  const float* residual = nullptr;
+  std::int64_t residual_stride = 0;
+  bool relu = false;
+};
+
+struct Micro {
+  const char* name;  // "portable", "avx2", "avx512", "avx512_bf16", "neon"
+
+  // Matrix products. rows <= mr, the panel is nr wide; `columns` <= nr are stored.
+  int mr, nr;
+  void (*gemm_f32)(int rows, int columns, const GemmTile& tile);
+  // dot[i] = sum_k x[k] * w[i * stride + k] for `rows` rows of w; x is float32.
+  void (*gemv_f32)(int rows, const float* w, std::int64_t stride, const float* x, std::int64_t k, float* out);
+  void (*gemv_bf16)(int rows, const std::uint16_t* w, std::int64_t stride, const float* x, std::int64_t k,
+                    float* out);
+  void (*gemv_f16)(int rows, const std::uint16_t* w, std::int64_t stride, const float* x, std::int64_t k,
+                   float* out);
+
+  // Contiguous conversion between storage and float32.
+  void (*load_f16)(const std::uint16_t* x, float* y, std::int64_t n);
+  void (*load_bf16)(const std::uint16_t* x, float* y, std::int64_t n);
+  void (*store_f16)(const float* x, std::uint16_t* y, std::int64_t n);
+  void (*store_bf16)(const float* x, std::uint16_t* y, std::int64_t n);
+
+  // Steps of expressions over float32 registers of n elements (n <= kExprBlock).
+  void (*unary)(ExprOp op, const float* x, float* y, std::int64_t n);
+  void (*binary)(ExprOp op, const float* a, const float* b, float* y, std::int64_t n);
+  void (*compare)(ExprOp op, const float* a, const float* b, std::uint8_t* y, std::int64_t n);
+  void (*where)(const std::uint8_t* c, const float* a, const float* b, float* y, std::int64_t n);
+
+  // Reductions of n contiguous values; sums are pairwise enough for float32 accuracy.
+  float (*sum)(const float* x, std::int64_t n);
+  float (*sum_squares)(const float* x, float centre, std::int64_t n);              // of x - centre
+  float (*maximum)(const float* x, std::int64_t n);                                // NaN wins
+  void (*max_into)(const float* x, float* y, std::int64_t n);                      // y = max(y, x), NaN wins
+  void (*add_into)(const float* x, float* y, std::int64_t n);                      // y += x
+  void (*multiply_add)(const float* x, const float* w, float* y, std::int64_t n);  // y += x * w
+  void (*scale_shift)(const float* x, float scale, float shift, float* y, std::int64_t n);
+  float (*exp_minus)(const float* x, float centre, float* y,
+                     std::int64_t n);  // y = exp(x - centre), returns the sum
+};
+
+inline constexpr std::int64_t kExprBlock = 512;
+
+const Micro& micro();  // the best that this machine can run, or the one NPU_CPU_ISA names
+
+}  // namespace npu::cpu

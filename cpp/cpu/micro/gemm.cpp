@@ -1,0 +1,192 @@
+#include "micro/gemm.h"
+
+#include <cstring>
+#include <utility>
+
+namespace npu::cpu::NPU_ISA {
+
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16, kVectors = 2, kRows = 14;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8, kVectors = 2, kRows = 6;
+#elif defined(__aarch64__)
+constexpr int kLanes = 4, kVectors = 4, kRows = 6;
+#else
+constexpr int kLanes = 4, kVectors = 2, kRows = 4;
+#endif
+constexpr int kColumns = kLanes * kVectors;
+
+typedef float Vec __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+typedef float AlignedVec __attribute__((vector_size(kLanes * 4)));
+typedef std::int32_t IntVec __attribute__((vector_size(kLanes * 4)));
+
+inline AlignedVec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
+inline void store(float* p, AlignedVec v) { *reinterpret_cast<Vec*>(p) = v; }
+inline AlignedVec broadcast(float x) { return x - AlignedVec{}; }
+
+// Apart from the product's loop, whose registers it would otherwise take. Columns beyond `columns` are dropped.
+[[gnu::noinline]] void finish(int rows, int columns, const float* sums, const GemmTile& tile) {
+  const AlignedVec zero = {};
+  for (int i = 0; i < rows; ++i, sums += kColumns) {
+    float* const c = tile.c + i * tile.c_stride;
+    const float* before = tile.accumulate ? c : nullptr;
+    const float* add = tile.residual ? tile.residual + i * tile.residual_stride : nullptr;
+    float edge[3][kColumns];
+    if (columns < kColumns) {
+      if (before) before = static_cast<const float*>(std::memcpy(edge[0], before, sizeof(float) * columns));
+      if (add) add = static_cast<const float*>(std::memcpy(edge[1], add, sizeof(float) * columns));
+    }
+    float* const to = columns < kColumns ? edge[2] : c;
+    for (int j = 0; j < kColumns; j += kLanes) {
+      AlignedVec v = load(sums + j);
+      if (before) v += load(before + j);
+      if (tile.bias) v += load(tile.bias + j);
+      if (add) v += load(add + j);
+      if (tile.relu) v = v < zero ? zero : v;  // a NaN compares false and stays
+      store(to + j, v);
+    }
+    if (columns < kColumns) std::memcpy(c, to, sizeof(float) * columns);
+  }
+}
+
+template <int rows>
+void tile_f32(int columns, const GemmTile& tile) {
+  AlignedVec acc[rows][kVectors] = {};
+  const float* a = static_cast<const float*>(tile.a);
+  const float* b = static_cast<const float*>(tile.b);
+  for (std::int64_t k = tile.k; k > 0; --k) {
+    AlignedVec column[kVectors];
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j) column[j] = load(b + j * kLanes);
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; ++i) {
+      const AlignedVec x = broadcast(a[i * kPackedStride]);
+#pragma GCC unroll 4
+      for (int j = 0; j < kVectors; ++j) acc[i][j] += x * column[j];
+    }
+    a += 1;
+    b += kColumns;
+  }
+  alignas(64) float sums[rows * kColumns];
+  std::memcpy(sums, acc, sizeof sums);
+  finish(rows, columns, sums, tile);
+}
+
+template <int... rows>
+constexpr auto tiles(std::integer_sequence<int, rows...>) {
+  struct Table {
+    void (*tile[sizeof...(rows)])(int, const GemmTile&);
+  };
+  return Table{{tile_f32<rows + 1>...}};
+}
+
+void gemm_f32(int rows, int columns, const GemmTile& tile) {
+  static constexpr auto table = tiles(std::make_integer_sequence<int, kRows>{});
+  table.tile[rows - 1](columns, tile);
+}
+
+inline AlignedVec widen_bf16(const std::uint16_t* p) {
+  typedef std::uint16_t Half __attribute__((vector_size(kLanes * 2), aligned(2), may_alias));
+  const IntVec bits = __builtin_convertvector(*reinterpret_cast<const Half*>(p), IntVec) << 16;
+  AlignedVec v;
+  std::memcpy(&v, &bits, sizeof v);
+  return v;
+}
+
+inline float widen_bf16(std::uint16_t x) {
+  const std::uint32_t bits = static_cast<std::uint32_t>(x) << 16;
+  float v;
+  std::memcpy(&v, &bits, sizeof v);
+  return v;
+}
+
+#if defined(__FLT16_MAX__)
+inline float widen_f16(std::uint16_t x) {
+  _Float16 h;
+  std::memcpy(&h, &x, sizeof h);
+  return static_cast<float>(h);
+}
+#else
+inline float widen_f16(std::uint16_t x) {
+  const std::uint32_t sign = static_cast<std::uint32_t>(x & 0x8000u) << 16, rest = x & 0x7fffu;
+  std::uint32_t bits = (rest << 13) + 0x38000000u;
+  float v;
+  if (rest >= 0x7c00u) bits += 0x38000000u;
+  std::memcpy(&v, &bits, sizeof v);
+  if (rest < 0x0400u) v = static_cast<float>(rest) * 5.9604644775390625e-8f;
+  std::memcpy(&bits, &v, sizeof v);
+  bits |= sign;
+  std::memcpy(&v, &bits, sizeof v);
+  return v;
+}
+#endif
+
+struct F32 {
+  using Type = float;
+  static AlignedVec vector(const float* p) { return load(p); }
+  static float scalar(float x) { return x; }
+};
+struct BF16 {
+  using Type = std::uint16_t;
+  static AlignedVec vector(const std::uint16_t* p) { return widen_bf16(p); }
+  static float scalar(std::uint16_t x) { return widen_bf16(x); }
+};
+struct F16 {
+  using Type = std::uint16_t;
+  static AlignedVec vector(const std::uint16_t* p) {
+    float wide[kLanes];
+    for (int i = 0; i < kLanes; ++i) wide[i] = widen_f16(p[i]);
+    return load(wide);
+  }
+  static float scalar(std::uint16_t x) { return widen_f16(x); }
+};
+
+inline float total(AlignedVec v) {
+  float lanes[kLanes];
+  store(lanes, v);
+  for (int width = kLanes / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
+  }
+  return lanes[0];
+}
+
+template <class W, int rows>
+void gemv_rows(const typename W::Type* w, std::int64_t stride, const float* x, std::int64_t k, float* out) {
+  AlignedVec acc[rows][2] = {};
+  std::int64_t i = 0;
+  for (; i + 2 * kLanes <= k; i += 2 * kLanes) {
+    const AlignedVec x0 = load(x + i), x1 = load(x + i + kLanes);
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r) {
+      acc[r][0] += W::vector(w + r * stride + i) * x0;
+      acc[r][1] += W::vector(w + r * stride + i + kLanes) * x1;
+    }
+  }
+  for (int r = 0; r < rows; ++r) {
+    float rest = 0;
+    for (std::int64_t j = i; j < k; ++j) rest += W::scalar(w[r * stride + j]) * x[j];
+    out[r] = total(acc[r][0] + acc[r][1]) + rest;
+  }
+}
+
+template <class W>
+void gemv(int rows, const typename W::Type* w, std::int64_t stride, const float* x, std::int64_t k, float* out) {
+  int r = 0;
+  for (; r + 4 <= rows; r += 4) gemv_rows<W, 4>(w + r * stride, stride, x, k, out + r);
+  for (; r < rows; ++r) gemv_rows<W, 1>(w + r * stride, stride, x, k, out + r);
+}
+
+}  // namespace
+
+void fill_gemm(Micro& micro) {
+  micro.mr = kRows;
+  micro.nr = kColumns;
+  micro.gemm_f32 = gemm_f32;
+  micro.gemv_f32 = gemv<F32>;
+  micro.gemv_bf16 = gemv<BF16>;
+  micro.gemv_f16 = gemv<F16>;
+}
+
+}  // namespace npu::cpu::NPU_ISA

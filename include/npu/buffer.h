@@ -1,0 +1,42 @@
+// A dense tensor in memory. Copies of a Buffer share the memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "npu/dtype.h"
+
+namespace npu {
+
+class Buffer {
+ public:
+  Buffer() = default;  // empty: holds nothing
+
+  // Aligned memory, not initialised unless `zero`. Throws Error when there is not enough.
+  static Buffer allocate(DType dtype, std::vector<std::int64_t> shape, bool zero = false);
+
+  // Memory of somebody else, which `owner` keeps.
+  static Buffer wrap(void* data, DType dtype, std::vector<std::int64_t> shape, std::shared_ptr<void> owner);
+
+  explicit operator bool() const noexcept { return data_ != nullptr; }
+  void* data() const noexcept { return data_; }
+  DType dtype() const noexcept { return dtype_; }
+  const std::vector<std::int64_t>& shape() const noexcept { return shape_; }
+  std::int64_t elements() const noexcept;
+  std::size_t bytes() const noexcept { return static_cast<std::size_t>(elements()) * size_of(dtype_); }
+  long users() const noexcept { return owner_.use_count(); }
+  const std::shared_ptr<void>& owner() const noexcept { return owner_; }
+
+ private:
+  void* data_ = nullptr;
+  DType dtype_ = DType::kFloat32;
+  std::vector<std::int64_t> shape_;
+  std::shared_ptr<void> owner_;
+};
+
+std::string shape_text(const std::vector<std::int64_t>& shape);  // "[1, 3, 224, 224]"
+
+}  // namespace npu

@@ -1,0 +1,44 @@
+// The tensors of a model by name, and what executors made of them.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "npu/buffer.h"
+#include "npu/program.h"
+
+namespace npu {
+
+// Called from the loading thread: steps done, of how many.
+using Progress = std::function<void(std::int64_t done, std::int64_t total)>;
+
+class PreparedWeights;
+
+class Weights {
+ public:
+  Weights();  // none
+
+  // .safetensors, or the .safetensors.index.json of several. The file is mapped, not read.
+  static Weights load(const std::string& path);
+
+  void set(const std::string& name, Buffer tensor);  // replaces, and forgets what was prepared from it
+  Buffer get(const std::string& name) const;         // empty when there is none of that name
+  std::vector<std::string> names() const;
+
+  // Throws Error when `program` could not run with these: a weight is missing, or has another shape or dtype.
+  void check(const Program& program) const;
+
+  // Seeded random values for everything that `program` reads: to measure without a checkpoint.
+  static Weights random(const Program& program, std::uint64_t seed = 0);
+
+  struct State;
+  State& state() const { return *state_; }  // for the library itself
+
+ private:
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace npu

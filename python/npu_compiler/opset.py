@@ -1,0 +1,170 @@
+"""The op set of compiled programs, defined once.
+
+The C++ side (``cpp/core/opset.gen.h``) is generated from this table by ``tools/generate_opset.py``; the program
+reader there accepts exactly what is written here. ``docs/program-format.md`` says what each op computes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+__all__ = ["DTYPES", "EXPRESSION_OPS", "OPS", "Attr", "ExprOp", "OpDef"]
+
+DTYPES: Final[dict[str, int]] = {
+    "float32": 4,
+    "float16": 2,
+    "bfloat16": 2,
+    "int8": 1,
+    "int16": 2,
+    "int32": 4,
+    "int64": 8,
+    "uint8": 1,
+    "bool": 1,
+}
+"""Element types of a program's values, with their sizes in bytes."""
+
+
+@dataclass(frozen=True)
+class Attr:
+    """One attribute. ``kind`` is int, float, bool, ints, floats, choice or expr; without a default it is required."""
+
+    kind: str
+    default: Any = None
+    choices: tuple[str, ...] = ()
+    required: bool = False
+
+
+def _need(kind: str, *choices: str) -> Attr:
+    return Attr(kind, choices=choices, required=True)
+
+
+@dataclass(frozen=True)
+class OpDef:
+    """``inputs`` and ``outputs`` name the operands in order; ``?`` marks one that may be absent, ``*`` any number."""
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attrs: dict[str, Attr] = field(default_factory=dict)
+
+
+def _op(name: str, signature: str, **attrs: Attr) -> OpDef:
+    inputs, outputs = (tuple(part.split()) for part in signature.split("->"))
+    return OpDef(name, inputs, outputs, attrs)
+
+
+OPS: Final[dict[str, OpDef]] = {
+    op.name: op
+    for op in (
+        _op("map", "operands* -> out", expr=_need("expr")),
+        _op("copy", "x -> out"),
+        _op(
+            "conv",
+            "x weight bias? extra* -> out",
+            stride=_need("ints"),
+            padding_low=_need("ints"),
+            padding_high=_need("ints"),
+            dilation=_need("ints"),
+            input_dilation=_need("ints"),
+            groups=Attr("int", 1),
+            epilogue=Attr("expr"),
+        ),
+        _op("matmul", "a b bias? extra* -> out", epilogue=Attr("expr")),
+        _op(
+            "pool",
+            "x -> out indices?",
+            kind=_need("choice", "max", "avg"),
+            kernel=_need("ints"),
+            stride=_need("ints"),
+            padding=_need("ints"),
+            dilation=_need("ints"),
+            count_padding=Attr("bool", True),
+            divisor=Attr("int", 0),
+        ),
+        _op("adaptive_pool", "x -> out indices?", kind=_need("choice", "max", "avg")),
+        _op(
+            "norm",
+            "x weight? bias? -> out",
+            kind=_need("choice", "layer", "rms", "group"),
+            axes=Attr("int", 1),
+            groups=Attr("int", 1),
+            eps=_need("float"),
+        ),
+        _op("softmax", "x -> out", axis=_need("int"), log=Attr("bool", False)),
+        _op(
+            "reduce",
+            "x -> out",
+            kind=_need("choice", "sum", "mean", "prod", "max", "min", "any", "all", "argmax", "argmin", "var"),
+            axes=_need("ints"),
+            correction=Attr("float", 0.0),
+        ),
+        _op("scan", "x -> out", kind=_need("choice", "sum", "prod"), axis=_need("int")),
+        _op("sort", "x -> values? indices?", axis=_need("int"), descending=Attr("bool", False)),
+        _op("topk", "x -> values? indices?", axis=_need("int"), largest=Attr("bool", True)),
+        _op("gather", "x indices* -> out", axes=_need("ints"), dims=_need("ints"), wrap=Attr("bool", False)),
+        _op(
+            "scatter",
+            "x updates indices* -> out",
+            kind=_need("choice", "set", "add", "mul", "max", "min"),
+            axes=_need("ints"),
+            dims=_need("ints"),
+            wrap=Attr("bool", False),
+        ),
+        _op("iota", "-> out", start=_need("float"), step=_need("float")),
+        _op(
+            "resize",
+            "x -> out",
+            kind=_need("choice", "nearest", "nearest_exact", "linear", "cubic"),
+            align_corners=Attr("bool", False),
+            scales=_need("floats"),
+        ),
+        _op(
+            "pad",
+            "x -> out",
+            low=_need("ints"),
+            high=_need("ints"),
+            kind=Attr("choice", "constant", ("constant", "reflect", "replicate", "circular")),
+            value=Attr("float", 0.0),
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class ExprOp:
+    """One step of a fused elementwise expression. ``takes`` and ``gives`` are register classes: f(loat), i(nteger),
+    b(ool); ``n`` is a number (f or i), ``a`` anything; letters that repeat must agree."""
+
+    takes: str
+    gives: str
+
+
+EXPRESSION_OPS: Final[dict[str, ExprOp]] = {
+    **{name: ExprOp("nn", "n") for name in ("add", "sub", "mul", "max", "min")},
+    **{name: ExprOp("ff", "f") for name in ("div", "pow", "fmod", "atan2", "copysign", "hypot")},
+    "idiv_floor": ExprOp("ii", "i"),
+    "idiv_trunc": ExprOp("ii", "i"),
+    "irem_floor": ExprOp("ii", "i"),
+    "irem_trunc": ExprOp("ii", "i"),
+    "ipow": ExprOp("ii", "i"),
+    **{name: ExprOp("ii", "i") for name in ("and", "or", "xor", "shl", "shr")},
+    **{name: ExprOp("bb", "b") for name in ("land", "lor", "lxor")},
+    "inot": ExprOp("i", "i"),
+    "lnot": ExprOp("b", "b"),
+    **{name: ExprOp("nn", "b") for name in ("eq", "ne", "lt", "le", "gt", "ge")},
+    "where": ExprOp("baa", "a"),
+    **{name: ExprOp("n", "n") for name in ("neg", "abs", "sign", "relu")},
+    **{
+        name: ExprOp("f", "f")
+        for name in (
+            "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "reciprocal",
+            "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh",
+            "erf", "erfc", "sigmoid", "silu", "gelu", "gelu_tanh", "softplus", "mish", "hardswish", "hardsigmoid",
+            "floor", "ceil", "round", "trunc",
+        )
+    },
+    "isnan": ExprOp("f", "b"),
+    "isinf": ExprOp("f", "b"),
+}  # fmt: skip
+"""Beside these, an expression has ["in", k], ["const", number, class] and ["cast", step, dtype]."""

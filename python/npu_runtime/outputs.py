@@ -1,0 +1,29 @@
+"""What a run returns: a dict that also answers to the outputs' further names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["Outputs", "outputs_type"]
+
+
+class Outputs(dict[str, Any]):
+    """Outputs by their graph name; ``outputs["logits"]`` works too where the model names its output so.
+
+    A program with one output hands it out under any name.
+    """
+
+    further: dict[str, str] = {}  # noqa: RUF012 - set once per program, below
+
+    def __missing__(self, name: str) -> Any:
+        if name in self.further:
+            return self[self.further[name]]
+        if len(self) == 1 and isinstance(name, str):
+            return next(iter(self.values()))
+        known = ", ".join(map(repr, [*self, *self.further]))
+        raise KeyError(f"[run] there is no output {name!r}; expected one of {known}")
+
+
+def outputs_type(further: dict[str, str]) -> type[Outputs]:
+    """One type for each program, so that making one costs no more than making a dict."""
+    return type("Outputs", (Outputs,), {"further": dict(further)})

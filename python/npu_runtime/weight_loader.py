@@ -1,0 +1,97 @@
+"""Weights from files or dicts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from npu_runtime._core import Device, Weights
+from npu_runtime.errors import InvalidValueError, format_error
+
+__all__ = ["Weights", "load_weights", "load_weights_from_safetensors"]
+
+_PICKLED = (".pt", ".pth", ".bin")
+_INDEX = ".safetensors.index.json"
+
+
+def load_weights(
+    source: str | os.PathLike[str] | Mapping[str, Any] | Weights, program: Any = None, device: Device | None = None
+) -> Weights:
+    """The weights of ``program``: from a .safetensors file, the index of a sharded one or the folder that holds it, a
+    .pt file (without unpickling code), or a dict of NumPy arrays or torch tensors.
+
+    Safetensors are mapped, not read. With a program, names, shapes and dtypes are checked now; folding and packing
+    happen at the first run, or with ``executor.prepare(weights)``.
+    """
+    if device is not None and not isinstance(device, Device):
+        raise InvalidValueError(
+            format_error("weights", "not a device", got=type(device).__name__, expected="npu_runtime.Device()")
+        )
+    if isinstance(source, Weights):
+        weights = source
+    elif isinstance(source, Mapping):
+        weights = _from_mapping(source)
+    else:
+        weights = _from_path(Path(source))
+    if program is not None:
+        weights.check(program)
+    return weights
+
+
+def load_weights_from_safetensors(path: str | os.PathLike[str], program: Any, device: Device) -> Weights:
+    return load_weights(path, program, device)
+
+
+def _from_mapping(tensors: Mapping[str, Any]) -> Weights:
+    weights = Weights()
+    for name, tensor in tensors.items():
+        if not isinstance(name, str):
+            raise InvalidValueError(format_error("weights", "a weight's name is not text", got=repr(name)))
+        weights[name] = tensor
+    return weights
+
+
+def _from_path(path: Path) -> Weights:
+    if path.is_dir():
+        return _from_path(_in_folder(path))
+    if not path.exists():
+        raise InvalidValueError(format_error("weights", "there is no such file", got=repr(str(path))))
+    if path.suffix == ".safetensors" or path.name.endswith(_INDEX):
+        return Weights.load(str(path))
+    if path.suffix in _PICKLED:
+        import torch
+
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if not isinstance(loaded, Mapping):
+            raise InvalidValueError(
+                format_error(
+                    "weights", f"{path} does not hold a state dict", got=type(loaded).__name__, expected="a dict of tensors"
+                )
+            )
+        return _from_mapping({k: v for k, v in loaded.items() if isinstance(v, torch.Tensor)})
+    raise InvalidValueError(
+        format_error(
+            "weights",
+            f"the format of {path} is unknown",
+            got=repr(path.suffix),
+            expected=".safetensors, .safetensors.index.json, .pt, .pth or .bin",
+        )
+    )
+
+
+def _in_folder(folder: Path) -> Path:
+    indices = sorted(folder.glob(f"*{_INDEX}"))
+    files = sorted(folder.glob("*.safetensors"))
+    found = indices or files
+    if len(found) != 1:
+        raise InvalidValueError(
+            format_error(
+                "weights",
+                f"the folder {folder} does not hold one set of weights",
+                got=", ".join(p.name for p in found) or "none",
+                expected="one .safetensors file or one index",
+            )
+        )
+    return found[0]
