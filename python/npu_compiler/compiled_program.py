@@ -1,0 +1,161 @@
+"""A compiled program and its file, as docs/program-format.md has them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import struct
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import ProgramError
+
+__all__ = ["FORMAT_VERSION", "CompiledProgram", "TensorSpec"]
+
+MAGIC = b"\x89NPUBIN\n"
+FORMAT_VERSION = 1
+_HEADER = struct.Struct("<8sIIQQQQ16s")
+_PRIME, _MASK = 0x100000001B3, 0xFFFFFFFFFFFFFFFF
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    name: str
+    shape: list[int]
+    dtype: str
+
+
+def checksum(data: bytes) -> int:
+    h = 0xCBF29CE484222325
+    for word in np.frombuffer(data + b"\0" * (-len(data) % 8), "<u8").tolist():
+        h = ((h ^ word) * _PRIME) & _MASK
+        h ^= h >> 32
+    return h
+
+
+class CompiledProgram:
+    """What to compute, on no device in particular. ``data`` is the JSON of the file, ``constants`` its last section."""
+
+    def __init__(self, data: dict[str, Any], constants: bytes = b"") -> None:
+        self.data = data
+        self.constants = constants
+
+    @property
+    def model_name(self) -> str:
+        return str(self.data["model_name"])
+
+    @property
+    def input_specs(self) -> list[TensorSpec]:
+        return self._specs("inputs")
+
+    @property
+    def output_specs(self) -> list[TensorSpec]:
+        return self._specs("outputs")
+
+    @property
+    def weight_specs(self) -> list[TensorSpec]:
+        """The weights that the program reads."""
+        return self._specs("weights")
+
+    @property
+    def weight_name_mapping(self) -> dict[str, str]:
+        """Names in the IR's graph to names in the state dict."""
+        return dict(self.data.get("weight_name_mapping", {}))
+
+    def _specs(self, section: str) -> list[TensorSpec]:
+        values = self.data["values"]
+        return [
+            TensorSpec(entry["name"], list(values[entry["value"]]["shape"]), values[entry["value"]]["dtype"])
+            for entry in self.data[section]
+        ]
+
+    def to_bytes(self) -> bytes:
+        text = json.dumps(self.data, separators=(",", ":"), allow_nan=False).encode()
+        offset = -(-(_HEADER.size + len(text)) // 64) * 64
+        body = text + b"\0" * (offset - _HEADER.size - len(text)) + self.constants
+        header = (MAGIC, FORMAT_VERSION, 0, len(text), offset, len(self.constants), checksum(body), b"")
+        return _HEADER.pack(*header) + body
+
+    @staticmethod
+    def from_bytes(data: bytes, where: str = "the program") -> CompiledProgram:
+        if len(data) < _HEADER.size or data[:8] != MAGIC:
+            raise ProgramError(f"[compiler] {where} is not a compiled program: it does not begin as a .npubin file does")
+        _, version, _, length, offset, size, want, _ = _HEADER.unpack_from(data)
+        if version > FORMAT_VERSION:
+            raise ProgramError(
+                f"[compiler] {where} has format version {version}; this compiler reads up to {FORMAT_VERSION}; "
+                "compile the model again or update"
+            )
+        if _HEADER.size + length > offset or offset % 64 or offset + size != len(data):
+            raise ProgramError(f"[compiler] {where} is damaged: its sections do not fit its {len(data)} bytes")
+        if checksum(data[_HEADER.size :]) != want:
+            raise ProgramError(f"[compiler] {where} is damaged: its checksum does not match")
+        try:
+            text = json.loads(data[_HEADER.size : _HEADER.size + length])
+        except ValueError as error:
+            raise ProgramError(f"[compiler] {where} is damaged: {error}") from None
+        _check(text, where)
+        return CompiledProgram(text, data[offset:])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """A failed save leaves the old file as it was."""
+        target = Path(path)
+        data = self.to_bytes()
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(name, 0o666 & ~umask)
+            os.replace(name, target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            raise
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> CompiledProgram:
+        file = Path(path)
+        if not file.exists():
+            raise FileNotFoundError(f"[compiler] program not found: {file}")
+        return CompiledProgram.from_bytes(file.read_bytes(), str(file))
+
+    def text(self) -> str:
+        """A readable listing."""
+        from .listing import listing
+
+        return listing(self.data)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{k}={len(self.data[k])}" for k in ("inputs", "outputs", "weights", "prepare", "main"))
+        return f"CompiledProgram(model_name={self.model_name!r}, {counts})"
+
+
+_LISTS = ("symbols", "values", "inputs", "outputs", "weights", "constants", "prepare", "main")
+
+
+def _check(data: Any, where: str) -> None:
+    """That the JSON has the parts of a program; what they say is checked where it is run."""
+    lists_ok = isinstance(data, dict) and isinstance(data.get("model_name"), str)
+    if not lists_ok or any(not isinstance(data.get(k), list) or any(not isinstance(e, dict) for e in data[k]) for k in _LISTS):
+        raise ProgramError(f"[compiler] {where} is damaged: its JSON lacks one of model_name, {', '.join(_LISTS)}")
+    count = len(data["values"])
+    for value in data["values"]:
+        if not {"name", "dtype", "shape"} <= set(value):
+            raise ProgramError(f"[compiler] {where} is damaged: a value without name, dtype or shape")
+    for section in ("inputs", "outputs", "weights", "constants"):
+        for entry in data[section]:
+            at = entry.get("value")
+            if not isinstance(entry.get("name"), str) or not isinstance(at, int) or not 0 <= at < count:
+                raise ProgramError(f"[compiler] {where} is damaged: an entry of '{section}' names no value")
+    for op in (*data["prepare"], *data["main"]):
+        if not {"op", "name", "in", "out"} <= set(op):
+            raise ProgramError(f"[compiler] {where} is damaged: an op without op, name, in or out")

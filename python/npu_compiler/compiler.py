@@ -1,0 +1,219 @@
+"""From an IR to a program."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import ops as _ops  # noqa: F401  (registers the lowerings)
+from .compiled_program import CompiledProgram
+from .emit import emit
+from .errors import CompileError, IRError, Unsupported
+from .exprs import class_of
+from .graph import Graph, Output, Value, View, dense_strides, whole
+from .lowering import Builder, lower_node
+from .opset import DTYPES
+from .passes import run_passes
+from .passes.narrow import narrow
+from .reader import Meta, Model, Node, numpy_dtype, read_ir
+
+__all__ = ["compile", "compile_ir"]
+
+GETITEM = "<built-in function getitem>"
+
+
+def compile(ir: Any, *, disable: Collection[str] = (), compute_dtype: str | None = None) -> CompiledProgram:
+    """The program of an IR, given as its path, its dict or the object. ``disable`` names passes to leave out;
+    ``compute_dtype`` ("float16" or "bfloat16") has a float32 model compute in that dtype inside."""
+    if compute_dtype not in (None, "float32", "float16", "bfloat16"):
+        raise ValueError(f"[compiler] compute_dtype {compute_dtype!r}; expected float32, float16 or bfloat16")
+    graph = Translation(read_ir(ir)).run()
+    if compute_dtype not in (None, "float32"):
+        narrow(graph, compute_dtype)
+    run_passes(graph, disable)
+    return emit(graph)
+
+
+compile_ir = compile
+
+
+class Translation:
+    """One IR on its way into a graph. Names are resolved as in docs/ir-format.md."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.graph = Graph(model.name, ties=dict(model.ties), name_mapping=dict(model.mapping))
+        self.builder = Builder(self.graph)
+        self.results: dict[tuple[str, int], View | None] = {}
+        self.by_name: dict[str, View | None] = {}
+        self.inputs: dict[str, View] = {}
+        self.weights: dict[str, View] = {}
+        self.metas = {w.name: w for w in model.weights}
+        self.made = {node.name for node in model.nodes}
+        self.failures: list[tuple[Node, str]] = []
+
+    def run(self) -> Graph:
+        held = {target for target, kind, _ in self.model.mutations if kind == "buffer"}
+        for meta in self.model.inputs:
+            self.inputs[meta.name] = self._input(meta.name, meta)
+        for name in sorted(held):
+            meta = self.metas.get(name)
+            if meta is None:
+                raise IRError(f"[compiler] malformed IR: the mutated buffer '{name}' is not among the weights")
+            self.weights[name] = self._input(name, meta)
+            self.graph.held.add(self.weights[name].value)
+        for node in self.model.nodes:
+            self._lower(node)
+        if self.failures:
+            raise CompileError(_explain(self.model, self.failures))
+        self._outputs()
+        return self.graph
+
+    def _input(self, label: str, meta: Meta) -> View:
+        value = Value(self.graph.unique(meta.name), meta.dtype, meta.shape, "input")
+        if meta.dtype not in DTYPES:
+            raise CompileError(
+                f"[compiler] input '{label}' has the dtype {meta.dtype}; expected one of {', '.join(DTYPES)}; "
+                "convert the model, for example with model.float()"
+            )
+        self.graph.labels[value] = label
+        self.graph.inputs.append(value)
+        return whole(value)
+
+    def resolve(self, meta: Meta) -> View | None:
+        if meta.producer is not None and meta.producer in self.made:
+            return self.results.get((meta.producer, meta.index))
+        if meta.producer is not None and meta.producer in self.inputs:
+            return self.inputs[meta.producer]
+        if meta.name in self.by_name:
+            return self.by_name[meta.name]
+        if meta.name in self.inputs:
+            return self.inputs[meta.name]
+        return self._weight(self.model.mapping.get(meta.name, meta.name), meta)
+
+    def _weight(self, name: str, meta: Meta) -> View:
+        name = self.model.ties.get(name, name)
+        if name in self.weights:
+            return self.weights[name]
+        data = self.model.constants.get(name)
+        known = self.metas.get(name)
+        if data is None and known is None:
+            raise IRError(f"[compiler] malformed IR: '{meta.name}' is no input, weight, constant or result")
+        if data is not None:
+            dtype = known.dtype if known else meta.dtype
+            value = Value(self.graph.unique(name), dtype, data.shape, "constant", np.asarray(data, numpy_dtype(dtype)))
+            self.graph.constants.append(value)
+        else:
+            assert known is not None
+            value = Value(self.graph.unique(name), known.dtype, known.shape, "weight")
+            self.graph.weights.append(value)
+        self.graph.labels[value] = name
+        self.weights[name] = whole(value)
+        return self.weights[name]
+
+    def _lower(self, node: Node) -> None:
+        try:
+            inputs = [self.resolve(meta) for meta in node.inputs]
+            if any(view is None for view in inputs) and node.op_type != GETITEM:
+                missing = next(m.name for m, v in zip(node.inputs, inputs, strict=True) if v is None)
+                if self._failed(node):
+                    raise _Skip
+                raise Unsupported(f"it reads '{missing}', which is not computed here")
+            outputs = self._getitem(node, inputs) if node.op_type == GETITEM else lower_node(self.builder, node, inputs)
+        except (Unsupported, _Skip) as error:
+            outputs = [self._stand_in(meta) for meta in node.outputs]
+            if isinstance(error, Unsupported):
+                self.failures.append((node, str(error)))
+        except (IndexError, TypeError, KeyError, AssertionError, ZeroDivisionError, AttributeError) as error:
+            outputs = [self._stand_in(meta) for meta in node.outputs]
+            self.failures.append((node, f"its arguments do not fit the operator ({type(error).__name__}: {error})"))
+        for index, (meta, view) in enumerate(zip(node.outputs, outputs, strict=True)):
+            self.results[node.name, index] = self.by_name[meta.name] = view
+
+    def _failed(self, node: Node) -> bool:
+        return any(f.name == meta.producer for f, _ in self.failures for meta in node.inputs)
+
+    def _stand_in(self, meta: Meta) -> View:
+        """So that what follows can be judged too; the graph is thrown away."""
+        return whole(self.graph.temp(meta.name, meta.dtype, meta.shape))
+
+    def _getitem(self, node: Node, inputs: Sequence[View | None]) -> list[View | None]:
+        at = node.attrs.get("index")
+        if not isinstance(at, int) or not -len(inputs) <= at < len(inputs):
+            raise Unsupported(f"result {at!r} of {len(inputs)}")
+        return [inputs[at]]
+
+    def _outputs(self) -> None:
+        """Updates of inputs claim their values first; what two outputs share is copied for the second."""
+        self.builder.node = None
+        updates = [self._mutation(*mutation) for mutation in self.model.mutations]
+        named = list(self.model.output_names) + [None] * len(self.model.outputs)
+        own: list[Output] = []
+        taken: set[str] = set()
+        for meta, alias in zip(self.model.outputs, named, strict=False):
+            view = self.resolve(meta)
+            name, n = meta.name, 1
+            while name in taken:
+                name, n = f"{meta.name}.{n}", n + 1
+            taken.add(name)
+            own.append(Output(name, self._own(view, name, [*own, *updates]), [alias] if alias else []))
+        for output in updates:
+            name, n = output.name, 1
+            while output.name in taken:
+                output.name, n = f"{name}.{n}", n + 1
+            taken.add(output.name)
+        given: set[str] = set(taken)
+        for output in own:
+            output.names = [a for a in output.names if a not in given]
+            given.update(output.names)
+        self.graph.outputs = [*own, *updates]
+
+    def _mutation(self, target: str, kind: str, meta: Meta) -> Output:
+        if kind not in ("input", "buffer"):
+            raise CompileError(
+                f"[compiler] the model writes its {kind} '{target}' in place; expected only inputs and buffers to change"
+            )
+        x = self.inputs[target] if kind == "input" else self.weights[target]
+        view = self.resolve(meta)
+        done: list[Output] = []
+        return Output(target, self._own(view, target, done), alias=x.value)
+
+    def _own(self, view: View | None, name: str, others: Sequence[Output]) -> Value:
+        """A value that is this output and nothing else."""
+        if view is None:
+            raise CompileError(f"[compiler] the output '{name}' is not computed by any lowering")
+        value = view.value
+        free = value.kind == "temp" and all(o.value is not value for o in others)
+        dense = view.offset == 0 and all(
+            n <= 1 or s == d for n, s, d in zip(view.shape, view.strides, dense_strides(view.shape), strict=True)
+        )
+        if free and dense and view.elements == whole(value).elements:
+            value.shape = view.shape  # views count elements, so its shape may change under them
+            return value
+        if view.dtype not in DTYPES:
+            raise CompileError(f"[compiler] the output '{name}' has the dtype {view.dtype}")
+        return self.builder.copy(view).value
+
+
+class _Skip(Exception):
+    """Its input failed, which is reported already."""
+
+
+def _explain(model: Model, failures: Sequence[tuple[Node, str]]) -> str:
+    groups: dict[tuple[str, str], list[Node]] = {}
+    for node, reason in failures:
+        groups.setdefault((node.op_type, reason), []).append(node)
+    lines = [f"[compiler] {len(failures)} of {len(model.nodes)} nodes of '{model.name}' cannot be compiled:"]
+    for (op_type, reason), nodes in groups.items():
+        first = nodes[0]
+        where = f"'{first.name}'" + (f" in {first.module}" if first.module else "")
+        where += f" ({first.source})" if first.source else ""
+        lines.append(f"  - {op_type}, {len(nodes)} times: {reason}; first at {where}")
+    lines.append("npu_compiler.partition with npu_runtime.DAGExecutor runs such nodes on the host and the rest as programs")
+    return "\n".join(lines)
+
+
+def is_float(dtype: str) -> bool:
+    return class_of(dtype) == "f"

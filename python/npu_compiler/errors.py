@@ -1,0 +1,25 @@
+"""What the compiler raises."""
+
+from __future__ import annotations
+
+__all__ = ["CompileError", "IRError", "ProgramError", "Unsupported", "VerifyError"]
+
+
+class CompileError(ValueError):
+    """The IR cannot become a program."""
+
+
+class IRError(CompileError):
+    """The IR itself is malformed."""
+
+
+class VerifyError(CompileError):
+    """A pass left a graph that breaks the rules of docs/program-format.md: a mistake of ours."""
+
+
+class ProgramError(ValueError):
+    """A .npubin file cannot be read or written."""
+
+
+class Unsupported(Exception):
+    """One node has no lowering, for the reason given. Never leaves the package."""

@@ -1,0 +1,217 @@
+"""Expressions of `map` and of epilogues: built from text such as ``"self + other * alpha"``, typed and merged."""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from .errors import Unsupported
+from .opset import EXPRESSION_OPS
+
+__all__ = ["Expression", "Step", "class_of", "classes_of", "number"]
+
+Step = list[Any]
+_BINARY = {
+    ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div", ast.BitAnd: "and", ast.BitOr: "or",
+    ast.BitXor: "xor", ast.LShift: "shl", ast.RShift: "shr", ast.FloorDiv: "idiv_floor", ast.Mod: "irem_floor",
+}  # fmt: skip
+_COMPARE = {ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge", ast.Eq: "eq", ast.NotEq: "ne"}
+_FOLD: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+}  # fmt: skip
+
+
+def class_of(dtype: str) -> str:
+    return "b" if dtype == "bool" else "f" if "float" in dtype else "i"
+
+
+def number(value: float) -> float | str:
+    """A number as JSON can hold it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    return value
+
+
+def classes_of(steps: Sequence[Step], operands: Sequence[str]) -> list[str]:
+    """The register class of every step; ValueError where a step is ill-typed."""
+    classes: list[str] = []
+    for at, (name, *args) in enumerate(steps):
+        if name == "in":
+            classes.append(operands[args[0]])
+        elif name == "const":
+            classes.append(args[1])
+        elif name == "cast":
+            classes.append(class_of(args[1]))
+        else:
+            classes.append(_gives(name, [classes[a] for a in args], at))
+        if name not in ("in", "const") and any(not 0 <= a < at for a in (args[:1] if name == "cast" else args)):
+            raise ValueError(f"step {at} reads a later one")
+    return classes
+
+
+def _gives(name: str, got: list[str], at: int) -> str:
+    rule = EXPRESSION_OPS[name]
+    bound: dict[str, str] = {}
+    for want, have in zip(rule.takes, got, strict=True):
+        fits = have == want or (want == "n" and have in "fi") or want == "a"
+        if not fits or (want in "na" and bound.setdefault(want, have) != have):
+            raise ValueError(f"step {at}: '{name}' takes {rule.takes}, got {''.join(got)}")
+    return bound.get(rule.gives, rule.gives)
+
+
+@lru_cache(maxsize=1024)
+def _parse(text: str) -> ast.expr:
+    return ast.parse(text.strip(), mode="eval").body
+
+
+class Expression:
+    """Steps under construction; equal steps are made once. Numbers take the class of what they meet."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.classes: list[str] = []
+        self._known: dict[tuple[Any, ...], int] = {}
+
+    def _add(self, step: Step, cls: str) -> int:
+        key = tuple((type(part), repr(part)) for part in step)
+        if key not in self._known:
+            self._known[key] = len(self.steps)
+            self.steps.append(step)
+            self.classes.append(cls)
+        return self._known[key]
+
+    def load(self, k: int, cls: str) -> int:
+        return self._add(["in", k], cls)
+
+    def const(self, value: float, cls: str) -> int:
+        if cls == "b":
+            return self._add(["const", int(bool(value)), "b"], "b")
+        return self._add(["const", number(float(value)) if cls == "f" else int(value), cls], cls)
+
+    def cast(self, step: int, dtype: str) -> int:
+        return self._add(["cast", step, dtype], class_of(dtype))
+
+    def to_class(self, step: int, cls: str) -> int:
+        if self.classes[step] == cls:
+            return step
+        if self.steps[step][0] == "const" and isinstance(self.steps[step][1], int | float):
+            return self.const(self.steps[step][1], cls)
+        return self.cast(step, {"f": "float32", "i": "int64", "b": "bool"}[cls])
+
+    def op(self, name: str, *args: int) -> int:
+        got = [self.classes[a] for a in args]
+        try:
+            return self._add([name, *args], _gives(name, got, len(self.steps)))
+        except ValueError:
+            raise Unsupported(f"'{name}' is not defined for operands of class {', '.join(got)}") from None
+
+    def inline(self, steps: Sequence[Step], loads: Mapping[int, int]) -> int:
+        """Append another expression, its operands taken from the steps ``loads``; the step of its result."""
+        at: list[int] = []
+        for name, *args in steps:
+            if name == "in":
+                at.append(loads[args[0]])
+            elif name == "const":
+                at.append(self._add([name, *args], args[1]))
+            elif name == "cast":
+                at.append(self.cast(at[args[0]], args[1]))
+            else:
+                at.append(self.op(name, *(at[a] for a in args)))
+        return at[-1]
+
+    def finish(self, result: int) -> list[Step]:
+        """The steps that the result needs, itself last."""
+        order: list[int] = []
+        seen: set[int] = set()
+
+        def visit(i: int) -> None:
+            if i in seen:
+                return
+            seen.add(i)
+            for a in self._args(self.steps[i]):
+                visit(a)
+            order.append(i)
+
+        visit(result)
+        place = {old: new for new, old in enumerate(order)}
+        return [self._renumber(self.steps[i], place) for i in order]
+
+    @staticmethod
+    def _args(step: Step) -> list[int]:
+        return [] if step[0] in ("in", "const") else step[1:2] if step[0] == "cast" else step[1:]
+
+    def _renumber(self, step: Step, place: dict[int, int]) -> Step:
+        if step[0] in ("in", "const"):
+            return list(step)
+        if step[0] == "cast":
+            return ["cast", place[step[1]], step[2]]
+        return [step[0], *(place[a] for a in step[1:])]
+
+    def eval(self, text: str, names: Mapping[str, int | float]) -> int:
+        """``names`` gives a float or int number as itself and a step as ``Ref``."""
+        value = self._eval(_parse(text), names)
+        return self._step(value, "i" if isinstance(value, int) and not isinstance(value, bool) else "f")
+
+    def _step(self, value: Any, cls: str) -> int:
+        return value.step if isinstance(value, Ref) else self.const(value, cls)
+
+    def _steps(self, values: Sequence[Any]) -> list[int]:
+        """Numbers get the class of their neighbours."""
+        cls = next((self.classes[v.step] for v in values if isinstance(v, Ref)), "f")
+        if cls == "i" and any(isinstance(v, float) and v != int(v) for v in values if not isinstance(v, Ref)):
+            raise Unsupported("a fraction among integers")
+        return [self._step(v, cls) for v in values]
+
+    def _eval(self, node: ast.expr, names: Mapping[str, Any]) -> Any:
+        if isinstance(node, ast.Name):
+            return names[node.id]
+        if isinstance(node, ast.Constant):
+            return node.value
+        if isinstance(node, ast.UnaryOp):
+            value = self._eval(node.operand, names)
+            if not isinstance(value, Ref):
+                return -value
+            return Ref(self.op("lnot" if isinstance(node.op, ast.Not) else "neg", value.step))
+        if isinstance(node, ast.IfExp):
+            test = self._eval(node.test, names)
+            return Ref(self.op("where", test.step, *self._steps([self._eval(e, names) for e in (node.body, node.orelse)])))
+        if isinstance(node, ast.BinOp):
+            return self._binary(type(node.op), self._eval(node.left, names), self._eval(node.right, names))
+        if isinstance(node, ast.Compare):
+            sides = self._steps([self._eval(node.left, names), self._eval(node.comparators[0], names)])
+            return Ref(self.op(_COMPARE[type(node.ops[0])], *sides))
+        if isinstance(node, ast.BoolOp):
+            sides = [self._eval(v, names).step for v in node.values]
+            result = sides[0]
+            for side in sides[1:]:
+                result = self.op("land" if isinstance(node.op, ast.And) else "lor", result, side)
+            return Ref(result)
+        assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        return self._call(node.func.id, [self._eval(a, names) for a in node.args])
+
+    def _binary(self, kind: type, left: Any, right: Any) -> Any:
+        if not isinstance(left, Ref) and not isinstance(right, Ref):
+            return _FOLD[kind](left, right)
+        if kind is ast.Mult and (right == 1 or left == 1):
+            return left if right == 1 else right
+        return Ref(self.op(_BINARY[kind], *self._steps([left, right])))
+
+    def _call(self, name: str, args: list[Any]) -> Any:
+        if name in ("float32", "bool", "int64"):
+            return Ref(self.to_class(self._step(args[0], "f"), class_of(name)))
+        if name == "min_" or name == "max_":
+            name = name[:-1]
+        return Ref(self.op(name, *self._steps(args)))
+
+
+class Ref:
+    """A step, told apart from a plain number."""
+
+    __slots__ = ("step",)
+
+    def __init__(self, step: int) -> None:
+        self.step = step

@@ -1,0 +1,318 @@
+"""From ATen nodes to ops: the registry of lowerings, how a node's arguments are bound, and what lowerings build with."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import Unsupported
+from .exprs import Expression, Ref, class_of
+from .graph import Graph, Op, Value, View, whole
+from .opset import DTYPES
+from .reader import Node
+
+Tensor = View
+Scalar = int | float
+DType = str
+
+__all__ = ["LOWERINGS", "Builder", "DType", "Lowering", "Scalar", "Tensor", "bind", "broadcast", "lower_node", "lowering"]
+
+IGNORED = frozenset(
+    "device layout pin_memory memory_format non_blocking requires_grad _tensor_list_sizes _tensor_list_none_masks".split()
+)
+"""Arguments that say where or how memory lies, never what a value is."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    name: str
+    kind: str  # tensor, tensors, attr, or either: a tensor unless the node gives it as an attribute
+    required: bool
+    optional_tensor: bool = False
+    default: Any = None
+
+
+@dataclass(frozen=True)
+class Lowering:
+    function: Callable[..., Any]
+    parameters: tuple[Parameter, ...]
+
+
+LOWERINGS: dict[str, Lowering] = {}
+_KINDS = {"Tensor": "tensor", "Tensor | None": "tensor", "list[Tensor]": "tensors", "list[Tensor | None]": "tensors",
+          "Tensor | Scalar": "either", "Tensor | Scalar | None": "either"}  # fmt: skip
+
+
+def lowering(*op_types: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Registers a function whose parameters, after the builder, are those of the ATen schema by name."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        parameters = []
+        for p in list(inspect.signature(function).parameters.values())[1:]:
+            text, empty = str(p.annotation), p.default is inspect.Parameter.empty
+            default = None if empty else p.default
+            parameters.append(Parameter(p.name, _KINDS.get(text, "attr"), empty, text.endswith("None"), default))
+        add(op_types, function, parameters)
+        return function
+
+    return register
+
+
+def add(op_types: Iterable[str], function: Callable[..., Any], parameters: Iterable[Parameter]) -> None:
+    for op_type in op_types:
+        assert op_type not in LOWERINGS, op_type
+        LOWERINGS[op_type] = Lowering(function, tuple(parameters))
+
+
+def bind(rule: Lowering, node: Node, inputs: Sequence[View | None]) -> dict[str, Any]:
+    """The node's arguments by parameter name."""
+    attrs = dict(node.attrs)
+    queue = list(inputs)
+    sizes, masks = list(attrs.get("_tensor_list_sizes") or []), list(attrs.get("_tensor_list_none_masks") or [])
+    tensors = [p for p in rule.parameters if p.kind != "attr" and p.name not in attrs]
+    if node.absent is None and not any(p.kind == "tensors" for p in tensors):
+        optional = [p for p in tensors if not p.required]
+        given = len(queue) - (len(tensors) - len(optional))
+        if 0 < given < len(optional):
+            raise Unsupported("the node does not say which of its optional tensors are given (no 'absent_inputs')")
+    arguments: dict[str, Any] = {}
+    for p in rule.parameters:
+        if p.name in attrs:
+            arguments[p.name] = attrs.pop(p.name)
+            if p.kind in ("tensor", "tensors") and arguments[p.name] is not None:
+                raise Unsupported(f"the tensor argument '{p.name}' is given as {arguments[p.name]!r}")
+        elif p.kind == "attr" or (node.absent and p.name in node.absent):
+            arguments[p.name] = p.default
+        elif p.kind == "tensors":
+            arguments[p.name] = _take_list(p, queue, sizes, masks)
+        elif queue and (p.kind == "tensor" or p.required or p.optional_tensor):
+            arguments[p.name] = queue.pop(0)
+        else:
+            arguments[p.name] = p.default
+        if p.required and arguments[p.name] is None:
+            raise Unsupported(f"the argument '{p.name}' is missing")
+    unknown = [k for k, v in attrs.items() if k not in IGNORED and v is not None]
+    if unknown:
+        raise Unsupported(f"the argument '{unknown[0]}' is not supported")
+    if queue:
+        raise Unsupported(f"{len(queue)} more tensors than expected")
+    for name, value in arguments.items():
+        if isinstance(value, complex) or (isinstance(value, np.ndarray) and value.ndim):
+            raise Unsupported(f"the argument '{name}' is a {type(value).__name__}")
+    return arguments
+
+
+def _take_list(p: Parameter, queue: list[Any], sizes: list[int], masks: list[list[bool]]) -> Any:
+    if not sizes:
+        if p.required:
+            raise Unsupported(f"the length of the list '{p.name}' is missing")
+        return p.default
+    count = sizes.pop(0)
+    if masks and len(masks[0]) - sum(masks[0]) == count:  # sizes count what is given
+        mask = masks.pop(0)
+    elif masks and len(masks[0]) == count:
+        mask = masks.pop(0)
+    else:
+        mask = [False] * count
+    return [None if gap else queue.pop(0) for gap in mask]
+
+
+def broadcast(*shapes: Sequence[int]) -> tuple[int, ...]:
+    rank = max(map(len, shapes), default=0)
+    result = [1] * rank
+    for shape in shapes:
+        for d, n in enumerate(shape, rank - len(shape)):
+            if n != 1 and result[d] not in (1, n):
+                raise Unsupported(f"shapes {[list(s) for s in shapes]} do not broadcast")
+            result[d] = n if n != 1 else result[d]
+    return tuple(result)
+
+
+_ORDER = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"]
+
+
+def _join(a: str, b: str) -> str:
+    if a == b:
+        return a
+    if {a, b} == {"float16", "bfloat16"}:
+        return "float32"
+    if {a, b} == {"uint8", "int8"}:
+        return "int16"
+    return max(a, b, key=_ORDER.index)
+
+
+def promote(args: Iterable[View | Scalar]) -> str:
+    """The dtype that PyTorch computes in: dimensions outrank 0-d tensors, these outrank numbers, within a class."""
+    ranks: list[str | None] = [None, None, None]
+    for arg in args:
+        if isinstance(arg, View):
+            level, dtype = (0 if arg.rank else 1), arg.dtype
+        else:
+            level, dtype = 2, "bool" if isinstance(arg, bool) else "int64" if isinstance(arg, int) else "float32"
+        known = ranks[level]
+        ranks[level] = dtype if known is None else _join(known, dtype)
+    result: str | None = None
+    for dtype in ranks:
+        if dtype is not None and (result is None or "bif".index(class_of(dtype)) > "bif".index(class_of(result))):
+            result = dtype if not (dtype == "float64" and result is not None) else "float32"
+    return result or "float32"
+
+
+class Builder:
+    """What lowerings build with. Ops are appended to ``graph.main``; results are views."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.node: Node | None = None
+        self.copies: dict[Value, View] = {}
+        """What the values made by ``copy`` are copies of."""
+        self._op_names: set[str] = set()
+
+    @property
+    def base(self) -> str:
+        return self.node.name if self.node else "border"
+
+    def op_name(self, name: str) -> str:
+        candidate, n = name, 1
+        while candidate in self._op_names:
+            candidate, n = f"{name}.{n}", n + 1
+        self._op_names.add(candidate)
+        return candidate
+
+    def temp(self, shape: Iterable[int], dtype: str) -> View:
+        if dtype not in DTYPES:
+            raise Unsupported(f"dtype {dtype}")
+        return whole(self.graph.temp(self.base, dtype, shape))
+
+    def emit(self, op: str, inputs: Sequence[View | None], outputs: Sequence[View | None], /, **attrs: Any) -> Op:
+        nodes, module = ((self.node.name,), self.node.module) if self.node else ((), "")
+        made = Op(op, self.op_name(self.base), list(inputs), list(outputs), attrs, nodes, module)
+        self.graph.main.append(made)
+        return made
+
+    def new(self, op: str, inputs: Sequence[View | None], shape: Iterable[int], dtype: str, /, **attrs: Any) -> View:
+        out = self.temp(shape, dtype)
+        self.emit(op, inputs, [out], **attrs)
+        return out
+
+    def map(self, text: str, dtype: str, /, compute: str | None = None, shape: Sequence[int] | None = None, **names: Any) -> View:
+        """``text`` over ``names``: views are broadcast and brought to ``compute``'s class, numbers stay numbers."""
+        expr = Expression()
+        views: list[View] = []
+        env: dict[str, Any] = {}
+        for name, value in names.items():
+            if not isinstance(value, View):
+                env[name] = value.item() if isinstance(value, np.generic | np.ndarray) else value
+                continue
+            data = value.value.data
+            if data is not None and data.size == 1 and compute is not None:
+                env[name] = Ref(expr.const(data.reshape(-1)[0].item(), class_of(compute)))
+                views.append(value)  # for its shape
+                continue
+            self.check_dtype(value)
+            step = expr.load(len(views), class_of(value.dtype))
+            views.append(value)
+            env[name] = Ref(expr.to_class(step, class_of(compute or value.dtype)))
+        full = broadcast(*(v.shape for v in views), *([shape] if shape is not None else []))
+        result = expr.to_class(expr.eval(text, env), class_of(dtype))
+        return self.finish_map(expr, result, views, full, dtype)
+
+    def finish_map(self, expr: Expression, result: int, views: list[View], shape: Sequence[int], dtype: str) -> View:
+        steps = expr.finish(result)
+        used = sorted({s[1] for s in steps if s[0] == "in"})
+        place = {k: i for i, k in enumerate(used)}
+        steps = [["in", place[s[1]]] if s[0] == "in" else s for s in steps]
+        return self.new("map", [views[k].expand(shape) for k in used], shape, dtype, expr=steps)
+
+    def check_dtype(self, view: View) -> None:
+        if view.dtype not in DTYPES:
+            raise Unsupported(f"dtype {view.dtype}")
+
+    def cast(self, x: View, dtype: str) -> View:
+        if x.dtype == dtype:
+            return x
+        if dtype not in DTYPES:
+            raise Unsupported(f"dtype {dtype}")
+        data = x.value.data
+        if data is not None and data.size == 1:
+            return self.map("x", dtype, compute=x.dtype, shape=x.shape, x=x)
+        self.check_dtype(x)
+        expr = Expression()
+        step = expr.cast(expr.load(0, class_of(x.dtype)), dtype)
+        return self.finish_map(expr, step, [x], x.shape, dtype)
+
+    def copy(self, x: View) -> View:
+        self.check_dtype(x)
+        out = self.new("copy", [x], x.shape, x.dtype)
+        self.copies[out.value] = x
+        return out
+
+    def reshape(self, x: View, shape: Sequence[int]) -> View:
+        shape = tuple(shape)
+        if math.prod(shape) != x.elements:
+            raise Unsupported(f"shape {list(x.shape)} as {list(shape)}")
+        found = x.reshape(shape)
+        if found is None:
+            found = self.copy(x).reshape(shape)
+            assert found is not None
+        return found
+
+    def full(self, shape: Iterable[int], number: Scalar, dtype: str) -> View:
+        return self.map("x", dtype, shape=tuple(shape), x=_number_for(number, dtype))
+
+    def iota(self, count: int, start: Scalar = 0, step: Scalar = 1, dtype: str = "int64") -> View:
+        return self.new("iota", [], [count], dtype, start=start, step=step)
+
+
+def _number_for(number: Scalar, dtype: str) -> Scalar:
+    return float(number) if class_of(dtype) == "f" else int(number)
+
+
+def lower_node(builder: Builder, node: Node, inputs: Sequence[View | None]) -> list[View | None]:
+    """The node's results; ``None`` for one that is not computed. Raises Unsupported."""
+    rule = LOWERINGS.get(node.op_type)
+    if rule is None:
+        raise Unsupported("no lowering for this operator")
+    for view in inputs:
+        if view is not None and view.rank > 8:
+            raise Unsupported(f"rank {view.rank}, above 8")
+    builder.node = node
+    result = rule.function(builder, **bind(rule, node, inputs))
+    results = list(result) if isinstance(result, list | tuple) else [result]
+    if node.outputs is not None:
+        _check_results(node, results)
+    return results
+
+
+def _check_results(node: Node, results: list[View | None]) -> None:
+    if len(results) != len(node.outputs):
+        raise Unsupported(f"lowered to {len(results)} results, the IR declares {len(node.outputs)}")
+    for view, meta in zip(results, node.outputs, strict=True):
+        if view is not None and (view.shape, view.dtype) != (meta.shape, meta.dtype):
+            raise Unsupported(
+                f"lowered to {view.dtype}{list(view.shape)}, the IR declares {meta.dtype}{list(meta.shape)}"
+            )
+
+
+def dim_of(dim: int, rank: int) -> int:
+    if not -max(rank, 1) <= dim < max(rank, 1):
+        raise Unsupported(f"dimension {dim} of a tensor of rank {rank}")
+    return dim % max(rank, 1)
+
+
+def dims_of(dims: int | Sequence[int] | None, rank: int) -> list[int]:
+    """Sorted; all when none are named."""
+    if dims is None or (not isinstance(dims, int) and not len(dims)):
+        return list(range(rank))
+    return sorted({dim_of(d, rank) for d in ([dims] if isinstance(dims, int) else dims)} if rank else [])
+
+
+def spread(value: int | Sequence[int], count: int) -> list[int]:
+    """One number per spatial dimension."""
+    values = [value] if isinstance(value, int) else list(value)
+    return values * count if len(values) == 1 else values

@@ -1,0 +1,59 @@
+"""Concatenation: every part is written into its place of one value."""
+
+from __future__ import annotations
+
+from ..errors import Unsupported
+from ..graph import View
+from ..lowering import Builder, Tensor, broadcast, dim_of, lowering, promote
+
+
+def concatenate(b: Builder, parts: list[View], dim: int) -> View:
+    shape = list(parts[0].shape)
+    shape[dim] = sum(p.shape[dim] for p in parts)
+    parts = [p for p in parts if p.elements] or parts[:1]
+    if len(parts) == 1 and parts[0].shape == tuple(shape):
+        return parts[0]
+    out = b.temp(shape, parts[0].dtype)
+    at = 0
+    for part in parts:
+        b.check_dtype(part)
+        b.emit("copy", [part], [out.slice(dim, at, part.shape[dim])])
+        at += part.shape[dim]
+    return out
+
+
+@lowering("aten.cat.default", "aten.concat.default", "aten.concatenate.default")
+def cat(b: Builder, tensors: list[Tensor], dim: int = 0) -> Tensor:
+    dtype = promote(tensors)
+    kept = [t for t in tensors if t.shape != (0,)] or tensors[:1]  # PyTorch skips empty vectors of any rank
+    d = dim_of(dim, kept[0].rank)
+    if any(t.shape[:d] + t.shape[d + 1 :] != kept[0].shape[:d] + kept[0].shape[d + 1 :] for t in kept):
+        raise Unsupported(f"shapes {[list(t.shape) for t in kept]} along dimension {d}")
+    return concatenate(b, [b.cast(t, dtype) for t in kept], d)
+
+
+@lowering("aten.stack.default")
+def stack(b: Builder, tensors: list[Tensor], dim: int = 0) -> Tensor:
+    d = dim_of(dim, tensors[0].rank + 1)
+    return cat(b, [t.unsqueeze(d) for t in tensors], d)
+
+
+@lowering("aten.hstack.default")
+def hstack(b: Builder, tensors: list[Tensor]) -> Tensor:
+    wide = [t if t.rank else t.unsqueeze(0) for t in tensors]
+    return cat(b, wide, 0 if wide[0].rank == 1 else 1)
+
+
+@lowering("aten.vstack.default")
+def vstack(b: Builder, tensors: list[Tensor]) -> Tensor:
+    return cat(b, [t.expand(broadcast(t.shape, (1, 1))) if t.rank < 2 else t for t in tensors], 0)
+
+
+@lowering("aten.meshgrid.default", "aten.meshgrid.indexing")
+def meshgrid(b: Builder, tensors: list[Tensor], indexing: str = "ij") -> list[Tensor]:
+    shape = [t.elements for t in tensors]
+    found = []
+    for d, t in enumerate(tensors):
+        view = b.reshape(t, [n if d == i else 1 for i, n in enumerate(shape)]).expand(shape)
+        found.append(view)
+    return [t.transpose(0, 1) for t in found] if indexing == "xy" and len(shape) > 1 else found

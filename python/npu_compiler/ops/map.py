@@ -1,0 +1,344 @@
+"""Elementwise operators: a table from ATen names to expressions.
+
+A line is ``names (arguments) kind: expression``. Arguments without a default are tensors, or numbers where the node
+says so; those with a default are numbers. The kinds tell the dtype to compute in and the result's:
+``same`` promotes and keeps it, ``float`` makes integers float32 first, ``compare`` promotes and gives bool,
+``logic`` takes truth values and gives bool, ``int`` refuses floats.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import Unsupported
+from ..exprs import class_of
+from ..graph import View
+from ..lowering import Builder, Parameter, Scalar, Tensor, add, broadcast, lowering, promote
+
+TABLE = """
+abs neg sign relu (self) same: {name}(self)
+sgn (self) same: sign(self)
+exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal sin cos tan asin acos atan (self) float: {name}(self)
+sinh cosh tanh asinh acosh atanh erf erfc sigmoid (self) float: {name}(self)
+silu mish hardswish hardsigmoid (self) float: {name}(self)
+square (self) same: self * self
+floor ceil round trunc (self) rounding: {name}(self)
+fix (self) rounding: trunc(self)
+frac (self) float: self - trunc(self)
+positive (self) same: self
+relu6 (self) same: min(max(self, 0), 6)
+hardtanh (self, min_val=-1, max_val=1) same: min(max(self, min_val), max_val)
+leaky_relu (self, negative_slope=0.01) float: self if self > 0 else self * negative_slope
+elu (self, alpha=1, scale=1, input_scale=1) float: self * scale if self > 0 else expm1(self * input_scale) * alpha * scale
+celu (self, alpha=1.0) float: self if self > 0 else expm1(self / alpha) * alpha
+selu (self) float: (self if self > 0 else expm1(self) * 1.6732632423543772) * 1.0507009873554805
+tanhshrink (self) float: self - tanh(self)
+softsign (self) float: self / (abs(self) + 1)
+log_sigmoid (self) float: min(self, 0) - log1p(exp(-abs(self)))
+softplus (self, beta=1, threshold=20) float: self if self * beta > threshold else softplus(self * beta) / beta
+softshrink (self, lambd=0.5) float: self - lambd if self > lambd else self + lambd if self < -lambd else self * 0
+hardshrink (self, lambd=0.5) float: 0.0 if (self >= -lambd and self <= lambd) else self
+threshold (self, threshold, value) same: value if self <= threshold else self
+logit (self) float: log(self / (1 - self))
+rad2deg (self) float: self * 57.29577951308232
+deg2rad (self) float: self * 0.017453292519943295
+sinc (self) float: 1.0 if self == 0 else sin(self * 3.141592653589793) / (self * 3.141592653589793)
+atan2 hypot copysign (self, other) float: {name}(self, other)
+maximum minimum (self, other) same: {short}(self, other)
+fmax (self, other) same: other if self != self else self if other != other else max(self, other)
+fmin (self, other) same: other if self != self else self if other != other else min(self, other)
+logaddexp (self, other) float: self if self == other and isinf(self) else max(self, other) + log1p(exp(-abs(self - other)))
+xlogy.Tensor xlogy.Scalar_Other xlogy.Scalar_Self (self, other) float: other if other != other else 0.0 if self == 0 else self * log(other)
+bitwise_and.Tensor bitwise_and.Scalar bitwise_and.Scalar_Tensor __and__.Tensor __and__.Scalar (self, other) int: self & other
+bitwise_or.Tensor bitwise_or.Scalar bitwise_or.Scalar_Tensor __or__.Tensor __or__.Scalar (self, other) int: self | other
+bitwise_xor.Tensor bitwise_xor.Scalar bitwise_xor.Scalar_Tensor __xor__.Tensor __xor__.Scalar (self, other) int: self ^ other
+bitwise_left_shift.Tensor bitwise_left_shift.Tensor_Scalar __lshift__.Tensor __lshift__.Scalar (self, other) int: self << other
+bitwise_right_shift.Tensor bitwise_right_shift.Tensor_Scalar __rshift__.Tensor __rshift__.Scalar (self, other) int: self >> other
+bitwise_not (self) int: inot(self)
+logical_and (self, other) logic: self and other
+logical_or (self, other) logic: self or other
+logical_xor (self, other) logic: lxor(self, other)
+logical_not (self) logic: not self
+eq.Tensor eq.Scalar (self, other) compare: self == other
+ne.Tensor ne.Scalar (self, other) compare: self != other
+lt.Tensor lt.Scalar (self, other) compare: self < other
+le.Tensor le.Scalar (self, other) compare: self <= other
+gt.Tensor gt.Scalar (self, other) compare: self > other
+ge.Tensor ge.Scalar (self, other) compare: self >= other
+isnan (self) floats: isnan(self)
+isinf (self) floats: isinf(self)
+isfinite (self) floats: not isnan(self - self)
+isposinf (self) floats: self == inf
+isneginf (self) floats: self == -inf
+signbit (self) floats: copysign(1.0, self) < 0
+addcmul (self, tensor1, tensor2, value=1) same: self + tensor1 * tensor2 * value
+addcdiv (self, tensor1, tensor2, value=1) float: self + tensor1 / tensor2 * value
+lerp.Tensor lerp.Scalar (self, end, weight) float: self + weight * (end - self) if abs(weight) < 0.5 else end - (end - self) * (1 - weight)
+"""
+
+
+def _compute(kind: str, participants: list[View | Scalar]) -> tuple[str, str]:
+    """The dtypes to compute in and to give."""
+    dtype = promote(participants)
+    if kind == "logic":
+        return "bool", "bool"
+    if kind == "floats":
+        return dtype if class_of(dtype) == "f" else "float32", "bool"
+    if kind in ("compare", "compare_b"):
+        return ("int64" if dtype == "bool" else dtype), "bool"
+    if kind == "float" and class_of(dtype) != "f":
+        return "float32", "float32"
+    if kind == "int" and class_of(dtype) == "f":
+        raise Unsupported("bitwise arithmetic of floats")
+    if kind == "same" and dtype == "bool":
+        return "int64", "bool"  # min, max, products of truth values
+    return dtype, dtype
+
+
+_BITS = {"self & other": "self and other", "self | other": "self or other", "self ^ other": "lxor(self, other)",
+         "inot(self)": "not self"}  # fmt: skip
+
+
+def elementwise(b: Builder, kind: str, text: str, promoting: list[str], args: dict[str, Any]) -> View:
+    participants = [args[name] for name in promoting]
+    if kind == "rounding":
+        if class_of(promote(participants)) != "f":
+            return participants[0]
+        kind = "same"
+    compute, result = _compute(kind, participants)
+    if kind == "int" and compute == "bool":
+        text = _BITS.get(text, text)
+        args = {k: v if isinstance(v, View) else bool(v) for k, v in args.items()}
+    if kind in ("logic", "int") or class_of(compute) == "i":
+        args = {k: _as_tensor(b, v, compute) for k, v in args.items()}
+    elif class_of(compute) == "f":
+        args = {k: v if isinstance(v, View) else float(v) for k, v in args.items()}
+    return b.map(text, result, compute=compute, **args, **({"inf": float("inf")} if "inf" in text else {}))
+
+
+def _as_tensor(b: Builder, value: Any, dtype: str) -> Any:
+    if class_of(dtype) == "b" and not isinstance(value, View):
+        return b.full((), value, dtype)
+    if class_of(dtype) == "i" and isinstance(value, float):
+        if value != int(value):
+            raise Unsupported("a fraction among integers")
+        return int(value)
+    return value
+
+
+def _table_function(kind: str, text: str, promoting: list[str]) -> Callable[..., View]:
+    return lambda b, **args: elementwise(b, kind, text, promoting, args)
+
+
+def _register() -> None:
+    for line in TABLE.strip().splitlines():
+        match = re.fullmatch(r"(.+?) \((.+?)\) (\w+): (.+)", line)
+        assert match, line
+        names, arguments, kind, text = match.groups()
+        parameters = []
+        for argument in arguments.split(", "):
+            name, _, default = argument.partition("=")
+            parameters.append(
+                Parameter(name, "attr", False, default=float(default) if "." in default else int(default))
+                if default
+                else Parameter(name, "either", True)
+            )
+        promoting = [p.name for p in parameters if p.required and not (p.name == "weight" or "threshold" in names)]
+        for name in names.split():
+            full = f"aten.{name}" if "." in name else f"aten.{name}.default"
+            expression = text.replace("{name}", name).replace("{short}", name[:3])
+            add([full], _table_function(kind, expression, promoting or ["self"]), parameters)
+
+
+_register()
+_FLIPPED = {"rsub.Tensor": "other - self * alpha", "rsub.Scalar": "other - self * alpha"}
+
+
+@lowering("aten.add.Tensor", "aten.add.Scalar")
+def add_(b: Builder, self: Tensor | Scalar, other: Tensor | Scalar, alpha: Scalar = 1) -> Tensor:
+    if promote([self, other]) == "bool":
+        return elementwise(b, "logic", "self or other" if alpha else "self", ["self"], {"self": self, "other": other})
+    return elementwise(b, "same", "self + other * alpha", ["self", "other"], {"self": self, "other": other, "alpha": alpha})
+
+
+@lowering("aten.sub.Tensor", "aten.sub.Scalar")
+def sub(b: Builder, self: Tensor | Scalar, other: Tensor | Scalar, alpha: Scalar = 1) -> Tensor:
+    return elementwise(b, "same", "self - other * alpha", ["self", "other"], {"self": self, "other": other, "alpha": alpha})
+
+
+@lowering("aten.rsub.Tensor", "aten.rsub.Scalar")
+def rsub(b: Builder, self: Tensor | Scalar, other: Tensor | Scalar, alpha: Scalar = 1) -> Tensor:
+    return sub(b, other, self, alpha)
+
+
+@lowering("aten.mul.Tensor", "aten.mul.Scalar")
+def mul(b: Builder, self: Tensor | Scalar, other: Tensor | Scalar) -> Tensor:
+    kind, text = ("logic", "self and other") if promote([self, other]) == "bool" else ("same", "self * other")
+    return elementwise(b, kind, text, ["self", "other"], {"self": self, "other": other})
+
+
+_DIV = {None: "self / other", "floor": "floor(self / other)", "trunc": "trunc(self / other)"}
+_DIV_FLOOR = "(self - {r}) / other"  # exact where the quotient rounds up to an integer
+
+
+@lowering("aten.div.Tensor", "aten.div.Scalar", "aten.div.Tensor_mode", "aten.div.Scalar_mode",
+          "aten.true_divide.Tensor", "aten.divide.Tensor", "aten.divide.Scalar")  # fmt: skip
+def div(b: Builder, self: Tensor | Scalar, other: Tensor | Scalar, rounding_mode: str | None = None) -> Tensor:
+    args, both = {"self": self, "other": other}, ["self", "other"]
+    if rounding_mode is None:
+        return elementwise(b, "float", "self / other", both, args)
+    if rounding_mode not in _DIV:
+        raise Unsupported(f"rounding_mode {rounding_mode!r}")
+    if class_of(promote([self, other])) == "f":
+        text = _DIV[rounding_mode]
+        if rounding_mode == "floor":  # as PyTorch: from the remainder, else a quotient that rounds up is one too large
+            text = f"self / other if other == 0 else round((self - {_MOD}) / other)"
+        return elementwise(b, "same", text, both, args)
+    return elementwise(b, "same", f"idiv_{rounding_mode}(self, other)", both, args)
+
+
+_MOD = "(fmod(self, other) + other if (fmod(self, other) != 0 and (fmod(self, other) < 0) != (other < 0)) else fmod(self, other))"
+
+
+@lowering("aten.floor_divide.default", "aten.floor_divide.Scalar")
+def floor_divide(b: Builder, self: Tensor | Scalar, other: Tensor | Scalar) -> Tensor:
+    return div(b, self, other, "floor")
+
+
+@lowering("aten.remainder.Tensor", "aten.remainder.Scalar", "aten.remainder.Scalar_Tensor")
+def remainder(b: Builder, self: Tensor | Scalar, other: Tensor | Scalar) -> Tensor:
+    is_float = class_of(promote([self, other])) == "f"
+    text = _MOD.replace("(fmod(self, other) < 0) != (other < 0)", "lxor(fmod(self, other) < 0, other < 0)")
+    return elementwise(b, "same", text if is_float else "irem_floor(self, other)", ["self", "other"], {"self": self, "other": other})
+
+
+_MOD = _MOD.replace("(fmod(self, other) < 0) != (other < 0)", "lxor(fmod(self, other) < 0, other < 0)")
+
+
+@lowering("aten.fmod.Tensor", "aten.fmod.Scalar")
+def fmod(b: Builder, self: Tensor | Scalar, other: Tensor | Scalar) -> Tensor:
+    is_float = class_of(promote([self, other])) == "f"
+    text = "fmod(self, other)" if is_float else "irem_trunc(self, other)"
+    return elementwise(b, "same", text, ["self", "other"], {"self": self, "other": other})
+
+
+_POWERS = {1: "self", 2: "self * self", 3: "self * self * self", 0.5: "sqrt(self)", -0.5: "rsqrt(self)", -1: "reciprocal(self)"}
+
+
+@lowering("aten.pow.Tensor_Scalar", "aten.pow.Tensor_Tensor", "aten.pow.Scalar", "aten.float_power.Tensor_Scalar")
+def pow_(b: Builder, self: Tensor | Scalar, exponent: Tensor | Scalar) -> Tensor:
+    args, both = {"self": self, "exponent": exponent}, ["self", "exponent"]
+    if class_of(promote([self, exponent])) != "f":
+        if not isinstance(exponent, View) and exponent < 0:
+            raise Unsupported("an integer to a negative power")
+        return elementwise(b, "same", "ipow(self, exponent)", both, args)
+    if not isinstance(exponent, View) and exponent in _POWERS:
+        return elementwise(b, "same", _POWERS[exponent], both, args)
+    return elementwise(b, "same", "pow(self, exponent)", both, args)
+
+
+@lowering("aten.gelu.default")
+def gelu(b: Builder, self: Tensor, approximate: str = "none") -> Tensor:
+    if approximate not in ("none", "tanh"):
+        raise Unsupported(f"approximate {approximate!r}")
+    return elementwise(b, "float", "gelu(self)" if approximate == "none" else "gelu_tanh(self)", ["self"], {"self": self})
+
+
+@lowering("aten.prelu.default", "aten._prelu_kernel.default")
+def prelu(b: Builder, self: Tensor, weight: Tensor) -> Tensor:
+    if weight.elements > 1 and weight.rank <= 1 and self.rank > 1:
+        weight = b.reshape(weight, (weight.elements, *[1] * (self.rank - 2)))
+    elif weight.elements == 1:
+        weight = b.reshape(weight, ())
+    return elementwise(b, "float", "self if self > 0 else self * weight", ["self"], {"self": self, "weight": weight})
+
+
+@lowering("aten.rrelu.default")
+def rrelu(b: Builder, self: Tensor, lower: float = 0.125, upper: float = 1 / 3, training: bool = False) -> Tensor:
+    if training:
+        raise Unsupported("it draws random numbers")
+    slope = (lower + upper) / 2
+    return elementwise(b, "float", "self if self >= 0 else self * slope", ["self"], {"self": self, "slope": slope})
+
+
+@lowering("aten.glu.default")
+def glu(b: Builder, self: Tensor, dim: int = -1) -> Tensor:
+    d = dim % self.rank
+    half = self.shape[d] // 2
+    left, right = self.slice(d, 0, half), self.slice(d, half, half)
+    return elementwise(b, "float", "left * sigmoid(right)", ["left"], {"left": left, "right": right})
+
+
+@lowering("aten.clamp.default", "aten.clamp.Tensor", "aten.clip.default")
+def clamp(b: Builder, self: Tensor, min: Tensor | Scalar | None = None, max: Tensor | Scalar | None = None) -> Tensor:
+    given = {k: v for k, v in (("low", min), ("high", max)) if v is not None}
+    text = "self"
+    for name, rule in (("low", "max"), ("high", "min")):
+        if name in given:
+            text = f"{rule}({text}, {name})"
+    return elementwise(b, "same", text, ["self", *given], {"self": self, **given})
+
+
+@lowering("aten.clamp_min.default", "aten.clamp_min.Tensor")
+def clamp_min(b: Builder, self: Tensor, min: Tensor | Scalar) -> Tensor:
+    return clamp(b, self, min, None)
+
+
+@lowering("aten.clamp_max.default", "aten.clamp_max.Tensor")
+def clamp_max(b: Builder, self: Tensor, max: Tensor | Scalar) -> Tensor:
+    return clamp(b, self, None, max)
+
+
+@lowering("aten.where.self", "aten.where.ScalarOther", "aten.where.ScalarSelf", "aten.where.Scalar")
+def where(b: Builder, condition: Tensor, self: Tensor | Scalar, other: Tensor | Scalar) -> Tensor:
+    return select(b, condition, self, other, promote([self, other]))
+
+
+def select(b: Builder, condition: Tensor, yes: Tensor | Scalar, no: Tensor | Scalar, dtype: str) -> Tensor:
+    """``where`` whose condition is not cast with the rest."""
+    expr_args: dict[str, Any] = {}
+    for name, value in (("yes", yes), ("no", no)):
+        if not isinstance(value, View):
+            value = b.full((), value, dtype)
+        expr_args[name] = b.cast(value, dtype) if class_of(value.dtype) != class_of(dtype) else value
+    if condition.dtype != "bool":
+        condition = b.cast(condition, "bool")
+    return b.map("yes if condition else no", dtype, condition=condition, **expr_args)
+
+
+@lowering("aten.masked_fill.Scalar", "aten.masked_fill.Tensor")
+def masked_fill(b: Builder, self: Tensor, mask: Tensor, value: Tensor | Scalar) -> Tensor:
+    shape = broadcast(self.shape, mask.shape)
+    if not isinstance(value, View) and class_of(self.dtype) == "f":
+        value = float(value)
+    return select(b, mask, value, self.expand(shape), self.dtype)
+
+
+@lowering("aten.nan_to_num.default")
+def nan_to_num(b: Builder, self: Tensor, nan: Scalar = 0.0, posinf: Scalar | None = None, neginf: Scalar | None = None) -> Tensor:
+    if class_of(self.dtype) != "f":
+        return self
+    top = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38}.get(self.dtype, 3.4028234663852886e38)
+    args = {"nan": nan or 0.0, "high": top if posinf is None else posinf, "low": -top if neginf is None else neginf}
+    text = "nan if isnan(self) else high if self == inf else low if self == -inf else self"
+    return elementwise(b, "same", text, ["self"], {"self": self, **args})
+
+
+@lowering("aten.tril.default")
+def tril(b: Builder, self: Tensor, diagonal: int = 0) -> Tensor:
+    return _triangle(b, self, "row + diagonal >= column", diagonal)
+
+
+@lowering("aten.triu.default")
+def triu(b: Builder, self: Tensor, diagonal: int = 0) -> Tensor:
+    return _triangle(b, self, "row + diagonal <= column", diagonal)
+
+
+def _triangle(b: Builder, x: Tensor, text: str, diagonal: int) -> Tensor:
+    rows, columns = x.shape[-2:]
+    row = b.iota(rows).unsqueeze(1)
+    keep = b.map(text, "bool", row=row, column=b.iota(columns), diagonal=diagonal)
+    zero = 0.0 if class_of(x.dtype) == "f" else 0
+    return select(b, keep.expand(x.shape), x, zero, x.dtype)

@@ -1,0 +1,45 @@
+"""The passes, in the order in which they run. Each can be left out by name; a program is right without any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from ..graph import Graph
+from ..verify import verify
+from .alias import alias
+from .batch_norm import fold_batch_norm
+from .epilogue import fuse_epilogues
+from .fuse import fuse_casts, fuse_maps
+from .place_cat import place_cat
+from .simplify import cse, dead_code, hoist
+
+__all__ = ["PASSES", "run_passes"]
+
+PASSES: tuple[tuple[str, Callable[[Graph], None]], ...] = (
+    ("dead_code", dead_code),
+    ("cse", cse),
+    ("fold_batch_norm", fold_batch_norm),
+    ("hoist", hoist),
+    ("fuse_maps", fuse_maps),
+    ("fuse_epilogues", fuse_epilogues),
+    ("fuse_casts", fuse_casts),
+    ("place_cat", place_cat),
+    ("dead_code", dead_code),
+    ("alias", alias),
+)
+REQUIRED = frozenset({"alias"})
+"""What the program means hangs on these."""
+
+
+def run_passes(graph: Graph, disable: Collection[str] = ()) -> None:
+    known = {name for name, _ in PASSES}
+    unknown = sorted(set(disable) - known)
+    if unknown or set(disable) & REQUIRED:
+        raise ValueError(
+            f"[compiler] cannot disable {unknown or sorted(REQUIRED)}; expected any of {sorted(known - REQUIRED)}"
+        )
+    verify(graph, "lowering")
+    for name, run in PASSES:
+        if name not in disable:
+            run(graph)
+            verify(graph, name)

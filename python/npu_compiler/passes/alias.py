@@ -1,0 +1,47 @@
+"""Which outputs are updates of inputs in place."""
+
+from __future__ import annotations
+
+from ..graph import Graph, Op, Output, Value, View, whole
+
+
+def alias(graph: Graph) -> None:
+    last_read: dict[Value, int] = {}
+    for i, op in enumerate(graph.main):
+        for view in op.reads():
+            last_read[view.value] = i
+    taken = {output.alias for output in graph.outputs if output.alias is not None}
+    for output in list(graph.outputs):
+        update = _update(graph, output.value)
+        if output.alias is None:
+            x = None if update is None else update[1]
+            if update is None or x in taken or x not in graph.inputs or last_read[update[1]] != update[0]:
+                continue
+            output.alias = update[1]
+            taken.add(update[1])
+        elif update is None or update[1] is not output.alias or last_read[output.alias] != update[0]:
+            _write_back(graph, output)
+        if output.alias is not None:
+            graph.state.add(output.alias)
+
+
+def _update(graph: Graph, value: Value) -> tuple[int, Value] | None:
+    """Where ``value`` is written and the input that it is an update of."""
+    found = [(i, op) for i, op in enumerate(graph.main) for v in op.writes() if v.value is value]
+    if len(found) != 1 or found[0][1].kind != "scatter" or not found[0][1].out.is_whole:
+        return None
+    at, op = found[0]
+    x = op.inputs[0]
+    if x is None or not x.is_whole or (x.value.shape, x.dtype) != (value.shape, value.dtype):
+        return None
+    if any(v is not None and v.value is x.value for v in op.inputs[1:]):
+        return None
+    return at, x.value
+
+
+def _write_back(graph: Graph, output: Output) -> None:
+    """After everything else, when nobody needs the old contents."""
+    value = graph.temp(output.name, output.value.dtype, output.value.shape)
+    source: View = whole(output.value)
+    graph.main.append(Op("copy", graph.unique(f"{value.name}.update"), [source], [whole(value)]))
+    output.value = value

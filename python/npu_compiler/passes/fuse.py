@@ -1,0 +1,103 @@
+"""Chains of elementwise ops become one op."""
+
+from __future__ import annotations
+
+from ..exprs import Expression, Step, class_of
+from ..graph import Graph, Op, Value, View, remap
+
+MAX_OPERANDS = 12
+MAX_STEPS = 96
+_CHEAP = frozenset("in const cast add sub mul neg relu abs max min not lnot inot".split())
+
+
+def fuse_maps(graph: Graph) -> None:
+    """A map whose result only one other map reads moves into it; numbers move into all their readers."""
+    _fuse(graph, graph.prepare)
+    _fuse(graph, graph.main)
+
+
+def fuse_casts(graph: Graph) -> None:
+    """Conversions move into every map that reads them."""
+    _fuse(graph, graph.main, duplicate=True)
+
+
+def _fuse(graph: Graph, ops: list[Op], duplicate: bool = False) -> None:
+    makers = {op.out.value: op for op in graph.ops() if op.kind == "map" and op.out.is_whole}
+    uses: dict[Value, int] = {}
+    for op in graph.ops():
+        for value in {v.value for v in op.reads()}:
+            uses[value] = uses.get(value, 0) + 1
+    local, outputs = set(map(id, ops)), graph.output_values()
+    gone: set[int] = set()
+    for op in ops:
+        if op.kind != "map":
+            continue
+        changed = True
+        while changed:
+            changed = False
+            for value in dict.fromkeys(v.value for v in op.reads()):
+                maker = makers.get(value)
+                if maker is None or not _allowed(maker, uses[value], value in outputs, duplicate, id(maker) in local):
+                    continue
+                merged = merge(maker, op)
+                if merged is None:
+                    continue
+                op.inputs, op.attrs = list(merged[0]), {"expr": merged[1]}
+                op.nodes = tuple(dict.fromkeys(maker.nodes + op.nodes))
+                op.hints = {}
+                uses[value] -= 1
+                if not uses[value] and value not in outputs and id(maker) in local:
+                    gone.add(id(maker))
+                else:
+                    for v in {v.value for v in maker.reads()}:
+                        uses[v] += 1
+                changed = True
+                break
+    ops[:] = [op for op in ops if id(op) not in gone]
+
+
+def _allowed(maker: Op, uses: int, is_output: bool, duplicate: bool, local: bool) -> bool:
+    if not maker.inputs:
+        return True
+    if not local:
+        return False
+    if uses == 1 and not is_output:
+        return True
+    return duplicate and all(step[0] in ("in", "cast") for step in maker.attrs["expr"])
+
+
+def merge(maker: Op, op: Op) -> tuple[list[View], list[Step]] | None:
+    """The operands and the expression of ``op`` with ``maker`` computed inside it."""
+    value = maker.out.value
+    cheap = all(step[0] in _CHEAP for step in maker.attrs["expr"])
+    expr = Expression()
+    operands: list[View] = []
+
+    def load(view: View) -> int:
+        if view not in operands:
+            operands.append(view)
+        return expr.load(operands.index(view), class_of(view.dtype))
+
+    loads: dict[int, int] = {}
+    for k, view in enumerate(op.reads()):
+        if view.value is not value:
+            loads[k] = load(view)
+            continue
+        if not cheap and _repeats(view):
+            return None
+        inner = [remap(view, source) for source in maker.reads()]
+        if any(v is None for v in inner):
+            return None
+        step = expr.inline(maker.attrs["expr"], {i: load(v) for i, v in enumerate(inner) if v is not None})
+        # Floats stay in float32; narrow integers must wrap as they would in memory.
+        loads[k] = expr.cast(step, value.dtype) if class_of(value.dtype) == "i" and value.dtype != "int64" else step
+    steps = expr.finish(expr.inline(op.attrs["expr"], loads))
+    used = sorted({step[1] for step in steps if step[0] == "in"})
+    if len(used) > MAX_OPERANDS or len(steps) > MAX_STEPS:
+        return None
+    place = {k: i for i, k in enumerate(used)}
+    return [operands[k] for k in used], [["in", place[s[1]]] if s[0] == "in" else s for s in steps]
+
+
+def _repeats(view: View) -> bool:
+    return any(s == 0 and n > 1 for n, s in zip(view.shape, view.strides, strict=True))

@@ -1,0 +1,187 @@
+"""IR JSON to plain records with decoded attributes; what is malformed is refused here."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from .errors import IRError
+
+__all__ = ["Meta", "Model", "Node", "load_ir", "numpy_dtype", "read_ir", "read_node"]
+
+SCHEMA_VERSION = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    producer: str | None = None
+    index: int = 0
+
+
+@dataclass(slots=True)
+class Node:
+    name: str
+    op_type: str
+    inputs: list[Meta]
+    outputs: list[Meta]
+    attrs: dict[str, Any]
+    absent: frozenset[str] | None = None
+    module: str = ""
+    source: str = ""
+
+
+@dataclass(slots=True)
+class Model:
+    name: str
+    inputs: list[Meta]
+    outputs: list[Meta]
+    weights: list[Meta]
+    mapping: dict[str, str]
+    nodes: list[Node]
+    constants: dict[str, np.ndarray] = field(default_factory=dict)
+    ties: dict[str, str] = field(default_factory=dict)
+    mutations: list[tuple[str, str, Meta]] = field(default_factory=list)
+    output_names: list[str | None] = field(default_factory=list)
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    try:
+        return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
+    except TypeError:
+        raise IRError(f"[compiler] a tensor has the dtype '{name}', which has no equivalent here") from None
+
+
+def load_ir(ir: Any) -> Mapping[str, Any]:
+    """The JSON object behind a path, a dict or anything with ``to_dict()``."""
+    if isinstance(ir, Mapping):
+        return ir
+    if isinstance(ir, str | os.PathLike):
+        path = Path(ir)
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise FileNotFoundError(f"[compiler] IR file not found: {path}") from None
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise IRError(f"[compiler] {path} is not an IR file: {error}") from None
+        if not isinstance(data, dict):
+            raise IRError(f"[compiler] {path} is not an IR file: expected a JSON object, got {type(data).__name__}")
+        return data
+    if callable(getattr(ir, "to_dict", None)):
+        data = ir.to_dict()
+        if isinstance(data, Mapping):
+            return data
+    raise TypeError(f"[compiler] expected an IR, its dict or the path of its file; got {type(ir).__name__}")
+
+
+def read_ir(ir: Any) -> Model:
+    data = load_ir(ir)
+    version = data.get("schema_version", 1)
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise IRError(f"[compiler] the IR has schema version {version}; expected at most {SCHEMA_VERSION}")
+    try:
+        model = Model(
+            name=str(data.get("model_name", "")),
+            inputs=[_meta(t) for t in data["graph_inputs"]],
+            outputs=[_meta(t) for t in data["graph_outputs"]],
+            weights=[_meta(t) for t in data["weights"]],
+            mapping=dict(data.get("weight_name_mapping") or {}),
+            nodes=[read_node(n) for n in data["nodes"]],
+            constants={k: _constant(k, v) for k, v in (data.get("constants") or {}).items()},
+            ties=dict(data.get("ties") or {}),
+            mutations=[(m["target"], m["kind"], _meta(m["value"])) for m in data.get("mutations") or []],
+            output_names=list(data.get("output_names") or []),
+        )
+    except IRError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        what = f"the key {error} is missing" if isinstance(error, KeyError) else str(error)
+        raise IRError(f"[compiler] malformed IR: {what}; expected the format of docs/ir-format.md") from None
+    names: set[str] = set()
+    for node in model.nodes:
+        if node.name in names:
+            raise IRError(f"[compiler] malformed IR: two nodes are called '{node.name}'")
+        names.add(node.name)
+    return model
+
+
+def _meta(data: Mapping[str, Any]) -> Meta:
+    shape = tuple(data["shape"])
+    if not all(isinstance(n, int) and 0 <= n < 2**40 for n in shape):
+        raise IRError(f"[compiler] tensor '{data['name']}' has the shape {list(shape)}; expected static extents")
+    dtype = str(data["dtype"]).removeprefix("torch.")
+    return Meta(str(data["name"]), dtype, shape, data.get("producer_node"), int(data.get("producer_output_idx", 0)))
+
+
+def read_node(data: Mapping[str, Any]) -> Node:
+    absent = data.get("absent_inputs")
+    return Node(
+        name=str(data["name"]),
+        op_type=str(data["op_type"]),
+        inputs=[_meta(t) for t in data["inputs"]],
+        outputs=[_meta(t) for t in data["outputs"]],
+        attrs={k: _attr(v) for k, v in (data.get("attrs") or {}).items()},
+        absent=None if absent is None else frozenset(absent),
+        module=str(data.get("module_path") or ""),
+        source=str(data.get("source") or ""),
+    )
+
+
+def _attr(value: Any) -> Any:
+    """Dtypes and their like become their bare names, in the tagged form and in the older text form alike."""
+    if isinstance(value, Mapping) and len(value) == 1:
+        ((key, inner),) = value.items()
+        if key in ("$dtype", "$device", "$layout", "$memory_format"):
+            return str(inner).removeprefix("torch.")
+        if key == "$complex":
+            return complex(*inner)
+        if key == "$tensor":
+            return _constant("attribute", inner)
+    if isinstance(value, list | tuple):
+        return [_attr(v) for v in value]
+    if isinstance(value, str):
+        return value.removeprefix("torch.")
+    if value is None or isinstance(value, bool | int | float | complex | Mapping):
+        return value
+    text = str(value)  # a torch object of an IR in memory: its text is the older form
+    return text.removeprefix("torch.")
+
+
+def _constant(name: str, data: Any) -> np.ndarray:
+    if not isinstance(data, Mapping):
+        return _from_tensor(name, data)
+    dtype = numpy_dtype(str(data["dtype"]).removeprefix("torch."))
+    encoding = data.get("encoding")
+    if encoding is None:
+        array = np.array(data["data"]).astype(dtype)
+        return array.reshape(data["shape"]) if "shape" in data else array
+    if encoding not in ("base64", "zlib+base64"):
+        raise IRError(f"[compiler] constant '{name}' has the encoding '{encoding}'; expected base64 or zlib+base64")
+    shape = tuple(data["shape"])
+    size = math.prod(shape) * dtype.itemsize
+    raw = base64.b64decode(data["data"], validate=True)
+    if encoding == "zlib+base64":
+        unpack = zlib.decompressobj()
+        raw = unpack.decompress(raw, size + 1)
+    if len(raw) != size:
+        raise IRError(f"[compiler] constant '{name}' has {len(raw)} bytes; its shape {list(shape)} needs {size}")
+    return np.frombuffer(raw, dtype).reshape(shape)
+
+
+def _from_tensor(name: str, data: Any) -> np.ndarray:
+    """A tensor of an IR in memory, or an array."""
+    if isinstance(data, np.ndarray):
+        return data
+    raise IRError(f"[compiler] constant '{name}' is a {type(data).__name__}; expected its JSON form or an array")
