@@ -79,6 +79,17 @@ void bind_device_info(nb::module_& m) {
   m.def("devices", &query_devices, "One entry per kind of device; one that is missing says why.");
 }
 
+void bind_limits(nb::module_& m) {
+  nb::class_<MachineLimits>(m, "MachineLimits", "What this machine can do at most.")
+      .def_ro("threads", &MachineLimits::threads)
+      .def_ro("fma_gflops", &MachineLimits::fma_gflops, "float32 multiply-adds in registers.")
+      .def_ro("read_gbytes", &MachineLimits::read_gbytes, "Per second, from memory that no cache holds.");
+  m.def("measure_fma_gflops", &measure_fma_gflops, "threads"_a = 0, nb::call_guard<nb::gil_scoped_release>(),
+        "The first figure alone, in a few milliseconds.");
+  m.def("measure_limits", &measure_limits, "threads"_a = 0, nb::call_guard<nb::gil_scoped_release>(),
+        "Measures them now, in about half a second.");
+}
+
 }  // namespace
 
 }  // namespace npu::bindings
@@ -89,6 +100,7 @@ NB_MODULE(_core, m) {
   npu::bindings::bind_build_info(m);
   npu::bindings::bind_cpu_info(m);
   npu::bindings::bind_device_info(m);
+  npu::bindings::bind_limits(m);
   npu::bindings::bind_programs(m);
   npu::bindings::bind_execution(m);
   npu::bindings::bind_tensors(m);

@@ -2,6 +2,12 @@
 
 namespace npu {
 
+std::int64_t TensorDesc::elements() const {
+  std::int64_t n = 1;
+  for (const auto extent : shape) n *= extent;
+  return n;
+}
+
 Shape dense_strides(const Shape& shape, Layout layout) {
   Shape strides(shape.size(), 1);
   const std::size_t rank = shape.size();

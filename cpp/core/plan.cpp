@@ -2,21 +2,10 @@
 
 #include <algorithm>
 #include <atomic>
-#include <map>
-#include <mutex>
 
 #include "arena.h"
 
 namespace npu {
-
-std::shared_ptr<ThreadPool> shared_pool(int threads) {
-  static std::mutex mutex;
-  static std::map<int, std::weak_ptr<ThreadPool>> pools;
-  const std::lock_guard lock(mutex);
-  auto pool = pools[threads].lock();
-  if (!pool) pools[threads] = pool = std::make_shared<ThreadPool>(threads);
-  return pool;
-}
 
 namespace {
 

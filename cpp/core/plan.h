@@ -68,7 +68,4 @@ struct Plan {
   void assign_memory();
 };
 
-// One pool for each number of threads, shared by all plans of the process.
-std::shared_ptr<ThreadPool> shared_pool(int threads);
-
 }  // namespace npu

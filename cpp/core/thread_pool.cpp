@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <exception>
+#include <map>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -101,6 +102,15 @@ void ThreadPool::run_pieces(std::int64_t pieces, TaskRef task) {
   shared.work(0);
   while (shared.busy.load(std::memory_order_acquire) != 0) relax();
   if (shared.error) std::rethrow_exception(std::exchange(shared.error, nullptr));
+}
+
+std::shared_ptr<ThreadPool> shared_pool(int threads) {
+  static std::mutex mutex;
+  static std::map<int, std::weak_ptr<ThreadPool>> pools;
+  const std::lock_guard lock(mutex);
+  auto pool = pools[threads].lock();
+  if (!pool) pools[threads] = pool = std::make_shared<ThreadPool>(threads);
+  return pool;
 }
 
 }  // namespace npu

@@ -50,6 +50,9 @@ class ThreadPool {
   std::unique_ptr<Shared> shared_;
 };
 
+// One pool for each number of threads, shared by all of the process.
+std::shared_ptr<ThreadPool> shared_pool(int threads);
+
 // [begin, end) of piece `index` when `total` is cut into `pieces` as evenly as possible.
 struct Range {
   std::int64_t begin, end;

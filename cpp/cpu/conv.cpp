@@ -139,6 +139,21 @@ class ConvOperands final : public GemmOperands {
     }
   }
 
+  void locate_rows(std::int64_t row, std::int64_t count, int extra, std::int64_t* out,
+                   std::int64_t* extra_at) const override {
+    const std::int64_t channel = group_ * g_.group_out();
+    const Shape* const s = extra >= 0 ? &epilogue_.extras()[static_cast<std::size_t>(extra)].strides : nullptr;
+    const std::size_t rank = s ? s->size() : 0;
+    const std::int64_t steps[3] = {rank > 4 ? (*s)[rank - 3] : 0, rank > 3 ? (*s)[rank - 2] : 0,
+                                   rank > 2 ? (*s)[rank - 1] : 0};
+    Pixel p(g_, row);
+    for (std::int64_t i = 0; i < count; ++i, p.next(g_)) {
+      out[i] = p.n * g_.out_batch + channel * g_.out_channel + p.d * g_.out_step[0] + p.h * g_.out_step[1] +
+               p.w * g_.out_step[2];
+      extra_at[i] = s ? p.n * (*s)[0] + channel * (*s)[1] + p.d * steps[0] + p.h * steps[1] + p.w * steps[2] : 0;
+    }
+  }
+
  private:
   // Taps along the row touch consecutive elements: one copy for all of them.
   void pack_runs(const Pixel& p, std::int64_t k, std::int64_t length, float* to) const {

@@ -10,6 +10,8 @@ namespace npu::cpu {
 namespace {
 
 constexpr std::size_t kAlign = 64;
+constexpr std::int64_t kBlockTiles = 16;
+constexpr std::int64_t kMaxRows = kBlockTiles * 16;  // of a block
 std::size_t aligned(std::size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
 // acc, acc + e, relu(acc), relu(acc + e): what a tile finishes in registers.
@@ -123,19 +125,30 @@ void Epilogue::run(const float* sums, std::int64_t n, const void* const* at, voi
   expression_->run(n, operands, strides, out, out_stride_, scratch);
 }
 
+void GemmOperands::locate_rows(std::int64_t row, std::int64_t count, int extra, std::int64_t* out,
+                               std::int64_t* extra_at) const {
+  std::int64_t offsets[kMaxExtras];
+  for (std::int64_t i = 0; i < count; ++i) {
+    locate(row + i, &out[i], offsets);
+    extra_at[i] = extra >= 0 ? offsets[extra] : 0;
+  }
+}
+
 GemmGrid plan_gemm(const Micro& micro, const GemmShape& shape, int threads, std::int64_t copies) {
   GemmGrid grid;
   const std::int64_t tiles = (shape.rows + micro.mr - 1) / micro.mr, panels = shape.panels(micro);
-  grid.block_rows = std::min<std::int64_t>(tiles, 16) * micro.mr;
+  grid.block_rows = std::min<std::int64_t>(tiles, kBlockTiles) * micro.mr;
   const double work = static_cast<double>(shape.rows) * static_cast<double>(shape.columns) *
                       static_cast<double>(shape.depth) * static_cast<double>(copies);
   if (threads == 1 || work < 100e3 || copies >= 4 * threads) return grid;
-  const std::int64_t wanted = 4 * threads;
-  // Rows first: each piece packs its rows once. With few rows, panels are shared out instead.
-  grid.row_pieces = std::max<std::int64_t>(1, std::min(wanted, tiles / 4));
-  if (grid.row_pieces < wanted) {
-    if (tiles < 8 * threads) grid.row_pieces = 1;
-    grid.panel_pieces = std::min(panels, (wanted + grid.row_pieces - 1) / grid.row_pieces);
+  // Rows are packed once for each piece, so rows are shared out before panels are; more pieces than threads even out
+  // what the threads get.
+  if (tiles >= 16 * threads) {
+    grid.row_pieces = 4 * threads;
+  } else if (tiles >= 2 * threads) {
+    grid.row_pieces = threads;
+  } else {
+    grid.panel_pieces = std::min<std::int64_t>(panels, threads);
   }
   return grid;
 }
@@ -160,6 +173,7 @@ struct Block {
   float* panel_packed;
   float* sums;  // null when tiles write the output
   std::byte* scratch;
+  std::int64_t at[kMaxRows], extra_at[kMaxRows];  // where rows go when tiles write the output
 
   std::int64_t sums_stride() const { return (panel_end - panel_begin) * call.micro->nr; }
 
@@ -205,29 +219,21 @@ struct Block {
   }
 
   // Rows of the output need not be evenly spaced; a tile covers as many as are.
-  void place(GemmTile tile, Range range, std::int64_t column, std::int64_t count, bool finish) const {
+  void place(const GemmTile& tile, Range range, std::int64_t column, std::int64_t count, bool finish) const {
     const int residual = finish ? call.epilogue->residual() : -1;
-    std::int64_t at[16], add[16], offsets[kMaxExtras];
-    const int n = static_cast<int>(range.end - range.begin);
-    for (int i = 0; i < n; ++i) {
-      call.operands->locate(row + range.begin + i, &at[i], offsets);
-      add[i] = residual >= 0 ? offsets[residual] : 0;
-    }
-    for (int i = 0; i < n;) {
-      int end = i + 1;
-      while (end < n && end > i && at[end] - at[end - 1] == at[i + 1] - at[i] &&
-             add[end] - add[end - 1] == add[i + 1] - add[i]) {
-        ++end;
-      }
+    for (std::int64_t i = range.begin; i < range.end;) {
+      std::int64_t end = i + 1;
+      const std::int64_t step = end < range.end ? at[end] - at[i] : 0, add = end < range.end ? extra_at[end] - extra_at[i] : 0;
+      while (end < range.end && at[end] - at[end - 1] == step && extra_at[end] - extra_at[end - 1] == add) ++end;
       GemmTile part = tile;
-      part.a = static_cast<const float*>(tile.a) + i * kPackedStride;
+      part.a = rows_packed + i * kPackedStride;
       part.c = static_cast<float*>(call.out) + at[i] + column;
-      part.c_stride = end - i > 1 ? at[i + 1] - at[i] : 0;
+      part.c_stride = step;
       if (residual >= 0) {
-        part.residual = static_cast<const float*>(call.extras[residual]) + add[i] + column;
-        part.residual_stride = end - i > 1 ? add[i + 1] - add[i] : 0;
+        part.residual = static_cast<const float*>(call.extras[residual]) + extra_at[i] + column;
+        part.residual_stride = add;
       }
-      call.micro->gemm_f32(end - i, static_cast<int>(count), part);
+      call.micro->gemm_f32(static_cast<int>(end - i), static_cast<int>(count), part);
       i = end;
     }
   }
@@ -249,7 +255,8 @@ struct Block {
     }
   }
 
-  void run() const {
+  void run() {
+    if (!sums) call.operands->locate_rows(row, rows, call.epilogue->residual(), at, extra_at);
     const GemmShape& s = call.shape;
     // At least once: a sum of nothing is zero, and still gets its bias.
     for (std::int64_t k = 0; k == 0 || k < s.depth; k += kPackedK) {
@@ -280,7 +287,8 @@ void gemm_piece(const GemmCall& call, const GemmGrid& grid, std::int64_t piece, 
   if (count == 0) return;
   for (std::int64_t row = rows.begin; row < rows.end; row += grid.block_rows) {
     const std::int64_t n = std::min(grid.block_rows, rows.end - row);
-    Block{call, row, n, panels.begin, panels.end, rows_packed, panel_packed, sums, scratch}.run();
+    Block block{call, row, n, panels.begin, panels.end, rows_packed, panel_packed, sums, scratch, {}, {}};
+    block.run();
   }
 }
 

@@ -75,6 +75,9 @@ class GemmOperands {
   virtual void pack_panel(std::int64_t column, std::int64_t count, std::int64_t k, std::int64_t length, int nr, float* to) const = 0;
   // Offsets, in elements, of (row, column 0) in the output and each extra.
   virtual void locate(std::int64_t row, std::int64_t* out, std::int64_t* extras) const = 0;
+  // Those of the output, and of one extra unless it is -1, for consecutive rows.
+  virtual void locate_rows(std::int64_t row, std::int64_t count, int extra, std::int64_t* out,
+                           std::int64_t* extra_at) const;
 };
 
 struct GemmCall {

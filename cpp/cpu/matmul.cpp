@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "gemm.h"
+#include "npu/error.h"
 #include "ops.h"
 
 namespace npu::cpu {

@@ -25,8 +25,11 @@ except ModuleNotFoundError as error:
         "project"
     ) from error
 
+from npu_runtime.backend import Backend, CPUBackend, MetalBackend
 from npu_runtime.buffer import DeviceBuffer
+from npu_runtime.dag_executor import DAGExecutor
 from npu_runtime.errors import InternalError, InvalidValueError, NPUError, UnavailableError
+from npu_runtime.host import execute_cpu_partition
 from npu_runtime.profiler import Profiler, profile
 from npu_runtime.threads import get_num_threads, set_num_threads
 from npu_runtime.weight_loader import load_weights, load_weights_from_safetensors
@@ -34,14 +37,18 @@ from npu_runtime.weight_loader import load_weights, load_weights_from_safetensor
 __version__: str = build_info().version
 
 __all__ = [
+    "Backend",
     "BuildInfo",
+    "CPUBackend",
     "CpuInfo",
+    "DAGExecutor",
     "Device",
     "DeviceBuffer",
     "DeviceInfo",
     "Executor",
     "InternalError",
     "InvalidValueError",
+    "MetalBackend",
     "NPUBuffer",
     "NPUError",
     "Profiler",
@@ -54,6 +61,7 @@ __all__ = [
     "build_info",
     "cpu_info",
     "devices",
+    "execute_cpu_partition",
     "get_num_threads",
     "load_weights",
     "load_weights_from_safetensors",

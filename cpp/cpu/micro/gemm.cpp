@@ -178,12 +178,29 @@ void gemv(int rows, const typename W::Type* w, std::int64_t stride, const float*
   for (; r < rows; ++r) gemv_rows<W, 1>(w + r * stride, stride, x, k, out + r);
 }
 
+double burn(std::int64_t rounds) {
+  constexpr int kChains = 12;
+  AlignedVec acc[kChains];
+  for (int i = 0; i < kChains; ++i) acc[i] = broadcast(static_cast<float>(i));
+  const AlignedVec x = broadcast(0.999f), y = broadcast(1e-3f);
+  for (std::int64_t r = 0; r < rounds; ++r) {
+#pragma GCC unroll 12
+    for (int i = 0; i < kChains; ++i) acc[i] = acc[i] * x + y;
+  }
+  AlignedVec all = acc[0];
+  for (int i = 1; i < kChains; ++i) all += acc[i];
+  volatile float keep = total(all);
+  (void)keep;
+  return 2.0 * kChains * kLanes * static_cast<double>(rounds);
+}
+
 }  // namespace
 
 void fill_gemm(Micro& micro) {
   micro.mr = kRows;
   micro.nr = kColumns;
   micro.gemm_f32 = gemm_f32;
+  micro.burn = burn;
   micro.gemv_f32 = gemv<F32>;
   micro.gemv_bf16 = gemv<BF16>;
   micro.gemv_f16 = gemv<F16>;

@@ -1,0 +1,181 @@
+"""Image models beside their peers: torch eager and compiled, ONNX Runtime and OpenVINO where they are installed."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import common, peers
+
+PEERS = ("npu", "torch", "torch-compile", "torch-frozen", "onnxruntime", "openvino")
+CASES = ("resnet18", "resnet50")
+THREADS = int(os.environ.get("NPU_NUM_THREADS", "2"))
+
+
+def model(case: str) -> Any:
+    """Seeded weights, and batch-norm statistics as after training: folding them is real work."""
+    import torch
+
+    from tests.zoo.torchvision_compat import declare_operators
+
+    declare_operators()
+    import torchvision
+
+    torch.set_num_threads(THREADS)
+    torch.manual_seed(0)
+    net = getattr(torchvision.models, case)(weights=None).eval().requires_grad_(False)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.8, 1.2)
+            module.weight.uniform_(0.8, 1.2)
+            module.bias.normal_(0, 0.1)
+    return net
+
+
+def image() -> Any:
+    import numpy as np
+
+    return np.random.default_rng(1).standard_normal((1, 3, 224, 224)).astype(np.float32)
+
+
+def prepare_npu(case: str) -> Any:
+    import npu_compiler
+    from npu_runtime import Device, Executor, NPUBuffer, load_weights
+    from torch_ir import extract_ir
+
+    net, x = model(case), image()
+    import torch
+
+    program = npu_compiler.compile(extract_ir(net, torch.from_numpy(x)))
+    device = Device("cpu")
+    executor = Executor(program, device, threads=THREADS)
+    weights = load_weights(net.state_dict(), program, device)
+    inputs = {program.input_specs[0].name: NPUBuffer.from_numpy(x, device)}
+    name = program.output_specs[0].name
+    return lambda: executor.run(inputs, weights), lambda: executor.run(inputs, weights)[name].to_numpy()
+
+
+def prepare_torch(case: str, kind: str) -> Any:
+    import torch
+
+    net, x = model(case), torch.from_numpy(image())
+    if kind == "torch-frozen":
+        import torch._inductor.config
+
+        torch._inductor.config.freezing = True
+    if kind != "torch":
+        net = torch.compile(net)
+
+    def run() -> Any:
+        with torch.no_grad():
+            return net(x)
+
+    for _ in range(3):
+        run()
+    return run, lambda: run().numpy()
+
+
+def onnx_file(case: str) -> str:
+    import torch
+
+    path = os.path.join(tempfile.gettempdir(), f"npu-bench-{os.getppid()}-{case}.onnx")
+    if not os.path.exists(path):
+        torch.onnx.export(
+            model(case), (torch.from_numpy(image()),), path, dynamo=True, external_data=False, input_names=["x"]
+        )
+    return path
+
+
+def prepare_onnxruntime(case: str) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = THREADS, 1
+    session = ort.InferenceSession(onnx_file(case), options, providers=["CPUExecutionProvider"])
+    feed = {"x": image()}
+    return lambda: session.run(None, feed), lambda: session.run(None, feed)[0]
+
+
+def prepare_openvino(case: str) -> Any:
+    import openvino
+
+    core = openvino.Core()
+    net = core.read_model(onnx_file(case))
+    net.reshape([1, 3, 224, 224])
+    options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": THREADS}
+    request = core.compile_model(net, "CPU", {**options, "NUM_STREAMS": 1}).create_infer_request()
+    x = image()
+    request.set_input_tensor(openvino.Tensor(x, shared_memory=True))
+
+    def result() -> Any:
+        request.infer()
+        return request.get_output_tensor().data.copy()
+
+    return request.infer, result
+
+
+def worker(name: str) -> None:
+    makers = {"npu": prepare_npu, "onnxruntime": prepare_onnxruntime, "openvino": prepare_openvino}
+    peers.serve(makers.get(name) or (lambda case: prepare_torch(case, name)))
+
+
+def installed(name: str) -> bool:
+    needs = {"npu": ["npu_compiler"], "onnxruntime": ["onnxruntime", "onnxscript"], "openvino": ["openvino", "onnxscript"]}
+    return all(importlib.util.find_spec(module) for module in needs.get(name, ["torch"]))
+
+
+def main() -> int:
+    parser = common.parser(__doc__ or "")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--peers", default=",".join(PEERS), help="comma-separated, of: " + ", ".join(PEERS))
+    parser.add_argument("--cases", default=",".join(CASES), help="torchvision models")
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--runs", type=int, default=10)
+    args = parser.parse_args()
+    if args.worker:
+        worker(args.worker)
+        return 0
+    from npu_runtime import _core
+
+    def probe() -> float:
+        return 1e3 / _core.measure_fma_gflops(THREADS)
+
+    limits = _core.measure_limits(THREADS)
+    names = [n for n in args.peers.split(",") if n in PEERS]
+    missing = [n for n in names if not installed(n)]
+    running = [peers.Peer(n, __file__, THREADS) for n in names if n not in missing]
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            found = peers.drive(running, args.cases.split(","), "torch", args.rounds, args.runs, probe, folder)
+    finally:
+        for peer in running:
+            peer.close()
+    rows = []
+    for case, by_peer in found.items():
+        frozen = by_peer.get("torch-frozen", {}).get("median_ms")
+        for name, row in sorted(by_peer.items(), key=lambda item: item[1].get("median_ms", 1e9)):
+            if "median_ms" not in row:
+                rows.append([case, name, row.get("error", ""), "", "", ""])
+                continue
+            ratio = f"{row['median_ms'] / frozen:.2f}" if frozen else ""
+            rows.append(
+                [case, name, f"{row['median_ms']:.2f}", f"{row['min_ms']:.2f}", ratio, f"{row.get('difference', 0):.1e}"]
+            )
+    figures = {"limits": {"fma_gflops": limits.fma_gflops, "read_gbytes": limits.read_gbytes}, "models": found}
+    title = f"{THREADS} threads; FMA limit {limits.fma_gflops:.0f} GFLOP/s, reading {limits.read_gbytes:.0f} GB/s"
+    if missing:
+        title += f"; not installed: {', '.join(missing)}"
+    common.report(title, ["Model", "Peer", "median ms", "min ms", "x frozen", "difference"], rows, figures, args.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+#include "strided.h"
+
+#include <cstring>
+#include <numeric>
+
+#include "element.h"
+
+namespace npu::cpu {
+
+namespace {
+
+constexpr std::int64_t kTile = 32;            // of a transposition
+constexpr std::int64_t kChunk = 1 << 16;      // elements of a long row that one unit of work copies
+
+template <class T>
+void copy_strided(std::byte* dst, std::int64_t ds, const std::byte* src, std::int64_t ss, std::int64_t n) {
+  T* to = reinterpret_cast<T*>(dst);
+  const T* from = reinterpret_cast<const T*>(src);
+  if (ss == 0) {
+    const T value = *from;
+    for (std::int64_t i = 0; i < n; ++i) to[i * ds] = value;
+  } else {
+    for (std::int64_t i = 0; i < n; ++i) to[i * ds] = from[i * ss];
+  }
+}
+
+}  // namespace
+
+std::int64_t product(const Shape& shape) {
+  return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
+}
+
+Nest make_nest(const Shape& shape, const std::vector<Shape>& strides, bool reorder) {
+  std::vector<int> order;
+  for (int d = 0; d < static_cast<int>(shape.size()); ++d) {
+    if (shape[d] != 1) order.push_back(d);
+  }
+  if (reorder && !strides.empty()) {
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int a, int b) { return std::abs(strides[0][a]) > std::abs(strides[0][b]); });
+  }
+  Nest nest;
+  nest.strides.resize(strides.size());
+  int rank = 0;
+  for (const int d : order) {
+    bool merges = rank > 0;
+    for (std::size_t k = 0; k < strides.size() && merges; ++k) {
+      merges = nest.strides[k][rank - 1] == strides[k][d] * shape[d];
+    }
+    if (!merges) ++rank;
+    nest.extent[rank - 1] = merges ? nest.extent[rank - 1] * shape[d] : shape[d];
+    for (std::size_t k = 0; k < strides.size(); ++k) nest.strides[k][rank - 1] = strides[k][d];
+  }
+  if (rank == 0) {  // one element
+    rank = 1;
+    nest.extent[0] = 1;
+    for (auto& s : nest.strides) s[0] = 1;
+  }
+  nest.rank = rank;
+  for (int d = 0; d < rank - 1; ++d) nest.rows *= nest.extent[d];
+  if (nest.extent[rank - 1] == 0) nest.rows = 0;
+  return nest;
+}
+
+void copy_row(std::byte* dst, std::int64_t ds, const std::byte* src, std::int64_t ss, std::int64_t n,
+              std::size_t size) {
+  if (n <= 0) return;
+  if (ds == 1 && ss == 1) {
+    std::memcpy(dst, src, static_cast<std::size_t>(n) * size);
+  } else {
+    visit_size(size, [&](auto zero) { copy_strided<decltype(zero)>(dst, ds, src, ss, n); });
+  }
+}
+
+StridedCopy::StridedCopy(const Shape& shape, const Shape& dst, const Shape& src, std::size_t size, int threads)
+    : nest_(make_nest(shape, {dst, src})), size_(size), threads_(threads) {
+  const int inner = nest_.rank - 1;
+  if (nest_.step(1) == 1 || nest_.step(1) == 0) return;
+  for (int d = 0; d < inner; ++d) {
+    if (nest_.strides[1][d] == 1 && nest_.extent[d] >= 4 && nest_.inner() >= 4) across_ = d;
+  }
+}
+
+void StridedCopy::run(void* dst, const void* src, ThreadPool& pool) const {
+  if (nest_.rows == 0) return;
+  if (across_ >= 0) {
+    transpose(static_cast<std::byte*>(dst), static_cast<const std::byte*>(src), pool);
+  } else {
+    rows(static_cast<std::byte*>(dst), static_cast<const std::byte*>(src), pool);
+  }
+}
+
+void StridedCopy::rows(std::byte* dst, const std::byte* src, ThreadPool& pool) const {
+  const std::int64_t n = nest_.inner(), chunks = (n + kChunk - 1) / kChunk, units = nest_.rows * chunks;
+  const std::int64_t pieces = piece_count(units, static_cast<double>(std::min(n, kChunk)) * 0.5, threads_);
+  pool.run(pieces, [&](std::int64_t piece, int) {
+    const Range range = split(units, pieces, piece);
+    Cursor cursor(nest_, range.begin / chunks);
+    for (std::int64_t u = range.begin; u < range.end; ++u) {
+      const std::int64_t chunk = u % chunks, first = chunk * kChunk;
+      copy_row(at(dst, cursor.offset[0] + first * nest_.step(0), size_), nest_.step(0),
+               at(src, cursor.offset[1] + first * nest_.step(1), size_), nest_.step(1), std::min(kChunk, n - first),
+               size_);
+      if (chunk == chunks - 1) cursor.advance();
+    }
+  });
+}
+
+// Tiles of the inner dimension and the one in which src is dense, so that both sides use whole cache lines.
+void StridedCopy::transpose(std::byte* dst, const std::byte* src, ThreadPool& pool) const {
+  Nest outer = nest_;
+  outer.extent[across_] = 1;
+  outer.extent[nest_.rank - 1] = 1;
+  const std::int64_t m = nest_.extent[across_], n = nest_.inner();
+  const std::int64_t da = nest_.strides[0][across_], ds = nest_.step(0), ss = nest_.step(1);
+  const std::int64_t tiles = (m + kTile - 1) / kTile, outers = nest_.rows / m, units = outers * tiles;
+  const std::int64_t pieces = piece_count(units, static_cast<double>(n * std::min(m, kTile)), threads_);
+  pool.run(pieces, [&](std::int64_t piece, int) {
+    const Range range = split(units, pieces, piece);
+    for (std::int64_t u = range.begin; u < range.end; ++u) {
+      const Cursor cursor(outer, u / tiles);
+      const std::int64_t i0 = u % tiles * kTile, i1 = std::min(m, i0 + kTile);
+      visit_size(size_, [&](auto zero) {
+        using T = decltype(zero);
+        T* to = reinterpret_cast<T*>(at(dst, cursor.offset[0], size_));
+        const T* from = reinterpret_cast<const T*>(at(src, cursor.offset[1], size_));
+        for (std::int64_t j0 = 0; j0 < n; j0 += kTile) {
+          const std::int64_t j1 = std::min(n, j0 + kTile);
+          for (std::int64_t i = i0; i < i1; ++i) {
+            for (std::int64_t j = j0; j < j1; ++j) to[i * da + j * ds] = from[i + j * ss];
+          }
+        }
+      });
+    }
+  });
+}
+
+Shape without(const Shape& shape, const std::vector<bool>& drop) {
+  Shape kept;
+  for (std::size_t d = 0; d < shape.size(); ++d) {
+    if (!drop[d]) kept.push_back(shape[d]);
+  }
+  return kept;
+}
+
+std::vector<bool> only_axis(std::size_t rank, std::int64_t axis) {
+  std::vector<bool> chosen(rank, false);
+  if (rank > 0) chosen[static_cast<std::size_t>(axis)] = true;
+  return chosen;
+}
+
+void unavailable(const Op& op, const std::string& what) {
+  throw Error(ErrorKind::kUnavailable, {.area = "cpu",
+                                        .what = "the op " + quoted(op.name) + " cannot run on the CPU",
+                                        .got = what,
+                                        .expected = {},
+                                        .action = {}});
+}
+
+}  // namespace npu::cpu

@@ -1,0 +1,121 @@
+// Iteration over operands with any strides.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "kernel.h"
+#include "npu/error.h"
+#include "thread_pool.h"
+
+namespace npu::cpu {
+
+inline constexpr int kMaxOperands = 64;
+
+using Strides = std::array<std::int64_t, kMaxRank>;
+
+// Several operands of one shape, walked together: dimensions are ordered by the strides of the first operand,
+// extents of 1 dropped, and neighbours that every operand can walk as one are merged. The last dimension is the
+// inner row. There always is one.
+struct Nest {
+  int rank = 1;
+  Strides extent{};
+  std::vector<Strides> strides;  // [operand][dimension]
+  std::int64_t rows = 1;         // of all dimensions but the last; 0 when there is no element
+
+  std::int64_t inner() const { return extent[rank - 1]; }
+  std::int64_t elements() const { return rows * inner(); }
+  std::int64_t step(int operand) const { return strides[operand][rank - 1]; }  // of the inner row
+};
+
+// Without `reorder` the rows are in row-major order.
+Nest make_nest(const Shape& shape, const std::vector<Shape>& strides, bool reorder = true);
+
+// Where each operand stands at one row of a nest, in elements.
+class Cursor {
+ public:
+  Cursor(const Nest& nest, std::int64_t row) : nest_(nest), operands_(static_cast<int>(nest.strides.size())) {
+    for (int k = 0; k < operands_; ++k) offset[k] = 0;
+    for (int d = nest.rank - 2; d >= 0; --d) {
+      index_[d] = row % nest.extent[d];
+      row /= nest.extent[d];
+      for (int k = 0; k < operands_; ++k) offset[k] += index_[d] * nest.strides[k][d];
+    }
+  }
+
+  // Rows up to the end of the second innermost dimension, this one included.
+  std::int64_t left() const { return nest_.rank < 2 ? 1 : nest_.extent[nest_.rank - 2] - index_[nest_.rank - 2]; }
+
+  void advance(std::int64_t count = 1) {  // at most left()
+    int d = nest_.rank - 2;
+    if (d < 0) return;
+    index_[d] += count;
+    for (int k = 0; k < operands_; ++k) offset[k] += count * nest_.strides[k][d];
+    while (index_[d] == nest_.extent[d] && d > 0) {
+      for (int k = 0; k < operands_; ++k) offset[k] += nest_.strides[k][d - 1] - index_[d] * nest_.strides[k][d];
+      index_[d] = 0;
+      ++index_[--d];
+    }
+  }
+
+  std::int64_t offset[kMaxOperands];
+
+ private:
+  const Nest& nest_;
+  int operands_;
+  std::int64_t index_[kMaxRank] = {};
+};
+
+// Into how many pieces `units` of work are cut; each costs about `cost` simple element operations.
+inline std::int64_t piece_count(std::int64_t units, double cost, int threads) {
+  constexpr double kWorthIt = 32768;
+  if (threads <= 1 || units <= 1) return std::min<std::int64_t>(units, 1);
+  const double worth = cost * static_cast<double>(units) / kWorthIt;
+  if (worth < 2) return 1;
+  return std::min<std::int64_t>(units, std::min<std::int64_t>(static_cast<std::int64_t>(worth), 4 * threads));
+}
+
+// dst = src for one shape and element size, any strides.
+class StridedCopy {
+ public:
+  StridedCopy() = default;
+  StridedCopy(const Shape& shape, const Shape& dst, const Shape& src, std::size_t size, int threads);
+  void run(void* dst, const void* src, ThreadPool& pool) const;
+  bool dense() const { return nest_.rows == 1 && nest_.step(0) == 1 && nest_.step(1) == 1; }
+
+ private:
+  void rows(std::byte* dst, const std::byte* src, ThreadPool& pool) const;
+  void transpose(std::byte* dst, const std::byte* src, ThreadPool& pool) const;
+
+  Nest nest_;
+  std::size_t size_ = 1;
+  int threads_ = 1;
+  int across_ = -1;  // the dimension in which src is dense, when it is not the inner one
+};
+
+// n elements of `size` bytes at distances in elements.
+void copy_row(std::byte* dst, std::int64_t dst_stride, const std::byte* src, std::int64_t src_stride, std::int64_t n,
+              std::size_t size);
+
+inline std::byte* at(void* p, std::int64_t offset, std::size_t size) {
+  return static_cast<std::byte*>(p) + offset * static_cast<std::int64_t>(size);
+}
+inline const std::byte* at(const void* p, std::int64_t offset, std::size_t size) {
+  return static_cast<const std::byte*>(p) + offset * static_cast<std::int64_t>(size);
+}
+
+inline std::size_t round_up(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// The shape or strides without the dimensions for which drop[d] is set.
+Shape without(const Shape& shape, const std::vector<bool>& drop);
+std::vector<bool> only_axis(std::size_t rank, std::int64_t axis);  // true there
+
+std::int64_t product(const Shape& shape);
+
+[[noreturn]] void unavailable(const Op& op, const std::string& what);
+
+}  // namespace npu::cpu

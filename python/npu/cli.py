@@ -1,0 +1,247 @@
+"""The ``npu`` command. PyTorch is imported only where an IR has to be made or run on the host."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from npu_runtime import __version__
+
+__all__ = ["create_parser", "main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Errors are one line on stderr, never a traceback."""
+    parser = create_parser()
+    args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help()
+        return 2
+    try:
+        status: int = args.run(args)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 141
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+
+
+def create_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="npu", description="Compile PyTorch models to programs, run them, and see what runs where and how fast."
+    )
+    parser.add_argument("--version", action="version", version=f"npu {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="command")
+
+    p = _command(commands, "compile", _compile, "compile an IR file to an .npubin program")
+    p.add_argument("ir", type=Path, help="IR in JSON, as torch_ir writes it")
+    p.add_argument("-o", "--output", type=Path, help="where to write the program (default: the IR's name with .npubin)")
+    p.add_argument("--compute-dtype", choices=["float16", "bfloat16"], help="run a float32 model in half precision")
+    p.add_argument("--disable", action="append", default=[], metavar="PASS", help="leave out a compiler pass")
+
+    p = _command(commands, "run", _run, "run a program once on arrays or random inputs")
+    _program_arguments(p)
+    p.add_argument("--input", action="append", default=[], metavar="NAME=FILE.npy", help="an input; random without it")
+    p.add_argument("-o", "--output", type=Path, help="folder for the outputs as .npy files")
+
+    p = _command(commands, "plan", _plan, "show a program's plan: kernels, layouts, places in memory")
+    p.add_argument("program", type=Path)
+    p.add_argument("--device", help="cpu (default: the best present)")
+    p.add_argument("--threads", type=int, default=0)
+    p.add_argument("--text", action="store_true", help="show the program itself, which no device has touched yet")
+
+    p = _command(commands, "explain", _explain, "show which nodes of an IR the device runs, and why not the others")
+    p.add_argument("ir", type=Path)
+    p.add_argument("--json", action="store_true")
+
+    p = _command(commands, "bench", _bench, "time a program")
+    _program_arguments(p)
+    p.add_argument("--runs", type=int, default=20)
+    p.add_argument("--warmup", type=int, default=3)
+    p.add_argument("--profile", action="store_true", help="show what each kernel takes")
+    p.add_argument("--trace", type=Path, metavar="FILE", help="write a Chrome trace of the last profiled run")
+    p.add_argument("--json", action="store_true")
+
+    p = _command(commands, "doctor", _doctor, "show what is installed, which devices there are, and why not the others")
+    p.add_argument("--json", action="store_true")
+    return parser
+
+
+def _command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text.capitalize() + ".")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _program_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument("program", type=Path, help="a compiled .npubin program")
+    p.add_argument("--weights", type=Path, help=".safetensors, its index, a folder of them or .pt; random without it")
+    p.add_argument("--device", help="cpu (default: the best present)")
+    p.add_argument("--threads", type=int, default=0, help="default: all usable cores")
+    p.add_argument("--seed", type=int, default=0, help="of random weights and inputs")
+
+
+def _compile(args: argparse.Namespace) -> int:
+    import npu_compiler
+
+    begin = time.perf_counter()
+    program = npu_compiler.compile(args.ir, compute_dtype=args.compute_dtype, disable=args.disable)
+    output = args.output or args.ir.with_suffix(".npubin")
+    program.save(output)
+    took = (time.perf_counter() - begin) * 1e3
+    print(f"{output}: {program!r}, {output.stat().st_size:,} bytes, {took:.0f} ms")
+    return 0
+
+
+def _executor(args: argparse.Namespace) -> Any:
+    from npu_runtime import Device, Executor
+
+    return Executor(args.program, Device(args.device), threads=args.threads)
+
+
+def _weights(args: argparse.Namespace, executor: Any) -> Any:
+    from npu_runtime import Weights, load_weights
+
+    if args.weights is None:
+        return Weights.random(executor.program, args.seed)
+    return load_weights(args.weights, executor.program, executor.device)
+
+
+def _inputs(executor: Any, seed: int, given: dict[str, Any]) -> dict[str, Any]:
+    """What was given, and random arrays for the rest; integers are zeros, which index anything."""
+    import ml_dtypes
+    import numpy as np
+
+    random = np.random.default_rng(seed + 1)
+    inputs = {}
+    for spec in executor.program.inputs:
+        if spec.name in given:
+            inputs[spec.name] = given[spec.name]
+            continue
+        dtype = ml_dtypes.bfloat16 if spec.dtype == "bfloat16" else np.dtype(spec.dtype)
+        if "float" in spec.dtype:
+            inputs[spec.name] = random.standard_normal(spec.shape).astype(dtype)
+        else:
+            inputs[spec.name] = np.zeros(spec.shape, dtype)
+    return inputs
+
+
+def _given(arguments: list[str]) -> dict[str, Any]:
+    import numpy as np
+
+    given = {}
+    for argument in arguments:
+        name, equals, path = argument.partition("=")
+        if not equals:
+            raise ValueError(f"[npu] --input needs NAME=FILE.npy; got {argument!r}")
+        given[name] = np.load(path, allow_pickle=False)
+    return given
+
+
+def _run(args: argparse.Namespace) -> int:
+    import numpy as np
+
+    executor = _executor(args)
+    weights = _weights(args, executor)
+    given = _given(args.input)
+    unknown = set(given) - {spec.name for spec in executor.program.inputs}
+    if unknown:
+        names = ", ".join(spec.name for spec in executor.program.inputs)
+        raise ValueError(f"[npu] unknown inputs; got {', '.join(sorted(unknown))}; expected {names}")
+    outputs = executor.run(_inputs(executor, args.seed, given), weights)
+    if args.output:
+        args.output.mkdir(parents=True, exist_ok=True)
+    for name, buffer in outputs.items():
+        array = buffer.to_numpy()
+        wide = array.astype(np.float64)
+        spread = f"min {wide.min():.6g}, mean {wide.mean():.6g}, max {wide.max():.6g}" if array.size else "empty"
+        print(f"{name}: {array.dtype}{list(array.shape)} {spread}")
+        if args.output:
+            np.save(args.output / f"{name}.npy", array.astype(np.float32) if array.dtype.kind == "V" else array)
+    return 0
+
+
+def _plan(args: argparse.Namespace) -> int:
+    from npu_runtime import Program
+
+    if args.text:
+        print(Program.load(args.program).text(), end="")
+    else:
+        print(_executor(args).plan(), end="")
+    return 0
+
+
+def _explain(args: argparse.Namespace) -> int:
+    from npu.explain import explain_file, print_report
+
+    report = explain_file(args.ir)
+    if args.json:
+        print(json.dumps(report, indent=2))
+    else:
+        print_report(report)
+    return 0 if not report["unsupported"] else 1
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from npu_runtime import Profiler
+
+    if args.runs < 1 or args.warmup < 0:
+        raise ValueError("[npu] --runs must be at least 1 and --warmup at least 0")
+    executor = _executor(args)
+    weights = _weights(args, executor)
+    inputs = _inputs(executor, args.seed, {})
+    session = executor.session()
+    for _ in range(args.warmup + 1):
+        session.run(inputs, weights)
+    times = []
+    for _ in range(args.runs):
+        begin = time.perf_counter()
+        session.run(inputs, weights)
+        times.append((time.perf_counter() - begin) * 1e3)
+    times.sort()
+    figures: dict[str, Any] = {
+        "program": executor.program.model_name,
+        "device": executor.device.name,
+        "threads": executor.threads,
+        "runs": args.runs,
+        "min_ms": times[0],
+        "median_ms": times[len(times) // 2],
+        "max_ms": times[-1],
+    }
+    profiler = Profiler(executor)
+    if args.profile or args.trace:
+        for _ in range(args.runs):
+            profiler.run(inputs, weights)
+        figures["profile"] = profiler.to_dict()["kernels"]
+    if args.trace:
+        profiler.save_chrome_trace(args.trace)
+    if args.json:
+        print(json.dumps(figures, indent=2))
+        return 0
+    print(f"{executor!r} on {executor.device.name}")
+    print(f"min {times[0]:.3f} ms, median {figures['median_ms']:.3f} ms, max {times[-1]:.3f} ms over {args.runs} runs")
+    if args.profile:
+        profiler.print_summary("op")
+    return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from npu.doctor import print_report, report
+
+    found = report()
+    print(json.dumps(found, indent=2)) if args.json else print_report(found)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""A module compiled for a device, called as the module is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import npu_compiler
+from npu_runtime import Device, Executor, Profiler, Weights, load_weights
+from torch_ir import IR, extract_ir
+from torch_ir.inputs import InputBinder
+from torch_ir.structure import rebuild
+
+__all__ = ["CompiledModule", "compile"]
+
+
+class CompiledModule:
+    """Takes what the module's ``forward`` takes and returns what it returns, in plain tuples, lists and dicts.
+
+    The weights are those of the module when it was compiled. Buffers that the module writes are kept by a session of
+    this object; ``reset()`` forgets them.
+    """
+
+    def __init__(self, ir: IR, program: npu_compiler.CompiledProgram, executor: Executor, weights: Weights) -> None:
+        self.ir, self.program, self.executor, self.weights = ir, program, executor, weights
+        self._binder = InputBinder(ir, strict=True)
+        self._session = executor.session()
+        self._names = [t.name for t in ir.graph_inputs]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        outputs = self._session.run(self._inputs(args, kwargs), self.weights)
+        tensors = tuple(torch.from_dlpack(outputs[meta.name]) for meta in self.ir.graph_outputs)
+        if self.ir.output_structure is None:
+            return tensors[0] if len(tensors) == 1 else tensors
+        return rebuild(self.ir.output_structure, tensors)
+
+    def _inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Tensor]:
+        given = self._binder.bind(args, kwargs)
+        return dict(zip(self._names, given, strict=True))
+
+    def profile(self, *args: Any, **kwargs: Any) -> Profiler:
+        """One measured run; ``.print_summary()`` shows it."""
+        profiler = Profiler(self.executor)
+        profiler.run(self._inputs(args, kwargs), self.weights)
+        return profiler
+
+    def reset(self) -> None:
+        self._session.reset()
+
+    def __repr__(self) -> str:
+        return f"CompiledModule({self.program!r}, {self.executor!r})"
+
+
+def compile(
+    module: nn.Module,
+    example_inputs: Any,
+    example_kwargs: dict[str, Any] | None = None,
+    *,
+    device: Device | str | None = None,
+    threads: int = 0,
+    compute_dtype: str | torch.dtype | None = None,
+    disable: Iterable[str] = (),
+) -> CompiledModule:
+    """Extract, compile and lay out ``module`` for ``device`` (the best one present by default).
+
+    ``example_inputs`` is a tensor, a tuple of positional arguments or a dict of keyword arguments; shapes and dtypes are
+    fixed by them. ``compute_dtype`` runs a float32 model in half precision; ``disable`` names compiler passes to leave
+    out.
+    """
+    ir = extract_ir(module, example_inputs, example_kwargs)
+    dtype = str(compute_dtype).removeprefix("torch.") if compute_dtype is not None else None
+    program = npu_compiler.compile(ir, compute_dtype=dtype, disable=disable)
+    target = device if isinstance(device, Device) else Device(device)
+    executor = Executor(program, target, threads=threads)
+    read = {spec.name for spec in program.weight_specs}
+    state = {**dict(module.named_buffers()), **module.state_dict()}
+    tensors = {name: tensor for name, tensor in state.items() if name in read}
+    on_meta = [name for name, tensor in tensors.items() if tensor.is_meta]
+    if on_meta:
+        raise ValueError(
+            f"[npu] the module has no weights; got {len(on_meta)} tensors on the meta device, '{on_meta[0]}' first; "
+            f"expected a module with values; try torch_ir.extract_ir, npu_compiler.compile and npu_runtime.load_weights"
+        )
+    weights = load_weights({name: tensor.detach() for name, tensor in tensors.items()}, program, target)
+    executor.prepare(weights)
+    return CompiledModule(ir, program, executor, weights)

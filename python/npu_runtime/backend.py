@@ -1,0 +1,92 @@
+"""What runs the device's part of a partitioned model."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+from npu_runtime._core import Device, Executor, NPUBuffer, devices
+from npu_runtime.errors import UnavailableError, format_error
+
+__all__ = ["Backend", "CPUBackend", "MetalBackend"]
+
+
+class Backend(abc.ABC):
+    """A device behind the few calls that DAGExecutor makes."""
+
+    @property
+    @abc.abstractmethod
+    def name(self) -> str: ...
+
+    @property
+    @abc.abstractmethod
+    def device(self) -> Any: ...
+
+    @abc.abstractmethod
+    def allocate_buffer(self, data: Any, alloc_shape: Any = None, spec: Any = None) -> Any: ...
+
+    @abc.abstractmethod
+    def allocate_zeros(self, shape: Any, dtype: Any = "float32", alloc_shape: Any = None) -> Any: ...
+
+    @abc.abstractmethod
+    def create_executor(self, program: Any) -> Any: ...
+
+    @abc.abstractmethod
+    def execute(self, program: Any, inputs: dict[str, Any], weights: Any) -> dict[str, Any]: ...
+
+    @abc.abstractmethod
+    def synchronize(self) -> None: ...
+
+
+class _DeviceBackend(Backend):
+    """One of the core's own devices."""
+
+    def __init__(self, kind: str) -> None:
+        self._device = Device(kind)
+
+    @property
+    def name(self) -> str:
+        return self._device.kind
+
+    @property
+    def device(self) -> Device:
+        return self._device
+
+    def allocate_buffer(self, data: Any, alloc_shape: Any = None, spec: Any = None) -> NPUBuffer:
+        return NPUBuffer.from_numpy(data, self._device, alloc_shape, spec)
+
+    def allocate_zeros(self, shape: Any, dtype: Any = "float32", alloc_shape: Any = None) -> NPUBuffer:
+        return NPUBuffer.zeros(list(shape), self._device, dtype, alloc_shape)
+
+    def create_executor(self, program: Any) -> Executor:
+        return Executor(program, self._device)
+
+    def execute(self, program: Any, inputs: dict[str, Any], weights: Any) -> dict[str, Any]:
+        outputs: dict[str, Any] = self.create_executor(program).run(inputs, weights)
+        return outputs
+
+    def synchronize(self) -> None:
+        """Runs return when they are done."""
+
+
+class CPUBackend(_DeviceBackend):
+    """The CPU device, which every machine has."""
+
+    def __init__(self) -> None:
+        super().__init__("cpu")
+
+
+class MetalBackend(_DeviceBackend):
+    """An Apple GPU. Raises where there is none, and says what there is."""
+
+    def __init__(self, config: Any = None) -> None:
+        metal = next((d for d in devices() if d.kind == "metal"), None)
+        if metal is None or not metal.available:
+            reason = metal.reason if metal else "this build does not know it"
+            present = ", ".join(d.kind for d in devices() if d.available)
+            raise UnavailableError(
+                format_error(
+                    "backend", f"there is no Metal device: {reason}", got=f"devices: {present}", action="CPUBackend()"
+                )
+            )
+        super().__init__("metal")
