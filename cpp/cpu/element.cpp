@@ -29,13 +29,17 @@ void store_strided(const R* x, void* y, std::int64_t stride, std::int64_t n) {
 
 }  // namespace
 
-void load_floats(const Micro& micro, DType dtype, const void* x, std::int64_t stride, std::int64_t n, float* y) {
-  if (stride == 1 && dtype == DType::kFloat16) return micro.load_f16(static_cast<const std::uint16_t*>(x), y, n);
-  if (stride == 1 && dtype == DType::kBFloat16) return micro.load_bf16(static_cast<const std::uint16_t*>(x), y, n);
+void load_floats(const Micro& micro, DType dtype, const void* x, std::int64_t stride, std::int64_t n,
+                 float* y) {
+  if (stride == 1 && dtype == DType::kFloat16)
+    return micro.load_f16(static_cast<const std::uint16_t*>(x), y, n);
+  if (stride == 1 && dtype == DType::kBFloat16)
+    return micro.load_bf16(static_cast<const std::uint16_t*>(x), y, n);
   visit_dtype(dtype, [&](auto zero) { load_strided<decltype(zero)>(x, stride, n, y); });
 }
 
-void store_floats(const Micro& micro, DType dtype, const float* x, void* y, std::int64_t stride, std::int64_t n) {
+void store_floats(const Micro& micro, DType dtype, const float* x, void* y, std::int64_t stride,
+                  std::int64_t n) {
   switch (dtype) {
     case DType::kFloat16:
       if (stride == 1) return micro.store_f16(x, static_cast<std::uint16_t*>(y), n);
@@ -43,7 +47,8 @@ void store_floats(const Micro& micro, DType dtype, const float* x, void* y, std:
     case DType::kBFloat16:
       if (stride == 1) return micro.store_bf16(x, static_cast<std::uint16_t*>(y), n);
       return store_strided<BFloat>(x, y, stride, n);
-    default: return store_strided<float>(x, y, stride, n);
+    default:
+      return store_strided<float>(x, y, stride, n);
   }
 }
 

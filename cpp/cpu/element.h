@@ -55,7 +55,9 @@ struct BFloat {
     const bool nan = (u & 0x7fffffffu) > 0x7f800000u;
     bits = static_cast<std::uint16_t>(nan ? (u >> 16) | 0x40u : (u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
   }
-  operator float() const { return bits_to_float(static_cast<std::uint32_t>(bits) << 16); }  // NOLINT: implicit
+  operator float() const {
+    return bits_to_float(static_cast<std::uint32_t>(bits) << 16);
+  }  // NOLINT: implicit
 };
 
 template <class T>
@@ -64,21 +66,31 @@ inline constexpr bool kIsFloat =
 
 // What an element is computed in.
 template <class T>
-using Register = std::conditional_t<kIsFloat<T>, float, std::conditional_t<std::is_same_v<T, bool>, bool, std::int64_t>>;
+using Register =
+    std::conditional_t<kIsFloat<T>, float, std::conditional_t<std::is_same_v<T, bool>, bool, std::int64_t>>;
 
 // Calls f with a value of the element type.
 template <class F>
 decltype(auto) visit_dtype(DType dtype, F&& f) {
   switch (dtype) {
-    case DType::kFloat32: return f(float{});
-    case DType::kFloat16: return f(Half{});
-    case DType::kBFloat16: return f(BFloat{});
-    case DType::kInt8: return f(std::int8_t{});
-    case DType::kInt16: return f(std::int16_t{});
-    case DType::kInt32: return f(std::int32_t{});
-    case DType::kInt64: return f(std::int64_t{});
-    case DType::kUInt8: return f(std::uint8_t{});
-    case DType::kBool: break;
+    case DType::kFloat32:
+      return f(float{});
+    case DType::kFloat16:
+      return f(Half{});
+    case DType::kBFloat16:
+      return f(BFloat{});
+    case DType::kInt8:
+      return f(std::int8_t{});
+    case DType::kInt16:
+      return f(std::int16_t{});
+    case DType::kInt32:
+      return f(std::int32_t{});
+    case DType::kInt64:
+      return f(std::int64_t{});
+    case DType::kUInt8:
+      return f(std::uint8_t{});
+    case DType::kBool:
+      break;
   }
   return f(bool{});
 }
@@ -87,10 +99,14 @@ decltype(auto) visit_dtype(DType dtype, F&& f) {
 template <class F>
 decltype(auto) visit_size(std::size_t size, F&& f) {
   switch (size) {
-    case 1: return f(std::uint8_t{});
-    case 2: return f(std::uint16_t{});
-    case 4: return f(std::uint32_t{});
-    default: return f(std::uint64_t{});
+    case 1:
+      return f(std::uint8_t{});
+    case 2:
+      return f(std::uint16_t{});
+    case 4:
+      return f(std::uint32_t{});
+    default:
+      return f(std::uint64_t{});
   }
 }
 
@@ -100,18 +116,20 @@ inline std::int64_t to_integer(float value) {
   return static_cast<std::int64_t>(value);
 }
 
-// Rows of n elements at a distance of `stride`, from or to dense registers. Floats must be of a floating-point
-// dtype, and so on; load_floats converts integers and bools as well.
-void load_floats(const Micro& micro, DType dtype, const void* x, std::int64_t stride, std::int64_t n, float* y);
-void store_floats(const Micro& micro, DType dtype, const float* x, void* y, std::int64_t stride, std::int64_t n);
+// Rows of n elements at a distance of `stride`, from or to dense registers. Floats must be of a
+// floating-point dtype, and so on; load_floats converts integers and bools as well.
+void load_floats(const Micro& micro, DType dtype, const void* x, std::int64_t stride, std::int64_t n,
+                 float* y);
+void store_floats(const Micro& micro, DType dtype, const float* x, void* y, std::int64_t stride,
+                  std::int64_t n);
 void load_integers(DType dtype, const void* x, std::int64_t stride, std::int64_t n, std::int64_t* y);
 void store_integers(DType dtype, const std::int64_t* x, void* y, std::int64_t stride, std::int64_t n);
 void load_bools(const void* x, std::int64_t stride, std::int64_t n, std::uint8_t* y);
 void store_bools(const std::uint8_t* x, void* y, std::int64_t stride, std::int64_t n);
 
 // The row itself when it is dense float32, else a copy in `buffer`.
-inline const float* float_row(const Micro& micro, DType dtype, const void* x, std::int64_t stride, std::int64_t n,
-                              float* buffer) {
+inline const float* float_row(const Micro& micro, DType dtype, const void* x, std::int64_t stride,
+                              std::int64_t n, float* buffer) {
   if (dtype == DType::kFloat32 && (stride == 1 || n == 1)) return static_cast<const float*>(x);
   load_floats(micro, dtype, x, stride, n, buffer);
   return buffer;

@@ -3,23 +3,27 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "npu/dtype.h"
 #include "opset.gen.h"
 
 namespace npu::cpu {
 
-// Packed rows of the left matrix are this far apart (in elements), whatever their length: with a constant distance one
-// register addresses all rows of a tile. No power of two, or the rows would share cache sets.
+// Packed rows of the left matrix are this far apart (in elements), whatever their length: with a constant
+// distance one register addresses all rows of a tile. No power of two, or the rows would share cache sets.
 inline constexpr std::int64_t kPackedK = 256;
 inline constexpr std::int64_t kPackedStride = kPackedK + 16;
 
-// Up to mr rows times a panel of nr columns. When it is done with k: + what c held, + bias, + residual, then relu.
+// Up to mr rows times a panel of nr columns. When it is done with k: + what c held, + bias, + residual, then
+// relu.
 struct GemmTile {
-  const void* a = nullptr;   // packed rows: row i starts at a + i * kPackedStride
-  const void* b = nullptr;   // packed panel: [k][nr]
-  std::int64_t k = 0;        // at most kPackedK
-  float* c = nullptr;        // c[i * c_stride + j]
+  const void* a = nullptr;  // packed rows: row i starts at a + i * kPackedStride
+  const void* b = nullptr;  // packed panel: [k][nr]
+  std::int64_t k = 0;       // at most kPackedK
+  float* c = nullptr;       // c[i * c_stride + j]
   std::int64_t c_stride = 0;
   bool accumulate = false;
   const float* bias = nullptr;  // nr values
@@ -41,6 +45,9 @@ struct Micro {
   void (*gemv_f16)(int rows, const std::uint16_t* w, std::int64_t stride, const float* x, std::int64_t k,
                    float* out);
 
+  // Multiply-adds in registers alone, to measure what the core can do; returns how many operations.
+  double (*burn)(std::int64_t rounds);
+
   // Contiguous conversion between storage and float32.
   void (*load_f16)(const std::uint16_t* x, float* y, std::int64_t n);
   void (*load_bf16)(const std::uint16_t* x, float* y, std::int64_t n);
@@ -53,20 +60,43 @@ struct Micro {
   void (*compare)(ExprOp op, const float* a, const float* b, std::uint8_t* y, std::int64_t n);
   void (*where)(const std::uint8_t* c, const float* a, const float* b, float* y, std::int64_t n);
 
-  // Reductions of n contiguous values; sums are pairwise enough for float32 accuracy.
-  float (*sum)(const float* x, std::int64_t n);
-  float (*sum_squares)(const float* x, float centre, std::int64_t n);              // of x - centre
-  float (*maximum)(const float* x, std::int64_t n);                                // NaN wins
+  // Reductions of n contiguous values, accumulated so that long rows stay exact to float32.
+  double (*sum)(const float* x, std::int64_t n);
+  double (*sum_squares)(const float* x, float centre, std::int64_t n);  // of x - centre
+  float (*maximum)(const float* x, std::int64_t n);                     // NaN wins
+  // y = exp(x - centre), returns the sum.
+  float (*exp_minus)(const float* x, float centre, float* y, std::int64_t n);
+  float (*exp_sum)(const float* x, float centre, std::int64_t n);  // the sum alone
+
+  // Rows of n contiguous values; y may be x.
   void (*max_into)(const float* x, float* y, std::int64_t n);                      // y = max(y, x), NaN wins
   void (*add_into)(const float* x, float* y, std::int64_t n);                      // y += x
   void (*multiply_add)(const float* x, const float* w, float* y, std::int64_t n);  // y += x * w
   void (*scale_shift)(const float* x, float scale, float shift, float* y, std::int64_t n);
-  float (*exp_minus)(const float* x, float centre, float* y,
-                     std::int64_t n);  // y = exp(x - centre), returns the sum
+  void (*scale_shift_each)(const float* x, const float* scale, const float* shift, float* y, std::int64_t n);
+  void (*add_squares_into)(const float* x, const float* centre, float* y,
+                           std::int64_t n);  // y += (x - centre)^2
+  // y = (x - mean) * scale * w + b; w and b may be null.
+  void (*normalize)(const float* x, float mean, float scale, const float* w, const float* b, float* y,
+                    std::int64_t n);
+
+  // Several rows x + offsets[i] into one: the maximum (NaN wins), the sum times `scale`, the sum of
+  // weights[i] * row.
+  void (*window_max)(const float* x, const std::int64_t* offsets, std::int64_t count, float* y,
+                     std::int64_t n);
+  void (*window_sum)(const float* x, const std::int64_t* offsets, std::int64_t count, float scale, float* y,
+                     std::int64_t n);
+  void (*window_weighted)(const float* x, const std::int64_t* offsets, const float* weights,
+                          std::int64_t count, float* y, std::int64_t n);
 };
 
 inline constexpr std::int64_t kExprBlock = 512;
 
 const Micro& micro();  // the best that this machine can run, or the one NPU_CPU_ISA names
+
+// For tests: the sets that this build has and this machine can run, best first, and a choice for kernels made
+// from now.
+std::vector<std::string> available_micros();
+void select_micro(std::string_view name);
 
 }  // namespace npu::cpu

@@ -9,8 +9,8 @@ namespace npu::cpu {
 
 namespace {
 
-constexpr std::int64_t kTile = 32;            // of a transposition
-constexpr std::int64_t kChunk = 1 << 16;      // elements of a long row that one unit of work copies
+constexpr std::int64_t kTile = 32;        // of a transposition
+constexpr std::int64_t kChunk = 1 << 16;  // elements of a long row that one unit of work copies
 
 template <class T>
 void copy_strided(std::byte* dst, std::int64_t ds, const std::byte* src, std::int64_t ss, std::int64_t n) {
@@ -72,7 +72,8 @@ void copy_row(std::byte* dst, std::int64_t ds, const std::byte* src, std::int64_
   }
 }
 
-StridedCopy::StridedCopy(const Shape& shape, const Shape& dst, const Shape& src, std::size_t size, int threads)
+StridedCopy::StridedCopy(const Shape& shape, const Shape& dst, const Shape& src, std::size_t size,
+                         int threads)
     : nest_(make_nest(shape, {dst, src})), size_(size), threads_(threads) {
   const int inner = nest_.rank - 1;
   if (nest_.step(1) == 1 || nest_.step(1) == 0) return;
@@ -99,8 +100,8 @@ void StridedCopy::rows(std::byte* dst, const std::byte* src, ThreadPool& pool) c
     for (std::int64_t u = range.begin; u < range.end; ++u) {
       const std::int64_t chunk = u % chunks, first = chunk * kChunk;
       copy_row(at(dst, cursor.offset[0] + first * nest_.step(0), size_), nest_.step(0),
-               at(src, cursor.offset[1] + first * nest_.step(1), size_), nest_.step(1), std::min(kChunk, n - first),
-               size_);
+               at(src, cursor.offset[1] + first * nest_.step(1), size_), nest_.step(1),
+               std::min(kChunk, n - first), size_);
       if (chunk == chunks - 1) cursor.advance();
     }
   });

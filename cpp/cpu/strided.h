@@ -19,8 +19,8 @@ inline constexpr int kMaxOperands = 64;
 using Strides = std::array<std::int64_t, kMaxRank>;
 
 // Several operands of one shape, walked together: dimensions are ordered by the strides of the first operand,
-// extents of 1 dropped, and neighbours that every operand can walk as one are merged. The last dimension is the
-// inner row. There always is one.
+// extents of 1 dropped, and neighbours that every operand can walk as one are merged. The last dimension is
+// the inner row. There always is one.
 struct Nest {
   int rank = 1;
   Strides extent{};
@@ -48,7 +48,9 @@ class Cursor {
   }
 
   // Rows up to the end of the second innermost dimension, this one included.
-  std::int64_t left() const { return nest_.rank < 2 ? 1 : nest_.extent[nest_.rank - 2] - index_[nest_.rank - 2]; }
+  std::int64_t left() const {
+    return nest_.rank < 2 ? 1 : nest_.extent[nest_.rank - 2] - index_[nest_.rank - 2];
+  }
 
   void advance(std::int64_t count = 1) {  // at most left()
     int d = nest_.rank - 2;
@@ -56,7 +58,8 @@ class Cursor {
     index_[d] += count;
     for (int k = 0; k < operands_; ++k) offset[k] += count * nest_.strides[k][d];
     while (index_[d] == nest_.extent[d] && d > 0) {
-      for (int k = 0; k < operands_; ++k) offset[k] += nest_.strides[k][d - 1] - index_[d] * nest_.strides[k][d];
+      for (int k = 0; k < operands_; ++k)
+        offset[k] += nest_.strides[k][d - 1] - index_[d] * nest_.strides[k][d];
       index_[d] = 0;
       ++index_[--d];
     }
@@ -86,6 +89,7 @@ class StridedCopy {
   StridedCopy(const Shape& shape, const Shape& dst, const Shape& src, std::size_t size, int threads);
   void run(void* dst, const void* src, ThreadPool& pool) const;
   bool dense() const { return nest_.rows == 1 && nest_.step(0) == 1 && nest_.step(1) == 1; }
+  bool same_layout() const { return nest_.strides[0] == nest_.strides[1]; }
 
  private:
   void rows(std::byte* dst, const std::byte* src, ThreadPool& pool) const;
@@ -98,8 +102,8 @@ class StridedCopy {
 };
 
 // n elements of `size` bytes at distances in elements.
-void copy_row(std::byte* dst, std::int64_t dst_stride, const std::byte* src, std::int64_t src_stride, std::int64_t n,
-              std::size_t size);
+void copy_row(std::byte* dst, std::int64_t dst_stride, const std::byte* src, std::int64_t src_stride,
+              std::int64_t n, std::size_t size);
 
 inline std::byte* at(void* p, std::int64_t offset, std::size_t size) {
   return static_cast<std::byte*>(p) + offset * static_cast<std::int64_t>(size);

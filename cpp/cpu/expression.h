@@ -1,0 +1,89 @@
+// Elementwise expressions, compiled to steps over blocks of elements.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "micro.h"
+#include "npu/dtype.h"
+#include "opset.gen.h"
+
+namespace npu::cpu {
+
+class Expression {
+ public:
+  Expression(const Expr& expr, const std::vector<DType>& operands, DType out);
+
+  std::size_t scratch_bytes() const { return scratch_bytes_; }  // of one thread; 64-byte aligned
+  double cost() const { return cost_; }                         // element operations for one element, roughly
+
+  // One row: element i of operand k lies at operands[k] + i * strides[k] (in elements). `out` may be an
+  // operand that lies element by element in the same place.
+  void run(std::int64_t n, const void* const* operands, const std::int64_t* strides, void* out,
+           std::int64_t out_stride, std::byte* scratch) const;
+
+  // Rows of one block: rows * n <= kExprBlock.
+  struct Tile {
+    std::int64_t rows = 1, n = 0;
+    const void* const* operands = nullptr;
+    const std::int64_t *row_strides = nullptr, *strides = nullptr;  // row_strides may be null for one row
+    void* out = nullptr;
+    std::int64_t out_row_stride = 0, out_stride = 1;
+  };
+
+  // For many tiles: begin() once, for tiles of at most `longest` elements. What the operands point to must
+  // not change between them (but for the results).
+  void begin(std::byte* scratch, std::int64_t longest) const;
+  void run_tile(const Tile& tile, std::byte* scratch) const;
+
+  // A step of the compiled form; public for the loops in expression_steps.cpp.
+  struct Step {
+    ExprOp op = ExprOp::kIn;
+    char takes = 'f', gives = 'f';  // register classes; of kWhere the class of the chosen values
+    int args[3] = {};               // places
+    int out = 0;
+    DType dtype = DType::kFloat32;  // of kCast
+  };
+
+ private:
+  struct Constant {
+    int place;
+    char type;
+    double number;
+    std::int64_t integer;
+  };
+  struct Loaded {  // what a register of an operand holds
+    const void* from;
+    std::int64_t count;
+  };
+  struct Builder;
+
+  std::int64_t total(const Tile& tile) const { return tile.rows * tile.n; }
+  void load(int operand, const Tile& tile, std::byte* scratch) const;
+  void load_rows(int operand, const Tile& tile, std::byte* to) const;
+  void store(const Tile& tile, const std::byte* from) const;
+
+  const Micro* micro_;
+  std::vector<DType> operands_;
+  DType out_;
+  char out_type_ = 'f';
+  std::vector<int> used_;       // operands
+  std::vector<int> registers_;  // [operand] byte offset in the scratch
+  std::vector<Constant> constants_;
+  std::vector<Step> steps_;
+  int result_ = 0;    // place of the result
+  int out_slot_ = 0;  // where the last step writes when it cannot write to the output itself
+  std::size_t scratch_bytes_ = 0;
+  double cost_ = 0;
+};
+
+// What a step does to n elements in registers.
+void run_step(const Micro& micro, const Expression::Step& step, const std::byte* a, const std::byte* b,
+              const std::byte* c, std::byte* y, std::int64_t n);
+
+constexpr char register_class(DType dtype) {
+  return is_float(dtype) ? 'f' : dtype == DType::kBool ? 'b' : 'i';
+}
+
+}  // namespace npu::cpu

@@ -1,0 +1,239 @@
+// The steps of expressions.
+#include <math.h>
+
+#include "micro/functions.h"
+#include "micro/table.h"
+
+namespace npu::cpu::NPU_ISA {
+
+namespace {
+
+// Functions of the C library, one element at a time.
+template <float (*f)(float)>
+void scalar(const float* x, float* y, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) y[i] = f(x[i]);
+}
+template <float (*f)(float, float)>
+void scalar(const float* a, const float* b, float* y, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) y[i] = f(a[i], b[i]);
+}
+
+// Plain loops that compilers turn into vector square roots.
+void square_roots(const float* x, float* y, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) y[i] = __builtin_sqrtf(x[i]);
+}
+
+constexpr std::int64_t kPart = 64;
+constexpr float kLargestAngle = 1e6f;  // what the two-part reduction below is good for
+
+// x - k * pi / 2 in [-pi/4, pi/4], in double so that little is lost; k is 4 bits of the quotient.
+void reduce_angles(const float* x, float* r, std::int32_t* k, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float a = __builtin_fabsf(x[i]) <= kLargestAngle ? x[i] : 0.0f;
+    const double v = static_cast<double>(a), q = (v * 0.63661977236758134308 + 0x1.8p52) - 0x1.8p52;
+    r[i] = static_cast<float>((v - q * 1.57079632673412561417) - q * 6.07710050650619224932e-11);
+    k[i] = static_cast<std::int32_t>(q);
+  }
+}
+
+// `quarter` is 0 for the sine and 1 for the cosine.
+template <int quarter>
+void sines(const float* x, float* y, std::int64_t n) {
+  float r[kPart], from[kPart];
+  std::int32_t k[kPart];
+  for (std::int64_t begin = 0; begin < n; begin += kPart) {
+    const std::int64_t m = n - begin < kPart ? n - begin : kPart;
+    for (std::int64_t i = 0; i < kPart; ++i) from[i] = i < m ? x[begin + i] : 0.0f;
+    reduce_angles(from, r, k, kPart);
+    bool odd_ones = false;
+    for (std::int64_t i = 0; i < kPart; i += kLanes) {
+      I32 q;
+      __builtin_memcpy(&q, k + i, sizeof q);
+      q += quarter;
+      const F32 v = load(r + i), s = (q & 1) != 0 ? cos_kernel(v) : sin_kernel(v);
+      store(r + i, (q & 2) != 0 ? -s : s);
+    }
+    for (std::int64_t i = 0; i < m; ++i) {
+      y[begin + i] = r[i];
+      odd_ones |= !(__builtin_fabsf(from[i]) <= kLargestAngle);
+    }
+    if (!odd_ones) continue;
+    for (std::int64_t i = 0; i < m; ++i) {
+      if (!(__builtin_fabsf(from[i]) <= kLargestAngle))
+        y[begin + i] = quarter == 0 ? sinf(from[i]) : cosf(from[i]);
+    }
+  }
+}
+
+void arithmetic(ExprOp op, const float* x, float* y, std::int64_t n) {
+  switch (op) {
+    case ExprOp::kNeg:
+      return each(x, y, n, [](F32 v) { return -v; });
+    case ExprOp::kAbs:
+      return each(x, y, n, [](F32 v) { return absolute(v); });
+    case ExprOp::kSign:
+      return each(x, y, n, [](F32 v) { return v > 0.0f ? all(1.0f) : v < 0.0f ? all(-1.0f) : all(0.0f); });
+    case ExprOp::kRelu:
+      return each(x, y, n, [](F32 v) { return v < 0.0f ? all(0.0f) : v; });
+    case ExprOp::kSqrt:
+      return square_roots(x, y, n);
+    case ExprOp::kRsqrt:
+      square_roots(x, y, n);
+      return each(y, y, n, [](F32 v) { return 1.0f / v; });
+    case ExprOp::kReciprocal:
+      return each(x, y, n, [](F32 v) { return 1.0f / v; });
+    case ExprOp::kFloor:
+      return each(x, y, n, [](F32 v) { return floor_of(v); });
+    case ExprOp::kCeil:
+      return each(x, y, n, [](F32 v) { return ceil_of(v); });
+    case ExprOp::kRound:
+      return each(x, y, n, [](F32 v) { return round_even(v); });
+    default:
+      return each(x, y, n, [](F32 v) { return trunc_of(v); });
+  }
+}
+
+void library(ExprOp op, const float* x, float* y, std::int64_t n) {
+  switch (op) {
+    case ExprOp::kExp2:
+      return scalar<exp2f>(x, y, n);
+    case ExprOp::kExpm1:
+      return scalar<expm1f>(x, y, n);
+    case ExprOp::kLog2:
+      return scalar<log2f>(x, y, n);
+    case ExprOp::kLog10:
+      return scalar<log10f>(x, y, n);
+    case ExprOp::kLog1p:
+      return scalar<log1pf>(x, y, n);
+    case ExprOp::kTan:
+      return scalar<tanf>(x, y, n);
+    case ExprOp::kAsin:
+      return scalar<asinf>(x, y, n);
+    case ExprOp::kAcos:
+      return scalar<acosf>(x, y, n);
+    case ExprOp::kAtan:
+      return scalar<atanf>(x, y, n);
+    case ExprOp::kSinh:
+      return scalar<sinhf>(x, y, n);
+    case ExprOp::kCosh:
+      return scalar<coshf>(x, y, n);
+    case ExprOp::kAsinh:
+      return scalar<asinhf>(x, y, n);
+    case ExprOp::kAcosh:
+      return scalar<acoshf>(x, y, n);
+    case ExprOp::kAtanh:
+      return scalar<atanhf>(x, y, n);
+    case ExprOp::kErfc:
+      return scalar<erfcf>(x, y, n);
+    default:
+      return arithmetic(op, x, y, n);
+  }
+}
+
+void unary(ExprOp op, const float* x, float* y, std::int64_t n) {
+  switch (op) {
+    case ExprOp::kExp:
+      return each(x, y, n, [](F32 v) { return exp_of(v); });
+    case ExprOp::kLog:
+      return each(x, y, n, [](F32 v) { return log_of(v); });
+    case ExprOp::kSin:
+      return sines<0>(x, y, n);
+    case ExprOp::kCos:
+      return sines<1>(x, y, n);
+    case ExprOp::kTanh:
+      return each(x, y, n, [](F32 v) { return tanh_of(v); });
+    case ExprOp::kErf:
+      return each(x, y, n, [](F32 v) { return erf_of(v); });
+    case ExprOp::kSigmoid:
+      return each(x, y, n, [](F32 v) { return sigmoid_of(v); });
+    case ExprOp::kSilu:
+      return each(x, y, n, [](F32 v) { return silu_of(v); });
+    case ExprOp::kGelu:
+      return each(x, y, n, [](F32 v) { return gelu_of(v); });
+    case ExprOp::kGeluTanh:
+      return each(x, y, n, [](F32 v) { return gelu_tanh_of(v); });
+    case ExprOp::kSoftplus:
+      return each(x, y, n, [](F32 v) { return softplus_of(v); });
+    case ExprOp::kMish:
+      return each(x, y, n, [](F32 v) { return mish_of(v); });
+    case ExprOp::kHardswish:
+      return each(x, y, n, [](F32 v) { return v * min_of(max_of(v + 3.0f, all(0.0f)), all(6.0f)) / 6.0f; });
+    case ExprOp::kHardsigmoid:
+      return each(x, y, n, [](F32 v) { return min_of(max_of(v + 3.0f, all(0.0f)), all(6.0f)) / 6.0f; });
+    default:
+      return library(op, x, y, n);
+  }
+}
+
+void binary(ExprOp op, const float* a, const float* b, float* y, std::int64_t n) {
+  switch (op) {
+    case ExprOp::kAdd:
+      return each(a, b, y, n, [](F32 u, F32 v) { return u + v; });
+    case ExprOp::kSub:
+      return each(a, b, y, n, [](F32 u, F32 v) { return u - v; });
+    case ExprOp::kMul:
+      return each(a, b, y, n, [](F32 u, F32 v) { return u * v; });
+    case ExprOp::kDiv:
+      return each(a, b, y, n, [](F32 u, F32 v) { return u / v; });
+    case ExprOp::kMax:
+      return each(a, b, y, n, [](F32 u, F32 v) { return max_of(u, v); });
+    case ExprOp::kMin:
+      return each(a, b, y, n, [](F32 u, F32 v) { return min_of(u, v); });
+    case ExprOp::kPow:
+      return scalar<powf>(a, b, y, n);
+    case ExprOp::kFmod:
+      return scalar<fmodf>(a, b, y, n);
+    case ExprOp::kAtan2:
+      return scalar<atan2f>(a, b, y, n);
+    case ExprOp::kHypot:
+      return scalar<hypotf>(a, b, y, n);
+    default:
+      return each(a, b, y, n, [](F32 u, F32 v) { return with_sign_of(u, v); });
+  }
+}
+
+template <class F>
+inline void test_each(const float* a, const float* b, std::uint8_t* y, std::int64_t n, F f) {
+  for (std::int64_t i = 0; i < n; ++i) y[i] = f(a[i], b[i]) ? 1 : 0;
+}
+
+void compare(ExprOp op, const float* a, const float* b, std::uint8_t* y, std::int64_t n) {
+  switch (op) {
+    case ExprOp::kEq:
+      return test_each(a, b, y, n, [](float u, float v) { return u == v; });
+    case ExprOp::kNe:
+      return test_each(a, b, y, n, [](float u, float v) { return u != v; });
+    case ExprOp::kLt:
+      return test_each(a, b, y, n, [](float u, float v) { return u < v; });
+    case ExprOp::kLe:
+      return test_each(a, b, y, n, [](float u, float v) { return u <= v; });
+    case ExprOp::kGt:
+      return test_each(a, b, y, n, [](float u, float v) { return u > v; });
+    default:
+      return test_each(a, b, y, n, [](float u, float v) { return u >= v; });
+  }
+}
+
+typedef std::uint8_t U8 __attribute__((vector_size(kLanes)));
+
+void where(const std::uint8_t* c, const float* a, const float* b, float* y, std::int64_t n) {
+  std::int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    U8 chosen;
+    __builtin_memcpy(&chosen, c + i, sizeof chosen);
+    const I32 mask = __builtin_convertvector(chosen, I32) != 0;
+    store(y + i, mask ? load(a + i) : load(b + i));
+  }
+  for (; i < n; ++i) y[i] = c[i] != 0 ? a[i] : b[i];
+}
+
+}  // namespace
+
+void fill_math(Micro& micro) {
+  micro.unary = unary;
+  micro.binary = binary;
+  micro.compare = compare;
+  micro.where = where;
+}
+
+}  // namespace npu::cpu::NPU_ISA

@@ -1,0 +1,18 @@
+#include "micro/table.h"
+
+#include "micro/gemm.h"
+
+#define NPU_TEXT_OF(x) #x
+#define NPU_TEXT(x) NPU_TEXT_OF(x)
+
+namespace npu::cpu::NPU_ISA {
+
+void fill(Micro& micro) {
+  micro.name = NPU_TEXT(NPU_ISA);
+  fill_gemm(micro);
+  fill_convert(micro);
+  fill_math(micro);
+  fill_rows(micro);
+}
+
+}  // namespace npu::cpu::NPU_ISA

@@ -1,0 +1,15 @@
+// What the files of this folder put into a Micro, in the namespace of the instruction set they are compiled
+// for.
+#pragma once
+
+#include "micro.h"
+
+namespace npu::cpu::NPU_ISA {
+
+void fill(Micro& micro);  // everything
+
+void fill_convert(Micro& micro);
+void fill_math(Micro& micro);
+void fill_rows(Micro& micro);
+
+}  // namespace npu::cpu::NPU_ISA

@@ -1,0 +1,109 @@
+// Vectors of the instruction set that this file is compiled for.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace npu::cpu::NPU_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+
+typedef float F32 __attribute__((vector_size(kLanes * 4)));
+typedef std::int32_t I32 __attribute__((vector_size(kLanes * 4)));
+typedef std::uint32_t U32 __attribute__((vector_size(kLanes * 4)));
+typedef float LooseF32 __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+
+// In an unnamed namespace, so that no object file of another instruction set can use what is compiled here.
+namespace {
+
+inline F32 load(const float* p) { return *reinterpret_cast<const LooseF32*>(p); }
+inline void store(float* p, F32 v) { *reinterpret_cast<LooseF32*>(p) = v; }
+inline F32 all(float x) { return x - F32{}; }
+inline I32 bits(F32 v) { return (I32)v; }
+inline F32 floats(I32 v) { return (F32)v; }
+
+#if defined(__AVX512F__)
+inline __mmask16 first_lanes(std::int64_t n) { return static_cast<__mmask16>((1u << n) - 1u); }
+#elif defined(__AVX2__)
+inline __m256i first_lanes(std::int64_t n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)),
+                            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+#endif
+
+// n < kLanes elements; the other lanes are zero.
+inline F32 load_part(const float* p, std::int64_t n) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_loadu_ps(first_lanes(n), p);
+#elif defined(__AVX2__)
+  return _mm256_maskload_ps(p, first_lanes(n));
+#else
+  F32 v = {};
+  for (int i = 0; i < n; ++i) v[i] = p[i];
+  return v;
+#endif
+}
+
+inline void store_part(float* p, F32 v, std::int64_t n) {
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(p, first_lanes(n), v);
+#elif defined(__AVX2__)
+  _mm256_maskstore_ps(p, first_lanes(n), v);
+#else
+  for (int i = 0; i < n; ++i) p[i] = v[i];
+#endif
+}
+
+// y[i] = f(x[i]), and so on; y may be an operand.
+template <class F>
+inline void each(const float* x, float* y, std::int64_t n, F f) {
+  std::int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) store(y + i, f(load(x + i)));
+  if (i < n) store_part(y + i, f(load_part(x + i, n - i)), n - i);
+}
+
+template <class F>
+inline void each(const float* a, const float* b, float* y, std::int64_t n, F f) {
+  std::int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) store(y + i, f(load(a + i), load(b + i)));
+  if (i < n) store_part(y + i, f(load_part(a + i, n - i), load_part(b + i, n - i)), n - i);
+}
+
+template <class F>
+inline void each(const float* a, const float* b, const float* c, float* y, std::int64_t n, F f) {
+  std::int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) store(y + i, f(load(a + i), load(b + i), load(c + i)));
+  if (i < n) {
+    const std::int64_t m = n - i;
+    store_part(y + i, f(load_part(a + i, m), load_part(b + i, m), load_part(c + i, m)), m);
+  }
+}
+
+inline double lane_sum(F32 v) {
+  double total = 0;
+  for (int i = 0; i < kLanes; ++i) total += static_cast<double>(v[i]);
+  return total;
+}
+
+// NaN wins, on either side.
+inline F32 max_of(F32 a, F32 b) {
+  const F32 m = a > b ? a : b;
+  return a != a ? a : m;
+}
+inline F32 min_of(F32 a, F32 b) {
+  const F32 m = a < b ? a : b;
+  return a != a ? a : m;
+}
+
+}  // namespace
+
+}  // namespace npu::cpu::NPU_ISA
