@@ -98,7 +98,7 @@ def read_ir(ir: Any) -> Model:
             outputs=[_meta(t) for t in data["graph_outputs"]],
             weights=[_meta(t) for t in data["weights"]],
             mapping=dict(data.get("weight_name_mapping") or {}),
-            nodes=[read_node(n) for n in data["nodes"]],
+            nodes=[read_node(n, data.get("schema_version", 1)) for n in data["nodes"]],
             constants={k: _constant(k, v) for k, v in (data.get("constants") or {}).items()},
             ties=dict(data.get("ties") or {}),
             mutations=[(m["target"], m["kind"], _meta(m["value"])) for m in data.get("mutations") or []],
@@ -125,8 +125,9 @@ def _meta(data: Mapping[str, Any]) -> Meta:
     return Meta(str(data["name"]), dtype, shape, data.get("producer_node"), int(data.get("producer_output_idx", 0)))
 
 
-def read_node(data: Mapping[str, Any]) -> Node:
-    absent = data.get("absent_inputs")
+def read_node(data: Mapping[str, Any], version: int = 1) -> Node:
+    # Since version 2 a node without the field has all of its optional tensors, or none that could be mistaken.
+    absent = data.get("absent_inputs", [] if version >= 2 else None)
     return Node(
         name=str(data["name"]),
         op_type=str(data["op_type"]),

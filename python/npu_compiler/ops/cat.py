@@ -57,3 +57,14 @@ def meshgrid(b: Builder, tensors: list[Tensor], indexing: str = "ij") -> list[Te
         view = b.reshape(t, [n if d == i else 1 for i, n in enumerate(shape)]).expand(shape)
         found.append(view)
     return [t.transpose(0, 1) for t in found] if indexing == "xy" and len(shape) > 1 else found
+
+
+@lowering("aten.diff.default")
+def diff(b: Builder, self: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None, append: Tensor | None = None) -> Tensor:
+    d = dim_of(dim, self.rank)
+    x = cat(b, [t for t in (prepend, self, append) if t is not None], d)
+    for _ in range(n):
+        count = max(x.shape[d] - 1, 0)
+        new, old = x.slice(d, min(1, x.shape[d]), count), x.slice(d, 0, count)
+        x = b.map("lxor(new, old)" if x.dtype == "bool" else "new - old", x.dtype, new=new, old=old)
+    return x

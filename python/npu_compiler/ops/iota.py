@@ -72,3 +72,8 @@ def eye(b: Builder, n: int, m: int | None = None, dtype: DType | None = None) ->
     rows: View = b.iota(n).unsqueeze(1)
     same = b.map("row == column", "bool", row=rows, column=b.iota(n if m is None else m))
     return b.cast(same, dtype or "float32")
+
+
+@lowering("aten.zero.default")
+def zero(b: Builder, self: Tensor) -> Tensor:
+    return b.full(self.shape, 0, self.dtype)

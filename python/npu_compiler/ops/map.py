@@ -46,7 +46,7 @@ rad2deg (self) float: self * 57.29577951308232
 deg2rad (self) float: self * 0.017453292519943295
 sinc (self) float: 1.0 if self == 0 else sin(self * 3.141592653589793) / (self * 3.141592653589793)
 atan2 hypot copysign (self, other) float: {name}(self, other)
-maximum minimum (self, other) same: {short}(self, other)
+maximum minimum max.other min.other (self, other) same: {short}(self, other)
 fmax (self, other) same: other if self != self else self if other != other else max(self, other)
 fmin (self, other) same: other if self != self else self if other != other else min(self, other)
 logaddexp (self, other) float: self if self == other and isinf(self) else max(self, other) + log1p(exp(-abs(self - other)))
@@ -163,7 +163,7 @@ def add_(b: Builder, self: Tensor | Scalar, other: Tensor | Scalar, alpha: Scala
     return elementwise(b, "same", "self + other * alpha", ["self", "other"], {"self": self, "other": other, "alpha": alpha})
 
 
-@lowering("aten.sub.Tensor", "aten.sub.Scalar")
+@lowering("aten.sub.Tensor", "aten.sub.Scalar", "aten.subtract.Tensor", "aten.subtract.Scalar")
 def sub(b: Builder, self: Tensor | Scalar, other: Tensor | Scalar, alpha: Scalar = 1) -> Tensor:
     return elementwise(b, "same", "self - other * alpha", ["self", "other"], {"self": self, "other": other, "alpha": alpha})
 
@@ -173,7 +173,7 @@ def rsub(b: Builder, self: Tensor | Scalar, other: Tensor | Scalar, alpha: Scala
     return sub(b, other, self, alpha)
 
 
-@lowering("aten.mul.Tensor", "aten.mul.Scalar")
+@lowering("aten.mul.Tensor", "aten.mul.Scalar", "aten.multiply.Tensor", "aten.multiply.Scalar")
 def mul(b: Builder, self: Tensor | Scalar, other: Tensor | Scalar) -> Tensor:
     kind, text = ("logic", "self and other") if promote([self, other]) == "bool" else ("same", "self * other")
     return elementwise(b, kind, text, ["self", "other"], {"self": self, "other": other})

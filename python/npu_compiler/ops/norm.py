@@ -124,3 +124,11 @@ def instance_norm(b: Builder, input: Tensor, weight: Tensor | None, bias: Tensor
     if not use_input_stats:
         return batch_norm_of(b, input, weight, bias, running_mean, running_var, eps)
     return group_norm(b, input, input.shape[1], weight, bias, eps)
+
+
+@lowering("aten._weight_norm.default")
+def weight_norm(b: Builder, v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    axes = [d for d in range(v.rank) if d != dim % v.rank] if dim != -1 else list(range(v.rank))
+    shape = [1 if d in axes else n for d, n in enumerate(v.shape)]
+    total = b.new("reduce", [b.map("v * v", "float32", v=v)], shape, "float32", kind="sum", axes=axes)
+    return b.map("v * (g / sqrt(total))", v.dtype, v=v, g=g, total=total)
