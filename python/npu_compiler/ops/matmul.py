@@ -26,21 +26,6 @@ def product(b: Builder, x: View, y: View, bias: View | None = None) -> View:
     return b.new("matmul", [x, y, None if bias is None else bias.expand(shape)], shape, x.dtype)
 
 
-@lowering("aten.mm.default", "aten.bmm.default")
-def mm(b: Builder, self: Tensor, mat2: Tensor) -> Tensor:
-    return matmul(b, self, mat2)
-
-
-@lowering("aten.mv.default")
-def mv(b: Builder, self: Tensor, vec: Tensor) -> Tensor:
-    return matmul(b, self, vec)
-
-
-@lowering("aten.dot.default")
-def dot(b: Builder, self: Tensor, tensor: Tensor) -> Tensor:
-    return matmul(b, self, tensor)
-
-
 @lowering("aten.matmul.default", "aten.linalg_matmul.default")
 def matmul(b: Builder, self: Tensor, other: Tensor) -> Tensor:
     x, y = self, other
