@@ -1,0 +1,38 @@
+// Weight files in the format of safetensors, checked: every tensor's bytes lie inside the file.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "npu/dtype.h"
+#include "program.h"
+
+namespace npu {
+
+struct StoredTensor {
+  std::string name;
+  std::string dtype_text;      // as in the file: "F32"
+  std::optional<DType> dtype;  // none for types that programs do not have
+  Shape shape;
+  std::span<const std::byte> data;
+};
+
+struct TensorFile {
+  std::vector<StoredTensor> tensors;
+  std::shared_ptr<const void> keep_alive;  // of their data
+};
+
+TensorFile read_safetensors(const std::string& path);
+
+// Of several files that lie beside their *.safetensors.index.json.
+TensorFile read_safetensors_index(const std::string& path);
+
+// `where` names the bytes in errors; `keep_alive` keeps them.
+TensorFile parse_safetensors(std::span<const std::byte> bytes, const std::string& where,
+                             std::shared_ptr<const void> keep_alive);
+
+}  // namespace npu
