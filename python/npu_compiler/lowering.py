@@ -56,7 +56,8 @@ def lowering(*op_types: str) -> Callable[[Callable[..., Any]], Callable[..., Any
         for p in list(inspect.signature(function).parameters.values())[1:]:
             text, empty = str(p.annotation), p.default is inspect.Parameter.empty
             default = None if empty else p.default
-            parameters.append(Parameter(p.name, _KINDS.get(text, "attr"), empty, text.endswith("None"), default))
+            optional = text.endswith("None")
+            parameters.append(Parameter(p.name, _KINDS.get(text, "attr"), empty and not optional, optional, default))
         add(op_types, function, parameters)
         return function
 

@@ -45,7 +45,7 @@ logit (self) float: log(self / (1 - self))
 rad2deg (self) float: self * 57.29577951308232
 deg2rad (self) float: self * 0.017453292519943295
 sinc (self) float: 1.0 if self == 0 else sin(self * 3.141592653589793) / (self * 3.141592653589793)
-atan2 hypot copysign (self, other) float: {name}(self, other)
+atan2 hypot copysign.Tensor copysign.Scalar (self, other) float: {name}(self, other)
 maximum minimum max.other min.other (self, other) same: {short}(self, other)
 fmax (self, other) same: other if self != self else self if other != other else max(self, other)
 fmin (self, other) same: other if self != self else self if other != other else min(self, other)
@@ -148,7 +148,7 @@ def _register() -> None:
         promoting = [p.name for p in parameters if p.required and not (p.name == "weight" or "threshold" in names)]
         for name in names.split():
             full = f"aten.{name}" if "." in name else f"aten.{name}.default"
-            expression = text.replace("{name}", name).replace("{short}", name[:3])
+            expression = text.replace("{name}", name.partition(".")[0]).replace("{short}", name[:3])
             add([full], _table_function(kind, expression, promoting or ["self"]), parameters)
 
 

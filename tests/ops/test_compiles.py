@@ -1,0 +1,81 @@
+"""Every case compiles to what PyTorch computes, by the interpreter in NumPy, or is refused for the reason given."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from npu_compiler import CompiledProgram, CompileError, compile
+from torch import Tensor
+from torch.utils import _pytree as pytree
+from torch_ir import extract_ir, serialize_ir
+
+from tests.npu_compiler.reference import run
+
+from .cases import CASES, Case
+
+
+def as_numpy(x: Tensor) -> np.ndarray[Any, Any]:
+    import ml_dtypes
+
+    x = x.detach()
+    if x.dtype == torch.bfloat16:
+        return x.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return x.contiguous().numpy()
+
+
+def as_double(x: Any) -> Any:
+    return x.double() if isinstance(x, Tensor) and x.dtype == torch.float32 else x
+
+
+def difference(got: np.ndarray[Any, Any], want: Tensor) -> float:
+    """The relative Frobenius norm; anything but finite numbers must be equal."""
+    a, b = got.astype(np.float64), as_numpy(want.double() if want.is_floating_point() else want).astype(np.float64)
+    assert a.shape == b.shape
+    odd = ~np.isfinite(b)
+    np.testing.assert_array_equal(a[odd], b[odd])
+    a, b = a[~odd], b[~odd]
+    return float(np.linalg.norm(a - b) / max(float(np.linalg.norm(b)), 1e-3)) if a.size else 0.0
+
+
+def compile_case(case: Case, **options: Any) -> tuple[CompiledProgram, torch.nn.Module, tuple[Tensor, ...]]:
+    model, inputs = case.build(), case.make()
+    ir = json.loads(serialize_ir(extract_ir(model, inputs, model_name=case.name)))
+    return compile(ir, **options), model, inputs
+
+
+def check(case: Case, **options: Any) -> CompiledProgram:
+    program, model, inputs = compile_case(case, **options)
+    weights = {k: as_numpy(v) for k, v in model.state_dict().items()}
+    names = [e["name"] for e in program.data["inputs"]]
+    got = list(run(program, dict(zip(names, map(as_numpy, inputs), strict=True)), weights).values())
+    state = {k: as_double(v) for k, v in model.state_dict().items()}
+    want = pytree.tree_leaves(model(*inputs))
+    with torch.no_grad():
+        exact = pytree.tree_leaves(torch.func.functional_call(model, state, tuple(map(as_double, inputs))))
+    assert len(got) == len(want)
+    for ours, theirs, best in zip(got, want, exact, strict=True):
+        assert ours.dtype == as_numpy(theirs).dtype
+        tolerance = {torch.float16: 2e-3, torch.bfloat16: 1e-2}.get(theirs.dtype, case.tolerance)
+        best = best if theirs.is_floating_point() and theirs.dtype == torch.float32 else theirs
+        assert difference(ours, best) <= (tolerance if theirs.is_floating_point() else 0), case.name
+    return program
+
+
+@pytest.mark.parametrize("case", CASES, ids=[c.name for c in CASES])
+def test_op(case: Case) -> None:
+    if case.refused:
+        with pytest.raises(CompileError, match=case.refused):
+            compile_case(case)
+        return
+    check(case)
+
+
+@pytest.mark.parametrize("case", CASES[::5], ids=[c.name for c in CASES[::5]])
+def test_op_without_passes(case: Case) -> None:
+    passes = {"cse", "dead_code", "fold_batch_norm", "fuse_casts", "fuse_epilogues", "fuse_maps", "hoist", "place_cat"}
+    if not case.refused:
+        check(case, disable=passes)
