@@ -54,7 +54,8 @@ class Ordered : public Kernel {
     units_ = count_ == 0 ? 0 : nest_.elements();
     pieces_ = piece_count(units_, 20 * static_cast<double>(n_), threads_);
     const std::size_t item = dtype_ == DType::kInt64 ? sizeof(WideItem) : sizeof(std::uint64_t);
-    thread_bytes_ = round_up(static_cast<std::size_t>(n_) * item);
+    thread_bytes_ =
+        round_up(static_cast<std::size_t>(std::min(n_, std::max<std::int64_t>(4 * count_, 256))) * item);
   }
 
   std::string name() const override { return name_; }
@@ -81,28 +82,41 @@ class Ordered : public Kernel {
       using T = decltype(zero);
       const T* x = static_cast<const T*>(args.inputs[0]) + offset[0];
       if constexpr (std::is_same_v<T, std::int64_t>) {
-        auto* items = reinterpret_cast<WideItem*>(scratch);
-        for (std::int64_t i = 0; i < n_; ++i) {
-          const std::uint64_t key = static_cast<std::uint64_t>(x[i * sx_]) ^ (std::uint64_t{1} << 63);
-          items[i] = {descending_ ? ~key : key, static_cast<std::uint32_t>(i)};
-        }
-        finish(args, offset, x, items);
+        collect(args, offset, x, reinterpret_cast<WideItem*>(scratch), [this](T value, std::int64_t i) {
+          const std::uint64_t key = static_cast<std::uint64_t>(value) ^ (std::uint64_t{1} << 63);
+          return WideItem{descending_ ? ~key : key, static_cast<std::uint32_t>(i)};
+        });
       } else {
-        auto* items = reinterpret_cast<std::uint64_t*>(scratch);
-        for (std::int64_t i = 0; i < n_; ++i) {
-          const std::uint32_t key = narrow_key(x[i * sx_]);
-          items[i] =
-              static_cast<std::uint64_t>(descending_ ? ~key : key) << 32 | static_cast<std::uint32_t>(i);
-        }
-        finish(args, offset, x, items);
+        collect(args, offset, x, reinterpret_cast<std::uint64_t*>(scratch), [this](T value, std::int64_t i) {
+          const std::uint32_t key = narrow_key(value);
+          return static_cast<std::uint64_t>(descending_ ? ~key : key) << 32 | static_cast<std::uint32_t>(i);
+        });
       }
     });
   }
 
-  template <class T, class Item>
-  void finish(const KernelArgs& args, const std::int64_t* offset, const T* x, Item* items) const {
-    if (count_ < n_) std::nth_element(items, items + count_, items + n_);
+  // Of a few first elements, only those that can still be among them are kept.
+  template <class T, class Item, class F>
+  void collect(const KernelArgs& args, const std::int64_t* offset, const T* x, Item* items, F item_of) const {
+    const std::int64_t room = std::min(n_, std::max<std::int64_t>(4 * count_, 256));
+    std::int64_t i = 0, kept = 0;
+    while (kept < room && i < n_) items[kept++] = item_of(x[i * sx_], i), ++i;
+    while (i < n_) {
+      std::nth_element(items, items + (count_ - 1), items + kept);
+      const Item last = items[count_ - 1];
+      for (kept = count_; kept < room && i < n_; ++i) {
+        const Item item = item_of(x[i * sx_], i);
+        items[kept] = item;
+        kept += item < last;
+      }
+    }
+    if (count_ < kept) std::nth_element(items, items + count_, items + kept);
     std::sort(items, items + count_);
+    finish(args, offset, x, items);
+  }
+
+  template <class T, class Item>
+  void finish(const KernelArgs& args, const std::int64_t* offset, const T* x, const Item* items) const {
     if (auto* values = static_cast<T*>(args.outputs[0])) {
       for (std::int64_t i = 0; i < count_; ++i) values[offset[1] + i * sv_] = x[index_of(items[i]) * sx_];
     }

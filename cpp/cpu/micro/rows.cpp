@@ -20,8 +20,12 @@ inline double sum_of(const float* x, std::int64_t n, F f) {
       for (int j = 0; j < 4; ++j) acc[j] += f(load(x + i + j * kLanes));
     }
     for (; i + kLanes <= end; i += kLanes) acc[0] += f(load(x + i));
+    if (i < end) {
+      float last[kLanes];
+      store(last, f(load_part(x + i, end - i)));
+      acc[1] += load_part(last, end - i);  // without the lanes beyond the end
+    }
     total += lane_sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
-    for (; i < end; ++i) total += static_cast<double>(f(all(x[i]))[0]);
   }
   return total;
 }
@@ -43,8 +47,7 @@ float maximum(const float* x, std::int64_t n) {
   }
   for (; i + kLanes <= n; i += kLanes) acc[0] = max_of(acc[0], load(x + i));
   const F32 lanes = max_of(max_of(acc[0], acc[1]), max_of(acc[2], acc[3]));
-  float best = least;
-  for (int j = 0; j < kLanes; ++j) best = lanes[j] > best || lanes[j] != lanes[j] ? lanes[j] : best;
+  float best = lane_max(lanes);
   for (; i < n; ++i) best = x[i] > best || x[i] != x[i] ? x[i] : best;
   return best;
 }

@@ -88,12 +88,6 @@ inline void each(const float* a, const float* b, const float* c, float* y, std::
   }
 }
 
-inline double lane_sum(F32 v) {
-  double total = 0;
-  for (int i = 0; i < kLanes; ++i) total += static_cast<double>(v[i]);
-  return total;
-}
-
 // NaN wins, on either side.
 inline F32 max_of(F32 a, F32 b) {
   const F32 m = a > b ? a : b;
@@ -103,6 +97,30 @@ inline F32 min_of(F32 a, F32 b) {
   const F32 m = a < b ? a : b;
   return a != a ? a : m;
 }
+
+// The lanes folded into one with f, halves onto halves.
+template <class F>
+inline float fold_lanes(F32 v, F f) {
+#if defined(__AVX512F__)
+  v = f(v, __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
+  v = f(v, __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11));
+  v = f(v, __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13));
+  v = f(v, __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14));
+#elif defined(__AVX2__)
+  v = f(v, __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3));
+  v = f(v, __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5));
+  v = f(v, __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6));
+#else
+  v = f(v, __builtin_shufflevector(v, v, 2, 3, 0, 1));
+  v = f(v, __builtin_shufflevector(v, v, 1, 0, 3, 2));
+#endif
+  return v[0];
+}
+
+inline double lane_sum(F32 v) {
+  return static_cast<double>(fold_lanes(v, [](F32 a, F32 b) { return a + b; }));
+}
+inline float lane_max(F32 v) { return fold_lanes(v, max_of); }
 
 }  // namespace
 
