@@ -285,6 +285,11 @@ nb::object to_numpy(nb::handle self, nb::handle dtype, nb::handle spec, bool cop
   nb::object array;
   if (buffer.bytes() == 0) {
     array = numpy.attr("empty")(shape_tuple(buffer.shape()), numpy_dtype(buffer.dtype()));
+  } else if (buffer.dtype() == DType::kBFloat16) {
+    // The buffer protocol cannot say bfloat16: share the bits, then say what they are.
+    const std::vector<std::size_t> shape(buffer.shape().begin(), buffer.shape().end());
+    const nb::ndarray<nb::numpy, std::uint16_t> bits(buffer.data(), shape.size(), shape.data(), self);
+    array = nb::cast(bits).attr("view")(numpy_dtype(buffer.dtype()));
   } else {
     array = numpy.attr("frombuffer")(self, numpy_dtype(buffer.dtype())).attr("reshape")(shape_tuple(buffer.shape()));
   }

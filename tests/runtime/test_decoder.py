@@ -1,0 +1,115 @@
+"""A two-layer Qwen2 decodes 16 tokens: caches passed along, donated, held by a session, and held with the weights."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+
+import npu_compiler
+from npu_runtime import Device, Executor, InvalidValueError, NPUBuffer, load_weights
+from tests.runtime import numbers
+from tests.runtime.decoder import DecodeStep, empty_caches, step_inputs, tiny_qwen2
+from torch_ir import extract_ir
+
+LENGTH, TOKENS = 32, 16
+OUTPUTS = ["logits", "key_0", "value_0", "key_1", "value_1"]
+
+
+class Decoder:
+    """The compiled step, and PyTorch's logits in the model's dtype and in float64 for the same tokens."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.model = tiny_qwen2(dtype)
+        caches = empty_caches(self.model, LENGTH)
+        ir = extract_ir(DecodeStep(self.model), step_inputs(self.model, 0, 0, caches), output_names=OUTPUTS)
+        self.program = npu_compiler.compile(ir)
+        self.device = Device("cpu")
+        self.executor = Executor(self.program, self.device)
+        state = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        self.weights = load_weights(state, self.program, self.device)
+        self.caches = [s.name for s in self.program.input_specs if s.name.startswith("past")]
+        self.tokens = torch.randint(0, 211, (TOKENS,), generator=torch.Generator().manual_seed(3)).tolist()
+        self.own = self._logits(self.model)
+        self.exact = self._logits(self._exact_model())
+
+    def _exact_model(self) -> Any:
+        exact = copy.deepcopy(self.model).double()
+        # Angles are in float32 in every dtype; the tables are not what is under test.
+        return exact
+
+    def _logits(self, model: Any) -> list[torch.Tensor]:
+        past, rows = empty_caches(model, LENGTH), []
+        with torch.no_grad():
+            for position, token in enumerate(self.tokens):
+                logits, *past = DecodeStep(model)(*step_inputs(model, token, position, past))
+                rows.append(logits)
+        return rows
+
+    def inputs(self, position: int) -> dict[str, Any]:
+        past = empty_caches(self.model, LENGTH)
+        values = step_inputs(self.model, self.tokens[position], position, past)
+        names = ("input_ids", "attention_mask", "position_ids", "cache_position")
+        return dict(zip(names, values[:4], strict=True))
+
+    def check(self, logits: Any, position: int) -> None:
+        numbers.check(logits.to_numpy(), self.exact[position], self.own[position], f"token {position}")
+
+
+@pytest.fixture(scope="module", params=[torch.float32, torch.bfloat16], ids=str)
+def decoder(request: pytest.FixtureRequest) -> Decoder:
+    return Decoder(request.param)
+
+
+def zeros(decoder: Decoder) -> dict[str, NPUBuffer]:
+    dtype = str(decoder.model.dtype)
+    shape = list(empty_caches(decoder.model, LENGTH)[0].shape)
+    return {name: NPUBuffer.zeros(shape, decoder.device, dtype) for name in decoder.caches}
+
+
+def next_caches(decoder: Decoder, outputs: Any) -> dict[str, NPUBuffer]:
+    names = [s.name for s in decoder.program.output_specs][1:]
+    return {cache: outputs[name] for cache, name in zip(decoder.caches, names, strict=True)}
+
+
+def test_caches_are_passed_along(decoder: Decoder) -> None:
+    caches = zeros(decoder)
+    for position in range(TOKENS):
+        before = {name: cache.to_numpy(copy=True) for name, cache in caches.items()}
+        outputs = decoder.executor.run({**decoder.inputs(position), **caches}, decoder.weights)
+        decoder.check(outputs["logits"], position)
+        for name, cache in caches.items():  # what was passed is as it was
+            assert (cache.to_numpy() == before[name]).all()
+        caches = next_caches(decoder, outputs)
+
+
+def test_donated_caches_are_updated_in_place(decoder: Decoder) -> None:
+    caches = zeros(decoder)
+    for position in range(TOKENS):
+        addresses = {name: cache.native_handle for name, cache in caches.items()}
+        outputs = decoder.executor.run(
+            {**decoder.inputs(position), **caches}, decoder.weights, donate=set(decoder.caches)
+        )
+        decoder.check(outputs["logits"], position)
+        used, caches = caches, next_caches(decoder, outputs)
+        assert {name: cache.native_handle for name, cache in caches.items()} == addresses
+        with pytest.raises(InvalidValueError, match="donated"):
+            next(iter(used.values())).to_numpy()
+    with pytest.raises(InvalidValueError, match="donated"):
+        decoder.executor.run({**decoder.inputs(0), **used}, decoder.weights)
+
+
+def test_a_session_holds_the_caches(decoder: Decoder) -> None:
+    session = decoder.executor.session()
+    for _ in range(2):
+        for position in range(TOKENS):
+            decoder.check(session.run(decoder.inputs(position), decoder.weights)["logits"], position)
+        session.reset()
+
+
+def test_caches_that_nobody_holds_live_with_the_weights(decoder: Decoder) -> None:
+    for position in range(TOKENS):
+        outputs = decoder.executor.run(decoder.inputs(position), decoder.weights)
+        decoder.check(outputs["logits"], position)
