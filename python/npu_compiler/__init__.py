@@ -3,5 +3,25 @@
 from .compiled_program import CompiledProgram, TensorSpec
 from .compiler import compile, compile_ir
 from .errors import CompileError, IRError, ProgramError
+from .partitioner import Partition, PartitionPlan, TransferOp, partition, partition_ir
+from .passes import PASSES
+from .support import explain_support, get_supported_ops, is_op_supported
 
-__all__ = ["CompileError", "CompiledProgram", "IRError", "ProgramError", "TensorSpec", "compile", "compile_ir"]
+__all__ = [
+    "PASSES",
+    "CompileError",
+    "CompiledProgram",
+    "IRError",
+    "Partition",
+    "PartitionPlan",
+    "ProgramError",
+    "TensorSpec",
+    "TransferOp",
+    "compile",
+    "compile_ir",
+    "explain_support",
+    "get_supported_ops",
+    "is_op_supported",
+    "partition",
+    "partition_ir",
+]

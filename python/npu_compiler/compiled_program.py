@@ -84,7 +84,9 @@ class CompiledProgram:
     @staticmethod
     def from_bytes(data: bytes, where: str = "the program") -> CompiledProgram:
         if len(data) < _HEADER.size or data[:8] != MAGIC:
-            raise ProgramError(f"[compiler] {where} is not a compiled program: it does not begin as a .npubin file does")
+            raise ProgramError(
+                f"[compiler] {where} is not a compiled program: it does not begin as a .npubin file does"
+            )
         _, version, _, length, offset, size, want, _ = _HEADER.unpack_from(data)
         if version > FORMAT_VERSION:
             raise ProgramError(
@@ -145,7 +147,9 @@ _LISTS = ("symbols", "values", "inputs", "outputs", "weights", "constants", "pre
 def _check(data: Any, where: str) -> None:
     """That the JSON has the parts of a program; what they say is checked where it is run."""
     lists_ok = isinstance(data, dict) and isinstance(data.get("model_name"), str)
-    if not lists_ok or any(not isinstance(data.get(k), list) or any(not isinstance(e, dict) for e in data[k]) for k in _LISTS):
+    if not lists_ok or any(
+        not isinstance(data.get(k), list) or any(not isinstance(e, dict) for e in data[k]) for k in _LISTS
+    ):
         raise ProgramError(f"[compiler] {where} is damaged: its JSON lacks one of model_name, {', '.join(_LISTS)}")
     count = len(data["values"])
     for value in data["values"]:

@@ -11,8 +11,7 @@ from . import ops as _ops  # noqa: F401  (registers the lowerings)
 from .compiled_program import CompiledProgram
 from .emit import emit
 from .errors import CompileError, IRError, Unsupported
-from .exprs import class_of
-from .graph import Graph, Output, Value, View, dense_strides, whole
+from .graph import Graph, Output, Value, View, whole
 from .lowering import Builder, lower_node
 from .opset import DTYPES
 from .passes import run_passes
@@ -59,10 +58,10 @@ class Translation:
         for meta in self.model.inputs:
             self.inputs[meta.name] = self._input(meta.name, meta)
         for name in sorted(held):
-            meta = self.metas.get(name)
-            if meta is None:
+            known = self.metas.get(name)
+            if known is None:
                 raise IRError(f"[compiler] malformed IR: the mutated buffer '{name}' is not among the weights")
-            self.weights[name] = self._input(name, meta)
+            self.weights[name] = self._input(name, known)
             self.graph.held.add(self.weights[name].value)
         for node in self.model.nodes:
             self._lower(node)
@@ -173,7 +172,7 @@ class Translation:
     def _mutation(self, target: str, kind: str, meta: Meta) -> Output:
         if kind not in ("input", "buffer"):
             raise CompileError(
-                f"[compiler] the model writes its {kind} '{target}' in place; expected only inputs and buffers to change"
+                f"[compiler] the model writes its {kind} '{target}' in place; expected only inputs and buffers to"
             )
         x = self.inputs[target] if kind == "input" else self.weights[target]
         view = self.resolve(meta)
@@ -186,10 +185,7 @@ class Translation:
             raise CompileError(f"[compiler] the output '{name}' is not computed by any lowering")
         value = view.value
         free = value.kind == "temp" and all(o.value is not value for o in others)
-        dense = view.offset == 0 and all(
-            n <= 1 or s == d for n, s, d in zip(view.shape, view.strides, dense_strides(view.shape), strict=True)
-        )
-        if free and dense and view.elements == whole(value).elements:
+        if free and view.is_dense:
             value.shape = view.shape  # views count elements, so its shape may change under them
             return value
         if view.dtype not in DTYPES:
@@ -211,9 +207,5 @@ def _explain(model: Model, failures: Sequence[tuple[Node, str]]) -> str:
         where = f"'{first.name}'" + (f" in {first.module}" if first.module else "")
         where += f" ({first.source})" if first.source else ""
         lines.append(f"  - {op_type}, {len(nodes)} times: {reason}; first at {where}")
-    lines.append("npu_compiler.partition with npu_runtime.DAGExecutor runs such nodes on the host and the rest as programs")
+    lines.append("npu_compiler.partition and npu_runtime.DAGExecutor run such nodes on the host, the rest as programs")
     return "\n".join(lines)
-
-
-def is_float(dtype: str) -> bool:
-    return class_of(dtype) == "f"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CompileError", "IRError", "ProgramError", "Unsupported", "VerifyError"]
+__all__ = ["CompileError", "IRError", "ProgramError", "Refused", "Unsupported", "VerifyError"]
 
 
 class CompileError(ValueError):
@@ -23,3 +23,7 @@ class ProgramError(ValueError):
 
 class Unsupported(Exception):
     """One node has no lowering, for the reason given. Never leaves the package."""
+
+
+class Refused(Unsupported):
+    """It has none whatever its inputs: its attributes ask for what cannot be done."""

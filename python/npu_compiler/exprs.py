@@ -15,11 +15,11 @@ from .opset import EXPRESSION_OPS
 __all__ = ["Expression", "Step", "class_of", "classes_of", "number"]
 
 Step = list[Any]
-_BINARY = {
+_BINARY: dict[type, str] = {
     ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div", ast.BitAnd: "and", ast.BitOr: "or",
     ast.BitXor: "xor", ast.LShift: "shl", ast.RShift: "shr", ast.FloorDiv: "idiv_floor", ast.Mod: "irem_floor",
 }  # fmt: skip
-_COMPARE = {ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge", ast.Eq: "eq", ast.NotEq: "ne"}
+_COMPARE: dict[type, str] = {ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge", ast.Eq: "eq", ast.NotEq: "ne"}
 _FOLD: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
 }  # fmt: skip
@@ -103,6 +103,9 @@ class Expression:
         return self.cast(step, {"f": "float32", "i": "int64", "b": "bool"}[cls])
 
     def op(self, name: str, *args: int) -> int:
+        if name in ("land", "lor") and any(self.classes[a] == "b" and self.steps[a][0] == "const" for a in args):
+            known, other = sorted(args, key=lambda a: self.steps[a][0] != "const")
+            return other if bool(self.steps[known][1]) == (name == "land") else known
         got = [self.classes[a] for a in args]
         try:
             return self._add([name, *args], _gives(name, got, len(self.steps)))
@@ -178,7 +181,9 @@ class Expression:
             return Ref(self.op("lnot" if isinstance(node.op, ast.Not) else "neg", value.step))
         if isinstance(node, ast.IfExp):
             test = self._eval(node.test, names)
-            return Ref(self.op("where", test.step, *self._steps([self._eval(e, names) for e in (node.body, node.orelse)])))
+            return Ref(
+                self.op("where", test.step, *self._steps([self._eval(e, names) for e in (node.body, node.orelse)]))
+            )
         if isinstance(node, ast.BinOp):
             return self._binary(type(node.op), self._eval(node.left, names), self._eval(node.right, names))
         if isinstance(node, ast.Compare):

@@ -56,11 +56,16 @@ class View:
         return math.prod(self.shape)
 
     @property
+    def is_dense(self) -> bool:
+        """All of the value, row by row, in whatever shape (strides of extents below 2 say nothing)."""
+        dense = dense_strides(self.shape)
+        same = all(n <= 1 or s == d for n, s, d in zip(self.shape, self.strides, dense, strict=True))
+        return same and not self.offset and self.elements == math.prod(self.value.shape)
+
+    @property
     def is_whole(self) -> bool:
-        """The whole value in its own shape (strides of extents below 2 say nothing)."""
-        if self.shape != self.value.shape or self.offset:
-            return False
-        return all(n <= 1 or s == d for n, s, d in zip(self.shape, self.strides, dense_strides(self.shape), strict=True))
+        """The whole value in its own shape."""
+        return self.shape == self.value.shape and self.is_dense
 
     def permute(self, order: Iterable[int]) -> View:
         order = tuple(order)
@@ -80,13 +85,19 @@ class View:
 
     def unsqueeze(self, dim: int) -> View:
         return View(
-            self.value, (*self.shape[:dim], 1, *self.shape[dim:]), (*self.strides[:dim], 0, *self.strides[dim:]), self.offset
+            self.value,
+            (*self.shape[:dim], 1, *self.shape[dim:]),
+            (*self.strides[:dim], 0, *self.strides[dim:]),
+            self.offset,
         )
 
     def drop(self, dim: int) -> View:
         """Without dimension ``dim``, at its position 0."""
         return View(
-            self.value, self.shape[:dim] + self.shape[dim + 1 :], self.strides[:dim] + self.strides[dim + 1 :], self.offset
+            self.value,
+            self.shape[:dim] + self.shape[dim + 1 :],
+            self.strides[:dim] + self.strides[dim + 1 :],
+            self.offset,
         )
 
     def expand(self, shape: Iterable[int]) -> View:
@@ -185,9 +196,7 @@ class Op:
 
     @property
     def out(self) -> View:
-        first = self.outputs[0]
-        assert first is not None
-        return first
+        return next(view for view in self.outputs if view is not None)
 
     def reads(self) -> Iterator[View]:
         return (v for v in self.inputs if v is not None)

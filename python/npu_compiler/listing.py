@@ -43,9 +43,7 @@ def _operand(operand: Any, values: list[dict[str, Any]]) -> str:
 
 
 def _op(op: dict[str, Any], values: list[dict[str, Any]]) -> str:
-    outs = ", ".join(
-        _operand(o, values) + (f": {_type(values[o])}" if isinstance(o, int) else "") for o in op["out"]
-    )
+    outs = ", ".join(_operand(o, values) + (f": {_type(values[o])}" if isinstance(o, int) else "") for o in op["out"])
     parts = [_operand(o, values) for o in op["in"]]
     for key, value in op.get("attrs", {}).items():
         parts.append(f"{key}={formula(value)}" if key in ("expr", "epilogue") else f"{key}={value}".replace(" ", ""))

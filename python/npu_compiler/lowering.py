@@ -1,4 +1,4 @@
-"""From ATen nodes to ops: the registry of lowerings, how a node's arguments are bound, and what lowerings build with."""
+"""From ATen nodes to ops: the registry of lowerings, how arguments are bound, and what lowerings build with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import Unsupported
+from .errors import Refused, Unsupported
 from .exprs import Expression, Ref, class_of
 from .graph import Graph, Op, Value, View, whole
 from .opset import DTYPES
@@ -20,10 +20,22 @@ Tensor = View
 Scalar = int | float
 DType = str
 
-__all__ = ["LOWERINGS", "Builder", "DType", "Lowering", "Scalar", "Tensor", "bind", "broadcast", "lower_node", "lowering"]
+__all__ = [
+    "LOWERINGS",
+    "Builder",
+    "DType",
+    "Lowering",
+    "Scalar",
+    "Tensor",
+    "bind",
+    "broadcast",
+    "lower_node",
+    "lowering",
+]
 
 IGNORED = frozenset(
-    "device layout pin_memory memory_format non_blocking requires_grad _tensor_list_sizes _tensor_list_none_masks".split()
+    "device layout pin_memory memory_format non_blocking requires_grad".split()
+    + ["_tensor_list_sizes", "_tensor_list_none_masks"]
 )
 """Arguments that say where or how memory lies, never what a value is."""
 
@@ -99,12 +111,12 @@ def bind(rule: Lowering, node: Node, inputs: Sequence[View | None]) -> dict[str,
             raise Unsupported(f"the argument '{p.name}' is missing")
     unknown = [k for k, v in attrs.items() if k not in IGNORED and v is not None]
     if unknown:
-        raise Unsupported(f"the argument '{unknown[0]}' is not supported")
+        raise Refused(f"the argument '{unknown[0]}' is not supported")
     if queue:
         raise Unsupported(f"{len(queue)} more tensors than expected")
     for name, value in arguments.items():
         if isinstance(value, complex) or (isinstance(value, np.ndarray) and value.ndim):
-            raise Unsupported(f"the argument '{name}' is a {type(value).__name__}")
+            raise Refused(f"the argument '{name}' is a {type(value).__name__}")
     return arguments
 
 
@@ -114,12 +126,9 @@ def _take_list(p: Parameter, queue: list[Any], sizes: list[int], masks: list[lis
             raise Unsupported(f"the length of the list '{p.name}' is missing")
         return p.default
     count = sizes.pop(0)
-    if masks and len(masks[0]) - sum(masks[0]) == count:  # sizes count what is given
-        mask = masks.pop(0)
-    elif masks and len(masks[0]) == count:
-        mask = masks.pop(0)
-    else:
-        mask = [False] * count
+    # Sizes count what is given; masks count the gaps too.
+    fits = bool(masks) and count in (len(masks[0]), len(masks[0]) - sum(masks[0]))
+    mask = masks.pop(0) if fits else [False] * count
     return [None if gap else queue.pop(0) for gap in mask]
 
 
@@ -150,6 +159,7 @@ def _join(a: str, b: str) -> str:
 def promote(args: Iterable[View | Scalar]) -> str:
     """The dtype that PyTorch computes in: dimensions outrank 0-d tensors, these outrank numbers, within a class."""
     ranks: list[str | None] = [None, None, None]
+    result: str | None = None
     for arg in args:
         if isinstance(arg, View):
             level, dtype = (0 if arg.rank else 1), arg.dtype
@@ -157,10 +167,9 @@ def promote(args: Iterable[View | Scalar]) -> str:
             level, dtype = 2, "bool" if isinstance(arg, bool) else "int64" if isinstance(arg, int) else "float32"
         known = ranks[level]
         ranks[level] = dtype if known is None else _join(known, dtype)
-    result: str | None = None
-    for dtype in ranks:
-        if dtype is not None and (result is None or "bif".index(class_of(dtype)) > "bif".index(class_of(result))):
-            result = dtype if not (dtype == "float64" and result is not None) else "float32"
+    for found in ranks:
+        if found is not None and (result is None or "bif".index(class_of(found)) > "bif".index(class_of(result))):
+            result = found if not (found == "float64" and result is not None) else "float32"
     return result or "float32"
 
 
@@ -201,7 +210,9 @@ class Builder:
         self.emit(op, inputs, [out], **attrs)
         return out
 
-    def map(self, text: str, dtype: str, /, compute: str | None = None, shape: Sequence[int] | None = None, **names: Any) -> View:
+    def map(
+        self, text: str, dtype: str, /, compute: str | None = None, shape: Sequence[int] | None = None, **names: Any
+    ) -> View:
         """``text`` over ``names``: views are broadcast and brought to ``compute``'s class, numbers stay numbers."""
         expr = Expression()
         views: list[View] = []
@@ -238,7 +249,7 @@ class Builder:
         if x.dtype == dtype:
             return x
         if dtype not in DTYPES:
-            raise Unsupported(f"dtype {dtype}")
+            raise Refused(f"dtype {dtype}")
         data = x.value.data
         if data is not None and data.size == 1:
             return self.map("x", dtype, compute=x.dtype, shape=x.shape, x=x)

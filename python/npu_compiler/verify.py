@@ -69,6 +69,8 @@ def _check_op(op: Op) -> None:
             raise ValueError(f"the input '{name}' is absent")
     if not 1 <= len(op.outputs) <= len(rule.outputs):
         raise ValueError(f"{len(op.outputs)} outputs, expected {rule.outputs}")
+    if any(v is None and not name.endswith("?") for name, v in zip(rule.outputs, op.outputs, strict=False)):
+        raise ValueError("a result that is not optional is absent")
     unknown = set(op.attrs) - set(rule.attrs)
     missing = {k for k, a in rule.attrs.items() if a.required} - set(op.attrs)
     if unknown or missing:
@@ -76,7 +78,7 @@ def _check_op(op: Op) -> None:
     for view in (*op.reads(), *op.writes()):
         _check_view(view)
     if op.kind == "map":
-        _check_expression(op, [v for v in op.reads()])
+        _check_expression(op, list(op.reads()))
     elif op.attrs.get("epilogue"):
         _check_expression(op, [op.out, *(v for v in op.inputs[3:] if v is not None)])
     json.dumps(op.attrs)

@@ -59,7 +59,7 @@ class _Run:
             return np.zeros(shape, flat.dtype)
         low = offset + sum(min(0, s * (n - 1)) for n, s in zip(shape, strides, strict=True))
         high = offset + sum(max(0, s * (n - 1)) for n, s in zip(shape, strides, strict=True))
-        assert 0 <= low and high < flat.size, operand
+        assert low >= 0 and high < flat.size, operand
         size = flat.itemsize
         return np.lib.stride_tricks.as_strided(flat[offset:], shape, [s * size for s in strides])
 
@@ -104,7 +104,8 @@ UNARY: dict[str, Callable[[Array], Array]] = {
 BINARY: dict[str, Callable[[Array, Array], Array]] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "max": np.maximum, "min": np.minimum, "div": np.divide,
     "pow": np.power, "fmod": np.fmod, "atan2": np.arctan2, "idiv_floor": np.floor_divide, "irem_floor": np.remainder,
-    "idiv_trunc": lambda a, b: np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b)), "irem_trunc": np.fmod, "ipow": np.power,
+    "idiv_trunc": lambda a, b: np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b)), "irem_trunc": np.fmod,
+    "ipow": np.power,
     "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "shl": np.left_shift, "shr": np.right_shift,
     "land": np.logical_and, "lor": np.logical_or, "lxor": np.logical_xor, "eq": np.equal, "ne": np.not_equal,
     "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
@@ -203,7 +204,9 @@ def _adaptive(args: list[Array], outs: list[Array], a: dict[str, Any]) -> tuple[
     out, places = np.zeros(outs[0].shape), np.zeros(outs[0].shape, np.int64)
     flat = np.arange(math.prod(x.shape[2:])).reshape(x.shape[2:])
     for cell in itertools.product(*(range(n) for n in out.shape[2:])):
-        cut = tuple(slice(c * n // o, -(-(c + 1) * n // o)) for c, n, o in zip(cell, x.shape[2:], out.shape[2:], strict=True))
+        cut = tuple(
+            slice(c * n // o, -(-(c + 1) * n // o)) for c, n, o in zip(cell, x.shape[2:], out.shape[2:], strict=True)
+        )
         window, at = x[(slice(None), slice(None), *cut)].reshape(*x.shape[:2], -1), (slice(None), slice(None), *cell)
         if a["kind"] == "max":
             out[at], places[at] = _first_max(window, flat[cut].reshape(-1))
@@ -217,7 +220,9 @@ def _norm(args: list[Any], outs: list[Array], a: dict[str, Any]) -> Array:
     weight, bias = ([wide(v) if v is not None else None for v in args[1:]] + [None, None])[:2]
     if a["kind"] == "group":
         parts = x.reshape(x.shape[0], a["groups"], -1)
-        y = ((parts - parts.mean(-1, keepdims=True)) / np.sqrt(parts.var(-1, keepdims=True) + a["eps"])).reshape(x.shape)
+        y = ((parts - parts.mean(-1, keepdims=True)) / np.sqrt(parts.var(-1, keepdims=True) + a["eps"])).reshape(
+            x.shape
+        )
         weight, bias = (None if v is None else v.reshape(-1, *[1] * (x.ndim - 2)) for v in (weight, bias))
     else:
         axes = tuple(range(x.ndim - a["axes"], x.ndim))
@@ -278,7 +283,7 @@ def _places(x: Array, indices: list[Array], shape: tuple[int, ...], a: dict[str,
         index = indices[a["axes"].index(d)]
         assert index.shape == shape
         index = np.where(index < 0, index + n, index) if a.get("wrap") else index
-        assert not index.size or (0 <= index.min() and index.max() < n)
+        assert not index.size or (index.min() >= 0 and index.max() < n)
         place.append(index)
     return tuple(place)
 

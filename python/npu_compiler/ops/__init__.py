@@ -2,6 +2,8 @@
 
 from importlib import import_module
 
-FAMILIES = "map cast views copy cat matmul conv pool norm softmax attention reduce scan sort gather scatter iota resize pad".split()
+FAMILIES = (
+    "map cast views copy cat matmul conv pool norm softmax attention reduce scan sort gather scatter iota resize pad"
+).split()
 for _name in FAMILIES:
     import_module(f"{__name__}.{_name}")

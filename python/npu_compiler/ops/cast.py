@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import Unsupported
+from ..errors import Refused
 from ..lowering import Builder, DType, Tensor, lowering
 
 
@@ -32,7 +32,7 @@ def copy(b: Builder, self: Tensor, src: Tensor) -> Tensor:
 @lowering("aten.dropout.default", "aten.feature_dropout.default", "aten.alpha_dropout.default")
 def dropout(b: Builder, input: Tensor, p: float = 0.5, train: bool = False) -> Tensor:
     if train and p > 0:
-        raise Unsupported("active dropout; call eval() before extraction")
+        raise Refused("active dropout; call eval() before extraction")
     return input
 
 

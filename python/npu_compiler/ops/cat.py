@@ -60,7 +60,9 @@ def meshgrid(b: Builder, tensors: list[Tensor], indexing: str = "ij") -> list[Te
 
 
 @lowering("aten.diff.default")
-def diff(b: Builder, self: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None, append: Tensor | None = None) -> Tensor:
+def diff(
+    b: Builder, self: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None, append: Tensor | None = None
+) -> Tensor:
     d = dim_of(dim, self.rank)
     x = cat(b, [t for t in (prepend, self, append) if t is not None], d)
     for _ in range(n):

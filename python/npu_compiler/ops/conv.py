@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from ..errors import Unsupported
+from ..errors import Refused, Unsupported
 from ..exprs import class_of
 from ..graph import View
 from ..lowering import Builder, Tensor, lowering, spread
 from .pad import padded
 
 
-def convolve(b: Builder, x: View, weight: View, bias: View | None, stride: int | list[int], padding: int | str | list[int],
-             dilation: int | list[int], groups: int, transposed: bool = False, output_padding: int | list[int] = 0) -> View:  # fmt: skip
+def convolve(
+    b: Builder,
+    x: View,
+    weight: View,
+    bias: View | None,
+    stride: int | list[int],
+    padding: int | str | list[int],
+    dilation: int | list[int],
+    groups: int,
+    transposed: bool = False,
+    output_padding: int | list[int] = 0,
+) -> View:
     n = weight.rank - 2
     if not 1 <= n <= 3:
         raise Unsupported(f"{n} spatial dimensions")
@@ -26,7 +36,7 @@ def convolve(b: Builder, x: View, weight: View, bias: View | None, stride: int |
         high = [r - p for r, p in zip(reach, low, strict=True)]
     elif isinstance(padding, str):
         if padding != "valid":
-            raise Unsupported(f"padding {padding!r}")
+            raise Refused(f"padding {padding!r}")
         low = high = [0] * n
     else:
         low = high = spread(padding, n)
@@ -43,8 +53,18 @@ def convolve(b: Builder, x: View, weight: View, bias: View | None, stride: int |
         shape.append((wide - reach[i] - 1) // strides[i] + 1)
     if x.shape[1] != weight.shape[1] * groups or min(shape) < 0:
         raise Unsupported(f"input {list(x.shape)} with a weight {list(weight.shape)} in {groups} groups")
-    return b.new("conv", [x, weight, bias], shape, x.dtype, stride=strides, padding_low=list(low), padding_high=list(high),
-                 dilation=spacing, input_dilation=gaps, groups=groups)  # fmt: skip
+    return b.new(
+        "conv",
+        [x, weight, bias],
+        shape,
+        x.dtype,
+        stride=strides,
+        padding_low=list(low),
+        padding_high=list(high),
+        dilation=spacing,
+        input_dilation=gaps,
+        groups=groups,
+    )
 
 
 def _turned(b: Builder, weight: View, groups: int) -> View:
@@ -58,34 +78,73 @@ def _turned(b: Builder, weight: View, groups: int) -> View:
     return b.reshape(split, (groups * o, c // groups, *kernel))
 
 
-@lowering("aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.default", "aten.conv1d.padding", "aten.conv2d.padding",
-          "aten.conv3d.padding")  # fmt: skip
-def conv(b: Builder, input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | list[int] = 1,
-         padding: int | str | list[int] = 0, dilation: int | list[int] = 1, groups: int = 1) -> Tensor:  # fmt: skip
+@lowering(
+    "aten.conv1d.default",
+    "aten.conv2d.default",
+    "aten.conv3d.default",
+    "aten.conv1d.padding",
+    "aten.conv2d.padding",
+    "aten.conv3d.padding",
+)
+def conv(
+    b: Builder,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | list[int] = 1,
+    padding: int | str | list[int] = 0,
+    dilation: int | list[int] = 1,
+    groups: int = 1,
+) -> Tensor:
     return convolve(b, input, weight, bias, stride, padding, dilation, groups)
 
 
 @lowering("aten.conv_transpose1d.default", "aten.conv_transpose2d.input", "aten.conv_transpose3d.input")
-def conv_transpose(b: Builder, input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | list[int] = 1,
-                   padding: int | list[int] = 0, output_padding: int | list[int] = 0, groups: int = 1,
-                   dilation: int | list[int] = 1) -> Tensor:  # fmt: skip
+def conv_transpose(
+    b: Builder,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | list[int] = 1,
+    padding: int | list[int] = 0,
+    output_padding: int | list[int] = 0,
+    groups: int = 1,
+    dilation: int | list[int] = 1,
+) -> Tensor:
     return convolve(b, input, weight, bias, stride, padding, dilation, groups, True, output_padding)
 
 
 @lowering("aten.convolution.default", "aten._convolution.default")
-def convolution(b: Builder, input: Tensor, weight: Tensor, bias: Tensor | None, stride: list[int], padding: list[int],
-                dilation: list[int], transposed: bool, output_padding: list[int], groups: int, benchmark: bool = False,
-                deterministic: bool = False, cudnn_enabled: bool = False, allow_tf32: bool = False) -> Tensor:  # fmt: skip
+def convolution(
+    b: Builder,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    transposed: bool,
+    output_padding: list[int],
+    groups: int,
+    benchmark: bool = False,
+    deterministic: bool = False,
+    cudnn_enabled: bool = False,
+    allow_tf32: bool = False,
+) -> Tensor:
     return convolve(b, input, weight, bias, stride, padding, dilation, groups, transposed, output_padding)
 
 
 @lowering("aten.im2col.default")
-def im2col(b: Builder, self: Tensor, kernel_size: list[int], dilation: list[int], padding: list[int], stride: list[int]) -> Tensor:
+def im2col(
+    b: Builder, self: Tensor, kernel_size: list[int], dilation: list[int], padding: list[int], stride: list[int]
+) -> Tensor:
     if self.rank != 4:
         raise Unsupported(f"im2col of rank {self.rank}")
     x = padded(b, self, [padding[1], padding[1], padding[0], padding[0]], "constant")
     (n, c, *size), strides = x.shape, x.strides
     out = [(s - d * (k - 1) - 1) // step + 1 for s, k, d, step in zip(size, kernel_size, dilation, stride, strict=True)]
-    steps = [s * d for s, d in zip(strides[2:], dilation, strict=True)] + [s * t for s, t in zip(strides[2:], stride, strict=True)]
+    steps = [s * d for s, d in zip(strides[2:], dilation, strict=True)] + [
+        s * t for s, t in zip(strides[2:], stride, strict=True)
+    ]
     windows = View(x.value, (n, c, *kernel_size, *out), (*strides[:2], *steps), x.offset)
     return b.reshape(windows, (n, c * kernel_size[0] * kernel_size[1], out[0] * out[1]))

@@ -25,7 +25,9 @@ def tile(b: Builder, self: Tensor, dims: list[int]) -> Tensor:
 
 
 @lowering("aten.repeat_interleave.self_int")
-def repeat_interleave(b: Builder, self: Tensor, repeats: int, dim: int | None = None, output_size: int | None = None) -> Tensor:
+def repeat_interleave(
+    b: Builder, self: Tensor, repeats: int, dim: int | None = None, output_size: int | None = None
+) -> Tensor:
     x = b.reshape(self, (self.elements,)) if dim is None else self
     d = dim_of(dim or 0, x.rank)
     wide = x.unsqueeze(d + 1)

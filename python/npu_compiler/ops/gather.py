@@ -14,7 +14,9 @@ def index_of(b: Builder, index: View) -> View:
     return b.cast(index, "int64")
 
 
-def advanced(b: Builder, shape: tuple[int, ...], indices: list[View | None]) -> tuple[list[View], list[int], list[int], list[int]]:
+def advanced(
+    b: Builder, shape: tuple[int, ...], indices: list[View | None]
+) -> tuple[list[View], list[int], list[int], list[int]]:
     """Index operands, their axes, the dims of those without, and the shape of what ``x[indices]`` addresses."""
     given = [(d, index_of(b, i)) for d, i in enumerate(indices) if i is not None]
     if not given:
@@ -56,8 +58,14 @@ def index_select(b: Builder, self: Tensor, dim: int, index: Tensor) -> Tensor:
 
 
 @lowering("aten.embedding.default")
-def embedding(b: Builder, weight: Tensor, indices: Tensor, padding_idx: int = -1, scale_grad_by_freq: bool = False,
-              sparse: bool = False) -> Tensor:  # fmt: skip
+def embedding(
+    b: Builder,
+    weight: Tensor,
+    indices: Tensor,
+    padding_idx: int = -1,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Tensor:
     views, axes, dims, shape = advanced(b, weight.shape, [indices])
     return b.new("gather", [weight, *views], shape, weight.dtype, axes=axes, dims=dims)
 
@@ -73,7 +81,9 @@ def gather(b: Builder, self: Tensor, dim: int, index: Tensor, sparse_grad: bool 
         return self.expand(index.shape)
     if not index.rank:
         return gather(b, self, dim, index.unsqueeze(0)).drop(0)
-    return b.new("gather", [self, index_of(b, index)], index.shape, self.dtype, **along_axis(self, dim_of(dim, self.rank)))
+    return b.new(
+        "gather", [self, index_of(b, index)], index.shape, self.dtype, **along_axis(self, dim_of(dim, self.rank))
+    )
 
 
 @lowering("aten.take_along_dim.default")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from ..exprs import class_of
 from ..graph import View
@@ -30,13 +31,32 @@ def linspace(b: Builder, start: Scalar, end: Scalar, steps: int, dtype: DType | 
     i = b.iota(steps, dtype="int64")
     half = steps // 2  # from both ends, as PyTorch, so that the last one is exact
     text = "start + float32(i) * step if i < half else end - float32(last - i) * step"
-    numbers = {"start": float(start), "end": float(end), "step": float(step), "half": half, "last": steps - 1}
+    numbers: dict[str, Any] = {
+        "start": float(start),
+        "end": float(end),
+        "step": float(step),
+        "half": half,
+        "last": steps - 1,
+    }
     return b.map(text, dtype or "float32", i=i, **numbers)
 
 
-@lowering("aten.full.default", "aten.full_like.default", "aten.new_full.default", "aten.scalar_tensor.default", "aten.fill.Scalar")
-def full(b: Builder, self: Tensor | None = None, size: list[int] | None = None, fill_value: Scalar | None = None,
-         dtype: DType | None = None, s: Scalar | None = None, value: Scalar | None = None) -> Tensor:  # fmt: skip
+@lowering(
+    "aten.full.default",
+    "aten.full_like.default",
+    "aten.new_full.default",
+    "aten.scalar_tensor.default",
+    "aten.fill.Scalar",
+)
+def full(
+    b: Builder,
+    self: Tensor | None = None,
+    size: list[int] | None = None,
+    fill_value: Scalar | None = None,
+    dtype: DType | None = None,
+    s: Scalar | None = None,
+    value: Scalar | None = None,
+) -> Tensor:
     number = next(n for n in (fill_value, s, value) if n is not None)
     shape = size if size is not None else self.shape if self is not None else []
     if self is not None:
@@ -53,7 +73,9 @@ def fill(b: Builder, self: Tensor, value: Tensor) -> Tensor:
 
 def _register(word: str, number: int) -> None:
     @lowering(f"aten.{word}.default", f"aten.{word}_like.default", f"aten.new_{word}.default")
-    def constant(b: Builder, self: Tensor | None = None, size: list[int] | None = None, dtype: DType | None = None) -> Tensor:
+    def constant(
+        b: Builder, self: Tensor | None = None, size: list[int] | None = None, dtype: DType | None = None
+    ) -> Tensor:
         shape = size if size is not None else self.shape if self is not None else []
         return b.full(shape, number, dtype or (self.dtype if self is not None else "float32"))
 

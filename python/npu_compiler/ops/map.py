@@ -1,6 +1,7 @@
 """Elementwise operators: a table from ATen names to expressions.
 
-A line is ``names (arguments) kind: expression``. Arguments without a default are tensors, or numbers where the node
+A line is ``names (arguments) kind: expression``; a name may list overloads. Arguments without a default are tensors,
+or numbers where the node
 says so; those with a default are numbers. The kinds tell the dtype to compute in and the result's:
 ``same`` promotes and keeps it, ``float`` makes integers float32 first, ``compare`` promotes and gives bool,
 ``logic`` takes truth values and gives bool, ``int`` refuses floats.
@@ -12,7 +13,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import Unsupported
+from ..errors import Refused, Unsupported
 from ..exprs import class_of
 from ..graph import View
 from ..lowering import Builder, Parameter, Scalar, Tensor, add, broadcast, lowering, promote
@@ -31,7 +32,8 @@ positive (self) same: self
 relu6 (self) same: min(max(self, 0), 6)
 hardtanh (self, min_val=-1, max_val=1) same: min(max(self, min_val), max_val)
 leaky_relu (self, negative_slope=0.01) float: self if self > 0 else self * negative_slope
-elu (self, alpha=1, scale=1, input_scale=1) float: self * scale if self > 0 else expm1(self * input_scale) * alpha * scale
+elu (self, alpha=1, scale=1, input_scale=1) float: \
+self * scale if self > 0 else expm1(self * input_scale) * alpha * scale
 celu (self, alpha=1.0) float: self if self > 0 else expm1(self / alpha) * alpha
 selu (self) float: (self if self > 0 else expm1(self) * 1.6732632423543772) * 1.0507009873554805
 tanhshrink (self) float: self - tanh(self)
@@ -49,13 +51,15 @@ atan2 hypot copysign.Tensor copysign.Scalar (self, other) float: {name}(self, ot
 maximum minimum max.other min.other (self, other) same: {short}(self, other)
 fmax (self, other) same: other if self != self else self if other != other else max(self, other)
 fmin (self, other) same: other if self != self else self if other != other else min(self, other)
-logaddexp (self, other) float: self if self == other and isinf(self) else max(self, other) + log1p(exp(-abs(self - other)))
-xlogy.Tensor xlogy.Scalar_Other xlogy.Scalar_Self (self, other) float: other if other != other else 0.0 if self == 0 else self * log(other)
-bitwise_and.Tensor bitwise_and.Scalar bitwise_and.Scalar_Tensor __and__.Tensor __and__.Scalar (self, other) int: self & other
-bitwise_or.Tensor bitwise_or.Scalar bitwise_or.Scalar_Tensor __or__.Tensor __or__.Scalar (self, other) int: self | other
-bitwise_xor.Tensor bitwise_xor.Scalar bitwise_xor.Scalar_Tensor __xor__.Tensor __xor__.Scalar (self, other) int: self ^ other
-bitwise_left_shift.Tensor bitwise_left_shift.Tensor_Scalar __lshift__.Tensor __lshift__.Scalar (self, other) int: self << other
-bitwise_right_shift.Tensor bitwise_right_shift.Tensor_Scalar __rshift__.Tensor __rshift__.Scalar (self, other) int: self >> other
+logaddexp (self, other) float: \
+self if self == other and isinf(self) else max(self, other) + log1p(exp(-abs(self - other)))
+xlogy.Tensor|Scalar_Other|Scalar_Self (self, other) float: \
+other if other != other else 0.0 if self == 0 else self * log(other)
+bitwise_and.Tensor|Scalar|Scalar_Tensor __and__.Tensor|Scalar (self, other) int: self & other
+bitwise_or.Tensor|Scalar|Scalar_Tensor __or__.Tensor|Scalar (self, other) int: self | other
+bitwise_xor.Tensor|Scalar|Scalar_Tensor __xor__.Tensor|Scalar (self, other) int: self ^ other
+bitwise_left_shift.Tensor|Tensor_Scalar __lshift__.Tensor|Scalar (self, other) int: self << other
+bitwise_right_shift.Tensor|Tensor_Scalar __rshift__.Tensor|Scalar (self, other) int: self >> other
 bitwise_not (self) int: inot(self)
 logical_and (self, other) logic: self and other
 logical_or (self, other) logic: self or other
@@ -75,7 +79,8 @@ isneginf (self) floats: self == -inf
 signbit (self) floats: copysign(1.0, self) < 0
 addcmul (self, tensor1, tensor2, value=1) same: self + tensor1 * tensor2 * value
 addcdiv (self, tensor1, tensor2, value=1) float: self + tensor1 / tensor2 * value
-lerp.Tensor lerp.Scalar (self, end, weight) float: self + weight * (end - self) if abs(weight) < 0.5 else end - (end - self) * (1 - weight)
+lerp.Tensor|Scalar (self, end, weight) float: \
+self + weight * (end - self) if abs(weight) < 0.5 else end - (end - self) * (1 - weight)
 """
 
 
@@ -115,7 +120,8 @@ def elementwise(b: Builder, kind: str, text: str, promoting: list[str], args: di
         args = {k: _as_tensor(b, v, compute) for k, v in args.items()}
     elif class_of(compute) == "f":
         args = {k: v if isinstance(v, View) else float(v) for k, v in args.items()}
-    return b.map(text, result, compute=compute, **args, **({"inf": float("inf")} if "inf" in text else {}))
+    infinity: dict[str, Any] = {"inf": float("inf")} if "inf" in text else {}
+    return b.map(text, result, compute=compute, **args, **infinity)
 
 
 def _as_tensor(b: Builder, value: Any, dtype: str) -> Any:
@@ -146,10 +152,11 @@ def _register() -> None:
                 else Parameter(name, "either", True)
             )
         promoting = [p.name for p in parameters if p.required and not (p.name == "weight" or "threshold" in names)]
-        for name in names.split():
-            full = f"aten.{name}" if "." in name else f"aten.{name}.default"
-            expression = text.replace("{name}", name.partition(".")[0]).replace("{short}", name[:3])
-            add([full], _table_function(kind, expression, promoting or ["self"]), parameters)
+        for entry in names.split():
+            name, _, overloads = entry.partition(".")
+            expression = text.replace("{name}", name).replace("{short}", name[:3])
+            full = [f"aten.{name}.{overload}" for overload in (overloads or "default").split("|")]
+            add(full, _table_function(kind, expression, promoting or ["self"]), parameters)
 
 
 _register()
@@ -160,12 +167,16 @@ _FLIPPED = {"rsub.Tensor": "other - self * alpha", "rsub.Scalar": "other - self 
 def add_(b: Builder, self: Tensor | Scalar, other: Tensor | Scalar, alpha: Scalar = 1) -> Tensor:
     if promote([self, other]) == "bool":
         return elementwise(b, "logic", "self or other" if alpha else "self", ["self"], {"self": self, "other": other})
-    return elementwise(b, "same", "self + other * alpha", ["self", "other"], {"self": self, "other": other, "alpha": alpha})
+    return elementwise(
+        b, "same", "self + other * alpha", ["self", "other"], {"self": self, "other": other, "alpha": alpha}
+    )
 
 
 @lowering("aten.sub.Tensor", "aten.sub.Scalar", "aten.subtract.Tensor", "aten.subtract.Scalar")
 def sub(b: Builder, self: Tensor | Scalar, other: Tensor | Scalar, alpha: Scalar = 1) -> Tensor:
-    return elementwise(b, "same", "self - other * alpha", ["self", "other"], {"self": self, "other": other, "alpha": alpha})
+    return elementwise(
+        b, "same", "self - other * alpha", ["self", "other"], {"self": self, "other": other, "alpha": alpha}
+    )
 
 
 @lowering("aten.rsub.Tensor", "aten.rsub.Scalar")
@@ -179,8 +190,9 @@ def mul(b: Builder, self: Tensor | Scalar, other: Tensor | Scalar) -> Tensor:
     return elementwise(b, kind, text, ["self", "other"], {"self": self, "other": other})
 
 
-_DIV = {None: "self / other", "floor": "floor(self / other)", "trunc": "trunc(self / other)"}
-_DIV_FLOOR = "(self - {r}) / other"  # exact where the quotient rounds up to an integer
+_DIV = {"floor": "floor(self / other)", "trunc": "trunc(self / other)"}
+_REST = "fmod(self, other)"
+_MOD = f"({_REST} + other if ({_REST} != 0 and lxor({_REST} < 0, other < 0)) else {_REST})"
 
 
 @lowering("aten.div.Tensor", "aten.div.Scalar", "aten.div.Tensor_mode", "aten.div.Scalar_mode",
@@ -190,16 +202,13 @@ def div(b: Builder, self: Tensor | Scalar, other: Tensor | Scalar, rounding_mode
     if rounding_mode is None:
         return elementwise(b, "float", "self / other", both, args)
     if rounding_mode not in _DIV:
-        raise Unsupported(f"rounding_mode {rounding_mode!r}")
+        raise Refused(f"rounding_mode {rounding_mode!r}")
     if class_of(promote([self, other])) == "f":
         text = _DIV[rounding_mode]
         if rounding_mode == "floor":  # as PyTorch: from the remainder, else a quotient that rounds up is one too large
             text = f"self / other if other == 0 else round((self - {_MOD}) / other)"
         return elementwise(b, "same", text, both, args)
     return elementwise(b, "same", f"idiv_{rounding_mode}(self, other)", both, args)
-
-
-_MOD = "(fmod(self, other) + other if (fmod(self, other) != 0 and (fmod(self, other) < 0) != (other < 0)) else fmod(self, other))"
 
 
 @lowering("aten.floor_divide.default", "aten.floor_divide.Scalar")
@@ -210,11 +219,9 @@ def floor_divide(b: Builder, self: Tensor | Scalar, other: Tensor | Scalar) -> T
 @lowering("aten.remainder.Tensor", "aten.remainder.Scalar", "aten.remainder.Scalar_Tensor")
 def remainder(b: Builder, self: Tensor | Scalar, other: Tensor | Scalar) -> Tensor:
     is_float = class_of(promote([self, other])) == "f"
-    text = _MOD.replace("(fmod(self, other) < 0) != (other < 0)", "lxor(fmod(self, other) < 0, other < 0)")
-    return elementwise(b, "same", text if is_float else "irem_floor(self, other)", ["self", "other"], {"self": self, "other": other})
-
-
-_MOD = _MOD.replace("(fmod(self, other) < 0) != (other < 0)", "lxor(fmod(self, other) < 0, other < 0)")
+    return elementwise(
+        b, "same", _MOD if is_float else "irem_floor(self, other)", ["self", "other"], {"self": self, "other": other}
+    )
 
 
 @lowering("aten.fmod.Tensor", "aten.fmod.Scalar")
@@ -224,7 +231,14 @@ def fmod(b: Builder, self: Tensor | Scalar, other: Tensor | Scalar) -> Tensor:
     return elementwise(b, "same", text, ["self", "other"], {"self": self, "other": other})
 
 
-_POWERS = {1: "self", 2: "self * self", 3: "self * self * self", 0.5: "sqrt(self)", -0.5: "rsqrt(self)", -1: "reciprocal(self)"}
+_POWERS = {
+    1: "self",
+    2: "self * self",
+    3: "self * self * self",
+    0.5: "sqrt(self)",
+    -0.5: "rsqrt(self)",
+    -1: "reciprocal(self)",
+}
 
 
 @lowering("aten.pow.Tensor_Scalar", "aten.pow.Tensor_Tensor", "aten.pow.Scalar", "aten.float_power.Tensor_Scalar")
@@ -242,8 +256,10 @@ def pow_(b: Builder, self: Tensor | Scalar, exponent: Tensor | Scalar) -> Tensor
 @lowering("aten.gelu.default")
 def gelu(b: Builder, self: Tensor, approximate: str = "none") -> Tensor:
     if approximate not in ("none", "tanh"):
-        raise Unsupported(f"approximate {approximate!r}")
-    return elementwise(b, "float", "gelu(self)" if approximate == "none" else "gelu_tanh(self)", ["self"], {"self": self})
+        raise Refused(f"approximate {approximate!r}")
+    return elementwise(
+        b, "float", "gelu(self)" if approximate == "none" else "gelu_tanh(self)", ["self"], {"self": self}
+    )
 
 
 @lowering("aten.prelu.default", "aten._prelu_kernel.default")
@@ -258,7 +274,7 @@ def prelu(b: Builder, self: Tensor, weight: Tensor) -> Tensor:
 @lowering("aten.rrelu.default")
 def rrelu(b: Builder, self: Tensor, lower: float = 0.125, upper: float = 1 / 3, training: bool = False) -> Tensor:
     if training:
-        raise Unsupported("it draws random numbers")
+        raise Refused("it draws random numbers")
     slope = (lower + upper) / 2
     return elementwise(b, "float", "self if self >= 0 else self * slope", ["self"], {"self": self, "slope": slope})
 
@@ -317,7 +333,9 @@ def masked_fill(b: Builder, self: Tensor, mask: Tensor, value: Tensor | Scalar) 
 
 
 @lowering("aten.nan_to_num.default")
-def nan_to_num(b: Builder, self: Tensor, nan: Scalar = 0.0, posinf: Scalar | None = None, neginf: Scalar | None = None) -> Tensor:
+def nan_to_num(
+    b: Builder, self: Tensor, nan: Scalar = 0.0, posinf: Scalar | None = None, neginf: Scalar | None = None
+) -> Tensor:
     if class_of(self.dtype) != "f":
         return self
     top = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38}.get(self.dtype, 3.4028234663852886e38)

@@ -65,7 +65,9 @@ def linear(b: Builder, input: Tensor, weight: Tensor, bias: Tensor | None = None
 
 
 def _scaled(b: Builder, out: View, self: View, beta: Scalar, alpha: Scalar) -> View:
-    return b.map("out * alpha + self * beta" if beta else "out * alpha", out.dtype, out=out, self=self, alpha=alpha, beta=beta)
+    return b.map(
+        "out * alpha + self * beta" if beta else "out * alpha", out.dtype, out=out, self=self, alpha=alpha, beta=beta
+    )
 
 
 @lowering("aten.addmm.default")
@@ -137,7 +139,11 @@ def _contract(b: Builder, p: str, x: View, q: str, y: View, later: set[str]) -> 
     def size(group: list[str]) -> int:
         return math.prod(sizes[c] for c in group)
 
-    x = b.reshape(x.permute(p.index(c) for c in batch + rows + inner), (*(sizes[c] for c in batch), size(rows), size(inner)))
-    y = b.reshape(y.permute(q.index(c) for c in batch + inner + columns), (*(sizes[c] for c in batch), size(inner), size(columns)))
+    x = b.reshape(
+        x.permute(p.index(c) for c in batch + rows + inner), (*(sizes[c] for c in batch), size(rows), size(inner))
+    )
+    y = b.reshape(
+        y.permute(q.index(c) for c in batch + inner + columns), (*(sizes[c] for c in batch), size(inner), size(columns))
+    )
     order = batch + rows + columns
     return "".join(order), b.reshape(product(b, x, y), [sizes[c] for c in order])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import Unsupported
+from ..errors import Refused, Unsupported
 from ..graph import View
 from ..lowering import Builder, Scalar, Tensor, lowering
 
@@ -38,7 +38,7 @@ def constant_pad(b: Builder, self: Tensor, pad: list[int], value: Scalar = 0) ->
 @lowering("aten.pad.default")
 def pad_(b: Builder, self: Tensor, pad: list[int], mode: str = "constant", value: Scalar | None = None) -> Tensor:
     if mode not in _MODES:
-        raise Unsupported(f"mode {mode!r}")
+        raise Refused(f"mode {mode!r}")
     return padded(b, self, pad, mode, value or 0)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import Unsupported
+from ..errors import Refused, Unsupported
 from ..exprs import class_of
 from ..graph import View
 from ..lowering import Builder, Tensor, lowering, spread
@@ -20,16 +20,30 @@ def _extent(n: int, kernel: int, stride: int, padding: int, dilation: int, ceil:
     return out
 
 
-def _pool(b: Builder, n: int, x: View, kind: str, kernel_size: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes,
-          ceil_mode: bool, indices: bool = False, **attrs: int | bool) -> list[View]:  # fmt: skip
+def _pool(
+    b: Builder,
+    n: int,
+    x: View,
+    kind: str,
+    kernel_size: Sizes,
+    stride: Sizes | None,
+    padding: Sizes,
+    dilation: Sizes,
+    ceil_mode: bool,
+    indices: bool = False,
+    **attrs: int | bool,
+) -> list[View]:
     if class_of(x.dtype) != "f":
         raise Unsupported(f"pooling of {x.dtype}")
     lone = x.rank == n + 1
     x = x.unsqueeze(0) if lone else x
     kernel = spread(kernel_size, n)
-    steps = spread(stride, n) if stride not in (None, []) else kernel
+    steps = spread(stride, n) if stride is not None and stride != [] else kernel
     pads, spacing = spread(padding, n), spread(dilation, n)
-    shape = [*x.shape[:2], *(_extent(*args, ceil_mode) for args in zip(x.shape[2:], kernel, steps, pads, spacing, strict=True))]
+    shape = [
+        *x.shape[:2],
+        *(_extent(*args, ceil_mode) for args in zip(x.shape[2:], kernel, steps, pads, spacing, strict=True)),
+    ]
     outs = [b.temp(shape, x.dtype)] + ([b.temp(shape, "int64")] if indices else [])
     b.emit("pool", [x], outs, kind=kind, kernel=kernel, stride=steps, padding=pads, dilation=spacing, **attrs)
     return [o.drop(0) for o in outs] if lone else list(outs)
@@ -37,20 +51,48 @@ def _pool(b: Builder, n: int, x: View, kind: str, kernel_size: Sizes, stride: Si
 
 def _register(n: int) -> None:
     @lowering(f"aten.max_pool{n}d.default")
-    def max_pool(b: Builder, self: Tensor, kernel_size: Sizes, stride: Sizes = [], padding: Sizes = 0,  # noqa: B006
-                 dilation: Sizes = 1, ceil_mode: bool = False) -> Tensor:  # fmt: skip
+    def max_pool(
+        b: Builder,
+        self: Tensor,
+        kernel_size: Sizes,
+        stride: Sizes | None = None,
+        padding: Sizes = 0,
+        dilation: Sizes = 1,
+        ceil_mode: bool = False,
+    ) -> Tensor:
+        if stride is None:
+            stride = []
         return _pool(b, n, self, "max", kernel_size, stride, padding, dilation, ceil_mode)[0]
 
     @lowering(f"aten.max_pool{n}d_with_indices.default")
-    def max_pool_indices(b: Builder, self: Tensor, kernel_size: Sizes, stride: Sizes = [], padding: Sizes = 0,  # noqa: B006
-                         dilation: Sizes = 1, ceil_mode: bool = False) -> list[Tensor]:  # fmt: skip
+    def max_pool_indices(
+        b: Builder,
+        self: Tensor,
+        kernel_size: Sizes,
+        stride: Sizes | None = None,
+        padding: Sizes = 0,
+        dilation: Sizes = 1,
+        ceil_mode: bool = False,
+    ) -> list[Tensor]:
+        if stride is None:
+            stride = []
         return _pool(b, n, self, "max", kernel_size, stride, padding, dilation, ceil_mode, indices=True)
 
     @lowering(f"aten.avg_pool{n}d.default")
-    def avg_pool(b: Builder, self: Tensor, kernel_size: Sizes, stride: Sizes = [], padding: Sizes = 0,  # noqa: B006
-                 ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None) -> Tensor:  # fmt: skip
+    def avg_pool(
+        b: Builder,
+        self: Tensor,
+        kernel_size: Sizes,
+        stride: Sizes | None = None,
+        padding: Sizes = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
+    ) -> Tensor:
+        if stride is None:
+            stride = []
         if divisor_override == 0:
-            raise Unsupported("divisor_override 0")
+            raise Refused("divisor_override 0")
         return _pool(b, n, self, "avg", kernel_size, stride, padding, 1, ceil_mode, count_padding=count_include_pad,
                      divisor=divisor_override or 0)[0]  # fmt: skip
 

@@ -39,7 +39,9 @@ def _over(b: Builder, x: View, kind: str, dim: Dims, keepdim: bool, dtype: str, 
 @lowering("aten.sum.default", "aten.sum.dim_IntList")
 def sum_(b: Builder, self: Tensor, dim: Dims = None, keepdim: bool = False, dtype: DType | None = None) -> Tensor:
     x = b.cast(self, dtype) if dtype else self
-    return b.cast(_over(b, x, "sum", dim, keepdim, x.dtype if class_of(x.dtype) == "f" else "int64"), dtype or _wide(x.dtype))
+    return b.cast(
+        _over(b, x, "sum", dim, keepdim, x.dtype if class_of(x.dtype) == "f" else "int64"), dtype or _wide(x.dtype)
+    )
 
 
 def _wide(dtype: str) -> str:
@@ -138,33 +140,69 @@ def _variance(b: Builder, x: View, dim: Dims, correction: float | None, keepdim:
 
 
 @lowering("aten.var.correction", "aten.var.dim", "aten.var.default")
-def var(b: Builder, self: Tensor, dim: Dims = None, correction: Scalar | None = None, keepdim: bool = False,
-        unbiased: bool = True) -> Tensor:  # fmt: skip
+def var(
+    b: Builder,
+    self: Tensor,
+    dim: Dims = None,
+    correction: Scalar | None = None,
+    keepdim: bool = False,
+    unbiased: bool = True,
+) -> Tensor:
     return _variance(b, self, dim, correction if correction is not None else int(unbiased), keepdim)
 
 
 @lowering("aten.std.correction", "aten.std.dim", "aten.std.default")
-def std(b: Builder, self: Tensor, dim: Dims = None, correction: Scalar | None = None, keepdim: bool = False,
-        unbiased: bool = True) -> Tensor:  # fmt: skip
+def std(
+    b: Builder,
+    self: Tensor,
+    dim: Dims = None,
+    correction: Scalar | None = None,
+    keepdim: bool = False,
+    unbiased: bool = True,
+) -> Tensor:
     return b.map("sqrt(x)", self.dtype, x=var(b, self, dim, correction, keepdim, unbiased))
 
 
 @lowering("aten.var_mean.correction", "aten.var_mean.dim", "aten.var_mean.default")
-def var_mean(b: Builder, self: Tensor, dim: Dims = None, correction: Scalar | None = None, keepdim: bool = False,
-             unbiased: bool = True) -> list[Tensor]:  # fmt: skip
+def var_mean(
+    b: Builder,
+    self: Tensor,
+    dim: Dims = None,
+    correction: Scalar | None = None,
+    keepdim: bool = False,
+    unbiased: bool = True,
+) -> list[Tensor]:
     return [var(b, self, dim, correction, keepdim, unbiased), mean(b, self, dim, keepdim)]
 
 
 @lowering("aten.std_mean.correction", "aten.std_mean.dim", "aten.std_mean.default")
-def std_mean(b: Builder, self: Tensor, dim: Dims = None, correction: Scalar | None = None, keepdim: bool = False,
-             unbiased: bool = True) -> list[Tensor]:  # fmt: skip
+def std_mean(
+    b: Builder,
+    self: Tensor,
+    dim: Dims = None,
+    correction: Scalar | None = None,
+    keepdim: bool = False,
+    unbiased: bool = True,
+) -> list[Tensor]:
     return [std(b, self, dim, correction, keepdim, unbiased), mean(b, self, dim, keepdim)]
 
 
-@lowering("aten.linalg_vector_norm.default", "aten.norm.ScalarOpt_dim", "aten.norm.Scalar", "aten.norm.ScalarOpt_dim_dtype",
-          "aten.norm.ScalarOpt_dtype")  # fmt: skip
-def vector_norm(b: Builder, self: Tensor, ord: Scalar | None = None, dim: Dims = None, keepdim: bool = False,
-                dtype: DType | None = None, p: Scalar | None = None) -> Tensor:  # fmt: skip
+@lowering(
+    "aten.linalg_vector_norm.default",
+    "aten.norm.ScalarOpt_dim",
+    "aten.norm.Scalar",
+    "aten.norm.ScalarOpt_dim_dtype",
+    "aten.norm.ScalarOpt_dtype",
+)
+def vector_norm(
+    b: Builder,
+    self: Tensor,
+    ord: Scalar | None = None,
+    dim: Dims = None,
+    keepdim: bool = False,
+    dtype: DType | None = None,
+    p: Scalar | None = None,
+) -> Tensor:
     order = float(next((v for v in (ord, p) if v is not None), 2))
     x = b.cast(self, dtype) if dtype else self
     if class_of(x.dtype) != "f":
@@ -173,7 +211,7 @@ def vector_norm(b: Builder, self: Tensor, ord: Scalar | None = None, dim: Dims =
         return _extreme(b, b.map("abs(x)", x.dtype, x=x), "max" if order > 0 else "min", dim, keepdim)
     before, after = {
         0: ("1.0 if x != 0 else 0.0", "x"), 1: ("abs(x)", "x"), 2: ("x * x", "sqrt(x)"),
-    }.get(order, ("pow(abs(x), p)", "pow(x, 1 / p)"))  # fmt: skip
+    }.get(int(order) if order == int(order) else -1, ("pow(abs(x), p)", "pow(x, 1 / p)"))  # fmt: skip
     total = _over(b, b.map(before, "float32", x=x, p=order), "sum", dim, keepdim, "float32")
     return b.map(after, x.dtype, x=total, p=order) if after != "x" else b.cast(total, x.dtype)
 

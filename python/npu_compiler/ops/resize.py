@@ -8,7 +8,9 @@ from ..graph import View
 from ..lowering import Builder, Tensor, lowering
 
 
-def resized(b: Builder, x: View, kind: str, size: list[int] | None, scales: list[float | None] | None, align: bool = False) -> View:
+def resized(
+    b: Builder, x: View, kind: str, size: list[int] | None, scales: list[float | None] | None, align: bool = False
+) -> View:
     spatial = x.shape[2:]
     if class_of(x.dtype) != "f":
         raise Unsupported(f"interpolation of {x.dtype}")
@@ -28,13 +30,26 @@ _NAMES = [("upsample_nearest{n}d", "nearest", (1, 2, 3)), ("_upsample_nearest_ex
 
 def _register(name: str, kind: str) -> None:
     @lowering(f"aten.{name}.vec")
-    def vec(b: Builder, input: Tensor, output_size: list[int] | None = None, align_corners: bool = False,
-            scale_factors: list[float] | None = None) -> Tensor:  # fmt: skip
+    def vec(
+        b: Builder,
+        input: Tensor,
+        output_size: list[int] | None = None,
+        align_corners: bool = False,
+        scale_factors: list[float] | None = None,
+    ) -> Tensor:
         return resized(b, input, kind, output_size, list(scale_factors or []) or None, align_corners)
 
     @lowering(f"aten.{name}.default")
-    def default(b: Builder, self: Tensor, output_size: list[int], align_corners: bool = False, scales: float | None = None,
-                scales_d: float | None = None, scales_h: float | None = None, scales_w: float | None = None) -> Tensor:  # fmt: skip
+    def default(
+        b: Builder,
+        self: Tensor,
+        output_size: list[int],
+        align_corners: bool = False,
+        scales: float | None = None,
+        scales_d: float | None = None,
+        scales_h: float | None = None,
+        scales_w: float | None = None,
+    ) -> Tensor:
         n = self.rank - 2
         factors = [scales] if n == 1 else [scales_d, scales_h, scales_w][3 - n :]
         return resized(b, self, kind, list(output_size), factors, align_corners)

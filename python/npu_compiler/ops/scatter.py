@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import Unsupported
+from ..errors import Refused, Unsupported
 from ..graph import View
 from ..lowering import Builder, Scalar, Tensor, dim_of, lowering
 from .gather import advanced, along_axis, index_of
@@ -22,8 +22,8 @@ def written(b: Builder, x: View, updates: View, indices: list[View], kind: str, 
 
 def _scatter(b: Builder, x: View, dim: int, index: View, source: View | Scalar, kind: str) -> View:
     if not x.rank or not index.rank:
-        wide = _scatter(b, x if x.rank else x.unsqueeze(0), dim, index if index.rank else index.unsqueeze(0),
-                        source.unsqueeze(0) if isinstance(source, View) and not source.rank else source, kind)  # fmt: skip
+        x_, index_, source_ = (t.unsqueeze(0) if isinstance(t, View) and not t.rank else t for t in (x, index, source))
+        wide = _scatter(b, x_, dim, index_, source_, kind)  # type: ignore[arg-type]
         return wide if x.rank else wide.drop(0)
     if isinstance(source, View):
         for d, n in enumerate(index.shape):
@@ -35,9 +35,22 @@ def _scatter(b: Builder, x: View, dim: int, index: View, source: View | Scalar, 
     return written(b, x, source, [index_of(b, index)], kind, **along_axis(x, dim_of(dim, x.rank)))
 
 
-@lowering("aten.scatter.src", "aten.scatter.value", "aten.scatter.reduce", "aten.scatter.value_reduce", "aten.scatter_add.default")
-def scatter(b: Builder, self: Tensor, dim: int, index: Tensor, src: Tensor | None = None, value: Scalar | None = None,
-            reduce: str | None = None) -> Tensor:  # fmt: skip
+@lowering(
+    "aten.scatter.src",
+    "aten.scatter.value",
+    "aten.scatter.reduce",
+    "aten.scatter.value_reduce",
+    "aten.scatter_add.default",
+)
+def scatter(
+    b: Builder,
+    self: Tensor,
+    dim: int,
+    index: Tensor,
+    src: Tensor | None = None,
+    value: Scalar | None = None,
+    reduce: str | None = None,
+) -> Tensor:
     kind = _KINDS[reduce] if reduce else "add" if b.node and "scatter_add" in b.node.op_type else "set"
     source = value if src is None else src
     if source is None:
@@ -46,9 +59,11 @@ def scatter(b: Builder, self: Tensor, dim: int, index: Tensor, src: Tensor | Non
 
 
 @lowering("aten.scatter_reduce.two")
-def scatter_reduce(b: Builder, self: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, include_self: bool = True) -> Tensor:
+def scatter_reduce(
+    b: Builder, self: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, include_self: bool = True
+) -> Tensor:
     if reduce not in _KINDS or not include_self:
-        raise Unsupported(f"reduce={reduce!r} with include_self={include_self}")
+        raise Refused(f"reduce={reduce!r} with include_self={include_self}")
     return _scatter(b, self, dim, index, src, _KINDS[reduce])
 
 
@@ -58,7 +73,9 @@ def put(b: Builder, x: View, indices: list[View | None], values: View, kind: str
 
 
 @lowering("aten.index_put.default", "aten._unsafe_index_put.default")
-def index_put(b: Builder, self: Tensor, indices: list[Tensor | None], values: Tensor, accumulate: bool = False) -> Tensor:
+def index_put(
+    b: Builder, self: Tensor, indices: list[Tensor | None], values: Tensor, accumulate: bool = False
+) -> Tensor:
     return put(b, self, indices, values, "add" if accumulate else "set", wrap=True)
 
 
@@ -97,8 +114,9 @@ def _replace(b: Builder, x: View, src: View, dim: int, first: int, count: int, s
 
 
 @lowering("aten.slice_scatter.default")
-def slice_scatter(b: Builder, self: Tensor, src: Tensor, dim: int = 0, start: int | None = None, end: int | None = None,
-                  step: int = 1) -> Tensor:  # fmt: skip
+def slice_scatter(
+    b: Builder, self: Tensor, src: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> Tensor:
     d = dim_of(dim, self.rank)
     first, count = slice_range(self.shape[d], start, end, step)
     return _replace(b, self, src.expand((*self.shape[:d], count, *self.shape[d + 1 :])), d, first, count, step)

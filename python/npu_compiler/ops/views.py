@@ -49,7 +49,9 @@ def ravel(b: Builder, self: Tensor) -> Tensor:
 
 
 @lowering("aten.transpose.int", "aten.swapaxes.default", "aten.transpose_copy.int")
-def transpose(b: Builder, self: Tensor, dim0: int = 0, dim1: int = 0, axis0: int | None = None, axis1: int | None = None) -> Tensor:
+def transpose(
+    b: Builder, self: Tensor, dim0: int = 0, dim1: int = 0, axis0: int | None = None, axis1: int | None = None
+) -> Tensor:
     first, second = (dim0 if axis0 is None else axis0), (dim1 if axis1 is None else axis1)
     return self.transpose(dim_of(first, self.rank), dim_of(second, self.rank)) if self.rank else self
 
@@ -82,7 +84,9 @@ def unsqueeze(b: Builder, self: Tensor, dim: int) -> Tensor:
     return self.unsqueeze(dim_of(dim, self.rank + 1))
 
 
-@lowering("aten.squeeze.default", "aten.squeeze.dim", "aten.squeeze.dims", "aten.squeeze_copy.dim", "aten.squeeze_copy.dims")
+@lowering(
+    "aten.squeeze.default", "aten.squeeze.dim", "aten.squeeze.dims", "aten.squeeze_copy.dim", "aten.squeeze_copy.dims"
+)
 def squeeze(b: Builder, self: Tensor, dim: int | list[int] | None = None) -> Tensor:
     dims = range(self.rank) if dim is None else [dim_of(d, self.rank) for d in ([dim] if isinstance(dim, int) else dim)]
     x = self
@@ -118,7 +122,9 @@ def slice_range(n: int, start: int | None, end: int | None, step: int) -> tuple[
 
 
 @lowering("aten.slice.Tensor", "aten.slice_copy.Tensor")
-def slice_(b: Builder, self: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Tensor:
+def slice_(
+    b: Builder, self: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> Tensor:
     d = dim_of(dim, self.rank)
     first, count = slice_range(self.shape[d], start, end, step)
     return self.slice(d, first, count, step)
@@ -145,7 +151,9 @@ def split_at(x: View, dim: int, sizes: list[int]) -> list[View]:
 
 @lowering("aten.split.Tensor", "aten.split.sizes", "aten.split_with_sizes.default", "aten.split_copy.Tensor",
           "aten.split_with_sizes_copy.default")  # fmt: skip
-def split(b: Builder, self: Tensor, split_size: int | list[int] = 0, dim: int = 0, split_sizes: list[int] | None = None) -> list[Tensor]:
+def split(
+    b: Builder, self: Tensor, split_size: int | list[int] = 0, dim: int = 0, split_sizes: list[int] | None = None
+) -> list[Tensor]:
     d = dim_of(dim, self.rank)
     size = split_size if split_sizes is None else split_sizes
     if isinstance(size, int):

@@ -11,6 +11,7 @@ from .batch_norm import fold_batch_norm
 from .epilogue import fuse_epilogues
 from .fuse import fuse_casts, fuse_maps
 from .place_cat import place_cat
+from .rms_norm import fuse_rms_norm
 from .simplify import cse, dead_code, hoist
 
 __all__ = ["PASSES", "run_passes"]
@@ -20,6 +21,7 @@ PASSES: tuple[tuple[str, Callable[[Graph], None]], ...] = (
     ("cse", cse),
     ("fold_batch_norm", fold_batch_norm),
     ("hoist", hoist),
+    ("fuse_rms_norm", fuse_rms_norm),
     ("fuse_maps", fuse_maps),
     ("fuse_epilogues", fuse_epilogues),
     ("fuse_casts", fuse_casts),

@@ -26,7 +26,9 @@ def fold_batch_norm(graph: Graph) -> None:
             continue
         folded, new = _fold(graph, conv.name, weight, bias, scale, shift)
         # At the place of the norm everything that it reads exists.
-        merged = Op("conv", conv.name, [conv.inputs[0], *folded], [norm.out], conv.attrs, conv.nodes + norm.nodes, conv.module)
+        merged = Op(
+            "conv", conv.name, [conv.inputs[0], *folded], [norm.out], conv.attrs, conv.nodes + norm.nodes, conv.module
+        )
         inserted[place[id(norm)]] = [*new, merged]
         gone.add(place[id(conv)])
     rebuilt: list[Op] = []
@@ -44,7 +46,9 @@ def _static(graph: Graph) -> set[Value]:
     return static
 
 
-def _fold(graph: Graph, name: str, weight: View, bias: View | None, scale: View, shift: View) -> tuple[list[View | None], list[Op]]:
+def _fold(
+    graph: Graph, name: str, weight: View, bias: View | None, scale: View, shift: View
+) -> tuple[list[View | None], list[Op]]:
     per_row = scale
     for _ in range(weight.rank - 1):
         per_row = per_row.unsqueeze(per_row.rank)

@@ -10,7 +10,9 @@ MAX_EXTRA = 4
 
 def fuse_epilogues(graph: Graph) -> None:
     outputs, readers = graph.output_values(), graph.readers()
-    makers = {op.out.value: (i, op) for i, op in enumerate(graph.main) if op.kind in ("conv", "matmul") and op.out.is_whole}
+    makers = {
+        op.out.value: (i, op) for i, op in enumerate(graph.main) if op.kind in ("conv", "matmul") and op.out.is_whole
+    }
     gone: set[int] = set()
     for at, op in enumerate(graph.main):
         if op.kind != "map":

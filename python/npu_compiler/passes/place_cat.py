@@ -27,8 +27,18 @@ def _place(graph: Graph, ops: list[Op]) -> None:
         others = [r for r in readers.get(value, []) if r is not copy]
         if any(position.get(id(r), -1) <= last for r in others):
             continue
-        writes = [(m, i, remap(v, target)) for m in makers for i, v in enumerate(m.outputs) if v is not None and v.value is value]
-        reads = [(r, i, remap(v, target)) for r in others for i, v in enumerate(r.inputs) if v is not None and v.value is value]
+        writes = [
+            (m, i, remap(v, target))
+            for m in makers
+            for i, v in enumerate(m.outputs)
+            if v is not None and v.value is value
+        ]
+        reads = [
+            (r, i, remap(v, target))
+            for r in others
+            for i, v in enumerate(r.inputs)
+            if v is not None and v.value is value
+        ]
         if any(view is None for _, _, view in writes + reads):
             continue
         for op, i, view in writes:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from ..graph import Graph, Op, Value, View
+from ..opset import OPS
 
 
 def dead_code(graph: Graph) -> None:
@@ -24,7 +25,7 @@ def dead_code(graph: Graph) -> None:
 def _drop_unread(op: Op, live: set[Value]) -> None:
     """Second results that nobody reads are not asked for."""
     for i, view in enumerate(op.outputs):
-        if view is not None and view.value not in live and op.kind in ("sort", "topk", "pool", "adaptive_pool"):
+        if view is not None and view.value not in live and OPS[op.kind].outputs[i].endswith("?"):
             op.outputs[i] = None
     while op.outputs and op.outputs[-1] is None:
         op.outputs.pop()

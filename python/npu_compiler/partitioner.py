@@ -1,0 +1,112 @@
+"""Splitting a graph between programs and the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .support import explain_support, is_op_supported
+
+__all__ = ["Partition", "PartitionPlan", "TransferOp", "partition", "partition_ir"]
+
+
+@dataclass
+class Partition:
+    partition_id: int
+    target: str
+    nodes: list[dict[str, Any]]
+    input_names: list[str]
+    output_names: list[str]
+
+
+@dataclass
+class TransferOp:
+    tensor_names: list[str]
+    direction: str
+
+
+@dataclass
+class PartitionPlan:
+    steps: list[Partition | TransferOp]
+    original_ir: dict[str, Any]
+
+
+def partition(
+    ir_dict: dict[str, Any],
+    is_supported_fn: Callable[[str, dict[str, Any] | None], bool] = is_op_supported,
+    strategy: str = "sequential",
+) -> PartitionPlan:
+    """Consecutive nodes of one kind, "npu" where ``is_supported_fn`` says so, else "cpu". Our own function is asked
+    the full question, with shapes and dtypes."""
+    if strategy != "sequential":
+        raise ValueError(f"[compiler] partition strategy {strategy!r}; expected 'sequential', the only one so far")
+    nodes = ir_dict["nodes"]
+    targets = _targets(ir_dict, is_supported_fn)
+    groups: list[tuple[str, list[dict[str, Any]]]] = []
+    for node, target in zip(nodes, targets, strict=True):
+        if not groups or groups[-1][0] != target:
+            groups.append((target, []))
+        groups[-1][1].append(node)
+    home = {output["name"]: i for i, (_, group) in enumerate(groups) for node in group for output in node["outputs"]}
+    wanted = {t["name"] for t in ir_dict["graph_outputs"]} | {
+        m["value"]["name"] for m in ir_dict.get("mutations") or []
+    }
+    for i, (_, group) in enumerate(groups):
+        wanted |= {t["name"] for node in group for t in _reads(node) if home.get(t["name"], i) != i}
+    steps: list[Partition | TransferOp] = []
+    for i, (target, group) in enumerate(groups):
+        own = {output["name"] for node in group for output in node["outputs"]}
+        inputs = sorted({t["name"] for node in group for t in _reads(node)} - own)
+        crossing = [name for name in inputs if name in home]
+        if i and crossing:
+            steps.append(TransferOp(crossing, "to_npu" if target == "npu" else "to_cpu"))
+        steps.append(Partition(i, target, group, inputs, sorted(own & wanted)))
+    return PartitionPlan(steps, ir_dict)
+
+
+def _reads(node: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the node really reads: ``getitem`` lists all results and takes one."""
+    inputs: list[dict[str, Any]] = node["inputs"]
+    if node["op_type"] == "<built-in function getitem>":
+        return [inputs[node["attrs"]["index"]]]
+    return inputs
+
+
+def _targets(ir_dict: dict[str, Any], supported: Callable[[str, dict[str, Any] | None], bool]) -> list[str]:
+    nodes = ir_dict["nodes"]
+    if supported is not is_op_supported:
+        return ["npu" if supported(n["op_type"], n.get("attrs")) else "cpu" for n in nodes]
+    read = {t["name"] for node in nodes for t in _reads(node)} | {t["name"] for t in ir_dict["graph_outputs"]}
+    read |= {m["value"]["name"] for m in ir_dict.get("mutations") or []}
+    return ["cpu" if explain_support(n, _unread(n, read)) else "npu" for n in nodes]
+
+
+def _unread(node: dict[str, Any], read: set[str]) -> list[int]:
+    return [i for i, output in enumerate(node["outputs"]) if output["name"] not in read]
+
+
+def partition_ir(plan: PartitionPlan, part: Partition) -> dict[str, Any]:
+    """The IR of one partition alone: what it reads from others is an input of its graph."""
+    ir: Mapping[str, Any] = plan.original_ir
+    mapping = ir.get("weight_name_mapping") or {}
+    weights = {w["name"]: w for w in ir["weights"]}
+    metas = {t["name"]: t for node in part.nodes for t in (*node["inputs"], *node["outputs"])}
+    own = {output["name"] for node in part.nodes for output in node["outputs"]}
+    given = {t["name"] for t in ir["graph_inputs"]} | {o["name"] for n in ir["nodes"] for o in n["outputs"]}
+    inputs = [n for n in part.input_names if n in given]
+    used = {mapping.get(n, n) for n in part.input_names if n not in given}
+    nodes = [{**node, "inputs": [t if t["name"] in own else _bare(t) for t in node["inputs"]]} for node in part.nodes]
+    return {
+        **{k: ir[k] for k in ("model_name", "pytorch_version", "schema_version", "ties") if k in ir},
+        "graph_inputs": [_bare(metas[n]) for n in inputs],
+        "graph_outputs": [_bare(metas[n]) for n in part.output_names],
+        "weights": [w for name, w in weights.items() if name in used],
+        "weight_name_mapping": {k: v for k, v in mapping.items() if v in used},
+        "constants": {k: v for k, v in (ir.get("constants") or {}).items() if k in used},
+        "nodes": nodes,
+    }
+
+
+def _bare(meta: dict[str, Any]) -> dict[str, Any]:
+    return {k: meta[k] for k in ("name", "shape", "dtype")}

@@ -1,0 +1,118 @@
+"""What compiles, asked by lowering it and throwing the result away."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from . import ops as _ops  # noqa: F401  (registers the lowerings)
+from .errors import IRError, Refused, Unsupported
+from .graph import Graph, Value, whole
+from .lowering import LOWERINGS, Builder, Lowering, lower_node
+from .opset import DTYPES
+from .reader import Meta, Node, read_node
+
+__all__ = ["explain_support", "get_supported_ops", "is_op_supported"]
+
+GETITEM = "<built-in function getitem>"
+_MISFIT = (IndexError, TypeError, KeyError, ValueError, AssertionError, ZeroDivisionError, AttributeError)
+
+
+def get_supported_ops() -> frozenset[str]:
+    """The operators that have a lowering; what each can do depends on its attributes, shapes and dtypes."""
+    return frozenset(LOWERINGS) | {GETITEM}
+
+
+def explain_support(node: Mapping[str, Any] | Node, unread: Sequence[int] | None = None) -> str | None:
+    """Why this node, with its attributes, shapes and dtypes, does not compile; None when it does. ``unread`` names
+    its results that nobody reads."""
+    if not isinstance(node, Node):
+        try:
+            node = read_node(node, 2 if "absent_inputs" in node or "module_path" in node else 1)
+        except (IRError, KeyError, TypeError) as error:
+            return f"malformed node: {error}"
+    for meta in (*node.inputs, *node.outputs):
+        if meta.dtype not in DTYPES:
+            return f"dtype {meta.dtype}"
+    if node.op_type == GETITEM:
+        return None
+    try:
+        results = _dry_run(node)
+    except Unsupported as error:
+        return str(error)
+    except _MISFIT as error:
+        return f"its arguments do not fit the operator ({type(error).__name__}: {error})"
+    lost = [i for i, view in enumerate(results) if view is None and unread is not None and i not in unread]
+    return f"its result {lost[0]} is not computed" if lost else None
+
+
+def _dry_run(node: Node) -> list[Any]:
+    graph = Graph("probe")
+    views = [whole(Value(graph.unique(m.name), m.dtype, m.shape, "input")) for m in node.inputs]
+    return lower_node(Builder(graph), node, views)
+
+
+def is_op_supported(op_type: str, attrs: Mapping[str, Any] | None = None) -> bool:
+    """Whether some inputs exist with which ``op_type`` compiles under these attributes."""
+    if op_type == GETITEM:
+        return True
+    rule = LOWERINGS.get(op_type)
+    if rule is None:
+        return False
+    refused = False
+    for metas in _probes(rule, dict(attrs or {})):
+        record = {"name": "probe", "op_type": op_type, "inputs": [], "outputs": [], "attrs": dict(attrs or {})}
+        node = read_node(record, 2)
+        node.inputs, node.outputs = metas, None  # type: ignore[assignment]
+        node.absent = frozenset(p.name for p in rule.parameters if p.optional_tensor)
+        node.attrs.setdefault("_tensor_list_sizes", [len(metas)])
+        try:
+            _dry_run(node)
+            return True
+        except Refused:
+            refused = True
+        except (Unsupported, *_MISFIT):
+            continue
+    # Nothing that we tried fits. Attributes can ask for shapes that we did not try, unless they were refused as such.
+    return not refused
+
+
+def _probes(rule: Lowering, attrs: dict[str, Any]) -> Iterator[list[Meta]]:
+    tensors = [
+        p for p in rule.parameters if p.kind != "attr" and p.name not in attrs and not p.optional_tensor and p.required
+    ]
+    count = len(tensors) + (len((attrs.get("_tensor_list_none_masks") or [[]])[0]))
+    if any(p.kind == "tensors" for p in tensors):
+        count = sum(attrs.get("_tensor_list_sizes") or [2])
+    size = attrs.get("size") or attrs.get("shape")
+    shapes: list[tuple[int, ...]] = [
+        (2, 4, 6, 6),
+        (4, 6, 6),
+        (6, 6),
+        (2, 4, 6, 6, 6),
+        (6,),
+        (1, 1, 1, 1),
+        (1, 4, 16, 16),
+        (),
+    ]
+    if size and -1 not in size:
+        shapes.insert(0, (math.prod(size),))
+    for shape in shapes:
+        for kinds in (
+            ("float32", "float32"),
+            ("float32", "int64"),
+            ("int64", "int64"),
+            ("bool", "float32"),
+            ("bool", "bool"),
+        ):
+            yield [_meta(i, kinds[0] if i == 0 else kinds[1], shape) for i in range(count)]
+    groups = int(attrs.get("groups", 1) or 1)
+    for n in (2, 1, 3):  # convolutions, and products with a weight
+        x = _meta(0, "float32", (1, 4 * groups, *[16] * n))
+        yield [x, *[_meta(1, "float32", (4 * groups, 4, *[1] * n))] * (count - 1)]
+        yield [x, *[_meta(1, "float32", (4 * groups, 1, *[3] * n))] * (count - 1)]
+
+
+def _meta(i: int, dtype: str, shape: tuple[int, ...]) -> Meta:
+    return Meta(f"x{i}", dtype, shape)
