@@ -60,7 +60,11 @@ def prepare_npu(case: str) -> Any:
     weights = load_weights(net.state_dict(), program, device)
     inputs = {program.input_specs[0].name: NPUBuffer.from_numpy(x, device)}
     name = program.output_specs[0].name
-    return lambda: executor.run(inputs, weights), lambda: executor.run(inputs, weights)[name].to_numpy()
+
+    def result() -> Any:
+        return executor.run(inputs, weights)[name].to_numpy()
+
+    return lambda: executor.run(inputs, weights), result
 
 
 def prepare_torch(case: str, kind: str) -> Any:
@@ -128,7 +132,11 @@ def worker(name: str) -> None:
 
 
 def installed(name: str) -> bool:
-    needs = {"npu": ["npu_compiler"], "onnxruntime": ["onnxruntime", "onnxscript"], "openvino": ["openvino", "onnxscript"]}
+    needs = {
+        "npu": ["npu_compiler"],
+        "onnxruntime": ["onnxruntime", "onnxscript"],
+        "openvino": ["openvino", "onnxscript"],
+    }
     return all(importlib.util.find_spec(module) for module in needs.get(name, ["torch"]))
 
 
@@ -167,7 +175,14 @@ def main() -> int:
                 continue
             ratio = f"{row['median_ms'] / frozen:.2f}" if frozen else ""
             rows.append(
-                [case, name, f"{row['median_ms']:.2f}", f"{row['min_ms']:.2f}", ratio, f"{row.get('difference', 0):.1e}"]
+                [
+                    case,
+                    name,
+                    f"{row['median_ms']:.2f}",
+                    f"{row['min_ms']:.2f}",
+                    ratio,
+                    f"{row.get('difference', 0):.1e}",
+                ]
             )
     figures = {"limits": {"fma_gflops": limits.fma_gflops, "read_gbytes": limits.read_gbytes}, "models": found}
     title = f"{THREADS} threads; FMA limit {limits.fma_gflops:.0f} GFLOP/s, reading {limits.read_gbytes:.0f} GB/s"

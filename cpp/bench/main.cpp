@@ -48,13 +48,16 @@ void print_profile(const std::vector<KernelTime>& times) {
     order.push_back(&time);
     total += static_cast<double>(time.nanoseconds);
   }
-  std::stable_sort(order.begin(), order.end(), [](auto* a, auto* b) { return a->nanoseconds > b->nanoseconds; });
-  std::printf("\n%-36s %-28s %6s %10s %10s %7s %9s %8s\n", "op", "kernel", "calls", "total ms", "avg us", "share", "GFLOP/s", "GB/s");
+  std::stable_sort(order.begin(), order.end(),
+                   [](auto* a, auto* b) { return a->nanoseconds > b->nanoseconds; });
+  std::printf("\n%-36s %-28s %6s %10s %10s %7s %9s %8s\n", "op", "kernel", "calls", "total ms", "avg us",
+              "share", "GFLOP/s", "GB/s");
   for (const KernelTime* t : order) {
-    const double ns = static_cast<double>(std::max<std::int64_t>(t->nanoseconds, 1)), calls = static_cast<double>(t->calls);
-    std::printf("%-36.36s %-28.28s %6lld %10.3f %10.2f %6.1f%% %9.1f %8.1f\n", t->op.c_str(), t->kernel.c_str(),
-                static_cast<long long>(t->calls), ns / 1e6, ns / 1e3 / calls, 100 * ns / total, t->flops * calls / ns,
-                t->bytes * calls / ns);
+    const double ns = static_cast<double>(std::max<std::int64_t>(t->nanoseconds, 1)),
+                 calls = static_cast<double>(t->calls);
+    std::printf("%-36.36s %-28.28s %6lld %10.3f %10.2f %6.1f%% %9.1f %8.1f\n", t->op.c_str(),
+                t->kernel.c_str(), static_cast<long long>(t->calls), ns / 1e6, ns / 1e3 / calls,
+                100 * ns / total, t->flops * calls / ns, t->bytes * calls / ns);
   }
 }
 
@@ -80,23 +83,33 @@ std::string json_of(const Executor& executor, const Figures& figures, const std:
   const CpuInfo cpu = query_cpu_info();
   const PlanSummary plan = executor.summary();
   std::string s = "{\n  \"program\": " + json_text(executor.program().model_name());
-  s += ",\n  \"device\": " + json_text(executor.device().name()) + ",\n  \"threads\": " + std::to_string(executor.threads());
-  s += ",\n  \"machine\": {\"cpu\": " + json_text(cpu.brand) + ", \"usable_cores\": " + std::to_string(cpu.usable_cores) +
-       ", \"system\": " + json_text(build.system) + ", \"architecture\": " + json_text(build.architecture) + "}";
-  s += ",\n  \"build\": {\"version\": " + json_text(build.version) + ", \"commit\": " + json_text(build.git_describe) +
-       ", \"compiler\": " + json_text(build.compiler) + ", \"type\": " + json_text(build.build_type) + "}";
-  s += ",\n  \"arena_bytes\": " + std::to_string(plan.arena_bytes) + ",\n  \"kernels\": " + std::to_string(plan.kernels);
-  s += ",\n  \"load_ms\": " + std::to_string(figures.load_ms) + ",\n  \"prepare_ms\": " + std::to_string(figures.prepare_ms);
-  s += ",\n  \"first_run_ms\": " + std::to_string(figures.first_ms) + ",\n  \"median_ms\": " + std::to_string(figures.median());
+  s += ",\n  \"device\": " + json_text(executor.device().name()) +
+       ",\n  \"threads\": " + std::to_string(executor.threads());
+  s += ",\n  \"machine\": {\"cpu\": " + json_text(cpu.brand) +
+       ", \"usable_cores\": " + std::to_string(cpu.usable_cores) +
+       ", \"system\": " + json_text(build.system) + ", \"architecture\": " + json_text(build.architecture) +
+       "}";
+  s += ",\n  \"build\": {\"version\": " + json_text(build.version) +
+       ", \"commit\": " + json_text(build.git_describe) + ", \"compiler\": " + json_text(build.compiler) +
+       ", \"type\": " + json_text(build.build_type) + "}";
+  s += ",\n  \"arena_bytes\": " + std::to_string(plan.arena_bytes) +
+       ",\n  \"kernels\": " + std::to_string(plan.kernels);
+  s += ",\n  \"load_ms\": " + std::to_string(figures.load_ms) +
+       ",\n  \"prepare_ms\": " + std::to_string(figures.prepare_ms);
+  s += ",\n  \"first_run_ms\": " + std::to_string(figures.first_ms) +
+       ",\n  \"median_ms\": " + std::to_string(figures.median());
   s += ",\n  \"runs_ms\": [";
-  for (std::size_t i = 0; i < figures.runs_ms.size(); ++i) s += (i ? ", " : "") + std::to_string(figures.runs_ms[i]);
+  for (std::size_t i = 0; i < figures.runs_ms.size(); ++i)
+    s += (i ? ", " : "") + std::to_string(figures.runs_ms[i]);
   s += "]";
   if (!times.empty()) {
     s += ",\n  \"profile\": [";
     for (std::size_t i = 0; i < times.size(); ++i) {
-      s += std::string(i ? "," : "") + "\n    {\"op\": " + json_text(times[i].op) + ", \"kernel\": " + json_text(times[i].kernel) +
-           ", \"calls\": " + std::to_string(times[i].calls) + ", \"ns\": " + std::to_string(times[i].nanoseconds) +
-           ", \"flops\": " + std::to_string(times[i].flops) + ", \"bytes\": " + std::to_string(times[i].bytes) + "}";
+      s += std::string(i ? "," : "") + "\n    {\"op\": " + json_text(times[i].op) +
+           ", \"kernel\": " + json_text(times[i].kernel) + ", \"calls\": " + std::to_string(times[i].calls) +
+           ", \"ns\": " + std::to_string(times[i].nanoseconds) +
+           ", \"flops\": " + std::to_string(times[i].flops) +
+           ", \"bytes\": " + std::to_string(times[i].bytes) + "}";
     }
     s += "\n  ]";
   }
@@ -138,7 +151,8 @@ int run(const Options& options) {
     std::cout << executor.plan();
     return 0;
   }
-  const Weights weights = options.weights.empty() ? Weights::random(program, options.seed) : Weights::load(options.weights);
+  const Weights weights =
+      options.weights.empty() ? Weights::random(program, options.seed) : Weights::load(options.weights);
   const double load_ms = ms_since(start);
   std::mt19937_64 random(options.seed + 1);
   std::vector<Buffer> inputs;
@@ -151,16 +165,20 @@ int run(const Options& options) {
     std::cout << json;
     return 0;
   }
-  std::printf("%s on %s, %d threads%s\n", program.model_name().c_str(), executor.device().name().c_str(), executor.threads(),
-              options.weights.empty() ? ", random weights" : "");
-  std::printf("%12s %12s %12s %12s %12s %12s %12s\n", "load ms", "prepare ms", "first ms", "min ms", "median ms", "mean ms", "max ms");
-  std::printf("%12.2f %12.2f %12.3f %12.3f %12.3f %12.3f %12.3f\n", figures.load_ms, figures.prepare_ms, figures.first_ms,
-              figures.runs_ms.front(), figures.median(), figures.mean(), figures.runs_ms.back());
+  std::printf("%s on %s, %d threads%s\n", program.model_name().c_str(), executor.device().name().c_str(),
+              executor.threads(), options.weights.empty() ? ", random weights" : "");
+  std::printf("%12s %12s %12s %12s %12s %12s %12s\n", "load ms", "prepare ms", "first ms", "min ms",
+              "median ms", "mean ms", "max ms");
+  std::printf("%12.2f %12.2f %12.3f %12.3f %12.3f %12.3f %12.3f\n", figures.load_ms, figures.prepare_ms,
+              figures.first_ms, figures.runs_ms.front(), figures.median(), figures.mean(),
+              figures.runs_ms.back());
   if (options.profile) print_profile(session.times());
   if (!options.json.empty()) {
     std::ofstream file(options.json);
     file << json;
-    if (!file.flush()) throw Error(ErrorKind::kUnavailable, {.area = "npu-bench", .what = "cannot write " + quoted(options.json)});
+    if (!file.flush())
+      throw Error(ErrorKind::kUnavailable,
+                  {.area = "npu-bench", .what = "cannot write " + quoted(options.json)});
   }
   return 0;
 }

@@ -19,7 +19,8 @@ struct Option {
 };
 
 [[noreturn]] void refuse(const std::string& what, const std::string& got) {
-  throw Error(ErrorKind::kInvalidValue, {.area = "npu-bench", .what = what, .got = got, .action = "npu-bench --help"});
+  throw Error(ErrorKind::kInvalidValue,
+              {.area = "npu-bench", .what = what, .got = got, .action = "npu-bench --help"});
 }
 
 template <class Number>
@@ -44,7 +45,8 @@ auto flag(bool Options::* member) {
 
 const std::vector<Option>& table() {
   static const std::vector<Option> options = {
-      {"--weights", "FILE", "a .safetensors file or .safetensors.index.json; random weights without it", text(&Options::weights)},
+      {"--weights", "FILE", "a .safetensors file or .safetensors.index.json; random weights without it",
+       text(&Options::weights)},
       {"--device", "KIND", "cpu; the best one present without it", text(&Options::device)},
       {"--threads", "N", "threads to use (default: all usable cores)", number(&Options::threads, 1)},
       {"--runs", "N", "runs to time (default 20)", number(&Options::runs, 1)},
@@ -98,9 +100,12 @@ Options parse_options(int argc, const char* const* argv) {
 }
 
 std::string usage() {
-  std::string text = "usage: npu-bench PROGRAM.npubin [options]\n\nLoad a compiled program, run it and print how long it takes.\n\n";
+  std::string text =
+      "usage: npu-bench PROGRAM.npubin [options]\n\nLoad a compiled program, run it and print how long it "
+      "takes.\n\n";
   for (const Option& option : table()) {
-    std::string line = "  " + std::string(option.name) + (option.value.empty() ? "" : " ") + std::string(option.value);
+    std::string line =
+        "  " + std::string(option.name) + (option.value.empty() ? "" : " ") + std::string(option.value);
     line.resize(std::max<std::size_t>(line.size() + 2, 20), ' ');
     text += line + std::string(option.help) + "\n";
   }

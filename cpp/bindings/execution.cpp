@@ -31,14 +31,17 @@ std::span<const std::byte> bytes_span(const nb::bytes& bytes) {
 Program program_from(nb::handle object) {
   Program* program = nullptr;
   if (nb::try_cast<Program*>(object, program, false) && program != nullptr) return *program;
-  if (nb::hasattr(object, "to_bytes")) return Program::parse(bytes_span(nb::cast<nb::bytes>(object.attr("to_bytes")())));
+  if (nb::hasattr(object, "to_bytes"))
+    return Program::parse(bytes_span(nb::cast<nb::bytes>(object.attr("to_bytes")())));
   if (nb::isinstance<nb::str>(object) || nb::hasattr(object, "__fspath__")) {
     return Program::load(nb::cast<std::string>(nb::module_::import_("os").attr("fspath")(object)));
   }
-  throw Error(ErrorKind::kInvalidValue, {.area = "executor",
-                                         .what = "not a program",
-                                         .got = nb::cast<std::string>(nb::str(nb::handle(reinterpret_cast<PyObject*>(Py_TYPE(object.ptr()))))),
-                                         .expected = "a CompiledProgram or the path of an .npubin file"});
+  throw Error(
+      ErrorKind::kInvalidValue,
+      {.area = "executor",
+       .what = "not a program",
+       .got = nb::cast<std::string>(nb::str(nb::handle(reinterpret_cast<PyObject*>(Py_TYPE(object.ptr()))))),
+       .expected = "a CompiledProgram or the path of an .npubin file"});
 }
 
 // Runs with Python's dicts: names are looked up once per call, in the program's order.
@@ -49,7 +52,8 @@ struct PyRunner {
 
   explicit PyRunner(const Program& p) : program(p) {
     nb::dict further;
-    for (const TensorSpec& spec : p.inputs()) input_names.push_back(nb::steal<nb::str>(PyUnicode_InternFromString(spec.name.c_str())));
+    for (const TensorSpec& spec : p.inputs())
+      input_names.push_back(nb::steal<nb::str>(PyUnicode_InternFromString(spec.name.c_str())));
     for (const TensorSpec& spec : p.outputs()) {
       output_names.push_back(nb::steal<nb::str>(PyUnicode_InternFromString(spec.name.c_str())));
       for (const auto& name : spec.names) further[nb::str(name.c_str())] = output_names.back();
@@ -88,7 +92,8 @@ struct PyRunner {
     {
       nb::gil_scoped_release release;
       static_assert(sizeof(bool) == 1);
-      call(std::span<const Buffer>(buffers, n), std::span<const bool>(reinterpret_cast<const bool*>(donated.data()), donated.size()),
+      call(std::span<const Buffer>(buffers, n),
+           std::span<const bool>(reinterpret_cast<const bool*>(donated.data()), donated.size()),
            std::span<Buffer>(outputs));
     }
     for (PyBuffer* buffer : used_up) {
@@ -108,7 +113,8 @@ struct PyRunner {
     if (!PyDict_Check(inputs.ptr())) {
       // With a single input there is nothing to name.
       if (input_names.size() != 1 || nb::isinstance<nb::sequence>(inputs)) {
-        throw Error(ErrorKind::kInvalidValue, {.area = "run", .what = "inputs must be a dict of names to tensors"});
+        throw Error(ErrorKind::kInvalidValue,
+                    {.area = "run", .what = "inputs must be a dict of names to tensors"});
       }
       borrowed[0].take(inputs, program.inputs()[0].name.c_str());
       buffers[0] = borrowed[0].buffer();
@@ -136,7 +142,8 @@ struct PyRunner {
     surplus(inputs, "inputs");
   }
 
-  std::vector<PyBuffer*> take_donations(nb::handle inputs, nb::handle donate, std::vector<char>& donated) const {
+  std::vector<PyBuffer*> take_donations(nb::handle inputs, nb::handle donate,
+                                        std::vector<char>& donated) const {
     if (nb::isinstance<nb::str>(donate) || !PyDict_Check(inputs.ptr())) {
       throw Error(ErrorKind::kInvalidValue, {.area = "run", .what = "donate must be a set of input names"});
     }
@@ -151,12 +158,15 @@ struct PyRunner {
       PyBuffer* own = nullptr;
       if (!nb::try_cast<PyBuffer*>(value, own, false) || own == nullptr) {
         throw Error(ErrorKind::kInvalidValue, {.area = "run",
-                                               .what = "only an NPUBuffer can be donated; input " + quoted(program.inputs()[i].name) + " is none",
+                                               .what = "only an NPUBuffer can be donated; input " +
+                                                       quoted(program.inputs()[i].name) + " is none",
                                                .action = "NPUBuffer.from_numpy"});
       }
       for (const PyBuffer* other : used_up) {
         if (other->buffer.data() == own->buffer.data()) {
-          throw Error(ErrorKind::kInvalidValue, {.area = "run", .what = "one buffer is donated twice; the second time as " + quoted(program.inputs()[i].name)});
+          throw Error(ErrorKind::kInvalidValue, {.area = "run",
+                                                 .what = "one buffer is donated twice; the second time as " +
+                                                         quoted(program.inputs()[i].name)});
         }
       }
       donated[i] = 1;
@@ -170,8 +180,9 @@ const Weights& weights_from(nb::handle object, Weights& none) {
   Weights* weights = nullptr;
   if (object.is_none()) return none;
   if (nb::try_cast<Weights*>(object, weights, false) && weights != nullptr) return *weights;
-  throw Error(ErrorKind::kInvalidValue,
-              {.area = "run", .what = "weights must come from load_weights", .action = "load_weights(dict, program, device)"});
+  throw Error(ErrorKind::kInvalidValue, {.area = "run",
+                                         .what = "weights must come from load_weights",
+                                         .action = "load_weights(dict, program, device)"});
 }
 
 struct PyExecutor {
@@ -191,7 +202,8 @@ struct PySession {
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       if (inputs[i].name == name) return static_cast<int>(i);
     }
-    throw Error(ErrorKind::kInvalidValue, {.area = "session", .what = "there is no input of this name", .got = quoted(name)});
+    throw Error(ErrorKind::kInvalidValue,
+                {.area = "session", .what = "there is no input of this name", .got = quoted(name)});
   }
 };
 
@@ -199,21 +211,31 @@ void bind_weights(nb::module_& m) {
   nb::class_<Weights>(m, "Weights", "Tensors by name, and what executors made of them. A mapping.")
       .def(nb::init<>())
       .def_static("load", &Weights::load, "path"_a, nb::call_guard<nb::gil_scoped_release>())
-      .def_static("random", &Weights::random, "program"_a, "seed"_a = 0, nb::call_guard<nb::gil_scoped_release>())
-      .def("check", [](const Weights& self, nb::handle program) { self.check(program_from(program)); }, "program"_a,
-           "Raise when `program` could not run with these.")
-      .def("__getitem__", [](const Weights& self, const std::string& name) {
-        Buffer found = self.get(name);
-        if (!found) throw nb::key_error(name.c_str());
-        return PyBuffer{std::move(found), false};
-      })
-      .def("__setitem__", [](Weights& self, const std::string& name, nb::handle tensor) { self.set(name, copy_of(tensor, name.c_str())); },
-           "Replaces a tensor with a copy of another one; what was prepared from it is made anew.")
-      .def("__contains__", [](const Weights& self, const std::string& name) { return static_cast<bool>(self.get(name)); })
+      .def_static("random", &Weights::random, "program"_a, "seed"_a = 0,
+                  nb::call_guard<nb::gil_scoped_release>())
+      .def(
+          "check", [](const Weights& self, nb::handle program) { self.check(program_from(program)); },
+          "program"_a, "Raise when `program` could not run with these.")
+      .def("__getitem__",
+           [](const Weights& self, const std::string& name) {
+             Buffer found = self.get(name);
+             if (!found) throw nb::key_error(name.c_str());
+             return PyBuffer{std::move(found), false};
+           })
+      .def(
+          "__setitem__",
+          [](Weights& self, const std::string& name, nb::handle tensor) {
+            self.set(name, copy_of(tensor, name.c_str()));
+          },
+          "Replaces a tensor with a copy of another one; what was prepared from it is made anew.")
+      .def("__contains__",
+           [](const Weights& self, const std::string& name) { return static_cast<bool>(self.get(name)); })
       .def("__len__", [](const Weights& self) { return self.names().size(); })
       .def("__iter__", [](const Weights& self) { return nb::iter(nb::cast(self.names())); })
       .def("keys", &Weights::names)
-      .def("__repr__", [](const Weights& self) { return "Weights(" + std::to_string(self.names().size()) + " tensors)"; });
+      .def("__repr__", [](const Weights& self) {
+        return "Weights(" + std::to_string(self.names().size()) + " tensors)";
+      });
 }
 
 void bind_times(nb::module_& m) {
@@ -245,80 +267,119 @@ void bind_programs(nb::module_& m) {
       .def_ro("state", &TensorSpec::state)
       .def("__repr__", &spec_repr);
   nb::class_<Program>(m, "Program", "A program as the core reads it.")
-      .def_static("load", [](nb::handle path) { return program_from(path); }, "path"_a)
-      .def_static("parse", [](const nb::bytes& data) { return Program::parse(bytes_span(data)); }, "data"_a)
+      .def_static(
+          "load", [](nb::handle path) { return program_from(path); }, "path"_a)
+      .def_static(
+          "parse", [](const nb::bytes& data) { return Program::parse(bytes_span(data)); }, "data"_a)
       .def_prop_ro("model_name", &Program::model_name)
       .def_prop_ro("inputs", &Program::inputs)
       .def_prop_ro("outputs", &Program::outputs)
       .def_prop_ro("weights", &Program::weights)
       .def("text", &Program::text)
       .def("__repr__", [](const Program& p) {
-        return "Program('" + p.model_name() + "', inputs=" + std::to_string(p.inputs().size()) + ", outputs=" +
-               std::to_string(p.outputs().size()) + ", weights=" + std::to_string(p.weights().size()) + ")";
+        return "Program('" + p.model_name() + "', inputs=" + std::to_string(p.inputs().size()) +
+               ", outputs=" + std::to_string(p.outputs().size()) +
+               ", weights=" + std::to_string(p.weights().size()) + ")";
       });
 }
 
 void bind_execution(nb::module_& m) {
   nb::class_<Device>(m, "Device", "A device that programs run on.")
-      .def("__init__", [](Device* self, nb::handle kind) {
-        new (self) Device(Device::open(kind.is_none() ? std::string() : nb::cast<std::string>(kind)));
-      }, "kind"_a = nb::none(), "'cpu', or nothing for the best device present.")
+      .def(
+          "__init__",
+          [](Device* self, nb::handle kind) {
+            new (self) Device(Device::open(kind.is_none() ? std::string() : nb::cast<std::string>(kind)));
+          },
+          "kind"_a = nb::none(), "'cpu', or nothing for the best device present.")
       .def_prop_ro("kind", &Device::kind)
       .def_prop_ro("name", &Device::name)
       .def("__repr__", [](const Device& d) { return "Device('" + d.kind() + "', name='" + d.name() + "')"; });
   bind_weights(m);
   bind_times(m);
 
-  nb::class_<PySession>(m, "Session", "One run's state: intermediates, and the tensors a program keeps between runs. For one thread at a time.")
-      .def("run", [](PySession& self, nb::handle inputs, nb::handle weights, nb::handle donate, bool profile) {
-        const PyExecutor& e = self.executor();
-        Weights none = e.none;
-        const Weights& w = weights_from(weights, none);
-        return e.runner.run(inputs, donate, [&](auto in, auto donated, auto out) { self.session.run(in, w, donated, out, profile); });
-      }, "inputs"_a, "weights"_a = nb::none(), "donate"_a = nb::none(), "profile"_a = false)
-      .def("times", [](const PySession& self) { return self.session.times(); }, "Of the runs with profile=True.")
+  nb::class_<PySession>(m, "Session",
+                        "One run's state: intermediates, and the tensors a program keeps between runs. For "
+                        "one thread at a time.")
+      .def(
+          "run",
+          [](PySession& self, nb::handle inputs, nb::handle weights, nb::handle donate, bool profile) {
+            const PyExecutor& e = self.executor();
+            Weights none = e.none;
+            const Weights& w = weights_from(weights, none);
+            return e.runner.run(inputs, donate, [&](auto in, auto donated, auto out) {
+              self.session.run(in, w, donated, out, profile);
+            });
+          },
+          "inputs"_a, "weights"_a = nb::none(), "donate"_a = nb::none(), "profile"_a = false)
+      .def(
+          "times", [](const PySession& self) { return self.session.times(); },
+          "Of the runs with profile=True.")
       .def("clear_times", [](PySession& self) { self.session.clear_times(); })
-      .def("state", [](const PySession& self, const std::string& name) -> std::optional<PyBuffer> {
-        Buffer held = self.session.state(self.input_index(name));
-        if (!held) return std::nullopt;
-        return PyBuffer{std::move(held), false};
-      }, "name"_a, "What it holds for a state input; None before the first run.")
-      .def("set_state", [](PySession& self, const std::string& name, nb::handle value) {
-        self.session.set_state(self.input_index(name), copy_of(value, name.c_str()));
-      }, "name"_a, "value"_a)
+      .def(
+          "state",
+          [](const PySession& self, const std::string& name) -> std::optional<PyBuffer> {
+            Buffer held = self.session.state(self.input_index(name));
+            if (!held) return std::nullopt;
+            return PyBuffer{std::move(held), false};
+          },
+          "name"_a, "What it holds for a state input; None before the first run.")
+      .def(
+          "set_state",
+          [](PySession& self, const std::string& name, nb::handle value) {
+            self.session.set_state(self.input_index(name), copy_of(value, name.c_str()));
+          },
+          "name"_a, "value"_a)
       .def("reset", [](PySession& self) { self.session.reset(); }, "Forget all state.");
 
   nb::class_<PyExecutor>(m, "Executor", "A program laid out for a device. May be used from many threads.")
-      .def(nb::init<nb::handle, const Device&, int>(), "program"_a, "device"_a, nb::kw_only(), "threads"_a = 0)
-      .def("run", [](PyExecutor& self, nb::handle inputs, nb::handle weights, nb::handle donate) {
-        const Weights& w = weights_from(weights, self.none);
-        return self.runner.run(inputs, donate, [&](auto in, auto donated, auto out) { self.executor.run(in, w, donated, out); });
-      }, "inputs"_a, "weights"_a = nb::none(), "donate"_a = nb::none(),
-           "Run with tensors by name (NPUBuffer, NumPy or torch); returns NPUBuffers by name. Inputs named in `donate` give their memory to the outputs that update them.")
-      .def("session", [](nb::handle self) {
-        return PySession{nb::inst_ptr<PyExecutor>(self)->executor.session(), nb::borrow(self)};
-      }, "A state to keep between runs.")
-      .def("prepare", [](const PyExecutor& self, nb::handle weights, nb::handle progress) {
-        Weights none = self.none;
-        const Weights& w = weights_from(weights, none);
-        Progress report;
-        if (!progress.is_none()) {
-          report = [progress](std::int64_t done, std::int64_t total) {
-            nb::gil_scoped_acquire acquire;
-            progress(done, total);
-          };
-        }
-        nb::gil_scoped_release release;
-        self.executor.prepare(w, report);
-      }, "weights"_a, "progress"_a = nb::none(), "Fold, cast and pack weights now instead of at the first run; progress(done, total) is called on the way.")
-      .def("plan", [](const PyExecutor& self) { return self.executor.plan(); }, "Kernels, layouts and places in memory, as text.")
+      .def(nb::init<nb::handle, const Device&, int>(), "program"_a, "device"_a, nb::kw_only(),
+           "threads"_a = 0)
+      .def(
+          "run",
+          [](PyExecutor& self, nb::handle inputs, nb::handle weights, nb::handle donate) {
+            const Weights& w = weights_from(weights, self.none);
+            return self.runner.run(inputs, donate, [&](auto in, auto donated, auto out) {
+              self.executor.run(in, w, donated, out);
+            });
+          },
+          "inputs"_a, "weights"_a = nb::none(), "donate"_a = nb::none(),
+          "Run with tensors by name (NPUBuffer, NumPy or torch); returns NPUBuffers by name. Inputs named in "
+          "`donate` give their memory to the outputs that update them.")
+      .def(
+          "session",
+          [](nb::handle self) {
+            return PySession{nb::inst_ptr<PyExecutor>(self)->executor.session(), nb::borrow(self)};
+          },
+          "A state to keep between runs.")
+      .def(
+          "prepare",
+          [](const PyExecutor& self, nb::handle weights, nb::handle progress) {
+            Weights none = self.none;
+            const Weights& w = weights_from(weights, none);
+            Progress report;
+            if (!progress.is_none()) {
+              report = [progress](std::int64_t done, std::int64_t total) {
+                nb::gil_scoped_acquire acquire;
+                progress(done, total);
+              };
+            }
+            nb::gil_scoped_release release;
+            self.executor.prepare(w, report);
+          },
+          "weights"_a, "progress"_a = nb::none(),
+          "Fold, cast and pack weights now instead of at the first run; progress(done, total) is called on "
+          "the way.")
+      .def(
+          "plan", [](const PyExecutor& self) { return self.executor.plan(); },
+          "Kernels, layouts and places in memory, as text.")
       .def_prop_ro("summary", [](const PyExecutor& self) { return self.executor.summary(); })
       .def_prop_ro("program", [](const PyExecutor& self) { return self.executor.program(); })
       .def_prop_ro("device", [](const PyExecutor& self) { return self.executor.device(); })
       .def_prop_ro("threads", [](const PyExecutor& self) { return self.executor.threads(); })
       .def("__repr__", [](const PyExecutor& self) {
-        return "Executor('" + self.executor.program().model_name() + "', device='" + self.executor.device().kind() +
-               "', threads=" + std::to_string(self.executor.threads()) + ", kernels=" + std::to_string(self.executor.summary().kernels) + ")";
+        return "Executor('" + self.executor.program().model_name() + "', device='" +
+               self.executor.device().kind() + "', threads=" + std::to_string(self.executor.threads()) +
+               ", kernels=" + std::to_string(self.executor.summary().kernels) + ")";
       });
 }
 

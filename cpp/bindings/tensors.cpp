@@ -29,16 +29,26 @@ std::optional<DType> from_format(const Py_buffer& view) {
   if (*f == '<' || *f == '=' || *f == '@') ++f;
   if (f[0] == '\0' || f[1] != '\0') return std::nullopt;
   switch (*f) {
-    case 'f': return DType::kFloat32;
-    case 'e': return DType::kFloat16;
-    case '?': return DType::kBool;
-    case 'B': return DType::kUInt8;
-    case 'b': return DType::kInt8;
-    case 'h': return DType::kInt16;
-    case 'i': return DType::kInt32;
-    case 'l': return sizeof(long) == 8 ? DType::kInt64 : DType::kInt32;
-    case 'q': return DType::kInt64;
-    default: return std::nullopt;
+    case 'f':
+      return DType::kFloat32;
+    case 'e':
+      return DType::kFloat16;
+    case '?':
+      return DType::kBool;
+    case 'B':
+      return DType::kUInt8;
+    case 'b':
+      return DType::kInt8;
+    case 'h':
+      return DType::kInt16;
+    case 'i':
+      return DType::kInt32;
+    case 'l':
+      return sizeof(long) == 8 ? DType::kInt64 : DType::kInt32;
+    case 'q':
+      return DType::kInt64;
+    default:
+      return std::nullopt;
   }
 }
 
@@ -49,8 +59,10 @@ std::optional<DType> from_dlpack(nb::dlpack::dtype dtype) {
       if (dtype.bits == 32) return DType::kFloat32;
       if (dtype.bits == 16) return DType::kFloat16;
       break;
-    case nb::dlpack::dtype_code::Bfloat: return DType::kBFloat16;
-    case nb::dlpack::dtype_code::Bool: return DType::kBool;
+    case nb::dlpack::dtype_code::Bfloat:
+      return DType::kBFloat16;
+    case nb::dlpack::dtype_code::Bool:
+      return DType::kBool;
     case nb::dlpack::dtype_code::UInt:
       if (dtype.bits == 8) return DType::kUInt8;
       break;
@@ -60,7 +72,8 @@ std::optional<DType> from_dlpack(nb::dlpack::dtype dtype) {
       if (dtype.bits == 32) return DType::kInt32;
       if (dtype.bits == 64) return DType::kInt64;
       break;
-    default: break;
+    default:
+      break;
   }
   return std::nullopt;
 }
@@ -84,7 +97,8 @@ Buffer densely(DType dtype, const std::vector<std::int64_t>& shape, const std::v
   return dense;
 }
 
-bool dense(const std::vector<std::int64_t>& shape, const std::vector<std::int64_t>& strides, std::size_t size) {
+bool dense(const std::vector<std::int64_t>& shape, const std::vector<std::int64_t>& strides,
+           std::size_t size) {
   auto expected = static_cast<std::int64_t>(size);
   for (std::size_t d = shape.size(); d-- > 0; expected *= shape[d]) {
     if (shape[d] != 1 && strides[d] != expected) return false;
@@ -108,10 +122,11 @@ void Borrowed::take(nb::handle object, const char* name) {
   PyBuffer* own = nullptr;
   if (nb::try_cast<PyBuffer*>(object, own, false) && own != nullptr) {
     if (own->donated) {
-      throw Error(ErrorKind::kInvalidValue, {.area = "buffer",
-                                             .what = std::string("the buffer given as '") + name +
-                                                     "' was donated to an earlier run, which took its memory over",
-                                             .action = "the output of that run"});
+      throw Error(ErrorKind::kInvalidValue,
+                  {.area = "buffer",
+                   .what = std::string("the buffer given as '") + name +
+                           "' was donated to an earlier run, which took its memory over",
+                   .action = "the output of that run"});
     }
     buffer_ = own->buffer;
     return;
@@ -124,7 +139,8 @@ void Borrowed::take(nb::handle object, const char* name) {
     PyErr_Clear();
     if (is_bfloat16_array(object)) {
       kept_ = object.attr("view")("uint16");
-      if (PyObject_GetBuffer(kept_.ptr(), &view_, PyBUF_STRIDES | PyBUF_FORMAT) != 0) throw nb::python_error();
+      if (PyObject_GetBuffer(kept_.ptr(), &view_, PyBUF_STRIDES | PyBUF_FORMAT) != 0)
+        throw nb::python_error();
       viewing_ = true;
       static char format[] = "E";
       view_.format = format;
@@ -137,8 +153,9 @@ void Borrowed::take(nb::handle object, const char* name) {
 void Borrowed::take_view(const char* name) {
   const bool brain = view_.format != nullptr && std::strcmp(view_.format, "E") == 0;
   const auto dtype = brain ? std::optional(DType::kBFloat16) : from_format(view_);
-  if (!dtype) unusable(name, std::string("elements of format '") + view_.format + "'" +
-                                 (std::strcmp(view_.format, "d") == 0 ? " (float64)" : ""));
+  if (!dtype)
+    unusable(name, std::string("elements of format '") + view_.format + "'" +
+                       (std::strcmp(view_.format, "d") == 0 ? " (float64)" : ""));
   std::vector<std::int64_t> shape(view_.shape, view_.shape + view_.ndim);
   const std::vector<std::int64_t> strides(view_.strides, view_.strides + view_.ndim);
   if (dense(shape, strides, size_of(*dtype))) {
@@ -156,12 +173,15 @@ void Borrowed::take_array(nb::handle object, const char* name) {
     tensor = object.attr("detach")();
   }
   try {
-    if (!nb::try_cast(tensor, array)) unusable(name, nb::cast<std::string>(nb::str(nb::getattr(nb::getattr(object, "__class__"), "__name__"))));
+    if (!nb::try_cast(tensor, array))
+      unusable(name,
+               nb::cast<std::string>(nb::str(nb::getattr(nb::getattr(object, "__class__"), "__name__"))));
   } catch (const nb::python_error& error) {
     unusable(name, error.what());
   }
   const auto dtype = from_dlpack(array.dtype());
-  if (!dtype) unusable(name, "a dtype of " + std::to_string(array.dtype().bits) + " bits that programs do not have");
+  if (!dtype)
+    unusable(name, "a dtype of " + std::to_string(array.dtype().bits) + " bits that programs do not have");
   std::vector<std::int64_t> shape, strides;
   for (std::size_t d = 0; d < array.ndim(); ++d) {
     shape.push_back(static_cast<std::int64_t>(array.shape(d)));
@@ -187,7 +207,8 @@ Buffer copy_of(nb::handle object, const char* name) {
 
 nb::object numpy_dtype(DType dtype) {
   const nb::module_ numpy = nb::module_::import_("numpy");
-  if (dtype == DType::kBFloat16) return numpy.attr("dtype")(nb::module_::import_("ml_dtypes").attr("bfloat16"));
+  if (dtype == DType::kBFloat16)
+    return numpy.attr("dtype")(nb::module_::import_("ml_dtypes").attr("bfloat16"));
   return numpy.attr("dtype")(nb::str(dtype_name(dtype).data(), dtype_name(dtype).size()));
 }
 
@@ -202,10 +223,11 @@ DType dtype_from(nb::handle object) {
   }
   if (name.rfind("torch.", 0) == 0) name = name.substr(6);
   if (const auto dtype = parse_dtype(name)) return *dtype;
-  throw Error(ErrorKind::kInvalidValue, {.area = "buffer",
-                                         .what = "not a dtype of programs",
-                                         .got = quoted(name),
-                                         .expected = "float32, float16, bfloat16, int8, int16, int32, int64, uint8 or bool"});
+  throw Error(ErrorKind::kInvalidValue,
+              {.area = "buffer",
+               .what = "not a dtype of programs",
+               .got = quoted(name),
+               .expected = "float32, float16, bfloat16, int8, int16, int32, int64, uint8 or bool"});
 }
 
 namespace {
@@ -213,7 +235,8 @@ namespace {
 int get_buffer(PyObject* self, Py_buffer* view, int flags) {
   PyBuffer* own = nb::inst_ptr<PyBuffer>(self);
   if (own->donated) {
-    PyErr_SetString(PyExc_BufferError, "[buffer] the buffer was donated to a run, which took its memory over");
+    PyErr_SetString(PyExc_BufferError,
+                    "[buffer] the buffer was donated to a run, which took its memory over");
     view->obj = nullptr;
     return -1;
   }
@@ -221,7 +244,8 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
   const Buffer& buffer = own->buffer;
   const char* const format = formats[static_cast<int>(buffer.dtype())];
   if ((flags & PyBUF_FORMAT) != 0 && format == nullptr) {
-    PyErr_SetString(PyExc_BufferError, "[buffer] the buffer protocol has no bfloat16; use to_numpy() or DLPack");
+    PyErr_SetString(PyExc_BufferError,
+                    "[buffer] the buffer protocol has no bfloat16; use to_numpy() or DLPack");
     view->obj = nullptr;
     return -1;
   }
@@ -254,9 +278,7 @@ PyType_Slot buffer_slots[] = {{Py_bf_getbuffer, reinterpret_cast<void*>(get_buff
                               {Py_bf_releasebuffer, reinterpret_cast<void*>(release_buffer)},
                               {0, nullptr}};
 
-nb::tuple shape_tuple(const std::vector<std::int64_t>& shape) {
-  return nb::tuple(nb::cast(shape));
-}
+nb::tuple shape_tuple(const std::vector<std::int64_t>& shape) { return nb::tuple(nb::cast(shape)); }
 
 void check_spec(const Buffer& buffer, nb::handle spec) {
   if (spec.is_none() || spec.ptr() == Py_Ellipsis) return;
@@ -265,16 +287,18 @@ void check_spec(const Buffer& buffer, nb::handle spec) {
   if (shape == buffer.shape() && dtype == buffer.dtype()) return;
   throw Error(ErrorKind::kInvalidValue,
               {.area = "buffer",
-               .what = "the data does not fit the spec of " + quoted(nb::cast<std::string>(nb::str(spec.attr("name")))),
+               .what = "the data does not fit the spec of " +
+                       quoted(nb::cast<std::string>(nb::str(spec.attr("name")))),
                .got = std::string(dtype_name(buffer.dtype())) + shape_text(buffer.shape()),
                .expected = std::string(dtype_name(dtype)) + shape_text(shape)});
 }
 
 const Buffer& alive(const PyBuffer& self) {
   if (!self.donated) return self.buffer;
-  throw Error(ErrorKind::kInvalidValue, {.area = "buffer",
-                                         .what = "the buffer was donated to a run, which took its memory over",
-                                         .action = "the output of that run"});
+  throw Error(ErrorKind::kInvalidValue,
+              {.area = "buffer",
+               .what = "the buffer was donated to a run, which took its memory over",
+               .action = "the output of that run"});
 }
 
 // Shares the memory; the array keeps the buffer.
@@ -291,7 +315,8 @@ nb::object to_numpy(nb::handle self, nb::handle dtype, nb::handle spec, bool cop
     const nb::ndarray<nb::numpy, std::uint16_t> bits(buffer.data(), shape.size(), shape.data(), self);
     array = nb::cast(bits).attr("view")(numpy_dtype(buffer.dtype()));
   } else {
-    array = numpy.attr("frombuffer")(self, numpy_dtype(buffer.dtype())).attr("reshape")(shape_tuple(buffer.shape()));
+    array = numpy.attr("frombuffer")(self, numpy_dtype(buffer.dtype()))
+                .attr("reshape")(shape_tuple(buffer.shape()));
   }
   if (!dtype.is_none()) return array.attr("astype")(dtype, "copy"_a = copy);
   return copy ? array.attr("copy")() : array;
@@ -308,15 +333,17 @@ nb::object to_dlpack(nb::handle self, nb::kwargs) {
                                                        : nb::dlpack::dtype_code::Int;
   dtype = {static_cast<std::uint8_t>(code), bits, 1};
   std::vector<std::size_t> shape(buffer.shape().begin(), buffer.shape().end());
-  const nb::ndarray<> array(buffer.data(), shape.size(), shape.data(), self, nullptr, dtype, nb::device::cpu::value, 0);
+  const nb::ndarray<> array(buffer.data(), shape.size(), shape.data(), self, nullptr, dtype,
+                            nb::device::cpu::value, 0);
   return nb::cast(array).attr("__dlpack__")();
 }
 
 }  // namespace
 
 void bind_tensors(nb::module_& m) {
-  nb::class_<PyBuffer>(m, "NPUBuffer", nb::type_slots(buffer_slots),
-                       "A dense tensor that a device reads and writes. Speaks the buffer protocol and DLPack.")
+  nb::class_<PyBuffer>(
+      m, "NPUBuffer", nb::type_slots(buffer_slots),
+      "A dense tensor that a device reads and writes. Speaks the buffer protocol and DLPack.")
       .def_static(
           "from_numpy",
           [](nb::handle data, const Device&, nb::handle, nb::handle spec) {
@@ -325,19 +352,23 @@ void bind_tensors(nb::module_& m) {
             return made;
           },
           "data"_a, "device"_a, "alloc_shape"_a = nb::none(), "spec"_a = nb::none(),
-          "A copy of an array. `spec` is checked against its shape and dtype; nothing is cast. `alloc_shape` is ignored.")
+          "A copy of an array. `spec` is checked against its shape and dtype; nothing is cast. `alloc_shape` "
+          "is ignored.")
       .def_static(
           "zeros",
           [](std::vector<std::int64_t> shape, const Device&, nb::handle dtype, nb::handle) {
             for (const auto extent : shape) {
               if (extent < 0 || extent > (std::int64_t{1} << 40)) {
-                throw Error(ErrorKind::kInvalidValue, {.area = "buffer", .what = "an extent is out of range", .got = shape_text(shape)});
+                throw Error(
+                    ErrorKind::kInvalidValue,
+                    {.area = "buffer", .what = "an extent is out of range", .got = shape_text(shape)});
               }
             }
             return PyBuffer{Buffer::allocate(dtype_from(dtype), std::move(shape), true), false};
           },
           "shape"_a, "device"_a, "dtype"_a = "float32", "alloc_shape"_a = nb::none())
-      .def("to_numpy", &to_numpy, "dtype"_a = nb::none(), "spec"_a = nb::none(), nb::kw_only(), "copy"_a = false,
+      .def("to_numpy", &to_numpy, "dtype"_a = nb::none(), "spec"_a = nb::none(), nb::kw_only(),
+           "copy"_a = false,
            "An array that shares this buffer's memory; with `dtype`, a converted copy. `spec` is checked.")
       .def(
           "write_from_numpy",
@@ -350,7 +381,8 @@ void bind_tensors(nb::module_& m) {
               throw Error(ErrorKind::kInvalidValue,
                           {.area = "buffer",
                            .what = "the data does not fit the buffer",
-                           .got = std::string(dtype_name(borrowed.buffer().dtype())) + shape_text(borrowed.buffer().shape()),
+                           .got = std::string(dtype_name(borrowed.buffer().dtype())) +
+                                  shape_text(borrowed.buffer().shape()),
                            .expected = std::string(dtype_name(to.dtype())) + shape_text(to.shape())});
             }
             std::memmove(to.data(), borrowed.buffer().data(), to.bytes());
@@ -358,25 +390,34 @@ void bind_tensors(nb::module_& m) {
           "data"_a, "spec"_a = nb::none())
       .def_prop_ro("shape", [](const PyBuffer& b) { return shape_tuple(b.buffer.shape()); })
       .def_prop_ro("alloc_shape", [](const PyBuffer& b) { return shape_tuple(b.buffer.shape()); })
-      .def_prop_ro("dtype", [](const PyBuffer& b) { return numpy_dtype(b.buffer.dtype()); }, "A NumPy dtype.")
+      .def_prop_ro(
+          "dtype", [](const PyBuffer& b) { return numpy_dtype(b.buffer.dtype()); }, "A NumPy dtype.")
       .def_prop_ro("size_bytes", [](const PyBuffer& b) { return b.buffer.bytes(); })
-      .def_prop_ro("native_handle", [](const PyBuffer& b) { return reinterpret_cast<std::uintptr_t>(alive(b).data()); }, "The address.")
-      .def_prop_ro("donated", [](const PyBuffer& b) { return b.donated; }, "Whether a run took its memory over.")
-      .def("__len__", [](const PyBuffer& b) {
-        if (b.buffer.shape().empty()) throw nb::type_error("len() of a buffer without dimensions");
-        return b.buffer.shape()[0];
-      })
-      .def("__getitem__", [](nb::handle self, nb::handle key) {
-        return nb::object(to_numpy(self, nb::none(), nb::none(), false)[key]);
-      })
-      .def("__array__", [](nb::handle self, nb::handle dtype, nb::handle copy) {
-        return to_numpy(self, dtype, nb::none(), !copy.is_none() && nb::cast<bool>(copy));
-      }, "dtype"_a = nb::none(), "copy"_a = nb::none())
+      .def_prop_ro(
+          "native_handle",
+          [](const PyBuffer& b) { return reinterpret_cast<std::uintptr_t>(alive(b).data()); }, "The address.")
+      .def_prop_ro(
+          "donated", [](const PyBuffer& b) { return b.donated; }, "Whether a run took its memory over.")
+      .def("__len__",
+           [](const PyBuffer& b) {
+             if (b.buffer.shape().empty()) throw nb::type_error("len() of a buffer without dimensions");
+             return b.buffer.shape()[0];
+           })
+      .def("__getitem__",
+           [](nb::handle self, nb::handle key) {
+             return nb::object(to_numpy(self, nb::none(), nb::none(), false)[key]);
+           })
+      .def(
+          "__array__",
+          [](nb::handle self, nb::handle dtype, nb::handle copy) {
+            return to_numpy(self, dtype, nb::none(), !copy.is_none() && nb::cast<bool>(copy));
+          },
+          "dtype"_a = nb::none(), "copy"_a = nb::none())
       .def("__dlpack__", &to_dlpack)
       .def("__dlpack_device__", [](const PyBuffer&) { return nb::make_tuple(1, 0); })
       .def("__repr__", [](const PyBuffer& b) {
-        return "NPUBuffer(shape=" + shape_text(b.buffer.shape()) + ", dtype=" + std::string(dtype_name(b.buffer.dtype())) +
-               (b.donated ? ", donated)" : ")");
+        return "NPUBuffer(shape=" + shape_text(b.buffer.shape()) +
+               ", dtype=" + std::string(dtype_name(b.buffer.dtype())) + (b.donated ? ", donated)" : ")");
       });
 }
 

@@ -15,8 +15,8 @@ struct PyBuffer {
   bool donated = false;
 };
 
-// Borrows the memory of an NPUBuffer, a NumPy array, or anything that speaks the buffer protocol or DLPack on the CPU,
-// for as long as this object lives; copies only what is not contiguous.
+// Borrows the memory of an NPUBuffer, a NumPy array, or anything that speaks the buffer protocol or DLPack on
+// the CPU, for as long as this object lives; copies only what is not contiguous.
 class Borrowed {
  public:
   Borrowed() = default;

@@ -23,12 +23,13 @@ Buffer Buffer::allocate(DType dtype, std::vector<std::int64_t> shape, bool zero)
   if (data == nullptr) {
     throw Error(ErrorKind::kUnavailable, {.area = "memory",
                                           .what = "not enough memory for a tensor",
-                                          .got = std::string(dtype_name(dtype)) + shape_text(buffer.shape_) + ", " +
-                                                 std::to_string(bytes) + " bytes"});
+                                          .got = std::string(dtype_name(dtype)) + shape_text(buffer.shape_) +
+                                                 ", " + std::to_string(bytes) + " bytes"});
   }
   if (zero) std::memset(data, 0, bytes);
   buffer.data_ = data;
-  buffer.owner_ = std::shared_ptr<void>(data, [alignment](void* p) { ::operator delete(p, std::align_val_t(alignment)); });
+  buffer.owner_ = std::shared_ptr<void>(
+      data, [alignment](void* p) { ::operator delete(p, std::align_val_t(alignment)); });
   return buffer;
 }
 

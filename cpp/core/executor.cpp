@@ -35,15 +35,17 @@ struct Executor::Impl {
 
 Executor::Executor(Program program, Device device, ExecutorOptions options) {
   if (!program.model().symbols.empty()) {
-    throw Error(ErrorKind::kUnavailable, {.area = "executor",
-                                          .what = "the program has run-time integers, which this version does not run",
-                                          .got = quoted(program.model().symbols[0].name)});
+    throw Error(ErrorKind::kUnavailable,
+                {.area = "executor",
+                 .what = "the program has run-time integers, which this version does not run",
+                 .got = quoted(program.model().symbols[0].name)});
   }
   if (options.threads < 0 || options.threads > kMaxThreads) {
-    throw Error(ErrorKind::kInvalidValue, {.area = "executor",
-                                           .what = "the number of threads is out of range",
-                                           .got = std::to_string(options.threads),
-                                           .expected = "1 to " + std::to_string(kMaxThreads) + ", or 0 for the default"});
+    throw Error(ErrorKind::kInvalidValue,
+                {.area = "executor",
+                 .what = "the number of threads is out of range",
+                 .got = std::to_string(options.threads),
+                 .expected = "1 to " + std::to_string(kMaxThreads) + ", or 0 for the default"});
   }
   const int threads = options.threads > 0 ? options.threads : num_threads();
   auto impl = std::make_shared<Impl>();
@@ -72,9 +74,8 @@ void Executor::run(std::span<const Buffer> inputs, const Weights& weights, std::
     const auto& specs = impl_->plan->model().inputs;
     for (std::size_t i = 0; i < inputs.size() && i < specs.size(); ++i) {
       if (!specs[i].state || inputs[i]) continue;
-      default_session(impl_->plan, weights, [&](Session::Impl& session) {
-        session.run(inputs, weights, donate, outputs, false);
-      });
+      default_session(impl_->plan, weights,
+                      [&](Session::Impl& session) { session.run(inputs, weights, donate, outputs, false); });
       return;
     }
   }

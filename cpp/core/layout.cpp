@@ -25,8 +25,8 @@ Shape dense_strides(const Shape& shape, Layout layout) {
 
 namespace {
 
-// Which dimension of the value a step of `stride` elements moves along, given where the view starts and how far its
-// other dimensions already reach.
+// Which dimension of the value a step of `stride` elements moves along, given where the view starts and how
+// far its other dimensions already reach.
 struct Walk {
   const Shape& shape;
   const Shape& row_major;

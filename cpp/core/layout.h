@@ -19,7 +19,8 @@ struct PlacedOperand {
   std::int64_t offset = 0;  // of the first element, in elements
 };
 
-// The operand's strides in a value that lies as `layout` says; nothing when the view cannot be expressed there.
+// The operand's strides in a value that lies as `layout` says; nothing when the view cannot be expressed
+// there.
 std::optional<PlacedOperand> place(const Operand& operand, const Value& value, Layout layout);
 
 }  // namespace npu

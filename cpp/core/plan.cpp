@@ -58,8 +58,8 @@ void Plan::assign_spaces() {
   }
 }
 
-// Channels last for what convolutions and their like write, and for what follows them; everything that users or files
-// hold stays row-major.
+// Channels last for what convolutions and their like write, and for what follows them; everything that users
+// or files hold stays row-major.
 void Plan::assign_layouts() {
   const ProgramModel& m = model();
   std::vector<bool> decided(values.size(), false);
@@ -104,8 +104,8 @@ Step Plan::make_step(const Op& op) {
       }
       const PlannedValue& value = values[static_cast<std::size_t>(operand.value)];
       PlacedOperand placed = *place(operand, value.value, value.layout);
-      placed.desc.constant = value.space == Space::kWeight || value.space == Space::kConstant ||
-                             value.space == Space::kPrepared;
+      placed.desc.constant =
+          value.space == Space::kWeight || value.space == Space::kConstant || value.space == Space::kPrepared;
       placed_operands.push_back(
           {operand.value, placed.offset * static_cast<std::int64_t>(size_of(value.value.dtype))});
       descs.push_back(std::move(placed.desc));
@@ -156,8 +156,8 @@ void Plan::add_main_step(Op op) {
       in.value = relayout(whole, Layout::kRowMajor, op.name);
       continue;
     }
-    const bool scattered = i == 0 && device.backend().wants_channels_last(op) && spatial(in.shape) && in.shape[1] > 1 &&
-                           placed->desc.strides[1] != 1 && !placed->desc.constant;
+    const bool scattered = i == 0 && device.backend().wants_channels_last(op) && spatial(in.shape) &&
+                           in.shape[1] > 1 && placed->desc.strides[1] != 1 && !placed->desc.constant;
     if (!scattered) continue;
     Operand copy;
     copy.shape = in.shape;
@@ -196,7 +196,9 @@ void Plan::assign_memory() {
     if (step.op->kind != OpKind::kMap && step.op->kind != OpKind::kScatter) continue;
     const Operand& out = step.op->outputs[0];
     const PlannedValue& target = values[static_cast<std::size_t>(out.value)];
-    if (target.space != Space::kArena || !out.whole || first[static_cast<std::size_t>(out.value)] != static_cast<int>(s)) continue;
+    if (target.space != Space::kArena || !out.whole ||
+        first[static_cast<std::size_t>(out.value)] != static_cast<int>(s))
+      continue;
     for (std::size_t i = 0; i < step.op->inputs.size(); ++i) {
       const Operand& in = step.op->inputs[i];
       if (!in.present() || !in.whole || (step.op->kind == OpKind::kScatter && i > 0)) continue;
@@ -204,10 +206,12 @@ void Plan::assign_memory() {
       const int base = root_of(in.value);
       const bool fits = source.space == Space::kArena && source.layout == target.layout &&
                         size_of(source.value.dtype) == size_of(target.value.dtype) &&
-                        source.value.shape == target.value.shape && last[static_cast<std::size_t>(base)] == static_cast<int>(s);
-      const bool alone = std::none_of(step.op->inputs.begin(), step.op->inputs.end(), [&](const Operand& other) {
-        return other.present() && !other.whole && root_of(other.value) == base;
-      });
+                        source.value.shape == target.value.shape &&
+                        last[static_cast<std::size_t>(base)] == static_cast<int>(s);
+      const bool alone =
+          std::none_of(step.op->inputs.begin(), step.op->inputs.end(), [&](const Operand& other) {
+            return other.present() && !other.whole && root_of(other.value) == base;
+          });
       if (!fits || !alone || in.value == out.value) continue;
       root[static_cast<std::size_t>(out.value)] = base;
       last[static_cast<std::size_t>(base)] = last[static_cast<std::size_t>(out.value)];
@@ -226,20 +230,23 @@ void Plan::assign_memory() {
   largest_live_bytes = sizes.largest_live;
   for (std::size_t i = 0; i < owners.size(); ++i) values[owners[i]].offset = lifetimes[i].offset;
   for (std::size_t v = 0; v < n; ++v) {
-    if (root[v] >= 0) values[v].offset = values[static_cast<std::size_t>(root_of(static_cast<int>(v)))].offset;
+    if (root[v] >= 0)
+      values[v].offset = values[static_cast<std::size_t>(root_of(static_cast<int>(v)))].offset;
   }
 }
 
 std::string Plan::text() const {
-  std::string text = "plan of " + model().model_name + " for " + device.name() + ", " + std::to_string(threads) +
-                     (threads == 1 ? " thread" : " threads") + "\narena " + std::to_string(arena_bytes) +
-                     " bytes (largest live set " + std::to_string(largest_live_bytes) + "), scratch " +
-                     std::to_string(scratch_bytes) + " bytes, " + std::to_string(steps.size()) + " kernels\n";
+  std::string text = "plan of " + model().model_name + " for " + device.name() + ", " +
+                     std::to_string(threads) + (threads == 1 ? " thread" : " threads") + "\narena " +
+                     std::to_string(arena_bytes) + " bytes (largest live set " +
+                     std::to_string(largest_live_bytes) + "), scratch " + std::to_string(scratch_bytes) +
+                     " bytes, " + std::to_string(steps.size()) + " kernels\n";
   const auto where = [&](const PlannedOperand& operand) -> std::string {
     if (operand.value < 0) return "-";
     const PlannedValue& v = values[static_cast<std::size_t>(operand.value)];
     static constexpr const char* names[] = {"@", "input:", "output:", "weight:", "constant:", "prepared:"};
-    const std::string place = v.space == Space::kArena ? std::to_string(v.offset + operand.offset) : v.value.name;
+    const std::string place =
+        v.space == Space::kArena ? std::to_string(v.offset + operand.offset) : v.value.name;
     return names[static_cast<int>(v.space)] + place;
   };
   for (std::size_t s = 0; s < steps.size(); ++s) {

@@ -22,12 +22,12 @@ struct PlannedValue {
   Value value;
   Layout layout = Layout::kRowMajor;
   Space space = Space::kArena;
-  int index = -1;            // of the input, output, weight or constant
-  std::int64_t offset = 0;   // in the arena, or in the constants
+  int index = -1;           // of the input, output, weight or constant
+  std::int64_t offset = 0;  // in the arena, or in the constants
 };
 
 struct PlannedOperand {
-  int value = -1;  // -1: absent
+  int value = -1;           // -1: absent
   std::int64_t offset = 0;  // in bytes, from the value's start
 };
 

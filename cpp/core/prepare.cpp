@@ -9,8 +9,8 @@ namespace npu {
 
 namespace {
 
-// Finds each weight of a program: by its name, by a name it is tied to, and, if all of them then match, with the one
-// prefix `model.` added or taken away.
+// Finds each weight of a program: by its name, by a name it is tied to, and, if all of them then match, with
+// the one prefix `model.` added or taken away.
 std::vector<Buffer> find_weights(const ProgramModel& model, const std::map<std::string, Buffer>& tensors) {
   const auto with_prefix = [&](const ProgramWeight& weight, int prefix) -> const Buffer* {
     const auto look = [&](const std::string& name) -> const Buffer* {
@@ -46,11 +46,12 @@ std::vector<Buffer> find_weights(const ProgramModel& model, const std::map<std::
   for (const auto& [name, tensor] : tensors) {
     if (shown++ < 5) have += (have.empty() ? "" : ", ") + quoted(name);
   }
-  throw Error(ErrorKind::kInvalidValue,
-              {.area = "weights",
-               .what = "missing weights: " + missing,
-               .got = std::to_string(tensors.size()) + " tensors" + (have.empty() ? "" : " (" + have + ", ...)"),
-               .expected = "all " + std::to_string(model.weights.size()) + " weights of " + quoted(model.model_name)});
+  throw Error(ErrorKind::kInvalidValue, {.area = "weights",
+                                         .what = "missing weights: " + missing,
+                                         .got = std::to_string(tensors.size()) + " tensors" +
+                                                (have.empty() ? "" : " (" + have + ", ...)"),
+                                         .expected = "all " + std::to_string(model.weights.size()) +
+                                                     " weights of " + quoted(model.model_name)});
 }
 
 void check_weight(const ProgramWeight& weight, const Value& value, const Buffer& tensor) {
@@ -169,7 +170,8 @@ class Preparation {
         }
         outputs.push_back(out.value < 0 ? nullptr : pointer(out));
       }
-      step.kernel->run({inputs.data(), outputs.data(), static_cast<std::byte*>(scratch_.data()), nullptr}, *plan_.pool);
+      step.kernel->run({inputs.data(), outputs.data(), static_cast<std::byte*>(scratch_.data()), nullptr},
+                       *plan_.pool);
       for (const auto& in : step.inputs) {
         if (in.value >= 0) release(index(in));
       }
@@ -219,11 +221,13 @@ void check_weights(const ProgramModel& program, const Weights& weights) {
   const std::lock_guard lock(weights.state().mutex);
   const auto tensors = find_weights(program, weights.state().tensors);
   for (std::size_t w = 0; w < tensors.size(); ++w) {
-    check_weight(program.weights[w], program.values[static_cast<std::size_t>(program.weights[w].value)], tensors[w]);
+    check_weight(program.weights[w], program.values[static_cast<std::size_t>(program.weights[w].value)],
+                 tensors[w]);
   }
 }
 
-std::shared_ptr<const PreparedWeights> prepared_for(const Plan& plan, const Weights& weights, const Progress& progress) {
+std::shared_ptr<const PreparedWeights> prepared_for(const Plan& plan, const Weights& weights,
+                                                    const Progress& progress) {
   Weights::State& state = weights.state();
   const std::lock_guard lock(state.mutex);
   auto& cached = state.prepared[plan.id];

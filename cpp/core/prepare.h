@@ -17,7 +17,8 @@ namespace npu {
 
 class PreparedWeights {
  public:
-  std::vector<Buffer> values;  // by value of the plan; empty where main reads only the packed form, or nothing
+  std::vector<Buffer>
+      values;  // by value of the plan; empty where main reads only the packed form, or nothing
   std::vector<Buffer> packed;  // by Plan::packed
 };
 
@@ -33,7 +34,7 @@ struct Weights::State {
   std::map<std::string, Buffer> tensors;
   std::map<std::uint64_t, std::shared_ptr<const PreparedWeights>> prepared;  // by plan
   std::map<std::pair<const void*, std::string>, Buffer> packed;              // by raw tensor and packing
-  std::map<std::uint64_t, std::shared_ptr<DefaultSession>> sessions;          // by plan
+  std::map<std::uint64_t, std::shared_ptr<DefaultSession>> sessions;         // by plan
 };
 
 void default_session(const std::shared_ptr<const Plan>& plan, const Weights& weights,
@@ -43,6 +44,7 @@ void default_session(const std::shared_ptr<const Plan>& plan, const Weights& wei
 void check_weights(const ProgramModel& program, const Weights& weights);
 
 // From the cache of `weights`, else made now.
-std::shared_ptr<const PreparedWeights> prepared_for(const Plan& plan, const Weights& weights, const Progress& progress);
+std::shared_ptr<const PreparedWeights> prepared_for(const Plan& plan, const Weights& weights,
+                                                    const Progress& progress);
 
 }  // namespace npu

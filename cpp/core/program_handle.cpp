@@ -53,7 +53,8 @@ Program Program::load(const std::string& path) {
 }
 
 Program Program::parse(std::span<const std::byte> bytes) {
-  const auto copy = std::make_shared<Buffer>(Buffer::allocate(DType::kUInt8, {static_cast<std::int64_t>(bytes.size())}));
+  const auto copy =
+      std::make_shared<Buffer>(Buffer::allocate(DType::kUInt8, {static_cast<std::int64_t>(bytes.size())}));
   if (!bytes.empty()) std::memcpy(copy->data(), bytes.data(), bytes.size());
   Program program;
   program.state_ = make_state<State>(

@@ -11,7 +11,8 @@ namespace {
 constexpr std::size_t kPooledOutputs = 8;  // more than a caller keeps in flight
 
 std::int64_t now() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
       .count();
 }
 
@@ -100,11 +101,12 @@ void Session::Impl::run(std::span<const Buffer> inputs, const Weights& weights, 
                         std::span<Buffer> outputs, bool profile) {
   const ProgramModel& model = plan->model();
   if (inputs.size() != model.inputs.size() || outputs.size() != model.outputs.size()) {
-    throw Error(ErrorKind::kInvalidValue, {.area = "run",
-                                           .what = "the number of inputs or outputs is wrong",
-                                           .got = std::to_string(inputs.size()) + " and " + std::to_string(outputs.size()),
-                                           .expected = std::to_string(model.inputs.size()) + " and " +
-                                                       std::to_string(model.outputs.size())});
+    throw Error(
+        ErrorKind::kInvalidValue,
+        {.area = "run",
+         .what = "the number of inputs or outputs is wrong",
+         .got = std::to_string(inputs.size()) + " and " + std::to_string(outputs.size()),
+         .expected = std::to_string(model.inputs.size()) + " and " + std::to_string(model.outputs.size())});
   }
   for (Buffer& taken : taken_) taken = Buffer();  // of a run that failed
   use_weights(weights);
@@ -154,7 +156,8 @@ void Session::Impl::run_steps_timed() {
       if (time.bytes > 0) continue;
       const auto add = [&](const std::vector<TensorDesc>& descs) {
         for (const auto& d : descs) {
-          if (d.present()) time.bytes += static_cast<double>(d.elements()) * static_cast<double>(size_of(d.dtype));
+          if (d.present())
+            time.bytes += static_cast<double>(d.elements()) * static_cast<double>(size_of(d.dtype));
         }
       };
       add(step.input_descs);
@@ -189,8 +192,11 @@ void Session::clear_times() { impl_->times.clear(); }
 
 namespace {
 void check_state(const ProgramModel& model, int input) {
-  if (input >= 0 && input < static_cast<int>(model.inputs.size()) && model.inputs[static_cast<std::size_t>(input)].state) return;
-  throw Error(ErrorKind::kInvalidValue, {.area = "session", .what = "not a state input", .got = std::to_string(input)});
+  if (input >= 0 && input < static_cast<int>(model.inputs.size()) &&
+      model.inputs[static_cast<std::size_t>(input)].state)
+    return;
+  throw Error(ErrorKind::kInvalidValue,
+              {.area = "session", .what = "not a state input", .got = std::to_string(input)});
 }
 }  // namespace
 

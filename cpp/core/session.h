@@ -30,9 +30,9 @@ struct Session::Impl {
   void run_step(const Step& step);
 
   Buffer arena_, scratch_;
-  std::vector<std::byte*> bases_;  // by value
-  std::vector<Buffer> taken_;      // inputs whose memory an output takes over, by input
-  std::vector<void*> pointers_;    // of the step that runs
+  std::vector<std::byte*> bases_;          // by value
+  std::vector<Buffer> taken_;              // inputs whose memory an output takes over, by input
+  std::vector<void*> pointers_;            // of the step that runs
   std::vector<std::vector<Buffer>> pool_;  // outputs handed out before, by output
   std::shared_ptr<const PreparedWeights> prepared_;
   const void* weights_ = nullptr;  // whose prepared_ are, and their version

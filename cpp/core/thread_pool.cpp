@@ -16,7 +16,8 @@ namespace npu {
 
 namespace {
 
-// Long enough to bridge the gap between two kernels of a run, short enough not to burn a core in between runs.
+// Long enough to bridge the gap between two kernels of a run, short enough not to burn a core in between
+// runs.
 constexpr int kSpins = 4000;
 
 void relax() {
@@ -62,7 +63,7 @@ struct ThreadPool::Shared {
       seen = epoch.load(std::memory_order_acquire);
       if (stop.load(std::memory_order_relaxed)) return;
       work(thread);
-      busy.fetch_sub(1, std::memory_order_acq_rel);
+      if (busy.fetch_sub(1, std::memory_order_acq_rel) == 1) busy.notify_one();
     }
   }
 };
@@ -100,7 +101,12 @@ void ThreadPool::run_pieces(std::int64_t pieces, TaskRef task) {
   shared.epoch.fetch_add(1, std::memory_order_release);
   shared.epoch.notify_all();
   shared.work(0);
-  while (shared.busy.load(std::memory_order_acquire) != 0) relax();
+  for (int i = 0; i < kSpins && shared.busy.load(std::memory_order_acquire) != 0; ++i) relax();
+  // On a crowded machine a worker may have lost its core: give it this one.
+  for (int left = shared.busy.load(std::memory_order_acquire); left != 0;
+       left = shared.busy.load(std::memory_order_acquire)) {
+    shared.busy.wait(left, std::memory_order_acquire);
+  }
   if (shared.error) std::rethrow_exception(std::exchange(shared.error, nullptr));
 }
 

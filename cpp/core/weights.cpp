@@ -14,12 +14,14 @@ Weights::Weights() : state_(std::make_shared<State>()) {}
 
 Weights Weights::load(const std::string& path) {
   const std::string index = ".safetensors.index.json";
-  const bool sharded = path.size() > index.size() && path.compare(path.size() - index.size(), index.size(), index) == 0;
+  const bool sharded =
+      path.size() > index.size() && path.compare(path.size() - index.size(), index.size(), index) == 0;
   const TensorFile file = sharded ? read_safetensors_index(path) : read_safetensors(path);
   Weights weights;
   const auto owner = std::const_pointer_cast<void>(file.keep_alive);
   for (const StoredTensor& tensor : file.tensors) {
-    if (!tensor.dtype) continue;  // of a type that programs do not have; missed only when a program asks for it
+    if (!tensor.dtype)
+      continue;  // of a type that programs do not have; missed only when a program asks for it
     void* const data = const_cast<std::byte*>(tensor.data.data());
     Buffer buffer;
     if (reinterpret_cast<std::uintptr_t>(data) % size_of(*tensor.dtype) == 0) {
@@ -69,7 +71,8 @@ std::uint64_t mix(std::uint64_t& state) {
 void fill_random(Buffer& tensor, bool positive, std::uint64_t& state) {
   const std::int64_t n = tensor.elements();
   // As initialisers do: the spread falls with the number of inputs of an output.
-  const double fan = tensor.shape().size() > 1 ? static_cast<double>(n) / static_cast<double>(tensor.shape()[0]) : 4;
+  const double fan =
+      tensor.shape().size() > 1 ? static_cast<double>(n) / static_cast<double>(tensor.shape()[0]) : 4;
   const double spread = std::sqrt(3.0 / std::max(fan, 1.0));
   for (std::int64_t i = 0; i < n; ++i) {
     const double unit = static_cast<double>(mix(state) >> 11) * 0x1p-53;
@@ -77,15 +80,21 @@ void fill_random(Buffer& tensor, bool positive, std::uint64_t& state) {
     std::uint32_t bits;
     std::memcpy(&bits, &x, sizeof bits);
     switch (tensor.dtype()) {
-      case DType::kFloat32: static_cast<float*>(tensor.data())[i] = x; break;
-      case DType::kBFloat16: static_cast<std::uint16_t*>(tensor.data())[i] = static_cast<std::uint16_t>(bits >> 16); break;
+      case DType::kFloat32:
+        static_cast<float*>(tensor.data())[i] = x;
+        break;
+      case DType::kBFloat16:
+        static_cast<std::uint16_t*>(tensor.data())[i] = static_cast<std::uint16_t>(bits >> 16);
+        break;
       case DType::kFloat16: {
         const std::uint32_t magnitude = bits & 0x7fffffffu;
         const std::uint32_t half = magnitude < 0x38800000u ? 0 : (magnitude - 0x38000000u) >> 13;
-        static_cast<std::uint16_t*>(tensor.data())[i] = static_cast<std::uint16_t>((bits >> 16 & 0x8000u) | half);
+        static_cast<std::uint16_t*>(tensor.data())[i] =
+            static_cast<std::uint16_t>((bits >> 16 & 0x8000u) | half);
         break;
       }
-      default: break;  // integers and bools stay zero: they may be indices
+      default:
+        break;  // integers and bools stay zero: they may be indices
     }
   }
 }

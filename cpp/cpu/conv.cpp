@@ -1,4 +1,5 @@
-// Convolutions of 1 to 3 spatial dimensions as matrix products over gathered patches, and depthwise ones directly.
+// Convolutions of 1 to 3 spatial dimensions as matrix products over gathered patches, and depthwise ones
+// directly.
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -16,7 +17,8 @@ using Triple = std::array<std::int64_t, 3>;
 // Everything in three spatial dimensions; missing ones lead, with extent 1.
 struct Geometry {
   std::int64_t batch = 1, in_channels = 1, out_channels = 1, groups = 1;
-  Triple in{1, 1, 1}, out{1, 1, 1}, kernel{1, 1, 1}, stride{1, 1, 1}, low{0, 0, 0}, dilation{1, 1, 1}, up{1, 1, 1};
+  Triple in{1, 1, 1}, out{1, 1, 1}, kernel{1, 1, 1}, stride{1, 1, 1}, low{0, 0, 0}, dilation{1, 1, 1},
+      up{1, 1, 1};
   std::int64_t x_batch = 0, x_channel = 0, out_batch = 0, out_channel = 0;
   Triple x_step{0, 0, 0}, out_step{0, 0, 0};
   std::int64_t taps() const { return kernel[0] * kernel[1] * kernel[2]; }
@@ -86,8 +88,8 @@ inline std::int64_t source(const Geometry& g, int dim, std::int64_t out, std::in
 // One group's product: rows are output pixels, depth runs over (kd, kh, kw, channel).
 class ConvOperands final : public GemmOperands {
  public:
-  ConvOperands(const Geometry& g, const KernelRequest& r, const Epilogue& epilogue, std::int64_t group, const void* x,
-               const void* w)
+  ConvOperands(const Geometry& g, const KernelRequest& r, const Epilogue& epilogue, std::int64_t group,
+               const void* x, const void* w)
       : g_(g),
         w_desc_(r.inputs[1]),
         epilogue_(epilogue),
@@ -98,7 +100,8 @@ class ConvOperands final : public GemmOperands {
         runs_(g.x_channel == 1 && g.groups == 1 && g.dilation[2] == 1 && g.up[2] == 1 &&
               g.x_step[2] == g.in_channels) {}
 
-  void pack_rows(std::int64_t row, std::int64_t count, std::int64_t k, std::int64_t length, float* to) const override {
+  void pack_rows(std::int64_t row, std::int64_t count, std::int64_t k, std::int64_t length,
+                 float* to) const override {
     Pixel pixel(g_, row);
     for (std::int64_t i = 0; i < count; ++i, pixel.next(g_), to += kPackedStride) {
       if (runs_) {
@@ -115,7 +118,8 @@ class ConvOperands final : public GemmOperands {
     const std::size_t spatial = w_desc_.shape.size() - 2;
     for (std::int64_t i = 0; i < length; ++i, to += nr) {
       const std::int64_t tap = (k + i) / channels, c = (k + i) % channels;
-      const Triple at = {tap / (g_.kernel[2] * g_.kernel[1]), tap / g_.kernel[2] % g_.kernel[1], tap % g_.kernel[2]};
+      const Triple at = {tap / (g_.kernel[2] * g_.kernel[1]), tap / g_.kernel[2] % g_.kernel[1],
+                         tap % g_.kernel[2]};
       std::int64_t offset = (group_ * g_.group_out() + column) * w_desc_.strides[0] + c * w_desc_.strides[1];
       for (std::size_t s = 0; s < spatial; ++s) offset += at[3 - spatial + s] * w_desc_.strides[s + 2];
       load_row(w_desc_.dtype, element(w_, w_desc_.dtype, offset), w_desc_.strides[0], to, count);
@@ -142,7 +146,8 @@ class ConvOperands final : public GemmOperands {
   void locate_rows(std::int64_t row, std::int64_t count, int extra, std::int64_t* out,
                    std::int64_t* extra_at) const override {
     const std::int64_t channel = group_ * g_.group_out();
-    const Shape* const s = extra >= 0 ? &epilogue_.extras()[static_cast<std::size_t>(extra)].strides : nullptr;
+    const Shape* const s =
+        extra >= 0 ? &epilogue_.extras()[static_cast<std::size_t>(extra)].strides : nullptr;
     const std::size_t rank = s ? s->size() : 0;
     const std::int64_t steps[3] = {rank > 4 ? (*s)[rank - 3] : 0, rank > 3 ? (*s)[rank - 2] : 0,
                                    rank > 2 ? (*s)[rank - 1] : 0};
@@ -150,7 +155,8 @@ class ConvOperands final : public GemmOperands {
     for (std::int64_t i = 0; i < count; ++i, p.next(g_)) {
       out[i] = p.n * g_.out_batch + channel * g_.out_channel + p.d * g_.out_step[0] + p.h * g_.out_step[1] +
                p.w * g_.out_step[2];
-      extra_at[i] = s ? p.n * (*s)[0] + channel * (*s)[1] + p.d * steps[0] + p.h * steps[1] + p.w * steps[2] : 0;
+      extra_at[i] =
+          s ? p.n * (*s)[0] + channel * (*s)[1] + p.d * steps[0] + p.h * steps[1] + p.w * steps[2] : 0;
     }
   }
 
@@ -165,7 +171,8 @@ class ConvOperands final : public GemmOperands {
     std::int64_t line = k / row_length;
     for (std::int64_t at = k; at < end; ++line) {
       const std::int64_t begin = line * row_length, stop = std::min(end, begin + row_length);
-      const std::int64_t d = source(g_, 0, p.d, line / g_.kernel[1]), h = source(g_, 1, p.h, line % g_.kernel[1]);
+      const std::int64_t d = source(g_, 0, p.d, line / g_.kernel[1]),
+                         h = source(g_, 1, p.h, line % g_.kernel[1]);
       const std::int64_t lo = d < 0 || h < 0 ? stop : std::clamp(begin + first, at, stop);
       const std::int64_t hi = d < 0 || h < 0 ? stop : std::clamp(begin + beyond, lo, stop);
       std::fill(to + (at - k), to + (lo - k), 0.0f);
@@ -189,8 +196,8 @@ class ConvOperands final : public GemmOperands {
       if (d < 0 || h < 0 || w < 0) {
         std::fill_n(to + (at - k), n, 0.0f);
       } else {
-        const std::int64_t offset = p.n * g_.x_batch + (group_ * channels + c) * g_.x_channel + d * g_.x_step[0] +
-                                    h * g_.x_step[1] + w * g_.x_step[2];
+        const std::int64_t offset = p.n * g_.x_batch + (group_ * channels + c) * g_.x_channel +
+                                    d * g_.x_step[0] + h * g_.x_step[1] + w * g_.x_step[2];
         load_row(dtype_, element(x_, dtype_, offset), g_.x_channel, to + (at - k), n);
       }
       at += n;
@@ -215,7 +222,8 @@ class ConvBase : public Kernel {
         outputs_(r.outputs),
         g_(geometry_of(r)),
         micro_(&micro()),
-        epilogue_(std::get<ConvAttrs>(r.op.attrs).epilogue, {r.inputs.begin() + 3, r.inputs.end()}, r.outputs[0], 1),
+        epilogue_(std::get<ConvAttrs>(r.op.attrs).epilogue, {r.inputs.begin() + 3, r.inputs.end()},
+                  r.outputs[0], 1),
         threads_(r.threads) {}
 
   double flops() const override {
@@ -248,7 +256,8 @@ class GemmConv final : public ConvBase {
     return inputs_[1].constant ? group_floats() * sizeof(float) * static_cast<std::size_t>(g_.groups) : 0;
   }
   std::string packing() const override {
-    std::string text = "conv panels " + std::to_string(micro_->nr) + " groups " + std::to_string(g_.groups) + " of";
+    std::string text =
+        "conv panels " + std::to_string(micro_->nr) + " groups " + std::to_string(g_.groups) + " of";
     for (const auto extent : inputs_[1].shape) text += " " + std::to_string(extent);
     for (const auto stride : inputs_[1].strides) text += "," + std::to_string(stride);
     return text;
@@ -270,7 +279,9 @@ class GemmConv final : public ConvBase {
       call.micro = micro_;
       call.shape = shape_;
       call.operands = &operands;
-      if (args.packed) call.packed = reinterpret_cast<const float*>(args.packed) + group_floats() * static_cast<std::size_t>(group);
+      if (args.packed)
+        call.packed =
+            reinterpret_cast<const float*>(args.packed) + group_floats() * static_cast<std::size_t>(group);
       if (args.inputs[2]) {
         const TensorDesc& bias = inputs_[2];
         call.bias = element(args.inputs[2], bias.dtype, group * g_.group_out() * bias.strides[0]);
@@ -282,7 +293,8 @@ class GemmConv final : public ConvBase {
       call.out = args.outputs[0];
       call.out_stride = g_.out_channel;
       call.extras = args.inputs + 3;
-      gemm_piece(call, grid_, piece % grid_.pieces(), args.scratch + per_thread_ * static_cast<std::size_t>(thread));
+      gemm_piece(call, grid_, piece % grid_.pieces(),
+                 args.scratch + per_thread_ * static_cast<std::size_t>(thread));
     });
   }
 
@@ -304,7 +316,8 @@ class DepthwiseConv final : public ConvBase {
 
   static bool fits(const KernelRequest& r) {
     const Geometry g = geometry_of(r);
-    return g.groups > 1 && g.group_in() == 1 && g.group_out() == 1 && g.x_channel == 1 && r.inputs[1].constant;
+    return g.groups > 1 && g.group_in() == 1 && g.group_out() == 1 && g.x_channel == 1 &&
+           r.inputs[1].constant;
   }
 
   std::string name() const override { return std::string("conv[depthwise ") + micro_->name + "]"; }
@@ -324,7 +337,8 @@ class DepthwiseConv final : public ConvBase {
     const std::size_t spatial = w.shape.size() - 2;
     float* to = reinterpret_cast<float*>(packed);
     for (std::int64_t tap = 0; tap < g_.taps(); ++tap, to += g_.in_channels) {
-      const Triple at = {tap / (g_.kernel[2] * g_.kernel[1]), tap / g_.kernel[2] % g_.kernel[1], tap % g_.kernel[2]};
+      const Triple at = {tap / (g_.kernel[2] * g_.kernel[1]), tap / g_.kernel[2] % g_.kernel[1],
+                         tap % g_.kernel[2]};
       std::int64_t offset = 0;
       for (std::size_t s = 0; s < spatial; ++s) offset += at[3 - spatial + s] * w.strides[s + 2];
       load_row(w.dtype, element(raw, w.dtype, offset), w.strides[0], to, g_.in_channels);
@@ -338,8 +352,8 @@ class DepthwiseConv final : public ConvBase {
     pool.run(rows * g_.out[2] * g_.in_channels == 0 ? 0 : pieces, [&](std::int64_t piece, int thread) {
       const Range range = split(rows, pieces, piece);
       std::byte* const scratch = args.scratch + per_thread_ * static_cast<std::size_t>(thread);
-      for (Pixel p(g_, range.begin * g_.out[2]); range.begin * g_.out[2] + done(p, range) < range.end * g_.out[2];
-           p.next(g_)) {
+      for (Pixel p(g_, range.begin * g_.out[2]);
+           range.begin * g_.out[2] + done(p, range) < range.end * g_.out[2]; p.next(g_)) {
         pixel(args, p, scratch);
       }
     });

@@ -89,8 +89,12 @@ void store_row(DType dtype, const float* from, void* to, std::int64_t stride, st
   }
 }
 
-Epilogue::Epilogue(const Expr& expr, const std::vector<TensorDesc>& extras, const TensorDesc& out, int column_dim)
-    : extras_(extras), out_dtype_(out.dtype), out_stride_(out.strides[static_cast<std::size_t>(column_dim)]), column_dim_(column_dim) {
+Epilogue::Epilogue(const Expr& expr, const std::vector<TensorDesc>& extras, const TensorDesc& out,
+                   int column_dim)
+    : extras_(extras),
+      out_dtype_(out.dtype),
+      out_stride_(out.strides[static_cast<std::size_t>(column_dim)]),
+      column_dim_(column_dim) {
   if (extras.size() > kMaxExtras) {
     throw Error(ErrorKind::kUnavailable, {.area = "cpu",
                                           .what = "an epilogue has too many operands",
@@ -114,7 +118,8 @@ Epilogue::Epilogue(const Expr& expr, const std::vector<TensorDesc>& extras, cons
   expression_.emplace(expr, dtypes, out.dtype);
 }
 
-void Epilogue::run(const float* sums, std::int64_t n, const void* const* at, void* out, std::byte* scratch) const {
+void Epilogue::run(const float* sums, std::int64_t n, const void* const* at, void* out,
+                   std::byte* scratch) const {
   if (!expression_) return store_row(out_dtype_, sums, out, out_stride_, n);
   const void* operands[kMaxExtras + 1] = {sums};
   std::int64_t strides[kMaxExtras + 1] = {1};
@@ -141,8 +146,8 @@ GemmGrid plan_gemm(const Micro& micro, const GemmShape& shape, int threads, std:
   const double work = static_cast<double>(shape.rows) * static_cast<double>(shape.columns) *
                       static_cast<double>(shape.depth) * static_cast<double>(copies);
   if (threads == 1 || work < 100e3 || copies >= 4 * threads) return grid;
-  // Rows are packed once for each piece, so rows are shared out before panels are; more pieces than threads even out
-  // what the threads get.
+  // Rows are packed once for each piece, so rows are shared out before panels are; more pieces than threads
+  // even out what the threads get.
   if (tiles >= 16 * threads) {
     grid.row_pieces = 4 * threads;
   } else if (tiles >= 2 * threads) {
@@ -153,7 +158,8 @@ GemmGrid plan_gemm(const Micro& micro, const GemmShape& shape, int threads, std:
   return grid;
 }
 
-std::size_t gemm_scratch(const Micro& micro, const GemmShape& shape, const GemmGrid& grid, const Epilogue& epilogue) {
+std::size_t gemm_scratch(const Micro& micro, const GemmShape& shape, const GemmGrid& grid,
+                         const Epilogue& epilogue) {
   const std::int64_t panels = (shape.panels(micro) + grid.panel_pieces - 1) / grid.panel_pieces;
   std::size_t bytes = aligned(sizeof(float) * static_cast<std::size_t>(grid.block_rows * kPackedStride));
   bytes += aligned(sizeof(float) * static_cast<std::size_t>(micro.nr * kPackedK));  // a panel packed here
@@ -182,7 +188,8 @@ struct Block {
     const int nr = call.micro->nr;
     if (call.packed) return call.packed + k * s.panels(*call.micro) * nr + p * length * nr;
     const std::int64_t column = p * nr;
-    call.operands->pack_panel(column, std::min<std::int64_t>(nr, s.columns - column), k, length, nr, panel_packed);
+    call.operands->pack_panel(column, std::min<std::int64_t>(nr, s.columns - column), k, length, nr,
+                              panel_packed);
     return panel_packed;
   }
 
@@ -198,8 +205,8 @@ struct Block {
     const bool last = k + length == s.depth;
     if (last && call.bias) {
       std::memset(bias, 0, sizeof bias);
-      load_row(call.bias_dtype, element(call.bias, call.bias_dtype, column * call.bias_stride), call.bias_stride, bias,
-               count);
+      load_row(call.bias_dtype, element(call.bias, call.bias_dtype, column * call.bias_stride),
+               call.bias_stride, bias, count);
       tile.bias = bias;
     }
     const bool finish = last && !sums;
@@ -223,8 +230,10 @@ struct Block {
     const int residual = finish ? call.epilogue->residual() : -1;
     for (std::int64_t i = range.begin; i < range.end;) {
       std::int64_t end = i + 1;
-      const std::int64_t step = end < range.end ? at[end] - at[i] : 0, add = end < range.end ? extra_at[end] - extra_at[i] : 0;
-      while (end < range.end && at[end] - at[end - 1] == step && extra_at[end] - extra_at[end - 1] == add) ++end;
+      const std::int64_t step = end < range.end ? at[end] - at[i] : 0,
+                         add = end < range.end ? extra_at[end] - extra_at[i] : 0;
+      while (end < range.end && at[end] - at[end - 1] == step && extra_at[end] - extra_at[end - 1] == add)
+        ++end;
       GemmTile part = tile;
       part.a = rows_packed + i * kPackedStride;
       part.c = static_cast<float*>(call.out) + at[i] + column;
@@ -292,7 +301,8 @@ void gemm_piece(const GemmCall& call, const GemmGrid& grid, std::int64_t piece, 
   }
 }
 
-void pack_panels(const Micro& micro, const GemmShape& shape, const GemmOperands& operands, float* to, ThreadPool& pool) {
+void pack_panels(const Micro& micro, const GemmShape& shape, const GemmOperands& operands, float* to,
+                 ThreadPool& pool) {
   const std::int64_t panels = shape.panels(micro);
   pool.run(shape.steps() * panels, [&](std::int64_t piece, int) {
     const std::int64_t k = piece / panels * kPackedK, p = piece % panels;

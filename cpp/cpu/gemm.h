@@ -1,5 +1,5 @@
-// The blocked matrix product that convolutions and matrix products share: rows are gathered into packed tiles, columns
-// come as packed panels, results are finished with bias, residual and an epilogue.
+// The blocked matrix product that convolutions and matrix products share: rows are gathered into packed
+// tiles, columns come as packed panels, results are finished with bias, residual and an epilogue.
 #pragma once
 
 #include <cstdint>
@@ -31,7 +31,9 @@ class Epilogue {
   // `extras` are the operands of expression inputs 1, 2, ...
   Epilogue(const Expr& expr, const std::vector<TensorDesc>& extras, const TensorDesc& out, int column_dim);
 
-  bool in_tile() const { return in_tile_; }  // nothing, or + residual and relu in float32: done with the product
+  bool in_tile() const {
+    return in_tile_;
+  }  // nothing, or + residual and relu in float32: done with the product
   bool relu() const { return relu_; }
   int residual() const { return residual_; }  // index of the extra, or -1
   std::size_t scratch_bytes() const { return expression_ ? expression_->scratch_bytes() : 0; }
@@ -70,9 +72,11 @@ class GemmOperands {
  public:
   virtual ~GemmOperands() = default;
   // Rows [row, row + count), depth [k, k + length): row i at to + i * kPackedStride.
-  virtual void pack_rows(std::int64_t row, std::int64_t count, std::int64_t k, std::int64_t length, float* to) const = 0;
+  virtual void pack_rows(std::int64_t row, std::int64_t count, std::int64_t k, std::int64_t length,
+                         float* to) const = 0;
   // Columns [column, column + count) of depth [k, k + length) as [length][nr], zero beyond count.
-  virtual void pack_panel(std::int64_t column, std::int64_t count, std::int64_t k, std::int64_t length, int nr, float* to) const = 0;
+  virtual void pack_panel(std::int64_t column, std::int64_t count, std::int64_t k, std::int64_t length,
+                          int nr, float* to) const = 0;
   // Offsets, in elements, of (row, column 0) in the output and each extra.
   virtual void locate(std::int64_t row, std::int64_t* out, std::int64_t* extras) const = 0;
   // Those of the output, and of one extra unless it is -1, for consecutive rows.
@@ -105,12 +109,14 @@ struct GemmGrid {
 };
 
 GemmGrid plan_gemm(const Micro& micro, const GemmShape& shape, int threads, std::int64_t copies);
-std::size_t gemm_scratch(const Micro& micro, const GemmShape& shape, const GemmGrid& grid, const Epilogue& epilogue);
+std::size_t gemm_scratch(const Micro& micro, const GemmShape& shape, const GemmGrid& grid,
+                         const Epilogue& epilogue);
 
 // One piece of the grid; scratch as gemm_scratch says, for this thread alone.
 void gemm_piece(const GemmCall& call, const GemmGrid& grid, std::int64_t piece, std::byte* scratch);
 
 // All panels, as `packed` of GemmCall wants them: [step][panel][k][nr].
-void pack_panels(const Micro& micro, const GemmShape& shape, const GemmOperands& operands, float* to, ThreadPool& pool);
+void pack_panels(const Micro& micro, const GemmShape& shape, const GemmOperands& operands, float* to,
+                 ThreadPool& pool);
 
 }  // namespace npu::cpu

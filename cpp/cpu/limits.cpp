@@ -33,7 +33,9 @@ double measure_fma_gflops(int threads) {
   const cpu::Micro& m = cpu::micro();
   constexpr std::int64_t kRounds = 100'000;
   const double operations = m.burn(1) * static_cast<double>(kRounds) * pool->threads();
-  return best_rate(operations, [&] { pool->run(pool->threads(), [&](std::int64_t, int) { m.burn(kRounds); }); }) / 1e9;
+  return best_rate(operations,
+                   [&] { pool->run(pool->threads(), [&](std::int64_t, int) { m.burn(kRounds); }); }) /
+         1e9;
 }
 
 MachineLimits measure_limits(int threads) {
@@ -43,18 +45,23 @@ MachineLimits measure_limits(int threads) {
   ThreadPool pool(limits.threads);
   constexpr std::int64_t kRounds = 4'000'000;
   double operations = m.burn(1) * static_cast<double>(kRounds) * limits.threads;
-  limits.fma_gflops = best_rate(operations, [&] { pool.run(limits.threads, [&](std::int64_t, int) { m.burn(kRounds); }); }) / 1e9;
+  limits.fma_gflops =
+      best_rate(operations, [&] { pool.run(limits.threads, [&](std::int64_t, int) { m.burn(kRounds); }); }) /
+      1e9;
 
   constexpr std::int64_t kFloats = std::int64_t{64} << 20;  // 256 MiB
   const Buffer memory = Buffer::allocate(DType::kFloat32, {kFloats}, true);
   const float* const data = static_cast<const float*>(memory.data());
   std::vector<double> sums(static_cast<std::size_t>(limits.threads));
-  limits.read_gbytes = best_rate(static_cast<double>(memory.bytes()), [&] {
-    pool.run(limits.threads, [&](std::int64_t piece, int) {
-      const Range range = split(kFloats, limits.threads, piece);
-      sums[static_cast<std::size_t>(piece)] = m.sum(data + range.begin, range.end - range.begin);
-    });
-  }) / 1e9;
+  limits.read_gbytes = best_rate(static_cast<double>(memory.bytes()),
+                                 [&] {
+                                   pool.run(limits.threads, [&](std::int64_t piece, int) {
+                                     const Range range = split(kFloats, limits.threads, piece);
+                                     sums[static_cast<std::size_t>(piece)] =
+                                         m.sum(data + range.begin, range.end - range.begin);
+                                   });
+                                 }) /
+                       1e9;
   return limits;
 }
 

@@ -1,4 +1,5 @@
-// Matrix products with any strides: few rows as dot products over weights as they lie, more as blocked products.
+// Matrix products with any strides: few rows as dot products over weights as they lie, more as blocked
+// products.
 #include <algorithm>
 #include <cstring>
 
@@ -13,7 +14,8 @@ namespace {
 // Rows are counted through the batch dimensions when every batch has the same right-hand side.
 class MatmulOperands final : public GemmOperands {
  public:
-  MatmulOperands(const KernelRequest& r, const Epilogue& epilogue, std::int64_t first_row, const void* a, const void* b)
+  MatmulOperands(const KernelRequest& r, const Epilogue& epilogue, std::int64_t first_row, const void* a,
+                 const void* b)
       : r_(r), epilogue_(epilogue), first_row_(first_row), a_(a), b_(b), rank_(r.outputs[0].shape.size()) {}
 
   // The offset of a row (a position in all dimensions but the last) in an operand with these strides.
@@ -26,11 +28,13 @@ class MatmulOperands final : public GemmOperands {
     return at;
   }
 
-  void pack_rows(std::int64_t row, std::int64_t count, std::int64_t k, std::int64_t length, float* to) const override {
+  void pack_rows(std::int64_t row, std::int64_t count, std::int64_t k, std::int64_t length,
+                 float* to) const override {
     const TensorDesc& a = r_.inputs[0];
     for (std::int64_t i = 0; i < count; ++i, to += kPackedStride) {
       const std::int64_t at = offset(r_.outputs[0].shape, a.strides, first_row_ + row + i);
-      load_row(a.dtype, element(a_, a.dtype, at + k * a.strides[rank_ - 1]), a.strides[rank_ - 1], to, length);
+      load_row(a.dtype, element(a_, a.dtype, at + k * a.strides[rank_ - 1]), a.strides[rank_ - 1], to,
+               length);
     }
   }
 
@@ -60,7 +64,8 @@ class MatmulOperands final : public GemmOperands {
     const TensorDesc& o = r_.outputs[0];
     *out = offset(o.shape, o.strides, first_row_ + row);
     const auto& descs = epilogue_.extras();
-    for (std::size_t e = 0; e < descs.size(); ++e) extras[e] = offset(o.shape, descs[e].strides, first_row_ + row);
+    for (std::size_t e = 0; e < descs.size(); ++e)
+      extras[e] = offset(o.shape, descs[e].strides, first_row_ + row);
   }
 
  private:
@@ -77,8 +82,11 @@ constexpr std::int64_t kFewRows = 4;
 class Matmul final : public Kernel {
  public:
   explicit Matmul(const KernelRequest& r)
-      : r_(r), op_(r.op), micro_(&micro()), epilogue_(std::get<MatmulAttrs>(r.op.attrs).epilogue, extras(r), r.outputs[0],
-                                           static_cast<int>(r.outputs[0].shape.size()) - 1) {
+      : r_(r),
+        op_(r.op),
+        micro_(&micro()),
+        epilogue_(std::get<MatmulAttrs>(r.op.attrs).epilogue, extras(r), r.outputs[0],
+                  static_cast<int>(r.outputs[0].shape.size()) - 1) {
     const TensorDesc &a = r_.inputs[0], &b = r_.inputs[1], &out = r_.outputs[0];
     rank_ = out.shape.size();
     for (std::size_t d = 0; d + 2 < rank_; ++d) {
@@ -103,7 +111,8 @@ class Matmul final : public Kernel {
   }
 
   std::string name() const override {
-    return std::string(few_ ? "matmul[rows " : "matmul[gemm ") + micro_->name + (epilogue_.in_tile() ? "]" : " +map]");
+    return std::string(few_ ? "matmul[rows " : "matmul[gemm ") + micro_->name +
+           (epilogue_.in_tile() ? "]" : " +map]");
   }
   std::size_t scratch_bytes() const override { return scratch_ * static_cast<std::size_t>(r_.threads); }
   double flops() const override {
@@ -115,7 +124,9 @@ class Matmul final : public Kernel {
     return !few_ && shared_ && r_.inputs[1].constant && r_.inputs[1].dtype == DType::kFloat32;
   }
   int packed_input() const override { return packs() ? 1 : -1; }
-  std::size_t packed_bytes() const override { return packs() ? shape_.packed_floats(*micro_) * sizeof(float) : 0; }
+  std::size_t packed_bytes() const override {
+    return packs() ? shape_.packed_floats(*micro_) * sizeof(float) : 0;
+  }
   std::string packing() const override {
     const TensorDesc& b = r_.inputs[1];
     return "matmul panels " + std::to_string(micro_->nr) + " of " + std::to_string(shape_.depth) + "x" +
@@ -150,17 +161,22 @@ class Matmul final : public Kernel {
         call.bias_stride = bias.strides[rank_ - 1];
       }
       if (!bias_rows_) {
-        gemm_piece(call, grid_, piece % grid_.pieces(), args.scratch + scratch_ * static_cast<std::size_t>(thread));
+        gemm_piece(call, grid_, piece % grid_.pieces(),
+                   args.scratch + scratch_ * static_cast<std::size_t>(thread));
       }
     });
   }
 
-  static bool fits(const KernelRequest& r) { return !r.inputs[2].present() || !moves_with_rows(r.inputs[2], r); }
+  static bool fits(const KernelRequest& r) {
+    return !r.inputs[2].present() || !moves_with_rows(r.inputs[2], r);
+  }
 
  private:
   static constexpr std::size_t kChunk = 256;  // columns finished at a time when rows are few
   static std::size_t align(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
-  static std::vector<TensorDesc> extras(const KernelRequest& r) { return {r.inputs.begin() + 3, r.inputs.end()}; }
+  static std::vector<TensorDesc> extras(const KernelRequest& r) {
+    return {r.inputs.begin() + 3, r.inputs.end()};
+  }
 
   static bool moves_with_rows(const TensorDesc& bias, const KernelRequest& r) {
     const Shape& shape = r.outputs[0].shape;
@@ -186,7 +202,8 @@ class Matmul final : public Kernel {
   }
 
   void run_few(const KernelArgs& args, ThreadPool& pool) const {
-    const std::int64_t chunks = (shape_.columns + static_cast<std::int64_t>(kChunk) - 1) / static_cast<std::int64_t>(kChunk);
+    const std::int64_t chunks =
+        (shape_.columns + static_cast<std::int64_t>(kChunk) - 1) / static_cast<std::int64_t>(kChunk);
     const bool worth = shape_.columns * shape_.depth * rows_ * batches_ > 30000;
     const std::int64_t per_batch = worth ? std::min<std::int64_t>(chunks, 4 * r_.threads) : 1;
     pool.run(batches_ * per_batch, [&](std::int64_t piece, int thread) {
@@ -198,7 +215,8 @@ class Matmul final : public Kernel {
       const TensorDesc& a = r_.inputs[0];
       for (std::int64_t i = 0; i < rows_; ++i) {
         const std::int64_t at = MatmulOperands::offset(r_.outputs[0].shape, a.strides, batch * rows_ + i);
-        load_row(a.dtype, element(args.inputs[0], a.dtype, at), a.strides[rank_ - 1], x + i * shape_.depth, shape_.depth);
+        load_row(a.dtype, element(args.inputs[0], a.dtype, at), a.strides[rank_ - 1], x + i * shape_.depth,
+                 shape_.depth);
       }
       for (std::int64_t chunk = range.begin; chunk < range.end; ++chunk) {
         few_chunk(args, operands, batch, chunk * static_cast<std::int64_t>(kChunk), x, scratch);
@@ -206,8 +224,8 @@ class Matmul final : public Kernel {
     });
   }
 
-  void few_chunk(const KernelArgs& args, const MatmulOperands& operands, std::int64_t batch, std::int64_t column,
-                 const float* x, std::byte* scratch) const {
+  void few_chunk(const KernelArgs& args, const MatmulOperands& operands, std::int64_t batch,
+                 std::int64_t column, const float* x, std::byte* scratch) const {
     const TensorDesc &b = r_.inputs[1], &out = r_.outputs[0], &bias = r_.inputs[2];
     const std::int64_t across = b.strides[rank_ - 1];
     const std::int64_t n = std::min<std::int64_t>(kChunk, shape_.columns - column);
@@ -219,7 +237,8 @@ class Matmul final : public Kernel {
       const std::int64_t row = batch * rows_ + i;
       if (args.inputs[2]) {
         const std::int64_t step = bias.strides[rank_ - 1];
-        load_row(bias.dtype, element(args.inputs[2], bias.dtype, bias_at(row) + column * step), step, other, n);
+        load_row(bias.dtype, element(args.inputs[2], bias.dtype, bias_at(row) + column * step), step, other,
+                 n);
         micro_->add_into(other, sums, n);
       }
       std::int64_t at = 0, offsets[kMaxExtras];
@@ -227,7 +246,8 @@ class Matmul final : public Kernel {
       operands.locate(i, &at, offsets);
       const auto& descs = epilogue_.extras();
       for (std::size_t k = 0; k < descs.size(); ++k) {
-        pointers[k] = element(args.inputs[3 + k], descs[k].dtype, offsets[k] + column * descs[k].strides[rank_ - 1]);
+        pointers[k] =
+            element(args.inputs[3 + k], descs[k].dtype, offsets[k] + column * descs[k].strides[rank_ - 1]);
       }
       const std::int64_t step = out.strides[rank_ - 1];
       void* const to = element(args.outputs[0], out.dtype, at + column * step);
@@ -244,7 +264,8 @@ class Matmul final : public Kernel {
   }
 
   void dot(DType dtype, int n, const void* w, std::int64_t stride, const float* x, float* out) const {
-    if (dtype == DType::kFloat32) return micro_->gemv_f32(n, static_cast<const float*>(w), stride, x, shape_.depth, out);
+    if (dtype == DType::kFloat32)
+      return micro_->gemv_f32(n, static_cast<const float*>(w), stride, x, shape_.depth, out);
     const auto f = dtype == DType::kBFloat16 ? micro_->gemv_bf16 : micro_->gemv_f16;
     f(n, static_cast<const std::uint16_t*>(w), stride, x, shape_.depth, out);
   }
@@ -266,7 +287,9 @@ class Matmul final : public Kernel {
 Made make_matmul(const KernelRequest& request) {
   // A bias that differs between rows is an addend like any other: an extra of the epilogue.
   if (request.inputs[2].present() && !Matmul::fits(request)) {
-    throw Error(ErrorKind::kUnavailable, {.area = "cpu", .what = "the bias of a matmul differs between rows; got op '" + request.op.name + "'"});
+    throw Error(ErrorKind::kUnavailable,
+                {.area = "cpu",
+                 .what = "the bias of a matmul differs between rows; got op '" + request.op.name + "'"});
   }
   return std::make_unique<Matmul>(request);
 }

@@ -31,18 +31,18 @@ struct KernelTime {
 };
 
 struct PlanSummary {
-  std::int64_t arena_bytes = 0;    // of one session
+  std::int64_t arena_bytes = 0;  // of one session
   std::int64_t scratch_bytes = 0;
   std::int64_t largest_live_bytes = 0;  // the most that intermediates hold at once
   int kernels = 0;
 };
 
-// One run's state: intermediates, outputs to recycle, and the tensors that programs keep between runs. For one thread
-// at a time.
+// One run's state: intermediates, outputs to recycle, and the tensors that programs keep between runs. For
+// one thread at a time.
 class Session {
  public:
-  // Inputs in the order of program().inputs(); an empty Buffer is a missing one. `donate` names those by index whose
-  // memory the outputs may take over. Returned buffers stay valid as long as they are held.
+  // Inputs in the order of program().inputs(); an empty Buffer is a missing one. `donate` names those by
+  // index whose memory the outputs may take over. Returned buffers stay valid as long as they are held.
   void run(std::span<const Buffer> inputs, const Weights& weights, std::span<const bool> donate,
            std::span<Buffer> outputs, bool profile = false);
   std::vector<Buffer> run(std::span<const Buffer> inputs, const Weights& weights);
@@ -50,9 +50,9 @@ class Session {
   const std::vector<KernelTime>& times() const;  // of profiled runs
   void clear_times();
 
-  Buffer state(int input) const;          // what a state input holds; empty before the first run
+  Buffer state(int input) const;  // what a state input holds; empty before the first run
   void set_state(int input, Buffer value);
-  void reset();                           // forgets all state
+  void reset();  // forgets all state
 
   struct Impl;
   explicit Session(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -73,7 +73,8 @@ class Executor {
   std::string plan() const;  // as text: kernels, layouts, places in memory
 
   Session session() const;
-  // In a session of its own for each caller; state inputs that are missing come from the default session of `weights`.
+  // In a session of its own for each caller; state inputs that are missing come from the default session of
+  // `weights`.
   void run(std::span<const Buffer> inputs, const Weights& weights, std::span<const bool> donate,
            std::span<Buffer> outputs) const;
   std::vector<Buffer> run(std::span<const Buffer> inputs, const Weights& weights) const;

@@ -12,7 +12,8 @@ struct MachineLimits {
 // Takes about half a second; 0 threads: num_threads().
 MachineLimits measure_limits(int threads = 0);
 
-// The first figure alone, from a few milliseconds: to see whether the machine's speed changes while timings run.
+// The first figure alone, from a few milliseconds: to see whether the machine's speed changes while timings
+// run.
 double measure_fma_gflops(int threads = 0);
 
 }  // namespace npu

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 import npu_compiler
+import torch
 from npu_runtime import Device, Executor, Profiler, Weights, load_weights
+from torch import Tensor, nn
 from torch_ir import IR, extract_ir
 from torch_ir.inputs import InputBinder
 from torch_ir.structure import rebuild
@@ -66,8 +65,8 @@ def compile(
 ) -> CompiledModule:
     """Extract, compile and lay out ``module`` for ``device`` (the best one present by default).
 
-    ``example_inputs`` is a tensor, a tuple of positional arguments or a dict of keyword arguments; shapes and dtypes are
-    fixed by them. ``compute_dtype`` runs a float32 model in half precision; ``disable`` names compiler passes to leave
+    ``example_inputs`` is a tensor, a tuple of positional arguments or a dict of keyword arguments; they fix shapes and
+    dtypes. ``compute_dtype`` runs a float32 model in half precision; ``disable`` names compiler passes to leave
     out.
     """
     ir = extract_ir(module, example_inputs, example_kwargs)

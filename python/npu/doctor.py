@@ -25,7 +25,12 @@ def report() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.platform(),
         "packages": {name: _version(name) for name in _PACKAGES},
-        "build": {"version": build.version, "commit": build.git_describe, "compiler": build.compiler, "type": build.build_type},
+        "build": {
+            "version": build.version,
+            "commit": build.git_describe,
+            "compiler": build.compiler,
+            "type": build.build_type,
+        },
         "cpu": {
             "brand": cpu.brand,
             "usable_cores": cpu.usable_cores,
@@ -33,7 +38,8 @@ def report() -> dict[str, Any]:
             "features": [name for name, there in cpu.features.items() if there],
         },
         "devices": [
-            {"kind": d.kind, "available": d.available, "name": d.name, "reason": d.reason} for d in npu_runtime.devices()
+            {"kind": d.kind, "available": d.available, "name": d.name, "reason": d.reason}
+            for d in npu_runtime.devices()
         ],
         "default_device": {"kind": best.kind, "name": best.name},
     }

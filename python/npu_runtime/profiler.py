@@ -58,7 +58,9 @@ class Profiler:
     def summary(self, by: str = "kernel") -> list[KernelSummary]:
         """Slowest first; ``by`` is 'kernel' (all calls of one kind together) or 'op' (each step of the program)."""
         if by not in ("kernel", "op"):
-            raise InvalidValueError(format_error("profiler", "unknown grouping", got=repr(by), expected="'kernel' or 'op'"))
+            raise InvalidValueError(
+                format_error("profiler", "unknown grouping", got=repr(by), expected="'kernel' or 'op'")
+            )
         groups: dict[str, list[float]] = {}
         for t in self._session.times():
             row = groups.setdefault(getattr(t, by) if by == "kernel" else f"{t.op} ({t.kernel})", [0, 0, 0, 0])
@@ -76,6 +78,7 @@ class Profiler:
     def print_summary(self, by: str = "kernel") -> None:
         """A table, the slowest first, with a line for the whole."""
         from rich.console import Console
+        from rich.markup import escape
         from rich.table import Table
 
         table = Table(title=f"{self.executor.program.model_name}: {self._runs} run(s), {self._wall * 1e3:.2f} ms")
@@ -83,11 +86,13 @@ class Profiler:
             table.add_column(heading, justify=justify)  # type: ignore[arg-type]
         rows = self.summary(by)
         for row in rows:
-            table.add_row(row.name, *_cells(row))
+            table.add_row(escape(row.name), *_cells(row))
         table.add_section()
         total = sum(row.total_ms for row in rows)
         table.add_row("total", str(sum(row.calls for row in rows)), f"{total:.3f}", "", "100.0 %", "", "")
-        Console(width=None if os.isatty(1) else 140).print(table)
+        console = Console()
+        console = console if console.is_terminal else Console(width=140)
+        console.print(table)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -140,11 +145,18 @@ class ProfileResult:
     iterations: int
 
 
-def profile(executor: Executor, inputs: Any, weights: Any = None, warmup: int = 3, iterations: int = 10) -> ProfileResult:
+def profile(
+    executor: Executor, inputs: Any, weights: Any = None, warmup: int = 3, iterations: int = 10
+) -> ProfileResult:
     """The mean time of a whole run, measured from Python."""
     if iterations < 1 or warmup < 0:
         raise InvalidValueError(
-            format_error("profiler", "cannot measure that many runs", got=f"{warmup} and {iterations}", expected="iterations >= 1")
+            format_error(
+                "profiler",
+                "cannot measure that many runs",
+                got=f"{warmup} and {iterations}",
+                expected="iterations >= 1",
+            )
         )
     run: Callable[[], Any] = lambda: executor.run(inputs, weights)  # noqa: E731
     for _ in range(warmup):

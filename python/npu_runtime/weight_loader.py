@@ -67,7 +67,10 @@ def _from_path(path: Path) -> Weights:
         if not isinstance(loaded, Mapping):
             raise InvalidValueError(
                 format_error(
-                    "weights", f"{path} does not hold a state dict", got=type(loaded).__name__, expected="a dict of tensors"
+                    "weights",
+                    f"{path} does not hold a state dict",
+                    got=type(loaded).__name__,
+                    expected="a dict of tensors",
                 )
             )
         return _from_mapping({k: v for k, v in loaded.items() if isinstance(v, torch.Tensor)})

@@ -32,7 +32,12 @@ class DecodeStep(nn.Module):
         self.model = model
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, cache_position: Tensor, past: list[Tensor]
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor,
+        cache_position: Tensor,
+        past: list[Tensor],
     ) -> tuple[Tensor, ...]:
         cache = FlatCache(past, cache_position)
         out = self.model(

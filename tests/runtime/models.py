@@ -84,4 +84,6 @@ def build(name: str) -> nn.Module:
 
 def images(name: str, batch: int) -> torch.Tensor:
     side = SIZES.get(name, 64)
-    return torch.randn(batch, 3, side, side + (8 if name == "resnet18" else 0), generator=torch.Generator().manual_seed(2))
+    return torch.randn(
+        batch, 3, side, side + (8 if name == "resnet18" else 0), generator=torch.Generator().manual_seed(2)
+    )

@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import npu_compiler
 import pytest
 import torch
-
-import npu_compiler
 from npu_runtime import Device, Executor, load_weights
+from torch_ir import extract_ir
+
 from tests.runtime import numbers
 from tests.runtime.models import BUILDERS, build, images
-from torch_ir import extract_ir
 
 FAST = ("resnet18", "mobilenet_v3_small", "squeezenet1_0", "unet", "shufflenet_v2_x1_0")
 
@@ -22,9 +22,7 @@ def first_tensor(output: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize(
-    "name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in BUILDERS]
-)
+@pytest.mark.parametrize("name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in BUILDERS])
 def test_model_agrees_with_float64(name: str, batch: int) -> None:
     model, x = build(name), images(name, batch)
     with torch.no_grad():
@@ -50,5 +48,7 @@ def test_resnet_has_the_same_top_five() -> None:
         x = torch.randn(1, 3, 96, 96, generator=generator)
         with torch.no_grad():
             expected = model(x).topk(5).indices
-        logits = torch.from_dlpack(executor.run({program.input_specs[0].name: x}, weights)[program.output_specs[0].name])
+        logits = torch.from_dlpack(
+            executor.run({program.input_specs[0].name: x}, weights)[program.output_specs[0].name]
+        )
         assert torch.equal(logits.topk(5).indices, expected)

@@ -26,7 +26,8 @@ inline AlignedVec load(const float* p) { return *reinterpret_cast<const Vec*>(p)
 inline void store(float* p, AlignedVec v) { *reinterpret_cast<Vec*>(p) = v; }
 inline AlignedVec broadcast(float x) { return x - AlignedVec{}; }
 
-// Apart from the product's loop, whose registers it would otherwise take. Columns beyond `columns` are dropped.
+// Apart from the product's loop, whose registers it would otherwise take. Columns beyond `columns` are
+// dropped.
 [[gnu::noinline]] void finish(int rows, int columns, const float* sums, const GemmTile& tile) {
   const AlignedVec zero = {};
   for (int i = 0; i < rows; ++i, sums += kColumns) {
@@ -172,7 +173,8 @@ void gemv_rows(const typename W::Type* w, std::int64_t stride, const float* x, s
 }
 
 template <class W>
-void gemv(int rows, const typename W::Type* w, std::int64_t stride, const float* x, std::int64_t k, float* out) {
+void gemv(int rows, const typename W::Type* w, std::int64_t stride, const float* x, std::int64_t k,
+          float* out) {
   int r = 0;
   for (; r + 4 <= rows; r += 4) gemv_rows<W, 4>(w + r * stride, stride, x, k, out + r);
   for (; r < rows; ++r) gemv_rows<W, 1>(w + r * stride, stride, x, k, out + r);

@@ -1,0 +1,72 @@
+"""Every case runs on the device as PyTorch does, in every floating-point dtype, by the numbers rule."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from npu_compiler import CompileError, compile
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from torch_ir import ConversionError, ExportError, extract_ir
+
+from npu_runtime import Device, Executor, load_weights
+from tests.runtime import numbers
+
+from .cases import CASES, Case
+
+RUNNABLE = [c for c in CASES if not c.refused]
+DEVICE = Device("cpu")
+
+
+def cast(x: Any, dtype: torch.dtype) -> Any:
+    return x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
+
+
+def evaluate(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+    with torch.no_grad():
+        return pytree.tree_leaves(model(*inputs))
+
+
+def run_case(case: Case, dtype: torch.dtype, threads: int = 0) -> None:
+    model = case.build().to(dtype)
+    inputs = tuple(cast(x, dtype) for x in case.make())
+    try:
+        torchs = evaluate(model, inputs)
+    except RuntimeError as error:
+        if dtype == torch.float32:
+            raise
+        pytest.skip(f"PyTorch has no {dtype} here: {str(error)[:80]}")
+    exact = evaluate(copy.deepcopy(model).double(), tuple(cast(x, torch.float64) for x in inputs))
+    program = compile(extract_ir(model, inputs))
+    executor = Executor(program, DEVICE, threads=threads)
+    weights = load_weights(model.state_dict(), program, DEVICE)
+    names = [spec.name for spec in program.input_specs]
+    outputs = executor.run(dict(zip(names, inputs, strict=True)), weights)
+    for spec, best, own in zip(program.output_specs, exact, torchs, strict=True):
+        got = outputs[spec.name].to_numpy()
+        assert str(own.dtype) == f"torch.{spec.dtype}"
+        if own.is_floating_point() and not best.is_floating_point():
+            best = own.double()
+        if best.is_floating_point() and not own.is_floating_point():
+            best = own
+        numbers.check(got, best, own, f"{case.name} in {dtype}")
+
+
+@pytest.mark.parametrize("case", RUNNABLE, ids=[c.name for c in RUNNABLE])
+def test_op_runs(case: Case) -> None:
+    run_case(case, torch.float32)
+
+
+HALF = [c for c in RUNNABLE if any(x.is_floating_point() for x in c.make())]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
+@pytest.mark.parametrize("case", HALF, ids=[c.name for c in HALF])
+def test_op_runs_in_half(case: Case, dtype: torch.dtype) -> None:
+    try:
+        run_case(case, dtype)
+    except (ExportError, ConversionError, CompileError) as error:
+        pytest.skip(f"not as such in {dtype}: {str(error)[:120]}")
