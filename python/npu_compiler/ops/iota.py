@@ -72,7 +72,9 @@ def fill(b: Builder, self: Tensor, value: Tensor) -> Tensor:
 
 
 def _register(word: str, number: int) -> None:
-    @lowering(f"aten.{word}.default", f"aten.{word}_like.default", f"aten.new_{word}.default")
+    plain = [f"aten.{word}.default"] if word != "empty" else []
+
+    @lowering(*plain, f"aten.{word}_like.default", f"aten.new_{word}.default")
     def constant(
         b: Builder, self: Tensor | None = None, size: list[int] | None = None, dtype: DType | None = None
     ) -> Tensor:

@@ -36,8 +36,6 @@ elu (self, alpha=1, scale=1, input_scale=1) float: \
 self * scale if self > 0 else expm1(self * input_scale) * alpha * scale
 celu (self, alpha=1.0) float: self if self > 0 else expm1(self / alpha) * alpha
 selu (self) float: (self if self > 0 else expm1(self) * 1.6732632423543772) * 1.0507009873554805
-tanhshrink (self) float: self - tanh(self)
-softsign (self) float: self / (abs(self) + 1)
 log_sigmoid (self) float: min(self, 0) - log1p(exp(-abs(self)))
 softplus (self, beta=1, threshold=20) float: self if self * beta > threshold else softplus(self * beta) / beta
 softshrink (self, lambd=0.5) float: self - lambd if self > lambd else self + lambd if self < -lambd else self * 0

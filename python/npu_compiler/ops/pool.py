@@ -96,7 +96,9 @@ def _register(n: int) -> None:
         return _pool(b, n, self, "avg", kernel_size, stride, padding, 1, ceil_mode, count_padding=count_include_pad,
                      divisor=divisor_override or 0)[0]  # fmt: skip
 
-    @lowering(f"aten.adaptive_avg_pool{n}d.default", f"aten._adaptive_avg_pool{n}d.default")
+    private = [f"aten._adaptive_avg_pool{n}d.default"] if n > 1 else []
+
+    @lowering(f"aten.adaptive_avg_pool{n}d.default", *private)
     def adaptive_avg(b: Builder, self: Tensor, output_size: Sizes) -> Tensor:
         return _adaptive(b, n, self, "avg", output_size)[0]
 

@@ -35,8 +35,3 @@ def softmax_(b: Builder, self: Tensor, dim: int, half_to_float: bool) -> Tensor:
 @lowering("aten._log_softmax.default")
 def log_softmax_(b: Builder, self: Tensor, dim: int, half_to_float: bool) -> Tensor:
     return along(b, self, dim, "float32" if half_to_float else None, True)
-
-
-@lowering("aten.softmin.int")
-def softmin(b: Builder, self: Tensor, dim: int, dtype: DType | None = None) -> Tensor:
-    return along(b, b.map("-x", self.dtype, x=self), dim, dtype, False)

@@ -38,15 +38,14 @@ def fuse_rms_norm(graph: Graph) -> None:
 
 def _root(op: Op, makers: dict[Value, Op]) -> tuple[float, int, View] | None:
     """eps, the number of axes and x, where ``op`` is rsqrt(mean(x * x) + eps)."""
-    steps = op.attrs.get("expr", [])
-    if (
-        [s[0] for s in steps] != ["in", "const", "add", "rsqrt"]
-        or not isinstance(steps[1][1], float)
-        or not op.out.is_whole
-    ):
+    if _names(op) != ["in", "rsqrt"] or not op.out.is_whole or not _first(op).is_whole:
         return None
-    mean = makers.get(_first(op).value)
-    if mean is None or mean.kind != "reduce" or mean.attrs["kind"] != "mean" or not _first(op).is_dense:
+    shift = makers.get(_first(op).value)
+    if shift is None or _names(shift) != ["in", "const", "add"] or not _first(shift).is_dense:
+        return None
+    eps = shift.attrs["expr"][1][1]
+    mean = makers.get(_first(shift).value)
+    if not isinstance(eps, float) or mean is None or mean.kind != "reduce" or mean.attrs["kind"] != "mean":
         return None
     square = makers.get(_first(mean).value)
     if square is None or square.attrs.get("expr") != _SQUARE or not _first(mean).is_whole:
@@ -55,7 +54,11 @@ def _root(op: Op, makers: dict[Value, Op]) -> tuple[float, int, View] | None:
     x = _first(square)
     if list(axes) != list(range(rank - len(axes), rank)) or x.shape != _first(mean).shape:
         return None
-    return steps[1][1], len(axes), x
+    return eps, len(axes), x
+
+
+def _names(op: Op) -> list[str]:
+    return [step[0] for step in op.attrs.get("expr", [])] if op.kind == "map" else []
 
 
 def _first(op: Op) -> View:
@@ -66,13 +69,7 @@ def _first(op: Op) -> View:
 
 def _is_product(op: Op, x: View, root: View) -> bool:
     """``x * root`` with the root broadcast over the axes."""
-    steps = op.attrs.get("expr", [])
-    if (
-        op.kind != "map"
-        or [s[0] for s in steps] != ["in", "in", "mul"]
-        or len(op.inputs) != 2
-        or op.out.shape != x.shape
-    ):
+    if _names(op) != ["in", "in", "mul"] or len(op.inputs) != 2 or op.out.shape != x.shape:
         return False
     want = whole(root.value).expand(x.shape)
     return any(op.inputs[i] == x and _same(op.inputs[1 - i], want) for i in (0, 1))
@@ -89,7 +86,7 @@ def _in_dtype(x: View, dtype: str, makers: dict[Value, Op]) -> View | None:
     if x.dtype == dtype:
         return x
     maker = makers.get(x.value)
-    if maker is None or not x.is_whole or [s[0] for s in maker.attrs.get("expr", [])] != ["in", "cast"]:
+    if maker is None or not x.is_whole or _names(maker) != ["in", "cast"]:
         return None
     source = _first(maker)
     return source if source.dtype == dtype and source.shape == x.shape else None
@@ -102,7 +99,7 @@ def _weighted(value: Value, readers: dict[Value, list[Op]], outputs: set[Value],
         if len(users) != 1 or value in outputs or users[0].kind != "map":
             return None
         op = users[0]
-        names = [s[0] for s in op.attrs["expr"]]
+        names = _names(op)
         if names != ["in", "cast"] or op.out.dtype not in _FLOATS or not op.out.is_whole or not _first(op).is_whole:
             break
         value = op.out.value
