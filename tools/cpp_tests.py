@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Build and run the C++ tests twice: as released, and with sanitizers."""
+"""Build and run the C++ tests three times: as released, with the address and undefined-behaviour sanitizers, and those
+that use threads with the thread sanitizer."""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = {
     "Release": ["-DCMAKE_BUILD_TYPE=Release"],
     "sanitized": ["-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DNPU_SANITIZE=ON"],
+    "threads": ["-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DNPU_SANITIZE_THREAD=ON"],
 }
+ONLY = {"threads": ["-R", r"^(cpu\.(planning|conv|matmul)|run\.)"]}
 
 
 def run(arguments: list[str], environment: dict[str, str]) -> None:
@@ -34,7 +37,8 @@ def main() -> int:
         common = ["-DNPU_BUILD_PYTHON=OFF", "-DNPU_BUILD_TESTS=ON", "-DNPU_WERROR=ON"]
         run(["cmake", "-G", "Ninja", "-S", ".", "-B", folder, *common, *options], environment)
         run(["cmake", "--build", folder], environment)
-        run(["ctest", "--test-dir", folder, "--output-on-failure", "--no-tests=error"], environment)
+        only = ONLY.get(variant, [])
+        run(["ctest", "--test-dir", folder, "--output-on-failure", "--no-tests=error", *only], environment)
     return 0
 
 

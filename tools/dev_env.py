@@ -6,10 +6,12 @@ Quick when there is nothing to do. Needs only the standard library, since nothin
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -102,6 +104,14 @@ def install_core(requirement: str, *options: str) -> None:
     pip_install("--no-build-isolation", settings, *options, "-e", requirement)
 
 
+def build_requirements() -> list[str]:
+    # By hand, for want of tomllib in Python 3.10; the line is the first of the file.
+    found = re.search(r"^requires = (\[.*\])$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    if not found:
+        fail("pyproject.toml has no line `requires = [...]`")
+    return ast.literal_eval(found[1])
+
+
 def installed(name: str) -> bool:
     return any(VENV.glob(f"lib/python*/site-packages/{name}-*.dist-info"))
 
@@ -134,7 +144,7 @@ def main() -> int:
         say("installing PyTorch (the largest download, minutes on a slow line)")
         pip_install("torch")
         say("installing the developer tools, and building npu_runtime._core")
-        pip_install("scikit-build-core", "nanobind", "cmake", "ninja")
+        pip_install("cmake", "ninja", *build_requirements())
         install_core(".[dev,rendering]")
     else:
         say("rebuilding npu_runtime._core, since its sources changed")

@@ -105,7 +105,7 @@ def generate() -> str:
         "",
         "inline constexpr ExprOpInfo kExprOps[] = {",
         '    {"in", "", 0}, {"const", "", 0}, {"cast", "a", 0},',
-        *[f"    {{\"{n}\", \"{e.takes}\", '{e.gives}'}}," for n, e in exprs.items()],
+        *[f'    {{"{n}", "{e.takes}", \'{e.gives}\'}},' for n, e in exprs.items()],
         "};",
         "",
         "struct ExprStep {",

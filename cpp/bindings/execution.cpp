@@ -231,7 +231,9 @@ void bind_weights(nb::module_& m) {
       .def("__contains__",
            [](const Weights& self, const std::string& name) { return static_cast<bool>(self.get(name)); })
       .def("__len__", [](const Weights& self) { return self.names().size(); })
-      .def("__iter__", [](const Weights& self) { return nb::iter(nb::cast(self.names())); })
+      .def(
+          "__iter__", [](const Weights& self) { return nb::iter(nb::cast(self.names())); },
+          nb::sig("def __iter__(self) -> collections.abc.Iterator[str]"))
       .def("keys", &Weights::names)
       .def("__repr__", [](const Weights& self) {
         return "Weights(" + std::to_string(self.names().size()) + " tensors)";
@@ -310,7 +312,10 @@ void bind_execution(nb::module_& m) {
               self.session.run(in, w, donated, out, profile);
             });
           },
-          "inputs"_a, "weights"_a = nb::none(), "donate"_a = nb::none(), "profile"_a = false)
+          "inputs"_a, "weights"_a = nb::none(), "donate"_a = nb::none(), "profile"_a = false,
+          nb::sig("def run(self, inputs: typing.Any, weights: Weights | None = None, "
+                  "donate: collections.abc.Iterable[str] | None = None, profile: bool = False) -> "
+                  "dict[str, NPUBuffer]"))
       .def(
           "times", [](const PySession& self) { return self.session.times(); },
           "Of the runs with profile=True.")
@@ -343,6 +348,8 @@ void bind_execution(nb::module_& m) {
             });
           },
           "inputs"_a, "weights"_a = nb::none(), "donate"_a = nb::none(),
+          nb::sig("def run(self, inputs: typing.Any, weights: Weights | None = None, "
+                  "donate: collections.abc.Iterable[str] | None = None) -> dict[str, NPUBuffer]"),
           "Run with tensors by name (NPUBuffer, NumPy or torch); returns NPUBuffers by name. Inputs named in "
           "`donate` give their memory to the outputs that update them.")
       .def(

@@ -322,6 +322,8 @@ nb::object to_numpy(nb::handle self, nb::handle dtype, nb::handle spec, bool cop
   return copy ? array.attr("copy")() : array;
 }
 
+nb::typed<nb::tuple, int, nb::ellipsis> shape_of(const PyBuffer& b) { return shape_tuple(b.buffer.shape()); }
+
 nb::object to_dlpack(nb::handle self, nb::kwargs) {
   const Buffer& buffer = alive(*nb::inst_ptr<PyBuffer>(self));
   nb::dlpack::dtype dtype{};
@@ -369,6 +371,9 @@ void bind_tensors(nb::module_& m) {
           "shape"_a, "device"_a, "dtype"_a = "float32", "alloc_shape"_a = nb::none())
       .def("to_numpy", &to_numpy, "dtype"_a = nb::none(), "spec"_a = nb::none(), nb::kw_only(),
            "copy"_a = false,
+           nb::sig("def to_numpy(self, dtype: typing.Any = None, spec: typing.Any = None, *, copy: bool = "
+                   "False) -> "
+                   "numpy.typing.NDArray[typing.Any]"),
            "An array that shares this buffer's memory; with `dtype`, a converted copy. `spec` is checked.")
       .def(
           "write_from_numpy",
@@ -388,10 +393,11 @@ void bind_tensors(nb::module_& m) {
             std::memmove(to.data(), borrowed.buffer().data(), to.bytes());
           },
           "data"_a, "spec"_a = nb::none())
-      .def_prop_ro("shape", [](const PyBuffer& b) { return shape_tuple(b.buffer.shape()); })
-      .def_prop_ro("alloc_shape", [](const PyBuffer& b) { return shape_tuple(b.buffer.shape()); })
+      .def_prop_ro("shape", &shape_of)
+      .def_prop_ro("alloc_shape", &shape_of)
       .def_prop_ro(
-          "dtype", [](const PyBuffer& b) { return numpy_dtype(b.buffer.dtype()); }, "A NumPy dtype.")
+          "dtype", [](const PyBuffer& b) { return numpy_dtype(b.buffer.dtype()); },
+          nb::for_getter(nb::sig("def dtype(self) -> numpy.dtype[typing.Any]")), "A NumPy dtype.")
       .def_prop_ro("size_bytes", [](const PyBuffer& b) { return b.buffer.bytes(); })
       .def_prop_ro(
           "native_handle",
@@ -403,18 +409,24 @@ void bind_tensors(nb::module_& m) {
              if (b.buffer.shape().empty()) throw nb::type_error("len() of a buffer without dimensions");
              return b.buffer.shape()[0];
            })
-      .def("__getitem__",
-           [](nb::handle self, nb::handle key) {
-             return nb::object(to_numpy(self, nb::none(), nb::none(), false)[key]);
-           })
+      .def(
+          "__getitem__",
+          [](nb::handle self, nb::handle key) {
+            return nb::object(to_numpy(self, nb::none(), nb::none(), false)[key]);
+          },
+          nb::sig("def __getitem__(self, key: typing.Any) -> typing.Any"))
       .def(
           "__array__",
           [](nb::handle self, nb::handle dtype, nb::handle copy) {
             return to_numpy(self, dtype, nb::none(), !copy.is_none() && nb::cast<bool>(copy));
           },
-          "dtype"_a = nb::none(), "copy"_a = nb::none())
-      .def("__dlpack__", &to_dlpack)
-      .def("__dlpack_device__", [](const PyBuffer&) { return nb::make_tuple(1, 0); })
+          "dtype"_a = nb::none(), "copy"_a = nb::none(),
+          nb::sig("def __array__(self, dtype: typing.Any = None, copy: bool | None = None) -> "
+                  "numpy.typing.NDArray[typing.Any]"))
+      .def("__dlpack__", &to_dlpack, nb::sig("def __dlpack__(self, **kwargs: typing.Any) -> typing.Any"))
+      .def(
+          "__dlpack_device__", [](const PyBuffer&) { return nb::make_tuple(1, 0); },
+          nb::sig("def __dlpack_device__(self) -> tuple[int, int]"))
       .def("__repr__", [](const PyBuffer& b) {
         return "NPUBuffer(shape=" + shape_text(b.buffer.shape()) +
                ", dtype=" + std::string(dtype_name(b.buffer.dtype())) + (b.donated ? ", donated)" : ")");

@@ -10,42 +10,57 @@ namespace npu {
 namespace {
 constexpr std::size_t kAlignment = 64;
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
+
+// Negative when no memory can hold it.
+std::int64_t tensor_bytes(DType dtype, const std::vector<std::int64_t>& shape) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 62;
+  auto size = static_cast<std::int64_t>(size_of(dtype));
+  for (const auto extent : shape) {
+    if (extent == 0) return 0;
+  }
+  for (const auto extent : shape) {
+    if (extent < 0 || size > kMost / extent) return -1;
+    size *= extent;
+  }
+  return size;
+}
 }  // namespace
 
 Buffer Buffer::allocate(DType dtype, std::vector<std::int64_t> shape, bool zero) {
-  Buffer buffer;
-  buffer.dtype_ = dtype;
-  buffer.shape_ = std::move(shape);
-  // Kernels may read a whole vector where a tensor ends; never past this.
-  const std::size_t bytes = (buffer.bytes() + kAlignment) / kAlignment * kAlignment;
-  const std::size_t alignment = bytes >= kHugePage ? 4096 : kAlignment;
-  void* const data = ::operator new(bytes, std::align_val_t(alignment), std::nothrow);
-  if (data == nullptr) {
+  const auto fail = [&](const std::string& size) {
     throw Error(ErrorKind::kUnavailable, {.area = "memory",
                                           .what = "not enough memory for a tensor",
-                                          .got = std::string(dtype_name(dtype)) + shape_text(buffer.shape_) +
-                                                 ", " + std::to_string(bytes) + " bytes"});
-  }
+                                          .got = std::string(dtype_name(dtype)) + shape_text(shape) + size});
+  };
+  const std::int64_t size = tensor_bytes(dtype, shape);
+  if (size < 0) fail("");
+  // Kernels may read a whole vector where a tensor ends; never past this.
+  const std::size_t bytes = (static_cast<std::size_t>(size) + kAlignment) / kAlignment * kAlignment;
+  const std::size_t alignment = bytes >= kHugePage ? 4096 : kAlignment;
+  void* const data = ::operator new(bytes, std::align_val_t(alignment), std::nothrow);
+  if (data == nullptr) fail(", " + std::to_string(bytes) + " bytes");
+  std::shared_ptr<void> owner(data,
+                              [alignment](void* p) { ::operator delete(p, std::align_val_t(alignment)); });
   if (zero) std::memset(data, 0, bytes);
-  buffer.data_ = data;
-  buffer.owner_ = std::shared_ptr<void>(
-      data, [alignment](void* p) { ::operator delete(p, std::align_val_t(alignment)); });
-  return buffer;
+  return wrap(data, dtype, std::move(shape), std::move(owner));
 }
 
 Buffer Buffer::wrap(void* data, DType dtype, std::vector<std::int64_t> shape, std::shared_ptr<void> owner) {
   static std::byte nothing[kAlignment];
   Buffer buffer;
-  buffer.data_ = data != nullptr ? data : nothing;
-  buffer.dtype_ = dtype;
-  buffer.shape_ = std::move(shape);
-  buffer.owner_ = std::move(owner);
+  buffer.tensor_ = std::make_shared<const Tensor>(
+      Tensor{data != nullptr ? data : nothing, dtype, std::move(shape), std::move(owner)});
   return buffer;
+}
+
+const std::vector<std::int64_t>& Buffer::shape() const noexcept {
+  static const std::vector<std::int64_t> none;
+  return tensor_ ? tensor_->shape : none;
 }
 
 std::int64_t Buffer::elements() const noexcept {
   std::int64_t n = 1;
-  for (const auto extent : shape_) n *= extent;
+  for (const auto extent : shape()) n *= extent;
   return n;
 }
 

@@ -99,6 +99,20 @@ void Session::Impl::place_output(std::size_t i, std::span<Buffer> outputs) {
 
 void Session::Impl::run(std::span<const Buffer> inputs, const Weights& weights, std::span<const bool> donate,
                         std::span<Buffer> outputs, bool profile) {
+  if (running_.test_and_set(std::memory_order_acquire)) {
+    throw Error(ErrorKind::kInvalidValue, {.area = "session",
+                                           .what = "the session is running in another thread",
+                                           .action = "a session for each thread, or Executor.run"});
+  }
+  struct Done {
+    std::atomic_flag& flag;
+    ~Done() { flag.clear(std::memory_order_release); }
+  } const done{running_};
+  run_alone(inputs, weights, donate, outputs, profile);
+}
+
+void Session::Impl::run_alone(std::span<const Buffer> inputs, const Weights& weights,
+                              std::span<const bool> donate, std::span<Buffer> outputs, bool profile) {
   const ProgramModel& model = plan->model();
   if (inputs.size() != model.inputs.size() || outputs.size() != model.outputs.size()) {
     throw Error(

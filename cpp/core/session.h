@@ -1,6 +1,7 @@
 // The state of one run.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -21,6 +22,8 @@ struct Session::Impl {
   std::vector<KernelTime> times;
 
  private:
+  void run_alone(std::span<const Buffer> inputs, const Weights& weights, std::span<const bool> donate,
+                 std::span<Buffer> outputs, bool profile);
   void use_weights(const Weights& weights);
   void place_input(std::size_t i, const Buffer& input, bool donated);
   void place_output(std::size_t i, std::span<Buffer> outputs);
@@ -37,6 +40,7 @@ struct Session::Impl {
   std::shared_ptr<const PreparedWeights> prepared_;
   const void* weights_ = nullptr;  // whose prepared_ are, and their version
   std::uint64_t version_ = 0;
+  std::atomic_flag running_;
 };
 
 }  // namespace npu

@@ -63,11 +63,13 @@ struct Expression::Builder {
 
   int allocate(char type) {
     auto& list = free_list(type);
-    if (!list.empty()) {
-      const int found = list.back();
-      list.pop_back();
-      return found;
-    }
+    if (list.empty()) return allocate_fresh(type);
+    const int found = list.back();
+    list.pop_back();
+    return found;
+  }
+
+  int allocate_fresh(char type) {
     const int offset = static_cast<int>(made.scratch_bytes_);
     made.scratch_bytes_ += static_cast<std::size_t>(register_bytes(type));
     return offset;
@@ -151,7 +153,8 @@ struct Expression::Builder {
       return;
     }
     if (step.op == ExprOp::kConst) {
-      place[i] = allocate(step.type);
+      // Filled once for many tiles: no step may ever write there.
+      place[i] = allocate_fresh(step.type);
       made.constants_.push_back({place[i], step.type, step.number, step.integer});
       return;
     }

@@ -252,15 +252,15 @@ struct Block {
     const std::int64_t count = std::min(panel_end * call.micro->nr, call.shape.columns) - column;
     const auto& extras = call.epilogue->extras();
     for (std::int64_t i = 0; i < rows; ++i) {
-      std::int64_t at = 0, offsets[kMaxExtras];
+      std::int64_t out_at = 0, offsets[kMaxExtras];
       const void* pointers[kMaxExtras] = {};
-      call.operands->locate(row + i, &at, offsets);
+      call.operands->locate(row + i, &out_at, offsets);
       for (std::size_t k = 0; k < extras.size(); ++k) {
         const std::int64_t step = extras[k].strides[static_cast<std::size_t>(call.epilogue->column_dim())];
         pointers[k] = element(call.extras[k], extras[k].dtype, offsets[k] + column * step);
       }
       call.epilogue->run(sums + i * sums_stride(), count, pointers,
-                         element(call.out, call.out_dtype, at + column * call.out_stride), scratch);
+                         element(call.out, call.out_dtype, out_at + column * call.out_stride), scratch);
     }
   }
 

@@ -21,20 +21,23 @@ class Buffer {
   // Memory of somebody else, which `owner` keeps.
   static Buffer wrap(void* data, DType dtype, std::vector<std::int64_t> shape, std::shared_ptr<void> owner);
 
-  explicit operator bool() const noexcept { return data_ != nullptr; }
-  void* data() const noexcept { return data_; }
-  DType dtype() const noexcept { return dtype_; }
-  const std::vector<std::int64_t>& shape() const noexcept { return shape_; }
+  explicit operator bool() const noexcept { return tensor_ != nullptr; }
+  void* data() const noexcept { return tensor_ ? tensor_->data : nullptr; }
+  DType dtype() const noexcept { return tensor_ ? tensor_->dtype : DType::kFloat32; }
+  const std::vector<std::int64_t>& shape() const noexcept;
   std::int64_t elements() const noexcept;
-  std::size_t bytes() const noexcept { return static_cast<std::size_t>(elements()) * size_of(dtype_); }
-  long users() const noexcept { return owner_.use_count(); }
-  const std::shared_ptr<void>& owner() const noexcept { return owner_; }
+  std::size_t bytes() const noexcept { return static_cast<std::size_t>(elements()) * size_of(dtype()); }
+  long users() const noexcept { return tensor_.use_count(); }
 
  private:
-  void* data_ = nullptr;
-  DType dtype_ = DType::kFloat32;
-  std::vector<std::int64_t> shape_;
-  std::shared_ptr<void> owner_;
+  struct Tensor {
+    void* data = nullptr;
+    DType dtype = DType::kFloat32;
+    std::vector<std::int64_t> shape;
+    std::shared_ptr<void> owner;
+  };
+
+  std::shared_ptr<const Tensor> tensor_;  // one pointer, so that copies allocate nothing
 };
 
 std::string shape_text(const std::vector<std::int64_t>& shape);  // "[1, 3, 224, 224]"

@@ -9,6 +9,7 @@ import npu_compiler
 import torch
 from npu_runtime import Device, Executor, Profiler, Weights, load_weights
 from torch import Tensor, nn
+from torch.utils.dlpack import from_dlpack
 from torch_ir import IR, extract_ir
 from torch_ir.inputs import InputBinder
 from torch_ir.structure import rebuild
@@ -31,7 +32,7 @@ class CompiledModule:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         outputs = self._session.run(self._inputs(args, kwargs), self.weights)
-        tensors = tuple(torch.from_dlpack(outputs[meta.name]) for meta in self.ir.graph_outputs)
+        tensors = tuple(from_dlpack(outputs[meta.name]) for meta in self.ir.graph_outputs)
         if self.ir.output_structure is None:
             return tensors[0] if len(tensors) == 1 else tensors
         return rebuild(self.ir.output_structure, tensors)
@@ -71,7 +72,7 @@ def compile(
     """
     ir = extract_ir(module, example_inputs, example_kwargs)
     dtype = str(compute_dtype).removeprefix("torch.") if compute_dtype is not None else None
-    program = npu_compiler.compile(ir, compute_dtype=dtype, disable=disable)
+    program = npu_compiler.compile(ir, compute_dtype=dtype, disable=tuple(disable))
     target = device if isinstance(device, Device) else Device(device)
     executor = Executor(program, target, threads=threads)
     read = {spec.name for spec in program.weight_specs}

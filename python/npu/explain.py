@@ -19,7 +19,7 @@ def explain_file(path: Path) -> dict[str, Any]:
         raise ValueError(f"[npu] {path} is not an IR file: {error}") from error
     refused: dict[tuple[str, str], dict[str, Any]] = {}
     supported: dict[str, int] = {}
-    for node, reason in npu_compiler.explain_support(ir):
+    for node, reason in npu_compiler.explain_ir(ir):
         if reason is None:
             supported[node["op_type"]] = supported.get(node["op_type"], 0) + 1
             continue

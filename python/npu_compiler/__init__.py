@@ -5,7 +5,7 @@ from .compiler import compile, compile_ir
 from .errors import CompileError, IRError, ProgramError
 from .partitioner import Partition, PartitionPlan, TransferOp, partition, partition_ir
 from .passes import PASSES
-from .support import explain_support, get_supported_ops, is_op_supported
+from .support import explain_ir, explain_support, get_supported_ops, is_op_supported
 
 __all__ = [
     "PASSES",
@@ -19,6 +19,7 @@ __all__ = [
     "TransferOp",
     "compile",
     "compile_ir",
+    "explain_ir",
     "explain_support",
     "get_supported_ops",
     "is_op_supported",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .support import explain_support, is_op_supported
+from .support import explain_ir, is_op_supported, node_reads
 
 __all__ = ["Partition", "PartitionPlan", "TransferOp", "partition", "partition_ir"]
 
@@ -53,11 +53,11 @@ def partition(
         m["value"]["name"] for m in ir_dict.get("mutations") or []
     }
     for i, (_, group) in enumerate(groups):
-        wanted |= {t["name"] for node in group for t in _reads(node) if home.get(t["name"], i) != i}
+        wanted |= {t["name"] for node in group for t in node_reads(node) if home.get(t["name"], i) != i}
     steps: list[Partition | TransferOp] = []
     for i, (target, group) in enumerate(groups):
         own = {output["name"] for node in group for output in node["outputs"]}
-        inputs = sorted({t["name"] for node in group for t in _reads(node)} - own)
+        inputs = sorted({t["name"] for node in group for t in node_reads(node)} - own)
         crossing = [name for name in inputs if name in home]
         if i and crossing:
             steps.append(TransferOp(crossing, "to_npu" if target == "npu" else "to_cpu"))
@@ -65,25 +65,11 @@ def partition(
     return PartitionPlan(steps, ir_dict)
 
 
-def _reads(node: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the node really reads: ``getitem`` lists all results and takes one."""
-    inputs: list[dict[str, Any]] = node["inputs"]
-    if node["op_type"] == "<built-in function getitem>":
-        return [inputs[node["attrs"]["index"]]]
-    return inputs
-
-
 def _targets(ir_dict: dict[str, Any], supported: Callable[[str, dict[str, Any] | None], bool]) -> list[str]:
     nodes = ir_dict["nodes"]
     if supported is not is_op_supported:
         return ["npu" if supported(n["op_type"], n.get("attrs")) else "cpu" for n in nodes]
-    read = {t["name"] for node in nodes for t in _reads(node)} | {t["name"] for t in ir_dict["graph_outputs"]}
-    read |= {m["value"]["name"] for m in ir_dict.get("mutations") or []}
-    return ["cpu" if explain_support(n, _unread(n, read)) else "npu" for n in nodes]
-
-
-def _unread(node: dict[str, Any], read: set[str]) -> list[int]:
-    return [i for i, output in enumerate(node["outputs"]) if output["name"] not in read]
+    return ["cpu" if reason else "npu" for _, reason in explain_ir(ir_dict)]
 
 
 def partition_ir(plan: PartitionPlan, part: Partition) -> dict[str, Any]:

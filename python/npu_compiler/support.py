@@ -13,7 +13,7 @@ from .lowering import LOWERINGS, Builder, Lowering, lower_node
 from .opset import DTYPES
 from .reader import Meta, Node, read_node
 
-__all__ = ["explain_support", "get_supported_ops", "is_op_supported"]
+__all__ = ["explain_ir", "explain_support", "get_supported_ops", "is_op_supported"]
 
 GETITEM = "<built-in function getitem>"
 _MISFIT = (IndexError, TypeError, KeyError, ValueError, AssertionError, ZeroDivisionError, AttributeError)
@@ -45,6 +45,20 @@ def explain_support(node: Mapping[str, Any] | Node, unread: Sequence[int] | None
         return f"its arguments do not fit the operator ({type(error).__name__}: {error})"
     lost = [i for i, view in enumerate(results) if view is None and unread is not None and i not in unread]
     return f"its result {lost[0]} is not computed" if lost else None
+
+
+def explain_ir(ir: Mapping[str, Any]) -> list[tuple[dict[str, Any], str | None]]:
+    """Each node of an IR with the reason why it does not compile, or None."""
+    read = {t["name"] for node in ir["nodes"] for t in node_reads(node)} | {t["name"] for t in ir["graph_outputs"]}
+    read |= {m["value"]["name"] for m in ir.get("mutations") or []}
+    unread = [[i for i, output in enumerate(n["outputs"]) if output["name"] not in read] for n in ir["nodes"]]
+    return [(node, explain_support(node, lost)) for node, lost in zip(ir["nodes"], unread, strict=True)]
+
+
+def node_reads(node: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the node really reads: ``getitem`` lists all results and takes one."""
+    inputs: list[dict[str, Any]] = node["inputs"]
+    return [inputs[node["attrs"]["index"]]] if node["op_type"] == GETITEM else inputs
 
 
 def _dry_run(node: Node) -> list[Any]:

@@ -1,5 +1,10 @@
 """The compiled core of NPU Simulation."""
 
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy
+import numpy.typing
 
 
 class BuildInfo:
@@ -118,6 +123,270 @@ class DeviceInfo:
 
 def devices() -> list[DeviceInfo]:
     """One entry per kind of device; one that is missing says why."""
+
+class MachineLimits:
+    """What this machine can do at most."""
+
+    @property
+    def threads(self) -> int: ...
+
+    @property
+    def fma_gflops(self) -> float:
+        """float32 multiply-adds in registers."""
+
+    @property
+    def read_gbytes(self) -> float:
+        """Per second, from memory that no cache holds."""
+
+def measure_fma_gflops(threads: int = 0) -> float:
+    """The first figure alone, in a few milliseconds."""
+
+def measure_limits(threads: int = 0) -> MachineLimits:
+    """Measures them now, in about half a second."""
+
+class TensorSpec:
+    """Name, shape and dtype of a tensor of a program."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def shape(self) -> list[int]: ...
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def names(self) -> list[str]: ...
+
+    @property
+    def required(self) -> bool: ...
+
+    @property
+    def state(self) -> bool: ...
+
+    def __repr__(self) -> str: ...
+
+class Program:
+    """A program as the core reads it."""
+
+    @staticmethod
+    def load(path: object) -> Program: ...
+
+    @staticmethod
+    def parse(data: bytes) -> Program: ...
+
+    @property
+    def model_name(self) -> str: ...
+
+    @property
+    def inputs(self) -> list[TensorSpec]: ...
+
+    @property
+    def outputs(self) -> list[TensorSpec]: ...
+
+    @property
+    def weights(self) -> list[TensorSpec]: ...
+
+    def text(self) -> str: ...
+
+    def __repr__(self) -> str: ...
+
+class Device:
+    """A device that programs run on."""
+
+    def __init__(self, kind: object | None = None) -> None:
+        """'cpu', or nothing for the best device present."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    def __repr__(self) -> str: ...
+
+class Weights:
+    """Tensors by name, and what executors made of them. A mapping."""
+
+    def __init__(self) -> None: ...
+
+    @staticmethod
+    def load(path: str) -> Weights: ...
+
+    @staticmethod
+    def random(program: Program, seed: int = 0) -> Weights: ...
+
+    def check(self, program: object) -> None:
+        """Raise when `program` could not run with these."""
+
+    def __getitem__(self, arg: str, /) -> NPUBuffer: ...
+
+    def __setitem__(self, arg0: str, arg1: object, /) -> None:
+        """
+        Replaces a tensor with a copy of another one; what was prepared from it is made anew.
+        """
+
+    def __contains__(self, arg: str, /) -> bool: ...
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[str]: ...
+
+    def keys(self) -> list[str]: ...
+
+    def __repr__(self) -> str: ...
+
+class KernelTime:
+    """What one kernel took, over the profiled runs."""
+
+    @property
+    def op(self) -> str: ...
+
+    @property
+    def kernel(self) -> str: ...
+
+    @property
+    def calls(self) -> int: ...
+
+    @property
+    def nanoseconds(self) -> int: ...
+
+    @property
+    def last_start(self) -> int: ...
+
+    @property
+    def last_nanoseconds(self) -> int: ...
+
+    @property
+    def flops(self) -> float: ...
+
+    @property
+    def bytes(self) -> float: ...
+
+class PlanSummary:
+    """Sizes of a plan."""
+
+    @property
+    def arena_bytes(self) -> int: ...
+
+    @property
+    def scratch_bytes(self) -> int: ...
+
+    @property
+    def largest_live_bytes(self) -> int: ...
+
+    @property
+    def kernels(self) -> int: ...
+
+class Session:
+    """
+    One run's state: intermediates, and the tensors a program keeps between runs. For one thread at a time.
+    """
+
+    def run(self, inputs: Any, weights: Weights | None = None, donate: Iterable[str] | None = None, profile: bool = False) -> dict[str, NPUBuffer]: ...
+
+    def times(self) -> list[KernelTime]:
+        """Of the runs with profile=True."""
+
+    def clear_times(self) -> None: ...
+
+    def state(self, name: str) -> NPUBuffer | None:
+        """What it holds for a state input; None before the first run."""
+
+    def set_state(self, name: str, value: object) -> None: ...
+
+    def reset(self) -> None:
+        """Forget all state."""
+
+class Executor:
+    """A program laid out for a device. May be used from many threads."""
+
+    def __init__(self, program: object, device: Device, *, threads: int = 0) -> None: ...
+
+    def run(self, inputs: Any, weights: Weights | None = None, donate: Iterable[str] | None = None) -> dict[str, NPUBuffer]:
+        """
+        Run with tensors by name (NPUBuffer, NumPy or torch); returns NPUBuffers by name. Inputs named in `donate` give their memory to the outputs that update them.
+        """
+
+    def session(self) -> Session:
+        """A state to keep between runs."""
+
+    def prepare(self, weights: object, progress: object | None = None) -> None:
+        """
+        Fold, cast and pack weights now instead of at the first run; progress(done, total) is called on the way.
+        """
+
+    def plan(self) -> str:
+        """Kernels, layouts and places in memory, as text."""
+
+    @property
+    def summary(self) -> PlanSummary: ...
+
+    @property
+    def program(self) -> Program: ...
+
+    @property
+    def device(self) -> Device: ...
+
+    @property
+    def threads(self) -> int: ...
+
+    def __repr__(self) -> str: ...
+
+class NPUBuffer:
+    """
+    A dense tensor that a device reads and writes. Speaks the buffer protocol and DLPack.
+    """
+
+    @staticmethod
+    def from_numpy(data: object, device: Device, alloc_shape: object | None = None, spec: object | None = None) -> NPUBuffer:
+        """
+        A copy of an array. `spec` is checked against its shape and dtype; nothing is cast. `alloc_shape` is ignored.
+        """
+
+    @staticmethod
+    def zeros(shape: Sequence[int], device: Device, dtype: object = 'float32', alloc_shape: object | None = None) -> NPUBuffer: ...
+
+    def to_numpy(self, dtype: Any = None, spec: Any = None, *, copy: bool = False) -> numpy.typing.NDArray[Any]:
+        """
+        An array that shares this buffer's memory; with `dtype`, a converted copy. `spec` is checked.
+        """
+
+    def write_from_numpy(self, data: object, spec: object | None = None) -> None: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def alloc_shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> numpy.dtype[Any]:
+        """A NumPy dtype."""
+
+    @property
+    def size_bytes(self) -> int: ...
+
+    @property
+    def native_handle(self) -> int:
+        """The address."""
+
+    @property
+    def donated(self) -> bool:
+        """Whether a run took its memory over."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: Any) -> Any: ...
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> numpy.typing.NDArray[Any]: ...
+
+    def __dlpack__(self, **kwargs: Any) -> Any: ...
+
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+
+    def __repr__(self) -> str: ...
 
 MAX_THREADS: int = 1024
 

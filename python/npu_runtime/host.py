@@ -16,11 +16,12 @@ __all__ = ["HostPart", "execute_cpu_partition", "numpy_to_torch", "torch_to_nump
 def numpy_to_torch(array: Any) -> Any:
     """Shares memory where it can; bfloat16 passes as such."""
     import torch
+    import torch.utils.dlpack
 
     if isinstance(array, torch.Tensor):
         return array
     if isinstance(array, NPUBuffer):
-        return torch.from_dlpack(array)
+        return torch.utils.dlpack.from_dlpack(array)
     array = np.asarray(array)
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(np.ascontiguousarray(array).view(np.uint16)).view(torch.bfloat16)

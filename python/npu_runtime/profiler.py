@@ -10,9 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from npu_runtime._core import Executor, Session
+from npu_runtime._core import Executor, NPUBuffer, Session
 from npu_runtime.errors import InvalidValueError, format_error
-from npu_runtime.outputs import Outputs
 
 __all__ = ["KernelSummary", "ProfileResult", "Profiler", "profile"]
 
@@ -44,7 +43,7 @@ class Profiler:
         self._runs = 0
         self._wall = 0.0
 
-    def run(self, inputs: Any, weights: Any = None, donate: Any = None) -> Outputs:
+    def run(self, inputs: Any, weights: Any = None, donate: Any = None) -> dict[str, NPUBuffer]:
         begin = time.perf_counter()
         outputs = self._session.run(inputs, weights, donate, profile=True)
         self._wall += time.perf_counter() - begin

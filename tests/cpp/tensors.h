@@ -44,7 +44,8 @@ struct Tensor {
   }
 };
 
-inline Tensor make_tensor(Shape shape, Layout layout = Layout::kRowMajor, unsigned seed = 1, bool constant = false) {
+inline Tensor make_tensor(Shape shape, Layout layout = Layout::kRowMajor, unsigned seed = 1,
+                          bool constant = false) {
   Tensor t;
   t.desc.present_ = true;
   t.desc.constant = constant;
@@ -58,7 +59,8 @@ inline Tensor make_tensor(Shape shape, Layout layout = Layout::kRowMajor, unsign
 }
 
 // Packs what the kernel wants packed, and runs it.
-inline void run_kernel(const Kernel& kernel, std::vector<Tensor*> inputs, std::vector<Tensor*> outputs, ThreadPool& pool) {
+inline void run_kernel(const Kernel& kernel, std::vector<Tensor*> inputs, std::vector<Tensor*> outputs,
+                       ThreadPool& pool) {
   std::vector<const void*> in;
   std::vector<void*> out;
   for (Tensor* t : inputs) in.push_back(t ? t->first() : nullptr);
@@ -71,7 +73,9 @@ inline void run_kernel(const Kernel& kernel, std::vector<Tensor*> inputs, std::v
     kernel.pack(raw, static_cast<std::byte*>(packed.data()), pool);
     raw = nullptr;  // run() must not read it
   }
-  kernel.run({in.data(), out.data(), static_cast<std::byte*>(scratch.data()), static_cast<std::byte*>(packed.data())}, pool);
+  kernel.run({in.data(), out.data(), static_cast<std::byte*>(scratch.data()),
+              static_cast<std::byte*>(packed.data())},
+             pool);
 }
 
 // |got - want| / |want| of the whole.

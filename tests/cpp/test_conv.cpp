@@ -53,7 +53,8 @@ void check_conv(const ConvCase& c, Layout layout, bool constant, int threads) {
   Shape out = {c.x[0], c.w[0]};
   for (std::size_t s = 0; s < spatial; ++s) out.push_back(extent(c, s + 2));
   Tensor x = make_tensor(c.x, layout, 1), w = make_tensor(c.w, Layout::kRowMajor, 2, constant);
-  Tensor bias = make_tensor({c.w[0]}, Layout::kRowMajor, 3), residual = make_tensor(out, layout, 4), y = make_tensor(out, layout, 5);
+  Tensor bias = make_tensor({c.w[0]}, Layout::kRowMajor, 3), residual = make_tensor(out, layout, 4),
+         y = make_tensor(out, layout, 5);
   ConvAttrs attrs;
   const Shape same(spatial, 1);
   for (std::size_t s = 0; s < spatial; ++s) {
@@ -98,7 +99,8 @@ void check_conv(const ConvCase& c, Layout layout, bool constant, int threads) {
   run_kernel(*kernel, given, {&y}, pool);
   Difference difference;
   y.each([&](const Shape& at, float got) {
-    double want = expected(c, x, w, at) + (c.bias ? bias.at({at[1]}) : 0) + (c.residual ? residual.at(at) : 0);
+    double want =
+        expected(c, x, w, at) + (c.bias ? bias.at({at[1]}) : 0) + (c.residual ? residual.at(at) : 0);
     if (c.relu && want < 0) want = 0;
     difference.add(got, want);
   });
@@ -111,10 +113,23 @@ TEST(conv, matches_its_definition) {
   const ConvCase cases[] = {
       {.x = {1, 3, 9, 11}, .w = {8, 3, 3, 3}, .stride = 2, .low = 1, .high = 1},
       {.x = {2, 16, 7, 7}, .w = {33, 16, 1, 1}, .relu = true, .residual = true},
-      {.x = {1, 5, 8, 8}, .w = {70, 5, 3, 3}, .low = 2, .high = 1, .dilation = 2, .bias = false, .relu = true},
+      {.x = {1, 5, 8, 8},
+       .w = {70, 5, 3, 3},
+       .low = 2,
+       .high = 1,
+       .dilation = 2,
+       .bias = false,
+       .relu = true},
       {.x = {1, 100, 6, 5}, .w = {40, 100, 3, 3}, .low = 1, .high = 1, .residual = true},
       {.x = {2, 8, 6, 6}, .w = {12, 2, 3, 3}, .low = 1, .high = 1, .groups = 4},
-      {.x = {2, 20, 9, 9}, .w = {20, 1, 3, 3}, .stride = 2, .low = 1, .high = 1, .groups = 20, .relu = true, .residual = true},
+      {.x = {2, 20, 9, 9},
+       .w = {20, 1, 3, 3},
+       .stride = 2,
+       .low = 1,
+       .high = 1,
+       .groups = 20,
+       .relu = true,
+       .residual = true},
       {.x = {1, 4, 5, 6}, .w = {6, 4, 3, 3}, .low = 1, .high = 2, .up = 2},
       {.x = {2, 3, 17}, .w = {5, 3, 4}, .stride = 3, .low = 2, .high = 0},
       {.x = {1, 3, 4, 5, 6}, .w = {7, 3, 2, 3, 3}, .stride = 2, .low = 1, .high = 1},

@@ -353,3 +353,12 @@ TEST(cpu_map, copies) {
     }
   }
 }
+
+// Constants are written once and used by every block: a register that was free before them is not theirs.
+TEST(cpu_map, constants_after_other_steps) {
+  Tensor x = random(DType::kFloat32, {5000}), y(DType::kFloat32, {5000});
+  map({in(0), step(ExprOp::kNeg, 'f', 0), step(ExprOp::kAbs, 'f', 1), step(ExprOp::kExp, 'f', 2), constant(5),
+       step(ExprOp::kMul, 'f', 3, 4), constant(7), step(ExprOp::kSub, 'f', 5, 6)},
+      {&x}, y);
+  CHECK_TENSOR(y, ([&](const Shape& i) { return 5 * std::exp(std::fabs(x.get(i))) - 7; }), 10);
+}

@@ -7,10 +7,11 @@ using namespace npu::test;
 
 namespace {
 
-void check_matmul(std::int64_t batch, std::int64_t m, std::int64_t n, std::int64_t k, bool transposed, bool shared,
-                  bool constant, bool bias, int threads) {
+void check_matmul(std::int64_t batch, std::int64_t m, std::int64_t n, std::int64_t k, bool transposed,
+                  bool shared, bool constant, bool bias, int threads) {
   Tensor a = make_tensor({batch, m, k}, Layout::kRowMajor, 1);
-  Tensor b = make_tensor(transposed ? Shape{shared ? 1 : batch, n, k} : Shape{shared ? 1 : batch, k, n}, Layout::kRowMajor, 2, constant);
+  Tensor b = make_tensor(transposed ? Shape{shared ? 1 : batch, n, k} : Shape{shared ? 1 : batch, k, n},
+                         Layout::kRowMajor, 2, constant);
   Tensor row = make_tensor({n}, Layout::kRowMajor, 3), y = make_tensor({batch, m, n}, Layout::kRowMajor, 4);
   b.desc.shape = {batch, k, n};
   b.desc.strides = {shared ? 0 : n * k, transposed ? 1 : n, transposed ? k : 1};
@@ -20,7 +21,8 @@ void check_matmul(std::int64_t batch, std::int64_t m, std::int64_t n, std::int64
   op.kind = OpKind::kMatmul;
   op.attrs = MatmulAttrs{};
   ThreadPool pool(threads);
-  const auto kernel = cpu::make_matmul({op, {a.desc, b.desc, bias ? row.desc : TensorDesc()}, {y.desc}, threads});
+  const auto kernel =
+      cpu::make_matmul({op, {a.desc, b.desc, bias ? row.desc : TensorDesc()}, {y.desc}, threads});
   run_kernel(*kernel, {&a, &b, bias ? &row : nullptr}, {&y}, pool);
   Difference difference;
   y.each([&](const Shape& at, float got) {
@@ -41,7 +43,8 @@ TEST(matmul, matches_its_definition) {
       for (const std::int64_t n : {1, 17, 64, 300}) {
         for (const std::int64_t k : {0, 1, 7, 300}) {
           for (int options = 0; options < 16; ++options) {
-            check_matmul(batch, m, n, k, options & 1, options & 2, options & 4, options & 8, 1 + (options & 1));
+            check_matmul(batch, m, n, k, options & 1, options & 2, options & 4, options & 8,
+                         1 + (options & 1));
           }
         }
       }

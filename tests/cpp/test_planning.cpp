@@ -28,7 +28,8 @@ TEST(planning, arena_keeps_the_living_apart) {
       CHECK(lives[i].offset + lives[i].bytes <= sizes.total);
       for (std::size_t j = 0; j < i; ++j) {
         const bool together = lives[i].first <= lives[j].last && lives[j].first <= lives[i].last;
-        const bool apart = lives[i].offset + lives[i].bytes <= lives[j].offset || lives[j].offset + lives[j].bytes <= lives[i].offset;
+        const bool apart = lives[i].offset + lives[i].bytes <= lives[j].offset ||
+                           lives[j].offset + lives[j].bytes <= lives[i].offset;
         CHECK(!together || apart);
       }
     }

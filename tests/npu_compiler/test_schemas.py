@@ -22,9 +22,13 @@ def test_signature(op_type: str) -> None:
     schema, rule = schema_of(op_type), LOWERINGS[op_type]
     args = {a.name: a for a in schema.arguments}
     parameters = {p.name: p for p in rule.parameters}
-    missing = [n for n, a in args.items() if n not in parameters and n not in IGNORED and "Generator" not in str(a.type)]
+    missing = [
+        n for n, a in args.items() if n not in parameters and n not in IGNORED and "Generator" not in str(a.type)
+    ]
     tensors = [n for n, a in args.items() if "Tensor" in str(a.type)]
-    ours = [p.name for p in rule.parameters if p.kind != "attr" and p.name in args and "Tensor" in str(args[p.name].type)]
+    ours = [
+        p.name for p in rule.parameters if p.kind != "attr" and p.name in args and "Tensor" in str(args[p.name].type)
+    ]
     assert ours == tensors, "tensors in another order"
     assert not [n for n in missing if n in tensors]
     assert not [p.name for p in rule.parameters if p.required and p.name not in args], "needs what ATen never gives"
@@ -42,4 +46,6 @@ def test_no_argument_is_lost_without_a_word() -> None:
     for op_type, rule in LOWERINGS.items():
         names = {p.name for p in rule.parameters} | IGNORED
         unknown |= {f"{op_type}:{a.name}" for a in schema_of(op_type).arguments if a.name not in names}
-    assert {entry.rsplit(":", 1)[1] for entry in unknown} <= {"generator", "max_norm", "out_int32", "dtype", "eps"}, sorted(unknown)
+    assert {entry.rsplit(":", 1)[1] for entry in unknown} <= {"generator", "max_norm", "out_int32", "dtype", "eps"}, (
+        sorted(unknown)
+    )

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 from npu_compiler import CompileError, compile
+from npu_runtime import Device, Executor, load_weights
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch_ir import ConversionError, ExportError, extract_ir
 
-from npu_runtime import Device, Executor, load_weights
 from tests.runtime import numbers
 
 from .cases import CASES, Case

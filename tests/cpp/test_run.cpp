@@ -1,0 +1,239 @@
+// Executors, sessions and weights, through the public API.
+#include <atomic>
+#include <cstdlib>
+#include <new>
+#include <numeric>
+#include <thread>
+
+#include "check.h"
+#include "npu/npu.h"
+#include "sample_programs.h"
+
+using namespace npu;
+using namespace npu::test;
+
+namespace {
+
+std::atomic<std::int64_t> g_allocations{0};
+
+// y = relu(x @ w^T + 1), with w doubled in prepare; the cache takes y's first row at `at`.
+const char* const kStep = R"({
+  "model_name": "step",
+  "values": [
+    {"name": "x", "dtype": "float32", "shape": [2, 64]}, {"name": "w", "dtype": "float32", "shape": [48, 64]},
+    {"name": "w2", "dtype": "float32", "shape": [48, 64]}, {"name": "one", "dtype": "float32", "shape": [1]},
+    {"name": "h", "dtype": "float32", "shape": [2, 48]}, {"name": "y", "dtype": "float32", "shape": [2, 48]},
+    {"name": "cache", "dtype": "float32", "shape": [4, 48]}, {"name": "at", "dtype": "int64", "shape": [1]},
+    {"name": "cache_out", "dtype": "float32", "shape": [4, 48]}],
+  "inputs": [{"name": "x", "value": 0}, {"name": "cache", "value": 6, "state": true}, {"name": "at", "value": 7}],
+  "outputs": [{"name": "y", "value": 5, "names": ["logits"]}, {"name": "cache_out", "value": 8, "alias": 1}],
+  "weights": [{"name": "w", "value": 1, "ties": ["tied"]}],
+  "constants": [{"name": "one", "value": 3, "offset": 0}],
+  "prepare": [{"op": "map", "name": "double", "in": [1], "out": [2],
+               "attrs": {"expr": [["in", 0], ["const", 2.0, "f"], ["mul", 0, 1]]}}],
+  "main": [
+    {"op": "matmul", "name": "product", "in": [0, [2, [64, 48], [1, 64], 0], null], "out": [4], "attrs": {}},
+    {"op": "map", "name": "finish", "in": [4, [3, [2, 48], [0, 0], 0]], "out": [5],
+     "attrs": {"expr": [["in", 0], ["in", 1], ["add", 0, 1], ["relu", 2]]}},
+    {"op": "scatter", "name": "write", "in": [6, [5, [1, 48], [48, 1], 0], [7, [1, 48], [1, 0], 0]], "out": [8],
+     "attrs": {"kind": "set", "axes": [0], "dims": [-1, 1]}}]
+})";
+
+Program step_program() {
+  Bytes file = program_file(kStep, 64);
+  const float one = 1;
+  std::memcpy(file.data() + file.size() - 64, &one, sizeof one);
+  put(file, 40, file_checksum(file, 64));
+  return Program::parse(file);
+}
+
+Buffer filled(std::vector<std::int64_t> shape, float start, float step) {
+  Buffer buffer = Buffer::allocate(DType::kFloat32, std::move(shape));
+  for (std::int64_t i = 0; i < buffer.elements(); ++i) {
+    static_cast<float*>(buffer.data())[i] = start + step * static_cast<float>(i % 17);
+  }
+  return buffer;
+}
+
+Buffer position(std::int64_t at) {
+  Buffer buffer = Buffer::allocate(DType::kInt64, {1});
+  *static_cast<std::int64_t*>(buffer.data()) = at;
+  return buffer;
+}
+
+float expected(const Buffer& x, const Buffer& w, std::int64_t row, std::int64_t column) {
+  double sum = 1;
+  for (int k = 0; k < 64; ++k) {
+    sum += 2.0 * static_cast<double>(static_cast<float*>(x.data())[row * 64 + k]) *
+           static_cast<double>(static_cast<float*>(w.data())[column * 64 + k]);
+  }
+  return sum > 0 ? static_cast<float>(sum) : 0;
+}
+
+bool close(float a, float b) { return std::abs(a - b) <= 1e-4f * (1 + std::abs(b)); }
+
+struct Step {
+  Program program = step_program();
+  Executor executor{program, Device::open("cpu"), {2}};
+  Weights weights;
+  Buffer w = filled({48, 64}, -0.3f, 0.05f), x = filled({2, 64}, 0.2f, -0.02f);
+  Step() { weights.set("w", w); }
+  void check(const Buffer& y) const {
+    for (std::int64_t r = 0; r < 2; ++r) {
+      for (std::int64_t c = 0; c < 48; ++c)
+        CHECK(close(static_cast<float*>(y.data())[r * 48 + c], expected(x, w, r, c)));
+    }
+  }
+};
+
+}  // namespace
+
+void* operator new(std::size_t size) {
+  ++g_allocations;
+  if (void* p = std::malloc(size ? size : 1)) return p;
+  throw std::bad_alloc();
+}
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+
+TEST(executor, runs_and_prepares) {
+  const Step s;
+  const auto outputs =
+      s.executor.run(std::vector<Buffer>{s.x, filled({4, 48}, 7, 0), position(2)}, s.weights);
+  s.check(outputs[0]);
+  const float* cache = static_cast<float*>(outputs[1].data());
+  CHECK(cache[0] == 7 && cache[3 * 48] == 7);
+  for (std::int64_t c = 0; c < 48; ++c) CHECK(close(cache[2 * 48 + c], expected(s.x, s.w, 0, c)));
+}
+
+TEST(executor, donation_updates_in_place) {
+  const Step s;
+  const Buffer cache = filled({4, 48}, 7, 0);
+  const std::vector<Buffer> inputs = {s.x, cache, position(1)};
+  std::vector<Buffer> outputs(2);
+  s.executor.run(inputs, s.weights, {}, outputs);
+  CHECK(outputs[1].data() != cache.data());
+  CHECK(static_cast<float*>(cache.data())[48] == 7);
+  const bool donate[3] = {false, true, false};
+  s.executor.run(inputs, s.weights, donate, outputs);
+  CHECK(outputs[1].data() == cache.data());
+  CHECK(static_cast<float*>(cache.data())[48] != 7);
+}
+
+TEST(executor, sessions_keep_state) {
+  const Step s;
+  Session session = s.executor.session();
+  session.run(std::vector<Buffer>{s.x, Buffer(), position(0)}, s.weights);
+  const auto outputs = session.run(std::vector<Buffer>{s.x, Buffer(), position(3)}, s.weights);
+  const float* cache = static_cast<float*>(outputs[1].data());
+  CHECK(cache[0] == cache[3 * 48] && cache[48] == 0);
+  session.reset();
+  CHECK(!session.state(1));
+}
+
+TEST(executor, held_outputs_stay_as_they_are) {
+  const Step s;
+  Session session = s.executor.session();
+  std::vector<Buffer> held;
+  for (int i = 0; i < 12; ++i) {
+    held.push_back(session.run(
+        std::vector<Buffer>{filled({2, 64}, 0.1f * static_cast<float>(i), 0), Buffer(), position(0)},
+        s.weights)[0]);
+  }
+  for (std::size_t i = 1; i < held.size(); ++i) CHECK(held[i].data() != held[i - 1].data());
+  const Buffer x = filled({2, 64}, 0, 0);
+  CHECK(close(static_cast<float*>(held[0].data())[5], expected(x, s.w, 0, 5)));
+}
+
+TEST(executor, a_run_allocates_nothing) {
+  const Step s;
+  Session session = s.executor.session();
+  const std::vector<Buffer> inputs = {s.x, filled({4, 48}, 0, 0), position(0)};
+  std::vector<Buffer> outputs(2);
+  for (int i = 0; i < 3; ++i) session.run(inputs, s.weights, {}, outputs);
+  const std::int64_t before = g_allocations;
+  for (int i = 0; i < 10; ++i) session.run(inputs, s.weights, {}, outputs);
+  CHECK_EQ(g_allocations - before, 0);
+}
+
+TEST(executor, many_threads_share_one) {
+  const Step s;
+  std::vector<std::thread> threads;
+  std::atomic<int> wrong{0};
+  for (int t = 0; t < 64; ++t) {
+    threads.emplace_back([&, t] {
+      const Buffer x = filled({2, 64}, 0.01f * static_cast<float>(t), 0.003f);
+      for (int i = 0; i < 20; ++i) {
+        const auto outputs =
+            s.executor.run(std::vector<Buffer>{x, filled({4, 48}, 0, 0), position(t % 4)}, s.weights);
+        for (std::int64_t c = 0; c < 48; ++c)
+          wrong += !close(static_cast<float*>(outputs[0].data())[c], expected(x, s.w, 0, c));
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  CHECK_EQ(wrong.load(), 0);
+}
+
+TEST(executor, a_session_is_for_one_thread) {
+  const Step s;
+  Session session = s.executor.session();
+  const std::vector<Buffer> inputs = {s.x, filled({4, 48}, 0, 0), position(0)};
+  std::atomic<int> refused{0}, wrong{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 8; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 200; ++i) {
+        try {
+          session.run(inputs, s.weights);
+        } catch (const Error& error) {
+          ++(std::string(error.what()).find("another thread") != std::string::npos ? refused : wrong);
+        }
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  CHECK_EQ(wrong.load(), 0);
+  CHECK(refused.load() < 1600);
+  s.check(session.run(inputs, s.weights)[0]);
+}
+
+TEST(executor, replaced_weights_are_prepared_again) {
+  Step s;
+  const std::vector<Buffer> inputs = {s.x, filled({4, 48}, 0, 0), position(0)};
+  s.executor.run(inputs, s.weights);
+  s.w = filled({48, 64}, 0.1f, 0.01f);
+  s.weights.set("w", s.w);
+  s.check(s.executor.run(inputs, s.weights)[0]);
+}
+
+TEST(executor, weights_answer_to_ties_and_a_prefix) {
+  const Step s;
+  const std::vector<Buffer> inputs = {s.x, filled({4, 48}, 0, 0), position(0)};
+  for (const char* name : {"tied", "model.w"}) {
+    Weights weights;
+    weights.set(name, s.w);
+    s.check(s.executor.run(inputs, weights)[0]);
+  }
+}
+
+TEST(executor, mistakes_are_named) {
+  const Step s;
+  const Buffer cache = filled({4, 48}, 0, 0);
+  using Inputs = std::vector<Buffer>;
+  CHECK_THROWS(s.executor.run(Inputs{s.x, cache}, s.weights), "number of inputs");
+  CHECK_THROWS(s.executor.run(Inputs{Buffer(), cache, position(0)}, s.weights), "input \"x\" does not fit");
+  CHECK_THROWS(s.executor.run(Inputs{filled({2, 63}, 0, 0), cache, position(0)}, s.weights),
+               "float32[2, 63]");
+  CHECK_THROWS(s.executor.run(Inputs{s.x, cache, filled({1}, 0, 0)}, s.weights), "int64[1]");
+  CHECK_THROWS(s.executor.run(Inputs{s.x, cache, position(4)}, s.weights), "write");
+  CHECK_THROWS(s.executor.run(Inputs{s.x, cache, position(-1)}, s.weights), "write");
+  CHECK_THROWS(s.executor.run(Inputs{s.x, cache, position(0)}, Weights()), "missing weights: \"w\"");
+  Weights wrong;
+  wrong.set("w", filled({64, 48}, 0, 0));
+  CHECK_THROWS(s.executor.run(Inputs{s.x, cache, position(0)}, wrong), "float32[48, 64]");
+  CHECK_THROWS(Device::open("metall"), "no such kind");
+  CHECK_THROWS(Executor(s.program, Device::open(), {-1}), "number of threads");
+  CHECK_THROWS(Buffer::allocate(DType::kFloat32, {std::int64_t{1} << 44}), "not enough memory");
+  s.check(s.executor.run(Inputs{s.x, cache, position(0)}, s.weights)[0]);  // none of that did harm
+}
