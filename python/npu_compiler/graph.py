@@ -110,6 +110,8 @@ class View:
     def reshape(self, shape: Iterable[int]) -> View | None:
         """None where strides cannot express it."""
         shape = tuple(shape)
+        if math.prod(shape) != self.elements:
+            return None
         if self.elements == 0:
             return View(self.value, shape, dense_strides(shape), self.offset)
         # Runs of dimensions that lie behind each other as one, from the last.

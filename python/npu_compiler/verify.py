@@ -29,6 +29,9 @@ def verify(graph: Graph, after: str) -> None:
                     known.add(view.value)
             except ValueError as error:
                 raise VerifyError(f"[compiler] after '{after}': op '{op.name}' ({op.kind}): {error}") from None
+    for value, count in left.items():
+        if count:
+            raise VerifyError(f"[compiler] after '{after}': {count} elements of '{value.name}' are never written")
     names = [op.name for op in graph.prepare], [op.name for op in graph.main]
     if any(len(set(n)) != len(n) for n in names):
         raise VerifyError(f"[compiler] after '{after}': two ops have one name")
