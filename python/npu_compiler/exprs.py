@@ -93,6 +93,8 @@ class Expression:
         return self._add(["const", number(float(value)) if cls == "f" else int(value), cls], cls)
 
     def cast(self, step: int, dtype: str) -> int:
+        if self.steps[step][0] == "cast" and self.steps[step][2] == dtype:
+            return step
         return self._add(["cast", step, dtype], class_of(dtype))
 
     def to_class(self, step: int, cls: str) -> int:

@@ -227,8 +227,9 @@ class Builder:
                 views.append(value)  # for its shape
                 continue
             self.check_dtype(value)
-            step = expr.load(len(views), class_of(value.dtype))
-            views.append(value)
+            if value not in views:
+                views.append(value)
+            step = expr.load(views.index(value), class_of(value.dtype))
             env[name] = Ref(expr.to_class(step, class_of(compute or value.dtype)))
         full = broadcast(*(v.shape for v in views), *([shape] if shape is not None else []))
         result = expr.to_class(expr.eval(text, env), class_of(dtype))
@@ -239,6 +240,8 @@ class Builder:
         used = sorted({s[1] for s in steps if s[0] == "in"})
         place = {k: i for i, k in enumerate(used)}
         steps = [["in", place[s[1]]] if s[0] == "in" else s for s in steps]
+        if steps == [["in", 0]] and views[used[0]].dtype == dtype:
+            return views[used[0]].expand(shape)
         return self.new("map", [views[k].expand(shape) for k in used], shape, dtype, expr=steps)
 
     def check_dtype(self, view: View) -> None:

@@ -16,11 +16,11 @@ def _place(graph: Graph, ops: list[Op]) -> None:
     gone: set[int] = set()
     for copy in ops:
         source = copy.inputs[0] if copy.kind == "copy" else None
-        if source is None or not source.is_whole or source.value.kind != "temp" or source.value in outputs:
+        if source is None or not source.is_dense or source.value.kind != "temp" or source.value in outputs:
             continue
-        value, target = source.value, copy.out
+        value, target = source.value, copy.out.reshape(source.value.shape)
         makers = writers[value]
-        if any(id(m) not in position for m in makers) or target.value is value:
+        if target is None or any(id(m) not in position for m in makers) or target.value is value:
             continue
         # The whole becomes readable when its last part is written; whoever else reads ours must come after that.
         last = max(position[id(w)] for w in writers[target.value])

@@ -1,0 +1,292 @@
+"""For every pass small models with the ops before and after it, alone; no ``after`` where it must not fire."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class PassCase:
+    passes: str
+    name: str
+    model: Callable[[], nn.Module] | Callable[..., Any]
+    shapes: tuple[Any, ...]
+    before: str
+    after: str | None = None
+    module: bool = False
+
+    def build(self) -> Any:
+        return self.model() if self.module else self.model
+
+    def inputs(self) -> tuple[Tensor, ...]:
+        """A shape stands for floats, a tensor for itself."""
+        g = torch.Generator().manual_seed(1)
+        return tuple(s if isinstance(s, Tensor) else torch.randn(s, generator=g) for s in self.shapes)
+
+
+class Net(nn.Module):
+    """``function(parts..., inputs...)``."""
+
+    def __init__(self, function: Callable[..., Any], *parts: nn.Module) -> None:
+        super().__init__()
+        self.function, self.parts = function, nn.ModuleList(parts)
+
+    def forward(self, *x: Tensor) -> Any:
+        return self.function(*self.parts, *x)
+
+
+CASES: list[PassCase] = []
+
+
+def fires(passes: str, name: str, model: Any, shapes: Any, before: str, after: str, module: bool = False) -> None:
+    CASES.append(PassCase(passes, name, model, shapes, before, after, module))
+
+
+def stays(passes: str, name: str, model: Any, shapes: Any, before: str, module: bool = False) -> None:
+    CASES.append(PassCase(passes, name, model, shapes, before, None, module))
+
+
+IMAGE = ((2, 4, 5, 6),)
+MATRIX, TWO = ((3, 4),), ((3, 4), (3, 4))
+SCALE, SHIFT, APPLY = "map{div($1,sqrt(add($0,1e-05)))}", "map{sub($2,mul($0,$1))}", "map{add(mul($0,$1),$2)}"
+BN = f"{SCALE} {SHIFT} {APPLY}"
+FOLDED, FOLDED_BIAS = f"{SCALE} {SHIFT} map{{mul($0,$1)}} conv", f"{SCALE} {SHIFT} map{{mul($0,$1)}} {APPLY} conv"
+
+
+def _batch_norm() -> None:
+    def firing(name: str, model: Any, before: str, after: str, shapes: Any = IMAGE) -> None:
+        fires("fold_batch_norm", name, model, shapes, before, after, module=True)
+
+    def staying(name: str, model: Any, before: str, shapes: Any = IMAGE) -> None:
+        stays("fold_batch_norm", name, model, shapes, before, module=True)
+
+    conv: Callable[[], nn.Module] = lambda: nn.Conv2d(4, 6, 3)  # noqa: E731
+    norm: Callable[[], nn.Module] = lambda: nn.BatchNorm2d(6)  # noqa: E731
+    firing("bias", lambda: nn.Sequential(conv(), norm()), f"conv {BN}", FOLDED_BIAS)
+    firing("no bias", lambda: nn.Sequential(nn.Conv2d(4, 6, 3, bias=False), norm()), f"conv {BN}", FOLDED)
+    firing("groups", lambda: nn.Sequential(nn.Conv2d(4, 6, 3, groups=2), norm()), f"conv {BN}", FOLDED_BIAS)
+    firing(
+        "transposed",
+        lambda: nn.Sequential(nn.ConvTranspose2d(4, 6, 3, 2, groups=2), norm()),
+        f"copy conv {BN}",
+        f"copy {FOLDED_BIAS}",
+    )
+    firing(
+        "one dimension",
+        lambda: nn.Sequential(nn.Conv1d(4, 6, 3), nn.BatchNorm1d(6)),
+        f"conv {BN}",
+        FOLDED_BIAS,
+        ((2, 4, 7),),
+    )
+    firing("first of two norms", lambda: nn.Sequential(conv(), norm(), norm()), f"conv {BN} {BN}",
+           f"{FOLDED_BIAS} {BN}")  # fmt: skip
+    firing(
+        "two pairs",
+        lambda: nn.Sequential(conv(), norm(), nn.Conv2d(6, 4, 1, bias=False), nn.BatchNorm2d(4)),
+        f"conv {BN} conv {BN}",
+        f"{FOLDED_BIAS} {FOLDED}",
+    )
+    firing(  # the weights are read twice, each fold has its own copy
+        "one convolution called twice, with two norms",
+        lambda: Net(lambda c, m, n, x: (m(c(x)), n(c(x * 2))), conv(), norm(), norm()),
+        f"conv {BN} map{{mul($0,2.0)}} conv {BN}",
+        f"{FOLDED_BIAS} map{{mul($0,2.0)}} {FOLDED_BIAS}",
+    )
+    staying("result shared", lambda: Net(lambda c, n, x: (lambda y: n(y) + y)(c(x)), conv(), norm()),
+            f"conv {BN} map{{add($0,$1)}}")  # fmt: skip
+    staying("result is an output", lambda: Net(lambda c, n, x: (lambda y: (n(y), y))(c(x)), conv(), norm()),
+            f"conv {BN}")  # fmt: skip
+    staying("statistics of the batch", lambda: nn.Sequential(conv(), nn.BatchNorm2d(6, track_running_stats=False)),
+            f"conv reduce reduce {BN}")  # fmt: skip
+    staying("relu between", lambda: nn.Sequential(conv(), nn.ReLU(), norm()), f"conv map{{relu($0)}} {BN}")
+    staying("norm first", lambda: nn.Sequential(nn.BatchNorm2d(4), conv()), f"{BN} conv")
+    staying("weight is an input", lambda: Net(lambda n, x, w: n(F.conv2d(x, w)), norm()), f"conv {BN}",
+            (*IMAGE, (6, 4, 3, 3)))  # fmt: skip
+    staying("reshaped between", lambda: Net(lambda c, n, x: n(c(x).flatten(2)), conv(), nn.BatchNorm1d(6)),
+            f"conv {BN}")  # fmt: skip
+    staying("another channel", lambda: Net(lambda c, n, x: n(c(x).transpose(1, 2)), nn.Conv2d(4, 6, 3),
+                                           nn.BatchNorm2d(3)), f"conv {BN}")  # fmt: skip
+    staying("linear", lambda: nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6)), f"matmul {BN}", ((3, 4),))
+
+
+def _epilogues() -> None:
+    def with_linear(function: Callable[..., Any]) -> Callable[[], nn.Module]:
+        return lambda: Net(function, nn.Linear(4, 4))
+
+    def firing(name: str, model: Any, before: str, after: str, shapes: Any = MATRIX) -> None:
+        fires("fuse_epilogues", name, model, shapes, before, after, module=True)
+
+    def staying(name: str, function: Callable[..., Any], before: str, shapes: Any = MATRIX) -> None:
+        stays("fuse_epilogues", name, with_linear(function), shapes, before, module=True)
+
+    firing("activation", lambda: nn.Sequential(nn.Conv2d(4, 6, 3), nn.ReLU()), "conv map{relu($0)}", "conv{relu($0)}",
+           IMAGE)  # fmt: skip
+    firing("chain", with_linear(lambda n, x: F.gelu(n(x)) * 0.5 + 1), "matmul map{gelu($0)} map{mul($0,0.5)} "
+           "map{add($0,1.0)}", "matmul{add(mul(gelu($0),0.5),1.0)}")  # fmt: skip
+    firing("residual", with_linear(lambda n, x: x + n(x)), "matmul map{add($0,$1)}", "matmul{add($1,$0)}")
+    firing("operand broadcast to the result", with_linear(lambda n, x, s: n(x) * s), "matmul map{mul($0,$1)}",
+           "matmul{mul($0,$1)}", ((3, 4), (3, 1)))  # fmt: skip
+    firing("gate of two products", lambda: Net(lambda a, b, x: F.silu(a(x)) * b(x), nn.Linear(4, 6), nn.Linear(4, 6)),
+           "matmul map{silu($0)} matmul map{mul($0,$1)}", "matmul{silu($0)} matmul{mul($1,$0)}")  # fmt: skip
+    firing("reshaped", lambda: Net(lambda c, x: c(x).flatten(1).relu(), nn.Conv2d(4, 6, 3)), "conv map{relu($0)}",
+           "conv{relu($0)}", IMAGE)  # fmt: skip
+    firing("mask", with_linear(lambda n, x, m: torch.where(m > 0, n(x), 0.0)),
+           "map{gt($0,0.0)} matmul map{0.0} map{where($0,$1,$2)}",
+           "map{gt($0,0.0)} map{0.0} matmul{where($1,$0,$2)}", TWO)  # fmt: skip
+    staying("two readers", lambda n, x: (lambda y: (y.relu(), y.exp()))(n(x)), "matmul map{relu($0)} map{exp($0)}")
+    staying("result is an output", lambda n, x: (lambda y: (y, y.exp()))(n(x)), "matmul map{exp($0)}")
+    staying("transposed", lambda n, x: n(x).t() + x, "matmul map{add($0,$1)}", ((4, 4),))
+    staying("broadcast itself", lambda n, x, y: n(x) + y, "matmul map{add($0,$1)}", ((1, 4), (3, 4)))
+    staying("broadcast to a higher rank", lambda n, x, y: n(x) + y, "matmul map{add($0,$1)}", ((3, 4), (2, 3, 4)))
+    staying("another dtype", lambda n, x: n(x) > 0, "matmul map{gt($0,0.0)}")
+    staying("a part", lambda n, x: n(x)[:, 1:].relu(), "matmul map{relu($0)}")
+    staying("no map", lambda n, x: n(x).softmax(-1), "matmul softmax")
+    CASES.append(PassCase(
+        "fuse_maps fuse_epilogues", "more operands than an epilogue may have",
+        with_linear(lambda n, x, *t: n(x) + t[0] * t[1] * t[2] * t[3] * t[4]), ((3, 4),) * 6,
+        "matmul" + " map{mul($0,$1)}" * 4 + " map{add($0,$1)}",
+        "matmul map{add($0,mul(mul(mul(mul($1,$2),$3),$4),$5))}", module=True))  # fmt: skip
+
+
+def _maps() -> None:
+    def firing(name: str, function: Any, before: str, after: str, shapes: Any = MATRIX) -> None:
+        fires("fuse_maps", name, function, shapes, before, after)
+
+    def staying(name: str, function: Any, before: str, shapes: Any = MATRIX) -> None:
+        stays("fuse_maps", name, function, shapes, before)
+
+    firing("chain", lambda x: (x * 2 + 1).relu().exp(), "map{mul($0,2.0)} map{add($0,1.0)} map{relu($0)} map{exp($0)}",
+           "map{exp(relu(add(mul($0,2.0),1.0)))}")  # fmt: skip
+    firing("tree", lambda x, y: (x.exp() + y.sin()) * x, "map{exp($0)} map{sin($0)} map{add($0,$1)} map{mul($0,$1)}",
+           "map{mul(add(exp($0),sin($1)),$0)}", TWO)  # fmt: skip
+    firing("transposed", lambda x, y: x.exp().t() + y.t(), "map{exp($0)} map{add($0,$1)}", "map{add(exp($0),$1)}", TWO)
+    firing("a part", lambda x: x.exp()[:, 1:] * 2, "map{exp($0)} map{mul($0,2.0)}", "map{mul(exp($0),2.0)}")
+    firing("a number for all its readers", lambda x: (lambda k: (x + k, x * k))(torch.full((3, 4), 2.5)),
+           "map{2.5} map{add($0,$1)} map{mul($0,$1)}", "map{add($0,2.5)} map{mul($0,2.5)}")  # fmt: skip
+    firing("narrow integers wrap", lambda x: (x * 7 + 100).to(torch.int32) + 1,
+           "map{mul($0,7)} map{add($0,100)} map{int32($0)} map{add($0,1)}",
+           "map{add(int32(int8(add(int8(mul($0,7)),100))),1)}", (torch.arange(9, dtype=torch.int8) * 10,))  # fmt: skip
+    firing("cheap and broadcast", lambda x, y: (x + 1) * y, "map{add($0,1.0)} map{mul($0,$1)}",
+           "map{mul(add($0,1.0),$1)}", ((4,), (3, 4)))  # fmt: skip
+    firing("read in two ways", lambda x: (lambda e: e * e.flip(0))(x.exp()), "map{exp($0)} map{mul($0,$1)}",
+           "map{mul(exp($0),exp($1))}")  # fmt: skip
+    firing("up to twelve operands", lambda *t: sum(t[1:], t[0]), " ".join(["map{add($0,$1)}"] * 12),
+           "map{" + "add(" * 11 + "$0," + "),".join(f"${i}" for i in range(1, 12)) + ")} map{add($0,$1)}",
+           ((2,),) * 13)  # fmt: skip
+    staying("dear and broadcast", lambda x, y: x.exp() * y, "map{exp($0)} map{mul($0,$1)}", ((4,), (3, 4)))
+    staying("two readers", lambda x: (lambda e: (e + 1, e * 2))(x.exp()), "map{exp($0)} map{add($0,1.0)} "
+            "map{mul($0,2.0)}")  # fmt: skip
+    staying("result is an output", lambda x: (lambda e: (e, e * 2))(x.exp()), "map{exp($0)} map{mul($0,2.0)}")
+    staying("no map", lambda x: x.exp().sum(1), "map{exp($0)} reduce")
+    staying("no strides express it", lambda x: x.t().exp().reshape(2, 6)[:, 1:5] * 2, "map{exp($0)} map{mul($0,2.0)}")
+    half = (torch.linspace(-2, 2, 12, dtype=torch.float16).reshape(3, 4),)
+    fires("fuse_casts", "into every reader", lambda h: (lambda w: (w + 1, w * 2))(h.float()), half,
+          "map{float32($0)} map{add($0,1.0)} map{mul($0,2.0)}",
+          "map{add(float32($0),1.0)} map{mul(float32($0),2.0)}")  # fmt: skip
+    fires("fuse_casts", "kept for others", lambda h: (lambda w: (w.sum(), w * 2))(h.float()), half,
+          "map{float32($0)} reduce map{mul($0,2.0)}", "map{float32($0)} reduce map{mul(float32($0),2.0)}")  # fmt: skip
+    stays("fuse_casts", "work is not repeated", lambda x: (lambda w: (w + 1, w * 2))(x.exp()), MATRIX,
+          "map{exp($0)} map{add($0,1.0)} map{mul($0,2.0)}")  # fmt: skip
+
+
+def _cats() -> None:
+    def firing(name: str, function: Any, before: str, after: str, shapes: Any = TWO) -> None:
+        fires("place_cat", name, function, shapes, before, after)
+
+    def staying(name: str, function: Any, before: str, shapes: Any = TWO) -> None:
+        stays("place_cat", name, function, shapes, before)
+
+    made = "map{exp($0)} map{sin($0)}"
+    firing("maps", lambda x, y: torch.cat([x.exp(), y.sin()], 1), f"{made} copy copy", made)
+    firing("cat in a cat", lambda x, y: torch.cat([torch.cat([x.exp(), y.sin()], 1), x.relu()], 1),
+           f"{made} copy copy map{{relu($0)}} copy copy", f"{made} map{{relu($0)}}")  # fmt: skip
+    firing("stack", lambda x, y: torch.stack([x.exp(), y.sin()], 1), f"{made} copy copy", made)
+    firing("results of one op", lambda x: torch.cat([x.topk(2, 1)[0], x.topk(2, 1)[1].float()], 1),
+           "topk topk map{float32($0)} copy copy", "topk topk map{float32($0)}", MATRIX)  # fmt: skip
+    firing("part read afterwards", lambda x, y: (lambda e: (torch.cat([e, y.sin()], 1), e * 2))(x.exp()),
+           f"{made} copy copy map{{mul($0,2.0)}}", f"{made} map{{mul($0,2.0)}}")  # fmt: skip
+    firing("a part that is an output is copied", lambda x, y: (lambda e: (torch.cat([e, y.sin()], 1), e))(x.exp()),
+           f"{made} copy copy", f"{made} copy")  # fmt: skip
+    firing("a part read before the rest is made", lambda x: (lambda e: torch.cat([e, e.sum(1, True).sin()], 1))(
+           x.exp()), "map{exp($0)} reduce map{sin($0)} copy copy", "map{exp($0)} reduce map{sin($0)} copy",
+           MATRIX)  # fmt: skip
+    firing("a slice is copied", lambda x: torch.cat([x.exp()[:, 1:], x.sin()], 1), f"{made} copy copy", f"{made} copy",
+           MATRIX)  # fmt: skip
+    staying("inputs", lambda x, y: torch.cat([x, y], 1), "copy copy")
+    staying("one value twice", lambda x: (lambda e: torch.cat([e, e], 1))(x.exp()), "map{exp($0)} copy copy", MATRIX)
+    staying("turned", lambda x, y: torch.cat([x.exp().t(), y.sin().t()], 1), f"{made} copy copy")
+    staying("rows that no strides reach", lambda x, y: torch.cat([x.exp().view(2, 6), y.sin().view(2, 6)], 1),
+            f"{made} copy copy")  # fmt: skip
+
+
+def rms(x: Tensor, w: Tensor | float, dim: Any = -1, eps: Any = 1e-5) -> Tensor:
+    return w * (x * torch.rsqrt(x.pow(2).mean(dim, keepdim=True) + eps))
+
+
+def _rms_norms() -> None:
+    def firing(name: str, function: Any, before: str, after: str, shapes: Any = ((2, 3, 8), (8,))) -> None:
+        fires("fuse_rms_norm", name, function, shapes, before, after)
+
+    def staying(name: str, function: Any, before: str, shapes: Any = ((2, 3, 8), (8,))) -> None:
+        stays("fuse_rms_norm", name, function, shapes, before)
+
+    head = "map{mul($0,$0)} reduce map{add($0,1e-05)} map{rsqrt($0)}"
+    product = "map{mul($0,$1)}"
+    both = f"{head} {product} {product}"
+    firing("with a weight", rms, both, "norm")
+    firing("over two axes", lambda x, w: rms(x, w, (1, 2)), both, "norm", ((2, 3, 8), (3, 8)))
+    firing("without a weight", lambda x: x * torch.rsqrt((x * x).mean(-1, keepdim=True) + 1e-5), f"{head} {product}",
+           "norm", ((2, 3, 8),))  # fmt: skip
+    firing("weight of another shape", rms, both, f"norm {product}", ((2, 3, 8), (3, 8)))
+    firing("weight per row", rms, both, f"norm {product}", ((2, 3, 8), (3, 1)))
+    firing("unweighted result is an output", lambda x, w: (lambda q: (w * q, q))(rms(x, 1.0)), both,
+           f"norm {product}")  # fmt: skip
+    firing("root used elsewhere", lambda x, w: (lambda q: (w * (x * q), q))(
+           torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-5)), both, f"{head} norm")  # fmt: skip
+    staying("over the first axis", lambda x, w: rms(x, w, 0), both)
+    staying("of something else", lambda x, w, y: w * (y * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-5)), both,
+            ((2, 3, 8), (8,), (2, 3, 8)))  # fmt: skip
+    staying("eps is a tensor", lambda x, w, e: rms(x, w, -1, e), both.replace("1e-05", "$1"),
+            ((2, 3, 8), (8,), torch.tensor(0.1)))  # fmt: skip
+    staying("sum instead of mean", lambda x, w: w * (x * torch.rsqrt(x.pow(2).sum(-1, keepdim=True) + 1e-5)), both)
+    staying("another power", lambda x, w: w * (x * torch.rsqrt(x.pow(4).mean(-1, keepdim=True) + 1e-5)),
+            both.replace("mul($0,$0)", "pow($0,4.0)"))  # fmt: skip
+
+
+def _simplifications() -> None:
+    exp, add = "map{exp($0)}", "map{add($0,$1)}"
+    fires("cse", "chains", lambda x: (x.exp() + 1) * (x.exp() - 1 + 2), MATRIX,
+          f"{exp} map{{add($0,1.0)}} {exp} map{{sub($0,1.0)}} map{{add($0,2.0)}} map{{mul($0,$1)}}",
+          f"{exp} map{{add($0,1.0)}} map{{sub($0,1.0)}} map{{add($0,2.0)}} map{{mul($0,$1)}}")  # fmt: skip
+    fires("cse", "two results", lambda x: (x.topk(2)[0] + 1, x.topk(2)[1] + 1), MATRIX,
+          "topk map{add($0,1.0)} topk map{add($0,1)}", "topk map{add($0,1.0)} map{add($0,1)}")  # fmt: skip
+    stays("cse", "other attributes", lambda x: x.sum(1) + x.sum(0), ((4, 4),), f"reduce reduce {add}")
+    stays("cse", "other numbers", lambda x: x * 2 + x * 2.5, MATRIX, f"map{{mul($0,2.0)}} map{{mul($0,2.5)}} {add}")
+    stays("cse", "other order", lambda x, y: (x - y) * (y - x), TWO, "map{sub($0,$1)} map{sub($0,$1)} map{mul($0,$1)}")
+    stays("cse", "outputs are values of their own", lambda x: (x.exp(), x.exp()), MATRIX, f"{exp} {exp}")
+    stays("cse", "other dtypes", lambda x: x.half().float() + x.bfloat16().float(), MATRIX,
+          f"map{{float16($0)}} map{{float32($0)}} map{{bfloat16($0)}} map{{float32($0)}} {add}")  # fmt: skip
+    fires("dead_code", "unused", lambda x: (x.exp(), x.sin().cos())[0], MATRIX, f"{exp} map{{sin($0)}} map{{cos($0)}}",
+          exp)  # fmt: skip
+    stays("dead_code", "all used", lambda x: (x.exp(), x.sin()), MATRIX, f"{exp} map{{sin($0)}}")
+    fires("hoist", "weights", lambda: Net(lambda n, x: x + n.weight.exp().t(), nn.Linear(4, 4)), ((4, 4),),
+          f"{exp} {add}", f"{exp} | {add}", module=True)  # fmt: skip
+    fires("hoist", "constants", lambda x: x + torch.arange(4), MATRIX, "iota map{add($0,float32($1))}",
+          "iota | map{add($0,float32($1))}")  # fmt: skip
+    fires("hoist", "weights laid together", lambda: Net(lambda m, n, x: x @ torch.cat([m.weight, n.weight]).t(),
+          nn.Linear(4, 4), nn.Linear(4, 4)), MATRIX, "copy copy matmul", "copy copy | matmul", module=True)  # fmt: skip
+    stays("hoist", "an output", lambda: Net(lambda n, x: (x * 2, n.weight.exp()), nn.Linear(4, 4)), MATRIX,
+          f"map{{mul($0,2.0)}} {exp}", module=True)  # fmt: skip
+    fires("hoist", "a value written in parts stays whole", lambda: Net(
+          lambda n, x: torch.cat([n.weight.exp(), x]).sin(), nn.Linear(4, 4)), MATRIX,
+          f"{exp} copy copy map{{sin($0)}}", f"{exp} | copy copy map{{sin($0)}}", module=True)  # fmt: skip
+
+
+for _family in (_batch_norm, _epilogues, _maps, _cats, _rms_norms, _simplifications):
+    _family()
