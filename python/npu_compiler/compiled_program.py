@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ProgramError
+from .validate import validate
 
 __all__ = ["FORMAT_VERSION", "CompiledProgram", "TensorSpec"]
 
@@ -83,25 +84,29 @@ class CompiledProgram:
 
     @staticmethod
     def from_bytes(data: bytes, where: str = "the program") -> CompiledProgram:
-        if len(data) < _HEADER.size or data[:8] != MAGIC:
+        if data[:8] != MAGIC:
             raise ProgramError(
                 f"[compiler] {where} is not a compiled program: it does not begin as a .npubin file does"
             )
-        _, version, _, length, offset, size, want, _ = _HEADER.unpack_from(data)
+        if len(data) < _HEADER.size:
+            raise ProgramError(f"[compiler] {where} is damaged: it ends after {len(data)} bytes")
+        _, version, zero, length, offset, size, want, rest = _HEADER.unpack_from(data)
         if version > FORMAT_VERSION:
             raise ProgramError(
                 f"[compiler] {where} has format version {version}; this compiler reads up to {FORMAT_VERSION}; "
                 "compile the model again or update"
             )
+        if version < 1 or zero or any(rest):
+            raise ProgramError(f"[compiler] {where} is damaged: its header is not as it must be")
         if _HEADER.size + length > offset or offset % 64 or offset + size != len(data):
             raise ProgramError(f"[compiler] {where} is damaged: its sections do not fit its {len(data)} bytes")
         if checksum(data[_HEADER.size :]) != want:
             raise ProgramError(f"[compiler] {where} is damaged: its checksum does not match")
         try:
             text = json.loads(data[_HEADER.size : _HEADER.size + length])
-        except ValueError as error:
+            validate(text, size)
+        except (ValueError, RecursionError) as error:
             raise ProgramError(f"[compiler] {where} is damaged: {error}") from None
-        _check(text, where)
         return CompiledProgram(text, data[offset:])
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -139,27 +144,3 @@ class CompiledProgram:
     def __repr__(self) -> str:
         counts = ", ".join(f"{k}={len(self.data[k])}" for k in ("inputs", "outputs", "weights", "prepare", "main"))
         return f"CompiledProgram(model_name={self.model_name!r}, {counts})"
-
-
-_LISTS = ("symbols", "values", "inputs", "outputs", "weights", "constants", "prepare", "main")
-
-
-def _check(data: Any, where: str) -> None:
-    """That the JSON has the parts of a program; what they say is checked where it is run."""
-    lists_ok = isinstance(data, dict) and isinstance(data.get("model_name"), str)
-    if not lists_ok or any(
-        not isinstance(data.get(k), list) or any(not isinstance(e, dict) for e in data[k]) for k in _LISTS
-    ):
-        raise ProgramError(f"[compiler] {where} is damaged: its JSON lacks one of model_name, {', '.join(_LISTS)}")
-    count = len(data["values"])
-    for value in data["values"]:
-        if not {"name", "dtype", "shape"} <= set(value):
-            raise ProgramError(f"[compiler] {where} is damaged: a value without name, dtype or shape")
-    for section in ("inputs", "outputs", "weights", "constants"):
-        for entry in data[section]:
-            at = entry.get("value")
-            if not isinstance(entry.get("name"), str) or not isinstance(at, int) or not 0 <= at < count:
-                raise ProgramError(f"[compiler] {where} is damaged: an entry of '{section}' names no value")
-    for op in (*data["prepare"], *data["main"]):
-        if not {"op", "name", "in", "out"} <= set(op):
-            raise ProgramError(f"[compiler] {where} is damaged: an op without op, name, in or out")

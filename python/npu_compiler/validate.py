@@ -1,0 +1,115 @@
+"""That the JSON of a file has the shape of a program, so that whoever prints or describes it meets no surprise.
+
+Whether the program makes sense (bounds, classes, order) is checked by the core that runs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+from .opset import DTYPES, EXPRESSION_OPS, OPS
+
+__all__ = ["validate"]
+
+_LISTS = ("symbols", "values", "inputs", "outputs", "weights", "constants", "prepare", "main")
+
+
+def validate(data: Any, size: int) -> None:
+    """ValueError with what is wrong. ``size`` is that of the constants in bytes."""
+    if not isinstance(data, dict) or not isinstance(data.get("model_name"), str):
+        raise ValueError("its JSON has no model_name")
+    for key in _LISTS:
+        _all(data.get(key), f"'{key}'", lambda entry: isinstance(entry, dict))
+    for value in data["values"]:
+        _need(isinstance(value.get("name"), str), "a value has no name")
+        _need(_is_one_of(value.get("dtype"), DTYPES), f"value '{value['name']}' has the dtype {value.get('dtype')!r}")
+        _all(value.get("shape"), f"the shape of '{value['name']}'", _is_extent)
+    count = len(data["values"])
+    for section in ("inputs", "outputs", "weights", "constants"):
+        for entry in data[section]:
+            _need(isinstance(entry.get("name"), str), f"an entry of '{section}' has no name")
+            _need(_is_id(entry.get("value"), count), f"'{entry['name']}' of '{section}' names no value")
+            for key in ("names", "ties"):
+                _all(entry.get(key, []), f"'{key}' of '{entry['name']}'", lambda name: isinstance(name, str))
+    for entry in data["outputs"]:
+        alias = entry.get("alias")
+        _need(alias is None or _is_id(alias, len(data["inputs"])), f"'{entry['name']}' updates no input")
+    for entry in data["constants"]:
+        _need(_is_id(entry.get("offset"), size + 1), f"constant '{entry['name']}' lies outside the file")
+    mapping = data.get("weight_name_mapping", {})
+    _need(isinstance(mapping, dict) and _strings(mapping.values()), "'weight_name_mapping' is no map of names")
+    for op in (*data["prepare"], *data["main"]):
+        _op(op, count)
+
+
+def _op(op: dict[str, Any], count: int) -> None:
+    _need(isinstance(op.get("name"), str), "an op has no name")
+    where = f"op '{op['name']}'"
+    _need(_is_one_of(op.get("op"), OPS), f"{where} is a {op.get('op')!r}, which is not in the op set")
+    for key in ("in", "out"):
+        _all(op.get(key), f"'{key}' of {where}", lambda operand: _is_operand(operand, count))
+    attrs = op.get("attrs", {})
+    _need(isinstance(attrs, dict), f"{where} has no map of attributes")
+    for key in ("expr", "epilogue"):
+        if attrs.get(key) is not None:
+            _all(attrs[key], f"'{key}' of {where}", lambda step: isinstance(step, list) and bool(step))
+            _need(bool(attrs[key]), f"'{key}' of {where} is empty")
+            for at, step in enumerate(attrs[key]):
+                _need(_is_step(step, at), f"step {at} of '{key}' of {where} is {step!r}")
+    _all(op.get("nodes", []), f"'nodes' of {where}", lambda name: isinstance(name, str))
+    _need(isinstance(op.get("module", ""), str), f"'module' of {where} is no text")
+
+
+def _need(fine: bool, what: str) -> None:
+    if not fine:
+        raise ValueError(what)
+
+
+def _all(entries: Any, what: str, fits: Callable[[Any], bool]) -> None:
+    if not isinstance(entries, list) or not all(fits(entry) for entry in entries):
+        raise ValueError(f"{what} is not as it must be")
+
+
+def _strings(entries: Iterable[Any]) -> bool:
+    return all(isinstance(entry, str) for entry in entries)
+
+
+def _is_one_of(x: Any, names: Collection[str]) -> bool:
+    return isinstance(x, str) and x in names
+
+
+def _is_int(x: Any) -> bool:
+    return isinstance(x, int) and not isinstance(x, bool)
+
+
+def _is_id(x: Any, count: int) -> bool:
+    return _is_int(x) and 0 <= x < count
+
+
+def _is_extent(x: Any) -> bool:
+    if isinstance(x, dict):
+        return all(_is_int(x.get(key)) for key in ("sym", "scale", "offset"))
+    return _is_int(x) and 0 <= x < 2**40
+
+
+def _is_operand(x: Any, count: int) -> bool:
+    if x is None or _is_id(x, count):
+        return True
+    if not isinstance(x, list) or len(x) != 4 or not _is_id(x[0], count):
+        return False
+    if not isinstance(x[1], list) or not isinstance(x[2], list) or len(x[1]) != len(x[2]):
+        return False
+    return all(map(_is_extent, x[1])) and all(_is_int(s) or isinstance(s, dict) for s in [*x[2], x[3]])
+
+
+def _is_step(step: list[Any], at: int) -> bool:
+    name, args = step[0], step[1:]
+    if name == "in":
+        return len(args) == 1 and _is_int(args[0])
+    if name == "const":
+        return len(args) == 2 and isinstance(args[0], int | float | str) and _is_one_of(args[1], ("f", "i", "b"))
+    if name == "cast":
+        return len(args) == 2 and _is_id(args[0], at) and _is_one_of(args[1], DTYPES)
+    rule = EXPRESSION_OPS.get(name) if isinstance(name, str) else None
+    return rule is not None and len(args) == len(rule.takes) and all(_is_id(a, at) for a in args)
