@@ -1,4 +1,4 @@
-"""The demo and the benchmarks run, and say what they should."""
+"""The examples and the benchmarks run, and say what they should."""
 
 from __future__ import annotations
 
@@ -28,6 +28,36 @@ def test_demo(tmp_path):
     assert len(lines) == 2 and lines[0].strip() == lines[1].strip()
     assert {p.name for p in tmp_path.iterdir()} == {"resnet18_ir.json", "qwen2.5-1.5b_ir.json"}
     assert "1.54 billion parameters" in out.replace("\n", " ")
+
+
+def test_resnet(tmp_path):
+    out = run("examples/resnet.py", "--images", "3", "--size", "96", "--output", str(tmp_path))
+    assert "the same top 5 as PyTorch on 3 of 3 images" in out
+    assert {p.name for p in tmp_path.iterdir()} == {"resnet18.npubin", "resnet18.safetensors"}
+
+
+def test_decoder():
+    out = run("examples/decoder.py", "--tokens", "12", "--length", "64")
+    assert out.count("the same tokens") == 3
+
+
+def test_host_part():
+    out = run("examples/host_part.py")
+    assert "2 programs, 2 nodes on the host" in out
+    assert "linalg_cholesky.default, 1 times: no lowering for this operator" in out
+
+
+def test_profiling(tmp_path):
+    out = run("examples/profiling.py", "--runs", "2", "--trace", str(tmp_path / "trace.json"))
+    assert "GFLOP/s on the whole" in out
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    assert f"{len(events)} kernels of the last run" in out
+
+
+def test_every_example_is_listed():
+    listed = (ROOT / "examples" / "README.md").read_text()
+    scripts = [path.name for path in (ROOT / "examples").glob("*.py")]
+    assert all(f"({name})" in listed for name in scripts)
 
 
 @pytest.mark.slow
