@@ -34,7 +34,7 @@ def main() -> int:
     for variant, options in VARIANTS.items():
         print(f"==> C++ tests ({variant})", flush=True)
         folder = f"build/cpp-{variant.lower()}"
-        common = ["-DNPU_BUILD_PYTHON=OFF", "-DNPU_BUILD_TESTS=ON", "-DNPU_WERROR=ON"]
+        common = ["-DNPU_BUILD_PYTHON=OFF", "-DNPU_BUILD_TESTS=ON", "-DNPU_BUILD_BENCH=ON", "-DNPU_WERROR=ON"]
         run(["cmake", "-G", "Ninja", "-S", ".", "-B", folder, *common, *options], environment)
         run(["cmake", "--build", folder], environment)
         only = ONLY.get(variant, [])

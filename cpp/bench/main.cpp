@@ -178,7 +178,7 @@ int run(const Options& options) {
     file << json;
     if (!file.flush())
       throw Error(ErrorKind::kUnavailable,
-                  {.area = "npu-bench", .what = "cannot write " + quoted(options.json)});
+                  {.area = "npu-bench", .what = "cannot write " + npu::quoted(options.json)});
   }
   return 0;
 }

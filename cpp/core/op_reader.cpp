@@ -150,11 +150,12 @@ class AttrReader {
 
   void finish() const {
     if (!attrs_ || attrs_->size() == seen_.size()) return;
-    for (auto at = attrs_->begin(); at != attrs_->end(); ++at) {
+    for (auto at = attrs_->begin(); at != attrs_->end();) {
       const std::string& key = (*at).text();
       if (std::find(seen_.begin(), seen_.end(), key) == seen_.end()) {
         spot_.refuse("has an unknown attribute", quoted(key));
       }
+      ++at;  // its value
       ++at;
     }
   }
@@ -162,12 +163,13 @@ class AttrReader {
  private:
   std::optional<Json> find(std::string_view name, bool required) {
     if (attrs_) {
-      for (auto at = attrs_->begin(); at != attrs_->end(); ++at) {
+      for (auto at = attrs_->begin(); at != attrs_->end();) {
         const bool here = (*at).text() == name;
+        const Json value = *++at;
         ++at;
         if (!here) continue;
         seen_.push_back(name);
-        return *at;
+        return value;
       }
     }
     if (required) spot_.refuse("attribute '" + std::string(name) + "' is missing");

@@ -49,7 +49,7 @@ void load_row(DType dtype, const void* from, std::int64_t stride, float* to, std
   if (dtype == DType::kFloat32) {
     const float* x = static_cast<const float*>(from);
     if (stride == 1) {
-      std::memcpy(to, x, sizeof(float) * static_cast<std::size_t>(n));
+      std::copy_n(x, n, to);
     } else {
       for (std::int64_t i = 0; i < n; ++i) to[i] = x[i * stride];
     }

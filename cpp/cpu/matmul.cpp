@@ -83,7 +83,6 @@ class Matmul final : public Kernel {
  public:
   explicit Matmul(const KernelRequest& r)
       : r_(r),
-        op_(r.op),
         micro_(&micro()),
         epilogue_(std::get<MatmulAttrs>(r.op.attrs).epilogue, extras(r), r.outputs[0],
                   static_cast<int>(r.outputs[0].shape.size()) - 1) {
@@ -271,7 +270,6 @@ class Matmul final : public Kernel {
   }
 
   KernelRequest r_;
-  const Op& op_;
   const Micro* micro_;
   Epilogue epilogue_;
   std::size_t rank_ = 2;

@@ -17,56 +17,64 @@ constexpr int kMostTaps = 64;            // 4 of 3 dimensions each
 struct Taps {
   int count = 1;
   std::vector<std::int64_t> index;
-  std::vector<float> weight;
+  std::vector<double> weight;
 
-  void add(std::int64_t i, float w, std::int64_t in) {
+  void add(std::int64_t i, double w, std::int64_t in) {
     index.push_back(std::clamp<std::int64_t>(i, 0, std::max<std::int64_t>(in - 1, 0)));
     weight.push_back(w);
   }
 };
 
-// Input elements for one output element, in float32 as PyTorch computes it.
-float scale_of(const ResizeAttrs& attrs, std::size_t d, std::int64_t in, std::int64_t out) {
+// Input elements for one output element.
+double scale_of(const ResizeAttrs& attrs, std::size_t d, std::int64_t in, std::int64_t out) {
   const bool corners = attrs.align_corners && (attrs.kind == Kind::kLinear || attrs.kind == Kind::kCubic);
-  if (corners) return out > 1 ? static_cast<float>(in - 1) / static_cast<float>(out - 1) : 0.0f;
-  if (attrs.scales[d] > 0) return static_cast<float>(1.0 / attrs.scales[d]);
-  return static_cast<float>(in) / static_cast<float>(out);
+  if (corners) return out > 1 ? static_cast<double>(in - 1) / static_cast<double>(out - 1) : 0.0;
+  if (attrs.scales[d] > 0) return 1.0 / attrs.scales[d];
+  return static_cast<double>(in) / static_cast<double>(out);
 }
 
-void add_cubic(Taps& taps, float at, std::int64_t in) {
-  constexpr float a = -0.75f;
-  const float whole = std::floor(at), t = at - whole;
+// In float32 as PyTorch computes it: which element is nearest depends on how this is rounded.
+std::int64_t nearest(double scale, std::int64_t out, float shift) {
+  return static_cast<std::int64_t>(std::floor((static_cast<float>(out) + shift) * static_cast<float>(scale)));
+}
+
+void add_cubic(Taps& taps, double at, std::int64_t in) {
+  constexpr double a = -0.75;
+  const double whole = std::floor(at), t = at - whole;
   const auto i = static_cast<std::int64_t>(whole);
-  const auto near = [](float x) { return ((a + 2) * x - (a + 3)) * x * x + 1; };
-  const auto far = [](float x) { return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a; };
+  const auto near = [](double x) { return ((a + 2) * x - (a + 3)) * x * x + 1; };
+  const auto far = [](double x) { return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a; };
   taps.add(i - 1, far(t + 1), in);
   taps.add(i, near(t), in);
   taps.add(i + 1, near(1 - t), in);
   taps.add(i + 2, far(2 - t), in);
 }
 
+void add_linear(Taps& taps, double at, std::int64_t in) {
+  const double inside = std::max(at, 0.0);
+  const std::int64_t i = std::min(static_cast<std::int64_t>(inside), in - 1);
+  const double t = std::min(inside - static_cast<double>(i), 1.0);
+  taps.add(i, 1 - t, in);
+  taps.add(i + 1, t, in);
+}
+
 Taps taps_of(const ResizeAttrs& attrs, std::size_t d, std::int64_t in, std::int64_t out) {
   Taps taps;
-  const float scale = scale_of(attrs, d, in, out);
+  const double scale = scale_of(attrs, d, in, out);
   taps.count = attrs.kind == Kind::kCubic ? 4 : attrs.kind == Kind::kLinear ? 2 : 1;
   for (std::int64_t o = 0; o < out; ++o) {
-    const auto position = static_cast<float>(o);
-    const float at = attrs.align_corners ? scale * position : scale * (position + 0.5f) - 0.5f;
+    const auto position = static_cast<double>(o);
+    const double at = attrs.align_corners ? scale * position : scale * (position + 0.5) - 0.5;
     switch (attrs.kind) {
       case Kind::kNearest:
-        taps.add(static_cast<std::int64_t>(std::floor(position * scale)), 1, in);
+        taps.add(nearest(scale, o, 0.0f), 1, in);
         break;
       case Kind::kNearestExact:
-        taps.add(static_cast<std::int64_t>(std::floor((position + 0.5f) * scale)), 1, in);
+        taps.add(nearest(scale, o, 0.5f), 1, in);
         break;
-      case Kind::kLinear: {
-        const float inside = std::max(at, 0.0f);
-        const std::int64_t i = std::min(static_cast<std::int64_t>(inside), in - 1);
-        const float t = std::min(inside - static_cast<float>(i), 1.0f);
-        taps.add(i, 1 - t, in);
-        taps.add(i + 1, t, in);
+      case Kind::kLinear:
+        add_linear(taps, at, in);
         break;
-      }
       case Kind::kCubic:
         add_cubic(taps, at, in);
         break;
@@ -129,7 +137,8 @@ class Resize : public Kernel {
         for (int k = 0; k < taps_[2].count; ++k) {
           const auto w = static_cast<std::size_t>(o[2] * taps_[2].count + k);
           // A weight of zero must not turn an infinity next to it into NaN.
-          const float weight = taps_[0].weight[d] * taps_[1].weight[h] * taps_[2].weight[w];
+          const auto weight =
+              static_cast<float>(taps_[0].weight[d] * taps_[1].weight[h] * taps_[2].weight[w]);
           if (weight == 0.0f) continue;
           offsets[n] = taps_[0].index[d] * sx_[0] + taps_[1].index[h] * sx_[1] + taps_[2].index[w] * sx_[2];
           weights[n++] = weight;

@@ -27,8 +27,11 @@ void check_matmul(std::int64_t batch, std::int64_t m, std::int64_t n, std::int64
   Difference difference;
   y.each([&](const Shape& at, float got) {
     double want = bias ? row.at(at) : 0;
+    const float* left = a.data.data() + a.start + at[0] * a.desc.strides[0] + at[1] * a.desc.strides[1];
+    const float* right = b.data.data() + b.start + at[0] * b.desc.strides[0] + at[2] * b.desc.strides[2];
     for (std::int64_t i = 0; i < k; ++i) {
-      want += static_cast<double>(a.at({at[0], at[1], i})) * static_cast<double>(b.at({at[0], i, at[2]}));
+      want += static_cast<double>(left[i * a.desc.strides[2]]) *
+              static_cast<double>(right[i * b.desc.strides[1]]);
     }
     difference.add(got, want);
   });

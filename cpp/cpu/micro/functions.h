@@ -71,7 +71,7 @@ inline F32 log_of(F32 x) {
   r = r + k * 0.693359375f;
   r = x == 0.0f ? all(-__builtin_inff()) : r;
   r = x < 0.0f ? all(__builtin_nanf("")) : r;
-  return (x != x) | (x == __builtin_inff()) ? x : r;
+  return ((x != x) | (x == __builtin_inff())) ? x : r;
 }
 
 // log(1 + y) for y >= 0: what the sum lost is put back.
