@@ -10,9 +10,9 @@ import numpy as np
 from . import ops as _ops  # noqa: F401  (registers the lowerings)
 from .compiled_program import CompiledProgram
 from .emit import emit
-from .errors import CompileError, IRError, Unsupported
+from .errors import MISFIT, CompileError, IRError, Unsupported
 from .graph import Graph, Output, Value, View, whole
-from .lowering import Builder, lower_node
+from .lowering import Builder, check_results, lower_node
 from .opset import DTYPES
 from .passes import run_passes
 from .passes.narrow import narrow
@@ -92,6 +92,16 @@ class Translation:
             return self.inputs[meta.name]
         return self._weight(self.model.mapping.get(meta.name, meta.name), meta)
 
+    def _read(self, meta: Meta, reader: str) -> View | None:
+        """What ``meta`` names, which must be what the reader takes it for."""
+        view = self.resolve(meta)
+        if view is not None and (view.shape, view.dtype) != (meta.shape, meta.dtype):
+            raise IRError(
+                f"[compiler] malformed IR: {reader} takes '{meta.name}' for {meta.dtype}{list(meta.shape)}; "
+                f"it is {view.dtype}{list(view.shape)}"
+            )
+        return view
+
     def _weight(self, name: str, meta: Meta) -> View:
         name = self.model.ties.get(name, name)
         if name in self.weights:
@@ -114,7 +124,7 @@ class Translation:
 
     def _lower(self, node: Node) -> None:
         try:
-            inputs = [self.resolve(meta) for meta in node.inputs]
+            inputs = [self._read(meta, f"node '{node.name}'") for meta in node.inputs]
             if any(view is None for view in inputs) and node.op_type != GETITEM:
                 missing = next(m.name for m, v in zip(node.inputs, inputs, strict=True) if v is None)
                 if self._failed(node):
@@ -125,7 +135,9 @@ class Translation:
             outputs = [self._stand_in(meta) for meta in node.outputs]
             if isinstance(error, Unsupported):
                 self.failures.append((node, str(error)))
-        except (IndexError, TypeError, KeyError, AssertionError, ZeroDivisionError, AttributeError) as error:
+        except CompileError:
+            raise
+        except MISFIT as error:
             outputs = [self._stand_in(meta) for meta in node.outputs]
             self.failures.append((node, f"its arguments do not fit the operator ({type(error).__name__}: {error})"))
         for index, (meta, view) in enumerate(zip(node.outputs, outputs, strict=True)):
@@ -142,6 +154,7 @@ class Translation:
         at = node.attrs.get("index")
         if not isinstance(at, int) or not -len(inputs) <= at < len(inputs):
             raise Unsupported(f"result {at!r} of {len(inputs)}")
+        check_results(node, [inputs[at]])
         return [inputs[at]]
 
     def _outputs(self) -> None:
@@ -152,7 +165,7 @@ class Translation:
         own: list[Output] = []
         taken: set[str] = set()
         for meta, alias in zip(self.model.outputs, named, strict=False):
-            view = self.resolve(meta)
+            view = self._read(meta, "the output")
             name, n = meta.name, 1
             while name in taken:
                 name, n = f"{meta.name}.{n}", n + 1
@@ -174,8 +187,12 @@ class Translation:
             raise CompileError(
                 f"[compiler] the model writes its {kind} '{target}' in place; expected only inputs and buffers to"
             )
-        x = self.inputs[target] if kind == "input" else self.weights[target]
-        view = self.resolve(meta)
+        x = (self.inputs if kind == "input" else self.weights).get(target)
+        if x is None:
+            raise IRError(f"[compiler] malformed IR: the mutated {kind} '{target}' is not among its {kind}s")
+        view = self._read(meta, f"the update of '{target}'")
+        if view is not None and (view.shape, view.dtype) != (x.shape, x.dtype):
+            raise IRError(f"[compiler] malformed IR: '{target}' is updated by '{meta.name}' of another shape or dtype")
         done: list[Output] = []
         return Output(target, self._own(view, target, done), alias=x.value)
 

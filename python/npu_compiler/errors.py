@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CompileError", "IRError", "ProgramError", "Refused", "Unsupported", "VerifyError"]
+__all__ = ["MISFIT", "CompileError", "IRError", "ProgramError", "Refused", "Unsupported", "VerifyError"]
 
 
 class CompileError(ValueError):
@@ -27,3 +27,7 @@ class Unsupported(Exception):
 
 class Refused(Unsupported):
     """It has none whatever its inputs: its attributes ask for what cannot be done."""
+
+
+MISFIT = (LookupError, TypeError, ValueError, AssertionError, ArithmeticError, AttributeError)
+"""What a lowering raises by itself when its arguments are not those of the operator: lists too short, wrong types."""

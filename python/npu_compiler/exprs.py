@@ -90,6 +90,8 @@ class Expression:
     def const(self, value: float, cls: str) -> int:
         if cls == "b":
             return self._add(["const", int(bool(value)), "b"], "b")
+        if cls == "i" and not -(2**63) <= value < 2**63:
+            raise Unsupported(f"the number {value}, beyond 64 bits")
         return self._add(["const", number(float(value)) if cls == "f" else int(value), cls], cls)
 
     def cast(self, step: int, dtype: str) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from .errors import Refused, Unsupported
 from .exprs import Expression, Ref, class_of
 from .graph import Graph, Op, Value, View, whole
-from .opset import DTYPES
+from .opset import DTYPES, OPS, misfit
 from .reader import Node
 
 Tensor = View
@@ -29,6 +29,7 @@ __all__ = [
     "Tensor",
     "bind",
     "broadcast",
+    "check_results",
     "lower_node",
     "lowering",
 ]
@@ -197,9 +198,17 @@ class Builder:
     def temp(self, shape: Iterable[int], dtype: str) -> View:
         if dtype not in DTYPES:
             raise Unsupported(f"dtype {dtype}")
+        shape = tuple(shape)
+        if len(shape) > 8:
+            raise Unsupported(f"rank {len(shape)}, above 8")
+        if not all(0 <= n < 2**40 for n in shape):
+            raise Unsupported(f"a result of shape {list(shape)}")
         return whole(self.graph.temp(self.base, dtype, shape))
 
     def emit(self, op: str, inputs: Sequence[View | None], outputs: Sequence[View | None], /, **attrs: Any) -> Op:
+        wrong = misfit(OPS[op], attrs)
+        if wrong:
+            raise Unsupported(wrong)
         nodes, module = ((self.node.name,), self.node.module) if self.node else ((), "")
         made = Op(op, self.op_name(self.base), list(inputs), list(outputs), attrs, nodes, module)
         self.graph.main.append(made)
@@ -300,11 +309,11 @@ def lower_node(builder: Builder, node: Node, inputs: Sequence[View | None]) -> l
     result = rule.function(builder, **bind(rule, node, inputs))
     results = list(result) if isinstance(result, list | tuple) else [result]
     if node.outputs is not None:
-        _check_results(node, results)
+        check_results(node, results)
     return results
 
 
-def _check_results(node: Node, results: list[View | None]) -> None:
+def check_results(node: Node, results: list[View | None]) -> None:
     if len(results) != len(node.outputs):
         raise Unsupported(f"lowered to {len(results)} results, the IR declares {len(node.outputs)}")
     for view, meta in zip(results, node.outputs, strict=True):

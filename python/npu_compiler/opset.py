@@ -6,10 +6,11 @@ reader there accepts exactly what is written here. ``docs/program-format.md`` sa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-__all__ = ["DTYPES", "EXPRESSION_OPS", "OPS", "Attr", "ExprOp", "OpDef"]
+__all__ = ["DTYPES", "EXPRESSION_OPS", "OPS", "Attr", "ExprOp", "OpDef", "misfit"]
 
 DTYPES: Final[dict[str, int]] = {
     "float32": 4,
@@ -47,6 +48,29 @@ class OpDef:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attrs: dict[str, Attr] = field(default_factory=dict)
+
+
+_INT64 = range(-(2**63), 2**63)
+_FITS: Final[dict[str, Callable[[Any], bool]]] = {
+    "int": lambda x: type(x) is int and x in _INT64,
+    "float": lambda x: type(x) in (int, float),
+    "bool": lambda x: type(x) is bool,
+    "ints": lambda x: isinstance(x, list) and all(map(_FITS["int"], x)),
+    "floats": lambda x: isinstance(x, list) and all(map(_FITS["float"], x)),
+    "expr": lambda x: isinstance(x, list) and bool(x),
+}
+
+
+def misfit(op: OpDef, attrs: dict[str, Any]) -> str | None:
+    """What is wrong with these attributes of an op."""
+    for name, attr in op.attrs.items():
+        if name not in attrs:
+            if attr.required:
+                return f"the attribute '{name}' is missing"
+        elif not (attrs[name] in attr.choices if attr.kind == "choice" else _FITS[attr.kind](attrs[name])):
+            return f"{name}={attrs[name]!r:.60}"
+    unknown = sorted(set(attrs) - set(op.attrs))
+    return f"the attribute '{unknown[0]}' is unknown" if unknown else None
 
 
 def _op(name: str, signature: str, **attrs: Attr) -> OpDef:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .support import explain_ir, is_op_supported, node_reads
+from .reader import malformed
+from .support import check_outline, explain_ir, is_op_supported, node_reads, results_of
 
 __all__ = ["Partition", "PartitionPlan", "TransferOp", "partition", "partition_ir"]
 
@@ -41,6 +42,7 @@ def partition(
     the full question, with shapes and dtypes."""
     if strategy != "sequential":
         raise ValueError(f"[compiler] partition strategy {strategy!r}; expected 'sequential', the only one so far")
+    check_outline(ir_dict)
     nodes = ir_dict["nodes"]
     targets = _targets(ir_dict, is_supported_fn)
     groups: list[tuple[str, list[dict[str, Any]]]] = []
@@ -49,9 +51,7 @@ def partition(
             groups.append((target, []))
         groups[-1][1].append(node)
     home = {output["name"]: i for i, (_, group) in enumerate(groups) for node in group for output in node["outputs"]}
-    wanted = {t["name"] for t in ir_dict["graph_outputs"]} | {
-        m["value"]["name"] for m in ir_dict.get("mutations") or []
-    }
+    wanted = results_of(ir_dict)
     for i, (_, group) in enumerate(groups):
         wanted |= {t["name"] for node in group for t in node_reads(node) if home.get(t["name"], i) != i}
     steps: list[Partition | TransferOp] = []
@@ -74,6 +74,11 @@ def _targets(ir_dict: dict[str, Any], supported: Callable[[str, dict[str, Any] |
 
 def partition_ir(plan: PartitionPlan, part: Partition) -> dict[str, Any]:
     """The IR of one partition alone: what it reads from others is an input of its graph."""
+    with malformed("the graph"):
+        return _alone(plan, part)
+
+
+def _alone(plan: PartitionPlan, part: Partition) -> dict[str, Any]:
     ir: Mapping[str, Any] = plan.original_ir
     mapping = ir.get("weight_name_mapping") or {}
     weights = {w["name"]: w for w in ir["weights"]}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import math
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 
 from .errors import IRError
 
-__all__ = ["Meta", "Model", "Node", "load_ir", "numpy_dtype", "read_ir", "read_node"]
+__all__ = ["Meta", "Model", "Node", "load_ir", "malformed", "numpy_dtype", "read_ir", "read_node"]
 
 SCHEMA_VERSION = 2
 
@@ -91,53 +92,97 @@ def read_ir(ir: Any) -> Model:
     version = data.get("schema_version", 1)
     if not isinstance(version, int) or version > SCHEMA_VERSION:
         raise IRError(f"[compiler] the IR has schema version {version}; expected at most {SCHEMA_VERSION}")
-    try:
+    with malformed("the graph"):
         model = Model(
-            name=str(data.get("model_name", "")),
-            inputs=[_meta(t) for t in data["graph_inputs"]],
-            outputs=[_meta(t) for t in data["graph_outputs"]],
-            weights=[_meta(t) for t in data["weights"]],
-            mapping=dict(data.get("weight_name_mapping") or {}),
-            nodes=[read_node(n, data.get("schema_version", 1)) for n in data["nodes"]],
+            name=_text(data.get("model_name") or "", "model_name"),
+            inputs=[_meta(t) for t in _list(data["graph_inputs"])],
+            outputs=[_meta(t) for t in _list(data["graph_outputs"])],
+            weights=[_meta(t) for t in _list(data["weights"])],
+            mapping=_names(data.get("weight_name_mapping"), "weight_name_mapping"),
+            nodes=[read_node(n, version) for n in _list(data["nodes"])],
             constants={k: _constant(k, v) for k, v in (data.get("constants") or {}).items()},
-            ties=dict(data.get("ties") or {}),
-            mutations=[(m["target"], m["kind"], _meta(m["value"])) for m in data.get("mutations") or []],
-            output_names=list(data.get("output_names") or []),
+            ties=_names(data.get("ties"), "ties"),
+            mutations=[
+                (_text(m["target"], "a target"), _text(m["kind"], "a kind"), _meta(m["value"]))
+                for m in _list(data.get("mutations") or [])
+            ],
+            output_names=[
+                None if n is None else _text(n, "an output name") for n in _list(data.get("output_names") or [])
+            ],
         )
-    except IRError:
-        raise
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        what = f"the key {error} is missing" if isinstance(error, KeyError) else str(error)
-        raise IRError(f"[compiler] malformed IR: {what}; expected the format of docs/ir-format.md") from None
-    names: set[str] = set()
-    for node in model.nodes:
-        if node.name in names:
-            raise IRError(f"[compiler] malformed IR: two nodes are called '{node.name}'")
-        names.add(node.name)
+    for what, names in (
+        ("nodes", [n.name for n in model.nodes]),
+        ("inputs", [t.name for t in model.inputs]),
+        ("weights", [t.name for t in model.weights]),
+    ):
+        if len(set(names)) != len(names):
+            twice = next(n for i, n in enumerate(names) if n in names[:i])
+            raise IRError(f"[compiler] malformed IR: two {what} are called '{twice}'")
     return model
 
 
+@contextlib.contextmanager
+def malformed(where: str) -> Iterator[None]:
+    """Whatever goes wrong inside, where JSON is taken apart, is the fault of the IR."""
+    try:
+        yield
+    except IRError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError) as error:
+        what = f"the key {error} is missing" if isinstance(error, KeyError) else str(error)
+        message = f"[compiler] malformed IR: {where}: {what}; expected the format of docs/ir-format.md"
+        raise IRError(message) from None
+
+
+def _list(data: Any) -> Sequence[Any]:
+    if not isinstance(data, list | tuple):
+        raise TypeError(f"expected a list, got {data!r:.60}")
+    return data
+
+
+def _text(data: Any, what: str) -> str:
+    if not isinstance(data, str):
+        raise TypeError(f"{what} is {data!r:.60}, expected text")
+    return data
+
+
+def _names(data: Any, what: str) -> dict[str, str]:
+    return {_text(k, f"a key of {what}"): _text(v, f"'{k}' of {what}") for k, v in (data or {}).items()}
+
+
 def _meta(data: Mapping[str, Any]) -> Meta:
-    shape = tuple(data["shape"])
-    if not all(isinstance(n, int) and 0 <= n < 2**40 for n in shape):
-        raise IRError(f"[compiler] tensor '{data['name']}' has the shape {list(shape)}; expected static extents")
-    dtype = str(data["dtype"]).removeprefix("torch.")
-    return Meta(str(data["name"]), dtype, shape, data.get("producer_node"), int(data.get("producer_output_idx", 0)))
+    name = _text(data["name"], "the name of a tensor")
+    with malformed(f"tensor '{name}'"):
+        shape = tuple(_list(data["shape"]))
+        if not all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 2**40 for n in shape):
+            raise IRError(f"[compiler] tensor '{name}' has the shape {list(shape)}; expected static extents")
+        producer, index = data.get("producer_node"), data.get("producer_output_idx")
+        if producer is not None:
+            _text(producer, "its producer")
+        if index is not None and not isinstance(index, int):
+            raise TypeError(f"it is the result {index!r} of its producer")
+        dtype = data["dtype"]  # text, or a torch dtype of an IR in memory
+        if isinstance(dtype, list | dict | int | float) or dtype is None:
+            raise TypeError(f"its dtype is {dtype!r:.60}")
+        return Meta(name, str(dtype).removeprefix("torch."), shape, producer, index or 0)
 
 
 def read_node(data: Mapping[str, Any], version: int = 1) -> Node:
-    # Since version 2 a node without the field has all of its optional tensors, or none that could be mistaken.
-    absent = data.get("absent_inputs", [] if version >= 2 else None)
-    return Node(
-        name=str(data["name"]),
-        op_type=str(data["op_type"]),
-        inputs=[_meta(t) for t in data["inputs"]],
-        outputs=[_meta(t) for t in data["outputs"]],
-        attrs={k: _attr(v) for k, v in (data.get("attrs") or {}).items()},
-        absent=None if absent is None else frozenset(absent),
-        module=str(data.get("module_path") or ""),
-        source=str(data.get("source") or ""),
-    )
+    with malformed("a node"):
+        name = _text(data["name"], "the name of a node")
+    with malformed(f"node '{name}'"):
+        # Since version 2 a node without the field has all of its optional tensors, or none that could be mistaken.
+        absent = data.get("absent_inputs", [] if version >= 2 else None)
+        return Node(
+            name=name,
+            op_type=_text(data["op_type"], "its op_type"),
+            inputs=[_meta(t) for t in _list(data["inputs"])],
+            outputs=[_meta(t) for t in _list(data["outputs"])],
+            attrs={_text(k, "an attribute's name"): _attr(v) for k, v in (data.get("attrs") or {}).items()},
+            absent=None if absent is None else frozenset(_text(n, "an absent input") for n in _list(absent)),
+            module=str(data.get("module_path") or ""),
+            source=str(data.get("source") or ""),
+        )
 
 
 def _attr(value: Any) -> Any:
@@ -161,8 +206,11 @@ def _attr(value: Any) -> Any:
 
 
 def _constant(name: str, data: Any) -> np.ndarray:
-    if not isinstance(data, Mapping):
-        return _from_tensor(name, data)
+    with malformed(f"constant '{name}'"):
+        return _decoded(name, data) if isinstance(data, Mapping) else _from_tensor(name, data)
+
+
+def _decoded(name: str, data: Mapping[str, Any]) -> np.ndarray:
     dtype = numpy_dtype(str(data["dtype"]).removeprefix("torch."))
     encoding = data.get("encoding")
     if encoding is None:

@@ -7,16 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from . import ops as _ops  # noqa: F401  (registers the lowerings)
-from .errors import IRError, Refused, Unsupported
+from .errors import MISFIT, IRError, Refused, Unsupported
 from .graph import Graph, Value, whole
 from .lowering import LOWERINGS, Builder, Lowering, lower_node
 from .opset import DTYPES
-from .reader import Meta, Node, read_node
+from .reader import Meta, Node, malformed, read_node
 
 __all__ = ["explain_ir", "explain_support", "get_supported_ops", "is_op_supported"]
 
 GETITEM = "<built-in function getitem>"
-_MISFIT = (IndexError, TypeError, KeyError, ValueError, AssertionError, ZeroDivisionError, AttributeError)
 
 
 def get_supported_ops() -> frozenset[str]:
@@ -30,8 +29,8 @@ def explain_support(node: Mapping[str, Any] | Node, unread: Sequence[int] | None
     if not isinstance(node, Node):
         try:
             node = read_node(node, 2 if "absent_inputs" in node or "module_path" in node else 1)
-        except (IRError, KeyError, TypeError) as error:
-            return f"malformed node: {error}"
+        except IRError as error:
+            return str(error).removeprefix("[compiler] ")
     for meta in (*node.inputs, *node.outputs):
         if meta.dtype not in DTYPES:
             return f"dtype {meta.dtype}"
@@ -41,7 +40,7 @@ def explain_support(node: Mapping[str, Any] | Node, unread: Sequence[int] | None
         results = _dry_run(node)
     except Unsupported as error:
         return str(error)
-    except _MISFIT as error:
+    except MISFIT as error:
         return f"its arguments do not fit the operator ({type(error).__name__}: {error})"
     lost = [i for i, view in enumerate(results) if view is None and unread is not None and i not in unread]
     return f"its result {lost[0]} is not computed" if lost else None
@@ -49,13 +48,35 @@ def explain_support(node: Mapping[str, Any] | Node, unread: Sequence[int] | None
 
 def explain_ir(ir: Mapping[str, Any]) -> list[tuple[dict[str, Any], str | None]]:
     """Each node of an IR with the reason why it does not compile, or None."""
-    read = {t["name"] for node in ir["nodes"] for t in node_reads(node)} | {t["name"] for t in ir["graph_outputs"]}
-    read |= {m["value"]["name"] for m in ir.get("mutations") or []}
+    check_outline(ir)
+    read = {t["name"] for node in ir["nodes"] for t in node_reads(node)} | results_of(ir)
     unread = [[i for i, output in enumerate(n["outputs"]) if output["name"] not in read] for n in ir["nodes"]]
     return [(node, explain_support(node, lost)) for node, lost in zip(ir["nodes"], unread, strict=True)]
 
 
-def node_reads(node: dict[str, Any]) -> list[dict[str, Any]]:
+def results_of(ir: Mapping[str, Any]) -> set[str]:
+    """The tensors that the graph gives out or back."""
+    return {t["name"] for t in [*ir.get("graph_outputs", []), *(m["value"] for m in ir.get("mutations") or [])]}
+
+
+def check_outline(ir: Mapping[str, Any]) -> None:
+    """That a graph can be cut: its nodes, their tensors and their names are there."""
+    with malformed("the graph"):
+        results = results_of(ir)
+        if not isinstance(ir["nodes"], list) or not all(isinstance(name, str) for name in results):
+            raise TypeError("its nodes are no list, or an output has no name")
+        for node in ir["nodes"]:
+            with malformed(f"node {node.get('name')!r:.60}"):
+                if not isinstance(node["name"], str) or not isinstance(node["op_type"], str):
+                    raise TypeError("its name and op_type are not both text")
+                if not isinstance(node.get("attrs") or {}, Mapping):
+                    raise TypeError("its attrs are no map")
+                node_reads(node)
+                if not all(isinstance(t["name"], str) for t in [*node["inputs"], *node["outputs"]]):
+                    raise TypeError("one of its tensors has no name")
+
+
+def node_reads(node: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What the node really reads: ``getitem`` lists all results and takes one."""
     inputs: list[dict[str, Any]] = node["inputs"]
     return [inputs[node["attrs"]["index"]]] if node["op_type"] == GETITEM else inputs
@@ -86,7 +107,7 @@ def is_op_supported(op_type: str, attrs: Mapping[str, Any] | None = None) -> boo
             return True
         except Refused:
             refused = True
-        except (Unsupported, *_MISFIT):
+        except (Unsupported, *MISFIT):
             continue
     # Nothing that we tried fits. Attributes can ask for shapes that we did not try, unless they were refused as such.
     return not refused

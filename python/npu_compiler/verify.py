@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 from .errors import VerifyError
 from .exprs import class_of, classes_of
 from .graph import Graph, Op, Value, View
-from .opset import DTYPES, OPS
+from .opset import DTYPES, OPS, misfit
 
 __all__ = ["verify"]
 
@@ -74,17 +72,15 @@ def _check_op(op: Op) -> None:
         raise ValueError(f"{len(op.outputs)} outputs, expected {rule.outputs}")
     if any(v is None and not name.endswith("?") for name, v in zip(rule.outputs, op.outputs, strict=False)):
         raise ValueError("a result that is not optional is absent")
-    unknown = set(op.attrs) - set(rule.attrs)
-    missing = {k for k, a in rule.attrs.items() if a.required} - set(op.attrs)
-    if unknown or missing:
-        raise ValueError(f"attributes unknown: {sorted(unknown)}, missing: {sorted(missing)}")
+    wrong = misfit(rule, op.attrs)
+    if wrong:
+        raise ValueError(wrong)
     for view in (*op.reads(), *op.writes()):
         _check_view(view)
     if op.kind == "map":
         _check_expression(op, list(op.reads()))
     elif op.attrs.get("epilogue"):
         _check_expression(op, [op.out, *(v for v in op.inputs[3:] if v is not None)])
-    json.dumps(op.attrs)
 
 
 def _check_expression(op: Op, operands: list[View]) -> None:

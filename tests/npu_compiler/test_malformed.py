@@ -1,0 +1,180 @@
+"""An IR that is not one is refused with the node or tensor at fault, never with an error from inside the compiler."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from npu_compiler import CompileError, IRError, Partition, compile, explain_ir, partition, partition_ir
+from torch import Tensor
+from torch_ir import extract_ir
+
+from . import golden
+from .helpers import ir_of
+from .test_file import mutated
+
+
+@pytest.fixture(scope="module")
+def graph() -> dict[str, Any]:
+    factor = torch.tensor([1.0, 2.0, 3.0, 4.0])
+
+    def model(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        y.add_(1)
+        return torch.addmm(y, x, x.t() * factor), x.max(1)[0]
+
+    return ir_of(model, torch.ones(4, 4), torch.ones(4, 4), name="broken")
+
+
+def tensor(**more: Any) -> dict[str, Any]:
+    return {"name": "t", "dtype": "float32", "shape": [4, 4], **more}
+
+
+def put(*path: Any) -> Callable[[dict[str, Any]], None]:
+    """Writes the last of ``path`` where the others lead."""
+
+    def change(ir: dict[str, Any]) -> None:
+        at: Any = ir
+        for key in path[:-2]:
+            at = at[key]
+        at[path[-2]] = path[-1]
+
+    return change
+
+
+def drop(*path: Any) -> Callable[[dict[str, Any]], None]:
+    def change(ir: dict[str, Any]) -> None:
+        at: Any = ir
+        for key in path[:-1]:
+            at = at[key]
+        del at[path[-1]]
+
+    return change
+
+
+CONSTANT = {"dtype": "float32", "shape": [4], "encoding": "base64", "data": "AAAA"}
+BAD: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
+    "no nodes": (drop("nodes"), "the key 'nodes' is missing"),
+    "no outputs": (drop("graph_outputs"), "the key 'graph_outputs' is missing"),
+    "no weights": (drop("weights"), "the key 'weights' is missing"),
+    "nodes are no list": (put("nodes", {"a": 1}), "expected a list, got"),
+    "a newer schema": (put("schema_version", 99), "schema version 99; expected at most 2"),
+    "schema is text": (put("schema_version", "2"), "schema version 2; expected"),
+    "a node is a number": (put("nodes", 0, 7), "a node"),
+    "a node without a name": (drop("nodes", 0, "name"), "a node: the key 'name' is missing"),
+    "a node without outputs": (drop("nodes", 0, "outputs"), "node 'add_': the key 'outputs' is missing"),
+    "op_type is a number": (put("nodes", 0, "op_type", 3), "node 'add_': its op_type is 3"),
+    "attrs are a list": (put("nodes", 0, "attrs", [1]), "node 'add_'"),
+    "absent_inputs is text": (put("nodes", 0, "absent_inputs", "x"), "node 'add_': expected a list"),
+    "two nodes of a name": (put("nodes", 1, "name", "add_"), "two nodes are called 'add_'"),
+    "two inputs of a name": (put("graph_inputs", 1, tensor(name="args_0")), "two inputs are called 'args_0'"),
+    "two weights of a name": (lambda ir: ir["weights"].extend([tensor(), tensor()]), "two weights are called 't'"),
+    "an extent is text": (put("graph_inputs", 0, "shape", ["a", 4]), r"tensor 'args_0' has the shape \['a', 4\]"),
+    "an extent is negative": (put("graph_inputs", 0, "shape", [-1, 4]), r"tensor 'args_0' has the shape \[-1, 4\]"),
+    "an extent is huge": (put("graph_inputs", 0, "shape", [2**40]), "tensor 'args_0' has the shape"),
+    "a shape is a number": (put("graph_inputs", 0, "shape", 4), "tensor 'args_0': expected a list"),
+    "a dtype is a number": (put("graph_inputs", 0, "dtype", 4), "tensor 'args_0': its dtype is 4"),
+    "a dtype of its own": (put("graph_inputs", 0, "dtype", "float99"), "input 'args_0' has the dtype float99"),
+    "a dtype that nothing computes": (put("graph_inputs", 0, "dtype", "complex64"), "'args_0' has the dtype complex64"),
+    "a producer is a number": (put("nodes", 0, "inputs", 0, "producer_node", 5), "its producer is 5"),
+    "a result is text": (put("nodes", 0, "inputs", 0, "producer_output_idx", "0"), "the result '0' of its producer"),
+    "read with another shape": (
+        put("nodes", 0, "inputs", 0, "shape", [2, 4]),
+        r"node 'add_' takes 'args_1' for float32\[2, 4\]; it is float32\[4, 4\]",
+    ),
+    "read with another dtype": (put("nodes", 0, "inputs", 0, "dtype", "int64"), "node 'add_' takes 'args_1' for int64"),
+    "written with another shape": (put("nodes", 0, "outputs", 0, "shape", [4]), r"takes 'add_' .* is float32\[4\]"),
+    "an output of another shape": (put("graph_outputs", 0, "shape", [4]), "the output takes 'addmm' for"),
+    "reads what nobody makes": (
+        lambda ir: ir["nodes"][0]["inputs"].__setitem__(0, tensor(name="ghost")),
+        "'ghost' is no input, weight, constant or result",
+    ),
+    "reads what comes later": (lambda ir: ir["nodes"].reverse(), "which is not computed here"),
+    "reads a result that is not there": (put("nodes", -2, "inputs", 0, "producer_output_idx", 9), "not computed"),
+    "gives what nobody makes": (lambda ir: ir["graph_outputs"].append(tensor(name="ghost")), "'ghost' is no input"),
+    "updates what is not there": (put("mutations", 0, "target", "ghost"), "the mutated input 'ghost' is not among"),
+    "updates with another shape": (
+        lambda ir: ir["mutations"][0].update(value=ir["graph_outputs"][1]), "'args_1' is updated by 'getitem'"),
+    "updates a parameter": (put("mutations", 0, "kind", "parameter"), "writes its parameter 'args_1' in place"),
+    "mutations without values": (drop("mutations", 0, "value"), "the key 'value' is missing"),
+    "ties of numbers": (put("ties", {"a": 1}), "'a' of ties is 1"),
+    "a mapping to a list": (put("weight_name_mapping", {"a": []}), "'a' of weight_name_mapping"),
+    "a constant cut short": (put("constants", "factor", CONSTANT), r"constant 'factor' has 3 bytes; .* needs 16"),
+    "a constant that is no base64": (put("constants", "c", {**CONSTANT, "data": "!"}), "constant 'c'"),
+    "a constant without data": (put("constants", "c", {"dtype": "float32"}), "constant 'c': the key 'data' is missing"),
+    "a constant of a dtype unknown": (put("constants", "c", {**CONSTANT, "dtype": "float99"}), "constant 'c'|float99"),
+    "a constant in another encoding": (put("constants", "c", {**CONSTANT, "encoding": "hex"}), "the encoding 'hex'"),
+    "a constant that is text": (put("constants", "c", "AAAA"), "constant 'c' is a str"),
+    "getitem beyond the results": (put("nodes", -1, "attrs", {"index": 9}), "result 9 of 2.*'getitem_1'"),
+    "getitem without an index": (put("nodes", -1, "attrs", {}), "result None of 2"),
+    "an argument unknown": (put("nodes", 0, "attrs", {"other": 1, "gamma": 2}), "the argument 'gamma'"),
+    "an argument of another type": (put("nodes", 0, "attrs", {"other": "x"}), "do not fit.*'add_'"),
+    "an argument too few": (put("nodes", 0, "inputs", []), "the argument 'self' is missing"),
+    "a tensor too many": (lambda ir: ir["nodes"][0]["inputs"].append(tensor(name="args_0")), "1 more tensors"),
+    "no such operator": (put("nodes", 0, "op_type", "aten.frobnicate.default"), "no lowering for this operator"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_wrong_is_named(graph: dict[str, Any], name: str) -> None:
+    change, message = BAD[name]
+    ir = copy.deepcopy(graph)
+    ir.setdefault("constants", {})
+    change(ir)
+    with pytest.raises(CompileError, match=f"(?s)\\[compiler\\] .*{message}") as caught:
+        compile(ir)
+    assert caught.value.__cause__ is None
+
+
+def test_the_ir_that_the_others_spoil_compiles(graph: dict[str, Any]) -> None:
+    assert compile(graph).data["outputs"][-1]["alias"] == 1
+
+
+def test_what_is_no_ir_at_all(tmp_path: Path) -> None:
+    for text in ("", "{", "[]", "3", "\x00"):
+        path = tmp_path / "broken.json"
+        path.write_text(text)
+        with pytest.raises(IRError, match=r"broken\.json is not an IR file"):
+            compile(path)
+    with pytest.raises(FileNotFoundError, match=r"IR file not found: .*nothing\.json"):
+        compile(tmp_path / "nothing.json")
+    for thing in (None, 3, [], object()):
+        with pytest.raises(TypeError, match="expected an IR, its dict or the path of its file"):
+            compile(thing)
+    with pytest.raises(ValueError, match="compute_dtype 'int8'; expected"):
+        compile({}, compute_dtype="int8")
+
+
+def test_paths_dicts_and_objects_are_the_same(tmp_path: Path) -> None:
+    make, inputs = golden.MODELS["residual"]
+    ir = extract_ir(make().eval(), inputs, model_name="same")
+    path = tmp_path / "ir.json"
+    ir.save(path)
+    data = json.loads(path.read_text())
+    assert compile(ir).to_bytes() == compile(path).to_bytes() == compile(str(path)).to_bytes()
+    assert compile(data).to_bytes() == compile(path).to_bytes()
+
+
+def cut(ir: dict[str, Any]) -> None:
+    plan = partition(ir)
+    for step in plan.steps:
+        if isinstance(step, Partition):
+            partition_ir(plan, step)
+
+
+@pytest.mark.parametrize("function", [compile, explain_ir, cut], ids=["compile", "explain_ir", "partition"])
+@pytest.mark.parametrize("name", golden.MODELS)
+def test_mutated_irs(name: str, function: Callable[[dict[str, Any]], Any]) -> None:
+    ir, rng = golden.ir(name), random.Random(name)
+    refused = 0
+    for _ in range(300):
+        try:
+            function(mutated(ir, rng))
+        except CompileError:
+            refused += 1
+    assert refused > 15
