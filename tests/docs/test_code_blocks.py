@@ -1,11 +1,13 @@
 """Runs every code block of the README and the docs, page by page, in a folder of its own.
 
 Python blocks of a page share their names; bash blocks run one after another. A block that another test runs, because it
-installs or builds, carries a comment that names where.
+installs or builds, carries a comment that names where. A block of text is part of what the block before it printed,
+unless a comment says that it differs from machine to machine.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
@@ -16,9 +18,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "examples" / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 _BLOCK = re.compile(
-    r"(?:<!-- run: elsewhere, (?P<where>[^ ]+) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$",
+    r"(?:<!-- (?:run: elsewhere, (?P<where>[^ ]+)|(?P<varies>output: [^>]+)) -->\n)?"
+    r"^```(?P<language>\w*)\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 _NOT_CODE = {"", "text", "json", "mermaid"}
@@ -29,13 +37,14 @@ class Block:
     language: str
     code: str
     where: str | None
+    varies: bool
     line: int
 
 
 def blocks_of(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
     return [
-        Block(m["language"], m["code"], m["where"], text.count("\n", 0, m.start("code")) + 1)
+        Block(m["language"], m["code"], m["where"], bool(m["varies"]), text.count("\n", 0, m.start("code")) + 1)
         for m in _BLOCK.finditer(text)
     ]
 
@@ -43,7 +52,7 @@ def blocks_of(page: Path) -> list[Block]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_page(page: Path, tmp_path: Path):
     blocks = blocks_of(page)
-    unknown = {b.language for b in blocks} - _NOT_CODE - {"python", "bash"}
+    unknown = {b.language for b in blocks if not b.where} - _NOT_CODE - {"python", "bash"}
     assert not unknown, f"blocks of {unknown} would not be run"
     for block in blocks:
         if block.where:
@@ -61,6 +70,25 @@ def test_page(page: Path, tmp_path: Path):
         timeout=600,
     )
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    _check_outputs(page, blocks, done.stdout)
+
+
+def _check_outputs(page: Path, blocks: list[Block], printed: str) -> None:
+    parts = re.split(r"^-- line (\d+)\n", printed, flags=re.MULTILINE)
+    outputs = {int(line): _trimmed(text) for line, text in zip(parts[1::2], parts[2::2], strict=True)}
+    last = 0
+    for block in blocks:
+        if block.line in outputs:
+            last = block.line
+        if block.language == "text" and last and not block.varies:
+            shown = _trimmed(block.code)
+            assert shown in outputs[last], (
+                f"{page.name}:{block.line} shows\n{shown}\nbut line {last} prints\n{outputs[last]}"
+            )
+
+
+def _trimmed(text: str) -> str:
+    return "\n".join(line.rstrip() for line in text.strip("\n").splitlines())
 
 
 def _as_python(block: Block) -> str:
@@ -79,9 +107,10 @@ declare_operators()
 
 def _bash(code, line):
     import subprocess
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", code], capture_output=True, text=True)
+    command = ["bash", "-euo", "pipefail", "-c", code]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     print(f"-- line {line}", done.stdout, sep="\\n")
-    assert done.returncode == 0, (line, done.stdout, done.stderr)
+    assert done.returncode == 0, (line, done.stdout)
 
 """
 
@@ -104,6 +133,15 @@ def _prepare(folder: Path) -> None:
 
         model = spec.model_class().eval()
         extract_ir(model, tuple(torch.zeros(1, *s) for s in spec.input_shapes), model_name=name).save(folder / file)
+
+
+@pytest.mark.parametrize("package", ["torch_ir", "npu_compiler", "npu_runtime", "npu"])
+def test_every_public_name_is_in_the_reference(package: str):
+    reference = (ROOT / "docs" / "api" / "index.md").read_text(encoding="utf-8")
+    section = reference.split(f"\n## {package}\n")[1].split("\n## ")[0]
+    names = [name for name in importlib.import_module(package).__all__ if not name.startswith("__")]
+    missing = [name for name in names if not re.search(rf"`[^`\n]*\b{name}\b", section)]
+    assert not missing, f"docs/api says nothing of {missing}"
 
 
 def test_links_lead_somewhere():
