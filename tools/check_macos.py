@@ -68,10 +68,7 @@ def main() -> int:
     parser.add_argument("--compile-only", action="store_true", help="build the libraries alone: no link, no tests")
     arguments = parser.parse_args()
     if importlib.util.find_spec("ziglang") is None:
-        print(
-            "error: the package ziglang is not installed; run `make setup`, or `pip install ziglang`", file=sys.stderr
-        )
-        return 2
+        raise SystemExit("error: the package ziglang is not installed; run `make setup`")
     for target in TARGETS:
         print(f"==> {target}", flush=True)
         folder = configure(target)
