@@ -425,7 +425,7 @@ def test_diff(run: Run, resnet: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="the page uses a POSIX shell")
 def test_the_page_shows_real_output(resnet: Path, tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "cli-torch-ir.md").read_text(encoding="utf-8")
     shim = tmp_path / "bin" / "torch-ir"
     shim.parent.mkdir()
     shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m torch_ir "$@"\n')
