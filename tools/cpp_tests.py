@@ -18,27 +18,35 @@ VARIANTS = {
 ONLY = {"threads": ["-R", r"^(cpu\.(planning|conv|matmul)|run\.)"]}
 
 
-def run(arguments: list[str], environment: dict[str, str]) -> None:
+def run(arguments: list[str]) -> None:
     """Quiet unless it fails."""
-    result = subprocess.run(arguments, cwd=ROOT, env=environment, text=True, capture_output=True)
+    result = subprocess.run(arguments, cwd=ROOT, env=environment(), text=True, capture_output=True)
     if result.returncode:
         print(result.stdout, result.stderr, sep="\n", file=sys.stderr)
         raise SystemExit(f"error: `{' '.join(arguments)}` failed with exit status {result.returncode}")
 
 
-def main() -> int:
+def environment() -> dict[str, str]:
     # cmake, ctest and ninja come with the environment of this interpreter.
     tools = str(Path(sys.executable).parent)
-    environment = {**os.environ, "PATH": tools + os.pathsep + os.environ.get("PATH", "")}
-    environment.pop("NPU_NUM_THREADS", None)
-    for variant, options in VARIANTS.items():
+    inherited = {name: value for name, value in os.environ.items() if name != "NPU_NUM_THREADS"}
+    return {**inherited, "PATH": tools + os.pathsep + os.environ.get("PATH", "")}
+
+
+def build(variant: str) -> Path:
+    folder = ROOT / "build" / f"cpp-{variant.lower()}"
+    common = ["-DNPU_BUILD_PYTHON=OFF", "-DNPU_BUILD_TESTS=ON", "-DNPU_BUILD_BENCH=ON", "-DNPU_WERROR=ON"]
+    python = f"-DPython_EXECUTABLE={sys.executable}"
+    run(["cmake", "-G", "Ninja", "-S", ".", "-B", str(folder), python, *common, *VARIANTS[variant]])
+    run(["cmake", "--build", str(folder)])
+    return folder
+
+
+def main() -> int:
+    for variant in VARIANTS:
         print(f"==> C++ tests ({variant})", flush=True)
-        folder = f"build/cpp-{variant.lower()}"
-        common = ["-DNPU_BUILD_PYTHON=OFF", "-DNPU_BUILD_TESTS=ON", "-DNPU_BUILD_BENCH=ON", "-DNPU_WERROR=ON"]
-        run(["cmake", "-G", "Ninja", "-S", ".", "-B", folder, *common, *options], environment)
-        run(["cmake", "--build", folder], environment)
-        only = ONLY.get(variant, [])
-        run(["ctest", "--test-dir", folder, "--output-on-failure", "--no-tests=error", *only], environment)
+        folder = build(variant)
+        run(["ctest", "--test-dir", str(folder), "--output-on-failure", "--no-tests=error", *ONLY.get(variant, [])])
     return 0
 
 

@@ -15,7 +15,7 @@ struct Option {
   std::string_view name;
   std::string_view value;  // its name in the usage; empty for a switch
   std::string_view help;
-  std::function<void(Options&, const std::string&)> set;
+  std::function<void(Options&, const std::string& name, const std::string& value)> set;
 };
 
 [[noreturn]] void refuse(const std::string& what, const std::string& got) {
@@ -25,22 +25,23 @@ struct Option {
 
 template <class Number>
 auto number(Number Options::* member, Number least) {
-  return [member, least](Options& options, const std::string& text) {
+  return [member, least](Options& options, const std::string& name, const std::string& text) {
     Number value{};
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (error != std::errc() || end != text.data() + text.size() || value < least) {
-      refuse("not a number, or too small", quoted(text));
+      refuse(name + " wants a number from " + std::to_string(least) + " on", quoted(text));
     }
     options.*member = value;
   };
 }
 
 auto text(std::string Options::* member) {
-  return [member](Options& options, const std::string& value) { options.*member = value; };
+  return
+      [member](Options& options, const std::string&, const std::string& value) { options.*member = value; };
 }
 
 auto flag(bool Options::* member) {
-  return [member](Options& options, const std::string&) { options.*member = true; };
+  return [member](Options& options, const std::string&, const std::string&) { options.*member = true; };
 }
 
 const std::vector<Option>& table() {
@@ -93,7 +94,7 @@ Options parse_options(int argc, const char* const* argv) {
     } else if (equals != std::string::npos) {
       refuse("a switch takes no value", quoted(argument));
     }
-    found->set(options, value);
+    found->set(options, name, value);
   }
   if (options.program.empty() && !options.help && !options.version) refuse("no program given", "");
   return options;

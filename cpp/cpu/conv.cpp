@@ -55,6 +55,24 @@ Geometry geometry_of(const KernelRequest& r) {
   return g;
 }
 
+// When each output pixel reads one input pixel and all of these are evenly spaced: how far. Else 0.
+std::int64_t pixel_step(const Geometry& g) {
+  if (g.taps() != 1 || g.x_channel != 1) return 0;
+  std::int64_t step = 0, expected = 0;
+  const auto continues = [&](std::int64_t extent, std::int64_t stride) {
+    if (extent == 1) return true;
+    if (step == 0) step = expected = stride;
+    if (stride != expected) return false;
+    expected *= extent;
+    return true;
+  };
+  for (int d = 2; d >= 0; --d) {
+    if (g.in[d] != g.out[d] || g.stride[d] != 1 || g.up[d] != 1 || g.low[d] != 0) return 0;
+    if (!continues(g.in[d], g.x_step[d])) return 0;
+  }
+  return continues(g.batch, g.x_batch) && !shares_cache_set(step) ? step : 0;
+}
+
 // Walks output pixels in order without dividing each time.
 struct Pixel {
   std::int64_t n, d, h, w;
@@ -85,6 +103,21 @@ inline std::int64_t source(const Geometry& g, int dim, std::int64_t out, std::in
   return at % g.up[dim] == 0 && at / g.up[dim] < g.in[dim] ? at / g.up[dim] : -1;
 }
 
+// memcpy without its call: the runs of a first convolution are short. Whole vectors, the last one
+// overlapping.
+inline void copy_floats(const float* from, float* to, std::int64_t n) {
+  constexpr std::int64_t kChunk = 16, kLong = 256;
+  if (n > kLong || n < 4) {
+    std::copy_n(from, n, to);
+  } else if (n < kChunk) {
+    for (std::int64_t i = 0; i + 4 <= n; i += 4) std::memcpy(to + i, from + i, 16);
+    std::memcpy(to + n - 4, from + n - 4, 16);
+  } else {
+    for (std::int64_t i = 0; i + kChunk <= n; i += kChunk) std::memcpy(to + i, from + i, 64);
+    std::memcpy(to + n - kChunk, from + n - kChunk, 64);
+  }
+}
+
 // One group's product: rows are output pixels, depth runs over (kd, kh, kw, channel).
 class ConvOperands final : public GemmOperands {
  public:
@@ -98,7 +131,8 @@ class ConvOperands final : public GemmOperands {
         x_(x),
         w_(w),
         runs_(g.x_channel == 1 && g.groups == 1 && g.dilation[2] == 1 && g.up[2] == 1 &&
-              g.x_step[2] == g.in_channels) {}
+              g.x_step[2] == g.in_channels),
+        pixel_step_(dtype_ == DType::kFloat32 ? pixel_step(g) : 0) {}
 
   void pack_rows(std::int64_t row, std::int64_t count, std::int64_t k, std::int64_t length,
                  float* to) const override {
@@ -110,6 +144,12 @@ class ConvOperands final : public GemmOperands {
         pack_taps(pixel, k, length, to);
       }
     }
+  }
+
+  const float* rows_in_place(std::int64_t row, std::int64_t, std::int64_t* stride) const override {
+    if (pixel_step_ == 0) return nullptr;
+    *stride = pixel_step_;
+    return static_cast<const float*>(x_) + group_ * g_.group_in() + row * pixel_step_;
   }
 
   void pack_panel(std::int64_t column, std::int64_t count, std::int64_t k, std::int64_t length, int nr,
@@ -179,7 +219,11 @@ class ConvOperands final : public GemmOperands {
       if (hi > lo) {
         const std::int64_t offset =
             p.n * g_.x_batch + d * g_.x_step[0] + h * g_.x_step[1] + w0 * channels + (lo - begin);
-        load_row(dtype_, element(x_, dtype_, offset), 1, to + (lo - k), hi - lo);
+        if (dtype_ == DType::kFloat32) {
+          copy_floats(static_cast<const float*>(x_) + offset, to + (lo - k), hi - lo);
+        } else {
+          load_row(dtype_, element(x_, dtype_, offset), 1, to + (lo - k), hi - lo);
+        }
       }
       std::fill(to + (hi - k), to + (stop - k), 0.0f);
       at = stop;
@@ -212,6 +256,7 @@ class ConvOperands final : public GemmOperands {
   const void* x_;
   const void* w_;
   bool runs_;
+  std::int64_t pixel_step_;
 };
 
 class ConvBase : public Kernel {

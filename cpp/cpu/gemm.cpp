@@ -171,6 +171,13 @@ std::size_t gemm_scratch(const Micro& micro, const GemmShape& shape, const GemmG
 
 namespace {
 
+// Evenly spaced rows for one tile: packed row, and where its results go.
+struct Strip {
+  std::int64_t row;
+  int count;
+  std::int64_t out, out_step, extra, extra_step;
+};
+
 // One block of rows: all steps of depth, then what could not be done in the tiles.
 struct Block {
   const GemmCall& call;
@@ -179,7 +186,10 @@ struct Block {
   float* panel_packed;
   float* sums;  // null when tiles write the output
   std::byte* scratch;
-  std::int64_t at[kMaxRows], extra_at[kMaxRows];  // where rows go when tiles write the output
+  Strip* strips;  // room for kMaxRows
+  int strip_count = 0;
+  const float* rows_at = nullptr;  // of the current step of depth
+  std::int64_t rows_stride = kPackedStride;
 
   std::int64_t sums_stride() const { return (panel_end - panel_begin) * call.micro->nr; }
 
@@ -211,39 +221,55 @@ struct Block {
     }
     const bool finish = last && !sums;
     tile.relu = finish && call.epilogue->relu();
-    const std::int64_t pieces = (rows + m.mr - 1) / m.mr;
-    for (std::int64_t i = 0; i < pieces; ++i) {
-      const Range range = split(rows, pieces, i);
-      tile.a = rows_packed + range.begin * kPackedStride;
-      if (sums) {
-        tile.c = sums + range.begin * sums_stride() + (p - panel_begin) * m.nr;
-        tile.c_stride = sums_stride();
-        m.gemm_f32(static_cast<int>(range.end - range.begin), m.nr, tile);
-        continue;
-      }
-      place(tile, range, column, count, finish);
+    const float* residual = nullptr;
+    if (finish && call.epilogue->residual() >= 0) {
+      residual = static_cast<const float*>(call.extras[call.epilogue->residual()]) + column;
+    }
+    // The next panel comes from further away than this one's tiles take to run through.
+    const float* next = call.packed ? static_cast<const float*>(tile.b) + length * m.nr : nullptr;
+    const std::int64_t line_floats = 16, next_end = next ? length * m.nr : 0;
+    float* const to = sums ? sums + (p - panel_begin) * m.nr : static_cast<float*>(call.out) + column;
+    std::int64_t fetched = 0;
+    for (int i = 0; i < strip_count; ++i) {
+      const Strip& strip = strips[i];
+      tile.a = rows_at + strip.row * rows_stride;
+      tile.a_stride = rows_stride;
+      tile.c = to + strip.out;
+      tile.c_stride = strip.out_step;
+      tile.residual = residual ? residual + strip.extra : nullptr;
+      tile.residual_stride = strip.extra_step;
+      tile.next = fetched < next_end ? next + fetched : nullptr;
+      fetched += length * line_floats;
+      m.gemm_f32(strip.count, static_cast<int>(sums ? m.nr : count), tile);
     }
   }
 
-  // Rows of the output need not be evenly spaced; a tile covers as many as are.
-  void place(const GemmTile& tile, Range range, std::int64_t column, std::int64_t count, bool finish) const {
-    const int residual = finish ? call.epilogue->residual() : -1;
-    for (std::int64_t i = range.begin; i < range.end;) {
-      std::int64_t end = i + 1;
-      const std::int64_t step = end < range.end ? at[end] - at[i] : 0,
-                         add = end < range.end ? extra_at[end] - extra_at[i] : 0;
-      while (end < range.end && at[end] - at[end - 1] == step && extra_at[end] - extra_at[end - 1] == add)
-        ++end;
-      GemmTile part = tile;
-      part.a = rows_packed + i * kPackedStride;
-      part.c = static_cast<float*>(call.out) + at[i] + column;
-      part.c_stride = step;
-      if (residual >= 0) {
-        part.residual = static_cast<const float*>(call.extras[residual]) + extra_at[i] + column;
-        part.residual_stride = add;
+  // Tiles of rows, cut where rows of the output are not evenly spaced.
+  void make_strips() {
+    std::int64_t at[kMaxRows], extra_at[kMaxRows];
+    if (sums) {
+      for (std::int64_t i = 0; i < rows; ++i) at[i] = i * sums_stride();
+      std::fill_n(extra_at, rows, 0);
+    } else {
+      call.operands->locate_rows(row, rows, call.epilogue->residual(), at, extra_at);
+    }
+    const std::int64_t pieces = (rows + call.micro->mr - 1) / call.micro->mr;
+    for (std::int64_t piece = 0; piece < pieces; ++piece) {
+      const Range range = split(rows, pieces, piece);
+      for (std::int64_t i = range.begin; i < range.end;) {
+        Strip strip{i, 1, at[i], 0, extra_at[i], 0};
+        std::int64_t end = i + 1;
+        if (end < range.end) {
+          strip.out_step = at[end] - at[i];
+          strip.extra_step = extra_at[end] - extra_at[i];
+        }
+        while (end < range.end && at[end] - at[end - 1] == strip.out_step &&
+               extra_at[end] - extra_at[end - 1] == strip.extra_step)
+          ++end;
+        strip.count = static_cast<int>(end - i);
+        strips[strip_count++] = strip;
+        i = end;
       }
-      call.micro->gemm_f32(static_cast<int>(end - i), static_cast<int>(count), part);
-      i = end;
     }
   }
 
@@ -265,12 +291,14 @@ struct Block {
   }
 
   void run() {
-    if (!sums) call.operands->locate_rows(row, rows, call.epilogue->residual(), at, extra_at);
+    make_strips();
     const GemmShape& s = call.shape;
+    const float* const in_place = call.operands->rows_in_place(row, rows, &rows_stride);
     // At least once: a sum of nothing is zero, and still gets its bias.
     for (std::int64_t k = 0; k == 0 || k < s.depth; k += kPackedK) {
       const std::int64_t length = std::min(kPackedK, s.depth - k);
-      call.operands->pack_rows(row, rows, k, length, rows_packed);
+      if (!in_place) call.operands->pack_rows(row, rows, k, length, rows_packed);
+      rows_at = in_place ? in_place + k : rows_packed;
       for (std::int64_t p = panel_begin; p < panel_end; ++p) tiles(p, k, length);
     }
     if (sums) finish_rows();
@@ -294,9 +322,10 @@ void gemm_piece(const GemmCall& call, const GemmGrid& grid, std::int64_t piece, 
     scratch += aligned(sizeof(float) * static_cast<std::size_t>(grid.block_rows * count * m.nr));
   }
   if (count == 0) return;
+  Strip strips[kMaxRows];
   for (std::int64_t row = rows.begin; row < rows.end; row += grid.block_rows) {
     const std::int64_t n = std::min(grid.block_rows, rows.end - row);
-    Block block{call, row, n, panels.begin, panels.end, rows_packed, panel_packed, sums, scratch, {}, {}};
+    Block block{call, row, n, panels.begin, panels.end, rows_packed, panel_packed, sums, scratch, strips};
     block.run();
   }
 }

@@ -74,6 +74,9 @@ class GemmOperands {
   // Rows [row, row + count), depth [k, k + length): row i at to + i * kPackedStride.
   virtual void pack_rows(std::int64_t row, std::int64_t count, std::int64_t k, std::int64_t length,
                          float* to) const = 0;
+  // Where rows [row, row + count) lie in memory as they are packed, so that they need not be: the first of
+  // them, and the distance between two. Null when they do not, or when that distance is bad for caches.
+  virtual const float* rows_in_place(std::int64_t row, std::int64_t count, std::int64_t* stride) const = 0;
   // Columns [column, column + count) of depth [k, k + length) as [length][nr], zero beyond count.
   virtual void pack_panel(std::int64_t column, std::int64_t count, std::int64_t k, std::int64_t length,
                           int nr, float* to) const = 0;
@@ -83,6 +86,9 @@ class GemmOperands {
   virtual void locate_rows(std::int64_t row, std::int64_t count, int extra, std::int64_t* out,
                            std::int64_t* extra_at) const;
 };
+
+// Rows this far apart all fall into one set of a cache with 4096-byte ways.
+inline bool shares_cache_set(std::int64_t stride) { return stride % 1024 == 0; }
 
 struct GemmCall {
   const Micro* micro = nullptr;

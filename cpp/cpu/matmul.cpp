@@ -38,6 +38,21 @@ class MatmulOperands final : public GemmOperands {
     }
   }
 
+  const float* rows_in_place(std::int64_t row, std::int64_t count, std::int64_t* stride) const override {
+    const TensorDesc& a = r_.inputs[0];
+    if (a.dtype != DType::kFloat32 || a.strides[rank_ - 1] != 1) return nullptr;
+    const auto place = [&](std::int64_t i) {
+      return offset(r_.outputs[0].shape, a.strides, first_row_ + row + i);
+    };
+    const std::int64_t first = place(0), step = count > 1 ? place(1) - first : kPackedStride;
+    if (shares_cache_set(step)) return nullptr;
+    for (std::int64_t i = 2; i < count; ++i) {
+      if (place(i) != first + i * step) return nullptr;
+    }
+    *stride = step;
+    return static_cast<const float*>(a_) + first;
+  }
+
   void pack_panel(std::int64_t column, std::int64_t count, std::int64_t k, std::int64_t length, int nr,
                   float* to) const override {
     const TensorDesc& b = r_.inputs[1];

@@ -12,15 +12,16 @@
 
 namespace npu::cpu {
 
-// Packed rows of the left matrix are this far apart (in elements), whatever their length: with a constant
-// distance one register addresses all rows of a tile. No power of two, or the rows would share cache sets.
+// Packed rows of the left matrix are this far apart (in elements), whatever their length. No power of two, or
+// the rows would share cache sets.
 inline constexpr std::int64_t kPackedK = 256;
 inline constexpr std::int64_t kPackedStride = kPackedK + 16;
 
 // Up to mr rows times a panel of nr columns. When it is done with k: + what c held, + bias, + residual, then
 // relu.
 struct GemmTile {
-  const void* a = nullptr;  // packed rows: row i starts at a + i * kPackedStride
+  const void* a = nullptr;  // row i starts at a + i * a_stride
+  std::int64_t a_stride = kPackedStride;
   const void* b = nullptr;  // packed panel: [k][nr]
   std::int64_t k = 0;       // at most kPackedK
   float* c = nullptr;       // c[i * c_stride + j]
@@ -30,6 +31,7 @@ struct GemmTile {
   const float* residual = nullptr;
   std::int64_t residual_stride = 0;
   bool relu = false;
+  const float* next = nullptr;  // k lines from here on are wanted soon
 };
 
 struct Micro {

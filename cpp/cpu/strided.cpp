@@ -78,7 +78,7 @@ StridedCopy::StridedCopy(const Shape& shape, const Shape& dst, const Shape& src,
   const int inner = nest_.rank - 1;
   if (nest_.step(1) == 1 || nest_.step(1) == 0) return;
   for (int d = 0; d < inner; ++d) {
-    if (nest_.strides[1][d] == 1 && nest_.extent[d] >= 4 && nest_.inner() >= 4) across_ = d;
+    if (nest_.strides[1][d] == 1 && nest_.extent[d] >= 4 && nest_.inner() >= 2) across_ = d;
   }
 }
 

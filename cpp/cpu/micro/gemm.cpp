@@ -26,53 +26,88 @@ inline AlignedVec load(const float* p) { return *reinterpret_cast<const Vec*>(p)
 inline void store(float* p, AlignedVec v) { *reinterpret_cast<Vec*>(p) = v; }
 inline AlignedVec broadcast(float x) { return x - AlignedVec{}; }
 
-// Apart from the product's loop, whose registers it would otherwise take. Columns beyond `columns` are
-// dropped.
-[[gnu::noinline]] void finish(int rows, int columns, const float* sums, const GemmTile& tile) {
-  const AlignedVec zero = {};
+// A tile at the right edge: columns beyond `columns` are dropped.
+[[gnu::noinline]] void finish_edge(int rows, int columns, const float* sums, const GemmTile& tile) {
   for (int i = 0; i < rows; ++i, sums += kColumns) {
     float* const c = tile.c + i * tile.c_stride;
-    const float* before = tile.accumulate ? c : nullptr;
     const float* add = tile.residual ? tile.residual + i * tile.residual_stride : nullptr;
-    float edge[3][kColumns];
-    if (columns < kColumns) {
-      if (before) before = static_cast<const float*>(std::memcpy(edge[0], before, sizeof(float) * columns));
-      if (add) add = static_cast<const float*>(std::memcpy(edge[1], add, sizeof(float) * columns));
+    for (int j = 0; j < columns; ++j) {
+      float v = sums[j];
+      if (tile.accumulate) v += c[j];
+      if (tile.bias) v += tile.bias[j];
+      if (add) v += add[j];
+      c[j] = tile.relu && v < 0 ? 0 : v;  // a NaN compares false and stays
     }
-    float* const to = columns < kColumns ? edge[2] : c;
-    for (int j = 0; j < kColumns; j += kLanes) {
-      AlignedVec v = load(sums + j);
-      if (before) v += load(before + j);
-      if (tile.bias) v += load(tile.bias + j);
-      if (add) v += load(add + j);
-      if (tile.relu) v = v < zero ? zero : v;  // a NaN compares false and stays
-      store(to + j, v);
+  }
+}
+
+// One pass for each thing to do, so that the sums stay in registers.
+template <int rows>
+inline void finish(AlignedVec (&acc)[rows][kVectors], const GemmTile& tile) {
+  const auto each = [&](auto change) {
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; ++i) {
+#pragma GCC unroll 4
+      for (int j = 0; j < kVectors; ++j) acc[i][j] = change(acc[i][j], i, j * kLanes);
     }
-    if (columns < kColumns) std::memcpy(c, to, sizeof(float) * columns);
+  };
+  if (tile.accumulate) {
+    each([&](AlignedVec v, int i, int j) { return v + load(tile.c + i * tile.c_stride + j); });
+  }
+  if (tile.bias) {
+    each([&](AlignedVec v, int, int j) { return v + load(tile.bias + j); });
+  }
+  if (tile.residual) {
+    each([&](AlignedVec v, int i, int j) { return v + load(tile.residual + i * tile.residual_stride + j); });
+  }
+  if (tile.relu) {
+    const AlignedVec zero = {};
+    each([&](AlignedVec v, int, int) { return v < zero ? zero : v; });  // a NaN compares false and stays
+  }
+  each([&](AlignedVec v, int i, int j) {
+    store(tile.c + i * tile.c_stride + j, v);
+    return v;
+  });
+}
+
+// What the end of the tile will read or write: by then it has come.
+template <int rows>
+inline void prefetch_results(const GemmTile& tile) {
+  for (int i = 0; i < rows; ++i) {
+    for (int j = 0; j < kColumns; j += 16) {
+      __builtin_prefetch(tile.c + i * tile.c_stride + j, 1);
+      if (tile.residual) __builtin_prefetch(tile.residual + i * tile.residual_stride + j);
+    }
   }
 }
 
 template <int rows>
 void tile_f32(int columns, const GemmTile& tile) {
+  prefetch_results<rows>(tile);
   AlignedVec acc[rows][kVectors] = {};
   const float* a = static_cast<const float*>(tile.a);
+  const std::int64_t stride = tile.a_stride;
   const float* b = static_cast<const float*>(tile.b);
+  const float* next = tile.next ? tile.next : b;
   for (std::int64_t k = tile.k; k > 0; --k) {
+    __builtin_prefetch(next, 0, 2);
     AlignedVec column[kVectors];
 #pragma GCC unroll 4
     for (int j = 0; j < kVectors; ++j) column[j] = load(b + j * kLanes);
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) {
-      const AlignedVec x = broadcast(a[i * kPackedStride]);
+      const AlignedVec x = broadcast(a[i * stride]);
 #pragma GCC unroll 4
       for (int j = 0; j < kVectors; ++j) acc[i][j] += x * column[j];
     }
     a += 1;
     b += kColumns;
+    next += 16;
   }
+  if (columns == kColumns) return finish<rows>(acc, tile);
   alignas(64) float sums[rows * kColumns];
   std::memcpy(sums, acc, sizeof sums);
-  finish(rows, columns, sums, tile);
+  finish_edge(rows, columns, sums, tile);
 }
 
 template <int... rows>
