@@ -88,6 +88,8 @@ def _operand(view: View | None, ids: dict[Value, int]) -> Any:
     at = ids[view.value]
     if view.is_whole:
         return at
+    if not view.elements:
+        return [at, list(view.shape), [0] * view.rank, 0]
     dense = dense_strides(view.shape)  # the stride of a single element says nothing; so it may look dense
     same = all(n <= 1 or s == d for n, s, d in zip(view.shape, view.strides, dense, strict=True))
     return [at, list(view.shape), list(dense if same else view.strides), view.offset]

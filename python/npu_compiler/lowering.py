@@ -289,6 +289,11 @@ class Builder:
     def full(self, shape: Iterable[int], number: Scalar, dtype: str) -> View:
         return self.map("x", dtype, shape=tuple(shape), x=_number_for(number, dtype))
 
+    def constant(self, data: np.ndarray, dtype: str) -> View:
+        value = Value(self.graph.unique(self.base), dtype, data.shape, "constant", np.ascontiguousarray(data, dtype))
+        self.graph.constants.append(value)
+        return whole(value)
+
     def iota(self, count: int, start: Scalar = 0, step: Scalar = 1, dtype: str = "int64") -> View:
         return self.new("iota", [], [count], dtype, start=start, step=step)
 
@@ -297,11 +302,38 @@ def _number_for(number: Scalar, dtype: str) -> Scalar:
     return float(number) if class_of(dtype) == "f" else int(number)
 
 
+_RANDOM = "it draws random numbers"
+_RUN_TIME = "the shape of its result is known only at run time"
+_REASONS = {
+    **dict.fromkeys(
+        "rand randn randint randperm rand_like randn_like randint_like bernoulli multinomial normal uniform "
+        "normal_functional exponential cauchy geometric log_normal random poisson fractional_max_pool2d "
+        "fractional_max_pool3d".split(), _RANDOM),
+    **dict.fromkeys("nonzero masked_select unique_dim _unique2 unique_consecutive bincount argwhere".split(),
+                    _RUN_TIME),
+    "repeat_interleave": "how often it repeats is known only at run time",
+    "embedding_bag": "where its bags begin is known only at run time",
+    "_embedding_bag": "where its bags begin is known only at run time",
+    "as_strided": "it looks at memory, whose layout a program leaves to the device",
+    "as_strided_copy": "it looks at memory, whose layout a program leaves to the device",
+    "item": "it takes a number out of a tensor, which is known only at run time",
+    "_local_scalar_dense": "it takes a number out of a tensor, which is known only at run time",
+    **dict.fromkeys("complex polar view_as_real view_as_complex fft_fft fft_ifft fft_rfft fft_irfft fft_fft2 "
+                    "fft_ifft2 stft istft angle imag conj".split(), "complex numbers"),
+}  # fmt: skip
+
+
+def _without_lowering(op_type: str) -> str:
+    parts = op_type.split(".")
+    why = _REASONS.get(parts[1]) if len(parts) == 3 and parts[0] == "aten" else None
+    return why or "no lowering for this operator"
+
+
 def lower_node(builder: Builder, node: Node, inputs: Sequence[View | None]) -> list[View | None]:
     """The node's results; ``None`` for one that is not computed. Raises Unsupported."""
     rule = LOWERINGS.get(node.op_type)
     if rule is None:
-        raise Unsupported("no lowering for this operator")
+        raise Unsupported(_without_lowering(node.op_type))
     for view in inputs:
         if view is not None and view.rank > 8:
             raise Unsupported(f"rank {view.rank}, above 8")

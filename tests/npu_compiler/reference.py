@@ -182,7 +182,8 @@ def _pool(args: list[Array], outs: list[Array], a: dict[str, Any]) -> tuple[Arra
         starts = [c * s - p for c, s, p in zip(cell, a["stride"], pad, strict=True)]
         index = [[b + t * d for t in range(k) if 0 <= b + t * d < n]
                  for b, k, d, n in zip(starts, kernel, a["dilation"], x.shape[2:], strict=True)]  # fmt: skip
-        window = x[(slice(None), slice(None), *np.ix_(*index))].reshape(*x.shape[:2], -1)
+        window = x[(slice(None), slice(None), *np.ix_(*index))]
+        window = window.reshape(*x.shape[:2], math.prod(window.shape[2:]))
         at = (slice(None), slice(None), *cell)
         if a["kind"] == "max":
             out[at], places[at] = _first_max(window, flat[np.ix_(*index)].reshape(-1))
@@ -207,7 +208,8 @@ def _adaptive(args: list[Array], outs: list[Array], a: dict[str, Any]) -> tuple[
         cut = tuple(
             slice(c * n // o, -(-(c + 1) * n // o)) for c, n, o in zip(cell, x.shape[2:], out.shape[2:], strict=True)
         )
-        window, at = x[(slice(None), slice(None), *cut)].reshape(*x.shape[:2], -1), (slice(None), slice(None), *cell)
+        window, at = x[(slice(None), slice(None), *cut)], (slice(None), slice(None), *cell)
+        window = window.reshape(*x.shape[:2], math.prod(window.shape[2:]))
         if a["kind"] == "max":
             out[at], places[at] = _first_max(window, flat[cut].reshape(-1))
         else:

@@ -156,14 +156,6 @@ def _indexing() -> None:
             i(6, 5, low=0, high=4),
             f(6, 5),
         )
-    case(
-        "scatter_reduce mean",
-        lambda x, n, y: x.scatter_reduce(0, n, y, "mean"),
-        f(4),
-        i(6, low=0, high=4),
-        f(6),
-        refused="mean",
-    )
     case("select_scatter", lambda x, y: x.select_scatter(y, 1, -2), x, f(4, 6))
     case("slice_scatter", lambda x, y: x.slice_scatter(y, 1, 0, 5, 2), x, f(4, 3, 6))
     case("assign a slice", _assign, x, f(4, 2, 6))

@@ -29,7 +29,8 @@ def copy(b: Builder, self: Tensor, src: Tensor) -> Tensor:
     return b.cast(src, self.dtype).expand(self.shape)
 
 
-@lowering("aten.dropout.default", "aten.feature_dropout.default", "aten.alpha_dropout.default")
+@lowering("aten.dropout.default", "aten.feature_dropout.default", "aten.alpha_dropout.default",
+          "aten.feature_alpha_dropout.default")  # fmt: skip
 def dropout(b: Builder, input: Tensor, p: float = 0.5, train: bool = False) -> Tensor:
     if train and p > 0:
         raise Refused("active dropout; call eval() before extraction")

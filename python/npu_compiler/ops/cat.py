@@ -5,6 +5,8 @@ from __future__ import annotations
 from ..errors import Unsupported
 from ..graph import View
 from ..lowering import Builder, Tensor, broadcast, dim_of, lowering, promote
+from .pad import padded
+from .views import atleast_2d, atleast_3d
 
 
 def concatenate(b: Builder, parts: list[View], dim: int) -> View:
@@ -47,6 +49,33 @@ def hstack(b: Builder, tensors: list[Tensor]) -> Tensor:
 @lowering("aten.vstack.default")
 def vstack(b: Builder, tensors: list[Tensor]) -> Tensor:
     return cat(b, [t.expand(broadcast(t.shape, (1, 1))) if t.rank < 2 else t for t in tensors], 0)
+
+
+@lowering("aten.dstack.default")
+def dstack(b: Builder, tensors: list[Tensor]) -> Tensor:
+    return cat(b, [atleast_3d(b, t) for t in tensors], 2)
+
+
+@lowering("aten.column_stack.default")
+def column_stack(b: Builder, tensors: list[Tensor]) -> Tensor:
+    return hstack(b, [b.reshape(t, (t.elements, 1)) if t.rank < 2 else t for t in tensors])
+
+
+@lowering("aten.block_diag.default")
+def block_diag(b: Builder, tensors: list[Tensor]) -> Tensor:
+    parts = [b.cast(atleast_2d(b, t), promote(tensors)) for t in tensors]
+    width, left, rows = sum(t.shape[1] for t in parts), 0, []
+    for t in parts:
+        rows.append(padded(b, t, [left, width - left - t.shape[1]], "constant"))
+        left += t.shape[1]
+    return concatenate(b, rows, 0)
+
+
+@lowering("aten.cartesian_prod.default")
+def cartesian_prod(b: Builder, tensors: list[Tensor]) -> Tensor:
+    if len(tensors) == 1:
+        return tensors[0]
+    return stack(b, [b.reshape(t, (t.elements,)) for t in meshgrid(b, tensors)], 1)
 
 
 @lowering("aten.meshgrid.default", "aten.meshgrid.indexing")

@@ -6,7 +6,6 @@ from ..errors import Refused, Unsupported
 from ..exprs import class_of
 from ..graph import View
 from ..lowering import Builder, Tensor, lowering, spread
-from .pad import padded
 
 
 def convolve(
@@ -132,19 +131,3 @@ def convolution(
     allow_tf32: bool = False,
 ) -> Tensor:
     return convolve(b, input, weight, bias, stride, padding, dilation, groups, transposed, output_padding)
-
-
-@lowering("aten.im2col.default")
-def im2col(
-    b: Builder, self: Tensor, kernel_size: list[int], dilation: list[int], padding: list[int], stride: list[int]
-) -> Tensor:
-    if self.rank != 4:
-        raise Unsupported(f"im2col of rank {self.rank}")
-    x = padded(b, self, [padding[1], padding[1], padding[0], padding[0]], "constant")
-    (n, c, *size), strides = x.shape, x.strides
-    out = [(s - d * (k - 1) - 1) // step + 1 for s, k, d, step in zip(size, kernel_size, dilation, stride, strict=True)]
-    steps = [s * d for s, d in zip(strides[2:], dilation, strict=True)] + [
-        s * t for s, t in zip(strides[2:], stride, strict=True)
-    ]
-    windows = View(x.value, (n, c, *kernel_size, *out), (*strides[:2], *steps), x.offset)
-    return b.reshape(windows, (n, c * kernel_size[0] * kernel_size[1], out[0] * out[1]))

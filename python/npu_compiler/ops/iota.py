@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from ..exprs import class_of
 from ..graph import View
 from ..lowering import Builder, DType, Scalar, Tensor, lowering
@@ -29,7 +31,7 @@ def arange(b: Builder, end: Scalar, start: Scalar = 0, step: Scalar = 1, dtype: 
 def linspace(b: Builder, start: Scalar, end: Scalar, steps: int, dtype: DType | None = None) -> Tensor:
     step = (end - start) / max(steps - 1, 1)
     i = b.iota(steps, dtype="int64")
-    half = steps // 2  # from both ends, as PyTorch, so that the last one is exact
+    half = (steps + 1) // 2  # from both ends, as PyTorch, so that the last one is exact
     text = "start + float32(i) * step if i < half else end - float32(last - i) * step"
     numbers: dict[str, Any] = {
         "start": float(start),
@@ -101,3 +103,25 @@ def eye(b: Builder, n: int, m: int | None = None, dtype: DType | None = None) ->
 @lowering("aten.zero.default")
 def zero(b: Builder, self: Tensor) -> Tensor:
     return b.full(self.shape, 0, self.dtype)
+
+
+@lowering("aten.logspace.default")
+def logspace(
+    b: Builder, start: Scalar, end: Scalar, steps: int, base: float = 10.0, dtype: DType | None = None
+) -> Tensor:
+    line = linspace(b, start, end, steps)
+    return b.map("pow(base, x)", dtype or "float32", base=float(base), x=line)
+
+
+def _register_triangle(name: str, text: str) -> None:
+    @lowering(f"aten.{name}_indices.default")
+    def indices(b: Builder, row: int, col: int, offset: int = 0, dtype: DType | None = None) -> Tensor:
+        """Known when compiling, whatever the program does: they are a constant."""
+        found = [
+            (r, c) for r in range(row) for c in range(col) if (c - r <= offset if text == "lower" else c - r >= offset)
+        ]
+        return b.constant(np.array(found, np.int64).reshape(-1, 2).T, dtype or "int64")
+
+
+_register_triangle("tril", "lower")
+_register_triangle("triu", "upper")

@@ -23,6 +23,8 @@ abs neg sign relu (self) same: {name}(self)
 sgn (self) same: sign(self)
 exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal sin cos tan asin acos atan (self) float: {name}(self)
 sinh cosh tanh asinh acosh atanh erf erfc sigmoid (self) float: {name}(self)
+special_expit (self) float: sigmoid(self)
+special_entr (self) float: self if isnan(self) else 0 - self * log(self) if self > 0 else 0.0 if self == 0 else -inf
 silu mish hardswish hardsigmoid (self) float: {name}(self)
 square (self) same: self * self
 floor ceil round trunc (self) rounding: {name}(self)
@@ -41,7 +43,6 @@ softplus (self, beta=1, threshold=20) float: self if self * beta > threshold els
 softshrink (self, lambd=0.5) float: self - lambd if self > lambd else self + lambd if self < -lambd else self * 0
 hardshrink (self, lambd=0.5) float: 0.0 if (self >= -lambd and self <= lambd) else self
 threshold (self, threshold, value) same: value if self <= threshold else self
-logit (self) float: log(self / (1 - self))
 rad2deg (self) float: self * 57.29577951308232
 deg2rad (self) float: self * 0.017453292519943295
 sinc (self) float: 1.0 if self == 0 else sin(self * 3.141592653589793) / (self * 3.141592653589793)
@@ -51,6 +52,11 @@ fmax (self, other) same: other if self != self else self if other != other else 
 fmin (self, other) same: other if self != self else self if other != other else min(self, other)
 logaddexp (self, other) float: \
 self if self == other and isinf(self) else max(self, other) + log1p(exp(-abs(self - other)))
+logaddexp2 (self, other) float: \
+self if self == other and isinf(self) else max(self, other) + log1p(exp2(-abs(self - other))) * 1.4426950408889634
+special_xlog1py (self, other) float: other if other != other else 0.0 if self == 0 else self * log1p(other)
+heaviside (self, values) same: 0 if self < 0 else 1 if self > 0 else values
+ldexp.Tensor (self, other) float: self * exp2(other)
 xlogy.Tensor|Scalar_Other|Scalar_Self (self, other) float: \
 other if other != other else 0.0 if self == 0 else self * log(other)
 bitwise_and.Tensor|Scalar|Scalar_Tensor __and__.Tensor|Scalar (self, other) int: self & other
@@ -249,6 +255,36 @@ def pow_(b: Builder, self: Tensor | Scalar, exponent: Tensor | Scalar) -> Tensor
     if not isinstance(exponent, View) and exponent in _POWERS:
         return elementwise(b, "same", _POWERS[exponent], both, args)
     return elementwise(b, "same", "pow(self, exponent)", both, args)
+
+
+@lowering("aten.logit.default", "aten.special_logit.default")
+def logit(b: Builder, self: Tensor, eps: float | None = None) -> Tensor:
+    x = (
+        self
+        if eps is None
+        else clamp(b, self if class_of(self.dtype) == "f" else b.cast(self, "float32"), eps, 1 - eps)
+    )
+    return elementwise(b, "float", "log(x / (1 - x))", ["x"], {"x": x})
+
+
+@lowering("aten.round.decimals")
+def round_decimals(b: Builder, self: Tensor, decimals: int) -> Tensor:
+    if class_of(self.dtype) != "f":
+        return self
+    text = "round(self * ten) / ten" if decimals >= 0 else "round(self / ten) * ten"
+    return elementwise(b, "same", text, ["self"], {"self": self, "ten": 10.0 ** abs(decimals)})
+
+
+@lowering("aten.isclose.default")
+def isclose(
+    b: Builder, self: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> Tensor:
+    dtype = promote([self, other])
+    if class_of(dtype) != "f":
+        self, other = b.cast(self, "float32"), b.cast(other, "float32")
+    near = "(x == y or (abs(x - y) <= atol + abs(rtol * y) and not isinf(abs(x - y))))"
+    text = f"({near} or (isnan(x) and isnan(y)))" if equal_nan else near
+    return b.map(text, "bool", x=self, y=other, rtol=float(rtol), atol=float(atol))
 
 
 @lowering("aten.gelu.default")

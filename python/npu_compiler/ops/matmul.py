@@ -4,26 +4,45 @@ from __future__ import annotations
 
 import math
 
-from ..errors import Unsupported
+from ..errors import Refused, Unsupported
 from ..exprs import class_of
 from ..graph import View
-from ..lowering import Builder, Scalar, Tensor, broadcast, lowering
+from ..lowering import Builder, Scalar, Tensor, broadcast, dim_of, lowering
+from .cat import concatenate
+from .map import mul
+from .reduce import sum_
+from .views import diagonal
 
 
 def product(b: Builder, x: View, y: View, bias: View | None = None) -> View:
     """``x @ y + bias`` for ranks of at least 2; batch dimensions are broadcast."""
-    if class_of(x.dtype) != "f" or x.dtype != y.dtype:
+    if x.dtype != y.dtype or x.dtype == "bool":
         raise Unsupported(f"a product of {x.dtype} and {y.dtype}")
     if x.shape[-1] != y.shape[-2]:
         raise Unsupported(f"a product of {list(x.shape)} and {list(y.shape)}")
     lead = broadcast(x.shape[:-2], y.shape[:-2])
     shape = (*lead, x.shape[-2], y.shape[-1])
+    if class_of(x.dtype) == "i":
+        return _integers(b, x, y, bias, shape)
     if y.rank == 2 and x.rank > 2:  # one matrix for all rows
         rows = x.reshape((x.elements // max(x.shape[-1], 1), x.shape[-1])) if x.shape[-1] else None
         if rows is not None and (bias is None or bias.rank <= 1):
             return b.reshape(product(b, rows, y, bias), shape)
     x, y = x.expand((*lead, *x.shape[-2:])), y.expand((*lead, *y.shape[-2:]))
     return b.new("matmul", [x, y, None if bias is None else bias.expand(shape)], shape, x.dtype)
+
+
+MOST_INTEGERS = 2**24
+
+
+def _integers(b: Builder, x: View, y: View, bias: View | None, shape: tuple[int, ...]) -> View:
+    """Every single product, then their sums: exact, and for small matrices only."""
+    if math.prod(shape) * x.shape[-1] > MOST_INTEGERS:
+        raise Unsupported(f"a product of {x.dtype} matrices with more than {MOST_INTEGERS} multiplications")
+    each = b.map("x * y", "int64", compute="int64", x=x.unsqueeze(x.rank), y=y.unsqueeze(y.rank - 2))
+    out = b.new("reduce", [each], [1 if d == each.rank - 2 else n for d, n in enumerate(each.shape)], "int64",
+                kind="sum", axes=[each.rank - 2]).drop(each.rank - 2)  # fmt: skip
+    return b.cast(out if bias is None else b.map("x + y", "int64", x=out, y=bias), x.dtype)
 
 
 @lowering("aten.matmul.default", "aten.linalg_matmul.default")
@@ -47,12 +66,98 @@ def mv(b: Builder, self: Tensor, vec: Tensor) -> Tensor:
     return matmul(b, self, vec)
 
 
-@lowering("aten.dot.default", "aten.inner.default", "aten.vdot.default")
+@lowering("aten.dot.default", "aten.vdot.default")
 def dot(b: Builder, self: Tensor, tensor: Tensor | None = None, other: Tensor | None = None) -> Tensor:
     y = tensor if other is None else other
     if y is None or y.rank != 1 or self.rank != 1:
         raise Unsupported("an inner product of other than two vectors")
     return matmul(b, self, y)
+
+
+@lowering("aten.inner.default")
+def inner(b: Builder, self: Tensor, other: Tensor) -> Tensor:
+    if not self.rank or not other.rank:
+        return b.map("x * y", self.dtype, x=self, y=other)
+    return tensordot(b, self, other, [self.rank - 1], [other.rank - 1])
+
+
+@lowering("aten.tensordot.default")
+def tensordot(b: Builder, self: Tensor, other: Tensor, dims_self: list[int], dims_other: list[int]) -> Tensor:
+    names = iter(_LETTERS)
+    p, q = [next(names) for _ in self.shape], [next(names) for _ in other.shape]
+    for i, j in zip(dims_self, dims_other, strict=True):
+        q[j] = p[i]
+    result = [c for c in p if c not in q] + [c for c in q if c not in p]
+    return einsum(b, f"{''.join(p)},{''.join(q)}->{''.join(result)}", [self, other])
+
+
+@lowering("aten.bilinear.default")
+def bilinear(b: Builder, input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    out = einsum(b, "...i,oij,...j->...o", [input1, weight, input2])
+    return out if bias is None else b.map("x + y", out.dtype, x=out, y=bias)
+
+
+@lowering("aten.linalg_multi_dot.default")
+def multi_dot(b: Builder, tensors: list[Tensor]) -> Tensor:
+    out = tensors[0]
+    for t in tensors[1:]:
+        out = matmul(b, out, t)
+    return out
+
+
+@lowering("aten.linalg_matrix_power.default", "aten.matrix_power.default")
+def matrix_power(b: Builder, self: Tensor, n: int) -> Tensor:
+    if not 0 < n <= 64:
+        raise Refused(f"the matrix power {n}; expected 1 to 64")
+    out, power = None, self
+    while True:
+        if n & 1:
+            out = power if out is None else matmul(b, out, power)
+        n >>= 1
+        if not n:
+            assert out is not None
+            return out
+        power = matmul(b, power, power)
+
+
+@lowering("aten.linalg_vecdot.default")
+def vecdot(b: Builder, x: Tensor, y: Tensor, dim: int = -1) -> Tensor:
+    each = b.map("x * y", x.dtype, compute=x.dtype, x=x, y=y)
+    return sum_(b, each, dim) if class_of(x.dtype) == "f" else b.cast(sum_(b, each, dim), x.dtype)
+
+
+@lowering("aten.trace.default")
+def trace(b: Builder, self: Tensor) -> Tensor:
+    return sum_(b, diagonal(b, self))
+
+
+@lowering("aten.kron.default")
+def kron(b: Builder, self: Tensor, other: Tensor) -> Tensor:
+    rank = max(self.rank, other.rank)
+    x, y = (t.expand((*[1] * (rank - t.rank), *t.shape)) for t in (self, other))
+    shape = [n * m for n, m in zip(x.shape, y.shape, strict=True)]
+    for d in reversed(range(rank)):
+        x, y = x.unsqueeze(d + 1), y.unsqueeze(d)
+    return b.reshape(mul(b, x, y), shape)
+
+
+@lowering("aten.linalg_cross.default")
+def linalg_cross(b: Builder, self: Tensor, other: Tensor, dim: int = -1) -> Tensor:
+    return cross(b, self, other, dim)
+
+
+@lowering("aten.cross.default")
+def cross(b: Builder, self: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
+    shape = broadcast(self.shape, other.shape)
+    d = shape.index(3) if dim is None else dim_of(dim, len(shape))
+    x, y = ([t.expand(shape).slice(d, i, 1) for i in range(3)] for t in (self, other))
+    parts = [b.map("a * d - c * b", self.dtype, a=x[i], d=y[j], c=x[j], b=y[i]) for i, j in ((1, 2), (2, 0), (0, 1))]
+    return concatenate(b, parts, d)
+
+
+@lowering("aten.addr.default")
+def addr(b: Builder, self: Tensor, vec1: Tensor, vec2: Tensor, beta: Scalar = 1, alpha: Scalar = 1) -> Tensor:
+    return _scaled(b, outer(b, vec1, vec2), self, beta, alpha)
 
 
 @lowering("aten.linear.default")
@@ -94,19 +199,55 @@ def addbmm(b: Builder, self: Tensor, batch1: Tensor, batch2: Tensor, beta: Scala
     return _scaled(b, summed, self, beta, alpha)
 
 
-@lowering("aten.outer.default")
+@lowering("aten.outer.default", "aten.ger.default")
 def outer(b: Builder, self: Tensor, vec2: Tensor) -> Tensor:
-    return b.map("x * y", self.dtype, x=self.unsqueeze(1), y=vec2)
+    return mul(b, self.unsqueeze(1), vec2)
+
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def _without_dots(equation: str, tensors: list[View]) -> tuple[list[str], str]:
+    """The terms and the result; dots become letters that nobody uses."""
+    left, arrow, result = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    if len(terms) != len(tensors):
+        raise Unsupported(f"the equation '{equation}' for {len(tensors)} tensors")
+    free = [c for c in reversed(_LETTERS) if c not in equation]
+    most = 0
+    for k, (term, t) in enumerate(zip(terms, tensors, strict=True)):
+        count = t.rank - len(term.replace("...", ""))
+        if count < 0 or (count and "..." not in term):
+            raise Unsupported(f"the equation '{equation}' for shapes {[list(t.shape) for t in tensors]}")
+        most = max(most, count)
+        terms[k] = term.replace("...", "".join(free[:count][::-1]))
+    if not arrow:
+        counts = "".join(terms)
+        letters = sorted(c for c in set(left) - set(",.") if counts.count(c) == 1)
+        return terms, "".join(free[:most][::-1]) + "".join(letters)
+    return terms, result.replace("...", "".join(free[:most][::-1]))
+
+
+def _diagonals(b: Builder, term: str, x: View) -> tuple[str, View]:
+    """Letters that a term repeats name a diagonal."""
+    for c in term:
+        while term.count(c) > 1:
+            i, j = term.index(c), term.rindex(c)
+            x, term = diagonal(b, x, 0, i, j), term[:i] + term[i + 1 : j] + term[j + 1 :] + c
+    return term, x
 
 
 @lowering("aten.einsum.default")
 def einsum(b: Builder, equation: str, tensors: list[Tensor], path: list[int] | None = None) -> Tensor:
-    left, arrow, result = equation.replace(" ", "").partition("->")
-    terms = left.split(",")
-    if "." in equation or len(terms) != len(tensors) or any(len(set(t)) != len(t) for t in [*terms, result]):
-        raise Unsupported(f"the equation '{equation}'")
-    if not arrow:
-        result = "".join(sorted(c for c in set(left) - {","} if left.count(c) == 1))
+    terms, result = _without_dots(equation, tensors)
+    pairs = [_diagonals(b, term, t) for term, t in zip(terms, tensors, strict=True)]
+    sizes: dict[str, int] = {}
+    for term, t in pairs:
+        for c, n in zip(term, t.shape, strict=True):
+            sizes[c] = n if sizes.get(c, 1) == 1 else sizes[c]
+    terms = [term for term, _ in pairs]
+    # Extents of 1 are broadcast.
+    tensors = [t.expand([sizes[c] for c in term]) for term, t in pairs]
     names, x = terms[0], tensors[0]
     for i, (other, y) in enumerate(zip(terms[1:], tensors[1:], strict=True), 2):
         later = set(result).union(*terms[i:])

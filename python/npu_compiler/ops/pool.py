@@ -8,6 +8,7 @@ from ..graph import View
 from ..lowering import Builder, Tensor, lowering, spread
 
 Sizes = int | list[int]
+NARROW = ("uint8", "int8", "int16")
 
 
 def _extent(n: int, kernel: int, stride: int, padding: int, dilation: int, ceil: bool) -> int:
@@ -33,6 +34,9 @@ def _pool(
     indices: bool = False,
     **attrs: int | bool,
 ) -> list[View]:
+    if x.dtype in NARROW and kind == "max":  # float32 holds them exactly
+        found = _pool(b, n, b.cast(x, "float32"), kind, kernel_size, stride, padding, dilation, ceil_mode, indices)
+        return [b.cast(found[0], x.dtype), *found[1:]]
     if class_of(x.dtype) != "f":
         raise Unsupported(f"pooling of {x.dtype}")
     lone = x.rank == n + 1

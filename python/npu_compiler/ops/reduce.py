@@ -120,12 +120,38 @@ def argmin(b: Builder, self: Tensor, dim: int | None = None, keepdim: bool = Fal
 
 @lowering("aten.any.default", "aten.any.dim", "aten.any.dims")
 def any_(b: Builder, self: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    return _over(b, self, "any", dim, keepdim, "bool")
+    return _as_asked(b, self, _over(b, self, "any", dim, keepdim, "bool"))
 
 
 @lowering("aten.all.default", "aten.all.dim", "aten.all.dims")
 def all_(b: Builder, self: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    return _over(b, self, "all", dim, keepdim, "bool")
+    return _as_asked(b, self, _over(b, self, "all", dim, keepdim, "bool"))
+
+
+def _as_asked(b: Builder, x: View, found: View) -> View:
+    return b.cast(found, "uint8") if x.dtype == "uint8" else found
+
+
+@lowering("aten.nansum.default")
+def nansum(b: Builder, self: Tensor, dim: Dims = None, keepdim: bool = False, dtype: DType | None = None) -> Tensor:
+    x = self if class_of(self.dtype) != "f" else b.map("0.0 if isnan(x) else x", self.dtype, x=self)
+    return sum_(b, x, dim, keepdim, dtype)
+
+
+@lowering("aten.nanmean.default")
+def nanmean(b: Builder, self: Tensor, dim: Dims = None, keepdim: bool = False, dtype: DType | None = None) -> Tensor:
+    x = b.cast(self, dtype) if dtype else self
+    total = nansum(b, x, dim, keepdim, "float32")
+    count = _over(b, b.map("x == x", "bool", x=x), "sum", dim, keepdim, "int64")
+    return b.map("t / n", x.dtype, compute="float32", t=total, n=count)
+
+
+@lowering("aten.trapezoid.dx", "aten.trapz.dx")
+def trapezoid(b: Builder, y: Tensor, dx: Scalar = 1, dim: int = -1) -> Tensor:
+    d = dim_of(dim, y.rank)
+    count = max(y.shape[d] - 1, 0)
+    pairs = b.map("x + y", y.dtype, x=y.slice(d, min(1, y.shape[d]), count), y=y.slice(d, 0, count))
+    return b.map("s * dx / 2", y.dtype, s=sum_(b, pairs, d), dx=float(dx))
 
 
 @lowering("aten.count_nonzero.default", "aten.count_nonzero.dim_IntList")

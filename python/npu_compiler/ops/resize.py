@@ -6,12 +6,15 @@ from ..errors import Unsupported
 from ..exprs import class_of
 from ..graph import View
 from ..lowering import Builder, Tensor, lowering
+from .pool import NARROW
 
 
 def resized(
     b: Builder, x: View, kind: str, size: list[int] | None, scales: list[float | None] | None, align: bool = False
 ) -> View:
     spatial = x.shape[2:]
+    if x.dtype in NARROW and kind.startswith("nearest"):
+        return b.cast(resized(b, b.cast(x, "float32"), kind, size, scales, align), x.dtype)
     if class_of(x.dtype) != "f":
         raise Unsupported(f"interpolation of {x.dtype}")
     factors = list(scales or [None] * len(spatial))

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from ..errors import Refused, Unsupported
+from ..exprs import class_of
 from ..graph import View
-from ..lowering import Builder, Scalar, Tensor, dim_of, lowering
+from ..lowering import Builder, Scalar, Tensor, broadcast, dim_of, lowering
 from .gather import advanced, along_axis, index_of
+from .map import add_, select
 from .views import slice_range
 
 _KINDS = {"sum": "add", "add": "add", "prod": "mul", "multiply": "mul", "amax": "max", "amin": "min"}
@@ -62,9 +68,95 @@ def scatter(
 def scatter_reduce(
     b: Builder, self: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, include_self: bool = True
 ) -> Tensor:
-    if reduce not in _KINDS or not include_self:
-        raise Refused(f"reduce={reduce!r} with include_self={include_self}")
-    return _scatter(b, self, dim, index, src, _KINDS[reduce])
+    def write(x: View, source: View | Scalar, kind: str) -> View:
+        return _scatter(b, x, dim, index, source, kind)
+
+    return _reduced(b, self, src, reduce, include_self, write)
+
+
+def _reduced(
+    b: Builder, x: View, src: View, reduce: str, include_self: bool, write: Callable[[View, View | Scalar, str], View]
+) -> View:
+    """``write`` puts numbers or a source where the indices say."""
+    kind = "add" if reduce == "mean" else _KINDS.get(reduce)
+    if kind is None:
+        raise Refused(f"reduce={reduce!r}")
+    start = x if include_self else write(x, _nothing(kind, x.dtype), "set")
+    total = write(start, src, kind)
+    if reduce != "mean":
+        return total
+    counts = b.full((), 1, x.dtype).expand(x.shape)
+    counts = write(counts if include_self else write(counts, 0, "set"), b.full((), 1, x.dtype).expand(src.shape), "add")
+    return b.map("t / n" if class_of(x.dtype) == "f" else "t // n", x.dtype, compute=x.dtype, t=total, n=counts)
+
+
+def _nothing(kind: str, dtype: str) -> Scalar:
+    """What changes no result of that kind."""
+    if kind in ("add", "mul"):
+        return int(kind == "mul")
+    if class_of(dtype) == "f":
+        return -math.inf if kind == "max" else math.inf
+    if dtype == "bool":
+        raise Unsupported("extremes of bool")
+    limits = np.iinfo(dtype)
+    return int(limits.min if kind == "max" else limits.max)
+
+
+@lowering("aten.index_reduce.default")
+def index_reduce(
+    b: Builder, self: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, include_self: bool = True
+) -> Tensor:
+    if not self.rank:
+        raise Unsupported("index_reduce of rank 0")
+    places: list[View | None] = [None] * dim_of(dim, self.rank)
+    places.append(_vector(index))
+
+    def write(x: View, values: View | Scalar, kind: str) -> View:
+        return put(b, x, places, values if isinstance(values, View) else b.full((), values, x.dtype), kind)
+
+    return _reduced(b, self, source, reduce, include_self, write)
+
+
+@lowering("aten.put.default")
+def put_flat(b: Builder, self: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
+    flat, at = b.reshape(self, (self.elements,)), b.reshape(index, (index.elements,))
+    values = b.reshape(source, (source.elements,))
+    return b.reshape(put(b, flat, [at], values, "add" if accumulate else "set", wrap=True), self.shape)
+
+
+@lowering("aten.masked_scatter.default")
+def masked_scatter(b: Builder, self: Tensor, mask: Tensor, source: Tensor) -> Tensor:
+    """The n-th place that the mask selects gets the n-th element of the source."""
+    shape = broadcast(self.shape, mask.shape)
+    if mask.dtype != "bool" or source.dtype != self.dtype or not source.elements:
+        raise Unsupported(f"a mask {mask.dtype} and a source {source.dtype}{list(source.shape)}")
+    count = math.prod(shape)
+    chosen = b.reshape(mask.expand(shape), (count,))
+    number = b.new("scan", [chosen], (count,), "int64", kind="sum", axis=0)
+    place = b.map("min(max(n - 1, 0), last)", "int64", n=number, last=source.elements - 1)
+    flat = b.reshape(source, (source.elements,))
+    found = b.new("gather", [flat, place], (count,), self.dtype, axes=[0], dims=[-1])
+    return select(b, mask.expand(shape), b.reshape(found, shape), self.expand(shape), self.dtype)
+
+
+def _put_mask(b: Builder, x: View, indices: list[View | None], values: View, accumulate: bool) -> View:
+    """One mask, and values that are the same wherever it selects."""
+    lead, mask = len(indices) - 1, indices[-1]
+    if mask is None or mask.dtype != "bool" or any(i is not None for i in indices[:-1]):
+        raise Unsupported("a mask among other indices; how much it selects is known only at run time")
+    after = x.rank - lead - mask.rank
+    if after < 0 or mask.shape != x.shape[lead : lead + mask.rank]:
+        raise Unsupported(f"a mask {list(mask.shape)} of {list(x.shape)}")
+    if values.rank > after:
+        at = values.rank - after - 1
+        if values.shape[at] != 1:
+            raise Unsupported("a value for each element that a mask selects; their number is known only at run time")
+        values = b.reshape(values, (*values.shape[:at], *[1] * mask.rank, *values.shape[at + 1 :]))
+    for _ in range(after):
+        mask = mask.unsqueeze(mask.rank)
+    new = b.cast(values, x.dtype).expand(x.shape)
+    new = add_(b, x, new) if accumulate else new
+    return select(b, mask.expand(x.shape), new, x, x.dtype)
 
 
 def put(b: Builder, x: View, indices: list[View | None], values: View, kind: str, wrap: bool = False) -> View:
@@ -76,6 +168,8 @@ def put(b: Builder, x: View, indices: list[View | None], values: View, kind: str
 def index_put(
     b: Builder, self: Tensor, indices: list[Tensor | None], values: Tensor, accumulate: bool = False
 ) -> Tensor:
+    if any(i is not None and i.dtype in ("bool", "uint8") for i in indices):
+        return _put_mask(b, self, indices, values, accumulate)
     return put(b, self, indices, values, "add" if accumulate else "set", wrap=True)
 
 

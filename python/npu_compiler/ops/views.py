@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from ..errors import Unsupported
 from ..graph import View
-from ..lowering import Builder, Tensor, dim_of, lowering
+from ..lowering import Builder, DType, Tensor, dim_of, lowering
 
 
 @lowering("aten.view.default", "aten.reshape.default", "aten._unsafe_view.default", "aten.view_copy.default",
@@ -19,6 +20,13 @@ def view(b: Builder, self: Tensor, size: list[int] | None = None, shape: list[in
             raise Unsupported(f"shape {list(self.shape)} as {wanted}")
         wanted[wanted.index(-1)] = self.elements // rest
     return b.reshape(self, wanted)
+
+
+@lowering("aten.view.dtype")
+def view_as_dtype(b: Builder, self: Tensor, dtype: DType) -> Tensor:
+    if dtype != self.dtype:
+        raise Unsupported(f"the bits of {self.dtype} read as {dtype}")
+    return self
 
 
 @lowering("aten.reshape_as.default", "aten.view_as.default")
@@ -48,7 +56,7 @@ def ravel(b: Builder, self: Tensor) -> Tensor:
     return b.reshape(self, (self.elements,))
 
 
-@lowering("aten.transpose.int", "aten.swapaxes.default", "aten.transpose_copy.int")
+@lowering("aten.transpose.int", "aten.swapaxes.default", "aten.swapdims.default", "aten.transpose_copy.int")
 def transpose(
     b: Builder, self: Tensor, dim0: int = 0, dim1: int = 0, axis0: int | None = None, axis1: int | None = None
 ) -> Tensor:
@@ -56,13 +64,15 @@ def transpose(
     return self.transpose(dim_of(first, self.rank), dim_of(second, self.rank)) if self.rank else self
 
 
-@lowering("aten.t.default", "aten.numpy_T.default", "aten.adjoint.default", "aten.t_copy.default")
+@lowering("aten.t.default", "aten.numpy_T.default", "aten.t_copy.default")
 def t(b: Builder, self: Tensor) -> Tensor:
     return self.permute(reversed(range(self.rank)))
 
 
-@lowering("aten.mT.default", "aten.matrix_H.default")
+@lowering("aten.mT.default", "aten.mH.default", "aten.matrix_H.default", "aten.adjoint.default")
 def matrix_transpose(b: Builder, self: Tensor) -> Tensor:
+    if self.rank < 2:
+        raise Unsupported(f"a transposed matrix of rank {self.rank}")
     return self.transpose(self.rank - 2, self.rank - 1)
 
 
@@ -71,7 +81,7 @@ def permute(b: Builder, self: Tensor, dims: list[int]) -> Tensor:
     return self.permute(dim_of(d, self.rank) for d in dims)
 
 
-@lowering("aten.movedim.intlist", "aten.movedim.int")
+@lowering("aten.movedim.intlist", "aten.movedim.int", "aten.moveaxis.intlist", "aten.moveaxis.int")
 def movedim(b: Builder, self: Tensor, source: int | list[int], destination: int | list[int]) -> Tensor:
     sources = [dim_of(d, self.rank) for d in ([source] if isinstance(source, int) else source)]
     targets = [dim_of(d, self.rank) for d in ([destination] if isinstance(destination, int) else destination)]
@@ -144,13 +154,18 @@ def select(b: Builder, self: Tensor, dim: int, index: int) -> Tensor:
     return self.slice(d, index % self.shape[d], 1).drop(d)
 
 
+MAX_PARTS = 65536
+"""More results would make programs of unwieldy size."""
+
+
 def split_at(x: View, dim: int, sizes: list[int]) -> list[View]:
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     return [x.slice(dim, start, size) for start, size in zip(starts, sizes, strict=True)]
 
 
 @lowering("aten.split.Tensor", "aten.split.sizes", "aten.split_with_sizes.default", "aten.split_copy.Tensor",
-          "aten.split_with_sizes_copy.default")  # fmt: skip
+          "aten.split_with_sizes_copy.default", "aten.unsafe_split.Tensor",
+          "aten.unsafe_split_with_sizes.default")  # fmt: skip
 def split(
     b: Builder, self: Tensor, split_size: int | list[int] = 0, dim: int = 0, split_sizes: list[int] | None = None
 ) -> list[Tensor]:
@@ -158,11 +173,13 @@ def split(
     size = split_size if split_sizes is None else split_sizes
     if isinstance(size, int):
         n = self.shape[d]
+        if size and n // size > MAX_PARTS:
+            raise Unsupported(f"{n // size} parts")
         size = [min(size, n - i) for i in range(0, n, size)] if n else [0]
     return split_at(self, d, list(size))
 
 
-@lowering("aten.chunk.default")
+@lowering("aten.chunk.default", "aten.unsafe_chunk.default")
 def chunk(b: Builder, self: Tensor, chunks: int, dim: int = 0) -> list[Tensor]:
     n = self.shape[dim_of(dim, self.rank)]
     if not n:
@@ -177,9 +194,37 @@ def tensor_split(b: Builder, self: Tensor, sections: int, dim: int = 0) -> list[
     return split_at(self, d, [small + (i < more) for i in range(sections)])
 
 
+@lowering("aten.tensor_split.indices")
+def tensor_split_at(b: Builder, self: Tensor, indices: list[int], dim: int = 0) -> list[Tensor]:
+    d = dim_of(dim, self.rank)
+    edges = [0, *indices, self.shape[d]]
+    return [slice_(b, self, d, first, last) for first, last in pairwise(edges)]
+
+
+def _register_split(name: str, least: int, dim: int) -> None:
+    @lowering(f"aten.{name}.int")
+    def equal_parts(b: Builder, self: Tensor, sections: int) -> list[Tensor]:
+        d = 0 if self.rank < 2 else dim
+        if self.rank < least or not sections or self.shape[d] % sections:
+            raise Unsupported(f"{list(self.shape)} in {sections} equal parts along dimension {d}")
+        return tensor_split(b, self, sections, d)
+
+    @lowering(f"aten.{name}.array")
+    def parts_at(b: Builder, self: Tensor, indices: list[int]) -> list[Tensor]:
+        if self.rank < least:
+            raise Unsupported(f"rank {self.rank}")
+        return tensor_split_at(b, self, indices, 0 if self.rank < 2 else dim)
+
+
+for _name, _least, _dim in (("hsplit", 1, 1), ("vsplit", 2, 0), ("dsplit", 3, 2)):
+    _register_split(_name, _least, _dim)
+
+
 @lowering("aten.unbind.int", "aten.unbind_copy.int")
 def unbind(b: Builder, self: Tensor, dim: int = 0) -> list[Tensor]:
     d = dim_of(dim, self.rank)
+    if self.shape[d] > MAX_PARTS:
+        raise Unsupported(f"{self.shape[d]} parts")
     return [self.slice(d, i, 1).drop(d) for i in range(self.shape[d])]
 
 
@@ -192,11 +237,53 @@ def flip(b: Builder, self: Tensor, dims: list[int]) -> Tensor:
     return x
 
 
+@lowering("aten.fliplr.default")
+def fliplr(b: Builder, self: Tensor) -> Tensor:
+    return flip(b, self, [1])
+
+
+@lowering("aten.flipud.default")
+def flipud(b: Builder, self: Tensor) -> Tensor:
+    return flip(b, self, [0])
+
+
+@lowering("aten.rot90.default")
+def rot90(b: Builder, self: Tensor, k: int = 1, dims: list[int] = (0, 1)) -> Tensor:  # type: ignore[assignment]
+    i, j = (dim_of(d, self.rank) for d in dims)
+    x = flip(b, self, {0: [], 1: [j], 2: [i, j], 3: [i]}[k % 4])
+    return x.transpose(i, j) if k % 2 else x
+
+
+@lowering("aten.atleast_1d.default")
+def atleast_1d(b: Builder, self: Tensor) -> Tensor:
+    return self if self.rank else self.unsqueeze(0)
+
+
+@lowering("aten.atleast_2d.default")
+def atleast_2d(b: Builder, self: Tensor) -> Tensor:
+    return self if self.rank > 1 else atleast_1d(b, self).unsqueeze(0)
+
+
+@lowering("aten.atleast_3d.default")
+def atleast_3d(b: Builder, self: Tensor) -> Tensor:
+    return self if self.rank > 2 else atleast_2d(b, self).unsqueeze(2)
+
+
+@lowering("aten.real.default")
+def real(b: Builder, self: Tensor) -> Tensor:
+    return self  # no dtype here is complex
+
+
 @lowering("aten.unfold.default")
 def unfold(b: Builder, self: Tensor, dimension: int, size: int, step: int) -> Tensor:
     d = dim_of(dimension, self.rank)
     x = self.slice(d, 0, (self.shape[d] - size) // step + 1, step)
     return View(x.value, (*x.shape, size), (*x.strides, self.strides[d]), x.offset)
+
+
+@lowering("aten.linalg_diagonal.default")
+def linalg_diagonal(b: Builder, A: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
+    return diagonal(b, A, offset, dim1, dim2)
 
 
 @lowering("aten.diagonal.default", "aten.diagonal_copy.default")

@@ -1,0 +1,80 @@
+"""Membership and places in sorted lists, by comparing with all of them."""
+
+from __future__ import annotations
+
+from ..errors import Refused, Unsupported
+from ..exprs import class_of
+from ..graph import View
+from ..lowering import Builder, Scalar, Tensor, lowering, promote
+from .reduce import reduced
+
+MOST = 2**26
+"""Comparisons in one op; more would need memory out of proportion."""
+
+
+def _compared(b: Builder, text: str, x: View, items: View, kind: str, dtype: str) -> View:
+    """Over the last dimension of ``items``, which x gets."""
+    wide = x.unsqueeze(x.rank)
+    if x.elements * items.shape[-1] > MOST:
+        raise Unsupported(f"more than {MOST} comparisons")
+    same = promote([x, items])
+    if not items.shape[-1]:
+        return b.full(x.shape, 0, dtype)
+    hit = b.map(text, "bool", compute="int64" if same == "bool" else same, x=wide, y=items)
+    return reduced(b, hit, kind, [hit.rank - 1], dtype).drop(hit.rank - 1)
+
+
+def _places(b: Builder, items: View, x: View, right: bool, out_int32: bool) -> View:
+    if x.dtype != items.dtype:
+        raise Unsupported(f"places of {x.dtype} among {items.dtype}")
+    text = "y <= x" if right else "y < x"
+    if class_of(x.dtype) == "f":
+        text = f"({text} or isnan(x))"  # NaN counts as largest
+    return b.cast(_compared(b, text, x, items, "sum", "int64"), "int32" if out_int32 else "int64")
+
+
+@lowering("aten.bucketize.Tensor")
+def bucketize(b: Builder, self: Tensor, boundaries: Tensor, out_int32: bool = False, right: bool = False) -> Tensor:
+    return _places(b, boundaries, self, right, out_int32)
+
+
+@lowering("aten.searchsorted.Tensor")
+def searchsorted(
+    b: Builder,
+    sorted_sequence: Tensor,
+    self: Tensor,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+    sorter: Tensor | None = None,
+) -> Tensor:
+    if sorter is not None or side not in (None, "left", "right"):
+        raise Refused(f"a sorter, or the side {side!r}")
+    items = sorted_sequence
+    if items.rank > 1:
+        items = items.unsqueeze(items.rank - 1)
+    return _places(b, items, self, right or side == "right", out_int32)
+
+
+@lowering("aten.isin.Tensor_Tensor")
+def isin(
+    b: Builder, elements: Tensor, test_elements: Tensor, assume_unique: bool = False, invert: bool = False
+) -> Tensor:
+    items = b.reshape(test_elements, (test_elements.elements,))
+    found = _compared(b, "x == y", elements, items, "any", "bool")
+    return b.map("not found", "bool", found=found) if invert else found
+
+
+@lowering("aten.isin.Tensor_Scalar")
+def isin_number(
+    b: Builder, elements: Tensor, test_element: Scalar, assume_unique: bool = False, invert: bool = False
+) -> Tensor:
+    return b.map("x != y" if invert else "x == y", "bool", x=elements, y=test_element)
+
+
+@lowering("aten.one_hot.default")
+def one_hot(b: Builder, self: Tensor, num_classes: int = -1) -> Tensor:
+    if num_classes < 0:
+        raise Refused("the number of classes is known only at run time")
+    hit = b.map("x == c", "bool", compute="int64", x=self.unsqueeze(self.rank), c=b.iota(num_classes))
+    return b.cast(hit, "int64")
