@@ -12,7 +12,7 @@ from .compiled_program import CompiledProgram
 from .emit import emit
 from .errors import MISFIT, CompileError, IRError, Unsupported
 from .graph import Graph, Output, Value, View, whole
-from .lowering import Builder, check_results, lower_node
+from .lowering import Builder, lower_node, reads
 from .opset import DTYPES
 from .passes import run_passes
 from .passes.narrow import narrow
@@ -20,15 +20,13 @@ from .reader import Meta, Model, Node, numpy_dtype, read_ir
 
 __all__ = ["compile", "compile_ir"]
 
-GETITEM = "<built-in function getitem>"
-
 
 def compile(ir: Any, *, disable: Collection[str] = (), compute_dtype: str | None = None) -> CompiledProgram:
     """The program of an IR, given as its path, its dict or the object. ``disable`` names passes to leave out;
     ``compute_dtype`` ("float16" or "bfloat16") has a float32 model compute in that dtype inside."""
     if compute_dtype not in (None, "float32", "float16", "bfloat16"):
         raise ValueError(f"[compiler] compute_dtype {compute_dtype!r}; expected float32, float16 or bfloat16")
-    graph = Translation(read_ir(ir)).run()
+    graph = Translation(read_ir(ir)).graph_of_all()
     if compute_dtype not in (None, "float32"):
         narrow(graph, compute_dtype)
     run_passes(graph, disable)
@@ -52,8 +50,24 @@ class Translation:
         self.metas = {w.name: w for w in model.weights}
         self.made = {node.name for node in model.nodes}
         self.failures: list[tuple[Node, str]] = []
+        self.read = {m.name for node in model.nodes for m in reads(node)}
+        self.given = {m.name for m in (*model.outputs, *(value for _, _, value in model.mutations))}
 
-    def run(self) -> Graph:
+    def graph_of_all(self) -> Graph:
+        for meta in self.model.inputs:
+            if meta.dtype not in DTYPES:
+                raise CompileError(
+                    f"[compiler] input '{meta.name}' has the dtype {meta.dtype}; expected one of {', '.join(DTYPES)}; "
+                    "convert the model, for example with model.float()"
+                )
+        self.lower()
+        if self.failures:
+            raise CompileError(_explain(self.model, self.failures))
+        self._outputs()
+        return self.graph
+
+    def lower(self) -> None:
+        """All nodes; those that cannot be lowered are among the failures, with the reason."""
         held = {target for target, kind, _ in self.model.mutations if kind == "buffer"}
         for meta in self.model.inputs:
             self.inputs[meta.name] = self._input(meta.name, meta)
@@ -65,18 +79,9 @@ class Translation:
             self.graph.held.add(self.weights[name].value)
         for node in self.model.nodes:
             self._lower(node)
-        if self.failures:
-            raise CompileError(_explain(self.model, self.failures))
-        self._outputs()
-        return self.graph
 
     def _input(self, label: str, meta: Meta) -> View:
         value = Value(self.graph.unique(meta.name), meta.dtype, meta.shape, "input")
-        if meta.dtype not in DTYPES:
-            raise CompileError(
-                f"[compiler] input '{label}' has the dtype {meta.dtype}; expected one of {', '.join(DTYPES)}; "
-                "convert the model, for example with model.float()"
-            )
         self.graph.labels[value] = label
         self.graph.inputs.append(value)
         return whole(value)
@@ -124,38 +129,39 @@ class Translation:
 
     def _lower(self, node: Node) -> None:
         try:
-            inputs = [self._read(meta, f"node '{node.name}'") for meta in node.inputs]
-            if any(view is None for view in inputs) and node.op_type != GETITEM:
-                missing = next(m.name for m, v in zip(node.inputs, inputs, strict=True) if v is None)
-                if self._failed(node):
-                    raise _Skip
-                raise Unsupported(f"it reads '{missing}', which is not computed here")
-            outputs = self._getitem(node, inputs) if node.op_type == GETITEM else lower_node(self.builder, node, inputs)
-        except (Unsupported, _Skip) as error:
-            outputs = [self._stand_in(meta) for meta in node.outputs]
-            if isinstance(error, Unsupported):
-                self.failures.append((node, str(error)))
+            outputs = self._results(node)
+        except Unsupported as error:
+            outputs = self._failure(node, str(error))
         except CompileError:
             raise
         except MISFIT as error:
-            outputs = [self._stand_in(meta) for meta in node.outputs]
-            self.failures.append((node, f"its arguments do not fit the operator ({type(error).__name__}: {error})"))
+            outputs = self._failure(node, f"its arguments do not fit the operator ({type(error).__name__}: {error})")
         for index, (meta, view) in enumerate(zip(node.outputs, outputs, strict=True)):
             self.results[node.name, index] = self.by_name[meta.name] = view
 
-    def _failed(self, node: Node) -> bool:
-        return any(f.name == meta.producer for f, _ in self.failures for meta in node.inputs)
+    def _results(self, node: Node) -> list[View | None]:
+        inputs = [self._read(meta, f"node '{node.name}'") for meta in node.inputs]
+        wanted = {meta.name for meta in reads(node)}
+        for meta, view in zip(node.inputs, inputs, strict=True):
+            if view is None and meta.name in wanted:
+                raise Unsupported(f"it reads '{meta.name}', which is not computed here")
+            if view is not None and view.dtype not in DTYPES and view.value.kind != "constant":
+                raise Unsupported(f"dtype {view.dtype}")
+        outputs = lower_node(self.builder, node, inputs)
+        for i, (meta, view) in enumerate(zip(node.outputs, outputs, strict=True)):
+            if view is None and meta.name in self.read | self.given:
+                raise Unsupported(f"its result {i} is not computed")
+            if view is not None and view.dtype not in DTYPES and (view.elements != 1 or meta.name in self.given):
+                raise Unsupported(f"dtype {view.dtype}")
+        return outputs
+
+    def _failure(self, node: Node, reason: str) -> list[View | None]:
+        self.failures.append((node, reason))
+        return [self._stand_in(meta) for meta in node.outputs]
 
     def _stand_in(self, meta: Meta) -> View:
         """So that what follows can be judged too; the graph is thrown away."""
         return whole(self.graph.temp(meta.name, meta.dtype, meta.shape))
-
-    def _getitem(self, node: Node, inputs: Sequence[View | None]) -> list[View | None]:
-        at = node.attrs.get("index")
-        if not isinstance(at, int) or not -len(inputs) <= at < len(inputs):
-            raise Unsupported(f"result {at!r} of {len(inputs)}")
-        check_results(node, [inputs[at]])
-        return [inputs[at]]
 
     def _outputs(self) -> None:
         """Updates of inputs claim their values first; what two outputs share is copied for the second."""
@@ -208,10 +214,6 @@ class Translation:
         if view.dtype not in DTYPES:
             raise CompileError(f"[compiler] the output '{name}' has the dtype {view.dtype}")
         return self.builder.copy(view).value
-
-
-class _Skip(Exception):
-    """Its input failed, which is reported already."""
 
 
 def _explain(model: Model, failures: Sequence[tuple[Node, str]]) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from .errors import Unsupported
+
 Shape = tuple[int, ...]
 
 __all__ = ["Graph", "Op", "Output", "Shape", "Value", "View", "dense_strides", "remap", "whole"]
@@ -77,6 +79,9 @@ class View:
         return self.permute(order)
 
     def slice(self, dim: int, start: int, count: int, step: int = 1) -> View:
+        last = start + (count - 1) * step
+        if count < 0 or (count and not (0 <= start < self.shape[dim] and 0 <= last < self.shape[dim])):
+            raise Unsupported(f"elements {start} to {last} of {self.shape[dim]}")
         shape, strides = list(self.shape), list(self.strides)
         offset = self.offset + (start * strides[dim] if count else 0)
         shape[dim] = count
@@ -104,6 +109,8 @@ class View:
         """Broadcast to ``shape`` from the right."""
         shape = tuple(shape)
         gap = len(shape) - self.rank
+        if gap < 0 or any(n not in (1, m) for n, m in zip(self.shape, shape[gap:], strict=True)):
+            raise Unsupported(f"shape {list(self.shape)} broadcast to {list(shape)}")
         strides = [0] * gap + [s if n != 1 else 0 for n, s in zip(self.shape, self.strides, strict=True)]
         return View(self.value, shape, tuple(strides), self.offset)
 

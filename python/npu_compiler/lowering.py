@@ -14,13 +14,14 @@ from .errors import Refused, Unsupported
 from .exprs import Expression, Ref, class_of
 from .graph import Graph, Op, Value, View, whole
 from .opset import DTYPES, OPS, misfit
-from .reader import Node
+from .reader import Meta, Node
 
 Tensor = View
 Scalar = int | float
 DType = str
 
 __all__ = [
+    "GETITEM",
     "LOWERINGS",
     "Builder",
     "DType",
@@ -29,11 +30,12 @@ __all__ = [
     "Tensor",
     "bind",
     "broadcast",
-    "check_results",
     "lower_node",
     "lowering",
+    "reads",
 ]
 
+GETITEM = "<built-in function getitem>"
 IGNORED = frozenset(
     "device layout pin_memory memory_format non_blocking requires_grad".split()
     + ["_tensor_list_sizes", "_tensor_list_none_masks"]
@@ -331,6 +333,8 @@ def _without_lowering(op_type: str) -> str:
 
 def lower_node(builder: Builder, node: Node, inputs: Sequence[View | None]) -> list[View | None]:
     """The node's results; ``None`` for one that is not computed. Raises Unsupported."""
+    if node.op_type == GETITEM:
+        return _getitem(node, inputs)
     rule = LOWERINGS.get(node.op_type)
     if rule is None:
         raise Unsupported(_without_lowering(node.op_type))
@@ -341,14 +345,32 @@ def lower_node(builder: Builder, node: Node, inputs: Sequence[View | None]) -> l
     result = rule.function(builder, **bind(rule, node, inputs))
     results = list(result) if isinstance(result, list | tuple) else [result]
     if node.outputs is not None:
-        check_results(node, results)
+        _check_results(node, results)
     return results
 
 
-def check_results(node: Node, results: list[View | None]) -> None:
+def _getitem(node: Node, inputs: Sequence[View | None]) -> list[View | None]:
+    at = node.attrs.get("index")
+    if not isinstance(at, int) or not -len(inputs) <= at < len(inputs):
+        raise Unsupported(f"result {at!r} of {len(inputs)}")
+    _check_results(node, [inputs[at]])
+    return [inputs[at]]
+
+
+def reads(node: Node) -> list[Meta]:
+    """What the node really reads: ``getitem`` lists all results and takes one."""
+    if node.op_type != GETITEM:
+        return node.inputs
+    at = node.attrs.get("index")
+    return [node.inputs[at]] if isinstance(at, int) and -len(node.inputs) <= at < len(node.inputs) else []
+
+
+def _check_results(node: Node, results: list[View | None]) -> None:
     if len(results) != len(node.outputs):
         raise Unsupported(f"lowered to {len(results)} results, the IR declares {len(node.outputs)}")
     for view, meta in zip(results, node.outputs, strict=True):
+        if view is not None and view.rank > 8:
+            raise Unsupported(f"rank {view.rank}, above 8")
         if view is not None and (view.shape, view.dtype) != (meta.shape, meta.dtype):
             raise Unsupported(
                 f"lowered to {view.dtype}{list(view.shape)}, the IR declares {meta.dtype}{list(meta.shape)}"

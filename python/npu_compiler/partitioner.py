@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .errors import IRError
 from .reader import malformed
-from .support import check_outline, explain_ir, is_op_supported, node_reads, results_of
+from .support import check_outline, explain_ir, explain_support, is_op_supported, node_reads, results_of
 
 __all__ = ["Partition", "PartitionPlan", "TransferOp", "partition", "partition_ir"]
 
@@ -69,7 +70,11 @@ def _targets(ir_dict: dict[str, Any], supported: Callable[[str, dict[str, Any] |
     nodes = ir_dict["nodes"]
     if supported is not is_op_supported:
         return ["npu" if supported(n["op_type"], n.get("attrs")) else "cpu" for n in nodes]
-    return ["cpu" if reason else "npu" for _, reason in explain_ir(ir_dict)]
+    try:
+        reasons = [reason for _, reason in explain_ir(ir_dict)]
+    except IRError:  # a graph that does not hang together can be cut too, node by node
+        reasons = [explain_support(node) for node in nodes]
+    return ["cpu" if reason else "npu" for reason in reasons]
 
 
 def partition_ir(plan: PartitionPlan, part: Partition) -> dict[str, Any]:

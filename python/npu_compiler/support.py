@@ -7,15 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from . import ops as _ops  # noqa: F401  (registers the lowerings)
+from .compiler import Translation
 from .errors import MISFIT, IRError, Refused, Unsupported
 from .graph import Graph, Value, whole
-from .lowering import LOWERINGS, Builder, Lowering, lower_node
+from .lowering import GETITEM, LOWERINGS, Builder, Lowering, lower_node
 from .opset import DTYPES
-from .reader import Meta, Node, malformed, read_node
+from .reader import Meta, Node, load_ir, malformed, read_ir, read_node
 
 __all__ = ["explain_ir", "explain_support", "get_supported_ops", "is_op_supported"]
-
-GETITEM = "<built-in function getitem>"
 
 
 def get_supported_ops() -> frozenset[str]:
@@ -34,8 +33,6 @@ def explain_support(node: Mapping[str, Any] | Node, unread: Sequence[int] | None
     for meta in (*node.inputs, *node.outputs):
         if meta.dtype not in DTYPES:
             return f"dtype {meta.dtype}"
-    if node.op_type == GETITEM:
-        return None
     try:
         results = _dry_run(node)
     except Unsupported as error:
@@ -46,12 +43,13 @@ def explain_support(node: Mapping[str, Any] | Node, unread: Sequence[int] | None
     return f"its result {lost[0]} is not computed" if lost else None
 
 
-def explain_ir(ir: Mapping[str, Any]) -> list[tuple[dict[str, Any], str | None]]:
-    """Each node of an IR with the reason why it does not compile, or None."""
-    check_outline(ir)
-    read = {t["name"] for node in ir["nodes"] for t in node_reads(node)} | results_of(ir)
-    unread = [[i for i, output in enumerate(n["outputs"]) if output["name"] not in read] for n in ir["nodes"]]
-    return [(node, explain_support(node, lost)) for node, lost in zip(ir["nodes"], unread, strict=True)]
+def explain_ir(ir: Any) -> list[tuple[dict[str, Any], str | None]]:
+    """Each node of an IR with the reason why it does not compile, or None: what ``compile`` itself finds."""
+    data = load_ir(ir)
+    translation = Translation(read_ir(data))
+    translation.lower()
+    reasons = {node.name: reason for node, reason in translation.failures}
+    return [(node, reasons.get(node["name"])) for node in data["nodes"]]
 
 
 def results_of(ir: Mapping[str, Any]) -> set[str]:
@@ -131,7 +129,7 @@ def _probes(rule: Lowering, attrs: dict[str, Any]) -> Iterator[list[Meta]]:
         (1, 4, 16, 16),
         (),
     ]
-    if size and -1 not in size:
+    if isinstance(size, list) and size and -1 not in size:
         shapes.insert(0, (math.prod(size),))
     for shape in shapes:
         for kinds in (

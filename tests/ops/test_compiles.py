@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch_ir import extract_ir, serialize_ir
 
+from tests.npu_compiler.helpers import OPTIONAL
 from tests.npu_compiler.reference import run
 
 from .cases import CASES, Case
@@ -41,10 +43,19 @@ def difference(got: np.ndarray[Any, Any], want: Tensor) -> float:
     return float(np.linalg.norm(a - b) / max(float(np.linalg.norm(b)), 1e-3)) if a.size else 0.0
 
 
+@functools.cache
+def _ir_text(case: Case) -> str:
+    """Tracing takes most of the time of these tests."""
+    return serialize_ir(extract_ir(case.build(), case.make(), model_name=case.name))
+
+
+def ir_of_case(case: Case) -> dict[str, Any]:
+    ir: dict[str, Any] = json.loads(_ir_text(case))
+    return ir
+
+
 def compile_case(case: Case, **options: Any) -> tuple[CompiledProgram, torch.nn.Module, tuple[Tensor, ...]]:
-    model, inputs = case.build(), case.make()
-    ir = json.loads(serialize_ir(extract_ir(model, inputs, model_name=case.name)))
-    return compile(ir, **options), model, inputs
+    return compile(ir_of_case(case), **options), case.build(), case.make()
 
 
 def check(case: Case, **options: Any) -> CompiledProgram:
@@ -76,6 +87,5 @@ def test_op(case: Case) -> None:
 
 @pytest.mark.parametrize("case", CASES[::5], ids=[c.name for c in CASES[::5]])
 def test_op_without_passes(case: Case) -> None:
-    passes = {"cse", "dead_code", "fold_batch_norm", "fuse_casts", "fuse_epilogues", "fuse_maps", "hoist", "place_cat"}
     if not case.refused:
-        check(case, disable=passes)
+        check(case, disable=OPTIONAL)
