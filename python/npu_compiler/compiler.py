@@ -12,7 +12,7 @@ from .compiled_program import CompiledProgram
 from .emit import emit
 from .errors import MISFIT, CompileError, IRError, Unsupported
 from .graph import Graph, Output, Value, View, whole
-from .lowering import Builder, lower_node, reads
+from .lowering import GETITEM, Builder, lower_node, reads
 from .opset import DTYPES
 from .passes import run_passes
 from .passes.narrow import narrow
@@ -50,8 +50,8 @@ class Translation:
         self.metas = {w.name: w for w in model.weights}
         self.made = {node.name for node in model.nodes}
         self.failures: list[tuple[Node, str]] = []
-        self.read = {m.name for node in model.nodes for m in reads(node)}
         self.given = {m.name for m in (*model.outputs, *(value for _, _, value in model.mutations))}
+        self.needed = _needed(model, self.given)
 
     def graph_of_all(self) -> Graph:
         for meta in self.model.inputs:
@@ -141,7 +141,8 @@ class Translation:
 
     def _results(self, node: Node) -> list[View | None]:
         inputs = [self._read(meta, f"node '{node.name}'") for meta in node.inputs]
-        wanted = {meta.name for meta in reads(node)}
+        idle = node.op_type == GETITEM and all(m.name not in self.needed for m in node.outputs)
+        wanted = set() if idle else {meta.name for meta in reads(node)}
         for meta, view in zip(node.inputs, inputs, strict=True):
             if view is None and meta.name in wanted:
                 raise Unsupported(f"it reads '{meta.name}', which is not computed here")
@@ -149,7 +150,7 @@ class Translation:
                 raise Unsupported(f"dtype {view.dtype}")
         outputs = lower_node(self.builder, node, inputs)
         for i, (meta, view) in enumerate(zip(node.outputs, outputs, strict=True)):
-            if view is None and meta.name in self.read | self.given:
+            if view is None and meta.name in self.needed:
                 raise Unsupported(f"its result {i} is not computed")
             if view is not None and view.dtype not in DTYPES and (view.elements != 1 or meta.name in self.given):
                 raise Unsupported(f"dtype {view.dtype}")
@@ -214,6 +215,15 @@ class Translation:
         if view.dtype not in DTYPES:
             raise CompileError(f"[compiler] the output '{name}' has the dtype {view.dtype}")
         return self.builder.copy(view).value
+
+
+def _needed(model: Model, given: set[str]) -> set[str]:
+    """What anybody reads. A ``getitem`` reads nothing unless somebody reads it: traces have one for every result."""
+    needed = set(given)
+    for node in reversed(model.nodes):
+        if node.op_type != GETITEM or any(meta.name in needed for meta in node.outputs):
+            needed.update(meta.name for meta in reads(node))
+    return needed
 
 
 def _explain(model: Model, failures: Sequence[tuple[Node, str]]) -> str:

@@ -29,5 +29,6 @@ class Refused(Unsupported):
     """It has none whatever its inputs: its attributes ask for what cannot be done."""
 
 
-MISFIT = (LookupError, TypeError, ValueError, AssertionError, ArithmeticError, AttributeError, RuntimeError)
+MISFIT = (LookupError, TypeError, ValueError, AssertionError, ArithmeticError, AttributeError, RuntimeError,
+          StopIteration)  # fmt: skip
 """What a lowering raises by itself when its arguments are not those of the operator: lists too short, wrong types."""

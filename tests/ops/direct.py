@@ -31,7 +31,7 @@ def _layers() -> None:
     case("aten _weight_norm", lambda v, g: (aten._weight_norm(v, g, 0), aten._weight_norm(v, g[:1, :, :1], 0) * 0 + v),
          f(3, 4, 2), positive(3, 1, 1))  # fmt: skip
     case("aten native_dropout", lambda x: aten.native_dropout(x, 0.5, False)[0], f(3, 4))
-    case("aten rnn_relu_cell", lambda x, h, w, u: aten.rnn_relu_cell(x, h, w, u), f(2, 3), f(2, 4), f(4, 3), f(4, 4))
+    case("aten rnn_relu_cell", aten.rnn_relu_cell, f(2, 3), f(2, 4), f(4, 3), f(4, 4))
 
 
 def _spatial() -> None:
@@ -63,7 +63,7 @@ def _elementwise() -> None:
         "msort": aten.msort,
         "positive": lambda x: aten.positive(x) + 1,
         "ravel": lambda x: (aten.ravel(x), aten.reshape_as(x, x.t()), aten.view_as(x, x)),
-        "rrelu": lambda x: aten.rrelu(x),
+        "rrelu": aten.rrelu,
         "std_mean": lambda x: (*aten.std_mean.correction(x, [1]), *aten.std_mean(x, False), *aten.std_mean.dim(x, [0])),
         "fill": lambda x: aten.fill.Tensor(x, x[0, 0]) + aten.zero(x),
         "clone and copies": lambda x: aten.copy(x, x[:1]) + aten.transpose_copy(x.clone(), 0, 1).t(),
