@@ -171,7 +171,7 @@ def main() -> int:
         frozen = by_peer.get("torch-frozen", {}).get("median_ms")
         for name, row in sorted(by_peer.items(), key=lambda item: item[1].get("median_ms", 1e9)):
             if "median_ms" not in row:
-                rows.append([case, name, row.get("error", ""), "", "", ""])
+                rows.append([case, name, row.get("error", ""), "", "", "", ""])
                 continue
             ratio = f"{row['median_ms'] / frozen:.2f}" if frozen else ""
             rows.append(
@@ -181,14 +181,15 @@ def main() -> int:
                     f"{row['median_ms']:.2f}",
                     f"{row['min_ms']:.2f}",
                     ratio,
-                    f"{row.get('difference', 0):.1e}",
+                    f"{row['times_probe'] * 1e3 / limits.fma_gflops:.2f}" if "times_probe" in row else "",
+                    f"{row['difference']:.1e}" if "difference" in row else "",
                 ]
             )
     figures = {"limits": {"fma_gflops": limits.fma_gflops, "read_gbytes": limits.read_gbytes}, "models": found}
     title = f"{THREADS} threads; FMA limit {limits.fma_gflops:.0f} GFLOP/s, reading {limits.read_gbytes:.0f} GB/s"
     if missing:
         title += f"; not installed: {', '.join(missing)}"
-    common.report(title, ["Model", "Peer", "median ms", "min ms", "x frozen", "difference"], rows, figures, args.json)
+    common.report(title, ["Model", "Peer", "median ms", "min ms", "x frozen", "steady ms", "difference"], rows, figures, args.json)
     return 0
 
 

@@ -337,7 +337,7 @@ nb::object to_dlpack(nb::handle self, nb::kwargs) {
   std::vector<std::size_t> shape(buffer.shape().begin(), buffer.shape().end());
   const nb::ndarray<> array(buffer.data(), shape.size(), shape.data(), self, nullptr, dtype,
                             nb::device::cpu::value, 0);
-  return nb::cast(array).attr("__dlpack__")();
+  return nb::cast(array);
 }
 
 }  // namespace

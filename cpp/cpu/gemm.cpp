@@ -139,6 +139,10 @@ void GemmOperands::locate_rows(std::int64_t row, std::int64_t count, int extra, 
   }
 }
 
+bool multiplies_pairs(const Micro& micro, DType a, DType b) {
+  return micro.gemm_bf16 != nullptr && a == DType::kBFloat16 && b == DType::kBFloat16;
+}
+
 GemmGrid plan_gemm(const Micro& micro, const GemmShape& shape, int threads, std::int64_t copies) {
   GemmGrid grid;
   const std::int64_t tiles = (shape.rows + micro.mr - 1) / micro.mr, panels = shape.panels(micro);
@@ -229,6 +233,7 @@ struct Block {
     const float* next = call.packed ? static_cast<const float*>(tile.b) + length * m.nr : nullptr;
     const std::int64_t line_floats = 16, next_end = next ? length * m.nr : 0;
     float* const to = sums ? sums + (p - panel_begin) * m.nr : static_cast<float*>(call.out) + column;
+    const auto gemm = call.pairs ? m.gemm_bf16 : m.gemm_f32;
     std::int64_t fetched = 0;
     for (int i = 0; i < strip_count; ++i) {
       const Strip& strip = strips[i];
@@ -240,7 +245,7 @@ struct Block {
       tile.residual_stride = strip.extra_step;
       tile.next = fetched < next_end ? next + fetched : nullptr;
       fetched += length * line_floats;
-      m.gemm_f32(strip.count, static_cast<int>(sums ? m.nr : count), tile);
+      gemm(strip.count, static_cast<int>(sums ? m.nr : count), tile);
     }
   }
 

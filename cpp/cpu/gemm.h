@@ -56,7 +56,8 @@ class Epilogue {
   std::optional<Expression> expression_;
 };
 
-// Sizes of one product: rows x depth times depth x columns.
+// Sizes of one product: rows x depth times depth x columns. Depth counts words: float32, or pairs of
+// bfloat16.
 struct GemmShape {
   std::int64_t rows = 0, columns = 0, depth = 0;
 
@@ -67,7 +68,11 @@ struct GemmShape {
   }
 };
 
-// What the product reads and writes, filled in by convolution and matrix product.
+// Whether both sides are bfloat16 and the hardware multiplies pairs of them.
+bool multiplies_pairs(const Micro& micro, DType a, DType b);
+inline std::int64_t words(std::int64_t depth, bool pairs) { return pairs ? (depth + 1) / 2 : depth; }
+
+// What the product reads and writes, filled in by convolution and matrix product. Depth is in words.
 class GemmOperands {
  public:
   virtual ~GemmOperands() = default;
@@ -93,6 +98,7 @@ inline bool shares_cache_set(std::int64_t stride) { return stride % 1024 == 0; }
 struct GemmCall {
   const Micro* micro = nullptr;
   GemmShape shape;
+  bool pairs = false;  // words are pairs of bfloat16
   const GemmOperands* operands = nullptr;
   const float* packed = nullptr;  // panels packed before, or null: pack them here
   const void* bias = nullptr;     // shape.columns values

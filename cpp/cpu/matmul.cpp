@@ -15,8 +15,15 @@ namespace {
 class MatmulOperands final : public GemmOperands {
  public:
   MatmulOperands(const KernelRequest& r, const Epilogue& epilogue, std::int64_t first_row, const void* a,
-                 const void* b)
-      : r_(r), epilogue_(epilogue), first_row_(first_row), a_(a), b_(b), rank_(r.outputs[0].shape.size()) {}
+                 const void* b, bool pairs)
+      : r_(r),
+        epilogue_(epilogue),
+        first_row_(first_row),
+        a_(a),
+        b_(b),
+        rank_(r.outputs[0].shape.size()),
+        pairs_(pairs),
+        depth_(r.inputs[0].shape[rank_ - 1]) {}
 
   // The offset of a row (a position in all dimensions but the last) in an operand with these strides.
   static std::int64_t offset(const Shape& shape, const Shape& strides, std::int64_t row) {
@@ -33,6 +40,10 @@ class MatmulOperands final : public GemmOperands {
     const TensorDesc& a = r_.inputs[0];
     for (std::int64_t i = 0; i < count; ++i, to += kPackedStride) {
       const std::int64_t at = offset(r_.outputs[0].shape, a.strides, first_row_ + row + i);
+      if (pairs_) {
+        load_pairs(a_, at, a.strides[rank_ - 1], k, length, to, 1);
+        continue;
+      }
       load_row(a.dtype, element(a_, a.dtype, at + k * a.strides[rank_ - 1]), a.strides[rank_ - 1], to,
                length);
     }
@@ -57,6 +68,13 @@ class MatmulOperands final : public GemmOperands {
                   float* to) const override {
     const TensorDesc& b = r_.inputs[1];
     const std::int64_t down = b.strides[rank_ - 2], across = b.strides[rank_ - 1];
+    if (pairs_) {
+      for (std::int64_t j = 0; j < count; ++j) {
+        load_pairs(b_, (column + j) * across, down, k, length, to + j, nr);
+      }
+      for (std::int64_t i = 0; i < length; ++i) std::fill(to + i * nr + count, to + (i + 1) * nr, 0.0f);
+      return;
+    }
     if (across == 1 || down != 1) {
       for (std::int64_t i = 0; i < length; ++i, to += nr) {
         load_row(b.dtype, element(b_, b.dtype, (k + i) * down + column * across), across, to, count);
@@ -84,12 +102,25 @@ class MatmulOperands final : public GemmOperands {
   }
 
  private:
+  // Words [k, k + length) of the column or row that starts at element `at`, to places `spread` words apart.
+  void load_pairs(const void* from, std::int64_t at, std::int64_t step, std::int64_t k, std::int64_t length,
+                  float* to, std::int64_t spread) const {
+    const auto* x = static_cast<const std::uint16_t*>(from) + at + 2 * k * step;
+    for (std::int64_t i = 0; i < length; ++i, x += 2 * step) {
+      const bool whole = 2 * (k + i) + 1 < depth_;
+      const Bf16Pair pair{x[0], whole ? x[step] : std::uint16_t{0}};
+      std::memcpy(to + i * spread, &pair, sizeof pair);
+    }
+  }
+
   const KernelRequest& r_;
   const Epilogue& epilogue_;
   std::int64_t first_row_;
   const void* a_;
   const void* b_;
   std::size_t rank_;
+  bool pairs_;
+  std::int64_t depth_;
 };
 
 constexpr std::int64_t kFewRows = 4;
@@ -112,12 +143,13 @@ class Matmul final : public Kernel {
       rows_ *= batches_;
       batches_ = 1;
     }
-    shape_ = {rows_, out.shape[rank_ - 1], a.shape[rank_ - 1]};
-    bias_rows_ = r_.inputs[2].present() && moves_with_rows(r_.inputs[2]);
-    few_ = rows_ <= kFewRows && b.strides[rank_ - 2] == 1 && shape_.depth > 0;
+    depth_ = a.shape[rank_ - 1];
+    few_ = rows_ <= kFewRows && b.strides[rank_ - 2] == 1 && depth_ > 0;
+    pairs_ = !few_ && multiplies_pairs(*micro_, a.dtype, b.dtype);
+    shape_ = {rows_, out.shape[rank_ - 1], words(depth_, pairs_)};
     grid_ = plan_gemm(*micro_, shape_, r.threads, batches_);
     if (few_) {
-      row_floats_ = static_cast<std::size_t>((shape_.depth * rows_ + 15) / 16 * 16);
+      row_floats_ = static_cast<std::size_t>((depth_ * rows_ + 15) / 16 * 16);
       scratch_ = align((row_floats_ + 2 * kChunk) * sizeof(float) + epilogue_.scratch_bytes());
     } else {
       scratch_ = align(gemm_scratch(*micro_, shape_, grid_, epilogue_));
@@ -125,17 +157,19 @@ class Matmul final : public Kernel {
   }
 
   std::string name() const override {
-    return std::string(few_ ? "matmul[rows " : "matmul[gemm ") + micro_->name +
-           (epilogue_.in_tile() ? "]" : " +map]");
+    return std::string(few_     ? "matmul[rows "
+                       : pairs_ ? "matmul[pairs "
+                                : "matmul[gemm ") +
+           micro_->name + (epilogue_.in_tile() ? "]" : " +map]");
   }
   std::size_t scratch_bytes() const override { return scratch_ * static_cast<std::size_t>(r_.threads); }
   double flops() const override {
-    return 2.0 * static_cast<double>(batches_ * rows_) * static_cast<double>(shape_.columns * shape_.depth);
+    return 2.0 * static_cast<double>(batches_ * rows_) * static_cast<double>(shape_.columns * depth_);
   }
 
-  // Half-precision weights are widened panel by panel instead: a packed copy would double them.
+  // What is widened is so panel by panel instead: a packed copy would double the weights.
   bool packs() const {
-    return !few_ && shared_ && r_.inputs[1].constant && r_.inputs[1].dtype == DType::kFloat32;
+    return !few_ && shared_ && r_.inputs[1].constant && (pairs_ || r_.inputs[1].dtype == DType::kFloat32);
   }
   int packed_input() const override { return packs() ? 1 : -1; }
   std::size_t packed_bytes() const override {
@@ -143,12 +177,12 @@ class Matmul final : public Kernel {
   }
   std::string packing() const override {
     const TensorDesc& b = r_.inputs[1];
-    return "matmul panels " + std::to_string(micro_->nr) + " of " + std::to_string(shape_.depth) + "x" +
-           std::to_string(shape_.columns) + "," + std::to_string(b.strides[rank_ - 2]) + "," +
-           std::to_string(b.strides[rank_ - 1]);
+    return std::string(pairs_ ? "matmul pairs " : "matmul panels ") + std::to_string(micro_->nr) + " of " +
+           std::to_string(depth_) + "x" + std::to_string(shape_.columns) + "," +
+           std::to_string(b.strides[rank_ - 2]) + "," + std::to_string(b.strides[rank_ - 1]);
   }
   void pack(const void* raw, std::byte* packed, ThreadPool& pool) const override {
-    const MatmulOperands operands(r_, epilogue_, 0, nullptr, raw);
+    const MatmulOperands operands(r_, epilogue_, 0, nullptr, raw, pairs_);
     pack_panels(*micro_, shape_, operands, reinterpret_cast<float*>(packed), pool);
   }
 
@@ -157,10 +191,11 @@ class Matmul final : public Kernel {
     if (few_) return run_few(args, pool);
     pool.run(batches_ * grid_.pieces(), [&](std::int64_t piece, int thread) {
       const std::int64_t batch = piece / grid_.pieces();
-      const MatmulOperands operands(r_, epilogue_, batch * rows_, args.inputs[0], right(args, batch));
+      const MatmulOperands operands(r_, epilogue_, batch * rows_, args.inputs[0], right(args, batch), pairs_);
       GemmCall call;
       call.micro = micro_;
       call.shape = shape_;
+      call.pairs = pairs_;
       call.operands = &operands;
       call.packed = reinterpret_cast<const float*>(args.packed);
       call.epilogue = &epilogue_;
@@ -174,10 +209,8 @@ class Matmul final : public Kernel {
         call.bias_dtype = bias.dtype;
         call.bias_stride = bias.strides[rank_ - 1];
       }
-      if (!bias_rows_) {
-        gemm_piece(call, grid_, piece % grid_.pieces(),
-                   args.scratch + scratch_ * static_cast<std::size_t>(thread));
-      }
+      gemm_piece(call, grid_, piece % grid_.pieces(),
+                 args.scratch + scratch_ * static_cast<std::size_t>(thread));
     });
   }
 
@@ -199,8 +232,6 @@ class Matmul final : public Kernel {
     }
     return false;
   }
-  bool moves_with_rows(const TensorDesc& bias) const { return moves_with_rows(bias, r_); }
-
   std::int64_t bias_at(std::int64_t row) const {
     return MatmulOperands::offset(r_.outputs[0].shape, r_.inputs[2].strides, row);
   }
@@ -218,19 +249,18 @@ class Matmul final : public Kernel {
   void run_few(const KernelArgs& args, ThreadPool& pool) const {
     const std::int64_t chunks =
         (shape_.columns + static_cast<std::int64_t>(kChunk) - 1) / static_cast<std::int64_t>(kChunk);
-    const bool worth = shape_.columns * shape_.depth * rows_ * batches_ > 30000;
+    const bool worth = shape_.columns * depth_ * rows_ * batches_ > 30000;
     const std::int64_t per_batch = worth ? std::min<std::int64_t>(chunks, 4 * r_.threads) : 1;
     pool.run(batches_ * per_batch, [&](std::int64_t piece, int thread) {
       const std::int64_t batch = piece / per_batch;
       const Range range = split(chunks, per_batch, piece % per_batch);
       std::byte* const scratch = args.scratch + scratch_ * static_cast<std::size_t>(thread);
-      const MatmulOperands operands(r_, epilogue_, batch * rows_, args.inputs[0], nullptr);
+      const MatmulOperands operands(r_, epilogue_, batch * rows_, args.inputs[0], nullptr, false);
       float* const x = reinterpret_cast<float*>(scratch);
       const TensorDesc& a = r_.inputs[0];
       for (std::int64_t i = 0; i < rows_; ++i) {
         const std::int64_t at = MatmulOperands::offset(r_.outputs[0].shape, a.strides, batch * rows_ + i);
-        load_row(a.dtype, element(args.inputs[0], a.dtype, at), a.strides[rank_ - 1], x + i * shape_.depth,
-                 shape_.depth);
+        load_row(a.dtype, element(args.inputs[0], a.dtype, at), a.strides[rank_ - 1], x + i * depth_, depth_);
       }
       for (std::int64_t chunk = range.begin; chunk < range.end; ++chunk) {
         few_chunk(args, operands, batch, chunk * static_cast<std::int64_t>(kChunk), x, scratch);
@@ -247,7 +277,7 @@ class Matmul final : public Kernel {
     float* const other = sums + kChunk;
     const void* const w = element(right(args, batch), b.dtype, column * across);
     for (std::int64_t i = 0; i < rows_; ++i) {
-      dot(b.dtype, static_cast<int>(n), w, across, x + i * shape_.depth, sums);
+      dot(b.dtype, static_cast<int>(n), w, across, x + i * depth_, sums);
       const std::int64_t row = batch * rows_ + i;
       if (args.inputs[2]) {
         const std::int64_t step = bias.strides[rank_ - 1];
@@ -279,9 +309,9 @@ class Matmul final : public Kernel {
 
   void dot(DType dtype, int n, const void* w, std::int64_t stride, const float* x, float* out) const {
     if (dtype == DType::kFloat32)
-      return micro_->gemv_f32(n, static_cast<const float*>(w), stride, x, shape_.depth, out);
+      return micro_->gemv_f32(n, static_cast<const float*>(w), stride, x, depth_, out);
     const auto f = dtype == DType::kBFloat16 ? micro_->gemv_bf16 : micro_->gemv_f16;
-    f(n, static_cast<const std::uint16_t*>(w), stride, x, shape_.depth, out);
+    f(n, static_cast<const std::uint16_t*>(w), stride, x, depth_, out);
   }
 
   KernelRequest r_;
@@ -289,7 +319,8 @@ class Matmul final : public Kernel {
   Epilogue epilogue_;
   std::size_t rank_ = 2;
   std::int64_t batches_ = 1, rows_ = 0;
-  bool shared_ = true, few_ = false, bias_rows_ = false;
+  bool shared_ = true, few_ = false, pairs_ = false;
+  std::int64_t depth_ = 0;
   GemmShape shape_;
   GemmGrid grid_;
   std::size_t scratch_ = 0, row_floats_ = 0;

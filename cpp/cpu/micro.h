@@ -17,6 +17,12 @@ namespace npu::cpu {
 inline constexpr std::int64_t kPackedK = 256;
 inline constexpr std::int64_t kPackedStride = kPackedK + 16;
 
+// Two bfloat16 that the hardware multiplies and adds at once. They are packed as float32 are, as one word.
+struct Bf16Pair {
+  std::uint16_t first, second;
+};
+static_assert(sizeof(Bf16Pair) == sizeof(float));
+
 // Up to mr rows times a panel of nr columns. When it is done with k: + what c held, + bias, + residual, then
 // relu.
 struct GemmTile {
@@ -40,6 +46,8 @@ struct Micro {
   // Matrix products. rows <= mr, the panel is nr wide; `columns` <= nr are stored.
   int mr, nr;
   void (*gemm_f32)(int rows, int columns, const GemmTile& tile);
+  // The same with pairs of bfloat16 for each float32 of a and b; null where the hardware has no such product.
+  void (*gemm_bf16)(int rows, int columns, const GemmTile& tile);
   // dot[i] = sum_k x[k] * w[i * stride + k] for `rows` rows of w; x is float32.
   void (*gemv_f32)(int rows, const float* w, std::int64_t stride, const float* x, std::int64_t k, float* out);
   void (*gemv_bf16)(int rows, const std::uint16_t* w, std::int64_t stride, const float* x, std::int64_t k,

@@ -3,6 +3,10 @@
 #include <cstring>
 #include <utility>
 
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
+
 namespace npu::cpu::NPU_ISA {
 
 namespace {
@@ -81,8 +85,26 @@ inline void prefetch_results(const GemmTile& tile) {
   }
 }
 
-template <int rows>
-void tile_f32(int columns, const GemmTile& tile) {
+struct ProductF32 {
+  static AlignedVec broadcast_at(const float* p) { return broadcast(*p); }
+  static AlignedVec add(AlignedVec sum, AlignedVec x, AlignedVec y) { return sum + x * y; }
+};
+
+#if defined(__AVX512BF16__)
+struct ProductBf16 {
+  static AlignedVec broadcast_at(const float* p) {
+    std::int32_t pair;
+    std::memcpy(&pair, p, sizeof pair);
+    return reinterpret_cast<AlignedVec>(_mm512_set1_epi32(pair));
+  }
+  static AlignedVec add(AlignedVec sum, AlignedVec x, AlignedVec y) {
+    return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(x), reinterpret_cast<__m512bh>(y));
+  }
+};
+#endif
+
+template <class Product, int rows>
+void tile(int columns, const GemmTile& tile) {
   prefetch_results<rows>(tile);
   AlignedVec acc[rows][kVectors] = {};
   const float* a = static_cast<const float*>(tile.a);
@@ -96,9 +118,9 @@ void tile_f32(int columns, const GemmTile& tile) {
     for (int j = 0; j < kVectors; ++j) column[j] = load(b + j * kLanes);
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) {
-      const AlignedVec x = broadcast(a[i * stride]);
+      const AlignedVec x = Product::broadcast_at(a + i * stride);
 #pragma GCC unroll 4
-      for (int j = 0; j < kVectors; ++j) acc[i][j] += x * column[j];
+      for (int j = 0; j < kVectors; ++j) acc[i][j] = Product::add(acc[i][j], x, column[j]);
     }
     a += 1;
     b += kColumns;
@@ -110,17 +132,18 @@ void tile_f32(int columns, const GemmTile& tile) {
   finish_edge(rows, columns, sums, tile);
 }
 
-template <int... rows>
+template <class Product, int... rows>
 constexpr auto tiles(std::integer_sequence<int, rows...>) {
   struct Table {
-    void (*tile[sizeof...(rows)])(int, const GemmTile&);
+    void (*at[sizeof...(rows)])(int, const GemmTile&);
   };
-  return Table{{tile_f32<rows + 1>...}};
+  return Table{{tile<Product, rows + 1>...}};
 }
 
-void gemm_f32(int rows, int columns, const GemmTile& tile) {
-  static constexpr auto table = tiles(std::make_integer_sequence<int, kRows>{});
-  table.tile[rows - 1](columns, tile);
+template <class Product>
+void gemm(int rows, int columns, const GemmTile& tile) {
+  static constexpr auto table = tiles<Product>(std::make_integer_sequence<int, kRows>{});
+  table.at[rows - 1](columns, tile);
 }
 
 inline AlignedVec widen_bf16(const std::uint16_t* p) {
@@ -236,7 +259,12 @@ double burn(std::int64_t rounds) {
 void fill_gemm(Micro& micro) {
   micro.mr = kRows;
   micro.nr = kColumns;
-  micro.gemm_f32 = gemm_f32;
+  micro.gemm_f32 = gemm<ProductF32>;
+#if defined(__AVX512BF16__)
+  micro.gemm_bf16 = gemm<ProductBf16>;
+#else
+  micro.gemm_bf16 = nullptr;
+#endif
   micro.burn = burn;
   micro.gemv_f32 = gemv<F32>;
   micro.gemv_bf16 = gemv<BF16>;
