@@ -89,3 +89,18 @@ def test_op(case: Case) -> None:
 def test_op_without_passes(case: Case) -> None:
     if not case.refused:
         check(case, disable=OPTIONAL)
+
+
+@pytest.mark.parametrize("case", CASES[1::3], ids=[c.name for c in CASES[1::3]])
+def test_op_in_half_inside(case: Case) -> None:
+    """``compute_dtype`` changes neither dtypes outside nor, beyond rounding, values."""
+    if case.refused:
+        return
+    program, model, inputs = compile_case(case, compute_dtype="float16")
+    weights = {k: as_numpy(v) for k, v in model.state_dict().items()}
+    names = [e["name"] for e in program.data["inputs"]]
+    got = list(run(program, dict(zip(names, map(as_numpy, inputs), strict=True)), weights).values())
+    for ours, theirs in zip(got, pytree.tree_leaves(model(*inputs)), strict=True):
+        assert ours.dtype == as_numpy(theirs).dtype
+        if theirs.is_floating_point():
+            assert difference(ours, theirs) <= 5e-3
