@@ -49,8 +49,11 @@ class Decoder:
         names = ("input_ids", "attention_mask", "position_ids", "cache_position")
         return dict(zip(names, values[:4], strict=True))
 
-    def check(self, logits: Any, position: int) -> None:
-        numbers.check(logits.to_numpy(), self.exact[position], self.own[position], f"token {position}")
+    def check(self, logits: list[Any]) -> None:
+        """All tokens at once: the rounding of one token's 211 logits is a matter of luck."""
+        got = torch.cat([torch.from_numpy(row.to_numpy("float32", copy=True)) for row in logits])
+        assert got.isfinite().all()
+        numbers.check(got, torch.cat(self.exact), torch.cat(self.own), f"{len(logits)} tokens")
 
 
 @pytest.fixture(scope="module", params=[torch.float32, torch.bfloat16], ids=str)
@@ -70,28 +73,30 @@ def next_caches(decoder: Decoder, outputs: Any) -> dict[str, NPUBuffer]:
 
 
 def test_caches_are_passed_along(decoder: Decoder) -> None:
-    caches = zeros(decoder)
+    caches, logits = zeros(decoder), []
     for position in range(TOKENS):
         before = {name: cache.to_numpy(copy=True) for name, cache in caches.items()}
         outputs = decoder.executor.run({**decoder.inputs(position), **caches}, decoder.weights)
-        decoder.check(outputs["logits"], position)
+        logits.append(outputs["logits"])
         for name, cache in caches.items():  # what was passed is as it was
             assert (cache.to_numpy() == before[name]).all()
         caches = next_caches(decoder, outputs)
+    decoder.check(logits)
 
 
 def test_donated_caches_are_updated_in_place(decoder: Decoder) -> None:
-    caches = zeros(decoder)
+    caches, logits = zeros(decoder), []
     for position in range(TOKENS):
         addresses = {name: cache.native_handle for name, cache in caches.items()}
         outputs = decoder.executor.run(
             {**decoder.inputs(position), **caches}, decoder.weights, donate=set(decoder.caches)
         )
-        decoder.check(outputs["logits"], position)
+        logits.append(outputs["logits"])
         used, caches = caches, next_caches(decoder, outputs)
         assert {name: cache.native_handle for name, cache in caches.items()} == addresses
         with pytest.raises(InvalidValueError, match="donated"):
             next(iter(used.values())).to_numpy()
+    decoder.check(logits)
     with pytest.raises(InvalidValueError, match="donated"):
         decoder.executor.run({**decoder.inputs(0), **used}, decoder.weights)
 
@@ -99,12 +104,9 @@ def test_donated_caches_are_updated_in_place(decoder: Decoder) -> None:
 def test_a_session_holds_the_caches(decoder: Decoder) -> None:
     session = decoder.executor.session()
     for _ in range(2):
-        for position in range(TOKENS):
-            decoder.check(session.run(decoder.inputs(position), decoder.weights)["logits"], position)
+        decoder.check([session.run(decoder.inputs(p), decoder.weights)["logits"] for p in range(TOKENS)])
         session.reset()
 
 
 def test_caches_that_nobody_holds_live_with_the_weights(decoder: Decoder) -> None:
-    for position in range(TOKENS):
-        outputs = decoder.executor.run(decoder.inputs(position), decoder.weights)
-        decoder.check(outputs["logits"], position)
+    decoder.check([decoder.executor.run(decoder.inputs(p), decoder.weights)["logits"] for p in range(TOKENS)])
