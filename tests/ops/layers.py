@@ -49,6 +49,9 @@ def _matmuls() -> None:
         module(f"linear bias={bias}", lambda b=bias: nn.Linear(7, 5, bias=b), f(2, 3, 7))
     module("linear of a vector", lambda: nn.Linear(7, 5), f(7))
     module("linear relu residual", _Residual, f(2, 3, 7))
+
+
+def _attention() -> None:
     q, k = f(2, 4, 5, 8), f(2, 4, 7, 8)
     case("attention", F.scaled_dot_product_attention, q, k, k)
     case("attention causal", lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True), q, q, q)
@@ -212,5 +215,5 @@ class _ChannelsFirst(nn.Module):
         return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-for _family in (_matmuls, _convs, _pools, _norms):
+for _family in (_matmuls, _attention, _convs, _pools, _norms):
     _family()
