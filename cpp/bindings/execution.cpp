@@ -312,7 +312,7 @@ void bind_execution(nb::module_& m) {
               self.session.run(in, w, donated, out, profile);
             });
           },
-          "inputs"_a, "weights"_a = nb::none(), "donate"_a = nb::none(), "profile"_a = false,
+          "inputs"_a.none(), "weights"_a = nb::none(), "donate"_a = nb::none(), "profile"_a = false,
           nb::sig("def run(self, inputs: typing.Any, weights: Weights | None = None, "
                   "donate: collections.abc.Iterable[str] | None = None, profile: bool = False) -> "
                   "dict[str, NPUBuffer]"))
@@ -347,7 +347,7 @@ void bind_execution(nb::module_& m) {
               self.executor.run(in, w, donated, out);
             });
           },
-          "inputs"_a, "weights"_a = nb::none(), "donate"_a = nb::none(),
+          "inputs"_a.none(), "weights"_a = nb::none(), "donate"_a = nb::none(),
           nb::sig("def run(self, inputs: typing.Any, weights: Weights | None = None, "
                   "donate: collections.abc.Iterable[str] | None = None) -> dict[str, NPUBuffer]"),
           "Run with tensors by name (NPUBuffer, NumPy or torch); returns NPUBuffers by name. Inputs named in "

@@ -78,16 +78,29 @@ std::optional<DType> from_dlpack(nb::dlpack::dtype dtype) {
   return std::nullopt;
 }
 
+template <class T>
+void gather_row(std::byte* to, const std::byte* from, std::int64_t n, std::int64_t stride) {
+  for (std::int64_t i = 0; i < n; ++i)
+    std::memcpy(to + i * std::int64_t{sizeof(T)}, from + i * stride, sizeof(T));
+}
+
 // Gathers a strided tensor (strides in bytes) into a dense one.
 Buffer densely(DType dtype, const std::vector<std::int64_t>& shape, const std::vector<std::int64_t>& strides,
                const std::byte* from) {
   Buffer dense = Buffer::allocate(dtype, shape);
   const std::size_t size = size_of(dtype);
+  const auto row = size == 1   ? gather_row<std::uint8_t>
+                   : size == 2 ? gather_row<std::uint16_t>
+                   : size == 4 ? gather_row<std::uint32_t>
+                               : gather_row<std::uint64_t>;
   std::byte* to = static_cast<std::byte*>(dense.data());
-  std::vector<std::int64_t> at(shape.size(), 0);
-  for (std::int64_t n = dense.elements(); n > 0; --n, to += size) {
-    std::memcpy(to, from, size);
-    for (std::size_t d = shape.size(); d-- > 0;) {
+  const std::size_t outer = shape.size() - 1;  // a scalar is always dense
+  const std::int64_t n = shape[outer];
+  std::vector<std::int64_t> at(outer, 0);
+  for (std::int64_t left = dense.elements(); left > 0; left -= n) {
+    row(to, from, n, strides[outer]);
+    to += n * static_cast<std::int64_t>(size);
+    for (std::size_t d = outer; d-- > 0;) {
       from += strides[d];
       if (++at[d] < shape[d]) break;
       from -= strides[d] * shape[d];
@@ -104,6 +117,19 @@ bool dense(const std::vector<std::int64_t>& shape, const std::vector<std::int64_
     if (shape[d] != 1 && strides[d] != expected) return false;
   }
   return true;
+}
+
+// "torch.float64 tensor on meta", "complex64 array", "list".
+std::string description(nb::handle object) {
+  const auto text = [](nb::handle h) { return nb::cast<std::string>(nb::str(h)); };
+  const std::string type = text(nb::getattr(nb::getattr(object, "__class__"), "__name__"));
+  if (!nb::hasattr(object, "dtype")) return type;
+  std::string said = text(object.attr("dtype")) + " " + type;
+  if (nb::hasattr(object, "layout") && text(object.attr("layout")) != "torch.strided") {
+    said += " of layout " + text(object.attr("layout"));
+  }
+  if (nb::hasattr(object, "device")) said += " on " + text(object.attr("device"));
+  return said;
 }
 
 bool is_bfloat16_array(nb::handle object) {
@@ -134,7 +160,7 @@ void Borrowed::take(nb::handle object, const char* name) {
   if (PyObject_CheckBuffer(object.ptr())) {
     if (PyObject_GetBuffer(object.ptr(), &view_, PyBUF_STRIDES | PyBUF_FORMAT) == 0) {
       viewing_ = true;
-      return take_view(name);
+      return take_view(name, object);
     }
     PyErr_Clear();
     if (is_bfloat16_array(object)) {
@@ -144,18 +170,16 @@ void Borrowed::take(nb::handle object, const char* name) {
       viewing_ = true;
       static char format[] = "E";
       view_.format = format;
-      return take_view(name);
+      return take_view(name, object);
     }
   }
   take_array(object, name);
 }
 
-void Borrowed::take_view(const char* name) {
+void Borrowed::take_view(const char* name, nb::handle object) {
   const bool brain = view_.format != nullptr && std::strcmp(view_.format, "E") == 0;
   const auto dtype = brain ? std::optional(DType::kBFloat16) : from_format(view_);
-  if (!dtype)
-    unusable(name, std::string("elements of format '") + view_.format + "'" +
-                       (std::strcmp(view_.format, "d") == 0 ? " (float64)" : ""));
+  if (!dtype) unusable(name, description(object));
   std::vector<std::int64_t> shape(view_.shape, view_.shape + view_.ndim);
   const std::vector<std::int64_t> strides(view_.strides, view_.strides + view_.ndim);
   if (dense(shape, strides, size_of(*dtype))) {
@@ -173,15 +197,12 @@ void Borrowed::take_array(nb::handle object, const char* name) {
     tensor = object.attr("detach")();
   }
   try {
-    if (!nb::try_cast(tensor, array))
-      unusable(name,
-               nb::cast<std::string>(nb::str(nb::getattr(nb::getattr(object, "__class__"), "__name__"))));
-  } catch (const nb::python_error& error) {
-    unusable(name, error.what());
+    if (!nb::try_cast(tensor, array)) unusable(name, description(object));
+  } catch (const nb::python_error&) {
+    unusable(name, description(object));
   }
   const auto dtype = from_dlpack(array.dtype());
-  if (!dtype)
-    unusable(name, "a dtype of " + std::to_string(array.dtype().bits) + " bits that programs do not have");
+  if (!dtype) unusable(name, description(object));
   std::vector<std::int64_t> shape, strides;
   for (std::size_t d = 0; d < array.ndim(); ++d) {
     shape.push_back(static_cast<std::int64_t>(array.shape(d)));
@@ -353,7 +374,7 @@ void bind_tensors(nb::module_& m) {
             check_spec(made.buffer, spec);
             return made;
           },
-          "data"_a, "device"_a, "alloc_shape"_a = nb::none(), "spec"_a = nb::none(),
+          "data"_a.none(), "device"_a, "alloc_shape"_a = nb::none(), "spec"_a = nb::none(),
           "A copy of an array. `spec` is checked against its shape and dtype; nothing is cast. `alloc_shape` "
           "is ignored.")
       .def_static(
@@ -392,7 +413,7 @@ void bind_tensors(nb::module_& m) {
             }
             std::memmove(to.data(), borrowed.buffer().data(), to.bytes());
           },
-          "data"_a, "spec"_a = nb::none())
+          "data"_a.none(), "spec"_a = nb::none())
       .def_prop_ro("shape", &shape_of)
       .def_prop_ro("alloc_shape", &shape_of)
       .def_prop_ro(

@@ -29,7 +29,7 @@ class Borrowed {
   const Buffer& buffer() const { return buffer_; }
 
  private:
-  void take_view(const char* name);
+  void take_view(const char* name, nanobind::handle object);
   void take_array(nanobind::handle object, const char* name);
 
   Buffer buffer_;

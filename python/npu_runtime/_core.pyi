@@ -340,7 +340,7 @@ class NPUBuffer:
     """
 
     @staticmethod
-    def from_numpy(data: object, device: Device, alloc_shape: object | None = None, spec: object | None = None) -> NPUBuffer:
+    def from_numpy(data: object | None, device: Device, alloc_shape: object | None = None, spec: object | None = None) -> NPUBuffer:
         """
         A copy of an array. `spec` is checked against its shape and dtype; nothing is cast. `alloc_shape` is ignored.
         """
@@ -353,7 +353,7 @@ class NPUBuffer:
         An array that shares this buffer's memory; with `dtype`, a converted copy. `spec` is checked.
         """
 
-    def write_from_numpy(self, data: object, spec: object | None = None) -> None: ...
+    def write_from_numpy(self, data: object | None, spec: object | None = None) -> None: ...
 
     @property
     def shape(self) -> tuple[int, ...]: ...

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,19 +63,7 @@ def _from_path(path: Path) -> Weights:
     if path.suffix == ".safetensors" or path.name.endswith(_INDEX):
         return Weights.load(str(path))
     if path.suffix in _PICKLED:
-        import torch
-
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        if not isinstance(loaded, Mapping):
-            raise InvalidValueError(
-                format_error(
-                    "weights",
-                    f"{path} does not hold a state dict",
-                    got=type(loaded).__name__,
-                    expected="a dict of tensors",
-                )
-            )
-        return _from_mapping({k: v for k, v in loaded.items() if isinstance(v, torch.Tensor)})
+        return _from_pickled(path)
     raise InvalidValueError(
         format_error(
             "weights",
@@ -82,6 +72,24 @@ def _from_path(path: Path) -> Weights:
             expected=".safetensors, .safetensors.index.json, .pt, .pth or .bin",
         )
     )
+
+
+def _from_pickled(path: Path) -> Weights:
+    """By PyTorch's reader that runs no code from the file."""
+    import torch
+
+    try:
+        # Only the newer of PyTorch's two formats, a zip archive, can be mapped.
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InvalidValueError(format_error("weights", f"cannot read {path}", got=reason)) from error
+    if not isinstance(loaded, Mapping):
+        what = f"{path} does not hold a state dict"
+        raise InvalidValueError(
+            format_error("weights", what, got=type(loaded).__name__, expected="a dict of tensors")
+        )
+    return _from_mapping({k: v for k, v in loaded.items() if isinstance(v, torch.Tensor)})
 
 
 def _in_folder(folder: Path) -> Path:

@@ -1,0 +1,211 @@
+"""Weights from files and dicts: found under any of their names, checked before anything runs."""
+
+import json
+import pickle
+import struct
+
+import numpy as np
+import pytest
+import torch
+from npu_runtime import Device, Executor, InvalidValueError, Weights, load_weights, load_weights_from_safetensors
+from safetensors.torch import save_file
+from torch import nn
+
+from tests.runtime.programs import mlp, ready
+
+X = torch.randn(4, 12, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return mlp()
+
+
+@pytest.fixture(scope="module")
+def made(model):
+    return ready(model, X)
+
+
+def exact(model, x=X):
+    import copy
+
+    return copy.deepcopy(model).double()(x.double()).detach().numpy()
+
+
+def agrees(made, weights, wanted):
+    got = made.executor.run({made.inputs[0]: X}, weights)[made.outputs[0]].to_numpy()
+    np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=2e-6)
+
+
+def shard(folder, state):
+    names, mapping = sorted(state), {}
+    for i in range(2):
+        part = {name: state[name] for name in names[i::2]}
+        save_file(part, folder / f"part-{i}.safetensors")
+        mapping |= dict.fromkeys(part, f"part-{i}.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": mapping}))
+
+
+def file(state, folder):
+    save_file(state, folder / "w.safetensors")
+    return folder / "w.safetensors"
+
+
+SOURCES = {
+    "dict of torch": lambda state, folder: dict(state),
+    "dict of NumPy": lambda state, folder: {k: v.numpy() for k, v in state.items()},
+    "dict with more than needed": lambda state, folder: {**state, "other": torch.ones(3)},
+    "with a prefix": lambda state, folder: {f"model.{k}": v for k, v in state.items()},
+    "safetensors, text": lambda state, folder: str(file(state, folder)),
+    "safetensors, Path": file,
+    "folder": lambda state, folder: file(state, folder).parent,
+    "index": lambda state, folder: (shard(folder, state), folder / "model.safetensors.index.json")[1],
+    "folder with an index": lambda state, folder: (shard(folder, state), folder)[1],
+    "pt": lambda state, folder: (torch.save(state, folder / "w.pt"), folder / "w.pt")[1],
+    "bin": lambda state, folder: (torch.save(state, folder / "w.bin"), folder / "w.bin")[1],
+    "strided": lambda state, folder: {k: v.t().contiguous().t() if v.dim() == 2 else v for k, v in state.items()},
+}
+
+
+@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES.keys())
+def test_every_source_gives_the_same(model, made, source, tmp_path):
+    weights = load_weights(source(model.state_dict(), tmp_path), made.program, made.executor.device)
+    agrees(made, weights, exact(model))
+
+
+def test_mapping(model, made, tmp_path):
+    weights = load_weights_from_safetensors(file(model.state_dict(), tmp_path), made.program, made.executor.device)
+    assert isinstance(weights, Weights)
+    assert set(weights) == set(weights.keys()) == set(model.state_dict())
+    assert len(weights) == 4
+    assert "0.weight" in weights
+    assert "nothing" not in weights
+    np.testing.assert_array_equal(weights["0.bias"].to_numpy(), model.state_dict()["0.bias"].numpy())
+    with pytest.raises(KeyError, match="nothing"):
+        weights["nothing"]
+    assert repr(weights) == "Weights(4 tensors)"
+
+
+def test_a_replaced_weight_is_used_from_the_next_run_on(model, made):
+    weights = load_weights(dict(model.state_dict()), made.program)
+    agrees(made, weights, exact(model))
+    other = mlp(seed=5).eval()
+    for name, tensor in other.state_dict().items():
+        weights[name] = tensor
+    agrees(made, weights, exact(other))
+
+
+def test_files_may_be_replaced_while_mapped(model, made, tmp_path):
+    path = file(model.state_dict(), tmp_path)
+    weights = load_weights(path, made.program)
+    path.unlink()
+    agrees(made, weights, exact(model))
+
+
+def test_tied_weights_need_one_name():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.head = nn.Embedding(11, 8), nn.Linear(8, 11, bias=False)
+            self.head.weight = self.embed.weight
+
+        def forward(self, x):
+            return self.head(self.embed(x))
+
+    model, x = Tied().eval(), torch.tensor([[1, 2, 10]])
+    made = ready(model, x)
+    wanted = model(x).detach().numpy()
+    for name in ("embed.weight", "head.weight"):
+        weights = load_weights({name: model.embed.weight.detach()}, made.program)
+        got = made.executor.run({made.inputs[0]: x}, weights)[made.outputs[0]].to_numpy()
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
+
+
+WRONG = {
+    "missing": (lambda s: {k: v for k, v in s.items() if k != "2.weight"}, ["missing", "2.weight"]),
+    "shape": (lambda s: {**s, "0.weight": s["0.weight"].t()}, ["0.weight", "float32[12, 33]", "float32[33, 12]"]),
+    "dtype": (lambda s: {**s, "0.bias": s["0.bias"].double()}, ["0.bias", "float64"]),
+    "half": (lambda s: {**s, "0.bias": s["0.bias"].half()}, ["0.bias", "float16[33]", "float32[33]"]),
+    "not a tensor": (lambda s: {**s, "0.bias": [1.0]}, ["0.bias", "list"]),
+    "not a name": (lambda s: {**s, 3: s["0.bias"]}, ["name", "3"]),
+    "meta": (lambda s: {**s, "0.bias": torch.empty(33, device="meta")}, ["0.bias", "meta"]),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), WRONG.values(), ids=WRONG.keys())
+def test_wrong_weights_are_named(model, made, change, words):
+    with pytest.raises(InvalidValueError) as caught:
+        load_weights(change(dict(model.state_dict())), made.program)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_running_without_weights_names_them(made):
+    with pytest.raises(InvalidValueError, match=r"missing weights: .*0\.weight"):
+        made.executor.run({made.inputs[0]: X})
+    with pytest.raises(InvalidValueError, match="load_weights"):
+        made.executor.run({made.inputs[0]: X}, {"0.weight": X})
+
+
+class Evil:
+    def __reduce__(self):
+        return (open, ("/tmp/npu-simulation-was-here", "w"))
+
+
+def test_pickles_are_not_executed(made, tmp_path):
+    path = tmp_path / "evil.pt"
+    with path.open("wb") as out:
+        pickle.dump({"0.weight": Evil()}, out)
+    from pathlib import Path
+
+    Path("/tmp/npu-simulation-was-here").unlink(missing_ok=True)
+    with pytest.raises(InvalidValueError, match=r"evil\.pt"):
+        load_weights(path, made.program)
+    torch.save({"0.weight": Evil()}, path)
+    with pytest.raises(InvalidValueError, match=r"evil\.pt"):
+        load_weights(path, made.program)
+    assert not Path("/tmp/npu-simulation-was-here").exists()
+
+
+def broken_files(state, folder):
+    path = file(state, folder)
+    data = path.read_bytes()
+    length = struct.unpack("<Q", data[:8])[0]
+    yield "empty", b""
+    yield "seven bytes", data[:7]
+    yield "half a header", data[: 8 + length // 2]
+    yield "data cut", data[:-5]
+    yield "huge header", struct.pack("<Q", 1 << 60) + data[8:]
+    yield "no JSON", data[:8] + b"x" * length + data[8 + length :]
+    yield "offsets beyond", data.replace(b'"data_offsets":[0,', b'"data_offsets":[9,')
+    yield "unknown dtype", data.replace(b'"F32"', b'"F99"')
+
+
+def test_broken_files_are_named(model, made, tmp_path):
+    for what, data in list(broken_files(model.state_dict(), tmp_path)):
+        path = tmp_path / f"{what}.safetensors"
+        path.write_bytes(data)
+        with pytest.raises(InvalidValueError) as caught:
+            load_weights(path, made.program)
+        assert path.name in str(caught.value), what
+
+
+def test_wrong_paths_are_named(made, tmp_path):
+    (tmp_path / "w.txt").write_text("")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "list.pt").write_bytes(b"")
+    torch.save([1, 2], tmp_path / "numbers.pt")
+    (tmp_path / "x.safetensors.index.json").write_text(json.dumps({"weight_map": {"0.weight": "../gone.safetensors"}}))
+    for name in ("w.txt", "empty", "list.pt", "numbers.pt", "nowhere.safetensors", "x.safetensors.index.json"):
+        with pytest.raises(InvalidValueError) as caught:
+            load_weights(tmp_path / name, made.program)
+        assert name in str(caught.value), caught.value
+
+
+def test_the_device_is_checked(model, made):
+    with pytest.raises(InvalidValueError, match="str"):
+        load_weights(dict(model.state_dict()), made.program, "cpu")
+    with pytest.raises(InvalidValueError, match="metall"):
+        Device("metall")
+    with pytest.raises(InvalidValueError, match="threads"):
+        Executor(made.program, Device("cpu"), threads=-2)
