@@ -17,6 +17,8 @@ def explain_file(path: Path) -> dict[str, Any]:
         ir = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"[npu] {path} is not an IR file: {error}") from error
+    if not isinstance(ir, dict):
+        raise ValueError(f"[npu] {path} is not an IR file: expected a JSON object, got {type(ir).__name__}")
     refused: dict[tuple[str, str], dict[str, Any]] = {}
     supported: dict[str, int] = {}
     for node, reason in npu_compiler.explain_ir(ir):

@@ -94,7 +94,7 @@ def _alone(plan: PartitionPlan, part: Partition) -> dict[str, Any]:
     used = {mapping.get(n, n) for n in part.input_names if n not in given}
     nodes = [{**node, "inputs": [t if t["name"] in own else _bare(t) for t in node["inputs"]]} for node in part.nodes]
     return {
-        **{k: ir[k] for k in ("model_name", "pytorch_version", "schema_version", "ties") if k in ir},
+        **{k: ir[k] for k in ("model_name", "pytorch_version", "schema_version", "subgraphs", "ties") if k in ir},
         "graph_inputs": [_bare(metas[n]) for n in inputs],
         "graph_outputs": [_bare(metas[n]) for n in part.output_names],
         "weights": [w for name, w in weights.items() if name in used],

@@ -14,17 +14,16 @@ from npu_runtime.weight_loader import load_weights
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["DAGExecutor", "sub_ir"]
+__all__ = ["DAGExecutor"]
 
 
 class DAGExecutor:
     """Runs a ``PartitionPlan``. Only what crosses from one part to another is moved."""
 
     def __init__(self, plan: Any, backend: Backend, compile_fn: Callable[[dict[str, Any]], Any] | None = None) -> None:
-        if compile_fn is None:
-            import npu_compiler
+        import npu_compiler
 
-            compile_fn = npu_compiler.compile
+        compile_fn = compile_fn or npu_compiler.compile
         self.plan, self.backend = plan, backend
         self.npu_programs: dict[int, Any] = {}
         self._executors: dict[int, Any] = {}
@@ -33,7 +32,7 @@ class DAGExecutor:
         self._parts = [step for step in plan.steps if hasattr(step, "target")]
         self._loaded = False
         for part in self._parts:
-            ir = sub_ir(plan.original_ir, part)
+            ir = npu_compiler.partition_ir(plan, part)
             if part.target == "npu":
                 program = compile_fn(ir)
                 self.npu_programs[part.partition_id] = program
@@ -77,6 +76,10 @@ class DAGExecutor:
 
     def _check(self, inputs: Mapping[str, Any]) -> None:
         ir = self.plan.original_ir
+        if not isinstance(inputs, Mapping):
+            raise InvalidValueError(
+                format_error("dag", "inputs must be a dict of names to tensors", got=type(inputs).__name__)
+            )
         if not self._loaded and ir.get("weights") and any(self._needs_weights(p) for p in self._parts):
             raise InvalidValueError(
                 format_error("dag", "weights are not loaded", action="load_weights(...) or execute(..., weights=...)")
@@ -97,10 +100,15 @@ class DAGExecutor:
         for meta in ir["graph_inputs"]:
             if meta["name"] not in inputs:
                 continue
-            shape = tuple(inputs[meta["name"]].shape)
-            if shape != tuple(meta["shape"]):
+            value = inputs[meta["name"]]
+            if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+                got, expected = type(value).__name__, "an NPUBuffer, a NumPy array or a tensor"
+            else:
+                got = f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+                expected = f"{meta['dtype']}{list(meta['shape'])}"
+            if got != expected:
                 raise InvalidValueError(
-                    format_error("dag", f"input '{meta['name']}'", got=list(shape), expected=str(meta["shape"]))
+                    format_error("dag", f"input '{meta['name']}' does not fit", got=got, expected=expected)
                 )
 
     def _needs_weights(self, part: Any) -> bool:
@@ -123,44 +131,6 @@ class DAGExecutor:
             if name not in keep:
                 drops.setdefault(index, []).append(name)
         return drops
-
-
-def sub_ir(ir: Mapping[str, Any], part: Any) -> dict[str, Any]:
-    """The IR of one part alone: it takes and returns what crosses its border."""
-    mapping = ir.get("weight_name_mapping", {})
-    produced = {t["name"]: t for node in ir["nodes"] for t in node["outputs"]}
-    entering = {t["name"]: t for t in ir["graph_inputs"]}
-    read = {t["name"] for node in part.nodes for t in node["inputs"]}
-    inside = {t["name"] for node in part.nodes for t in node["outputs"]}
-    names = [n for n in part.input_names if (n in entering or n in produced) and n not in inside]
-    read_weights = {mapping.get(name, name) for name in read}
-    inputs = [_plain(entering.get(n) or produced[n]) for n in names]
-    return {
-        "model_name": f"{ir.get('model_name', '')}_part{part.partition_id}",
-        "pytorch_version": ir.get("pytorch_version", ""),
-        "graph_inputs": inputs,
-        "graph_outputs": [_plain(produced[n]) for n in part.output_names if n in produced],
-        "weights": [w for w in ir["weights"] if w["name"] in read_weights],
-        "weight_name_mapping": {k: v for k, v in mapping.items() if k in read},
-        "nodes": [_rewired(node, set(names)) for node in part.nodes],
-        "constants": {k: v for k, v in ir.get("constants", {}).items() if k in read_weights},
-        "ties": dict(ir.get("ties", {})),
-        "subgraphs": dict(ir.get("subgraphs", {})),
-        "schema_version": ir.get("schema_version", 1),
-    }
-
-
-def _plain(meta: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: meta[k] for k in ("name", "shape", "dtype")}
-
-
-def _rewired(node: dict[str, Any], entering: set[str]) -> dict[str, Any]:
-    """What another part made is an input here, and so its own producer."""
-    inputs = [
-        {**_plain(t), "producer_node": t["name"], "producer_output_idx": 0} if t["name"] in entering else t
-        for t in node["inputs"]
-    ]
-    return {**node, "inputs": inputs}
 
 
 def _as_numpy(value: Any) -> npt.NDArray[Any]:

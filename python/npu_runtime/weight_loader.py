@@ -86,9 +86,7 @@ def _from_pickled(path: Path) -> Weights:
         raise InvalidValueError(format_error("weights", f"cannot read {path}", got=reason)) from error
     if not isinstance(loaded, Mapping):
         what = f"{path} does not hold a state dict"
-        raise InvalidValueError(
-            format_error("weights", what, got=type(loaded).__name__, expected="a dict of tensors")
-        )
+        raise InvalidValueError(format_error("weights", what, got=type(loaded).__name__, expected="a dict of tensors"))
     return _from_mapping({k: v for k, v in loaded.items() if isinstance(v, torch.Tensor)})
 
 

@@ -1,0 +1,172 @@
+"""``npu.compile``: a callable with the module's own signature."""
+
+import copy
+
+import npu
+import numpy as np
+import pytest
+import torch
+from npu_runtime import Device, InvalidValueError
+from torch import nn
+from torch.nn import functional as F
+from torch_ir import ConversionError, ExecutionError
+
+
+class Signature(nn.Module):
+    """Positional and keyword arguments, nested inputs and outputs."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, x, pair, *, scale=2.0, mask=None):
+        a, b = pair["a"], pair["b"]
+        y = self.linear(x) * scale + a
+        if mask is not None:
+            y = y.masked_fill(mask, 0)
+        return {"y": y, "list": [b + 1, (y.sum(),)]}
+
+
+def example(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    x, a, b = (torch.randn(2, n, generator=generator) for n in (4, 3, 3))
+    return (x, {"a": a, "b": b}), {"scale": 3.0, "mask": torch.rand(2, 3, generator=generator) < 0.3}
+
+
+def close(got, wanted, tolerance=1e-5):
+    assert torch.utils._pytree.tree_structure(got) == torch.utils._pytree.tree_structure(wanted)
+    for g, w in zip(*map(torch.utils._pytree.tree_leaves, (got, wanted)), strict=True):
+        torch.testing.assert_close(g, w.detach(), rtol=tolerance, atol=tolerance)
+
+
+def test_signature_and_structure_are_the_modules():
+    module = Signature().eval()
+    args, kwargs = example()
+    compiled = npu.compile(module, args, kwargs)
+    for seed in range(3):
+        args, kwargs = example(seed)
+        close(compiled(*args, **kwargs), module(*args, **kwargs))
+
+
+def test_results_are_not_overwritten_by_later_calls():
+    compiled = npu.compile(nn.ReLU(), torch.ones(3))
+    first = compiled(torch.tensor([1.0, -1, 2]))
+    for i in range(20):
+        compiled(torch.full((3,), float(i)))
+    assert first.tolist() == [1, 0, 2]
+
+
+class Memory(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(2))
+
+    def forward(self, x):
+        self.seen.mul_(0.5).add_(x)
+        return self.seen.clone()
+
+
+def test_buffers_that_the_module_writes_are_kept_and_reset():
+    module = Memory()
+    compiled, reference = npu.compile(copy.deepcopy(module), torch.ones(2)), copy.deepcopy(module)
+    for i in range(5):
+        x = torch.tensor([float(i), 1.0])
+        torch.testing.assert_close(compiled(x), reference(x))
+    compiled.reset()
+    reference = copy.deepcopy(module)
+    torch.testing.assert_close(compiled(torch.ones(2)), reference(torch.ones(2)))
+    assert module.seen.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_inside(dtype):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 8)).eval()
+    x = torch.randn(5, 32)
+    compiled = npu.compile(module, x, compute_dtype=dtype)
+    got, wanted = compiled(x), module(x).detach()
+    assert got.dtype == torch.float32
+    error = ((got - wanted).norm() / wanted.norm()).item()
+    own = ((module.to(dtype)(x.to(dtype)).float().detach() - wanted).norm() / wanted.norm()).item()
+    assert 0 < error <= 2 * own
+
+
+def test_passes_can_be_left_out():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU()).eval()
+    x = torch.randn(1, 3, 6, 6)
+    whole, without = npu.compile(module, x), npu.compile(module, x, disable=["fold_batch_norm"])
+    assert len(without.program.data["prepare"]) < len(whole.program.data["prepare"])
+    close(without(x), whole(x))
+
+
+def test_models_in_training_mode_are_refused_or_exact():
+    module = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.0))
+    compiled = npu.compile(module, torch.ones(2, 3))
+    close(compiled(torch.ones(2, 3)), module(torch.ones(2, 3)))
+    with pytest.raises(ConversionError, match="dropout with p=0.5 is active"):
+        npu.compile(nn.Dropout(0.5).train(), torch.ones(4))
+
+
+MISTAKES = {
+    "no argument": (lambda c, x: c(), "Expected 1 inputs, got 0"),
+    "too many": (lambda c, x: c(x, x), "Expected 1 inputs, got 2"),
+    "unknown keyword": (lambda c, x: c(x, other=1), "other"),
+    "shape": (lambda c, x: c(x[:1]), r"\[1, 4\].*\[2, 4\]|\[2, 4\].*\[1, 4\]"),
+    "dtype": (lambda c, x: c(x.double()), "float64"),
+    "no tensor": (lambda c, x: c("text"), "str"),
+    "NaN is fine": (lambda c, x: c(x * torch.nan), None),
+}
+
+
+@pytest.mark.parametrize(("call", "word"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_mistakes(call, word):
+    compiled, x = npu.compile(nn.Linear(4, 2), torch.ones(2, 4)), torch.ones(2, 4)
+    if word is None:
+        assert call(compiled, x).isnan().all()
+        return
+    with pytest.raises(ExecutionError, match=word):
+        call(compiled, x)
+    assert compiled(x).shape == (2, 2)
+
+
+def test_what_cannot_compile_is_named():
+    class Solve(nn.Module):
+        def forward(self, a, b):
+            return torch.linalg.solve(a, b)
+
+    with pytest.raises(ValueError, match=r"linalg_solve"):
+        npu.compile(Solve(), (torch.eye(3), torch.ones(3, 1)))
+    with torch.device("meta"):
+        module = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="no weights"):
+        npu.compile(module, torch.ones(1, 2))
+
+
+def test_device_threads_and_repr():
+    compiled = npu.compile(nn.Linear(4, 2), torch.ones(2, 4), device="cpu", threads=1)
+    assert compiled.executor.threads == 1
+    assert "Linear" in repr(compiled)
+    compiled = npu.compile(nn.Linear(4, 2), torch.ones(2, 4), device=Device())
+    assert compiled.executor.device.kind == "cpu"
+    with pytest.raises(InvalidValueError, match="tpu"):
+        npu.compile(nn.Linear(4, 2), torch.ones(2, 4), device="tpu")
+
+
+def test_attention_block_against_float64():
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.qkv, self.out, self.norm = nn.Linear(16, 48), nn.Linear(16, 16), nn.LayerNorm(16)
+
+        def forward(self, x):
+            q, k, v = (t.unflatten(-1, (4, 4)).transpose(1, 2) for t in self.qkv(self.norm(x)).chunk(3, -1))
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            return x + self.out(y.transpose(1, 2).flatten(2))
+
+    module, x = Block().eval(), torch.randn(3, 7, 16, generator=torch.Generator().manual_seed(4))
+    got = npu.compile(module, x)(x)
+    exact = copy.deepcopy(module).double()(x.double())
+    assert ((got.double() - exact).norm() / exact.norm()).item() < 1e-6
+    assert np.isfinite(got.numpy()).all()

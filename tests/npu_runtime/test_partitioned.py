@@ -1,0 +1,163 @@
+"""Models that run partly on the device and partly on the host."""
+
+import copy
+
+import ml_dtypes
+import npu_compiler
+import numpy as np
+import pytest
+import torch
+from npu_runtime import Backend, CPUBackend, DAGExecutor, InvalidValueError, NPUBuffer, execute_cpu_partition
+from npu_runtime.host import numpy_to_torch, torch_to_numpy
+from torch import nn
+from torch_ir import extract_ir
+
+
+class Mixed(nn.Module):
+    """Two parts for the device with a solve, which only the host has, between and after them."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Linear(6, 4), nn.Linear(4, 4)
+        self.register_buffer("matrix", torch.eye(4) * 2 + torch.rand(4, 4) * 0.1)
+
+    def forward(self, x, skip):
+        h = torch.relu(self.first(x))
+        solved = torch.linalg.solve(self.matrix, h.transpose(-1, -2)).transpose(-1, -2)
+        return self.second(solved) + skip, h
+
+
+X = torch.randn(3, 6, generator=torch.Generator().manual_seed(1))
+SKIP = torch.randn(3, 4, generator=torch.Generator().manual_seed(2))
+
+
+def arrays(model):
+    return {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
+
+
+def executor_for(model, *example, supported=None):
+    ir = extract_ir(model, example).to_dict()
+    plan = npu_compiler.partition(ir, supported) if supported else npu_compiler.partition(ir)
+    names = [t["name"] for t in ir["graph_inputs"]], [t["name"] for t in ir["graph_outputs"]]
+    return DAGExecutor(plan, CPUBackend()), *names
+
+
+def check(outputs, names, model, *inputs):
+    wanted = copy.deepcopy(model).double()(*(x.double() if x.is_floating_point() else x for x in inputs))
+    wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+    assert list(outputs) == names
+    for name, value in zip(names, wanted, strict=True):
+        np.testing.assert_allclose(outputs[name], value.detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_what_only_the_host_has_runs_there():
+    model = Mixed().eval()
+    dag, inputs, outputs = executor_for(model, X, SKIP)
+    targets = [step.target for step in dag.plan.steps if isinstance(step, npu_compiler.Partition)]
+    assert targets == ["npu", "cpu", "npu"]
+    assert isinstance(dag.backend, Backend)
+    assert set(dag.npu_programs) == {0, 2}
+    check(
+        dag.execute(dict(zip(inputs, (X.numpy(), SKIP.numpy()), strict=True)), arrays(model)), outputs, model, X, SKIP
+    )
+    # Programs take only what they read: the first one not `skip`.
+    assert [s.name for s in dag.npu_programs[0].input_specs] == [inputs[0]]
+
+
+FORMS = {
+    "NumPy": lambda x, _: x.numpy(),
+    "torch": lambda x, _: x,
+    "buffer": lambda x, backend: NPUBuffer.from_numpy(x, backend.device),
+    "strided": lambda x, _: np.asfortranarray(x.numpy()),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+@pytest.mark.parametrize("refused", ["aten.relu.default", "aten.linear.default", "aten.add.Tensor"])
+def test_any_node_may_be_the_hosts(form, refused):
+    model = Mixed().eval()
+
+    def supported(op, attrs):
+        return op != refused and npu_compiler.is_op_supported(op, attrs)
+
+    dag, inputs, outputs = executor_for(model, X, SKIP, supported=supported)
+    dag.load_weights(arrays(model))
+    given = {n: form(x, dag.backend) for n, x in zip(inputs, (X, SKIP), strict=True)}
+    for _ in range(2):
+        check(dag.execute(given), outputs, model, X, SKIP)
+
+
+def test_all_on_one_side():
+    model = Mixed().eval()
+    dag, inputs, outputs = executor_for(model, X, SKIP, supported=lambda op, attrs: False)
+    assert dag.npu_programs == {}
+    check(dag.execute(dict(zip(inputs, (X, SKIP), strict=True)), arrays(model)), outputs, model, X, SKIP)
+    plain = nn.Linear(6, 2).eval()
+    dag, inputs, outputs = executor_for(plain, X)
+    assert set(dag.npu_programs) == {0}
+    check(dag.execute({inputs[0]: X}, arrays(plain)), outputs, plain, X)
+
+
+def test_new_weights_replace_the_old_on_both_sides():
+    model, other = Mixed().eval(), Mixed().eval()
+    with torch.no_grad():
+        for tensor in (*other.parameters(), other.matrix):
+            tensor.mul_(1.5)
+    dag, inputs, outputs = executor_for(model, X, SKIP)
+    given = dict(zip(inputs, (X, SKIP), strict=True))
+    check(dag.execute(given, arrays(model)), outputs, model, X, SKIP)
+    check(dag.execute(given, arrays(other)), outputs, other, X, SKIP)
+    check(dag.execute(given), outputs, other, X, SKIP)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.int64, torch.int32, torch.bool])
+def test_every_dtype_crosses_unchanged(dtype):
+    class Through(nn.Module):
+        def forward(self, x):
+            return x.flip(0).repeat(2).roll(1)
+
+    x = torch.tensor([0, 1, 70000 if dtype in (torch.int64, torch.int32) else 1, 3]).to(dtype)
+    ir = extract_ir(Through(), x).to_dict()
+    plan = npu_compiler.partition(ir, lambda op, attrs: "repeat" not in op)
+    outputs = DAGExecutor(plan, CPUBackend()).execute({ir["graph_inputs"][0]["name"]: x}, {})
+    got = outputs[ir["graph_outputs"][0]["name"]]
+    assert torch.equal(numpy_to_torch(got), Through()(x))
+
+
+def test_mistakes_are_named():
+    model = Mixed().eval()
+    dag, (x, skip), _ = executor_for(model, X, SKIP)
+    with pytest.raises(InvalidValueError, match="weights are not loaded"):
+        dag.execute({x: X, skip: SKIP})
+    with pytest.raises(InvalidValueError, match=r"second\.weight|first\.weight|matrix"):
+        dag.load_weights({})
+    dag.load_weights(arrays(model))
+    for inputs, word in (
+        ({x: X}, skip),
+        ({x: X, skip: SKIP, "other": X}, "other"),
+        ({x: X[:2], skip: SKIP}, r"\[2, 6\]"),
+        ({x: X.double(), skip: SKIP}, "float64"),
+        ({x: [1.0], skip: SKIP}, x),
+        (None, "dict"),
+    ):
+        with pytest.raises(InvalidValueError, match=word):
+            dag.execute(inputs)
+
+
+def test_one_partition_by_hand():
+    model = Mixed().eval()
+    ir = extract_ir(model, (X, SKIP)).to_dict()
+    pool = {t["name"]: value.numpy() for t, value in zip(ir["graph_inputs"], (X, SKIP), strict=True)}
+    found = execute_cpu_partition(ir["nodes"], pool, arrays(model), ir["weight_name_mapping"])
+    assert set(found) == {t["name"] for node in ir["nodes"] for t in node["outputs"]}
+    wanted = model(X, SKIP)[0].detach().numpy()
+    np.testing.assert_allclose(found[ir["graph_outputs"][0]["name"]], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_round_trip_and_uint16_stays():
+    array = np.array([1.5, -2, 3], ml_dtypes.bfloat16)
+    tensor = numpy_to_torch(array)
+    assert tensor.dtype == torch.bfloat16
+    np.testing.assert_array_equal(torch_to_numpy(tensor), array)
+    assert numpy_to_torch(np.array([1, 2], np.uint16)).dtype == torch.uint16
