@@ -140,6 +140,22 @@ def installed(name: str) -> bool:
     return all(importlib.util.find_spec(module) for module in needs.get(name, ["torch"]))
 
 
+def table(case: str, by_peer: dict[str, Any], limit_ms: float) -> list[list[str]]:
+    """Fastest first. "steady" leaves out blocks during which the machine's speed changed, and scales the others to the
+    machine at its best."""
+    rows = []
+    frozen = by_peer.get("torch-frozen", {}).get("median_ms")
+    for name, row in sorted(by_peer.items(), key=lambda item: item[1].get("median_ms", 1e9)):
+        if "median_ms" not in row:
+            rows.append([case, name, row.get("error", ""), "", "", "", ""])
+            continue
+        ratio = f"{row['median_ms'] / frozen:.2f}" if frozen else ""
+        steady = f"{row['times_probe'] * limit_ms:.2f}" if "times_probe" in row else ""
+        difference = f"{row['difference']:.1e}" if "difference" in row else ""
+        rows.append([case, name, f"{row['median_ms']:.2f}", f"{row['min_ms']:.2f}", ratio, steady, difference])
+    return rows
+
+
 def main() -> int:
     parser = common.parser(__doc__ or "")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -166,30 +182,13 @@ def main() -> int:
     finally:
         for peer in running:
             peer.close()
-    rows = []
-    for case, by_peer in found.items():
-        frozen = by_peer.get("torch-frozen", {}).get("median_ms")
-        for name, row in sorted(by_peer.items(), key=lambda item: item[1].get("median_ms", 1e9)):
-            if "median_ms" not in row:
-                rows.append([case, name, row.get("error", ""), "", "", "", ""])
-                continue
-            ratio = f"{row['median_ms'] / frozen:.2f}" if frozen else ""
-            rows.append(
-                [
-                    case,
-                    name,
-                    f"{row['median_ms']:.2f}",
-                    f"{row['min_ms']:.2f}",
-                    ratio,
-                    f"{row['times_probe'] * 1e3 / limits.fma_gflops:.2f}" if "times_probe" in row else "",
-                    f"{row['difference']:.1e}" if "difference" in row else "",
-                ]
-            )
+    rows = [row for case, by_peer in found.items() for row in table(case, by_peer, 1e3 / limits.fma_gflops)]
     figures = {"limits": {"fma_gflops": limits.fma_gflops, "read_gbytes": limits.read_gbytes}, "models": found}
     title = f"{THREADS} threads; FMA limit {limits.fma_gflops:.0f} GFLOP/s, reading {limits.read_gbytes:.0f} GB/s"
     if missing:
         title += f"; not installed: {', '.join(missing)}"
-    common.report(title, ["Model", "Peer", "median ms", "min ms", "x frozen", "steady ms", "difference"], rows, figures, args.json)
+    columns = ["Model", "Peer", "median ms", "min ms", "x frozen", "steady ms", "difference"]
+    common.report(title, columns, rows, figures, args.json)
     return 0
 
 

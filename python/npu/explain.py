@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,9 @@ __all__ = ["explain_file", "print_report"]
 def explain_file(path: Path) -> dict[str, Any]:
     """Counts by operator; refused ones with their reason and the first node."""
     import npu_compiler
+    from npu_compiler.reader import load_ir
 
-    try:
-        ir = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"[npu] {path} is not an IR file: {error}") from error
-    if not isinstance(ir, dict):
-        raise ValueError(f"[npu] {path} is not an IR file: expected a JSON object, got {type(ir).__name__}")
+    ir = load_ir(path)
     refused: dict[tuple[str, str], dict[str, Any]] = {}
     supported: dict[str, int] = {}
     for node, reason in npu_compiler.explain_ir(ir):
