@@ -34,7 +34,7 @@ pytest: setup ## the Python tests only
 	@echo "==> pytest"
 	@$(BIN)/python -m pytest $(ARGS)
 
-cpp-test: setup ## the C++ tests, plain and with the address and undefined-behaviour sanitizers
+cpp-test: setup ## the C++ tests: plain, with address and undefined-behaviour sanitizers, with the thread sanitizer
 	@$(BIN)/python tools/cpp_tests.py
 
 lint: setup ## ruff, clang-format and mypy, changing nothing
