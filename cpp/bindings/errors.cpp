@@ -14,6 +14,8 @@ const char* python_class(ErrorKind kind) {
   switch (kind) {
     case ErrorKind::kInvalidValue:
       return "InvalidValueError";
+    case ErrorKind::kMissing:
+      return "MissingWeightError";
     case ErrorKind::kUnavailable:
       return "UnavailableError";
     case ErrorKind::kInternal:

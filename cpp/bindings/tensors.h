@@ -9,10 +9,11 @@
 
 namespace npu::bindings {
 
-// What Python calls NPUBuffer. A donated one is used up.
+// What Python calls NPUBuffer. A donated one is used up; a read-only one belongs to weights or a session.
 struct PyBuffer {
   Buffer buffer;
   bool donated = false;
+  bool read_only = false;
 };
 
 // Borrows the memory of an NPUBuffer, a NumPy array, or anything that speaks the buffer protocol or DLPack on
@@ -44,8 +45,10 @@ Buffer copy_of(nanobind::handle object, const char* name);
 nanobind::object numpy_dtype(DType dtype);
 DType dtype_from(nanobind::handle object);  // a NumPy dtype, its name, a scalar type, or a torch dtype
 
+Program program_from(nanobind::handle object);  // the core's, npu_compiler's, or a path
+
 void bind_tensors(nanobind::module_& m);
-void bind_programs(nanobind::module_& m);
+void bind_programs(nanobind::module_& m);  // and weights
 void bind_execution(nanobind::module_& m);
 
 }  // namespace npu::bindings

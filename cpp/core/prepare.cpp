@@ -46,12 +46,13 @@ std::vector<Buffer> find_weights(const ProgramModel& model, const std::map<std::
   for (const auto& [name, tensor] : tensors) {
     if (shown++ < 5) have += (have.empty() ? "" : ", ") + quoted(name);
   }
-  throw Error(ErrorKind::kInvalidValue, {.area = "weights",
-                                         .what = "missing weights: " + missing,
-                                         .got = std::to_string(tensors.size()) + " tensors" +
-                                                (have.empty() ? "" : " (" + have + ", ...)"),
-                                         .expected = "all " + std::to_string(model.weights.size()) +
-                                                     " weights of " + quoted(model.model_name)});
+  if (tensors.size() > 5) have += ", ...";
+  throw Error(ErrorKind::kMissing, {.area = "weights",
+                                    .what = "missing weights: " + missing + " not found in state dict",
+                                    .got = std::to_string(tensors.size()) + " tensors" +
+                                           (have.empty() ? "" : ", available: " + have),
+                                    .expected = "all " + std::to_string(model.weights.size()) +
+                                                " weights of " + quoted(model.model_name)});
 }
 
 void check_weight(const ProgramWeight& weight, const Value& value, const Buffer& tensor) {

@@ -28,9 +28,12 @@ struct DefaultSession {
   std::shared_ptr<Session::Impl> session;
 };
 
+// Never twice the same: it tells other weights at a freed address from those that were there.
+std::uint64_t next_weights_version();
+
 struct Weights::State {
   mutable std::mutex mutex;
-  std::atomic<std::uint64_t> version{0};  // grows with every set()
+  std::atomic<std::uint64_t> version{next_weights_version()};  // another one with every set()
   std::map<std::string, Buffer> tensors;
   std::map<std::uint64_t, std::shared_ptr<const PreparedWeights>> prepared;  // by plan
   std::map<std::pair<const void*, std::string>, Buffer> packed;              // by raw tensor and packing

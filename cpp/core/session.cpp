@@ -45,10 +45,10 @@ Session::Impl::Impl(std::shared_ptr<const Plan> plan_) : plan(std::move(plan_)) 
 
 void Session::Impl::use_weights(const Weights& weights) {
   Weights::State& state = weights.state();
-  if (weights_ == &state && version_ == state.version.load(std::memory_order_acquire)) return;
-  version_ = state.version.load(std::memory_order_acquire);
+  const std::uint64_t version = state.version.load(std::memory_order_acquire);
+  if (version_ == version) return;
   prepared_ = prepared_for(*plan, weights, {});
-  weights_ = &state;
+  version_ = version;
   for (std::size_t v = 0; v < bases_.size(); ++v) {
     const Space space = plan->values[v].space;
     if (space != Space::kWeight && space != Space::kConstant && space != Space::kPrepared) continue;

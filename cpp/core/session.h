@@ -38,8 +38,7 @@ struct Session::Impl {
   std::vector<void*> pointers_;            // of the step that runs
   std::vector<std::vector<Buffer>> pool_;  // outputs handed out before, by output
   std::shared_ptr<const PreparedWeights> prepared_;
-  const void* weights_ = nullptr;  // whose prepared_ are, and their version
-  std::uint64_t version_ = 0;
+  std::uint64_t version_ = 0;  // of the weights that prepared_ was made from
   std::atomic_flag running_;
 };
 

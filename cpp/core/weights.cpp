@@ -10,6 +10,11 @@
 
 namespace npu {
 
+std::uint64_t next_weights_version() {
+  static std::atomic<std::uint64_t> last{0};
+  return last.fetch_add(1, std::memory_order_relaxed) + 1;
+}
+
 Weights::Weights() : state_(std::make_shared<State>()) {}
 
 Weights Weights::load(const std::string& path) {
@@ -40,7 +45,7 @@ void Weights::set(const std::string& name, Buffer tensor) {
   state_->tensors[name] = std::move(tensor);
   state_->prepared.clear();
   state_->packed.clear();
-  state_->version.fetch_add(1, std::memory_order_release);
+  state_->version.store(next_weights_version(), std::memory_order_release);
 }
 
 Buffer Weights::get(const std::string& name) const {

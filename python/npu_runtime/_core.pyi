@@ -192,20 +192,6 @@ class Program:
 
     def __repr__(self) -> str: ...
 
-class Device:
-    """A device that programs run on."""
-
-    def __init__(self, kind: object | None = None) -> None:
-        """'cpu', or nothing for the best device present."""
-
-    @property
-    def kind(self) -> str: ...
-
-    @property
-    def name(self) -> str: ...
-
-    def __repr__(self) -> str: ...
-
 class Weights:
     """Tensors by name, and what executors made of them. A mapping."""
 
@@ -222,6 +208,8 @@ class Weights:
 
     def __getitem__(self, arg: str, /) -> NPUBuffer: ...
 
+    def get(self, name: str, default: Any = None) -> Any: ...
+
     def __setitem__(self, arg0: str, arg1: object, /) -> None:
         """
         Replaces a tensor with a copy of another one; what was prepared from it is made anew.
@@ -234,6 +222,24 @@ class Weights:
     def __iter__(self) -> Iterator[str]: ...
 
     def keys(self) -> list[str]: ...
+
+    def values(self) -> list[NPUBuffer]: ...
+
+    def items(self) -> list[tuple[str, NPUBuffer]]: ...
+
+    def __repr__(self) -> str: ...
+
+class Device:
+    """A device that programs run on."""
+
+    def __init__(self, kind: object | None = None) -> None:
+        """'cpu', or nothing for the best device present."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
 
     def __repr__(self) -> str: ...
 

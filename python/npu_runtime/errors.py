@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-__all__ = ["InternalError", "InvalidValueError", "NPUError", "UnavailableError", "format_error"]
+__all__ = ["InternalError", "InvalidValueError", "MissingWeightError", "NPUError", "UnavailableError", "format_error"]
 
 
 class NPUError(RuntimeError):
@@ -14,6 +14,12 @@ class NPUError(RuntimeError):
 
 class InvalidValueError(NPUError, ValueError):
     """An argument, an environment variable or a file has a wrong value."""
+
+
+class MissingWeightError(InvalidValueError, KeyError):
+    """Weights that a program reads were not found."""
+
+    __str__ = Exception.__str__  # KeyError's own shows the message in quotes
 
 
 class UnavailableError(NPUError):

@@ -1,0 +1,242 @@
+// NPUBuffer: the buffer protocol, DLPack, NumPy.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "tensors.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace npu::bindings {
+
+namespace {
+
+// What a view needs for as long as it lives, also when the buffer is donated meanwhile.
+struct View {
+  Buffer memory;
+  std::vector<Py_ssize_t> extents;  // shape, then strides
+};
+
+int refuse_view(Py_buffer* view, const char* why) {
+  PyErr_SetString(PyExc_BufferError, why);
+  view->obj = nullptr;
+  return -1;
+}
+
+int get_buffer(PyObject* self, Py_buffer* view, int flags) {
+  PyBuffer* own = nb::inst_ptr<PyBuffer>(self);
+  if (own->donated)
+    return refuse_view(view, "[buffer] the buffer was donated to a run, which took its memory over");
+  if (own->read_only && (flags & PyBUF_WRITABLE) != 0) return refuse_view(view, "[buffer] it is read-only");
+  static constexpr const char* formats[kDTypeCount] = {"f", "e", nullptr, "b", "h", "i", "q", "B", "?"};
+  const Buffer& buffer = own->buffer;
+  const char* const format = formats[static_cast<int>(buffer.dtype())];
+  if ((flags & PyBUF_FORMAT) != 0 && format == nullptr) {
+    return refuse_view(view, "[buffer] the buffer protocol has no bfloat16; use to_numpy() or DLPack");
+  }
+  const std::size_t rank = buffer.shape().size();
+  auto* const held = new View{buffer, std::vector<Py_ssize_t>(2 * rank + 1)};
+  Py_ssize_t* const extents = held->extents.data();
+  auto step = static_cast<Py_ssize_t>(size_of(buffer.dtype()));
+  for (std::size_t d = rank; d-- > 0;) {
+    extents[d] = static_cast<Py_ssize_t>(buffer.shape()[d]);
+    extents[rank + d] = step;
+    step *= extents[d];
+  }
+  view->obj = self;
+  Py_INCREF(self);
+  view->buf = buffer.data();
+  view->len = static_cast<Py_ssize_t>(buffer.bytes());
+  view->readonly = own->read_only ? 1 : 0;
+  view->itemsize = static_cast<Py_ssize_t>(size_of(buffer.dtype()));
+  view->format = (flags & PyBUF_FORMAT) != 0 ? const_cast<char*>(format) : nullptr;
+  view->ndim = static_cast<int>(rank);
+  view->shape = (flags & PyBUF_ND) != 0 ? extents : nullptr;
+  view->strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES ? extents + rank : nullptr;
+  view->suboffsets = nullptr;
+  view->internal = held;
+  return 0;
+}
+
+void release_buffer(PyObject*, Py_buffer* view) { delete static_cast<View*>(view->internal); }
+
+PyType_Slot buffer_slots[] = {{Py_bf_getbuffer, reinterpret_cast<void*>(get_buffer)},
+                              {Py_bf_releasebuffer, reinterpret_cast<void*>(release_buffer)},
+                              {0, nullptr}};
+
+nb::tuple shape_tuple(const std::vector<std::int64_t>& shape) { return nb::tuple(nb::cast(shape)); }
+
+void check_spec(const Buffer& buffer, nb::handle spec) {
+  if (spec.is_none() || spec.ptr() == Py_Ellipsis) return;
+  const auto shape = nb::cast<std::vector<std::int64_t>>(spec.attr("shape"));
+  const DType dtype = dtype_from(spec.attr("dtype"));
+  if (shape == buffer.shape() && dtype == buffer.dtype()) return;
+  throw Error(ErrorKind::kInvalidValue,
+              {.area = "buffer",
+               .what = "the data does not fit the spec of " +
+                       quoted(nb::cast<std::string>(nb::str(spec.attr("name")))),
+               .got = std::string(dtype_name(buffer.dtype())) + shape_text(buffer.shape()),
+               .expected = std::string(dtype_name(dtype)) + shape_text(shape)});
+}
+
+const Buffer& alive(const PyBuffer& self) {
+  if (!self.donated) return self.buffer;
+  throw Error(ErrorKind::kInvalidValue,
+              {.area = "buffer",
+               .what = "the buffer was donated to a run, which took its memory over",
+               .action = "the output of that run"});
+}
+
+// Keeps the memory for an array, which donation of the buffer itself would not.
+nb::object keeper(const Buffer& buffer) { return nb::cast(PyBuffer{buffer}); }
+
+// Shares the memory; the array keeps it.
+nb::object to_numpy(nb::handle self, nb::handle dtype, nb::handle spec, bool copy) {
+  const Buffer& buffer = alive(*nb::inst_ptr<PyBuffer>(self));
+  check_spec(buffer, spec);
+  const nb::module_ numpy = nb::module_::import_("numpy");
+  nb::object array;
+  if (buffer.bytes() == 0) {
+    array = numpy.attr("empty")(shape_tuple(buffer.shape()), numpy_dtype(buffer.dtype()));
+  } else if (buffer.dtype() == DType::kBFloat16) {
+    // The buffer protocol cannot say bfloat16: share the bits, then say what they are.
+    const std::vector<std::size_t> shape(buffer.shape().begin(), buffer.shape().end());
+    const nb::ndarray<nb::numpy, std::uint16_t> bits(buffer.data(), shape.size(), shape.data(),
+                                                     keeper(buffer));
+    array = nb::cast(bits).attr("view")(numpy_dtype(buffer.dtype()));
+    if (nb::inst_ptr<PyBuffer>(self)->read_only) array.attr("setflags")("write"_a = false);
+  } else {
+    array = numpy.attr("frombuffer")(self, numpy_dtype(buffer.dtype()))
+                .attr("reshape")(shape_tuple(buffer.shape()));
+  }
+  if (!dtype.is_none()) return array.attr("astype")(dtype, "copy"_a = copy);
+  return copy ? array.attr("copy")() : array;
+}
+
+nb::typed<nb::tuple, int, nb::ellipsis> shape_of(const PyBuffer& b) { return shape_tuple(b.buffer.shape()); }
+
+nb::object to_dlpack(nb::handle self, nb::kwargs) {
+  const PyBuffer& own = *nb::inst_ptr<PyBuffer>(self);
+  // Readers of DLPack may write, so that read-only memory is copied for them.
+  const Buffer buffer = own.read_only ? copy_of(self, "self") : alive(own);
+  nb::dlpack::dtype dtype{};
+  const auto bits = static_cast<std::uint8_t>(8 * size_of(buffer.dtype()));
+  const auto code = buffer.dtype() == DType::kBFloat16 ? nb::dlpack::dtype_code::Bfloat
+                    : buffer.dtype() == DType::kBool   ? nb::dlpack::dtype_code::Bool
+                    : buffer.dtype() == DType::kUInt8  ? nb::dlpack::dtype_code::UInt
+                    : is_float(buffer.dtype())         ? nb::dlpack::dtype_code::Float
+                                                       : nb::dlpack::dtype_code::Int;
+  dtype = {static_cast<std::uint8_t>(code), bits, 1};
+  std::vector<std::size_t> shape(buffer.shape().begin(), buffer.shape().end());
+  const nb::ndarray<> array(buffer.data(), shape.size(), shape.data(), keeper(buffer), nullptr, dtype,
+                            nb::device::cpu::value, 0);
+  return nb::cast(array);
+}
+
+}  // namespace
+
+void bind_tensors(nb::module_& m) {
+  nb::class_<PyBuffer>(
+      m, "NPUBuffer", nb::type_slots(buffer_slots),
+      "A dense tensor that a device reads and writes. Speaks the buffer protocol and DLPack.")
+      .def_static(
+          "from_numpy",
+          [](nb::handle data, const Device&, nb::handle, nb::handle spec) {
+            PyBuffer made{copy_of(data, "data")};
+            check_spec(made.buffer, spec);
+            return made;
+          },
+          "data"_a.none(), "device"_a, "alloc_shape"_a = nb::none(), "spec"_a = nb::none(),
+          "A copy of an array. `spec` is checked against its shape and dtype; nothing is cast. `alloc_shape` "
+          "is ignored.")
+      .def_static(
+          "zeros",
+          [](std::vector<std::int64_t> shape, const Device&, nb::handle dtype, nb::handle) {
+            for (const auto extent : shape) {
+              if (extent < 0 || extent > (std::int64_t{1} << 40)) {
+                throw Error(
+                    ErrorKind::kInvalidValue,
+                    {.area = "buffer", .what = "an extent is out of range", .got = shape_text(shape)});
+              }
+            }
+            return PyBuffer{Buffer::allocate(dtype_from(dtype), std::move(shape), true)};
+          },
+          "shape"_a, "device"_a, "dtype"_a = "float32", "alloc_shape"_a = nb::none())
+      .def("to_numpy", &to_numpy, "dtype"_a = nb::none(), "spec"_a = nb::none(), nb::kw_only(),
+           "copy"_a = false,
+           nb::sig("def to_numpy(self, dtype: typing.Any = None, spec: typing.Any = None, *, copy: bool = "
+                   "False) -> "
+                   "numpy.typing.NDArray[typing.Any]"),
+           "An array that shares this buffer's memory; with `dtype`, a converted copy. `spec` is checked.")
+      .def(
+          "write_from_numpy",
+          [](PyBuffer& self, nb::handle data, nb::handle spec) {
+            Borrowed borrowed;
+            borrowed.take(data, "data");
+            check_spec(borrowed.buffer(), spec);
+            const Buffer& to = alive(self);
+            if (self.read_only) {
+              throw Error(ErrorKind::kInvalidValue, {.area = "buffer",
+                                                     .what = "the buffer is read-only",
+                                                     .got = "a tensor of weights or of a session",
+                                                     .action = "weights[name] = ... or set_state"});
+            }
+            if (borrowed.buffer().dtype() != to.dtype() || borrowed.buffer().shape() != to.shape()) {
+              throw Error(ErrorKind::kInvalidValue,
+                          {.area = "buffer",
+                           .what = "the data does not fit the buffer",
+                           .got = std::string(dtype_name(borrowed.buffer().dtype())) +
+                                  shape_text(borrowed.buffer().shape()),
+                           .expected = std::string(dtype_name(to.dtype())) + shape_text(to.shape())});
+            }
+            std::memmove(to.data(), borrowed.buffer().data(), to.bytes());
+          },
+          "data"_a.none(), "spec"_a = nb::none())
+      .def_prop_ro("shape", &shape_of)
+      .def_prop_ro("alloc_shape", &shape_of)
+      .def_prop_ro(
+          "dtype", [](const PyBuffer& b) { return numpy_dtype(b.buffer.dtype()); },
+          nb::for_getter(nb::sig("def dtype(self) -> numpy.dtype[typing.Any]")), "A NumPy dtype.")
+      .def_prop_ro("size_bytes", [](const PyBuffer& b) { return b.buffer.bytes(); })
+      .def_prop_ro(
+          "native_handle",
+          [](const PyBuffer& b) { return reinterpret_cast<std::uintptr_t>(alive(b).data()); }, "The address.")
+      .def_prop_ro(
+          "donated", [](const PyBuffer& b) { return b.donated; }, "Whether a run took its memory over.")
+      .def("__len__",
+           [](const PyBuffer& b) {
+             if (b.buffer.shape().empty()) throw nb::type_error("len() of a buffer without dimensions");
+             return b.buffer.shape()[0];
+           })
+      .def(
+          "__getitem__",
+          [](nb::handle self, nb::handle key) {
+            return nb::object(to_numpy(self, nb::none(), nb::none(), false)[key]);
+          },
+          nb::sig("def __getitem__(self, key: typing.Any) -> typing.Any"))
+      .def(
+          "__array__",
+          [](nb::handle self, nb::handle dtype, nb::handle copy) {
+            return to_numpy(self, dtype, nb::none(), !copy.is_none() && nb::cast<bool>(copy));
+          },
+          "dtype"_a = nb::none(), "copy"_a = nb::none(),
+          nb::sig("def __array__(self, dtype: typing.Any = None, copy: bool | None = None) -> "
+                  "numpy.typing.NDArray[typing.Any]"))
+      .def("__dlpack__", &to_dlpack, nb::sig("def __dlpack__(self, **kwargs: typing.Any) -> typing.Any"))
+      .def(
+          "__dlpack_device__", [](const PyBuffer&) { return nb::make_tuple(1, 0); },
+          nb::sig("def __dlpack_device__(self) -> tuple[int, int]"))
+      .def("__repr__", [](const PyBuffer& b) {
+        return "NPUBuffer(shape=" + shape_text(b.buffer.shape()) +
+               ", dtype=" + std::string(dtype_name(b.buffer.dtype())) + (b.donated ? ", donated)" : ")");
+      });
+}
+
+}  // namespace npu::bindings

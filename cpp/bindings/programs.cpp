@@ -1,0 +1,135 @@
+// Programs and weights.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tensors.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace npu::bindings {
+
+namespace {
+
+std::string spec_repr(const TensorSpec& spec) {
+  return "TensorSpec(name='" + spec.name + "', shape=" + shape_text(spec.shape) + ", dtype='" +
+         std::string(dtype_name(spec.dtype)) + "')";
+}
+
+std::span<const std::byte> bytes_span(const nb::bytes& bytes) {
+  return {reinterpret_cast<const std::byte*>(bytes.data()), bytes.size()};
+}
+
+}  // namespace
+
+// A program in any of its forms: the core's, npu_compiler's, or a path.
+Program program_from(nb::handle object) {
+  Program* program = nullptr;
+  if (nb::try_cast<Program*>(object, program, false) && program != nullptr) return *program;
+  if (nb::hasattr(object, "to_bytes"))
+    return Program::parse(bytes_span(nb::cast<nb::bytes>(object.attr("to_bytes")())));
+  if (nb::isinstance<nb::str>(object) || nb::hasattr(object, "__fspath__")) {
+    return Program::load(nb::cast<std::string>(nb::module_::import_("os").attr("fspath")(object)));
+  }
+  throw Error(
+      ErrorKind::kInvalidValue,
+      {.area = "executor",
+       .what = "not a program",
+       .got = nb::cast<std::string>(nb::str(nb::handle(reinterpret_cast<PyObject*>(Py_TYPE(object.ptr()))))),
+       .expected = "a CompiledProgram or the path of an .npubin file"});
+}
+
+namespace {
+
+void bind_weights(nb::module_& m) {
+  nb::class_<Weights>(m, "Weights", "Tensors by name, and what executors made of them. A mapping.")
+      .def(nb::init<>())
+      .def_static("load", &Weights::load, "path"_a, nb::call_guard<nb::gil_scoped_release>())
+      .def_static("random", &Weights::random, "program"_a, "seed"_a = 0,
+                  nb::call_guard<nb::gil_scoped_release>())
+      .def(
+          "check", [](const Weights& self, nb::handle program) { self.check(program_from(program)); },
+          "program"_a, "Raise when `program` could not run with these.")
+      .def("__getitem__",
+           [](const Weights& self, const std::string& name) {
+             Buffer found = self.get(name);
+             if (!found) throw nb::key_error(name.c_str());
+             return PyBuffer{.buffer = std::move(found), .read_only = true};
+           })
+      .def(
+          "get",
+          [](const Weights& self, const std::string& name, nb::object otherwise) {
+            Buffer found = self.get(name);
+            return found ? nb::cast(PyBuffer{.buffer = std::move(found), .read_only = true}) : otherwise;
+          },
+          "name"_a, "default"_a = nb::none(),
+          nb::sig("def get(self, name: str, default: typing.Any = None) -> typing.Any"))
+      .def(
+          "__setitem__",
+          [](Weights& self, const std::string& name, nb::handle tensor) {
+            self.set(name, copy_of(tensor, name.c_str()));
+          },
+          "Replaces a tensor with a copy of another one; what was prepared from it is made anew.")
+      .def("__contains__",
+           [](const Weights& self, const std::string& name) { return static_cast<bool>(self.get(name)); })
+      .def("__len__", [](const Weights& self) { return self.names().size(); })
+      .def(
+          "__iter__", [](const Weights& self) { return nb::iter(nb::cast(self.names())); },
+          nb::sig("def __iter__(self) -> collections.abc.Iterator[str]"))
+      .def("keys", &Weights::names)
+      .def("values",
+           [](const Weights& self) {
+             std::vector<PyBuffer> all;
+             for (const auto& name : self.names())
+               all.push_back({.buffer = self.get(name), .read_only = true});
+             return all;
+           })
+      .def("items",
+           [](const Weights& self) {
+             std::vector<std::pair<std::string, PyBuffer>> all;
+             for (const auto& name : self.names())
+               all.emplace_back(name, PyBuffer{.buffer = self.get(name), .read_only = true});
+             return all;
+           })
+      .def("__repr__", [](const Weights& self) {
+        return "Weights(" + std::to_string(self.names().size()) + " tensors)";
+      });
+}
+
+}  // namespace
+
+void bind_programs(nb::module_& m) {
+  nb::class_<TensorSpec>(m, "TensorSpec", "Name, shape and dtype of a tensor of a program.")
+      .def_ro("name", &TensorSpec::name)
+      .def_ro("shape", &TensorSpec::shape)
+      .def_prop_ro("dtype", [](const TensorSpec& s) { return std::string(dtype_name(s.dtype)); })
+      .def_ro("names", &TensorSpec::names)
+      .def_ro("required", &TensorSpec::required)
+      .def_ro("state", &TensorSpec::state)
+      .def("__repr__", &spec_repr);
+  nb::class_<Program>(m, "Program", "A program as the core reads it.")
+      .def_static(
+          "load", [](nb::handle path) { return program_from(path); }, "path"_a)
+      .def_static(
+          "parse", [](const nb::bytes& data) { return Program::parse(bytes_span(data)); }, "data"_a)
+      .def_prop_ro("model_name", &Program::model_name)
+      .def_prop_ro("inputs", &Program::inputs)
+      .def_prop_ro("outputs", &Program::outputs)
+      .def_prop_ro("weights", &Program::weights)
+      .def("text", &Program::text)
+      .def("__repr__", [](const Program& p) {
+        return "Program('" + p.model_name() + "', inputs=" + std::to_string(p.inputs().size()) +
+               ", outputs=" + std::to_string(p.outputs().size()) +
+               ", weights=" + std::to_string(p.weights().size()) + ")";
+      });
+  bind_weights(m);
+}
+
+}  // namespace npu::bindings

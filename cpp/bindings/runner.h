@@ -1,0 +1,186 @@
+// Runs with Python's dicts of tensors.
+#pragma once
+
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+
+#include <array>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tensors.h"
+
+namespace npu::bindings {
+
+namespace nb = nanobind;
+
+// The buffers that one run takes over.
+class Donations {
+ public:
+  Donations() = default;
+  Donations(Donations&&) = default;
+  Donations& operator=(Donations&&) = default;
+  ~Donations() {
+    for (auto& [object, buffer] : begun_) buffer->donated = false;
+  }
+
+  void add(nb::object object, PyBuffer* buffer) { added_.emplace_back(std::move(object), buffer); }
+  void begin() {
+    begun_ = std::move(added_);
+    for (auto& [object, buffer] : begun_) buffer->donated = true;
+  }
+  void complete() {
+    for (auto& [object, buffer] : begun_) {
+      buffer->buffer = Buffer::wrap(nullptr, buffer->buffer.dtype(), buffer->buffer.shape(), nullptr);
+    }
+    begun_.clear();
+  }
+
+ private:
+  std::vector<std::pair<nb::object, PyBuffer*>> added_, begun_;
+};
+
+// Names are looked up once per call, in the program's order.
+struct PyRunner {
+  Program program;
+  std::vector<nb::str> input_names, output_names;
+  nb::object outputs_type;  // a dict that knows the outputs' further names
+
+  explicit PyRunner(const Program& p) : program(p) {
+    nb::dict further;
+    for (const TensorSpec& spec : p.inputs())
+      input_names.push_back(nb::steal<nb::str>(PyUnicode_InternFromString(spec.name.c_str())));
+    for (const TensorSpec& spec : p.outputs()) {
+      output_names.push_back(nb::steal<nb::str>(PyUnicode_InternFromString(spec.name.c_str())));
+      for (const auto& name : spec.names) further[nb::str(name.c_str())] = output_names.back();
+    }
+    outputs_type = nb::module_::import_("npu_runtime.outputs").attr("outputs_type")(further);
+  }
+
+  [[noreturn]] void surplus(nb::handle given, const char* what) const {
+    std::string unknown, known;
+    for (const nb::handle name : given) {
+      const auto text = nb::cast<std::string>(nb::str(name));
+      bool found = false;
+      for (const TensorSpec& spec : program.inputs()) found |= spec.name == text;
+      if (!found) unknown += (unknown.empty() ? "" : ", ") + quoted(text);
+    }
+    for (const TensorSpec& spec : program.inputs()) known += (known.empty() ? "" : ", ") + quoted(spec.name);
+    throw Error(ErrorKind::kInvalidValue,
+                {.area = "run", .what = std::string("unknown ") + what, .got = unknown, .expected = known});
+  }
+
+  template <class Run>
+  nb::object run(nb::handle inputs, nb::handle donate, Run&& call) const {
+    const std::size_t n = input_names.size();
+    constexpr std::size_t kInline = 8;
+    std::array<Borrowed, kInline> few;
+    std::vector<Borrowed> many(n > kInline ? n : 0);
+    Borrowed* const borrowed = n > kInline ? many.data() : few.data();
+    std::array<Buffer, kInline> few_buffers;
+    std::vector<Buffer> many_buffers(n > kInline ? n : 0);
+    Buffer* const buffers = n > kInline ? many_buffers.data() : few_buffers.data();
+    std::vector<char> donated;
+    take_inputs(inputs, borrowed, buffers);
+    // Used up from here on, also for other threads; a run that fails gives the buffers back.
+    Donations given;
+    if (!donate.is_none()) given = take_donations(inputs, donate, donated, std::span(buffers, n));
+    std::vector<Buffer> outputs(output_names.size());
+    {
+      nb::gil_scoped_release release;
+      static_assert(sizeof(bool) == 1);
+      call(std::span<const Buffer>(buffers, n),
+           std::span<const bool>(reinterpret_cast<const bool*>(donated.data()), donated.size()),
+           std::span<Buffer>(outputs));
+    }
+    given.complete();
+    nb::object result = outputs_type();
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+      const nb::object value = nb::cast(PyBuffer{std::move(outputs[i])});
+      if (PyDict_SetItem(result.ptr(), output_names[i].ptr(), value.ptr()) != 0) throw nb::python_error();
+    }
+    return result;
+  }
+
+ private:
+  void take_inputs(nb::handle inputs, Borrowed* borrowed, Buffer* buffers) const {
+    if (!PyDict_Check(inputs.ptr())) {
+      // With a single input there is nothing to name.
+      if (input_names.size() != 1 || nb::isinstance<nb::sequence>(inputs)) {
+        throw Error(ErrorKind::kInvalidValue,
+                    {.area = "run", .what = "inputs must be a dict of names to tensors"});
+      }
+      borrowed[0].take(inputs, program.inputs()[0].name.c_str());
+      buffers[0] = borrowed[0].buffer();
+      return;
+    }
+    Py_ssize_t found = 0;
+    for (std::size_t i = 0; i < input_names.size(); ++i) {
+      PyObject* const object = PyDict_GetItemWithError(inputs.ptr(), input_names[i].ptr());
+      if (object == nullptr) {
+        if (PyErr_Occurred()) throw nb::python_error();
+        continue;
+      }
+      ++found;
+      borrowed[i].take(object, program.inputs()[i].name.c_str());
+      buffers[i] = borrowed[i].buffer();
+    }
+    if (found == PyDict_Size(inputs.ptr())) return;
+    // One unknown name for the one input: what callers of single-input programs write.
+    if (input_names.size() == 1 && PyDict_Size(inputs.ptr()) == 1) {
+      const nb::object value = nb::borrow<nb::dict>(inputs).values()[0];
+      borrowed[0].take(value, program.inputs()[0].name.c_str());
+      buffers[0] = borrowed[0].buffer();
+      return;
+    }
+    surplus(inputs, "inputs");
+  }
+
+  Donations take_donations(nb::handle inputs, nb::handle donate, std::vector<char>& donated,
+                           std::span<const Buffer> buffers) const {
+    if (nb::isinstance<nb::str>(donate) || !PyDict_Check(inputs.ptr())) {
+      throw Error(ErrorKind::kInvalidValue, {.area = "run", .what = "donate must be a set of input names"});
+    }
+    donated.assign(input_names.size(), 0);
+    Donations given;
+    for (const nb::handle name : donate) {
+      std::size_t i = 0;
+      while (i < input_names.size() && !input_names[i].equal(name)) ++i;
+      if (i == input_names.size()) surplus(donate, "names in donate");
+      if (donated[i]) continue;
+      const nb::object value = nb::steal(PyObject_GetItem(inputs.ptr(), name.ptr()));
+      if (!value.is_valid()) throw nb::python_error();
+      PyBuffer* own = nullptr;
+      const bool is_buffer = nb::try_cast<PyBuffer*>(value, own, false) && own != nullptr;
+      if (!is_buffer || own->read_only) {
+        throw Error(ErrorKind::kInvalidValue,
+                    {.area = "run",
+                     .what = "only an NPUBuffer of the caller's can be donated; input " +
+                             quoted(program.inputs()[i].name) + (is_buffer ? " is read-only" : " is none"),
+                     .action = "NPUBuffer.from_numpy"});
+      }
+      refuse_shared(buffers, i);
+      donated[i] = 1;
+      given.add(value, own);
+    }
+    given.begin();
+    return given;
+  }
+
+  // The output that takes the memory over would overwrite another input.
+  void refuse_shared(std::span<const Buffer> buffers, std::size_t donated) const {
+    const auto begin = [&](std::size_t i) { return static_cast<const std::byte*>(buffers[i].data()); };
+    const auto end = [&](std::size_t i) { return begin(i) + buffers[i].bytes(); };
+    for (std::size_t i = 0; i < buffers.size(); ++i) {
+      if (i == donated || !buffers[i] || end(i) <= begin(donated) || end(donated) <= begin(i)) continue;
+      throw Error(ErrorKind::kInvalidValue,
+                  {.area = "run",
+                   .what = "input " + quoted(program.inputs()[donated].name) +
+                           " is donated, but its memory is also that of " + quoted(program.inputs()[i].name),
+                   .action = "a copy for one of them"});
+    }
+  }
+};
+
+}  // namespace npu::bindings
