@@ -74,7 +74,14 @@ void bind_execution(nb::module_& m) {
       .def(
           "__init__",
           [](Device* self, nb::handle kind) {
-            new (self) Device(Device::open(kind.is_none() ? std::string() : nb::cast<std::string>(kind)));
+            std::string name;
+            if (!kind.is_none() && !nb::try_cast(kind, name)) {
+              throw Error(ErrorKind::kInvalidValue, {.area = "device",
+                                                     .what = "the kind of a device is not text",
+                                                     .got = nb::cast<std::string>(nb::repr(kind)),
+                                                     .expected = "'cpu', or nothing for the best one"});
+            }
+            new (self) Device(Device::open(name));
           },
           "kind"_a = nb::none(), "'cpu', or nothing for the best device present.")
       .def_prop_ro("kind", &Device::kind)
@@ -120,7 +127,7 @@ void bind_execution(nb::module_& m) {
       .def("reset", [](PySession& self) { self.session.reset(); }, "Forget all state.");
 
   nb::class_<PyExecutor>(m, "Executor", "A program laid out for a device. May be used from many threads.")
-      .def(nb::init<nb::handle, const Device&, int>(), "program"_a, "device"_a, nb::kw_only(),
+      .def(nb::init<nb::handle, const Device&, int>(), "program"_a.none(), "device"_a, nb::kw_only(),
            "threads"_a = 0)
       .def(
           "run",

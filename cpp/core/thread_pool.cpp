@@ -1,5 +1,7 @@
 #include "thread_pool.h"
 
+#include <pthread.h>
+
 #include <atomic>
 #include <exception>
 #include <map>
@@ -28,9 +30,19 @@ void relax() {
 #endif
 }
 
+// A forked child has none of its parent's threads: what was made before the fork must not wait for them.
+std::atomic<int> g_forks{0};
+
+int forks() {
+  static const int registered = pthread_atfork(nullptr, nullptr, [] { g_forks.fetch_add(1); });
+  (void)registered;
+  return g_forks.load(std::memory_order_relaxed);
+}
+
 }  // namespace
 
 struct ThreadPool::Shared {
+  const int born = forks();
   std::mutex caller;  // one job at a time; a second caller works alone instead of waiting
   std::vector<std::thread> workers;
 
@@ -78,6 +90,10 @@ ThreadPool::ThreadPool(int threads) : threads_(threads < 1 ? 1 : threads) {
 
 ThreadPool::~ThreadPool() {
   if (!shared_) return;
+  if (shared_->born != forks()) {
+    (void)shared_.release();  // its threads are not here to be joined
+    return;
+  }
   shared_->stop = true;
   shared_->epoch.fetch_add(1, std::memory_order_release);
   shared_->epoch.notify_all();
@@ -86,7 +102,7 @@ ThreadPool::~ThreadPool() {
 
 void ThreadPool::run_pieces(std::int64_t pieces, TaskRef task) {
   std::unique_lock<std::mutex> lock;
-  if (shared_) lock = std::unique_lock(shared_->caller, std::try_to_lock);
+  if (shared_ && shared_->born == forks()) lock = std::unique_lock(shared_->caller, std::try_to_lock);
   if (!lock.owns_lock()) {
     for (std::int64_t piece = 0; piece < pieces; ++piece) task(piece, 0);
     return;
@@ -112,10 +128,11 @@ void ThreadPool::run_pieces(std::int64_t pieces, TaskRef task) {
 
 std::shared_ptr<ThreadPool> shared_pool(int threads) {
   static std::mutex mutex;
-  static std::map<int, std::weak_ptr<ThreadPool>> pools;
+  static std::map<std::pair<int, int>, std::weak_ptr<ThreadPool>> pools;
   const std::lock_guard lock(mutex);
-  auto pool = pools[threads].lock();
-  if (!pool) pools[threads] = pool = std::make_shared<ThreadPool>(threads);
+  auto& known = pools[{forks(), threads}];
+  auto pool = known.lock();
+  if (!pool) known = pool = std::make_shared<ThreadPool>(threads);
   return pool;
 }
 

@@ -35,8 +35,12 @@ def load_weights(
         weights = source
     elif isinstance(source, Mapping):
         weights = _from_mapping(source)
-    else:
+    elif isinstance(source, str | os.PathLike):
         weights = _from_path(Path(source))
+    else:
+        raise InvalidValueError(
+            format_error("weights", "no source of weights", got=type(source).__name__, expected="a path or a dict")
+        )
     if program is not None:
         weights.check(program)
     return weights

@@ -1,0 +1,36 @@
+"""A child that was forked from a process with threads has none of them, and computes all the same."""
+
+import os
+import signal
+
+import pytest
+import torch
+from torch import nn
+
+from tests.runtime.programs import ready
+
+X = torch.randn(64, 256, generator=torch.Generator().manual_seed(0))
+
+
+def in_child(work):
+    """0 when ``work`` returned true there, within ten seconds."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            signal.alarm(10)
+            status = 0 if work() else 2
+        finally:
+            os._exit(status)
+    return os.waitpid(child, 0)[1]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_runs_old_and_new_executors():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(256, 512), nn.ReLU(), nn.Linear(512, 64))
+    made = ready(model, X)
+    wanted = made.array(X)
+    assert in_child(lambda: (made.array(X) == wanted).all()) == 0
+    assert in_child(lambda: (ready(model, X).array(X) == wanted).all()) == 0
+    assert (made.array(X) == wanted).all()
