@@ -75,6 +75,12 @@ nb::tuple shape_tuple(const std::vector<std::int64_t>& shape) { return nb::tuple
 
 void check_spec(const Buffer& buffer, nb::handle spec) {
   if (spec.is_none() || spec.ptr() == Py_Ellipsis) return;
+  if (!nb::hasattr(spec, "shape") || !nb::hasattr(spec, "dtype")) {
+    throw Error(ErrorKind::kInvalidValue, {.area = "buffer",
+                                           .what = "not a spec",
+                                           .got = safe_text(spec),
+                                           .expected = "one of a program's input_specs or output_specs"});
+  }
   const auto shape = nb::cast<std::vector<std::int64_t>>(spec.attr("shape"));
   const DType dtype = dtype_from(spec.attr("dtype"));
   if (shape == buffer.shape() && dtype == buffer.dtype()) return;
@@ -116,16 +122,30 @@ nb::object to_numpy(nb::handle self, nb::handle dtype, nb::handle spec, bool cop
     array = numpy.attr("frombuffer")(self, numpy_dtype(buffer.dtype()))
                 .attr("reshape")(shape_tuple(buffer.shape()));
   }
-  if (!dtype.is_none()) return array.attr("astype")(dtype, "copy"_a = copy);
+  if (!dtype.is_none()) {
+    // NumPy knows bfloat16 and the dtypes of torch only by ours.
+    const std::string name = safe_text(dtype);
+    const bool ours = name == "bfloat16" || name.rfind("torch.", 0) == 0;
+    return array.attr("astype")(ours ? numpy_dtype(dtype_from(dtype)) : nb::borrow(dtype), "copy"_a = copy);
+  }
   return copy ? array.attr("copy")() : array;
 }
 
 nb::typed<nb::tuple, int, nb::ellipsis> shape_of(const PyBuffer& b) { return shape_tuple(b.buffer.shape()); }
 
-nb::object to_dlpack(nb::handle self, nb::kwargs) {
+nb::object to_dlpack(nb::handle self, nb::kwargs options) {
   const PyBuffer& own = *nb::inst_ptr<PyBuffer>(self);
+  const auto option = [&](const char* name) -> nb::object {
+    return options.contains(name) ? nb::object(options[name]) : nb::none();
+  };
+  if (const nb::object where = option("dl_device"); !where.is_none() && !where.equal(nb::make_tuple(1, 0)))
+    throw nb::buffer_error("[buffer] this memory is on the CPU, DLPack device (1, 0)");
+  const nb::object copy = option("copy");
+  const bool wanted = !copy.is_none() && nb::cast<bool>(copy);
+  if (own.read_only && !copy.is_none() && !wanted)
+    throw nb::buffer_error("[buffer] DLPack cannot say read-only; allow a copy");
   // Readers of DLPack may write, so that read-only memory is copied for them.
-  const Buffer buffer = own.read_only ? copy_of(self, "self") : alive(own);
+  const Buffer buffer = wanted || own.read_only ? copy_of(self, "self") : alive(own);
   nb::dlpack::dtype dtype{};
   const auto bits = static_cast<std::uint8_t>(8 * size_of(buffer.dtype()));
   const auto code = buffer.dtype() == DType::kBFloat16 ? nb::dlpack::dtype_code::Bfloat

@@ -43,10 +43,16 @@ struct PySession {
   int input_index(const std::string& name) const {
     const auto& inputs = executor().executor.program().inputs();
     for (std::size_t i = 0; i < inputs.size(); ++i) {
-      if (inputs[i].name == name) return static_cast<int>(i);
+      if (inputs[i].name == name && inputs[i].state) return static_cast<int>(i);
     }
-    throw Error(ErrorKind::kInvalidValue,
-                {.area = "session", .what = "there is no input of this name", .got = quoted(name)});
+    std::string known;
+    for (const TensorSpec& input : inputs) {
+      if (input.state) known += (known.empty() ? "" : ", ") + quoted(input.name);
+    }
+    throw Error(ErrorKind::kInvalidValue, {.area = "session",
+                                           .what = "not an input that a session holds",
+                                           .got = quoted(name),
+                                           .expected = known.empty() ? "none; it has no state" : known});
   }
 };
 
@@ -163,7 +169,7 @@ void bind_execution(nb::module_& m) {
             nb::gil_scoped_release release;
             self.executor.prepare(w, report);
           },
-          "weights"_a, "progress"_a = nb::none(),
+          "weights"_a = nb::none(), "progress"_a = nb::none(),
           "Fold, cast and pack weights now instead of at the first run; progress(done, total) is called on "
           "the way.")
       .def(

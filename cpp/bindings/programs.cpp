@@ -33,7 +33,7 @@ std::span<const std::byte> bytes_span(const nb::bytes& bytes) {
 Program program_from(nb::handle object) {
   Program* program = nullptr;
   if (nb::try_cast<Program*>(object, program, false) && program != nullptr) return *program;
-  if (nb::hasattr(object, "to_bytes"))
+  if (nb::hasattr(object, "to_bytes") && !PyLong_Check(object.ptr()))
     return Program::parse(bytes_span(nb::cast<nb::bytes>(object.attr("to_bytes")())));
   if (nb::isinstance<nb::str>(object) || nb::hasattr(object, "__fspath__")) {
     return Program::load(nb::cast<std::string>(nb::module_::import_("os").attr("fspath")(object)));

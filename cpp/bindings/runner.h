@@ -61,7 +61,7 @@ struct PyRunner {
   [[noreturn]] void surplus(nb::handle given, const char* what) const {
     std::string unknown, known;
     for (const nb::handle name : given) {
-      const auto text = nb::cast<std::string>(nb::str(name));
+      const auto text = safe_text(name);
       bool found = false;
       for (const TensorSpec& spec : program.inputs()) found |= spec.name == text;
       if (!found) unknown += (unknown.empty() ? "" : ", ") + quoted(text);

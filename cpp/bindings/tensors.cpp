@@ -94,7 +94,11 @@ Buffer densely(DType dtype, const std::vector<std::int64_t>& shape, const std::v
                    : size == 4 ? gather_row<std::uint32_t>
                                : gather_row<std::uint64_t>;
   std::byte* to = static_cast<std::byte*>(dense.data());
-  const std::size_t outer = shape.size() - 1;  // a scalar is always dense
+  if (shape.empty()) {
+    std::memcpy(to, from, size);
+    return dense;
+  }
+  const std::size_t outer = shape.size() - 1;
   const std::int64_t n = shape[outer];
   std::vector<std::int64_t> at(outer, 0);
   for (std::int64_t left = dense.elements(); left > 0; left -= n) {
@@ -110,8 +114,10 @@ Buffer densely(DType dtype, const std::vector<std::int64_t>& shape, const std::v
   return dense;
 }
 
-bool dense(const std::vector<std::int64_t>& shape, const std::vector<std::int64_t>& strides,
-           std::size_t size) {
+// Whether kernels can read it where it is.
+bool usable(const void* data, const std::vector<std::int64_t>& shape,
+            const std::vector<std::int64_t>& strides, std::size_t size) {
+  if (reinterpret_cast<std::uintptr_t>(data) % size != 0) return false;
   auto expected = static_cast<std::int64_t>(size);
   for (std::size_t d = shape.size(); d-- > 0; expected *= shape[d]) {
     if (shape[d] != 1 && strides[d] != expected) return false;
@@ -121,14 +127,13 @@ bool dense(const std::vector<std::int64_t>& shape, const std::vector<std::int64_
 
 // "torch.float64 tensor on meta", "complex64 array", "list".
 std::string description(nb::handle object) {
-  const auto text = [](nb::handle h) { return nb::cast<std::string>(nb::str(h)); };
-  const std::string type = text(nb::getattr(nb::getattr(object, "__class__"), "__name__"));
+  const std::string type = safe_text(nb::getattr(nb::getattr(object, "__class__"), "__name__"));
   if (!nb::hasattr(object, "dtype")) return type;
-  std::string said = text(object.attr("dtype")) + " " + type;
-  if (nb::hasattr(object, "layout") && text(object.attr("layout")) != "torch.strided") {
-    said += " of layout " + text(object.attr("layout"));
+  std::string said = safe_text(object.attr("dtype")) + " " + type;
+  if (nb::hasattr(object, "layout") && safe_text(object.attr("layout")) != "torch.strided") {
+    said += " of layout " + safe_text(object.attr("layout"));
   }
-  if (nb::hasattr(object, "device")) said += " on " + text(object.attr("device"));
+  if (nb::hasattr(object, "device")) said += " on " + safe_text(object.attr("device"));
   return said;
 }
 
@@ -182,7 +187,7 @@ void Borrowed::take_view(const char* name, nb::handle object) {
   if (!dtype) unusable(name, description(object));
   std::vector<std::int64_t> shape(view_.shape, view_.shape + view_.ndim);
   const std::vector<std::int64_t> strides(view_.strides, view_.strides + view_.ndim);
-  if (dense(shape, strides, size_of(*dtype))) {
+  if (usable(view_.buf, shape, strides, size_of(*dtype))) {
     buffer_ = Buffer::wrap(view_.buf, *dtype, std::move(shape), nullptr);
   } else {
     buffer_ = densely(*dtype, shape, strides, static_cast<const std::byte*>(view_.buf));
@@ -195,6 +200,10 @@ void Borrowed::take_array(nb::handle object, const char* name) {
   // A tensor that requires gradients does not export itself.
   if (nb::hasattr(object, "requires_grad") && nb::cast<bool>(object.attr("requires_grad"))) {
     tensor = object.attr("detach")();
+  }
+  // DLPack would export what a lazily negated tensor was negated from.
+  if (nb::hasattr(tensor, "is_neg") && nb::cast<bool>(tensor.attr("is_neg")())) {
+    tensor = tensor.attr("resolve_neg")();
   }
   try {
     if (!nb::try_cast(tensor, array)) unusable(name, description(object));
@@ -209,7 +218,7 @@ void Borrowed::take_array(nb::handle object, const char* name) {
     strides.push_back(array.stride(d) * static_cast<std::int64_t>(size_of(*dtype)));
   }
   void* const data = const_cast<void*>(array.data());
-  if (dense(shape, strides, size_of(*dtype))) {
+  if (usable(data, shape, strides, size_of(*dtype))) {
     kept_ = nb::cast(array);
     buffer_ = Buffer::wrap(data, *dtype, std::move(shape), nullptr);
   } else {
@@ -224,6 +233,13 @@ Buffer copy_of(nb::handle object, const char* name) {
   Buffer copy = Buffer::allocate(from.dtype(), from.shape());
   if (from.bytes() > 0) std::memcpy(copy.data(), from.data(), from.bytes());
   return copy;
+}
+
+std::string safe_text(nb::handle object) {
+  const nb::str text(object);
+  if (const char* utf8 = PyUnicode_AsUTF8(text.ptr())) return utf8;
+  PyErr_Clear();
+  return nb::cast<std::string>(nb::steal(PyObject_ASCII(text.ptr())));
 }
 
 nb::object numpy_dtype(DType dtype) {

@@ -3,6 +3,7 @@
 
 #include <nanobind/nanobind.h>
 
+#include <string>
 #include <vector>
 
 #include "npu/npu.h"
@@ -41,6 +42,9 @@ class Borrowed {
 
 // A copy that the caller may keep.
 Buffer copy_of(nanobind::handle object, const char* name);
+
+// str(object), also where that holds what UTF-8 cannot.
+std::string safe_text(nanobind::handle object);
 
 nanobind::object numpy_dtype(DType dtype);
 DType dtype_from(nanobind::handle object);  // a NumPy dtype, its name, a scalar type, or a torch dtype

@@ -308,7 +308,7 @@ class Session:
 class Executor:
     """A program laid out for a device. May be used from many threads."""
 
-    def __init__(self, program: object, device: Device, *, threads: int = 0) -> None: ...
+    def __init__(self, program: object | None, device: Device, *, threads: int = 0) -> None: ...
 
     def run(self, inputs: Any, weights: Weights | None = None, donate: Iterable[str] | None = None) -> dict[str, NPUBuffer]:
         """
@@ -318,7 +318,7 @@ class Executor:
     def session(self) -> Session:
         """A state to keep between runs."""
 
-    def prepare(self, weights: object, progress: object | None = None) -> None:
+    def prepare(self, weights: object | None = None, progress: object | None = None) -> None:
         """
         Fold, cast and pack weights now instead of at the first run; progress(done, total) is called on the way.
         """

@@ -56,6 +56,57 @@ def test_views_are_copied_as_they_look(view, dtype):
     np.testing.assert_array_equal(NPUBuffer.from_numpy(array, DEVICE).to_numpy(), array)
 
 
+def test_unaligned_memory_is_copied():
+    for shape in ((3, 4), ()):
+        count = int(np.prod(shape))
+        whole = np.zeros(4 * count + 1, np.uint8)
+        array = whole[1:].view(np.float32).reshape(shape) if count > 1 else np.frombuffer(whole, "f4", 1, 1)[0:1]
+        array[...] = np.arange(count).reshape(array.shape) + 3
+        assert not array.flags.aligned
+        np.testing.assert_array_equal(NPUBuffer.from_numpy(array, DEVICE).to_numpy(), array)
+        made = ready(Add(), torch.ones(array.shape), torch.ones(array.shape))
+        np.testing.assert_array_equal(made.array(array, array), array * 2)
+
+
+def test_lazily_negated_tensors():
+    tensor = torch.complex(torch.zeros(3), torch.arange(3.0)).conj().imag
+    assert tensor.is_neg()
+    np.testing.assert_array_equal(NPUBuffer.from_numpy(tensor, DEVICE).to_numpy(), [0, -1, -2])
+
+
+class Exporter:
+    """Knows DLPack and nothing else."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+    def __dlpack__(self, **options):
+        return self.tensor.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.tensor.__dlpack_device__()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.bool], ids=str)
+def test_dlpack_of_others(dtype):
+    tensor = torch.arange(12).reshape(3, 4).to(dtype)
+    for given in (tensor, tensor.t(), tensor[1:, ::2], tensor[:0], tensor[2, 3]):
+        buffer = NPUBuffer.from_numpy(Exporter(given), DEVICE)
+        assert torch.equal(torch.from_dlpack(buffer), given)
+
+
+def test_dlpack_options():
+    buffer = NPUBuffer.from_numpy(np.arange(4, dtype=np.float32), DEVICE)
+    assert buffer.__dlpack_device__() == (1, 0)
+    shared, own = np.from_dlpack(buffer), np.from_dlpack(buffer, copy=True)
+    assert np.shares_memory(shared, buffer.to_numpy())
+    assert not np.shares_memory(own, buffer.to_numpy())
+    torch.from_dlpack(buffer)[1] = 7
+    assert (shared.tolist(), own.tolist()) == ([0, 7, 2, 3], [0, 1, 2, 3])
+    with pytest.raises(BufferError, match="CPU"):
+        buffer.__dlpack__(dl_device=(2, 0))
+
+
 def test_it_is_a_copy_and_to_numpy_is_not():
     array = np.arange(4, dtype=np.float32)
     buffer = NPUBuffer.from_numpy(array, DEVICE)
@@ -67,7 +118,10 @@ def test_it_is_a_copy_and_to_numpy_is_not():
     own = buffer.to_numpy(copy=True)
     own[2] = 5
     assert buffer.to_numpy()[2] == 2
-    np.testing.assert_array_equal(buffer.to_numpy("float16"), np.array([0, 7, 2, 3], np.float16))
+    for dtype in ("float16", np.float64, np.dtype("int8"), torch.float16, torch.bfloat16, "bfloat16"):
+        converted = buffer.to_numpy(dtype)
+        assert str(converted.dtype) == str(dtype).removeprefix("torch.") or converted.dtype == np.dtype(dtype)
+        np.testing.assert_array_equal(converted.astype(np.float32), [0, 7, 2, 3])
 
 
 def test_memory_outlives_its_buffer():
@@ -131,6 +185,12 @@ def test_specs_are_checked():
     with pytest.raises(InvalidValueError, match="float64"):
         NPUBuffer.from_numpy(array.astype(np.float64), DEVICE, spec=spec)
     assert isinstance(made.executor.program.inputs[0], TensorSpec)
+    assert NPUBuffer.from_numpy(array.T, DEVICE, spec=...).shape == (3, 2)  # its own
+    for method in (NPUBuffer.from_numpy(array, DEVICE).to_numpy, NPUBuffer.zeros([1], DEVICE).to_numpy):
+        with pytest.raises(InvalidValueError, match="not a spec; got 3"):
+            method(spec=3)
+    with pytest.raises(InvalidValueError, match=r"float32\[1\]"):
+        NPUBuffer.zeros([1], DEVICE).to_numpy(spec=spec)
 
 
 WRONG = {

@@ -9,7 +9,7 @@ import npu_compiler
 import numpy as np
 import pytest
 import torch
-from npu_runtime import Device, Executor, InvalidValueError, NPUBuffer, Program, Session
+from npu_runtime import Device, Executor, InvalidValueError, MissingWeightError, NPUBuffer, Program, Session, Weights
 from torch import nn
 from torch_ir import extract_ir
 
@@ -72,6 +72,8 @@ MISTAKES = {
     "meta": ({"a": torch.empty(3, 4, device="meta"), "b": B}, ["a", "meta"]),
     "sparse": ({"a": torch.ones(3, 4).to_sparse(), "b": B}, ["a"]),
     "complex": ({"a": A.astype(np.complex64), "b": B}, ["a", "complex"]),
+    "no UTF-8": ({"a": A, "b": B, "\ud800": A}, ["ud800"]),
+    "no text": ({3: A, "b": B}, ["3"]),
     "no dict": ([A, B], ["dict"]),
     "one array": (A, ["dict"]),
     "none at all": (None, ["dict"]),
@@ -183,8 +185,24 @@ def test_sessions_keep_state_apart():
     np.testing.assert_array_equal(first.run(x, made.weights)[made.outputs[0]].to_numpy(), np.full(3, 2))
     with pytest.raises(InvalidValueError, match=r"float32\[2\]"):
         second.set_state(state, np.zeros(2, np.float32))
-    with pytest.raises(InvalidValueError, match="nothing"):
-        second.state("nothing")
+    for wrong in ("nothing", made.inputs[0]):
+        with pytest.raises(InvalidValueError, match=f"got .{wrong}.; expected .{state}"):
+            second.state(wrong)
+
+
+def test_preparing_weights_tells_how_far_it_is():
+    made = ready(mlp(), torch.ones(2, 12))
+    told = []
+    made.executor.prepare(made.weights, lambda done, total: told.append((done, total)))
+    assert told[-1][0] == told[-1][1] > 0
+    assert told == sorted(told)
+    executor = Executor(made.program, Device())
+    with pytest.raises(ZeroDivisionError):
+        executor.prepare(Weights.random(executor.program), lambda done, total: 1 / 0)
+    executor.prepare(made.weights)
+    assert executor.run({made.inputs[0]: torch.ones(2, 12)}, made.weights)
+    with pytest.raises(MissingWeightError, match="not found in state dict"):
+        executor.prepare()
 
 
 def test_donation_mistakes(add):
@@ -196,8 +214,8 @@ def test_donation_mistakes(add):
         add.executor.run(names, donate=add.inputs[0])
     with pytest.raises(InvalidValueError, match="NPUBuffer"):
         add.executor.run({add.inputs[0]: A, add.inputs[1]: b}, donate={add.inputs[0]})
-    with pytest.raises(InvalidValueError, match=f"memory is also that of .{add.inputs[1]}"):
-        add.executor.run(dict.fromkeys(add.inputs, a), donate=set(add.inputs))
+    with pytest.raises(InvalidValueError, match="is donated, but its memory is also that of"):
+        add.executor.run(dict.fromkeys(add.inputs, a), donate=add.inputs)
     assert not a.donated
     np.testing.assert_array_equal(a.to_numpy(), A)
 
