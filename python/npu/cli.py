@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
+from zipfile import BadZipFile
 
 from npu_runtime import __version__
 
@@ -31,9 +34,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 141
-    except (OSError, ValueError, RuntimeError, MemoryError) as error:
+    except (OSError, ValueError, RuntimeError, MemoryError, ImportError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
+
+
+def _number(least: int, most: int) -> Callable[[str], int]:
+    """For argparse, which says which argument it was."""
+
+    def read(text: str) -> int:
+        value = int(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{value} is not from {least} to {most}")
+        return value
+
+    read.__name__ = "integer"
+    return read
+
+
+_THREADS = _number(0, 1024)
 
 
 def create_parser() -> argparse.ArgumentParser:
@@ -57,7 +76,7 @@ def create_parser() -> argparse.ArgumentParser:
     p = _command(commands, "plan", _plan, "show a program's plan: kernels, layouts, places in memory")
     p.add_argument("program", type=Path)
     p.add_argument("--device", help="cpu (default: the best present)")
-    p.add_argument("--threads", type=int, default=0)
+    p.add_argument("--threads", type=_THREADS, default=0)
     p.add_argument("--text", action="store_true", help="show the program itself, which no device has touched yet")
 
     p = _command(commands, "explain", _explain, "show which nodes of an IR the device runs, and why not the others")
@@ -66,8 +85,8 @@ def create_parser() -> argparse.ArgumentParser:
 
     p = _command(commands, "bench", _bench, "time a program")
     _program_arguments(p)
-    p.add_argument("--runs", type=int, default=20)
-    p.add_argument("--warmup", type=int, default=3)
+    p.add_argument("--runs", type=_number(1, 10**9), default=20)
+    p.add_argument("--warmup", type=_number(0, 10**9), default=3)
     p.add_argument("--profile", action="store_true", help="show what each kernel takes")
     p.add_argument("--trace", type=Path, metavar="FILE", help="write a Chrome trace of the last profiled run")
     p.add_argument("--json", action="store_true")
@@ -87,8 +106,8 @@ def _program_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("program", type=Path, help="a compiled .npubin program")
     p.add_argument("--weights", type=Path, help=".safetensors, its index, a folder of them or .pt; random without it")
     p.add_argument("--device", help="cpu (default: the best present)")
-    p.add_argument("--threads", type=int, default=0, help="default: all usable cores")
-    p.add_argument("--seed", type=int, default=0, help="of random weights and inputs")
+    p.add_argument("--threads", type=_THREADS, default=0, help="default: all usable cores")
+    p.add_argument("--seed", type=_number(0, 2**63), default=0, help="of random weights and inputs")
 
 
 def _compile(args: argparse.Namespace) -> int:
@@ -136,16 +155,34 @@ def _inputs(executor: Any, seed: int, given: dict[str, Any]) -> dict[str, Any]:
     return inputs
 
 
-def _given(arguments: list[str]) -> dict[str, Any]:
+def _given(executor: Any, arguments: list[str]) -> dict[str, Any]:
     import numpy as np
 
+    dtypes = {spec.name: spec.dtype for spec in executor.program.inputs}
     given = {}
     for argument in arguments:
         name, equals, path = argument.partition("=")
         if not equals:
             raise ValueError(f"[npu] --input needs NAME=FILE.npy; got {argument!r}")
-        given[name] = np.load(path, allow_pickle=False)
+        if name not in dtypes:
+            raise ValueError(f"[npu] unknown inputs; got {name}; expected {', '.join(dtypes)}")
+        try:
+            array = np.load(path, allow_pickle=False)
+        except (ValueError, EOFError, BadZipFile) as error:
+            raise ValueError(f"[npu] {path} is no .npy file: {error}") from error
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"[npu] {path} holds several arrays; expected a .npy file")
+        given[name] = _as_bfloat16(array) if dtypes[name] == "bfloat16" else array
     return given
+
+
+def _as_bfloat16(array: Any) -> Any:
+    """A .npy file cannot say bfloat16: it holds the bits without a name, or, as `run -o` writes it, float32."""
+    import ml_dtypes
+
+    if array.dtype.kind == "V" and array.dtype.itemsize == 2:
+        return array.view(ml_dtypes.bfloat16)
+    return array.astype(ml_dtypes.bfloat16) if array.dtype.name == "float32" else array
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -153,12 +190,7 @@ def _run(args: argparse.Namespace) -> int:
 
     executor = _executor(args)
     weights = _weights(args, executor)
-    given = _given(args.input)
-    unknown = set(given) - {spec.name for spec in executor.program.inputs}
-    if unknown:
-        names = ", ".join(spec.name for spec in executor.program.inputs)
-        raise ValueError(f"[npu] unknown inputs; got {', '.join(sorted(unknown))}; expected {names}")
-    outputs = executor.run(_inputs(executor, args.seed, given), weights)
+    outputs = executor.run(_inputs(executor, args.seed, _given(executor, args.input)), weights)
     if args.output:
         args.output.mkdir(parents=True, exist_ok=True)
     for name, buffer in outputs.items():
@@ -167,7 +199,8 @@ def _run(args: argparse.Namespace) -> int:
         spread = f"min {wide.min():.6g}, mean {wide.mean():.6g}, max {wide.max():.6g}" if array.size else "empty"
         print(f"{name}: {array.dtype}{list(array.shape)} {spread}")
         if args.output:
-            np.save(args.output / f"{name}.npy", array.astype(np.float32) if array.dtype.kind == "V" else array)
+            file = re.sub(r"[^\w.-]", "_", name).lstrip(".")  # a program's names are not paths
+            np.save(args.output / f"{file}.npy", array.astype(np.float32) if array.dtype.kind == "V" else array)
     return 0
 
 
@@ -195,8 +228,6 @@ def _explain(args: argparse.Namespace) -> int:
 def _bench(args: argparse.Namespace) -> int:
     from npu_runtime import Profiler
 
-    if args.runs < 1 or args.warmup < 0:
-        raise ValueError("[npu] --runs must be at least 1 and --warmup at least 0")
     executor = _executor(args)
     weights = _weights(args, executor)
     inputs = _inputs(executor, args.seed, {})
@@ -215,7 +246,7 @@ def _bench(args: argparse.Namespace) -> int:
         "threads": executor.threads,
         "runs": args.runs,
         "min_ms": times[0],
-        "median_ms": times[len(times) // 2],
+        "median_ms": median(times),
         "max_ms": times[-1],
     }
     profiler = Profiler(executor)
