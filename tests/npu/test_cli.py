@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -86,19 +87,78 @@ def test_run_gives_what_the_model_gives(folder, tmp_path):
     assert npu("run", folder / "net.npubin", "--seed", 3) == npu("run", folder / "net.npubin", "--seed", 3)
 
 
+class Several(nn.Module):
+    """Outputs of other dtypes, one of them with a name that is a path, one of them empty."""
+
+    def forward(self, ids, x):
+        return x * 2, ids > 1, ids[:0]
+
+
+def test_inputs_and_outputs_of_every_dtype(folder, tmp_path):
+    example = torch.zeros(3, dtype=torch.long), torch.zeros(2, 2, dtype=torch.bfloat16)
+    ir = extract_ir(Several(), example, output_names=["../up/twice", "flag", "none"])
+    ir.save(tmp_path / "several.json")
+    npu("compile", tmp_path / "several.json")
+    ids, x = (t["name"] for t in ir.to_dict()["graph_inputs"])
+    np.save(tmp_path / "ids.npy", np.array([0, 1, 2]))
+    values = np.array([[1, -2], [0.5, 3]], np.float32)
+    for file, array in (("named", values), ("bits", values.astype(ml_dtypes.bfloat16))):
+        np.save(tmp_path / f"{file}.npy", array)
+        inputs = [f"--input={ids}={tmp_path / 'ids.npy'}", f"--input={x}={tmp_path / file}.npy"]
+        shown = npu("run", tmp_path / "several.npubin", *inputs, "-o", tmp_path / "out" / file)
+        assert "bfloat16[2, 2] min -4, mean 1.25, max 6" in shown
+        assert "int64[0] empty" in shown
+        found = {path.name: np.load(path) for path in (tmp_path / "out" / file).iterdir()}
+        assert sorted(array.dtype.name for array in found.values()) == ["bool", "float32", "int64"]
+        by_type = {array.dtype.name: array for array in found.values()}
+        np.testing.assert_array_equal(by_type["float32"], values * 2)
+        np.testing.assert_array_equal(by_type["bool"], [False, False, True])
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["out"]
+
+
 def test_plan_and_text(folder):
     assert "arena" in npu("plan", folder / "net.npubin")
+    assert ", 1 thread\n" in npu("plan", folder / "net.npubin", "--threads", 1)
     assert "conv(" in npu("plan", folder / "net.npubin", "--text")
 
 
 def test_explain(folder):
-    assert "all" in npu("explain", folder / "net.json") or "of" in npu("explain", folder / "net.json")
     report = json.loads(npu("explain", folder / "net.json", "--json"))
     assert report["unsupported"] == []
     assert sum(report["supported"].values()) == report["nodes"]
+    assert f"{report['nodes']} of {report['nodes']} nodes run on the device" in npu("explain", folder / "net.json")
     shown = npu("explain", folder / "solve.json", code=1)
     assert "linalg_solve" in shown
     assert "DAGExecutor" in shown
+    report = json.loads(npu("explain", folder / "solve.json", "--json", code=1))
+    ops = [(entry["op"], entry["count"]) for entry in report["unsupported"]]
+    assert ("aten.linalg_solve.default", 1) in ops or ("aten._linalg_solve_ex.default", 1) in ops
+    assert all(entry["reason"] and entry["node"] for entry in report["unsupported"])
+
+
+WITHOUT_TORCH = {
+    "compile": ["compile", "net.json"],
+    "run": ["run", "net.npubin", "--weights", "net.safetensors"],
+    "plan": ["plan", "net.npubin"],
+    "explain": ["explain", "net.json"],
+    "bench": ["bench", "net.npubin", "--runs", "1", "--profile"],
+    "doctor": ["doctor"],
+}
+
+
+@pytest.mark.parametrize("arguments", WITHOUT_TORCH.values(), ids=WITHOUT_TORCH.keys())
+def test_no_command_needs_torch(folder, arguments):
+    code = f"import sys; sys.modules['torch'] = None; from npu.cli import main; sys.exit(main({arguments!r}))"
+    result = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout
+
+
+@pytest.mark.parametrize("arguments", ["plan net.npubin --text", "doctor --json", "explain net.json", "--help"])
+def test_into_a_closed_pipe(folder, arguments):
+    command = f"'{SCRIPT}' {arguments} | true"
+    result = subprocess.run(["sh", "-c", command], cwd=folder, capture_output=True, text=True)
+    assert result.stderr == ""
 
 
 def test_bench(folder, tmp_path):
@@ -110,12 +170,35 @@ def test_bench(folder, tmp_path):
     figures = json.loads(npu("bench", folder / "net.npubin", "--runs", 3, "--json", "--threads", 1))
     assert 0 < figures["min_ms"] <= figures["median_ms"] <= figures["max_ms"]
     assert figures["threads"] == 1
+    assert figures["runs"] == 3
+    assert "profile" not in figures
+    figures = json.loads(npu("bench", folder / "net.npubin", "--runs", 2, "--json", "--profile"))
+    assert {row["calls"] for row in figures["profile"]} == {2}
+    assert sum(row["share"] for row in figures["profile"]) == pytest.approx(1)
 
 
 def test_doctor():
-    assert "cpu" in npu("doctor")
     found = json.loads(npu("doctor", "--json"))
-    assert any("cpu" in json.dumps(value) for value in found.values())
+    assert found["default_device"]["kind"] in [d["kind"] for d in found["devices"] if d["available"]]
+    assert all(bool(d["reason"]) != d["available"] for d in found["devices"])
+    assert found["packages"]["torch"] == torch.__version__
+    assert found["build"]["version"] == found["packages"]["npu-simulation"]
+    shown = npu("doctor")
+    for word in ("cpu", "metal", found["cpu"]["brand"], found["packages"]["numpy"]):
+        assert word in shown
+
+
+@pytest.fixture(scope="module")
+def mistaken(folder):
+    (folder / "list.json").write_text("[1, 2]")
+    for name in ("net.npubin", "net.json", "net.safetensors"):
+        data = (folder / name).read_bytes()
+        (folder / f"half{Path(name).suffix}").write_bytes(data[: len(data) // 2])
+    (folder / "empty.npy").write_bytes(b"")
+    np.savez(folder / "two.npz", a=np.ones(1), b=np.ones(2))
+    np.save(folder / "objects.npy", np.array([{}]), allow_pickle=True)
+    save_file({"other": torch.ones(1)}, folder / "other.safetensors")
+    return folder
 
 
 MISTAKES = {
@@ -136,8 +219,21 @@ MISTAKES = {
     "wrong shape": (["run", "net.npubin", "--input", "{input}=wanted.npy"], 1, "float32[2, 4]"),
     "no device": (["run", "net.npubin", "--device", "tpu"], 1, "tpu"),
     "metal here": (["plan", "net.npubin", "--device", "metal"], None, "metal"),
-    "threads": (["bench", "net.npubin", "--threads", "-1"], 1, "threads"),
-    "runs": (["bench", "net.npubin", "--runs", "0"], 1, "--runs"),
+    "threads": (["bench", "net.npubin", "--threads", "-1"], 2, "--threads: -1 is not from 0 to 1024"),
+    "too many threads": (["run", "net.npubin", "--threads", "99999999999"], 2, "--threads"),
+    "runs": (["bench", "net.npubin", "--runs", "0"], 2, "--runs: 0 is not from 1"),
+    "no number": (["bench", "net.npubin", "--runs", "x"], 2, "invalid integer value: 'x'"),
+    "seed": (["run", "net.npubin", "--seed", "-1"], 2, "--seed"),
+    "trace to nowhere": (["bench", "net.npubin", "--trace", "no/such.json", "--runs", "1"], 1, "no/such.json"),
+    "output is a file": (["run", "net.npubin", "-o", "image.npy"], 1, "image.npy"),
+    "a folder": (["run", "."], 1, "a folder"),
+    "half a program": (["plan", "half.npubin"], 1, "half.npubin"),
+    "half an IR": (["compile", "half.json"], 1, "half.json"),
+    "empty array": (["run", "net.npubin", "--input", "{input}=empty.npy"], 1, "empty.npy is no .npy file"),
+    "several arrays": (["run", "net.npubin", "--input", "{input}=two.npz"], 1, "two.npz holds several arrays"),
+    "pickled array": (["run", "net.npubin", "--input", "{input}=objects.npy"], 1, "objects.npy is no .npy file"),
+    "broken weights": (["run", "net.npubin", "--weights", "half.safetensors"], 1, "half.safetensors"),
+    "other weights": (["run", "net.npubin", "--weights", "other.safetensors"], 1, "missing weights"),
     "explain nothing": (["explain", "gone.json"], 1, "gone.json"),
     "explain a program": (["explain", "net.npubin"], 1, "net.npubin"),
     "explain other JSON": (["explain", "list.json"], 1, "list.json"),
@@ -145,8 +241,8 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("arguments", "code", "word"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_mistakes_are_one_line(folder, arguments, code, word):
-    (folder / "list.json").write_text("[1, 2]")
+def test_mistakes_are_one_line(mistaken, arguments, code, word):
+    folder = mistaken
     if code is None:
         if sys.platform == "darwin":
             pytest.skip("Metal may be there")
