@@ -219,7 +219,7 @@ void Borrowed::take_array(nb::handle object, const char* name) {
   }
   void* const data = const_cast<void*>(array.data());
   if (usable(data, shape, strides, size_of(*dtype))) {
-    kept_ = nb::cast(array);
+    array_ = array;
     buffer_ = Buffer::wrap(data, *dtype, std::move(shape), nullptr);
   } else {
     buffer_ = densely(*dtype, shape, strides, static_cast<const std::byte*>(data));

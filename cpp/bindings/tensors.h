@@ -2,6 +2,7 @@
 #pragma once
 
 #include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
 
 #include <string>
 #include <vector>
@@ -38,6 +39,7 @@ class Borrowed {
   Py_buffer view_{};
   bool viewing_ = false;
   nanobind::object kept_;
+  nanobind::ndarray<nanobind::ro, nanobind::device::cpu> array_;  // what DLPack lent
 };
 
 // A copy that the caller may keep.

@@ -78,6 +78,26 @@ void Session::Impl::place_input(std::size_t i, const Buffer& input, bool donated
   bases_[static_cast<std::size_t>(spec.value)] = static_cast<std::byte*>(input.data());
 }
 
+// What is updated in place must not be read as another input: that would depend on the order of the kernels.
+void Session::Impl::refuse_shared(std::span<const Buffer> inputs) const {
+  const auto begin = [](const Buffer& b) { return static_cast<const std::byte*>(b.data()); };
+  const auto overlap = [&](const Buffer& a, const Buffer& b) {
+    return begin(a) < begin(b) + b.bytes() && begin(b) < begin(a) + a.bytes();
+  };
+  for (std::size_t i = 0; i < taken_.size(); ++i) {
+    if (!taken_[i]) continue;
+    for (std::size_t j = 0; j < inputs.size(); ++j) {
+      const Buffer& other = taken_[j] ? taken_[j] : inputs[j];
+      if (i == j || !other || !overlap(taken_[i], other)) continue;
+      throw Error(ErrorKind::kInvalidValue, {.area = "run",
+                                             .what = "input " + quoted(plan->model().inputs[i].name) +
+                                                     " is updated in place, but its memory is also that of " +
+                                                     quoted(plan->model().inputs[j].name),
+                                             .action = "a copy for one of them"});
+    }
+  }
+}
+
 Buffer Session::Impl::recycled(std::size_t output, const Value& value) {
   auto& pool = pool_[output];
   for (Buffer& buffer : pool) {
@@ -125,6 +145,7 @@ void Session::Impl::run_alone(std::span<const Buffer> inputs, const Weights& wei
   for (Buffer& taken : taken_) taken = Buffer();  // of a run that failed
   use_weights(weights);
   for (std::size_t i = 0; i < inputs.size(); ++i) place_input(i, inputs[i], i < donate.size() && donate[i]);
+  refuse_shared(inputs);
   for (std::size_t i = 0; i < outputs.size(); ++i) place_output(i, outputs);
   if (profile) {
     run_steps_timed();

@@ -26,6 +26,7 @@ struct Session::Impl {
                  std::span<Buffer> outputs, bool profile);
   void use_weights(const Weights& weights);
   void place_input(std::size_t i, const Buffer& input, bool donated);
+  void refuse_shared(std::span<const Buffer> inputs) const;
   void place_output(std::size_t i, std::span<Buffer> outputs);
   Buffer recycled(std::size_t output, const Value& value);
   void run_steps();

@@ -82,6 +82,7 @@ class GemmConv final : public ConvBase {
 
 Made make_conv(const KernelRequest& request) {
   if (is_depthwise(request)) return make_depthwise_conv(request);
+  if (is_direct(request)) return make_direct_conv(request);
   return std::make_unique<GemmConv>(request);
 }
 

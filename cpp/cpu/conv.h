@@ -31,6 +31,8 @@ class ConvBase : public Kernel {
   int threads_;
 };
 
+bool is_direct(const KernelRequest& request);
+Made make_direct_conv(const KernelRequest& request);
 bool is_depthwise(const KernelRequest& request);
 Made make_depthwise_conv(const KernelRequest& request);
 

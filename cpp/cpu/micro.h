@@ -28,9 +28,12 @@ static_assert(sizeof(Bf16Pair) == sizeof(float));
 struct GemmTile {
   const void* a = nullptr;  // row i starts at a + i * a_stride
   std::int64_t a_stride = kPackedStride;
-  const void* b = nullptr;  // packed panel: [k][nr]
-  std::int64_t k = 0;       // at most kPackedK
-  float* c = nullptr;       // c[i * c_stride + j]
+  const void* b = nullptr;  // packed panel: [segments * k][nr]
+  std::int64_t k = 0;
+  // Rows in several segments of k each, the s-th at a + segment_at[s]; null: one, at a.
+  int segments = 1;
+  const std::int64_t* segment_at = nullptr;
+  float* c = nullptr;  // c[i * c_stride + j]
   std::int64_t c_stride = 0;
   bool accumulate = false;
   const float* bias = nullptr;  // nr values

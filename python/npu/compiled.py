@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,15 +28,23 @@ class CompiledModule:
     def __init__(self, ir: IR, program: npu_compiler.CompiledProgram, executor: Executor, weights: Weights) -> None:
         self.ir, self.program, self.executor, self.weights = ir, program, executor, weights
         self._binder = InputBinder(ir, strict=True)
-        self._session = executor.session()
+        # Without state there is nothing to keep, and threads need not wait for each other.
+        self._session = executor.session() if any(spec.state for spec in executor.program.inputs) else None
+        self._lock = threading.Lock()
         self._names = [t.name for t in ir.graph_inputs]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        outputs = self._session.run(self._inputs(args, kwargs), self.weights)
+        outputs = self._run(self._inputs(args, kwargs))
         tensors = tuple(from_dlpack(outputs[meta.name]) for meta in self.ir.graph_outputs)
         if self.ir.output_structure is None:
             return tensors[0] if len(tensors) == 1 else tensors
         return rebuild(self.ir.output_structure, tensors)
+
+    def _run(self, inputs: dict[str, Tensor]) -> dict[str, Any]:
+        if self._session is None:
+            return self.executor.run(inputs, self.weights)
+        with self._lock:
+            return self._session.run(inputs, self.weights)
 
     def _inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Tensor]:
         given = self._binder.bind(args, kwargs)
@@ -48,7 +57,8 @@ class CompiledModule:
         return profiler
 
     def reset(self) -> None:
-        self._session.reset()
+        if self._session is not None:
+            self._session.reset()
 
     def __repr__(self) -> str:
         return f"CompiledModule({self.program!r}, {self.executor!r})"

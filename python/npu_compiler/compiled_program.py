@@ -112,6 +112,8 @@ class CompiledProgram:
     def save(self, path: str | os.PathLike[str]) -> None:
         """A failed save leaves the old file as it was."""
         target = Path(path)
+        if target.is_dir():
+            raise IsADirectoryError(f"[compiler] cannot save a program as {target}: it is a folder")
         data = self.to_bytes()
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         try:
@@ -133,6 +135,8 @@ class CompiledProgram:
         file = Path(path)
         if not file.exists():
             raise FileNotFoundError(f"[compiler] program not found: {file}")
+        if file.is_dir():
+            raise IsADirectoryError(f"[compiler] cannot load a program from {file}: it is a folder")
         return CompiledProgram.from_bytes(file.read_bytes(), str(file))
 
     def text(self) -> str:

@@ -21,15 +21,16 @@ from .reader import Meta, Model, Node, numpy_dtype, read_ir
 __all__ = ["compile", "compile_ir"]
 
 
-def compile(ir: Any, *, disable: Collection[str] = (), compute_dtype: str | None = None) -> CompiledProgram:
+def compile(ir: Any, *, disable: str | Collection[str] = (), compute_dtype: Any = None) -> CompiledProgram:
     """The program of an IR, given as its path, its dict or the object. ``disable`` names passes to leave out;
-    ``compute_dtype`` ("float16" or "bfloat16") has a float32 model compute in that dtype inside."""
-    if compute_dtype not in (None, "float32", "float16", "bfloat16"):
+    ``compute_dtype`` (float16 or bfloat16, as text or as a dtype) has a float32 model compute in it inside."""
+    inside = str(getattr(compute_dtype, "__name__", compute_dtype)).removeprefix("torch.")
+    if compute_dtype is not None and inside not in ("float32", "float16", "bfloat16"):
         raise ValueError(f"[compiler] compute_dtype {compute_dtype!r}; expected float32, float16 or bfloat16")
     graph = Translation(read_ir(ir)).graph_of_all()
-    if compute_dtype not in (None, "float32"):
-        narrow(graph, compute_dtype)
-    run_passes(graph, disable)
+    if inside in ("float16", "bfloat16"):
+        narrow(graph, inside)
+    run_passes(graph, [disable] if isinstance(disable, str) else disable)
     return emit(graph)
 
 

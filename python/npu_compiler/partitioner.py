@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import IRError
-from .reader import malformed
+from .reader import load_ir, malformed
 from .support import check_outline, explain_ir, explain_support, is_op_supported, node_reads, results_of
 
 __all__ = ["Partition", "PartitionPlan", "TransferOp", "partition", "partition_ir"]
@@ -35,17 +35,19 @@ class PartitionPlan:
 
 
 def partition(
-    ir_dict: dict[str, Any],
-    is_supported_fn: Callable[[str, dict[str, Any] | None], bool] = is_op_supported,
+    ir_dict: Any,
+    is_supported_fn: Callable[[str, dict[str, Any] | None], bool] | None = is_op_supported,
     strategy: str = "sequential",
 ) -> PartitionPlan:
     """Consecutive nodes of one kind, "npu" where ``is_supported_fn`` says so, else "cpu". Our own function is asked
-    the full question, with shapes and dtypes."""
+    the full question, with shapes and dtypes. The IR is given as its dict, its path or the object."""
+    if not isinstance(ir_dict, dict):
+        ir_dict = dict(load_ir(ir_dict))
     if strategy != "sequential":
         raise ValueError(f"[compiler] partition strategy {strategy!r}; expected 'sequential', the only one so far")
     check_outline(ir_dict)
     nodes = ir_dict["nodes"]
-    targets = _targets(ir_dict, is_supported_fn)
+    targets = _targets(ir_dict, is_supported_fn or is_op_supported)
     groups: list[tuple[str, list[dict[str, Any]]]] = []
     for node, target in zip(nodes, targets, strict=True):
         if not groups or groups[-1][0] != target:

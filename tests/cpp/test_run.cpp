@@ -110,6 +110,23 @@ TEST(executor, donation_updates_in_place) {
   CHECK(static_cast<float*>(cache.data())[48] != 7);
 }
 
+TEST(executor, memory_updated_in_place_is_no_other_input) {
+  const Step s;
+  Buffer cache = filled({4, 48}, 7, 0);
+  const auto owner = std::make_shared<Buffer>(cache);
+  const Buffer x = Buffer::wrap(cache.data(), DType::kFloat32, {2, 64}, owner);
+  std::vector<Buffer> outputs(2);
+  const bool donate[3] = {false, true, false};
+  CHECK_THROWS(s.executor.run(std::vector<Buffer>{x, cache, position(0)}, s.weights, donate, outputs),
+               "\"x\"");
+  s.executor.run(std::vector<Buffer>{x, cache, position(0)}, s.weights);  // without donation it may be
+  Session session = s.executor.session();
+  session.run(std::vector<Buffer>{s.x, Buffer(), position(0)}, s.weights);
+  const Buffer held = session.state(1);
+  const Buffer again = Buffer::wrap(held.data(), DType::kFloat32, {2, 64}, std::make_shared<Buffer>(held));
+  CHECK_THROWS(session.run(std::vector<Buffer>{again, Buffer(), position(0)}, s.weights), "updated in place");
+}
+
 TEST(executor, sessions_keep_state) {
   const Step s;
   Session session = s.executor.session();

@@ -1,6 +1,7 @@
 """``npu.compile``: a callable with the module's own signature."""
 
 import copy
+import threading
 
 import npu
 import numpy as np
@@ -151,6 +152,23 @@ def test_device_threads_and_repr():
     assert compiled.executor.device.kind == "cpu"
     with pytest.raises(InvalidValueError, match="tpu"):
         npu.compile(nn.Linear(4, 2), torch.ones(2, 4), device="tpu")
+
+
+@pytest.mark.parametrize("module", [nn.Linear(64, 64), Memory()], ids=["stateless", "stateful"])
+def test_threads_share_a_compiled_module(module):
+    x = torch.ones(2, 64) if isinstance(module, nn.Linear) else torch.zeros(2)
+    compiled, wanted, wrong = npu.compile(module, x), module(x).detach(), []
+
+    def work():
+        if not all(torch.allclose(compiled(x), wanted) for _ in range(50)):
+            wrong.append(1)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
 
 
 def test_attention_block_against_float64():

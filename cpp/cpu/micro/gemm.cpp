@@ -107,24 +107,26 @@ template <class Product, int rows>
 void tile(int columns, const GemmTile& tile) {
   prefetch_results<rows>(tile);
   AlignedVec acc[rows][kVectors] = {};
-  const float* a = static_cast<const float*>(tile.a);
   const std::int64_t stride = tile.a_stride;
   const float* b = static_cast<const float*>(tile.b);
   const float* next = tile.next ? tile.next : b;
-  for (std::int64_t k = tile.k; k > 0; --k) {
-    __builtin_prefetch(next, 0, 2);
-    AlignedVec column[kVectors];
+  for (int segment = 0; segment < tile.segments; ++segment) {
+    const float* a = static_cast<const float*>(tile.a) + (tile.segment_at ? tile.segment_at[segment] : 0);
+    for (std::int64_t k = tile.k; k > 0; --k) {
+      __builtin_prefetch(next, 0, 2);
+      AlignedVec column[kVectors];
 #pragma GCC unroll 4
-    for (int j = 0; j < kVectors; ++j) column[j] = load(b + j * kLanes);
+      for (int j = 0; j < kVectors; ++j) column[j] = load(b + j * kLanes);
 #pragma GCC unroll 16
-    for (int i = 0; i < rows; ++i) {
-      const AlignedVec x = Product::broadcast_at(a + i * stride);
+      for (int i = 0; i < rows; ++i) {
+        const AlignedVec x = Product::broadcast_at(a + i * stride);
 #pragma GCC unroll 4
-      for (int j = 0; j < kVectors; ++j) acc[i][j] = Product::add(acc[i][j], x, column[j]);
+        for (int j = 0; j < kVectors; ++j) acc[i][j] = Product::add(acc[i][j], x, column[j]);
+      }
+      a += 1;
+      b += kColumns;
+      next += 16;
     }
-    a += 1;
-    b += kColumns;
-    next += 16;
   }
   if (columns == kColumns) return finish<rows>(acc, tile);
   alignas(64) float sums[rows * kColumns];
