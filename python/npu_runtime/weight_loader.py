@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from npu_runtime._core import Device, Weights
-from npu_runtime.errors import InvalidValueError, format_error
+from npu_runtime.errors import InvalidValueError, MissingWeightError, format_error
 
 __all__ = ["Weights", "load_weights", "load_weights_from_safetensors"]
 
@@ -34,9 +34,9 @@ def load_weights(
     if isinstance(source, Weights):
         weights = source
     elif isinstance(source, Mapping):
-        weights = _from_mapping(source)
+        weights = _from_mapping(source, program)
     elif isinstance(source, str | os.PathLike):
-        weights = _from_path(Path(source))
+        weights = _from_path(Path(source), program)
     else:
         raise InvalidValueError(
             format_error("weights", "no source of weights", got=type(source).__name__, expected="a path or a dict")
@@ -50,24 +50,44 @@ def load_weights_from_safetensors(path: str | os.PathLike[str], program: Any, de
     return load_weights(path, program, device)
 
 
-def _from_mapping(tensors: Mapping[str, Any]) -> Weights:
+def _from_mapping(tensors: Mapping[str, Any], program: Any) -> Weights:
     weights = Weights()
+    refused: dict[str, InvalidValueError] = {}
     for name, tensor in tensors.items():
         if not isinstance(name, str):
             raise InvalidValueError(format_error("weights", "a weight's name is not text", got=repr(name)))
-        weights[name] = tensor
+        try:
+            weights[name] = tensor
+        except InvalidValueError as error:
+            refused[name] = error
+    if refused:
+        _raise_if_read(refused, weights, program)
     return weights
 
 
-def _from_path(path: Path) -> Weights:
+def _raise_if_read(refused: Mapping[str, InvalidValueError], weights: Weights, program: Any) -> None:
+    """Of a dtype that programs do not have, or no tensor at all: a mistake only where the program reads it."""
+    first = next(iter(refused.values()))
+    if program is None:
+        raise first
+    try:
+        weights.check(program)
+    except MissingWeightError as missing:
+        read = (error for name, error in refused.items() if f'"{name.removeprefix("model.")}"' in str(missing))
+        raise next(read, first) from None
+    except InvalidValueError:
+        pass  # said again, by the check of everything
+
+
+def _from_path(path: Path, program: Any) -> Weights:
     if path.is_dir():
-        return _from_path(_in_folder(path))
+        return _from_path(_in_folder(path), program)
     if not path.exists():
         raise InvalidValueError(format_error("weights", "there is no such file", got=repr(str(path))))
     if path.suffix == ".safetensors" or path.name.endswith(_INDEX):
         return Weights.load(str(path))
     if path.suffix in _PICKLED:
-        return _from_pickled(path)
+        return _from_pickled(path, program)
     raise InvalidValueError(
         format_error(
             "weights",
@@ -78,20 +98,29 @@ def _from_path(path: Path) -> Weights:
     )
 
 
-def _from_pickled(path: Path) -> Weights:
+def _from_pickled(path: Path, program: Any) -> Weights:
     """By PyTorch's reader that runs no code from the file."""
     import torch
 
     try:
         # Only the newer of PyTorch's two formats, a zip archive, can be mapped.
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError as error:
+        # PyTorch's own words advise to run the code after all.
+        what = f"cannot read {path}: it is damaged, or holds more than tensors, which would need code from it"
+        raise InvalidValueError(format_error("weights", what, expected="a state dict of tensors")) from error
+    except Exception as error:  # damaged files make the reader fail in any way
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InvalidValueError(format_error("weights", f"cannot read {path}", got=reason)) from error
     if not isinstance(loaded, Mapping):
         what = f"{path} does not hold a state dict"
         raise InvalidValueError(format_error("weights", what, got=type(loaded).__name__, expected="a dict of tensors"))
-    return _from_mapping({k: v for k, v in loaded.items() if isinstance(v, torch.Tensor)})
+    tensors = {k: v for k, v in loaded.items() if isinstance(v, torch.Tensor)}
+    inner = [k for k, v in loaded.items() if isinstance(v, Mapping)]
+    if inner and not tensors:
+        what, action = f"{path} holds dicts, not tensors", "load_weights(torch.load(path, weights_only=True)[key], ...)"
+        raise InvalidValueError(format_error("weights", what, got=f"the keys {inner}", action=action))
+    return _from_mapping(tensors, program)
 
 
 def _in_folder(folder: Path) -> Path:

@@ -134,6 +134,8 @@ TEST(conv, matches_its_definition) {
       {.x = {2, 20, 21, 25}, .w = {40, 20, 3, 3}, .stride = 2, .low = 2, .high = 1, .dilation = 2},
       {.x = {1, 17, 10, 16}, .w = {64, 17, 2, 2}, .bias = false},
       {.x = {3, 32, 30}, .w = {5, 32, 5}, .low = 4, .high = 0, .relu = true},
+      {.x = {2, 3, 30, 31}, .w = {64, 3, 7, 7}, .stride = 2, .low = 3, .high = 3, .relu = true},
+      {.x = {5, 64, 64, 40}, .w = {3, 64, 3, 3}, .low = 1, .high = 1},  // more than is padded at a time
       {.x = {1, 24, 40, 9}, .w = {10, 24, 7, 1}, .low = 3, .high = 3},
       {.x = {1, 4, 5, 6}, .w = {6, 4, 3, 3}, .low = 1, .high = 2, .up = 2},
       {.x = {2, 3, 17}, .w = {5, 3, 4}, .stride = 3, .low = 2, .high = 0},
