@@ -11,7 +11,8 @@ namespace {
 
 // Finds each weight of a program: by its name, by a name it is tied to, and, if all of them then match, with
 // the one prefix `model.` added or taken away.
-std::vector<Buffer> find_weights(const ProgramModel& model, const std::map<std::string, Buffer>& tensors) {
+std::vector<Buffer> find_weights(const ProgramModel& model, const Weights::State& state) {
+  const std::map<std::string, Buffer>& tensors = state.tensors;
   const auto with_prefix = [&](const ProgramWeight& weight, int prefix) -> const Buffer* {
     const auto look = [&](const std::string& name) -> const Buffer* {
       std::string full = name;
@@ -39,6 +40,8 @@ std::vector<Buffer> find_weights(const ProgramModel& model, const std::map<std::
   for (const auto& weight : model.weights) {
     if (with_prefix(weight, 0) || ++count > 5) continue;
     missing += (missing.empty() ? "" : ", ") + quoted(weight.name);
+    const auto other = state.unusable.find(weight.name);
+    if (other != state.unusable.end()) missing += " (which the file has as " + quoted(other->second) + ")";
   }
   if (count > 5) missing += " and " + std::to_string(count - 5) + " more";
   std::string have;
@@ -111,7 +114,7 @@ class Preparation {
 
   void bind_sources() {
     const ProgramModel& m = plan_.model();
-    const auto tensors = find_weights(m, state_.tensors);
+    const auto tensors = find_weights(m, state_);
     for (std::size_t w = 0; w < m.weights.size(); ++w) {
       const auto v = static_cast<std::size_t>(m.weights[w].value);
       check_weight(m.weights[w], m.values[v], tensors[w]);
@@ -220,7 +223,7 @@ class Preparation {
 
 void check_weights(const ProgramModel& program, const Weights& weights) {
   const std::lock_guard lock(weights.state().mutex);
-  const auto tensors = find_weights(program, weights.state().tensors);
+  const auto tensors = find_weights(program, weights.state());
   for (std::size_t w = 0; w < tensors.size(); ++w) {
     check_weight(program.weights[w], program.values[static_cast<std::size_t>(program.weights[w].value)],
                  tensors[w]);

@@ -35,6 +35,7 @@ struct Weights::State {
   mutable std::mutex mutex;
   std::atomic<std::uint64_t> version{next_weights_version()};  // another one with every set()
   std::map<std::string, Buffer> tensors;
+  std::map<std::string, std::string> unusable;  // the dtypes of those that no program can read
   std::map<std::uint64_t, std::shared_ptr<const PreparedWeights>> prepared;  // by plan
   std::map<std::pair<const void*, std::string>, Buffer> packed;              // by raw tensor and packing
   std::map<std::uint64_t, std::shared_ptr<DefaultSession>> sessions;         // by plan

@@ -25,8 +25,10 @@ Weights Weights::load(const std::string& path) {
   Weights weights;
   const auto owner = std::const_pointer_cast<void>(file.keep_alive);
   for (const StoredTensor& tensor : file.tensors) {
-    if (!tensor.dtype)
-      continue;  // of a type that programs do not have; missed only when a program asks for it
+    if (!tensor.dtype) {  // missed only when a program asks for it
+      weights.state_->unusable.emplace(tensor.name, tensor.dtype_text);
+      continue;
+    }
     void* const data = const_cast<std::byte*>(tensor.data.data());
     Buffer buffer;
     if (reinterpret_cast<std::uintptr_t>(data) % size_of(*tensor.dtype) == 0) {

@@ -7,7 +7,15 @@ import struct
 import numpy as np
 import pytest
 import torch
-from npu_runtime import Device, Executor, InvalidValueError, Weights, load_weights, load_weights_from_safetensors
+from npu_runtime import (
+    Device,
+    Executor,
+    InvalidValueError,
+    MissingWeightError,
+    Weights,
+    load_weights,
+    load_weights_from_safetensors,
+)
 from safetensors.torch import save_file
 from torch import nn
 
@@ -61,6 +69,22 @@ SOURCES = {
     "folder": lambda state, folder: file(state, folder).parent,
     "index": lambda state, folder: (shard(folder, state), folder / "model.safetensors.index.json")[1],
     "folder with an index": lambda state, folder: (shard(folder, state), folder)[1],
+    "dict with what no program can read": lambda state, folder: {
+        **state,
+        "wide": torch.ones(2).double(),
+        "complex": torch.ones(2, dtype=torch.complex64),
+        "epoch": 3,
+    },
+    "parameters": lambda state, folder: {k: nn.Parameter(v) for k, v in state.items()},
+    "file with what no program can read": lambda state, folder: file({**state, "x": torch.ones(2).double()}, folder),
+    "legacy pt": lambda state, folder: (
+        torch.save(state, folder / "w.pth", _use_new_zipfile_serialization=False),
+        folder / "w.pth",
+    )[1],
+    "pt with more than tensors": lambda state, folder: (
+        torch.save({**state, "epoch": 3}, folder / "w.pt"),
+        folder / "w.pt",
+    )[1],
     "pt": lambda state, folder: (torch.save(state, folder / "w.pt"), folder / "w.pt")[1],
     "bin": lambda state, folder: (torch.save(state, folder / "w.bin"), folder / "w.bin")[1],
     "strided": lambda state, folder: {k: v.t().contiguous().t() if v.dim() == 2 else v for k, v in state.items()},
@@ -127,6 +151,10 @@ WRONG = {
     "dtype": (lambda s: {**s, "0.bias": s["0.bias"].double()}, ["0.bias", "float64"]),
     "half": (lambda s: {**s, "0.bias": s["0.bias"].half()}, ["0.bias", "float16[33]", "float32[33]"]),
     "not a tensor": (lambda s: {**s, "0.bias": [1.0]}, ["0.bias", "list"]),
+    "not a tensor, prefixed": (
+        lambda s: {f"model.{k}": [1.0] if k == "0.bias" else v for k, v in s.items()},
+        ["model.0.bias", "list"],
+    ),
     "not a name": (lambda s: {**s, 3: s["0.bias"]}, ["name", "3"]),
     "meta": (lambda s: {**s, "0.bias": torch.empty(33, device="meta")}, ["0.bias", "meta"]),
 }
@@ -140,6 +168,30 @@ def test_wrong_weights_are_named(model, made, change, words):
         assert word in str(caught.value)
 
 
+def test_missing_weights_are_key_errors_too(model, made, tmp_path):
+    state = {k: v for k, v in model.state_dict().items() if k != "2.bias"}
+    with pytest.raises(KeyError) as caught:
+        load_weights(state, made.program)
+    assert isinstance(caught.value, MissingWeightError)
+    assert isinstance(caught.value, ValueError)
+    assert str(caught.value) == (
+        '[weights] missing weights: "2.bias" not found in state dict; got 3 tensors, available: "0.bias", "0.weight", '
+        '"2.weight"; expected all 4 weights of "Sequential"'
+    )
+    path = file({**state, "2.bias": torch.ones(7).double()}, tmp_path)
+    with pytest.raises(MissingWeightError, match='"2.bias" .which the file has as "F64"'):
+        load_weights(path, made.program)
+    half = {f"model.{k}" if k == "0.bias" else k: v for k, v in model.state_dict().items()}
+    with pytest.raises(MissingWeightError, match='missing weights: "0.bias" not found'):
+        load_weights(half, made.program)  # one prefix for all, or none
+
+
+def test_checkpoints_with_dicts_inside_are_explained(model, made, tmp_path):
+    torch.save({"state_dict": model.state_dict(), "epoch": 3}, tmp_path / "w.pt")
+    with pytest.raises(InvalidValueError, match=r"holds dicts, not tensors; got the keys \['state_dict'\]"):
+        load_weights(tmp_path / "w.pt", made.program)
+
+
 def test_running_without_weights_names_them(made):
     with pytest.raises(InvalidValueError, match=r"missing weights: .*0\.weight"):
         made.executor.run({made.inputs[0]: X})
@@ -148,23 +200,29 @@ def test_running_without_weights_names_them(made):
 
 
 class Evil:
+    """Unpickling it opens, and so makes, a file."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
     def __reduce__(self):
-        return (open, ("/tmp/npu-simulation-was-here", "w"))
+        return (open, (str(self.trace), "w"))
 
 
 def test_pickles_are_not_executed(made, tmp_path):
-    path = tmp_path / "evil.pt"
-    with path.open("wb") as out:
-        pickle.dump({"0.weight": Evil()}, out)
-    from pathlib import Path
-
-    Path("/tmp/npu-simulation-was-here").unlink(missing_ok=True)
-    with pytest.raises(InvalidValueError, match=r"evil\.pt"):
-        load_weights(path, made.program)
-    torch.save({"0.weight": Evil()}, path)
-    with pytest.raises(InvalidValueError, match=r"evil\.pt"):
-        load_weights(path, made.program)
-    assert not Path("/tmp/npu-simulation-was-here").exists()
+    path, trace = tmp_path / "evil.pt", tmp_path / "was-here"
+    evil = {"0.weight": Evil(trace)}
+    for write in (
+        lambda: path.write_bytes(pickle.dumps(evil, 2)),
+        lambda: torch.save(evil, path),
+        lambda: torch.save(evil, path, _use_new_zipfile_serialization=False),
+    ):
+        write()
+        with pytest.raises(InvalidValueError, match=r"evil\.pt: .* which would need code from it"):
+            load_weights(path, made.program)
+        assert not trace.exists()
+    torch.load(path, weights_only=False)["0.weight"].close()
+    assert trace.exists()  # it would have been
 
 
 def broken_files(state, folder):
@@ -179,6 +237,39 @@ def broken_files(state, folder):
     yield "no JSON", data[:8] + b"x" * length + data[8 + length :]
     yield "offsets beyond", data.replace(b'"data_offsets":[0,', b'"data_offsets":[9,')
     yield "unknown dtype", data.replace(b'"F32"', b'"F99"')
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_cut_pickles_are_named(model, made, tmp_path, zipped):
+    path = tmp_path / "cut.pt"
+    torch.save(model.state_dict(), path, _use_new_zipfile_serialization=zipped)
+    data = path.read_bytes()
+    for length in (0, 1, 2, 7, 100, len(data) // 2, len(data) - 30, len(data) - 1):
+        path.write_bytes(data[:length])
+        with pytest.raises(InvalidValueError, match=r"\[weights\] cannot read .*cut\.pt") as caught:
+            load_weights(path, made.program)
+        assert "weights_only" not in str(caught.value)  # nobody is told to run what the file holds
+
+
+SHARDS = {
+    "outside the folder": ("../w.safetensors", "no plain name"),
+    "anywhere": ("/etc/passwd", "no plain name"),
+    "not there": ("gone.safetensors", "gone.safetensors"),
+    "not in it": ("part.safetensors", "where the index puts it"),
+    "no name": (None, "expected a string"),
+}
+
+
+@pytest.mark.parametrize(("shard", "words"), SHARDS.values(), ids=SHARDS.keys())
+def test_an_index_names_files_beside_it(model, made, tmp_path, shard, words):
+    state, folder = model.state_dict(), tmp_path / "sub"
+    folder.mkdir()
+    file(state, tmp_path)
+    save_file({"other": torch.ones(1)}, folder / "part.safetensors")
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(state, shard)}))
+    with pytest.raises(InvalidValueError, match=words):
+        load_weights(index, made.program)
 
 
 def test_broken_files_are_named(model, made, tmp_path):
