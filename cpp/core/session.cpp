@@ -1,6 +1,7 @@
 #include "session.h"
 
 #include <chrono>
+#include <cstring>
 
 #include "npu/error.h"
 
@@ -56,14 +57,27 @@ void Session::Impl::use_weights(const Weights& weights) {
   }
 }
 
-void Session::Impl::place_input(std::size_t i, const Buffer& input, bool donated) {
+// As the weights have it (a buffer of the model), else zero.
+void Session::Impl::begin_state(std::size_t i, const Weights& weights) {
+  const ProgramModel& model = plan->model();
+  const Value& value = model.values[static_cast<std::size_t>(model.inputs[i].value)];
+  const Buffer initial = weights.get(model.inputs[i].name);
+  if (initial && (initial.dtype() != value.dtype || initial.shape() != value.shape)) {
+    wrong_input(model, i, std::string(dtype_name(initial.dtype())) + shape_text(initial.shape()));
+  }
+  Buffer state = Buffer::allocate(value.dtype, value.shape, !initial);
+  if (initial) std::memcpy(state.data(), initial.data(), initial.bytes());
+  states[i] = std::move(state);
+}
+
+void Session::Impl::place_input(std::size_t i, const Buffer& input, bool donated, const Weights& weights) {
   const ProgramModel& model = plan->model();
   const ProgramInput& spec = model.inputs[i];
   const Value& value = model.values[static_cast<std::size_t>(spec.value)];
   if (!input) {
     if (spec.state) {
-      // The session's own, zero before the first run; always updated in place.
-      if (!states[i]) states[i] = Buffer::allocate(value.dtype, value.shape, true);
+      // The session's own; always updated in place.
+      if (!states[i]) begin_state(i, weights);
       taken_[i] = states[i];
       bases_[static_cast<std::size_t>(spec.value)] = static_cast<std::byte*>(states[i].data());
       return;
@@ -144,7 +158,8 @@ void Session::Impl::run_alone(std::span<const Buffer> inputs, const Weights& wei
   }
   for (Buffer& taken : taken_) taken = Buffer();  // of a run that failed
   use_weights(weights);
-  for (std::size_t i = 0; i < inputs.size(); ++i) place_input(i, inputs[i], i < donate.size() && donate[i]);
+  for (std::size_t i = 0; i < inputs.size(); ++i)
+    place_input(i, inputs[i], i < donate.size() && donate[i], weights);
   refuse_shared(inputs);
   for (std::size_t i = 0; i < outputs.size(); ++i) place_output(i, outputs);
   if (profile) {

@@ -25,7 +25,8 @@ struct Session::Impl {
   void run_alone(std::span<const Buffer> inputs, const Weights& weights, std::span<const bool> donate,
                  std::span<Buffer> outputs, bool profile);
   void use_weights(const Weights& weights);
-  void place_input(std::size_t i, const Buffer& input, bool donated);
+  void place_input(std::size_t i, const Buffer& input, bool donated, const Weights& weights);
+  void begin_state(std::size_t i, const Weights& weights);
   void refuse_shared(std::span<const Buffer> inputs) const;
   void place_output(std::size_t i, std::span<Buffer> outputs);
   Buffer recycled(std::size_t output, const Value& value);

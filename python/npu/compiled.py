@@ -22,7 +22,7 @@ class CompiledModule:
     """Takes what the module's ``forward`` takes and returns what it returns, in plain tuples, lists and dicts.
 
     The weights are those of the module when it was compiled. Buffers that the module writes are kept by a session of
-    this object; ``reset()`` forgets them.
+    this object; ``reset()`` takes them back to what they were then.
     """
 
     def __init__(self, ir: IR, program: npu_compiler.CompiledProgram, executor: Executor, weights: Weights) -> None:
@@ -85,7 +85,7 @@ def compile(
     program = npu_compiler.compile(ir, compute_dtype=dtype, disable=tuple(disable))
     target = device if isinstance(device, Device) else Device(device)
     executor = Executor(program, target, threads=threads)
-    read = {spec.name for spec in program.weight_specs}
+    read = {spec.name for spec in program.weight_specs} | {s.name for s in executor.program.inputs if s.state}
     state = {**dict(module.named_buffers()), **module.state_dict()}
     tensors = {name: tensor for name, tensor in state.items() if name in read}
     on_meta = [name for name, tensor in tensors.items() if tensor.is_meta]

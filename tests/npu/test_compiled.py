@@ -59,25 +59,29 @@ def test_results_are_not_overwritten_by_later_calls():
 
 
 class Memory(nn.Module):
-    def __init__(self):
+    def __init__(self, start=0.0):
         super().__init__()
-        self.register_buffer("seen", torch.zeros(2))
+        self.register_buffer("seen", torch.full((2,), start))
 
     def forward(self, x):
         self.seen.mul_(0.5).add_(x)
         return self.seen.clone()
 
 
-def test_buffers_that_the_module_writes_are_kept_and_reset():
-    module = Memory()
-    compiled, reference = npu.compile(copy.deepcopy(module), torch.ones(2)), copy.deepcopy(module)
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("start", [0.0, 5.0])
+def test_buffers_that_the_module_writes_are_kept_and_reset(start, dtype):
+    module = Memory(start)
+    compiled = npu.compile(copy.deepcopy(module), torch.ones(2), compute_dtype=dtype)
+    reference = copy.deepcopy(module)
+    tolerance = {} if dtype is None else {"rtol": 0.02, "atol": 0.02}
     for i in range(5):
         x = torch.tensor([float(i), 1.0])
-        torch.testing.assert_close(compiled(x), reference(x))
+        torch.testing.assert_close(compiled(x), reference(x), **tolerance)
     compiled.reset()
     reference = copy.deepcopy(module)
-    torch.testing.assert_close(compiled(torch.ones(2)), reference(torch.ones(2)))
-    assert module.seen.tolist() == [0, 0]
+    torch.testing.assert_close(compiled(torch.ones(2)), reference(torch.ones(2)), **tolerance)
+    assert module.seen.tolist() == [start, start]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

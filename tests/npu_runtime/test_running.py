@@ -9,7 +9,17 @@ import npu_compiler
 import numpy as np
 import pytest
 import torch
-from npu_runtime import Device, Executor, InvalidValueError, MissingWeightError, NPUBuffer, Program, Session, Weights
+from npu_runtime import (
+    Device,
+    Executor,
+    InvalidValueError,
+    MissingWeightError,
+    NPUBuffer,
+    Program,
+    Session,
+    Weights,
+    load_weights,
+)
 from torch import nn
 from torch_ir import extract_ir
 
@@ -167,6 +177,20 @@ class Counter(nn.Module):
     def forward(self, x):
         self.total += x
         return self.total * 2
+
+
+@pytest.mark.parametrize("runner", ["executor", "session"])
+def test_state_begins_as_the_weights_have_it(runner):
+    made = ready(Counter(), torch.ones(3))
+    x = {made.inputs[0]: np.ones(3, np.float32)}
+    for start in (0, 5):
+        weights = load_weights({"total": np.full(3, start, np.float32)}, made.program)
+        target = made.executor if runner == "executor" else made.executor.session()
+        for i in range(1, 4):
+            np.testing.assert_array_equal(target.run(x, weights)["mul"].to_numpy(), np.full(3, 2 * (start + i)))
+        assert weights["total"].to_numpy().tolist() == [start] * 3
+    with pytest.raises(InvalidValueError, match=r"total.*float32\[2\]"):
+        made.executor.run(x, load_weights({"total": np.zeros(2, np.float32)}, made.program))
 
 
 def test_sessions_keep_state_apart():
