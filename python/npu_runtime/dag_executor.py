@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from npu_runtime._core import NPUBuffer
+from npu_runtime._core import NPUBuffer, Weights
 from npu_runtime.backend import Backend
 from npu_runtime.errors import InvalidValueError, format_error
-from npu_runtime.host import HostPart
-from npu_runtime.weight_loader import load_weights
+from npu_runtime.host import HostPart, decode_constants
+from npu_runtime.weight_loader import load_weights, resolve_names
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -18,7 +19,11 @@ __all__ = ["DAGExecutor"]
 
 
 class DAGExecutor:
-    """Runs a ``PartitionPlan``. Only what crosses from one part to another is moved."""
+    """Runs a ``PartitionPlan``. Only what crosses from one part to another is moved.
+
+    Buffers that the model writes are kept from one ``execute`` to the next; ``reset()`` takes them back to what was
+    loaded.
+    """
 
     def __init__(self, plan: Any, backend: Backend, compile_fn: Callable[[dict[str, Any]], Any] | None = None) -> None:
         import npu_compiler
@@ -31,8 +36,15 @@ class DAGExecutor:
         self._host: dict[int, HostPart] = {}
         self._parts = [step for step in plan.steps if hasattr(step, "target")]
         self._loaded = False
+        self._lock = threading.Lock()  # of the state
+        self._state: dict[str, Any] = {}
+        self._initial: dict[str, Any] = {}
+        whole = plan.original_ir
+        written = [m for m in whole.get("mutations") or [] if m["kind"] == "buffer"]
+        self._updates = {m["target"]: m["value"]["name"] for m in written}
+        self._mapping: dict[str, str] = whole.get("weight_name_mapping") or {}
         for part in self._parts:
-            ir = npu_compiler.partition_ir(plan, part)
+            ir = self._with_state(npu_compiler.partition_ir(plan, part), part)
             if part.target == "npu":
                 program = compile_fn(ir)
                 self.npu_programs[part.partition_id] = program
@@ -41,19 +53,58 @@ class DAGExecutor:
                 self._host[part.partition_id] = HostPart(ir)
         self._last_use = self._last_uses()
 
+    def _with_state(self, ir: dict[str, Any], part: Any) -> dict[str, Any]:
+        """What the model writes is no weight of a part, but one of its inputs."""
+        held = {n: self._mapping[n] for n in part.input_names if self._mapping.get(n) in self._updates}
+        metas = {w["name"]: w for w in self.plan.original_ir["weights"]}
+        return {
+            **ir,
+            "graph_inputs": [*ir["graph_inputs"], *({**metas[fqn], "name": n} for n, fqn in held.items())],
+            "weights": [w for w in ir["weights"] if w["name"] not in held.values()],
+            "weight_name_mapping": {k: v for k, v in ir["weight_name_mapping"].items() if k not in held},
+        }
+
     def load_weights(self, weights: Mapping[str, Any]) -> None:
         """State-dict names to arrays. Replaces what was loaded before, on the device and on the host."""
+        if not isinstance(weights, Mapping | Weights):
+            raise InvalidValueError(
+                format_error("dag", "no weights", got=type(weights).__name__, expected="a dict of names to tensors")
+            )
+        found = resolve_names(self._names_read(), weights)
+        chosen = {name: weights[source] for name, source in found.items()}
         used: dict[int, Any] = {}
         for part in self._parts:
             if part.target == "npu":
                 program = self.npu_programs[part.partition_id]
-                names = {n for spec in program.weight_specs for n in (spec.name, *self._ties_of(spec.name))}
-                chosen = {n: weights[n] for n in names if n in weights}
-                used[part.partition_id] = load_weights(chosen, program, self.backend.device)
+                own = {spec.name: chosen[spec.name] for spec in program.weight_specs if spec.name in chosen}
+                used[part.partition_id] = load_weights(own, program, self.backend.device)
             else:
-                self._host[part.partition_id].load_weights(weights)
+                self._host[part.partition_id].load_weights(chosen)
+        constants = decode_constants(self.plan.original_ir)
+        initial = {**constants, **chosen}
         self._weights_of = used
+        # Copies, so that the caller's tensors may change.
+        kept = [*self._updates, *(self._mapping[n] for n in self._weights_returned())]
+        self._initial = {fqn: _as_numpy(initial[fqn]).copy() for fqn in kept if fqn in initial}
         self._loaded = True
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what runs have written into the model's buffers."""
+        self._state = {fqn: self._initial[fqn] for fqn in self._updates if fqn in self._initial}
+
+    def _weights_returned(self) -> list[str]:
+        return [t["name"] for t in self.plan.original_ir["graph_outputs"] if t["name"] in self._mapping]
+
+    def _names_read(self) -> dict[str, list[str]]:
+        """State-dict names of what runs need, and the names each is tied to."""
+        ir = self.plan.original_ir
+        known = {w["name"] for w in ir["weights"]} - set(ir.get("constants") or {})
+        given = {t["name"] for t in ir["graph_inputs"]}
+        places = {n for part in self._parts for n in part.input_names} | set(self._weights_returned())
+        read = {self._mapping.get(n, n) for n in places - given} & known
+        ties: dict[str, str] = ir.get("ties") or {}
+        return {name: [tie for tie, owner in ties.items() if owner == name] for name in sorted(read)}
 
     def execute(
         self, inputs: Mapping[str, Any], weights: Mapping[str, Any] | None = None
@@ -62,7 +113,14 @@ class DAGExecutor:
         if weights is not None:
             self.load_weights(weights)
         self._check(inputs)
-        values: dict[str, Any] = dict(inputs)
+        if not self._updates:
+            return self._run(inputs)
+        with self._lock:
+            return self._run(inputs)
+
+    def _run(self, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+        stored = {**self._initial, **self._state}
+        values: dict[str, Any] = {**{n: stored[f] for n, f in self._mapping.items() if f in stored}, **inputs}
         for index, part in enumerate(self._parts):
             given = {name: values[name] for name in part.input_names if name in values}
             if part.target == "npu":
@@ -72,7 +130,13 @@ class DAGExecutor:
                 values.update(self._host[part.partition_id].run(given))
             for name in self._last_use.get(index, ()):
                 values.pop(name, None)
-        return {t["name"]: _as_numpy(values[t["name"]]) for t in self.plan.original_ir["graph_outputs"]}
+        outputs = {t["name"]: _as_numpy(values[t["name"]]) for t in self.plan.original_ir["graph_outputs"]}
+        # An input, and what the caller may have got as an output, is not ours to keep.
+        lent = {*inputs, *outputs}
+        self._state = {
+            fqn: _as_numpy(values[name]).copy() if name in lent else values[name] for fqn, name in self._updates.items()
+        }
+        return outputs
 
     def _check(self, inputs: Mapping[str, Any]) -> None:
         ir = self.plan.original_ir
@@ -80,7 +144,11 @@ class DAGExecutor:
             raise InvalidValueError(
                 format_error("dag", "inputs must be a dict of names to tensors", got=type(inputs).__name__)
             )
-        if not self._loaded and ir.get("weights") and any(self._needs_weights(p) for p in self._parts):
+        if (
+            not self._loaded
+            and ir.get("weights")
+            and (self._returns_or_keeps() or any(self._needs_weights(p) for p in self._parts))
+        ):
             raise InvalidValueError(
                 format_error("dag", "weights are not loaded", action="load_weights(...) or execute(..., weights=...)")
             )
@@ -116,12 +184,12 @@ class DAGExecutor:
             return bool(self.npu_programs[part.partition_id].weight_specs)
         return bool(self._host[part.partition_id].ir["weights"])
 
-    def _ties_of(self, name: str) -> list[str]:
-        return [tie for tie, owner in self.plan.original_ir.get("ties", {}).items() if owner == name]
+    def _returns_or_keeps(self) -> bool:
+        return bool(self._updates or self._weights_returned())
 
     def _last_uses(self) -> dict[int, list[str]]:
         """Values that no later part reads, by the part after which they are dropped."""
-        keep = {t["name"] for t in self.plan.original_ir["graph_outputs"]}
+        keep = {t["name"] for t in self.plan.original_ir["graph_outputs"]} | set(self._updates.values())
         last: dict[str, int] = {}
         for index, part in enumerate(self._parts):
             for name in [*part.input_names, *part.output_names]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from npu_runtime._core import NPUBuffer
 
-__all__ = ["HostPart", "execute_cpu_partition", "numpy_to_torch", "torch_to_numpy"]
+__all__ = ["HostPart", "decode_constants", "execute_cpu_partition", "numpy_to_torch", "torch_to_numpy"]
 
 
 def numpy_to_torch(array: Any) -> Any:
@@ -40,6 +40,15 @@ def torch_to_numpy(tensor: Any) -> npt.NDArray[Any]:
         return bits.view(ml_dtypes.bfloat16)
     array: npt.NDArray[Any] = tensor.numpy()
     return array
+
+
+def decode_constants(ir: Mapping[str, Any]) -> dict[str, Any]:
+    """The tensors that an IR holds itself."""
+    if not ir.get("constants"):
+        return {}
+    from torch_ir import IR
+
+    return dict(IR.from_dict({**ir, "nodes": [], "graph_outputs": [], "mutations": []}).constants)
 
 
 class HostPart:

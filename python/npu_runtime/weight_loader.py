@@ -50,6 +50,30 @@ def load_weights_from_safetensors(path: str | os.PathLike[str], program: Any, de
     return load_weights(path, program, device)
 
 
+def resolve_names(wanted: Mapping[str, list[str]], given: Any) -> dict[str, str]:
+    """Where each weight is, as the core finds them: by its name or one it is tied to, and, if all of them then match,
+    with the prefix ``model.`` added or taken away."""
+
+    def same(name: str) -> str:
+        return name
+
+    changes = (same, lambda name: f"model.{name}", lambda name: name[6:] if name.startswith("model.") else "")
+    for change in changes:
+        found = {
+            name: source
+            for name, ties in wanted.items()
+            if (source := next((s for s in map(change, (name, *ties)) if s in given), None)) is not None
+        }
+        if len(found) == len(wanted):
+            return found
+    missing = [name for name, ties in wanted.items() if not any(n in given for n in (name, *ties))]
+    named = ", ".join(f'"{name}"' for name in missing[:5])
+    named += f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+    raise MissingWeightError(
+        format_error("weights", f"missing weights: {named} not found in state dict", got=f"{len(given)} tensors")
+    )
+
+
 def _from_mapping(tensors: Mapping[str, Any], program: Any) -> Weights:
     weights = Weights()
     refused: dict[str, InvalidValueError] = {}

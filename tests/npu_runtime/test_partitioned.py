@@ -7,7 +7,16 @@ import npu_compiler
 import numpy as np
 import pytest
 import torch
-from npu_runtime import Backend, CPUBackend, DAGExecutor, InvalidValueError, NPUBuffer, execute_cpu_partition
+from npu_runtime import (
+    Backend,
+    CPUBackend,
+    DAGExecutor,
+    InvalidValueError,
+    MissingWeightError,
+    NPUBuffer,
+    execute_cpu_partition,
+    load_weights,
+)
 from npu_runtime.host import numpy_to_torch, torch_to_numpy
 from torch import nn
 from torch_ir import extract_ir
@@ -125,6 +134,103 @@ def test_every_dtype_crosses_unchanged(dtype):
     assert torch.equal(numpy_to_torch(got), Through()(x))
 
 
+class Written(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.full((3,), 5.0))
+
+    def forward(self, x):
+        self.seen.mul_(0.5).add_(x)
+        return torch.sin(self.seen) * 2, self.seen
+
+
+REFUSED = [("sin",), ("mul", "add"), ("add",), ("sin", "mul", "add"), ()]
+
+
+def refusing(names):
+    return lambda op, attrs: not any(name in op for name in names)
+
+
+@pytest.mark.parametrize("refused", REFUSED, ids="+".join)
+def test_what_the_model_writes_is_kept(refused):
+    model, x = Written(), torch.tensor([1.0, 2, 3])
+    dag, (name,), outputs = executor_for(copy.deepcopy(model), x, supported=refusing(refused))
+    assert ("npu" in {part.target for part in dag.plan.steps if hasattr(part, "target")}) == (len(refused) < 3)
+    dag.load_weights({"seen": model.seen})
+    for _ in range(2):
+        reference, kept = copy.deepcopy(model), []
+        for i in range(4):
+            got, wanted = dag.execute({name: x * i}), reference(x * i)
+            for key, value in zip(outputs, wanted, strict=True):
+                np.testing.assert_allclose(got[key], value.numpy(), rtol=1e-5, atol=1e-6)
+            kept.append((got[outputs[1]], wanted[1].clone()))
+            got[outputs[0]][:] = 99  # what was returned is the caller's
+        for got, wanted in kept:
+            np.testing.assert_allclose(got, wanted.numpy(), rtol=1e-5)
+        dag.reset()
+    assert model.seen.tolist() == [5, 5, 5]
+
+
+class Returned(nn.Module):
+    """Outputs that no node computes."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.arange(3.0))
+
+    def forward(self, x):
+        return self.w, x, torch.sin(x) + torch.tensor([1.0, 2, 3])
+
+
+@pytest.mark.parametrize("refused", [("sin",), ("add",), ()], ids="+".join)
+def test_weights_inputs_and_constants(refused):
+    model, x = Returned(), torch.ones(3)
+    dag, (name,), outputs = executor_for(model, x, supported=refusing(refused))
+    with pytest.raises(InvalidValueError, match="not loaded"):
+        dag.execute({name: x})
+    check(dag.execute({name: x}, arrays(model)), outputs, model, x)
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.head = nn.Embedding(7, 4), nn.Linear(4, 7, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, tokens):
+        return self.head(torch.tanh(self.embed(tokens)))
+
+
+NAMES = {
+    "own": lambda w: {"embed.weight": w, "head.weight": w},
+    "the one": lambda w: {"embed.weight": w},
+    "the tied one": lambda w: {"head.weight": w},
+    "prefixed": lambda w: {"model.embed.weight": w},
+    "weights": lambda w: load_weights({"embed.weight": w}),
+}
+
+
+@pytest.mark.parametrize("refused", ["tanh", "embedding", "linear"])
+@pytest.mark.parametrize("names", NAMES.values(), ids=NAMES.keys())
+def test_names_of_weights(names, refused):
+    model, tokens = Tied().eval(), torch.tensor([[1, 2], [3, 6]])
+    dag, (name,), outputs = executor_for(model, tokens, supported=refusing([refused]))
+    check(dag.execute({name: tokens}, names(model.embed.weight.detach())), outputs, model, tokens)
+    with pytest.raises(MissingWeightError, match=r'"(embed|head)\.weight" not found in state dict; got 1 tensors'):
+        dag.load_weights({"other": tokens})
+
+
+def test_parts_that_alternate():
+    torch.manual_seed(0)
+    model = nn.Sequential(*(layer for _ in range(5) for layer in (nn.Linear(6, 6), nn.Tanh()))).eval()
+    dag, (name,), outputs = executor_for(model, X, supported=refusing(["tanh"]))
+    steps = [type(step).__name__ for step in dag.plan.steps]
+    assert (steps.count("Partition"), steps.count("TransferOp")) == (10, 9)
+    check(dag.execute({name: X}, arrays(model)), outputs, model, X)
+    check(dag.execute({name: X}), outputs, model, X)
+
+
 def test_mistakes_are_named():
     model = Mixed().eval()
     dag, (x, skip), _ = executor_for(model, X, SKIP)
@@ -132,6 +238,9 @@ def test_mistakes_are_named():
         dag.execute({x: X, skip: SKIP})
     with pytest.raises(InvalidValueError, match=r"second\.weight|first\.weight|matrix"):
         dag.load_weights({})
+    for wrong in (None, [1.0], "model.safetensors"):
+        with pytest.raises(InvalidValueError, match="expected a dict"):
+            dag.load_weights(wrong)
     dag.load_weights(arrays(model))
     for inputs, word in (
         ({x: X}, skip),
@@ -139,6 +248,7 @@ def test_mistakes_are_named():
         ({x: X[:2], skip: SKIP}, r"\[2, 6\]"),
         ({x: X.double(), skip: SKIP}, "float64"),
         ({x: [1.0], skip: SKIP}, x),
+        ({x: X, skip: SKIP, "b_matrix": X}, "unknown .'b_matrix'."),
         (None, "dict"),
     ):
         with pytest.raises(InvalidValueError, match=word):
