@@ -131,11 +131,13 @@ class DAGExecutor:
             for name in self._last_use.get(index, ()):
                 values.pop(name, None)
         outputs = {t["name"]: _as_numpy(values[t["name"]]) for t in self.plan.original_ir["graph_outputs"]}
-        # An input, and what the caller may have got as an output, is not ours to keep.
+        # The caller's inputs and outputs are not ours to keep, nor what may be a view of them.
         lent = {*inputs, *outputs}
-        self._state = {
-            fqn: _as_numpy(values[name]).copy() if name in lent else values[name] for fqn, name in self._updates.items()
-        }
+        state = {}
+        for fqn, name in self._updates.items():
+            own = isinstance(values[name], NPUBuffer) and name not in lent
+            state[fqn] = values[name] if own else _as_numpy(values[name]).copy()
+        self._state = state
         return outputs
 
     def _check(self, inputs: Mapping[str, Any]) -> None:
