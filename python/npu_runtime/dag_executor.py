@@ -10,6 +10,7 @@ from npu_runtime._core import NPUBuffer, Weights
 from npu_runtime.backend import Backend
 from npu_runtime.errors import InvalidValueError, format_error
 from npu_runtime.host import HostPart, decode_constants
+from npu_runtime.outputs import outputs_type
 from npu_runtime.weight_loader import load_weights, resolve_names
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ class DAGExecutor:
             else:
                 self._host[part.partition_id] = HostPart(ir)
         self._last_use = self._last_uses()
+        self._output_names = [t["name"] for t in whole["graph_outputs"]]
+        named = zip(whole.get("output_names") or [], self._output_names, strict=False)
+        self._outputs_type = outputs_type({further: name for further, name in named if further})
 
     def _with_state(self, ir: dict[str, Any], part: Any) -> dict[str, Any]:
         """What the model writes is no weight of a part, but one of its inputs."""
@@ -109,9 +113,15 @@ class DAGExecutor:
     def execute(
         self, inputs: Mapping[str, Any], weights: Mapping[str, Any] | None = None
     ) -> dict[str, npt.NDArray[Any]]:
-        """Graph inputs by name (NumPy, torch or NPUBuffer); returns NumPy arrays by graph output name."""
+        """Graph inputs by name (NumPy, torch or NPUBuffer); returns NumPy arrays by graph output name.
+
+        As with ``Executor.run``, names do not matter where there is one input, and outputs answer to further names.
+        """
         if weights is not None:
             self.load_weights(weights)
+        names = [t["name"] for t in self.plan.original_ir["graph_inputs"]]
+        if len(names) == 1 and isinstance(inputs, Mapping) and len(inputs) == 1:
+            inputs = dict(zip(names, inputs.values(), strict=True))
         self._check(inputs)
         if not self._updates:
             return self._run(inputs)
@@ -130,7 +140,7 @@ class DAGExecutor:
                 values.update(self._host[part.partition_id].run(given))
             for name in self._last_use.get(index, ()):
                 values.pop(name, None)
-        outputs = {t["name"]: _as_numpy(values[t["name"]]) for t in self.plan.original_ir["graph_outputs"]}
+        outputs = self._outputs_type((name, _as_numpy(values[name])) for name in self._output_names)
         # The caller's inputs and outputs are not ours to keep, nor what may be a view of them.
         lent = {*inputs, *outputs}
         state = {}

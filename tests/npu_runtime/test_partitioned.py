@@ -221,6 +221,23 @@ def test_names_of_weights(names, refused):
         dag.load_weights({"other": tokens})
 
 
+def test_names_that_do_not_matter_and_further_names():
+    model = nn.Sequential(nn.Linear(6, 4), nn.Tanh()).eval()
+    ir = extract_ir(model, X, output_names=["logits"]).to_dict()
+    dag = DAGExecutor(npu_compiler.partition(ir, refusing(["tanh"])), CPUBackend())
+    outputs = dag.execute({"any name": X}, arrays(model))
+    np.testing.assert_allclose(outputs["logits"], model(X).detach().numpy(), rtol=1e-5, atol=1e-6)
+    assert list(outputs) == [ir["graph_outputs"][0]["name"]]
+    ir = extract_ir(Returned(), torch.ones(3), output_names=["weight", "same", "sum"]).to_dict()
+    outputs = DAGExecutor(npu_compiler.partition(ir, refusing(["sin"])), CPUBackend()).execute(
+        {"x": torch.ones(3)}, {"w": torch.arange(3.0)}
+    )
+    np.testing.assert_array_equal(outputs["weight"], [0, 1, 2])
+    assert outputs["sum"].shape == (3,)
+    with pytest.raises(KeyError, match="there is no output 'other'"):
+        outputs["other"]
+
+
 def test_parts_that_alternate():
     torch.manual_seed(0)
     model = nn.Sequential(*(layer for _ in range(5) for layer in (nn.Linear(6, 6), nn.Tanh()))).eval()
