@@ -78,3 +78,27 @@ def empty_caches(model: Qwen2ForCausalLM, length: int) -> list[Tensor]:
     config = model.config
     shape = (1, config.num_key_value_heads, length, config.hidden_size // config.num_attention_heads)
     return [torch.zeros(shape, dtype=model.dtype) for _ in range(2 * config.num_hidden_layers)]
+
+
+class Prefill(nn.Module):
+    """Logits of a whole prompt, then the keys and values of every layer."""
+
+    def __init__(self, model: Qwen2ForCausalLM) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, cache_position: Tensor
+    ) -> tuple[Tensor, ...]:
+        out = self.model(
+            input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids,
+            cache_position=cache_position, use_cache=True,
+        )  # fmt: skip
+        layers = out.past_key_values.layers
+        return (out.logits, *(tensor for layer in layers for tensor in (layer.keys, layer.values)))
+
+
+def prompt_inputs(prompt: Tensor) -> tuple[Tensor, ...]:
+    length = prompt.shape[1]
+    mask = torch.full((length, length), torch.finfo(torch.float32).min).triu(1)
+    return prompt, mask[None, None], torch.arange(length)[None], torch.arange(length)
