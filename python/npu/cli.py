@@ -116,6 +116,8 @@ def _compile(args: argparse.Namespace) -> int:
     begin = time.perf_counter()
     program = npu_compiler.compile(args.ir, compute_dtype=args.compute_dtype, disable=args.disable)
     output = args.output or args.ir.with_suffix(".npubin")
+    if output.exists() and output.samefile(args.ir):
+        raise ValueError(f"[npu] the program would overwrite the IR; got {output} for both")
     program.save(output)
     took = (time.perf_counter() - begin) * 1e3
     print(f"{output}: {program!r}, {output.stat().st_size:,} bytes, {took:.0f} ms")

@@ -114,6 +114,8 @@ class CompiledProgram:
         target = Path(path)
         if target.is_dir():
             raise IsADirectoryError(f"[compiler] cannot save a program as {target}: it is a folder")
+        if target.exists() and not target.is_file():  # a device, which the new file would replace
+            raise ProgramError(f"[compiler] cannot save a program as {target}: it is not a regular file")
         data = self.to_bytes()
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         try:

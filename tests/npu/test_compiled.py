@@ -164,7 +164,7 @@ def test_threads_share_a_compiled_module(module):
     compiled, wanted, wrong = npu.compile(module, x), module(x).detach(), []
 
     def work():
-        if not all(torch.allclose(compiled(x), wanted) for _ in range(50)):
+        if not all(torch.allclose(compiled(x), wanted, rtol=1e-4, atol=1e-5) for _ in range(50)):
             wrong.append(1)
 
     threads = [threading.Thread(target=work) for _ in range(8)]
