@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import npu
 import npu_compiler
 import pytest
 import torch
@@ -36,16 +38,49 @@ def test_model_agrees_with_float64(name: str, batch: int) -> None:
     numbers.check(outputs[program.output_specs[0].name].to_numpy(), exact, torchs, name)
 
 
-def test_resnet_has_the_same_top_five() -> None:
-    model = build("resnet18")
-    x = torch.randn(1, 3, 96, 96)
+HALF = ("resnet18", "unet")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", HALF)
+def test_model_in_half_precision(name: str, dtype: torch.dtype) -> None:
+    """As close to float64 as PyTorch is whose whole model is cast."""
+    model, x = build(name), images(name, 2)
+    compiled = npu.compile(model, x, compute_dtype=dtype)
+    with torch.no_grad():
+        exact = copy.deepcopy(model).double()(x.double())
+        torchs = copy.deepcopy(model).to(dtype)(x.to(dtype))
+    got = compiled(x)
+    assert got.dtype == torch.float32
+    ours, limit = numbers.error(got, exact), numbers.allowed(numbers.error(torchs, exact), dtype)
+    assert 1e-5 < ours <= limit, f"{name}: error {ours:.3g}, allowed {limit:.3g}"
+
+
+def test_images_from_many_threads() -> None:
+    model, threads = build("mobilenet_v3_small"), 16
+    compiled = npu.compile(model, images("mobilenet_v3_small", 1))
+    batches = [torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(i)) for i in range(threads)]
+    with torch.no_grad():
+        wanted = [model(x) for x in batches]
+    with ThreadPoolExecutor(threads) as pool:
+        for got, own in zip(pool.map(compiled, batches * 3), wanted * 3, strict=True):
+            torch.testing.assert_close(got, own, rtol=1e-3, atol=1e-4)
+
+
+TOP_FIVE = [("resnet18", 64), *(pytest.param(n, 224, marks=pytest.mark.slow) for n in ("resnet18", "resnet50"))]
+
+
+@pytest.mark.parametrize(("name", "side"), TOP_FIVE)
+def test_resnet_has_the_same_top_five(name: str, side: int) -> None:
+    model = build(name)
+    x = torch.randn(1, 3, side, side)
     program = npu_compiler.compile(extract_ir(model, x))
     device = Device("cpu")
     executor = Executor(program, device)
     weights = load_weights(model.state_dict(), program, device)
     generator = torch.Generator().manual_seed(5)
     for _ in range(50):
-        x = torch.randn(1, 3, 96, 96, generator=generator)
+        x = torch.randn(1, 3, side, side, generator=generator)
         with torch.no_grad():
             expected = model(x).topk(5).indices
         logits = torch.from_dlpack(

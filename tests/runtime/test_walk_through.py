@@ -36,14 +36,11 @@ def resnet() -> Any:
 
 @pytest.fixture(scope="module")
 def files(resnet: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """IR extracted without weights, the program made of it, the weights beside them."""
-    import torchvision
+    """The IR of a model with its weights and a bare tensor, the program made of it, the weights beside them."""
     from safetensors.torch import save_file
 
     folder = tmp_path_factory.mktemp("resnet")
-    with torch.device("meta"):
-        meta = torchvision.models.resnet18().eval()
-    extract_ir(meta, (torch.randn(1, 3, 64, 64, device="meta"),)).save(folder / "resnet18_ir.json")
+    extract_ir(resnet, image(), model_name="resnet18").save(str(folder / "resnet18_ir.json"))
     program = npu_compiler.compile(str(folder / "resnet18_ir.json"))
     program.save(str(folder / "resnet18.npubin"))
     save_file(resnet.state_dict(), folder / "resnet18.safetensors")
@@ -82,11 +79,17 @@ def test_weights_of_any_kind(resnet: Any, files: Path, source: str) -> None:
 
 
 def test_every_form_of_the_ir_compiles_alike(files: Path) -> None:
+    import torchvision
     from torch_ir import IR
 
     path = files / "resnet18_ir.json"
-    forms = [path, str(path), IR.load(path), json.loads(path.read_text())]
-    assert len({npu_compiler.compile(form).to_bytes() for form in forms}) == 1
+    with torch.device("meta"):
+        meta = torchvision.models.resnet18().eval()
+    without_weights = extract_ir(meta, (torch.randn(1, 3, 64, 64, device="meta"),), model_name="resnet18")
+    forms = [path, str(path), IR.load(path), json.loads(path.read_text()), without_weights]
+    made = {npu_compiler.compile(form).text() for form in forms}
+    assert made == {npu_compiler.compile_ir(path).text()}
+    assert len({npu_compiler.compile(form).to_bytes() for form in forms[:4]}) == 1
 
 
 def test_profiling(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
