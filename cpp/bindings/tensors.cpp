@@ -194,17 +194,29 @@ void Borrowed::take_view(const char* name, nb::handle object) {
   }
 }
 
+namespace {
+
+// Whether the attribute, or what calling it gives, is there and true.
+bool says_yes(nb::handle object, const char* name, bool call) {
+  PyObject* const found = PyObject_GetAttrString(object.ptr(), name);
+  if (found == nullptr) {
+    PyErr_Clear();
+    return false;
+  }
+  nb::object value = nb::steal(found);
+  if (call) value = value();
+  return value.ptr() == Py_True;
+}
+
+}  // namespace
+
 void Borrowed::take_array(nb::handle object, const char* name) {
   nb::ndarray<nb::ro, nb::device::cpu> array;
   nb::object tensor = nb::borrow(object);
   // A tensor that requires gradients does not export itself.
-  if (nb::hasattr(object, "requires_grad") && nb::cast<bool>(object.attr("requires_grad"))) {
-    tensor = object.attr("detach")();
-  }
+  if (says_yes(object, "requires_grad", false)) tensor = object.attr("detach")();
   // DLPack would export what a lazily negated tensor was negated from.
-  if (nb::hasattr(tensor, "is_neg") && nb::cast<bool>(tensor.attr("is_neg")())) {
-    tensor = tensor.attr("resolve_neg")();
-  }
+  if (says_yes(tensor, "is_neg", true)) tensor = tensor.attr("resolve_neg")();
   try {
     if (!nb::try_cast(tensor, array)) unusable(name, description(object));
   } catch (const nb::python_error&) {
