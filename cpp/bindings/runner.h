@@ -85,7 +85,7 @@ struct PyRunner {
     take_inputs(inputs, borrowed, buffers);
     // Used up from here on, also for other threads; a run that fails gives the buffers back.
     Donations given;
-    if (!donate.is_none()) given = take_donations(inputs, donate, donated, std::span(buffers, n));
+    if (!donate.is_none()) given = take_donations(inputs, donate, donated);
     std::vector<Buffer> outputs(output_names.size());
     {
       nb::gil_scoped_release release;
@@ -137,8 +137,7 @@ struct PyRunner {
     surplus(inputs, "inputs");
   }
 
-  Donations take_donations(nb::handle inputs, nb::handle donate, std::vector<char>& donated,
-                           std::span<const Buffer> buffers) const {
+  Donations take_donations(nb::handle inputs, nb::handle donate, std::vector<char>& donated) const {
     if (nb::isinstance<nb::str>(donate) || !PyDict_Check(inputs.ptr())) {
       throw Error(ErrorKind::kInvalidValue, {.area = "run", .what = "donate must be a set of input names"});
     }
@@ -160,26 +159,11 @@ struct PyRunner {
                              quoted(program.inputs()[i].name) + (is_buffer ? " is read-only" : " is none"),
                      .action = "NPUBuffer.from_numpy"});
       }
-      refuse_shared(buffers, i);
       donated[i] = 1;
       given.add(value, own);
     }
     given.begin();
     return given;
-  }
-
-  // The output that takes the memory over would overwrite another input.
-  void refuse_shared(std::span<const Buffer> buffers, std::size_t donated) const {
-    const auto begin = [&](std::size_t i) { return static_cast<const std::byte*>(buffers[i].data()); };
-    const auto end = [&](std::size_t i) { return begin(i) + buffers[i].bytes(); };
-    for (std::size_t i = 0; i < buffers.size(); ++i) {
-      if (i == donated || !buffers[i] || end(i) <= begin(donated) || end(donated) <= begin(i)) continue;
-      throw Error(ErrorKind::kInvalidValue,
-                  {.area = "run",
-                   .what = "input " + quoted(program.inputs()[donated].name) +
-                           " is donated, but its memory is also that of " + quoted(program.inputs()[i].name),
-                   .action = "a copy for one of them"});
-    }
   }
 };
 

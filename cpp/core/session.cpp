@@ -103,11 +103,12 @@ void Session::Impl::refuse_shared(std::span<const Buffer> inputs) const {
     for (std::size_t j = 0; j < inputs.size(); ++j) {
       const Buffer& other = taken_[j] ? taken_[j] : inputs[j];
       if (i == j || !other || !overlap(taken_[i], other)) continue;
-      throw Error(ErrorKind::kInvalidValue, {.area = "run",
-                                             .what = "input " + quoted(plan->model().inputs[i].name) +
-                                                     " is updated in place, but its memory is also that of " +
-                                                     quoted(plan->model().inputs[j].name),
-                                             .action = "a copy for one of them"});
+      throw Error(ErrorKind::kInvalidValue,
+                  {.area = "run",
+                   .what = "input " + quoted(plan->model().inputs[i].name) +
+                           (inputs[i] ? " is donated" : " is held by the session") +
+                           ", but its memory is also that of " + quoted(plan->model().inputs[j].name),
+                   .action = "a copy for one of them"});
     }
   }
 }
