@@ -3,6 +3,7 @@
 #include <cstring>
 #include <new>
 
+#include "memory.h"
 #include "npu/error.h"
 
 namespace npu {
@@ -49,7 +50,15 @@ Buffer Buffer::wrap(void* data, DType dtype, std::vector<std::int64_t> shape, st
   static std::byte nothing[kAlignment];
   Buffer buffer;
   buffer.tensor_ = std::make_shared<const Tensor>(
-      Tensor{data != nullptr ? data : nothing, dtype, std::move(shape), std::move(owner)});
+      Tensor{data != nullptr ? data : nothing, dtype, std::move(shape), std::move(owner), nullptr});
+  return buffer;
+}
+
+Buffer Buffer::in(std::shared_ptr<Memory> memory, void* data, DType dtype, std::vector<std::int64_t> shape) {
+  Buffer buffer;
+  const Memory* const reachable = memory.get();
+  buffer.tensor_ =
+      std::make_shared<const Tensor>(Tensor{data, dtype, std::move(shape), std::move(memory), reachable});
   return buffer;
 }
 

@@ -5,8 +5,19 @@
 #include <string>
 
 #include "kernel.h"
+#include "npu/buffer.h"
+#include "runner.h"
 
 namespace npu {
+
+class HostDevice;
+
+// What a device adds to a plan, made once for all its sessions.
+class DevicePlan {
+ public:
+  virtual ~DevicePlan() = default;
+  virtual std::string text() const { return {}; }
+};
 
 class DeviceBackend {
  public:
@@ -16,6 +27,32 @@ class DeviceBackend {
   virtual std::unique_ptr<Kernel> make_kernel(const KernelRequest& request) const = 0;
   // Whether this op would rather have channels innermost in what it reads first and in what it writes.
   virtual bool wants_channels_last(const Op& op) const = 0;
+
+  // The device whose kernels prepare weights, in memory of this one.
+  virtual const HostDevice& host() const = 0;
+  virtual std::unique_ptr<DevicePlan> finish(const Plan& plan) const = 0;
+  virtual std::unique_ptr<Runner> make_runner(const Plan& plan) const = 0;
+
+  // Memory for what kernels read and write; not initialised unless `zero`.
+  virtual Buffer allocate(DType dtype, Shape shape, bool zero = false) const = 0;
+  virtual bool reaches(const Buffer& buffer) const = 0;
+  // The same tensor where kernels reach it: without a copy if that can be, for as long as it is held.
+  virtual Buffer adopt(const Buffer& buffer) const = 0;
+};
+
+// One whose kernels run on the caller's threads, in any memory of the process.
+class HostDevice : public DeviceBackend {
+ public:
+  std::unique_ptr<Kernel> make_kernel(const KernelRequest& request) const final {
+    return make_host_kernel(request);
+  }
+  virtual std::unique_ptr<HostKernel> make_host_kernel(const KernelRequest& request) const = 0;
+  const HostDevice& host() const final { return *this; }
+  std::unique_ptr<DevicePlan> finish(const Plan&) const final { return nullptr; }
+  std::unique_ptr<Runner> make_runner(const Plan& plan) const final;
+  Buffer allocate(DType dtype, Shape shape, bool zero) const final;
+  bool reaches(const Buffer&) const final { return true; }
+  Buffer adopt(const Buffer& buffer) const final { return buffer; }
 };
 
 }  // namespace npu

@@ -32,21 +32,11 @@ struct KernelRequest {
   int threads = 1;                  // that run() may use at most
 };
 
-// Pointers to the first element of each operand (offsets of views are applied), in the order of the request;
-// null when absent. `packed` is what pack() wrote, or null.
-struct KernelArgs {
-  const void* const* inputs;
-  void* const* outputs;
-  std::byte* scratch;
-  const std::byte* packed;
-};
-
 class Kernel {
  public:
   virtual ~Kernel() = default;
   virtual std::string name() const = 0;                    // as plans and profiles show it
-  virtual std::size_t scratch_bytes() const { return 0; }  // for all threads together, 64-byte aligned
-  virtual void run(const KernelArgs& args, ThreadPool& pool) const = 0;  // allocates nothing
+  virtual std::size_t scratch_bytes() const { return 0; }  // in all, 64-byte aligned
 
   // A constant input that the kernel wants in a form of its own. The raw tensor is not read by run() then.
   virtual int packed_input() const { return -1; }
@@ -56,6 +46,21 @@ class Kernel {
 
   virtual double flops() const { return 0; }
   virtual double bytes() const { return 0; }  // 0: the sum of the operands
+};
+
+// Pointers to the first element of each operand (offsets of views are applied), in the order of the request;
+// null when absent. `packed` is what pack() wrote, or null.
+struct KernelArgs {
+  const void* const* inputs;
+  void* const* outputs;
+  std::byte* scratch;
+  const std::byte* packed;
+};
+
+// One that runs where it is called.
+class HostKernel : public Kernel {
+ public:
+  virtual void run(const KernelArgs& args, ThreadPool& pool) const = 0;  // allocates nothing
 };
 
 }  // namespace npu

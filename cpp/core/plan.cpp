@@ -32,9 +32,10 @@ Plan::Plan(Program program_, Device device_, int threads_)
       pool(shared_pool(threads_)) {
   assign_spaces();
   assign_layouts();
-  for (const Op& op : model().prepare) prepare.push_back(make_step(op));
+  for (const Op& op : model().prepare) prepare.push_back(make_step(op, device.backend().host()));
   for (const Op& op : model().main) add_main_step(op);
   assign_memory();
+  device_plan = device.backend().finish(*this);
 }
 
 void Plan::assign_spaces() {
@@ -91,7 +92,7 @@ void Plan::assign_layouts() {
   }
 }
 
-Step Plan::make_step(const Op& op) {
+Step Plan::make_step(const Op& op, const DeviceBackend& backend) {
   Step step;
   step.op = std::make_unique<const Op>(op);
   const auto resolve = [&](const std::vector<Operand>& operands, std::vector<PlannedOperand>& placed_operands,
@@ -113,7 +114,7 @@ Step Plan::make_step(const Op& op) {
   };
   resolve(op.inputs, step.inputs, step.input_descs);
   resolve(op.outputs, step.outputs, step.output_descs);
-  step.kernel = device.backend().make_kernel({*step.op, step.input_descs, step.output_descs, threads});
+  step.kernel = backend.make_kernel({*step.op, step.input_descs, step.output_descs, threads});
   scratch_bytes = std::max(scratch_bytes, step.kernel->scratch_bytes());
   operands_at_most = std::max(operands_at_most, step.inputs.size() + step.outputs.size());
   return step;
@@ -138,7 +139,7 @@ int Plan::relayout(const Operand& operand, Layout layout, const std::string& rea
   out.shape = operand.shape;
   out.strides = dense_strides(out.shape, Layout::kRowMajor);
   op.outputs = {out};
-  steps.push_back(make_step(op));
+  steps.push_back(make_step(op, device.backend()));
   return id_of_copy;
 }
 
@@ -165,7 +166,7 @@ void Plan::add_main_step(Op op) {
     copy.value = relayout(in, Layout::kChannelsLast, op.name);
     in = copy;
   }
-  Step step = make_step(op);
+  Step step = make_step(op, device.backend());
   if (step.kernel->packed_input() >= 0) {
     step.packed = static_cast<int>(packed.size());
     packed.push_back(static_cast<int>(steps.size()));
@@ -265,6 +266,7 @@ std::string Plan::text() const {
     }
     text += "  # " + step.op->name + "\n";
   }
+  if (device_plan) text += device_plan->text();
   return text;
 }
 

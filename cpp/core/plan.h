@@ -39,6 +39,11 @@ struct Step {
   int packed = -1;  // index of the packed form it reads
 };
 
+// The kernel of a step that a host device made: all of `prepare`, and all of a host device's plan.
+inline const HostKernel& host_kernel(const Step& step) {
+  return static_cast<const HostKernel&>(*step.kernel);
+}
+
 struct Plan {
   Plan(Program program_, Device device_, int threads_);
 
@@ -57,12 +62,13 @@ struct Plan {
   std::int64_t arena_bytes = 0, largest_live_bytes = 0;
 
   const ProgramModel& model() const { return program.model(); }
+  std::unique_ptr<const DevicePlan> device_plan;  // what the device adds; may be null
   std::string text() const;
 
  private:
   void assign_spaces();
   void assign_layouts();
-  Step make_step(const Op& op);
+  Step make_step(const Op& op, const DeviceBackend& backend);
   void add_main_step(Op op);
   int relayout(const Operand& operand, Layout layout, const std::string& reader);
   void assign_memory();

@@ -102,6 +102,7 @@ class Preparation {
     for (std::size_t v = 0; v < uses_.size(); ++v) {
       if (!read_raw_.count(v)) result_->values[v] = Buffer();
     }
+    adopt();
     return result_;
   }
 
@@ -132,6 +133,22 @@ class Preparation {
         std::copy_n(static_cast<const std::byte*>(data), result_->values[v].bytes(),
                     static_cast<std::byte*>(result_->values[v].data()));
       }
+    }
+  }
+
+  // Weights and constants where the device reaches them; a tensor of a file once for all programs.
+  void adopt() {
+    const DeviceBackend& backend = plan_.device.backend();
+    for (std::size_t v = 0; v < result_->values.size(); ++v) {
+      Buffer& value = result_->values[v];
+      if (!value || backend.reaches(value)) continue;
+      if (plan_.values[v].space != Space::kWeight) {
+        value = backend.adopt(value);
+        continue;
+      }
+      Buffer& shared = state_.packed[{value.data(), "as it is, for " + backend.kind()}];
+      if (!shared) shared = backend.adopt(value);
+      value = shared;
     }
   }
 
@@ -170,12 +187,12 @@ class Preparation {
       for (const auto& out : step.outputs) {
         if (out.value >= 0 && !result_->values[index(out)]) {
           const Value& value = plan_.values[index(out)].value;
-          result_->values[index(out)] = Buffer::allocate(value.dtype, value.shape);
+          result_->values[index(out)] = plan_.device.backend().allocate(value.dtype, value.shape);
         }
         outputs.push_back(out.value < 0 ? nullptr : pointer(out));
       }
-      step.kernel->run({inputs.data(), outputs.data(), static_cast<std::byte*>(scratch_.data()), nullptr},
-                       *plan_.pool);
+      host_kernel(step).run(
+          {inputs.data(), outputs.data(), static_cast<std::byte*>(scratch_.data()), nullptr}, *plan_.pool);
       for (const auto& in : step.inputs) {
         if (in.value >= 0) release(index(in));
       }
@@ -191,7 +208,8 @@ class Preparation {
     const void* const raw = pointer(operand);
     Buffer& packed = result_->packed[static_cast<std::size_t>(step.packed)];
     const auto make = [&] {
-      packed = Buffer::allocate(DType::kUInt8, {static_cast<std::int64_t>(step.kernel->packed_bytes())});
+      packed = plan_.device.backend().allocate(DType::kUInt8,
+                                               {static_cast<std::int64_t>(step.kernel->packed_bytes())});
       step.kernel->pack(raw, static_cast<std::byte*>(packed.data()), *plan_.pool);
     };
     // A weight as it lies in the file is packed once for all programs that want it alike.

@@ -1,7 +1,7 @@
 #include "session.h"
 
-#include <chrono>
 #include <cstring>
+#include <utility>
 
 #include "npu/error.h"
 
@@ -10,12 +10,6 @@ namespace npu {
 namespace {
 
 constexpr std::size_t kPooledOutputs = 8;  // more than a caller keeps in flight
-
-std::int64_t now() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
 
 [[noreturn]] void wrong_input(const ProgramModel& model, std::size_t i, const std::string& got) {
   const Value& value = model.values[static_cast<std::size_t>(model.inputs[i].value)];
@@ -28,18 +22,20 @@ std::int64_t now() {
 
 }  // namespace
 
-Session::Impl::Impl(std::shared_ptr<const Plan> plan_) : plan(std::move(plan_)) {
-  const auto bytes = [](std::int64_t n) { return Buffer::allocate(DType::kUInt8, {n}); };
+Session::Impl::Impl(std::shared_ptr<const Plan> plan_)
+    : plan(std::move(plan_)), backend_(plan->device.backend()), runner_(backend_.make_runner(*plan)) {
+  const auto bytes = [&](std::int64_t n) { return backend_.allocate(DType::kUInt8, {n}); };
   arena_ = bytes(plan->arena_bytes);
   scratch_ = bytes(static_cast<std::int64_t>(plan->scratch_bytes));
-  bases_.resize(plan->values.size());
-  for (std::size_t v = 0; v < bases_.size(); ++v) {
-    if (plan->values[v].space == Space::kArena) {
-      bases_[v] = static_cast<std::byte*>(arena_.data()) + plan->values[v].offset;
-    }
+  places_.resize(plan->values.size());
+  packed_.resize(plan->packed.size());
+  for (std::size_t v = 0; v < places_.size(); ++v) {
+    if (plan->values[v].space != Space::kArena) continue;
+    places_[v] = place_of(arena_);
+    places_[v].data += plan->values[v].offset;
   }
-  pointers_.resize(plan->operands_at_most);
   states.resize(plan->model().inputs.size());
+  copies_.resize(plan->model().inputs.size());
   taken_.resize(plan->model().inputs.size());
   pool_.resize(plan->model().outputs.size());
 }
@@ -50,11 +46,12 @@ void Session::Impl::use_weights(const Weights& weights) {
   if (version_ == version) return;
   prepared_ = prepared_for(*plan, weights, {});
   version_ = version;
-  for (std::size_t v = 0; v < bases_.size(); ++v) {
+  for (std::size_t v = 0; v < places_.size(); ++v) {
     const Space space = plan->values[v].space;
     if (space != Space::kWeight && space != Space::kConstant && space != Space::kPrepared) continue;
-    bases_[v] = static_cast<std::byte*>(prepared_->values[v].data());
+    places_[v] = place_of(prepared_->values[v]);
   }
+  for (std::size_t p = 0; p < packed_.size(); ++p) packed_[p] = place_of(prepared_->packed[p]);
 }
 
 // As the weights have it (a buffer of the model), else zero.
@@ -65,9 +62,17 @@ void Session::Impl::begin_state(std::size_t i, const Weights& weights) {
   if (initial && (initial.dtype() != value.dtype || initial.shape() != value.shape)) {
     wrong_input(model, i, std::string(dtype_name(initial.dtype())) + shape_text(initial.shape()));
   }
-  Buffer state = Buffer::allocate(value.dtype, value.shape, !initial);
+  Buffer state = backend_.allocate(value.dtype, value.shape, !initial);
   if (initial) std::memcpy(state.data(), initial.data(), initial.bytes());
   states[i] = std::move(state);
+}
+
+// A copy where the device reaches it; one that is kept is not the copy of the next run too.
+Buffer Session::Impl::reachable_copy(std::size_t i, const Buffer& input, bool keep) {
+  Buffer& copy = copies_[i];
+  if (!copy) copy = backend_.allocate(input.dtype(), input.shape());
+  std::memcpy(copy.data(), input.data(), input.bytes());
+  return keep ? std::exchange(copy, Buffer()) : copy;
 }
 
 void Session::Impl::place_input(std::size_t i, const Buffer& input, bool donated, const Weights& weights) {
@@ -79,7 +84,7 @@ void Session::Impl::place_input(std::size_t i, const Buffer& input, bool donated
       // The session's own; always updated in place.
       if (!states[i]) begin_state(i, weights);
       taken_[i] = states[i];
-      bases_[static_cast<std::size_t>(spec.value)] = static_cast<std::byte*>(states[i].data());
+      places_[static_cast<std::size_t>(spec.value)] = place_of(states[i]);
       return;
     }
     if (spec.required) wrong_input(model, i, "nothing");
@@ -88,8 +93,11 @@ void Session::Impl::place_input(std::size_t i, const Buffer& input, bool donated
   if (input.dtype() != value.dtype || input.shape() != value.shape) {
     wrong_input(model, i, std::string(dtype_name(input.dtype())) + shape_text(input.shape()));
   }
-  if (donated) taken_[i] = input;
-  bases_[static_cast<std::size_t>(spec.value)] = static_cast<std::byte*>(input.data());
+  Buffer copy;
+  if (!backend_.reaches(input)) copy = reachable_copy(i, input, donated);
+  const Buffer& placed = copy ? copy : input;
+  if (donated) taken_[i] = placed;
+  places_[static_cast<std::size_t>(spec.value)] = place_of(placed);
 }
 
 // What is updated in place must not be read as another input: that would depend on the order of the kernels.
@@ -118,7 +126,7 @@ Buffer Session::Impl::recycled(std::size_t output, const Value& value) {
   for (Buffer& buffer : pool) {
     if (buffer.users() == 1) return buffer;
   }
-  Buffer fresh = Buffer::allocate(value.dtype, value.shape);
+  Buffer fresh = backend_.allocate(value.dtype, value.shape);
   if (pool.size() < kPooledOutputs) pool.push_back(fresh);
   return fresh;
 }
@@ -129,7 +137,7 @@ void Session::Impl::place_output(std::size_t i, std::span<Buffer> outputs) {
   Buffer taken;
   if (spec.alias >= 0) taken = taken_[static_cast<std::size_t>(spec.alias)];
   outputs[i] = taken ? taken : recycled(i, model.values[static_cast<std::size_t>(spec.value)]);
-  bases_[static_cast<std::size_t>(spec.value)] = static_cast<std::byte*>(outputs[i].data());
+  places_[static_cast<std::size_t>(spec.value)] = place_of(outputs[i]);
 }
 
 void Session::Impl::run(std::span<const Buffer> inputs, const Weights& weights, std::span<const bool> donate,
@@ -163,67 +171,44 @@ void Session::Impl::run_alone(std::span<const Buffer> inputs, const Weights& wei
     place_input(i, inputs[i], i < donate.size() && donate[i], weights);
   refuse_shared(inputs);
   for (std::size_t i = 0; i < outputs.size(); ++i) place_output(i, outputs);
-  if (profile) {
-    run_steps_timed();
-  } else {
-    run_steps();
-  }
+  run_steps(profile);
   for (Buffer& taken : taken_) {
     if (taken) taken = Buffer();
   }
 }
 
-void Session::Impl::run_step(const Step& step) {
-  void** at = pointers_.data();
-  void** const inputs = at;
-  for (const auto& in : step.inputs) {
-    *at++ = in.value < 0 ? nullptr : bases_[static_cast<std::size_t>(in.value)] + in.offset;
-  }
-  void** const outputs = at;
-  for (const auto& out : step.outputs) {
-    *at++ = out.value < 0 ? nullptr : bases_[static_cast<std::size_t>(out.value)] + out.offset;
-  }
-  const std::byte* packed = nullptr;
-  if (step.packed >= 0) {
-    packed = static_cast<const std::byte*>(prepared_->packed[static_cast<std::size_t>(step.packed)].data());
-  }
-  step.kernel->run({inputs, outputs, static_cast<std::byte*>(scratch_.data()), packed}, *plan->pool);
-}
-
-void Session::Impl::run_steps() {
-  for (const Step& step : plan->steps) run_step(step);
-}
-
-void Session::Impl::run_steps_timed() {
-  if (times.empty()) {
-    times.resize(plan->steps.size());
-    for (std::size_t s = 0; s < times.size(); ++s) {
-      const Step& step = plan->steps[s];
-      KernelTime& time = times[s];
-      time.op = step.op->name;
-      time.kernel = step.kernel->name();
-      time.flops = step.kernel->flops();
-      time.bytes = step.kernel->bytes();
-      if (time.bytes > 0) continue;
-      const auto add = [&](const std::vector<TensorDesc>& descs) {
-        for (const auto& d : descs) {
-          if (d.present())
-            time.bytes += static_cast<double>(d.elements()) * static_cast<double>(size_of(d.dtype));
-        }
-      };
-      add(step.input_descs);
-      add(step.output_descs);
-    }
-  }
-  const std::int64_t start = now();
+void Session::Impl::describe_times() {
+  times.resize(plan->steps.size());
   for (std::size_t s = 0; s < times.size(); ++s) {
-    const std::int64_t before = now();
-    run_step(plan->steps[s]);
-    const std::int64_t took = now() - before;
+    const Step& step = plan->steps[s];
+    KernelTime& time = times[s];
+    time.op = step.op->name;
+    time.kernel = step.kernel->name();
+    time.flops = step.kernel->flops();
+    time.bytes = step.kernel->bytes();
+    if (time.bytes > 0) continue;
+    const auto add = [&](const std::vector<TensorDesc>& descs) {
+      for (const auto& d : descs) {
+        if (d.present())
+          time.bytes += static_cast<double>(d.elements()) * static_cast<double>(size_of(d.dtype));
+      }
+    };
+    add(step.input_descs);
+    add(step.output_descs);
+  }
+}
+
+void Session::Impl::run_steps(bool profile) {
+  const RunPlaces places{places_, packed_, place_of(scratch_)};
+  if (!profile) return runner_->run(places, {});
+  if (times.empty()) describe_times();
+  step_times_.resize(times.size());
+  runner_->run(places, step_times_);
+  for (std::size_t s = 0; s < times.size(); ++s) {
     ++times[s].calls;
-    times[s].nanoseconds += took;
-    times[s].last_start = before - start;
-    times[s].last_nanoseconds = took;
+    times[s].nanoseconds += step_times_[s].nanoseconds;
+    times[s].last_start = step_times_[s].start;
+    times[s].last_nanoseconds = step_times_[s].nanoseconds;
   }
 }
 
@@ -263,6 +248,11 @@ void Session::set_state(int input, Buffer value) {
   const Value& expected = model.values[static_cast<std::size_t>(model.inputs[i].value)];
   if (value && (value.dtype() != expected.dtype || value.shape() != expected.shape)) {
     wrong_input(model, i, std::string(dtype_name(value.dtype())) + shape_text(value.shape()));
+  }
+  if (value && !impl_->plan->device.backend().reaches(value)) {
+    Buffer copy = impl_->plan->device.backend().allocate(value.dtype(), value.shape());
+    std::memcpy(copy.data(), value.data(), value.bytes());
+    value = std::move(copy);
   }
   impl_->states[i] = std::move(value);
 }

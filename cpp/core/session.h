@@ -30,17 +30,20 @@ struct Session::Impl {
   void refuse_shared(std::span<const Buffer> inputs) const;
   void place_output(std::size_t i, std::span<Buffer> outputs);
   Buffer recycled(std::size_t output, const Value& value);
-  void run_steps();
-  void run_steps_timed();
-  void run_step(const Step& step);
+  Buffer reachable_copy(std::size_t i, const Buffer& input, bool keep);
+  void run_steps(bool profile);
+  void describe_times();
 
+  const DeviceBackend& backend_;
+  std::unique_ptr<Runner> runner_;
   Buffer arena_, scratch_;
-  std::vector<std::byte*> bases_;          // by value
+  std::vector<Place> places_, packed_;     // by value; by Plan::packed
+  std::vector<Buffer> copies_;             // of inputs that the device cannot reach, by input
   std::vector<Buffer> taken_;              // inputs whose memory an output takes over, by input
-  std::vector<void*> pointers_;            // of the step that runs
   std::vector<std::vector<Buffer>> pool_;  // outputs handed out before, by output
   std::shared_ptr<const PreparedWeights> prepared_;
   std::uint64_t version_ = 0;  // of the weights that prepared_ was made from
+  std::vector<StepTime> step_times_;
   std::atomic_flag running_;
 };
 

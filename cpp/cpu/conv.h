@@ -6,7 +6,7 @@
 
 namespace npu::cpu {
 
-class ConvBase : public Kernel {
+class ConvBase : public HostKernel {
  public:
   explicit ConvBase(const KernelRequest& r)
       : request_(r),

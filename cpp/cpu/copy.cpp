@@ -5,7 +5,7 @@ namespace npu::cpu {
 
 namespace {
 
-class Copy : public Kernel {
+class Copy : public HostKernel {
  public:
   explicit Copy(const KernelRequest& r)
       : copy_(r.outputs[0].shape, r.outputs[0].strides, r.inputs[0].strides, size_of(r.outputs[0].dtype),

@@ -16,13 +16,13 @@ constexpr Made (*kMakers[])(const KernelRequest&) = {
 };
 static_assert(std::size(kMakers) == std::variant_size_v<Attrs>);
 
-class CpuDevice final : public DeviceBackend {
+class CpuDevice final : public HostDevice {
  public:
   CpuDevice() : name_(query_cpu_info().brand + " (" + micro().name + ")") {}
   const std::string& kind() const override { return kind_; }
   const std::string& name() const override { return name_; }
 
-  std::unique_ptr<Kernel> make_kernel(const KernelRequest& request) const override {
+  std::unique_ptr<HostKernel> make_host_kernel(const KernelRequest& request) const override {
     return kMakers[static_cast<int>(request.op.kind)](request);
   }
 
@@ -45,6 +45,6 @@ class CpuDevice final : public DeviceBackend {
 
 }  // namespace
 
-std::shared_ptr<const DeviceBackend> open_device() { return std::make_shared<CpuDevice>(); }
+std::shared_ptr<const HostDevice> open_device() { return std::make_shared<CpuDevice>(); }
 
 }  // namespace npu::cpu

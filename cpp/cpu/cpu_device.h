@@ -6,6 +6,6 @@
 
 namespace npu::cpu {
 
-std::shared_ptr<const DeviceBackend> open_device();
+std::shared_ptr<const HostDevice> open_device();
 
 }  // namespace npu::cpu

@@ -4,7 +4,7 @@ namespace npu::cpu {
 
 namespace {
 
-class Gather : public Kernel {
+class Gather : public HostKernel {
  public:
   Gather(const KernelRequest& r, const GatherAttrs& attrs)
       : indexed_(r, r.outputs[0], r.inputs[0], attrs.axes, attrs.dims, attrs.wrap, 1, true),

@@ -6,7 +6,7 @@ namespace npu::cpu {
 
 namespace {
 
-class Iota : public Kernel {
+class Iota : public HostKernel {
  public:
   explicit Iota(const KernelRequest& r) : attrs_(std::get<IotaAttrs>(r.op.attrs)), y_(r.outputs[0]) {}
   std::string name() const override { return "iota"; }

@@ -10,7 +10,7 @@ namespace {
 constexpr std::int64_t kChunk = 16384;  // elements of a long row that one unit of work takes
 constexpr std::int64_t kShort = 256;    // rows up to this long share a block
 
-class Map : public Kernel {
+class Map : public HostKernel {
  public:
   explicit Map(const KernelRequest& r)
       : expression_(std::get<MapAttrs>(r.op.attrs).expr, dtypes(r.inputs), r.outputs[0].dtype),

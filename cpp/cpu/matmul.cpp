@@ -125,7 +125,7 @@ class MatmulOperands final : public GemmOperands {
 
 constexpr std::int64_t kFewRows = 4;
 
-class Matmul final : public Kernel {
+class Matmul final : public HostKernel {
  public:
   explicit Matmul(const KernelRequest& r)
       : r_(r),

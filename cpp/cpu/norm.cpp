@@ -14,7 +14,7 @@ Shape strides_or_zero(const TensorDesc& t, const Shape& strides, std::size_t ran
 
 // Layer, RMS and group norms as one: outer dimensions that say which elements belong together, and a nest of
 // those elements with the weight and bias beside them.
-class Norm : public Kernel {
+class Norm : public HostKernel {
  public:
   explicit Norm(const KernelRequest& r)
       : micro_(&micro()),

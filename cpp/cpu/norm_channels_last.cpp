@@ -10,7 +10,7 @@ constexpr std::int64_t kPixels = 256;  // of one unit of work; also bounds what 
 
 // Pixels are rows of channels. Each unit of work takes some pixels: first for their mean and sum of squares
 // per group, then, with these combined, to normalise them.
-class ChannelsLastNorm : public Kernel {
+class ChannelsLastNorm : public HostKernel {
  public:
   explicit ChannelsLastNorm(const KernelRequest& r)
       : micro_(&micro()),

@@ -7,7 +7,7 @@
 
 namespace npu::cpu {
 
-using Made = std::unique_ptr<Kernel>;
+using Made = std::unique_ptr<HostKernel>;
 
 Made make_map(const KernelRequest& request);
 Made make_copy(const KernelRequest& request);

@@ -8,7 +8,7 @@ namespace npu::cpu {
 
 namespace {
 
-class Pad : public Kernel {
+class Pad : public HostKernel {
  public:
   explicit Pad(const KernelRequest& r)
       : attrs_(std::get<PadAttrs>(r.op.attrs)), size_(size_of(r.outputs[0].dtype)) {

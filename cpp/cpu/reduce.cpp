@@ -18,7 +18,7 @@ std::vector<bool> chosen(std::size_t rank, const std::vector<std::int64_t>& axes
 }
 
 // One result after the other.
-class Reduce : public Kernel {
+class Reduce : public HostKernel {
  public:
   explicit Reduce(const ReducePlan& plan) : p_(plan), kind_(plan.attrs.kind) {
     units_ = p_.kept.elements();

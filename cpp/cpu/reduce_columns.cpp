@@ -12,7 +12,7 @@ constexpr std::int64_t kColumns = 512;  // of one unit of work
 constexpr std::int64_t kRows = 64;      // combined in float32 before a sum goes on in double
 
 // Results that are neighbours, as in a sum over pixels whose channels lie next to each other.
-class ColumnReduce : public Kernel {
+class ColumnReduce : public HostKernel {
  public:
   explicit ColumnReduce(const ReducePlan& plan) : p_(plan), kind_(plan.attrs.kind) {
     blocks_ = (p_.kept.inner() + kColumns - 1) / kColumns;

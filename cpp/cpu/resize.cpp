@@ -83,7 +83,7 @@ Taps taps_of(const ResizeAttrs& attrs, std::size_t d, std::int64_t in, std::int6
   return taps;
 }
 
-class Resize : public Kernel {
+class Resize : public HostKernel {
  public:
   explicit Resize(const KernelRequest& r)
       : micro_(&micro()), kind_(std::get<ResizeAttrs>(r.op.attrs).kind), x_(r.inputs[0]), y_(r.outputs[0]) {

@@ -8,7 +8,7 @@ namespace {
 
 constexpr std::int64_t kColumns = 64;  // rows of the scan that advance together when they are neighbours
 
-class Scan : public Kernel {
+class Scan : public HostKernel {
  public:
   explicit Scan(const KernelRequest& r)
       : x_dtype_(r.inputs[0].dtype),

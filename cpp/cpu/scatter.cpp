@@ -32,7 +32,7 @@ R combined(Kind kind, R old, R update) {
 }
 
 // Updates are applied one after the other: their order matters where places repeat.
-class Scatter : public Kernel {
+class Scatter : public HostKernel {
  public:
   Scatter(const KernelRequest& r, const ScatterAttrs& attrs)
       : micro_(&micro()),

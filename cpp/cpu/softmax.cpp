@@ -8,7 +8,7 @@ namespace npu::cpu {
 
 namespace {
 
-class Softmax : public Kernel {
+class Softmax : public HostKernel {
  public:
   explicit Softmax(const KernelRequest& r)
       : micro_(&micro()), x_(r.inputs[0]), y_(r.outputs[0]), threads_(r.threads) {

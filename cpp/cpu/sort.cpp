@@ -34,7 +34,7 @@ std::uint32_t narrow_key(T value) {
   }
 }
 
-class Ordered : public Kernel {
+class Ordered : public HostKernel {
  public:
   Ordered(const KernelRequest& r, std::int64_t axis, bool descending, std::int64_t count, const char* name)
       : name_(name), threads_(r.threads), dtype_(r.inputs[0].dtype), descending_(descending), count_(count) {

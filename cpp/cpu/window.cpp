@@ -17,7 +17,7 @@ struct Scratch {
   std::int64_t *integers, *integer_total, *best;
 };
 
-class Windows : public Kernel {
+class Windows : public HostKernel {
  public:
   Windows(const KernelRequest& r, std::vector<WindowAxis> axes, bool maximum, std::int64_t divisor,
           const char* name)

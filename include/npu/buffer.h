@@ -11,6 +11,8 @@
 
 namespace npu {
 
+class Memory;
+
 class Buffer {
  public:
   Buffer() = default;  // empty: holds nothing
@@ -21,12 +23,16 @@ class Buffer {
   // Memory of somebody else, which `owner` keeps.
   static Buffer wrap(void* data, DType dtype, std::vector<std::int64_t> shape, std::shared_ptr<void> owner);
 
+  // Part of a device's memory, from `data` on.
+  static Buffer in(std::shared_ptr<Memory> memory, void* data, DType dtype, std::vector<std::int64_t> shape);
+
   explicit operator bool() const noexcept { return tensor_ != nullptr; }
   void* data() const noexcept { return tensor_ ? tensor_->data : nullptr; }
   DType dtype() const noexcept { return tensor_ ? tensor_->dtype : DType::kFloat32; }
   const std::vector<std::int64_t>& shape() const noexcept;
   std::int64_t elements() const noexcept;
   std::size_t bytes() const noexcept { return static_cast<std::size_t>(elements()) * size_of(dtype()); }
+  const Memory* memory() const noexcept { return tensor_ ? tensor_->memory : nullptr; }  // of a device
   long users() const noexcept { return tensor_.use_count(); }
 
  private:
@@ -35,6 +41,7 @@ class Buffer {
     DType dtype = DType::kFloat32;
     std::vector<std::int64_t> shape;
     std::shared_ptr<void> owner;
+    const Memory* memory = nullptr;
   };
 
   std::shared_ptr<const Tensor> tensor_;  // one pointer, so that copies allocate nothing

@@ -59,7 +59,7 @@ inline Tensor make_tensor(Shape shape, Layout layout = Layout::kRowMajor, unsign
 }
 
 // Packs what the kernel wants packed, and runs it.
-inline void run_kernel(const Kernel& kernel, std::vector<Tensor*> inputs, std::vector<Tensor*> outputs,
+inline void run_kernel(const HostKernel& kernel, std::vector<Tensor*> inputs, std::vector<Tensor*> outputs,
                        ThreadPool& pool) {
   std::vector<const void*> in;
   std::vector<void*> out;

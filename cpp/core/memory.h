@@ -1,0 +1,42 @@
+// Memory that a device's kernels can reach.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+#include "npu/buffer.h"
+
+namespace npu {
+
+class DeviceBackend;
+
+// A block, which the host can reach too.
+class Memory {
+ public:
+  Memory(const void* device, std::byte* data, std::size_t bytes)
+      : device_(device), data_(data), bytes_(bytes) {}
+  virtual ~Memory() = default;
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+
+  const void* device() const { return device_; }  // whose it is; only compared
+  std::byte* data() const { return data_; }
+  std::size_t bytes() const { return bytes_; }
+
+ private:
+  const void* device_;
+  std::byte* data_;
+  std::size_t bytes_;
+};
+
+// Where a value lies during a run; `memory` is null for what only the host reaches.
+struct Place {
+  std::byte* data = nullptr;
+  const Memory* memory = nullptr;
+};
+
+inline Place place_of(const Buffer& buffer) {
+  return {static_cast<std::byte*>(buffer.data()), buffer.memory()};
+}
+
+}  // namespace npu
