@@ -168,8 +168,8 @@ void bind_tensors(nb::module_& m) {
       "A dense tensor that a device reads and writes. Speaks the buffer protocol and DLPack.")
       .def_static(
           "from_numpy",
-          [](nb::handle data, const Device&, nb::handle, nb::handle spec) {
-            PyBuffer made{copy_of(data, "data")};
+          [](nb::handle data, const Device& device, nb::handle, nb::handle spec) {
+            PyBuffer made{copy_of(data, "data", &device)};
             check_spec(made.buffer, spec);
             return made;
           },
@@ -178,7 +178,7 @@ void bind_tensors(nb::module_& m) {
           "is ignored.")
       .def_static(
           "zeros",
-          [](std::vector<std::int64_t> shape, const Device&, nb::handle dtype, nb::handle) {
+          [](std::vector<std::int64_t> shape, const Device& device, nb::handle dtype, nb::handle) {
             for (const auto extent : shape) {
               if (extent < 0 || extent > (std::int64_t{1} << 40)) {
                 throw Error(
@@ -186,7 +186,7 @@ void bind_tensors(nb::module_& m) {
                     {.area = "buffer", .what = "an extent is out of range", .got = shape_text(shape)});
               }
             }
-            return PyBuffer{Buffer::allocate(dtype_from(dtype), std::move(shape), true)};
+            return PyBuffer{device.allocate(dtype_from(dtype), std::move(shape), true)};
           },
           "shape"_a, "device"_a, "dtype"_a = "float32", "alloc_shape"_a = nb::none())
       .def("to_numpy", &to_numpy, "dtype"_a = nb::none(), "spec"_a = nb::none(), nb::kw_only(),

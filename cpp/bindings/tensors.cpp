@@ -238,11 +238,12 @@ void Borrowed::take_array(nb::handle object, const char* name) {
   }
 }
 
-Buffer copy_of(nb::handle object, const char* name) {
+Buffer copy_of(nb::handle object, const char* name, const Device* device) {
   Borrowed borrowed;
   borrowed.take(object, name);
   const Buffer& from = borrowed.buffer();
-  Buffer copy = Buffer::allocate(from.dtype(), from.shape());
+  Buffer copy = device != nullptr ? device->allocate(from.dtype(), from.shape())
+                                  : Buffer::allocate(from.dtype(), from.shape());
   if (from.bytes() > 0) std::memcpy(copy.data(), from.data(), from.bytes());
   return copy;
 }

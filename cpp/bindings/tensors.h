@@ -42,8 +42,8 @@ class Borrowed {
   nanobind::ndarray<nanobind::ro, nanobind::device::cpu> array_;  // what DLPack lent
 };
 
-// A copy that the caller may keep.
-Buffer copy_of(nanobind::handle object, const char* name);
+// A copy that the caller may keep, in memory of the device if there is one.
+Buffer copy_of(nanobind::handle object, const char* name, const Device* device = nullptr);
 
 // str(object), also where that holds what UTF-8 cannot.
 std::string safe_text(nanobind::handle object);

@@ -62,6 +62,10 @@ Buffer Buffer::in(std::shared_ptr<Memory> memory, void* data, DType dtype, std::
   return buffer;
 }
 
+std::shared_ptr<Memory> Buffer::shared_memory() const {
+  return memory() ? std::static_pointer_cast<Memory>(tensor_->owner) : nullptr;
+}
+
 const std::vector<std::int64_t>& Buffer::shape() const noexcept {
   static const std::vector<std::int64_t> none;
   return tensor_ ? tensor_->shape : none;

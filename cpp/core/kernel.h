@@ -20,6 +20,7 @@ struct TensorDesc {
   Shape shape;
   Shape strides;
   bool constant = false;
+  int alignment = 16;  // of the first element's address, in bytes: a power of two, at most 16
   bool present() const { return present_; }
   bool present_ = false;
   std::int64_t elements() const;

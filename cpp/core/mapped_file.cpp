@@ -42,14 +42,14 @@ std::shared_ptr<MappedFile> MappedFile::open(const std::string& path) {
   if (S_ISDIR(status.st_mode)) refuse(path, "a folder");
   if (!S_ISREG(status.st_mode)) refuse(path, "not a regular file");
   const auto size = static_cast<std::size_t>(status.st_size);
-  if (size == 0) return std::shared_ptr<MappedFile>(new MappedFile(nullptr, 0));
+  if (size == 0) return std::shared_ptr<MappedFile>(new MappedFile(nullptr, nullptr, 0));
   void* const data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.number, 0);
   if (data == MAP_FAILED) refuse(path, errno);
-  return std::shared_ptr<MappedFile>(new MappedFile(data, size));
+  return std::shared_ptr<MappedFile>(new MappedFile(nullptr, static_cast<std::byte*>(data), size));
 }
 
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) ::munmap(data_, size_);
+  if (data() != nullptr) ::munmap(data(), size());
 }
 
 }  // namespace npu

@@ -6,23 +6,22 @@
 #include <span>
 #include <string>
 
+#include "memory.h"
+
 namespace npu {
 
-class MappedFile {
+class MappedFile : public Memory {
  public:
   // Throws Error, with the path and the system's reason.
   static std::shared_ptr<MappedFile> open(const std::string& path);
 
-  ~MappedFile();
-  MappedFile(const MappedFile&) = delete;
-  MappedFile& operator=(const MappedFile&) = delete;
+  ~MappedFile() override;
 
-  std::span<const std::byte> bytes() const { return {static_cast<const std::byte*>(data_), size_}; }
+  std::span<const std::byte> bytes() const { return {data(), size()}; }
 
  private:
-  MappedFile(void* data, std::size_t size) : data_(data), size_(size) {}
-  void* data_;
-  std::size_t size_;
+  using Memory::Memory;
+  std::size_t size() const { return Memory::bytes(); }
 };
 
 }  // namespace npu

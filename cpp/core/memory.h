@@ -10,7 +10,8 @@ namespace npu {
 
 class DeviceBackend;
 
-// A block, which the host can reach too.
+// A block, which the host can reach too. Without a device it is a file that was mapped, whole pages of which
+// a device may be able to share.
 class Memory {
  public:
   Memory(const void* device, std::byte* data, std::size_t bytes)

@@ -16,6 +16,13 @@ std::uint64_t next_plan_id() {
 
 bool spatial(const Shape& shape) { return shape.size() >= 3 && shape.size() <= 5; }
 
+// Values start at multiples of 16 bytes on every device that cares.
+int alignment_of(std::int64_t offset) {
+  int alignment = 16;
+  while (offset % alignment != 0) alignment /= 2;
+  return alignment;
+}
+
 // Ops whose result may lie as what they read does.
 bool follows_layout(OpKind kind) {
   return kind == OpKind::kMap || kind == OpKind::kCopy || kind == OpKind::kPad || kind == OpKind::kNorm ||
@@ -107,8 +114,9 @@ Step Plan::make_step(const Op& op, const DeviceBackend& backend) {
       PlacedOperand placed = *place(operand, value.value, value.layout);
       placed.desc.constant =
           value.space == Space::kWeight || value.space == Space::kConstant || value.space == Space::kPrepared;
-      placed_operands.push_back(
-          {operand.value, placed.offset * static_cast<std::int64_t>(size_of(value.value.dtype))});
+      const std::int64_t offset = placed.offset * static_cast<std::int64_t>(size_of(value.value.dtype));
+      placed.desc.alignment = alignment_of(offset);
+      placed_operands.push_back({operand.value, offset});
       descs.push_back(std::move(placed.desc));
     }
   };

@@ -94,7 +94,7 @@ void refuse_overlaps(const std::vector<StoredTensor>& tensors, FileSpot& spot) {
 }
 
 TensorFile parse(std::span<const std::byte> bytes, const std::string& where,
-                 std::shared_ptr<const void> keep_alive) {
+                 const std::shared_ptr<Memory>& owner) {
   FileSpot spot{"weights", where, {}};
   std::uint64_t length = 0;
   if (bytes.size() < sizeof length)
@@ -111,13 +111,13 @@ TensorFile parse(std::span<const std::byte> bytes, const std::string& where,
   if (!document.root().is(JsonKind::kObject))
     spot.refuse("the header is not an object", document.root().shown());
   TensorFile file;
-  file.keep_alive = std::move(keep_alive);
   for (auto at = document.root().begin(); at != document.root().end(); ++at) {
     const std::string& name = (*at).text();
     ++at;
     if (name == "__metadata__") continue;
     spot.subject = "tensor " + quoted(name);
     file.tensors.push_back(read_tensor(name, *at, data, spot));
+    file.tensors.back().file = owner;
   }
   refuse_overlaps(file.tensors, spot);
   return file;
@@ -175,10 +175,8 @@ TensorFile read_shards(const std::string& path) {
   const std::size_t slash = path.rfind('/');
   const std::string folder = slash == std::string::npos ? std::string() : path.substr(0, slash + 1);
   TensorFile all;
-  auto kept = std::make_shared<std::vector<std::shared_ptr<const void>>>();
   for (auto& [shard, names] : read_index(path)) {
     TensorFile file = read_safetensors(folder + shard);
-    kept->push_back(std::move(file.keep_alive));
     for (StoredTensor& tensor : file.tensors) {
       // What the index does not list is not part of the model.
       if (names.erase(tensor.name) != 0) all.tensors.push_back(std::move(tensor));
@@ -189,15 +187,14 @@ TensorFile read_shards(const std::string& path) {
                   ", where the index puts it");
     }
   }
-  all.keep_alive = std::move(kept);
   return all;
 }
 
 }  // namespace
 
 TensorFile parse_safetensors(std::span<const std::byte> bytes, const std::string& where,
-                             std::shared_ptr<const void> keep_alive) {
-  return guarded(where, [&] { return parse(bytes, where, std::move(keep_alive)); });
+                             std::shared_ptr<Memory> file) {
+  return guarded(where, [&] { return parse(bytes, where, file); });
 }
 
 TensorFile read_safetensors(const std::string& path) {

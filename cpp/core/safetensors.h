@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "memory.h"
 #include "npu/dtype.h"
 #include "program.h"
 
@@ -19,11 +20,11 @@ struct StoredTensor {
   std::optional<DType> dtype;  // none for types that programs do not have
   Shape shape;
   std::span<const std::byte> data;
+  std::shared_ptr<Memory> file;  // that has the data
 };
 
 struct TensorFile {
   std::vector<StoredTensor> tensors;
-  std::shared_ptr<const void> keep_alive;  // of their data
 };
 
 TensorFile read_safetensors(const std::string& path);
@@ -31,8 +32,8 @@ TensorFile read_safetensors(const std::string& path);
 // Of several files that lie beside their *.safetensors.index.json.
 TensorFile read_safetensors_index(const std::string& path);
 
-// `where` names the bytes in errors; `keep_alive` keeps them.
+// `where` names the bytes in errors; `file` keeps them.
 TensorFile parse_safetensors(std::span<const std::byte> bytes, const std::string& where,
-                             std::shared_ptr<const void> keep_alive);
+                             std::shared_ptr<Memory> file);
 
 }  // namespace npu

@@ -23,7 +23,6 @@ Weights Weights::load(const std::string& path) {
       path.size() > index.size() && path.compare(path.size() - index.size(), index.size(), index) == 0;
   const TensorFile file = sharded ? read_safetensors_index(path) : read_safetensors(path);
   Weights weights;
-  const auto owner = std::const_pointer_cast<void>(file.keep_alive);
   for (const StoredTensor& tensor : file.tensors) {
     if (!tensor.dtype) {  // missed only when a program asks for it
       weights.state_->unusable.emplace(tensor.name, tensor.dtype_text);
@@ -32,7 +31,7 @@ Weights Weights::load(const std::string& path) {
     void* const data = const_cast<std::byte*>(tensor.data.data());
     Buffer buffer;
     if (reinterpret_cast<std::uintptr_t>(data) % size_of(*tensor.dtype) == 0) {
-      buffer = Buffer::wrap(data, *tensor.dtype, tensor.shape, owner);
+      buffer = Buffer::in(tensor.file, data, *tensor.dtype, tensor.shape);
     } else {
       buffer = Buffer::allocate(*tensor.dtype, tensor.shape);
       std::memcpy(buffer.data(), data, tensor.data.size());

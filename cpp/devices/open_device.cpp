@@ -1,19 +1,33 @@
 // The one place that knows every kind of device.
 #include "cpu_device.h"
+#include "metal.h"
 #include "npu/device.h"
 #include "npu/device_info.h"
 #include "npu/error.h"
 
 namespace npu {
 
+namespace {
+
+// The best device present; an emulated one never is.
+Device open_best() {
+  if (!metal_is_emulated() && metal_info().available) return Device(open_metal());
+  return Device(cpu::open_device());
+}
+
+}  // namespace
+
 Device Device::open(const std::string& kind) {
-  if (kind.empty() || kind == "cpu") return Device(cpu::open_device());
-  for (const DeviceInfo& info : query_devices()) {
-    if (info.kind != kind) continue;
-    throw Error(ErrorKind::kUnavailable,
-                {.area = "device",
-                 .what = "device " + quoted(kind) + " is not available: " + info.reason,
-                 .expected = "'cpu'"});
+  if (kind.empty()) return open_best();
+  if (kind == "cpu") return Device(cpu::open_device());
+  if (kind == "metal:emulated" && metal_is_emulated()) return Device(open_metal());
+  const DeviceInfo metal = metal_info();
+  if (kind == "metal" && metal.available) return Device(open_metal());
+  if (kind == "metal" || kind == "metal:emulated") {
+    const std::string reason = kind == "metal" ? metal.reason : "this build has no emulated Metal";
+    throw Error(ErrorKind::kUnavailable, {.area = "device",
+                                          .what = "device " + quoted(kind) + " is not available: " + reason,
+                                          .expected = metal.available ? "'cpu' or 'metal'" : "'cpu'"});
   }
   throw Error(ErrorKind::kInvalidValue, {.area = "device",
                                          .what = "there is no such kind of device",
@@ -23,5 +37,9 @@ Device Device::open(const std::string& kind) {
 
 const std::string& Device::kind() const { return backend_->kind(); }
 const std::string& Device::name() const { return backend_->name(); }
+
+Buffer Device::allocate(DType dtype, std::vector<std::int64_t> shape, bool zero) const {
+  return backend_->allocate(dtype, std::move(shape), zero);
+}
 
 }  // namespace npu

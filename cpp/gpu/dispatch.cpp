@@ -85,6 +85,12 @@ Dispatch& Dispatch::status(int slot) {
   return *this;
 }
 
+Dispatch& Dispatch::unless_same(int output, int input) {
+  same_output = output;
+  same_input = input;
+  return *this;
+}
+
 Dispatch& Dispatch::grid(Size groups_, Size threads_) {
   groups = groups_;
   threads = threads_;

@@ -48,12 +48,16 @@ struct Dispatch {
   Dispatch(std::string_view library_, std::string_view function_) : library(library_), function(function_) {}
 
   std::string library, function;
-  std::string prologue;  // MSL that is compiled before the library's text; makes it a library of its own
+  // MSL that is compiled before the library's text and makes it a library of its own; where `library` is
+  // empty, all of the text. It may include the headers of metal/ by their names.
+  std::string prologue;
   std::vector<FunctionConstant> constants;
   std::vector<std::byte> args;  // [[buffer(0)]]
   std::vector<BufferUse> buffers;
   Size groups{1, 1, 1}, threads{1, 1, 1};
   int threadgroup_bytes = 0;  // of [[threadgroup(0)]]; static arrays are not counted here
+  // The launch is left out of runs in which these operands have one address; -1: never.
+  int same_output = -1, same_input = -1;
 
   template <class Args>
   Dispatch& with(const Args& value) {
@@ -72,6 +76,7 @@ struct Dispatch {
   Dispatch& scratch(int slot, std::int64_t offset, std::int64_t bytes, bool reads, bool writes);
   Dispatch& packed(int slot, std::int64_t bytes);
   Dispatch& status(int slot);
+  Dispatch& unless_same(int output, int input);  // see same_output
   // `groups` threadgroups of `threads` threads. Empty grids are for the kernel's maker to leave out.
   Dispatch& grid(Size groups_, Size threads_);
 };

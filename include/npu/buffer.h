@@ -33,6 +33,7 @@ class Buffer {
   std::int64_t elements() const noexcept;
   std::size_t bytes() const noexcept { return static_cast<std::size_t>(elements()) * size_of(dtype()); }
   const Memory* memory() const noexcept { return tensor_ ? tensor_->memory : nullptr; }  // of a device
+  std::shared_ptr<Memory> shared_memory() const;                                         // the same, or empty
   long users() const noexcept { return tensor_.use_count(); }
 
  private:

@@ -1,8 +1,12 @@
 // A device that programs run on.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
+
+#include "npu/buffer.h"
 
 namespace npu {
 
@@ -10,13 +14,17 @@ class DeviceBackend;
 
 class Device {
  public:
-  // "cpu", or "" for the best one present. Throws Error when it is not there.
+  // "cpu", "metal", or "" for the best one present; "metal:emulated" where the build has that. Throws Error
+  // when it is not there.
   static Device open(const std::string& kind = "");
 
   explicit Device(std::shared_ptr<const DeviceBackend> backend) : backend_(std::move(backend)) {}
 
   const std::string& kind() const;
   const std::string& name() const;
+
+  // Where its kernels reach it, so that runs need not copy it; not initialised unless `zero`.
+  Buffer allocate(DType dtype, std::vector<std::int64_t> shape, bool zero = false) const;
   const DeviceBackend& backend() const { return *backend_; }  // for the library itself
 
  private:

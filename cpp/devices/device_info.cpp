@@ -1,6 +1,6 @@
 #include "npu/device_info.h"
 
-#include "npu/build_info.h"
+#include "metal.h"
 #include "npu/cpu_info.h"
 
 namespace npu {
@@ -19,16 +19,8 @@ DeviceInfo cpu_device() {
           .features = cpu.available_features()};
 }
 
-DeviceInfo metal_device() {
-  DeviceInfo device;
-  device.kind = "metal";
-  device.reason = build_info().system == "macos" ? "this version has no Metal driver yet"
-                                                 : "built without Metal: not macOS";
-  return device;
-}
-
 }  // namespace
 
-std::vector<DeviceInfo> query_devices() { return {cpu_device(), metal_device()}; }
+std::vector<DeviceInfo> query_devices() { return {cpu_device(), metal_info()}; }
 
 }  // namespace npu

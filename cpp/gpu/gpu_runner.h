@@ -1,0 +1,43 @@
+// Runs the schedule of a plan.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "device_backend.h"
+#include "schedule.h"
+
+namespace npu::gpu {
+
+// Shared by the sessions of a plan.
+struct GpuPlan final : DevicePlan {
+  GpuPlan(const Plan& plan, Driver& driver)
+      : schedule(plan), resources(plan), pipelines(driver.compile(schedule.pipelines)) {}
+  std::string text() const override { return schedule.text(); }
+
+  Schedule schedule;
+  Resources resources;
+  std::vector<std::shared_ptr<const Pipeline>> pipelines;  // as in schedule.pipelines
+};
+
+class GpuRunner final : public Runner {
+ public:
+  GpuRunner(const Plan& plan, std::shared_ptr<Driver> driver);
+  void run(const RunPlaces& places, std::span<StepTime> times) override;
+
+ private:
+  void find_skipped(const RunPlaces& places);
+  void check_status() const;
+  void sum_times(std::span<StepTime> times) const;
+
+  const Plan& plan_;
+  const GpuPlan& gpu_;
+  std::shared_ptr<Driver> driver_;
+  std::shared_ptr<Memory> status_, nothing_;
+  std::vector<Place> resources_;
+  std::vector<std::size_t> skippable_;  // launches
+  std::unique_ptr<bool[]> skipped_;     // by launch; null when none ever is
+  std::vector<GpuTime> gpu_times_;
+};
+
+}  // namespace npu::gpu

@@ -1,0 +1,46 @@
+#include "kernel_sources.h"
+
+#include <set>
+
+#include "npu/error.h"
+
+namespace npu::gpu {
+
+namespace {
+
+std::string_view find_file(std::string_view name) {
+  for (int i = 0; i < kKernelFileCount; ++i) {
+    if (kKernelFiles[i].name == name) return kKernelFiles[i].text;
+  }
+  throw Error(ErrorKind::kInternal,
+              {.area = "gpu", .what = "there is no kernel file " + quoted(std::string(name))});
+}
+
+// Files are included by lines of this form, and once.
+void append(std::string& to, std::string_view text, std::set<std::string_view>& included) {
+  constexpr std::string_view kInclude = "#include \"", kOnce = "#pragma once";
+  while (!text.empty()) {
+    const std::string_view line = text.substr(0, text.find('\n'));
+    text.remove_prefix(line.size() < text.size() ? line.size() + 1 : text.size());
+    if (line.starts_with(kOnce)) continue;
+    if (!line.starts_with(kInclude)) {
+      to.append(line).append("\n");
+      continue;
+    }
+    const std::string_view rest = line.substr(kInclude.size());
+    const std::string_view name = rest.substr(0, rest.find('"'));
+    if (included.insert(name).second) append(to, find_file(name), included);
+  }
+}
+
+}  // namespace
+
+std::string kernel_source(std::string_view library, std::string_view prologue) {
+  std::string source;
+  std::set<std::string_view> included;
+  append(source, prologue, included);
+  if (!library.empty()) append(source, find_file(std::string(library) + ".metal"), included);
+  return source;
+}
+
+}  // namespace npu::gpu

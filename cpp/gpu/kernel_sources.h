@@ -1,0 +1,20 @@
+// The files of metal/, which every build carries as text.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace npu::gpu {
+
+struct KernelFile {
+  std::string_view name, text;
+};
+
+extern const KernelFile kKernelFiles[];  // generated
+extern const int kKernelFileCount;
+
+// `prologue` and then the library's file, with every file that they include in the place where it is first
+// asked for. Without a library the prologue is all.
+std::string kernel_source(std::string_view library, std::string_view prologue = {});
+
+}  // namespace npu::gpu

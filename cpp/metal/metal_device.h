@@ -1,0 +1,23 @@
+// Opens the Metal device of this machine: C++ from here on.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "driver.h"
+
+namespace npu::metal {
+
+struct Found {
+  std::string name;  // empty: there is none
+  std::uint64_t memory_bytes = 0;
+  std::vector<std::string> features;
+};
+
+Found find_device();
+
+// Throws Error when there is none that will do.
+std::shared_ptr<gpu::Driver> open_driver();
+
+}  // namespace npu::metal

@@ -1,0 +1,48 @@
+// Owned Objective-C objects. The driver is compiled without ARC on every platform: GNUstep has none.
+#pragma once
+
+#import <Foundation/Foundation.h>
+
+// What came with macOS 15 is used where both the SDK and the system have it.
+#if !defined(__APPLE__) || __has_include(<Metal/MTLResidencySet.h>)
+#define NPU_SDK_15 1
+#else
+#define NPU_SDK_15 0
+#endif
+
+#include <string>
+#include <utility>
+
+namespace npu::metal {
+
+template <class T>
+class Ref {
+ public:
+  Ref() = default;
+  static Ref adopt(T object) { return Ref(object); }  // of new..., alloc, copy
+  static Ref share(T object) { return Ref([object retain]); }
+  Ref(const Ref& other) : object_([other.object_ retain]) {}
+  Ref(Ref&& other) noexcept : object_(std::exchange(other.object_, nil)) {}
+  Ref& operator=(Ref other) noexcept {
+    std::swap(object_, other.object_);
+    return *this;
+  }
+  ~Ref() { [object_ release]; }
+
+  T get() const { return object_; }
+  explicit operator bool() const { return object_ != nil; }
+
+ private:
+  explicit Ref(T object) : object_(object) {}
+  T object_ = nil;
+};
+
+inline NSString* text(const std::string& value) { return [NSString stringWithUTF8String:value.c_str()]; }
+inline std::string text(NSString* value) {
+  return value == nil ? std::string() : std::string([value UTF8String]);
+}
+inline std::string text(NSError* error) {
+  return error == nil ? std::string("no reason given") : text([error localizedDescription]);
+}
+
+}  // namespace npu::metal

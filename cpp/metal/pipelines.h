@@ -1,0 +1,45 @@
+// Compiled kernels, kept by what they were compiled from.
+#pragma once
+
+#import <Metal/Metal.h>
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "driver.h"
+#include "object.h"
+
+namespace npu::metal {
+
+class MetalPipeline final : public gpu::Pipeline {
+ public:
+  explicit MetalPipeline(Ref<id<MTLComputePipelineState>> state) : state_(std::move(state)) {}
+  id<MTLComputePipelineState> state() const { return state_.get(); }
+
+ private:
+  Ref<id<MTLComputePipelineState>> state_;
+};
+
+class Pipelines {
+ public:
+  explicit Pipelines(id<MTLDevice> device) : device_(device) {}
+  std::vector<std::shared_ptr<const gpu::Pipeline>> compile(std::span<const gpu::PipelineKey> keys);
+
+ private:
+  using Source = std::pair<std::string, std::string>;  // library, prologue
+
+  Ref<id<MTLLibrary>> library(const Source& source);
+  std::shared_ptr<const gpu::Pipeline> pipeline(const gpu::PipelineKey& key);
+
+  id<MTLDevice> device_;
+  std::mutex mutex_;
+  std::map<Source, Ref<id<MTLLibrary>>> libraries_;
+  std::vector<std::pair<gpu::PipelineKey, std::shared_ptr<const gpu::Pipeline>>> pipelines_;
+};
+
+}  // namespace npu::metal

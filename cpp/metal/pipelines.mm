@@ -1,0 +1,162 @@
+#include "pipelines.h"
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <thread>
+
+#include "kernel_sources.h"
+#include "npu/error.h"
+
+namespace npu::metal {
+
+namespace {
+
+constexpr unsigned kMostCompilers = 8;
+
+[[noreturn]] void failed(const std::string& what, NSError* error) {
+  throw Error(ErrorKind::kInternal, {.area = "metal", .what = what, .got = text(error)});
+}
+
+// Kernels choose fast arithmetic call by call, never all at once.
+Ref<MTLCompileOptions*> compile_options() {
+  auto options = Ref<MTLCompileOptions*>::adopt([[MTLCompileOptions alloc] init]);
+  [options.get() setLanguageVersion:MTLLanguageVersion3_1];
+#if NPU_SDK_15
+  if (@available(macOS 15.0, *)) {
+    [options.get() setMathMode:MTLMathModeSafe];
+    return options;
+  }
+#endif
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wdeprecated-declarations"
+  [options.get() setFastMathEnabled:NO];
+#pragma clang diagnostic pop
+  return options;
+}
+
+Ref<MTLFunctionConstantValues*> constants_of(const gpu::PipelineKey& key) {
+  auto values = Ref<MTLFunctionConstantValues*>::adopt([[MTLFunctionConstantValues alloc] init]);
+  for (const gpu::FunctionConstant& constant : key.constants) {
+    const bool flag = constant.bits != 0;
+    switch (constant.type) {
+      case gpu::FunctionConstant::Type::kBool:
+        [values.get() setConstantValue:&flag
+                                  type:MTLDataTypeBool
+                               atIndex:static_cast<NSUInteger>(constant.index)];
+        break;
+      case gpu::FunctionConstant::Type::kInt:
+        [values.get() setConstantValue:&constant.bits
+                                  type:MTLDataTypeInt
+                               atIndex:static_cast<NSUInteger>(constant.index)];
+        break;
+      case gpu::FunctionConstant::Type::kFloat:
+        [values.get() setConstantValue:&constant.bits
+                                  type:MTLDataTypeFloat
+                               atIndex:static_cast<NSUInteger>(constant.index)];
+        break;
+    }
+  }
+  return values;
+}
+
+// Calls f(0) to f(count - 1) from several threads; throws what the first of them threw.
+template <class F>
+void in_parallel(std::size_t count, F f) {
+  std::atomic<std::size_t> next{0};
+  std::exception_ptr failure;
+  std::mutex mutex;
+  const auto work = [&] {
+    for (std::size_t i = next++; i < count; i = next++) {
+      @autoreleasepool {
+        try {
+          f(i);
+        } catch (...) {
+          const std::lock_guard lock(mutex);
+          if (!failure) failure = std::current_exception();
+        }
+      }
+    }
+  };
+  const std::size_t wanted =
+      std::min<std::size_t>({count, kMostCompilers, std::thread::hardware_concurrency()});
+  std::vector<std::thread> helpers;
+  for (std::size_t i = 1; i < wanted; ++i) helpers.emplace_back(work);
+  work();
+  for (std::thread& helper : helpers) helper.join();
+  if (failure) std::rethrow_exception(failure);
+}
+
+}  // namespace
+
+Ref<id<MTLLibrary>> Pipelines::library(const Source& source) {
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = libraries_.find(source);
+    if (found != libraries_.end()) return found->second;
+  }
+  NSError* error = nil;
+  const auto options = compile_options();
+  auto library = Ref<id<MTLLibrary>>::adopt([device_
+      newLibraryWithSource:text(gpu::kernel_source(source.first, source.second))
+                   options:options.get()
+                     error:&error]);
+  if (!library) failed("the kernels of " + source.first + ".metal do not compile", error);
+  [library.get() setLabel:text(source.first)];
+  const std::lock_guard lock(mutex_);
+  return libraries_.emplace(source, library).first->second;
+}
+
+std::shared_ptr<const gpu::Pipeline> Pipelines::pipeline(const gpu::PipelineKey& key) {
+  NSError* error = nil;
+  const auto kernels = library({key.library, key.prologue});
+  const auto constants = constants_of(key);
+  const auto function = Ref<id<MTLFunction>>::adopt([kernels.get() newFunctionWithName:text(key.function)
+                                                                        constantValues:constants.get()
+                                                                                 error:&error]);
+  if (!function) failed(key.library + ".metal has no kernel '" + key.function + "'", error);
+  const auto descriptor =
+      Ref<MTLComputePipelineDescriptor*>::adopt([[MTLComputePipelineDescriptor alloc] init]);
+  [descriptor.get() setComputeFunction:function.get()];
+  [descriptor.get() setLabel:text(key.function)];
+  [descriptor.get() setMaxTotalThreadsPerThreadgroup:static_cast<NSUInteger>(key.threads)];
+  auto state = Ref<id<MTLComputePipelineState>>::adopt([device_
+      newComputePipelineStateWithDescriptor:descriptor.get()
+                                    options:MTLPipelineOptionNone
+                                 reflection:nil
+                                      error:&error]);
+  if (!state) failed("no pipeline for kernel '" + key.function + "'", error);
+  if ([state.get() threadExecutionWidth] != 32) {
+    failed("the GPU has simdgroups of " + std::to_string([state.get() threadExecutionWidth]) +
+               " threads, not 32",
+           nil);
+  }
+  return std::make_shared<MetalPipeline>(std::move(state));
+}
+
+std::vector<std::shared_ptr<const gpu::Pipeline>> Pipelines::compile(std::span<const gpu::PipelineKey> keys) {
+  std::vector<std::shared_ptr<const gpu::Pipeline>> found(keys.size());
+  std::vector<std::size_t> missing;
+  std::vector<Source> sources;
+  {
+    const std::lock_guard lock(mutex_);
+    for (std::size_t i = 0; i < keys.size(); ++i) {
+      const auto known = std::find_if(pipelines_.begin(), pipelines_.end(),
+                                      [&](const auto& entry) { return entry.first == keys[i]; });
+      if (known != pipelines_.end()) {
+        found[i] = known->second;
+        continue;
+      }
+      missing.push_back(i);
+      const Source source{keys[i].library, keys[i].prologue};
+      if (std::find(sources.begin(), sources.end(), source) == sources.end()) sources.push_back(source);
+    }
+  }
+  in_parallel(sources.size(), [&](std::size_t i) { library(sources[i]); });
+  in_parallel(missing.size(), [&](std::size_t i) { found[missing[i]] = pipeline(keys[missing[i]]); });
+  const std::lock_guard lock(mutex_);
+  for (const std::size_t i : missing) pipelines_.emplace_back(keys[i], found[i]);
+  return found;
+}
+
+}  // namespace npu::metal

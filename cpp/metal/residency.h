@@ -1,0 +1,26 @@
+// Memory that stays where the GPU reaches it, on systems that can be told so (macOS 15).
+#pragma once
+
+#import <Metal/Metal.h>
+
+#include <mutex>
+
+#include "object.h"
+
+namespace npu::metal {
+
+class Residency {
+ public:
+  Residency(id<MTLDevice> device, id<MTLCommandQueue> queue);
+  ~Residency();
+  void add(id<MTLBuffer> buffer);
+  void remove(id<MTLBuffer> buffer);
+  void update();  // before a run: what was added and removed takes effect
+
+ private:
+  Ref<id<NSObject>> set_;  // an MTLResidencySet; none on older systems
+  std::mutex mutex_;
+  [[maybe_unused]] bool changed_ = false;
+};
+
+}  // namespace npu::metal
