@@ -65,7 +65,7 @@ def machine_path() -> Path:
     """The shared library of the machine: $SOFTMETAL_MACHINE, or what was built under build/."""
     if os.environ.get("SOFTMETAL_MACHINE"):
         return Path(os.environ["SOFTMETAL_MACHINE"])
-    found = [p for p in ROOT.glob("build/**/" + LIBRARY)]
+    found = list(ROOT.glob("build/**/" + LIBRARY))
     if not found:
         raise FileNotFoundError(
             f"{LIBRARY} is not built; try: cmake -S cpp/softmetal -B build/softmetal && cmake --build build/softmetal"
@@ -119,7 +119,9 @@ def _constant_bytes(value: Any) -> bytes:
     return value if isinstance(value, bytes) else np.asarray(value).tobytes()
 
 
-def _three(extent: Sequence[int] | int) -> list[int]:
+def _three(extent: Sequence[int] | int | None) -> list[int]:
+    if extent is None:
+        return [1, 1, 1]
     extent = [extent] if isinstance(extent, int) else list(extent)
     return extent + [1] * (3 - len(extent))
 
@@ -186,7 +188,7 @@ class Library:
         group = _three(threads)
         if (threadgroups is None) == (grid is None):
             raise ValueError("give either threadgroups or grid")
-        extent = _three(grid) if grid is not None else [a * b for a, b in zip(_three(threadgroups), group)]
+        extent = _three(grid) if grid is not None else [a * b for a, b in zip(_three(threadgroups), group, strict=True)]
 
         memory = (_Buffer * (max(bound, default=-1) + 1))()
         alive = []
@@ -197,8 +199,8 @@ class Library:
         values = (_Constant * len(constants or {}))()
         for at, (key, value) in enumerate((constants or {}).items()):
             data = _constant_bytes(value)
-            by_name = isinstance(key, str)
-            values[at] = _Constant(0 if by_name else key, key.encode() if by_name else None, data, len(data))
+            index, name = (0, key.encode()) if isinstance(key, str) else (key, None)
+            values[at] = _Constant(index, name, data, len(data))
         lengths = (ctypes.c_size_t * (max(sizes, default=-1) + 1))()
         for index, size in sizes.items():
             lengths[index] = size
