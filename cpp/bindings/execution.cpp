@@ -70,7 +70,12 @@ void bind_times(nb::module_& m) {
       .def_ro("arena_bytes", &PlanSummary::arena_bytes)
       .def_ro("scratch_bytes", &PlanSummary::scratch_bytes)
       .def_ro("largest_live_bytes", &PlanSummary::largest_live_bytes)
-      .def_ro("kernels", &PlanSummary::kernels);
+      .def_ro("kernels", &PlanSummary::kernels)
+      .def_ro("dispatches", &PlanSummary::dispatches)
+      .def_ro("barriers", &PlanSummary::barriers)
+      .def_ro("bytes", &PlanSummary::bytes)
+      .def_ro("least_bytes", &PlanSummary::least_bytes)
+      .def_ro("seconds", &PlanSummary::seconds);
 }
 
 }  // namespace

@@ -11,12 +11,14 @@
 namespace npu {
 
 class HostDevice;
+struct PlanSummary;
 
 // What a device adds to a plan, made once for all its sessions.
 class DevicePlan {
  public:
   virtual ~DevicePlan() = default;
   virtual std::string text() const { return {}; }
+  virtual void summarize(PlanSummary&) const {}
 };
 
 class DeviceBackend {

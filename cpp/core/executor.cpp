@@ -61,8 +61,12 @@ std::string Executor::plan() const { return impl_->plan->text(); }
 
 PlanSummary Executor::summary() const {
   const Plan& plan = *impl_->plan;
-  return {plan.arena_bytes, static_cast<std::int64_t>(plan.scratch_bytes), plan.largest_live_bytes,
-          static_cast<int>(plan.steps.size())};
+  PlanSummary summary{.arena_bytes = plan.arena_bytes,
+                      .scratch_bytes = static_cast<std::int64_t>(plan.scratch_bytes),
+                      .largest_live_bytes = plan.largest_live_bytes,
+                      .kernels = static_cast<int>(plan.steps.size())};
+  if (plan.device_plan) plan.device_plan->summarize(summary);
+  return summary;
 }
 
 Session Executor::session() const { return Session(std::make_shared<Session::Impl>(impl_->plan)); }

@@ -148,6 +148,7 @@ int Plan::relayout(const Operand& operand, Layout layout, const std::string& rea
   out.strides = dense_strides(out.shape, Layout::kRowMajor);
   op.outputs = {out};
   steps.push_back(make_step(op, device.backend()));
+  steps.back().made_for_layout = true;
   return id_of_copy;
 }
 

@@ -36,7 +36,8 @@ struct Step {
   std::unique_ptr<Kernel> kernel;
   std::vector<PlannedOperand> inputs, outputs;
   std::vector<TensorDesc> input_descs, output_descs;
-  int packed = -1;  // index of the packed form it reads
+  int packed = -1;               // index of the packed form it reads
+  bool made_for_layout = false;  // no op of the program
 };
 
 // The kernel of a step that a host device made: all of `prepare`, and all of a host device's plan.

@@ -1,9 +1,12 @@
 // The one place that knows every kind of device.
+#include "chips.h"
 #include "cpu_device.h"
+#include "gpu_device.h"
 #include "metal.h"
 #include "npu/device.h"
 #include "npu/device_info.h"
 #include "npu/error.h"
+#include "paper_driver.h"
 
 namespace npu {
 
@@ -15,12 +18,25 @@ Device open_best() {
   return Device(cpu::open_device());
 }
 
+std::string chips_text() {
+  std::string text;
+  for (const auto& chip : gpu::all_chips()) {
+    text += (text.empty() ? "'metal:" : ", 'metal:") + std::string(chip.name) + "'";
+  }
+  return text;
+}
+
 }  // namespace
 
 Device Device::open(const std::string& kind) {
   if (kind.empty()) return open_best();
   if (kind == "cpu") return Device(cpu::open_device());
   if (kind == "metal:emulated" && metal_is_emulated()) return Device(open_metal());
+  if (kind.rfind("metal:", 0) == 0) {
+    if (const auto chip = gpu::find_chip(kind.substr(6))) {
+      return Device(gpu::make_device("metal", gpu::open_paper(*chip), cpu::open_device()));
+    }
+  }
   const DeviceInfo metal = metal_info();
   if (kind == "metal" && metal.available) return Device(open_metal());
   if (kind == "metal" || kind == "metal:emulated") {
@@ -32,7 +48,7 @@ Device Device::open(const std::string& kind) {
   throw Error(ErrorKind::kInvalidValue, {.area = "device",
                                          .what = "there is no such kind of device",
                                          .got = quoted(kind),
-                                         .expected = "'cpu' or 'metal'"});
+                                         .expected = "'cpu', 'metal', or one to plan for: " + chips_text()});
 }
 
 const std::string& Device::kind() const { return backend_->kind(); }

@@ -7,7 +7,8 @@
 namespace npu::gpu {
 
 struct Caps {
-  std::string name;                  // "Apple M4 Pro"
+  std::string name;                  // as people read it
+  std::string chip;                  // "Apple M4 Pro"; empty for one without such a name
   int cores = 8;                     // that run threadgroups
   int threads_per_group = 1024;      // at most
   int threadgroup_bytes = 32 << 10;  // of threadgroup memory, at most

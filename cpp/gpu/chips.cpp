@@ -32,7 +32,7 @@ std::optional<Chip> find_chip(std::string_view name) {
 
 Caps caps_of(const Chip& chip) {
   Caps caps;
-  caps.name = std::string(chip.product);
+  caps.name = caps.chip = std::string(chip.product);
   caps.cores = chip.cores;
   return caps;
 }

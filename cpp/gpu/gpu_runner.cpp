@@ -31,6 +31,14 @@ constexpr std::size_t kSmallRoom = 64;  // for a status, or in the place of an a
 
 }  // namespace
 
+void GpuPlan::summarize(PlanSummary& summary) const {
+  summary.dispatches = static_cast<int>(schedule.launches.size());
+  summary.barriers = schedule.barriers;
+  summary.bytes = estimate.total.read + estimate.total.written;
+  summary.least_bytes = estimate.least_bytes;
+  summary.seconds = estimate.total.seconds;
+}
+
 GpuRunner::GpuRunner(const Plan& plan, std::shared_ptr<Driver> driver)
     : plan_(plan),
       gpu_(static_cast<const GpuPlan&>(*plan.device_plan)),

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "device_backend.h"
+#include "estimate.h"
 #include "schedule.h"
 
 namespace npu::gpu {
@@ -12,10 +13,17 @@ namespace npu::gpu {
 // Shared by the sessions of a plan.
 struct GpuPlan final : DevicePlan {
   GpuPlan(const Plan& plan, Driver& driver)
-      : schedule(plan), resources(plan), pipelines(driver.compile(schedule.pipelines)) {}
-  std::string text() const override { return schedule.text(); }
+      : schedule(plan),
+        chip(find_chip(driver.caps().chip)),
+        estimate(plan, schedule, chip ? &*chip : nullptr),
+        resources(plan),
+        pipelines(driver.compile(schedule.pipelines)) {}
+  std::string text() const override { return estimate.text(schedule, chip ? &*chip : nullptr); }
+  void summarize(PlanSummary& summary) const override;
 
   Schedule schedule;
+  std::optional<Chip> chip;  // when it is one that we know
+  Estimate estimate;
   Resources resources;
   std::vector<std::shared_ptr<const Pipeline>> pipelines;  // as in schedule.pipelines
 };

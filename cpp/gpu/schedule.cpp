@@ -75,10 +75,6 @@ Binding bind(const Step& step, const BufferUse& use, const Resources& resources)
   return {use.slot, resources.nothing(), 0};
 }
 
-std::string size_text(const Size& size) {
-  return std::to_string(size[0]) + "x" + std::to_string(size[1]) + "x" + std::to_string(size[2]);
-}
-
 }  // namespace
 
 Resources::Resources(const Plan& plan)
@@ -117,18 +113,6 @@ Schedule::Schedule(const Plan& plan) : label(plan.model().model_name) {
       launches.push_back(std::move(launch));
     }
   }
-}
-
-std::string Schedule::text() const {
-  std::string text = std::to_string(launches.size()) + " launches of " + std::to_string(pipelines.size()) +
-                     " pipelines, " + std::to_string(barriers) + " barriers\n";
-  for (const Launch& launch : launches) {
-    const Dispatch& dispatch = *launch.dispatch;
-    if (launch.barrier) text += "  ---- barrier\n";
-    text += "  " + std::to_string(launch.step) + "  " + dispatch.library + "/" + dispatch.function + "  " +
-            size_text(dispatch.groups) + " threadgroups of " + size_text(dispatch.threads) + "\n";
-  }
-  return text;
 }
 
 }  // namespace npu::gpu

@@ -34,7 +34,6 @@ struct Schedule {
   std::vector<PipelineKey> pipelines;
   std::vector<int> reporting;  // steps whose kernels may report an error, by the place of their Status
   int barriers = 0;
-  std::string text() const;
 };
 
 }  // namespace npu::gpu

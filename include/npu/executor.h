@@ -35,6 +35,12 @@ struct PlanSummary {
   std::int64_t scratch_bytes = 0;
   std::int64_t largest_live_bytes = 0;  // the most that intermediates hold at once
   int kernels = 0;
+  // Of GPUs; zero where the host runs the kernels.
+  int dispatches = 0;
+  int barriers = 0;
+  double bytes = 0;        // that a run moves from and to memory, each operand and result of a launch once
+  double least_bytes = 0;  // the same for the ops of the program alone
+  double seconds = 0;      // of a run, estimated; 0 for a chip that is not known
 };
 
 // One run's state: intermediates, outputs to recycle, and the tensors that programs keep between runs. For
