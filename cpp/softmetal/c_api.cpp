@@ -3,6 +3,7 @@
 #include <functional>
 #include <sstream>
 
+#include "check/shadow.h"
 #include "image.h"
 #include "machine.h"
 
@@ -45,10 +46,17 @@ auto guarded(F work) -> decltype(work()) {
   }
 }
 
-softmetal::Launch launch_of(const softmetal_launch& asked) {
+softmetal::Launch launch_of(const softmetal_launch& asked,
+                            std::vector<std::unique_ptr<softmetal::Shadow>>& shadows) {
   softmetal::Launch launch;
-  for (size_t i = 0; i < asked.buffer_count && i < softmetal::kMaxBuffers; ++i)
-    launch.buffers[i] = {asked.buffers[i].data, asked.buffers[i].bytes};
+  for (size_t i = 0; i < asked.buffer_count && i < softmetal::kMaxBuffers; ++i) {
+    const softmetal_buffer& buffer = asked.buffers[i];
+    launch.buffers[i] = {buffer.data, buffer.bytes};
+    if (!asked.checked || !buffer.data) continue;
+    shadows.push_back(
+        std::make_unique<softmetal::Shadow>(buffer.data, buffer.bytes, buffer.initialised != 0));
+    launch.buffers[i].shadow = shadows.back().get();
+  }
   for (size_t i = 0; i < asked.threadgroup_count && i < softmetal::kMaxThreadgroupArguments; ++i)
     launch.threadgroup_bytes[i] = asked.threadgroup_bytes[i];
   launch.grid = {asked.grid[0], asked.grid[1], asked.grid[2]};
@@ -65,7 +73,8 @@ void run(void* library, const softmetal_launch& asked) {
   }
   Mode mode = asked.checked ? Mode::checked : Mode::fast;
   softmetal::Function function(*static_cast<Handle*>(library), asked.kernel, std::move(constants), mode);
-  softmetal::Launch launch = launch_of(asked);
+  std::vector<std::unique_ptr<softmetal::Shadow>> shadows;
+  softmetal::Launch launch = launch_of(asked, shadows);
   launch.function = &function;
   if (auto fault = softmetal::run(launch))
     throw softmetal::MachineError(std::string(softmetal::name_of(fault->kind)) + ": " + fault->text);

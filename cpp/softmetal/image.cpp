@@ -85,7 +85,8 @@ std::string Image::line_of(const void* code) const {
   ProcessResult result = run_process({"addr2line", "-e", path_, offset});
   std::string line = result.output.substr(0, result.output.find('\n'));
   if (result.status != 0 || line.starts_with("??")) return {};
-  return line.substr(0, line.find(" ("));
+  line = line.substr(0, line.find(" ("));
+  return line.starts_with("./") ? line.substr(2) : line;
 }
 
 }  // namespace softmetal

@@ -126,7 +126,7 @@ std::vector<Argument> Function::arguments() const {
   std::vector<Argument> result;
   for (unsigned i = 0; i < entry_->argument_count; ++i) {
     const Argument& argument = entry_->arguments[i];
-    if (argument.source != Source::buffer && argument.source != Source::threadgroup) continue;
+    if (argument.source != Source::buffer && argument.source != Source::threadgroup_memory) continue;
     bool exists = true;
     if (argument.condition) {
       set_constants();

@@ -115,18 +115,20 @@ std::optional<Fault> run_fast(const Launch& launch) {
 }
 
 // Any order of threadgroups is right, so a kernel that counts on one shall fail.
-std::optional<Fault> run_checked(const Launch& launch, Hazards*) {
+std::optional<Fault> run_checked(const Launch& launch, Hazards* hazards) {
   Extent groups = groups_of(launch);
   std::vector<std::size_t> order(std::size_t{groups.x} * groups.y * groups.z);
   std::iota(order.begin(), order.end(), std::size_t{0});
   const char* seed = std::getenv("SOFTMETAL_SEED");
   std::shuffle(order.begin(), order.end(), std::mt19937(seed ? std::atoi(seed) : 1));
-  Checker checker;
+  Checker checker(launch, hazards);
   Worker& worker = Worker::of_this_thread();
   worker.begin(launch, &checker);
-  for (std::size_t index : order)
-    if (auto fault = worker.run_threadgroup(position_of(index, groups))) return fault;
-  return std::nullopt;
+  std::optional<Fault> fault;
+  for (std::size_t i = 0; i < order.size() && !fault; ++i)
+    fault = worker.run_threadgroup(position_of(order[i], groups));
+  worker.end();
+  return fault;
 }
 
 Fault refusal(const Launch& launch, const std::string& text) {
@@ -138,7 +140,7 @@ Fault refusal(const Launch& launch, const std::string& text) {
 
 std::optional<Fault> check_argument(const Launch& launch, const Argument& argument) {
   std::string what = std::string(argument.name) + " at index " + std::to_string(argument.index);
-  if (argument.source == Source::threadgroup) {
+  if (argument.source == Source::threadgroup_memory) {
     if (launch.threadgroup_bytes[argument.index]) return std::nullopt;
     return refusal(launch, "no length was set for threadgroup argument " + what);
   }

@@ -15,12 +15,14 @@ constexpr unsigned char kUnwritten = 0xfb;  // as a float, a half or an index: n
 thread_local Worker* this_worker __attribute__((tls_model("initial-exec"))) = nullptr;
 
 bool same_site(Site a, Site b) {
-  return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0);
+  return a.line == b.line && a.column == b.column && (a.file == b.file || std::strcmp(a.file, b.file) == 0);
 }
 
 }  // namespace
 
-std::string text_of(Site site) { return std::string(site.file) + ":" + std::to_string(site.line); }
+std::string text_of(Site site) {
+  return std::string(site.file) + ":" + std::to_string(site.line) + ":" + std::to_string(site.column);
+}
 
 std::string text_of(Extent e) {
   return "(" + std::to_string(e.x) + ", " + std::to_string(e.y) + ", " + std::to_string(e.z) + ")";
@@ -46,7 +48,6 @@ const Runtime& Worker::runtime() {
 
 void Worker::begin(const Launch& launch, Checker* checker) {
   launch_ = &launch;
-  checker_ = checker;
   entry_ = launch.function->entry().entry;
   for (unsigned i = 0; i < kMaxBuffers; ++i) group_.buffers[i] = launch.buffers[i].data;
   Extent t = launch.threads, g = launch.grid;
@@ -55,6 +56,7 @@ void Worker::begin(const Launch& launch, Checker* checker) {
   group_.groups = {(g.x + t.x - 1) / t.x, (g.y + t.y - 1) / t.y, (g.z + t.z - 1) / t.z};
   place_memory();
   launch.function->set_constants();
+  checker_ = checker;  // from here on: setting the constants is no access of a thread
 }
 
 // The kernel's own variables first, then what the encoder gave sizes for, with guards between.
@@ -202,12 +204,13 @@ void Worker::release(Simdgroup& s) {
   ++s.epoch;
 }
 
+// The last lane to arrive goes on first: what the others still do was before the barrier.
 void Worker::simdgroup_barrier(unsigned flags, Site site) {
   Worker& worker = *this_worker;
-  Simdgroup& s = *worker.current_->simdgroup;
-  unsigned epoch = s.epoch;
-  worker.arrive(worker.current_, site);
-  if (worker.checker_) worker.checker_->simdgroup_barrier(s.index, epoch, flags);
+  Thread* me = worker.current_;
+  bool last = me->simdgroup->arrived + 1 == me->simdgroup->live_count;
+  if (last && worker.checker_) worker.checker_->simdgroup_barrier(me->simdgroup->index, flags);
+  worker.arrive(me, site);
 }
 
 void Worker::barrier(unsigned flags, Site site) {
@@ -272,6 +275,7 @@ void Worker::fail_stuck() {
 }
 
 void Worker::access(void* address, unsigned long bytes, unsigned kind, void* caller) {
+  if (!this_worker) return;  // a kernel that is only asked for its layout
   Worker& worker = *this_worker;
   if (worker.checker_) worker.checker_->access(worker, address, bytes, kind, caller);
 }

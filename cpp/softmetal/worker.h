@@ -21,12 +21,13 @@ class Worker {
   // Before the threadgroups of a dispatch. `checker` is null in fast mode.
   void begin(const Launch& launch, Checker* checker);
   std::optional<Fault> run_threadgroup(Extent position);
+  void end() { checker_ = nullptr; }
 
   // For the checker: who is running.
   const Thread& thread() const { return *current_; }
   const Group& group() const { return group_; }
   const Launch& launch() const { return *launch_; }
-  const Simdgroup& simdgroup() const { return *current_->simdgroup; }
+  std::size_t memory_used() const { return memory_used_; }
   [[noreturn]] void fail(Fault fault);  // abandons the threadgroup
   [[noreturn]] void fail(Fault::Kind kind, std::string text);
 

@@ -102,7 +102,8 @@ KernelParameter Lowering::lower_parameter(size_t begin, size_t end) {
 void Lowering::read_parameter_attribute(size_t begin, size_t end, KernelParameter& parameter) {
   const std::string& name = list_[begin].spelling;
   std::string value = list_[begin + 1].is("(") ? text(begin + 2, matching(begin + 1)) : "";
-  std::string source = "softmetal::code(softmetal::Source::" + name;
+  std::string source =
+      "softmetal::code(softmetal::Source::" + (name == "threadgroup" ? "threadgroup_memory" : name);
   if (name == "buffer" || name == "threadgroup") {
     parameter.code = source + ", " + value + ")";
     return;

@@ -108,7 +108,7 @@ size_t Lowering::after_template_list(size_t open) const {
 std::string Lowering::text(size_t begin, size_t end) const {
   std::string result;
   for (size_t i = begin; i < end; ++i) {
-    if (!result.empty()) result += ' ';
+    if (!result.empty() && !list_[i].space.empty()) result += ' ';
     result += list_[i].spelling;
   }
   return result;

@@ -12,7 +12,7 @@ constexpr unsigned kMaxThreadsPerThreadgroup = 1024;
 // Where in the kernel's source something is called.
 struct Site {
   const char* file;
-  int line;
+  int line, column;
 };
 
 struct Extent {
@@ -81,7 +81,7 @@ enum AccessKind : unsigned { kRead = 0, kWrite = 1, kAtomic = 2 };
 
 enum class Source : unsigned {
   buffer,
-  threadgroup,
+  threadgroup_memory,
   thread_position_in_grid,
   threadgroup_position_in_grid,
   thread_position_in_threadgroup,

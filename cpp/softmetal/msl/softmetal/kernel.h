@@ -116,7 +116,7 @@ template <class P, unsigned Code>
 inline P fetch(Group& g, Thread& t) {
   constexpr Source source = static_cast<Source>(Code / 256);
   using Plain = metal::remove_reference_t<P>;
-  if constexpr (source == Source::buffer || source == Source::threadgroup) {
+  if constexpr (source == Source::buffer || source == Source::threadgroup_memory) {
     void* memory = source == Source::buffer ? g.buffers[Code % 256] : g.arguments[Code % 256];
     if constexpr (__is_reference(P))
       return *static_cast<Plain*>(memory);
@@ -147,7 +147,7 @@ constexpr Argument describe(ArgumentText text) {
   using Object =
       metal::conditional_t<__is_reference(P), metal::remove_reference_t<P>, metal::remove_pointer_t<P>>;
   Argument result{text.name, text.condition, static_cast<Source>(Code / 256), Code % 256, false, false, 0};
-  if constexpr (Code / 256 <= static_cast<unsigned>(Source::threadgroup)) {
+  if constexpr (Code / 256 <= static_cast<unsigned>(Source::threadgroup_memory)) {
     static_assert(__is_reference(P) || __is_pointer(P), "buffers are pointers or references");
     result.writable = !__is_const(Object);
     result.reference = __is_reference(P);
@@ -240,6 +240,23 @@ SOFTMETAL_SIZED_HOOKS(16)
 SOFTMETAL_HOOK __asan_loadN_noabort(void* at, unsigned long bytes) { SOFTMETAL_REPORT(bytes, kRead); }
 SOFTMETAL_HOOK __asan_storeN_noabort(void* at, unsigned long bytes) { SOFTMETAL_REPORT(bytes, kWrite); }
 SOFTMETAL_HOOK __asan_handle_no_return() {}
+#define SOFTMETAL_BLOCK_HOOK \
+  extern "C" __attribute__((used, noinline, no_sanitize("kernel-address"))) inline void*
+SOFTMETAL_BLOCK_HOOK __asan_memset(void* at, int value, unsigned long bytes) {
+  SOFTMETAL_REPORT(bytes, kWrite);
+  return __builtin_memset(at, value, bytes);
+}
+SOFTMETAL_BLOCK_HOOK __asan_memmove(void* to, const void* from, unsigned long bytes) {
+  void* at = const_cast<void*>(from);
+  SOFTMETAL_REPORT(bytes, kRead);
+  at = to;
+  SOFTMETAL_REPORT(bytes, kWrite);
+  return __builtin_memmove(to, from, bytes);
+}
+SOFTMETAL_BLOCK_HOOK __asan_memcpy(void* to, const void* from, unsigned long bytes) {
+  return __asan_memmove(to, from, bytes);
+}
+#undef SOFTMETAL_BLOCK_HOOK
 #undef SOFTMETAL_SIZED_HOOKS
 #undef SOFTMETAL_REPORT
 #undef SOFTMETAL_HOOK

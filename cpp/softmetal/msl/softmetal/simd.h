@@ -11,7 +11,10 @@ namespace softmetal {
 inline const Runtime* runtime = nullptr;
 
 // A default argument of every collective, so that an error can name the caller's line.
-constexpr Site here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) { return {file, line}; }
+constexpr Site here(const char* file = __builtin_FILE(), int line = __builtin_LINE(),
+                    int column = __builtin_COLUMN()) {
+  return {file, line, column};
+}
 
 template <class T>
 constexpr void check_lane_type() {
