@@ -122,6 +122,12 @@ struct NormArgs {
 NPU_ARGS(NormArgs, 608);
 
 // matmul, conv
+enum class Activation : int32_t {
+  kNone, kRelu, kClip, kSilu, kGelu, kGeluTanh, kSigmoid, kTanh, kHardswish, kHardsigmoid
+};
+enum class Combination : int32_t { kAlone, kSum, kProduct };
+enum class Neighbours : int32_t { kOfDepth, kOfLines, kNone };  // which elements of a factor lie side by side
+
 #define NPU_EXTRAS 4                    // operands of an epilogue, at most
 #define NPU_LEFT (2 + NPU_EXTRAS)       // operands of `rows` that a matmul multiplies
 #define NPU_RIGHT (3 + NPU_EXTRAS)
@@ -144,6 +150,117 @@ struct MatmulArgs {
   int32_t blocks;  // of rows: the extent of the grid's z without the splits
 };
 NPU_ARGS(MatmulArgs, 648);
+
+// pool, adaptive_pool
+struct WindowAxis {
+  int32_t in;
+  int32_t out;
+  int32_t kernel;
+  int32_t stride;
+  int32_t padding;
+  int32_t dilation;
+  int64_t x_step;
+  int64_t y_step;
+  int64_t indices_step;
+};
+NPU_ARGS(WindowAxis, 48);
+
+struct WindowArgs {
+  WindowAxis axes[3];  // missing ones first, with extents of 1
+  int64_t x_batch;     // steps
+  int64_t y_batch;
+  int64_t indices_batch;
+  int64_t x_channel;
+  int64_t y_channel;
+  int64_t indices_channel;
+  int32_t batch;  // extents
+  int32_t channels;
+  int32_t divisor;  // of an average; 0: the cells that count
+  int32_t reserved;
+};
+NPU_ARGS(WindowArgs, 208);
+
+// pad
+enum class PadKind : int32_t { kConstant, kReflect, kReplicate, kCircular };
+
+struct PadArgs {
+  int64_t y_step[NPU_MAX_RANK];  // in the order of y's memory, the innermost dimension last
+  int64_t x_step[NPU_MAX_RANK];
+  int32_t out[NPU_MAX_RANK];
+  int32_t in[NPU_MAX_RANK];
+  int32_t low[NPU_MAX_RANK];
+  int32_t rank;
+  int32_t rows;   // of all dimensions but the last
+  uint64_t fill;  // the bits of an element
+};
+NPU_ARGS(PadArgs, 240);
+
+// iota
+struct IotaArgs {
+  int64_t y_step;
+  int64_t integer_start;
+  int64_t integer_step;
+  float start[3];  // their sum is the number
+  float step[3];
+  int32_t count;
+  int32_t reserved;
+};
+NPU_ARGS(IotaArgs, 56);
+
+// resize
+enum class ResizeKind : int32_t { kNearest, kNearestExact, kLinear, kCubic };
+
+// Output position o lies at (o * times + offset) / divisor of the input; nearest elements at o * scale.
+struct ResizeAxis {
+  int64_t times;
+  int64_t offset;
+  int64_t divisor;
+  int64_t x_step;
+  int64_t y_step;
+  int32_t in;
+  int32_t out;
+  float scale;
+  int32_t reserved;
+};
+NPU_ARGS(ResizeAxis, 56);
+
+struct ResizeArgs {
+  ResizeAxis axes[3];  // missing ones first, with extents of 1
+  int64_t x_batch;     // steps
+  int64_t y_batch;
+  int64_t x_channel;
+  int64_t y_channel;
+  int32_t batch;  // extents
+  int32_t channels;
+};
+NPU_ARGS(ResizeArgs, 208);
+
+// scan
+struct ScanArgs {
+  NestOf<2> rows;  // y, x without the axis
+  int64_t x_step;
+  int64_t y_step;
+  int32_t n;
+  int32_t count;  // of rows
+  int32_t part;   // elements that one threadgroup scans
+  int32_t parts;  // of a row
+};
+NPU_ARGS(ScanArgs, 200);
+
+// sort, topk
+struct SortArgs {
+  NestOf<3> rows;  // x, values, indices without the axis
+  int64_t x_step;
+  int64_t values_step;
+  int64_t indices_step;
+  int32_t n;      // items of a row that come in
+  int32_t count;  // of rows
+  int32_t keep;   // first items of each block or row that go on
+  int32_t run;    // length of the sorted runs that are merged
+  int32_t in;     // room for a row of items, where they are read
+  int32_t out;    // and where they are written
+};
+NPU_ARGS(SortArgs, 280);
 
 #ifndef __METAL_VERSION__
 }  // namespace npu::gpu

@@ -26,6 +26,7 @@ class GpuKernel : public Kernel {
 
   // For makers. Scratch is counted in bytes and rounded up here; `bytes` 0 is the sum of the operands.
   Dispatch& add(Dispatch dispatch) { return dispatches_.emplace_back(std::move(dispatch)); }
+  std::vector<Dispatch>& edit() { return dispatches_; }
   void set_scratch(std::int64_t bytes) { scratch_ = (static_cast<std::size_t>(bytes) + 255) / 256 * 256; }
   void set_cost(double flops, double bytes = 0) {
     flops_ = flops;

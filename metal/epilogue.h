@@ -1,0 +1,171 @@
+// What happens to the sums of a product before they are stored: bias, epilogue, rounding.
+//
+// The usual epilogues are chosen by function constants: an activation, an extra operand that is added or
+// multiplied, another activation. Any other one is generated (cpp/gpu/epilogue.cpp): it comes before this
+// file and defines NPU_EPILOGUE, the type Finished and finish().
+#pragma once
+
+#include "extras.h"
+#include "map.h"
+
+// A library with a generated epilogue has kernels for one dtype, as DType counts them; -1: for all.
+#ifndef NPU_ONLY
+#define NPU_ONLY -1
+#endif
+
+constant int kBias [[function_constant(0)]];  // its Float, plus 1; 0: there is none
+constant int kExtras [[function_constant(1)]];
+constant bool kFours [[function_constant(2)]];  // the columns of result, bias and extra are neighbours
+
+// As DType counts them.
+enum Float { kFloat32, kFloat16, kBFloat16 };
+
+inline float load_float(const device char* from, int type, int64_t at) {
+  if (type == kFloat32) return ((const device float*)from)[at];
+  if (type == kFloat16) return float(((const device half*)from)[at]);
+  return float(((const device bfloat*)from)[at]);
+}
+inline float4 load_floats(const device char* from, int type, int64_t at) {
+  if (type == kFloat32) return load4((const device float*)from + at);
+  if (type == kFloat16) return load4((const device half*)from + at);
+  return load4((const device bfloat*)from + at);
+}
+inline void store_float(device char* to, int type, int64_t at, float x) {
+  if (type == kFloat32) {
+    ((device float*)to)[at] = x;
+  } else if (type == kFloat16) {
+    ((device half*)to)[at] = half(x);
+  } else {
+    ((device bfloat*)to)[at] = bfloat(x);
+  }
+}
+inline void store_floats(device char* to, int type, int64_t at, float4 x) {
+  if (type == kFloat32) {
+    store4((device float*)to + at, x);
+  } else if (type == kFloat16) {
+    store4((device half*)to + at, x);
+  } else {
+    store4((device bfloat*)to + at, x);
+  }
+}
+
+// Where a row of the product starts in each operand.
+typedef Places<4 + NPU_EXTRAS> RowPlaces;
+
+inline RowPlaces places_of_block(constant ProductArgs& args, uint block) {
+  return walk_row(args.rows, block);
+}
+inline RowPlaces places_of_row(constant ProductArgs& args, RowPlaces block, int row) {
+  for (int k = 0; k < 4 + NPU_EXTRAS; ++k) block.of[k] += int64_t(row) * step_of(args.rows, k);
+  return block;
+}
+inline int64_t place_of(constant ProductArgs& args, RowPlaces row, int operand, int column) {
+  return row.of[operand] + int64_t(column) * args.column[operand];
+}
+
+inline float biased(float sum, constant ProductArgs& args, Ends ends, RowPlaces row, int column) {
+  return kBias > 0 ? sum + load_float(ends.bias, kBias - 1, place_of(args, row, 1, column)) : sum;
+}
+
+#ifdef NPU_EPILOGUE
+
+inline void finish_one(float sum, constant ProductArgs& args, Ends ends, RowPlaces row, int column) {
+  int64_t at[NPU_EXTRAS];
+  for (int k = 0; k < NPU_EXTRAS; ++k) at[k] = k < kExtras ? place_of(args, row, 2 + k, column) : 0;
+  ((device Finished*)ends.result)[place_of(args, row, 0, column)] =
+      finish(biased(sum, args, ends, row, column), ends, at);
+}
+
+inline void finish_four(float4 sums, constant ProductArgs& args, Ends ends, RowPlaces row, int column) {
+  for (int k = 0; k < 4; ++k) finish_one(sums[k], args, ends, row, column + k);
+}
+
+#else
+
+constant int kResult [[function_constant(3)]];  // Float
+constant int kExtraType [[function_constant(4)]];
+constant int kFirst [[function_constant(5)]];    // Activation of the sum
+constant int kCombine [[function_constant(6)]];  // Combination with the extra operand
+constant int kLast [[function_constant(7)]];     // Activation of that
+constant float kClipLow [[function_constant(8)]];
+constant float kClipHigh [[function_constant(9)]];
+
+inline float activate(float x, int activation) {
+  switch (Activation(activation)) {
+    case Activation::kRelu:
+      return relu_of(x);
+    case Activation::kClip:
+      return nan_min(nan_max(x, kClipLow), kClipHigh);
+    case Activation::kSilu:
+      return silu_of(x);
+    case Activation::kGelu:
+      return gelu_of(x);
+    case Activation::kGeluTanh:
+      return gelu_tanh_of(x);
+    case Activation::kSigmoid:
+      return sigmoid_of(x);
+    case Activation::kTanh:
+      return tanh_of(x);
+    case Activation::kHardswish:
+      return hardswish_of(x);
+    case Activation::kHardsigmoid:
+      return hardsigmoid_of(x);
+    default:
+      return x;
+  }
+}
+
+inline float finished(float sum, float extra) {
+  const float first = activate(sum, kFirst);
+  switch (Combination(kCombine)) {
+    case Combination::kSum:
+      return activate(first + extra, kLast);
+    case Combination::kProduct:
+      return activate(first * extra, kLast);
+    default:
+      return activate(first, kLast);
+  }
+}
+
+inline void finish_one(float sum, constant ProductArgs& args, Ends ends, RowPlaces row, int column) {
+  float extra = 0.0f;
+  if (kExtras > 0) extra = load_float(ends.extra[0], kExtraType, place_of(args, row, 2, column));
+  const float result = finished(biased(sum, args, ends, row, column), extra);
+  store_float(ends.result, kResult, place_of(args, row, 0, column), result);
+}
+
+inline void finish_four(float4 sums, constant ProductArgs& args, Ends ends, RowPlaces row, int column) {
+  if (!kFours) {
+    for (int k = 0; k < 4; ++k) finish_one(sums[k], args, ends, row, column + k);
+    return;
+  }
+  float4 extra = float4(0.0f);
+  if (kBias > 0) sums += load_floats(ends.bias, kBias - 1, row.of[1] + column);
+  if (kExtras > 0) extra = load_floats(ends.extra[0], kExtraType, row.of[2] + column);
+  for (int k = 0; k < 4; ++k) sums[k] = finished(sums[k], extra[k]);
+  store_floats(ends.result, kResult, row.of[0] + column, sums);
+}
+
+#endif
+
+// Up to four neighbours of a row, of which some may lie beyond its end.
+inline void finish_columns(float4 sums, constant ProductArgs& args, Ends ends, RowPlaces row, int column) {
+  if (column + 4 <= args.columns) {
+    finish_four(sums, args, ends, row, column);
+    return;
+  }
+  for (int k = 0; k < 4 && column + k < args.columns; ++k) {
+    finish_one(sums[k], args, ends, row, column + k);
+  }
+}
+
+// The operands of every kernel that ends so, and how it keeps them. Those that are absent are bound to
+// nothing that may be read.
+#define NPU_ENDS                                                                        \
+  device char *result [[buffer(3)]], const device char *bias [[buffer(4)]],             \
+      const device char *extra0 [[buffer(5)]], const device char *extra1 [[buffer(6)]], \
+      const device char *extra2 [[buffer(7)]], const device char *extra3 [[buffer(8)]]
+#define NPU_GATHER_ENDS                              \
+  {                                                  \
+    result, bias, { extra0, extra1, extra2, extra3 } \
+  }

@@ -1,0 +1,10 @@
+// What a product reads and writes beside its factors.
+#pragma once
+
+#include "expression.h"
+
+struct Ends {
+  device char* result;
+  const device char* bias;
+  const device char* extra[NPU_EXTRAS];
+};

@@ -1,0 +1,181 @@
+// Blocks of a matrix product on simdgroup matrices, shared by matmul and conv.
+//
+// A threadgroup makes kRows x kColumns of the result. Blocks of both factors, kDepth deep, are staged in
+// threadgroup memory; kDown x kAcross simdgroups each multiply their part of them, and kSlices sets of such
+// simdgroups share the depth of a block.
+#pragma once
+
+#include "epilogue.h"
+
+template <typename T, int kRows_, int kColumns_, int kDepth_, int kDown_, int kAcross_, int kSlices_>
+struct Blocking {
+  typedef T Element;
+  static constant constexpr int kRows = kRows_, kColumns = kColumns_, kDepth = kDepth_;
+  static constant constexpr int kDown = kDown_, kAcross = kAcross_, kSlices = kSlices_;
+  static constant constexpr int kThreads = kDown * kAcross * kSlices * 32;
+  static constant constexpr int kPad = 16 / int(sizeof(T));     // keeps rows in different banks
+  static constant constexpr int kDeepStride = kDepth + kPad;    // of rows of depth
+  static constant constexpr int kWideStride = kColumns + kPad;  // of rows of columns
+  static constant constexpr int kPartRows = kRows / kDown, kPartColumns = kColumns / kAcross;
+  static constant constexpr int kMatricesDown = kPartRows / 8, kMatricesAcross = kPartColumns / 8;
+  // Threadgroup memory, in float4: the staged blocks, and after them strips of results in the same place.
+  static constant constexpr int kLeftBytes = kRows * kDeepStride * int(sizeof(T));
+  static constant constexpr int kDeepBytes = kColumns * kDeepStride * int(sizeof(T));
+  static constant constexpr int kWideBytes = kDepth * kWideStride * int(sizeof(T));
+  static constant constexpr int kRightBytes = kDeepBytes > kWideBytes ? kDeepBytes : kWideBytes;
+  static constant constexpr int kStripStride = kPartColumns + 4;
+  static constant constexpr int kStrip = 8 * kStripStride;  // floats of one simdgroup
+  static constant constexpr int kStripBytes = kStrip * 4 * kDown * kAcross * kSlices;
+  static constant constexpr int kStagedBytes = kLeftBytes + kRightBytes;
+  static constant constexpr int kMemory = (kStagedBytes > kStripBytes ? kStagedBytes : kStripBytes) / 16;
+};
+
+// Where a thread stands in its threadgroup.
+template <typename B>
+struct Standing {
+  int slice, row, column, lane;  // row and column of the simdgroup's part in the block
+
+  Standing(uint simdgroup, uint lane_) {
+    const int part = int(simdgroup) % (B::kDown * B::kAcross);
+    slice = int(simdgroup) / (B::kDown * B::kAcross);
+    row = part / B::kAcross * B::kPartRows;
+    column = part % B::kAcross * B::kPartColumns;
+    lane = int(lane_);
+  }
+};
+
+// The sums of one simdgroup. float32 operands are summed in pieces: a sum of sums is more exact than one long
+// sum. Half ones are rounded more than that when they are stored.
+template <typename B>
+struct Sums {
+  static constant constexpr bool kFolds = sizeof(typename B::Element) == 4;
+  static constant constexpr int kLongest = 128;  // of a piece
+
+  simdgroup_float8x8 piece[B::kMatricesDown][B::kMatricesAcross];
+  simdgroup_float8x8 total[B::kMatricesDown][B::kMatricesAcross];
+
+  Sums() {
+    for (int i = 0; i < B::kMatricesDown; ++i) {
+      for (int j = 0; j < B::kMatricesAcross; ++j) {
+        piece[i][j] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
+        if (kFolds) total[i][j] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
+      }
+    }
+  }
+
+  // Adds each lane's elements, wherever they are in the matrix.
+  void fold() {
+    for (int i = 0; kFolds && i < B::kMatricesDown; ++i) {
+      for (int j = 0; j < B::kMatricesAcross; ++j) {
+        total[i][j].thread_elements()[0] += piece[i][j].thread_elements()[0];
+        total[i][j].thread_elements()[1] += piece[i][j].thread_elements()[1];
+        piece[i][j] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
+      }
+    }
+  }
+  void fold_after(int depth) {
+    if (depth % kLongest == 0) fold();
+  }
+
+  void store_strip(int i, threadgroup float* strip) {
+    for (int j = 0; j < B::kMatricesAcross; ++j) {
+      if (kFolds) {
+        simdgroup_store(total[i][j], strip + j * 8, B::kStripStride);
+      } else {
+        simdgroup_store(piece[i][j], strip + j * 8, B::kStripStride);
+      }
+    }
+  }
+};
+
+// Multiplies the staged blocks. The right one has rows of depth, one for each column, where kDeep says so.
+template <typename B, bool kDeep>
+inline void multiply(thread Sums<B>& sums, const threadgroup typename B::Element* left,
+                     const threadgroup typename B::Element* right, thread const Standing<B>& standing) {
+  typedef simdgroup_matrix<typename B::Element, 8, 8> Matrix;
+  constexpr int kSteps = B::kDepth / B::kSlices;
+  for (int k = standing.slice * kSteps; k < (standing.slice + 1) * kSteps; k += 8) {
+    Matrix a[B::kMatricesDown], b[B::kMatricesAcross];
+    for (int i = 0; i < B::kMatricesDown; ++i) {
+      simdgroup_load(a[i], left + (standing.row + i * 8) * B::kDeepStride + k, B::kDeepStride);
+    }
+    for (int j = 0; j < B::kMatricesAcross; ++j) {
+      const int column = standing.column + j * 8;
+      if (kDeep) {
+        simdgroup_load(b[j], right + column * B::kDeepStride + k, B::kDeepStride, ulong2(0), true);
+      } else {
+        simdgroup_load(b[j], right + k * B::kWideStride + column, B::kWideStride);
+      }
+    }
+    for (int i = 0; i < B::kMatricesDown; ++i) {
+      for (int j = 0; j < B::kMatricesAcross; ++j) {
+        simdgroup_multiply_accumulate(sums.piece[i][j], a[i], b[j], sums.piece[i][j]);
+      }
+    }
+  }
+}
+
+// Hands the sums out four columns of a row at a time, strip by strip: put(row in block, column in block,
+// sums). The threadgroup has passed a barrier since it last read `memory`.
+template <typename B, typename Put>
+inline void hand_out(thread Sums<B>& sums, threadgroup float* memory, thread const Standing<B>& standing,
+                     uint simdgroup, Put put) {
+  constexpr int kFoursAcross = B::kPartColumns / 4, kParts = B::kDown * B::kAcross;
+  sums.fold();
+  for (int i = 0; i < B::kMatricesDown; ++i) {
+    sums.store_strip(i, memory + int(simdgroup) * B::kStrip);
+    if (B::kSlices > 1) {
+      threadgroup_barrier(mem_flags::mem_threadgroup);
+    } else {
+      simdgroup_barrier(mem_flags::mem_threadgroup);
+    }
+    // The slices of a part share the handing out as well.
+    const threadgroup float* strip = memory + (int(simdgroup) % kParts) * B::kStrip;
+    for (int f = standing.lane + standing.slice * 32; f < 8 * kFoursAcross; f += 32 * B::kSlices) {
+      const int row = f / kFoursAcross, column = f % kFoursAcross * 4;
+      const threadgroup float* from = strip + row * B::kStripStride + column;
+      float4 all = *(const threadgroup float4*)from;
+      for (int s = 1; s < B::kSlices; ++s) {
+        all += *(const threadgroup float4*)(from + s * kParts * B::kStrip);
+      }
+      put(standing.row + i * 8 + row, standing.column + column, all);
+    }
+    if (B::kSlices > 1) {
+      threadgroup_barrier(mem_flags::mem_threadgroup);
+    } else {
+      simdgroup_barrier(mem_flags::mem_threadgroup);
+    }
+  }
+}
+
+// Stages kRows x kColumns of a matrix whose columns are neighbours; what lies beyond its end is zero.
+template <typename T, int kRows, int kColumns, int kStride, int kThreads>
+inline void stage_fours(threadgroup T* to, const device T* from, int64_t row_step, int rows, int columns,
+                        int thread_index) {
+  constexpr int kAcross = kColumns / 4;
+  for (int i = thread_index; i < kRows * kAcross; i += kThreads) {
+    const int row = i / kAcross, column = i % kAcross * 4;
+    const device T* at = from + int64_t(row) * row_step + column;
+    vec<T, 4> found = vec<T, 4>(T(0.0f));
+    if (row < rows && column + 4 <= columns) {
+      found = four(at);
+    } else if (row < rows) {
+      for (int k = 0; k < 4; ++k) {
+        if (column + k < columns) found[k] = at[k];
+      }
+    }
+    *(threadgroup vec<T, 4>*)(to + row * kStride + column) = found;
+  }
+}
+
+// The same with any steps. Neighbouring threads take neighbouring columns, or rows where `down` is set.
+template <typename T, int kRows, int kColumns, int kStride, int kThreads>
+inline void stage_any(threadgroup T* to, const device T* from, int64_t row_step, int64_t column_step,
+                      int rows, int columns, bool down, int thread_index) {
+  for (int i = thread_index; i < kRows * kColumns; i += kThreads) {
+    const int row = down ? i % kRows : i / kColumns, column = down ? i / kRows : i % kColumns;
+    const bool inside = row < rows && column < columns;
+    to[row * kStride + column] =
+        inside ? from[int64_t(row) * row_step + int64_t(column) * column_step] : T(0.0f);
+  }
+}

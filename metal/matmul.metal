@@ -1,0 +1,154 @@
+// Matrix products in blocks on simdgroup matrices. Products with few rows: matmul_rows.metal.
+#include "gemm.h"
+
+constant int kLeftAlong [[function_constant(10)]];   // Neighbours; lines are rows
+constant int kRightAlong [[function_constant(11)]];  // and here columns
+constant bool kSplits [[function_constant(12)]];     // sums of parts of the depth go to the scratch
+
+template <typename B>
+inline void stage_left(threadgroup typename B::Element* to, const device typename B::Element* from,
+                       constant MatmulArgs& args, int row, int k, int end, int thread_index) {
+  const int64_t row_step = step_of(args.product.rows, NPU_LEFT);
+  const int rows = inner_of(args.product.rows) - row;
+  from += int64_t(row) * row_step + int64_t(k) * args.left_depth;
+  if (Neighbours(kLeftAlong) == Neighbours::kOfDepth) {
+    stage_fours<typename B::Element, B::kRows, B::kDepth, B::kDeepStride, B::kThreads>(
+        to, from, row_step, rows, end - k, thread_index);
+  } else {
+    stage_any<typename B::Element, B::kRows, B::kDepth, B::kDeepStride, B::kThreads>(
+        to, from, row_step, args.left_depth, rows, end - k, Neighbours(kLeftAlong) == Neighbours::kOfLines,
+        thread_index);
+  }
+}
+
+template <typename B, bool kDeep>
+inline void stage_right(threadgroup typename B::Element* to, const device typename B::Element* from,
+                        constant MatmulArgs& args, int column, int k, int end, int thread_index) {
+  typedef typename B::Element T;
+  const int columns = args.product.columns - column;
+  from += int64_t(column) * args.right_column + int64_t(k) * args.right_depth;
+  if (kDeep) {
+    stage_fours<T, B::kColumns, B::kDepth, B::kDeepStride, B::kThreads>(to, from, args.right_column, columns,
+                                                                        end - k, thread_index);
+  } else if (Neighbours(kRightAlong) == Neighbours::kOfLines) {
+    stage_fours<T, B::kDepth, B::kColumns, B::kWideStride, B::kThreads>(to, from, args.right_depth, end - k,
+                                                                        columns, thread_index);
+  } else {
+    stage_any<T, B::kDepth, B::kColumns, B::kWideStride, B::kThreads>(
+        to, from, args.right_depth, args.right_column, end - k, columns, false, thread_index);
+  }
+}
+
+// Takes four sums to their end, or to the scratch as they are.
+struct Finish {
+  constant MatmulArgs& args;
+  Ends ends;
+  RowPlaces block;
+  int row, column;
+  int64_t part;  // where the block's sums start in the scratch
+
+  void operator()(int i, int j, float4 sums) const {
+    const int rows = int(inner_of(args.product.rows)), columns = args.product.columns;
+    if (row + i >= rows) return;
+    if (!kSplits) {
+      finish_columns(sums, args.product, ends, places_of_row(args.product, block, row + i), column + j);
+      return;
+    }
+    device float* to = (device float*)ends.result + part + int64_t(row + i) * columns;
+    for (int k = 0; k < 4 && column + j + k < columns; ++k) to[column + j + k] = sums[k];
+  }
+};
+
+template <typename B, bool kDeep>
+[[kernel]] void matmul(constant MatmulArgs& args [[buffer(0)]],
+                       const device typename B::Element* left [[buffer(1)]],
+                       const device typename B::Element* right [[buffer(2)]], NPU_ENDS,
+                       uint3 group [[threadgroup_position_in_grid]],
+                       uint thread_index [[thread_index_in_threadgroup]],
+                       uint simdgroup [[simdgroup_index_in_threadgroup]],
+                       uint lane [[thread_index_in_simdgroup]]) {
+  threadgroup float4 memory[B::kMemory];
+  threadgroup typename B::Element* staged_left = (threadgroup typename B::Element*)memory;
+  threadgroup typename B::Element* staged_right = staged_left + B::kRows * B::kDeepStride;
+  const uint split = kSplits ? group.z / uint(args.blocks) : 0;
+  const uint block = group.z - split * uint(args.blocks);
+  const int column = int(group.x) * B::kColumns, row = int(group.y) * B::kRows;
+  const int rows = int(inner_of(args.product.rows));
+  if (column >= args.product.columns || row >= rows || split >= uint(args.splits)) return;
+  const RowPlaces places = places_of_block(args.product, block);
+  const Standing<B> standing(simdgroup, lane);
+  const int begin = int(split) * args.split_depth, end = min(begin + args.split_depth, args.product.depth);
+  Sums<B> sums;
+  for (int k = begin; k < end; k += B::kDepth) {
+    stage_left<B>(staged_left, left + places.of[NPU_LEFT], args, row, k, end, int(thread_index));
+    stage_right<B, kDeep>(staged_right, right + places.of[NPU_RIGHT], args, column, k, end,
+                          int(thread_index));
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    multiply<B, kDeep>(sums, staged_left, staged_right, standing);
+    sums.fold_after(k - begin + B::kDepth);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+  }
+  const int64_t part = int64_t(group.z) * rows * args.product.columns;
+  const Finish finish = {args, NPU_GATHER_ENDS, places, row, column, part};
+  hand_out(sums, (threadgroup float*)memory, standing, simdgroup, finish);
+}
+
+// Adds up what the splits left in the scratch, in their order.
+[[kernel]] void matmul_sum(constant MatmulArgs& args [[buffer(0)]], const device float* parts [[buffer(1)]],
+                           NPU_ENDS, uint3 at [[thread_position_in_grid]]) {
+  const int columns = args.product.columns, rows = int(inner_of(args.product.rows));
+  const int column = int(at.x) * 4, row = int(at.y);
+  if (column >= columns || row >= rows || at.z >= uint(args.blocks)) return;
+  float4 sums = float4(0.0f);
+  for (int s = 0; s < args.splits; ++s) {
+    const int64_t block = int64_t(s) * args.blocks + at.z;
+    const device float* from = parts + (block * rows + row) * columns + column;
+    for (int k = 0; k < 4 && column + k < columns; ++k) sums[k] += from[k];
+  }
+  const Ends ends = NPU_GATHER_ENDS;
+  const RowPlaces places = places_of_row(args.product, places_of_block(args.product, at.z), row);
+  finish_columns(sums, args.product, ends, places, column);
+}
+
+// One thread for each element of the result, for GPUs without simdgroup matrices.
+template <typename T>
+[[kernel]] void matmul_single(constant MatmulArgs& args [[buffer(0)]], const device T* left [[buffer(1)]],
+                              const device T* right [[buffer(2)]], NPU_ENDS,
+                              uint3 at [[thread_position_in_grid]]) {
+  const int column = int(at.x), row = int(at.y);
+  if (column >= args.product.columns || row >= int(inner_of(args.product.rows)) || at.z >= uint(args.blocks))
+    return;
+  const RowPlaces places = places_of_row(args.product, places_of_block(args.product, at.z), row);
+  const device T* a = left + places.of[NPU_LEFT];
+  const device T* b = right + places.of[NPU_RIGHT] + int64_t(column) * args.right_column;
+  float total = 0.0f;
+  for (int k = 0; k < args.product.depth;) {  // sums of sums: see Sums
+    const int end = min(k + 64, args.product.depth);
+    float sum = 0.0f;
+    for (; k < end; ++k, a += args.left_depth, b += args.right_depth) sum = fma(float(*a), float(*b), sum);
+    total += sum;
+  }
+  const Ends ends = NPU_GATHER_ENDS;
+  finish_one(total, args.product, ends, places, column);
+}
+
+#define NPU_MATMUL(name, T, deep, ...)            \
+  template [[host_name(#name "_" #T)]] [[kernel]] \
+  decltype(matmul<Blocking<T, __VA_ARGS__>, deep>) matmul<Blocking<T, __VA_ARGS__>, deep>;
+#define NPU_MATMULS(T, depth)                                     \
+  NPU_MATMUL(matmul_large_deep, T, true, 64, 64, depth, 2, 2, 1)  \
+  NPU_MATMUL(matmul_large_wide, T, false, 64, 64, depth, 2, 2, 1) \
+  NPU_MATMUL(matmul_small_deep, T, true, 32, 32, 32, 2, 2, 2)     \
+  NPU_MATMUL(matmul_small_wide, T, false, 32, 32, 32, 2, 2, 2)
+#if NPU_ONLY < 0 || NPU_ONLY == 0
+NPU_MATMULS(float, 16)
+NPU_INSTANTIATE(matmul_single, float)
+#endif
+#if NPU_ONLY < 0 || NPU_ONLY == 1
+NPU_MATMULS(half, 32)
+NPU_INSTANTIATE(matmul_single, half)
+#endif
+#if NPU_ONLY < 0 || NPU_ONLY == 2
+NPU_MATMULS(bfloat, 32)
+NPU_INSTANTIATE(matmul_single, bfloat)
+#endif

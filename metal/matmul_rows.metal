@@ -1,0 +1,193 @@
+// Products with few rows: the right-hand side is read once, as it lies, and everything else follows its
+// speed.
+//
+// "deep": the depth of a column is side by side, as in linear's weights. A simdgroup makes some columns, its
+// lanes along the depth; simdgroups may share the depth of a column. "wide": columns are side by side. Lanes
+// take columns, and the simdgroups of a threadgroup share the depth.
+#include "epilogue.h"
+
+constant bool kLeftFours [[function_constant(10)]];     // the left side's depth is side by side
+constant bool kRightAligned [[function_constant(11)]];  // 16 bytes of the right side may be loaded at once
+
+constant constexpr int kSimdgroups = 8;
+
+// 16 bytes of the right-hand side as floats.
+template <typename T>
+struct Wide {
+  static constant constexpr int kFours = 2;
+  float4 at[kFours];
+};
+template <>
+struct Wide<float> {
+  static constant constexpr int kFours = 1;
+  float4 at[kFours];
+};
+
+inline Wide<float> load_wide(const device float* x) { return {{load4(x)}}; }
+inline Wide<half> load_wide(const device half* x) {
+  if (!kRightAligned) return {{load4(x), load4(x + 4)}};
+  const uint4 raw = *(const device uint4*)x;
+  return {{float4(as_type<half4>(raw.xy)), float4(as_type<half4>(raw.zw))}};
+}
+// The higher of two is a float already but for what follows its bits.
+inline Wide<bfloat> load_wide(const device bfloat* x) {
+  if (!kRightAligned) return {{load4(x), load4(x + 4)}};
+  const uint4 raw = *(const device uint4*)x;
+  const float4 even = as_type<float4>(raw << 16), odd = as_type<float4>(raw & 0xffff0000u);
+  return {{float4(even.x, odd.x, even.y, odd.y), float4(even.z, odd.z, even.w, odd.w)}};
+}
+
+template <typename T>
+inline float4 left_four(const device T* x, int64_t step) {
+  if (kLeftFours) return load4(x);
+  return float4(float(x[0]), float(x[step]), float(x[2 * step]), float(x[3 * step]));
+}
+
+// kColumns columns of kRows rows for each simdgroup.
+template <typename T, int kRows, int kColumns>
+[[kernel]] void matmul_rows_deep(constant MatmulArgs& args [[buffer(0)]], const device T* left [[buffer(1)]],
+                                 const device T* right [[buffer(2)]], NPU_ENDS,
+                                 uint3 group [[threadgroup_position_in_grid]],
+                                 uint thread_index [[thread_index_in_threadgroup]],
+                                 uint simdgroup [[simdgroup_index_in_threadgroup]],
+                                 uint lane [[thread_index_in_simdgroup]]) {
+  threadgroup float room[kSimdgroups * kRows * kColumns];
+  constexpr int kFours = Wide<T>::kFours, kStep = 4 * kFours;
+  const int slices = args.slices, sets = kSimdgroups / slices;
+  const int slice = int(simdgroup) % slices, set = int(simdgroup) / slices;
+  const int columns = args.product.columns, depth = args.product.depth;
+  const int rows = int(inner_of(args.product.rows));
+  const int first = int(group.x) * sets * kColumns;  // column of the threadgroup
+  if (first >= columns || group.z >= uint(args.blocks)) return;
+  const RowPlaces places = places_of_block(args.product, group.z);
+  const device T* x[kRows];  // rows and columns that are not there repeat the last one
+  const device T* w[kColumns];
+  for (int r = 0; r < kRows; ++r) {
+    x[r] = left + places.of[NPU_LEFT] + int64_t(min(r, rows - 1)) * step_of(args.product.rows, NPU_LEFT);
+  }
+  for (int c = 0; c < kColumns; ++c) {
+    const int column = min(first + set * kColumns + c, columns - 1);
+    w[c] = right + places.of[NPU_RIGHT] + int64_t(column) * args.right_column;
+  }
+  float sums[kRows][kColumns];
+  for (int r = 0; r < kRows; ++r) {
+    for (int c = 0; c < kColumns; ++c) sums[r][c] = 0.0f;
+  }
+  const int stride = 32 * kStep * slices;
+  for (int k = (slice * 32 + int(lane)) * kStep; k < depth; k += stride) {
+    if (k + kStep <= depth) {
+      Wide<T> weights[kColumns];
+      for (int c = 0; c < kColumns; ++c) weights[c] = load_wide(w[c] + k);
+      for (int r = 0; r < kRows; ++r) {
+        for (int f = 0; f < kFours; ++f) {
+          const float4 values = left_four(x[r] + int64_t(k + 4 * f) * args.left_depth, args.left_depth);
+          for (int c = 0; c < kColumns; ++c) sums[r][c] += dot(values, weights[c].at[f]);
+        }
+      }
+    } else {
+      for (int i = k; i < depth; ++i) {
+        for (int r = 0; r < kRows; ++r) {
+          const float value = float(x[r][int64_t(i) * args.left_depth]);
+          for (int c = 0; c < kColumns; ++c) sums[r][c] = fma(value, float(w[c][i]), sums[r][c]);
+        }
+      }
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int c = 0; c < kColumns; ++c) {
+      const float sum = simd_sum(sums[r][c]);
+      if (lane == 0) room[(int(simdgroup) * kRows + r) * kColumns + c] = sum;
+    }
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  const int made = sets * kColumns;  // columns of the threadgroup
+  const Ends ends = NPU_GATHER_ENDS;
+  for (int i = int(thread_index); i < made * min(rows, kRows); i += kSimdgroups * 32) {
+    const int r = i / made, c = i % made, column = first + c;
+    if (column >= columns) continue;
+    float sum = 0.0f;
+    for (int s = 0; s < slices; ++s) {
+      sum += room[((c / kColumns * slices + s) * kRows + r) * kColumns + c % kColumns];
+    }
+    finish_one(sum, args.product, ends, places_of_row(args.product, places, r), column);
+  }
+}
+
+// kColumns neighbouring columns of kRows rows for each lane.
+template <typename T, int kRows, int kColumns>
+[[kernel]] void matmul_rows_wide(constant MatmulArgs& args [[buffer(0)]], const device T* left [[buffer(1)]],
+                                 const device T* right [[buffer(2)]], NPU_ENDS,
+                                 uint3 group [[threadgroup_position_in_grid]],
+                                 uint simdgroup [[simdgroup_index_in_threadgroup]],
+                                 uint lane [[thread_index_in_simdgroup]]) {
+  threadgroup float room[kSimdgroups][32 * kColumns];
+  const int columns = args.product.columns, depth = args.product.depth;
+  const int rows = int(inner_of(args.product.rows));
+  const int column = (int(group.x) * 32 + int(lane)) * kColumns;
+  if (int(group.x) * 32 * kColumns >= columns || group.z >= uint(args.blocks)) return;
+  const RowPlaces places = places_of_block(args.product, group.z);
+  const bool whole = column + kColumns <= columns;
+  const device T* w = right + places.of[NPU_RIGHT] + (whole ? column : 0);
+  const device T* x[kRows];
+  float sums[kRows][kColumns];
+  for (int r = 0; r < kRows; ++r) {
+    x[r] = left + places.of[NPU_LEFT] + int64_t(min(r, rows - 1)) * step_of(args.product.rows, NPU_LEFT);
+    for (int c = 0; c < kColumns; ++c) sums[r][c] = 0.0f;
+  }
+  for (int k = int(simdgroup); k < depth; k += kSimdgroups) {
+    const device T* from = w + int64_t(k) * args.right_depth;
+    float weights[kColumns];
+    for (int c = 0; c < kColumns; ++c) weights[c] = 0.0f;
+    if (whole) {
+      for (int c = 0; c < kColumns; ++c) weights[c] = float(from[c]);
+    } else {
+      for (int c = 0; column + c < columns; ++c) weights[c] = float(from[column + c]);
+    }
+    for (int r = 0; r < kRows; ++r) {
+      const float value = float(x[r][int64_t(k) * args.left_depth]);
+      for (int c = 0; c < kColumns; ++c) sums[r][c] = fma(value, weights[c], sums[r][c]);
+    }
+  }
+  const Ends ends = NPU_GATHER_ENDS;
+  for (int r = 0; r < kRows; ++r) {
+    for (int c = 0; c < kColumns; ++c) room[simdgroup][int(lane) * kColumns + c] = sums[r][c];
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    const int mine = int(simdgroup) * 32 + int(lane), target = int(group.x) * 32 * kColumns + mine;
+    if (mine < 32 * kColumns && target < columns && r < rows) {
+      float sum = 0.0f;
+      for (int s = 0; s < kSimdgroups; ++s) sum += room[s][mine];
+      finish_one(sum, args.product, ends, places_of_row(args.product, places, r), target);
+    }
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+  }
+}
+
+#define NPU_ROWS(kernel, T, rows, columns)                                 \
+  template [[host_name(#kernel "_" #rows "x" #columns "_" #T)]] [[kernel]] \
+  decltype(kernel<T, rows, columns>) kernel<T, rows, columns>;
+#define NPU_ALL_ROWS(T)               \
+  NPU_ROWS(matmul_rows_deep, T, 1, 1) \
+  NPU_ROWS(matmul_rows_deep, T, 1, 4) \
+  NPU_ROWS(matmul_rows_deep, T, 2, 1) \
+  NPU_ROWS(matmul_rows_deep, T, 2, 4) \
+  NPU_ROWS(matmul_rows_deep, T, 4, 1) \
+  NPU_ROWS(matmul_rows_deep, T, 4, 4) \
+  NPU_ROWS(matmul_rows_deep, T, 8, 1) \
+  NPU_ROWS(matmul_rows_deep, T, 8, 4) \
+  NPU_ROWS(matmul_rows_wide, T, 1, 1) \
+  NPU_ROWS(matmul_rows_wide, T, 1, 4) \
+  NPU_ROWS(matmul_rows_wide, T, 2, 1) \
+  NPU_ROWS(matmul_rows_wide, T, 2, 4) \
+  NPU_ROWS(matmul_rows_wide, T, 4, 1) \
+  NPU_ROWS(matmul_rows_wide, T, 4, 4) \
+  NPU_ROWS(matmul_rows_wide, T, 8, 1) \
+  NPU_ROWS(matmul_rows_wide, T, 8, 4)
+#if NPU_ONLY < 0 || NPU_ONLY == 0
+NPU_ALL_ROWS(float)
+#endif
+#if NPU_ONLY < 0 || NPU_ONLY == 1
+NPU_ALL_ROWS(half)
+#endif
+#if NPU_ONLY < 0 || NPU_ONLY == 2
+NPU_ALL_ROWS(bfloat)
+#endif

@@ -1,0 +1,140 @@
+// Kernels of GPUs, run by the software shader machine on tensors of a test: every launch as it would be
+// encoded, with every access checked.
+#pragma once
+
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <numeric>
+
+#include "../gpu/ops.h"
+#include "c_api.h"
+#include "gpu_kernel.h"
+#include "kernel_sources.h"
+#include "test_cpu.h"
+
+namespace npu::test {
+
+using GpuMaker = std::unique_ptr<gpu::GpuKernel> (*)(const gpu::Request&);
+
+struct GpuRun {
+  gpu::Caps caps{};
+  bool checked = true;
+  int constant_input = -1;  // what packing may take
+  std::string kernel{};     // its name, afterwards
+  std::size_t launches = 0;
+  std::string error{};  // what the machine refused
+  std::array<std::byte, 16> status{};
+};
+
+inline void* open_library(const gpu::Dispatch& launch) {
+  static std::map<std::string, void*> libraries;
+  const std::string source = gpu::kernel_source(launch.library, launch.prologue);
+  void*& library = libraries[source];
+  if (library == nullptr) {
+    const std::string name = launch.library.empty() ? "generated" : launch.library;
+    library = softmetal_open(source.c_str(), name.c_str(), "", "");
+    if (library == nullptr) report_failure(__FILE__, __LINE__, softmetal_error() + ("\n" + launch.prologue));
+  }
+  return library;
+}
+
+struct GpuMemory {
+  const std::vector<Tensor*>&inputs, &outputs;
+  std::vector<std::byte>&scratch, &packed, &status;
+};
+
+// What a slot is bound to: from the first byte that may be touched to the last.
+inline softmetal_buffer bind(const gpu::BufferUse& use, const GpuMemory& memory, std::int64_t& low) {
+  low = 0;
+  std::byte* base = nullptr;
+  switch (use.from) {
+    case gpu::From::kInput:
+      base = static_cast<std::byte*>(memory.inputs[static_cast<std::size_t>(use.index)]->first());
+      break;
+    case gpu::From::kOutput:
+      base = static_cast<std::byte*>(memory.outputs[static_cast<std::size_t>(use.index)]->first());
+      break;
+    case gpu::From::kScratch:
+      base = memory.scratch.data();
+      break;
+    case gpu::From::kPacked:
+      base = memory.packed.data();
+      break;
+    case gpu::From::kStatus:
+      return {memory.status.data(), memory.status.size(), 1};
+    default:  // something, but nothing to read
+      return {memory.status.data(), memory.status.size(), 0};
+  }
+  low = use.low;
+  if (base == nullptr) return {memory.status.data(), memory.status.size(), 0};  // no elements
+  return {base + use.offset, static_cast<std::size_t>(use.high),
+          use.from != gpu::From::kScratch || use.reads};
+}
+
+inline std::string run_launch(const gpu::Dispatch& launch, const GpuMemory& memory, bool checked) {
+  std::array<softmetal_buffer, 31> buffers{};
+  std::vector<std::byte> args = launch.args;
+  buffers[0] = {args.data(), args.size(), 1};
+  for (const gpu::BufferUse& use : launch.buffers) {
+    std::int64_t low = 0;
+    buffers[static_cast<std::size_t>(use.slot)] = bind(use, memory, low);
+    if (low < 0) checked = false;  // a view that runs backwards starts before its binding
+  }
+  std::vector<softmetal_constant> constants;
+  for (const auto& c : launch.constants) {
+    const bool is_bool = c.type == gpu::FunctionConstant::Type::kBool;
+    constants.push_back({static_cast<unsigned>(c.index), nullptr, &c.bits, is_bool ? 1u : 4u});
+  }
+  softmetal_launch call{};
+  call.kernel = launch.function.c_str();
+  call.checked = checked ? 1 : 0;
+  call.buffers = buffers.data();
+  call.buffer_count = buffers.size();
+  call.constants = constants.data();
+  call.constant_count = constants.size();
+  for (std::size_t d = 0; d < 3; ++d) {
+    call.grid[d] = launch.groups[d] * launch.threads[d];
+    call.threads[d] = launch.threads[d];
+  }
+  const char* error = softmetal_run(open_library(launch), &call);
+  return error ? launch.function + ": " + error : std::string();
+}
+
+// Makes a kernel and runs its launches in order.
+inline void run_gpu(GpuMaker make, OpKind kind, const Attrs& attrs, const std::vector<Tensor*>& inputs,
+                    const std::vector<Tensor*>& outputs, GpuRun& run) {
+  Op op;
+  op.kind = kind;
+  op.name = "tested";
+  op.attrs = attrs;
+  gpu::Request request{{op, {}, {}, 1}, run.caps};
+  for (Tensor* t : inputs) {
+    request.inputs.push_back(describe(t));
+    request.inputs.back().alignment = t && reinterpret_cast<std::uintptr_t>(t->first()) % 16 == 0 ? 16 : 1;
+  }
+  if (run.constant_input >= 0) request.inputs[static_cast<std::size_t>(run.constant_input)].constant = true;
+  for (Tensor* t : outputs) {
+    request.outputs.push_back(describe(t));
+    request.outputs.back().alignment = t && reinterpret_cast<std::uintptr_t>(t->first()) % 16 == 0 ? 16 : 1;
+  }
+  const auto kernel = make(request);
+  run.kernel = kernel->name();
+  run.launches = kernel->dispatches().size();
+  std::vector<std::byte> scratch(kernel->scratch_bytes()), packed(kernel->packed_bytes()), status(16);
+  if (kernel->packed_input() >= 0) {
+    ThreadPool pool(1);
+    kernel->pack(inputs[static_cast<std::size_t>(kernel->packed_input())]->first(), packed.data(), pool);
+  }
+  const GpuMemory memory{inputs, outputs, scratch, packed, status};
+  for (const gpu::Dispatch& launch : kernel->dispatches()) {
+    run.error = run_launch(launch, memory, run.checked);
+    if (!run.error.empty()) {
+      report_failure(__FILE__, __LINE__, run.error);
+      return;
+    }
+  }
+  std::copy(status.begin(), status.end(), run.status.begin());
+}
+
+}  // namespace npu::test
