@@ -25,6 +25,7 @@ VENV_PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "npu-setup.json"
 CONSTRAINTS = ROOT / "constraints-dev.txt"
 BUILD_DIR = ROOT / "build" / "dev"
+CLANG_VERSIONS = (19, 20, 21)
 # Some of what setup installs: when one is gone, somebody else (uv, say) changed the environment.
 EXPECTED = ("torch", "torchvision", "pytest", "nanobind", "npu_simulation")
 
@@ -53,7 +54,7 @@ def digest(paths: list[Path]) -> str:
 
 
 def core_sources() -> list[Path]:
-    folders = (ROOT / "cpp", ROOT / "include")
+    folders = (ROOT / "cpp", ROOT / "include", ROOT / "metal")
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     return sorted([*files, ROOT / "CMakeLists.txt"])
 
@@ -70,12 +71,30 @@ def missing_packages() -> dict[str, str]:
     return missing
 
 
+def missing_for_emulation() -> dict[str, str]:
+    """What the Metal that is made of software lacks; macOS has the real one."""
+    missing = {}
+    if not any(shutil.which(f"clang++-{version}") for version in CLANG_VERSIONS):
+        missing["clang-19"] = "it compiles kernels for the CPU"
+    if not shutil.which("gnustep-config"):
+        missing["libgnustep-base-dev"] = "Foundation"
+    if not any(Path("/usr/lib/gcc").glob("*/*/include/objc/objc.h")):
+        missing["gobjc++"] = "the Objective-C runtime"
+    return missing
+
+
+def can_install() -> bool:
+    return shutil.which("apt-get") is not None and os.geteuid() == 0
+
+
 def install_system_packages() -> None:
     missing = missing_packages()
+    if sys.platform == "linux" and can_install():
+        missing |= missing_for_emulation()
     if not missing:
         return
     listed = ", ".join(f"{name} ({why})" for name, why in missing.items())
-    if not (shutil.which("apt-get") and os.geteuid() == 0):
+    if not can_install():
         fail(f"the system lacks {listed}; install them (Debian names) and run make again")
     say(f"installing with apt-get: {listed}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
@@ -98,10 +117,21 @@ def pip_install(*arguments: str | Path) -> None:
     run(VENV_PYTHON, "-m", "pip", "install", *quiet, "-c", CONSTRAINTS, *arguments)
 
 
+def emulates_metal() -> bool:
+    """Whether this build has the Metal that is made of software."""
+    if sys.platform != "linux":
+        return False
+    missing = missing_for_emulation()
+    if missing:
+        say(f"without emulated Metal, whose tests will be skipped: the system lacks {', '.join(missing)}")
+    return not missing
+
+
 def install_core(requirement: str, *options: str) -> None:
     # Without build isolation the build directory stays valid, so that only changed files are compiled.
-    settings = f"--config-settings=build-dir={BUILD_DIR}"
-    pip_install("--no-build-isolation", settings, *options, "-e", requirement)
+    settings = [f"--config-settings=build-dir={BUILD_DIR}"]
+    settings.append(f"--config-settings=cmake.define.NPU_SOFTMETAL={'ON' if emulates_metal() else 'OFF'}")
+    pip_install("--no-build-isolation", *settings, *options, "-e", requirement)
 
 
 def build_requirements() -> list[str]:

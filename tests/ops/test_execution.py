@@ -30,7 +30,7 @@ def evaluate(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
         return pytree.tree_leaves(model(*inputs))
 
 
-def run_case(case: Case, dtype: torch.dtype, threads: int = 0) -> None:
+def run_case(case: Case, dtype: torch.dtype, threads: int = 0, device: Device = DEVICE) -> None:
     model = case.build().to(dtype)
     inputs = tuple(cast(x, dtype) for x in case.make())
     try:
@@ -41,8 +41,8 @@ def run_case(case: Case, dtype: torch.dtype, threads: int = 0) -> None:
         pytest.skip(f"PyTorch has no {dtype} here: {str(error)[:80]}")
     exact = evaluate(copy.deepcopy(model).double(), tuple(cast(x, torch.float64) for x in inputs))
     program = compile(extract_ir(model, inputs))
-    executor = Executor(program, DEVICE, threads=threads)
-    weights = load_weights(model.state_dict(), program, DEVICE)
+    executor = Executor(program, device, threads=threads)
+    weights = load_weights(model.state_dict(), program, device)
     names = [spec.name for spec in program.input_specs]
     outputs = executor.run(dict(zip(names, inputs, strict=True)), weights)
     for spec, best, own in zip(program.output_specs, exact, torchs, strict=True):
