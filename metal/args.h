@@ -1,7 +1,7 @@
 // The arguments of every kernel, shared by MSL and C++. A kernel reads them at buffer 0.
 //
-// Counts of what a grid covers are 32-bit; strides and offsets are 64-bit, in elements. Members are ordered so
-// that nothing needs padding; NPU_ARGS asserts the size on both sides. Kernels read members one by one: a
+// Counts of what a grid covers are 32-bit; strides and offsets are 64-bit, in elements. Members are ordered
+// so that nothing needs padding; NPU_ARGS asserts the size on both sides. Kernels read members one by one: a
 // struct cannot be copied out of the constant address space.
 #pragma once
 
@@ -89,7 +89,8 @@ NPU_ARGS(GatherArgs, 872);
 enum class ScatterKind : int32_t { kSet, kAdd, kMul, kMax, kMin };
 
 struct ScatterArgs {
-  NestOf<2 + NPU_MAX_INDICES> kept;  // the place in out, updates, indices: over dimensions that are not indexed
+  NestOf<2 + NPU_MAX_INDICES>
+      kept;  // the place in out, updates, indices: over dimensions that are not indexed
   NestOf<2 + NPU_MAX_INDICES> free;  // over the others, along which updates may meet
   IndexedAxis axes[NPU_MAX_INDICES];
   int32_t updates;  // of free
@@ -123,17 +124,26 @@ NPU_ARGS(NormArgs, 608);
 
 // matmul, conv
 enum class Activation : int32_t {
-  kNone, kRelu, kClip, kSilu, kGelu, kGeluTanh, kSigmoid, kTanh, kHardswish, kHardsigmoid
+  kNone,
+  kRelu,
+  kClip,
+  kSilu,
+  kGelu,
+  kGeluTanh,
+  kSigmoid,
+  kTanh,
+  kHardswish,
+  kHardsigmoid
 };
 enum class Combination : int32_t { kAlone, kSum, kProduct };
 enum class Neighbours : int32_t { kOfDepth, kOfLines, kNone };  // which elements of a factor lie side by side
 
-#define NPU_EXTRAS 4                    // operands of an epilogue, at most
-#define NPU_LEFT (2 + NPU_EXTRAS)       // operands of `rows` that a matmul multiplies
+#define NPU_EXTRAS 4               // operands of an epilogue, at most
+#define NPU_LEFT (2 + NPU_EXTRAS)  // operands of `rows` that a matmul multiplies
 #define NPU_RIGHT (3 + NPU_EXTRAS)
 struct ProductArgs {
-  NestOf<4 + NPU_EXTRAS> rows;      // result, bias, extras; left, right. Dimensions but the last: the grid's z
-  int64_t column[2 + NPU_EXTRAS];   // steps between the columns of result, bias, extras
+  NestOf<4 + NPU_EXTRAS> rows;     // result, bias, extras; left, right. Dimensions but the last: the grid's z
+  int64_t column[2 + NPU_EXTRAS];  // steps between the columns of result, bias, extras
   int32_t columns;
   int32_t depth;
 };
@@ -151,11 +161,36 @@ struct MatmulArgs {
 };
 NPU_ARGS(MatmulArgs, 648);
 
+// Spatial dimensions are three; missing ones lead, with extent 1.
+struct ConvArgs {
+  ProductArgs product;  // its columns are those of all groups
+  int64_t x_batch;      // steps
+  int64_t x_channel;
+  int64_t x_step[3];
+  int64_t weight_group;  // of the weights, as they are or as they are packed
+  int64_t weight_column;
+  int64_t weight_channel;
+  int64_t weight_step[3];
+  int32_t in[3];
+  int32_t out[3];
+  int32_t kernel[3];
+  int32_t stride[3];
+  int32_t low[3];  // padding
+  int32_t dilation[3];
+  int32_t up[3];  // dilation of the input
+  int32_t pixels;
+  int32_t groups;
+  int32_t channels;  // of a group
+  int32_t columns;   // of a group
+  int32_t blocks;    // of rows
+};
+NPU_ARGS(ConvArgs, 800);
+
 // pool, adaptive_pool
 struct WindowAxis {
   int32_t in;
   int32_t out;
-  int32_t kernel;
+  int32_t window;
   int32_t stride;
   int32_t padding;
   int32_t dilation;
@@ -254,13 +289,11 @@ struct SortArgs {
   int64_t values_step;
   int64_t indices_step;
   int32_t n;      // items of a row that come in
+  int32_t keep;   // first items of each block, or of a row, that go on
+  int32_t run;    // items of a block, a power of two, or of the runs that are merged
   int32_t count;  // of rows
-  int32_t keep;   // first items of each block or row that go on
-  int32_t run;    // length of the sorted runs that are merged
-  int32_t in;     // room for a row of items, where they are read
-  int32_t out;    // and where they are written
 };
-NPU_ARGS(SortArgs, 280);
+NPU_ARGS(SortArgs, 272);
 
 #ifndef __METAL_VERSION__
 }  // namespace npu::gpu

@@ -1,0 +1,31 @@
+// Elements of x at places that index operands choose. Indices out of range are reported and give zero.
+#include "indexed.h"
+
+constant bool kDense [[function_constant(2)]];  // whole rows, whose neighbours are neighbours in both
+
+template <typename T>
+[[kernel]] void gather(constant GatherArgs& args [[buffer(0)]], const device T* x [[buffer(1)]],
+                       device T* out [[buffer(2)]], device Status* status [[buffer(3)]], NPU_INDICES,
+                       uint2 at [[thread_position_in_grid]]) {
+  const Indices indices = NPU_ALL_INDICES;
+  const uint inner = inner_of(args.nest);
+  const uint many = kDense ? Words<T>::kMany : 1;
+  const uint first = at.x * many;
+  if (first >= inner || at.y >= uint(args.nest.rows)) return;
+  Places<kOperands> place = walk_row(args.nest, at.y, 2 + kAxes);
+  if (!kDense) {
+    for (int k = 0; k < 2 + kAxes; ++k) place.of[k] += int64_t(first) * step_of(args.nest, k);
+  }
+  device T* to = out + place.of[0];
+  int64_t from = place.of[1];
+  const bool valid = add_indexed(args.axes, indices, place, status, from);
+  if (!kDense) {
+    *to = valid ? x[from] : T(0);
+  } else if (valid && first + many <= inner) {
+    Words<T>::copy_many(to + first, x + from + first);
+  } else {
+    for (uint i = first; i < min(first + many, inner); ++i) to[i] = valid ? x[from + i] : T(0);
+  }
+}
+
+NPU_INSTANTIATE_WORDS(gather)

@@ -1,0 +1,85 @@
+// Places chosen by index operands: what gather and scatter share.
+#pragma once
+
+#include "nest.h"
+
+constant int kAxes [[function_constant(0)]];   // that are indexed
+constant bool kWrap [[function_constant(1)]];  // negative indices count from the end
+
+constant constexpr int kOperands = 2 + NPU_MAX_INDICES;
+
+// The index operands as parameters of a kernel; only as many exist as axes.
+constant bool kTwo = kAxes > 1;
+constant bool kThree = kAxes > 2;
+constant bool kFour = kAxes > 3;
+constant bool kFive = kAxes > 4;
+constant bool kSix = kAxes > 5;
+constant bool kSeven = kAxes > 6;
+constant bool kEight = kAxes > 7;
+
+#define NPU_INDICES                                                          \
+  const device char *indices0 [[buffer(4)]],                                 \
+      const device char *indices1 [[buffer(5), function_constant(kTwo)]],    \
+      const device char *indices2 [[buffer(6), function_constant(kThree)]],  \
+      const device char *indices3 [[buffer(7), function_constant(kFour)]],   \
+      const device char *indices4 [[buffer(8), function_constant(kFive)]],   \
+      const device char *indices5 [[buffer(9), function_constant(kSix)]],    \
+      const device char *indices6 [[buffer(10), function_constant(kSeven)]], \
+      const device char *indices7 [[buffer(11), function_constant(kEight)]]
+
+struct Indices {
+  const device char* of[NPU_MAX_INDICES];
+};
+
+#define NPU_ALL_INDICES                                                                                \
+  {                                                                                                    \
+    {                                                                                                  \
+      indices0, kTwo ? indices1 : indices0, kThree ? indices2 : indices0, kFour ? indices3 : indices0, \
+          kFive ? indices4 : indices0, kSix ? indices5 : indices0, kSeven ? indices6 : indices0,       \
+          kEight ? indices7 : indices0                                                                 \
+    }                                                                                                  \
+  }
+
+inline int64_t load_index(const device char* from, int64_t at, IndexType type) {
+  switch (type) {
+    case IndexType::kByte:
+      return int64_t(from[at]);
+    case IndexType::kShort:
+      return int64_t(((const device short*)from)[at]);
+    case IndexType::kInt:
+      return int64_t(((const device int*)from)[at]);
+    case IndexType::kUnsignedByte:
+      return int64_t(((const device uchar*)from)[at]);
+    default:
+      return ((const device int64_t*)from)[at];
+  }
+}
+
+// The first report stays.
+inline void report(device Status* status, int dimension, int64_t index) {
+  device atomic_int* first = (device atomic_int*)&status->dimension;
+  int expected = 0;
+  while (expected == 0) {
+    const bool taken = atomic_compare_exchange_weak_explicit(first, &expected, dimension + 1,
+                                                             memory_order_relaxed, memory_order_relaxed);
+    if (taken) {
+      status->index = index;
+      return;
+    }
+  }
+}
+
+// Adds to `place` what the indices at these offsets say; false when one is out of range.
+inline bool add_indexed(constant IndexedAxis* axes, Indices indices, Places<kOperands> at,
+                        device Status* status, thread int64_t& place) {
+  for (int k = 0; k < kAxes; ++k) {
+    const int64_t index = load_index(indices.of[k], at.of[2 + k], axes[k].type);
+    const int64_t wrapped = kWrap && index < 0 ? index + axes[k].extent : index;
+    if (wrapped < 0 || wrapped >= axes[k].extent) {
+      report(status, axes[k].dimension, index);
+      return false;
+    }
+    place += wrapped * axes[k].step;
+  }
+  return true;
+}
