@@ -84,6 +84,7 @@ Function::Function(std::shared_ptr<const Library> library, const std::string& na
   }
   layout_ = &image().layout(*entry_);
   check_constants();
+  find_arguments();
 }
 
 const Image& Function::image() const { return library_->image(mode_); }
@@ -122,8 +123,7 @@ void Function::set_constants() const {
   }
 }
 
-std::vector<Argument> Function::arguments() const {
-  std::vector<Argument> result;
+void Function::find_arguments() {
   for (unsigned i = 0; i < entry_->argument_count; ++i) {
     const Argument& argument = entry_->arguments[i];
     if (argument.source != Source::buffer && argument.source != Source::threadgroup_memory) continue;
@@ -134,9 +134,8 @@ std::vector<Argument> Function::arguments() const {
         if (c->name && std::strcmp(c->name, argument.condition) == 0)
           exists = *static_cast<const bool*>(c->address());
     }
-    if (exists) result.push_back(argument);
+    if (exists) arguments_.push_back(argument);
   }
-  return result;
 }
 
 }  // namespace softmetal

@@ -86,12 +86,13 @@ class Function {
   const KernelEntry& entry() const { return *entry_; }
   const Layout& layout() const { return *layout_; }
   unsigned max_threads() const;
-  std::vector<Argument> arguments() const;  // those that these constants ask for
+  const std::vector<Argument>& arguments() const { return arguments_; }  // that these constants ask for
   const Image& image() const;
   void set_constants() const;  // for kernels that this host thread runs from now on
 
  private:
   void check_constants() const;
+  void find_arguments();
 
   std::shared_ptr<const Library> library_;
   std::string name_;
@@ -99,6 +100,7 @@ class Function {
   Mode mode_;
   const KernelEntry* entry_;
   const Layout* layout_;
+  std::vector<Argument> arguments_;
 };
 
 class Shadow;

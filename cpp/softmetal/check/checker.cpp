@@ -22,6 +22,11 @@ std::string range_text(std::size_t begin, std::size_t end) {
 
 }  // namespace
 
+void order_after_now(Shadow& shadow) {
+  std::lock_guard lock(one_at_a_time);
+  shadow.ordered_since = last_moment + 1;
+}
+
 Checker::Checker(const Launch& launch, Hazards* hazards)
     : alone_(one_at_a_time), launch_(launch), hazards_(hazards ? hazards : &own_hazards_) {
   dispatch_start_ = next_moment();

@@ -49,4 +49,7 @@ class Shadow {
   std::vector<std::unique_ptr<Cell[]>> pages_;
 };
 
+// What was accessed before comes before what is accessed from now on.
+void order_after_now(Shadow& shadow);
+
 }  // namespace softmetal

@@ -106,6 +106,7 @@ struct Argument {
   bool writable;
   bool reference;       // bound memory must hold a whole object
   unsigned long bytes;  // of the object or of one element
+  unsigned long alignment;
 };
 
 using EntryPoint = void (*)(Group&, Thread&);
@@ -138,6 +139,6 @@ struct LibraryTable {
   void (*bind)(const Runtime*);
 };
 
-constexpr unsigned kAbiVersion = 1;
+constexpr unsigned kAbiVersion = 2;
 
 }  // namespace softmetal

@@ -142,16 +142,25 @@ constexpr unsigned long size_of() {
     return sizeof(T);
 }
 
+template <class T>
+constexpr unsigned long alignment_of() {
+  if constexpr (__is_same(metal::remove_cv_t<T>, void))
+    return 1;
+  else
+    return alignof(T);
+}
+
 template <class P, unsigned Code>
 constexpr Argument describe(ArgumentText text) {
   using Object =
       metal::conditional_t<__is_reference(P), metal::remove_reference_t<P>, metal::remove_pointer_t<P>>;
-  Argument result{text.name, text.condition, static_cast<Source>(Code / 256), Code % 256, false, false, 0};
+  Argument result{text.name, text.condition, static_cast<Source>(Code / 256), Code % 256, false, false, 0, 1};
   if constexpr (Code / 256 <= static_cast<unsigned>(Source::threadgroup_memory)) {
     static_assert(__is_reference(P) || __is_pointer(P), "buffers are pointers or references");
     result.writable = !__is_const(Object);
     result.reference = __is_reference(P);
     result.bytes = size_of<Object>();
+    result.alignment = alignment_of<Object>();
   }
   return result;
 }

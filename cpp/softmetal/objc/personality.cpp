@@ -1,0 +1,15 @@
+// Objective-C++ frames name a personality routine of the Objective-C runtime, which knows nothing of C++
+// exceptions. Without Objective-C's own exceptions the frames are C++ frames, and so is their routine.
+#include <unwind.h>
+
+extern "C" {
+
+_Unwind_Reason_Code __gxx_personality_v0(int, _Unwind_Action, _Unwind_Exception_Class,
+                                         struct _Unwind_Exception*, struct _Unwind_Context*);
+
+__attribute__((visibility("hidden"))) _Unwind_Reason_Code
+__gnu_objc_personality_v0(int version, _Unwind_Action actions, _Unwind_Exception_Class exception_class,
+                          struct _Unwind_Exception* exception, struct _Unwind_Context* context) {
+  return __gxx_personality_v0(version, actions, exception_class, exception, context);
+}
+}
