@@ -6,7 +6,11 @@ add_library(npu INTERFACE)
 target_link_libraries(npu INTERFACE npu_devices)
 
 set(NPU_PACKAGE_DIR lib/cmake/npu_simulation)
-install(TARGETS npu npu_devices npu_cpu npu_gpu npu_core EXPORT npu_targets COMPONENT development
+set(NPU_INSTALLED npu npu_devices npu_cpu npu_gpu npu_core)
+if(TARGET npu_metal)
+  list(APPEND NPU_INSTALLED npu_metal)
+endif()
+install(TARGETS ${NPU_INSTALLED} EXPORT npu_targets COMPONENT development
   ARCHIVE DESTINATION lib)
 install(DIRECTORY include/npu DESTINATION include COMPONENT development FILES_MATCHING PATTERN "*.h")
 install(EXPORT npu_targets NAMESPACE npu:: DESTINATION ${NPU_PACKAGE_DIR} COMPONENT development)

@@ -3,6 +3,10 @@
 
 CMake builds them with the cross compiler in the Python package `ziglang`. The first link builds a C++ library for
 each target, which takes minutes; --compile-only stops before it, with the libraries.
+
+The Metal driver needs Apple's headers, which are not ours to give away: name a folder that has them (with
+`Frameworks/Metal.framework`, `include` and `lib` in it) in the variable NPU_APPLE_SDK. Whatever is newer than macOS 14
+and not asked for at run time is then an error.
 """
 
 from __future__ import annotations
@@ -17,8 +21,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "build" / "cross"
 TARGETS = {"aarch64-macos.14.0": ("Darwin", "arm64"), "aarch64-linux-gnu.2.28": ("Linux", "aarch64")}
-LIBRARIES = ["npu_core", "npu_cpu", "npu_devices"]
-PROGRAMS = ["npu_core_tests", "npu_cpu_tests", "npu_run_tests", "npu-bench"]
+LIBRARIES = ["npu_core", "npu_cpu", "npu_gpu", "npu_devices"]
+PROGRAMS = ["npu_core_tests", "npu_cpu_tests", "npu_gpu_tests", "npu_run_tests", "npu-bench"]
+SDK = os.environ.get("NPU_APPLE_SDK")
 
 TOOLCHAIN = """\
 set(CMAKE_SYSTEM_NAME {system})
@@ -29,6 +34,17 @@ set(CMAKE_AR "{python}")
 set(CMAKE_CXX_ARCHIVE_CREATE "<CMAKE_AR> -m ziglang ar qc <TARGET> <OBJECTS>")
 set(CMAKE_CXX_ARCHIVE_FINISH "<CMAKE_AR> -m ziglang ranlib <TARGET>")
 set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
+"""
+
+# For the driver: Apple's headers are the system's, and say INFINITY before they include what defines it.
+APPLE = """\
+set(CMAKE_INSTALL_NAME_TOOL true)  # CMake wants to find one, and nothing is installed
+set(CMAKE_OBJCXX_COMPILER "{python}" -m ziglang c++ -target {target})
+set(CMAKE_OBJCXX_ARCHIVE_CREATE "${{CMAKE_CXX_ARCHIVE_CREATE}}")
+set(CMAKE_OBJCXX_ARCHIVE_FINISH "${{CMAKE_CXX_ARCHIVE_FINISH}}")
+set(CMAKE_OBJCXX_FLAGS_INIT "-include math.h -iframework {sdk}/Frameworks -isystem {sdk}/include \
+-Werror=unguarded-availability -Werror=objc-method-access")
+set(CMAKE_EXE_LINKER_FLAGS_INIT "-F{sdk}/Frameworks -L{sdk}/lib -lobjc")
 """
 
 
@@ -53,10 +69,20 @@ def configure(target: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     system, processor = TARGETS[target]
     toolchain = folder / "toolchain.cmake"
-    text = TOOLCHAIN.format(system=system, processor=processor, python=sys.executable, target=target)
+    names = {"system": system, "processor": processor, "python": sys.executable, "target": target}
+    text = TOOLCHAIN.format(**names)
+    driver = system == "Darwin" and SDK is not None
+    if driver:
+        text += APPLE.format(**names, sdk=SDK)
     if not toolchain.exists() or toolchain.read_text() != text:
         toolchain.write_text(text)
-    options = ["BUILD_PYTHON=OFF", "BUILD_TESTS=ON", "BUILD_BENCH=ON", "WERROR=ON"]
+    options = [
+        "BUILD_PYTHON=OFF",
+        "BUILD_TESTS=ON",
+        "BUILD_BENCH=ON",
+        "WERROR=ON",
+        f"METAL={'ON' if driver else 'OFF'}",
+    ]
     python = f"-DPython_EXECUTABLE={sys.executable}"
     definitions = [f"-DCMAKE_TOOLCHAIN_FILE={toolchain}", python, *[f"-DNPU_{option}" for option in options]]
     run("cmake", "-G", "Ninja", "-S", ROOT, "-B", folder, *definitions)
@@ -64,16 +90,20 @@ def configure(target: str) -> Path:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Cross-compile the C++ core for arm64 macOS and Linux.")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--compile-only", action="store_true", help="build the libraries alone: no link, no tests")
     arguments = parser.parse_args()
+    if SDK is not None and not Path(SDK, "Frameworks", "Metal.framework", "Headers", "Metal.h").exists():
+        raise SystemExit(f"error: NPU_APPLE_SDK={SDK} has no Frameworks/Metal.framework with headers")
     if importlib.util.find_spec("ziglang") is None:
         raise SystemExit("error: the package ziglang is not installed; run `make setup`")
     for target in TARGETS:
-        print(f"==> {target}", flush=True)
+        without = "" if SDK else " (without the Metal driver: see NPU_APPLE_SDK in --help)"
+        print(f"==> {target}{without if TARGETS[target][0] == 'Darwin' else ''}", flush=True)
         folder = configure(target)
-        run("cmake", "--build", folder, "--target", *LIBRARIES)
-        print(f"    compiled {', '.join(LIBRARIES)}")
+        libraries = [*LIBRARIES, *(["npu_metal"] if SDK and TARGETS[target][0] == "Darwin" else [])]
+        run("cmake", "--build", folder, "--target", *libraries)
+        print(f"    compiled {', '.join(libraries)}")
         if not arguments.compile_only:
             run("cmake", "--build", folder, "--target", *PROGRAMS)
             print(f"    linked {', '.join(PROGRAMS)}")

@@ -7,7 +7,7 @@ namespace npu::gpu {
 namespace {
 
 bool conflict(const Touched& a, const Touched& b) {
-  return a.space == b.space && (a.writes || b.writes) && a.low < b.high && b.low < a.high;
+  return a.space == b.space && (a.writes || b.writes) && std::max(a.low, b.low) < std::min(a.high, b.high);
 }
 
 }  // namespace
