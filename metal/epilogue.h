@@ -148,13 +148,14 @@ inline void finish_four(float4 sums, constant ProductArgs& args, Ends ends, RowP
 
 #endif
 
-// Up to four neighbours of a row, of which some may lie beyond its end.
-inline void finish_columns(float4 sums, constant ProductArgs& args, Ends ends, RowPlaces row, int column) {
-  if (column + 4 <= args.columns) {
+// Four neighbours of a row, of which those from `end` on are not there.
+inline void finish_columns(float4 sums, constant ProductArgs& args, Ends ends, RowPlaces row, int column,
+                           int end) {
+  if (column + 4 <= end) {
     finish_four(sums, args, ends, row, column);
     return;
   }
-  for (int k = 0; k < 4 && column + k < args.columns; ++k) {
+  for (int k = 0; k < 4 && column + k < end; ++k) {
     finish_one(sums[k], args, ends, row, column + k);
   }
 }

@@ -51,7 +51,8 @@ struct Finish {
     const int rows = int(inner_of(args.product.rows)), columns = args.product.columns;
     if (row + i >= rows) return;
     if (!kSplits) {
-      finish_columns(sums, args.product, ends, places_of_row(args.product, block, row + i), column + j);
+      finish_columns(sums, args.product, ends, places_of_row(args.product, block, row + i), column + j,
+                     columns);
       return;
     }
     device float* to = (device float*)ends.result + part + int64_t(row + i) * columns;
@@ -107,7 +108,7 @@ template <typename B, bool kDeep>
   }
   const Ends ends = NPU_GATHER_ENDS;
   const RowPlaces places = places_of_row(args.product, places_of_block(args.product, at.z), row);
-  finish_columns(sums, args.product, ends, places, column);
+  finish_columns(sums, args.product, ends, places, column, columns);
 }
 
 // One thread for each element of the result, for GPUs without simdgroup matrices.

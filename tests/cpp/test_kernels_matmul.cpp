@@ -98,7 +98,7 @@ std::string check(const Problem& p,
 
 }  // namespace
 
-TEST(gpu_matmul, blocks_of_any_size) {
+TEST(kernels_matmul, blocks_of_any_size) {
   gpu::Caps few;
   few.cores = 1;
   for (const DType dtype : kFloats) {
@@ -112,7 +112,7 @@ TEST(gpu_matmul, blocks_of_any_size) {
   }
 }
 
-TEST(gpu_matmul, any_strides) {
+TEST(kernels_matmul, any_strides) {
   for (const DType dtype : kFloats) {
     for (const Layout a : kLayouts) {
       for (const Layout b : kLayouts) {
@@ -125,7 +125,7 @@ TEST(gpu_matmul, any_strides) {
   }
 }
 
-TEST(gpu_matmul, few_rows_or_columns) {
+TEST(kernels_matmul, few_rows_or_columns) {
   for (const DType dtype : kFloats) {
     for (const Layout b : {Layout::kDense, Layout::kReversed}) {
       for (const std::int64_t m : {1, 2, 3, 4, 5, 8}) {
@@ -142,7 +142,7 @@ TEST(gpu_matmul, few_rows_or_columns) {
   }
 }
 
-TEST(gpu_matmul, batches) {
+TEST(kernels_matmul, batches) {
   for (const std::int64_t m : {1, 4, 20}) {
     check({.batch = {3, 2}, .m = m, .n = 24, .k = 16, .b = Layout::kReversed, .bias = true, .shared = true});
     check({.batch = {3, 2}, .m = m, .n = 24, .k = 16, .b = Layout::kReversed, .bias = true});
@@ -152,7 +152,7 @@ TEST(gpu_matmul, batches) {
   check({.batch = {3}, .m = 0, .n = 5, .k = 3});
 }
 
-TEST(gpu_matmul, deep_products_are_split) {
+TEST(kernels_matmul, deep_products_are_split) {
   for (const DType dtype : kFloats) {
     const std::string name = check({.batch = {2}, .m = 20, .n = 24, .k = 2100, .dtype = dtype, .bias = true});
     CHECK_EQ(name, "matmul[blocks, split]");
@@ -162,13 +162,13 @@ TEST(gpu_matmul, deep_products_are_split) {
   check({.batch = {}, .m = 65, .n = 64, .k = 4096, .caps = one});
 }
 
-TEST(gpu_matmul, without_matrices) {
+TEST(kernels_matmul, without_matrices) {
   gpu::Caps caps;
   caps.matrices = false;
   check({.batch = {2}, .m = 20, .n = 24, .k = 210, .bias = true, .caps = caps});
 }
 
-TEST(gpu_matmul, epilogues) {
+TEST(kernels_matmul, epilogues) {
   const Expr residual_relu = {in(0), in(1), step(ExprOp::kAdd, 'f', 0, 1), step(ExprOp::kRelu, 'f', 2)};
   const Expr silu = {in(0), step(ExprOp::kSilu, 'f', 0)};
   const Expr gate = {in(0), step(ExprOp::kSilu, 'f', 0), in(1), step(ExprOp::kMul, 'f', 2, 1)};
