@@ -167,15 +167,17 @@ std::string Lowering::registration(const KernelFunction& kernel, const std::stri
 }
 
 void Lowering::lower_threadgroup_variables(size_t begin, size_t end) {
+  size_t next = begin;  // after a variable that was lowered, whose ";" is gone
   for (size_t i = begin; i < end; ++i) {
     const std::string& before = list_[i - 1].spelling;
-    bool starts = i == begin || before == ";" || before == "{" || before == "}" || before == ")";
+    bool starts = i == next || before == ";" || before == "{" || before == "}" || before == ")";
     if (!starts) continue;
     size_t at = i;
     while (list_[at].is("alignas") || list_[at].is("[[")) at = matching(list_[at].is("[[") ? at : at + 1) + 1;
     if (!list_[at].is("threadgroup")) continue;
     erase(i, at);
     i = lower_threadgroup_variable(at);
+    next = i + 1;
   }
 }
 
