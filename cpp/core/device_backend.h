@@ -40,6 +40,8 @@ class DeviceBackend {
   virtual bool reaches(const Buffer& buffer) const = 0;
   // The same tensor where kernels reach it: without a copy if that can be, for as long as it is held.
   virtual Buffer adopt(const Buffer& buffer) const = 0;
+  // Whether each intermediate has memory of its own, so that checks see who reaches beyond one.
+  virtual bool separates() const { return false; }
 };
 
 // One whose kernels run on the caller's threads, in any memory of the process.

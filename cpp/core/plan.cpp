@@ -240,8 +240,9 @@ void Plan::assign_memory() {
   largest_live_bytes = sizes.largest_live;
   for (std::size_t i = 0; i < owners.size(); ++i) values[owners[i]].offset = lifetimes[i].offset;
   for (std::size_t v = 0; v < n; ++v) {
-    if (root[v] >= 0)
-      values[v].offset = values[static_cast<std::size_t>(root_of(static_cast<int>(v)))].offset;
+    if (root[v] < 0) continue;
+    values[v].memory_of = root_of(static_cast<int>(v));
+    values[v].offset = values[static_cast<std::size_t>(values[v].memory_of)].offset;
   }
 }
 

@@ -24,6 +24,7 @@ struct PlannedValue {
   Space space = Space::kArena;
   int index = -1;           // of the input, output, weight or constant
   std::int64_t offset = 0;  // in the arena, or in the constants
+  int memory_of = -1;       // the value whose place it takes over; -1: its own
 };
 
 struct PlannedOperand {

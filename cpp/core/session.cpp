@@ -24,20 +24,32 @@ constexpr std::size_t kPooledOutputs = 8;  // more than a caller keeps in flight
 
 Session::Impl::Impl(std::shared_ptr<const Plan> plan_)
     : plan(std::move(plan_)), backend_(plan->device.backend()), runner_(backend_.make_runner(*plan)) {
-  const auto bytes = [&](std::int64_t n) { return backend_.allocate(DType::kUInt8, {n}); };
-  arena_ = bytes(plan->arena_bytes);
-  scratch_ = bytes(static_cast<std::int64_t>(plan->scratch_bytes));
+  scratch_ = backend_.allocate(DType::kUInt8, {static_cast<std::int64_t>(plan->scratch_bytes)});
   places_.resize(plan->values.size());
   packed_.resize(plan->packed.size());
-  for (std::size_t v = 0; v < places_.size(); ++v) {
-    if (plan->values[v].space != Space::kArena) continue;
-    places_[v] = place_of(arena_);
-    places_[v].data += plan->values[v].offset;
-  }
+  place_arena();
   states.resize(plan->model().inputs.size());
   copies_.resize(plan->model().inputs.size());
   taken_.resize(plan->model().inputs.size());
   pool_.resize(plan->model().outputs.size());
+}
+
+void Session::Impl::place_arena() {
+  const bool separates = backend_.separates();
+  if (separates) separate_.resize(places_.size());
+  if (!separates) arena_ = backend_.allocate(DType::kUInt8, {plan->arena_bytes});
+  for (std::size_t v = 0; v < places_.size(); ++v) {
+    const PlannedValue& value = plan->values[v];
+    if (value.space != Space::kArena) continue;
+    if (separates) {
+      Buffer& own = separate_[value.memory_of < 0 ? v : static_cast<std::size_t>(value.memory_of)];
+      if (!own) own = backend_.allocate(value.value.dtype, value.value.shape);
+      places_[v] = place_of(own);
+    } else {
+      places_[v] = place_of(arena_);
+      places_[v].data += value.offset;
+    }
+  }
 }
 
 void Session::Impl::use_weights(const Weights& weights) {

@@ -36,7 +36,10 @@ struct Session::Impl {
 
   const DeviceBackend& backend_;
   std::unique_ptr<Runner> runner_;
+  void place_arena();
+
   Buffer arena_, scratch_;
+  std::vector<Buffer> separate_;           // instead of the arena, by value
   std::vector<Place> places_, packed_;     // by value; by Plan::packed
   std::vector<Buffer> copies_;             // of inputs that the device cannot reach, by input
   std::vector<Buffer> taken_;              // inputs whose memory an output takes over, by input

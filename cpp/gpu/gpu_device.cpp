@@ -1,5 +1,6 @@
 #include "gpu_device.h"
 
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -52,6 +53,11 @@ class GpuDevice final : public DeviceBackend {
 
   bool reaches(const Buffer& buffer) const override {
     return buffer.memory() != nullptr && buffer.memory()->device() == driver_.get() && aligned(buffer);
+  }
+
+  bool separates() const override {
+    const char* const value = std::getenv("NPU_SEPARATE_TENSORS");
+    return value != nullptr && std::strcmp(value, "1") == 0;
   }
 
   Buffer adopt(const Buffer& buffer) const override {
