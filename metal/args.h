@@ -173,7 +173,7 @@ struct ConvArgs {
   int64_t weight_step[3];
   int32_t in[3];
   int32_t out[3];
-  int32_t kernel[3];
+  int32_t taps[3];
   int32_t stride[3];
   int32_t low[3];  // padding
   int32_t dilation[3];

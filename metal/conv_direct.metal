@@ -36,9 +36,9 @@ template <typename T>
   float4 sums[kPixels];
   for (int p = 0; p < kPixels; ++p) sums[p] = float4(0.0f);
   Tap tap = {0, 0, 0, 0};
-  for (tap.d = 0; tap.d < args.kernel[0]; ++tap.d) {
-    for (tap.h = 0; tap.h < args.kernel[1]; ++tap.h) {
-      for (tap.w = 0; tap.w < args.kernel[2]; ++tap.w, weights += args.groups) {
+  for (tap.d = 0; tap.d < args.taps[0]; ++tap.d) {
+    for (tap.h = 0; tap.h < args.taps[1]; ++tap.h) {
+      for (tap.w = 0; tap.w < args.taps[2]; ++tap.w, weights += args.groups) {
         const float4 factors = some_of_four(weights, left);
         Window moved = window;
         for (int p = 0; p < kPixels; ++p, moved.w += args.stride[2]) {
@@ -68,9 +68,9 @@ template <typename T>
   weights += int64_t(group) * args.weight_group + int64_t(column) * args.weight_column;
   float4 total = float4(0.0f);
   Tap tap = {0, 0, 0, 0};
-  for (tap.d = 0; tap.d < args.kernel[0]; ++tap.d) {
-    for (tap.h = 0; tap.h < args.kernel[1]; ++tap.h) {
-      for (tap.w = 0; tap.w < args.kernel[2]; ++tap.w) {
+  for (tap.d = 0; tap.d < args.taps[0]; ++tap.d) {
+    for (tap.h = 0; tap.h < args.taps[1]; ++tap.h) {
+      for (tap.w = 0; tap.w < args.taps[2]; ++tap.w) {
         bool inside;
         const device T* from = x + offset_of(args, window, tap, inside);
         if (!inside) continue;

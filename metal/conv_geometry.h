@@ -43,9 +43,9 @@ struct Tap {
     c += channels;
     while (c >= args.channels) {
       c -= args.channels;
-      if (++w < args.kernel[2]) continue;
+      if (++w < args.taps[2]) continue;
       w = 0;
-      if (++h < args.kernel[1]) continue;
+      if (++h < args.taps[1]) continue;
       h = 0;
       ++d;
     }
@@ -57,7 +57,7 @@ inline int64_t offset_of(constant ConvArgs& args, Window window, Tap tap, thread
   const int d = source_of(args, 0, window.d + tap.d * args.dilation[0]);
   const int h = source_of(args, 1, window.h + tap.h * args.dilation[1]);
   const int w = source_of(args, 2, window.w + tap.w * args.dilation[2]);
-  inside = window.n >= 0 && tap.d < args.kernel[0] && d >= 0 && h >= 0 && w >= 0;
+  inside = window.n >= 0 && tap.d < args.taps[0] && d >= 0 && h >= 0 && w >= 0;
   if (kShort) {
     return window.n * int(args.x_batch) + tap.c * int(args.x_channel) + d * int(args.x_step[0]) +
            h * int(args.x_step[1]) + w * int(args.x_step[2]);

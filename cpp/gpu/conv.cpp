@@ -25,21 +25,21 @@ ConvArgs geometry_of(const Request& r) {
   args.channels = count(x.shape[1] / attrs.groups);
   args.columns = count(out.shape[1] / attrs.groups);
   for (int d = 0; d < 3; ++d) {
-    args.in[d] = args.out[d] = args.kernel[d] = args.stride[d] = args.dilation[d] = args.up[d] = 1;
+    args.in[d] = args.out[d] = args.taps[d] = args.stride[d] = args.dilation[d] = args.up[d] = 1;
   }
   const std::size_t spatial = x.shape.size() - 2;
   for (std::size_t i = 0; i < spatial; ++i) {
     const std::size_t d = 3 - spatial + i;
     args.in[d] = count(x.shape[i + 2]);
     args.out[d] = count(out.shape[i + 2]);
-    args.kernel[d] = count(w.shape[i + 2]);
+    args.taps[d] = count(w.shape[i + 2]);
     args.stride[d] = count(attrs.stride[i]);
     args.low[d] = count(attrs.padding_low[i]);
     args.dilation[d] = count(attrs.dilation[i]);
     args.up[d] = count(attrs.input_dilation[i]);
     args.x_step[d] = x.strides[i + 2];
     args.weight_step[d] = w.strides[i + 2];
-    count(args.low[d] + static_cast<std::int64_t>(args.kernel[d]) * args.dilation[d] +
+    count(args.low[d] + static_cast<std::int64_t>(args.taps[d]) * args.dilation[d] +
           static_cast<std::int64_t>(args.out[d]) * args.stride[d]);
   }
   args.weight_column = w.strides[0];
@@ -50,7 +50,7 @@ ConvArgs geometry_of(const Request& r) {
 }
 
 std::int64_t taps(const ConvArgs& args) {
-  return static_cast<std::int64_t>(args.kernel[0]) * args.kernel[1] * args.kernel[2];
+  return static_cast<std::int64_t>(args.taps[0]) * args.taps[1] * args.taps[2];
 }
 
 // Weights as [group][tap][channel][column], columns padded to a multiple of 4 in blocks.
@@ -87,8 +87,8 @@ class ConvKernel final : public GpuKernel {
   void pack_row(const Word* raw, Word* packed, std::int64_t row) const {
     const std::int64_t group = row / rows(), depth = row % rows();
     const std::int64_t tap = depth / args_.channels, channel = depth % args_.channels;
-    const std::int64_t w = tap % args_.kernel[2], h = tap / args_.kernel[2] % args_.kernel[1],
-                       d = tap / args_.kernel[2] / args_.kernel[1];
+    const std::int64_t w = tap % args_.taps[2], h = tap / args_.taps[2] % args_.taps[1],
+                       d = tap / args_.taps[2] / args_.taps[1];
     const Word* from = raw + group * args_.weight_group + channel * args_.weight_channel +
                        d * args_.weight_step[0] + h * args_.weight_step[1] + w * args_.weight_step[2];
     Word* to = packed + row * columns_;
@@ -211,9 +211,9 @@ class Maker {
       args_.weight_column = 1;
       args_.weight_channel = columns;
       args_.weight_step[2] = taps_of;
-      args_.weight_step[1] = taps_of * args_.kernel[2];
-      args_.weight_step[0] = args_.weight_step[1] * args_.kernel[1];
-      args_.weight_group = args_.weight_step[0] * args_.kernel[0];
+      args_.weight_step[1] = taps_of * args_.taps[2];
+      args_.weight_step[0] = args_.weight_step[1] * args_.taps[1];
+      args_.weight_group = args_.weight_step[0] * args_.taps[0];
     } else {
       kernel = std::make_unique<GpuKernel>("conv[direct]");
     }
