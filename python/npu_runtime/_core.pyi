@@ -285,6 +285,21 @@ class PlanSummary:
     @property
     def kernels(self) -> int: ...
 
+    @property
+    def dispatches(self) -> int: ...
+
+    @property
+    def barriers(self) -> int: ...
+
+    @property
+    def bytes(self) -> float: ...
+
+    @property
+    def least_bytes(self) -> float: ...
+
+    @property
+    def seconds(self) -> float: ...
+
 class Session:
     """
     One run's state: intermediates, and the tensors a program keeps between runs. For one thread at a time.
