@@ -1,4 +1,6 @@
 // MSL text to a shared library: preprocess, lower, compile; with a cache on disk.
+#include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -189,6 +191,24 @@ std::string lower_or_fail(const std::string& preprocessed, const std::string& na
   }
 }
 
+// Of several processes that want the same library one compiles it, while the others wait.
+class BuildLock {
+ public:
+  BuildLock(const fs::path& folder, const std::string& file)
+      : descriptor_(
+            open((folder / (".lock-" + file.substr(0, 2))).c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0666)) {
+    if (descriptor_ >= 0) flock(descriptor_, LOCK_EX);
+  }
+  ~BuildLock() {
+    if (descriptor_ >= 0) close(descriptor_);
+  }
+  BuildLock(const BuildLock&) = delete;
+  BuildLock& operator=(const BuildLock&) = delete;
+
+ private:
+  int descriptor_;
+};
+
 // Compiled under a name of its own and then renamed, so that other processes see all of a file or none.
 void build(const std::string& lowered, const std::string& name, Mode mode, const fs::path& target) {
   static std::atomic<int> serial{0};
@@ -222,6 +242,8 @@ std::string compile(const std::string& source, const CompileOptions& options, Mo
        {fs::path(environment("SOFTMETAL_PREBUILT", SOFTMETAL_DEFAULT_PREBUILT)), folder})
     if (!place.empty() && fs::exists(place / file)) return (place / file).string();
   fs::create_directories(folder);
+  BuildLock lock(folder, file);
+  if (fs::exists(folder / file)) return (folder / file).string();
   build(lowered_text(source, options), options.name, mode, folder / file);
   return (folder / file).string();
 }

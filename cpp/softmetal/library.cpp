@@ -105,7 +105,7 @@ const ConstantValue* value_of(const ConstantEntry& entry, const std::vector<Cons
 
 void Function::check_constants() const {
   for (const ConstantEntry* entry = image().table().constants; entry; entry = entry->next) {
-    if (!entry->name) continue;
+    if (entry->index == kComputed) continue;
     std::string what =
         std::string("function constant ") + entry->name + " (" + std::to_string(entry->index) + ")";
     const ConstantValue* value = value_of(*entry, constants_);
@@ -118,7 +118,7 @@ void Function::check_constants() const {
 
 void Function::set_constants() const {
   for (const ConstantEntry* entry = image().table().constants; entry; entry = entry->next) {
-    const ConstantValue* value = entry->name ? value_of(*entry, constants_) : nullptr;
+    const ConstantValue* value = entry->index == kComputed ? nullptr : value_of(*entry, constants_);
     entry->set(value ? value->bytes.data() : nullptr);
   }
 }
@@ -131,8 +131,7 @@ void Function::find_arguments() {
     if (argument.condition) {
       set_constants();
       for (const ConstantEntry* c = image().table().constants; c; c = c->next)
-        if (c->name && std::strcmp(c->name, argument.condition) == 0)
-          exists = *static_cast<const bool*>(c->address());
+        if (std::strcmp(c->name, argument.condition) == 0) exists = *static_cast<const bool*>(c->address());
     }
     if (exists) arguments_.push_back(argument);
   }

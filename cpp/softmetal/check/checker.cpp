@@ -108,13 +108,14 @@ void Checker::simdgroup_barrier(unsigned simdgroup, unsigned flags) {
 void Checker::access(Worker& worker, void* address, std::size_t bytes, unsigned kind, void* caller) {
   Access access{static_cast<const char*>(address), bytes, (kind & kWrite) != 0, (kind & kAtomic) != 0,
                 caller};
+  if (is_own(worker, access.address)) return;
   if (access.address >= local_begin_ && access.address < local_begin_ + local_cells_.size()) {
     const Range* range = find(locals_, last_local_, access);
     if (!range) fail_outside(worker, access);
     return check_local(worker, *range, access);
   }
   if (const Range* range = find(buffers_, last_buffer_, access)) return check_device(worker, *range, access);
-  if (!is_private(worker, access.address)) fail_outside(worker, access);
+  if (!is_known(access.address)) fail_outside(worker, access);
 }
 
 // Where memory is bound twice, the argument that may be written to is taken to be the one that is.
@@ -133,12 +134,16 @@ const Checker::Range* Checker::find(std::vector<Range>& ranges, std::size_t& las
   return found;
 }
 
-// The stack of the thread, the machine's own memory, the library's data, function constants.
-bool Checker::is_private(const Worker& worker, const char* address) const {
+// The stack of the thread, and where the lanes of simdgroups lay values down for each other.
+bool Checker::is_own(const Worker& worker, const char* address) const {
   const char* stack = static_cast<const char*>(worker.thread().stack);
   if (address >= stack && address < stack + StackPool::kStackBytes) return true;
   const char* machine = reinterpret_cast<const char*>(&worker);
-  if (address >= machine && address < machine + sizeof(Worker)) return true;
+  return address >= machine && address < machine + sizeof(Worker);
+}
+
+// What else a kernel may read: the table of the runtime, the library's data, function constants.
+bool Checker::is_known(const char* address) const {
   const char* table = reinterpret_cast<const char*>(&Worker::runtime());
   if (address >= table && address < table + sizeof(Runtime)) return true;
   if (address >= constants_begin_ && address < constants_end_) return true;

@@ -43,7 +43,8 @@ class Checker {
   void find_constants();
   void add_buffers();
   const Range* find(std::vector<Range>& ranges, std::size_t& last, const Access& access) const;
-  bool is_private(const Worker& worker, const char* address) const;
+  bool is_own(const Worker& worker, const char* address) const;
+  bool is_known(const char* address) const;
   void check_device(Worker& worker, const Range& range, const Access& access);
   void check_local(Worker& worker, const Range& range, const Access& access);
   void check_cells(Worker& worker, const Range& range, const Access& access, Space space, Cell* cells,

@@ -22,7 +22,8 @@ void Lowering::lower_constant(size_t begin, size_t end) {
   std::string serial = std::to_string(++serial_);
   list_[begin].spelling = "static thread_local " + type + " " + name + "{};" +
                           " static softmetal::ConstantRegistration softmetal_constant_" + serial + "((" +
-                          type + "*)nullptr, nullptr, 0, false, [](const void*) { " + name + " = " + value +
+                          type + "*)nullptr, \"" + name +
+                          "\", softmetal::kComputed, false, [](const void*) { " + name + " = " + value +
                           "; }, []() -> const void* { return &" + name + "; });";
 }
 

@@ -120,9 +120,11 @@ struct KernelEntry {
   KernelEntry* next;
 };
 
+constexpr unsigned kComputed = ~0u;
+
 struct ConstantEntry {
-  const char* name;  // null: a constant computed from others
-  unsigned index;
+  const char* name;
+  unsigned index;  // kComputed: a constant computed from others
   unsigned long bytes;
   char kind;                       // b(ool) i(nt) u(nsigned) f(loat) h(alf), by element
   unsigned lanes;                  // elements of a vector, 1 for a scalar
@@ -139,6 +141,6 @@ struct LibraryTable {
   void (*bind)(const Runtime*);
 };
 
-constexpr unsigned kAbiVersion = 2;
+constexpr unsigned kAbiVersion = 3;
 
 }  // namespace softmetal
