@@ -126,8 +126,9 @@ std::vector<std::string> compile_flags(Mode mode) {
     add({"-O2"});
   else  // every access calls a hook; none may be left out because another one was near
     add({"-O1", "-gline-tables-only", "-ffile-compilation-dir=.", "-DSOFTMETAL_CHECKED",
-         "-fsanitize=kernel-address", "-mllvm", "-asan-instrumentation-with-call-threshold=0", "-mllvm",
-         "-asan-stack=0", "-mllvm", "-asan-globals=0", "-mllvm", "-asan-opt-same-temp=0", "-mllvm",
+         "-fsanitize=kernel-address,alignment", "-fsanitize-recover=alignment", "-mllvm",
+         "-asan-instrumentation-with-call-threshold=0", "-mllvm", "-asan-stack=0", "-mllvm",
+         "-asan-globals=0", "-mllvm", "-asan-opt-same-temp=0", "-mllvm",
          "-asan-kernel-mem-intrinsic-prefix=1"});
   return flags;
 }

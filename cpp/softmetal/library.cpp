@@ -11,6 +11,8 @@ const char* name_of(Fault::Kind kind) {
   switch (kind) {
     case Fault::out_of_bounds:
       return "out of bounds";
+    case Fault::misaligned:
+      return "misaligned";
     case Fault::read_only:
       return "read only";
     case Fault::race:

@@ -33,6 +33,7 @@ struct CompileOptions {
 struct Fault {
   enum Kind {
     out_of_bounds,
+    misaligned,
     read_only,
     race,
     uninitialised,

@@ -40,7 +40,8 @@ Worker& Worker::of_this_thread() {
 }
 
 const Runtime& Worker::runtime() {
-  static const Runtime table{current_thread, wait, barrier, simdgroup_barrier, fail_from_kernel, access};
+  static const Runtime table{current_thread,   wait,       barrier, simdgroup_barrier,
+                             fail_from_kernel, misaligned, access};
   return table;
 }
 
@@ -272,6 +273,11 @@ void Worker::fail_stuck() {
       text += ", " + std::to_string(group_.thread_count - live_) + " have ended";
   }
   fail(Fault::divergence, text);
+}
+
+void Worker::misaligned(void* address, unsigned long alignment, Site site) {
+  if (!this_worker || !this_worker->checker_) return;
+  this_worker->checker_->fail_misaligned(*this_worker, address, alignment, site);
 }
 
 void Worker::access(void* address, unsigned long bytes, unsigned kind, void* caller) {

@@ -38,6 +38,7 @@ class Worker {
   static void barrier(unsigned flags, Site site);
   static void simdgroup_barrier(unsigned flags, Site site);
   static void fail_from_kernel(const char* text, Site site);
+  static void misaligned(void* address, unsigned long alignment, Site site);
   static void access(void* address, unsigned long bytes, unsigned kind, void* caller);
   static void fiber_main();
 

@@ -222,11 +222,15 @@ void Checker::check_local(Worker& worker, const Range& range, const Access& acce
 
 // --- failing ---
 
+std::string Checker::name_of(const Range& range) {
+  return range.buffer < 0 ? "threadgroup variable " + range.name
+                          : "buffer " + std::to_string(range.buffer) + " (" + range.name + ")";
+}
+
 std::string Checker::words(const Access& access, const Range& range) const {
   std::size_t at = static_cast<std::size_t>(access.address - range.begin);
-  std::string what = range.buffer < 0 ? "threadgroup variable " + range.name
-                                      : "buffer " + std::to_string(range.buffer) + " (" + range.name + ")";
-  return std::string(access.write ? "writes " : "reads ") + range_text(at, at + access.bytes) + " of " + what;
+  return std::string(access.write ? "writes " : "reads ") + range_text(at, at + access.bytes) + " of " +
+         name_of(range);
 }
 
 void Checker::fail(Worker& worker, Fault::Kind kind, const Access& access, const Range* range,
@@ -267,6 +271,16 @@ void Checker::fail_race(Worker& worker, const Range& range, const Access& access
   fail(worker, kind, access, &range, text);
 }
 
+void Checker::fail_misaligned(Worker& worker, void* address, std::size_t alignment, Site site) {
+  std::string text = "a pointer whose type wants " + std::to_string(alignment) + " bytes of alignment";
+  Access access{static_cast<const char*>(address), 1, false, false, nullptr};
+  for (auto* ranges : {&locals_, &buffers_})
+    for (const Range& range : *ranges)
+      if (access.address >= range.begin && access.address < range.end)
+        text += " points to byte " + std::to_string(access.address - range.begin) + " of " + name_of(range);
+  worker.fail(Fault::misaligned, text + ", at " + text_of(site));
+}
+
 // Outside of everything: the text says what it is nearest to.
 void Checker::fail_outside(Worker& worker, const Access& access) {
   const Range* nearest = nullptr;
@@ -286,12 +300,9 @@ void Checker::fail_outside(Worker& worker, const Access& access) {
   if (!nearest) fail(worker, Fault::out_of_bounds, access, nullptr, text);
 
   auto offset = access.address - nearest->begin;
-  std::string what = nearest->buffer < 0
-                         ? "threadgroup variable " + nearest->name
-                         : "buffer " + std::to_string(nearest->buffer) + " (" + nearest->name + ")";
   fail(worker, Fault::out_of_bounds, access, nearest,
        std::string(access.write ? "writes " : "reads ") + std::to_string(access.bytes) + " bytes at " +
-           std::to_string(offset) + " of " + what + ", which has " +
+           std::to_string(offset) + " of " + name_of(*nearest) + ", which has " +
            std::to_string(nearest->end - nearest->begin) + " bytes");
 }
 

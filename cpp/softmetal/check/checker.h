@@ -20,6 +20,7 @@ class Checker {
   void threadgroup_barrier(unsigned flags);
   void simdgroup_barrier(unsigned simdgroup, unsigned flags);
   void access(Worker& worker, void* address, std::size_t bytes, unsigned kind, void* caller);
+  [[noreturn]] void fail_misaligned(Worker& worker, void* address, std::size_t alignment, Site site);
 
  private:
   enum Space { device, local };
@@ -58,6 +59,7 @@ class Checker {
                               std::size_t at, Stamp other, bool other_wrote);
   [[noreturn]] void fail(Worker& worker, Fault::Kind kind, const Access& access, const Range* range,
                          std::string text);
+  static std::string name_of(const Range& range);
   std::string words(const Access& access, const Range& range) const;
 
   std::lock_guard<std::mutex> alone_;

@@ -105,6 +105,13 @@ kernel void two_barriers(device float* y [[buffer(0)]], uint i [[thread_position
 kernel void from_a_missing_lane(device float* y [[buffer(0)]], uint i [[thread_position_in_threadgroup]]) {
   y[i] = simd_shuffle_down(float(i), 8);
 }
+kernel void from_no_lane(device float* y [[buffer(0)]], uint i [[thread_position_in_threadgroup]]) {
+  y[i] = simd_broadcast(float(i), 32);
+}
+kernel void misaligned(device float* y [[buffer(0)]], device const float* x [[buffer(1)]],
+                       uint i [[thread_position_in_threadgroup]]) {
+  y[i] = ((device const float4*)(x + 2))[0].x;
+}
 kernel void counts(device atomic_uint* n [[buffer(0)]]) { atomic_fetch_add_explicit(n, 1, memory_order_relaxed); }
 kernel void counts_and_writes(device atomic_uint* n [[buffer(0)]], uint i [[thread_position_in_threadgroup]]) {
   if (i < 3)
@@ -149,6 +156,13 @@ TEST(softmetal_checks, bounds) {
                  "at 128 of threadgroup variable s, which has 128 bytes");
 }
 
+TEST(softmetal_checks, alignment) {
+  CHECK_CONTAINS(fault_of("misaligned", threads(1)), "misaligned: kernel misaligned");
+  CHECK_CONTAINS(
+      fault_of("misaligned", threads(1)),
+      "a pointer whose type wants 16 bytes of alignment points to byte 8 of buffer 1 (x), at test:");
+}
+
 TEST(softmetal_checks, races) {
   CHECK_CONTAINS(fault_of("race_in_group"), "a race, since thread (0, 0, 0) wrote byte 0");
   CHECK_CONTAINS(fault_of("race_of_groups", groups(3, 16)), "a race, since another threadgroup wrote byte 0");
@@ -189,6 +203,7 @@ TEST(softmetal_checks, divergent_flow_in_both_modes) {
     CHECK_CONTAINS(fault_of("half_a_barrier", threads(64), mode), "40 of 64 threads are at test:");
     CHECK_CONTAINS(fault_of("two_barriers", threads(64), mode), "wait at different barriers");
     CHECK_CONTAINS(fault_of("from_a_missing_lane", threads(20), mode), "a lane that is not active");
+    CHECK_CONTAINS(fault_of("from_no_lane", threads(32), mode), "a lane that does not exist");
   }
 }
 

@@ -74,6 +74,7 @@ struct Runtime {
   void (*barrier)(unsigned flags, Site);
   void (*simdgroup_barrier)(unsigned flags, Site);
   void (*fail)(const char* text, Site);  // does not return
+  void (*misaligned)(void* address, unsigned long alignment, Site);
   void (*access)(void* address, unsigned long bytes, unsigned kind, void* caller);
 };
 
@@ -141,6 +142,6 @@ struct LibraryTable {
   void (*bind)(const Runtime*);
 };
 
-constexpr unsigned kAbiVersion = 3;
+constexpr unsigned kAbiVersion = 4;
 
 }  // namespace softmetal

@@ -266,6 +266,22 @@ SOFTMETAL_BLOCK_HOOK __asan_memcpy(void* to, const void* from, unsigned long byt
   return __asan_memmove(to, from, bytes);
 }
 #undef SOFTMETAL_BLOCK_HOOK
+
+// What clang calls where a pointer is not aligned as its type wants to be.
+namespace softmetal {
+struct Misalignment {
+  const char* file;
+  unsigned line, column;
+  const void* type;
+  unsigned char log_alignment, kind;
+};
+}  // namespace softmetal
+SOFTMETAL_HOOK __ubsan_handle_type_mismatch_v1(const softmetal::Misalignment* found, void* at) {
+  if (softmetal::runtime)
+    softmetal::runtime->misaligned(
+        at, 1ul << found->log_alignment,
+        {found->file, static_cast<int>(found->line), static_cast<int>(found->column)});
+}
 #undef SOFTMETAL_SIZED_HOOKS
 #undef SOFTMETAL_REPORT
 #undef SOFTMETAL_HOOK

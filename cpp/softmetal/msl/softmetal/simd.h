@@ -74,6 +74,9 @@ inline T scan(T value, T identity, bool inclusive, Site site, F f) {
   return reinterpret_cast<T*>(slot.result)[me->lane];
 }
 
+constexpr int kNoLane = 1 << 20;
+constexpr int existing(int lane) { return lane < static_cast<int>(kSimdWidth) ? lane : kNoLane; }
+
 // What another lane laid down. A lane outside the simdgroup gives `otherwise`; one that has ended gives
 // nothing defined in Metal, so it is an error here.
 template <class T, class Choose>
@@ -81,6 +84,7 @@ inline T exchange(T value, Site site, Choose choose) {
   Thread* me;
   Slot& slot = collect(value, me, site, [](const T*, unsigned, void*) {});
   int from = choose(static_cast<int>(me->lane));
+  if (from == kNoLane) runtime->fail("a shuffle reads from a lane that does not exist", site);
   if (from < 0 || from >= static_cast<int>(kSimdWidth)) return value;
   if (!((slot.active >> from) & 1)) runtime->fail("a shuffle reads from a lane that is not active", site);
   return reinterpret_cast<T*>(slot.values)[from];
@@ -194,15 +198,15 @@ inline T simd_prefix_exclusive_product(T value, softmetal::Site site = softmetal
 
 template <class T>
 inline T simd_shuffle(T value, ushort from, softmetal::Site site = softmetal::here()) {
-  return softmetal::exchange(value, site, [=](int) { return from % 32; });
+  return softmetal::exchange(value, site, [=](int) { return softmetal::existing(from); });
 }
 template <class T>
 inline T simd_broadcast(T value, ushort from, softmetal::Site site = softmetal::here()) {
-  return softmetal::exchange(value, site, [=](int) { return from % 32; });
+  return softmetal::exchange(value, site, [=](int) { return softmetal::existing(from); });
 }
 template <class T>
 inline T simd_shuffle_xor(T value, ushort mask, softmetal::Site site = softmetal::here()) {
-  return softmetal::exchange(value, site, [=](int lane) { return lane ^ mask; });
+  return softmetal::exchange(value, site, [=](int lane) { return softmetal::existing(lane ^ mask); });
 }
 template <class T>
 inline T simd_shuffle_up(T value, ushort by, softmetal::Site site = softmetal::here()) {
