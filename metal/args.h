@@ -13,17 +13,7 @@ namespace npu::gpu {
 #define NPU_MAX_RANK 8
 #define NPU_ARGS(name, bytes) static_assert(sizeof(name) == bytes, #name " differs between MSL and C++")
 
-// Dimensions walked together by up to two operands, the innermost last; see make_nest.
-struct Nest2 {
-  int32_t rank;
-  int32_t rows;  // of all dimensions but the last
-  int32_t extent[NPU_MAX_RANK];
-  int64_t first[NPU_MAX_RANK];
-  int64_t second[NPU_MAX_RANK];
-};
-NPU_ARGS(Nest2, 168);
-
-// The same for any number of operands.
+// Dimensions that operands walk together, the innermost last; see make_nest.
 template <int kOperands>
 struct NestOf {
   int32_t rank;
@@ -41,14 +31,19 @@ struct Status {
 };
 NPU_ARGS(Status, 16);
 
+// rows of softmax and norm
+enum class RowShare : int32_t { kThread, kSimdgroup, kThreadgroup };
+
 struct SoftmaxArgs {
-  Nest2 rows;  // y, x without the axis
+  NestOf<2> rows;  // y, x without the axis
   int64_t x_step;
   int64_t y_step;
   int32_t n;
   int32_t count;  // rows in all
+  int32_t part;   // elements of a part
+  int32_t parts;  // of a row
 };
-NPU_ARGS(SoftmaxArgs, 192);
+NPU_ARGS(SoftmaxArgs, 200);
 
 // copy
 struct CopyArgs {
@@ -94,7 +89,7 @@ struct ScatterArgs {
   NestOf<2 + NPU_MAX_INDICES> free;  // over the others, along which updates may meet
   IndexedAxis axes[NPU_MAX_INDICES];
   int32_t updates;  // of free
-  int32_t reserved;
+  int32_t lists;    // of items, where updates are sorted by place
 };
 NPU_ARGS(ScatterArgs, 1560);
 
@@ -121,6 +116,25 @@ struct NormArgs {
   int32_t reserved;
 };
 NPU_ARGS(NormArgs, 608);
+
+// Group norms of images whose channels lie innermost.
+struct NormColumnsArgs {
+  int64_t x_batch;  // steps
+  int64_t y_batch;
+  int64_t x_pixel;
+  int64_t y_pixel;
+  int64_t weight_step;
+  int64_t bias_step;
+  int32_t channels;
+  int32_t groups;
+  int32_t each;  // channels of a group
+  int32_t pixels;
+  int32_t part;  // pixels that a thread looks at
+  int32_t parts;
+  float eps;
+  int32_t reserved;
+};
+NPU_ARGS(NormColumnsArgs, 80);
 
 // matmul, conv
 enum class Activation : int32_t {

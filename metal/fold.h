@@ -26,7 +26,8 @@ struct RegisterOf<bfloat> {
 template <typename T>
 using Register = typename RegisterOf<T>::type;
 
-// A number and what rounding took from it.
+// A number and what rounding took from it. Operations on it must not be contracted: a product that is rounded
+// in one place only would be counted twice.
 struct Exact {
   float main;
   float rest;
@@ -38,6 +39,7 @@ inline Exact exact(float x) { return {x, 0.0f}; }
 inline float value_of(Exact a) { return isfinite(a.main) ? a.main + a.rest : a.main; }
 
 inline Exact plus(Exact a, Exact b) {
+#pragma clang fp contract(off)
   const float sum = a.main + b.main;
   const float part = sum - a.main;
   const float lost = (a.main - (sum - part)) + (b.main - part);
@@ -45,6 +47,7 @@ inline Exact plus(Exact a, Exact b) {
 }
 
 inline Exact times(Exact a, Exact b) {
+#pragma clang fp contract(off)
   const float product = a.main * b.main;
   const float lost = fma(a.main, b.main, -product);
   return {product, lost + (a.main * b.rest + a.rest * b.main)};

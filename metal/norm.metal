@@ -1,49 +1,28 @@
-// Layer, RMS and group norms: a row of what is normalised together by a simdgroup or a threadgroup. Rows that
-// are dense and fit are kept in registers; others are read twice.
-#include "fold.h"
+// Layer, RMS and group norms of rows. Dense rows that fit are kept in registers; others are read twice. Group
+// norms of large images with channels innermost go pixel by pixel instead: see the columns.
+#include "rows.h"
 
-constant bool kRms [[function_constant(0)]];
-constant bool kBySimd [[function_constant(1)]];  // a simdgroup for a row, else a threadgroup
-constant int kWeight [[function_constant(2)]];   // 0: none, 1: as x, 2: float
-constant int kBias [[function_constant(3)]];
-constant int kVectors [[function_constant(4)]];  // of four elements, that a thread keeps
-
+constant bool kRms [[function_constant(2)]];
+constant int kWeight [[function_constant(3)]];  // 0: none, 1: as x, 2: float
+constant int kBias [[function_constant(4)]];
 constant bool kHasWeight = kWeight > 0;
 constant bool kHasBias = kBias > 0;
-
-// Where a thread is, and how rows are shared.
-struct Seat {
-  uint row;
-  uint index;    // of the thread, of those that share the row
-  uint threads;  // that share it
-  uint lane, simdgroup, simdgroups;
-};
-
-inline Seat seat_of(uint group, uint simdgroup, uint simdgroups, uint lane) {
-  if (kBySimd) return {group * simdgroups + simdgroup, lane, kSimd, lane, simdgroup, simdgroups};
-  return {group, simdgroup * kSimd + lane, simdgroups * kSimd, lane, simdgroup, simdgroups};
-}
-
-template <typename Fold>
-inline typename Fold::Acc across_row(typename Fold::Acc a, threadgroup typename Fold::Acc* room, Seat seat) {
-  if (kBySimd) return across_lanes<Fold>(a);
-  return across_group<Fold>(a, room, seat.lane, seat.simdgroup, seat.simdgroups);
-}
 
 template <typename T>
 inline float parameter(const device char* from, int kind, int64_t at) {
   return kind == 2 ? ((const device float*)from)[at] : float(((const device T*)from)[at]);
 }
+
+// Four elements at i of n; what is beyond does not matter.
 template <typename T>
-inline float4 parameters(const device char* from, int kind, int64_t at) {
-  return kind == 2 ? load4((const device float*)from + at) : load4((const device T*)from + at);
+inline float4 parameters(const device char* from, int kind, uint i, uint n) {
+  if (i + 4 <= n) return kind == 2 ? load4((const device float*)from + i) : load4((const device T*)from + i);
+  const uint last = n - 1;
+  return float4(parameter<T>(from, kind, i), parameter<T>(from, kind, min(i + 1, last)),
+                parameter<T>(from, kind, min(i + 2, last)), 0.0f);
 }
 
-inline float scale_of(float squares, constant NormArgs& args) {
-  return 1.0f / precise::sqrt(squares / float(args.n) + args.eps);
-}
-
-constant constexpr int kMostVectors = 4;
+inline float scale_of(float squares, float n, float eps) { return 1.0f / precise::sqrt(squares / n + eps); }
 
 // Rows whose elements lie one after the other in x, y, weight and bias.
 template <typename T>
@@ -60,43 +39,31 @@ template <typename T>
   if (seat.row >= uint(args.count)) return;  // whole simdgroups leave, or the threadgroup
   const Places<4> at = walk(args.rows, seat.row);
   const uint n = uint(args.n);
-  float4 kept[kMostVectors];
-  Exact sum = exact(0.0f);
-  for (int v = 0; v < kVectors; ++v) {
-    const uint i = 4 * (seat.index + uint(v) * seat.threads);
-    kept[v] = float4(0.0f);
-    if (i + 4 <= n) {
-      kept[v] = load4(x + at.of[1] + i);
-    } else {
-      for (uint k = 0; i + k < n; ++k) kept[v][k] = float(x[at.of[1] + i + k]);
+  float4 row[kMostVectors];
+  load_row(x + at.of[1], n, seat, 0.0f, row);
+  if (!kRms) {
+    Exact sum = exact(0.0f);
+    for (int v = 0; v < kMostVectors; ++v) {
+      if (v < kVectors) sum = plus(sum, exact((row[v].x + row[v].y) + (row[v].z + row[v].w)));
     }
-    if (!kRms) sum = plus(sum, exact((kept[v].x + kept[v].y) + (kept[v].z + kept[v].w)));
+    const float mean = value_of(across_row<Sum<float>>(sum, room, seat)) / float(n);
+    for (int v = 0; v < kMostVectors; ++v) {
+      const uint i = place_of(seat, v);  // what is beyond the row stays zero
+      row[v] = select(row[v] - mean, float4(0.0f), uint4(i, i + 1, i + 2, i + 3) >= n);
+    }
   }
-  if (!kRms) sum = across_row<Sum<float>>(sum, room, seat);
-  const float mean = value_of(sum) / float(n);
   Exact squares = exact(0.0f);
-  for (int v = 0; v < kVectors; ++v) {
-    const uint i = 4 * (seat.index + uint(v) * seat.threads);
-    if (!kRms) kept[v] -= mean;
-    for (uint k = 0; k < 4 && i + k < n; ++k) squares = plus(squares, exact(kept[v][k] * kept[v][k]));
+  for (int v = 0; v < kMostVectors; ++v) {
+    if (v < kVectors) squares = plus(squares, exact(dot(row[v], row[v])));
   }
-  squares = across_row<Sum<float>>(squares, room, seat);
-  const float scale = scale_of(value_of(squares), args);
-  for (int v = 0; v < kVectors; ++v) {
-    const uint i = 4 * (seat.index + uint(v) * seat.threads);
-    if (i + 4 <= n) {
-      float4 result = kept[v] * scale;
-      if (kHasWeight) result *= parameters<T>(weight, kWeight, i);
-      if (kHasBias) result += parameters<T>(bias, kBias, i);
-      store4(y + at.of[0] + i, result);
-    } else {
-      for (uint k = 0; i + k < n; ++k) {
-        float result = kept[v][k] * scale;
-        if (kHasWeight) result *= parameter<T>(weight, kWeight, i + k);
-        if (kHasBias) result += parameter<T>(bias, kBias, i + k);
-        y[at.of[0] + i + k] = T(result);
-      }
-    }
+  const float scale = scale_of(value_of(across_row<Sum<float>>(squares, room, seat)), float(n), args.eps);
+  for (int v = 0; v < kMostVectors; ++v) {
+    const uint i = place_of(seat, v);
+    if (v >= kVectors || i >= n) continue;
+    float4 result = row[v] * scale;
+    if (kHasWeight) result *= parameters<T>(weight, kWeight, i, n);
+    if (kHasBias) result += parameters<T>(bias, kBias, i, n);
+    store_some(y + at.of[0], i, n, result);
   }
 }
 
@@ -112,21 +79,21 @@ template <typename T>
                          uint lane [[thread_index_in_simdgroup]]) {
   threadgroup Spread room[kSimd];
   const Seat seat = seat_of(group, simdgroup, simdgroups, lane);
-  if (seat.row >= uint(args.count)) return;  // whole simdgroups leave, or the threadgroup
+  if (seat.row >= uint(args.count)) return;  // who shares a row leaves together
   const Places<4> at = walk(args.rows, seat.row);
   const uint n = uint(args.n);
   const device T* from = x + at.of[1];
-  const float first = kRms ? 0.0f : float(*from);
+  const float centre = kRms ? 0.0f : float(*from);
   Spread spread = Spreads::none();
-  Stepper<4> walk_in(args.elements, seat.index, seat.threads);
+  Stepper<4> element(args.elements, seat.index, seat.threads);
   for (uint i = seat.index; i < n; i += seat.threads) {
-    spread = Spreads::add(spread, float(from[walk_in.place(args.elements, 1)]) - first, i);
-    walk_in.advance(args.elements);
+    spread = Spreads::add(spread, float(from[element.place(args.elements, 1)]) - centre, i);
+    element.advance(args.elements);
   }
   spread = across_row<Spreads>(spread, room, seat);
-  const Exact mean = kRms ? exact(0.0f) : plus(mean_of(spread, float(n)), exact(first));
+  const Exact mean = kRms ? exact(0.0f) : plus(mean_of(spread, float(n)), exact(centre));
   const float squares = kRms ? value_of(spread.squares) : squares_around_mean(spread, float(n));
-  const float scale = scale_of(squares, args);
+  const float scale = scale_of(squares, float(n), args.eps);
   Stepper<4> again(args.elements, seat.index, seat.threads);
   for (uint i = seat.index; i < n; i += seat.threads) {
     float result = ((float(from[again.place(args.elements, 1)]) - mean.main) - mean.rest) * scale;
@@ -137,5 +104,69 @@ template <typename T>
   }
 }
 
+// The columns of group norms: each thread adds up one channel over some pixels, simdgroups join what belongs
+// to a group, and a last launch normalises.
+template <typename T>
+[[kernel]] void norm_columns_measure(constant NormColumnsArgs& args [[buffer(0)]],
+                                     const device T* x [[buffer(1)]], device Spread* spreads [[buffer(2)]],
+                                     uint3 at [[thread_position_in_grid]]) {
+  const uint channel = at.x, part = at.y, image = at.z;
+  if (channel >= uint(args.channels) || part >= uint(args.parts)) return;
+  const device T* from = x + image * args.x_batch;
+  const float centre = float(from[channel / uint(args.each) * uint(args.each)]);
+  const uint end = min((part + 1) * uint(args.part), uint(args.pixels));
+  Spread spread = Spreads::none();
+  for (uint p = part * uint(args.part); p < end; ++p) {
+    spread = Spreads::add(spread, float(from[p * args.x_pixel + channel]) - centre, p);
+  }
+  spreads[(int64_t(image) * args.parts + part) * args.channels + channel] = spread;
+}
+
+template <typename T>
+[[kernel]] void norm_columns_join(constant NormColumnsArgs& args [[buffer(0)]],
+                                  const device T* x [[buffer(1)]], const device Spread* spreads [[buffer(2)]],
+                                  device float2* factors [[buffer(3)]],
+                                  uint2 group [[threadgroup_position_in_grid]],
+                                  uint lane [[thread_index_in_simdgroup]]) {
+  const uint each = uint(args.each), image = group.y;
+  const device Spread* from = spreads + int64_t(image) * args.parts * args.channels + group.x * each;
+  Spread spread = Spreads::none();
+  for (uint i = lane; i < each * uint(args.parts); i += kSimd) {
+    const uint part = i / each;
+    spread = Spreads::merge(spread, from[int64_t(part) * args.channels + (i - part * each)]);
+  }
+  spread = across_lanes<Spreads>(spread);
+  const float n = float(args.pixels) * float(each), centre = float(x[image * args.x_batch + group.x * each]);
+  if (lane == 0) {
+    const float mean = value_of(plus(mean_of(spread, n), exact(centre)));
+    factors[int64_t(image) * args.groups + group.x] =
+        float2(mean, scale_of(squares_around_mean(spread, n), n, args.eps));
+  }
+}
+
+template <typename T>
+[[kernel]] void norm_columns_apply(constant NormColumnsArgs& args [[buffer(0)]],
+                                   const device T* x [[buffer(1)]], device T* y [[buffer(2)]],
+                                   const device char* weight [[buffer(3), function_constant(kHasWeight)]],
+                                   const device char* bias [[buffer(4), function_constant(kHasBias)]],
+                                   const device float2* factors [[buffer(5)]],
+                                   uint3 at [[thread_position_in_grid]]) {
+  const uint channel = at.x, image = at.z;
+  if (channel >= uint(args.channels) || at.y >= uint(args.parts)) return;
+  const float2 factor = factors[int64_t(image) * args.groups + channel / uint(args.each)];
+  float scale = factor.y, shift = 0.0f;
+  if (kHasWeight) scale *= parameter<T>(weight, kWeight, channel * args.weight_step);
+  if (kHasBias) shift = parameter<T>(bias, kBias, channel * args.bias_step);
+  const device T* from = x + image * args.x_batch + channel;
+  device T* to = y + image * args.y_batch + channel;
+  const uint end = min((at.y + 1) * uint(args.part), uint(args.pixels));
+  for (uint p = at.y * uint(args.part); p < end; ++p) {
+    to[p * args.y_pixel] = T((float(from[p * args.x_pixel]) - factor.x) * scale + shift);
+  }
+}
+
 NPU_INSTANTIATE_FLOATS(norm_dense)
 NPU_INSTANTIATE_FLOATS(norm_any)
+NPU_INSTANTIATE_FLOATS(norm_columns_measure)
+NPU_INSTANTIATE_FLOATS(norm_columns_join)
+NPU_INSTANTIATE_FLOATS(norm_columns_apply)

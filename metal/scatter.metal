@@ -1,13 +1,25 @@
 // Updates of places that index operands choose, in order: each thread owns places that no other one updates,
-// and applies what comes to them one after the other. Indices out of range are reported and left out.
+// and applies what comes to them one after the other. Along dimensions where updates may meet, a thread goes
+// through all of them; where they are many, they are sorted by place before, and a thread goes through those
+// of one place. Indices out of range are reported and left out.
 #include "indexed.h"
 
 constant bool kDense [[function_constant(2)]];  // whole rows, whose neighbours are neighbours in both
 constant int kKind [[function_constant(3)]];    // ScatterKind
 
+constant bool kSorted [[function_constant(4)]];  // items say which updates meet
+
+// As in sort.metal. The key is the place among those that are indexed.
+struct ScatterItem {
+  ulong key;
+  ulong update;
+};
+constant constexpr ulong kNowhere = ~0ul;
+
 template <typename T>
 struct Set {
   static constant constexpr uint kMany = Words<T>::kMany;
+  static constant constexpr bool kLastWins = true;
   static void one(device T* out, const device T* update) { *out = *update; }
   static void many(device T* out, const device T* update) {
     if (kDense) return Words<T>::copy_many(out, update);
@@ -42,34 +54,82 @@ inline T combined_as(T old, T update) {  // integers, whose sums and products wr
 template <typename T>
 struct Combine {
   static constant constexpr uint kMany = 1;
+  static constant constexpr bool kLastWins = false;
   static void one(device T* out, const device T* update) { *out = combined_as(*out, *update); }
   static void many(device T* out, const device T* update) { one(out, update); }
 };
 
+// Update `u` of what a thread owns; `many` neighbours.
+template <typename T, typename Apply>
+inline void apply(constant ScatterArgs& args, const device T* updates, device T* out, device Status* status,
+                  Indices indices, Places<kOperands> own, uint u, uint many) {
+  Places<kOperands> place = walk(args.free, u, 2 + kAxes);
+  for (int k = 0; k < 2 + kAxes; ++k) place.of[k] += own.of[k];
+  int64_t to = place.of[0];
+  if (!add_indexed(args.axes, indices, place, status, to)) return;
+  const device T* from = updates + place.of[1];
+  if (many == (kDense ? Apply::kMany : 1)) return Apply::many(out + to, from);
+  for (uint i = 0; i < many; ++i) Apply::one(out + to + i, from + i);
+}
+
+inline Places<kOperands> owned(constant ScatterArgs& args, uint column, uint row) {
+  Places<kOperands> own = walk_row(args.kept, row, 2 + kAxes);
+  for (int k = 0; k < 2 + kAxes; ++k) {
+    own.of[k] += int64_t(column) * (kDense && k < 2 ? 1 : step_of(args.kept, k));
+  }
+  return own;
+}
+
 template <typename T, typename Apply>
 [[kernel]] void scatter(constant ScatterArgs& args [[buffer(0)]], const device T* updates [[buffer(1)]],
                         device T* out [[buffer(2)]], device Status* status [[buffer(3)]], NPU_INDICES,
-                        uint2 at [[thread_position_in_grid]]) {
+                        const device ScatterItem* items [[buffer(12), function_constant(kSorted)]],
+                        uint3 at [[thread_position_in_grid]]) {
   const Indices indices = NPU_ALL_INDICES;
-  const uint inner = inner_of(args.kept);
-  const uint many = kDense ? Apply::kMany : 1;
-  const uint first = at.x * many;
+  const uint inner = inner_of(args.kept), first = at.x * (kDense ? Apply::kMany : 1);
   if (first >= inner || at.y >= uint(args.kept.rows)) return;
-  Places<kOperands> own = walk_row(args.kept, at.y, 2 + kAxes);
-  for (int k = 0; k < 2 + kAxes; ++k)
-    own.of[k] += int64_t(first) * (kDense && k < 2 ? 1 : step_of(args.kept, k));
-  for (uint u = 0; u < uint(args.updates); ++u) {
-    Places<kOperands> place = walk(args.free, u, 2 + kAxes);
-    for (int k = 0; k < 2 + kAxes; ++k) place.of[k] += own.of[k];
-    int64_t to = place.of[0];
-    if (!add_indexed(args.axes, indices, place, status, to)) continue;
-    const device T* from = updates + place.of[1];
-    if (first + many <= inner) {
-      Apply::many(out + to, from);
-    } else {
-      for (uint i = 0; i < inner - first; ++i) Apply::one(out + to + i, from + i);
-    }
+  const uint many = min(kDense ? Apply::kMany : 1, inner - first), count = uint(args.updates);
+  const Places<kOperands> own = owned(args, first, at.y);
+  if (!kSorted) {
+    for (uint u = 0; u < count; ++u) apply<T, Apply>(args, updates, out, status, indices, own, u, many);
+    return;
   }
+  if (at.z >= count) return;
+  const device ScatterItem* row = items;
+  if (args.lists > 1) row += (int64_t(at.y) * inner + first) * count;
+  const ulong key = row[at.z].key;
+  if (key == kNowhere) return;
+  if (Apply::kLastWins) {
+    if (at.z + 1 < count && row[at.z + 1].key == key) return;
+    return apply<T, Apply>(args, updates, out, status, indices, own, uint(row[at.z].update), many);
+  }
+  if (at.z > 0 && row[at.z - 1].key == key) return;
+  for (uint i = at.z; i < count && row[i].key == key; ++i) {
+    apply<T, Apply>(args, updates, out, status, indices, own, uint(row[i].update), many);
+  }
+}
+
+// The items of each list, in order: one list, or one for each of what is kept when its indices differ.
+[[kernel]] void scatter_items(constant ScatterArgs& args [[buffer(0)]],
+                              device ScatterItem* items [[buffer(1)]], device Status* status [[buffer(3)]],
+                              NPU_INDICES, uint2 at [[thread_position_in_grid]]) {
+  const Indices indices = NPU_ALL_INDICES;
+  if (at.x >= uint(args.updates) || at.y >= uint(args.lists)) return;
+  const uint inner = inner_of(args.kept), row = at.y / inner;
+  const Places<kOperands> own = owned(args, at.y - row * inner, row);
+  Places<kOperands> place = walk(args.free, at.x, 2 + kAxes);
+  ulong key = 0;
+  for (int k = 0; k < kAxes; ++k) {
+    const int64_t index = load_index(indices.of[k], place.of[2 + k] + own.of[2 + k], args.axes[k].type);
+    const int64_t wrapped = kWrap && index < 0 ? index + args.axes[k].extent : index;
+    if (wrapped < 0 || wrapped >= args.axes[k].extent) {
+      report(status, args.axes[k].dimension, index);
+      key = kNowhere;
+      break;
+    }
+    key = key * ulong(args.axes[k].extent) + ulong(wrapped);
+  }
+  items[int64_t(at.y) * args.updates + at.x] = {key, ulong(at.x)};
 }
 
 #define NPU_SCATTER(kernel, Apply, T) \

@@ -1,70 +1,139 @@
-// Softmax and its logarithm along one axis: short rows by a simdgroup each, long ones by a threadgroup.
-#include "common.h"
+// Softmax and its logarithm along one axis. Dense rows that fit are kept in registers; others are read twice,
+// by a thread, a simdgroup or a threadgroup; few very long ones in parts by several threadgroups.
+#include "rows.h"
 
-constant bool kLog [[function_constant(0)]];
+constant bool kLog [[function_constant(2)]];
+constant bool kParts [[function_constant(3)]];  // what softmax_peaks found is read
 
-template <typename T>
-inline float most_of_thread(const device T* x, int64_t step, int n, uint first, uint threads) {
-  float most = -INFINITY;
-  for (int i = int(first); i < n; i += int(threads)) most = nan_max(float(x[i * step]), most);
-  return most;
+// The greatest of some numbers, and the sum of the exponentials of how far they are below it.
+struct Peak {
+  float most;
+  float sum;
+};
+
+template <typename Shuffle>
+inline Peak moved(Peak a, Shuffle shuffle) {
+  return {shuffle(a.most), shuffle(a.sum)};
 }
 
-template <typename T>
-inline float sum_of_thread(const device T* x, int64_t step, int n, float most, uint first, uint threads) {
-  float sum = 0.0f;
-  for (int i = int(first); i < n; i += int(threads)) sum += precise::exp(float(x[i * step]) - most);
-  return sum;
-}
-
-template <typename T>
-inline void finish(const device T* x, device T* y, constant SoftmaxArgs& args, float most, float sum, uint first,
-                   uint threads) {
-  const float scale = 1.0f / sum;
-  const float shift = kLog ? precise::log(sum) : 0.0f;
-  for (int i = int(first); i < args.n; i += int(threads)) {
-    const float above = float(x[i * args.x_step]) - most;
-    y[i * args.y_step] = T(kLog ? above - shift : precise::exp(above) * scale);
+struct Peaks {
+  using Acc = Peak;
+  static Acc none() { return {-INFINITY, 0.0f}; }
+  static Acc merge(Acc a, Acc b) {
+    const float most = nan_max(a.most, b.most);
+    if (most == -INFINITY) return none();
+    return {most, a.sum * precise::exp(a.most - most) + b.sum * precise::exp(b.most - most)};
   }
-}
+  static Acc add(Acc a, float x) {
+    if (x <= a.most) {
+      if (x != -INFINITY) a.sum += precise::exp(x - a.most);
+      return a;
+    }
+    // Of NaN and infinity everything becomes NaN.
+    return {x, a.sum * precise::exp(a.most - x) + (1.0f + (x - x))};
+  }
+};
+
+struct Most {
+  using Acc = float;
+  static Acc none() { return -INFINITY; }
+  static Acc merge(Acc a, Acc b) { return nan_max(a, b); }
+};
+
+struct Plain {
+  using Acc = float;
+  static Acc none() { return 0.0f; }
+  static Acc merge(Acc a, Acc b) { return a + b; }
+};
 
 template <typename T>
-[[kernel]] void softmax_simd(constant SoftmaxArgs& args [[buffer(0)]],
-                             const device T* x [[buffer(1)]],
-                             device T* y [[buffer(2)]],
-                             uint group [[threadgroup_position_in_grid]],
-                             uint simdgroup [[simdgroup_index_in_threadgroup]],
-                             uint simdgroups [[simdgroups_per_threadgroup]],
-                             uint lane [[thread_index_in_simdgroup]]) {
-  const uint row = group * simdgroups + simdgroup;
-  if (row >= uint(args.count)) return;  // the whole simdgroup leaves
-  const Offsets2 at = walk(args.rows, row);
-  const device T* from = x + at.second;
-  const float most = simd_nan_max(most_of_thread(from, args.x_step, args.n, lane, kSimd));
-  const float sum = simd_sum(sum_of_thread(from, args.x_step, args.n, most, lane, kSimd));
-  finish(from, y + at.first, args, most, sum, lane, kSimd);
-}
-
-template <typename T>
-[[kernel]] void softmax_group(constant SoftmaxArgs& args [[buffer(0)]],
-                              const device T* x [[buffer(1)]],
-                              device T* y [[buffer(2)]],
-                              uint row [[threadgroup_position_in_grid]],
-                              uint thread_index [[thread_index_in_threadgroup]],
-                              uint threads [[threads_per_threadgroup]],
+[[kernel]] void softmax_dense(constant SoftmaxArgs& args [[buffer(0)]], const device T* x [[buffer(1)]],
+                              device T* y [[buffer(2)]], uint group [[threadgroup_position_in_grid]],
                               uint simdgroup [[simdgroup_index_in_threadgroup]],
                               uint simdgroups [[simdgroups_per_threadgroup]],
                               uint lane [[thread_index_in_simdgroup]]) {
   threadgroup float room[kSimd];
-  if (row >= uint(args.count)) return;
-  const Offsets2 at = walk(args.rows, row);
-  const device T* from = x + at.second;
-  const float own = simd_nan_max(most_of_thread(from, args.x_step, args.n, thread_index, threads));
-  const float most = across_simdgroups(own, -INFINITY, SimdMax(), room, lane, simdgroup, simdgroups);
-  const float part = simd_sum(sum_of_thread(from, args.x_step, args.n, most, thread_index, threads));
-  const float sum = across_simdgroups(part, 0.0f, SimdSum(), room, lane, simdgroup, simdgroups);
-  finish(from, y + at.first, args, most, sum, thread_index, threads);
+  const Seat seat = seat_of(group, simdgroup, simdgroups, lane);
+  if (seat.row >= uint(args.count)) return;  // who shares a row leaves together
+  const Places<2> at = walk(args.rows, seat.row);
+  const uint n = uint(args.n);
+  float4 row[kMostVectors];
+  load_row(x + at.of[1], n, seat, -INFINITY, row);
+  float most = -INFINITY;
+  for (int v = 0; v < kMostVectors; ++v) {
+    if (v < kVectors) most = nan_max(nan_max(nan_max(row[v].x, row[v].y), nan_max(row[v].z, row[v].w)), most);
+  }
+  most = across_row<Most>(most, room, seat);
+  float sum = 0.0f;
+  for (int v = 0; v < kMostVectors; ++v) {
+    if (v >= kVectors || place_of(seat, v) >= n) continue;
+    row[v] -= most;
+    const float4 part = precise::exp(row[v]);
+    sum += (part.x + part.y) + (part.z + part.w);
+    if (!kLog) row[v] = part;
+  }
+  sum = across_row<Plain>(sum, room, seat);
+  const float scale = 1.0f / sum, shift = kLog ? precise::log(sum) : 0.0f;
+  for (int v = 0; v < kMostVectors; ++v) {
+    const uint i = place_of(seat, v);
+    if (v < kVectors && i < n) store_some(y + at.of[0], i, n, kLog ? row[v] - shift : row[v] * scale);
+  }
 }
 
-NPU_INSTANTIATE_FLOATS(softmax_simd)
-NPU_INSTANTIATE_FLOATS(softmax_group)
+template <typename T>
+inline Peak peak_of(const device T* x, int64_t step, uint first, uint by, uint end) {
+  Peak peak = Peaks::none();
+  for (uint i = first; i < end; i += by) peak = Peaks::add(peak, float(x[i * step]));
+  return peak;
+}
+
+// Of each part of a row, into peaks[row * parts + part].
+template <typename T>
+[[kernel]] void softmax_peaks(constant SoftmaxArgs& args [[buffer(0)]], const device T* x [[buffer(1)]],
+                              device Peak* peaks [[buffer(2)]], uint2 group [[threadgroup_position_in_grid]],
+                              uint simdgroup [[simdgroup_index_in_threadgroup]],
+                              uint simdgroups [[simdgroups_per_threadgroup]],
+                              uint lane [[thread_index_in_simdgroup]]) {
+  threadgroup Peak room[kSimd];
+  if (group.x >= uint(args.count)) return;
+  const uint begin = group.y * uint(args.part), end = min(begin + uint(args.part), uint(args.n));
+  const uint thread_at = simdgroup * kSimd + lane;
+  Peak peak =
+      peak_of(x + walk(args.rows, group.x).of[1], args.x_step, begin + thread_at, simdgroups * kSimd, end);
+  peak = across_group<Peaks>(peak, room, lane, simdgroup, simdgroups);
+  if (thread_at == 0) peaks[group.x * uint(args.parts) + group.y] = peak;
+}
+
+template <typename T>
+[[kernel]] void softmax_any(constant SoftmaxArgs& args [[buffer(0)]], const device T* x [[buffer(1)]],
+                            device T* y [[buffer(2)]],
+                            const device Peak* peaks [[buffer(3), function_constant(kParts)]],
+                            uint2 group [[threadgroup_position_in_grid]],
+                            uint simdgroup [[simdgroup_index_in_threadgroup]],
+                            uint simdgroups [[simdgroups_per_threadgroup]],
+                            uint lane [[thread_index_in_simdgroup]]) {
+  threadgroup Peak room[kSimd];
+  const Seat seat = seat_of(group.x, simdgroup, simdgroups, lane);
+  if (seat.row >= uint(args.count)) return;  // who shares a row leaves together
+  const Places<2> at = walk(args.rows, seat.row);
+  const device T* from = x + at.of[1];
+  Peak peak = Peaks::none();
+  if (kParts) {
+    for (uint p = seat.index; p < uint(args.parts); p += seat.threads) {
+      peak = Peaks::merge(peak, peaks[seat.row * uint(args.parts) + p]);
+    }
+  } else {
+    peak = peak_of(from, args.x_step, seat.index, seat.threads, uint(args.n));
+  }
+  peak = across_row<Peaks>(peak, room, seat);
+  const float scale = 1.0f / peak.sum, shift = kLog ? precise::log(peak.sum) : 0.0f;
+  const uint begin = group.y * uint(args.part), end = min(begin + uint(args.part), uint(args.n));
+  for (uint i = begin + seat.index; i < end; i += seat.threads) {
+    const float above = float(from[i * args.x_step]) - peak.most;
+    y[at.of[0] + i * args.y_step] = T(kLog ? above - shift : precise::exp(above) * scale);
+  }
+}
+
+NPU_INSTANTIATE_FLOATS(softmax_dense)
+NPU_INSTANTIATE_FLOATS(softmax_peaks)
+NPU_INSTANTIATE_FLOATS(softmax_any)

@@ -133,6 +133,7 @@ struct Average {
   V sum;
   V lost;
   void operator()(int64_t at, int) {
+#pragma clang fp contract(off)
     const V value = load(x + at, sum);
     const V total = sum + value;
     const V part = total - sum;

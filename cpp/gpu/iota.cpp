@@ -8,8 +8,9 @@ namespace {
 // The number as a sum of floats.
 void split(double number, float* parts) {
   for (int k = 0; k < 3; ++k) {
-    parts[k] = static_cast<float>(number);
-    number -= static_cast<double>(parts[k]);
+    const volatile auto part = static_cast<float>(number);  // GCC 12 at -O3 forgets the rounding otherwise
+    parts[k] = part;
+    number -= static_cast<double>(part);
   }
 }
 

@@ -1,11 +1,11 @@
-#include "launch.h"
+#include <cstdlib>
+
 #include "ops.h"
+#include "rows.h"
 
 namespace npu::gpu {
 
 namespace {
-
-constexpr std::int64_t kSimd = 32;
 
 struct Cut {
   Nest rows, elements;  // of y, x, weight, bias
@@ -55,55 +55,110 @@ bool is_dense(const Request& r, const Cut& cut) {
   return true;
 }
 
+void bind_parameters(Dispatch& launch, const Request& r) {
+  const DType dtype = r.inputs[0].dtype;
+  launch.constant(3, parameter_kind(r.inputs[1], dtype)).constant(4, parameter_kind(r.inputs[2], dtype));
+  for (int k : {1, 2}) {
+    if (r.inputs[static_cast<std::size_t>(k)].present()) launch.input(k + 2, k, r);
+  }
+}
+
+// Whether a group norm had better go over pixels with all channels: they are innermost, and there is much to
+// do.
+bool by_columns(const Request& r, const Nest& pixels) {
+  constexpr std::int64_t kMany = 1 << 16;  // elements
+  const TensorDesc &x = r.inputs[0], &y = r.outputs[0];
+  return x.shape.size() > 2 && x.strides[1] == 1 && y.strides[1] == 1 && x.shape[1] >= 8 &&
+         pixels.rank == 1 && x.elements() >= kMany;
+}
+
+NormColumnsArgs column_arguments(const Request& r, const NormAttrs& attrs, const Nest& pixels) {
+  const TensorDesc &x = r.inputs[0], &y = r.outputs[0], &weight = r.inputs[1], &bias = r.inputs[2];
+  NormColumnsArgs args{};
+  args.x_batch = x.strides[0];
+  args.y_batch = y.strides[0];
+  args.x_pixel = pixels.step(1);
+  args.y_pixel = pixels.step(0);
+  args.weight_step = weight.present() ? weight.strides[0] : 0;
+  args.bias_step = bias.present() ? bias.strides[0] : 0;
+  args.channels = count32(r.op, x.shape[1]);
+  args.groups = static_cast<std::int32_t>(attrs.groups);
+  args.each = args.channels / args.groups;
+  args.pixels = count32(r.op, pixels.inner());
+  args.eps = static_cast<float>(attrs.eps);
+  const std::int64_t columns = x.shape[0] * x.shape[1], wanted = 2048ll * r.caps.cores;
+  const std::int64_t parts = std::clamp<std::int64_t>(ceil_div(wanted, columns), 1, ceil_div(args.pixels, 8));
+  args.part = static_cast<std::int32_t>(ceil_div(args.pixels, parts));
+  args.parts = static_cast<std::int32_t>(ceil_div(args.pixels, args.part));
+  return args;
+}
+
+void add_columns(GpuKernel& kernel, const Request& r, const NormAttrs& attrs, const Nest& pixels) {
+  constexpr std::uint32_t kThreads = 64;
+  const NormColumnsArgs args = column_arguments(r, attrs, pixels);
+  const auto images = static_cast<std::uint32_t>(r.inputs[0].shape[0]);
+  const std::int64_t spreads = 16ll * images * args.parts * args.channels,
+                     factors = 8ll * images * args.groups;
+  kernel.set_scratch(spreads + factors);
+  const auto launch = [&](const char* name) {
+    Dispatch made("norm", function_name(name, r.inputs[0].dtype));
+    made.with(args).constant(2, false).input(1, 0, r);
+    return made.constant(0, 0).constant(1, 1);
+  };
+  const Size all{ceil_div(args.channels, kThreads), static_cast<std::uint32_t>(args.parts), images};
+  Dispatch measure = launch("norm_columns_measure"), join = launch("norm_columns_join"),
+           apply = launch("norm_columns_apply");
+  measure.constant(3, 0).constant(4, 0).scratch(2, 0, spreads, false, true).grid(all, {kThreads, 1, 1});
+  join.constant(3, 0)
+      .constant(4, 0)
+      .scratch(2, 0, spreads, true, false)
+      .scratch(3, spreads, factors, false, true);
+  join.grid({static_cast<std::uint32_t>(args.groups), images, 1}, {32, 1, 1});
+  bind_parameters(apply.output(2, 0, r).scratch(5, spreads, factors, true, false), r);
+  apply.grid(all, {kThreads, 1, 1});
+  kernel.add(std::move(measure));
+  kernel.add(std::move(join));
+  kernel.add(std::move(apply));
+}
+
+void add_rows(GpuKernel& kernel, const Request& r, const NormAttrs& attrs) {
+  const Cut cut = attrs.kind == NormAttrs::Kind::kGroup ? cut_groups(r, attrs.groups)
+                                                        : cut_axes(r, static_cast<std::size_t>(attrs.axes));
+  NormArgs args{};
+  args.rows = nest_of<4>(r.op, cut.rows);
+  args.elements = nest_of<4>(r.op, cut.elements);
+  args.count = count32(r.op, cut.rows.elements());
+  args.n = count32(r.op, cut.elements.elements());
+  args.eps = static_cast<float>(attrs.eps);
+  const bool columns = cut.rows.inner() >= 8 && std::abs(cut.rows.step(1)) < std::abs(cut.elements.step(1));
+  const RowPlan plan = plan_rows(args.count, args.n, is_dense(r, cut), columns, r.caps);
+  Dispatch launch("norm", function_name(plan.in_registers ? "norm_dense" : "norm_any", r.inputs[0].dtype));
+  launch.with(args).constant(2, attrs.kind == NormAttrs::Kind::kRms).input(1, 0, r).output(2, 0, r);
+  bind_parameters(launch, r);
+  plan.apply(launch);
+  kernel.add(std::move(launch));
+}
+
 }  // namespace
 
 Made make_norm(const Request& request) {
   static constexpr const char* kNames[] = {"norm[layer]", "norm[rms]", "norm[group]"};
-  constexpr std::int64_t kMostVectors = 4, kSimdRow = 4 * kSimd * kMostVectors, kRows = 4;
   Request r = request;
   r.inputs.resize(3);
   const auto& attrs = std::get<NormAttrs>(r.op.attrs);
-  const TensorDesc& x = r.inputs[0];
+  const TensorDesc &x = r.inputs[0], &y = r.outputs[0];
   auto kernel = std::make_unique<GpuKernel>(kNames[static_cast<int>(attrs.kind)]);
   if (x.elements() == 0) return kernel;
-  const Cut cut = attrs.kind == NormAttrs::Kind::kGroup ? cut_groups(r, attrs.groups)
-                                                        : cut_axes(r, static_cast<std::size_t>(attrs.axes));
-  const std::int64_t rows = cut.rows.elements(), n = cut.elements.elements();
-  NormArgs args{};
-  args.rows = nest_of<4>(r.op, cut.rows);
-  args.elements = nest_of<4>(r.op, cut.elements);
-  args.count = count32(r.op, rows);
-  args.n = count32(r.op, n);
-  args.eps = static_cast<float>(attrs.eps);
-
-  const bool in_registers = is_dense(r, cut) && n <= 4 * kMostVectors * r.caps.threads_per_group;
-  // Short rows, or so many that simdgroups alone fill the device.
-  const bool by_simd = n <= kSimdRow && (n <= kSimdRow / 4 || rows >= 8 * r.caps.cores);
-  const std::int64_t vectors = (n + 3) / 4;  // of a row
-  std::int64_t each = 1;                     // vectors of a thread
-  if (by_simd) {
-    each = ceil_div(vectors, kSimd);
-  } else {
-    while (each < kMostVectors && vectors > each * 256) each *= 2;
-  }
-  std::int64_t threads = in_registers ? ceil_div(ceil_div(vectors, each), kSimd) * kSimd
-                         : n > 4096   ? 1024
-                                      : 256;
-  threads = std::min<std::int64_t>(threads, r.caps.threads_per_group);
-  Dispatch launch("norm", function_name(in_registers ? "norm_dense" : "norm_any", x.dtype));
-  launch.with(args).constant(0, attrs.kind == NormAttrs::Kind::kRms).constant(1, by_simd);
-  launch.constant(2, parameter_kind(r.inputs[1], x.dtype)).constant(3, parameter_kind(r.inputs[2], x.dtype));
-  launch.constant(4, static_cast<std::int32_t>(each)).input(1, 0, r).output(2, 0, r);
-  for (int k : {1, 2}) {
-    if (r.inputs[static_cast<std::size_t>(k)].present()) launch.input(k + 2, k, r);
-  }
-  if (by_simd) {
-    launch.grid({ceil_div(rows, kRows), 1, 1}, {kSimd * kRows, 1, 1});
-  } else {
-    launch.grid({static_cast<std::uint32_t>(rows), 1, 1}, {static_cast<std::uint32_t>(threads), 1, 1});
-  }
-  kernel->add(std::move(launch));
   kernel->set_cost(7.0 * static_cast<double>(x.elements()));
+  if (attrs.kind == NormAttrs::Kind::kGroup) {
+    const auto spatial = [](const Shape& s) { return Shape(s.begin() + 2, s.end()); };
+    const Nest pixels = make_nest(spatial(y.shape), {spatial(y.strides), spatial(x.strides)});
+    if (by_columns(r, pixels)) {
+      add_columns(*kernel, r, attrs, pixels);
+      return kernel;
+    }
+  }
+  add_rows(*kernel, r, attrs);
   return kernel;
 }
 

@@ -6,7 +6,23 @@ namespace npu::gpu {
 
 namespace {
 
-constexpr std::int64_t kMergedByThread = 8;  // as in metal/sort.metal
+// As in metal/sort.metal: outputs of a thread that merges, and items of a block.
+constexpr std::int64_t kMergedByThread = 8, kBlock = 2048, kWideBlock = 1024;
+
+std::int64_t block_of(std::int64_t n, std::int64_t most) {
+  const auto room = std::bit_ceil(static_cast<std::uint64_t>(std::max<std::int64_t>(n, 2)));
+  return std::min(most, static_cast<std::int64_t>(room));
+}
+
+Dispatch& over_blocks(Dispatch& launch, const SortArgs& args) {
+  const auto threads = static_cast<std::uint32_t>(std::clamp(args.run / 2, 32, 1024));
+  return launch.grid({ceil_div(args.n, args.run), static_cast<std::uint32_t>(args.count), 1},
+                     {threads, 1, 1});
+}
+
+Dispatch& over_merged(Dispatch& launch, const SortArgs& args) {
+  return over_rows(launch, ceil_div(args.n, kMergedByThread), args.count);
+}
 
 // Where a launch takes items from, and where it puts them: x, one of two places in scratch, or the results.
 struct Round {
@@ -33,8 +49,8 @@ class Ordered {
     n_ = x.shape.empty() ? 1 : count32(r.op, x.shape[a]);
     count_ = std::min(count, n_);
     const bool wide = x.dtype == DType::kInt64;
-    item_ = wide ? 16 : 8;
-    most_ = wide ? 1024 : 2048;  // items of a block, as in metal/sort.metal
+    item_ = wide ? kItemBytes : 8;
+    most_ = wide ? kWideBlock : kBlock;
   }
 
   Made make() {
@@ -73,7 +89,7 @@ class Ordered {
     for (std::int64_t run = most_; run < n_; run *= 2, from = 1 - from) {
       args_.run = static_cast<std::int32_t>(run);
       Dispatch launch = begin({"sort_merge", from, 1 - from});
-      over_rows(launch, (n_ + kMergedByThread - 1) / kMergedByThread, args_.count);
+      over_merged(launch, args_);
       kernel_->add(std::move(launch));
     }
     args_.keep = static_cast<std::int32_t>(count_);
@@ -83,15 +99,12 @@ class Ordered {
   }
 
   void add_blocks(const Round& round, std::int64_t n, std::int64_t keep) {
-    const std::int64_t run = std::min(
-        most_,
-        static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(std::max<std::int64_t>(n, 2)))));
+    const std::int64_t run = block_of(n, most_);
     args_.n = static_cast<std::int32_t>(n);
     args_.run = static_cast<std::int32_t>(run);
     args_.keep = static_cast<std::int32_t>(std::min(keep, run));
-    const auto threads = static_cast<std::uint32_t>(std::clamp<std::int64_t>(run / 2, 32, 1024));
     Dispatch launch = begin(round);
-    launch.grid({ceil_div(n, run), static_cast<std::uint32_t>(args_.count), 1}, {threads, 1, 1});
+    over_blocks(launch, args_);
     kernel_->add(std::move(launch));
   }
 
@@ -123,6 +136,30 @@ Made make_ordered(const Request& request, std::int64_t axis, bool descending, st
   Request r = request;
   r.outputs.resize(2);
   return Ordered(r, axis, descending, count, name).make();
+}
+
+int add_item_sort(GpuKernel& kernel, std::int64_t rows, std::int64_t n) {
+  const std::int64_t bytes = kItemBytes * rows * n;
+  SortArgs args{};
+  args.n = static_cast<std::int32_t>(n);
+  args.count = static_cast<std::int32_t>(rows);
+  args.run = args.keep = static_cast<std::int32_t>(block_of(n, kWideBlock));
+  int place = 0;
+  const auto launch = [&](const char* name) {
+    Dispatch made("sort", name);
+    made.with(args);
+    for (int k = 0; k < 5; ++k) made.constant(k, false);
+    made.scratch(4, place * bytes, bytes, true, false).scratch(5, (1 - place) * bytes, bytes, false, true);
+    place = 1 - place;
+    return made;
+  };
+  Dispatch blocks = launch("sort_blocks_long");
+  kernel.add(std::move(over_blocks(blocks, args)));
+  for (; args.run < n; args.run *= 2) {
+    Dispatch merge = launch("sort_merge_long");
+    kernel.add(std::move(over_merged(merge, args)));
+  }
+  return place;
 }
 
 Made make_sort(const Request& r) {
