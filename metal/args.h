@@ -47,9 +47,11 @@ NPU_ARGS(SoftmaxArgs, 200);
 
 // copy
 struct CopyArgs {
-  NestOf<2> nest;  // y, x
+  NestOf<2> nest;   // y, x
+  int64_t y_first;  // where the first element lies in what is bound
+  int64_t x_first;
 };
-NPU_ARGS(CopyArgs, 168);
+NPU_ARGS(CopyArgs, 184);
 
 struct TransposeArgs {
   NestOf<2> rest;  // y, x without the two dimensions of a tile
@@ -59,8 +61,10 @@ struct TransposeArgs {
   int64_t y_down;
   int64_t x_across;
   int64_t x_down;
+  int64_t y_first;  // where the first element lies in what is bound
+  int64_t x_first;
 };
-NPU_ARGS(TransposeArgs, 208);
+NPU_ARGS(TransposeArgs, 224);
 
 // gather, scatter
 #define NPU_MAX_INDICES 8
@@ -136,6 +140,14 @@ struct NormColumnsArgs {
 };
 NPU_ARGS(NormColumnsArgs, 80);
 
+// map: the result, then the operands of a generated kernel
+template <int kOperands>
+struct MapArgs {
+  NestOf<kOperands> nest;
+  int64_t first[kOperands];  // where the first element lies in what is bound
+};
+static_assert(sizeof(MapArgs<3>) == 256, "MapArgs differs between MSL and C++");
+
 // matmul, conv
 enum class Activation : int32_t {
   kNone,
@@ -157,11 +169,12 @@ enum class Neighbours : int32_t { kOfDepth, kOfLines, kNone };  // which element
 #define NPU_RIGHT (3 + NPU_EXTRAS)
 struct ProductArgs {
   NestOf<4 + NPU_EXTRAS> rows;     // result, bias, extras; left, right. Dimensions but the last: the grid's z
+  int64_t first[4 + NPU_EXTRAS];   // where the first element lies in what is bound
   int64_t column[2 + NPU_EXTRAS];  // steps between the columns of result, bias, extras
   int32_t columns;
   int32_t depth;
 };
-NPU_ARGS(ProductArgs, 608);
+NPU_ARGS(ProductArgs, 672);
 
 struct MatmulArgs {
   ProductArgs product;
@@ -173,7 +186,7 @@ struct MatmulArgs {
   int32_t slices;  // simdgroups that share the depth of one column
   int32_t blocks;  // of rows: the extent of the grid's z without the splits
 };
-NPU_ARGS(MatmulArgs, 648);
+NPU_ARGS(MatmulArgs, 712);
 
 // Spatial dimensions are three; missing ones lead, with extent 1.
 struct ConvArgs {
@@ -198,7 +211,7 @@ struct ConvArgs {
   int32_t columns;   // of a group
   int32_t blocks;    // of rows
 };
-NPU_ARGS(ConvArgs, 800);
+NPU_ARGS(ConvArgs, 864);
 
 // pool, adaptive_pool
 struct WindowAxis {

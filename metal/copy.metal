@@ -14,12 +14,12 @@ template <typename T>
   if (first >= inner || at.y >= uint(args.nest.rows)) return;
   const Places<2> row = walk_row(args.nest, at.y);
   if (!kDense) {
-    y[row.of[0] + int64_t(first) * step_of(args.nest, 0)] =
-        x[row.of[1] + int64_t(first) * step_of(args.nest, 1)];
+    y[args.y_first + row.of[0] + int64_t(first) * step_of(args.nest, 0)] =
+        x[args.x_first + row.of[1] + int64_t(first) * step_of(args.nest, 1)];
     return;
   }
-  device T* to = y + row.of[0];
-  const device T* from = x + row.of[1];
+  device T* to = y + args.y_first + row.of[0];
+  const device T* from = x + args.x_first + row.of[1];
   if (first + many <= inner) return Words<T>::copy_many(to + first, from + first);
   for (uint i = first; i < inner; ++i) to[i] = from[i];
 }
@@ -35,14 +35,14 @@ template <typename T>
   threadgroup T tile[kTile][kTile + 1];
   const Places<2> rest = walk(args.rest, group.z);
   const uint across = group.x * kTile, down = group.y * kTile;
-  const device T* from = x + rest.of[1] + across * args.x_across + down * args.x_down;
+  const device T* from = x + args.x_first + rest.of[1] + across * args.x_across + down * args.x_down;
   for (uint a = thread_at.y; a < kTile; a += threads.y) {
     if (across + a < uint(args.across) && down + thread_at.x < uint(args.down)) {
       tile[a][thread_at.x] = from[int64_t(a) * args.x_across + int64_t(thread_at.x) * args.x_down];
     }
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
-  device T* to = y + rest.of[0] + across * args.y_across + down * args.y_down;
+  device T* to = y + args.y_first + rest.of[0] + across * args.y_across + down * args.y_down;
   for (uint d = thread_at.y; d < kTile; d += threads.y) {
     if (across + thread_at.x < uint(args.across) && down + d < uint(args.down)) {
       to[int64_t(thread_at.x) * args.y_across + int64_t(d) * args.y_down] = tile[thread_at.x][d];

@@ -30,6 +30,9 @@ class DeviceBackend {
   // Whether this op would rather have channels innermost in what it reads first and in what it writes.
   virtual bool wants_channels_last(const Op& op) const = 0;
 
+  // Whether kernels of this op read an operand as it lies; a copy is made where they do not.
+  virtual bool reads(const Op&, const TensorDesc&) const { return true; }
+
   // The device whose kernels prepare weights, in memory of this one.
   virtual const HostDevice& host() const = 0;
   virtual std::unique_ptr<DevicePlan> finish(const Plan& plan) const = 0;

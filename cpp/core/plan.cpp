@@ -166,6 +166,14 @@ void Plan::add_main_step(Op op) {
       in.value = relayout(whole, Layout::kRowMajor, op.name);
       continue;
     }
+    if (!device.backend().reads(op, placed->desc)) {
+      Operand copy;
+      copy.shape = in.shape;
+      copy.strides = dense_strides(in.shape, Layout::kRowMajor);
+      copy.value = relayout(in, Layout::kRowMajor, op.name);
+      in = copy;
+      continue;
+    }
     const bool scattered = i == 0 && device.backend().wants_channels_last(op) && spatial(in.shape) &&
                            in.shape[1] > 1 && placed->desc.strides[1] != 1 && !placed->desc.constant;
     if (!scattered) continue;

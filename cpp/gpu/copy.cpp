@@ -29,7 +29,12 @@ int tiled_dim(const Nest& nest) {
   return -1;
 }
 
-Dispatch transposed(const Request& r, const Nest& nest, int dim, DType dtype) {
+std::int64_t first_of(const TensorDesc& desc, std::size_t word) {
+  return bytes_before(desc) / static_cast<std::int64_t>(word);
+}
+
+Dispatch transposed(const Request& r, const TensorDesc& y, const TensorDesc& x, const Nest& nest, int dim) {
+  const DType dtype = y.dtype;
   const auto d = static_cast<std::size_t>(dim);
   TransposeArgs args{};
   args.across = count32(r.op, nest.inner());
@@ -38,18 +43,21 @@ Dispatch transposed(const Request& r, const Nest& nest, int dim, DType dtype) {
   args.x_across = nest.step(1);
   args.y_down = nest.strides[0][d];
   args.x_down = nest.strides[1][d];
+  args.y_first = first_of(y, size_of(dtype));
+  args.x_first = first_of(x, size_of(dtype));
   const Nest rest = without_dim(without_dim(nest, nest.rank - 1), dim);
   args.rest = nest_of<2>(r.op, rest);
   Dispatch launch("copy", Moved{nest, size_of(dtype), false}.function("copy_transposed"));
-  launch.with(args).grid(
+  launch.with(args).constant(0, false).grid(
       {ceil_div(args.across, kTile), ceil_div(args.down, kTile), static_cast<std::uint32_t>(rest.elements())},
       {kTile, 8, 1});
   return launch;
 }
 
-Dispatch along_rows(const Request& r, const Moved& some) {
+Dispatch along_rows(const Request& r, const TensorDesc& y, const TensorDesc& x, const Moved& some) {
   Dispatch launch("copy", some.function("copy_rows"));
-  launch.with(CopyArgs{nest_of<2>(r.op, some.nest)}).constant(0, some.dense);
+  launch.with(CopyArgs{nest_of<2>(r.op, some.nest), first_of(y, some.word), first_of(x, some.word)})
+      .constant(0, some.dense);
   over_rows(launch, some.columns(), some.nest.rows);
   return launch;
 }
@@ -67,18 +75,18 @@ void add_copy(GpuKernel& kernel, const Request& r, int output, int input) {
     return kernel.add(std::move(launch));
   };
   if (const int dim = tiled_dim(nest); dim >= 0) {
-    add(transposed(r, nest, dim, y.dtype));
+    add(transposed(r, y, x, nest, dim));
     return;
   }
   const Moved all = moved(nest, y.dtype, std::min(y.alignment, x.alignment));
   if (!all.dense || all.nest.rank > 1 || all.nest.inner() <= kLargestPart) {
-    add(along_rows(r, all));
+    add(along_rows(r, y, x, all));
     return;
   }
   for (std::int64_t first = 0; first < all.nest.inner(); first += kLargestPart) {
     Moved part = all;
     part.nest.extent[0] = std::min(kLargestPart, all.nest.inner() - first);
-    for (BufferUse& use : add(along_rows(r, part)).buffers) {
+    for (BufferUse& use : add(along_rows(r, y, x, part)).buffers) {
       use.offset = first * static_cast<std::int64_t>(all.word);
       use.high = part.nest.inner() * static_cast<std::int64_t>(all.word);
     }

@@ -6,7 +6,8 @@ namespace npu::gpu {
 
 namespace {
 
-// The bytes that a view reaches, from its first element.
+// The bytes that a view reaches. A binding starts with the lowest of them, which is the first element's
+// unless strides are negative: see bytes_before.
 void reach(BufferUse& use, const TensorDesc& desc) {
   std::int64_t low = 0, high = 0;
   for (std::size_t d = 0; d < desc.shape.size(); ++d) {
@@ -15,8 +16,8 @@ void reach(BufferUse& use, const TensorDesc& desc) {
     (far < 0 ? low : high) += far;
   }
   const auto size = static_cast<std::int64_t>(size_of(desc.dtype));
-  use.low = low * size;
-  use.high = (high + 1) * size;
+  use.offset = low * size;
+  use.high = (high + 1 - low) * size;
 }
 
 BufferUse use_of(int slot, From from, int index, const TensorDesc& desc) {
@@ -29,6 +30,12 @@ BufferUse use_of(int slot, From from, int index, const TensorDesc& desc) {
 }
 
 }  // namespace
+
+std::int64_t bytes_before(const TensorDesc& desc) {
+  BufferUse use;
+  reach(use, desc);
+  return -use.offset;
+}
 
 Dispatch& Dispatch::constant(int index, bool value) {
   constants.push_back({index, FunctionConstant::Type::kBool, value ? 1 : 0});

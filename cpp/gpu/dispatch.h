@@ -81,4 +81,7 @@ struct Dispatch {
   Dispatch& grid(Size groups_, Size threads_);
 };
 
+// How far the first element of a view lies behind the lowest one, where its binding starts.
+std::int64_t bytes_before(const TensorDesc& desc);
+
 }  // namespace npu::gpu

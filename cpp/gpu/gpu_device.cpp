@@ -1,5 +1,6 @@
 #include "gpu_device.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
@@ -27,6 +28,12 @@ class GpuDevice final : public DeviceBackend {
 
   const std::string& kind() const override { return kind_; }
   const std::string& name() const override { return driver_->caps().name; }
+  // A buffer begins with what is bound; only copies start behind that.
+  bool reads(const Op& op, const TensorDesc& operand) const override {
+    return op.kind == OpKind::kCopy || std::all_of(operand.strides.begin(), operand.strides.end(),
+                                                   [](std::int64_t stride) { return stride >= 0; });
+  }
+
   const HostDevice& host() const override { return *host_; }
 
   std::unique_ptr<Kernel> make_kernel(const KernelRequest& request) const override {

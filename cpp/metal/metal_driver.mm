@@ -109,23 +109,12 @@ class MetalDriver final : public gpu::Driver {
     return allocator_.share(file);
   }
   std::vector<std::shared_ptr<const gpu::Pipeline>> compile(std::span<const gpu::PipelineKey> keys) override {
-    @autoreleasepool {
-      return pipelines_.compile(keys);
-    }
+    return in_pool([&] { return pipelines_.compile(keys); });
   }
 
   void run(const Submission& submission, std::span<GpuTime> times) override {
     residency_->update();
-    @autoreleasepool {
-      if (!times.empty()) return run_one_by_one(submission, times);
-      id<MTLCommandBuffer> commands = new_commands(submission.label);
-      Encoder encoder(commands, submission);
-      for (std::size_t i = 0; i < submission.launches.size(); ++i) {
-        encoder.launch(submission.launches[i], skips(submission, i));
-      }
-      encoder.end();
-      finish(commands, submission.label);
-    }
+    in_pool([&] { times.empty() ? run_at_once(submission) : run_one_by_one(submission, times); });
   }
 
  private:
@@ -148,20 +137,28 @@ class MetalDriver final : public gpu::Driver {
         {.area = "metal", .what = "the GPU failed to run " + quoted(label), .got = text([commands error])});
   }
 
+  void run_at_once(const Submission& submission) {
+    id<MTLCommandBuffer> commands = new_commands(submission.label);
+    Encoder encoder(commands, submission);
+    for (std::size_t i = 0; i < submission.launches.size(); ++i) {
+      encoder.launch(submission.launches[i], skips(submission, i));
+    }
+    encoder.end();
+    finish(commands, submission.label);
+  }
+
   // GPUs tell when command buffers begin and end, so each launch gets its own.
   void run_one_by_one(const Submission& submission, std::span<GpuTime> times) {
     for (std::size_t i = 0; i < submission.launches.size(); ++i) {
       if (skips(submission, i)) continue;
-      @autoreleasepool {
-        const Launch& launch = submission.launches[i];
-        id<MTLCommandBuffer> commands = new_commands(launch.label);
-        Encoder encoder(commands, submission);
-        encoder.launch(launch, false);
-        encoder.end();
-        finish(commands, launch.label);
-        times[i] = {static_cast<std::int64_t>([commands GPUStartTime] * 1e9),
-                    static_cast<std::int64_t>([commands GPUEndTime] * 1e9)};
-      }
+      const Launch& launch = submission.launches[i];
+      id<MTLCommandBuffer> commands = new_commands(launch.label);
+      Encoder encoder(commands, submission);
+      encoder.launch(launch, false);
+      encoder.end();
+      finish(commands, launch.label);
+      times[i] = {static_cast<std::int64_t>([commands GPUStartTime] * 1e9),
+                  static_cast<std::int64_t>([commands GPUEndTime] * 1e9)};
     }
   }
 
@@ -179,7 +176,7 @@ bool will_do(id<MTLDevice> device) { return [device supportsFamily:MTLGPUFamilyA
 }  // namespace
 
 Found find_device() {
-  @autoreleasepool {
+  return in_pool([] {
     const auto device = Ref<id<MTLDevice>>::adopt(MTLCreateSystemDefaultDevice());
     Found found;
     if (!device || !will_do(device.get())) return found;
@@ -188,11 +185,11 @@ Found find_device() {
     found.features = {"bfloat16", "simdgroup_matrix"};
     if (@available(macOS 15.0, *)) found.features.emplace_back("residency_sets");
     return found;
-  }
+  });
 }
 
 std::shared_ptr<gpu::Driver> open_driver() {
-  @autoreleasepool {
+  return in_pool([]() -> std::shared_ptr<gpu::Driver> {
     auto device = Ref<id<MTLDevice>>::adopt(MTLCreateSystemDefaultDevice());
     if (!device || !will_do(device.get())) {
       throw Error(ErrorKind::kUnavailable, {.area = "metal",
@@ -202,7 +199,7 @@ std::shared_ptr<gpu::Driver> open_driver() {
                                             .expected = "an Apple M1 or later, with macOS 14 or later"});
     }
     return std::make_shared<MetalDriver>(std::move(device));
-  }
+  });
 }
 
 }  // namespace npu::metal

@@ -10,6 +10,7 @@
 #define NPU_SDK_15 0
 #endif
 
+#include <exception>
 #include <string>
 #include <utility>
 
@@ -36,6 +37,20 @@ class Ref {
   explicit Ref(T object) : object_(object) {}
   T object_ = nil;
 };
+
+// f() in a pool of its own, which is emptied also when it throws.
+template <class F>
+auto in_pool(F f) -> decltype(f()) {
+  std::exception_ptr failure;
+  @autoreleasepool {
+    try {
+      return f();
+    } catch (...) {
+      failure = std::current_exception();
+    }
+  }
+  std::rethrow_exception(failure);
+}
 
 inline NSString* text(const std::string& value) { return [NSString stringWithUTF8String:value.c_str()]; }
 inline std::string text(NSString* value) {

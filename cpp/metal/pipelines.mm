@@ -68,13 +68,11 @@ void in_parallel(std::size_t count, F f) {
   std::mutex mutex;
   const auto work = [&] {
     for (std::size_t i = next++; i < count; i = next++) {
-      @autoreleasepool {
-        try {
-          f(i);
-        } catch (...) {
-          const std::lock_guard lock(mutex);
-          if (!failure) failure = std::current_exception();
-        }
+      try {
+        in_pool([&] { f(i); });
+      } catch (...) {
+        const std::lock_guard lock(mutex);
+        if (!failure) failure = std::current_exception();
       }
     }
   };
