@@ -61,7 +61,7 @@ template <typename B, int kAtOnce>
     windows[i] = window_of(args, row + i < rows ? block * uint(rows) + uint(row + i) : uint(args.pixels));
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
-  x += int64_t(group) * args.channels * args.x_channel;
+  x += args.product.first[NPU_LEFT] + int64_t(group) * args.channels * args.x_channel;
   weights += int64_t(group) * depth * kPaddedColumns + column;
   Tap tap = {0, 0, 0, 0};
   tap.step(args, int(thread_index) % (B::kDepth / kAtOnce) * kAtOnce);

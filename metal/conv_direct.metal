@@ -31,7 +31,7 @@ template <typename T>
   if (left <= 0 || first >= width || at.z >= lines) return;
   const uint pixel = at.z * uint(width) + uint(first);
   const Window window = window_of(args, pixel);
-  x += channel;
+  x += args.product.first[NPU_LEFT] + channel;
   weights += channel;
   float4 sums[kPixels];
   for (int p = 0; p < kPixels; ++p) sums[p] = float4(0.0f);
@@ -64,8 +64,9 @@ template <typename T>
   const uint pixel = at.y, group = at.z;
   if (left <= 0 || pixel >= uint(args.pixels) || group >= uint(args.groups)) return;
   const Window window = window_of(args, pixel);
-  x += int64_t(group) * args.channels * args.x_channel;
-  weights += int64_t(group) * args.weight_group + int64_t(column) * args.weight_column;
+  x += args.product.first[NPU_LEFT] + int64_t(group) * args.channels * args.x_channel;
+  weights += args.product.first[NPU_RIGHT] + int64_t(group) * args.weight_group +
+             int64_t(column) * args.weight_column;
   float4 total = float4(0.0f);
   Tap tap = {0, 0, 0, 0};
   for (tap.d = 0; tap.d < args.taps[0]; ++tap.d) {

@@ -53,7 +53,9 @@ inline void store_floats(device char* to, int type, int64_t at, float4 x) {
 typedef Places<4 + NPU_EXTRAS> RowPlaces;
 
 inline RowPlaces places_of_block(constant ProductArgs& args, uint block) {
-  return walk_row(args.rows, block);
+  RowPlaces places = walk_row(args.rows, block);
+  for (int k = 0; k < 4 + NPU_EXTRAS; ++k) places.of[k] += args.first[k];
+  return places;
 }
 inline RowPlaces places_of_row(constant ProductArgs& args, RowPlaces block, int row) {
   for (int k = 0; k < 4 + NPU_EXTRAS; ++k) block.of[k] += int64_t(row) * step_of(args.rows, k);

@@ -20,22 +20,22 @@ NPU_FOURS(uchar)
 
 // Offset of an operand in the row of a thread: y counts the dimension before the inner one, z those before.
 template <int kRank, int N>
-inline int64_t row_offset(constant NestOf<N>& nest, int operand, uint3 at) {
-  if (kRank == 1) return 0;
-  int64_t offset = int64_t(at.y) * nest.step[operand][kRank > 1 ? kRank - 2 : 0];
+inline int64_t row_offset(constant MapArgs<N>& args, int operand, uint3 at) {
+  if (kRank == 1) return args.first[operand];
+  int64_t offset = args.first[operand] + int64_t(at.y) * args.nest.step[operand][kRank > 1 ? kRank - 2 : 0];
   uint rest = at.z;
   for (int d = kRank - 3; d > 0; --d) {
-    const uint extent = uint(nest.extent[d]);
-    offset += int64_t(rest % extent) * nest.step[operand][d];
+    const uint extent = uint(args.nest.extent[d]);
+    offset += int64_t(rest % extent) * args.nest.step[operand][d];
     rest /= extent;
   }
-  return kRank > 2 ? offset + int64_t(rest) * nest.step[operand][0] : offset;
+  return kRank > 2 ? offset + int64_t(rest) * args.nest.step[operand][0] : offset;
 }
 
 // Whether the grid's y and z are rows of the nest.
 template <int kRank, int N>
-inline bool has_row(constant NestOf<N>& nest, uint3 at) {
+inline bool has_row(constant MapArgs<N>& args, uint3 at) {
   if (kRank == 1) return at.y == 0 && at.z == 0;
-  const uint lines = uint(nest.extent[kRank > 1 ? kRank - 2 : 0]);
-  return at.y < lines && at.z < uint(nest.rows) / lines;
+  const uint lines = uint(args.nest.extent[kRank > 1 ? kRank - 2 : 0]);
+  return at.y < lines && at.z < uint(args.nest.rows) / lines;
 }

@@ -107,6 +107,8 @@ class Maker {
       : r_(r), args_(geometry_of(r)), product_(r, epilogue, dims(r), 1), epilogue_(epilogue) {
     args_.product = product_.args();
     args_.product.depth = count32(r.op, taps(args_) * args_.channels);
+    args_.product.first[NPU_LEFT] = first_element(r.inputs[0]);
+    args_.product.first[NPU_RIGHT] = first_element(r.inputs[1]);
     args_.blocks = count32(r.op, product_.blocks());
   }
 
@@ -208,6 +210,7 @@ class Maker {
       bytes = static_cast<std::int64_t>(packing->packed_bytes());
       kernel = std::move(packing);
       const std::int64_t columns = args_.columns, taps_of = args_.channels * columns;
+      args_.product.first[NPU_RIGHT] = 0;
       args_.weight_column = 1;
       args_.weight_channel = columns;
       args_.weight_step[2] = taps_of;

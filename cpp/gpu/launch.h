@@ -19,6 +19,11 @@ inline std::int32_t count32(const Op& op, std::int64_t count) {
   return static_cast<std::int32_t>(count);
 }
 
+// Where the first element of a view lies in what is bound, in elements.
+inline std::int64_t first_element(const TensorDesc& desc) {
+  return bytes_before(desc) / static_cast<std::int64_t>(size_of(desc.dtype));
+}
+
 // The first kOperands operands of a nest; those that it lacks do not move.
 template <int kOperands>
 NestOf<kOperands> nest_of(const Op& op, const Nest& nest) {

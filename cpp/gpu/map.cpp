@@ -2,17 +2,19 @@
 // move along a row in its text, and everything else in its arguments.
 #include <algorithm>
 #include <bit>
-#include <optional>
+#include <cstdlib>
+#include <numeric>
 
 #include "expression.h"
 #include "launch.h"
+#include "map_parts.h"
 #include "ops.h"
 
 namespace npu::gpu {
 
 namespace {
 
-constexpr int kMostOperands = 28;  // Metal has 31 buffers; arguments, result and status take some
+constexpr std::size_t kMostOperands = 28;  // Metal has 31 buffers; arguments, result and status take some
 constexpr std::int64_t kFour = 4;
 
 // How an operand moves along a row.
@@ -46,14 +48,14 @@ class MapWriter {
 
   std::string text() const {
     std::string text = "#include \"map.h\"\n\n" + expression_.function + "\n";
-    text += "[[kernel]] void map(constant NestOf<" + std::to_string(operands_.size() + 1) +
+    text += "[[kernel]] void map(constant MapArgs<" + std::to_string(operands_.size() + 1) +
             ">& args [[buffer(0)]],\n                device " + out_.type + "* y [[buffer(1)]],\n";
     int slot = 2;
     for (const Array& x : operands_) text += parameter("const device " + x.type + "* " + x.name, slot++);
     if (expression_.divides) text += parameter("device Status* status", slot);
     text += "                uint3 at [[thread_position_in_grid]]) {\n";
     text += "  if (!has_row<" + rank_ + ">(args, at)) return;\n";
-    text += "  const int64_t n = args.extent[" + std::to_string(nest_.rank - 1) + "];\n";
+    text += "  const int64_t n = args.nest.extent[" + std::to_string(nest_.rank - 1) + "];\n";
     text += row(out_, "device ");
     for (const Array& x : operands_) text += row(x, "const device ");
     return text + loop() + "}\n";
@@ -78,7 +80,7 @@ class MapWriter {
     std::string text = "  " + space + x.type + "* " + x.name + "_row = " + x.name + " + row_offset<" + rank_ +
                        ">(args, " + place + ", at);\n";
     if (x.along == Along::kStrided)
-      text += "  const int64_t " + x.name + "_step = step_of(args, " + place + ");\n";
+      text += "  const int64_t " + x.name + "_step = step_of(args.nest, " + place + ");\n";
     return text;
   }
 
@@ -143,17 +145,19 @@ class MapWriter {
   std::int64_t per_thread_ = kFour;
 };
 
-// The nest as kernels read it, for any number of operands.
-std::vector<std::byte> nest_bytes(const Request& r, const Nest& nest) {
+// MapArgs for any number of operands; `descs` are those of the nest.
+std::vector<std::byte> args_of(const Request& r, const Nest& nest,
+                               const std::vector<const TensorDesc*>& descs) {
   const NestOf<1> head = nest_of<1>(r.op, nest);
   constexpr std::size_t kHead = sizeof(head) - sizeof(head.step);
-  std::vector<std::byte> bytes(kHead + nest.strides.size() * sizeof(head.step));
+  std::vector<std::byte> bytes(kHead + descs.size() * (sizeof(head.step) + sizeof(std::int64_t)));
   std::memcpy(bytes.data(), &head, kHead);
-  for (std::size_t k = 0; k < nest.strides.size(); ++k) {
-    for (std::size_t d = 0; d < static_cast<std::size_t>(nest.rank); ++d) {
-      const std::int64_t step = nest.strides[k][d];
-      std::memcpy(bytes.data() + kHead + k * sizeof(head.step) + d * sizeof(step), &step, sizeof(step));
-    }
+  for (std::size_t k = 0; k < descs.size(); ++k) {
+    std::byte* const steps = bytes.data() + kHead + k * sizeof(head.step);
+    std::memcpy(steps, nest.strides[k].data(), static_cast<std::size_t>(nest.rank) * sizeof(std::int64_t));
+    const std::int64_t first = first_element(*descs[k]);
+    std::memcpy(bytes.data() + kHead + descs.size() * sizeof(head.step) + k * sizeof(first), &first,
+                sizeof(first));
   }
   return bytes;
 }
@@ -173,27 +177,109 @@ void over_nest(Dispatch& launch, const Nest& nest, std::int64_t per_thread) {
 
 }  // namespace
 
-Made make_map(const Request& r) {
-  auto kernel = std::make_unique<GpuKernel>("map");
-  const TensorDesc& out = r.outputs[0];
-  if (out.elements() == 0) return kernel;
-  const ExpressionText expression = expression_text(std::get<MapAttrs>(r.op.attrs).expr, "expression");
-  if (expression.operands.size() > kMostOperands)
-    unavailable(r.op, std::to_string(expression.operands.size()) + " operands in one expression");
-  std::vector<Shape> strides = {out.strides};
-  for (const int k : expression.operands) strides.push_back(r.inputs[static_cast<std::size_t>(k)].strides);
-  const Nest nest = make_nest(out.shape, strides);
-  const MapWriter writer(r, nest, expression);
+namespace {
 
+// One launch: a map whose operands fit a kernel.
+Dispatch launch_of(const Request& r, const ExpressionText& expression) {
+  std::vector<const TensorDesc*> descs = {&r.outputs[0]};
+  for (const int k : expression.operands) descs.push_back(&r.inputs[static_cast<std::size_t>(k)]);
+  std::vector<Shape> strides;
+  for (const TensorDesc* desc : descs) strides.push_back(desc->strides);
+  const Nest nest = make_nest(r.outputs[0].shape, strides);
+  const MapWriter writer(r, nest, expression);
   Dispatch launch("", "map");
   launch.prologue = writer.text();
-  launch.args = nest_bytes(r, nest);
+  launch.args = args_of(r, nest, descs);
   launch.output(1, 0, r);
   int slot = 2;
   for (const int k : expression.operands) launch.input(slot++, k, r);
   if (expression.divides) launch.status(slot);
   over_nest(launch, nest, writer.per_thread());
-  kernel->add(std::move(launch));
+  return launch;
+}
+
+// The result of a part that is not the last: dense, in the order of the op's result.
+TensorDesc between(const TensorDesc& out, char type) {
+  TensorDesc desc = out;
+  desc.dtype = type == 'f' ? DType::kFloat32 : type == 'i' ? DType::kInt64 : DType::kBool;
+  desc.alignment = 16;
+  std::vector<std::size_t> order(out.shape.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return std::abs(out.strides[a]) < std::abs(out.strides[b]);
+  });
+  std::int64_t step = 1;
+  for (const std::size_t d : order) {
+    desc.strides[d] = step;
+    step *= out.shape[d];
+  }
+  return desc;
+}
+
+// Launches for the parts of an expression, with what lies between them in the scratch.
+class Parts {
+ public:
+  Parts(const Request& r, GpuKernel& kernel) : r_(r), kernel_(kernel) {}
+
+  void add(const MapPart& part, bool last) {
+    Op op = r_.op;
+    op.attrs = MapAttrs{part.expr};
+    Request request{{op, {}, {}, r_.threads}, r_.caps};
+    for (const int operand : part.operands) {
+      request.inputs.push_back(operand >= 0 ? r_.inputs[static_cast<std::size_t>(operand)]
+                                            : room_of(operand).desc);
+    }
+    request.outputs = {last ? r_.outputs[0] : between(r_.outputs[0], part.expr.back().type)};
+    Dispatch launch = launch_of(request, expression_text(part.expr, "expression"));
+    if (!last) rooms_.push_back({request.outputs[0], scratch_});
+    for (BufferUse& use : launch.buffers) {
+      if (use.from == From::kOutput && !last) move(use, rooms_.back());
+      if (use.from != From::kInput) continue;
+      const int operand = part.operands[static_cast<std::size_t>(use.index)];
+      use.index = operand;
+      if (operand < 0) move(use, room_of(operand));
+    }
+    if (!last) scratch_ += (use_bytes(rooms_.back().desc) + 255) / 256 * 256;
+    kernel_.add(std::move(launch));
+    kernel_.set_scratch(scratch_);
+  }
+
+ private:
+  struct Room {
+    TensorDesc desc;
+    std::int64_t at = 0;
+  };
+  const Room& room_of(int operand) const { return rooms_[static_cast<std::size_t>(-1 - operand)]; }
+  static std::int64_t use_bytes(const TensorDesc& desc) {
+    return desc.elements() * static_cast<std::int64_t>(size_of(desc.dtype));
+  }
+  static void move(BufferUse& use, const Room& room) {
+    use.from = From::kScratch;
+    use.index = 0;
+    use.offset = room.at;
+  }
+
+  const Request& r_;
+  GpuKernel& kernel_;
+  std::vector<Room> rooms_;
+  std::int64_t scratch_ = 0;
+};
+
+}  // namespace
+
+Made make_map(const Request& r) {
+  auto kernel = std::make_unique<GpuKernel>("map");
+  const TensorDesc& out = r.outputs[0];
+  if (out.elements() == 0) return kernel;
+  const Expr& expr = std::get<MapAttrs>(r.op.attrs).expr;
+  const ExpressionText expression = expression_text(expr, "expression");
+  if (expression.operands.size() <= kMostOperands) {
+    kernel->add(launch_of(r, expression));
+  } else {
+    const std::vector<MapPart> parts = split_expression(expr, kMostOperands);
+    Parts launches(r, *kernel);
+    for (std::size_t i = 0; i < parts.size(); ++i) launches.add(parts[i], i + 1 == parts.size());
+  }
   kernel->set_cost(expression.cost * static_cast<double>(out.elements()));
   return kernel;
 }

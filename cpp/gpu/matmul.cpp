@@ -58,6 +58,8 @@ class Maker {
     args_.product = product.args();
     args_.product.depth =
         count32(r_.op, f_.left.shape[r_.outputs[0].shape.size() - (f_.left_input == 0 ? 1 : 2)]);
+    args_.product.first[NPU_LEFT] = first_element(f_.left);
+    args_.product.first[NPU_RIGHT] = first_element(f_.right);
     args_.left_depth = f_.left_depth;
     args_.right_depth = f_.right_depth;
     args_.right_column = f_.right_column;

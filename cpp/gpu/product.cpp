@@ -160,6 +160,7 @@ Product::Product(const Request& r, const Epilogue& epilogue, const std::vector<i
     const TensorDesc* extra = used ? &r.inputs[static_cast<std::size_t>(epilogue.extras[k])] : nullptr;
     strides.push_back(extra ? along(extra->strides) : still);
     args_.column[2 + k] = extra ? extra->strides[c] : 0;
+    args_.first[2 + k] = extra ? first_element(*extra) : 0;
   }
   strides.push_back(left.empty() ? still : left);
   strides.push_back(right.empty() ? still : right);
@@ -171,6 +172,8 @@ Product::Product(const Request& r, const Epilogue& epilogue, const std::vector<i
     ++nest.rank;
   }
   args_.rows = nest_of<4 + NPU_EXTRAS>(r.op, nest);
+  args_.first[0] = first_element(out);
+  args_.first[1] = bias.present() ? first_element(bias) : 0;
   args_.column[0] = out.strides[c];
   args_.column[1] = whole_bias ? bias.strides[c] : bias.present() ? bias.strides[0] : 0;
   args_.columns = count32(r.op, out.shape[c]);

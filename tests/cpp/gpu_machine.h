@@ -45,8 +45,7 @@ struct GpuMemory {
 };
 
 // What a slot is bound to: from the first byte that may be touched to the last.
-inline softmetal_buffer bind(const gpu::BufferUse& use, const GpuMemory& memory, std::int64_t& low) {
-  low = 0;
+inline softmetal_buffer bind(const gpu::BufferUse& use, const GpuMemory& memory) {
   std::byte* base = nullptr;
   switch (use.from) {
     case gpu::From::kInput:
@@ -66,7 +65,6 @@ inline softmetal_buffer bind(const gpu::BufferUse& use, const GpuMemory& memory,
     default:  // something, but nothing to read
       return {memory.status.data(), memory.status.size(), 0};
   }
-  low = use.low;
   if (base == nullptr) return {memory.status.data(), memory.status.size(), 0};  // no elements
   return {base + use.offset, static_cast<std::size_t>(use.high),
           use.from != gpu::From::kScratch || use.reads};
@@ -77,9 +75,7 @@ inline std::string run_launch(const gpu::Dispatch& launch, const GpuMemory& memo
   std::vector<std::byte> args = launch.args;
   buffers[0] = {args.data(), args.size(), 1};
   for (const gpu::BufferUse& use : launch.buffers) {
-    std::int64_t low = 0;
-    buffers[static_cast<std::size_t>(use.slot)] = bind(use, memory, low);
-    if (low < 0) checked = false;  // a view that runs backwards starts before its binding
+    buffers[static_cast<std::size_t>(use.slot)] = bind(use, memory);
   }
   std::vector<softmetal_constant> constants;
   for (const auto& c : launch.constants) {
