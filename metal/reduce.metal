@@ -9,6 +9,12 @@ constant bool kDense [[function_constant(2)]];  // the elements of a result are 
 
 constant ReduceKind kWhat = ReduceKind(kKind);
 
+// Results are of x's type, bool or int64, by what is asked for.
+template <typename Y>
+inline void put(device char* y, int64_t at, Y value) {
+  ((device Y*)y)[at] = value;
+}
+
 // Sums, products, extremes, truth: floats.
 template <typename R>
 struct Total {
@@ -46,13 +52,13 @@ struct Total {
   static Acc add(Acc a, float x, uint) { return merge(a, exact(x)); }
 
   template <typename T>
-  static void write(device T* y, int64_t at, Acc a, constant ReduceArgs& args) {
+  static void write(device char* y, int64_t at, Acc a, constant ReduceArgs& args) {
     if (kWhat == ReduceKind::kAny || kWhat == ReduceKind::kAll) {
-      ((device bool*)y)[at] = a.main != 0.0f;
+      put<bool>(y, at, a.main != 0.0f);
     } else if (kWhat == ReduceKind::kMean) {
-      y[at] = T(value_of(a) / float(args.count));
+      put<T>(y, at, T(value_of(a) / float(args.count)));
     } else {
-      y[at] = T(value_of(a));
+      put<T>(y, at, T(value_of(a)));
     }
   }
 };
@@ -94,13 +100,13 @@ struct Total<int64_t> {
   static Acc add(Acc a, int64_t x, uint) { return merge(a, x); }
 
   template <typename T>
-  static void write(device T* y, int64_t at, Acc a, constant ReduceArgs&) {
+  static void write(device char* y, int64_t at, Acc a, constant ReduceArgs&) {
     if (kWhat == ReduceKind::kSum || kWhat == ReduceKind::kProd) {
-      ((device int64_t*)y)[at] = a;
+      put<int64_t>(y, at, a);
     } else if (kWhat == ReduceKind::kAny || kWhat == ReduceKind::kAll) {
-      ((device bool*)y)[at] = a != 0;
+      put<bool>(y, at, a != 0);
     } else {
-      y[at] = T(a);
+      put<T>(y, at, T(a));
     }
   }
 };
@@ -140,16 +146,16 @@ struct Place {
   static Acc add(Acc a, R x, uint index) { return merge(a, {x, index}); }
 
   template <typename T>
-  static void write(device T* y, int64_t at, Acc a, constant ReduceArgs&) {
-    ((device int64_t*)y)[at] = int64_t(a.index);
+  static void write(device char* y, int64_t at, Acc a, constant ReduceArgs&) {
+    put<int64_t>(y, at, int64_t(a.index));
   }
 };
 
 template <typename R>
 struct Variance : Spreads {
   template <typename T>
-  static void write(device T* y, int64_t at, Acc a, constant ReduceArgs& args) {
-    y[at] = T(squares_around_mean(a, float(args.count)) / args.divisor);
+  static void write(device char* y, int64_t at, Acc a, constant ReduceArgs& args) {
+    put<T>(y, at, T(squares_around_mean(a, float(args.count)) / args.divisor));
   }
 };
 
@@ -179,12 +185,12 @@ inline typename Fold::Acc fold_some(constant ReduceArgs& args, const device T* x
 }
 
 template <typename T, typename Fold>
-inline void finish(constant ReduceArgs& args, device T* y, device typename Fold::Acc* parts, uint result,
+inline void finish(constant ReduceArgs& args, device char* y, device typename Fold::Acc* parts, uint result,
                    uint part, typename Fold::Acc a) {
   if (kParts) {
     parts[int64_t(part) * args.results + result] = a;
   } else {
-    Fold::write(y, walk(args.kept, result).of[0], a, args);
+    Fold::template write<T>(y, walk(args.kept, result).of[0], a, args);
   }
 }
 
@@ -193,7 +199,7 @@ constant bool kWhole = !kParts;
 // A simdgroup for a result; parts along y.
 template <typename T, typename Fold>
 [[kernel]] void reduce_lanes(constant ReduceArgs& args [[buffer(0)]], const device T* x [[buffer(1)]],
-                             device T* y [[buffer(2), function_constant(kWhole)]],
+                             device char* y [[buffer(2), function_constant(kWhole)]],
                              device typename Fold::Acc* parts [[buffer(3), function_constant(kParts)]],
                              uint2 group [[threadgroup_position_in_grid]],
                              uint simdgroup [[simdgroup_index_in_threadgroup]],
@@ -210,7 +216,7 @@ template <typename T, typename Fold>
 // A threadgroup for a result; parts along y.
 template <typename T, typename Fold>
 [[kernel]] void reduce_group(constant ReduceArgs& args [[buffer(0)]], const device T* x [[buffer(1)]],
-                             device T* y [[buffer(2), function_constant(kWhole)]],
+                             device char* y [[buffer(2), function_constant(kWhole)]],
                              device typename Fold::Acc* parts [[buffer(3), function_constant(kParts)]],
                              uint2 group [[threadgroup_position_in_grid]],
                              uint2 thread_at [[thread_position_in_threadgroup]],
@@ -232,7 +238,7 @@ constant constexpr uint kMostSlices = 16;
 // A lane for a result, and a slice of its elements for each simdgroup; parts along y.
 template <typename T, typename Fold>
 [[kernel]] void reduce_columns(constant ReduceArgs& args [[buffer(0)]], const device T* x [[buffer(1)]],
-                               device T* y [[buffer(2), function_constant(kWhole)]],
+                               device char* y [[buffer(2), function_constant(kWhole)]],
                                device typename Fold::Acc* parts [[buffer(3), function_constant(kParts)]],
                                uint2 group [[threadgroup_position_in_grid]],
                                uint slice [[simdgroup_index_in_threadgroup]],
@@ -254,8 +260,8 @@ template <typename T, typename Fold>
 // Joins the parts of a result by a simdgroup; args.part says how many there are.
 template <typename T, typename Fold>
 [[kernel]] void reduce_parts(constant ReduceArgs& args [[buffer(0)]],
-                             const device typename Fold::Acc* parts [[buffer(1)]], device T* y [[buffer(2)]],
-                             uint group [[threadgroup_position_in_grid]],
+                             const device typename Fold::Acc* parts [[buffer(1)]],
+                             device char* y [[buffer(2)]], uint group [[threadgroup_position_in_grid]],
                              uint simdgroup [[simdgroup_index_in_threadgroup]],
                              uint simdgroups [[simdgroups_per_threadgroup]],
                              uint lane [[thread_index_in_simdgroup]]) {
@@ -265,7 +271,7 @@ template <typename T, typename Fold>
   for (uint p = lane; p < uint(args.part); p += kSimd)
     a = Fold::merge(a, parts[int64_t(p) * args.results + result]);
   a = across_lanes<Fold>(a);
-  if (lane == 0) Fold::write(y, walk(args.kept, result).of[0], a, args);
+  if (lane == 0) Fold::template write<T>(y, walk(args.kept, result).of[0], a, args);
 }
 
 #define NPU_REDUCE(kernel, name, Fold, T) \
