@@ -7,7 +7,7 @@ constant int kKind [[function_constant(0)]];    // ReduceKind
 constant bool kParts [[function_constant(1)]];  // y is not written but the parts
 constant bool kDense [[function_constant(2)]];  // the elements of a result are neighbours
 
-constant ReduceKind kWhat = ReduceKind(kKind);
+inline ReduceKind what() { return ReduceKind(kKind); }
 
 // Results are of x's type, bool or int64, by what is asked for.
 template <typename Y>
@@ -21,7 +21,7 @@ struct Total {
   using Acc = Exact;
   static constant constexpr bool kCentred = false;
   static Acc none() {
-    switch (kWhat) {
+    switch (what()) {
       case ReduceKind::kProd:
       case ReduceKind::kAll:
         return exact(1.0f);
@@ -34,7 +34,7 @@ struct Total {
     }
   }
   static Acc merge(Acc a, Acc b) {
-    switch (kWhat) {
+    switch (what()) {
       case ReduceKind::kProd:
         return times(a, b);
       case ReduceKind::kMax:
@@ -53,9 +53,9 @@ struct Total {
 
   template <typename T>
   static void write(device char* y, int64_t at, Acc a, constant ReduceArgs& args) {
-    if (kWhat == ReduceKind::kAny || kWhat == ReduceKind::kAll) {
+    if (what() == ReduceKind::kAny || what() == ReduceKind::kAll) {
       put<bool>(y, at, a.main != 0.0f);
-    } else if (kWhat == ReduceKind::kMean) {
+    } else if (what() == ReduceKind::kMean) {
       put<T>(y, at, T(value_of(a) / float(args.count)));
     } else {
       put<T>(y, at, T(value_of(a)));
@@ -69,7 +69,7 @@ struct Total<int64_t> {
   using Acc = int64_t;
   static constant constexpr bool kCentred = false;
   static Acc none() {
-    switch (kWhat) {
+    switch (what()) {
       case ReduceKind::kProd:
       case ReduceKind::kAll:
         return 1;
@@ -82,7 +82,7 @@ struct Total<int64_t> {
     }
   }
   static Acc merge(Acc a, Acc b) {
-    switch (kWhat) {
+    switch (what()) {
       case ReduceKind::kProd:
         return Product<int64_t>::merge(a, b);
       case ReduceKind::kMax:
@@ -101,9 +101,9 @@ struct Total<int64_t> {
 
   template <typename T>
   static void write(device char* y, int64_t at, Acc a, constant ReduceArgs&) {
-    if (kWhat == ReduceKind::kSum || kWhat == ReduceKind::kProd) {
+    if (what() == ReduceKind::kSum || what() == ReduceKind::kProd) {
       put<int64_t>(y, at, a);
-    } else if (kWhat == ReduceKind::kAny || kWhat == ReduceKind::kAll) {
+    } else if (what() == ReduceKind::kAny || what() == ReduceKind::kAll) {
       put<bool>(y, at, a != 0);
     } else {
       put<T>(y, at, T(a));
@@ -127,7 +127,7 @@ template <typename R>
 struct Place {
   using Acc = Best<R>;
   static constant constexpr bool kCentred = false;
-  static Acc none() { return {kWhat == ReduceKind::kArgmax ? least(R(0)) : greatest(R(0)), 0xffffffffu}; }
+  static Acc none() { return {what() == ReduceKind::kArgmax ? least(R(0)) : greatest(R(0)), 0xffffffffu}; }
   static float least(float) { return -INFINITY; }
   static float greatest(float) { return INFINITY; }
   static int64_t least(int64_t) { return int64_t(0x8000000000000000ul); }
@@ -139,7 +139,7 @@ struct Place {
     if (a_nan != b_nan) {
       first = a_nan;
     } else if (a.value != b.value && !a_nan) {
-      first = kWhat == ReduceKind::kArgmax ? a.value > b.value : a.value < b.value;
+      first = what() == ReduceKind::kArgmax ? a.value > b.value : a.value < b.value;
     }
     return {first ? a.value : b.value, first ? a.index : b.index};
   }

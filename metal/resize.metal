@@ -6,8 +6,8 @@ constant bool kChannelsLast [[function_constant(1)]];  // neighbouring threads a
 constant bool kNarrow [[function_constant(2)]];        // positions fit into 32 bits
 constant int kDims [[function_constant(3)]];           // that are resized
 
-constant ResizeKind kHow = ResizeKind(kKind);
-constant int kTaps = kHow == ResizeKind::kCubic ? 4 : kHow == ResizeKind::kLinear ? 2 : 1;
+inline ResizeKind how() { return ResizeKind(kKind); }
+constant int kTaps = kKind == int(ResizeKind::kCubic) ? 4 : kKind == int(ResizeKind::kLinear) ? 2 : 1;
 constant int kTapsDown = kDims > 1 ? kTaps : 1;  // along the last dimension but one
 constant int kTapsDeep = kDims > 2 ? kTaps : 1;
 constant constexpr int kMostTaps = 4;
@@ -58,15 +58,15 @@ inline Taps taps_of(constant ResizeAxis& axis, uint o, bool exists) {
     return taps;
   }
   const int last = axis.in - 1;
-  if (kHow == ResizeKind::kNearest || kHow == ResizeKind::kNearestExact) {
-    const float shift = kHow == ResizeKind::kNearest ? 0.0f : 0.5f;
+  if (how() == ResizeKind::kNearest || how() == ResizeKind::kNearestExact) {
+    const float shift = how() == ResizeKind::kNearest ? 0.0f : 0.5f;
     const int i = int(min(floor((float(o) + shift) * axis.scale), float(last)));
     taps.place[0] = min(i, last) * axis.x_step;
     taps.weight[0] = 1.0f;
     return taps;
   }
   Position at = position_of(axis, o);
-  if (kHow == ResizeKind::kLinear) {
+  if (how() == ResizeKind::kLinear) {
     if (at.whole < 0) at = {0, 0.0f, 1.0f};
     if (at.whole > last) at = {last, 1.0f, 0.0f};
     taps.place[0] = at.whole * axis.x_step;

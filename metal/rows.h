@@ -5,7 +5,6 @@
 
 // How rows are shared: each by a thread, a simdgroup or a threadgroup (RowShare).
 constant int kShare [[function_constant(0)]];
-constant RowShare kSharing = RowShare(kShare);
 
 // Where a thread is.
 struct Seat {
@@ -17,7 +16,7 @@ struct Seat {
 
 inline Seat seat_of(uint group, uint simdgroup, uint simdgroups, uint lane) {
   const uint thread_at = simdgroup * kSimd + lane, threads = simdgroups * kSimd;
-  switch (kSharing) {
+  switch (RowShare(kShare)) {
     case RowShare::kThread:
       return {group * threads + thread_at, 0, 1, lane, simdgroup, simdgroups};
     case RowShare::kSimdgroup:
@@ -30,7 +29,7 @@ inline Seat seat_of(uint group, uint simdgroup, uint simdgroups, uint lane) {
 // All that share a row get the same.
 template <typename Fold>
 inline typename Fold::Acc across_row(typename Fold::Acc a, threadgroup typename Fold::Acc* room, Seat seat) {
-  switch (kSharing) {
+  switch (RowShare(kShare)) {
     case RowShare::kThread:
       return a;
     case RowShare::kSimdgroup:
