@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <sstream>
 
 #include "image.h"
@@ -164,15 +165,41 @@ std::string preprocess(const std::string& source, const CompileOptions& options)
   return result.output;
 }
 
-bool includes_files(const std::string& source) {
-  std::istringstream lines(source);
-  for (std::string line; std::getline(lines, line);) {
-    size_t at = line.find_first_not_of(" \t");
-    if (at == std::string::npos || line[at] != '#' || line.find("include", at) == std::string::npos) continue;
-    if (line.find("<metal_") == std::string::npos) return true;
+// The text of every file that a source may include, whatever its conditions say: what a cache entry depends
+// on. It is gathered by reading lines, since to ask the preprocessor takes longer than a small kernel runs.
+class Includes {
+ public:
+  explicit Includes(const CompileOptions& options) : options_(options) {}
+
+  std::string of(const std::string& source, const fs::path& folder = ".") {
+    std::string all;
+    std::istringstream lines(source);
+    for (std::string line; std::getline(lines, line);) {
+      const size_t mark = line.find_first_not_of(" \t");
+      if (mark == std::string::npos || line[mark] != '#' || line.find("include", mark) == std::string::npos)
+        continue;
+      const size_t open = line.find_first_of("\"<");
+      if (open == std::string::npos || line.compare(open, 7, "<metal_") == 0) continue;
+      const std::string name = line.substr(open + 1, line.find_first_of("\">", open + 1) - open - 1);
+      const fs::path file = find(name, folder);
+      if (file.empty() || !seen_.insert(file.string()).second) continue;
+      const std::string text = read(file);
+      all += name + "\n" + text + of(text, file.parent_path());
+    }
+    return all;
   }
-  return false;
-}
+
+ private:
+  fs::path find(const std::string& name, const fs::path& folder) const {
+    if (fs::is_regular_file(folder / name)) return folder / name;
+    for (const std::string& directory : options_.include_directories)
+      if (fs::is_regular_file(fs::path(directory) / name)) return fs::path(directory) / name;
+    return {};
+  }
+
+  const CompileOptions& options_;
+  std::set<std::string> seen_;
+};
 
 std::string cache_key(const std::string& text, const CompileOptions& options, Mode mode) {
   Hash hash;
@@ -236,7 +263,7 @@ std::string lowered_text(const std::string& source, const CompileOptions& option
 }
 
 std::string compile(const std::string& source, const CompileOptions& options, Mode mode) {
-  std::string text = includes_files(source) ? preprocess(source, options) : source;
+  std::string text = source + Includes(options).of(source);
   fs::path folder = cache_path();
   std::string file = cache_key(text, options, mode) + ".so";
   for (const fs::path& place :

@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 
 #include "kernels.h"
 
@@ -231,4 +232,28 @@ TEST(softmetal_language, processes_share_the_cache) {
   CHECK_EQ(files, 1);
   std::filesystem::remove_all(folder);
   unsetenv("SOFTMETAL_CACHE");
+}
+
+TEST(softmetal_language, a_changed_include_is_compiled_again) {
+  const auto folder =
+      std::filesystem::temp_directory_path() / ("softmetal-include-" + std::to_string(getpid()));
+  std::filesystem::create_directories(folder);
+  std::ofstream(folder / "outer.h") << "#include \"inner.h\"\n";
+  for (const float value : {1.0f, 2.0f}) {
+    std::ofstream(folder / "inner.h") << "constant float value = " << value << ";\n";
+    softmetal::CompileOptions options;
+    options.include_directories = {folder.string()};
+    const auto library = softmetal::Library::from_source(
+        "#include <metal_stdlib>\n#include \"outer.h\"\nkernel void f(device float* y [[buffer(0)]]) { y[0] "
+        "= value; }\n",
+        options);
+    const softmetal::Function function(library, "f", {}, Mode::fast);
+    float y = 0;
+    softmetal::Launch launch;
+    launch.function = &function;
+    launch.buffers[0] = {&y, sizeof y};
+    CHECK(!softmetal::run(launch));
+    CHECK_EQ(y, value);
+  }
+  std::filesystem::remove_all(folder);
 }
