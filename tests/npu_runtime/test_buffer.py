@@ -6,11 +6,12 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from npu_runtime import Device, DeviceBuffer, InvalidValueError, NPUBuffer, TensorSpec, UnavailableError
+from npu_runtime import DeviceBuffer, InvalidValueError, NPUBuffer, TensorSpec, UnavailableError
 
+from tests.runtime.devices import chosen_device
 from tests.runtime.programs import Add, ready
 
-DEVICE = Device("cpu")
+DEVICE = chosen_device()
 DTYPES = ["float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool"]
 SHAPES = [(), (1,), (0,), (3, 0, 2), (5,), (2, 3, 4), (1, 2, 1, 2, 1, 2, 1, 2)]
 

@@ -23,6 +23,7 @@ from npu_runtime import (
 from torch import nn
 from torch_ir import extract_ir
 
+from tests.runtime.devices import chosen_device
 from tests.runtime.programs import Add, mlp, ready
 
 A = np.arange(12, dtype=np.float32).reshape(3, 4)
@@ -35,7 +36,7 @@ def add():
 
 
 FORMS = {
-    "buffer": lambda x: NPUBuffer.from_numpy(x, Device("cpu")),
+    "buffer": lambda x: NPUBuffer.from_numpy(x, chosen_device()),
     "NumPy": lambda x: x,
     "torch": lambda x: torch.from_numpy(x.copy()),
     "torch with gradients": lambda x: torch.from_numpy(x.copy()).requires_grad_(),
@@ -113,7 +114,7 @@ def test_results_stay_when_others_are_made(add):
 
 
 def test_results_go_back_in(add):
-    value = NPUBuffer.from_numpy(A, Device("cpu"))
+    value = NPUBuffer.from_numpy(A, chosen_device())
     for _ in range(10):
         value = add.run(value, B)[add.outputs[0]]
     np.testing.assert_array_equal(value.to_numpy(), A + 5)
@@ -230,7 +231,7 @@ def test_preparing_weights_tells_how_far_it_is():
 
 
 def test_donation_mistakes(add):
-    a, b = (NPUBuffer.from_numpy(x, Device("cpu")) for x in (A, B))
+    a, b = (NPUBuffer.from_numpy(x, chosen_device()) for x in (A, B))
     names = dict(zip(add.inputs, (a, b), strict=True))
     with pytest.raises(InvalidValueError, match="nothing"):
         add.executor.run(names, donate={"nothing"})

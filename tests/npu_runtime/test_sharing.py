@@ -7,13 +7,14 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from npu_runtime import Device, InvalidValueError, NPUBuffer, Weights, load_weights
+from npu_runtime import InvalidValueError, NPUBuffer, Weights, load_weights
 from safetensors.torch import save_file
 from torch import nn
 
+from tests.runtime.devices import chosen_device
 from tests.runtime.programs import mlp, ready
 
-DEVICE = Device("cpu")
+DEVICE = chosen_device()
 ROWS = 1 << 20  # large enough that freed memory goes back to the system
 
 

@@ -8,9 +8,11 @@ from typing import Any
 import npu_compiler
 import numpy as np
 import torch
-from npu_runtime import Device, Executor, Weights, load_weights
+from npu_runtime import Executor, Weights, load_weights
 from torch import Tensor, nn
 from torch_ir import extract_ir
+
+from tests.runtime.devices import chosen_device
 
 
 @dataclass
@@ -33,7 +35,7 @@ class Ready:
 def ready(module: nn.Module, *example: Tensor, threads: int = 2, **options: Any) -> Ready:
     module = module.eval().requires_grad_(False)
     program = npu_compiler.compile(extract_ir(module, example, **options))
-    device = Device("cpu")
+    device = chosen_device()
     state = {**dict(module.named_buffers()), **module.state_dict()}
     weights = load_weights({k: v for k, v in state.items() if k in {s.name for s in program.weight_specs}}, program)
     names = [s.name for s in program.input_specs], [s.name for s in program.output_specs]

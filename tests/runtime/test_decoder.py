@@ -8,11 +8,12 @@ from typing import Any
 import npu_compiler
 import pytest
 import torch
-from npu_runtime import Device, Executor, InvalidValueError, NPUBuffer, load_weights
+from npu_runtime import Executor, InvalidValueError, NPUBuffer, load_weights
 from torch_ir import extract_ir
 
 from tests.runtime import numbers
 from tests.runtime.decoder import DecodeStep, empty_caches, step_inputs, tiny_qwen2
+from tests.runtime.devices import device_of
 
 LENGTH, TOKENS = 32, 16
 OUTPUTS = ["logits", "key_0", "value_0", "key_1", "value_1"]
@@ -21,12 +22,12 @@ OUTPUTS = ["logits", "key_0", "value_0", "key_1", "value_1"]
 class Decoder:
     """The compiled step, and PyTorch's logits in the model's dtype and in float64 for the same tokens."""
 
-    def __init__(self, dtype: torch.dtype) -> None:
+    def __init__(self, dtype: torch.dtype, kind: str) -> None:
         self.model = tiny_qwen2(dtype)
         caches = empty_caches(self.model, LENGTH)
         ir = extract_ir(DecodeStep(self.model), step_inputs(self.model, 0, 0, caches), output_names=OUTPUTS)
         self.program = npu_compiler.compile(ir)
-        self.device = Device("cpu")
+        self.device = device_of(kind)
         self.executor = Executor(self.program, self.device)
         state = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         self.weights = load_weights(state, self.program, self.device)
@@ -56,9 +57,12 @@ class Decoder:
         numbers.check(got, torch.cat(self.exact), torch.cat(self.own), f"{len(logits)} tokens")
 
 
-@pytest.fixture(scope="module", params=[torch.float32, torch.bfloat16], ids=str)
+CASES = [(dtype, kind) for dtype in (torch.float32, torch.bfloat16) for kind in ("chosen", "metal")]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-{case[1]}")
 def decoder(request: pytest.FixtureRequest) -> Decoder:
-    return Decoder(request.param)
+    return Decoder(*request.param)
 
 
 def zeros(decoder: Decoder) -> dict[str, NPUBuffer]:

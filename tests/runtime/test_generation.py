@@ -23,6 +23,7 @@ from torch_ir import extract_ir
 
 from tests.runtime import numbers
 from tests.runtime.decoder import DecodeStep, Prefill, empty_caches, prompt_inputs, step_inputs, tiny_qwen2
+from tests.runtime.devices import chosen_device
 
 PROMPT = torch.tensor([[7, 3, 99, 150, 8, 42, 2]])
 LENGTH, TOKENS = 24, 12
@@ -71,7 +72,7 @@ def check_prefill(qwen: Any, outputs: Any) -> None:
 
 def test_prefill_with_the_inputs_that_matter(qwen: Any, folder: Path) -> None:
     """``cache_position`` is read by no node, and may be left out."""
-    device, program = Device(), compile_ir(str(folder / "prefill.json"))
+    device, program = chosen_device(), compile_ir(str(folder / "prefill.json"))
     executor = Executor(program, device)
     weights = load_weights(str(folder / "model.safetensors"), program, device)
     inputs = buffers(prompt_inputs(PROMPT), device)
@@ -103,7 +104,7 @@ def step_buffers(qwen: Any, token: int, position: int, device: Device) -> dict[s
 @pytest.mark.parametrize("holder", ["weights", "session"])
 def test_tokens_one_by_one(qwen: Any, folder: Path, wanted: list[int], holder: str) -> None:
     """Nobody passes a cache; what is held grows by every token."""
-    device, program = Device(), compile_ir(folder / "decode.json")
+    device, program = chosen_device(), compile_ir(folder / "decode.json")
     executor = Executor(program, device)
     weights = load_weights(folder / "model.safetensors", program, device)
     target = executor if holder == "weights" else executor.session()
@@ -119,7 +120,7 @@ def test_tokens_one_by_one(qwen: Any, folder: Path, wanted: list[int], holder: s
 
 def test_prompt_at_once_then_tokens(qwen: Any, folder: Path, wanted: list[int]) -> None:
     """The prompt's keys and values become what the decoding session holds."""
-    device = Device()
+    device = chosen_device()
     prefill, decode = (npu_compiler.compile(folder / name) for name in ("prefill.json", "decode.json"))
     outputs = Executor(prefill, device).run(
         buffers(prompt_inputs(PROMPT), device), load_weights(folder / "model.safetensors", prefill, device)
@@ -155,7 +156,7 @@ def test_names_of_a_model_with_one_input_and_one_output(tmp_path: Path) -> None:
     ir.save(tmp_path / "one.json")
     save_file(model.state_dict(), tmp_path / "one.safetensors")
     npu_compiler.compile(str(tmp_path / "one.json")).save(str(tmp_path / "one.npubin"))
-    device, program = Device(), npu_compiler.CompiledProgram.load(str(tmp_path / "one.npubin"))
+    device, program = chosen_device(), npu_compiler.CompiledProgram.load(str(tmp_path / "one.npubin"))
     weights = load_weights(str(tmp_path / "one.safetensors"), program, device)
     buffer = NPUBuffer.from_numpy(x.numpy(), device, spec=program.input_specs[0])
     outputs = Executor(program, device).run(inputs={"input": buffer}, weights=weights)

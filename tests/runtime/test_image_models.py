@@ -10,10 +10,11 @@ import npu
 import npu_compiler
 import pytest
 import torch
-from npu_runtime import Device, Executor, load_weights
+from npu_runtime import Executor, load_weights
 from torch_ir import extract_ir
 
 from tests.runtime import numbers
+from tests.runtime.devices import device_of
 from tests.runtime.models import BUILDERS, build, images
 
 FAST = ("resnet18", "mobilenet_v3_small", "squeezenet1_0", "unet", "shufflenet_v2_x1_0")
@@ -23,15 +24,22 @@ def first_tensor(output: Any) -> torch.Tensor:
     return output["out"] if isinstance(output, dict) else output
 
 
-@pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in BUILDERS])
-def test_model_agrees_with_float64(name: str, batch: int) -> None:
+FAST_ON_METAL = ("mobilenet_v3_small", "unet")
+MODELS = [
+    pytest.param(name, kind, batch, id=f"{name}-{kind}-{batch}", marks=() if name in fast else pytest.mark.slow)
+    for kind, batch, fast in (("chosen", 1, FAST), ("chosen", 3, FAST), ("metal", 2, FAST_ON_METAL))
+    for name in BUILDERS
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "batch"), MODELS)
+def test_model_agrees_with_float64(name: str, kind: str, batch: int) -> None:
     model, x = build(name), images(name, batch)
     with torch.no_grad():
         torchs = first_tensor(model(x))
         exact = first_tensor(copy.deepcopy(model).double()(x.double()))
     program = npu_compiler.compile(extract_ir(model, x))
-    device = Device("cpu")
+    device = device_of(kind)
     executor = Executor(program, device)
     weights = load_weights(model.state_dict(), program, device)
     outputs = executor.run({program.input_specs[0].name: x}, weights)
@@ -67,15 +75,18 @@ def test_images_from_many_threads() -> None:
             torch.testing.assert_close(got, own, rtol=1e-3, atol=1e-4)
 
 
-TOP_FIVE = [("resnet18", 64), *(pytest.param(n, 224, marks=pytest.mark.slow) for n in ("resnet18", "resnet50"))]
+TOP_FIVE = [
+    ("resnet18", 64, "chosen"),
+    *(pytest.param(n, 224, "chosen", marks=pytest.mark.slow) for n in ("resnet18", "resnet50")),
+]
 
 
-@pytest.mark.parametrize(("name", "side"), TOP_FIVE)
-def test_resnet_has_the_same_top_five(name: str, side: int) -> None:
+@pytest.mark.parametrize(("name", "side", "kind"), TOP_FIVE)
+def test_resnet_has_the_same_top_five(name: str, side: int, kind: str) -> None:
     model = build(name)
     x = torch.randn(1, 3, side, side)
     program = npu_compiler.compile(extract_ir(model, x))
-    device = Device("cpu")
+    device = device_of(kind)
     executor = Executor(program, device)
     weights = load_weights(model.state_dict(), program, device)
     generator = torch.Generator().manual_seed(5)

@@ -10,11 +10,12 @@ import npu_compiler
 import numpy as np
 import pytest
 import torch
-from npu_runtime import CPUBackend, DAGExecutor, Device, Executor, NPUBuffer, Profiler, load_weights
+from npu_runtime import CPUBackend, DAGExecutor, Executor, NPUBuffer, Profiler, load_weights
 from npu_runtime.profiler import Profiler as ProfilerOfModule
 from torch_ir import extract_ir
 
 from tests.runtime import numbers
+from tests.runtime.devices import chosen_device
 from tests.zoo.torchvision_compat import declare_operators
 
 
@@ -59,7 +60,7 @@ def check(model: Any, got: Any, x: torch.Tensor) -> None:
 
 
 def test_buffers_in_buffers_out(resnet: Any, files: Path) -> None:
-    device = Device()
+    device = chosen_device()
     program = npu_compiler.CompiledProgram.load(str(files / "resnet18.npubin"))
     executor = Executor(program, device)
     weights = load_weights(str(files / "resnet18.safetensors"), program, device)
@@ -71,7 +72,7 @@ def test_buffers_in_buffers_out(resnet: Any, files: Path) -> None:
 
 @pytest.mark.parametrize("source", ["resnet18.safetensors", "resnet18.pt", "dict"])
 def test_weights_of_any_kind(resnet: Any, files: Path, source: str) -> None:
-    device = Device()
+    device = chosen_device()
     program = npu_compiler.compile(files / "resnet18_ir.json")
     weights = load_weights(resnet.state_dict() if source == "dict" else files / source, program, device)
     outputs = Executor(program, device).run({program.input_specs[0].name: image()}, weights)
@@ -93,7 +94,7 @@ def test_every_form_of_the_ir_compiles_alike(files: Path) -> None:
 
 
 def test_profiling(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    device = Device()
+    device = chosen_device()
     program = npu_compiler.CompiledProgram.load(files / "resnet18.npubin")
     weights = load_weights(files / "resnet18.safetensors", program, device)
     profiler = ProfilerOfModule(Executor(program, device))
@@ -116,7 +117,7 @@ def test_support_and_partitions(resnet: Any, files: Path) -> None:
 
 
 def test_one_executor_for_many_images(resnet: Any, files: Path) -> None:
-    device = Device()
+    device = chosen_device()
     program = npu_compiler.CompiledProgram.load(files / "resnet18.npubin")
     weights = load_weights(files / "resnet18.safetensors", program, device)
     executor, name = Executor(program, device), program.input_specs[0].name

@@ -1,9 +1,16 @@
-"""The Metal device that tests run on."""
+"""The devices that tests run on."""
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from npu_runtime import Device, UnavailableError
+
+
+def chosen_device() -> Device:
+    """What NPU_TEST_DEVICE names, else the CPU: every test of programs can run on any device."""
+    return Device(os.environ.get("NPU_TEST_DEVICE", "cpu"))
 
 
 def metal_device() -> Device:
@@ -14,3 +21,7 @@ def metal_device() -> Device:
         except UnavailableError as error:
             reason = str(error)
     pytest.skip(reason)
+
+
+def device_of(kind: str) -> Device:
+    return metal_device() if kind == "metal" else chosen_device()
