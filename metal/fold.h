@@ -134,16 +134,15 @@ struct Spreads {
   static Acc merge(Acc a, Acc b) { return {plus(a.sum, b.sum), plus(a.squares, b.squares)}; }
 };
 
-// The mean of what was added.
-inline Exact mean_of(Spread a, float count) {
-  const float mean = a.sum.main / count;
-  return {mean, (fma(-mean, count, a.sum.main) + a.sum.rest) / count};
+inline Exact mean_of(Exact sum, float count) {
+#pragma clang fp contract(off)
+  const float mean = sum.main / count;
+  return {mean, (fma(-mean, count, sum.main) + sum.rest) / count};
 }
 
 // The sum of squares around the mean.
 inline float squares_around_mean(Spread a, float count) {
-  const Exact mean = mean_of(a, count);
-  const Exact out = times(a.sum, mean);
+  const Exact out = times(a.sum, mean_of(a.sum, count));
   return value_of(plus(a.squares, {-out.main, -out.rest}));
 }
 

@@ -44,12 +44,12 @@ template <typename T>
   if (!kRms) {
     Exact sum = exact(0.0f);
     for (int v = 0; v < kMostVectors; ++v) {
-      if (v < kVectors) sum = plus(sum, exact((row[v].x + row[v].y) + (row[v].z + row[v].w)));
+      for (int k = 0; k < 4 && v < kVectors; ++k) sum = plus(sum, exact(row[v][k]));
     }
-    const float mean = value_of(across_row<Sum<float>>(sum, room, seat)) / float(n);
+    const Exact mean = mean_of(across_row<Sum<float>>(sum, room, seat), float(n));
     for (int v = 0; v < kMostVectors; ++v) {
       const uint i = place_of(seat, v);  // what is beyond the row stays zero
-      row[v] = select(row[v] - mean, float4(0.0f), uint4(i, i + 1, i + 2, i + 3) >= n);
+      row[v] = select((row[v] - mean.main) - mean.rest, float4(0.0f), uint4(i, i + 1, i + 2, i + 3) >= n);
     }
   }
   Exact squares = exact(0.0f);
@@ -91,7 +91,7 @@ template <typename T>
     element.advance(args.elements);
   }
   spread = across_row<Spreads>(spread, room, seat);
-  const Exact mean = kRms ? exact(0.0f) : plus(mean_of(spread, float(n)), exact(centre));
+  const Exact mean = kRms ? exact(0.0f) : plus(mean_of(spread.sum, float(n)), exact(centre));
   const float squares = kRms ? value_of(spread.squares) : squares_around_mean(spread, float(n));
   const float scale = scale_of(squares, float(n), args.eps);
   Stepper<4> again(args.elements, seat.index, seat.threads);
@@ -138,7 +138,7 @@ template <typename T>
   spread = across_lanes<Spreads>(spread);
   const float n = float(args.pixels) * float(each), centre = float(x[image * args.x_batch + group.x * each]);
   if (lane == 0) {
-    const float mean = value_of(plus(mean_of(spread, n), exact(centre)));
+    const float mean = value_of(plus(mean_of(spread.sum, n), exact(centre)));
     factors[int64_t(image) * args.groups + group.x] =
         float2(mean, scale_of(squares_around_mean(spread, n), n, args.eps));
   }
