@@ -12,7 +12,8 @@ namespace {
 constexpr std::size_t kAlignment = 64;
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
-// Negative when no memory can hold it.
+}  // namespace
+
 std::int64_t tensor_bytes(DType dtype, const std::vector<std::int64_t>& shape) {
   constexpr std::int64_t kMost = std::int64_t{1} << 62;
   auto size = static_cast<std::int64_t>(size_of(dtype));
@@ -25,21 +26,21 @@ std::int64_t tensor_bytes(DType dtype, const std::vector<std::int64_t>& shape) {
   }
   return size;
 }
-}  // namespace
+
+void refuse_memory(DType dtype, const std::vector<std::int64_t>& shape, const std::string& more) {
+  throw Error(ErrorKind::kUnavailable, {.area = "memory",
+                                        .what = "not enough memory for a tensor",
+                                        .got = std::string(dtype_name(dtype)) + shape_text(shape) + more});
+}
 
 Buffer Buffer::allocate(DType dtype, std::vector<std::int64_t> shape, bool zero) {
-  const auto fail = [&](const std::string& size) {
-    throw Error(ErrorKind::kUnavailable, {.area = "memory",
-                                          .what = "not enough memory for a tensor",
-                                          .got = std::string(dtype_name(dtype)) + shape_text(shape) + size});
-  };
   const std::int64_t size = tensor_bytes(dtype, shape);
-  if (size < 0) fail("");
+  if (size < 0) refuse_memory(dtype, shape);
   // Kernels may read a whole vector where a tensor ends; never past this.
   const std::size_t bytes = (static_cast<std::size_t>(size) + kAlignment) / kAlignment * kAlignment;
   const std::size_t alignment = bytes >= kHugePage ? 4096 : kAlignment;
   void* const data = ::operator new(bytes, std::align_val_t(alignment), std::nothrow);
-  if (data == nullptr) fail(", " + std::to_string(bytes) + " bytes");
+  if (data == nullptr) refuse_memory(dtype, shape, ", " + std::to_string(bytes) + " bytes");
   std::shared_ptr<void> owner(data,
                               [alignment](void* p) { ::operator delete(p, std::align_val_t(alignment)); });
   if (zero) std::memset(data, 0, bytes);

@@ -3,6 +3,8 @@
 
 #include <cstddef>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "npu/buffer.h"
 
@@ -35,6 +37,11 @@ struct Place {
   std::byte* data = nullptr;
   const Memory* memory = nullptr;
 };
+
+// Negative when no memory can hold it.
+std::int64_t tensor_bytes(DType dtype, const std::vector<std::int64_t>& shape);
+[[noreturn]] void refuse_memory(DType dtype, const std::vector<std::int64_t>& shape,
+                                const std::string& more = {});
 
 inline Place place_of(const Buffer& buffer) {
   return {static_cast<std::byte*>(buffer.data()), buffer.memory()};

@@ -120,7 +120,7 @@ class Maker {
         r_.caps.matrices && (args_.groups == 1 ? args_.columns >= kFewColumns : wide_groups());
     Made kernel = packs && depthwise ? by_channels() : packs && blocks ? by_blocks() : directly(packs);
     const double sums = static_cast<double>(r_.outputs[0].elements());
-    kernel->set_cost((2.0 * args_.product.depth + epilogue_.cost) * sums);
+    kernel->set_cost(2.0 * args_.product.depth * sums);
     return kernel;
   }
 

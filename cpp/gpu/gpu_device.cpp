@@ -53,9 +53,9 @@ class GpuDevice final : public DeviceBackend {
   }
 
   Buffer allocate(DType dtype, Shape shape, bool zero) const override {
-    std::size_t bytes = size_of(dtype);
-    for (const auto extent : shape) bytes *= static_cast<std::size_t>(extent);
-    auto memory = driver_->allocate(bytes, zero);
+    const std::int64_t bytes = tensor_bytes(dtype, shape);
+    if (bytes < 0) refuse_memory(dtype, shape);
+    auto memory = driver_->allocate(static_cast<std::size_t>(bytes), zero);
     std::byte* const data = memory->data();
     return Buffer::in(std::move(memory), data, dtype, std::move(shape));
   }

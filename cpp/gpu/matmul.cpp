@@ -69,7 +69,7 @@ class Maker {
     const bool few = product.rows() <= kFewRows && (f_.right_depth == 1 || f_.right_column == 1);
     Made kernel = few ? by_rows(product) : r_.caps.matrices ? by_blocks(product) : one_by_one(product);
     const double elements = static_cast<double>(out_.elements());
-    kernel->set_cost((2.0 * args_.product.depth + epilogue_.cost) * elements);
+    kernel->set_cost(2.0 * args_.product.depth * elements);
     return kernel;
   }
 

@@ -77,7 +77,7 @@ def test_devices():
     assert not devices["metal"].available
     assert devices["metal"].reason
     if platform.system() == "Linux":
-        assert devices["metal"].reason == "built without Metal: not macOS"
+        assert "not macOS" in devices["metal"].reason
     assert "reason=" in repr(devices["metal"])
 
 

@@ -6,8 +6,10 @@ import signal
 import numpy as np
 import pytest
 import torch
+from npu_runtime import NPUBuffer, UnavailableError
 from torch import nn
 
+from tests.runtime.devices import chosen_device, metal_device
 from tests.runtime.programs import ready
 
 X = torch.randn(64, 256, generator=torch.Generator().manual_seed(0))
@@ -26,6 +28,7 @@ def in_child(work):
     return os.waitpid(child, 0)[1]
 
 
+@pytest.mark.skipif(chosen_device().kind != "cpu", reason="a GPU is not inherited: see the test after this one")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_runs_old_and_new_executors():
     torch.manual_seed(0)
@@ -35,3 +38,18 @@ def test_a_forked_child_runs_old_and_new_executors():
     assert in_child(lambda: np.array_equal(made.array(X), wanted)) == 0
     assert in_child(lambda: np.array_equal(ready(model, X).array(X), wanted)) == 0
     assert np.array_equal(made.array(X), wanted)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_is_told_that_it_has_no_gpu():
+    buffer = NPUBuffer.zeros([4], metal_device())
+
+    def refused():
+        try:
+            NPUBuffer.zeros([4], metal_device())
+        except UnavailableError as error:
+            return "forked" in str(error)
+        return False
+
+    assert in_child(refused) == 0
+    assert buffer.to_numpy().sum() == 0
