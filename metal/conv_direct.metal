@@ -15,7 +15,10 @@ template <typename T>
 inline float4 some_of_four(const device T* from, int left) {
   if (left >= 4) return load4(from);
   float4 found = float4(0.0f);
-  for (int k = 0; k < left; ++k) found[k] = float(from[k]);
+  NPU_UNROLL
+  for (int k = 0; k < 4; ++k) {
+    if (k < left) found[k] = float(from[k]);
+  }
   return found;
 }
 
@@ -34,6 +37,7 @@ template <typename T>
   x += args.product.first[NPU_LEFT] + channel;
   weights += channel;
   float4 sums[kPixels];
+  NPU_UNROLL
   for (int p = 0; p < kPixels; ++p) sums[p] = float4(0.0f);
   Tap tap = {0, 0, 0, 0};
   for (tap.d = 0; tap.d < args.taps[0]; ++tap.d) {
@@ -41,6 +45,7 @@ template <typename T>
       for (tap.w = 0; tap.w < args.taps[2]; ++tap.w, weights += args.groups) {
         const float4 factors = some_of_four(weights, left);
         Window moved = window;
+        NPU_UNROLL
         for (int p = 0; p < kPixels; ++p, moved.w += args.stride[2]) {
           bool inside;
           const int64_t offset = offset_of(args, moved, tap, inside);
@@ -50,7 +55,9 @@ template <typename T>
     }
   }
   const Ends ends = NPU_GATHER_ENDS;
-  for (int p = 0; p < kPixels && first + p < width; ++p) {
+  NPU_UNROLL
+  for (int p = 0; p < kPixels; ++p) {
+    if (first + p >= width) continue;
     finish_columns(sums[p], args.product, ends, places_of_pixel(args, pixel + uint(p)), channel, args.groups);
   }
 }

@@ -54,10 +54,12 @@ typedef Places<4 + NPU_EXTRAS> RowPlaces;
 
 inline RowPlaces places_of_block(constant ProductArgs& args, uint block) {
   RowPlaces places = walk_row(args.rows, block);
+  NPU_UNROLL
   for (int k = 0; k < 4 + NPU_EXTRAS; ++k) places.of[k] += args.first[k];
   return places;
 }
 inline RowPlaces places_of_row(constant ProductArgs& args, RowPlaces block, int row) {
+  NPU_UNROLL
   for (int k = 0; k < 4 + NPU_EXTRAS; ++k) block.of[k] += int64_t(row) * step_of(args.rows, k);
   return block;
 }
@@ -73,12 +75,14 @@ inline float biased(float sum, constant ProductArgs& args, Ends ends, RowPlaces 
 
 inline void finish_one(float sum, constant ProductArgs& args, Ends ends, RowPlaces row, int column) {
   int64_t at[NPU_EXTRAS];
+  NPU_UNROLL
   for (int k = 0; k < NPU_EXTRAS; ++k) at[k] = k < kExtras ? place_of(args, row, 2 + k, column) : 0;
   ((device Finished*)ends.result)[place_of(args, row, 0, column)] =
       finish(biased(sum, args, ends, row, column), ends, at);
 }
 
 inline void finish_four(float4 sums, constant ProductArgs& args, Ends ends, RowPlaces row, int column) {
+  NPU_UNROLL
   for (int k = 0; k < 4; ++k) finish_one(sums[k], args, ends, row, column + k);
 }
 
@@ -138,12 +142,14 @@ inline void finish_one(float sum, constant ProductArgs& args, Ends ends, RowPlac
 
 inline void finish_four(float4 sums, constant ProductArgs& args, Ends ends, RowPlaces row, int column) {
   if (!kFours) {
+    NPU_UNROLL
     for (int k = 0; k < 4; ++k) finish_one(sums[k], args, ends, row, column + k);
     return;
   }
   float4 extra = float4(0.0f);
   if (kBias > 0) sums += load_floats(ends.bias, kBias - 1, row.of[1] + column);
   if (kExtras > 0) extra = load_floats(ends.extra[0], kExtraType, row.of[2] + column);
+  NPU_UNROLL
   for (int k = 0; k < 4; ++k) sums[k] = finished(sums[k], extra[k]);
   store_floats(ends.result, kResult, row.of[0] + column, sums);
 }
@@ -157,8 +163,9 @@ inline void finish_columns(float4 sums, constant ProductArgs& args, Ends ends, R
     finish_four(sums, args, ends, row, column);
     return;
   }
-  for (int k = 0; k < 4 && column + k < end; ++k) {
-    finish_one(sums[k], args, ends, row, column + k);
+  NPU_UNROLL
+  for (int k = 0; k < 4; ++k) {
+    if (column + k < end) finish_one(sums[k], args, ends, row, column + k);
   }
 }
 

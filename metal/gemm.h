@@ -55,7 +55,9 @@ struct Sums {
   simdgroup_float8x8 total[B::kMatricesDown][B::kMatricesAcross];
 
   Sums() {
+    NPU_UNROLL
     for (int i = 0; i < B::kMatricesDown; ++i) {
+      NPU_UNROLL
       for (int j = 0; j < B::kMatricesAcross; ++j) {
         piece[i][j] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
         if (kFolds) total[i][j] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
@@ -65,7 +67,10 @@ struct Sums {
 
   // Adds each lane's elements, wherever they are in the matrix.
   void fold() {
-    for (int i = 0; kFolds && i < B::kMatricesDown; ++i) {
+    if (!kFolds) return;
+    NPU_UNROLL
+    for (int i = 0; i < B::kMatricesDown; ++i) {
+      NPU_UNROLL
       for (int j = 0; j < B::kMatricesAcross; ++j) {
         total[i][j].thread_elements()[0] += piece[i][j].thread_elements()[0];
         total[i][j].thread_elements()[1] += piece[i][j].thread_elements()[1];
@@ -78,6 +83,7 @@ struct Sums {
   }
 
   void store_strip(int i, threadgroup float* strip) {
+    NPU_UNROLL
     for (int j = 0; j < B::kMatricesAcross; ++j) {
       if (kFolds) {
         simdgroup_store(total[i][j], strip + j * 8, B::kStripStride);
@@ -94,11 +100,15 @@ inline void multiply(thread Sums<B>& sums, const threadgroup typename B::Element
                      const threadgroup typename B::Element* right, thread const Standing<B>& standing) {
   typedef simdgroup_matrix<typename B::Element, 8, 8> Matrix;
   constexpr int kSteps = B::kDepth / B::kSlices;
-  for (int k = standing.slice * kSteps; k < (standing.slice + 1) * kSteps; k += 8) {
+  NPU_UNROLL
+  for (int step = 0; step < kSteps; step += 8) {
+    const int k = standing.slice * kSteps + step;
     Matrix a[B::kMatricesDown], b[B::kMatricesAcross];
+    NPU_UNROLL
     for (int i = 0; i < B::kMatricesDown; ++i) {
       simdgroup_load(a[i], left + (standing.row + i * 8) * B::kDeepStride + k, B::kDeepStride);
     }
+    NPU_UNROLL
     for (int j = 0; j < B::kMatricesAcross; ++j) {
       const int column = standing.column + j * 8;
       if (kDeep) {
@@ -107,7 +117,9 @@ inline void multiply(thread Sums<B>& sums, const threadgroup typename B::Element
         simdgroup_load(b[j], right + k * B::kWideStride + column, B::kWideStride);
       }
     }
+    NPU_UNROLL
     for (int i = 0; i < B::kMatricesDown; ++i) {
+      NPU_UNROLL
       for (int j = 0; j < B::kMatricesAcross; ++j) {
         simdgroup_multiply_accumulate(sums.piece[i][j], a[i], b[j], sums.piece[i][j]);
       }
@@ -122,6 +134,7 @@ inline void hand_out(thread Sums<B>& sums, threadgroup float* memory, thread con
                      uint simdgroup, Put put) {
   constexpr int kFoursAcross = B::kPartColumns / 4, kParts = B::kDown * B::kAcross;
   sums.fold();
+  NPU_UNROLL
   for (int i = 0; i < B::kMatricesDown; ++i) {
     sums.store_strip(i, memory + int(simdgroup) * B::kStrip);
     if (B::kSlices > 1) {
@@ -135,6 +148,7 @@ inline void hand_out(thread Sums<B>& sums, threadgroup float* memory, thread con
       const int row = f / kFoursAcross, column = f % kFoursAcross * 4;
       const threadgroup float* from = strip + row * B::kStripStride + column;
       float4 all = *(const threadgroup float4*)from;
+      NPU_UNROLL
       for (int s = 1; s < B::kSlices; ++s) {
         all += *(const threadgroup float4*)(from + s * kParts * B::kStrip);
       }

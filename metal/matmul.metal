@@ -56,7 +56,10 @@ struct Finish {
       return;
     }
     device float* to = (device float*)ends.result + part + int64_t(row + i) * columns;
-    for (int k = 0; k < 4 && column + j + k < columns; ++k) to[column + j + k] = sums[k];
+    NPU_UNROLL
+    for (int k = 0; k < 4; ++k) {
+      if (column + j + k < columns) to[column + j + k] = sums[k];
+    }
   }
 };
 
@@ -104,7 +107,10 @@ template <typename B, bool kDeep>
   for (int s = 0; s < args.splits; ++s) {
     const int64_t block = int64_t(s) * args.blocks + at.z;
     const device float* from = parts + (block * rows + row) * columns + column;
-    for (int k = 0; k < 4 && column + k < columns; ++k) sums[k] += from[k];
+    NPU_UNROLL
+    for (int k = 0; k < 4; ++k) {
+      if (column + k < columns) sums[k] += from[k];
+    }
   }
   const Ends ends = NPU_GATHER_ENDS;
   const RowPlaces places = places_of_row(args.product, places_of_block(args.product, at.z), row);

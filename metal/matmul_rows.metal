@@ -62,38 +62,50 @@ template <typename T, int kRows, int kColumns>
   const RowPlaces places = places_of_block(args.product, group.z);
   const device T* x[kRows];  // rows and columns that are not there repeat the last one
   const device T* w[kColumns];
+  NPU_UNROLL
   for (int r = 0; r < kRows; ++r) {
     x[r] = left + places.of[NPU_LEFT] + int64_t(min(r, rows - 1)) * step_of(args.product.rows, NPU_LEFT);
   }
+  NPU_UNROLL
   for (int c = 0; c < kColumns; ++c) {
     const int column = min(first + set * kColumns + c, columns - 1);
     w[c] = right + places.of[NPU_RIGHT] + int64_t(column) * args.right_column;
   }
   float sums[kRows][kColumns];
+  NPU_UNROLL
   for (int r = 0; r < kRows; ++r) {
+    NPU_UNROLL
     for (int c = 0; c < kColumns; ++c) sums[r][c] = 0.0f;
   }
   const int stride = 32 * kStep * slices;
   for (int k = (slice * 32 + int(lane)) * kStep; k < depth; k += stride) {
     if (k + kStep <= depth) {
       Wide<T> weights[kColumns];
+      NPU_UNROLL
       for (int c = 0; c < kColumns; ++c) weights[c] = load_wide(w[c] + k);
+      NPU_UNROLL
       for (int r = 0; r < kRows; ++r) {
+        NPU_UNROLL
         for (int f = 0; f < kFours; ++f) {
           const float4 values = left_four(x[r] + int64_t(k + 4 * f) * args.left_depth, args.left_depth);
+          NPU_UNROLL
           for (int c = 0; c < kColumns; ++c) sums[r][c] += dot(values, weights[c].at[f]);
         }
       }
     } else {
       for (int i = k; i < depth; ++i) {
+        NPU_UNROLL
         for (int r = 0; r < kRows; ++r) {
           const float value = float(x[r][int64_t(i) * args.left_depth]);
+          NPU_UNROLL
           for (int c = 0; c < kColumns; ++c) sums[r][c] = fma(value, float(w[c][i]), sums[r][c]);
         }
       }
     }
   }
+  NPU_UNROLL
   for (int r = 0; r < kRows; ++r) {
+    NPU_UNROLL
     for (int c = 0; c < kColumns; ++c) {
       const float sum = simd_sum(sums[r][c]);
       if (lane == 0) room[(int(simdgroup) * kRows + r) * kColumns + c] = sum;
@@ -130,26 +142,37 @@ template <typename T, int kRows, int kColumns>
   const device T* w = right + places.of[NPU_RIGHT] + (whole ? column : 0);
   const device T* x[kRows];
   float sums[kRows][kColumns];
+  NPU_UNROLL
   for (int r = 0; r < kRows; ++r) {
     x[r] = left + places.of[NPU_LEFT] + int64_t(min(r, rows - 1)) * step_of(args.product.rows, NPU_LEFT);
+    NPU_UNROLL
     for (int c = 0; c < kColumns; ++c) sums[r][c] = 0.0f;
   }
   for (int k = int(simdgroup); k < depth; k += kSimdgroups) {
     const device T* from = w + int64_t(k) * args.right_depth;
     float weights[kColumns];
+    NPU_UNROLL
     for (int c = 0; c < kColumns; ++c) weights[c] = 0.0f;
     if (whole) {
+      NPU_UNROLL
       for (int c = 0; c < kColumns; ++c) weights[c] = float(from[c]);
     } else {
-      for (int c = 0; column + c < columns; ++c) weights[c] = float(from[column + c]);
+      NPU_UNROLL
+      for (int c = 0; c < kColumns; ++c) {
+        if (column + c < columns) weights[c] = float(from[column + c]);
+      }
     }
+    NPU_UNROLL
     for (int r = 0; r < kRows; ++r) {
       const float value = float(x[r][int64_t(k) * args.left_depth]);
+      NPU_UNROLL
       for (int c = 0; c < kColumns; ++c) sums[r][c] = fma(value, weights[c], sums[r][c]);
     }
   }
   const Ends ends = NPU_GATHER_ENDS;
+  NPU_UNROLL
   for (int r = 0; r < kRows; ++r) {
+    NPU_UNROLL
     for (int c = 0; c < kColumns; ++c) room[simdgroup][int(lane) * kColumns + c] = sums[r][c];
     threadgroup_barrier(mem_flags::mem_threadgroup);
     const int mine = int(simdgroup) * 32 + int(lane), target = int(group.x) * 32 * kColumns + mine;

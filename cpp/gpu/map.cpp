@@ -131,9 +131,10 @@ class MapWriter {
                                         : element(x, "(i + j)");
     });
     if (out_.along != Along::kDense)
-      return text + "      for (int j = 0; j < 4; ++j) " + element(out_, "(i + j)") + " = " + value + ";\n";
+      return text + "      NPU_UNROLL for (int j = 0; j < 4; ++j) " + element(out_, "(i + j)") + " = " +
+             value + ";\n";
     text += "      vec<" + out_.type + ", 4> result;\n";
-    text += "      for (int j = 0; j < 4; ++j) result[j] = " + value + ";\n";
+    text += "      NPU_UNROLL for (int j = 0; j < 4; ++j) result[j] = " + value + ";\n";
     return text + "      put_four(y_row + i, result);\n";
   }
 
