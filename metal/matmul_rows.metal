@@ -43,6 +43,45 @@ inline float4 left_four(const device T* x, int64_t step) {
   return float4(float(x[0]), float(x[step]), float(x[2 * step]), float(x[3 * step]));
 }
 
+// What a lane adds up of kColumns columns and kRows rows.
+template <typename T, int kRows, int kColumns>
+struct LaneSums {
+  float of[kRows][kColumns];
+
+  LaneSums() {
+    NPU_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      NPU_UNROLL
+      for (int c = 0; c < kColumns; ++c) of[r][c] = 0.0f;
+    }
+  }
+
+  // 16 bytes of each column, from `k` on.
+  void add_step(const device T * thread * x, const device T * thread * w, int k, int64_t left_step) {
+    Wide<T> weights[kColumns];
+    NPU_UNROLL
+    for (int c = 0; c < kColumns; ++c) weights[c] = load_wide(w[c] + k);
+    NPU_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      NPU_UNROLL
+      for (int f = 0; f < Wide<T>::kFours; ++f) {
+        const float4 values = left_four(x[r] + int64_t(k + 4 * f) * left_step, left_step);
+        NPU_UNROLL
+        for (int c = 0; c < kColumns; ++c) of[r][c] += dot(values, weights[c].at[f]);
+      }
+    }
+  }
+
+  void add_one(const device T * thread * x, const device T * thread * w, int k, int64_t left_step) {
+    NPU_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const float value = float(x[r][int64_t(k) * left_step]);
+      NPU_UNROLL
+      for (int c = 0; c < kColumns; ++c) of[r][c] = fma(value, float(w[c][k]), of[r][c]);
+    }
+  }
+};
+
 // kColumns columns of kRows rows for each simdgroup.
 template <typename T, int kRows, int kColumns>
 [[kernel]] void matmul_rows_deep(constant MatmulArgs& args [[buffer(0)]], const device T* left [[buffer(1)]],
@@ -52,7 +91,7 @@ template <typename T, int kRows, int kColumns>
                                  uint simdgroup [[simdgroup_index_in_threadgroup]],
                                  uint lane [[thread_index_in_simdgroup]]) {
   threadgroup float room[kSimdgroups * kRows * kColumns];
-  constexpr int kFours = Wide<T>::kFours, kStep = 4 * kFours;
+  constexpr int kStep = 4 * Wide<T>::kFours;
   const int slices = args.slices, sets = kSimdgroups / slices;
   const int slice = int(simdgroup) % slices, set = int(simdgroup) / slices;
   const int columns = args.product.columns, depth = args.product.depth;
@@ -71,43 +110,20 @@ template <typename T, int kRows, int kColumns>
     const int column = min(first + set * kColumns + c, columns - 1);
     w[c] = right + places.of[NPU_RIGHT] + int64_t(column) * args.right_column;
   }
-  float sums[kRows][kColumns];
-  NPU_UNROLL
-  for (int r = 0; r < kRows; ++r) {
-    NPU_UNROLL
-    for (int c = 0; c < kColumns; ++c) sums[r][c] = 0.0f;
-  }
+  LaneSums<T, kRows, kColumns> sums;
   const int stride = 32 * kStep * slices;
   for (int k = (slice * 32 + int(lane)) * kStep; k < depth; k += stride) {
     if (k + kStep <= depth) {
-      Wide<T> weights[kColumns];
-      NPU_UNROLL
-      for (int c = 0; c < kColumns; ++c) weights[c] = load_wide(w[c] + k);
-      NPU_UNROLL
-      for (int r = 0; r < kRows; ++r) {
-        NPU_UNROLL
-        for (int f = 0; f < kFours; ++f) {
-          const float4 values = left_four(x[r] + int64_t(k + 4 * f) * args.left_depth, args.left_depth);
-          NPU_UNROLL
-          for (int c = 0; c < kColumns; ++c) sums[r][c] += dot(values, weights[c].at[f]);
-        }
-      }
+      sums.add_step(x, w, k, args.left_depth);
     } else {
-      for (int i = k; i < depth; ++i) {
-        NPU_UNROLL
-        for (int r = 0; r < kRows; ++r) {
-          const float value = float(x[r][int64_t(i) * args.left_depth]);
-          NPU_UNROLL
-          for (int c = 0; c < kColumns; ++c) sums[r][c] = fma(value, float(w[c][i]), sums[r][c]);
-        }
-      }
+      for (int i = k; i < depth; ++i) sums.add_one(x, w, i, args.left_depth);
     }
   }
   NPU_UNROLL
   for (int r = 0; r < kRows; ++r) {
     NPU_UNROLL
     for (int c = 0; c < kColumns; ++c) {
-      const float sum = simd_sum(sums[r][c]);
+      const float sum = simd_sum(sums.of[r][c]);
       if (lane == 0) room[(int(simdgroup) * kRows + r) * kColumns + c] = sum;
     }
   }
