@@ -21,7 +21,7 @@ void report_failure(const char* file, int line, const std::string& text) {
 int run(const std::string& group) {
   int count = 0;
   for (const auto& test : cases()) {
-    if (test.group != group) continue;
+    if (test.group != group && test.group + "." + test.name != group) continue;
     ++count;
     const int before = failures;
     try {

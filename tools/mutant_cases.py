@@ -1,0 +1,99 @@
+"""Cases of the op table, ready to run: programs, inputs and what PyTorch computes, kept in a file between runs."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import multiprocessing
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from kernel_mutants import GENERATED, KERNELS, ROOT
+from npu_compiler import CompiledProgram, compile
+from npu_runtime import Device, Executor, load_weights
+from torch_ir import extract_ir
+
+sys.path.insert(0, str(ROOT))
+from tests.ops.test_execution import RUNNABLE, cast, evaluate
+from tests.runtime import numbers
+
+CHIP = "metal:m4pro"
+
+
+@dataclass
+class Ready:
+    """A case after everything that does not depend on kernels; ``kernels`` are those that its plan launches."""
+
+    name: str
+    program: bytes
+    text: str
+    inputs: tuple[torch.Tensor, ...]
+    weights: dict[str, torch.Tensor]
+    exact: list[torch.Tensor]
+    own: list[torch.Tensor]
+    kernels: tuple[str, ...]
+
+    def run(self, device: Device) -> None:
+        """Raises when the device computes something else than PyTorch, or nothing."""
+        program = CompiledProgram.from_bytes(self.program)
+        executor = Executor(program, device)
+        names = [spec.name for spec in program.input_specs]
+        outputs = executor.run(dict(zip(names, self.inputs, strict=True)), load_weights(self.weights, program, device))
+        for spec, exact, own in zip(program.output_specs, self.exact, self.own, strict=True):
+            numbers.check(outputs[spec.name].to_numpy(), exact, own, self.name)
+
+
+def launches(plan: str) -> tuple[str, ...]:
+    """The names of kernels in the text of a plan for a chip on paper."""
+    return tuple(re.findall(r"^\s+\d+\s+(\w+) of .*threadgroups", plan, re.M))
+
+
+def make_ready(index: int) -> Ready | None:
+    case = RUNNABLE[index]
+    model, inputs = case.build(), case.make()
+    own = evaluate(model, inputs)
+    exact = evaluate(copy.deepcopy(model).double(), tuple(cast(x, torch.float64) for x in inputs))
+    for i, (best, mine) in enumerate(zip(exact, own, strict=True)):
+        if best.is_floating_point() != mine.is_floating_point():
+            exact[i] = mine.double() if mine.is_floating_point() else mine
+    program = compile(extract_ir(model, inputs))
+    kernels = launches(Executor(program, Device(CHIP)).plan())
+    if not kernels:
+        return None
+    return Ready(case.name, program.to_bytes(), program.text(), inputs, model.state_dict(), exact, own, kernels)
+
+
+def state_of(folders: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for folder in folders:
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def ready_cases(kept_in: Path) -> list[Ready]:
+    """All of them, from the file if nothing has changed since it was written."""
+    file = kept_in / f"cases-{state_of([ROOT / 'tests' / 'ops', ROOT / 'python' / 'npu_compiler'])}.pt"
+    if not file.exists():
+        torch.set_num_threads(1)
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            made: list[Any] = pool.map(make_ready, range(len(RUNNABLE)), chunksize=16)
+        torch.save([case for case in made if case], file)
+    return torch.load(file, weights_only=False)
+
+
+def library_of(kernel: str) -> str:
+    """The file that has a kernel: the one whose own kernels begin like it, in most letters."""
+    best, length = GENERATED, 0
+    for path in KERNELS.glob("*.metal"):
+        text = path.read_text()
+        names = re.findall(r"\[\[kernel\]\] void (\w+)", text) + re.findall(r"NPU_(?:CONV|MATMUL)\w*\((\w+),", text)
+        for name in names:
+            if kernel.startswith(name) and len(name) > length:
+                best, length = path.stem, len(name)
+    return best
