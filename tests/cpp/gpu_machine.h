@@ -70,6 +70,20 @@ inline softmetal_buffer bind(const gpu::BufferUse& use, const GpuMemory& memory)
           use.from != gpu::From::kScratch || use.reads};
 }
 
+// Kernels leave alone what is beyond their work, whatever the grid: here it is larger than planned along one
+// of the dimensions that are used, another one each time.
+inline gpu::Size larger(gpu::Size groups) {
+  static std::size_t launches = 0;
+  const std::size_t first = launches++;
+  for (std::size_t k = 0; k < 3; ++k) {
+    std::uint32_t& along = groups[(first + k) % 3];
+    if (along == 1) continue;
+    ++along;
+    break;
+  }
+  return groups;
+}
+
 inline std::string run_launch(const gpu::Dispatch& launch, const GpuMemory& memory, bool checked) {
   std::array<softmetal_buffer, 31> buffers{};
   std::vector<std::byte> args = launch.args;
@@ -89,8 +103,9 @@ inline std::string run_launch(const gpu::Dispatch& launch, const GpuMemory& memo
   call.buffer_count = buffers.size();
   call.constants = constants.data();
   call.constant_count = constants.size();
+  const gpu::Size groups = larger(launch.groups);
   for (std::size_t d = 0; d < 3; ++d) {
-    call.grid[d] = launch.groups[d] * launch.threads[d];
+    call.grid[d] = groups[d] * launch.threads[d];
     call.threads[d] = launch.threads[d];
   }
   const char* error = softmetal_run(open_library(launch), &call);
