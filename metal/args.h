@@ -136,7 +136,7 @@ struct NormColumnsArgs {
   int32_t part;  // pixels that a thread looks at
   int32_t parts;
   float eps;
-  int32_t reserved;
+  int32_t images;
 };
 NPU_ARGS(NormColumnsArgs, 80);
 

@@ -33,6 +33,7 @@ template <typename T>
                                 uint3 thread_at [[thread_position_in_threadgroup]],
                                 uint3 threads [[threads_per_threadgroup]]) {
   threadgroup T tile[kTile][kTile + 1];
+  if (group.z >= uint(args.rest.rows) * inner_of(args.rest)) return;
   const Places<2> rest = walk(args.rest, group.z);
   const uint across = group.x * kTile, down = group.y * kTile;
   const device T* from = x + args.x_first + rest.of[1] + across * args.x_across + down * args.x_down;

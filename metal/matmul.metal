@@ -78,7 +78,8 @@ template <typename B, bool kDeep>
   const uint block = group.z - split * uint(args.blocks);
   const int column = int(group.x) * B::kColumns, row = int(group.y) * B::kRows;
   const int rows = int(inner_of(args.product.rows));
-  if (column >= args.product.columns || row >= rows || split >= uint(args.splits)) return;
+  if (column >= args.product.columns || row >= rows) return;
+  if (block >= uint(args.blocks) || split >= uint(args.splits)) return;
   const RowPlaces places = places_of_block(args.product, block);
   const Standing<B> standing(simdgroup, lane);
   const int begin = int(split) * args.split_depth, end = min(begin + args.split_depth, args.product.depth);

@@ -111,7 +111,7 @@ template <typename T>
                                      const device T* x [[buffer(1)]], device Spread* spreads [[buffer(2)]],
                                      uint3 at [[thread_position_in_grid]]) {
   const uint channel = at.x, part = at.y, image = at.z;
-  if (channel >= uint(args.channels) || part >= uint(args.parts)) return;
+  if (channel >= uint(args.channels) || part >= uint(args.parts) || image >= uint(args.images)) return;
   const device T* from = x + image * args.x_batch;
   const float centre = float(from[channel / uint(args.each) * uint(args.each)]);
   const uint end = min((part + 1) * uint(args.part), uint(args.pixels));
@@ -129,6 +129,7 @@ template <typename T>
                                   uint2 group [[threadgroup_position_in_grid]],
                                   uint lane [[thread_index_in_simdgroup]]) {
   const uint each = uint(args.each), image = group.y;
+  if (group.x >= uint(args.groups) || image >= uint(args.images)) return;
   const device Spread* from = spreads + int64_t(image) * args.parts * args.channels + group.x * each;
   Spread spread = Spreads::none();
   for (uint i = lane; i < each * uint(args.parts); i += kSimd) {
@@ -152,7 +153,7 @@ template <typename T>
                                    const device float2* factors [[buffer(5)]],
                                    uint3 at [[thread_position_in_grid]]) {
   const uint channel = at.x, image = at.z;
-  if (channel >= uint(args.channels) || at.y >= uint(args.parts)) return;
+  if (channel >= uint(args.channels) || at.y >= uint(args.parts) || image >= uint(args.images)) return;
   const float2 factor = factors[int64_t(image) * args.groups + channel / uint(args.each)];
   float scale = factor.y, shift = 0.0f;
   if (kHasWeight) scale *= parameter<T>(weight, kWeight, channel * args.weight_step);

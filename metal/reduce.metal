@@ -196,6 +196,11 @@ inline void finish(constant ReduceArgs& args, device char* y, device typename Fo
 
 constant bool kWhole = !kParts;
 
+// The first part is there even if it has no elements.
+inline bool has_part(constant ReduceArgs& args, uint part) {
+  return part == 0 || part * uint(args.part) < uint(args.count);
+}
+
 // A simdgroup for a result; parts along y.
 template <typename T, typename Fold>
 [[kernel]] void reduce_lanes(constant ReduceArgs& args [[buffer(0)]], const device T* x [[buffer(1)]],
@@ -206,7 +211,7 @@ template <typename T, typename Fold>
                              uint simdgroups [[simdgroups_per_threadgroup]],
                              uint lane [[thread_index_in_simdgroup]]) {
   const uint result = group.x * simdgroups + simdgroup;
-  if (result >= uint(args.results)) return;  // the whole simdgroup leaves
+  if (result >= uint(args.results) || !has_part(args, group.y)) return;  // the whole simdgroup leaves
   const uint begin = group.y * uint(args.part), end = min(begin + uint(args.part), uint(args.count));
   const device T* from = x + walk(args.kept, result).of[1];
   const typename Fold::Acc a = across_lanes<Fold>(fold_some<T, Fold>(args, from, begin, end, lane, kSimd));
@@ -225,7 +230,7 @@ template <typename T, typename Fold>
                              uint simdgroups [[simdgroups_per_threadgroup]],
                              uint lane [[thread_index_in_simdgroup]]) {
   threadgroup typename Fold::Acc room[kSimd];
-  if (group.x >= uint(args.results)) return;
+  if (group.x >= uint(args.results) || !has_part(args, group.y)) return;
   const uint begin = group.y * uint(args.part), end = min(begin + uint(args.part), uint(args.count));
   const device T* from = x + walk(args.kept, group.x).of[1];
   typename Fold::Acc a = fold_some<T, Fold>(args, from, begin, end, thread_at.x, threads.x);
@@ -245,6 +250,7 @@ template <typename T, typename Fold>
                                uint slices [[simdgroups_per_threadgroup]],
                                uint lane [[thread_index_in_simdgroup]]) {
   threadgroup typename Fold::Acc room[kMostSlices * kSimd];
+  if (!has_part(args, group.y)) return;
   const uint result = group.x * kSimd + lane;
   const bool exists = result < uint(args.results);
   const uint begin = group.y * uint(args.part), end = min(begin + uint(args.part), uint(args.count));

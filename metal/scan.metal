@@ -63,7 +63,7 @@ template <typename T>
                             uint lane [[thread_index_in_simdgroup]]) {
   using Fold = Step<Register<T>>;
   threadgroup Carried<T> room[kSimd];
-  if (group.y >= uint(args.count)) return;
+  if (group.y >= uint(args.count) || group.x >= uint(args.parts)) return;
   const device T* from = x + walk(args.rows, group.y).of[1];
   const uint end = min((group.x + 1) * uint(args.part), uint(args.n));
   Carried<T> total = Fold::none();

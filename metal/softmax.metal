@@ -95,7 +95,7 @@ template <typename T>
                               uint simdgroups [[simdgroups_per_threadgroup]],
                               uint lane [[thread_index_in_simdgroup]]) {
   threadgroup Peak room[kSimd];
-  if (group.x >= uint(args.count)) return;
+  if (group.x >= uint(args.count) || group.y >= uint(args.parts)) return;
   const uint begin = group.y * uint(args.part), end = min(begin + uint(args.part), uint(args.n));
   const uint thread_at = simdgroup * kSimd + lane;
   Peak peak =

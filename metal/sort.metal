@@ -79,7 +79,7 @@ template <typename T>
                             uint2 threads [[threads_per_threadgroup]]) {
   threadgroup Item<T> room[Items<T>::kMost];
   const uint run = uint(args.run), n = uint(args.n), first = group.x * run, row = group.y;
-  if (row >= uint(args.count)) return;
+  if (row >= uint(args.count) || first >= n) return;
   const int64_t from = kFirst ? walk(args.rows, row).of[0] : int64_t(row) * n;
   for (uint i = thread_at.x; i < run; i += threads.x) {
     const uint at = first + i;

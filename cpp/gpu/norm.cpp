@@ -90,6 +90,7 @@ NormColumnsArgs column_arguments(const Request& r, const NormAttrs& attrs, const
   const std::int64_t parts = std::clamp<std::int64_t>(ceil_div(wanted, columns), 1, ceil_div(args.pixels, 8));
   args.part = static_cast<std::int32_t>(ceil_div(args.pixels, parts));
   args.parts = static_cast<std::int32_t>(ceil_div(args.pixels, args.part));
+  args.images = count32(r.op, x.shape[0]);
   return args;
 }
 
