@@ -25,14 +25,14 @@ struct Subject {
 // are absent. Returns the run of the GPU, for further questions.
 inline GpuRun agree(const Subject& subject, const Attrs& attrs, std::vector<Tensor*> inputs,
                     std::vector<Tensor*> outputs, double tolerance, const char* file, int line,
-                    gpu::Caps caps = {}) {
+                    gpu::Caps caps = {}, std::vector<gpu::FunctionConstant> constants = {}) {
   std::vector<Tensor> expected;
   for (Tensor* t : outputs) expected.push_back(t == nullptr ? Tensor() : *t);
   std::vector<Tensor*> wanted;
   for (std::size_t i = 0; i < outputs.size(); ++i)
     wanted.push_back(outputs[i] == nullptr ? nullptr : &expected[i]);
   run_op(subject.cpu, subject.kind, attrs, inputs, wanted);
-  GpuRun run{.caps = std::move(caps)};
+  GpuRun run{.caps = std::move(caps), .constants = std::move(constants)};
   run_gpu(subject.gpu, subject.kind, attrs, inputs, outputs, run);
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     if (outputs[i] == nullptr) continue;

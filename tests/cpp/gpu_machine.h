@@ -20,8 +20,9 @@ using GpuMaker = std::unique_ptr<gpu::GpuKernel> (*)(const gpu::Request&);
 struct GpuRun {
   gpu::Caps caps{};
   bool checked = true;
-  int constant_input = -1;  // what packing may take
-  std::string kernel{};     // its name, afterwards
+  int constant_input = -1;                         // what packing may take
+  std::vector<gpu::FunctionConstant> constants{};  // instead of what was chosen for them
+  std::string kernel{};                            // its name, afterwards
   std::size_t launches = 0;
   std::string error{};  // what the machine refused
   std::array<std::byte, 16> status{};
@@ -138,7 +139,11 @@ inline void run_gpu(GpuMaker make, OpKind kind, const Attrs& attrs, const std::v
     kernel->pack(inputs[static_cast<std::size_t>(kernel->packed_input())]->first(), packed.data(), pool);
   }
   const GpuMemory memory{inputs, outputs, scratch, packed, status};
-  for (const gpu::Dispatch& launch : kernel->dispatches()) {
+  for (gpu::Dispatch launch : kernel->dispatches()) {
+    for (const gpu::FunctionConstant& wanted : run.constants) {
+      for (gpu::FunctionConstant& chosen : launch.constants)
+        if (chosen.index == wanted.index) chosen = wanted;
+    }
     run.error = run_launch(launch, memory, run.checked);
     if (!run.error.empty()) {
       report_failure(__FILE__, __LINE__, run.error);

@@ -23,6 +23,7 @@ struct Problem {
   Expr epilogue{};
   int extras = 0;
   gpu::Caps caps{};
+  std::vector<gpu::FunctionConstant> constants{};
 };
 
 ConvAttrs attrs_of(const Problem& p) {
@@ -80,7 +81,7 @@ std::string check(const Problem& p, const Finish& finish = {}) {
     extras.push_back(random(p.dtype, out_shape, p.out_layout, 4 + static_cast<std::uint64_t>(e)));
   std::vector<Tensor*> inputs = {&x, &w, p.bias ? &bias : nullptr};
   for (Tensor& extra : extras) inputs.push_back(&extra);
-  GpuRun run{.caps = p.caps, .constant_input = p.constant ? 1 : -1};
+  GpuRun run{.caps = p.caps, .constant_input = p.constant ? 1 : -1, .constants = p.constants};
   run_gpu(gpu::make_conv, OpKind::kConv, attrs, inputs, {&out}, run);
   double difference = 0, norm = 0;
   for_each(out_shape, [&](const Shape& at) {
@@ -227,6 +228,22 @@ TEST(kernels_conv, depthwise) {
     }
     check({.x = {1, 6, 30}, .kernel = {5}, .out_channels = 6, .groups = 6, .dtype = dtype});
     check({.x = {1, 6, 4, 5, 6}, .kernel = {2, 3, 3}, .out_channels = 6, .groups = 6, .dtype = dtype});
+  }
+}
+
+// As offsets are computed in inputs whose offsets do not fit into 32 bits.
+TEST(kernels_conv, wide_offsets) {
+  const gpu::FunctionConstant wide{12, gpu::FunctionConstant::Type::kBool, 0};
+  for (const Layout layout : {Layout::kDense, Layout::kChannelsLast}) {
+    for (const std::int64_t groups : {1, 8}) {
+      check({.x = {2, 8, 4, 5, 6},
+             .kernel = {2, 3, 2},
+             .groups = groups,
+             .stride = {1, 2, 1},
+             .low = {1, 0, 1},
+             .layout = layout,
+             .constants = {wide}});
+    }
   }
 }
 

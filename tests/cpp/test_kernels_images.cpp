@@ -10,6 +10,9 @@ const Subject kPool{cpu::make_pool, gpu::make_pool, OpKind::kPool};
 const Subject kAdaptive{cpu::make_adaptive_pool, gpu::make_adaptive_pool, OpKind::kAdaptivePool};
 const Subject kResize{cpu::make_resize, gpu::make_resize, OpKind::kResize};
 
+// As positions are computed where they do not fit into 32 bits.
+const gpu::FunctionConstant kWidePositions{2, gpu::FunctionConstant::Type::kBool, 0};
+
 }  // namespace
 
 TEST(kernels_images, pools) {
@@ -69,7 +72,9 @@ TEST(kernels_images, resizes) {
         }
       }
       Tensor x = random(dtype, {1, 2, 5, 9, 4}, layout), y(dtype, {1, 2, 8, 9, 9}, layout);
-      AGREE(kResize, (ResizeAttrs{Kind::kLinear, false, {1.7, 0.0, 2.3}}), (Operands{&x}), (Operands{&y}), 2);
+      const ResizeAttrs linear{Kind::kLinear, false, {1.7, 0.0, 2.3}};
+      AGREE(kResize, linear, (Operands{&x}), (Operands{&y}), 2);
+      AGREE(kResize, linear, (Operands{&x}), (Operands{&y}), 2, {}, {kWidePositions});
     }
   }
 }

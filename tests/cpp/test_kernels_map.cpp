@@ -142,6 +142,17 @@ TEST(kernels_map, powers) {
     const double want = std::pow(x.get(at), y.get(at));
     CHECK(std::fabs(out.get(at) - want) <= 3 * 0x1p-23 * want);
   });
+  // From nothing to infinity.
+  Tensor two(DType::kFloat32, {1601}), exponent(DType::kFloat32, {1601}), power(DType::kFloat32, {1601});
+  for_each(two.shape, [&](const Shape& at) {
+    two.set(at, 2), exponent.set(at, 0.5 * static_cast<double>(at[0]) - 400);
+  });
+  run_map({in(0), in(1), step(ExprOp::kPow, 'f', 0, 1)}, {&two, &exponent}, power);
+  for_each(two.shape, [&](const Shape& at) {
+    const double e = exponent.get(at);
+    if (e >= 128 || e < -150) CHECK_EQ(power.get(at), e > 0 ? INFINITY : 0.0);
+    if (e < 128 && e >= -126) CHECK(std::fabs(power.get(at) * std::exp2(-e) - 1) <= 3 * 0x1p-23);
+  });
   Tensor far(DType::kFloat32, {200});
   for (std::int64_t i = 0; i < 200; ++i) far.set({i}, std::pow(1.9, static_cast<double>(i) - 60));
   check_like_cpu({in(0), constant(0.7), step(ExprOp::kFmod, 'f', 0, 1)}, {&far}, DType::kFloat32, {200},

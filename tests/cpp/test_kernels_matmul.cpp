@@ -142,6 +142,23 @@ TEST(kernels_matmul, few_rows_or_columns) {
   }
 }
 
+// Where groups are enough for the cores, each simdgroup or lane makes four columns.
+TEST(kernels_matmul, few_rows_and_cores) {
+  gpu::Caps one;
+  one.cores = 1;
+  for (const DType dtype : kFloats) {
+    for (const Layout b : {Layout::kDense, Layout::kReversed}) {
+      for (const std::int64_t m : {1, 2, 3, 7}) {
+        for (const std::int64_t n : {160, 517}) {
+          check({.batch = {}, .m = m, .n = n, .k = 67, .dtype = dtype, .b = b, .bias = true, .caps = one});
+        }
+        check({.batch = {2}, .m = m, .n = 270, .k = 40, .dtype = dtype, .b = b, .caps = one});
+      }
+      check({.batch = {}, .m = 2, .n = 70, .k = 4100, .dtype = dtype, .b = b, .bias = true, .caps = one});
+    }
+  }
+}
+
 TEST(kernels_matmul, batches) {
   for (const std::int64_t m : {1, 4, 20}) {
     check({.batch = {3, 2}, .m = m, .n = 24, .k = 16, .b = Layout::kReversed, .bias = true, .shared = true});

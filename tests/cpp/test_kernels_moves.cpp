@@ -46,6 +46,17 @@ TEST(kernels_moves, copies_broadcast) {
   }
 }
 
+// Dense rows that come in the order from the last to the first.
+TEST(kernels_moves, copies_rows_upside_down) {
+  for (const DType dtype : {DType::kBool, DType::kFloat16, DType::kFloat32, DType::kInt64}) {
+    Tensor x = random(dtype, {5, 38}), y(dtype, {5, 38}), turned = x, to = y;
+    turned.offset = to.offset = 4 * 38;
+    turned.strides[0] = to.strides[0] = -38;
+    AGREE(kCopy, CopyAttrs{}, (Operands{&turned}), (Operands{&y}), 0);
+    AGREE(kCopy, CopyAttrs{}, (Operands{&x}), (Operands{&to}), 0);
+  }
+}
+
 TEST(kernels_moves, pads_in_every_way) {
   using Kind = PadAttrs::Kind;
   for (const DType dtype : kAllTypes) {
@@ -80,6 +91,24 @@ TEST(kernels_moves, gathers_by_several_indices) {
   Tensor c = indices(DType::kUInt8, {7, 8}, 0, 6);
   AGREE(kGather, (GatherAttrs{{0, 1, 2}, {-1, -1, -1, 1}, false}), (Operands{&x, &a, &b, &c}), (Operands{&y}),
         0);
+}
+
+TEST(kernels_moves, as_many_indices_as_there_can_be) {
+  for (std::size_t axes = 1; axes <= 8; ++axes) {
+    Tensor x = random(DType::kFloat32, Shape(axes, 2)), y(DType::kFloat32, {9});
+    std::vector<Tensor> places;
+    std::vector<std::int64_t> which(axes), rest(axes, -1);
+    for (std::size_t k = 0; k < axes; ++k) {
+      which[k] = static_cast<std::int64_t>(k);
+      places.push_back(random(DType::kBool, {9}, Layout::kDense, k + 1));
+      Tensor number(DType::kInt64, {9});
+      for_each({9}, [&](const Shape& i) { number.set(i, places[k].get(i)); });
+      places[k] = number;
+    }
+    Operands operands{&x};
+    for (Tensor& t : places) operands.push_back(&t);
+    AGREE(kGather, (GatherAttrs{which, rest, false}), operands, (Operands{&y}), 0);
+  }
 }
 
 TEST(kernels_moves, reports_an_index_out_of_range) {

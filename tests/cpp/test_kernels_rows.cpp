@@ -152,8 +152,10 @@ TEST(kernels_rows, scans) {
         }
       }
     }
-    Tensor x = random(dtype, {2, 9000}), y(is_float(dtype) ? dtype : DType::kInt64, {2, 9000});
-    AGREE(kScan, (ScanAttrs{Kind::kSum, 1}), (Operands{&x}), (Operands{&y}), 1);
+    for (const Layout layout : {Layout::kDense, Layout::kSpaced}) {
+      Tensor x = random(dtype, {2, 9000}, layout), y(is_float(dtype) ? dtype : DType::kInt64, {2, 9000});
+      AGREE(kScan, (ScanAttrs{Kind::kSum, 1}), (Operands{&x}), (Operands{&y}), 1);
+    }
   }
 }
 
