@@ -104,7 +104,7 @@ class ConvKernel final : public GpuKernel {
 class Maker {
  public:
   Maker(const Request& r, const Epilogue& epilogue)
-      : r_(r), args_(geometry_of(r)), product_(r, epilogue, dims(r), 1), epilogue_(epilogue) {
+      : r_(r), args_(geometry_of(r)), product_(r, epilogue, dims(r), 1) {
     args_.product = product_.args();
     args_.product.depth = count32(r.op, taps(args_) * args_.channels);
     args_.product.first[NPU_LEFT] = first_element(r.inputs[0]);
@@ -232,7 +232,6 @@ class Maker {
   const Request& r_;
   ConvArgs args_;
   Product product_;
-  const Epilogue& epilogue_;
 };
 
 }  // namespace

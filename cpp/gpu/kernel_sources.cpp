@@ -11,9 +11,11 @@ namespace npu::gpu {
 
 namespace {
 
+constexpr const char* kFolder = "NPU_KERNEL_FOLDER";
+
 // The text of a file of metal/: that of the build, or of the folder that a developer names.
 std::string find_file(std::string_view name) {
-  if (const char* const folder = std::getenv("NPU_KERNEL_FOLDER")) {
+  if (const char* const folder = std::getenv(kFolder)) {
     std::ifstream file(std::string(folder) + "/" + std::string(name));
     if (file) return std::string(std::istreambuf_iterator<char>(file), {});
   }
@@ -21,7 +23,7 @@ std::string find_file(std::string_view name) {
     if (kKernelFiles[i].name == name) return std::string(kKernelFiles[i].text);
   }
   throw Error(ErrorKind::kInternal,
-              {.area = "gpu", .what = "there is no kernel file " + quoted(std::string(name))});
+              {.area = "gpu", .what = "there is no kernel file " + npu::quoted(std::string(name))});
 }
 
 // Files are included by lines of this form, and once.
@@ -42,6 +44,8 @@ void append(std::string& to, std::string_view text, std::set<std::string>& inclu
 }
 
 }  // namespace
+
+bool kernels_are_replaced() { return std::getenv(kFolder) != nullptr; }
 
 std::string kernel_source(std::string_view library, std::string_view prologue) {
   std::string source;

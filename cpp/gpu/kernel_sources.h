@@ -17,4 +17,7 @@ extern const int kKernelFileCount;
 // asked for. Without a library the prologue is all.
 std::string kernel_source(std::string_view library, std::string_view prologue = {});
 
+// Whether the environment names a folder of kernels to use instead.
+bool kernels_are_replaced();
+
 }  // namespace npu::gpu

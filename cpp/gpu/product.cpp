@@ -125,13 +125,9 @@ std::string generated(const Request& r, const ExpressionText& expression) {
 std::optional<Epilogue> make_epilogue(const Request& r, const Expr& expr) {
   Epilogue made;
   if (expr.empty()) return made;
-  if (expr.back().type == 'f' && Usual(expr, made).recognise()) {
-    made.cost = 10;
-    return made;
-  }
+  if (expr.back().type == 'f' && Usual(expr, made).recognise()) return made;
   const ExpressionText expression = expression_text(expr, "expression");
   made = {};
-  made.cost = expression.cost;
   for (const int k : expression.operands) {
     if (k > 0) made.extras.push_back(kFirstExtra - 1 + k);
   }

@@ -18,7 +18,6 @@ struct Epilogue {
   Activation first = Activation::kNone, last = Activation::kNone;
   Combination combine = Combination::kAlone;
   float low = 0, high = 0;  // of Activation::kClip
-  double cost = 0;          // arithmetic operations for each element
 };
 
 // Of an op with the inputs of a product: two factors, a bias, extras. Nothing when kernels cannot do it on

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "kernel_sources.h"
+#include "metallibs.h"
 #include "npu/error.h"
 
 namespace npu::metal {
@@ -60,6 +61,22 @@ Ref<MTLFunctionConstantValues*> constants_of(const gpu::PipelineKey& key) {
   return values;
 }
 
+// From the build, if that had Apple's compiler; what Metal does not take after all is compiled from its text.
+Ref<id<MTLLibrary>> compiled_before([[maybe_unused]] id<MTLDevice> device,
+                                    [[maybe_unused]] const std::pair<std::string, std::string>& source) {
+#ifdef __APPLE__
+  const auto bytes = metallib(source.first);
+  if (bytes.empty() || !source.second.empty() || gpu::kernels_are_replaced()) return {};
+  const dispatch_data_t data =
+      dispatch_data_create(bytes.data(), bytes.size(), nullptr, DISPATCH_DATA_DESTRUCTOR_DEFAULT);
+  auto library = Ref<id<MTLLibrary>>::adopt([device newLibraryWithData:data error:nil]);
+  dispatch_release(data);
+  return library;
+#else
+  return {};
+#endif
+}
+
 // Calls f(0) to f(count - 1) from several threads; throws what the first of them threw.
 template <class F>
 void in_parallel(std::size_t count, F f) {
@@ -95,10 +112,12 @@ Ref<id<MTLLibrary>> Pipelines::library(const Source& source) {
   }
   NSError* error = nil;
   const auto options = compile_options();
-  auto library = Ref<id<MTLLibrary>>::adopt([device_
-      newLibraryWithSource:text(gpu::kernel_source(source.first, source.second))
-                   options:options.get()
-                     error:&error]);
+  auto library = compiled_before(device_, source);
+  if (!library)
+    library = Ref<id<MTLLibrary>>::adopt([device_
+        newLibraryWithSource:text(gpu::kernel_source(source.first, source.second))
+                     options:options.get()
+                       error:&error]);
   if (!library) failed("the kernels of " + source.first + ".metal do not compile", error);
   [library.get() setLabel:text(source.first)];
   const std::lock_guard lock(mutex_);
