@@ -202,17 +202,28 @@ def definitions(text: str) -> list[tuple[str, int, int]]:
 
 
 def users(file: str, position: int) -> set[str]:
-    """The function around a position, and those of the same file that come to call it."""
-    text = (KERNELS / file).read_text()
-    spans = definitions(text)
-    reached = {name for name, start, end in spans if start <= position < end}
+    """The function or struct around a position, and those of any file that come to use it."""
+    files = [path for path in KERNELS.iterdir() if file in includes(path.name)]
+    texts = [(path.name, without_comments(path.read_text())) for path in files]
+    spans = [(name, owner, text[a:b], a, b) for owner, text in texts for name, a, b in definitions(text)]
+    reached = {name for name, owner, _, start, end in spans if owner == file and start <= position < end}
     grown = bool(reached)
     while grown:
         called = re.compile(r"\b(?:" + "|".join(reached) + r")\b")
-        more = {name for name, start, end in spans if called.search(text, start, end)} - reached
+        more = {name for name, _, body, _, _ in spans if name not in reached and called.search(body)}
         reached |= more
         grown = bool(more)
     return reached
+
+
+def libraries_of(mutant: Mutant) -> list[str]:
+    """Those that use what is changed; those that are compiled fast come first."""
+    reached, fitting = users(mutant.file, mutant.start), []
+    for library in libraries_with(mutant.file):
+        text = "" if library == GENERATED else (KERNELS / f"{library}.metal").read_text()
+        if library == GENERATED or not reached or any(name in reached for name, _, _ in definitions(text)):
+            fitting.append((library == GENERATED, len(text), library))
+    return [library for _, _, library in sorted(fitting)]
 
 
 KEPT = r"float|long|uint"

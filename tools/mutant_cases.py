@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import multiprocessing
 import re
@@ -87,13 +88,18 @@ def ready_cases(kept_in: Path) -> list[Ready]:
     return torch.load(file, weights_only=False)
 
 
+@functools.cache
+def kernels_of(library: str) -> list[str]:
+    """What the names of its kernels begin with."""
+    return re.findall(r"\[\[kernel\]\] void (\w+)", (KERNELS / f"{library}.metal").read_text())
+
+
+@functools.cache
 def library_of(kernel: str) -> str:
     """The file that has a kernel: the one whose own kernels begin like it, in most letters."""
     best, length = GENERATED, 0
     for path in KERNELS.glob("*.metal"):
-        text = path.read_text()
-        names = re.findall(r"\[\[kernel\]\] void (\w+)", text) + re.findall(r"NPU_(?:CONV|MATMUL)\w*\((\w+),", text)
-        for name in names:
+        for name in kernels_of(path.stem):
             if kernel.startswith(name) and len(name) > length:
                 best, length = path.stem, len(name)
     return best

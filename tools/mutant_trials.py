@@ -13,14 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kernel_mutants import GENERATED, KERNELS, Mutant, libraries_with, users, write_folder
-from mutant_cases import Ready, library_of
+from kernel_mutants import GENERATED, KERNELS, Mutant, libraries_of, users, write_folder
+from mutant_cases import Ready, kernels_of, library_of
 from npu_runtime import Device
 
 DEVICE = "metal:emulated"
 LIMIT = 100.0  # seconds for one case, with the time it takes to compile its kernels
 LIMIT_CPP = 400.0  # seconds for one test in C++
-MOST_CASES = 60  # of one library
+MOST_CASES = 60
+MOST_LIBRARIES = 5
 MOST_GENERATED = 24  # each has a text of its own to compile
 
 CAUGHT, SURVIVED, REFUSED = "caught", "survived", "does not compile"
@@ -108,42 +109,29 @@ def compiles(said: str) -> bool:
     return "not compile" not in said and "cannot compile" not in said
 
 
-def expressions(mutant: Mutant) -> set[str]:
-    """The steps of expressions that a change of expression.h reaches, as programs name them."""
-    return {re.sub(r"_of$", "", name) for name in users(mutant.file, mutant.start)}
-
-
 def chosen_cases(mutant: Mutant, cases: list[Ready]) -> list[Ready]:
     """Cases that run what is changed, the most different ones first, some of each library."""
     reached = users(mutant.file, mutant.start)
-    if mutant.file.endswith(".metal"):
-        stem = Path(mutant.file).stem
-        mine = [c for c in cases if any(library_of(k) == stem for k in c.kernels)]
-        direct = [c for c in mine if any(k.startswith(tuple(reached)) for k in c.kernels)]
-        entries = set(re.findall(r"\[\[kernel\]\] void (\w+)", (KERNELS / mutant.file).read_text()))
-        return spread([] if reached <= entries and not direct else direct or mine, {stem})[:MOST_CASES]
-    libraries = libraries_with(mutant.file)
-    if mutant.file == "expression.h":
-        steps = expressions(mutant)
-        cases = [c for c in cases if any(re.search(rf"\b{step}\(", c.text) for step in steps)]
-    chosen: list[Ready] = []
-    for library in sorted(libraries, key=lambda name: (name == GENERATED, cost(name))):
-        fitting = [c for c in cases if any(library_of(k) == library for k in c.kernels)]
-        most = MOST_GENERATED if library == GENERATED else MOST_CASES // 3
-        chosen += [c for c in spread(fitting, {library})[:most] if c not in chosen]
+    if mutant.file == "expression.h":  # programs name the steps as the functions are named
+        steps = re.compile(r"\b(?:" + "|".join(re.sub(r"_of$", "", name) for name in reached) + r")\(")
+        cases = [c for c in cases if steps.search(c.text)]
+    libraries, chosen = libraries_of(mutant), []
+    for library in libraries[:MOST_LIBRARIES]:
+        entries = set() if library == GENERATED else set(kernels_of(library))
+        mine = [c for c in cases if any(library_of(k) == library for k in c.kernels)]
+        if entries & reached:
+            starts = tuple(entries & reached)
+            mine = [c for c in mine if any(k.startswith(starts) for k in c.kernels)]
+        most = MOST_GENERATED if library == GENERATED else MOST_CASES // min(len(libraries), MOST_LIBRARIES)
+        chosen += [c for c in spread(mine, library)[:most] if c not in chosen]
     return chosen
 
 
-def cost(library: str) -> int:
-    """How long a library takes to compile, in lines of its own."""
-    return len((KERNELS / f"{library}.metal").read_text()) if library != GENERATED else 0
-
-
-def spread(cases: list[Ready], libraries: set[str]) -> list[Ready]:
+def spread(cases: list[Ready], library: str) -> list[Ready]:
     """The same cases, so that those that follow each other launch different kernels."""
     groups: dict[tuple[str, ...], list[Ready]] = {}
     for case in cases:
-        key = tuple(sorted({k for k in case.kernels if library_of(k) in libraries}))
+        key = tuple(sorted({k for k in case.kernels if library_of(k) == library}))
         groups.setdefault(key, []).append(case)
     order: list[Ready] = []
     waiting = [sorted(group, key=lambda c: len(c.kernels)) for group in groups.values()]
@@ -206,8 +194,7 @@ def run_cpp(test: str, binary: Path, variables: dict[str, str]) -> str:
 
 def chosen_tests(mutant: Mutant, tests: Tests) -> list[str]:
     """Tests in C++ that run what is changed; those that launch the fewest other kernels first."""
-    libraries = set(libraries_with(mutant.file))
-    reached = users(mutant.file, mutant.start)
+    libraries, reached = set(libraries_of(mutant)), users(mutant.file, mutant.start)
     mine = {t: {k for k in kernels if library_of(k) in libraries} for t, kernels in tests.cpp.items()}
     fitting = [t for t, kernels in mine.items() if kernels]
     direct = [t for t in fitting if any(k.startswith(tuple(reached)) for k in mine[t])] if reached else []

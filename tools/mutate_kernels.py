@@ -56,12 +56,13 @@ def key_of(mutant: Mutant) -> str:
 
 
 def try_all(mutants: list[Mutant], workers: int, log: Path) -> list[tuple[Mutant, Verdict]]:
-    """Also writes down each result, and takes what a run before has written there."""
+    """Also writes down each result. What a run before has caught is not tried again."""
     known = {}
     if log.exists():
         for line in log.read_text().splitlines():
             kept = json.loads(line)
-            known[kept["key"]] = Verdict(**kept["verdict"])
+            if kept["verdict"]["outcome"] != SURVIVED:
+                known[kept["key"]] = Verdict(**kept["verdict"])
     done = [(m, known[key_of(m)]) for m in mutants if key_of(m) in known]
     waiting = [m for m in mutants if key_of(m) not in known]
     context = multiprocessing.get_context("fork")
@@ -127,7 +128,9 @@ def main() -> int:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     mutants = []
-    for file in arguments.files or sorted(p.name for p in KERNELS.iterdir() if p.name not in SHARED):
+    for file in arguments.files or sorted(
+        (p.name for p in KERNELS.iterdir() if p.name not in SHARED), key=lambda n: (n.endswith(".h"), n)
+    ):
         found = mutants_of(Path(file).name)
         mutants += sample(found, arguments.count or len(found), arguments.seed)
     if arguments.list:

@@ -29,7 +29,7 @@ int run(const std::string& group) {
     } catch (const std::exception& error) {
       report_failure(test.name.c_str(), 0, std::string("threw ") + error.what());
     }
-    std::cout << (failures == before ? "passed " : "FAILED ") << group << "." << test.name << "\n";
+    std::cout << (failures == before ? "passed " : "FAILED ") << test.group << "." << test.name << "\n";
   }
   if (count == 0) report_failure(group.c_str(), 0, "there is no test in this group");
   return failures;

@@ -139,6 +139,15 @@ TEST(kernels_rows, softmax_of_a_long_row_in_parts) {
   }
 }
 
+TEST(kernels_rows, more_parts_than_threads) {
+  gpu::Caps many;
+  many.cores = 100;
+  Tensor x = random(DType::kFloat32, {1, 260 * 4096}), y(DType::kFloat32, x.shape);
+  AGREE(kSoftmax, (SoftmaxAttrs{1, false}), (Operands{&x}), (Operands{&y}), 8, many);
+  Tensor numbers = random(DType::kInt32, {260 * 8192}), sums(DType::kInt64, numbers.shape);
+  AGREE(kScan, (ScanAttrs{ScanAttrs::Kind::kSum, 0}), (Operands{&numbers}), (Operands{&sums}), 0, many);
+}
+
 TEST(kernels_rows, scans) {
   using Kind = ScanAttrs::Kind;
   for (const DType dtype : kAllTypes) {
