@@ -13,6 +13,7 @@ from check_kernels import without_comments
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS = ROOT / "metal"
+EQUIVALENT = ROOT / "tests" / "metal" / "equivalent_mutants.txt"
 
 Replacement = str | Callable[[re.Match[str]], str]
 
@@ -183,6 +184,18 @@ def includes(file: str) -> set[str]:
     found, text = {file}, (KERNELS / file).read_text()
     for name in re.findall(r'^#include "([^"]+)"', text, re.M):
         found |= includes(name)
+    return found
+
+
+def equivalents() -> dict[tuple[str, str, str], str]:
+    """Reasons by file, line before and line after: `file: reason`, then `- before` and `+ after`, and an empty line."""
+    found = {}
+    text = EQUIVALENT.read_text() if EQUIVALENT.exists() else ""
+    for block in text.split("\n\n"):
+        lines = [line for line in block.splitlines() if line and not line.startswith("#")]
+        if len(lines) == 3:
+            file, reason = lines[0].split(": ", 1)
+            found[file, lines[1][2:], lines[2][2:]] = reason
     return found
 
 

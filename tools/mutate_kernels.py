@@ -22,28 +22,15 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 
-from kernel_mutants import KERNELS, ROOT, Mutant, mutants_of, sample
+from kernel_mutants import KERNELS, ROOT, Mutant, equivalents, mutants_of, sample
 from mutant_cases import ready_cases
 from mutant_trials import CAUGHT, REFUSED, SURVIVED, Tests, Verdict, cpp_tests, try_mutant
 
 WORK = ROOT / "build" / "mutants"
-EQUIVALENT = ROOT / "tests" / "metal" / "equivalent_mutants.txt"
 SHARED = {"args.h"}  # its layout is that of C++ too
 WANTED = 0.95
 
 TESTS = Tests([], None)  # of this process and those forked from it
-
-
-def equivalents() -> dict[tuple[str, str, str], str]:
-    """Reasons by file, line before and line after: `file: reason`, then `- before` and `+ after`, and an empty line."""
-    found = {}
-    text = EQUIVALENT.read_text() if EQUIVALENT.exists() else ""
-    for block in text.split("\n\n"):
-        lines = [line for line in block.splitlines() if line and not line.startswith("#")]
-        if len(lines) == 3:
-            file, reason = lines[0].split(": ", 1)
-            found[file, lines[1][2:], lines[2][2:]] = reason
-    return found
 
 
 def attempt(mutant: Mutant) -> tuple[Mutant, Verdict]:
