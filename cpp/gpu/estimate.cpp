@@ -70,6 +70,10 @@ double seconds_of(const LaunchCost& cost, bool barrier, const Chip& chip) {
   return std::max(memory, arithmetic) + kLaunchSeconds + (barrier ? kBarrierSeconds : 0);
 }
 
+std::string counted(std::size_t count, const char* what, const char* plural) {
+  return std::to_string(count) + " " + what + (count == 1 ? "" : plural);
+}
+
 std::string number(const char* format, double value) {
   char text[64];
   std::snprintf(text, sizeof text, format, value);
@@ -105,9 +109,9 @@ Estimate::Estimate(const Plan& plan, const Schedule& schedule, const Chip* chip)
 
 std::string Estimate::text(const Schedule& schedule, const Chip* chip) const {
   const double bytes = total.read + total.written;
-  std::string text = std::to_string(schedule.launches.size()) + " dispatches of " +
-                     std::to_string(schedule.pipelines.size()) + " pipelines, " +
-                     std::to_string(schedule.barriers) + " barriers\n" +
+  std::string text = counted(schedule.launches.size(), "dispatch", "es") + " of " +
+                     counted(schedule.pipelines.size(), "pipeline", "s") + ", " +
+                     counted(static_cast<std::size_t>(schedule.barriers), "barrier", "s") + "\n" +
                      number("%.2f MB read, ", total.read / 1e6) +
                      number("%.2f MB written: ", total.written / 1e6) +
                      number("%.3f times the least possible\n", least_bytes > 0 ? bytes / least_bytes : 1.0);

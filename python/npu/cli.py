@@ -75,7 +75,7 @@ def create_parser() -> argparse.ArgumentParser:
 
     p = _command(commands, "plan", _plan, "show a program's plan: kernels, layouts, places in memory")
     p.add_argument("program", type=Path)
-    p.add_argument("--device", help="cpu (default: the best present)")
+    p.add_argument("--device", help="cpu, metal, or for plans a chip such as metal:m4pro (default: the best present)")
     p.add_argument("--threads", type=_THREADS, default=0)
     p.add_argument("--text", action="store_true", help="show the program itself, which no device has touched yet")
 
@@ -105,7 +105,7 @@ def _command(commands: Any, name: str, run: Any, text: str) -> argparse.Argument
 def _program_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("program", type=Path, help="a compiled .npubin program")
     p.add_argument("--weights", type=Path, help=".safetensors, its index, a folder of them or .pt; random without it")
-    p.add_argument("--device", help="cpu (default: the best present)")
+    p.add_argument("--device", help="cpu, metal, or for plans a chip such as metal:m4pro (default: the best present)")
     p.add_argument("--threads", type=_THREADS, default=0, help="default: all usable cores")
     p.add_argument("--seed", type=_number(0, 2**63), default=0, help="of random weights and inputs")
 
