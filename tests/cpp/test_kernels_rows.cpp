@@ -142,6 +142,11 @@ TEST(kernels_rows, softmax_of_a_long_row_in_parts) {
 TEST(kernels_rows, more_parts_than_threads) {
   gpu::Caps many;
   many.cores = 100;
+  for (const Shape& shape : {Shape{1, 70 * 4096 + 5}, Shape{40 * 512, 8}}) {
+    const std::int64_t axis = shape[0] == 1 ? 1 : 0;
+    Tensor terms = random(DType::kInt32, shape), sum(DType::kInt64, {1, shape[0] == 1 ? 1 : 8});
+    AGREE(kReduce, (ReduceAttrs{Reduction::kSum, {axis}, 0}), (Operands{&terms}), (Operands{&sum}), 0, many);
+  }
   Tensor x = random(DType::kFloat32, {1, 260 * 4096}), y(DType::kFloat32, x.shape);
   AGREE(kSoftmax, (SoftmaxAttrs{1, false}), (Operands{&x}), (Operands{&y}), 8, many);
   Tensor numbers = random(DType::kInt32, {260 * 8192}), sums(DType::kInt64, numbers.shape);
