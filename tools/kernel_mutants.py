@@ -53,7 +53,8 @@ def swap(found: re.Match[str]) -> str:
     return SWAPPED[found.group(1)]
 
 
-# What is looked for, and what is put there. Spaces tell operators from pointers, references and template brackets.
+# What is looked for, and what is put there. That a call is `precise` is not among it: in software it always is.
+# Spaces tell operators from pointers, references and template brackets.
 OPERATORS: dict[str, tuple[str, Replacement]] = {
     "relation": (r"(?<= )(<|<=|>|>=|==|!=)(?= )", swap),
     "logic": (r"(?<= )(&&|\|\|)(?= )", swap),
@@ -80,7 +81,6 @@ OPERATORS: dict[str, tuple[str, Replacement]] = {
     "narrow sum": (r"\bfloat (\w+) = 0\.0f;", r"half \1 = 0.0h;"),
     "lanes apart": (r"\bsimd_(?:sum|max|min|product)(?=\()", ""),
     "shift": (r"(?<= )(?:<<|>>)(?= )", lambda f: ">>" if f.group() == "<<" else "<<"),
-    "fast": (r"\bprecise::", "fast::"),
 }
 
 # Lines that only declare something, or make instances of templates.

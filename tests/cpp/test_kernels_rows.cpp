@@ -34,6 +34,11 @@ void check_reductions(DType dtype, const Shape& shape, const std::vector<std::in
     Tensor x = random(dtype, shape, layout);
     if (kind == Reduction::kProd && is_float(dtype))
       for_each(shape, [&](const Shape& i) { x.set(i, x.get(i) < 0 ? -1.001 : 1.001); });
+    if (kind == Reduction::kAny || kind == Reduction::kAll) {  // both results, whichever axes are reduced
+      const double usual = kind == Reduction::kAll ? 1 : 0;
+      for_each(shape, [&](const Shape& i) { x.set(i, usual); });
+      x.set(Shape(shape.size(), 1), 1 - usual);
+    }
     if (special && is_float(dtype)) x.set(Shape(shape.size(), 0), kind == Reduction::kVar ? 2 : NAN);
     Shape out = shape;
     for (const std::int64_t axis : axes) out[static_cast<std::size_t>(axis)] = 1;
