@@ -24,7 +24,7 @@ demo: setup ## extract, execute and verify a real model
 	@echo "==> running examples/demo.py"
 	@$(BIN)/python examples/demo.py
 
-test: setup lint cpp-test pytest ## everything that must pass: lint, C++ tests, Python tests (15 to 30 minutes on two cores)
+test: setup lint cpp-test pytest ## everything that must pass: lint, C++ tests, Python tests (half an hour or so on two cores)
 
 test-slow: setup ## only the tests marked slow: full-size models, wheels, long fuzzing
 	@echo "==> pytest (slow tests)"

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "element.h"
+#include "expr_simplify.h"
 #include "npu/error.h"
 
 namespace npu::cpu {
@@ -75,39 +76,6 @@ struct Expression::Builder {
     return offset;
   }
 
-  // Powers that are cheaper, as PyTorch computes them.
-  void simplify() {
-    Expr simple;
-    std::vector<int> moved(expr.size());
-    for (std::size_t i = 0; i < expr.size(); ++i) {
-      ExprStep step = expr[i];
-      for (int& arg : step.args) {
-        if (arg >= 0) arg = moved[static_cast<std::size_t>(arg)];
-      }
-      if (step.op == ExprOp::kPow && simple[static_cast<std::size_t>(step.args[1])].op == ExprOp::kConst) {
-        simplify_power(step, simple);
-      }
-      moved[i] = static_cast<int>(simple.size());
-      simple.push_back(step);
-    }
-    expr = simple;
-  }
-
-  static void simplify_power(ExprStep& step, Expr& before) {
-    const double power = before[static_cast<std::size_t>(step.args[1])].number;
-    const int base = step.args[0];
-    if (power == 2 || power == 3) {
-      step.op = ExprOp::kMul;
-      step.args[1] = base;
-      if (power == 2) return;
-      before.push_back(step);
-      step.args[0] = static_cast<int>(before.size()) - 1;
-    } else if (power == 0.5 || power == -0.5 || power == -1) {
-      step.op = power == 0.5 ? ExprOp::kSqrt : power == -1 ? ExprOp::kReciprocal : ExprOp::kRsqrt;
-      step.args[1] = -1;
-    }
-  }
-
   void find_uses() {
     const int n = static_cast<int>(expr.size());
     alias.resize(expr.size());
@@ -132,7 +100,7 @@ struct Expression::Builder {
   }
 
   void build() {
-    simplify();
+    expr = with_simple_powers(expr);
     find_uses();
     place.assign(expr.size(), 0);
     const int last = alias[expr.size() - 1];

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "expr_simplify.h"
 #include "gpu_kernel.h"
 
 namespace npu::gpu {
@@ -152,7 +153,7 @@ std::string cast_text(const ExprStep& step, char from, const std::string& x) {
 class Writer {
  public:
   explicit Writer(const Expr& expr)
-      : expr_(simplified(expr)), names_(expr_.size()), live_(expr_.size(), false) {
+      : expr_(with_simple_powers(expr)), names_(expr_.size()), live_(expr_.size(), false) {
     live_.back() = true;
     for (std::size_t i = expr_.size(); i-- > 0;) {
       for (const int arg : expr_[i].args) {
@@ -197,39 +198,6 @@ class Writer {
   }
 
  private:
-  // Powers that are cheaper, as PyTorch computes them.
-  static Expr simplified(const Expr& expr) {
-    Expr simple;
-    std::vector<int> moved(expr.size());
-    for (std::size_t i = 0; i < expr.size(); ++i) {
-      ExprStep step = expr[i];
-      for (int& arg : step.args) {
-        if (arg >= 0) arg = moved[static_cast<std::size_t>(arg)];
-      }
-      if (step.op == ExprOp::kPow) simplify_power(step, simple);
-      moved[i] = static_cast<int>(simple.size());
-      simple.push_back(step);
-    }
-    return simple;
-  }
-
-  static void simplify_power(ExprStep& step, Expr& before) {
-    const ExprStep& exponent = before[static_cast<std::size_t>(step.args[1])];
-    if (exponent.op != ExprOp::kConst) return;
-    const double power = exponent.number;
-    const int base = step.args[0];
-    if (power == 2 || power == 3) {
-      step.op = ExprOp::kMul;
-      step.args[1] = base;
-      if (power == 2) return;
-      before.push_back(step);
-      step.args[0] = static_cast<int>(before.size()) - 1;
-    } else if (power == 0.5 || power == -0.5 || power == -1) {
-      step.op = power == 0.5 ? ExprOp::kSqrt : power == -1 ? ExprOp::kReciprocal : ExprOp::kRsqrt;
-      step.args[1] = -1;
-    }
-  }
-
   const std::string& name_of(int step) const { return names_[static_cast<std::size_t>(step)]; }
   char type_of(int step) const { return expr_[static_cast<std::size_t>(step)].type; }
 
