@@ -1,11 +1,11 @@
 """What C++ users get: the installed library, built against from outside, and the benchmark binary."""
 
-import importlib.util
 import json
 import os
 import subprocess
 from pathlib import Path
 
+import cpp_tests
 import npu_compiler
 import pytest
 import torch
@@ -14,13 +14,6 @@ from torch_ir import extract_ir
 
 ROOT = Path(__file__).resolve().parent.parent
 EXPECTED_HEADERS = {"npu.h", "buffer.h", "device.h", "error.h", "executor.h", "program.h", "weights.h"}
-
-
-def cpp_tests():
-    spec = importlib.util.spec_from_file_location("cpp_tests", ROOT / "tools" / "cpp_tests.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def run(*command, code=0, environment=None):
@@ -33,7 +26,7 @@ def run(*command, code=0, environment=None):
 @pytest.fixture(scope="module")
 def build():
     """The folder that `make cpp-test` builds; nothing is compiled again when it is up to date."""
-    return cpp_tests().build("Release")
+    return cpp_tests.build("Release")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +39,7 @@ def program(tmp_path_factory):
 
 
 def test_a_program_from_outside_builds_against_the_installed_library(build, program, tmp_path):
-    tools = cpp_tests().environment()
+    tools = cpp_tests.environment()
     prefix = tmp_path / "prefix"
     run("cmake", "--install", build, "--prefix", prefix, environment=tools)
     assert {path.name for path in (prefix / "include" / "npu").iterdir()} >= EXPECTED_HEADERS

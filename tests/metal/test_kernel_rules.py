@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
-import sys
 from pathlib import Path
-from types import ModuleType
 
+import check_kernels
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,20 +16,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def rules() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("check_kernels", ROOT / "tools" / "check_kernels.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["check_kernels"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize("path", KERNELS, ids=[p.stem for p in KERNELS])
-def test_kernels_keep_the_rules(path: Path, rules: ModuleType) -> None:
-    assert rules.check_sources([(path.name, path.read_text())]) == []
+def test_kernels_keep_the_rules(path: Path) -> None:
+    assert check_kernels.check_sources([(path.name, path.read_text())]) == []
 
 
 HEAD = "#include <metal_stdlib>\nusing namespace metal;\n"
@@ -84,13 +71,13 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_metal_forbids_is_found(name: str, rules: ModuleType) -> None:
+def test_what_metal_forbids_is_found(name: str) -> None:
     source, fault = WRONG[name]
-    found = "\n".join(rules.check_sources([("wrong.metal", HEAD + source)]))
+    found = "\n".join(check_kernels.check_sources([("wrong.metal", HEAD + source)]))
     assert fault in found, found
 
 
-def test_what_metal_allows_is_not(rules: ModuleType) -> None:
+def test_what_metal_allows_is_not() -> None:
     source = """
 struct Pair { float a; float b; };
 inline Pair swapped(Pair p) { return {p.b, p.a}; }
@@ -108,4 +95,4 @@ template <typename T>
 }
 template [[host_name("f_bfloat")]] [[kernel]] decltype(f<bfloat>) f<bfloat>;
 """
-    assert rules.check_sources([("right.metal", HEAD + source)]) == []
+    assert check_kernels.check_sources([("right.metal", HEAD + source)]) == []

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
+import kernel_mutants
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-
-import kernel_mutants  # noqa: E402
 
 FILES = sorted(path.name for path in kernel_mutants.KERNELS.iterdir() if path.name != "args.h")
 
