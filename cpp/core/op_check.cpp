@@ -78,19 +78,25 @@ void check(const OpCheck& c, const MatmulAttrs& attrs) {
   const Shape& out = c.out().shape;
   const std::size_t rank = out.size();
   c.need(rank >= 2 && c.rank(a) == rank && c.rank(b) == rank, "operands of the rank of 'out', at least 2");
-  Shape left = out, right = out;
+  Shape sums = out;
+  if (attrs.halves) sums[rank - 1] *= 2;
+  Shape left = out, right = sums;
   left[rank - 1] = a.shape[rank - 1];
   right[rank - 2] = a.shape[rank - 1];
   c.need_shape(a, left, "a");
   c.need_shape(b, right, "b");
   if (bias.present()) {
-    c.need_shape(bias, out, "bias");
+    c.need_shape(bias, sums, "bias");
     c.need_float(bias, "bias");
   }
+  c.need(!attrs.halves || !attrs.epilogue.empty(), "an epilogue that makes one of two halves");
   c.need_float(a, "a");
   c.need_dtype(b, c.dtype(a), "b");
   c.need_epilogue(attrs.epilogue);
 }
+
+void check(const OpCheck& c, const AttentionAttrs& attrs) { check_attention(c, attrs); }
+void check(const OpCheck& c, const RopeAttrs&) { check_rope(c); }
 
 void check(const OpCheck& c, const NormAttrs& attrs) {
   const Operand& x = c.in(0);

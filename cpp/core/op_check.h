@@ -36,6 +36,10 @@ struct OpCheck {
 
 void check_op(const OpCheck& check);
 
+// Those of transformers, in op_check_attention.cpp.
+void check_attention(const OpCheck& check, const AttentionAttrs& attrs);
+void check_rope(const OpCheck& check);
+
 // Those with spatial dimensions, in op_check_spatial.cpp.
 void check_conv(const OpCheck& check, const ConvAttrs& attrs);
 void check_pool(const OpCheck& check, const PoolAttrs& attrs);

@@ -200,13 +200,15 @@ Attrs default_attrs(OpKind kind, std::index_sequence<I...>) {
   return attrs;
 }
 
-// The classes of what ["in", k] loads: operands of a map; in an epilogue the accumulator, then the extras.
+// The classes of what ["in", k] loads: operands of a map; in an epilogue the accumulator (of halves, both of
+// them), then the extras.
 std::vector<char> expr_operands(const Op& op, const ProgramModel& program) {
   std::vector<char> classes;
   const bool epilogue = op.kind == OpKind::kConv || op.kind == OpKind::kMatmul;
   if (!epilogue && op.kind != OpKind::kMap) return classes;
   const std::size_t first = epilogue ? 3 : 0;  // none of those from here on is absent
   if (epilogue) classes.push_back('f');
+  if (op.kind == OpKind::kMatmul && std::get<MatmulAttrs>(op.attrs).halves) classes.push_back('f');
   for (std::size_t i = first; i < op.inputs.size(); ++i) {
     classes.push_back(register_class_of(program.values[static_cast<std::size_t>(op.inputs[i].value)].dtype));
   }

@@ -229,12 +229,39 @@ struct ConvAttrs {
 };
 
 struct MatmulAttrs {
+  bool halves = false;
   Expr epilogue;
 
   // Calls visit(name, kind_or_choices, member, required) for each attribute.
   template <class Visitor>
   void visit([[maybe_unused]] Visitor&& visitor) {
+    visitor.field("halves", halves, false);
     visitor.field("epilogue", epilogue, false);
+  }
+};
+
+struct AttentionAttrs {
+  enum class MaskedRows : std::uint8_t { kZero, kNan };
+  double scale = 0;
+  bool causal = false;
+  MaskedRows masked_rows = MaskedRows::kZero;
+
+  // Calls visit(name, kind_or_choices, member, required) for each attribute.
+  template <class Visitor>
+  void visit([[maybe_unused]] Visitor&& visitor) {
+    visitor.field("scale", scale, true);
+    visitor.field("causal", causal, false);
+    visitor.choice("masked_rows", {"zero", "nan"}, masked_rows, false);
+  }
+};
+
+struct RopeAttrs {
+  bool interleaved = false;
+
+  // Calls visit(name, kind_or_choices, member, required) for each attribute.
+  template <class Visitor>
+  void visit([[maybe_unused]] Visitor&& visitor) {
+    visitor.field("interleaved", interleaved, false);
   }
 };
 
@@ -433,6 +460,8 @@ enum class OpKind : std::uint8_t {
   kCopy,
   kConv,
   kMatmul,
+  kAttention,
+  kRope,
   kPool,
   kAdaptivePool,
   kNorm,
@@ -449,7 +478,7 @@ enum class OpKind : std::uint8_t {
 };
 
 // In the order of OpKind.
-using Attrs = std::variant<MapAttrs, CopyAttrs, ConvAttrs, MatmulAttrs, PoolAttrs, AdaptivePoolAttrs, NormAttrs, SoftmaxAttrs, ReduceAttrs, ScanAttrs, SortAttrs, TopkAttrs, GatherAttrs, ScatterAttrs, IotaAttrs, ResizeAttrs, PadAttrs>;
+using Attrs = std::variant<MapAttrs, CopyAttrs, ConvAttrs, MatmulAttrs, AttentionAttrs, RopeAttrs, PoolAttrs, AdaptivePoolAttrs, NormAttrs, SoftmaxAttrs, ReduceAttrs, ScanAttrs, SortAttrs, TopkAttrs, GatherAttrs, ScatterAttrs, IotaAttrs, ResizeAttrs, PadAttrs>;
 
 struct OpInfo {
   std::string_view name;
@@ -463,6 +492,8 @@ inline const std::vector<OpInfo>& op_table() {
     {"copy", {"x"}, {"out"}},
     {"conv", {"x", "weight", "bias?", "extra*"}, {"out"}},
     {"matmul", {"a", "b", "bias?", "extra*"}, {"out"}},
+    {"attention", {"q", "k", "v", "mask?"}, {"out"}},
+    {"rope", {"x", "cos", "sin", "key?", "value?", "key_cache?", "value_cache?", "index?"}, {"out", "key_out?", "value_out?"}},
     {"pool", {"x"}, {"out", "indices?"}},
     {"adaptive_pool", {"x"}, {"out", "indices?"}},
     {"norm", {"x", "weight?", "bias?"}, {"out"}},

@@ -212,6 +212,16 @@ class ProgramCheck {
     }
   }
 
+  // Which operand of the writer its result is an update of: an index, kAnything, or kNone.
+  static constexpr int kAnything = -1, kNone = -2;
+  static int updated_input(const Op& writer, int result) {
+    if (writer.kind == OpKind::kCopy) return kAnything;
+    if (writer.kind == OpKind::kScatter) return 0;
+    if (writer.kind != OpKind::kRope || !writer.inputs[5].present()) return kNone;
+    if (writer.outputs[1].value == result) return 5;
+    return writer.outputs[2].present() && writer.outputs[2].value == result ? 6 : kNone;
+  }
+
   // The memory of the input becomes that of the output: nothing may read the input once the output is
   // written.
   void check_alias(const ProgramOutput& output) {
@@ -223,18 +233,19 @@ class ProgramCheck {
     }
     const Use& u = use(output.value);
     const Op& writer = *u.writer;
-    const bool kind = writer.kind == OpKind::kScatter || writer.kind == OpKind::kCopy;
-    if (!kind || u.writers.size() != 1 || !u.writers[0]->whole) {
-      spot_.refuse("it updates an input in place", {}, "one 'scatter' or 'copy' that writes the whole of it");
+    const int target = updated_input(writer, output.value);
+    if (target == kNone || u.writers.size() != 1 || !u.writers[0]->whole) {
+      spot_.refuse("it updates an input in place", {},
+                   "one 'scatter', 'copy' or 'rope' that writes the whole of it");
     }
-    const bool follows =
-        writer.kind == OpKind::kCopy || (writer.inputs[0].value == input && writer.inputs[0].whole);
-    if (!follows)
-      spot_.refuse("it updates an input in place", {}, "a 'scatter' into the whole of that input");
+    const Operand* const source = target < 0 ? nullptr : &writer.inputs[static_cast<std::size_t>(target)];
+    if (source != nullptr && (source->value != input || !source->whole))
+      spot_.refuse("it updates an input in place", {}, "an op that updates the whole of that input");
     bool reads = use(input).read_at > u.written_at;
     for (std::size_t i = 0; i < writer.inputs.size(); ++i) {
       // In place: element by element from where it goes.
-      reads = reads || (writer.inputs[i].value == input && (i > 0 || !writer.inputs[i].whole));
+      const bool itself = static_cast<int>(i) == std::max(target, 0) && writer.inputs[i].whole;
+      reads = reads || (writer.inputs[i].value == input && !itself);
     }
     if (reads) spot_.refuse("an op reads the input that it has updated", quoted(before.name));
   }

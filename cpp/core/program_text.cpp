@@ -107,6 +107,11 @@ struct ProgramText {
     return x.whole ? typed(x.value) : operand(x) + " " + std::string(dtype_name(value(x.value).dtype));
   }
 
+  static bool has_halves(const Op& op) {
+    const auto* const matmul = std::get_if<MatmulAttrs>(&op.attrs);
+    return matmul != nullptr && matmul->halves;
+  }
+
   // The first one speaks for itself, the others are named as in the table of ops.
   std::string inputs(const Op& op) const {
     const auto& table = op_table()[static_cast<std::size_t>(op.kind)].inputs;
@@ -116,7 +121,7 @@ struct ProgramText {
       if (!op.inputs[i].present()) continue;
       if (!out.empty()) out += ", ";
       std::string name(entry.substr(0, entry.find_first_of("?*")));
-      if (name == "extra") name = "e" + std::to_string(i + 2 - table.size());
+      if (name == "extra") name = "e" + std::to_string(i + 2 - table.size() + (has_halves(op) ? 1 : 0));
       if (i > 0 && name != "operands") out += name + "=";
       out += operand(op.inputs[i]);
     }

@@ -13,6 +13,8 @@ Made make_map(const KernelRequest& request);
 Made make_copy(const KernelRequest& request);
 Made make_conv(const KernelRequest& request);
 Made make_matmul(const KernelRequest& request);
+Made make_attention(const KernelRequest& request);
+Made make_rope(const KernelRequest& request);
 Made make_pool(const KernelRequest& request);
 Made make_adaptive_pool(const KernelRequest& request);
 Made make_norm(const KernelRequest& request);

@@ -15,9 +15,9 @@ namespace {
 
 // In the order of OpKind.
 constexpr Made (*kMakers[])(const Request&) = {
-    make_map,    make_copy,    make_conv,   make_matmul, make_pool, make_adaptive_pool,
-    make_norm,   make_softmax, make_reduce, make_scan,   make_sort, make_topk,
-    make_gather, make_scatter, make_iota,   make_resize, make_pad,
+    make_map,           make_copy,    make_conv,    make_matmul, make_attention, make_rope, make_pool,
+    make_adaptive_pool, make_norm,    make_softmax, make_reduce, make_scan,      make_sort, make_topk,
+    make_gather,        make_scatter, make_iota,    make_resize, make_pad,
 };
 static_assert(std::size(kMakers) == std::variant_size_v<Attrs>);
 

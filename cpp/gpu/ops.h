@@ -14,6 +14,8 @@ Made make_map(const Request& request);
 Made make_copy(const Request& request);
 Made make_conv(const Request& request);
 Made make_matmul(const Request& request);
+Made make_attention(const Request& request);
+Made make_rope(const Request& request);
 Made make_pool(const Request& request);
 Made make_adaptive_pool(const Request& request);
 Made make_norm(const Request& request);

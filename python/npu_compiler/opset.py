@@ -94,7 +94,19 @@ OPS: Final[dict[str, OpDef]] = {
             groups=Attr("int", 1),
             epilogue=Attr("expr"),
         ),
-        _op("matmul", "a b bias? extra* -> out", epilogue=Attr("expr")),
+        _op("matmul", "a b bias? extra* -> out", halves=Attr("bool", False), epilogue=Attr("expr")),
+        _op(
+            "attention",
+            "q k v mask? -> out",
+            scale=_need("float"),
+            causal=Attr("bool", False),
+            masked_rows=Attr("choice", "zero", ("zero", "nan")),
+        ),
+        _op(
+            "rope",
+            "x cos sin key? value? key_cache? value_cache? index? -> out key_out? value_out?",
+            interleaved=Attr("bool", False),
+        ),
         _op(
             "pool",
             "x -> out indices?",

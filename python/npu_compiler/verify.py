@@ -78,16 +78,17 @@ def _check_op(op: Op) -> None:
     for view in (*op.reads(), *op.writes()):
         _check_view(view)
     if op.kind == "map":
-        _check_expression(op, list(op.reads()))
+        _check_expression(op, [], list(op.reads()))
     elif op.attrs.get("epilogue"):
-        _check_expression(op, [op.out, *(v for v in op.inputs[3:] if v is not None)])
+        sums = 2 if op.attrs.get("halves") else 1
+        _check_expression(op, ["f"] * sums, [v for v in op.inputs[3:] if v is not None])
 
 
-def _check_expression(op: Op, operands: list[View]) -> None:
+def _check_expression(op: Op, sums: list[str], operands: list[View]) -> None:
     steps = op.attrs["expr" if op.kind == "map" else "epilogue"]
     if any(view.shape != op.out.shape for view in operands):
         raise ValueError(f"operands {[list(v.shape) for v in operands]} for {list(op.out.shape)}")
-    if classes_of(steps, [class_of(v.dtype) for v in operands])[-1] != class_of(op.out.dtype):
+    if classes_of(steps, [*sums, *(class_of(v.dtype) for v in operands)])[-1] != class_of(op.out.dtype):
         raise ValueError(f"the result's class does not fit {op.out.dtype}")
 
 

@@ -137,7 +137,52 @@ def _map(args: list[Array], outs: list[Array], a: dict[str, Any]) -> Array:
 
 
 def _epilogue(total: Array, args: list[Array], attrs: dict[str, Any]) -> Array:
-    return evaluate(attrs["epilogue"], [total, *args[3:]]) if attrs.get("epilogue") else total
+    sums = np.split(total, 2, -1) if attrs.get("halves") else [total]
+    return evaluate(attrs["epilogue"], [*sums, *args[3:]]) if attrs.get("epilogue") else total
+
+
+def _attention(args: list[Any], outs: list[Array], a: dict[str, Any]) -> Array:
+    q, k, v = (wide(x) for x in args[:3])
+    k, v = (np.repeat(x, q.shape[1] // x.shape[1], 1) for x in (k, v))
+    scores = np.matmul(q, k.swapaxes(2, 3)) * a["scale"]
+    if len(args) > 3 and args[3] is not None:
+        mask = args[3]
+        scores = np.where(mask, scores, -np.inf) if mask.dtype == bool else scores + wide(mask)
+    if a.get("causal"):
+        scores = np.where(np.tri(*scores.shape[2:], dtype=bool), scores, -np.inf)
+    peak = scores.max(-1, keepdims=True, initial=-np.inf)
+    weights = np.exp(scores - peak)
+    weights = weights / weights.sum(-1, keepdims=True)
+    if a.get("masked_rows", "zero") == "zero":
+        weights = np.where(peak == -np.inf, 0, weights)
+    return np.matmul(weights, v)
+
+
+def _rotated(x: Array, cos: Array, sin: Array, interleaved: bool) -> Array:
+    x, cos, sin = wide(x), wide(cos), wide(sin)
+    n = cos.shape[-1]
+    pairs = np.arange(n).reshape(-1, 2) if interleaved else np.arange(n).reshape(2, -1).T
+    other = x[..., :n].copy()
+    other[..., pairs[:, 0]], other[..., pairs[:, 1]] = -x[..., pairs[:, 1]], x[..., pairs[:, 0]]
+    return np.concatenate([x[..., :n] * cos + other * sin, x[..., n:]], -1)
+
+
+def _rope(args: list[Any], outs: list[Array], a: dict[str, Any]) -> tuple[Any, ...]:
+    x, cos, sin, key, value, keys, values, index = [*args, *[None] * (8 - len(args))]
+    interleaved = a.get("interleaved", False)
+    out = _rotated(x, cos, sin, interleaved)
+    if key is None:
+        return (out,)
+    turned = store(_rotated(key, cos, sin, interleaved), key.dtype)
+    if keys is None:
+        return out, turned
+    keys = keys.copy()
+    keys[:, :, index] = turned
+    if values is None:
+        return out, keys
+    values = values.copy()
+    values[:, :, index] = value
+    return out, keys, values
 
 
 def _conv(args: list[Any], outs: list[Array], a: dict[str, Any]) -> Array:
@@ -346,6 +391,7 @@ def _pad(args: list[Array], outs: list[Array], a: dict[str, Any]) -> Array:
 
 OPS: dict[str, Callable[..., Any]] = {
     "map": _map, "copy": lambda args, outs, a: args[0], "conv": _conv, "matmul": _matmul, "pool": _pool,
+    "attention": _attention, "rope": _rope,
     "adaptive_pool": _adaptive, "norm": _norm, "softmax": _softmax, "reduce": _reduce, "scan": _scan, "sort": _sort,
     "topk": _sort, "gather": _gather, "scatter": _scatter, "iota": _iota, "resize": _resize, "pad": _pad,
 }  # fmt: skip

@@ -1,0 +1,10 @@
+#include "npu/error.h"
+#include "ops.h"
+
+namespace npu::cpu {
+
+Made make_attention(const KernelRequest& request) {
+  throw Error(ErrorKind::kUnavailable, {.area = "cpu", .what = "no kernel for op '" + request.op.name + "'"});
+}
+
+}  // namespace npu::cpu
