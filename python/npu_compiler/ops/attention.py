@@ -1,27 +1,46 @@
-"""Scaled dot-product attention as products and a softmax; grouped heads are read without repeating them."""
+"""Scaled dot-product attention; heads that share keys and values are read without repeating these."""
 
 from __future__ import annotations
 
 import math
 
 from ..errors import Refused, Unsupported
-from ..graph import View
+from ..exprs import class_of
+from ..graph import View, whole
 from ..lowering import Builder, Tensor, broadcast, lowering
-from .map import select
-from .matmul import product
-from .reduce import reduced
-from .softmax import along
 
 
-def _group(b: Builder, k: View) -> View | None:
-    """[B, H, S, E] as [B, KV, 1, S, E], where it is a copy that only repeats each of KV heads."""
+def _shared_heads(b: Builder, k: View) -> View | None:
+    """[N, H, T, D] as [N, G, T, D], where it is a copy that only repeats each of G heads."""
     source = b.copies.get(k.value)
     if source is None or source.rank != 5 or source.strides[2] != 0 or k.rank != 4:
         return None
-    n, kv, g, s, e = source.shape
-    if k.shape != (n, kv * g, s, e) or not k.is_dense:
+    n, groups, times, t, d = source.shape
+    if k.shape != (n, groups * times, t, d) or not k.is_dense:
         return None
-    return source.slice(2, 0, 1)
+    return source.slice(2, 0, 1).drop(2)
+
+
+def _keys_and_values(b: Builder, k: View, v: View, heads: int, enable_gqa: bool) -> tuple[View, View]:
+    """Both with one number of heads, which divides that of the queries."""
+    shared = _shared_heads(b, k), _shared_heads(b, v)
+    if shared[0] is not None and shared[1] is not None and shared[0].shape[1] == shared[1].shape[1]:
+        return shared[0], shared[1]
+    if enable_gqa and k.shape[1] != v.shape[1]:
+        raise Unsupported("grouped attention with different numbers of key and value heads")
+    if k.shape[1] == v.shape[1] and heads % max(k.shape[1], 1) == 0 and k.shape[1] > 0:
+        return k, v
+    return k.expand((k.shape[0], heads, *k.shape[2:])), v.expand((v.shape[0], heads, *v.shape[2:]))
+
+
+def _in_rank_4(b: Builder, x: View, lead: tuple[int, ...]) -> View:
+    """Dimensions before the heads as one; where heads are missing, there is one."""
+    x = x.expand((*lead, *x.shape[-3:])) if x.rank > 3 else x
+    while x.rank < 4:
+        x = x.unsqueeze(0)
+    if x.rank == 4:
+        return x
+    return b.reshape(x, (math.prod(x.shape[:-3]), *x.shape[-3:]))
 
 
 @lowering("aten.scaled_dot_product_attention.default")
@@ -38,45 +57,36 @@ def attention(
 ) -> Tensor:
     if dropout_p:
         raise Refused("attention with dropout")
-    if query.rank < 2:
-        raise Unsupported(f"attention of rank {query.rank}")
-    q, k, v, mask = query, key, value, attn_mask
-    shape = (*broadcast(*(() if enable_gqa else (k.shape[:-2],)), q.shape[:-2]), q.shape[-2], v.shape[-1])
-    grouped = [_group(b, t) for t in (k, v)]
-    if enable_gqa and q.rank == 4 and k.shape[1] != q.shape[1]:
-        if k.shape[1] != v.shape[1]:
-            raise Unsupported("grouped attention with different numbers of key and value heads")
-        k, v = k.unsqueeze(2), v.unsqueeze(2)
-    elif (
-        grouped[0] is not None
-        and grouped[1] is not None
-        and grouped[0].shape[:3] == grouped[1].shape[:3]
-        and q.rank == 4
-    ):
-        k, v = grouped[0], grouped[1]
-    if k.rank == 5 and q.rank == 4:
-        heads = (k.shape[1], q.shape[1] // k.shape[1])
-        q = b.reshape(q, (q.shape[0], *heads, *q.shape[2:]))
-        if mask is not None and mask.rank >= 3:
-            lead = mask if mask.rank == 4 else mask.unsqueeze(0)
-            mask = (
-                b.reshape(lead, (lead.shape[0], *heads, *lead.shape[2:])) if lead.shape[1] != 1 else lead.unsqueeze(2)
-            )
-    scores = product(b, q, k.transpose(k.rank - 2, k.rank - 1))
-    factor = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
-    scores = b.map("x * factor", scores.dtype, x=scores, factor=factor)
-    if is_causal:
-        if mask is not None:
-            raise Unsupported("attention that is causal and has a mask")
-        rows, columns = b.iota(scores.shape[-2]).unsqueeze(1), b.iota(scores.shape[-1])
-        seen = b.map("row >= column", "bool", row=rows, column=columns)
-        scores = select(b, seen.expand(scores.shape), scores, -math.inf, scores.dtype)
-    elif mask is not None and mask.dtype == "bool":
-        scores = select(b, mask.expand(scores.shape), scores, -math.inf, scores.dtype)
-    elif mask is not None:
-        scores = b.map("x + mask", scores.dtype, x=scores, mask=mask)
-    weights = along(b, scores, -1, None, False)
-    if mask is not None:  # rows that see nothing give zeros, as in PyTorch
-        peak = reduced(b, scores, "max", [scores.rank - 1], scores.dtype)
-        weights = b.map("0.0 if peak == low else w", weights.dtype, w=weights, peak=peak, low=-math.inf)
-    return b.reshape(product(b, weights, v), shape)
+    if min(query.rank, key.rank, value.rank) < 2:
+        raise Unsupported(f"attention of ranks {query.rank}, {key.rank} and {value.rank}")
+    if class_of(query.dtype) != "f" or key.dtype != query.dtype or value.dtype != query.dtype:
+        raise Unsupported(f"attention of {query.dtype}, {key.dtype} and {value.dtype}")
+    if attn_mask is not None and is_causal:
+        raise Unsupported("attention that is causal and has a mask")
+    heads = () if enable_gqa else broadcast(key.shape[-3:-2], value.shape[-3:-2])
+    lead = broadcast(query.shape[:-3], key.shape[:-3], value.shape[:-3])
+    shape = (*lead, *broadcast(heads, query.shape[-3:-2]), query.shape[-2], value.shape[-1])
+    if query.rank > 2 and len(shape) > 2:
+        query = query.expand((*query.shape[:-3], shape[-3], *query.shape[-2:]))
+    k, v = (_in_rank_4(b, x, lead) for x in (key, value))
+    q = _in_rank_4(b, query.expand((*shape[:-1], query.shape[-1])), lead)
+    k, v = _keys_and_values(b, k, v, q.shape[1], enable_gqa)
+    k, v = (x.expand((q.shape[0], *x.shape[1:])) for x in (k, v))
+    mask = None if attn_mask is None else _mask(b, attn_mask, (*shape[:-1], k.shape[2]), lead, q.dtype)
+    factor = 1 / math.sqrt(q.shape[-1]) if scale is None and q.shape[-1] else float(scale or 0)
+    return b.reshape(attended(b, q, k, v, mask, factor, is_causal), shape)
+
+
+def _mask(b: Builder, mask: View, shape: tuple[int, ...], lead: tuple[int, ...], dtype: str) -> View:
+    if mask.dtype not in ("bool", "float32", dtype):
+        raise Unsupported(f"a mask of {mask.dtype} for {dtype}")
+    return _in_rank_4(b, mask.expand(shape), lead)
+
+
+def attended(b: Builder, q: View, k: View, v: View, mask: View | None, scale: float, causal: bool) -> View:
+    """The op. Its result lies with the heads of a position side by side, as the product that follows reads it."""
+    n, heads, rows, _ = q.shape
+    out = whole(b.graph.temp(b.base, q.dtype, (n, rows, heads, v.shape[3]))).permute((0, 2, 1, 3))
+    inputs = [q, k, v] if mask is None else [q, k, v, mask]
+    b.emit("attention", inputs, [out], scale=scale, causal=causal)
+    return out

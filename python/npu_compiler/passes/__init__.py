@@ -7,11 +7,14 @@ from collections.abc import Callable, Collection
 from ..graph import Graph
 from ..verify import verify
 from .alias import alias
+from .attention import fuse_attention
 from .batch_norm import fold_batch_norm
 from .epilogue import fuse_epilogues
 from .fuse import fuse_casts, fuse_maps
+from .merge_products import merge_products
 from .place_cat import place_cat
 from .rms_norm import fuse_rms_norm
+from .rope import fuse_rope
 from .simplify import cse, dead_code, hoist
 
 __all__ = ["PASSES", "run_passes"]
@@ -22,6 +25,9 @@ PASSES: tuple[tuple[str, Callable[[Graph], None]], ...] = (
     ("fold_batch_norm", fold_batch_norm),
     ("hoist", hoist),
     ("fuse_rms_norm", fuse_rms_norm),
+    ("fuse_attention", fuse_attention),
+    ("fuse_rope", fuse_rope),
+    ("merge_products", merge_products),
     ("fuse_maps", fuse_maps),
     ("fuse_epilogues", fuse_epilogues),
     ("fuse_casts", fuse_casts),

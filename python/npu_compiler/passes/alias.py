@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from ..graph import Graph, Op, Output, Value, View, whole
+from .match import input_index
+
+UPDATED = {
+    ("scatter", 0): 0,
+    ("rope", 1): input_index("rope", "key_cache"),
+    ("rope", 2): input_index("rope", "value_cache"),
+}
+"""By op and result: the operand that the result is an update of."""
 
 
 def alias(graph: Graph) -> None:
@@ -28,13 +36,17 @@ def alias(graph: Graph) -> None:
 def _update(graph: Graph, value: Value) -> tuple[int, Value] | None:
     """Where ``value`` is written and the input that it is an update of."""
     found = [(i, op) for i, op in enumerate(graph.main) for v in op.writes() if v.value is value]
-    if len(found) != 1 or found[0][1].kind != "scatter" or not found[0][1].out.is_whole:
+    if len(found) != 1:
         return None
     at, op = found[0]
-    x = op.inputs[0]
+    place = next(i for i, v in enumerate(op.outputs) if v is not None and v.value is value)
+    source, result = UPDATED.get((op.kind, place)), op.outputs[place]
+    if source is None or len(op.inputs) <= source or result is None or not result.is_whole:
+        return None
+    x = op.inputs[source]
     if x is None or not x.is_whole or (x.value.shape, x.dtype) != (value.shape, value.dtype):
         return None
-    if any(v is not None and v.value is x.value for v in op.inputs[1:]):
+    if any(v is not None and v.value is x.value for i, v in enumerate(op.inputs) if i != source):
         return None
     return at, x.value
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..exprs import Expression, class_of
 from ..graph import Graph, Op, View
+from .match import same
 
 MAX_EXTRA = 4
 
@@ -23,7 +24,7 @@ def fuse_epilogues(graph: Graph) -> None:
             value = maker.out.value
             if value in outputs or len(readers[value]) != 1 or value.dtype != op.out.dtype:
                 continue
-            fused = _fused(maker, op)
+            fused = _fused(maker, op) or _fused_halves(maker, op)
             if fused is None:
                 continue
             graph.main[at] = fused
@@ -35,8 +36,42 @@ def fuse_epilogues(graph: Graph) -> None:
     graph.main = [op for i, op in enumerate(graph.main) if i not in gone]
 
 
+def _fused_halves(maker: Op, op: Op) -> Op | None:
+    """Where the map pairs each column of the first half with one of the second."""
+    value, shape = maker.out.value, maker.out.shape
+    if maker.kind != "matmul" or maker.attrs.get("epilogue") or shape[-1] % 2:
+        return None
+    n = shape[-1] // 2
+    last = len(shape) - 1
+    halves = [maker.out.slice(last, 0, n), maker.out.slice(last, n, n)]
+    expr, steps = Expression(), {}
+    extra: list[View] = []
+    for k, view in enumerate(op.reads()):
+        other = view.reshape(halves[0].shape)
+        if other is None:
+            return None
+        if view.value is value:
+            half = next((i for i, wanted in enumerate(halves) if same(other, wanted)), None)
+            if half is None:
+                return None
+            steps[k] = expr.load(half, "f")
+            continue
+        if other not in extra:
+            extra.append(other)
+        steps[k] = expr.load(extra.index(other) + 2, class_of(other.dtype))
+    out = op.out.reshape(halves[0].shape)
+    if out is None or len(extra) > MAX_EXTRA or {expr.load(i, "f") for i in (0, 1)} - set(steps.values()):
+        return None
+    epilogue = expr.finish(expr.inline(op.attrs["expr"], steps))
+    inputs = [*maker.inputs[:3], *[None] * (3 - len(maker.inputs[:3])), *extra]
+    nodes = tuple(dict.fromkeys(maker.nodes + op.nodes))
+    return Op("matmul", maker.name, inputs, [out], {"halves": True, "epilogue": epilogue}, nodes, maker.module)
+
+
 def _fused(maker: Op, op: Op) -> Op | None:
     shape, value = maker.out.shape, maker.out.value
+    if maker.attrs.get("halves"):
+        return None
     expr = Expression()
     result = expr.load(0, "f")
     extra: list[View] = [v for v in maker.inputs[3:] if v is not None]

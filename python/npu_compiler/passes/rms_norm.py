@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..graph import Graph, Op, Value, View, whole
+from .match import first, same, step_names
 from .simplify import dead_code
 
 _SQUARE = [["in", 0], ["mul", 0, 0]]
@@ -38,47 +39,31 @@ def fuse_rms_norm(graph: Graph) -> None:
 
 def _root(op: Op, makers: dict[Value, Op]) -> tuple[float, int, View] | None:
     """eps, the number of axes and x, where ``op`` is rsqrt(mean(x * x) + eps)."""
-    if _names(op) != ["in", "rsqrt"] or not op.out.is_whole or not _first(op).is_whole:
+    if step_names(op) != ["in", "rsqrt"] or not op.out.is_whole or not first(op).is_whole:
         return None
-    shift = makers.get(_first(op).value)
-    if shift is None or _names(shift) != ["in", "const", "add"] or not _first(shift).is_dense:
+    shift = makers.get(first(op).value)
+    if shift is None or step_names(shift) != ["in", "const", "add"] or not first(shift).is_dense:
         return None
     eps = shift.attrs["expr"][1][1]
-    mean = makers.get(_first(shift).value)
+    mean = makers.get(first(shift).value)
     if not isinstance(eps, float) or mean is None or mean.kind != "reduce" or mean.attrs["kind"] != "mean":
         return None
-    square = makers.get(_first(mean).value)
-    if square is None or square.attrs.get("expr") != _SQUARE or not _first(mean).is_whole:
+    square = makers.get(first(mean).value)
+    if square is None or square.attrs.get("expr") != _SQUARE or not first(mean).is_whole:
         return None
-    rank, axes = _first(mean).rank, mean.attrs["axes"]
-    x = _first(square)
-    if list(axes) != list(range(rank - len(axes), rank)) or x.shape != _first(mean).shape:
+    rank, axes = first(mean).rank, mean.attrs["axes"]
+    x = first(square)
+    if list(axes) != list(range(rank - len(axes), rank)) or x.shape != first(mean).shape:
         return None
     return eps, len(axes), x
 
 
-def _names(op: Op) -> list[str]:
-    return [step[0] for step in op.attrs.get("expr", [])] if op.kind == "map" else []
-
-
-def _first(op: Op) -> View:
-    view = op.inputs[0]
-    assert view is not None
-    return view
-
-
 def _is_product(op: Op, x: View, root: View) -> bool:
     """``x * root`` with the root broadcast over the axes."""
-    if _names(op) != ["in", "in", "mul"] or len(op.inputs) != 2 or op.out.shape != x.shape:
+    if step_names(op) != ["in", "in", "mul"] or len(op.inputs) != 2 or op.out.shape != x.shape:
         return False
     want = whole(root.value).expand(x.shape)
-    return any(op.inputs[i] == x and _same(op.inputs[1 - i], want) for i in (0, 1))
-
-
-def _same(view: View | None, want: View) -> bool:
-    if view is None or view.value is not want.value or view.shape != want.shape or view.offset != want.offset:
-        return False
-    return all(n <= 1 or a == b for n, a, b in zip(view.shape, view.strides, want.strides, strict=True))
+    return any(op.inputs[i] == x and same(op.inputs[1 - i], want) for i in (0, 1))
 
 
 def _in_dtype(x: View, dtype: str, makers: dict[Value, Op]) -> View | None:
@@ -86,9 +71,9 @@ def _in_dtype(x: View, dtype: str, makers: dict[Value, Op]) -> View | None:
     if x.dtype == dtype:
         return x
     maker = makers.get(x.value)
-    if maker is None or not x.is_whole or _names(maker) != ["in", "cast"]:
+    if maker is None or not x.is_whole or step_names(maker) != ["in", "cast"]:
         return None
-    source = _first(maker)
+    source = first(maker)
     return source if source.dtype == dtype and source.shape == x.shape else None
 
 
@@ -99,8 +84,8 @@ def _weighted(value: Value, readers: dict[Value, list[Op]], outputs: set[Value],
         if len(users) != 1 or value in outputs or users[0].kind != "map":
             return None
         op = users[0]
-        names = _names(op)
-        if names != ["in", "cast"] or op.out.dtype not in _FLOATS or not op.out.is_whole or not _first(op).is_whole:
+        names = step_names(op)
+        if names != ["in", "cast"] or op.out.dtype not in _FLOATS or not op.out.is_whole or not first(op).is_whole:
             break
         value = op.out.value
     if names != ["in", "in", "mul"] or len(op.inputs) != 2:

@@ -1,0 +1,243 @@
+"""``softmax(q @ k^T * scale + mask) @ v``, written out, as one op that never holds the scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..graph import Graph, Op, View, remap, whole
+from .match import Matcher, first, scale_of, step_names
+from .simplify import dead_code
+
+_FLOATS = ("float32", "float16", "bfloat16")
+_NEVER = -1e30
+"""Whatever is added to it in float32, it stays what it is."""
+
+
+@dataclass
+class _Scores:
+    """What is known of them on the way from the softmax up to the product."""
+
+    scale: float = 1.0
+    mask: View | None = None
+    chosen: tuple[View, float, bool] | None = None
+    """Instead of ``mask``: where it is true (or false), this number takes the place of the score."""
+    shape: tuple[int, ...] = ()
+    product: Op | None = None
+
+
+def fuse_attention(graph: Graph) -> None:
+    match = Matcher(graph)
+    for op in list(graph.main):
+        if op.kind == "softmax" and not op.attrs.get("log") and op.attrs["axis"] == op.out.rank - 1:
+            _fuse(graph, match, op)
+    _absorb_scales(graph)
+    dead_code(graph)
+
+
+def _absorb_scales(graph: Graph) -> None:
+    """Queries or keys that are multiplied by a number for this alone are not: the scores are."""
+    match = Matcher(graph)
+    for op in [op for op in graph.main if op.kind == "attention"]:
+        for i in (0, 1):
+            view = op.inputs[i]
+            maker = match.maker(view)
+            scaled = scale_of(maker) if maker is not None else None
+            if (
+                view is None
+                or scaled is None
+                or match.only_reader(view.value) is not op
+                or scaled[0].dtype != view.dtype
+            ):
+                continue
+            source = remap(view, scaled[0])
+            if source is not None and sum(v is not None and v.value is view.value for v in op.inputs) == 1:
+                op.inputs[i], op.attrs = source, {**op.attrs, "scale": op.attrs["scale"] * scaled[1]}
+
+
+def _fuse(graph: Graph, match: Matcher, softmax: Op) -> None:
+    weights, scores = _product_after(match, softmax), _scores(match, softmax)
+    if weights is None or scores is None or scores.product is None:
+        return
+    shape = scores.shape if len(scores.shape) == 4 else softmax.out.shape
+    shape = (1,) * (4 - len(shape)) + shape
+    if len(shape) != 4:
+        return
+    views = _operands(match, scores, weights, shape)
+    if views is None:
+        return
+    q, k, v, out = views
+    mask = _mask(graph, scores, weights, shape)
+    if mask is None and scores.shape:
+        return
+    if {q.dtype, k.dtype, v.dtype} != {out.dtype} or (mask is not None and mask.dtype not in ("float32", q.dtype)):
+        return
+    nodes = tuple(dict.fromkeys((*scores.product.nodes, *softmax.nodes, *weights.nodes)))
+    attrs = {"scale": scores.scale, "causal": False, "masked_rows": "nan"}
+    made = Op("attention", weights.name, [q, k, v, mask], [out], attrs, nodes, weights.module)
+    if mask is None:
+        made.inputs.pop()
+    graph.main[_place(graph, weights)] = made
+    _lay_heads_together(graph, match, made)
+
+
+def _scores(match: Matcher, softmax: Op) -> _Scores | None:
+    found = _Scores()
+    view = first(softmax)
+    while view.is_dense and view.dtype in _FLOATS and match.only_reader(view.value) is not None:
+        op = match.maker(view)
+        if op is None or not op.out.is_dense:
+            return None
+        scaled = scale_of(op)
+        if op.kind == "matmul":
+            plain = len([v for v in op.inputs if v is not None]) == 2 and not op.attrs.get("epilogue")
+            found.product = op if plain else None
+            return found
+        if step_names(op) == ["in", "cast"]:
+            view = first(op)
+        elif scaled is not None:
+            view, found.scale = scaled[0], found.scale * scaled[1]
+        elif found.shape or found.scale != 1.0:
+            return None
+        else:
+            source = _under_mask(match, op, found)
+            if source is None:
+                return None
+            view, found.shape = source, op.out.shape
+    return None
+
+
+def _under_mask(match: Matcher, op: Op, found: _Scores) -> View | None:
+    """The scores that the op masks, where it does; ``found`` is told how."""
+    if step_names(op) == ["in", "in", "add"]:
+        pair = _scores_and_mask(match, op)
+        if pair is not None:
+            found.mask = pair[1]
+        return pair[0] if pair is not None else None
+    steps = op.attrs.get("expr", [])
+    if op.kind != "map" or len(op.inputs) != 2 or len(steps) != 4 or steps[-1][0] != "where":
+        return None
+    condition, *choices = (steps[at] for at in steps[-1][1:])
+    number = next((step[1] for step in choices if step[0] == "const"), None)
+    kept = next((step[1] for step in choices if step[0] == "in"), None)
+    if condition[0] != "in" or number is None or kept is None or float(number) > _NEVER:
+        return None
+    chooser, x = op.inputs[condition[1]], op.inputs[kept]
+    if chooser is None or x is None or chooser.dtype != "bool" or not x.is_dense:
+        return None
+    found.chosen = (chooser, float(number), choices[0][0] == "const")
+    return x
+
+
+def _mask(graph: Graph, scores: _Scores, at: Op, shape: tuple[int, ...]) -> View | None:
+    """The mask in rank 4; a choice between score and number becomes an addend, made once for each broadcast row."""
+    if scores.mask is not None:
+        return scores.mask.reshape(shape) if scores.mask.shape != shape else scores.mask
+    if scores.chosen is None:
+        return None
+    chooser, number, when = scores.chosen
+    small = chooser
+    for d, stride in enumerate(chooser.strides):
+        if stride == 0 and chooser.shape[d]:
+            small = small.slice(d, 0, 1)
+    expr = [["in", 0], ["const", number, "f"], ["const", 0.0, "f"], ["where", 0, 1, 2] if when else ["where", 0, 2, 1]]
+    made = whole(graph.temp(f"{at.out.value.name}.mask", "float32", small.shape))
+    graph.main.insert(_place(graph, at), Op("map", graph.unique(made.value.name), [small], [made], {"expr": expr}))
+    return made.expand(chooser.shape).reshape(shape)
+
+
+def _place(graph: Graph, op: Op) -> int:
+    return next(i for i, other in enumerate(graph.main) if other is op)
+
+
+def _scores_and_mask(match: Matcher, op: Op) -> tuple[View, View] | None:
+    """Of the two operands, the one that a product made for this alone."""
+    for x, mask in (op.inputs[:2], op.inputs[1::-1]):
+        if x is None or mask is None or not x.is_dense or match.only_reader(x.value) is not op:
+            continue
+        maker = match.maker(x)
+        while maker is not None and maker.kind == "map" and len(maker.inputs) == 1:
+            maker = match.maker(first(maker))
+        if maker is not None and maker.kind == "matmul":
+            return x, mask
+    return None
+
+
+def _product_after(match: Matcher, softmax: Op) -> Op | None:
+    """The product with the values, which alone reads the weights, perhaps in another dtype."""
+    value = softmax.out.value
+    while softmax.out.is_dense:
+        op = match.only_reader(value)
+        if op is None or not first(op).is_dense or first(op).value is not value or not op.out.is_dense:
+            return None
+        if op.kind == "matmul":
+            plain = len([v for v in op.inputs if v is not None]) == 2 and not op.attrs.get("epilogue")
+            return op if plain and op.inputs[1] is not None and op.inputs[1].value is not value else None
+        if step_names(op) != ["in", "cast"] or op.out.dtype not in _FLOATS:
+            return None
+        value = op.out.value
+    return None
+
+
+def _operands(
+    match: Matcher, scores: _Scores, weights: Op, shape: tuple[int, ...]
+) -> tuple[View, View, View, View] | None:
+    """q, k, v and the result in rank 4."""
+    assert scores.product is not None
+    q, right = scores.product.inputs[0], scores.product.inputs[1]
+    v = weights.inputs[1]
+    assert q is not None
+    assert right is not None
+    assert v is not None
+    n, heads, rows, columns = shape
+    q4 = q.reshape((n, heads, rows, q.shape[-1]))
+    k4 = _heads(match, right.transpose(right.rank - 2, right.rank - 1), (n, heads, columns, q.shape[-1]))
+    v4 = _heads(match, v, (n, heads, columns, v.shape[-1]))
+    out = weights.out.reshape((n, heads, rows, v.shape[-1]))
+    if q4 is None or k4 is None or v4 is None or out is None:
+        return None
+    k4, v4 = _same_groups(k4, v4, heads)
+    return q4, k4, v4, out
+
+
+def _heads(match: Matcher, x: View, shape: tuple[int, ...]) -> View | None:
+    """In rank 4; as the source of a copy that only repeats heads, where it is one."""
+    n, heads, rows, width = shape
+    maker = match.maker(x)
+    source = maker.inputs[0] if maker is not None and maker.kind == "copy" and maker.out.is_whole else None
+    if source is not None and source.rank == 5 and source.strides[2] == 0 and source.shape[2] > 1:
+        groups = source.shape[1]
+        split = x.reshape((n, groups, heads // max(groups, 1), rows, width)) if groups and heads % groups == 0 else None
+        found = remap(split, source) if split is not None else None
+        if found is not None and found.strides[2] == 0:
+            return found.slice(2, 0, 1).drop(2)
+    return x.reshape(shape)
+
+
+def _same_groups(k: View, v: View, heads: int) -> tuple[View, View]:
+    """One number of heads for both: that of the fewer is kept where the other has as many."""
+    if k.shape[1] == v.shape[1]:
+        return k, v
+    return tuple(_repeated(x, heads) for x in (k, v))  # type: ignore[return-value]
+
+
+def _repeated(x: View, heads: int) -> View:
+    return x if x.shape[1] == heads or x.shape[1] != 1 else x.expand((x.shape[0], heads, *x.shape[2:]))
+
+
+def _lay_heads_together(graph: Graph, match: Matcher, op: Op) -> None:
+    """The result as [N, S, H, D] in memory, where every reader can read that by strides."""
+    value, (n, heads, rows, width) = op.out.value, op.out.shape
+    if value in match.outputs:
+        return
+    made = graph.temp(value.name, value.dtype, (n, rows, heads, width))
+    target = whole(made).permute((0, 2, 1, 3))
+    flat = View(value, value.shape, whole(value).strides)
+    aligned = View(made, target.shape, target.strides)
+    reads = [(r, i, v) for r in match.readers.get(value, []) for i, v in enumerate(r.inputs)
+             if v is not None and v.value is value]  # fmt: skip
+    moved = [remap(v, aligned) for _, _, v in reads]
+    if flat.elements == 0 or any(v is None for v in moved):
+        return
+    for (reader, i, _), view in zip(reads, moved, strict=True):
+        reader.inputs[i] = view
+    op.outputs = [target]

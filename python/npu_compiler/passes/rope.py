@@ -1,0 +1,238 @@
+"""Rotary positions, written out in the ways that language models do, and the cache writes that follow them."""
+
+from __future__ import annotations
+
+from ..graph import Graph, Op, View
+from .match import Matcher, first, same, step_names
+from .simplify import dead_code
+
+_FLOATS = ("float32", "float16", "bfloat16")
+
+
+def fuse_rope(graph: Graph) -> None:
+    match = Matcher(graph)
+    made: dict[int, Op] = {}
+    for op in graph.main:
+        rope = _rotation(match, op) if step_names(op) == ["in", "in", "add"] else None
+        if rope is not None:
+            made[id(op)] = rope
+    graph.main = [made.get(id(op), op) for op in graph.main]
+    if made:
+        _join_parts(graph)
+        _join_keys(graph)
+        dead_code(graph)
+
+
+def _rotation(match: Matcher, op: Op) -> Op | None:
+    """``x * cos + rotated(x) * sin``."""
+    terms = [match.maker(v) if v is not None and v.is_dense else None for v in op.inputs]
+    if any(t is None or step_names(t) != ["in", "in", "mul"] or t.out.shape != op.out.shape for t in terms):
+        return None
+    if op.out.rank != 4 or op.out.dtype not in _FLOATS or not op.out.is_whole:
+        return None
+    for straight, turned in (terms, terms[::-1]):
+        assert straight is not None
+        assert turned is not None
+        for x, cos in (straight.inputs, straight.inputs[::-1]):
+            for other, sin in (turned.inputs, turned.inputs[::-1]):
+                if x is None or cos is None or other is None or sin is None or x.dtype != op.out.dtype:
+                    continue
+                interleaved = _quarter_turn(match, x, other)
+                if interleaved is not None:
+                    return _rope(match, op, (x, cos, sin), interleaved)
+    return None
+
+
+def _rope(match: Matcher, op: Op, operands: tuple[View, View, View], interleaved: bool) -> Op | None:
+    x, cos, sin = operands
+    out, order = op.out, (0, 1, 2, 3)
+    if x.shape[2] > 1 and cos.strides[2] == 0 and (x.shape[1] == 1 or cos.strides[1] != 0):
+        order = (0, 2, 1, 3)  # positions come before heads
+    x, cos, sin, out = (view.permute(order) for view in (x, cos, sin, out))
+    tables = []
+    for table in (cos, sin):
+        if table.shape[1] > 1 and table.strides[1] != 0:
+            return None
+        small = _wide(match, table.slice(1, 0, 1))
+        if small.dtype not in ("float32", x.dtype):
+            return None
+        tables.append(small)
+    attrs = {"interleaved": interleaved}
+    return Op("rope", op.name, [x, *tables], [out], attrs, op.nodes, op.module, hints={"order": order})
+
+
+def _wide(match: Matcher, table: View) -> View:
+    """The table before it was rounded."""
+    maker = match.maker(table)
+    if maker is None or step_names(maker) != ["in", "cast"] or not maker.out.is_whole:
+        return table
+    source = first(maker)
+    if source.dtype != "float32" or not source.is_dense:
+        return table
+    return View(source.value, table.shape, table.strides, table.offset)
+
+
+def _quarter_turn(match: Matcher, x: View, other: View) -> bool | None:
+    """Whether ``other`` holds the pairs (a, b) of ``x`` as (-b, a): in halves (False) or side by side (True)."""
+    parts = match.parts(other.value)
+    n = x.shape[-1]
+    if len(parts) != 2 or n % 2 or other.shape != x.shape or not other.is_dense:
+        return None
+    last, half = x.rank - 1, n // 2
+    sources = [_signed_source(match, part) for part in parts]
+    for interleaved in (False, True):
+        step, gap = (2, 1) if interleaved else (1, half)
+        places = [other.slice(last, 0, half, step), other.slice(last, gap, half, step)]
+        wanted = [(x.slice(last, gap, half, step), True), (x.slice(last, 0, half, step), False)]
+        for order in ((0, 1), (1, 0)):
+            if all(_is_part(parts[order[i]], sources[order[i]], places[i], wanted[i]) for i in (0, 1)):
+                return interleaved
+    return None
+
+
+def _is_part(part: Op, source: tuple[View, bool] | None, place: View, wanted: tuple[View, bool]) -> bool:
+    if source is None or source[1] != wanted[1]:
+        return False
+    out, view = part.out.reshape(place.shape), source[0].reshape(place.shape)
+    return out is not None and view is not None and same(out, place) and same(view, wanted[0])
+
+
+def _signed_source(match: Matcher, part: Op) -> tuple[View, bool] | None:
+    """What a part is a copy of, and whether it is negated."""
+    view, negated = part.inputs[0] if part.inputs else None, False
+    if view is None or part.kind not in ("copy", "map"):
+        return None
+    if part.kind == "map":
+        return (view, True) if step_names(part) == ["in", "neg"] else None
+    maker = match.maker(view)
+    if maker is not None and step_names(maker) == ["in", "neg"] and view.is_dense and maker.out.is_dense:
+        view, negated = first(maker), True
+    return view, negated
+
+
+def _join_parts(graph: Graph) -> None:
+    """Where only the first elements of each row are rotated and the rest is put beside them, the op does both."""
+    match = Matcher(graph)
+    for op in [op for op in graph.main if op.kind == "rope"]:
+        found = _whole_row(match, op)
+        if found is None:
+            continue
+        x, out, gone = found
+        op.inputs[0], op.outputs = x, [out]
+        last = max(gone, key=lambda copy: match.position[id(copy)])  # then all of the result is there
+        graph.main = [
+            op if other is last else other for other in graph.main if other is last or other not in (op, *gone)
+        ]
+        match = Matcher(graph)
+
+
+def _whole_row(match: Matcher, op: Op) -> tuple[View, View, list[Op]] | None:
+    x, out = op.inputs[0], op.out
+    assert x is not None
+    copy = match.only_reader(out.value)
+    if copy is None or copy.kind != "copy" or not out.value.shape or copy.out.rank != 4:
+        return None
+    if not same(first(copy), View(out.value, copy.out.shape, first(copy).strides)) or not first(copy).is_dense:
+        return None
+    order = op.hints["order"]  # the copies know nothing of the op's own
+    target = copy.out.value
+    parts = match.parts(target)
+    rest = next((p for p in parts if p is not copy), None)
+    if len(parts) != 2 or rest is None or rest.kind != "copy":
+        return None
+    passed, n = first(rest), copy.out.shape[3]
+    if passed.rank != 4 or passed.shape[:3] != copy.out.shape[:3] or n + passed.shape[3] != target.shape[-1]:
+        return None
+    row = x.permute(order)
+    beside = View(row.value, passed.shape, row.strides, row.offset + n * row.strides[3])
+    if row.shape != copy.out.shape or not same(passed, beside):
+        return None
+    shape = (*row.shape[:3], target.shape[-1])
+    full = View(target, shape, copy.out.strides, copy.out.offset)
+    if not full.is_dense or not same(rest.out, full.slice(3, n, passed.shape[3])):
+        return None
+    wide = View(row.value, shape, row.strides, row.offset)
+    return wide.permute(order), full.permute(order), [copy, rest]
+
+
+def _join_keys(graph: Graph) -> None:
+    """Queries and keys of one attention turn in one op, which also writes both caches."""
+    for attention in [op for op in graph.main if op.kind == "attention"]:
+        match = Matcher(graph)
+        rope = match.maker(attention.inputs[0])
+        if rope is None or rope.kind != "rope" or len(rope.inputs) != 3:
+            continue
+        found = _keys(match, rope, attention.inputs[1])
+        if found is None:
+            continue
+        keys, write = found
+        values = _values(match, write, attention.inputs[2]) if write is not None else None
+        _join(graph, match, [op for op in (rope, keys, write, values) if op is not None], attention)
+
+
+def _keys(match: Matcher, rope: Op, k: View | None) -> tuple[Op, Op | None] | None:
+    """The rotation of the keys, and the op that writes them into a cache."""
+    maker, write = match.maker(k), None
+    if maker is not None and maker.kind == "scatter":
+        write, maker = maker, match.maker(maker.inputs[1])
+        if _cache_index(write) is None or maker is None or match.only_reader(maker.out.value) is not write:
+            return None
+        if write.inputs[1] is None or not same(write.inputs[1], maker.out):
+            return None
+    if maker is None or maker.kind != "rope" or maker is rope or len(maker.inputs) != 3:
+        return None
+    alike = all(same(a, b) for a, b in zip(maker.inputs[1:], rope.inputs[1:], strict=True) if a is not None and b)
+    x, key = first(rope), first(maker)
+    fits = (x.shape[0], *x.shape[2:]) == (key.shape[0], *key.shape[2:]) and x.dtype == key.dtype
+    return (maker, write) if alike and fits and maker.attrs == rope.attrs else None
+
+
+def _cache_index(write: Op) -> View | None:
+    """The positions, where the op sets rows of a cache [N, G, C, D]."""
+    x, updates = write.inputs[0], write.inputs[1]
+    if write.attrs["kind"] != "set" or write.attrs["axes"] != [2] or write.attrs["dims"] != [0, 1, -1, 3]:
+        return None
+    if write.attrs.get("wrap") or x is None or updates is None or len(write.inputs) != 3:
+        return None
+    if not x.is_whole or not write.out.is_whole or updates.shape[:2] != x.shape[:2] or updates.shape[3] != x.shape[3]:
+        return None
+    index = write.inputs[2]
+    if index is None or index.dtype != "int64" or any(index.strides[d] for d in (0, 1, 3) if index.shape[d] > 1):
+        return None
+    return index.slice(0, 0, 1).drop(0).slice(0, 0, 1).drop(0).slice(1, 0, 1).drop(1)
+
+
+def _values(match: Matcher, write: Op, v: View | None) -> Op | None:
+    maker = match.maker(v)
+    if maker is None or maker.kind != "scatter" or not updates_like(maker, write):
+        return None
+    own, other = _cache_index(maker), _cache_index(write)
+    return maker if own is not None and other is not None and same(own, other) else None
+
+
+def updates_like(a: Op, b: Op) -> bool:
+    """Caches of one size and dtype that get as many rows."""
+    pairs = [(a.inputs[i], b.inputs[i]) for i in (0, 1)]
+    return all(x is not None and y is not None and x.shape[:3] == y.shape[:3] and x.dtype == y.dtype for x, y in pairs)
+
+
+def _join(graph: Graph, match: Matcher, parts: list[Op], attention: Op) -> None:
+    rope, keys, *writes = parts
+    inputs: list[View | None]
+    outputs: list[View | None]
+    where = max(match.position[id(op)] for op in parts)
+    values = [view.value for op in parts for view in op.writes()]
+    readers = [r for value in values for r in match.readers.get(value, []) if all(r is not op for op in parts)]
+    if any(match.position.get(id(r), -1) <= where for r in readers):
+        return
+    if not writes:
+        inputs, outputs = [*rope.inputs, first(keys)], [rope.out, keys.out]
+    else:
+        index = _cache_index(writes[0])
+        value, cache = (writes[1].inputs[1], writes[1].inputs[0]) if len(writes) > 1 else (None, None)
+        inputs = [*rope.inputs, first(keys), value, writes[0].inputs[0], cache, index]
+        outputs = [rope.out, *(write.out for write in writes)]
+    nodes = tuple(dict.fromkeys(node for op in parts for node in op.nodes))
+    joined = Op("rope", rope.name, inputs, outputs, rope.attrs, nodes, rope.module)
+    last = graph.main[where]
+    graph.main = [joined if op is last else op for op in graph.main if op is last or all(op is not p for p in parts)]
