@@ -322,6 +322,49 @@ struct SortArgs {
 };
 NPU_ARGS(SortArgs, 272);
 
+// rope: steps are of batch, head, row and element
+struct RopeArgs {
+  int64_t x_step[4];
+  int64_t cos_step[4];
+  int64_t sin_step[4];
+  int64_t key_step[4];
+  int64_t value_step[4];
+  int64_t out_step[4];
+  int64_t key_out_step[4];
+  int64_t value_out_step[4];
+  int64_t index_step;
+  int64_t capacity;  // rows of the caches
+  int32_t batch;
+  int32_t length;  // rows of a head
+  int32_t heads;
+  int32_t key_heads;    // 0: there is no key
+  int32_t value_heads;  // 0: there is no value
+  int32_t width;        // elements of a row
+  int32_t rotated;      // the first of them
+  int32_t value_width;
+};
+NPU_ARGS(RopeArgs, 304);
+
+// attention: steps are of batch, head, row and element
+struct AttentionArgs {
+  int64_t q_step[4];
+  int64_t k_step[4];
+  int64_t v_step[4];
+  int64_t mask_step[4];
+  int64_t out_step[4];
+  int32_t batch;
+  int32_t groups;  // heads of k and v
+  int32_t shared;  // heads of q for each of them
+  int32_t rows;    // of a head of q
+  int32_t length;  // of k and v
+  int32_t width;   // of q and k
+  int32_t value_width;
+  int32_t splits;  // of the length, each with a threadgroup and a place in the scratch
+  float scale;
+  int32_t reserved;
+};
+NPU_ARGS(AttentionArgs, 200);
+
 #ifndef __METAL_VERSION__
 }  // namespace npu::gpu
 #endif

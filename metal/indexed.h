@@ -2,6 +2,7 @@
 #pragma once
 
 #include "nest.h"
+#include "report.h"
 
 constant int kAxes [[function_constant(0)]];   // that are indexed
 constant bool kWrap [[function_constant(1)]];  // negative indices count from the end
@@ -52,20 +53,6 @@ inline int64_t load_index(const device char* from, int64_t at, IndexType type) {
       return int64_t(((const device uchar*)from)[at]);
     default:
       return ((const device int64_t*)from)[at];
-  }
-}
-
-// The first report stays.
-inline void report(device Status* status, int dimension, int64_t index) {
-  device atomic_int* first = (device atomic_int*)&status->dimension;
-  int expected = 0;
-  while (expected == 0) {
-    const bool taken = atomic_compare_exchange_weak_explicit(first, &expected, dimension + 1,
-                                                             memory_order_relaxed, memory_order_relaxed);
-    if (taken) {
-      status->index = index;
-      return;
-    }
   }
 }
 

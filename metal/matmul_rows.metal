@@ -5,36 +5,19 @@
 // lanes along the depth; simdgroups may share the depth of a column. "wide": columns are side by side. Lanes
 // take columns, and the simdgroups of a threadgroup share the depth.
 #include "epilogue.h"
+#include "wide.h"
 
 constant bool kLeftFours [[function_constant(10)]];     // the left side's depth is side by side
 constant bool kRightAligned [[function_constant(11)]];  // 16 bytes of the right side may be loaded at once
 
 constant constexpr int kSimdgroups = 8;
 
-// 16 bytes of the right-hand side as floats.
+// 16 bytes of the right-hand side.
+inline Wide<float> load_right(const device float* x) { return load_wide(x); }
 template <typename T>
-struct Wide {
-  static constant constexpr int kFours = 2;
-  float4 at[kFours];
-};
-template <>
-struct Wide<float> {
-  static constant constexpr int kFours = 1;
-  float4 at[kFours];
-};
-
-inline Wide<float> load_wide(const device float* x) { return {{load4(x)}}; }
-inline Wide<half> load_wide(const device half* x) {
-  if (!kRightAligned) return {{load4(x), load4(x + 4)}};
-  const uint4 raw = *(const device uint4*)x;
-  return {{float4(as_type<half4>(raw.xy)), float4(as_type<half4>(raw.zw))}};
-}
-// The higher of two is a float already but for what follows its bits.
-inline Wide<bfloat> load_wide(const device bfloat* x) {
-  if (!kRightAligned) return {{load4(x), load4(x + 4)}};
-  const uint4 raw = *(const device uint4*)x;
-  const float4 even = as_type<float4>(raw << 16), odd = as_type<float4>(raw & 0xffff0000u);
-  return {{float4(even.x, odd.x, even.y, odd.y), float4(even.z, odd.z, even.w, odd.w)}};
+inline Wide<T> load_right(const device T* x) {
+  if (kRightAligned) return load_wide(x);
+  return {{load4(x), load4(x + 4)}};
 }
 
 template <typename T>
@@ -60,7 +43,7 @@ struct LaneSums {
   void add_step(const device T * thread * x, const device T * thread * w, int k, int64_t left_step) {
     Wide<T> weights[kColumns];
     NPU_UNROLL
-    for (int c = 0; c < kColumns; ++c) weights[c] = load_wide(w[c] + k);
+    for (int c = 0; c < kColumns; ++c) weights[c] = load_right(w[c] + k);
     NPU_UNROLL
     for (int r = 0; r < kRows; ++r) {
       NPU_UNROLL

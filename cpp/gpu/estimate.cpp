@@ -90,8 +90,12 @@ Estimate::Estimate(const Plan& plan, const Schedule& schedule, const Chip* chip)
     LaunchCost cost = cost_of(step, launch);
     const double count = of_step[static_cast<std::size_t>(launch.step)];
     cost.flops = step.kernel->flops() / count;
-    // A kernel that reads less than its operands (some rows of a table) says so itself.
-    if (step.kernel->bytes() > 0) cost.read = step.kernel->bytes() / count - cost.written;
+    // A kernel that touches less than its operands (some rows of a table, or of a cache) says so itself.
+    if (step.kernel->bytes() > 0) {
+      const double bytes = step.kernel->bytes() / count;
+      cost.written = std::min(cost.written, bytes);
+      cost.read = bytes - cost.written;
+    }
     if (chip != nullptr) cost.seconds = seconds_of(cost, launch.barrier, *chip);
     total.read += cost.read;
     total.written += cost.written;

@@ -12,21 +12,26 @@ namespace npu::gpu {
 namespace {
 constexpr std::size_t kSmallRoom = 64;  // for a status, or in the place of an absent operand
 
+// Whether negative indices count from the end.
+bool wraps(const Op& op) {
+  if (op.kind == OpKind::kGather) return std::get<GatherAttrs>(op.attrs).wrap;
+  return op.kind == OpKind::kScatter && std::get<ScatterAttrs>(op.attrs).wrap;
+}
+
 // The words are those of the CPU device.
 [[noreturn]] void refuse(const Op& op, const Status& status) {
   if (status.dimension < 0) {
     throw Error(ErrorKind::kInvalidValue, {.area = "run", .what = "an integer was divided by zero"});
   }
   const auto dimension = static_cast<std::size_t>(status.dimension - 1);
-  const bool gathers = op.kind == OpKind::kGather;
-  const std::int64_t extent = op.inputs[0].shape[dimension];
-  const bool wrap = gathers ? std::get<GatherAttrs>(op.attrs).wrap : std::get<ScatterAttrs>(op.attrs).wrap;
+  const std::size_t indexed = op.kind == OpKind::kRope ? 5 : 0;  // the operand: a cache, a table
+  const std::int64_t extent = op.inputs[indexed].shape[dimension];
   throw Error(ErrorKind::kInvalidValue, {.area = "run",
                                          .what = "an index of the op " + quoted(op.name) +
                                                  " is out of range in dimension " + std::to_string(dimension),
                                          .got = std::to_string(status.index),
-                                         .expected = "from " + std::to_string(wrap ? -extent : 0) + " to " +
-                                                     std::to_string(extent - 1)});
+                                         .expected = "from " + std::to_string(wraps(op) ? -extent : 0) +
+                                                     " to " + std::to_string(extent - 1)});
 }
 
 }  // namespace

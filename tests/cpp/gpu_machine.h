@@ -47,6 +47,7 @@ struct GpuMemory {
 
 // What a slot is bound to: from the first byte that may be touched to the last.
 inline softmetal_buffer bind(const gpu::BufferUse& use, const GpuMemory& memory) {
+  static std::byte nothing[64];
   std::byte* base = nullptr;
   switch (use.from) {
     case gpu::From::kInput:
@@ -64,9 +65,9 @@ inline softmetal_buffer bind(const gpu::BufferUse& use, const GpuMemory& memory)
     case gpu::From::kStatus:
       return {memory.status.data(), memory.status.size(), 1};
     default:  // something, but nothing to read
-      return {memory.status.data(), memory.status.size(), 0};
+      return {nothing, sizeof nothing, 0};
   }
-  if (base == nullptr) return {memory.status.data(), memory.status.size(), 0};  // no elements
+  if (base == nullptr) return {nothing, sizeof nothing, 0};  // no elements
   return {base + use.offset, static_cast<std::size_t>(use.high),
           use.from != gpu::From::kScratch || use.reads};
 }
@@ -144,6 +145,9 @@ inline void run_gpu(GpuMaker make, OpKind kind, const Attrs& attrs, const std::v
       for (gpu::FunctionConstant& chosen : launch.constants)
         if (chosen.index == wanted.index) chosen = wanted;
     }
+    if (launch.same_output >= 0 && outputs[static_cast<std::size_t>(launch.same_output)] ==
+                                       inputs[static_cast<std::size_t>(launch.same_input)])
+      continue;
     run.error = run_launch(launch, memory, run.checked);
     if (!run.error.empty()) {
       report_failure(__FILE__, __LINE__, run.error);

@@ -73,7 +73,7 @@ std::string check(const Problem& p,
   std::vector<Tensor*> inputs = {&a, &b, p.bias ? &bias : nullptr};
   for (Tensor& extra : extras) inputs.push_back(&extra);
   GpuRun run{.caps = p.caps};
-  run_gpu(gpu::make_matmul, OpKind::kMatmul, MatmulAttrs{p.epilogue}, inputs, {&out}, run);
+  run_gpu(gpu::make_matmul, OpKind::kMatmul, MatmulAttrs{false, p.epilogue}, inputs, {&out}, run);
   Norms norms;
   for_each(shape, [&](const Shape& at) {
     Shape left = at, right = at;
