@@ -106,7 +106,7 @@ class DepthwiseConv final : public ConvBase {
       store_row(outputs_[0].dtype, acc, out, 1, g_.in_channels);
       return;
     }
-    epilogue_.run(acc, g_.in_channels, pointers, out,
+    epilogue_.run(acc, 0, g_.in_channels, pointers, out,
                   scratch + static_cast<std::size_t>((2 * g_.in_channels + 15) / 16 * 16) * sizeof(float));
   }
 

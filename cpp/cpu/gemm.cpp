@@ -90,8 +90,9 @@ void store_row(DType dtype, const float* from, void* to, std::int64_t stride, st
 }
 
 Epilogue::Epilogue(const Expr& expr, const std::vector<TensorDesc>& extras, const TensorDesc& out,
-                   int column_dim)
-    : extras_(extras),
+                   int column_dim, bool halves)
+    : halves_(halves ? 2 : 1),
+      extras_(extras),
       out_dtype_(out.dtype),
       out_stride_(out.strides[static_cast<std::size_t>(column_dim)]),
       column_dim_(column_dim) {
@@ -106,26 +107,27 @@ Epilogue::Epilogue(const Expr& expr, const std::vector<TensorDesc>& extras, cons
   const bool direct = out.dtype == DType::kFloat32 && out_stride_ == 1;
   const bool residual_fits = simple.residual < 0 || (extras[simple.residual].dtype == DType::kFloat32 &&
                                                      strides_[simple.residual] == 1);
-  if (simple.matches && direct && residual_fits) {
+  if (simple.matches && direct && residual_fits && !halves) {
     in_tile_ = true;
     relu_ = simple.relu;
     residual_ = simple.residual;
     return;
   }
   if (expr.empty()) return;
-  std::vector<DType> dtypes = {DType::kFloat32};
+  std::vector<DType> dtypes(static_cast<std::size_t>(halves_), DType::kFloat32);
   for (const auto& extra : extras) dtypes.push_back(extra.dtype);
   expression_.emplace(expr, dtypes, out.dtype);
 }
 
-void Epilogue::run(const float* sums, std::int64_t n, const void* const* at, void* out,
+void Epilogue::run(const float* sums, std::int64_t apart, std::int64_t n, const void* const* at, void* out,
                    std::byte* scratch) const {
   if (!expression_) return store_row(out_dtype_, sums, out, out_stride_, n);
-  const void* operands[kMaxExtras + 1] = {sums};
-  std::int64_t strides[kMaxExtras + 1] = {1};
+  const void* operands[kMaxExtras + 2] = {sums, sums + apart};
+  std::int64_t strides[kMaxExtras + 2] = {1, 1};
+  const auto first = static_cast<std::size_t>(halves_);
   for (std::size_t k = 0; k < extras_.size(); ++k) {
-    operands[k + 1] = at[k];
-    strides[k + 1] = strides_[k];
+    operands[first + k] = at[k];
+    strides[first + k] = strides_[k];
   }
   expression_->run(n, operands, strides, out, out_stride_, scratch);
 }
@@ -148,7 +150,7 @@ GemmGrid plan_gemm(const Micro& micro, const GemmShape& shape, int threads, std:
   const std::int64_t tiles = (shape.rows + micro.mr - 1) / micro.mr, panels = shape.panels(micro);
   grid.block_rows = std::min<std::int64_t>(tiles, kBlockTiles) * micro.mr;
   const double work = static_cast<double>(shape.rows) * static_cast<double>(shape.columns) *
-                      static_cast<double>(shape.depth) * static_cast<double>(copies);
+                      static_cast<double>(shape.depth) * static_cast<double>(shape.halves * copies);
   if (threads == 1 || work < 100e3 || copies >= 4 * threads) return grid;
   // Rows are packed once for each piece, so rows are shared out before panels are; more pieces than threads
   // even out what the threads get.
@@ -168,7 +170,8 @@ std::size_t gemm_scratch(const Micro& micro, const GemmShape& shape, const GemmG
   std::size_t bytes = aligned(sizeof(float) * static_cast<std::size_t>(grid.block_rows * kPackedStride));
   bytes += aligned(sizeof(float) * static_cast<std::size_t>(micro.nr * kPackedK));  // a panel packed here
   if (!epilogue.in_tile()) {
-    bytes += aligned(sizeof(float) * static_cast<std::size_t>(grid.block_rows * panels * micro.nr));
+    bytes +=
+        aligned(sizeof(float) * static_cast<std::size_t>(grid.block_rows * shape.halves * panels * micro.nr));
   }
   return bytes + aligned(epilogue.scratch_bytes());
 }
@@ -195,32 +198,34 @@ struct Block {
   const float* rows_at = nullptr;  // of the current step of depth
   std::int64_t rows_stride = kPackedStride;
 
-  std::int64_t sums_stride() const { return (panel_end - panel_begin) * call.micro->nr; }
+  std::int64_t half_width() const { return (panel_end - panel_begin) * call.micro->nr; }
+  std::int64_t sums_stride() const { return call.shape.halves * half_width(); }
 
-  const float* panel(std::int64_t p, std::int64_t k, std::int64_t length) const {
+  const float* panel(std::int64_t half, std::int64_t p, std::int64_t k, std::int64_t length) const {
     const GemmShape& s = call.shape;
     const int nr = call.micro->nr;
-    if (call.packed) return call.packed + k * s.panels(*call.micro) * nr + p * length * nr;
+    const std::int64_t panels = s.panels(*call.micro);
+    if (call.packed) return call.packed + (k * s.halves * panels + (half * panels + p) * length) * nr;
     const std::int64_t column = p * nr;
-    call.operands->pack_panel(column, std::min<std::int64_t>(nr, s.columns - column), k, length, nr,
-                              panel_packed);
+    call.operands->pack_panel(half * s.columns + column, std::min<std::int64_t>(nr, s.columns - column), k,
+                              length, nr, panel_packed);
     return panel_packed;
   }
 
-  void tiles(std::int64_t p, std::int64_t k, std::int64_t length) const {
+  void tiles(std::int64_t half, std::int64_t p, std::int64_t k, std::int64_t length) const {
     const Micro& m = *call.micro;
     const GemmShape& s = call.shape;
     const std::int64_t column = p * m.nr, count = std::min<std::int64_t>(m.nr, s.columns - column);
     GemmTile tile;
-    tile.b = panel(p, k, length);
+    tile.b = panel(half, p, k, length);
     tile.k = length;
     tile.accumulate = k > 0;
     float bias[64];
     const bool last = k + length == s.depth;
     if (last && call.bias) {
       std::memset(bias, 0, sizeof bias);
-      load_row(call.bias_dtype, element(call.bias, call.bias_dtype, column * call.bias_stride),
-               call.bias_stride, bias, count);
+      const std::int64_t at = (half * s.columns + column) * call.bias_stride;
+      load_row(call.bias_dtype, element(call.bias, call.bias_dtype, at), call.bias_stride, bias, count);
       tile.bias = bias;
     }
     const bool finish = last && !sums;
@@ -232,7 +237,8 @@ struct Block {
     // The next panel comes from further away than this one's tiles take to run through.
     const float* next = call.packed ? static_cast<const float*>(tile.b) + length * m.nr : nullptr;
     const std::int64_t line_floats = 16, next_end = next ? length * m.nr : 0;
-    float* const to = sums ? sums + (p - panel_begin) * m.nr : static_cast<float*>(call.out) + column;
+    float* const to =
+        sums ? sums + half * half_width() + (p - panel_begin) * m.nr : static_cast<float*>(call.out) + column;
     const auto gemm = call.pairs ? m.gemm_bf16 : m.gemm_f32;
     std::int64_t fetched = 0;
     for (int i = 0; i < strip_count; ++i) {
@@ -290,7 +296,7 @@ struct Block {
         const std::int64_t step = extras[k].strides[static_cast<std::size_t>(call.epilogue->column_dim())];
         pointers[k] = element(call.extras[k], extras[k].dtype, offsets[k] + column * step);
       }
-      call.epilogue->run(sums + i * sums_stride(), count, pointers,
+      call.epilogue->run(sums + i * sums_stride(), half_width(), count, pointers,
                          element(call.out, call.out_dtype, out_at + column * call.out_stride), scratch);
     }
   }
@@ -304,7 +310,9 @@ struct Block {
       const std::int64_t length = std::min(kPackedK, s.depth - k);
       if (!in_place) call.operands->pack_rows(row, rows, k, length, rows_packed);
       rows_at = in_place ? in_place + k : rows_packed;
-      for (std::int64_t p = panel_begin; p < panel_end; ++p) tiles(p, k, length);
+      for (std::int64_t half = 0; half < s.halves; ++half) {
+        for (std::int64_t p = panel_begin; p < panel_end; ++p) tiles(half, p, k, length);
+      }
     }
     if (sums) finish_rows();
   }
@@ -324,7 +332,8 @@ void gemm_piece(const GemmCall& call, const GemmGrid& grid, std::int64_t piece, 
   float* sums = nullptr;
   if (!call.epilogue->in_tile()) {
     sums = reinterpret_cast<float*>(scratch);
-    scratch += aligned(sizeof(float) * static_cast<std::size_t>(grid.block_rows * count * m.nr));
+    scratch +=
+        aligned(sizeof(float) * static_cast<std::size_t>(grid.block_rows * call.shape.halves * count * m.nr));
   }
   if (count == 0) return;
   Strip strips[kMaxRows];
@@ -337,12 +346,13 @@ void gemm_piece(const GemmCall& call, const GemmGrid& grid, std::int64_t piece, 
 
 void pack_panels(const Micro& micro, const GemmShape& shape, const GemmOperands& operands, float* to,
                  ThreadPool& pool) {
-  const std::int64_t panels = shape.panels(micro);
-  pool.run(shape.steps() * panels, [&](std::int64_t piece, int) {
-    const std::int64_t k = piece / panels * kPackedK, p = piece % panels;
-    const std::int64_t length = std::min(kPackedK, shape.depth - k), column = p * micro.nr;
-    operands.pack_panel(column, std::min<std::int64_t>(micro.nr, shape.columns - column), k, length, micro.nr,
-                        to + k * panels * micro.nr + p * length * micro.nr);
+  const std::int64_t panels = shape.panels(micro), all = shape.halves * panels;
+  pool.run(shape.steps() * all, [&](std::int64_t piece, int) {
+    const std::int64_t k = piece / all * kPackedK, p = piece % all;
+    const std::int64_t length = std::min(kPackedK, shape.depth - k), column = p % panels * micro.nr;
+    operands.pack_panel(p / panels * shape.columns + column,
+                        std::min<std::int64_t>(micro.nr, shape.columns - column), k, length, micro.nr,
+                        to + (k * all + p * length) * micro.nr);
   });
 }
 

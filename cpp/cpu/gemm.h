@@ -28,8 +28,9 @@ inline std::byte* element(void* base, DType dtype, std::int64_t index) {
 // What happens to a sum before it is stored.
 class Epilogue {
  public:
-  // `extras` are the operands of expression inputs 1, 2, ...
-  Epilogue(const Expr& expr, const std::vector<TensorDesc>& extras, const TensorDesc& out, int column_dim);
+  // `extras` are the operands of expression inputs 1, 2, ...; of two `halves`, those of 2, 3, ...
+  Epilogue(const Expr& expr, const std::vector<TensorDesc>& extras, const TensorDesc& out, int column_dim,
+           bool halves = false);
 
   bool in_tile() const {
     return in_tile_;
@@ -38,8 +39,12 @@ class Epilogue {
   int residual() const { return residual_; }  // index of the extra, or -1
   std::size_t scratch_bytes() const { return expression_ ? expression_->scratch_bytes() : 0; }
 
-  // Finishes one row of n sums; `at` are pointers to the row's first element of each extra.
-  void run(const float* sums, std::int64_t n, const void* const* at, void* out, std::byte* scratch) const;
+  int halves() const { return halves_; }  // sums that one result is made of
+
+  // Finishes one row of n sums, those of the second half `apart` further on; `at` are pointers to the row's
+  // first element of each extra.
+  void run(const float* sums, std::int64_t apart, std::int64_t n, const void* const* at, void* out,
+           std::byte* scratch) const;
 
   const std::vector<TensorDesc>& extras() const { return extras_; }
   int column_dim() const { return column_dim_; }
@@ -47,6 +52,7 @@ class Epilogue {
  private:
   bool in_tile_ = false;
   bool relu_ = false;
+  int halves_ = 1;
   int residual_ = -1;
   std::vector<TensorDesc> extras_;
   DType out_dtype_;
@@ -57,14 +63,14 @@ class Epilogue {
 };
 
 // Sizes of one product: rows x depth times depth x columns. Depth counts words: float32, or pairs of
-// bfloat16.
+// bfloat16. Two `halves` have `columns` each, and panels of their own.
 struct GemmShape {
-  std::int64_t rows = 0, columns = 0, depth = 0;
+  std::int64_t rows = 0, columns = 0, depth = 0, halves = 1;
 
-  std::int64_t panels(const Micro& m) const { return (columns + m.nr - 1) / m.nr; }
+  std::int64_t panels(const Micro& m) const { return (columns + m.nr - 1) / m.nr; }  // of a half
   std::int64_t steps() const { return (depth + kPackedK - 1) / kPackedK; }
   std::size_t packed_floats(const Micro& m) const {
-    return static_cast<std::size_t>(panels(m) * m.nr * depth);
+    return static_cast<std::size_t>(halves * panels(m) * m.nr * depth);
   }
 };
 
@@ -101,7 +107,7 @@ struct GemmCall {
   bool pairs = false;  // words are pairs of bfloat16
   const GemmOperands* operands = nullptr;
   const float* packed = nullptr;  // panels packed before, or null: pack them here
-  const void* bias = nullptr;     // shape.columns values
+  const void* bias = nullptr;     // one for each column, of all halves
   DType bias_dtype = DType::kFloat32;
   std::int64_t bias_stride = 1;
   const Epilogue* epilogue = nullptr;
@@ -127,7 +133,7 @@ std::size_t gemm_scratch(const Micro& micro, const GemmShape& shape, const GemmG
 // One piece of the grid; scratch as gemm_scratch says, for this thread alone.
 void gemm_piece(const GemmCall& call, const GemmGrid& grid, std::int64_t piece, std::byte* scratch);
 
-// All panels, as `packed` of GemmCall wants them: [step][panel][k][nr].
+// All panels, as `packed` of GemmCall wants them: [step][half][panel][k][nr].
 void pack_panels(const Micro& micro, const GemmShape& shape, const GemmOperands& operands, float* to,
                  ThreadPool& pool);
 

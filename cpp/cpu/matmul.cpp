@@ -131,7 +131,7 @@ class Matmul final : public HostKernel {
       : r_(r),
         micro_(&micro()),
         epilogue_(std::get<MatmulAttrs>(r.op.attrs).epilogue, extras(r), r.outputs[0],
-                  static_cast<int>(r.outputs[0].shape.size()) - 1) {
+                  static_cast<int>(r.outputs[0].shape.size()) - 1, std::get<MatmulAttrs>(r.op.attrs).halves) {
     const TensorDesc &a = r_.inputs[0], &b = r_.inputs[1], &out = r_.outputs[0];
     rank_ = out.shape.size();
     for (std::size_t d = 0; d + 2 < rank_; ++d) {
@@ -146,11 +146,11 @@ class Matmul final : public HostKernel {
     depth_ = a.shape[rank_ - 1];
     few_ = rows_ <= kFewRows && b.strides[rank_ - 2] == 1 && depth_ > 0;
     pairs_ = !few_ && multiplies_pairs(*micro_, a.dtype, b.dtype);
-    shape_ = {rows_, out.shape[rank_ - 1], words(depth_, pairs_)};
+    shape_ = {rows_, out.shape[rank_ - 1], words(depth_, pairs_), epilogue_.halves()};
     grid_ = plan_gemm(*micro_, shape_, r.threads, batches_);
     if (few_) {
       row_floats_ = static_cast<std::size_t>((depth_ * rows_ + 15) / 16 * 16);
-      scratch_ = align((row_floats_ + 2 * kChunk) * sizeof(float) + epilogue_.scratch_bytes());
+      scratch_ = align((row_floats_ + 3 * kChunk) * sizeof(float) + epilogue_.scratch_bytes());
     } else {
       scratch_ = align(gemm_scratch(*micro_, shape_, grid_, epilogue_));
     }
@@ -164,7 +164,8 @@ class Matmul final : public HostKernel {
   }
   std::size_t scratch_bytes() const override { return scratch_ * static_cast<std::size_t>(r_.threads); }
   double flops() const override {
-    return 2.0 * static_cast<double>(batches_ * rows_) * static_cast<double>(shape_.columns * depth_);
+    return 2.0 * static_cast<double>(batches_ * rows_ * shape_.halves) *
+           static_cast<double>(shape_.columns * depth_);
   }
 
   // What is widened is so panel by panel instead: a packed copy would double the weights.
@@ -178,8 +179,8 @@ class Matmul final : public HostKernel {
   std::string packing() const override {
     const TensorDesc& b = r_.inputs[1];
     return std::string(pairs_ ? "matmul pairs " : "matmul panels ") + std::to_string(micro_->nr) + " of " +
-           std::to_string(depth_) + "x" + std::to_string(shape_.columns) + "," +
-           std::to_string(b.strides[rank_ - 2]) + "," + std::to_string(b.strides[rank_ - 1]);
+           std::to_string(depth_) + "x" + (shape_.halves > 1 ? "2*" : "") + std::to_string(shape_.columns) +
+           "," + std::to_string(b.strides[rank_ - 2]) + "," + std::to_string(b.strides[rank_ - 1]);
   }
   void pack(const void* raw, std::byte* packed, ThreadPool& pool) const override {
     const MatmulOperands operands(r_, epilogue_, 0, nullptr, raw, pairs_);
@@ -249,7 +250,7 @@ class Matmul final : public HostKernel {
   void run_few(const KernelArgs& args, ThreadPool& pool) const {
     const std::int64_t chunks =
         (shape_.columns + static_cast<std::int64_t>(kChunk) - 1) / static_cast<std::int64_t>(kChunk);
-    const bool worth = shape_.columns * depth_ * rows_ * batches_ > 30000;
+    const bool worth = shape_.halves * shape_.columns * depth_ * rows_ * batches_ > 30000;
     const std::int64_t per_batch = worth ? std::min<std::int64_t>(chunks, 4 * r_.threads) : 1;
     pool.run(batches_ * per_batch, [&](std::int64_t piece, int thread) {
       const std::int64_t batch = piece / per_batch;
@@ -274,16 +275,19 @@ class Matmul final : public HostKernel {
     const std::int64_t across = b.strides[rank_ - 1];
     const std::int64_t n = std::min<std::int64_t>(kChunk, shape_.columns - column);
     float* const sums = reinterpret_cast<float*>(scratch) + row_floats_;
-    float* const other = sums + kChunk;
-    const void* const w = element(right(args, batch), b.dtype, column * across);
+    float* const other = sums + 2 * kChunk;
     for (std::int64_t i = 0; i < rows_; ++i) {
-      dot(b.dtype, static_cast<int>(n), w, across, x + i * depth_, sums);
       const std::int64_t row = batch * rows_ + i;
-      if (args.inputs[2]) {
+      for (std::int64_t half = 0; half < shape_.halves; ++half) {
+        const std::int64_t first = half * shape_.columns + column;
+        float* const to = sums + half * static_cast<std::int64_t>(kChunk);
+        dot(b.dtype, static_cast<int>(n), element(right(args, batch), b.dtype, first * across), across,
+            x + i * depth_, to);
+        if (!args.inputs[2]) continue;
         const std::int64_t step = bias.strides[rank_ - 1];
-        load_row(bias.dtype, element(args.inputs[2], bias.dtype, bias_at(row) + column * step), step, other,
+        load_row(bias.dtype, element(args.inputs[2], bias.dtype, bias_at(row) + first * step), step, other,
                  n);
-        micro_->add_into(other, sums, n);
+        micro_->add_into(other, to, n);
       }
       std::int64_t at = 0, offsets[kMaxExtras];
       const void* pointers[kMaxExtras] = {};
@@ -302,7 +306,7 @@ class Matmul final : public HostKernel {
         if (epilogue_.relu()) micro_->unary(ExprOp::kRelu, sums, sums, n);
         store_row(out.dtype, sums, to, step, n);
       } else {
-        epilogue_.run(sums, n, pointers, to, scratch + (row_floats_ + 2 * kChunk) * sizeof(float));
+        epilogue_.run(sums, kChunk, n, pointers, to, scratch + (row_floats_ + 3 * kChunk) * sizeof(float));
       }
     }
   }

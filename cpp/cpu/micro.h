@@ -101,6 +101,14 @@ struct Micro {
                      std::int64_t n);
   void (*window_weighted)(const float* x, const std::int64_t* offsets, const float* weights,
                           std::int64_t count, float* y, std::int64_t n);
+
+  // Scores of attention: x = x * scale + addend, or x * scale where `seen` and -inf elsewhere; both may be
+  // null. Returns the maximum, NaN wins.
+  float (*scaled_peak)(float* x, float scale, const float* addend, const std::uint8_t* seen, std::int64_t n);
+  bool (*any_set)(const std::uint8_t* x, std::int64_t n);
+  // y = x rotated: element i with i + n / 2, or 2i with 2i + 1. y is not x.
+  void (*rotate)(const float* x, const float* cos, const float* sin, bool interleaved, float* y,
+                 std::int64_t n);
 };
 
 inline constexpr std::int64_t kExprBlock = 512;

@@ -15,6 +15,9 @@
 
 namespace npu::test {
 
+// Apart from the float32 tensors of tensors.h, which some tests of the same program use.
+inline namespace any_dtype {
+
 using cpu::BFloat;
 using cpu::Half;
 
@@ -227,5 +230,7 @@ inline ExprStep cast_to(int a, DType dtype) {
 inline ExprStep step(ExprOp op, char type, int a, int b = -1, int c = -1) {
   return {.op = op, .args = {a, b, c}, .type = type};
 }
+
+}  // namespace any_dtype
 
 }  // namespace npu::test

@@ -10,6 +10,7 @@ namespace npu::cpu::NPU_ISA {
 void fill(Micro& micro) {
   micro.name = NPU_TEXT(NPU_ISA);
   fill_gemm(micro);
+  fill_attention(micro);
   fill_convert(micro);
   fill_math(micro);
   fill_rows(micro);

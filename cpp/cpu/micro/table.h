@@ -8,6 +8,7 @@ namespace npu::cpu::NPU_ISA {
 
 void fill(Micro& micro);  // everything
 
+void fill_attention(Micro& micro);
 void fill_convert(Micro& micro);
 void fill_math(Micro& micro);
 void fill_rows(Micro& micro);
