@@ -288,5 +288,17 @@ def _simplifications() -> None:
           f"{exp} copy copy map{{sin($0)}}", f"{exp} | copy copy map{{sin($0)}}", module=True)  # fmt: skip
 
 
-for _family in (_batch_norm, _epilogues, _maps, _cats, _rms_norms, _simplifications):
+def _transformers() -> None:
+    """One of each; transformer_cases.py has all."""
+    fires("fuse_attention", "plain", lambda q, k, v: F.softmax(q @ k.mT, -1) @ v, ((2, 3, 8), (2, 4, 8), (2, 4, 5)),
+          "matmul softmax matmul", "attention")  # fmt: skip
+    fires("fuse_rope", "halves", lambda x, c, s: x * c + torch.cat((-x[..., 4:], x[..., :4]), -1) * s,
+          ((1, 2, 3, 8), (1, 1, 3, 8), (1, 1, 3, 8)), "map{mul($0,$1)} map{neg($0)} copy copy map{mul($0,$1)} "
+          "map{add($0,$1)}", "rope")  # fmt: skip
+    fires("merge_products", "two", lambda: Net(lambda m, n, x: (m(x).sum(0), n(x).sum(0)), nn.Linear(4, 3),
+          nn.Linear(4, 2)), MATRIX, "matmul reduce matmul reduce", "copy copy copy copy | matmul reduce reduce",
+          module=True)  # fmt: skip
+
+
+for _family in (_batch_norm, _epilogues, _maps, _cats, _rms_norms, _simplifications, _transformers):
     _family()
