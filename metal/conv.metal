@@ -33,7 +33,7 @@ struct Finish {
   int row, column;  // column of its group
   int group;
 
-  void operator()(int i, int j, float4 sums) const {
+  void operator()(int i, int j, float4 sums, float4 /*others*/) const {
     if (row + i >= int(inner_of(args.product.rows)) || column + j >= args.columns) return;
     const int first = group * args.columns;
     finish_columns(sums, args.product, ends, places_of_row(args.product, block, row + i), first + column + j,

@@ -16,6 +16,9 @@
 constant int kBias [[function_constant(0)]];  // its Float, plus 1; 0: there is none
 constant int kExtras [[function_constant(1)]];
 constant bool kFours [[function_constant(2)]];  // the columns of result, bias and extra are neighbours
+// A result comes from the sums of two columns, of which the other one is as many further as there are
+// results.
+constant bool kHalves [[function_constant(13)]];
 
 // As DType counts them.
 enum Float { kFloat32, kFloat16, kBFloat16 };
@@ -73,17 +76,20 @@ inline float biased(float sum, constant ProductArgs& args, Ends ends, RowPlaces 
 
 #ifdef NPU_EPILOGUE
 
-inline void finish_one(float sum, constant ProductArgs& args, Ends ends, RowPlaces row, int column) {
+inline void finish_one(float sum, float other, constant ProductArgs& args, Ends ends, RowPlaces row,
+                       int column) {
   int64_t at[NPU_EXTRAS];
   NPU_UNROLL
   for (int k = 0; k < NPU_EXTRAS; ++k) at[k] = k < kExtras ? place_of(args, row, 2 + k, column) : 0;
-  ((device Finished*)ends.result)[place_of(args, row, 0, column)] =
-      finish(biased(sum, args, ends, row, column), ends, at);
+  sum = biased(sum, args, ends, row, column);
+  if (kHalves) other = biased(other, args, ends, row, column + args.columns);
+  ((device Finished*)ends.result)[place_of(args, row, 0, column)] = finish(sum, other, ends, at);
 }
 
-inline void finish_four(float4 sums, constant ProductArgs& args, Ends ends, RowPlaces row, int column) {
+inline void finish_four(float4 sums, float4 others, constant ProductArgs& args, Ends ends, RowPlaces row,
+                        int column) {
   NPU_UNROLL
-  for (int k = 0; k < 4; ++k) finish_one(sums[k], args, ends, row, column + k);
+  for (int k = 0; k < 4; ++k) finish_one(sums[k], others[k], args, ends, row, column + k);
 }
 
 #else
@@ -133,21 +139,25 @@ inline float finished(float sum, float extra) {
   }
 }
 
-inline void finish_one(float sum, constant ProductArgs& args, Ends ends, RowPlaces row, int column) {
+inline void finish_one(float sum, float other, constant ProductArgs& args, Ends ends, RowPlaces row,
+                       int column) {
   float extra = 0.0f;
   if (kExtras > 0) extra = load_float(ends.extra[0], kExtraType, place_of(args, row, 2, column));
+  if (kHalves) extra = biased(other, args, ends, row, column + args.columns);
   const float result = finished(biased(sum, args, ends, row, column), extra);
   store_float(ends.result, kResult, place_of(args, row, 0, column), result);
 }
 
-inline void finish_four(float4 sums, constant ProductArgs& args, Ends ends, RowPlaces row, int column) {
+inline void finish_four(float4 sums, float4 others, constant ProductArgs& args, Ends ends, RowPlaces row,
+                        int column) {
   if (!kFours) {
     NPU_UNROLL
-    for (int k = 0; k < 4; ++k) finish_one(sums[k], args, ends, row, column + k);
+    for (int k = 0; k < 4; ++k) finish_one(sums[k], others[k], args, ends, row, column + k);
     return;
   }
-  float4 extra = float4(0.0f);
+  float4 extra = others;
   if (kBias > 0) sums += load_floats(ends.bias, kBias - 1, row.of[1] + column);
+  if (kBias > 0 && kHalves) extra += load_floats(ends.bias, kBias - 1, row.of[1] + column + args.columns);
   if (kExtras > 0) extra = load_floats(ends.extra[0], kExtraType, row.of[2] + column);
   NPU_UNROLL
   for (int k = 0; k < 4; ++k) sums[k] = finished(sums[k], extra[k]);
@@ -157,16 +167,20 @@ inline void finish_four(float4 sums, constant ProductArgs& args, Ends ends, RowP
 #endif
 
 // Four neighbours of a row, of which those from `end` on are not there.
-inline void finish_columns(float4 sums, constant ProductArgs& args, Ends ends, RowPlaces row, int column,
-                           int end) {
+inline void finish_columns(float4 sums, float4 others, constant ProductArgs& args, Ends ends, RowPlaces row,
+                           int column, int end) {
   if (column + 4 <= end) {
-    finish_four(sums, args, ends, row, column);
+    finish_four(sums, others, args, ends, row, column);
     return;
   }
   NPU_UNROLL
   for (int k = 0; k < 4; ++k) {
-    if (column + k < end) finish_one(sums[k], args, ends, row, column + k);
+    if (column + k < end) finish_one(sums[k], others[k], args, ends, row, column + k);
   }
+}
+inline void finish_columns(float4 sums, constant ProductArgs& args, Ends ends, RowPlaces row, int column,
+                           int end) {
+  finish_columns(sums, float4(0.0f), args, ends, row, column, end);
 }
 
 // The operands of every kernel that ends so, and how it keeps them. Those that are absent are bound to

@@ -128,11 +128,14 @@ inline void multiply(thread Sums<B>& sums, const threadgroup typename B::Element
 }
 
 // Hands the sums out four columns of a row at a time, strip by strip: put(row in block, column in block,
-// sums). The threadgroup has passed a barrier since it last read `memory`.
+// sums). Of halves, a part's columns are results first and their others after them: put(row in block, column
+// of the result in block, sums, others). The threadgroup has passed a barrier since it last read `memory`.
 template <typename B, typename Put>
 inline void hand_out(thread Sums<B>& sums, threadgroup float* memory, thread const Standing<B>& standing,
                      uint simdgroup, Put put) {
-  constexpr int kFoursAcross = B::kPartColumns / 4, kParts = B::kDown * B::kAcross;
+  constexpr int kParts = B::kDown * B::kAcross;
+  const int results = kHalves ? B::kPartColumns / 2 : B::kPartColumns;  // of a row of a part
+  const int fours_across = results / 4;
   sums.fold();
   NPU_UNROLL
   for (int i = 0; i < B::kMatricesDown; ++i) {
@@ -144,15 +147,18 @@ inline void hand_out(thread Sums<B>& sums, threadgroup float* memory, thread con
     }
     // The slices of a part share the handing out as well.
     const threadgroup float* strip = memory + (int(simdgroup) % kParts) * B::kStrip;
-    for (int f = standing.lane + standing.slice * 32; f < 8 * kFoursAcross; f += 32 * B::kSlices) {
-      const int row = f / kFoursAcross, column = f % kFoursAcross * 4;
+    for (int f = standing.lane + standing.slice * 32; f < 8 * fours_across; f += 32 * B::kSlices) {
+      const int row = f / fours_across, column = f % fours_across * 4;
       const threadgroup float* from = strip + row * B::kStripStride + column;
-      float4 all = *(const threadgroup float4*)from;
+      float4 all = *(const threadgroup float4*)from, others = float4(0.0f);
+      if (kHalves) others = *(const threadgroup float4*)(from + results);
       NPU_UNROLL
       for (int s = 1; s < B::kSlices; ++s) {
         all += *(const threadgroup float4*)(from + s * kParts * B::kStrip);
+        if (kHalves) others += *(const threadgroup float4*)(from + s * kParts * B::kStrip + results);
       }
-      put(standing.row + i * 8 + row, standing.column + column, all);
+      const int first = kHalves ? standing.column / 2 : standing.column;
+      put(standing.row + i * 8 + row, first + column, all, others);
     }
     if (B::kSlices > 1) {
       threadgroup_barrier(mem_flags::mem_threadgroup);

@@ -21,21 +21,41 @@ inline void stage_left(threadgroup typename B::Element* to, const device typenam
   }
 }
 
+// kCount columns of the right side.
+template <typename B, bool kDeep, int kCount>
+inline void stage_columns(threadgroup typename B::Element* to, const device typename B::Element* from,
+                          constant MatmulArgs& args, int columns, int depth, int thread_index) {
+  typedef typename B::Element T;
+  if (kDeep) {
+    stage_fours<T, kCount, B::kDepth, B::kDeepStride, B::kThreads>(to, from, args.right_column, columns,
+                                                                   depth, thread_index);
+  } else if (Neighbours(kRightAlong) == Neighbours::kOfLines) {
+    stage_fours<T, B::kDepth, kCount, B::kWideStride, B::kThreads>(to, from, args.right_depth, depth, columns,
+                                                                   thread_index);
+  } else {
+    stage_any<T, B::kDepth, kCount, B::kWideStride, B::kThreads>(
+        to, from, args.right_depth, args.right_column, depth, columns, false, thread_index);
+  }
+}
+
+// Of halves, each part of the block has columns of the first half and then those of the second: see hand_out.
 template <typename B, bool kDeep>
 inline void stage_right(threadgroup typename B::Element* to, const device typename B::Element* from,
                         constant MatmulArgs& args, int column, int k, int end, int thread_index) {
-  typedef typename B::Element T;
+  constexpr int kCount = B::kPartColumns / 2, kStep = kDeep ? B::kDeepStride : 1;
+  from += int64_t(k) * args.right_depth;
   const int columns = args.product.columns - column;
-  from += int64_t(column) * args.right_column + int64_t(k) * args.right_depth;
-  if (kDeep) {
-    stage_fours<T, B::kColumns, B::kDepth, B::kDeepStride, B::kThreads>(to, from, args.right_column, columns,
-                                                                        end - k, thread_index);
-  } else if (Neighbours(kRightAlong) == Neighbours::kOfLines) {
-    stage_fours<T, B::kDepth, B::kColumns, B::kWideStride, B::kThreads>(to, from, args.right_depth, end - k,
-                                                                        columns, thread_index);
-  } else {
-    stage_any<T, B::kDepth, B::kColumns, B::kWideStride, B::kThreads>(
-        to, from, args.right_depth, args.right_column, end - k, columns, false, thread_index);
+  if (!kHalves) {
+    stage_columns<B, kDeep, B::kColumns>(to, from + int64_t(column) * args.right_column, args, columns,
+                                         end - k, thread_index);
+    return;
+  }
+  NPU_UNROLL
+  for (int piece = 0; piece < 2 * B::kAcross; ++piece) {
+    const int first = piece / 2 * kCount;
+    const int64_t at = column + first + int64_t(piece % 2) * args.product.columns;
+    stage_columns<B, kDeep, kCount>(to + piece * kCount * kStep, from + at * args.right_column, args,
+                                    columns - first, end - k, thread_index);
   }
 }
 
@@ -47,19 +67,25 @@ struct Finish {
   int row, column;
   int64_t part;  // where the block's sums start in the scratch
 
-  void operator()(int i, int j, float4 sums) const {
+  void keep(device float* to, int first, float4 sums) const {
+    NPU_UNROLL
+    for (int k = 0; k < 4; ++k) {
+      if (first + k < args.product.columns) to[first + k] = sums[k];
+    }
+  }
+
+  void operator()(int i, int j, float4 sums, float4 others) const {
     const int rows = int(inner_of(args.product.rows)), columns = args.product.columns;
     if (row + i >= rows) return;
     if (!kSplits) {
-      finish_columns(sums, args.product, ends, places_of_row(args.product, block, row + i), column + j,
-                     columns);
+      finish_columns(sums, others, args.product, ends, places_of_row(args.product, block, row + i),
+                     column + j, columns);
       return;
     }
-    device float* to = (device float*)ends.result + part + int64_t(row + i) * columns;
-    NPU_UNROLL
-    for (int k = 0; k < 4; ++k) {
-      if (column + j + k < columns) to[column + j + k] = sums[k];
-    }
+    const int64_t width = kHalves ? 2 * int64_t(columns) : columns;
+    device float* to = (device float*)ends.result + part + (row + i) * width;
+    keep(to, column + j, sums);
+    if (kHalves) keep(to + columns, column + j, others);
   }
 };
 
@@ -76,7 +102,7 @@ template <typename B, bool kDeep>
   threadgroup typename B::Element* staged_right = staged_left + B::kRows * B::kDeepStride;
   const uint split = kSplits ? group.z / uint(args.blocks) : 0;
   const uint block = group.z - split * uint(args.blocks);
-  const int column = int(group.x) * B::kColumns, row = int(group.y) * B::kRows;
+  const int column = int(group.x) * (kHalves ? B::kColumns / 2 : B::kColumns), row = int(group.y) * B::kRows;
   const int rows = int(inner_of(args.product.rows));
   if (column >= args.product.columns || row >= rows) return;
   if (block >= uint(args.blocks) || split >= uint(args.splits)) return;
@@ -93,29 +119,50 @@ template <typename B, bool kDeep>
     sums.fold_after(k - begin + B::kDepth);
     threadgroup_barrier(mem_flags::mem_threadgroup);
   }
-  const int64_t part = int64_t(group.z) * rows * args.product.columns;
+  const int64_t part = int64_t(group.z) * rows * args.product.columns * (kHalves ? 2 : 1);
   const Finish finish = {args, NPU_GATHER_ENDS, places, row, column, part};
   hand_out(sums, (threadgroup float*)memory, standing, simdgroup, finish);
 }
 
-// Adds up what the splits left in the scratch, in their order.
+// Four columns of what the splits left in the scratch, added up in their order.
+inline float4 sum_of_parts(constant MatmulArgs& args, const device float* parts, uint block, int row,
+                           int64_t width, int column, int many) {
+  float4 sums = float4(0.0f);
+  for (int s = 0; s < args.splits; ++s) {
+    const int64_t rows_before = (int64_t(s) * args.blocks + block) * inner_of(args.product.rows) + row;
+    const device float* from = parts + rows_before * width + column;
+    NPU_UNROLL
+    for (int k = 0; k < 4; ++k) {
+      if (k < many) sums[k] += from[k];
+    }
+  }
+  return sums;
+}
+
 [[kernel]] void matmul_sum(constant MatmulArgs& args [[buffer(0)]], const device float* parts [[buffer(1)]],
                            NPU_ENDS, uint3 at [[thread_position_in_grid]]) {
   const int columns = args.product.columns, rows = int(inner_of(args.product.rows));
-  const int column = int(at.x) * 4, row = int(at.y);
-  if (column >= columns || row >= rows || at.z >= uint(args.blocks)) return;
-  float4 sums = float4(0.0f);
-  for (int s = 0; s < args.splits; ++s) {
-    const int64_t block = int64_t(s) * args.blocks + at.z;
-    const device float* from = parts + (block * rows + row) * columns + column;
-    NPU_UNROLL
-    for (int k = 0; k < 4; ++k) {
-      if (column + k < columns) sums[k] += from[k];
-    }
-  }
+  const int column = int(at.x) * 4, row = int(at.y), many = columns - column;
+  if (many <= 0 || row >= rows || at.z >= uint(args.blocks)) return;
+  const int64_t width = kHalves ? 2 * int64_t(columns) : columns;
+  const float4 sums = sum_of_parts(args, parts, at.z, row, width, column, many);
+  float4 others = float4(0.0f);
+  if (kHalves) others = sum_of_parts(args, parts + columns, at.z, row, width, column, many);
   const Ends ends = NPU_GATHER_ENDS;
   const RowPlaces places = places_of_row(args.product, places_of_block(args.product, at.z), row);
-  finish_columns(sums, args.product, ends, places, column, columns);
+  finish_columns(sums, others, args.product, ends, places, column, columns);
+}
+
+template <typename T>
+inline float sum_of_column(constant MatmulArgs& args, const device T* a, const device T* b) {
+  float total = 0.0f;
+  for (int k = 0; k < args.product.depth;) {  // sums of sums: see Sums
+    const int end = min(k + 64, args.product.depth);
+    float sum = 0.0f;
+    for (; k < end; ++k, a += args.left_depth, b += args.right_depth) sum = fma(float(*a), float(*b), sum);
+    total += sum;
+  }
+  return total;
 }
 
 // One thread for each element of the result, for GPUs without simdgroup matrices.
@@ -129,15 +176,11 @@ template <typename T>
   const RowPlaces places = places_of_row(args.product, places_of_block(args.product, at.z), row);
   const device T* a = left + places.of[NPU_LEFT];
   const device T* b = right + places.of[NPU_RIGHT] + int64_t(column) * args.right_column;
-  float total = 0.0f;
-  for (int k = 0; k < args.product.depth;) {  // sums of sums: see Sums
-    const int end = min(k + 64, args.product.depth);
-    float sum = 0.0f;
-    for (; k < end; ++k, a += args.left_depth, b += args.right_depth) sum = fma(float(*a), float(*b), sum);
-    total += sum;
-  }
+  const float sum = sum_of_column(args, a, b);
+  float other = 0.0f;
+  if (kHalves) other = sum_of_column(args, a, b + int64_t(args.product.columns) * args.right_column);
   const Ends ends = NPU_GATHER_ENDS;
-  finish_one(total, args.product, ends, places, column);
+  finish_one(sum, other, args.product, ends, places, column);
 }
 
 #define NPU_MATMUL(name, T, deep, ...)            \

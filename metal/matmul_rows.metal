@@ -65,7 +65,7 @@ struct LaneSums {
   }
 };
 
-// kColumns columns of kRows rows for each simdgroup.
+// kColumns columns of kRows rows for each simdgroup. Of halves, neighbours make a result.
 template <typename T, int kRows, int kColumns>
 [[kernel]] void matmul_rows_deep(constant MatmulArgs& args [[buffer(0)]], const device T* left [[buffer(1)]],
                                  const device T* right [[buffer(2)]], NPU_ENDS,
@@ -79,7 +79,9 @@ template <typename T, int kRows, int kColumns>
   const int slice = int(simdgroup) % slices, set = int(simdgroup) / slices;
   const int columns = args.product.columns, depth = args.product.depth;
   const int rows = int(inner_of(args.product.rows));
-  const int first = int(group.x) * sets * kColumns;  // column of the threadgroup
+  constexpr int kOfResult = kColumns % 2 == 0 ? 2 : 1;  // columns, of halves
+  const int together = kHalves ? kOfResult : 1, made = sets * kColumns / together;
+  const int first = int(group.x) * made;  // column of the threadgroup
   if (first >= columns || group.z >= uint(args.blocks)) return;
   const RowPlaces places = places_of_block(args.product, group.z);
   const device T* x[kRows];  // rows and columns that are not there repeat the last one
@@ -90,8 +92,8 @@ template <typename T, int kRows, int kColumns>
   }
   NPU_UNROLL
   for (int c = 0; c < kColumns; ++c) {
-    const int column = min(first + set * kColumns + c, columns - 1);
-    w[c] = right + places.of[NPU_RIGHT] + int64_t(column) * args.right_column;
+    const int column = min(first + (set * kColumns + c) / together, columns - 1);
+    w[c] = right + places.of[NPU_RIGHT] + (column + int64_t(c % together) * columns) * args.right_column;
   }
   LaneSums<T, kRows, kColumns> sums;
   const int stride = 32 * kStep * slices;
@@ -111,76 +113,96 @@ template <typename T, int kRows, int kColumns>
     }
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
-  const int made = sets * kColumns;  // columns of the threadgroup
   const Ends ends = NPU_GATHER_ENDS;
   for (int i = int(thread_index); i < made * min(rows, kRows); i += kSimdgroups * 32) {
-    const int r = i / made, c = i % made, column = first + c;
+    const int r = i / made, c = i % made * together, column = first + i % made;
     if (column >= columns) continue;
-    float sum = 0.0f;
+    float sum = 0.0f, other = 0.0f;
     for (int s = 0; s < slices; ++s) {
-      sum += room[((c / kColumns * slices + s) * kRows + r) * kColumns + c % kColumns];
+      const int from = ((c / kColumns * slices + s) * kRows + r) * kColumns + c % kColumns;
+      sum += room[from];
+      if (kHalves) other += room[from + 1];
     }
-    finish_one(sum, args.product, ends, places_of_row(args.product, places, r), column);
+    finish_one(sum, other, args.product, ends, places_of_row(args.product, places, r), column);
   }
 }
 
-// kColumns neighbouring columns of kRows rows for each lane.
+// kColumns neighbouring columns of kRows rows for each lane: its part of their sums, from `w` on.
+template <typename T, int kRows, int kColumns>
+struct ColumnSums {
+  float of[kRows][kColumns];
+
+  // Of `many` columns.
+  void add_all(constant MatmulArgs& args, const device T * thread * x, const device T* w, int first,
+               int many) {
+    NPU_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      NPU_UNROLL
+      for (int c = 0; c < kColumns; ++c) of[r][c] = 0.0f;
+    }
+    for (int k = first; k < args.product.depth; k += kSimdgroups) {
+      const device T* from = w + int64_t(k) * args.right_depth;
+      float weights[kColumns];
+      if (many >= kColumns) {
+        NPU_UNROLL
+        for (int c = 0; c < kColumns; ++c) weights[c] = float(from[c]);
+      } else {
+        NPU_UNROLL
+        for (int c = 0; c < kColumns; ++c) weights[c] = c < many ? float(from[c]) : 0.0f;
+      }
+      NPU_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        const float value = float(x[r][int64_t(k) * args.left_depth]);
+        NPU_UNROLL
+        for (int c = 0; c < kColumns; ++c) of[r][c] = fma(value, weights[c], of[r][c]);
+      }
+    }
+  }
+
+  // What all simdgroups have of one row; each thread gets a column. `room` may be used again at once.
+  float gather(threadgroup float* room, int row, int simdgroup, int lane) const {
+    constexpr int kWidth = 32 * kColumns;
+    NPU_UNROLL
+    for (int c = 0; c < kColumns; ++c) room[simdgroup * kWidth + lane * kColumns + c] = of[row][c];
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    const int mine = simdgroup * 32 + lane;
+    float sum = 0.0f;
+    for (int s = 0; s < kSimdgroups && mine < kWidth; ++s) sum += room[s * kWidth + mine];
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    return sum;
+  }
+};
+
 template <typename T, int kRows, int kColumns>
 [[kernel]] void matmul_rows_wide(constant MatmulArgs& args [[buffer(0)]], const device T* left [[buffer(1)]],
                                  const device T* right [[buffer(2)]], NPU_ENDS,
                                  uint3 group [[threadgroup_position_in_grid]],
                                  uint simdgroup [[simdgroup_index_in_threadgroup]],
                                  uint lane [[thread_index_in_simdgroup]]) {
-  threadgroup float room[kSimdgroups][32 * kColumns];
-  const int columns = args.product.columns, depth = args.product.depth;
+  threadgroup float room[kSimdgroups * 32 * kColumns];
+  const int columns = args.product.columns, begin = int(group.x) * 32 * kColumns;
   const int rows = int(inner_of(args.product.rows));
-  const int column = (int(group.x) * 32 + int(lane)) * kColumns;
-  if (int(group.x) * 32 * kColumns >= columns || group.z >= uint(args.blocks)) return;
+  if (begin >= columns || group.z >= uint(args.blocks)) return;
   const RowPlaces places = places_of_block(args.product, group.z);
-  const bool whole = column + kColumns <= columns;
-  const device T* w = right + places.of[NPU_RIGHT] + (whole ? column : 0);
+  const int column = begin + int(lane) * kColumns, many = columns - column;
+  const device T* w = right + places.of[NPU_RIGHT] + (many > 0 ? column : 0);
   const device T* x[kRows];
-  float sums[kRows][kColumns];
   NPU_UNROLL
   for (int r = 0; r < kRows; ++r) {
     x[r] = left + places.of[NPU_LEFT] + int64_t(min(r, rows - 1)) * step_of(args.product.rows, NPU_LEFT);
-    NPU_UNROLL
-    for (int c = 0; c < kColumns; ++c) sums[r][c] = 0.0f;
   }
-  for (int k = int(simdgroup); k < depth; k += kSimdgroups) {
-    const device T* from = w + int64_t(k) * args.right_depth;
-    float weights[kColumns];
-    NPU_UNROLL
-    for (int c = 0; c < kColumns; ++c) weights[c] = 0.0f;
-    if (whole) {
-      NPU_UNROLL
-      for (int c = 0; c < kColumns; ++c) weights[c] = float(from[c]);
-    } else {
-      NPU_UNROLL
-      for (int c = 0; c < kColumns; ++c) {
-        if (column + c < columns) weights[c] = float(from[column + c]);
-      }
-    }
-    NPU_UNROLL
-    for (int r = 0; r < kRows; ++r) {
-      const float value = float(x[r][int64_t(k) * args.left_depth]);
-      NPU_UNROLL
-      for (int c = 0; c < kColumns; ++c) sums[r][c] = fma(value, weights[c], sums[r][c]);
-    }
-  }
+  ColumnSums<T, kRows, kColumns> sums, others;
+  sums.add_all(args, x, w, int(simdgroup), many);
+  if (kHalves) others.add_all(args, x, w + columns, int(simdgroup), many);
   const Ends ends = NPU_GATHER_ENDS;
+  const int mine = int(simdgroup) * 32 + int(lane), target = begin + mine;
   NPU_UNROLL
   for (int r = 0; r < kRows; ++r) {
-    NPU_UNROLL
-    for (int c = 0; c < kColumns; ++c) room[simdgroup][int(lane) * kColumns + c] = sums[r][c];
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-    const int mine = int(simdgroup) * 32 + int(lane), target = int(group.x) * 32 * kColumns + mine;
+    const float sum = sums.gather(room, r, int(simdgroup), int(lane));
+    const float other = kHalves ? others.gather(room, r, int(simdgroup), int(lane)) : 0.0f;
     if (mine < 32 * kColumns && target < columns && r < rows) {
-      float sum = 0.0f;
-      for (int s = 0; s < kSimdgroups; ++s) sum += room[s][mine];
-      finish_one(sum, args.product, ends, places_of_row(args.product, places, r), target);
+      finish_one(sum, other, args.product, ends, places_of_row(args.product, places, r), target);
     }
-    threadgroup_barrier(mem_flags::mem_threadgroup);
   }
 }
 
@@ -189,12 +211,16 @@ template <typename T, int kRows, int kColumns>
   decltype(kernel<T, rows, columns>) kernel<T, rows, columns>;
 #define NPU_ALL_ROWS(T)               \
   NPU_ROWS(matmul_rows_deep, T, 1, 1) \
+  NPU_ROWS(matmul_rows_deep, T, 1, 2) \
   NPU_ROWS(matmul_rows_deep, T, 1, 4) \
   NPU_ROWS(matmul_rows_deep, T, 2, 1) \
+  NPU_ROWS(matmul_rows_deep, T, 2, 2) \
   NPU_ROWS(matmul_rows_deep, T, 2, 4) \
   NPU_ROWS(matmul_rows_deep, T, 4, 1) \
+  NPU_ROWS(matmul_rows_deep, T, 4, 2) \
   NPU_ROWS(matmul_rows_deep, T, 4, 4) \
   NPU_ROWS(matmul_rows_deep, T, 8, 1) \
+  NPU_ROWS(matmul_rows_deep, T, 8, 2) \
   NPU_ROWS(matmul_rows_deep, T, 8, 4) \
   NPU_ROWS(matmul_rows_wide, T, 1, 1) \
   NPU_ROWS(matmul_rows_wide, T, 1, 4) \

@@ -49,6 +49,7 @@ class Maker {
  public:
   Maker(const Request& r, const Epilogue& epilogue)
       : r_(r), epilogue_(epilogue), out_(r.outputs[0]), f_(factors_of(r)) {
+    if (epilogue.halves) return;
     const std::int64_t rows = out_.shape[f_.row], columns = out_.shape[f_.column];
     if (columns <= kFewRows && columns < rows && f_.left_depth == 1) swap_roles(f_);
   }
@@ -68,8 +69,8 @@ class Maker {
     args_.blocks = count32(r_.op, product.blocks());
     const bool few = product.rows() <= kFewRows && (f_.right_depth == 1 || f_.right_column == 1);
     Made kernel = few ? by_rows(product) : r_.caps.matrices ? by_blocks(product) : one_by_one(product);
-    const double elements = static_cast<double>(out_.elements());
-    kernel->set_cost(2.0 * args_.product.depth * elements);
+    const double sums = static_cast<double>(out_.elements()) * (epilogue_.halves ? 2 : 1);
+    kernel->set_cost(2.0 * args_.product.depth * sums);
     return kernel;
   }
 
@@ -101,25 +102,24 @@ class Maker {
     const int made_rows = rows <= 1 ? 1 : rows <= 2 ? 2 : rows <= 4 ? 4 : 8;
     const auto groups = [&](std::int64_t per_group) { return ceil_div(columns, per_group) * args_.blocks; };
     int made_columns = 4;
-    if (deep) {
-      // First fewer columns for each simdgroup, then simdgroups that share the depth while each has enough.
-      if (groups(kSimdgroups * made_columns) < wanted) made_columns = 1;
-      const std::int64_t pass = 32 * 16 / static_cast<std::int64_t>(size_of(f_.right.dtype));
-      while (args_.slices < kSimdgroups && groups(kSimdgroups / args_.slices * made_columns) < wanted &&
-             args_.product.depth >= 2 * pass * args_.slices * 2)
-        args_.slices *= 2;
-    } else if (groups(32 * made_columns) < wanted) {
-      made_columns = 1;
-    }
+    const int of_result = deep && epilogue_.halves ? 2 : 1;  // columns
+    const auto per_group = [&] {
+      return deep ? kSimdgroups / args_.slices * made_columns / of_result : 32 * made_columns;
+    };
+    if (groups(per_group()) < wanted) made_columns = of_result;
+    // First fewer columns for each simdgroup, then simdgroups that share the depth while each has enough.
+    const std::int64_t pass = 32 * 16 / static_cast<std::int64_t>(size_of(f_.right.dtype));
+    while (deep && args_.slices < kSimdgroups && groups(per_group()) < wanted &&
+           args_.product.depth >= 2 * pass * args_.slices * 2)
+      args_.slices *= 2;
     const std::string form = std::string(deep ? "deep" : "wide") + "_" + std::to_string(made_rows) + "x" +
                              std::to_string(made_columns);
     Dispatch launch = launch_of("matmul_rows", function_name("matmul_rows_" + form, f_.left.dtype));
     product.finish(launch);
     launch.constant(10, f_.left_depth == 1).constant(11, aligned(f_.right));
-    const std::int64_t per_group = deep ? kSimdgroups / args_.slices * made_columns : 32 * made_columns;
-    launch.grid({ceil_div(columns, per_group), 1, static_cast<std::uint32_t>(args_.blocks)},
+    launch.grid({ceil_div(columns, per_group()), 1, static_cast<std::uint32_t>(args_.blocks)},
                 {32 * kSimdgroups, 1, 1});
-    auto kernel = std::make_unique<GpuKernel>("matmul[rows]");
+    auto kernel = std::make_unique<GpuKernel>(epilogue_.halves ? "matmul[rows, halves]" : "matmul[rows]");
     kernel->add(std::move(launch));
     return kernel;
   }
@@ -135,29 +135,27 @@ class Maker {
 
   Made by_blocks(const Product& product) {
     const std::int64_t rows = product.rows(), columns = args_.product.columns;
+    const int of_result = epilogue_.halves ? 2 : 1;  // columns
     const auto groups = [&](std::int64_t size) {
-      return static_cast<std::int64_t>(ceil_div(columns, size)) * ceil_div(rows, size) * args_.blocks;
+      return static_cast<std::int64_t>(ceil_div(columns * of_result, size)) * ceil_div(rows, size) *
+             args_.blocks;
     };
     const std::int64_t wanted = 2 * r_.caps.cores;
-    const bool large = rows > kSmallBlock && columns > kSmallBlock && groups(kLargestBlock) >= wanted;
+    const bool large =
+        rows > kSmallBlock && columns * of_result > kSmallBlock && groups(kLargestBlock) >= wanted;
     const std::int64_t size = large ? kLargestBlock : kSmallBlock;
-    if (!large) {
-      const std::int64_t most = std::max<std::int64_t>(1, args_.product.depth / kLeastSplit);
-      const std::int64_t splits = std::clamp<std::int64_t>(wanted / groups(size), 1, most);
-      args_.split_depth = static_cast<std::int32_t>(
-          (ceil_div(args_.product.depth, splits) + kSmallBlock - 1) / kSmallBlock * kSmallBlock);
-      args_.splits =
-          splits > 1 ? static_cast<std::int32_t>(ceil_div(args_.product.depth, args_.split_depth)) : 1;
-      if (args_.splits == 1) args_.split_depth = args_.product.depth;
-    }
+    if (!large) split_depth(wanted / groups(size));
     const bool deep = f_.right_depth == 1;
     const std::string form = std::string(large ? "large" : "small") + (deep ? "_deep" : "_wide");
-    auto kernel = std::make_unique<GpuKernel>(args_.splits > 1 ? "matmul[blocks, split]" : "matmul[blocks]");
+    auto kernel = std::make_unique<GpuKernel>(args_.splits > 1   ? "matmul[blocks, split]"
+                                              : epilogue_.halves ? "matmul[blocks, halves]"
+                                                                 : "matmul[blocks]");
     Dispatch launch = launch_of("matmul", function_name("matmul_" + form, f_.left.dtype));
     const bool splits = args_.splits > 1;
-    const std::int64_t bytes = splits ? args_.splits * args_.blocks * rows * columns * std::int64_t{4} : 0;
+    const std::int64_t bytes =
+        splits ? args_.splits * args_.blocks * rows * columns * of_result * std::int64_t{4} : 0;
     if (splits) {
-      to_scratch(launch, bytes);
+      no_epilogue(launch.scratch(3, 0, bytes, false, true), epilogue_.halves);
     } else {
       product.finish(launch);
     }
@@ -168,7 +166,7 @@ class Maker {
                              : f_.right_column == 1 ? Neighbours::kOfLines
                                                     : Neighbours::kNone;
     launch.constant(10, static_cast<int>(left)).constant(11, static_cast<int>(right)).constant(12, splits);
-    launch.grid({ceil_div(columns, size), ceil_div(rows, size),
+    launch.grid({ceil_div(columns * of_result, size), ceil_div(rows, size),
                  static_cast<std::uint32_t>(args_.blocks) * static_cast<std::uint32_t>(args_.splits)},
                 {large ? 128u : 256u, 1, 1});
     kernel->add(std::move(launch));
@@ -177,12 +175,16 @@ class Maker {
     return kernel;
   }
 
-  // What the epilogue is asked for when there is none yet.
-  static void to_scratch(Dispatch& launch, std::int64_t bytes) {
-    launch.scratch(3, 0, bytes, false, true);
-    for (const int constant : {0, 1, 3, 4, 5, 6, 7}) launch.constant(constant, 0);
-    launch.constant(2, false).constant(8, 0.0f).constant(9, 0.0f);
-    bind_nothing(launch, 4);
+  // Into at most `wanted` parts, in which launches add up less than they save.
+  void split_depth(std::int64_t wanted) {
+    const std::int64_t depth = args_.product.depth;
+    const std::int64_t splits =
+        std::clamp<std::int64_t>(wanted, 1, std::max<std::int64_t>(1, depth / kLeastSplit));
+    if (splits == 1) return;
+    args_.split_depth =
+        static_cast<std::int32_t>((ceil_div(depth, splits) + kSmallBlock - 1) / kSmallBlock * kSmallBlock);
+    args_.splits = static_cast<std::int32_t>(ceil_div(depth, args_.split_depth));
+    if (args_.splits == 1) args_.split_depth = args_.product.depth;
   }
 
   void add_sum(GpuKernel& kernel, const Product& product, std::int64_t bytes) const {
@@ -219,9 +221,9 @@ class Maker {
 
 Made make_matmul(const Request& r) {
   if (r.outputs[0].elements() == 0) return std::make_unique<GpuKernel>("matmul");
-  const Expr& expr = std::get<MatmulAttrs>(r.op.attrs).epilogue;
-  const std::optional<Epilogue> epilogue = make_epilogue(r, expr);
-  if (!epilogue) return with_separate_epilogue(r, expr, MatmulAttrs{}, make_matmul);
+  const auto& attrs = std::get<MatmulAttrs>(r.op.attrs);
+  const std::optional<Epilogue> epilogue = make_epilogue(r, attrs.epilogue, attrs.halves);
+  if (!epilogue) return with_separate_epilogue(r, attrs.epilogue, MatmulAttrs{}, make_matmul, attrs.halves);
   return Maker(r, *epilogue).make();
 }
 

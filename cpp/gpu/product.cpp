@@ -11,6 +11,12 @@ namespace {
 constexpr int kFirstExtra = 3;  // among the inputs of the op
 constexpr int kEndSlot = 3;     // of the result; bias and extras follow
 
+// Slots that the kernel declares and will not read.
+void bind_nothing(Dispatch& launch, int first_slot) {
+  for (int slot = first_slot; slot < kEndSlot + 2 + NPU_EXTRAS; ++slot)
+    launch.buffers.push_back({.slot = slot});
+}
+
 // Reads an expression from its end: activation, combination with an extra operand, activation of the sum.
 class Usual {
  public:
@@ -23,7 +29,7 @@ class Usual {
       const int extra = step.args[swapped ? 0 : 1];
       if (!is_extra(extra)) return false;
       made_.combine = step.op == ExprOp::kAdd ? Combination::kSum : Combination::kProduct;
-      made_.extras = {kFirstExtra - 1 + expr_at(extra).operand};
+      if (!made_.halves) made_.extras = {kFirstExtra - 1 + expr_at(extra).operand};
       at = activation(step.args[swapped ? 1 : 0], made_.first);
     }
     return expr_at(at).op == ExprOp::kIn && expr_at(at).operand == 0;
@@ -32,7 +38,9 @@ class Usual {
  private:
   const ExprStep& expr_at(int step) const { return expr_[static_cast<std::size_t>(step)]; }
   bool is_extra(int step) const {
-    return expr_at(step).op == ExprOp::kIn && expr_at(step).operand > 0 && expr_at(step).type == 'f';
+    const int operand = expr_at(step).operand;
+    return expr_at(step).op == ExprOp::kIn && (made_.halves ? operand == 1 : operand > 0) &&
+           expr_at(step).type == 'f';
   }
   bool is_number(int step) const { return step >= 0 && expr_at(step).op == ExprOp::kConst; }
 
@@ -95,17 +103,18 @@ std::string memory_type(DType dtype) {
 }
 
 // Defines what metal/epilogue.h asks of a generated epilogue.
-std::string generated(const Request& r, const ExpressionText& expression) {
+std::string generated(const Request& r, const ExpressionText& expression, int sums) {
+  constexpr const char* kSums[] = {"sum", "other"};
   std::string call, comma;
   int extra = 0;
   for (const int k : expression.operands) {
     call += comma;
     comma = ", ";
-    if (k == 0) {
-      call += "sum";
+    if (k < sums) {
+      call += kSums[k];
       continue;
     }
-    const DType dtype = r.inputs[static_cast<std::size_t>(kFirstExtra - 1 + k)].dtype;
+    const DType dtype = r.inputs[static_cast<std::size_t>(kFirstExtra - sums + k)].dtype;
     const std::string place = std::to_string(extra++);
     const std::string element =
         "((const device " + memory_type(dtype) + "*)ends.extra[" + place + "])[at[" + place + "]]";
@@ -116,23 +125,26 @@ std::string generated(const Request& r, const ExpressionText& expression) {
   std::string text = "#include \"extras.h\"\n\n#define NPU_EPILOGUE\n#define NPU_ONLY ";
   text += std::to_string(static_cast<int>(r.inputs[0].dtype)) + "\n\n" + expression.function;
   text += "\ntypedef " + result + " Finished;\n";
-  text += "inline Finished finish(float sum, Ends ends, const thread int64_t* at) {\n";
+  text += "inline Finished finish(float sum, float other, Ends ends, const thread int64_t* at) {\n";
   return text + "  return Finished(expression(" + call + "));\n}\n";
 }
 
 }  // namespace
 
-std::optional<Epilogue> make_epilogue(const Request& r, const Expr& expr) {
+std::optional<Epilogue> make_epilogue(const Request& r, const Expr& expr, bool halves) {
   Epilogue made;
+  made.halves = halves;
   if (expr.empty()) return made;
   if (expr.back().type == 'f' && Usual(expr, made).recognise()) return made;
   const ExpressionText expression = expression_text(expr, "expression");
+  const int sums = halves ? 2 : 1;
   made = {};
+  made.halves = halves;
   for (const int k : expression.operands) {
-    if (k > 0) made.extras.push_back(kFirstExtra - 1 + k);
+    if (k >= sums) made.extras.push_back(kFirstExtra - sums + k);
   }
   if (made.extras.size() > NPU_EXTRAS || expression.divides) return std::nullopt;
-  made.prologue = generated(r, expression);
+  made.prologue = generated(r, expression, sums);
   return made;
 }
 
@@ -175,9 +187,10 @@ Product::Product(const Request& r, const Epilogue& epilogue, const std::vector<i
   args_.columns = count32(r.op, out.shape[c]);
 }
 
-void bind_nothing(Dispatch& launch, int first_slot) {
-  for (int slot = first_slot; slot < kEndSlot + 2 + NPU_EXTRAS; ++slot)
-    launch.buffers.push_back({.slot = slot});
+void no_epilogue(Dispatch& launch, bool halves) {
+  for (const int constant : {0, 1, 3, 4, 5, 6, 7}) launch.constant(constant, 0);
+  launch.constant(2, false).constant(8, 0.0f).constant(9, 0.0f).constant(13, halves);
+  bind_nothing(launch, kEndSlot + 1);
 }
 
 void Product::finish(Dispatch& launch) const {
@@ -194,7 +207,7 @@ void Product::finish(Dispatch& launch) const {
     fours = fours && args_.column[2 + k] == 1;
   }
   bind_nothing(launch, kEndSlot + 2 + extras);
-  launch.constant(2, fours);
+  launch.constant(2, fours).constant(13, epilogue_.halves);
   if (!epilogue_.prologue.empty()) return;
   const DType extra =
       extras > 0 ? request_.inputs[static_cast<std::size_t>(epilogue_.extras[0])].dtype : DType::kFloat32;
@@ -204,10 +217,13 @@ void Product::finish(Dispatch& launch) const {
 }
 
 Made with_separate_epilogue(const Request& r, const Expr& epilogue, const Attrs& without_epilogue,
-                            Made (*make)(const Request&)) {
+                            Made (*make)(const Request&), bool halves) {
+  const int operands = halves ? 2 : 1;  // of the map, that are sums
   TensorDesc sums;
   sums.present_ = true;
   sums.shape = r.outputs[0].shape;
+  const std::int64_t half = sums.shape.back();
+  sums.shape.back() *= operands;
   sums.strides = sums.shape;
   std::int64_t step = 1;
   for (std::size_t d = sums.shape.size(); d-- > 0; step *= sums.shape[d]) sums.strides[d] = step;
@@ -223,29 +239,32 @@ Made with_separate_epilogue(const Request& r, const Expr& epilogue, const Attrs&
   Op map_op = r.op;
   map_op.kind = OpKind::kMap;
   map_op.attrs = MapAttrs{epilogue};
-  Request map{{map_op, {sums}, r.outputs, r.threads}, r.caps};
+  sums.shape = r.outputs[0].shape;
+  Request map{
+      {map_op, std::vector<TensorDesc>(static_cast<std::size_t>(operands), sums), r.outputs, r.threads},
+      r.caps};
   map.inputs.insert(map.inputs.end(), r.inputs.begin() + kFirstExtra, r.inputs.end());
   const Made finish = make_map(map);
 
-  const auto in_scratch = [&](BufferUse& use) {
+  const auto in_scratch = [&](BufferUse& use, std::int64_t first) {
     use.from = From::kScratch;
     use.index = 0;
-    use.offset = at;
+    use.offset = at + first;
     use.low = 0;
-    use.high = bytes;
+    use.high = bytes - first;
   };
   for (Dispatch& launch : kernel->edit()) {
     for (BufferUse& use : launch.buffers) {
-      if (use.from == From::kOutput) in_scratch(use);
+      if (use.from == From::kOutput) in_scratch(use, 0);
     }
   }
   for (Dispatch launch : finish->dispatches()) {
     for (BufferUse& use : launch.buffers) {
       if (use.from != From::kInput) continue;
-      if (use.index == 0) {
-        in_scratch(use);
+      if (use.index < operands) {
+        in_scratch(use, use.index * half * static_cast<std::int64_t>(sizeof(float)));
       } else {
-        use.index += kFirstExtra - 1;
+        use.index += kFirstExtra - operands;
       }
     }
     kernel->add(std::move(launch));

@@ -57,6 +57,19 @@ Made conv(const Shape& x, std::int64_t channels, std::int64_t window, std::int64
   return make_conv(request);
 }
 
+// silu of the first half of the columns times the second.
+Made gated(std::int64_t rows, std::int64_t columns, std::int64_t depth, const Caps& caps, DType dtype) {
+  MatmulAttrs attrs;
+  attrs.halves = true;
+  attrs.epilogue = {load(0), step(ExprOp::kSilu, 0), load(1), step(ExprOp::kMul, 1, 2)};
+  Op op;
+  op.kind = OpKind::kMatmul;
+  op.attrs = attrs;
+  const TensorDesc b = tensor({depth, 2 * columns}, {1, depth}, dtype);
+  return make_matmul(
+      {{op, {tensor({rows, depth}, {}, dtype), b, {}}, {tensor({rows, columns}, {}, dtype)}, 1}, caps});
+}
+
 const Dispatch& first(const Made& kernel) { return kernel->dispatches().front(); }
 
 std::int64_t groups(const Dispatch& launch) {
@@ -77,6 +90,42 @@ TEST(gpu_products, few_rows_stream_the_weights) {
   CHECK_EQ(first(matmul(8, 512, 64, cores(1), false)).function, "matmul_rows_wide_8x4_float");
   // (a b)^T = b^T a^T
   CHECK_EQ(first(matmul(1000, 1, 64, cores(1))).function, "matmul_rows_deep_1x4_float");
+}
+
+// The products of a decoder of 1.5 billion parameters, a row at a time.
+TEST(gpu_products, weights_stream_through_all_cores) {
+  constexpr std::int64_t kWeights[][2] = {
+      {17920, 1536}, {1536, 8960}, {2048, 1536}, {1536, 1536}, {151936, 1536}};
+  for (const auto& [columns, depth] : kWeights) {
+    for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+      for (const std::int64_t rows : {1, 8}) {
+        Op op;
+        op.kind = OpKind::kMatmul;
+        op.attrs = MatmulAttrs{};
+        const TensorDesc b = tensor({depth, columns}, {1, depth}, dtype);
+        const Made kernel = make_matmul(
+            {{op, {tensor({rows, depth}, {}, dtype), b, {}}, {tensor({rows, columns}, {}, dtype)}, 1},
+             cores(40)});
+        CHECK_EQ(kernel->dispatches().size(), 1u);
+        CHECK(groups(first(kernel)) >= 4 * 40);
+        CHECK_EQ(first(kernel).threads[0], 256u);
+      }
+    }
+  }
+}
+
+TEST(gpu_products, halves_are_one_launch) {
+  const Made row = gated(1, 8960, 1536, cores(40), DType::kBFloat16);
+  CHECK_EQ(row->dispatches().size(), 1u);
+  CHECK_EQ(first(row).function, "matmul_rows_deep_1x4_bfloat");
+  CHECK_EQ(groups(first(row)), 8960 / 16);  // two results for each simdgroup
+  CHECK(first(row).prologue.empty());
+  CHECK_EQ(row->flops(), 2.0 * 17920 * 1536);
+  CHECK_EQ(first(gated(1, 1024, 1536, cores(40), DType::kFloat32)).function, "matmul_rows_deep_1x2_float");
+  const Made block = gated(512, 8960, 1536, cores(40), DType::kBFloat16);
+  CHECK_EQ(block->dispatches().size(), 1u);
+  CHECK_EQ(first(block).function, "matmul_large_deep_bfloat");
+  CHECK_EQ(first(block).groups[0], 8960u / 32);
 }
 
 TEST(gpu_products, blocks_fill_the_cores) {

@@ -33,6 +33,7 @@ struct Problem {
   Expr epilogue = {};
   int extras = 0;
   gpu::Caps caps{};
+  bool halves = false;  // the right side has twice the columns; extras are numbered from 2
 };
 
 Shape with(const Shape& batch, std::int64_t rows, std::int64_t columns) {
@@ -58,14 +59,15 @@ Tensor factor(DType dtype, const Shape& shape, Layout layout, std::uint64_t seed
   return transposed(random(dtype, turned, Layout::kDense, seed));
 }
 
-// `finish` is the epilogue in double.
+// `finish` is the epilogue in double; of halves, the other sum comes before the extras.
 std::string check(const Problem& p,
                   const std::function<double(double, const std::vector<double>&)>& finish = {}) {
   const Shape shape = with(p.batch, p.m, p.n);
+  const std::int64_t columns = p.halves ? 2 * p.n : p.n;
   Tensor a = factor(p.dtype, with(p.batch, p.m, p.k), p.a, 1);
-  Tensor b = p.shared ? factor(p.dtype, with({}, p.k, p.n), p.b, 2).expanded(with(p.batch, p.k, p.n))
-                      : factor(p.dtype, with(p.batch, p.k, p.n), p.b, 2);
-  Tensor bias = random(p.dtype, {p.n}, Layout::kDense, 3).expanded(shape);
+  Tensor b = p.shared ? factor(p.dtype, with({}, p.k, columns), p.b, 2).expanded(with(p.batch, p.k, columns))
+                      : factor(p.dtype, with(p.batch, p.k, columns), p.b, 2);
+  Tensor bias = random(p.dtype, {columns}, Layout::kDense, 3).expanded(with(p.batch, p.m, columns));
   Tensor out(p.dtype, shape, p.out);
   std::vector<Tensor> extras;
   for (int e = 0; e < p.extras; ++e)
@@ -73,16 +75,22 @@ std::string check(const Problem& p,
   std::vector<Tensor*> inputs = {&a, &b, p.bias ? &bias : nullptr};
   for (Tensor& extra : extras) inputs.push_back(&extra);
   GpuRun run{.caps = p.caps};
-  run_gpu(gpu::make_matmul, OpKind::kMatmul, MatmulAttrs{false, p.epilogue}, inputs, {&out}, run);
+  run_gpu(gpu::make_matmul, OpKind::kMatmul, MatmulAttrs{p.halves, p.epilogue}, inputs, {&out}, run);
   Norms norms;
   for_each(shape, [&](const Shape& at) {
-    Shape left = at, right = at;
-    double sum = p.bias ? bias.get(at) : 0;
-    for (std::int64_t i = 0; i < p.k; ++i) {
-      left[left.size() - 1] = right[right.size() - 2] = i;
-      sum += a.get(left) * b.get(right);
-    }
+    const auto sum_of = [&](std::int64_t column) {
+      Shape left = at, right = at;
+      right.back() = column;
+      double sum = p.bias ? bias.get(right) : 0;
+      for (std::int64_t i = 0; i < p.k; ++i) {
+        left[left.size() - 1] = right[right.size() - 2] = i;
+        sum += a.get(left) * b.get(right);
+      }
+      return sum;
+    };
+    const double sum = sum_of(at.back());
     std::vector<double> others;
+    if (p.halves) others.push_back(sum_of(at.back() + p.n));
     for (const Tensor& extra : extras) others.push_back(extra.get(at));
     norms.add(out.get(at), finish ? finish(sum, others) : sum);
   });
@@ -223,5 +231,72 @@ TEST(kernels_matmul, epilogues) {
     }
     Problem p{.batch = {2}, .m = 9, .n = 45, .k = 20, .dtype = dtype, .epilogue = sum_of_six, .extras = 6};
     check(p, [](double s, const Others& e) { return std::accumulate(e.begin(), e.end(), s); });
+  }
+}
+
+TEST(kernels_matmul, halves) {
+  using Others = std::vector<double>;
+  const auto silu = [](double x) { return x / (1 + std::exp(-x)); };
+  const auto relu = [](double x) { return std::max(x, 0.0); };
+  const Expr gated = {in(0), step(ExprOp::kSilu, 'f', 0), in(1), step(ExprOp::kMul, 'f', 1, 2)};
+  const Expr cut = {in(0), step(ExprOp::kRelu, 'f', 0), in(1), step(ExprOp::kMul, 'f', 1, 2)};
+  const Expr turned = {in(1), step(ExprOp::kSilu, 'f', 0), in(0), step(ExprOp::kMul, 'f', 1, 2)};
+  const Expr extra = {in(0), in(1), step(ExprOp::kSub, 'f', 0, 1), in(2), step(ExprOp::kMul, 'f', 2, 3)};
+  gpu::Caps one, single;
+  one.cores = 1;
+  single.matrices = false;
+  for (const DType dtype : kFloats) {
+    for (const Layout b : {Layout::kDense, Layout::kReversed, Layout::kSpaced}) {
+      for (const auto& [m, n, k] : {std::array<std::int64_t, 3>{1, 45, 70},
+                                    {3, 5, 33},
+                                    {8, 131, 40},
+                                    {1, 3, 2100},
+                                    {20, 37, 40},
+                                    {70, 65, 130},
+                                    {40, 33, 1100}}) {
+        Problem p{.batch = {}, .m = m, .n = n, .k = k, .dtype = dtype, .b = b, .bias = true};
+        p.halves = true;
+        for (const gpu::Caps& caps : {gpu::Caps{}, one}) {
+          p.caps = caps;
+          p.epilogue = k > 1000 ? cut : gated;  // of large sums, little of silu is exact
+          check(p, [&](double s, const Others& e) { return (k > 1000 ? relu(s) : silu(s)) * e[0]; });
+          p.bias = false;
+        }
+        p.epilogue = turned;
+        p.extras = 0;
+        if (k < 1000) check(p, [&](double s, const Others& e) { return silu(e[0]) * s; });
+        p.epilogue = extra;
+        p.extras = 1;
+        p.bias = true;
+        check(p, [&](double s, const Others& e) { return (s - e[0]) * e[1]; });
+      }
+    }
+    for (const std::int64_t m : {2, 9}) {
+      Problem p{.batch = {2}, .m = m, .n = 12, .k = 30, .dtype = dtype, .out = Layout::kSpaced, .bias = true};
+      p.b = Layout::kReversed;
+      p.halves = p.shared = true;
+      p.epilogue = gated;
+      check(p, [&](double s, const Others& e) { return silu(s) * e[0]; });
+      p.caps = single;
+      check(p, [&](double s, const Others& e) { return silu(s) * e[0]; });
+    }
+  }
+}
+
+// What kernels cannot do on the way is a map of both sums.
+TEST(kernels_matmul, halves_with_many_extras) {
+  Expr expr = {in(0), in(1), step(ExprOp::kSub, 'f', 0, 1)};
+  for (int k = 2; k < 8; ++k) {
+    expr.push_back(in(k));
+    const int n = static_cast<int>(expr.size());
+    expr.push_back(step(ExprOp::kAdd, 'f', n - 2, n - 1));
+  }
+  for (const std::int64_t m : {2, 20}) {
+    Problem p{.batch = {2}, .m = m, .n = 21, .k = 30, .b = Layout::kReversed, .bias = true, .epilogue = expr};
+    p.extras = 6;
+    p.halves = true;
+    check(p, [](double s, const std::vector<double>& e) {
+      return std::accumulate(e.begin() + 1, e.end(), s - e[0]);
+    });
   }
 }
