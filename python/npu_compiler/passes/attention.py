@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ..graph import Graph, Op, View, remap, whole
 from .match import Matcher, first, scale_of, step_names
@@ -113,19 +114,35 @@ def _under_mask(match: Matcher, op: Op, found: _Scores) -> View | None:
         if pair is not None:
             found.mask = pair[1]
         return pair[0] if pair is not None else None
+    return _chosen(match, op, found)
+
+
+def _chosen(match: Matcher, op: Op, found: _Scores) -> View | None:
+    """The scores, where a number takes the place of some of them."""
     steps = op.attrs.get("expr", [])
-    if op.kind != "map" or len(op.inputs) != 2 or len(steps) != 4 or steps[-1][0] != "where":
+    if op.kind != "map" or not steps or steps[-1][0] != "where" or any(s[0] not in ("in", "const") for s in steps[:-1]):
         return None
     condition, *choices = (steps[at] for at in steps[-1][1:])
-    number = next((step[1] for step in choices if step[0] == "const"), None)
-    kept = next((step[1] for step in choices if step[0] == "in"), None)
-    if condition[0] != "in" or number is None or kept is None or float(number) > _NEVER:
+    chooser = op.inputs[condition[1]] if condition[0] == "in" else None
+    numbers = [_number(match, op, step) for step in choices]
+    if chooser is None or chooser.dtype != "bool" or sum(n is not None for n in numbers) != 1:
         return None
-    chooser, x = op.inputs[condition[1]], op.inputs[kept]
-    if chooser is None or x is None or chooser.dtype != "bool" or not x.is_dense:
+    when = numbers[0] is not None
+    number, kept = (numbers[0], choices[1]) if when else (numbers[1], choices[0])
+    x = op.inputs[kept[1]] if kept[0] == "in" else None
+    if number is None or number > _NEVER or x is None or not x.is_dense:
         return None
-    found.chosen = (chooser, float(number), choices[0][0] == "const")
+    found.chosen = (chooser, number, when)
     return x
+
+
+def _number(match: Matcher, op: Op, step: Any) -> float | None:
+    if step[0] == "const":
+        return float(step[1])
+    view = op.inputs[step[1]]
+    makers = match.parts(view.value) if view is not None else []
+    steps = makers[0].attrs.get("expr", []) if len(makers) == 1 and makers[0].kind == "map" else []
+    return float(steps[0][1]) if len(steps) == 1 and steps[0][0] == "const" else None
 
 
 def _mask(graph: Graph, scores: _Scores, at: Op, shape: tuple[int, ...]) -> View | None:

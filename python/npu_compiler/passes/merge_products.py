@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..graph import Graph, Op, Value, View, remap, whole
-from .match import Matcher
+from .match import Matcher, first
 
 
 def merge_products(graph: Graph) -> None:
@@ -18,8 +18,30 @@ def merge_products(graph: Graph) -> None:
         if key is not None:
             groups.setdefault(key, []).append(op)
     for group in groups.values():
-        if len(group) > 1:
-            _merge(graph, match, group)
+        values = {op.out.value for op in group}
+        joined = [op for op in group if not _has_own_epilogue(op, match, values)]
+        if len(joined) > 1:
+            _merge(graph, match, joined)
+
+
+def _has_own_epilogue(op: Op, match: Matcher, group: set[Value]) -> bool:
+    """Whether elementwise work follows that concerns this product alone: that happens where it is made."""
+    reader = match.only_reader(op.out.value)
+    alone = reader is not None and reader.kind == "map"
+    while reader is not None and reader.kind == "map":
+        if any(_origin(match, view) in group - {op.out.value} for view in reader.reads()):
+            return False  # a gate, or what it lets through
+        reader = match.only_reader(reader.out.value)
+    return alone
+
+
+def _origin(match: Matcher, view: View) -> Value:
+    """Where a chain of elementwise ops of one operand begins."""
+    maker = match.maker(view)
+    while maker is not None and maker.kind == "map" and len(maker.inputs) == 1:
+        view = first(maker)
+        maker = match.maker(view)
+    return view.value
 
 
 def _key(op: Op, match: Matcher, fixed: set[Value]) -> Any:
@@ -43,10 +65,10 @@ def _merge(graph: Graph, match: Matcher, group: list[Op]) -> None:
     name = "+".join(op.out.value.name for op in group)
     merged = whole(graph.temp(name, dtype, (rows, columns)))
     moves: list[tuple[Op, int, View]] = []
-    first = 0
+    column = 0
     for op in group:
-        place = merged.slice(1, first, op.out.shape[1])
-        first += op.out.shape[1]
+        place = merged.slice(1, column, op.out.shape[1])
+        column += op.out.shape[1]
         value = op.out.value
         target = place.reshape(value.shape)
         for reader in match.readers.get(value, []):
@@ -87,10 +109,10 @@ def _bias(graph: Graph, group: list[Op], name: str, rows: int) -> View | None:
 
 
 def _side_by_side(graph: Graph, parts: Iterable[View | None], joined: View) -> View:
-    first = 0
+    column = 0
     for part in parts:
         assert part is not None
-        place = joined.slice(1, first, part.shape[1])
-        first += part.shape[1]
+        place = joined.slice(1, column, part.shape[1])
+        column += part.shape[1]
         graph.prepare.append(Op("copy", graph.unique(f"{joined.value.name}.part"), [part], [place]))
     return joined
