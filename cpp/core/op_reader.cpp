@@ -98,11 +98,27 @@ std::vector<Operand> read_operands(Json json, std::string_view key,
   return all;
 }
 
+// The classes of what ["in", k] loads: operands of a map; in an epilogue the accumulator (of halves, both of
+// them), then the extras.
+std::vector<char> expr_operands(const Op& op, const ProgramModel& program) {
+  std::vector<char> classes;
+  const bool epilogue = op.kind == OpKind::kConv || op.kind == OpKind::kMatmul;
+  if (!epilogue && op.kind != OpKind::kMap) return classes;
+  const std::size_t first = epilogue ? 3 : 0;  // none of those from here on is absent
+  if (epilogue) classes.push_back('f');
+  if (op.kind == OpKind::kMatmul && std::get<MatmulAttrs>(op.attrs).halves) classes.push_back('f');
+  for (std::size_t i = first; i < op.inputs.size(); ++i) {
+    classes.push_back(register_class_of(program.values[static_cast<std::size_t>(op.inputs[i].value)].dtype));
+  }
+  return classes;
+}
+
 // Visits the attributes of an op; what it has not seen at the end is unknown.
 class AttrReader {
  public:
-  AttrReader(std::optional<Json> attrs, const std::vector<char>& operands, const FileSpot& spot)
-      : attrs_(attrs), operands_(operands), spot_(spot) {
+  // Expressions are read last of an op's attributes: what they load may depend on the others.
+  AttrReader(std::optional<Json> attrs, const Op& op, const ProgramModel& program, const FileSpot& spot)
+      : attrs_(attrs), op_(op), program_(program), spot_(spot) {
     if (attrs_ && !attrs_->is(JsonKind::kObject))
       spot_.refuse("'attrs' has a wrong value", attrs_->shown(), "an object");
   }
@@ -128,7 +144,9 @@ class AttrReader {
     for (const Json item : spot_.array(*value, name, kMaxRank)) member.push_back(spot_.number(item, name));
   }
   void field(std::string_view name, Expr& member, bool required) {
-    if (const auto value = find(name, required)) member = read_expr(*value, name, operands_, spot_);
+    if (const auto value = find(name, required)) {
+      member = read_expr(*value, name, expr_operands(op_, program_), spot_);
+    }
   }
   template <class Enum>
   void choice(std::string_view name, std::initializer_list<std::string_view> names, Enum& member,
@@ -177,7 +195,8 @@ class AttrReader {
   }
 
   std::optional<Json> attrs_;
-  const std::vector<char>& operands_;
+  const Op& op_;
+  const ProgramModel& program_;
   const FileSpot& spot_;
   std::vector<std::string_view> seen_;
 };
@@ -198,21 +217,6 @@ Attrs default_attrs(OpKind kind, std::index_sequence<I...>) {
   };
   (set(std::integral_constant<std::size_t, I>()), ...);
   return attrs;
-}
-
-// The classes of what ["in", k] loads: operands of a map; in an epilogue the accumulator (of halves, both of
-// them), then the extras.
-std::vector<char> expr_operands(const Op& op, const ProgramModel& program) {
-  std::vector<char> classes;
-  const bool epilogue = op.kind == OpKind::kConv || op.kind == OpKind::kMatmul;
-  if (!epilogue && op.kind != OpKind::kMap) return classes;
-  const std::size_t first = epilogue ? 3 : 0;  // none of those from here on is absent
-  if (epilogue) classes.push_back('f');
-  if (op.kind == OpKind::kMatmul && std::get<MatmulAttrs>(op.attrs).halves) classes.push_back('f');
-  for (std::size_t i = first; i < op.inputs.size(); ++i) {
-    classes.push_back(register_class_of(program.values[static_cast<std::size_t>(op.inputs[i].value)].dtype));
-  }
-  return classes;
 }
 
 }  // namespace
@@ -258,8 +262,7 @@ Op read_op(Json json, const ProgramModel& program, const FileSpot& outer) {
   op.inputs = read_operands(*in, "in", info.inputs, program, spot);
   op.outputs = read_operands(*out, "out", info.outputs, program, spot);
   op.attrs = default_attrs(op.kind, std::make_index_sequence<std::variant_size_v<Attrs>>());
-  const std::vector<char> classes = expr_operands(op, program);
-  AttrReader reader(attrs, classes, spot);
+  AttrReader reader(attrs, op, program, spot);
   std::visit([&](auto& members) { members.visit(reader); }, op.attrs);
   reader.finish();
   return op;
