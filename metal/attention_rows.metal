@@ -73,4 +73,330 @@ template <typename T>
   }
 }
 
+// Heads of up to 256 elements: some rows that share a head of k and v, by the simdgroups of a threadgroup,
+// which take turns at blocks of columns; and, of many columns, by several threadgroups.
+constant bool kWideKeys [[function_constant(3)]];  // 16 bytes of a row may be loaded at once
+constant bool kWideValues [[function_constant(4)]];
+constant int kKeyLanes [[function_constant(5)]];  // that share a row: 4, 8, 16 or 32
+constant int kValueLanes [[function_constant(6)]];
+constant bool kParts [[function_constant(7)]];  // sums go to the scratch
+
+constant constexpr int kBlock = int(kSimd);  // columns
+constant constexpr int kSimdgroups = 8, kWidest = 256;
+
+// What a lane has of a row.
+template <typename T, int kVectors>
+struct Part {
+  static constant constexpr int kElements = 4 * Wide<T>::kFours;
+  Wide<T> of[kVectors];
+
+  static int first_of(int lane, int vector) { return (lane + vector * int(kSimd)) * kElements; }
+
+  void load(const device T* row, int64_t step, int width, int lane, bool wide, bool there) {
+    NPU_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      const int first = first_of(lane, v);
+      if (wide && there && first < width) {
+        of[v] = load_wide(row + first);
+        continue;
+      }
+      NPU_UNROLL
+      for (int i = 0; i < kElements; ++i) {
+        const bool inside = !wide && there && first + i < width;
+        of[v].at[i / 4][i % 4] = inside ? float(row[(first + i) * step]) : 0.0f;
+      }
+    }
+  }
+
+  float times(thread const Part& other) const {
+    float sum = 0.0f;
+    NPU_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      NPU_UNROLL
+      for (int f = 0; f < Wide<T>::kFours; ++f) sum += dot(of[v].at[f], other.of[v].at[f]);
+    }
+    return sum;
+  }
+};
+
+// Sums of four columns over the lanes that share rows; a lane gets that of column lane % 4.
+inline float across_key_lanes(float4 sums, int lane) {
+  const bool odd = (lane & 1) != 0, high = (lane & 2) != 0;
+  float2 kept = odd ? sums.yw : sums.xz;
+  kept += simd_shuffle_xor(odd ? sums.xz : sums.yw, ushort(1));
+  float sum = high ? kept.y : kept.x;
+  sum += simd_shuffle_xor(high ? kept.x : kept.y, ushort(2));
+  for (int mask = 4; mask < kKeyLanes; mask *= 2) sum += simd_shuffle_xor(sum, ushort(mask));
+  return sum;
+}
+
+// Rows of a threadgroup, as one of its simdgroups has them.
+template <typename T, int kRows, int kVectors>
+struct Rows {
+  typedef Part<T, kVectors> P;
+  int64_t mask_at[kRows];
+  int row[kRows];
+  float4 sums[kRows][kVectors][Wide<T>::kFours];
+  float most[kRows], total[kRows];
+  Sight sight;
+
+  Rows() {
+    NPU_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      most[r] = -INFINITY;
+      total[r] = 0.0f;
+      NPU_UNROLL
+      for (int v = 0; v < kVectors; ++v) {
+        NPU_UNROLL
+        for (int f = 0; f < Wide<T>::kFours; ++f) sums[r][v][f] = float4(0.0f);
+      }
+    }
+  }
+
+  // The addends of a lane's column; false: the block counts for nothing.
+  bool look(constant AttentionArgs& args, const device char* mask, int begin, int lane,
+            thread float* addends) {
+    bool seen = false, near = false;
+    NPU_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      addends[r] = addend_of<T>(args, mask, mask_at[r], row[r], begin + lane);
+      seen = seen || addends[r] != -INFINITY;
+      near = near || !(addends[r] <= kFarBelow);
+    }
+    if (!simd_any(seen)) return false;
+    if (kMask < kFloatMask || simd_any(near)) return true;
+    bool spared = true;
+    NPU_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      if (simd_any(addends[r] != -INFINITY)) {
+        spared = sight.spares<T>(args, mask, mask_at[r], r, lane) && spared;
+      }
+    }
+    return !spared;
+  }
+
+  // Makes weights of scores.
+  void weigh(thread float* scores) {
+    NPU_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const float before = most[r];
+      most[r] = max(before, simd_max(scores[r]));
+      const float kept = kept_below(before, most[r]);
+      scores[r] = weight_of(scores[r], most[r]);
+      total[r] = total[r] * kept + simd_sum(scores[r]);
+      NPU_UNROLL
+      for (int v = 0; v < kVectors; ++v) {
+        NPU_UNROLL
+        for (int f = 0; f < Wide<T>::kFours; ++f) sums[r][v][f] *= kept;
+      }
+    }
+  }
+
+  void add_values(constant AttentionArgs& args, const device T* v, int begin, int lane,
+                  const thread float* weights) {
+    const int place = lane % kValueLanes, first = lane - place;
+    for (int i = 0; i < kValueLanes; ++i) {
+      float weight[kRows];
+      bool used = false;
+      NPU_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        weight[r] = simd_shuffle(weights[r], ushort(first + i));
+        used = used || weight[r] != 0.0f;
+      }
+      P values;
+      values.load(v + (begin + first + i) * args.v_step[2], args.v_step[3], args.value_width, place,
+                  kWideValues, used);
+      NPU_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        NPU_UNROLL
+        for (int k = 0; k < kVectors; ++k) {
+          NPU_UNROLL
+          for (int f = 0; f < Wide<T>::kFours; ++f) {
+            sums[r][k][f] = fma(float4(weight[r]), values.of[k].at[f], sums[r][k][f]);
+          }
+        }
+      }
+    }
+  }
+
+  // The lanes that shared columns add up what they have; the first of them write row `r`.
+  void put_row(int r, int lane, threadgroup float* to) const {
+    NPU_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      NPU_UNROLL
+      for (int f = 0; f < Wide<T>::kFours; ++f) {
+        float4 sum = sums[r][v][f];
+        for (int mask = kValueLanes; mask < int(kSimd); mask *= 2) sum += simd_shuffle_xor(sum, ushort(mask));
+        if (lane < kValueLanes) *(threadgroup float4*)(to + P::first_of(lane, v) + 4 * f) = sum;
+      }
+    }
+  }
+};
+
+// The scores of a lane's column.
+template <typename T, int kRows, int kVectors>
+inline void score(constant AttentionArgs& args, const thread Part<T, kVectors>* queries, const device T* k,
+                  int begin, int lane, const thread float* addends, thread float* scores) {
+  const int place = lane % kKeyLanes, first = begin + lane - place;
+  for (int i = 0; i < kKeyLanes; i += 4) {
+    float4 sums[kRows];
+    NPU_UNROLL
+    for (int j = 0; j < 4; ++j) {
+      const int t = first + i + j;
+      Part<T, kVectors> keys;
+      keys.load(k + t * args.k_step[2], args.k_step[3], args.width, place, kWideKeys, t < args.length);
+      NPU_UNROLL
+      for (int r = 0; r < kRows; ++r) sums[r][j] = queries[r].times(keys);
+    }
+    NPU_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const float sum = across_key_lanes(sums[r], lane);
+      if (place / 4 == i / 4) scores[r] = sum;
+    }
+  }
+  NPU_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    scores[r] = addends[r] == -INFINITY ? -INFINITY : scores[r] * args.scale + addends[r];
+  }
+}
+
+// What the simdgroups of a threadgroup know of a row: their peaks, and what is left of the sums below them
+// when there is one peak for all.
+struct Shares {
+  threadgroup float2* peaks;  // [row][simdgroup]
+  threadgroup float* kept;
+
+  float most(int row) const {
+    float result = -INFINITY;
+    for (int s = 0; s < kSimdgroups; ++s) result = max(result, peaks[row * kSimdgroups + s].x);
+    return result;
+  }
+  void compare(int share) const { kept[share] = kept_below(peaks[share].x, most(share / kSimdgroups)); }
+
+  float total(int row) const {
+    float sum = 0.0f;
+    for (int s = row * kSimdgroups; s < (row + 1) * kSimdgroups; ++s) sum += peaks[s].y * kept[s];
+    return sum;
+  }
+  float sum(int row, const threadgroup float* values) const {
+    float result = 0.0f;
+    for (int s = 0; s < kSimdgroups; ++s) result += values[s * kWidest] * kept[row * kSimdgroups + s];
+    return result;
+  }
+};
+
+// Where results go to.
+template <typename T>
+struct Results {
+  device T* out;
+  device float* parts;   // [row][split][element]
+  device float2* peaks;  // [row][split]
+
+  void put(constant AttentionArgs& args, thread const QueryRow& row, int64_t part, int e, float sum,
+           float2 peak) const {
+    if (!kParts) {
+      out[row.out + e * args.out_step[3]] = T(divided(sum, peak.y));
+      return;
+    }
+    if (e == 0) peaks[part] = peak;
+    if (peak.y != 0.0f) parts[part * args.value_width + e] = sum;
+  }
+};
+
+template <typename T, int kRows, int kVectors>
+[[kernel]] void attention_rows(constant AttentionArgs& args [[buffer(0)]], const device T* q [[buffer(1)]],
+                               const device T* k [[buffer(2)]], const device T* v [[buffer(3)]],
+                               const device char* mask [[buffer(4)]], device T* out [[buffer(5)]],
+                               device float* parts [[buffer(6)]], device float2* peaks [[buffer(7)]],
+                               uint3 at [[threadgroup_position_in_grid]],
+                               uint thread_index [[thread_index_in_threadgroup]],
+                               uint simdgroup [[simdgroup_index_in_threadgroup]],
+                               uint lane_index [[thread_index_in_simdgroup]]) {
+  threadgroup float values[kSimdgroups * kWidest];  // of one row
+  threadgroup float2 shared_peaks[kRows * kSimdgroups];
+  threadgroup float kept[kRows * kSimdgroups];
+  const int lane = int(lane_index), index = int(at.x) * kRows, rows = args.rows * args.shared;
+  if (index >= rows || at.y >= uint(args.splits) || at.z >= uint(args.batch * args.groups)) return;
+  const int batch = int(at.z) / args.groups, group = int(at.z) - batch * args.groups;
+  k += batch * args.k_step[0] + group * args.k_step[1];
+  v += batch * args.v_step[0] + group * args.v_step[1];
+  Rows<T, kRows, kVectors> mine;
+  Part<T, kVectors> queries[kRows];
+  NPU_UNROLL
+  for (int r = 0; r < kRows; ++r) {  // rows that are not there repeat the last one
+    const QueryRow row(args, batch, group, min(index + r, rows - 1));
+    queries[r].load(q + row.q, args.q_step[3], args.width, lane % kKeyLanes, false, true);
+    mine.mask_at[r] = row.mask;
+    mine.row[r] = row.row;
+  }
+  // Columns that are seen may be few, and lie together: they come to all threadgroups in turn.
+  const int by = args.splits * kSimdgroups;
+  for (int block = int(at.y) + args.splits * int(simdgroup); block * kBlock < args.length; block += by) {
+    const int begin = block * kBlock;
+    if (kCausal && begin > mine.row[kRows - 1]) break;
+    float addends[kRows], scores[kRows];
+    if (!mine.look(args, mask, begin, lane, addends)) continue;
+    score<T, kRows, kVectors>(args, queries, k, begin, lane, addends, scores);
+    mine.weigh(scores);
+    mine.add_values(args, v, begin, lane, scores);
+  }
+  NPU_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    if (lane == 0) shared_peaks[r * kSimdgroups + int(simdgroup)] = float2(mine.most[r], mine.total[r]);
+  }
+  const Shares shares = {shared_peaks, kept};
+  const Results<T> results = {out, parts, peaks};
+  const int e = int(thread_index);
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  if (e < kRows * kSimdgroups) shares.compare(e);
+  NPU_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    mine.put_row(r, lane, values + int(simdgroup) * kWidest);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    if (index + r < rows && e < args.value_width) {
+      const int64_t part = (int64_t(at.z) * rows + index + r) * args.splits + at.y;
+      const float2 peak = float2(shares.most(r), shares.total(r));
+      results.put(args, QueryRow(args, batch, group, index + r), part, e, shares.sum(r, values + e), peak);
+    }
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+  }
+}
+
+// Joins what the threadgroups of a row left in the scratch.
+template <typename T>
+[[kernel]] void attention_join(constant AttentionArgs& args [[buffer(0)]],
+                               const device float* parts [[buffer(1)]],
+                               const device float2* peaks [[buffer(2)]], device T* out [[buffer(3)]],
+                               uint2 at [[thread_position_in_grid]]) {
+  const int e = int(at.x), rows = args.rows * args.shared;
+  const int64_t row = at.y;
+  if (e >= args.value_width || row >= int64_t(args.batch * args.groups) * rows) return;
+  float most = -INFINITY, total = 0.0f, sum = 0.0f;
+  for (int s = 0; s < args.splits; ++s) most = max(most, peaks[row * args.splits + s].x);
+  for (int s = 0; s < args.splits; ++s) {
+    const float2 peak = peaks[row * args.splits + s];
+    if (peak.y == 0.0f) continue;  // nothing was written
+    const float kept = kept_below(peak.x, most);
+    total += peak.y * kept;
+    sum += parts[(row * args.splits + s) * args.value_width + e] * kept;
+  }
+  const int head = int(row / rows), batch = head / args.groups;
+  const QueryRow place(args, batch, head - batch * args.groups, int(row - int64_t(head) * rows));
+  out[place.out + e * args.out_step[3]] = T(divided(sum, total));
+}
+
 NPU_INSTANTIATE_FLOATS(attention_any)
+NPU_INSTANTIATE_FLOATS(attention_join)
+
+#define NPU_ATTENTION_ROWS(T, rows, vectors)                                     \
+  template [[host_name("attention_rows_" #rows "x" #vectors "_" #T)]] [[kernel]] \
+  decltype(attention_rows<T, rows, vectors>) attention_rows<T, rows, vectors>;
+#define NPU_ALL_ATTENTION_ROWS(T, vectors) \
+  NPU_ATTENTION_ROWS(T, 1, vectors)        \
+  NPU_ATTENTION_ROWS(T, 2, vectors)        \
+  NPU_ATTENTION_ROWS(T, 4, vectors)        \
+  NPU_ATTENTION_ROWS(T, 8, vectors)
+NPU_ALL_ATTENTION_ROWS(float, 1)
+NPU_ALL_ATTENTION_ROWS(float, 2)
+NPU_ALL_ATTENTION_ROWS(half, 1)
+NPU_ALL_ATTENTION_ROWS(bfloat, 1)

@@ -57,6 +57,7 @@ inline std::vector<double> attended(const AttentionProblem& p, const Tensor& q, 
                   : static_cast<double>(static_cast<float>(score) + static_cast<float>(addend));
     }
     if (p.causal && t > s) score = -kInfinity;
+    if (p.poisoned && p.poisoned(t)) score = -kInfinity;
     scores.push_back(score);
     most = std::max(most, score);
   }

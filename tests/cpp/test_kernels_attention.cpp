@@ -33,3 +33,152 @@ TEST(kernels_attention, any_sizes) {
     }
   }
 }
+
+TEST(kernels_attention, few_rows) {
+  for (const DType dtype : kFloatTypes) {
+    for (const std::int64_t width : {1, 5, 16, 24, 64, 80, 128}) {
+      const GpuRun run =
+          CHECK_ATTENTION(.rows = 1, .length = 77, .width = width, .value_width = width, .dtype = dtype);
+      CHECK_EQ(run.kernel, "attention[rows]");
+    }
+    for (const std::int64_t heads : {1, 2, 5, 8, 12, 22}) {
+      CHECK_ATTENTION(.heads = heads, .groups = 1, .rows = 1, .length = 40, .width = 8, .value_width = 12,
+                      .dtype = dtype);
+    }
+    for (const bool causal : {false, true}) {
+      CHECK_ATTENTION(.rows = 8, .length = 40, .width = 130, .value_width = 34, .dtype = dtype,
+                      .causal = causal);
+      CHECK_ATTENTION(.rows = 5, .length = 3, .width = 34, .value_width = 256, .dtype = dtype,
+                      .causal = causal);
+    }
+  }
+  CHECK_ATTENTION(.rows = 2, .length = 300, .width = 256, .value_width = 7);
+  CHECK_ATTENTION(.rows = 1, .length = 300, .width = 9, .value_width = 251);
+}
+
+TEST(kernels_attention, many_columns_are_split) {
+  gpu::Caps large;
+  large.cores = 40;
+  for (const DType dtype : kFloatTypes) {
+    for (const std::int64_t rows : {1, 3}) {
+      const GpuRun run =
+          CHECK_ATTENTION(.batch = 1, .rows = rows, .length = 1030, .width = 8, .value_width = 10,
+                          .dtype = dtype, .causal = rows > 1, .caps = large);
+      CHECK_EQ(run.kernel, "attention[rows, split]");
+      CHECK_EQ(run.launches, 2u);
+      for (const MaskKind mask : kMasks) {
+        CHECK_ATTENTION(.rows = rows, .length = 900, .width = 8, .value_width = 4, .dtype = dtype,
+                        .mask = mask, .addend = scattered, .mask_per_head = true);
+      }
+    }
+  }
+}
+
+TEST(kernels_attention, masks) {
+  const auto few = [](std::int64_t, std::int64_t, std::int64_t s, std::int64_t t) {
+    return t == 5 * s + 1 ? 0 : -kInfinity;
+  };
+  const auto graded = [](std::int64_t n, std::int64_t h, std::int64_t s, std::int64_t t) {
+    return t % 7 == 3 ? -kInfinity : 0.25 * static_cast<double>((n + 2 * h + 3 * s + t) % 9);
+  };
+  for (const DType dtype : kFloatTypes) {
+    for (const MaskKind mask : kMasks) {
+      for (const bool per_head : {false, true}) {
+        CHECK_ATTENTION(.length = 130, .dtype = dtype, .mask = mask, .addend = scattered,
+                        .mask_per_head = per_head);
+      }
+      CHECK_ATTENTION(.length = 70, .dtype = dtype, .mask = mask, .addend = few);
+      if (mask != MaskKind::kBool)
+        CHECK_ATTENTION(.length = 70, .dtype = dtype, .mask = mask, .addend = graded, .mask_per_head = true);
+    }
+  }
+}
+
+TEST(kernels_attention, rows_that_see_nothing) {
+  const auto nothing = [](std::int64_t n, std::int64_t, std::int64_t s, std::int64_t t) {
+    return s == 1 || (n == 1 && t < 50) ? -kInfinity : 0;
+  };
+  for (const bool nan : {false, true}) {
+    for (const MaskKind mask : kMasks) {
+      CHECK_ATTENTION(.length = 60, .mask = mask, .addend = nothing, .nan = nan);
+      CHECK_ATTENTION(.length = 700, .width = 4, .value_width = 5, .mask = mask, .addend = nothing,
+                      .nan = nan);
+      CHECK_ATTENTION(.length = 60, .value_width = 300, .mask = mask, .addend = nothing, .nan = nan);
+    }
+    CHECK_ATTENTION(.length = 0, .nan = nan);
+    CHECK_ATTENTION(.length = 0, .value_width = 300, .nan = nan);
+  }
+  CHECK_ATTENTION(.rows = 0);
+  CHECK_ATTENTION(.batch = 0);
+  CHECK_ATTENTION(.heads = 0);
+  CHECK_ATTENTION(.value_width = 0);
+}
+
+// The least float instead of -inf: it leaves nothing of a weight, but where a row has nothing else.
+TEST(kernels_attention, masks_that_are_far_below) {
+  constexpr double kLeast = -0x1.fep127;  // of bfloat16; a float32 too
+  const auto below = [](std::int64_t n, std::int64_t, std::int64_t s, std::int64_t t) {
+    if (s == 1) return n == 0 || t % 5 > 0 ? kLeast : -kInfinity;  // a row with nothing else
+    return t < 70 + 3 * s && t != 1 ? (t < 33 && s == 2 ? kLeast : 0) : kLeast;
+  };
+  const auto late = [](std::int64_t, std::int64_t, std::int64_t, std::int64_t t) {
+    return t > 69 ? -2 : kLeast;
+  };
+  for (const std::int64_t length : {100, 170, 700}) {
+    for (const auto& addend : {Addend(below), Addend(late)}) {
+      for (const std::int64_t rows : {1, 3}) {
+        CHECK_ATTENTION(.rows = rows, .length = length, .mask = MaskKind::kFloat, .addend = addend);
+        CHECK_ATTENTION(.rows = rows, .length = length, .dtype = DType::kBFloat16, .mask = MaskKind::kOwn,
+                        .addend = addend);
+      }
+    }
+  }
+}
+
+// What no row sees is not read, whatever the capacity of a cache.
+TEST(kernels_attention, unseen_blocks_are_not_read) {
+  const auto seen = [](std::int64_t t) { return t < 41 || (t >= 300 && t < 310); };
+  const auto nan_elsewhere = [](std::int64_t t) { return t >= 64 && (t < 288 || t >= 320); };
+  for (const std::int64_t length : {420, 900}) {
+    for (const double unseen : {-kInfinity, -0x1p127}) {
+      for (const MaskKind mask : kMasks) {
+        const auto addend = [&](std::int64_t, std::int64_t, std::int64_t, std::int64_t t) {
+          return seen(t) ? 0.0 : unseen;
+        };
+        CHECK_ATTENTION(.rows = 2, .length = length, .dtype = DType::kBFloat16, .mask = mask,
+                        .addend = addend, .poisoned = nan_elsewhere);
+      }
+    }
+  }
+  for (const std::int64_t length : {420, 900}) {
+    CHECK_ATTENTION(
+            .rows = 4, .length = length, .causal = true, .poisoned = [](std::int64_t t) { return t >= 32; });
+  }
+}
+
+TEST(kernels_attention, strides) {
+  for (const DType dtype : kFloatTypes) {
+    for (const Layout q : kReadLayouts) {
+      for (const Layout other : kReadLayouts) {
+        CHECK_ATTENTION(.rows = 2, .length = 35, .dtype = dtype, .q = q, .k = other, .v = q, .out = other);
+        CHECK_ATTENTION(.rows = 2, .length = 35, .value_width = 24, .dtype = dtype, .q = other, .k = q,
+                        .v = other, .out = q);
+      }
+    }
+  }
+}
+
+TEST(kernels_attention, infinities_and_nan) {
+  for (const std::int64_t length : {40, 700}) {
+    Tensor q = random(DType::kFloat32, {1, 1, 2, 8}), k = random(DType::kFloat32, {1, 1, length, 8});
+    Tensor v = random(DType::kFloat32, {1, 1, length, 4}), out(DType::kFloat32, {1, 1, 2, 4});
+    q.set({0, 0, 0, 3}, std::nan(""));
+    GpuRun run;
+    run_gpu(gpu::make_attention, OpKind::kAttention, AttentionAttrs{0.5, false, {}}, {&q, &k, &v}, {&out},
+            run);
+    for (std::int64_t e = 0; e < 4; ++e) {
+      CHECK(std::isnan(out.get({0, 0, 0, e})));
+      CHECK(std::isfinite(out.get({0, 0, 1, e})));
+    }
+  }
+}
