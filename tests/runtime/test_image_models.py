@@ -98,3 +98,12 @@ def test_resnet_has_the_same_top_five(name: str, side: int, kind: str) -> None:
             executor.run({program.input_specs[0].name: x}, weights)[program.output_specs[0].name]
         )
         assert torch.equal(logits.topk(5).indices, expected)
+
+
+@pytest.mark.slow
+def test_resnet18_at_full_size_on_metal() -> None:
+    model, x = build("resnet18"), torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(9))
+    with torch.no_grad():
+        own, exact = model(x), copy.deepcopy(model).double()(x.double())
+    compiled = npu.compile(model, x, device=device_of("metal"))
+    numbers.check(compiled(x), exact, own, "resnet18")
