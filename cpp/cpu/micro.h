@@ -43,6 +43,19 @@ struct GemmTile {
   const float* next = nullptr;  // k lines from here on are wanted soon
 };
 
+inline constexpr int kGemvRows = 8;
+
+struct GemvCall {
+  int rows = 1;  // of x, at most kGemvRows
+  std::int64_t columns = 0, depth = 0;
+  const void* x = nullptr;  // float32, but for pairs
+  std::int64_t x_stride = 0;
+  const void* w = nullptr;
+  std::int64_t stride = 0;
+  float* out = nullptr;
+  std::int64_t out_stride = 0;
+};
+
 struct Micro {
   const char* name;  // "portable", "avx2", "avx512", "avx512_bf16", "neon"
 
@@ -51,12 +64,12 @@ struct Micro {
   void (*gemm_f32)(int rows, int columns, const GemmTile& tile);
   // The same with pairs of bfloat16 for each float32 of a and b; null where the hardware has no such product.
   void (*gemm_bf16)(int rows, int columns, const GemmTile& tile);
-  // dot[i] = sum_k x[k] * w[i * stride + k] for `rows` rows of w; x is float32.
-  void (*gemv_f32)(int rows, const float* w, std::int64_t stride, const float* x, std::int64_t k, float* out);
-  void (*gemv_bf16)(int rows, const std::uint16_t* w, std::int64_t stride, const float* x, std::int64_t k,
-                    float* out);
-  void (*gemv_f16)(int rows, const std::uint16_t* w, std::int64_t stride, const float* x, std::int64_t k,
-                   float* out);
+  // Few rows of x times many of w: out[i * out_stride + j] = sum_k x[i * x_stride + k] * w[j * stride + k].
+  // All rows of x share each read of w.
+  void (*gemv_f32)(const GemvCall& call);
+  void (*gemv_bf16)(const GemvCall& call);
+  void (*gemv_f16)(const GemvCall& call);
+  void (*gemv_pairs)(const GemvCall& call);  // x of bfloat16 too; null as gemm_bf16 is
 
   // Multiply-adds in registers alone, to measure what the core can do; returns how many operations.
   double (*burn)(std::int64_t rounds);

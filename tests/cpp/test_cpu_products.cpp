@@ -101,10 +101,10 @@ void check_matmul(const ProductCase& c, DType dtype) {
 TEST(cpu_products, halves) {
   on_every_isa([] {
     for (const DType dtype : kFloats) {
-      for (const std::int64_t rows : {1, 2, 3, 8, 9, 35}) {
-        for (const std::int64_t columns : {1, 31, 70, 300}) {
+      for (const std::int64_t rows : {1, 3, 8, 9, 17}) {
+        for (const std::int64_t columns : {1, 70, 133}) {
           for (int options = 0; options < 16; ++options) {
-            ProductCase c{.rows = rows, .columns = columns, .depth = columns == 70 ? 520 : 37};
+            ProductCase c{.rows = rows, .columns = columns, .depth = columns == 1 ? 520 : columns == 70 ? 37 : 21};
             c.transposed = options & 1, c.constant = options & 2, c.bias = options & 4;
             c.extra = !c.bias, c.threads = options & 8 ? 2 : 1;
             check_matmul(c, dtype);

@@ -1,64 +1,17 @@
-// Between float32 and the 16-bit formats. Stores round to nearest even and keep NaN.
+// Between float32 and the 16-bit formats, row by row.
+#include "micro/half.h"
 #include "micro/table.h"
-#include "micro/vec.h"
-
-#if defined(__aarch64__)
-#include <arm_neon.h>
-#endif
 
 namespace npu::cpu::NPU_ISA {
 
 namespace {
-
-typedef std::uint16_t U16 __attribute__((vector_size(kLanes * 2)));
-typedef std::uint16_t LooseU16 __attribute__((vector_size(kLanes * 2), aligned(2), may_alias));
-
-inline U16 load16(const std::uint16_t* p) { return *reinterpret_cast<const LooseU16*>(p); }
-inline void store16(std::uint16_t* p, U16 v) { *reinterpret_cast<LooseU16*>(p) = v; }
-
-inline F32 from_bf16(U16 h) { return floats((I32)(__builtin_convertvector(h, U32) << 16)); }
-
-inline U16 to_bf16(F32 v) {
-  const U32 u = (U32)bits(v), rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-  return __builtin_convertvector(v != v ? (u >> 16) | 0x40u : rounded, U16);
-}
-
-#if defined(__AVX512F__)
-inline F32 from_f16(U16 h) { return _mm512_maskz_cvtph_ps(0xffff, (__m256i)h); }
-inline U16 to_f16(F32 v) { return (U16)_mm512_maskz_cvtps_ph(0xffff, v, _MM_FROUND_TO_NEAREST_INT); }
-#elif defined(__AVX2__)
-inline F32 from_f16(U16 h) { return _mm256_cvtph_ps((__m128i)h); }
-inline U16 to_f16(F32 v) { return (U16)_mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT); }
-#elif defined(__aarch64__)
-inline F32 from_f16(U16 h) { return (F32)vcvt_f32_f16((float16x4_t)h); }
-inline U16 to_f16(F32 v) { return (U16)vcvt_f16_f32((float32x4_t)v); }
-#else
-inline F32 from_f16(U16 h) {
-  const U32 u = __builtin_convertvector(h, U32), sign = (u & 0x8000u) << 16, a = u & 0x7fffu;
-  const U32 special = 0x7f800000u | (a & 0x3ffu) << 13, normal = (a << 13) + 0x38000000u;
-  const U32 denormal = (U32)bits(__builtin_convertvector((I32)a, F32) * 0x1p-24f);
-  return floats((I32)(sign | (a >= 0x7c00u ? special : a >= 0x400u ? normal : denormal)));
-}
-
-inline U16 to_f16(F32 v) {
-  const U32 u = (U32)bits(v), sign = (u >> 16) & 0x8000u, a = u & 0x7fffffffu;
-  const U32 nan = 0x7e00u | ((a >> 13) & 0x3ffu), infinite = U32{} + 0x7c00u;
-  const U32 denormal =
-      (U32)bits(floats((I32)a) + 0.5f) - 0x3f000000u;  // the addition rounds at the right bit
-  const U32 normal = (a - 0x38000000u + 0xfffu + ((a >> 13) & 1u)) >> 13;
-  const U32 finite = a < 0x38800000u ? denormal : normal;
-  return __builtin_convertvector(sign | (a > 0x7f800000u ? nan : a >= 0x477ff000u ? infinite : finite), U16);
-}
-#endif
 
 template <F32 (*convert)(U16)>
 void load_all(const std::uint16_t* x, float* y, std::int64_t n) {
   std::int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) store(y + i, convert(load16(x + i)));
   if (i == n) return;
-  U16 part = {};
-  for (std::int64_t j = 0; i + j < n; ++j) part[j] = x[i + j];
-  store_part(y + i, convert(part), n - i);
+  store_part(y + i, convert(load16_part(x + i, n - i)), n - i);
 }
 
 template <U16 (*convert)(F32)>

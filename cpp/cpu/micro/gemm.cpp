@@ -24,7 +24,6 @@ constexpr int kColumns = kLanes * kVectors;
 
 typedef float Vec __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
 typedef float AlignedVec __attribute__((vector_size(kLanes * 4)));
-typedef std::int32_t IntVec __attribute__((vector_size(kLanes * 4)));
 
 inline AlignedVec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
 inline void store(float* p, AlignedVec v) { *reinterpret_cast<Vec*>(p) = v; }
@@ -148,62 +147,6 @@ void gemm(int rows, int columns, const GemmTile& tile) {
   table.at[rows - 1](columns, tile);
 }
 
-inline AlignedVec widen_bf16(const std::uint16_t* p) {
-  typedef std::uint16_t Half __attribute__((vector_size(kLanes * 2), aligned(2), may_alias));
-  const IntVec bits = __builtin_convertvector(*reinterpret_cast<const Half*>(p), IntVec) << 16;
-  AlignedVec v;
-  std::memcpy(&v, &bits, sizeof v);
-  return v;
-}
-
-inline float widen_bf16(std::uint16_t x) {
-  const std::uint32_t bits = static_cast<std::uint32_t>(x) << 16;
-  float v;
-  std::memcpy(&v, &bits, sizeof v);
-  return v;
-}
-
-#if defined(__FLT16_MAX__)
-inline float widen_f16(std::uint16_t x) {
-  _Float16 h;
-  std::memcpy(&h, &x, sizeof h);
-  return static_cast<float>(h);
-}
-#else
-inline float widen_f16(std::uint16_t x) {
-  const std::uint32_t sign = static_cast<std::uint32_t>(x & 0x8000u) << 16, rest = x & 0x7fffu;
-  std::uint32_t bits = (rest << 13) + 0x38000000u;
-  float v;
-  if (rest >= 0x7c00u) bits += 0x38000000u;
-  std::memcpy(&v, &bits, sizeof v);
-  if (rest < 0x0400u) v = static_cast<float>(rest) * 5.9604644775390625e-8f;
-  std::memcpy(&bits, &v, sizeof v);
-  bits |= sign;
-  std::memcpy(&v, &bits, sizeof v);
-  return v;
-}
-#endif
-
-struct F32 {
-  using Type = float;
-  static AlignedVec vector(const float* p) { return load(p); }
-  static float scalar(float x) { return x; }
-};
-struct BF16 {
-  using Type = std::uint16_t;
-  static AlignedVec vector(const std::uint16_t* p) { return widen_bf16(p); }
-  static float scalar(std::uint16_t x) { return widen_bf16(x); }
-};
-struct F16 {
-  using Type = std::uint16_t;
-  static AlignedVec vector(const std::uint16_t* p) {
-    float wide[kLanes];
-    for (int i = 0; i < kLanes; ++i) wide[i] = widen_f16(p[i]);
-    return load(wide);
-  }
-  static float scalar(std::uint16_t x) { return widen_f16(x); }
-};
-
 inline float total(AlignedVec v) {
   float lanes[kLanes];
   store(lanes, v);
@@ -211,33 +154,6 @@ inline float total(AlignedVec v) {
     for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
   }
   return lanes[0];
-}
-
-template <class W, int rows>
-void gemv_rows(const typename W::Type* w, std::int64_t stride, const float* x, std::int64_t k, float* out) {
-  AlignedVec acc[rows][2] = {};
-  std::int64_t i = 0;
-  for (; i + 2 * kLanes <= k; i += 2 * kLanes) {
-    const AlignedVec x0 = load(x + i), x1 = load(x + i + kLanes);
-#pragma GCC unroll 8
-    for (int r = 0; r < rows; ++r) {
-      acc[r][0] += W::vector(w + r * stride + i) * x0;
-      acc[r][1] += W::vector(w + r * stride + i + kLanes) * x1;
-    }
-  }
-  for (int r = 0; r < rows; ++r) {
-    float rest = 0;
-    for (std::int64_t j = i; j < k; ++j) rest += W::scalar(w[r * stride + j]) * x[j];
-    out[r] = total(acc[r][0] + acc[r][1]) + rest;
-  }
-}
-
-template <class W>
-void gemv(int rows, const typename W::Type* w, std::int64_t stride, const float* x, std::int64_t k,
-          float* out) {
-  int r = 0;
-  for (; r + 4 <= rows; r += 4) gemv_rows<W, 4>(w + r * stride, stride, x, k, out + r);
-  for (; r < rows; ++r) gemv_rows<W, 1>(w + r * stride, stride, x, k, out + r);
 }
 
 double burn(std::int64_t rounds) {
@@ -268,9 +184,6 @@ void fill_gemm(Micro& micro) {
   micro.gemm_bf16 = nullptr;
 #endif
   micro.burn = burn;
-  micro.gemv_f32 = gemv<F32>;
-  micro.gemv_bf16 = gemv<BF16>;
-  micro.gemv_f16 = gemv<F16>;
 }
 
 }  // namespace npu::cpu::NPU_ISA

@@ -10,6 +10,7 @@ void fill(Micro& micro);  // everything
 
 void fill_attention(Micro& micro);
 void fill_convert(Micro& micro);
+void fill_gemv(Micro& micro);
 void fill_math(Micro& micro);
 void fill_rows(Micro& micro);
 

@@ -1,0 +1,160 @@
+// Products with few rows: dot products over weights as they lie, each read once for all rows.
+#include <algorithm>
+
+#include "matmul.h"
+#include "strided.h"
+
+namespace npu::cpu {
+
+namespace {
+
+class MatmulRows final : public HostKernel {
+ public:
+  explicit MatmulRows(const KernelRequest& r)
+      : r_(r),
+        g_(r),
+        micro_(&micro()),
+        epilogue_(std::get<MatmulAttrs>(r.op.attrs).epilogue, {r.inputs.begin() + 3, r.inputs.end()},
+                  r.outputs[0], static_cast<int>(g_.rank) - 1, std::get<MatmulAttrs>(r.op.attrs).halves) {
+    const TensorDesc &a = r.inputs[0], &b = r.inputs[1];
+    pairs_ = micro_->gemv_pairs != nullptr && multiplies_pairs(*micro_, a.dtype, b.dtype);
+    gemv_ = pairs_                        ? micro_->gemv_pairs
+            : b.dtype == DType::kFloat32  ? micro_->gemv_f32
+            : b.dtype == DType::kBFloat16 ? micro_->gemv_bf16
+                                          : micro_->gemv_f16;
+    in_place_ = a.strides[g_.rank - 1] == 1 && (pairs_ || a.dtype == DType::kFloat32);
+    const std::int64_t halves = epilogue_.halves();
+    const double weights = static_cast<double>(halves * g_.columns) * static_cast<double>(g_.depth);
+    const double worth = static_cast<double>(g_.batches * g_.rows) * weights;
+    groups_ = (g_.columns + kGroup - 1) / kGroup;
+    if (worth > 30000 && r.threads > 1) {
+      const std::int64_t most =
+          std::min<std::int64_t>(4 * r.threads, static_cast<std::int64_t>(weights / 8192));
+      pieces_ = std::clamp<std::int64_t>(most, 1, groups_);
+    }
+    const std::size_t x_bytes = static_cast<std::size_t>(g_.rows * g_.depth) * (pairs_ ? 2 : sizeof(float));
+    x_bytes_ = round_up(x_bytes);
+    sums_bytes_ = static_cast<std::size_t>((g_.rows * halves + 1) * kChunk) * sizeof(float);
+    scratch_ = x_bytes_ + sums_bytes_ + round_up(epilogue_.scratch_bytes());
+  }
+
+  std::string name() const override {
+    return std::string(pairs_ ? "matmul[rows of pairs " : "matmul[rows ") + micro_->name +
+           (epilogue_.in_tile() ? "]" : " +map]");
+  }
+  std::size_t scratch_bytes() const override { return scratch_ * static_cast<std::size_t>(r_.threads); }
+  double flops() const override {
+    return 2.0 * static_cast<double>(g_.batches * g_.rows * epilogue_.halves()) *
+           static_cast<double>(g_.columns * g_.depth);
+  }
+
+  void run(const KernelArgs& args, ThreadPool& pool) const override {
+    if (g_.rows * g_.columns * g_.batches == 0) return;
+    pool.run(g_.batches * pieces_, [&](std::int64_t piece, int thread) {
+      std::byte* const scratch = args.scratch + scratch_ * static_cast<std::size_t>(thread);
+      const std::int64_t batch = piece / pieces_;
+      const Range range = split(groups_, pieces_, piece % pieces_);
+      GemvCall call;
+      call.rows = static_cast<int>(g_.rows);
+      call.depth = g_.depth;
+      call.stride = r_.inputs[1].strides[g_.rank - 1];
+      call.out = reinterpret_cast<float*>(scratch + x_bytes_);
+      call.out_stride = epilogue_.halves() * kChunk;
+      find_rows(args, batch, scratch, call);
+      const std::int64_t end = std::min(range.end * kGroup, g_.columns);
+      for (std::int64_t column = range.begin * kGroup; column < end; column += kChunk) {
+        run_chunk(args, batch, column, std::min(kChunk, end - column), call);
+      }
+    });
+  }
+
+ private:
+  static constexpr std::int64_t kChunk = 256;  // columns finished at a time
+  static constexpr std::int64_t kGroup = 16;   // columns that are not shared out
+
+  // The rows where they lie, or a copy of them.
+  void find_rows(const KernelArgs& args, std::int64_t batch, std::byte* copy, GemvCall& call) const {
+    const TensorDesc& a = r_.inputs[0];
+    const auto place = [&](std::int64_t i) {
+      return row_offset(r_.outputs[0].shape, a.strides, batch * g_.rows + i);
+    };
+    const std::int64_t first = place(0), step = g_.rows > 1 ? place(1) - first : g_.depth;
+    bool even = in_place_;
+    for (std::int64_t i = 2; i < g_.rows; ++i) even = even && place(i) == first + i * step;
+    call.x = even ? element(args.inputs[0], a.dtype, first) : copy;
+    call.x_stride = even ? step : g_.depth;
+    for (std::int64_t i = 0; i < g_.rows && !even; ++i) {
+      const std::byte* const row = element(args.inputs[0], a.dtype, place(i));
+      if (pairs_) {
+        copy_row(copy + i * g_.depth * 2, 1, row, a.strides[g_.rank - 1], g_.depth, 2);
+      } else {
+        load_row(a.dtype, row, a.strides[g_.rank - 1], reinterpret_cast<float*>(copy) + i * g_.depth,
+                 g_.depth);
+      }
+    }
+  }
+
+  void run_chunk(const KernelArgs& args, std::int64_t batch, std::int64_t column, std::int64_t n,
+                 GemvCall call) const {
+    const TensorDesc& b = r_.inputs[1];
+    float* const sums = call.out;
+    call.columns = n;
+    for (std::int64_t half = 0; half < epilogue_.halves(); ++half) {
+      call.w =
+          element(args.inputs[1], b.dtype, g_.right(r_, batch) + (half * g_.columns + column) * call.stride);
+      call.out = sums + half * kChunk;
+      gemv_(call);
+    }
+    for (std::int64_t i = 0; i < g_.rows; ++i)
+      finish_row(args, batch * g_.rows + i, column, n, sums + i * call.out_stride,
+                 sums + g_.rows * call.out_stride);
+  }
+
+  void finish_row(const KernelArgs& args, std::int64_t row, std::int64_t column, std::int64_t n, float* sums,
+                  float* buffer) const {
+    const TensorDesc &out = r_.outputs[0], &bias = r_.inputs[2];
+    const std::size_t last = g_.rank - 1;
+    for (std::int64_t half = 0; half < epilogue_.halves() && args.inputs[2]; ++half) {
+      const std::int64_t at =
+          row_offset(out.shape, bias.strides, row) + (half * g_.columns + column) * bias.strides[last];
+      load_row(bias.dtype, element(args.inputs[2], bias.dtype, at), bias.strides[last], buffer, n);
+      micro_->add_into(buffer, sums + half * kChunk, n);
+    }
+    const void* pointers[kMaxExtras] = {};
+    const auto& extras = epilogue_.extras();
+    for (std::size_t k = 0; k < extras.size(); ++k) {
+      const std::int64_t at =
+          row_offset(out.shape, extras[k].strides, row) + column * extras[k].strides[last];
+      pointers[k] = element(args.inputs[3 + k], extras[k].dtype, at);
+    }
+    void* const to = element(args.outputs[0], out.dtype,
+                             row_offset(out.shape, out.strides, row) + column * out.strides[last]);
+    if (!epilogue_.in_tile()) {
+      return epilogue_.run(sums, kChunk, n, pointers, to, reinterpret_cast<std::byte*>(buffer + kChunk));
+    }
+    if (epilogue_.residual() >= 0)
+      micro_->add_into(static_cast<const float*>(pointers[epilogue_.residual()]), sums, n);
+    if (epilogue_.relu()) micro_->unary(ExprOp::kRelu, sums, sums, n);
+    store_row(out.dtype, sums, to, out.strides[last], n);
+  }
+
+  KernelRequest r_;
+  MatmulGeometry g_;
+  const Micro* micro_;
+  Epilogue epilogue_;
+  void (*gemv_)(const GemvCall&) = nullptr;
+  bool pairs_ = false, in_place_ = false;
+  std::int64_t groups_ = 0, pieces_ = 1;
+  std::size_t x_bytes_ = 0, sums_bytes_ = 0, scratch_ = 0;
+};
+
+}  // namespace
+
+bool few_rows(const KernelRequest& request) {
+  const MatmulGeometry g(request);
+  return g.rows <= kGemvRows && g.depth > 0 && request.inputs[1].strides[g.rank - 2] == 1;
+}
+
+Made make_matmul_rows(const KernelRequest& request) { return std::make_unique<MatmulRows>(request); }
+
+}  // namespace npu::cpu
