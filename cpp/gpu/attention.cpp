@@ -1,5 +1,6 @@
 // Chooses how attention is computed.
 #include <algorithm>
+#include <array>
 #include <bit>
 
 #include "launch.h"
@@ -14,6 +15,8 @@ enum Input : std::uint8_t { kQ, kK, kV, kMask, kInputs };
 constexpr int kSimdgroups = 8;  // of a threadgroup that makes some rows
 constexpr int kColumns = 32;    // of a block
 constexpr std::int64_t kGroupsPerCore = 2;
+constexpr std::int64_t kFewRows = 8;
+constexpr std::array kTileWidths = {32, 64, 96, 128, 256};  // heads of metal/attention.metal
 
 void take_steps(std::int64_t (&steps)[4], const TensorDesc& operand) {
   if (operand.present()) std::copy(operand.strides.begin(), operand.strides.end(), steps);
@@ -60,7 +63,7 @@ class Maker {
   explicit Maker(const Request& r) : r_(r), args_(arguments(r)) {}
 
   Made make() {
-    Made kernel = fits_rows() ? by_rows() : by_any();
+    Made kernel = fits_tiles() && many_rows() ? by_tiles() : fits_rows() ? by_rows() : by_any();
     const double products =
         static_cast<double>(r_.inputs[kK].shape[2]) * static_cast<double>(args_.width + args_.value_width);
     kernel->set_cost(2.0 * products * args_.batch * args_.groups * args_.shared * args_.rows);
@@ -134,6 +137,30 @@ class Maker {
     join.scratch(1, 0, sums, true, false).scratch(2, sums, peaks, true, false).output(3, 0, r_);
     over_rows(join, args_.value_width, shared_rows() * groups());
     kernel->add(std::move(join));
+    return kernel;
+  }
+
+  // Rows that are few are made by simdgroups that share the columns, however many heads share these.
+  bool many_rows() const { return args_.rows > kFewRows && shared_rows() > 2 * kFewRows; }
+  bool fits_tiles() const {
+    return r_.caps.matrices && std::max(args_.width, args_.value_width) <= kTileWidths.back();
+  }
+
+  Made by_tiles() const {
+    const DType dtype = r_.inputs[kQ].dtype;
+    const int width =
+        *std::lower_bound(kTileWidths.begin(), kTileWidths.end(), std::max(args_.width, args_.value_width));
+    const bool small = width == 256 && dtype == DType::kFloat32;  // no more fits
+    const std::uint32_t simdgroups = small ? 2 : 4;
+    const auto is_dense = [&](Input input) { return r_.inputs[input].strides[3] == 1; };
+    Dispatch launch("attention", function_name("attention_" + std::to_string(width), dtype));
+    launch.with(args_).constant(0, mask_kind(r_)).constant(1, attrs().causal).constant(2, nan_rows());
+    launch.constant(3, is_dense(kQ)).constant(4, is_dense(kK)).constant(5, is_dense(kV));
+    bind_operands(launch);
+    launch.output(5, 0, r_).grid({ceil_div(count32(r_.op, shared_rows()), 8 * simdgroups), 1, groups()},
+                                 {32 * simdgroups, 1, 1});
+    auto kernel = std::make_unique<GpuKernel>("attention[tiles]");
+    kernel->add(std::move(launch));
     return kernel;
   }
 

@@ -182,3 +182,96 @@ TEST(kernels_attention, infinities_and_nan) {
     }
   }
 }
+
+TEST(kernels_attention, tiles_of_any_size) {
+  for (const DType dtype : kFloatTypes) {
+    for (const std::int64_t width : {3, 20, 33, 64, 80, 100, 128, 130}) {
+      for (const bool causal : {false, true}) {
+        const GpuRun run = CHECK_ATTENTION(.batch = 1, .heads = 4, .rows = 19, .length = 45, .width = width,
+                                           .value_width = width, .dtype = dtype, .causal = causal);
+        CHECK_EQ(run.kernel, "attention[tiles]");
+      }
+    }
+    CHECK_ATTENTION(.batch = 1, .heads = 2, .groups = 1, .rows = 30, .length = 70, .width = 256,
+                    .value_width = 256, .dtype = dtype, .tolerance = 10);
+    CHECK_ATTENTION(.heads = 2, .groups = 1, .rows = 70, .length = 33, .width = 250, .value_width = 9,
+                    .dtype = dtype, .causal = true);
+    CHECK_ATTENTION(.heads = 3, .groups = 3, .rows = 40, .length = 100, .width = 16, .value_width = 97,
+                    .dtype = dtype);
+    CHECK_ATTENTION(.rows = 33, .length = 1, .dtype = dtype);
+  }
+}
+
+TEST(kernels_attention, masks_of_tiles) {
+  const auto graded = [](std::int64_t n, std::int64_t h, std::int64_t s, std::int64_t t) {
+    return t % 7 == 3 || t / 32 == s % 4 ? -kInfinity
+                                         : 0.25 * static_cast<double>((n + 2 * h + 3 * s + t) % 9);
+  };
+  const auto upper = [](std::int64_t n, std::int64_t, std::int64_t s, std::int64_t t) {
+    return t > s + 20 || (s == 17 && n == 0) ? -kInfinity : 0;
+  };
+  for (const DType dtype : kFloatTypes) {
+    for (const MaskKind mask : kMasks) {
+      for (const bool per_head : {false, true}) {
+        CHECK_ATTENTION(.rows = 20, .length = 130, .dtype = dtype, .mask = mask, .addend = scattered,
+                        .mask_per_head = per_head, .nan = per_head);
+      }
+      CHECK_ATTENTION(.heads = 2, .rows = 40, .length = 75, .dtype = dtype, .mask = mask, .addend = upper,
+                      .nan = mask == MaskKind::kOwn);
+      if (mask != MaskKind::kBool)
+        CHECK_ATTENTION(.rows = 18, .length = 70, .dtype = dtype, .mask = mask, .addend = graded,
+                        .mask_per_head = true);
+    }
+  }
+}
+
+TEST(kernels_attention, tiles_and_masks_that_are_far_below) {
+  constexpr double kLeast = -0x1.fep127;
+  const auto below = [](std::int64_t n, std::int64_t, std::int64_t s, std::int64_t t) {
+    if (s % 11 == 3) return n == 0 || t % 5 > 0 ? kLeast : -kInfinity;  // a row with nothing else
+    return t < 40 + s && t != 1 ? (t < 33 && s == 2 ? kLeast : 0) : kLeast;
+  };
+  const auto late = [](std::int64_t, std::int64_t, std::int64_t s, std::int64_t t) {
+    return t > 69 + s ? -2 : kLeast;
+  };
+  for (const auto& addend : {Addend(below), Addend(late)}) {
+    CHECK_ATTENTION(.rows = 22, .length = 110, .mask = MaskKind::kFloat, .addend = addend);
+    CHECK_ATTENTION(.rows = 22, .length = 110, .dtype = DType::kBFloat16, .mask = MaskKind::kOwn,
+                    .addend = addend);
+  }
+}
+
+TEST(kernels_attention, tiles_leave_out_what_is_not_seen) {
+  CHECK_ATTENTION(
+          .heads = 2, .rows = 20, .length = 120, .causal = true,
+          .poisoned = [](std::int64_t t) { return t >= 32; });
+  for (const double unseen : {-kInfinity, -0x1p127}) {
+    const auto window = [&](std::int64_t, std::int64_t, std::int64_t s, std::int64_t t) {
+      return t >= 66 && t < 70 + s ? 0 : unseen;
+    };
+    for (const MaskKind mask : kMasks) {
+      CHECK_ATTENTION(
+              .heads = 2, .rows = 20, .length = 150, .dtype = DType::kBFloat16, .mask = mask,
+              .addend = window, .poisoned = [](std::int64_t t) { return t < 64 || t >= 96; });
+    }
+  }
+}
+
+TEST(kernels_attention, tiles_of_any_strides) {
+  for (const DType dtype : kFloatTypes) {
+    for (const Layout q : kReadLayouts) {
+      for (const Layout other : kReadLayouts) {
+        CHECK_ATTENTION(.batch = 2, .heads = 2, .groups = 1, .rows = 17, .length = 35, .dtype = dtype, .q = q,
+                        .k = other, .v = q, .out = other);
+        CHECK_ATTENTION(.heads = 2, .rows = 17, .length = 35, .value_width = 24, .dtype = dtype, .q = other,
+                        .k = q, .v = other, .out = q);
+      }
+    }
+  }
+}
+
+TEST(kernels_attention, without_matrices) {
+  gpu::Caps caps;
+  caps.matrices = false;
+  CHECK_ATTENTION(.rows = 20, .length = 50, .causal = true, .caps = caps);
+}
