@@ -88,6 +88,9 @@ void check(const OpCheck& c, const MatmulAttrs& attrs) {
   if (bias.present()) {
     c.need_shape(bias, sums, "bias");
     c.need_float(bias, "bias");
+    for (std::size_t d = 0; d + 1 < rank; ++d) {
+      c.need(bias.shape[d] <= 1 || bias.strides[d] == 0, "one 'bias' for all rows");
+    }
   }
   c.need(!attrs.halves || !attrs.epilogue.empty(), "an epilogue that makes one of two halves");
   c.need_float(a, "a");

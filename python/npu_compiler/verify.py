@@ -77,6 +77,10 @@ def _check_op(op: Op) -> None:
         raise ValueError(wrong)
     for view in (*op.reads(), *op.writes()):
         _check_view(view)
+    if op.kind == "matmul" and len(op.inputs) > 2 and op.inputs[2] is not None:
+        bias = op.inputs[2]
+        if any(n > 1 and s for n, s in zip(bias.shape[:-1], bias.strides[:-1], strict=True)):
+            raise ValueError("a bias that differs between rows")
     if op.kind == "map":
         _check_expression(op, [], list(op.reads()))
     elif op.attrs.get("epilogue"):

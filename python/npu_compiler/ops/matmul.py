@@ -178,7 +178,9 @@ def _scaled(b: Builder, out: View, self: View, beta: Scalar, alpha: Scalar) -> V
 @lowering("aten.addmm.default")
 def addmm(b: Builder, self: Tensor, mat1: Tensor, mat2: Tensor, beta: Scalar = 1, alpha: Scalar = 1) -> Tensor:
     if beta == 1 and alpha == 1 and self.dtype == mat1.dtype and mat2.rank > 1:
-        return product(b, mat1, mat2, self)
+        if all(n == 1 for n in self.shape[:-1]):
+            return product(b, mat1, mat2, self)
+        return b.map("out + self", self.dtype, out=matmul(b, mat1, mat2), self=self)
     return _scaled(b, matmul(b, mat1, mat2), self, beta, alpha)
 
 

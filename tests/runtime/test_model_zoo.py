@@ -1,0 +1,144 @@
+"""Tiny models of many families: whole on the device where the op set allows, else in parts, against PyTorch.
+
+``python -m tests.runtime.test_model_zoo`` prints how much of each the device runs.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any
+
+import npu_compiler
+import pytest
+import torch
+from npu_compiler.flops import flops_of
+from npu_runtime import Backend, CPUBackend, DAGExecutor, Executor, MetalBackend, load_weights
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from torch_ir import IR, extract_ir
+from torch_ir.inputs import InputBinder
+
+from tests.runtime import numbers
+from tests.runtime.devices import metal_device
+from tests.testing.weights import build_seeded
+from tests.zoo.harness import ZooEntry
+from tests.zoo.huggingface_models import ENTRIES
+
+ZOO = {entry.name: entry for entry in ENTRIES if not entry.slow}
+IN_PARTS = {
+    **dict.fromkeys(("Mixtral", "Qwen2Moe", "Qwen3Moe", "Olmoe", "Phimoe", "GptOss", "DeepseekV3", "Jamba"), "histc"),
+    "Llama4": "complex",
+    "FNet": "fft",
+}
+"""Those with operators that no program has, and one of these."""
+ON_METAL = (
+    "Qwen2", "Qwen3", "Llama, static cache", "Mistral", "Gemma", "Phi", "GPT-2", "GPTNeoX", "Olmo", "Qwen3Moe", "Bert",
+    "DistilBert", "Roberta", "ViT", "DeiT", "Swin", "CLIP", "T5", "Whisper", "Wav2Vec2",
+)  # fmt: skip
+
+
+class Case:
+    """A model, its IR, and what PyTorch makes of the same inputs in the model's dtype and in float64."""
+
+    def __init__(self, entry: ZooEntry, dtype: torch.dtype) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # models warn about their own code
+            self.model = build_seeded(lambda: entry.build().to(dtype)).requires_grad_(False)
+            inputs = entry.example(dtype, seed=1)
+            self.ir: IR = extract_ir(self.model, *_arguments(copy.deepcopy(inputs)), model_name=entry.name)
+            self.own = _call(self.model, inputs)
+            self.exact = self._in_float64(inputs)
+        given = InputBinder(self.ir, strict=True).bind(*_arguments(inputs))
+        self.inputs = dict(zip([t.name for t in self.ir.graph_inputs], given, strict=True))
+        self.state = {**dict(self.model.named_buffers()), **self.model.state_dict()}
+
+    def _in_float64(self, inputs: Any) -> list[Tensor]:
+        try:
+            return _call(copy.deepcopy(self.model).double(), pytree.tree_map(_wide, inputs))
+        except RuntimeError:  # PyTorch's grouped products have no float64
+            self.only_close = True
+            return self.own
+
+    only_close = False
+
+    def check(self, outputs: Any, dtype: torch.dtype) -> None:
+        names = [t.name for t in self.ir.graph_outputs]
+        assert len(names) == len(self.own) > 0
+        for name, exact, own in zip(names, self.exact, self.own, strict=True):
+            got = outputs[name]
+            if own.is_floating_point():
+                inside = dtype if own.dtype == torch.float32 else own.dtype
+                error, limit = numbers.error(got, exact), numbers.allowed(numbers.error(own, exact), inside)
+                if self.only_close:
+                    limit = 20 * torch.finfo(inside).eps
+                assert error <= limit, f"{name}: error {error:.3g}, allowed {limit:.3g}"
+            else:
+                assert torch.equal(torch.as_tensor(getattr(got, "to_numpy", lambda got=got: got)()), own)
+
+
+def _arguments(inputs: Any) -> tuple[Any, Any]:
+    return ((), inputs) if isinstance(inputs, dict) else (inputs, {})
+
+
+def _wide(x: Any) -> Any:
+    return x.double() if isinstance(x, Tensor) and x.is_floating_point() else x
+
+
+def _call(model: nn.Module, inputs: Any) -> list[Tensor]:
+    args, kwargs = copy.deepcopy(_arguments(inputs))
+    with torch.no_grad():
+        return [x for x in pytree.tree_leaves(model(*args, **kwargs)) if isinstance(x, Tensor)]
+
+
+def run(case: Case, name: str, backend: Backend) -> Any:
+    """On the device: as one program, or in parts as the list says."""
+    if name in IN_PARTS:
+        with pytest.raises(npu_compiler.CompileError, match=IN_PARTS[name]):
+            npu_compiler.compile(case.ir)
+        dag = DAGExecutor(npu_compiler.partition(case.ir.to_dict()), backend)
+        return dag.execute(case.inputs, case.state)
+    program = npu_compiler.compile(case.ir)
+    read = {spec.name for spec in program.weight_specs}
+    weights = load_weights({n: t for n, t in case.state.items() if n in read}, program, backend.device)
+    return Executor(program, backend.device).run(case.inputs, weights)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)], ids=str)
+@pytest.mark.parametrize("name", ZOO)
+def test_model_on_the_cpu(name: str, dtype: torch.dtype) -> None:
+    case = Case(ZOO[name], dtype)
+    case.check(run(case, name, CPUBackend()), dtype)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", ON_METAL)
+def test_model_on_metal(name: str, dtype: torch.dtype) -> None:
+    metal_device()
+    case = Case(ZOO[name], dtype)
+    case.check(run(case, name, MetalBackend()), dtype)
+
+
+def shares(entry: ZooEntry) -> tuple[float, float]:
+    """Of nodes and of arithmetic that the device runs."""
+    case = Case(entry, torch.float32)
+    plan = npu_compiler.partition(case.ir.to_dict())
+    parts = [step for step in plan.steps if hasattr(step, "target")]
+    nodes = {t: [n for p in parts if p.target == t for n in p.nodes] for t in ("npu", "cpu")}
+    flops = {t: sum(map(flops_of, nodes[t])) for t in nodes}
+    return len(nodes["npu"]) / sum(map(len, nodes.values())), flops["npu"] / max(sum(flops.values()), 1.0)
+
+
+def main() -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("Model", "Nodes", "Arithmetic")
+    for name, entry in ZOO.items():
+        table.add_row(name, *(f"{share:.1%}" for share in shares(entry)))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
