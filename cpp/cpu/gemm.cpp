@@ -12,6 +12,7 @@ namespace {
 constexpr std::size_t kAlign = 64;
 constexpr std::int64_t kBlockTiles = 16;
 constexpr std::int64_t kMaxRows = kBlockTiles * 16;  // of a block
+constexpr std::int64_t kBlockColumns = 128;          // whose sums wait to be finished, in each half
 std::size_t aligned(std::size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
 // acc, acc + e, relu(acc), relu(acc + e): what a tile finishes in registers.
@@ -145,13 +146,22 @@ bool multiplies_pairs(const Micro& micro, DType a, DType b) {
   return micro.gemm_bf16 != nullptr && a == DType::kBFloat16 && b == DType::kBFloat16;
 }
 
+namespace {
+
+bool worth_sharing(const GemmShape& shape, int threads, std::int64_t copies) {
+  const double work = static_cast<double>(shape.rows) * static_cast<double>(shape.columns) *
+                      static_cast<double>(shape.depth) * static_cast<double>(shape.halves * copies);
+  return threads > 1 && work >= 100e3 && copies < 4 * threads;
+}
+
+}  // namespace
+
 GemmGrid plan_gemm(const Micro& micro, const GemmShape& shape, int threads, std::int64_t copies) {
   GemmGrid grid;
   const std::int64_t tiles = (shape.rows + micro.mr - 1) / micro.mr, panels = shape.panels(micro);
   grid.block_rows = std::min<std::int64_t>(tiles, kBlockTiles) * micro.mr;
-  const double work = static_cast<double>(shape.rows) * static_cast<double>(shape.columns) *
-                      static_cast<double>(shape.depth) * static_cast<double>(shape.halves * copies);
-  if (threads == 1 || work < 100e3 || copies >= 4 * threads) return grid;
+  grid.block_panels = panels;
+  if (!worth_sharing(shape, threads, copies)) return grid;
   // Rows are packed once for each piece, so rows are shared out before panels are; more pieces than threads
   // even out what the threads get.
   if (tiles >= 16 * threads) {
@@ -164,9 +174,22 @@ GemmGrid plan_gemm(const Micro& micro, const GemmShape& shape, int threads, std:
   return grid;
 }
 
+GemmGrid plan_unpacked_gemm(const Micro& micro, const GemmShape& shape, int threads, std::int64_t copies) {
+  GemmGrid grid;
+  const std::int64_t tiles = (shape.rows + micro.mr - 1) / micro.mr, panels = shape.panels(micro);
+  const std::int64_t blocks = (tiles + kBlockTiles - 1) / kBlockTiles;  // of even size
+  grid.block_rows = blocks == 0 ? 0 : (tiles + blocks - 1) / blocks * micro.mr;
+  grid.block_panels = std::max<std::int64_t>(1, kBlockColumns / micro.nr);
+  if (!worth_sharing(shape, threads, copies)) return grid;
+  grid.panel_pieces = std::min<std::int64_t>(panels, 4 * threads);
+  if (panels < threads) grid.row_pieces = std::min<std::int64_t>(blocks, threads);
+  return grid;
+}
+
 std::size_t gemm_scratch(const Micro& micro, const GemmShape& shape, const GemmGrid& grid,
                          const Epilogue& epilogue) {
-  const std::int64_t panels = (shape.panels(micro) + grid.panel_pieces - 1) / grid.panel_pieces;
+  const std::int64_t panels =
+      std::min(grid.block_panels, (shape.panels(micro) + grid.panel_pieces - 1) / grid.panel_pieces);
   std::size_t bytes = aligned(sizeof(float) * static_cast<std::size_t>(grid.block_rows * kPackedStride));
   bytes += aligned(sizeof(float) * static_cast<std::size_t>(micro.nr * kPackedK));  // a panel packed here
   if (!epilogue.in_tile()) {
@@ -185,10 +208,10 @@ struct Strip {
   std::int64_t out, out_step, extra, extra_step;
 };
 
-// One block of rows: all steps of depth, then what could not be done in the tiles.
+// One block of rows and panels: all steps of depth, then what could not be done in the tiles.
 struct Block {
   const GemmCall& call;
-  std::int64_t row, rows, panel_begin, panel_end;
+  std::int64_t row, rows, panel_begin, panel_end;  // panels that are finished together
   float* rows_packed;
   float* panel_packed;
   float* sums;  // null when tiles write the output
@@ -210,6 +233,25 @@ struct Block {
     call.operands->pack_panel(half * s.columns + column, std::min<std::int64_t>(nr, s.columns - column), k,
                               length, nr, panel_packed);
     return panel_packed;
+  }
+
+  // What comes from further away than the tiles of a panel take to run through: the panel that follows in
+  // memory. Where panels are packed here, its share of this step of depth.
+  struct Ahead {
+    const float* from;
+    std::int64_t length, step;
+  };
+  Ahead ahead_of(std::int64_t half, std::int64_t p, std::int64_t k, std::int64_t length,
+                 const void* b) const {
+    const int nr = call.micro->nr;
+    if (call.packed) return {static_cast<const float*>(b) + length * nr, length * nr, 16};
+    const std::int64_t column = half * call.shape.columns + (p + 1) * nr;
+    const float* const from = p + 1 < panel_end ? call.operands->panel_in_place(column) : nullptr;
+    if (from == nullptr || (p + 2) * nr > call.shape.columns) return {nullptr, 0, 16};
+    // Lines are asked for more than once rather than in bursts.
+    const std::int64_t steps = strip_count * length,
+                       step = std::clamp<std::int64_t>(length * nr / steps, 1, 16);
+    return {from + k * nr, length * nr, step};
   }
 
   void tiles(std::int64_t half, std::int64_t p, std::int64_t k, std::int64_t length) const {
@@ -234,9 +276,8 @@ struct Block {
     if (finish && call.epilogue->residual() >= 0) {
       residual = static_cast<const float*>(call.extras[call.epilogue->residual()]) + column;
     }
-    // The next panel comes from further away than this one's tiles take to run through.
-    const float* next = call.packed ? static_cast<const float*>(tile.b) + length * m.nr : nullptr;
-    const std::int64_t line_floats = 16, next_end = next ? length * m.nr : 0;
+    const Ahead ahead = ahead_of(half, p, k, length, tile.b);
+    tile.next_step = ahead.step;
     float* const to =
         sums ? sums + half * half_width() + (p - panel_begin) * m.nr : static_cast<float*>(call.out) + column;
     const auto gemm = call.pairs ? m.gemm_bf16 : m.gemm_f32;
@@ -249,8 +290,8 @@ struct Block {
       tile.c_stride = strip.out_step;
       tile.residual = residual ? residual + strip.extra : nullptr;
       tile.residual_stride = strip.extra_step;
-      tile.next = fetched < next_end ? next + fetched : nullptr;
-      fetched += length * line_floats;
+      tile.next = fetched < ahead.length ? ahead.from + fetched : nullptr;
+      fetched += length * ahead.step;
       gemm(strip.count, static_cast<int>(sums ? m.nr : count), tile);
     }
   }
@@ -305,16 +346,28 @@ struct Block {
     make_strips();
     const GemmShape& s = call.shape;
     const float* const in_place = call.operands->rows_in_place(row, rows, &rows_stride);
+    // Panels one after the other where rows need not be packed and panels do: these lie along the depth.
+    const bool along = in_place && !call.packed && sums;
+    for (std::int64_t p = panel_begin; along && p < panel_end; ++p) {
+      for (std::int64_t half = 0; half < s.halves; ++half) steps(in_place, half, p, p + 1);
+    }
+    if (!along) steps(in_place, -1, panel_begin, panel_end);
+    if (sums) finish_rows();
+  }
+
+  // All of the depth, for one half or all (-1).
+  void steps(const float* in_place, std::int64_t half, std::int64_t begin, std::int64_t end) {
+    const GemmShape& s = call.shape;
     // At least once: a sum of nothing is zero, and still gets its bias.
     for (std::int64_t k = 0; k == 0 || k < s.depth; k += kPackedK) {
       const std::int64_t length = std::min(kPackedK, s.depth - k);
       if (!in_place) call.operands->pack_rows(row, rows, k, length, rows_packed);
       rows_at = in_place ? in_place + k : rows_packed;
-      for (std::int64_t half = 0; half < s.halves; ++half) {
-        for (std::int64_t p = panel_begin; p < panel_end; ++p) tiles(half, p, k, length);
+      const std::int64_t first = half < 0 ? 0 : half, last = half < 0 ? s.halves - 1 : half;
+      for (std::int64_t h = first; h <= last; ++h) {
+        for (std::int64_t p = begin; p < end; ++p) tiles(h, p, k, length);
       }
     }
-    if (sums) finish_rows();
   }
 };
 
@@ -324,23 +377,26 @@ void gemm_piece(const GemmCall& call, const GemmGrid& grid, std::int64_t piece, 
   const Micro& m = *call.micro;
   const Range rows = split(call.shape.rows, grid.row_pieces, piece / grid.panel_pieces);
   const Range panels = split(call.shape.panels(m), grid.panel_pieces, piece % grid.panel_pieces);
-  const std::int64_t count = panels.end - panels.begin;
   float* const rows_packed = reinterpret_cast<float*>(scratch);
   scratch += aligned(sizeof(float) * static_cast<std::size_t>(grid.block_rows * kPackedStride));
   float* const panel_packed = reinterpret_cast<float*>(scratch);
   scratch += aligned(sizeof(float) * static_cast<std::size_t>(m.nr * kPackedK));
   float* sums = nullptr;
+  std::int64_t most = panels.end - panels.begin;
   if (!call.epilogue->in_tile()) {
+    most = std::min(most, grid.block_panels);
     sums = reinterpret_cast<float*>(scratch);
     scratch +=
-        aligned(sizeof(float) * static_cast<std::size_t>(grid.block_rows * call.shape.halves * count * m.nr));
+        aligned(sizeof(float) * static_cast<std::size_t>(grid.block_rows * call.shape.halves * most * m.nr));
   }
-  if (count == 0) return;
   Strip strips[kMaxRows];
   for (std::int64_t row = rows.begin; row < rows.end; row += grid.block_rows) {
     const std::int64_t n = std::min(grid.block_rows, rows.end - row);
-    Block block{call, row, n, panels.begin, panels.end, rows_packed, panel_packed, sums, scratch, strips};
-    block.run();
+    for (std::int64_t p = panels.begin; p < panels.end; p += most) {
+      Block block{call,        row,          n,    p,       std::min(p + most, panels.end),
+                  rows_packed, panel_packed, sums, scratch, strips};
+      block.run();
+    }
   }
 }
 

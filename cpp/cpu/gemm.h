@@ -88,6 +88,9 @@ class GemmOperands {
   // Where rows [row, row + count) lie in memory as they are packed, so that they need not be: the first of
   // them, and the distance between two. Null when they do not, or when that distance is bad for caches.
   virtual const float* rows_in_place(std::int64_t row, std::int64_t count, std::int64_t* stride) const = 0;
+  // Where such columns lie if they follow each other in memory, to be fetched before they are packed: floats
+  // from the first element on; null otherwise.
+  virtual const float* panel_in_place(std::int64_t /*column*/) const { return nullptr; }
   // Columns [column, column + count) of depth [k, k + length) as [length][nr], zero beyond count.
   virtual void pack_panel(std::int64_t column, std::int64_t count, std::int64_t k, std::int64_t length,
                           int nr, float* to) const = 0;
@@ -122,11 +125,15 @@ inline constexpr int kMaxExtras = 16;
 // How the work of one product is cut: a grid of row ranges and panel ranges.
 struct GemmGrid {
   std::int64_t row_pieces = 1, panel_pieces = 1;
-  std::int64_t block_rows = 0;  // rows packed at a time
+  std::int64_t block_rows = 0;    // rows packed at a time
+  std::int64_t block_panels = 0;  // panels finished at a time
   std::int64_t pieces() const { return row_pieces * panel_pieces; }
 };
 
 GemmGrid plan_gemm(const Micro& micro, const GemmShape& shape, int threads, std::int64_t copies);
+// For panels packed while they are used: few rows of pieces, because each packs the panels again; and no more
+// sums at a time than stay in the cache until they are finished.
+GemmGrid plan_unpacked_gemm(const Micro& micro, const GemmShape& shape, int threads, std::int64_t copies);
 std::size_t gemm_scratch(const Micro& micro, const GemmShape& shape, const GemmGrid& grid,
                          const Epilogue& epilogue);
 

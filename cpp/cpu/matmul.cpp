@@ -41,30 +41,31 @@ class MatmulOperands final : public GemmOperands {
 
   const float* rows_in_place(std::int64_t row, std::int64_t count, std::int64_t* stride) const override {
     const TensorDesc& a = r_.inputs[0];
-    if (a.dtype != DType::kFloat32 || a.strides[rank_ - 1] != 1) return nullptr;
+    if (!(pairs_ || a.dtype == DType::kFloat32) || a.strides[rank_ - 1] != 1) return nullptr;
+    const std::int64_t unit = pairs_ ? 2 : 1;  // elements of a word
     const auto place = [&](std::int64_t i) {
       return row_offset(r_.outputs[0].shape, a.strides, first_row_ + row + i);
     };
-    const std::int64_t first = place(0), step = count > 1 ? place(1) - first : kPackedStride;
-    if (shares_cache_set(step)) return nullptr;
+    const std::int64_t first = place(0), step = count > 1 ? place(1) - first : unit * kPackedStride;
+    if (step % unit != 0 || depth_ % unit != 0 || shares_cache_set(step / unit)) return nullptr;
     for (std::int64_t i = 2; i < count; ++i) {
       if (place(i) != first + i * step) return nullptr;
     }
-    *stride = step;
-    return static_cast<const float*>(a_) + first;
+    *stride = step / unit;
+    return reinterpret_cast<const float*>(element(a_, a.dtype, first));
+  }
+
+  const float* panel_in_place(std::int64_t column) const override {
+    const TensorDesc& b = r_.inputs[1];
+    if (b.strides[rank_ - 2] != 1 || b.strides[rank_ - 1] != depth_) return nullptr;
+    return reinterpret_cast<const float*>(element(b_, b.dtype, column * depth_));
   }
 
   void pack_panel(std::int64_t column, std::int64_t count, std::int64_t k, std::int64_t length, int nr,
                   float* to) const override {
     const TensorDesc& b = r_.inputs[1];
     const std::int64_t down = b.strides[rank_ - 2], across = b.strides[rank_ - 1];
-    if (pairs_) {
-      for (std::int64_t j = 0; j < count; ++j) {
-        load_pairs(b_, (column + j) * across, down, k, length, to + j, nr);
-      }
-      for (std::int64_t i = 0; i < length; ++i) std::fill(to + i * nr + count, to + (i + 1) * nr, 0.0f);
-      return;
-    }
+    if (pairs_) return pack_pairs(column, count, k, length, nr, to);
     if (across == 1 || down != 1) {
       for (std::int64_t i = 0; i < length; ++i, to += nr) {
         load_row(b.dtype, element(b_, b.dtype, (k + i) * down + column * across), across, to, count);
@@ -72,14 +73,18 @@ class MatmulOperands final : public GemmOperands {
       }
       return;
     }
-    // Each column is contiguous, as linear's weights are: read along them, write across.
-    float wide[kPackedK];
-    for (std::int64_t j = 0; j < count; ++j) {
-      load_row(b.dtype, element(b_, b.dtype, k + (column + j) * across), 1, wide, length);
-      for (std::int64_t i = 0; i < length; ++i) to[i * nr + j] = wide[i];
+    // Each column is contiguous, as linear's weights are.
+    const std::byte* const first = element(b_, b.dtype, k + column * across);
+    if (b.dtype == DType::kFloat32) {
+      return micro().transpose_words(first, across * 4, count, length, to, nr, nr);
     }
-    for (std::int64_t j = count; j < nr; ++j) {
-      for (std::int64_t i = 0; i < length; ++i) to[i * nr + j] = 0;
+    constexpr std::int64_t kWide = 8;
+    float wide[kWide * kPackedK];
+    for (std::int64_t j0 = 0; j0 < nr; j0 += kWide) {
+      const std::int64_t n = std::clamp<std::int64_t>(count - j0, 0, kWide);
+      for (std::int64_t j = 0; j < n; ++j)
+        load_row(b.dtype, element(first, b.dtype, (j0 + j) * across), 1, wide + j * kPackedK, length);
+      micro().transpose_words(wide, kPackedK * 4, n, length, to + j0, nr, kWide);
     }
   }
 
@@ -92,6 +97,33 @@ class MatmulOperands final : public GemmOperands {
   }
 
  private:
+  void pack_pairs(std::int64_t column, std::int64_t count, std::int64_t k, std::int64_t length, int nr,
+                  float* to) const {
+    const TensorDesc& b = r_.inputs[1];
+    const std::int64_t down = b.strides[rank_ - 2], across = b.strides[rank_ - 1];
+    const auto* const x = static_cast<const std::uint16_t*>(b_);
+    if (down == 1) {
+      const std::int64_t whole = std::min(length, depth_ / 2 - k);
+      micro().transpose_words(x + column * across + 2 * k, across * 2, count, whole, to, nr, nr);
+      if (whole == length) return;
+      std::fill_n(to + whole * nr, nr, 0.0f);
+      for (std::int64_t j = 0; j < count; ++j)
+        load_pairs(b_, (column + j) * across, 1, k + whole, 1, to + whole * nr + j, nr);
+      return;
+    }
+    for (std::int64_t i = 0; i < length; ++i) {
+      const std::uint16_t* const first = x + 2 * (k + i) * down + column * across;
+      const bool whole = 2 * (k + i) + 1 < depth_;
+      if (across == 1) {
+        micro().pair_rows(first, whole ? first + down : nullptr, to + i * nr, count);
+      } else {
+        for (std::int64_t j = 0; j < count; ++j)
+          load_pairs(b_, (column + j) * across, down, k + i, 1, to + i * nr + j, nr);
+      }
+      std::fill(to + i * nr + count, to + (i + 1) * nr, 0.0f);
+    }
+  }
+
   // Words [k, k + length) of the column or row that starts at element `at`, to places `spread` words apart.
   void load_pairs(const void* from, std::int64_t at, std::int64_t step, std::int64_t k, std::int64_t length,
                   float* to, std::int64_t spread) const {
@@ -123,7 +155,8 @@ class Matmul final : public HostKernel {
                   static_cast<int>(r.outputs[0].shape.size()) - 1, std::get<MatmulAttrs>(r.op.attrs).halves) {
     pairs_ = multiplies_pairs(*micro_, r.inputs[0].dtype, r.inputs[1].dtype);
     shape_ = {g_.rows, g_.columns, words(g_.depth, pairs_), epilogue_.halves()};
-    grid_ = plan_gemm(*micro_, shape_, r.threads, g_.batches);
+    grid_ = packs() ? plan_gemm(*micro_, shape_, r.threads, g_.batches)
+                    : plan_unpacked_gemm(*micro_, shape_, r.threads, g_.batches);
     scratch_ = align(gemm_scratch(*micro_, shape_, grid_, epilogue_));
   }
 
@@ -137,19 +170,17 @@ class Matmul final : public HostKernel {
            static_cast<double>(shape_.columns * g_.depth);
   }
 
-  // What is widened is so panel by panel instead: a packed copy would double the weights.
-  bool packs() const {
-    return g_.shared && r_.inputs[1].constant && (pairs_ || r_.inputs[1].dtype == DType::kFloat32);
-  }
+  // Halves are packed panel by panel while they are used: a packed copy would double the weights.
+  bool packs() const { return g_.shared && r_.inputs[1].constant && r_.inputs[1].dtype == DType::kFloat32; }
   int packed_input() const override { return packs() ? 1 : -1; }
   std::size_t packed_bytes() const override {
     return packs() ? shape_.packed_floats(*micro_) * sizeof(float) : 0;
   }
   std::string packing() const override {
     const TensorDesc& b = r_.inputs[1];
-    return std::string(pairs_ ? "matmul pairs " : "matmul panels ") + std::to_string(micro_->nr) + " of " +
-           std::to_string(g_.depth) + "x" + (shape_.halves > 1 ? "2*" : "") + std::to_string(shape_.columns) +
-           "," + std::to_string(b.strides[g_.rank - 2]) + "," + std::to_string(b.strides[g_.rank - 1]);
+    return "matmul panels " + std::to_string(micro_->nr) + " of " + std::to_string(g_.depth) + "x" +
+           (shape_.halves > 1 ? "2*" : "") + std::to_string(shape_.columns) + "," +
+           std::to_string(b.strides[g_.rank - 2]) + "," + std::to_string(b.strides[g_.rank - 1]);
   }
   void pack(const void* raw, std::byte* packed, ThreadPool& pool) const override {
     const MatmulOperands operands(r_, epilogue_, 0, nullptr, raw, pairs_);

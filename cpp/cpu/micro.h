@@ -40,7 +40,8 @@ struct GemmTile {
   const float* residual = nullptr;
   std::int64_t residual_stride = 0;
   bool relu = false;
-  const float* next = nullptr;  // k lines from here on are wanted soon
+  const float* next = nullptr;  // what is wanted soon: a line at each of k steps
+  std::int64_t next_step = 16;  // from one to the next, in floats
 };
 
 inline constexpr int kGemvRows = 8;
@@ -70,6 +71,13 @@ struct Micro {
   void (*gemv_bf16)(const GemvCall& call);
   void (*gemv_f16)(const GemvCall& call);
   void (*gemv_pairs)(const GemvCall& call);  // x of bfloat16 too; null as gemm_bf16 is
+
+  // Words of rows across: to[i * nr + j] = word i of row j, for j < count, and 0 for j < width. Rows are
+  // `stride` bytes apart; count <= width <= nr, and width is a multiple of 4.
+  void (*transpose_words)(const void* rows, std::int64_t stride, std::int64_t count, std::int64_t length,
+                          float* to, std::int64_t nr, std::int64_t width);
+  // Words of two rows' elements: to[j] = first[j] and second[j] (null: zeros).
+  void (*pair_rows)(const std::uint16_t* first, const std::uint16_t* second, float* to, std::int64_t n);
 
   // Multiply-adds in registers alone, to measure what the core can do; returns how many operations.
   double (*burn)(std::int64_t rounds);

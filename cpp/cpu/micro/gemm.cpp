@@ -124,7 +124,7 @@ void tile(int columns, const GemmTile& tile) {
       }
       a += 1;
       b += kColumns;
-      next += 16;
+      next += tile.next_step;
     }
   }
   if (columns == kColumns) return finish<rows>(acc, tile);
