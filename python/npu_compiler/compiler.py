@@ -178,7 +178,13 @@ class Translation:
             while name in taken:
                 name, n = f"{meta.name}.{n}", n + 1
             taken.add(name)
-            own.append(Output(name, self._own(view, name, [*own, *updates]), [alias] if alias else []))
+            names = [alias] if alias else []
+            same = next((u for u in updates if view is not None and view.value is u.value and view.is_whole), None)
+            if same is not None:  # the updated input is what the model returns
+                updates.remove(same)
+                own.append(Output(name, same.value, [*names, same.name], same.alias))
+            else:
+                own.append(Output(name, self._own(view, name, [*own, *updates]), names))
         for output in updates:
             name, n = output.name, 1
             while output.name in taken:

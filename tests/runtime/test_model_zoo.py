@@ -13,7 +13,7 @@ import npu_compiler
 import pytest
 import torch
 from npu_compiler.flops import flops_of
-from npu_runtime import Backend, CPUBackend, DAGExecutor, Executor, MetalBackend, load_weights
+from npu_runtime import Backend, CPUBackend, DAGExecutor, Device, Executor, MetalBackend, load_weights
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch_ir import IR, extract_ir
@@ -104,18 +104,27 @@ def run(case: Case, name: str, backend: Backend) -> Any:
     return Executor(program, backend.device).run(case.inputs, weights)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)], ids=str)
-@pytest.mark.parametrize("name", ZOO)
+def cases(names: Any, fast: bool) -> list[Any]:
+    """Each in the dtypes that it has; bfloat16 among the slow ones."""
+    return [
+        pytest.param(
+            name, dtype, id=f"{name}-{dtype}", marks=() if fast and dtype == torch.float32 else pytest.mark.slow
+        )
+        for name in names
+        for dtype in ZOO[name].dtypes
+    ]
+
+
+@pytest.mark.parametrize(("name", "dtype"), cases(ZOO, fast=True))
 def test_model_on_the_cpu(name: str, dtype: torch.dtype) -> None:
     case = Case(ZOO[name], dtype)
     case.check(run(case, name, CPUBackend()), dtype)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("name", ON_METAL)
-def test_model_on_metal(name: str, dtype: torch.dtype) -> None:
-    metal_device()
+@pytest.mark.parametrize(("name", "dtype"), cases(ON_METAL, fast=False))
+def test_model_on_metal(name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    if metal_device().name != Device().name:
+        monkeypatch.setenv("NPU_EMULATE_METAL", "1")
     case = Case(ZOO[name], dtype)
     case.check(run(case, name, MetalBackend()), dtype)
 
