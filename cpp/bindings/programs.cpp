@@ -98,6 +98,8 @@ void bind_weights(nb::module_& m) {
                all.emplace_back(name, PyBuffer{.buffer = self.get(name), .read_only = true});
              return all;
            })
+      .def_prop_ro("prepared_bytes", &Weights::prepared_bytes,
+                   "Of what executors made of them and hold in memory; what several share counts once.")
       .def("__repr__", [](const Weights& self) {
         return "Weights(" + std::to_string(self.names().size()) + " tensors)";
       });

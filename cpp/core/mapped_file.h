@@ -19,6 +19,8 @@ class MappedFile : public Memory {
 
   std::span<const std::byte> bytes() const { return {data(), size()}; }
 
+  void unused(const void* data, std::size_t bytes) const override;
+
  private:
   using Memory::Memory;
   std::size_t size() const { return Memory::bytes(); }

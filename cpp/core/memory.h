@@ -26,6 +26,9 @@ class Memory {
   std::byte* data() const { return data_; }
   std::size_t bytes() const { return bytes_; }
 
+  // What lies there will not be read soon. It stays as it is, but need not stay in memory.
+  virtual void unused(const void* /*data*/, std::size_t /*bytes*/) const {}
+
  private:
   const void* device_;
   std::byte* data_;

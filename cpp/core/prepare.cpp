@@ -67,21 +67,52 @@ void check_weight(const ProgramWeight& weight, const Value& value, const Buffer&
                .expected = std::string(dtype_name(value.dtype)) + shape_text(value.shape)});
 }
 
+// A constant of the file, aligned as vectors and wider numbers want it.
+Buffer bind_constant(const ProgramModel& model, const ProgramConstant& constant) {
+  const Value& value = model.values[static_cast<std::size_t>(constant.value)];
+  void* const data = const_cast<std::byte*>(model.constant_data.data() + constant.offset);
+  if (reinterpret_cast<std::uintptr_t>(data) % size_of(value.dtype) == 0) {
+    return Buffer::wrap(data, value.dtype, value.shape, std::const_pointer_cast<void>(model.keep_alive));
+  }
+  Buffer copy = Buffer::allocate(value.dtype, value.shape);
+  std::copy_n(static_cast<const std::byte*>(data), copy.bytes(), static_cast<std::byte*>(copy.data()));
+  return copy;
+}
+
+std::vector<Buffer> bind_sources(const Plan& plan, const Weights::State& state) {
+  const ProgramModel& m = plan.model();
+  std::vector<Buffer> sources(plan.values.size());
+  const auto tensors = find_weights(m, state);
+  for (std::size_t w = 0; w < m.weights.size(); ++w) {
+    const auto v = static_cast<std::size_t>(m.weights[w].value);
+    check_weight(m.weights[w], m.values[v], tensors[w]);
+    sources[v] = tensors[w];
+  }
+  for (const auto& constant : m.constants)
+    sources[static_cast<std::size_t>(constant.value)] = bind_constant(m, constant);
+  return sources;
+}
+
 class Preparation {
  public:
   Preparation(const Plan& plan, Weights::State& state, const Progress& progress)
-      : plan_(plan), state_(state), progress_(progress) {
-    result_->values.resize(plan.values.size());
+      : plan_(plan),
+        backend_(plan.device.backend()),
+        state_(state),
+        progress_(progress),
+        sources_(bind_sources(plan, state)),
+        signatures_(plan, sources_) {
+    result_->values = sources_;
     result_->packed.resize(plan.packed.size());
     producers_.resize(plan.values.size());
     uses_.resize(plan.values.size(), 0);
+    looked_up_.resize(plan.values.size(), false);
     done_.resize(plan.prepare.size(), false);
     for (std::size_t s = 0; s < plan.prepare.size(); ++s) {
       for (const auto& out : plan.prepare[s].outputs) {
         if (out.value >= 0) producers_[index(out)].push_back(s);
       }
     }
-    bind_sources();
     count_uses();
     scratch_ = Buffer::allocate(DType::kUInt8, {static_cast<std::int64_t>(plan.scratch_bytes)});
   }
@@ -93,8 +124,11 @@ class Preparation {
       const int packed_input = step.kernel->packed_input();
       for (std::size_t i = 0; i < step.inputs.size(); ++i) {
         if (step.inputs[i].value < 0 || !constant(step.inputs[i])) continue;
-        evaluate(index(step.inputs[i]));
-        if (static_cast<int>(i) == packed_input) pack(step);
+        if (static_cast<int>(i) == packed_input) {
+          pack(step);
+        } else {
+          evaluate(index(step.inputs[i]));
+        }
       }
       if (progress_) progress_(static_cast<std::int64_t>(s) + 1, total);
     }
@@ -103,52 +137,45 @@ class Preparation {
       if (!read_raw_.count(v)) result_->values[v] = Buffer();
     }
     adopt();
+    leave_sources();
     return result_;
   }
 
  private:
   static std::size_t index(const PlannedOperand& operand) { return static_cast<std::size_t>(operand.value); }
+  Space space(std::size_t v) const { return plan_.values[v].space; }
   bool constant(const PlannedOperand& operand) const {
-    const Space space = plan_.values[index(operand)].space;
-    return space == Space::kWeight || space == Space::kConstant || space == Space::kPrepared;
+    const Space where = space(index(operand));
+    return where == Space::kWeight || where == Space::kConstant || where == Space::kPrepared;
   }
 
-  void bind_sources() {
-    const ProgramModel& m = plan_.model();
-    const auto tensors = find_weights(m, state_);
-    for (std::size_t w = 0; w < m.weights.size(); ++w) {
-      const auto v = static_cast<std::size_t>(m.weights[w].value);
-      check_weight(m.weights[w], m.values[v], tensors[w]);
-      result_->values[v] = tensors[w];
-    }
-    for (const auto& constant : m.constants) {
-      const auto v = static_cast<std::size_t>(constant.value);
-      void* const data = const_cast<std::byte*>(m.constant_data.data() + constant.offset);
-      // Constants lie where the file put them; vectors and wider numbers want them aligned.
-      if (reinterpret_cast<std::uintptr_t>(data) % size_of(m.values[v].dtype) == 0) {
-        result_->values[v] = Buffer::wrap(data, m.values[v].dtype, m.values[v].shape,
-                                          std::const_pointer_cast<void>(m.keep_alive));
-      } else {
-        result_->values[v] = Buffer::allocate(m.values[v].dtype, m.values[v].shape);
-        std::copy_n(static_cast<const std::byte*>(data), result_->values[v].bytes(),
-                    static_cast<std::byte*>(result_->values[v].data()));
-      }
-    }
+  // Made by another plan already, or by `make` now; empty when there is no `make` and it is not there.
+  template <class Make>
+  Buffer shared(std::size_t v, const std::string& form, Make&& make) {
+    Buffer& slot = state_.made[{signatures_.of(v), backend_.kind(), form}];
+    if (!slot || !backend_.reaches(slot)) slot = make();
+    return slot;
   }
 
-  // Weights and constants where the device reaches them; a tensor of a file once for all programs.
+  // Weights and constants where the device reaches them, once for all programs.
   void adopt() {
-    const DeviceBackend& backend = plan_.device.backend();
     for (std::size_t v = 0; v < result_->values.size(); ++v) {
       Buffer& value = result_->values[v];
-      if (!value || backend.reaches(value)) continue;
-      if (plan_.values[v].space != Space::kWeight) {
-        value = backend.adopt(value);
-        continue;
-      }
-      Buffer& shared = state_.packed[{value.data(), "as it is, for " + backend.kind()}];
-      if (!shared) shared = backend.adopt(value);
-      value = shared;
+      if (!value || backend_.reaches(value)) continue;
+      value = shared(v, "as it is", [&] { return backend_.adopt(value); });
+    }
+  }
+
+  // The pages of a file that were read to prepare something, and that no plan reads from now on.
+  void leave_sources() {
+    for (const auto& weight : plan_.model().weights) {
+      const auto v = static_cast<std::size_t>(weight.value);
+      if (result_->values[v].data() == sources_[v].data()) state_.read_raw.insert(sources_[v].data());
+    }
+    for (const auto& weight : plan_.model().weights) {
+      const Buffer& source = sources_[static_cast<std::size_t>(weight.value)];
+      if (source.memory() == nullptr || state_.read_raw.count(source.data())) continue;
+      source.memory()->unused(source.data(), source.bytes());
     }
   }
 
@@ -170,13 +197,52 @@ class Preparation {
   }
 
   void release(std::size_t v) {
-    if (--uses_[v] == 0 && plan_.values[v].space == Space::kPrepared) result_->values[v] = Buffer();
+    if (--uses_[v] > 0 || space(v) != Space::kPrepared) return;
+    result_->values[v] = Buffer();
+    skip_producers(v);
   }
 
-  void evaluate(std::size_t v) {
+  // What makes only `v` need not run any more.
+  void skip_producers(std::size_t v) {
+    if (!made_alone(v)) return;
     for (const std::size_t s : producers_[v]) {
       if (done_[s]) continue;
       done_[s] = true;
+      release_inputs(plan_.prepare[s]);
+    }
+  }
+
+  void release_inputs(const Step& step) {
+    for (const auto& in : step.inputs) {
+      if (in.value >= 0) release(index(in));
+    }
+  }
+
+  bool made_alone(std::size_t v) const {
+    return std::all_of(producers_[v].begin(), producers_[v].end(), [&](std::size_t s) {
+      const auto& outputs = plan_.prepare[s].outputs;
+      return std::all_of(outputs.begin(), outputs.end(),
+                         [&](const auto& out) { return out.value < 0 || index(out) == v; });
+    });
+  }
+
+  // Whether another plan has made it.
+  bool found(std::size_t v) {
+    if (looked_up_[v] || space(v) != Space::kPrepared || !read_raw_.count(v) || !made_alone(v)) return false;
+    looked_up_[v] = true;
+    const auto at = state_.made.find({signatures_.of(v), backend_.kind(), "prepared"});
+    if (at == state_.made.end() || !backend_.reaches(at->second)) return false;
+    result_->values[v] = at->second;
+    skip_producers(v);
+    return true;
+  }
+
+  void evaluate(std::size_t v) {
+    if (found(v)) return;
+    bool made = false;
+    for (const std::size_t s : producers_[v]) {
+      if (done_[s]) continue;
+      made = done_[s] = true;
       const Step& step = plan_.prepare[s];
       for (const auto& in : step.inputs) {
         if (in.value >= 0) evaluate(index(in));
@@ -187,51 +253,45 @@ class Preparation {
       for (const auto& out : step.outputs) {
         if (out.value >= 0 && !result_->values[index(out)]) {
           const Value& value = plan_.values[index(out)].value;
-          result_->values[index(out)] = plan_.device.backend().allocate(value.dtype, value.shape);
+          result_->values[index(out)] = backend_.allocate(value.dtype, value.shape);
         }
         outputs.push_back(out.value < 0 ? nullptr : pointer(out));
       }
       host_kernel(step).run(
           {inputs.data(), outputs.data(), static_cast<std::byte*>(scratch_.data()), nullptr}, *plan_.pool);
-      for (const auto& in : step.inputs) {
-        if (in.value >= 0) release(index(in));
-      }
+      release_inputs(step);
     }
+    if (made && read_raw_.count(v) && made_alone(v))
+      state_.made[{signatures_.of(v), backend_.kind(), "prepared"}] = result_->values[v];
   }
 
   void* pointer(const PlannedOperand& operand) const {
     return static_cast<std::byte*>(result_->values[index(operand)].data()) + operand.offset;
   }
 
+  // Once for all programs that want it alike.
   void pack(const Step& step) {
     const PlannedOperand& operand = step.inputs[static_cast<std::size_t>(step.kernel->packed_input())];
-    const void* const raw = pointer(operand);
-    Buffer& packed = result_->packed[static_cast<std::size_t>(step.packed)];
-    const auto make = [&] {
-      packed = plan_.device.backend().allocate(DType::kUInt8,
-                                               {static_cast<std::int64_t>(step.kernel->packed_bytes())});
-      step.kernel->pack(raw, static_cast<std::byte*>(packed.data()), *plan_.pool);
-    };
-    // A weight as it lies in the file is packed once for all programs that want it alike.
-    if (plan_.values[index(operand)].space == Space::kWeight) {
-      Buffer& shared = state_.packed[{raw, step.kernel->packing()}];
-      if (!shared) {
-        make();
-        shared = packed;
-      }
-      packed = shared;
-    } else {
-      make();
-    }
+    const std::string form = step.kernel->packing() + " from " + std::to_string(operand.offset);
+    result_->packed[static_cast<std::size_t>(step.packed)] = shared(index(operand), form, [&] {
+      evaluate(index(operand));
+      Buffer packed =
+          backend_.allocate(DType::kUInt8, {static_cast<std::int64_t>(step.kernel->packed_bytes())});
+      step.kernel->pack(pointer(operand), static_cast<std::byte*>(packed.data()), *plan_.pool);
+      return packed;
+    });
     release(index(operand));
   }
 
   const Plan& plan_;
+  const DeviceBackend& backend_;
   Weights::State& state_;
   const Progress& progress_;
+  std::vector<Buffer> sources_;  // weights and constants by value
+  Signatures signatures_;
   std::shared_ptr<PreparedWeights> result_ = std::make_shared<PreparedWeights>();
   std::vector<std::vector<std::size_t>> producers_;  // steps of prepare that write each value
-  std::vector<bool> done_;
+  std::vector<bool> done_, looked_up_;
   std::vector<int> uses_;
   std::set<std::size_t> read_raw_;
   Buffer scratch_;

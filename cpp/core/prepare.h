@@ -5,13 +5,15 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
-#include <utility>
+#include <tuple>
 #include <vector>
 
 #include "npu/buffer.h"
 #include "npu/weights.h"
 #include "plan.h"
+#include "signature.h"
 
 namespace npu {
 
@@ -37,8 +39,11 @@ struct Weights::State {
   std::map<std::string, Buffer> tensors;
   std::map<std::string, std::string> unusable;  // the dtypes of those that no program can read
   std::map<std::uint64_t, std::shared_ptr<const PreparedWeights>> prepared;  // by plan
-  std::map<std::pair<const void*, std::string>, Buffer> packed;              // by raw tensor and packing
-  std::map<std::uint64_t, std::shared_ptr<DefaultSession>> sessions;         // by plan
+  // What plans made of tensors, once for all plans that make the same: by what it is made of, the kind of
+  // device, and the form.
+  std::map<std::tuple<Signature, std::string, std::string>, Buffer> made;
+  std::set<const void*> read_raw;  // tensors that a plan reads where they lie
+  std::map<std::uint64_t, std::shared_ptr<DefaultSession>> sessions;  // by plan
 };
 
 void default_session(const std::shared_ptr<const Plan>& plan, const Weights& weights,

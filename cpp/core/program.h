@@ -111,6 +111,9 @@ ProgramModel read_program(std::span<const std::byte> bytes, const std::string& w
 // that each op takes, values written once and before they are read. Called by read_program.
 void check_program(const ProgramModel& program, const std::string& where);
 
+// The attributes that are not as usual; equal texts, equal attributes.
+std::string attributes_text(const Op& op);
+
 // A readable listing.
 std::string program_text(const ProgramModel& program);
 

@@ -128,25 +128,6 @@ struct ProgramText {
     return out;
   }
 
-  static std::string attributes(const Op& op) {
-    const bool epilogue = op.kind != OpKind::kMap;
-    AttrTexts actual{epilogue}, usual{epilogue};
-    Attrs attrs = op.attrs;
-    std::visit(
-        [&](auto& members) {
-          members.visit(actual);
-          std::decay_t<decltype(members)>().visit(usual);
-        },
-        attrs);
-    std::string out;
-    for (std::size_t i = 0; i < actual.items.size(); ++i) {
-      const auto& item = actual.items[i];
-      if (item.required || item.text != usual.items[i].text)
-        out += " " + std::string(item.name) + "=" + item.text;
-    }
-    return out;
-  }
-
   void ops(const char* function, const std::vector<Op>& all) {
     text +=
         std::string(function) + ": " + std::to_string(all.size()) + (all.size() == 1 ? " op\n" : " ops\n");
@@ -154,7 +135,7 @@ struct ProgramText {
       std::string results;
       for (const Operand& x : op.outputs) results += (results.empty() ? "" : ", ") + result(x);
       text += "  " + results + " = " + std::string(op_table()[static_cast<std::size_t>(op.kind)].name) + "(" +
-              inputs(op) + ")" + attributes(op) + "  # " + shown_name(op.name) + "\n";
+              inputs(op) + ")" + attributes_text(op) + "  # " + shown_name(op.name) + "\n";
     }
   }
 
@@ -194,6 +175,25 @@ struct ProgramText {
 };
 
 }  // namespace
+
+std::string attributes_text(const Op& op) {
+  const bool epilogue = op.kind != OpKind::kMap;
+  AttrTexts actual{epilogue}, usual{epilogue};
+  Attrs attrs = op.attrs;
+  std::visit(
+      [&](auto& members) {
+        members.visit(actual);
+        std::decay_t<decltype(members)>().visit(usual);
+      },
+      attrs);
+  std::string out;
+  for (std::size_t i = 0; i < actual.items.size(); ++i) {
+    const auto& item = actual.items[i];
+    if (item.required || item.text != usual.items[i].text)
+      out += " " + std::string(item.name) + "=" + item.text;
+  }
+  return out;
+}
 
 std::string program_text(const ProgramModel& program) {
   ProgramText listing{program};

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <set>
 
 #include "npu/error.h"
 #include "prepare.h"
@@ -45,7 +46,8 @@ void Weights::set(const std::string& name, Buffer tensor) {
   const std::lock_guard lock(state_->mutex);
   state_->tensors[name] = std::move(tensor);
   state_->prepared.clear();
-  state_->packed.clear();
+  state_->made.clear();
+  state_->read_raw.clear();
   state_->version.store(next_weights_version(), std::memory_order_release);
 }
 
@@ -60,6 +62,17 @@ std::vector<std::string> Weights::names() const {
   std::vector<std::string> all;
   for (const auto& [name, tensor] : state_->tensors) all.push_back(name);
   return all;
+}
+
+std::size_t Weights::prepared_bytes() const {
+  const std::lock_guard lock(state_->mutex);
+  std::set<const void*> counted;
+  for (const auto& [name, tensor] : state_->tensors) counted.insert(tensor.data());
+  std::size_t sum = 0;
+  for (const auto& [key, buffer] : state_->made) {
+    if (buffer && counted.insert(buffer.data()).second) sum += buffer.bytes();
+  }
+  return sum;
 }
 
 void Weights::check(const Program& program) const { check_weights(program.model(), *this); }

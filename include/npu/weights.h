@@ -1,6 +1,7 @@
 // The tensors of a model by name, and what executors made of them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -27,6 +28,7 @@ class Weights {
   void set(const std::string& name, Buffer tensor);  // replaces, and forgets what was prepared from it
   Buffer get(const std::string& name) const;         // empty when there is none of that name
   std::vector<std::string> names() const;
+  std::size_t prepared_bytes() const;  // of what executors made of them and hold in memory, each once
 
   // Throws Error when `program` could not run with these: a weight is missing, or has another shape or dtype.
   void check(const Program& program) const;

@@ -227,6 +227,12 @@ class Weights:
 
     def items(self) -> list[tuple[str, NPUBuffer]]: ...
 
+    @property
+    def prepared_bytes(self) -> int:
+        """
+        Of what executors made of them and hold in memory; what several share counts once.
+        """
+
     def __repr__(self) -> str: ...
 
 class Device:
