@@ -135,6 +135,11 @@ void bind_execution(nb::module_& m) {
             self.session.set_state(self.input_index(name), copy_of(value, name.c_str()));
           },
           "name"_a, "value"_a)
+      .def(
+          "share_state", [](PySession& self, PySession& other) { self.session.share_state(other.session); },
+          "other"_a,
+          "Hold, from now on, the same tensors as another session of a program with state inputs of these "
+          "names, such as one for prompts and one for single tokens. What neither has begun starts as zeros.")
       .def("reset", [](PySession& self) { self.session.reset(); }, "Forget all state.");
 
   nb::class_<PyExecutor>(m, "Executor", "A program laid out for a device. May be used from many threads.")

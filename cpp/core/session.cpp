@@ -1,6 +1,7 @@
 #include "session.h"
 
 #include <cstring>
+#include <map>
 #include <utility>
 
 #include "npu/error.h"
@@ -267,6 +268,33 @@ void Session::set_state(int input, Buffer value) {
     value = std::move(copy);
   }
   impl_->states[i] = std::move(value);
+}
+
+void Session::share_state(Session& other) {
+  const auto& ours = impl_->plan->model().inputs;
+  const auto& theirs = other.impl_->plan->model().inputs;
+  std::map<std::string, int> named;
+  for (std::size_t j = 0; j < theirs.size(); ++j) {
+    if (theirs[j].state) named.emplace(theirs[j].name, static_cast<int>(j));
+  }
+  for (std::size_t i = 0; i < ours.size(); ++i) {
+    const auto found = named.find(ours[i].name);
+    if (!ours[i].state || found == named.end()) continue;
+    Buffer held = other.state(found->second);
+    if (!held) held = impl_->states[i];
+    if (!held) {
+      const Value& value = impl_->plan->model().values[static_cast<std::size_t>(ours[i].value)];
+      held = impl_->plan->device.backend().allocate(value.dtype, value.shape, true);
+    }
+    set_state(static_cast<int>(i), held);
+    other.set_state(found->second, state(static_cast<int>(i)));
+    if (state(static_cast<int>(i)).data() != other.state(found->second).data()) {
+      throw Error(ErrorKind::kInvalidValue, {.area = "session",
+                                             .what = "the sessions cannot share " + quoted(ours[i].name),
+                                             .got = "executors of different devices",
+                                             .expected = "one device"});
+    }
+  }
 }
 
 void Session::reset() {

@@ -58,6 +58,9 @@ class Session {
 
   Buffer state(int input) const;  // what a state input holds; empty before the first run
   void set_state(int input, Buffer value);
+  // From now on both hold the same tensors for the state inputs whose names they share: what one writes, the
+  // other finds. Those that neither has begun start as zeros. Not while either runs.
+  void share_state(Session& other);
   void reset();  // forgets all state
 
   struct Impl;

@@ -8,8 +8,9 @@ from npu_runtime import __version__
 
 if TYPE_CHECKING:
     from npu.compiled import CompiledModule, compile
+    from npu.generation import Generation, Generator, Piece
 
-__all__ = ["CompiledModule", "__version__", "compile"]
+__all__ = ["CompiledModule", "Generation", "Generator", "Piece", "__version__", "compile"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,8 +18,12 @@ def __getattr__(name: str) -> Any:
         from npu import compiled
 
         return getattr(compiled, name)
+    if name in ("Generation", "Generator", "Piece"):
+        from npu import generation
+
+        return getattr(generation, name)
     raise AttributeError(f"module 'npu' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), "CompiledModule", "compile"])
+    return sorted({*globals(), *__all__})

@@ -323,6 +323,11 @@ class Session:
 
     def set_state(self, name: str, value: object) -> None: ...
 
+    def share_state(self, other: Session) -> None:
+        """
+        Hold, from now on, the same tensors as another session of a program with state inputs of these names, such as one for prompts and one for single tokens. What neither has begun starts as zeros.
+        """
+
     def reset(self) -> None:
         """Forget all state."""
 

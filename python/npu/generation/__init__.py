@@ -1,0 +1,9 @@
+"""Text generation: steps of a causal language model, compiled with their caches as state."""
+
+from __future__ import annotations
+
+from npu.generation.generator import Generation, Generator, Piece
+from npu.generation.sampling import Sampling, probabilities
+from npu.generation.steps import UnsupportedModelError
+
+__all__ = ["Generation", "Generator", "Piece", "Sampling", "UnsupportedModelError", "probabilities"]

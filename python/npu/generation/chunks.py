@@ -1,0 +1,40 @@
+"""In which programs a prompt is run: each takes a fixed number of tokens at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+__all__ = ["Chunk", "chunks"]
+
+Chunk = tuple[int, int]
+"""The rows of a program, and how many of them are tokens; the others are padding."""
+
+_FIXED_COST = 24
+"""What a run costs beside its rows, in rows: it reads all weights."""
+
+
+def chunks(count: int, position: int, buckets: Sequence[int], capacity: int) -> list[Chunk]:
+    """Programs for ``count`` tokens from ``position`` on. Padding is written after the tokens, where later ones
+    replace it, and never beyond the capacity. ``buckets`` holds 1."""
+    largest = max(buckets)
+    whole = max(0, count - 1) // largest
+    whole = min(whole, (capacity - position) // largest)
+    rest = _cheapest(count - whole * largest, capacity - position - whole * largest, tuple(sorted(buckets)))
+    return [(largest, largest)] * whole + list(rest)
+
+
+@lru_cache(maxsize=4096)
+def _cheapest(count: int, room: int, buckets: tuple[int, ...]) -> tuple[Chunk, ...]:
+    best: list[tuple[int, tuple[Chunk, ...]]] = [(0, ())]  # for 0, 1, ... of the last tokens
+    for left in range(1, count + 1):
+        free = room - (count - left)
+        options = []
+        for bucket in buckets:
+            if bucket > free:
+                break
+            taken = min(bucket, left)
+            cost, after = best[left - taken]
+            options.append((cost + bucket + _FIXED_COST, ((bucket, taken), *after)))
+        best.append(min(options, key=lambda option: option[0]))
+    return best[count][1]

@@ -1,0 +1,247 @@
+"""One step of a causal language model, traced with the caches of all layers as inputs that it updates."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_ir import IR, extract_ir
+
+__all__ = ["CacheShape", "Step", "UnsupportedModelError", "cache_shapes", "extract_step"]
+
+_ATTENTION = "npu_step"
+
+
+class UnsupportedModelError(ValueError):
+    """A model that cannot be generated with, and why."""
+
+
+@dataclass(frozen=True)
+class CacheShape:
+    """Of one layer: of what it keeps of each token, for keys and for values."""
+
+    heads: int
+    key_width: int
+    value_width: int
+    dtype: torch.dtype
+
+    def bytes_each(self, capacity: int) -> int:
+        return self.heads * capacity * (self.key_width + self.value_width) * self.dtype.itemsize
+
+
+class _Masks:
+    """Which keys a query sees: none after its own position, none outside the layer's window, none of the padding."""
+
+    def __init__(self, position: Tensor, start: Tensor | None, capacity: int) -> None:
+        self.calls = 0
+        self._position, self._start = position, start
+        self._keys = torch.arange(capacity, device=position.device)
+        self._made: dict[int | None, Tensor] = {}
+
+    def of(self, window: int | None) -> Tensor:
+        self.calls += 1
+        if window not in self._made:
+            self._made[window] = self._make(window)
+        return self._made[window]
+
+    def _make(self, window: int | None) -> Tensor:
+        query = self._position[:, None]
+        mask = self._keys <= query
+        if window is not None:
+            mask = mask & (self._keys > query - window)
+        if self._start is None:
+            return mask[None, None]
+        # Rows of padding see themselves: a row that sees nothing is NaN, and would stay in the caches as such.
+        mask = mask & (self._keys >= self._start[:, None, None]) | (self._keys == query)
+        return mask[:, None]
+
+
+_masks: _Masks | None = None  # of the step that is being traced
+
+
+def _attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
+) -> tuple[Tensor, None]:
+    """What transformers calls in every layer: its own attention, with the mask of the step."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    if _masks is None or attention_mask is not None:
+        raise UnsupportedModelError("[generate] the model makes attention masks of its own")
+    for name in ("s_aux", "position_bias"):
+        if options.get(name) is not None:
+            raise UnsupportedModelError(f"[generate] the model's attention has {name}, which is not supported")
+    mask = _masks.of(options.pop("sliding_window", None))
+    if options.get("softcap") is not None:
+        return _capped(query, key, value, mask, options["softcap"], options.get("scaling")), None
+    options.pop("is_causal", None)
+    done, _ = sdpa_attention_forward(module, query, key, value, mask, is_causal=False, **options)
+    return done, None
+
+
+def _capped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, cap: float, scaling: float | None) -> Tensor:
+    repeat = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(repeat, 1), value.repeat_interleave(repeat, 1)
+    scores = query @ key.mT * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    scores = (torch.tanh(scores / cap) * cap).masked_fill(~mask, torch.finfo(scores.dtype).min)
+    weights = torch.softmax(scores, -1, dtype=torch.float32).to(query.dtype)
+    return (weights @ value).transpose(1, 2).contiguous()
+
+
+@contextmanager
+def step_attention(model: Any) -> Iterator[None]:
+    """Has the model call ``_attention``, which it must do through transformers' interface; then as it was."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(_ATTENTION, _attention)
+    configs = {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}.values()
+    before = [(config, name, getattr(config, name, None)) for config in configs for name in _IMPLEMENTATIONS]
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        _set_attention(model)
+        model.eval()
+        yield
+    finally:
+        for config, name, value in before:
+            if getattr(config, name, None) is not value:
+                setattr(config, name, value)
+        for module, training in modes:
+            module.training = training
+
+
+_IMPLEMENTATIONS = ("_attn_implementation", "_experts_implementation")
+
+
+def _set_attention(model: Any) -> None:
+    try:
+        model.set_attn_implementation(_ATTENTION)
+    except (AttributeError, ValueError, KeyError, ImportError) as error:
+        raise UnsupportedModelError(
+            f"[generate] the attention of {type(model).__name__} cannot be chosen: {error}; "
+            "expected a causal language model of transformers that calls its attention interface"
+        ) from error
+    # Experts as products of gathered weights: no shape depends on which ones a token goes to.
+    for config in {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}.values():
+        if getattr(config, "_experts_implementation", None) is not None:
+            config._experts_implementation = "batched_mm"
+
+
+def _cache_class() -> type:
+    from transformers.cache_utils import Cache
+
+    class Caches(Cache):
+        """Plain tensors that are written at the positions of this step; without any, it notes what would be written."""
+
+        is_compileable = False
+
+        def __init__(self, flat: list[Tensor], position: Tensor) -> None:
+            super().__init__(layers=[])
+            self.flat, self.position = list(flat), position
+            self.seen: dict[int, tuple[Tensor, Tensor]] = {}
+
+        def update(
+            self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any
+        ) -> tuple[Tensor, Tensor]:
+            layer = layer_idx
+            if layer in self.seen:
+                raise UnsupportedModelError("[generate] a layer of the model writes its cache twice")
+            self.seen[layer] = key_states, value_states
+            if not self.flat:
+                return key_states, value_states
+            for offset, new in ((0, key_states), (1, value_states)):
+                self.flat[2 * layer + offset] = self.flat[2 * layer + offset].index_copy(2, self.position, new)
+            return self.flat[2 * layer], self.flat[2 * layer + 1]
+
+        def get_seq_length(self, *_: Any, **__: Any) -> int:
+            return 0
+
+        def __len__(self) -> int:
+            return len(self.flat) // 2
+
+    return Caches
+
+
+class Step(nn.Module):
+    """Tokens at consecutive positions, the same in all rows; out come the next token and the scores after ``last``.
+
+    Rows that are shorter than others begin later, at ``start``; what is before that they never see.
+    """
+
+    def __init__(self, model: nn.Module, capacity: int) -> None:
+        super().__init__()
+        self.model, self.capacity = model, capacity
+
+    def run(
+        self, input_ids: Tensor, position: Tensor, last: Tensor | None, start: Tensor | None, caches: list[Tensor]
+    ) -> tuple[Tensor, Any, _Masks]:
+        global _masks
+        cache = _cache_class()(caches, position)
+        masks = _masks = _Masks(position, start, self.capacity if caches else input_ids.shape[1])
+        ids = position[None] if start is None else (position - start[:, None]).clamp(min=0)
+        keep = {} if last is None else {"logits_to_keep": last}
+        try:
+            out = self.model(input_ids=input_ids, position_ids=ids, past_key_values=cache, use_cache=True, **keep)
+        finally:
+            _masks = None
+        return out.logits[:, -1], cache, masks
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        position: Tensor,
+        last: Tensor | None,
+        start: Tensor | None,
+        caches: list[Tensor],
+    ) -> tuple[Tensor, ...]:
+        logits, cache, _ = self.run(input_ids, position, last, start, caches)
+        return (logits.argmax(-1), logits, *cache.flat)
+
+
+def cache_shapes(model: nn.Module) -> list[CacheShape]:
+    """What each layer writes, seen in a run over one token."""
+    if "logits_to_keep" not in inspect.signature(model.forward).parameters:
+        raise UnsupportedModelError(
+            f"[generate] {type(model).__name__} is no causal language model: its forward takes no logits_to_keep"
+        )
+    device = next(model.parameters()).device
+    one = torch.zeros(1, 1, dtype=torch.int64, device=device)
+    with torch.no_grad(), step_attention(model):
+        _, cache, masks = Step(model, 1).run(one, one[0], None, None, [])
+    seen = cache.seen
+    if not seen or sorted(seen) != list(range(len(seen))) or masks.calls != len(seen):
+        raise UnsupportedModelError(
+            f"[generate] {type(model).__name__} does not keep a key and a value for each token in every layer; got "
+            f"{len(seen)} layers with caches and {masks.calls} attentions; expected a decoder of attention layers alone"
+        )
+    shapes = []
+    for layer in range(len(seen)):
+        key, value = seen[layer]
+        shapes.append(CacheShape(key.shape[1], key.shape[3], value.shape[3], key.dtype))
+    return shapes
+
+
+def extract_step(model: nn.Module, shapes: list[CacheShape], batch: int, rows: int, capacity: int, name: str) -> IR:
+    """The IR of a step over ``rows`` tokens of ``batch`` sequences."""
+    device = next(model.parameters()).device
+
+    def index(*shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=torch.int64, device=device)
+
+    caches, outputs = [], ["next_token", "logits"]
+    for layer, shape in enumerate(shapes):
+        for kind, width in (("key", shape.key_width), ("value", shape.value_width)):
+            caches.append(torch.zeros(batch, shape.heads, capacity, width, dtype=shape.dtype, device=device))
+            outputs.append(f"{kind}_{layer}")
+    inputs = {
+        "input_ids": index(batch, rows),
+        "position": torch.arange(rows, device=device),
+        "last": index(1) if rows > 1 else None,
+        "start": index(batch) if batch > 1 else None,
+        "caches": caches,
+    }
+    with step_attention(model):
+        return extract_ir(Step(model, capacity).eval(), (), inputs, model_name=name, output_names=outputs)
