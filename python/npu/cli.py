@@ -91,6 +91,9 @@ def create_parser() -> argparse.ArgumentParser:
     p.add_argument("--trace", type=Path, metavar="FILE", help="write a Chrome trace of the last profiled run")
     p.add_argument("--json", action="store_true")
 
+    p = _command(commands, "generate", _generate, "continue a prompt with a language model from a folder")
+    _generate_arguments(p)
+
     p = _command(commands, "doctor", _doctor, "show what is installed, which devices there are, and why not the others")
     p.add_argument("--json", action="store_true")
     return parser
@@ -108,6 +111,31 @@ def _program_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--device", help="cpu, metal, or for plans a chip such as metal:m4pro (default: the best present)")
     p.add_argument("--threads", type=_THREADS, default=0, help="default: all usable cores")
     p.add_argument("--seed", type=_number(0, 2**63), default=0, help="of random weights and inputs")
+
+
+def _generate_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument("folder", type=Path, help="config.json, safetensors and, for text, a tokenizer")
+    p.add_argument("--prompt", help="a text")
+    p.add_argument("--ids", metavar="1,2,3", help="the prompt's tokens instead, for a folder without a tokenizer")
+    p.add_argument("--chat", action="store_true", help="put the prompt into the tokenizer's chat template")
+    p.add_argument("--tokens", type=_number(1, 10**9), default=128, help="how many at most (default: 128)")
+    p.add_argument("--temperature", type=float, default=0.0, help="0, the default, takes the likeliest token")
+    p.add_argument("--top-k", type=_number(0, 10**9), default=0, help="draw from the k likeliest only")
+    p.add_argument("--top-p", type=float, default=1.0, help="draw from the likeliest that have this share together")
+    p.add_argument("--repetition-penalty", type=float, default=1.0)
+    p.add_argument("--seed", type=_number(0, 2**63), default=0)
+    p.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end at this text; repeatable")
+    p.add_argument("--device", help="cpu, metal or metal:emulated (default: the best present)")
+    p.add_argument("--threads", type=_THREADS, default=0)
+    p.add_argument("--capacity", type=_number(1, 10**9), help="of the caches, in tokens (default: at most 2048)")
+    p.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], help="other than the checkpoint's")
+    p.add_argument("--stats", action="store_true", help="show where the time went")
+
+
+def _generate(args: argparse.Namespace) -> int:
+    from npu.generation.command import run
+
+    return run(args)
 
 
 def _compile(args: argparse.Namespace) -> int:

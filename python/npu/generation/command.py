@@ -1,0 +1,152 @@
+"""The command ``npu generate``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+__all__ = ["run"]
+
+
+def run(args: argparse.Namespace) -> int:
+    if (args.prompt is None) == (args.ids is None):
+        raise ValueError("[npu] expected one of --prompt and --ids")
+    _leave_out_torchvision()
+    started = _since_process_start()
+    began = time.perf_counter()
+    from npu.generation import Generator
+
+    imported = time.perf_counter() - began
+    with _Progress(sys.stderr.isatty()) as progress:
+        generator = Generator.from_pretrained(
+            args.folder, capacity=args.capacity, device=args.device, threads=args.threads, dtype=args.dtype,
+            progress=progress,
+        )  # fmt: skip
+        prompt = _prompt(args, generator)
+        generator.encode(prompt)  # mistakes before anything is compiled
+        generator.prepare(buckets=[1])
+    generator.timings["import"] = generator.timings.get("import", 0.0) + imported
+    before = sum(generator.timings.values())
+    result = _generate(args, generator, prompt)
+    if args.stats:
+        _stats(generator, result, started, sum(generator.timings.values()) - before)
+    return 0
+
+
+def _leave_out_torchvision() -> None:
+    """transformers imports it where it is installed. Text needs none of it, and it takes a second."""
+    if "torchvision" not in sys.modules:
+        sys.modules["torchvision"] = None  # type: ignore[assignment]
+
+
+def _prompt(args: argparse.Namespace, generator: Any) -> Any:
+    if args.ids is not None:
+        try:
+            return [int(number) for number in args.ids.replace(",", " ").split()]
+        except ValueError:
+            raise ValueError(f"[npu] --ids needs numbers with commas between them; got {args.ids!r}") from None
+    if args.chat and generator.tokenizer is not None:
+        messages = [{"role": "user", "content": args.prompt}]
+        return generator.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    return args.prompt
+
+
+def _generate(args: argparse.Namespace, generator: Any, prompt: Any) -> Any:
+    shown = 0
+
+    def show(piece: Any) -> None:
+        nonlocal shown
+        text = piece.text if generator.tokenizer is not None else (", " if shown else "") + str(piece.token)
+        shown += 1
+        print(text, end="", flush=True)
+
+    result = generator.generate(
+        prompt, args.tokens, on_token=show, temperature=args.temperature, top_k=args.top_k, top_p=args.top_p,
+        repetition_penalty=args.repetition_penalty, seed=args.seed, stop_strings=args.stop,
+    )  # fmt: skip
+    print()
+    if result.finish == "capacity":
+        print(f"The capacity of {generator.capacity} tokens is used up; --capacity gives more.", file=sys.stderr)
+    return result
+
+
+_STAGES = (
+    ("import", "import"),
+    ("model", "model without weights"),
+    ("extract", "extract"),
+    ("compile", "compile"),
+    ("load", "load and prepare weights"),
+)
+
+
+def _stats(generator: Any, result: Any, started: float, late: float) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("Stage", "Seconds", "Tokens", "Tokens/s")
+    table.columns[1].justify = table.columns[2].justify = table.columns[3].justify = "right"
+    table.add_row("process start", f"{started:.3f}", "", "")
+    for key, name in _STAGES:
+        table.add_row(name, f"{generator.timings.get(key, 0.0):.3f}", "", "")
+    prompt = max(result.prompt_seconds - late, 1e-9)  # programs that the prompt needed were compiled in it
+    table.add_row("prompt", f"{prompt:.3f}", str(result.prompt_tokens), f"{result.prompt_tokens / prompt:.1f}")
+    rest, count = result.seconds - result.prompt_seconds, len(result.tokens) - 1
+    if count > 0 and rest > 0:
+        table.add_row("tokens after the first", f"{rest:.3f}", str(count), f"{count / rest:.1f}")
+    console = Console(stderr=True)
+    console.print(table)
+    megabytes = generator.weights.prepared_bytes / 1e6
+    console.print(
+        f"{generator.device.kind} ({generator.device.name}): caches {generator.cache_bytes / 1e6:.1f} MB for "
+        f"{generator.capacity} tokens, prepared weights {megabytes:.1f} MB"
+    )
+
+
+def _since_process_start() -> float:
+    """Seconds, where the system tells when the process began; else since Python's clocks."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+        return max(0.0, uptime - ticks / os.sysconf("SC_CLK_TCK"))
+    except (OSError, ValueError, IndexError):
+        return time.process_time()
+
+
+class _Progress:
+    """A line for what is being done, where somebody is looking."""
+
+    def __init__(self, shown: bool) -> None:
+        self._shown, self._what = shown, ""
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> _Progress:
+        if self._shown:
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+            self._bar = Progress(
+                SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(),
+                console=Console(stderr=True), transient=True,
+            )  # fmt: skip
+            self._bar.start()
+        return self
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if self._bar is None:
+            return
+        if what != self._what:
+            self._what = what
+            if self._task is not None:
+                self._bar.remove_task(self._task)
+            self._task = self._bar.add_task(what, total=total)
+        self._bar.update(self._task, completed=done, total=total)
+
+    def __exit__(self, *_: Any) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

@@ -1,0 +1,324 @@
+"""Text generation: the same tokens as transformers, however the prompt is cut and the caches are shared."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from typing import Any
+
+import npu
+import numpy as np
+import pytest
+import torch
+from npu.generation import Sampling, UnsupportedModelError, probabilities
+from npu.generation.chunks import chunks
+from npu.generation.sampling import Sampler
+from npu.generation.text import TextPieces
+from npu_runtime import InvalidValueError
+
+from tests.runtime import numbers
+from tests.runtime.causal import FAMILIES, VOCABULARY, Letters, causal, continued, tokens
+from tests.runtime.devices import chosen_device, metal_device
+
+CAPACITY = 128
+
+
+@pytest.fixture(scope="module")
+def qwen() -> Any:
+    return causal("qwen2")
+
+
+@pytest.fixture(scope="module")
+def generator(qwen: Any) -> npu.Generator:
+    return npu.Generator.from_model(qwen, capacity=CAPACITY, device=chosen_device(), tokenizer=Letters())
+
+
+def test_sixty_four_tokens(qwen: Any, generator: npu.Generator) -> None:
+    prompt = tokens(37)
+    found = generator.generate(prompt, 64)
+    assert found.tokens == continued(qwen, prompt, 64)
+    assert (found.finish, found.prompt_tokens, len(found.text)) == ("length", 37, 64)
+    assert found.seconds >= found.prompt_seconds > 0
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "qwen2"])
+def test_families(family: str) -> None:
+    """With windows, caps, scaled positions, learned ones, parallel blocks and experts."""
+    model, prompt = causal(family), tokens(21)
+    wanted = continued(model, prompt, 16)
+    made = npu.Generator.from_model(model, capacity=64, device=chosen_device(), buckets=(1, 16))
+    assert made.generate(prompt, 16).tokens == wanted
+    assert continued(model, prompt, 2) == wanted[:2], "the model is as it was"
+
+
+def test_on_metal(qwen: Any) -> None:
+    made = npu.Generator.from_model(qwen, capacity=32, device=metal_device(), buckets=(1, 16))
+    assert made.generate(tokens(18), 6).tokens == continued(qwen, tokens(18), 6)
+
+
+@pytest.mark.parametrize("kind", ["chosen", "metal"])
+def test_bfloat16_scores(kind: str) -> None:
+    model, prompt = causal("qwen2", torch.bfloat16), tokens(20)
+    device = chosen_device() if kind == "chosen" else metal_device()
+    made = npu.Generator.from_model(model, capacity=32, device=device, buckets=(1, 16))
+    with torch.no_grad():
+        own = model(torch.tensor([prompt])).logits[0, -1]
+        exact = copy.deepcopy(model).double()(torch.tensor([prompt])).logits[0, -1]
+    numbers.check(made.logits(prompt), exact, own, "logits")
+
+
+@pytest.mark.parametrize("buckets", [(1,), (1, 4), (1, 16, 32), (7, 3)], ids=str)
+def test_prompts_in_chunks(qwen: Any, buckets: tuple[int, ...]) -> None:
+    made = npu.Generator.from_model(qwen, capacity=40, device=chosen_device(), buckets=buckets)
+    with torch.no_grad():
+        for length in (1, 3, 16, 33, 39, 40):
+            prompt = tokens(length)
+            wanted = qwen(torch.tensor([prompt])).logits[0, -1]
+            torch.testing.assert_close(torch.from_numpy(made.logits(prompt)), wanted, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("buckets", [(1,), (1, 16), (1, 16, 128), (1, 5, 7)], ids=str)
+def test_chunks_cover_the_prompt(buckets: tuple[int, ...]) -> None:
+    for capacity in (1, 20, 129, 300):
+        for position in {0, 3 % capacity, capacity // 2}:
+            for count in range(1, capacity - position + 1):
+                at = position
+                found = chunks(count, position, [b for b in buckets if b <= capacity], capacity)
+                for i, (rows, valid) in enumerate(found):
+                    assert 0 < valid <= rows and at + rows <= capacity
+                    assert valid == rows or i == len(found) - 1
+                    at += valid
+                assert at == position + count
+
+
+def test_prompts_of_a_batch(generator: npu.Generator) -> None:
+    """Each is continued as if it were alone, though shorter ones begin later."""
+    prompts = [tokens(9), tokens(23, 2), tokens(1, 3)]
+    together = generator.generate(prompts, 12)
+    assert [g.tokens for g in together] == [generator.generate(p, 12).tokens for p in prompts]
+    assert [g.prompt_tokens for g in together] == [9, 23, 1]
+    assert [g.tokens for g in generator.generate([prompts[0]], 12)] == [together[0].tokens]
+
+
+def test_rows_of_a_batch_end_alone(generator: npu.Generator) -> None:
+    prompts = [tokens(9), tokens(23, 2)]
+    plain = [g.tokens for g in generator.generate(prompts, 12)]
+    stop = next(t for t in plain[0][2:] if t not in plain[1] and t not in plain[0][:2])
+    first, second = generator.generate(prompts, 12, stop_tokens=[stop])
+    assert (first.tokens, first.finish) == (plain[0][: plain[0].index(stop)], "stop")
+    assert (second.tokens, second.finish) == (plain[1], "length")
+
+
+def test_programs_share_weights_and_caches(generator: npu.Generator) -> None:
+    generator.generate(tokens(37), 2)
+    programs = [p for (batch, _), p in generator._programs.items() if batch == 1]
+    assert len(programs) > 1
+    held = {p.session.state("caches_1").native_handle for p in programs}
+    assert len(held) == 1
+
+
+def test_models_on_meta_with_weights(qwen: Any) -> None:
+    """Nothing of the model is needed but its configuration and names."""
+    with torch.device("meta"):
+        blueprint = type(qwen)(qwen.config).eval()
+    with pytest.raises(InvalidValueError, match="the model has no weights"):
+        npu.Generator.from_model(blueprint, capacity=32, device=chosen_device(), buckets=(1,)).generate([1], 1)
+    from npu_runtime import load_weights
+
+    weights = load_weights({name: tensor.clone() for name, tensor in qwen.state_dict().items()})
+    made = npu.Generator.from_model(blueprint, weights=weights, capacity=32, device=chosen_device(), buckets=(1,))
+    assert made.generate(tokens(4), 4).tokens == continued(qwen, tokens(4), 4)
+
+
+def test_the_end_of_the_caches(qwen: Any) -> None:
+    made = npu.Generator.from_model(qwen, capacity=24, device=chosen_device(), buckets=(1, 16))
+    found = made.generate(tokens(20), 50)
+    assert (found.finish, found.tokens) == ("capacity", continued(qwen, tokens(20), 5))
+    found = made.generate(tokens(24), 50)
+    assert (found.finish, found.tokens) == ("capacity", continued(qwen, tokens(24), 1))
+    assert made.generate(tokens(20), 5).finish == "length"
+
+
+def test_streams(generator: npu.Generator) -> None:
+    whole, seen = generator.generate(tokens(5), 9), []
+    pieces = list(generator.stream(tokens(5), 9))
+    assert [p.token for p in pieces] == whole.tokens and "".join(p.text for p in pieces) == whole.text
+    generator.generate(tokens(5), 9, on_token=seen.append)
+    assert seen == pieces
+    first = generator.stream(tokens(5), 9)
+    next(first)
+    generator.generate(tokens(6), 1)
+    with pytest.raises(InvalidValueError, match="ended by a later one"):
+        next(first)
+
+
+def test_texts(generator: npu.Generator) -> None:
+    plain = generator.generate("hello", 20)
+    assert plain.tokens == generator.generate(Letters()("hello")["input_ids"], 20).tokens
+    stop = plain.text[8:11]
+    assert plain.text.index(stop) == 8
+    found = generator.generate("hello", 20, stop_strings=stop)
+    assert (found.text, found.finish, found.tokens) == (plain.text[:8], "stop", plain.tokens[:11])
+    given = "".join(p.text for p in generator.stream("hello", 20, stop_strings=[stop]))
+    assert given == plain.text[:8]
+    never = generator.generate("hello", 20, stop_strings=[plain.text[-2:] + "?"])
+    assert (never.text, never.finish) == (plain.text, "length")
+
+
+def test_pieces_of_text() -> None:
+    text = TextPieces(Letters(), ["bcd"])
+    assert [text.add(t) for t in (0, 200, 201, 1, 2, 4)] == ["a", "", "é", "", "", "bce"]
+    assert [text.add(t) for t in (1, 2, 3)] == ["", "", ""] and text.stopped and text.text == "aébce"
+    text = TextPieces(Letters(), [])
+    assert (text.add(200), text.end()) == ("", "\ufffd")
+
+
+def test_the_part_that_is_cached_is_not_computed_again(qwen: Any) -> None:
+    made = npu.Generator.from_model(qwen, capacity=64, device=chosen_device(), buckets=(1, 16))
+    first = made.generate(tokens(20), 6)
+    longer = [*tokens(20), *first.tokens, *tokens(5, 9)]
+    computed: list[int] = []
+    program = made._program
+    made._program = lambda batch, rows: (computed.append(rows), program(batch, rows))[1]  # type: ignore[method-assign]
+    assert made.generate(longer, 6, reuse=True).tokens == continued(qwen, longer, 6)
+    assert computed == [1] * 6 + [1] * 5  # the token that nobody had read, and the five new ones
+    other = tokens(30, 4)
+    assert made.generate(other, 6, reuse=True).tokens == continued(qwen, other, 6)
+    assert made.generate(other, 6, reuse=True).tokens == continued(qwen, other, 6)
+    made.generate([tokens(3), tokens(4)], 2)
+    assert made.generate(other, 6, reuse=True).tokens == continued(qwen, other, 6)
+
+
+OPTIONS = [
+    {"temperature": 0.7}, {"temperature": 1.3, "top_k": 7}, {"temperature": 1.0, "top_p": 0.6},
+    {"temperature": 0.9, "top_k": 20, "top_p": 0.8, "repetition_penalty": 1.3}, {"temperature": 2.0, "top_k": 500},
+    {"temperature": 0.5, "repetition_penalty": 0.7, "top_p": 0.05}, {"temperature": 1.0, "top_k": 1},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_probabilities_are_those_of_transformers(options: dict[str, Any], seed: int) -> None:
+    from transformers.generation import logits_process as hf
+
+    random = torch.Generator().manual_seed(seed)
+    scores, history = torch.randn(1, VOCABULARY, generator=random) * 3, tokens(12, seed)
+    rules = [
+        hf.RepetitionPenaltyLogitsProcessor(options.get("repetition_penalty", 1.0)),
+        hf.TemperatureLogitsWarper(options["temperature"]),
+        *([hf.TopKLogitsWarper(options["top_k"])] if "top_k" in options else []),
+        *([hf.TopPLogitsWarper(options["top_p"])] if "top_p" in options else []),
+    ]
+    wanted = scores
+    for rule in rules:
+        wanted = rule(torch.tensor([history]), wanted)
+    wanted = wanted.softmax(-1)[0].numpy()
+    got = probabilities(scores[0].numpy(), history, Sampling(**options))
+    assert ((got > 0) == (wanted > 0)).all()
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-7)
+
+
+def test_draws_follow_the_probabilities() -> None:
+    sampling = Sampling(temperature=1.0, top_k=5, seed=3)
+    scores = np.random.default_rng(0).normal(size=50).astype(np.float32) * 2
+    sampler, count = Sampler(sampling, 1), 20000
+    drawn = np.bincount([sampler.choose(0, scores, []) for _ in range(count)], minlength=50) / count
+    wanted = probabilities(scores, [], sampling)
+    assert (drawn[wanted == 0] == 0).all()
+    np.testing.assert_allclose(drawn, wanted, atol=4 * np.sqrt(0.25 / count))
+
+
+def test_sampling_repeats_itself(generator: npu.Generator) -> None:
+    options: dict[str, Any] = {"temperature": 1.0, "top_k": 50}
+    once = generator.generate(tokens(6), 16, seed=7, **options).tokens
+    assert generator.generate(tokens(6), 16, seed=7, **options).tokens == once
+    assert generator.generate(tokens(6), 16, seed=8, **options).tokens != once
+    rows = generator.generate([tokens(6), tokens(6)], 16, seed=7, **options)
+    assert rows[0].tokens == once and rows[1].tokens != once
+    assert generator.generate(tokens(6), 8, temperature=1.0, top_k=1).tokens == generator.generate(tokens(6), 8).tokens
+
+
+def test_repetition_is_penalised(qwen: Any, generator: npu.Generator) -> None:
+    ids = torch.tensor([tokens(8)])
+    wanted = qwen.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=16, do_sample=False, repetition_penalty=1.5
+    )
+    assert generator.generate(tokens(8), 16, repetition_penalty=1.5).tokens == wanted[0, 8:].tolist()
+
+
+MISTAKES: list[tuple[Any, dict[str, Any], str]] = [
+    ([], {}, "the prompt is empty"),
+    ("", {}, "the prompt is empty"),
+    ([[1], []], {}, "the prompt is empty"),
+    ([1, VOCABULARY], {}, r"not in the vocabulary; got 211; expected 0 to 210"),
+    ([-1], {}, "not in the vocabulary; got -1"),
+    ([1.5], {}, "neither a text nor its tokens"),
+    ([True], {}, "neither a text nor its tokens"),
+    (None, {}, "neither a text nor its tokens"),
+    ([1] * (CAPACITY + 1), {}, "longer than the capacity; got 129; expected at most 128"),
+    ([1], {"max_new_tokens": 0}, "max_new_tokens is out of range"),
+    ([1], {"temperature": -1}, "temperature is out of range; got -1"),
+    ([1], {"temperature": float("nan")}, "temperature is out of range"),
+    ([1], {"top_p": 0}, "top_p is out of range"),
+    ([1], {"top_p": 1.5}, "top_p is out of range"),
+    ([1], {"top_k": -1}, "top_k is out of range"),
+    ([1], {"top_k": 2.0}, "top_k is out of range"),
+    ([1], {"repetition_penalty": 0}, "repetition_penalty is out of range"),
+    ([1], {"seed": -1}, "seed is out of range"),
+    ([1], {"stop_strings": [""]}, "a stop string is empty"),
+]
+
+
+@pytest.mark.parametrize(("prompt", "options", "message"), MISTAKES, ids=str)
+def test_mistakes(generator: npu.Generator, prompt: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidValueError, match=message):
+        generator.generate(prompt, **options)
+
+
+def test_mistakes_of_making(qwen: Any, generator: npu.Generator) -> None:
+    with pytest.raises(TypeError, match="unknown options: top"):
+        generator.generate([1], top=1)
+    for capacity in (0, 257, 1.5, True):
+        with pytest.raises(InvalidValueError, match="the capacity is out of range"):
+            npu.Generator.from_model(qwen, capacity=capacity)
+    with pytest.raises(InvalidValueError, match="a bucket is out of range"):
+        npu.Generator.from_model(qwen, buckets=[0])
+    plain = npu.Generator.from_model(qwen, capacity=8, device=chosen_device())
+    with pytest.raises(InvalidValueError, match="there is no tokenizer for a text"):
+        plain.generate("text")
+    with pytest.raises(InvalidValueError, match="stop strings need a tokenizer"):
+        plain.generate([1], stop_strings=["x"])
+
+
+def test_models_that_keep_something_else_are_refused() -> None:
+    import transformers
+
+    config = transformers.MambaConfig(vocab_size=20, hidden_size=16, num_hidden_layers=1, state_size=4)
+    with pytest.raises(UnsupportedModelError, match="Mamba"):
+        npu.Generator.from_model(transformers.MambaForCausalLM(config).eval(), capacity=8)
+    bert = transformers.BertModel(
+        transformers.BertConfig(vocab_size=20, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+    )
+    with pytest.raises(UnsupportedModelError, match="takes no logits_to_keep"):
+        npu.Generator.from_model(bert.eval(), capacity=8)
+
+
+def test_threads_take_turns(generator: npu.Generator) -> None:
+    """A generation is whole or ended by a later one; never mixed."""
+    wanted = {n: generator.generate(tokens(n), 6).tokens for n in (5, 9)}
+    wrong: list[Any] = []
+
+    def work(n: int) -> None:
+        for _ in range(4):
+            try:
+                if generator.generate(tokens(n), 6).tokens != wanted[n]:
+                    wrong.append(n)
+            except InvalidValueError:
+                pass
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in wanted]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
