@@ -133,7 +133,7 @@ def _generate_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def _generate(args: argparse.Namespace) -> int:
-    from npu.generation.command import run
+    from npu.generate import run
 
     return run(args)
 

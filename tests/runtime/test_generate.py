@@ -181,7 +181,7 @@ def test_the_part_that_is_cached_is_not_computed_again(qwen: Any) -> None:
     program = made._program
     made._program = lambda batch, rows: (computed.append(rows), program(batch, rows))[1]  # type: ignore[method-assign]
     assert made.generate(longer, 6, reuse=True).tokens == continued(qwen, longer, 6)
-    assert computed == [1] * 6 + [1] * 5  # the token that nobody had read, and the five new ones
+    assert computed == [16] + [1] * 5  # the last token, which nobody had read, and the five new ones
     other = tokens(30, 4)
     assert made.generate(other, 6, reuse=True).tokens == continued(qwen, other, 6)
     assert made.generate(other, 6, reuse=True).tokens == continued(qwen, other, 6)

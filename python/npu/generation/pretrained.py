@@ -36,12 +36,13 @@ def load_folder(folder: str | os.PathLike[str], dtype: Any, timings: dict[str, f
     began = time.perf_counter()
     import transformers
 
+    classes = transformers.AutoConfig, transformers.AutoModelForCausalLM  # which are imported only now
     timings["import"] = time.perf_counter() - began
     began = time.perf_counter()
-    config = transformers.AutoConfig.from_pretrained(path, local_files_only=True)
+    config = classes[0].from_pretrained(path, local_files_only=True)
     kind = _dtype(dtype if dtype is not None else getattr(config, "dtype", None))
     with torch.device("meta"):
-        model = transformers.AutoModelForCausalLM.from_config(config, dtype=kind).eval()
+        model = classes[1].from_config(config, dtype=kind).eval()
     timings["model"] = time.perf_counter() - began
 
     def weights_for(program: Any) -> Weights:

@@ -1,0 +1,161 @@
+"""``npu generate`` and models in folders."""
+
+from __future__ import annotations
+
+import io
+import json
+import runpy
+from pathlib import Path
+from typing import Any
+
+import npu
+import pytest
+import torch
+from npu.cli import main
+from npu_runtime import InvalidValueError
+
+from tests.runtime.causal import VOCABULARY, causal, continued, tokens
+from tests.runtime.devices import chosen_device
+
+KIND = chosen_device().kind
+
+
+@pytest.fixture(scope="module")
+def qwen() -> Any:
+    return causal("qwen2")
+
+
+@pytest.fixture(scope="module")
+def folder(qwen: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("qwen")
+    qwen.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def olmo() -> Any:
+    return causal("olmo")
+
+
+@pytest.fixture(scope="module")
+def with_tokenizer(olmo: Any, folder: Path) -> Path:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = {f"w{i}": i for i in range(VOCABULARY)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="w0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    target = folder.parent / "with_tokenizer"
+    olmo.save_pretrained(target)
+    tokenizer.save(str(target / "tokenizer.json"))
+    (target / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+    return target
+
+
+def ids(numbers: list[int]) -> str:
+    return ",".join(map(str, numbers))
+
+
+def test_tokens_of_a_folder(qwen: Any, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["generate", str(folder), "--ids", ids(tokens(19)), "--tokens", "6", "--capacity", "64"]
+    assert main([*arguments, "--device", KIND, "--stats"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == ", ".join(map(str, continued(qwen, tokens(19), 6))) + "\n"
+    for stage in ("process start", "import", "extract", "compile", "load and prepare", "prompt", "after the first"):
+        assert stage in shown.err
+    assert "caches 0.0 MB for 64 tokens" in shown.err
+
+
+def test_text(olmo: Any, with_tokenizer: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prompt = " ".join(f"w{i}" for i in tokens(9))
+    arguments = ["generate", str(with_tokenizer), "--prompt", prompt, "--device", KIND, "--capacity", "12"]
+    assert main(arguments) == 0
+    shown = capsys.readouterr()
+    wanted = [f"w{i}" for i in continued(olmo, tokens(9), 4)]
+    assert shown.out.split() == wanted
+    assert "capacity of 12 tokens is used up" in shown.err
+    assert main([*arguments, "--stop", f" {wanted[2]}"]) == 0
+    assert capsys.readouterr().out.split() == wanted[:2]
+
+
+def test_a_conversation(
+    olmo: Any, with_tokenizer: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """examples/chat.py, whose prompts without a template are what was said, a line for each."""
+    chat = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "chat.py"))
+    arguments = ["chat.py", str(with_tokenizer), "--temperature", "0", "--tokens", "4", "--device", KIND]
+    monkeypatch.setattr("sys.argv", [*arguments, "--capacity", "64"])
+    monkeypatch.setattr("sys.stdin", io.StringIO("w5 w6 w7\nw9\n\n"))
+    assert chat["main"]() == 0
+    first = continued(olmo, [5, 6, 7], 4)
+    second = continued(olmo, [5, 6, 7, *first, 9], 4)
+    assert capsys.readouterr().out.split() == [f"w{i}" for i in [*first, *second]]
+
+
+def test_another_dtype(folder: Path) -> None:
+    """The files hold float32: transformers reads and casts them."""
+    made = npu.Generator.from_pretrained(folder, dtype="bfloat16", capacity=32, buckets=(1,), device=chosen_device())
+    assert made.generate(tokens(3), 2).finish == "length"
+    assert made.logits(tokens(3)).dtype.name == "bfloat16"
+    with pytest.raises(InvalidValueError, match="the dtype is unknown"):
+        npu.Generator.from_pretrained(folder, dtype="int8")
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [("gpt2", {}), ("mixtral", {}), ("gpt_neox", {}), ("qwen2", {"tie_word_embeddings": True})],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_other_names_and_forms_in_files(family: str, changes: dict[str, Any], tmp_path: Path) -> None:
+    """Experts in a file are one by one; a tied weight is there once."""
+    model = causal(family, **changes)
+    model.save_pretrained(tmp_path)
+    made = npu.Generator.from_pretrained(tmp_path, capacity=32, buckets=(1,), device=chosen_device())
+    assert made.generate(tokens(5), 4).tokens == continued(model, tokens(5), 4)
+
+
+def test_the_end_of_a_text(folder: Path, qwen: Any, tmp_path: Path) -> None:
+    """As the model's files say, unless the caller says otherwise."""
+    wanted = continued(qwen, tokens(19), 8)
+    stop = next(t for i, t in enumerate(wanted) if i > 0 and t not in wanted[:i])
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    settings = json.loads((folder / "generation_config.json").read_text())
+    (tmp_path / "generation_config.json").write_text(json.dumps({**settings, "eos_token_id": [stop, 3]}))
+    made = npu.Generator.from_pretrained(tmp_path, capacity=32, buckets=(1,), device=chosen_device())
+    assert made.stop_tokens == {stop, 3}
+    found = made.generate(tokens(19), 8)
+    assert (found.tokens, found.finish) == (wanted[: wanted.index(stop)], "stop")
+    assert made.generate(tokens(19), 8, stop_tokens=()).tokens == wanted
+
+
+MISTAKES = [
+    ([], "expected one of --prompt and --ids"),
+    (["--prompt", "a", "--ids", "1"], "expected one of --prompt and --ids"),
+    (["--prompt", "a"], "there is no tokenizer for a text"),
+    (["--ids", "1,x"], "--ids needs numbers with commas between them; got '1,x'"),
+    (["--ids", ""], "the prompt is empty"),
+    (["--ids", "999"], "not in the vocabulary; got 999"),
+    (["--ids", "1 2 3", "--capacity", "2"], "longer than the capacity"),
+    (["--ids", "1", "--capacity", "5000"], "the capacity is out of range; got 5000; expected 1 to 256"),
+    (["--ids", "1", "--top-p", "2", "--capacity", "8"], "top_p is out of range"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[" ".join(a) for a, _ in MISTAKES])
+def test_mistakes(folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", str(folder), "--device", KIND, *arguments]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("Error: ") and message in shown
+
+
+def test_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", str(tmp_path), "--ids", "1"]) == 1
+    assert "holds no model; expected a folder with config.json" in capsys.readouterr().err
+
+
+def test_weights_that_are_missing(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text((folder / "config.json").read_text())
+    made = npu.Generator.from_pretrained(tmp_path, capacity=16, device=chosen_device())
+    with pytest.raises((OSError, InvalidValueError)):
+        made.generate([1], 1)
+    assert torch.get_default_dtype() == torch.float32
