@@ -82,6 +82,7 @@ constant int kValueLanes [[function_constant(6)]];
 constant bool kParts [[function_constant(7)]];  // sums go to the scratch
 
 constant constexpr int kBlock = int(kSimd);  // columns
+constant constexpr int kTogether = 4;        // columns whose rows are on their way at a time
 constant constexpr int kSimdgroups = 8, kWidest = 256;
 
 // What a lane has of a row.
@@ -92,18 +93,23 @@ struct Part {
 
   static int first_of(int lane, int vector) { return (lane + vector * int(kSimd)) * kElements; }
 
-  void load(const device T* row, int64_t step, int width, int lane, bool wide, bool there) {
+  // `row` may be read whatever `kept` is, so that loads need not wait for anything.
+  void load(const device T* row, int64_t step, int width, int lane, bool wide, bool kept) {
     NPU_UNROLL
     for (int v = 0; v < kVectors; ++v) {
       const int first = first_of(lane, v);
-      if (wide && there && first < width) {
-        of[v] = load_wide(row + first);
-        continue;
+      Wide<T> found;
+      if (wide) {
+        found = load_wide(row + (first < width ? first : 0));
+      } else {
+        NPU_UNROLL
+        for (int i = 0; i < kElements; ++i) {
+          found.at[i / 4][i % 4] = first + i < width ? float(row[(first + i) * step]) : 0.0f;
+        }
       }
       NPU_UNROLL
-      for (int i = 0; i < kElements; ++i) {
-        const bool inside = !wide && there && first + i < width;
-        of[v].at[i / 4][i % 4] = inside ? float(row[(first + i) * step]) : 0.0f;
+      for (int f = 0; f < Wide<T>::kFours; ++f) {
+        of[v].at[f] = kept && first < width ? found.at[f] : float4(0.0f);
       }
     }
   }
@@ -192,30 +198,39 @@ struct Rows {
     }
   }
 
-  void add_values(constant AttentionArgs& args, const device T* v, int begin, int lane,
-                  const thread float* weights) {
-    const int place = lane % kValueLanes, first = lane - place;
-    for (int i = 0; i < kValueLanes; ++i) {
-      float weight[kRows];
-      bool used = false;
+  // Adds the values of some columns, each weighted for each row.
+  void add_some(thread const P* values, int first, const thread float* weights) {
+    NPU_UNROLL
+    for (int j = 0; j < kTogether; ++j) {
       NPU_UNROLL
       for (int r = 0; r < kRows; ++r) {
-        weight[r] = simd_shuffle(weights[r], ushort(first + i));
-        used = used || weight[r] != 0.0f;
-      }
-      P values;
-      values.load(v + (begin + first + i) * args.v_step[2], args.v_step[3], args.value_width, place,
-                  kWideValues, used);
-      NPU_UNROLL
-      for (int r = 0; r < kRows; ++r) {
+        const float weight = simd_shuffle(weights[r], ushort(first + j));
         NPU_UNROLL
         for (int k = 0; k < kVectors; ++k) {
           NPU_UNROLL
           for (int f = 0; f < Wide<T>::kFours; ++f) {
-            sums[r][k][f] = fma(float4(weight[r]), values.of[k].at[f], sums[r][k][f]);
+            sums[r][k][f] = fma(float4(weight), values[j].of[k].at[f], sums[r][k][f]);
           }
         }
       }
+    }
+  }
+
+  void add_values(constant AttentionArgs& args, const device T* v, int begin, int lane,
+                  const thread float* weights) {
+    const int place = lane % kValueLanes, first = lane - place;
+    bool used = false;  // the lane's column, by any row
+    NPU_UNROLL
+    for (int r = 0; r < kRows; ++r) used = used || weights[r] != 0.0f;
+    for (int i = 0; i < kValueLanes; i += kTogether) {
+      P values[kTogether];
+      NPU_UNROLL
+      for (int j = 0; j < kTogether; ++j) {
+        const bool kept = simd_shuffle(used ? 1 : 0, ushort(first + i + j)) != 0;
+        const int t = min(begin + first + i + j, args.length - 1);
+        values[j].load(v + t * args.v_step[2], args.v_step[3], args.value_width, place, kWideValues, kept);
+      }
+      add_some(values, first + i, weights);
     }
   }
 
@@ -238,20 +253,20 @@ template <typename T, int kRows, int kVectors>
 inline void score(constant AttentionArgs& args, const thread Part<T, kVectors>* queries, const device T* k,
                   int begin, int lane, const thread float* addends, thread float* scores) {
   const int place = lane % kKeyLanes, first = begin + lane - place;
-  for (int i = 0; i < kKeyLanes; i += 4) {
-    float4 sums[kRows];
+  for (int i = 0; i < kKeyLanes; i += kTogether) {
+    Part<T, kVectors> keys[kTogether];
     NPU_UNROLL
-    for (int j = 0; j < 4; ++j) {
-      const int t = first + i + j;
-      Part<T, kVectors> keys;
-      keys.load(k + t * args.k_step[2], args.k_step[3], args.width, place, kWideKeys, t < args.length);
-      NPU_UNROLL
-      for (int r = 0; r < kRows; ++r) sums[r][j] = queries[r].times(keys);
+    for (int j = 0; j < kTogether; ++j) {
+      const int t = min(first + i + j, args.length - 1);
+      keys[j].load(k + t * args.k_step[2], args.k_step[3], args.width, place, kWideKeys, true);
     }
     NPU_UNROLL
     for (int r = 0; r < kRows; ++r) {
-      const float sum = across_key_lanes(sums[r], lane);
-      if (place / 4 == i / 4) scores[r] = sum;
+      float4 sums;
+      NPU_UNROLL
+      for (int j = 0; j < kTogether; ++j) sums[j] = queries[r].times(keys[j]);
+      const float sum = across_key_lanes(sums, lane);
+      if (place / kTogether == i / kTogether) scores[r] = sum;
     }
   }
   NPU_UNROLL
