@@ -6,9 +6,8 @@
 #include <limits>
 #include <utility>
 
-#include "attention_mask.h"
+#include "attention_products.h"
 #include "element.h"
-#include "gemm.h"
 #include "ops.h"
 #include "strided.h"
 
@@ -34,15 +33,16 @@ class Attention final : public HostKernel {
         r_(r),
         attrs_(std::get<AttentionAttrs>(r.op.attrs)),
         shape_(plan(r)),
-        mask_(r.inputs[3], attrs_.causal, shape_, r.threads) {
-    block_rows_ = (shape_.rows() + shape_.row_blocks - 1) / shape_.row_blocks;
+        mask_(r.inputs[3], attrs_.causal, shape_, r.threads),
+        block_rows_((shape_.rows() + shape_.row_blocks - 1) / shape_.row_blocks),
+        products_(r, shape_, block_rows_) {
     sums_stride_ = padded(shape_.out_width);
     splits_ = plan_splits();
     std::int64_t at = 0;
     const auto take = [&](std::int64_t floats) { return std::exchange(at, at + padded(floats)); };
-    room_.queries = take(block_rows_ * shape_.width);
+    room_.queries = take(products_.query_floats());
     room_.scores = take(block_rows_ * kBlockColumns);
-    room_.panels = take(panel_floats());
+    room_.panels = take(products_.panel_floats());
     room_.addends = take(mask_.buffer_floats());
     room_.peaks = take(block_rows_);
     room_.totals = take(block_rows_);
@@ -51,7 +51,7 @@ class Attention final : public HostKernel {
   }
 
   std::string name() const override {
-    return std::string("attention[blocks ") + micro_->name + (attrs_.causal ? ", causal]" : "]");
+    return std::string("attention[") + products_.form() + micro_->name + (attrs_.causal ? ", causal]" : "]");
   }
   std::size_t scratch_bytes() const override {
     std::int64_t floats = room_.all * r_.threads + mask_.buffer_floats() * r_.threads;
@@ -119,11 +119,6 @@ class Attention final : public HostKernel {
   }
 
   std::int64_t part_floats() const { return 2 * padded(block_rows_) + block_rows_ * sums_stride_; }
-  std::int64_t panel_floats() const {
-    const std::int64_t nr = micro_->nr, across = (kBlockColumns + nr - 1) / nr * nr;
-    const std::int64_t values = (shape_.out_width + nr - 1) / nr * nr;
-    return std::max(across * shape_.width, values * kBlockColumns);
-  }
   std::int64_t place(const TensorDesc& t, const AttentionUnit& u, std::int64_t row) const {
     return u.n * t.strides[0] + shape_.head(u.g, row) * t.strides[1] + shape_.position(row) * t.strides[2];
   }
@@ -142,7 +137,7 @@ class Attention final : public HostKernel {
     std::fill_n(w.peaks, w.rows(), kLeast);
     std::fill_n(w.totals, w.rows(), 0.0f);
     std::fill_n(w.sums, w.rows() * sums_stride_, 0.0f);
-    load_queries(w);
+    products_.load_queries(args.inputs[0], unit, w.queries);
     const std::int64_t blocks = shape_.column_blocks();
     std::int64_t seen = 0;
     if (splits_ > 1) {
@@ -160,58 +155,11 @@ class Attention final : public HostKernel {
     for (std::int64_t i = 0; i < w.rows(); ++i) finish(w, i);
   }
 
-  void load_queries(const Work& w) const {
-    const TensorDesc& q = r_.inputs[0];
-    for (std::int64_t i = 0; i < w.rows(); ++i) {
-      load_floats(*micro_, q.dtype,
-                  at(w.args.inputs[0], place(q, w.unit, w.unit.rows.begin + i), size_of(q.dtype)),
-                  q.strides[3], shape_.width, w.queries + i * shape_.width);
-    }
-  }
-
   void run_block(const Work& w, std::int64_t column) const {
     const std::int64_t count = std::min(kBlockColumns, shape_.columns - column);
-    make_scores(w, column, count);
+    products_.make_scores(w.args.inputs[1], w.unit, w.queries, column, count, w.scores, w.panels);
     for (std::int64_t i = 0; i < w.rows(); ++i) weigh(w, i, column, count);
-    add_values(w, column, count);
-  }
-
-  // Rows of the unit times packed panels.
-  void multiply(std::int64_t rows, const float* a, std::int64_t a_stride, const float* panel, std::int64_t k,
-                float* c, std::int64_t c_stride, std::int64_t columns, bool accumulate) const {
-    GemmTile tile;
-    tile.a_stride = a_stride, tile.b = panel, tile.k = k;
-    tile.c_stride = c_stride, tile.accumulate = accumulate;
-    const std::int64_t pieces = (rows + micro_->mr - 1) / micro_->mr;
-    for (std::int64_t p = 0; p < pieces; ++p) {
-      const Range range = split(rows, pieces, p);
-      tile.a = a + range.begin * a_stride;
-      tile.c = c + range.begin * c_stride;
-      micro_->gemm_f32(static_cast<int>(range.end - range.begin), static_cast<int>(columns), tile);
-    }
-  }
-
-  void make_scores(const Work& w, std::int64_t column, std::int64_t count) const {
-    const TensorDesc& k = r_.inputs[1];
-    const std::int64_t nr = micro_->nr, width = shape_.width;
-    const std::byte* const keys =
-        at(w.args.inputs[1], w.unit.n * k.strides[0] + w.unit.g * k.strides[1] + column * k.strides[2],
-           size_of(k.dtype));
-    float wide[64];
-    for (std::int64_t j0 = 0; j0 < count; j0 += nr) {
-      const std::int64_t n = std::min(nr, count - j0);
-      std::fill_n(w.panels, width * nr, 0.0f);
-      for (std::int64_t j = 0; j < n; ++j) {
-        for (std::int64_t i0 = 0; i0 < width; i0 += 64) {
-          const std::int64_t length = std::min<std::int64_t>(64, width - i0);
-          load_floats(*micro_, k.dtype,
-                      at(keys, (j0 + j) * k.strides[2] + i0 * k.strides[3], size_of(k.dtype)), k.strides[3],
-                      length, wide);
-          for (std::int64_t i = 0; i < length; ++i) w.panels[(i0 + i) * nr + j] = wide[i];
-        }
-      }
-      multiply(w.rows(), w.queries, width, w.panels, width, w.scores + j0, kBlockColumns, n, false);
-    }
+    products_.add_values(w.args.inputs[2], w.unit, column, count, w.scores, w.sums, sums_stride_, w.panels);
   }
 
   // Scores become weights relative to the row's maximum so far; what was summed before follows it.
@@ -236,24 +184,6 @@ class Attention final : public HostKernel {
       w.peaks[i] = most;
     }
     w.totals[i] += total;
-  }
-
-  void add_values(const Work& w, std::int64_t column, std::int64_t count) const {
-    const TensorDesc& v = r_.inputs[2];
-    const std::int64_t nr = micro_->nr;
-    const std::byte* const values =
-        at(w.args.inputs[2], w.unit.n * v.strides[0] + w.unit.g * v.strides[1] + column * v.strides[2],
-           size_of(v.dtype));
-    for (std::int64_t e = 0; e < shape_.out_width; e += nr) {
-      const std::int64_t n = std::min(nr, shape_.out_width - e);
-      for (std::int64_t i = 0; i < count; ++i) {
-        float* const to = w.panels + i * nr;
-        load_floats(*micro_, v.dtype, at(values, i * v.strides[2] + e * v.strides[3], size_of(v.dtype)),
-                    v.strides[3], n, to);
-        std::fill(to + n, to + nr, 0.0f);
-      }
-      multiply(w.rows(), w.scores, kBlockColumns, w.panels, count, w.sums + e, sums_stride_, n, true);
-    }
   }
 
   void finish(const Work& w, std::int64_t i) const {
@@ -301,7 +231,9 @@ class Attention final : public HostKernel {
   AttentionAttrs attrs_;
   AttentionShape shape_;
   AttentionMask mask_;
-  std::int64_t block_rows_ = 0, sums_stride_ = 0, splits_ = 1;
+  std::int64_t block_rows_;
+  AttentionProducts products_;
+  std::int64_t sums_stride_ = 0, splits_ = 1;
   Room room_;
 };
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 
 #include "element.h"
 #include "strided.h"
@@ -90,9 +89,9 @@ std::uint8_t AttentionMask::look(const std::byte* from, std::int64_t count, floa
     }
     return any ? kSeen | kFinite : 0;
   }
-  const float most = micro_->maximum(float_row(*micro_, mask_.dtype, from, step, count, buffer), count);
-  if (most == -std::numeric_limits<float>::infinity()) return 0;
-  return most <= kNothing ? kFinite : kSeen | kFinite;  // a NaN is seen
+  const float* const addends = float_row(*micro_, mask_.dtype, from, step, count, buffer);
+  constexpr std::uint8_t kFound[] = {0, kFinite, kSeen | kFinite};
+  return kFound[micro_->addends_above(addends, kNothing, count)];
 }
 
 std::int64_t AttentionMask::columns_end(const AttentionUnit& unit) const {

@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::size_t kAlign = 64;
 constexpr std::int64_t kBlockTiles = 16;
+constexpr std::int64_t kUnpackedTiles = 10;
 constexpr std::int64_t kMaxRows = kBlockTiles * 16;  // of a block
 constexpr std::int64_t kBlockColumns = 128;          // whose sums wait to be finished, in each half
 std::size_t aligned(std::size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
@@ -177,7 +178,7 @@ GemmGrid plan_gemm(const Micro& micro, const GemmShape& shape, int threads, std:
 GemmGrid plan_unpacked_gemm(const Micro& micro, const GemmShape& shape, int threads, std::int64_t copies) {
   GemmGrid grid;
   const std::int64_t tiles = (shape.rows + micro.mr - 1) / micro.mr, panels = shape.panels(micro);
-  const std::int64_t blocks = (tiles + kBlockTiles - 1) / kBlockTiles;  // of even size
+  const std::int64_t blocks = (tiles + kUnpackedTiles - 1) / kUnpackedTiles;  // of even size
   grid.block_rows = blocks == 0 ? 0 : (tiles + blocks - 1) / blocks * micro.mr;
   grid.block_panels = std::max<std::int64_t>(1, kBlockColumns / micro.nr);
   if (!worth_sharing(shape, threads, copies)) return grid;

@@ -57,6 +57,18 @@ struct GemvCall {
   std::int64_t out_stride = 0;
 };
 
+// sums[i * sums_stride + e] += sum_t weights[i * weights_stride + t] * values[t * stride + e].
+struct WeighCall {
+  int rows = 1;  // at most kGemvRows
+  std::int64_t count = 0, width = 0;
+  const float* weights = nullptr;
+  std::int64_t weights_stride = 0;
+  const void* values = nullptr;
+  std::int64_t stride = 0;
+  float* sums = nullptr;
+  std::int64_t sums_stride = 0;
+};
+
 struct Micro {
   const char* name;  // "portable", "avx2", "avx512", "avx512_bf16", "neon"
 
@@ -126,7 +138,13 @@ struct Micro {
   // Scores of attention: x = x * scale + addend, or x * scale where `seen` and -inf elsewhere; both may be
   // null. Returns the maximum, NaN wins.
   float (*scaled_peak)(float* x, float scale, const float* addend, const std::uint8_t* seen, std::int64_t n);
+  // Weights times values for few rows, which share each read of the values.
+  void (*weigh_f32)(const WeighCall& call);
+  void (*weigh_bf16)(const WeighCall& call);
+  void (*weigh_f16)(const WeighCall& call);
   bool (*any_set)(const std::uint8_t* x, std::int64_t n);
+  // Of n > 0 addends: 0 when all are -inf, 1 when none is above `bound` (> -inf), else 2, as for NaN.
+  int (*addends_above)(const float* x, float bound, std::int64_t n);
   // y = x rotated: element i with i + n / 2, or 2i with 2i + 1. y is not x.
   void (*rotate)(const float* x, const float* cos, const float* sin, bool interleaved, float* y,
                  std::int64_t n);

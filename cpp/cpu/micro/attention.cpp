@@ -1,5 +1,8 @@
-// What attention does to rows besides products: scaled and masked scores, rotations, panels of keys.
+// Rows of attention: scores scaled and masked, values weighed, rotations.
+#include <utility>
+
 #include "micro/functions.h"
+#include "micro/half.h"
 #include "micro/table.h"
 
 namespace npu::cpu::NPU_ISA {
@@ -69,6 +72,85 @@ bool any_set(const std::uint8_t* x, std::int64_t n) {
   return found != 0;
 }
 
+int addends_above(const float* x, float bound, std::int64_t n) {
+  const float least = -__builtin_inff();
+  I32 low = {}, none = {};  // lanes with something above
+  std::int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    const F32 v = load(x + i);
+    low |= ~(v <= bound);
+    none |= ~(v <= least);
+  }
+  std::int32_t above = 0, finite = 0;
+  for (int j = 0; j < kLanes; ++j) above |= low[j], finite |= none[j];
+  for (; i < n; ++i) {
+    if (!(x[i] <= bound)) above = -1;
+    if (!(x[i] <= least)) finite = -1;
+  }
+  return above != 0 ? 2 : finite != 0 ? 1 : 0;
+}
+
+// Sums of as many columns as there are registers for, over all values; then the next columns.
+#if defined(__AVX512F__)
+constexpr int kVectors = 2;
+#else
+constexpr int kVectors = 1;
+#endif
+
+template <class T, F32 (*widen)(const T*), F32 (*widen_part)(const T*, std::int64_t), int rows>
+void weigh_rows(const WeighCall& call) {
+  const auto columns = [&](std::int64_t e, auto vectors, auto read, auto write) {
+    constexpr int kCount = decltype(vectors)::value;
+    F32 acc[rows][kCount] = {};
+    const T* v = static_cast<const T*>(call.values) + e;
+    for (std::int64_t t = 0; t < call.count; ++t, v += call.stride) {
+      F32 x[kCount];
+      for (int j = 0; j < kCount; ++j) x[j] = read(v + j * kLanes);
+#pragma GCC unroll 8
+      for (int i = 0; i < rows; ++i) {
+        const F32 w = all(call.weights[i * call.weights_stride + t]);
+        for (int j = 0; j < kCount; ++j) acc[i][j] += w * x[j];
+      }
+    }
+    for (int i = 0; i < rows; ++i) {
+      for (int j = 0; j < kCount; ++j) write(call.sums + i * call.sums_stride + e + j * kLanes, acc[i][j]);
+    }
+  };
+  const auto add = [](float* to, F32 v) { store(to, load(to) + v); };
+  std::int64_t e = 0;
+  for (; e + kVectors * kLanes <= call.width; e += kVectors * kLanes)
+    columns(e, std::integral_constant<int, kVectors>(), widen, add);
+  for (; e + kLanes <= call.width; e += kLanes) columns(e, std::integral_constant<int, 1>(), widen, add);
+  if (const std::int64_t left = call.width - e; left > 0) {
+    columns(
+        e, std::integral_constant<int, 1>(), [left](const T* p) { return widen_part(p, left); },
+        [left](float* to, F32 v) { store_part(to, load_part(to, left) + v, left); });
+  }
+}
+
+template <F32 (*widen)(U16)>
+inline F32 half_at(const std::uint16_t* p) {
+  return widen(load16(p));
+}
+template <F32 (*widen)(U16)>
+inline F32 half_part(const std::uint16_t* p, std::int64_t n) {
+  return widen(load16_part(p, n));
+}
+
+template <class T, F32 (*widen)(const T*), F32 (*widen_part)(const T*, std::int64_t), int... rows>
+constexpr auto weighers(std::integer_sequence<int, rows...>) {
+  struct Table {
+    void (*at[sizeof...(rows)])(const WeighCall&);
+  };
+  return Table{{weigh_rows<T, widen, widen_part, rows + 1>...}};
+}
+
+template <class T, F32 (*widen)(const T*), F32 (*widen_part)(const T*, std::int64_t)>
+void weigh(const WeighCall& call) {
+  static constexpr auto table = weighers<T, widen, widen_part>(std::make_integer_sequence<int, kGemvRows>{});
+  table.at[call.rows - 1](call);
+}
+
 void rotate(const float* x, const float* cos, const float* sin, bool interleaved, float* y, std::int64_t n) {
   if (interleaved) {
     for (std::int64_t i = 0; i < n; i += 2) {
@@ -99,6 +181,10 @@ void rotate(const float* x, const float* cos, const float* sin, bool interleaved
 void fill_attention(Micro& micro) {
   micro.scaled_peak = scaled_peak;
   micro.any_set = any_set;
+  micro.addends_above = addends_above;
+  micro.weigh_f32 = weigh<float, load, load_part>;
+  micro.weigh_bf16 = weigh<std::uint16_t, half_at<from_bf16>, half_part<from_bf16>>;
+  micro.weigh_f16 = weigh<std::uint16_t, half_at<from_f16>, half_part<from_f16>>;
   micro.rotate = rotate;
 }
 

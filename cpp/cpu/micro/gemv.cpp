@@ -127,7 +127,7 @@ inline void block(const typename P::W* w, const GemvCall& call, float* out, bool
 
 // As many rows of w at a time as there are registers for.
 constexpr int columns_for(int rows) {
-  if (kLanes == 16) return rows <= 4 ? 4 : 2;
+  if (kLanes == 16) return rows <= 6 ? 4 : 3;
   return rows <= 2 ? 4 : rows <= 4 ? 2 : 1;
 }
 
