@@ -217,7 +217,8 @@ struct Block {
   float* panel_packed;
   float* sums;  // null when tiles write the output
   std::byte* scratch;
-  Strip* strips;  // room for kMaxRows
+  Strip* strips;           // room for kMaxRows
+  std::int64_t piece_end;  // of panels
   int strip_count = 0;
   const float* rows_at = nullptr;  // of the current step of depth
   std::int64_t rows_stride = kPackedStride;
@@ -247,7 +248,7 @@ struct Block {
     const int nr = call.micro->nr;
     if (call.packed) return {static_cast<const float*>(b) + length * nr, length * nr, 16};
     const std::int64_t column = half * call.shape.columns + (p + 1) * nr;
-    const float* const from = p + 1 < panel_end ? call.operands->panel_in_place(column) : nullptr;
+    const float* const from = p + 1 < piece_end ? call.operands->panel_in_place(column) : nullptr;
     if (from == nullptr || (p + 2) * nr > call.shape.columns) return {nullptr, 0, 16};
     // Lines are asked for more than once rather than in bursts.
     const std::int64_t steps = strip_count * length,
@@ -394,8 +395,8 @@ void gemm_piece(const GemmCall& call, const GemmGrid& grid, std::int64_t piece, 
   for (std::int64_t row = rows.begin; row < rows.end; row += grid.block_rows) {
     const std::int64_t n = std::min(grid.block_rows, rows.end - row);
     for (std::int64_t p = panels.begin; p < panels.end; p += most) {
-      Block block{call,        row,          n,    p,       std::min(p + most, panels.end),
-                  rows_packed, panel_packed, sums, scratch, strips};
+      Block block{call, row,     n,      p,         std::min(p + most, panels.end), rows_packed, panel_packed,
+                  sums, scratch, strips, panels.end};
       block.run();
     }
   }

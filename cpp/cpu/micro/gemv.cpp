@@ -74,13 +74,19 @@ inline Quad sums_of(F32 a, F32 b, F32 c, F32 d) {
 #endif
 }
 
+// A part of the depth.
+struct Part {
+  std::int64_t begin, length;
+};
+
 // `columns` rows of w with all `rows` of x. What the next call will read is fetched meanwhile: the
 // hardware does not see that far where rows are short.
 template <class P, int rows, int columns>
-inline void block(const typename P::W* w, const GemvCall& call, float* out, bool more) {
+inline void block(const typename P::W* w, const GemvCall& call, Part part, float* out, bool more) {
   constexpr int kSums = rows * columns, kPhases = kSums <= 4 ? 2 : 1;
-  const auto* x = static_cast<const typename P::X*>(call.x);
-  const std::int64_t depth = call.depth, stride = call.stride, x_stride = call.x_stride;
+  const auto* x = static_cast<const typename P::X*>(call.x) + part.begin;
+  w += part.begin;
+  const std::int64_t depth = part.length, stride = call.stride, x_stride = call.x_stride;
   const std::int64_t ahead = more ? columns * stride : 0;
   F32 acc[kPhases][kSums] = {};
   const auto step = [&](F32(&sums)[kSums], std::int64_t k, auto read_x, auto read_w) {
@@ -121,7 +127,9 @@ inline void block(const typename P::W* w, const GemvCall& call, float* out, bool
     __builtin_memcpy(total + s, &four, sizeof four);
   }
   for (int i = 0; i < rows; ++i) {
-    for (int j = 0; j < columns; ++j) out[i * call.out_stride + j] = total[i * columns + j];
+    float* const to = out + i * call.out_stride;
+    for (int j = 0; j < columns; ++j)
+      to[j] = part.begin > 0 ? to[j] + total[i * columns + j] : total[i * columns + j];
   }
 }
 
@@ -134,12 +142,20 @@ constexpr int columns_for(int rows) {
 template <class P, int rows>
 void blocks(const GemvCall& call) {
   constexpr int kColumns = columns_for(rows);
+  // What is used of x stays in the first-level cache.
+  constexpr std::int64_t kAll = 40960 / (rows * sizeof(typename P::X)), kPart = kAll / 2 / 64 * 64;
   const auto* w = static_cast<const typename P::W*>(call.w);
-  std::int64_t j = 0;
-  for (; j + kColumns <= call.columns; j += kColumns)
-    block<P, rows, kColumns>(w + j * call.stride, call, call.out + j, j + 2 * kColumns <= call.columns);
-  if constexpr (kColumns > 1) {
-    for (; j < call.columns; ++j) block<P, rows, 1>(w + j * call.stride, call, call.out + j, false);
+  for (Part part{0, 0}; part.begin < call.depth || part.begin == 0; part.begin += part.length) {
+    const std::int64_t left = call.depth - part.begin;
+    part.length = left > kAll ? kPart : left;
+    std::int64_t j = 0;
+    for (; j + kColumns <= call.columns; j += kColumns)
+      block<P, rows, kColumns>(w + j * call.stride, call, part, call.out + j,
+                               j + 2 * kColumns <= call.columns);
+    if constexpr (kColumns > 1) {
+      for (; j < call.columns; ++j) block<P, rows, 1>(w + j * call.stride, call, part, call.out + j, false);
+    }
+    if (call.depth == 0) return;
   }
 }
 
