@@ -136,12 +136,17 @@ def prepare_torch(case: str, kind: str) -> Any:
     return run, lambda: run().logits[0, -1].float().numpy()
 
 
+@functools.cache
+def parameter_count() -> int:
+    return sum(p.numel() for p in architecture().parameters())
+
+
 def limit_ms(case: str) -> float:
     """Now: reading all weights, or multiplying with them in pairs of bfloat16 (twice the rate of float32)."""
     from npu_runtime import _core
 
     head = config().vocab_size * config().hidden_size
-    parameters = sum(p.numel() for p in architecture().parameters())
+    parameters = parameter_count()
     if case.startswith("decode"):
         return parameters * 2 / _core.measure_limits(THREADS).read_gbytes / 1e6
     return (2 * (parameters - head) * rows(case) + 2 * head) / (2 * _core.measure_fma_gflops(THREADS)) / 1e6
