@@ -83,6 +83,12 @@ def create_parser() -> argparse.ArgumentParser:
     p.add_argument("ir", type=Path)
     p.add_argument("--json", action="store_true")
 
+    p = _command(commands, "partition", _partition, "show how an IR is cut between device and host, and what it costs")
+    p.add_argument("ir", type=Path)
+    p.add_argument("--strategy", choices=["sequential", "cost"], default="sequential", help="default: sequential")
+    p.add_argument("--strict", action="store_true", help="fail, with all reasons, if anything would be on the host")
+    p.add_argument("--json", action="store_true")
+
     p = _command(commands, "bench", _bench, "time a program")
     _program_arguments(p)
     p.add_argument("--runs", type=_number(1, 10**9), default=20)
@@ -253,6 +259,14 @@ def _explain(args: argparse.Namespace) -> int:
     else:
         print_report(report)
     return 0 if not report["unsupported"] else 1
+
+
+def _partition(args: argparse.Namespace) -> int:
+    import npu_compiler
+
+    report = npu_compiler.partition(args.ir, strategy=args.strategy, strict=args.strict).explain()
+    print(json.dumps(report.to_dict(), indent=2) if args.json else report)
+    return 0
 
 
 def _bench(args: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from .compiled_program import CompiledProgram, TensorSpec
 from .compiler import compile, compile_ir
 from .errors import CompileError, IRError, ProgramError
+from .partition_report import PlanReport
 from .partitioner import Partition, PartitionPlan, TransferOp, partition, partition_ir
 from .passes import PASSES
 from .support import explain_ir, explain_support, get_supported_ops, is_op_supported
@@ -14,6 +15,7 @@ __all__ = [
     "IRError",
     "Partition",
     "PartitionPlan",
+    "PlanReport",
     "ProgramError",
     "TensorSpec",
     "TransferOp",

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import IRError
+from .errors import CompileError, IRError
+from .partition_costs import bytes_of, crossing_seconds, part_seconds
+from .partition_order import CHEAPER, Arrangement
+from .partition_report import HostReason, PartReport, PlanReport
 from .reader import load_ir, malformed
 from .support import check_outline, explain_ir, explain_support, is_op_supported, node_reads, results_of
 
 __all__ = ["Partition", "PartitionPlan", "TransferOp", "partition", "partition_ir"]
+
+Supported = Callable[[str, "dict[str, Any] | None"], bool]
+STRATEGIES = ("sequential", "cost")
 
 
 @dataclass
@@ -32,51 +39,141 @@ class TransferOp:
 class PartitionPlan:
     steps: list[Partition | TransferOp]
     original_ir: dict[str, Any]
+    strategy: str = "sequential"
+    reasons: dict[str, str] = field(default_factory=dict)  # by node: why it is on the host
+
+    def explain(self) -> PlanReport:
+        """Each part with its target, its operators, why nodes are on the host, what crosses, and a rough time."""
+        report = PlanReport(str(self.original_ir.get("model_name") or ""), self.strategy)
+        parts = [step for step in self.steps if isinstance(step, Partition)]
+        made = {t["name"]: (part.target, t) for part in parts for node in part.nodes for t in node["outputs"]}
+        there: set[tuple[str, str]] = set()
+        for part in parts:
+            entering = [n for n in part.input_names if made.get(n, (part.target,))[0] != part.target]
+            entering = [n for n in entering if (n, part.target) not in there]
+            there |= {(name, part.target) for name in entering}
+            others = {n for other in parts if other.target != part.target for n in other.input_names}
+            leaving = [name for name in part.output_names if name in others]
+            metas = [made[name][1] for name in entering]
+            report.parts.append(
+                PartReport(
+                    part.partition_id,
+                    part.target,
+                    dict(Counter(node["op_type"] for node in part.nodes)),
+                    self._reasons_of(part),
+                    entering,
+                    sum(map(bytes_of, metas)),
+                    leaving,
+                    sum(bytes_of(made[name][1]) for name in leaving),
+                    part_seconds(part.target, part.nodes) + crossing_seconds(metas),
+                )
+            )
+        return report
+
+    def _reasons_of(self, part: Partition) -> list[HostReason]:
+        if part.target == "npu":
+            return []
+        found: dict[tuple[str, str], list[str]] = {}
+        for node in part.nodes:
+            reason = self.reasons.get(node["name"], "not supported")
+            found.setdefault((node["op_type"], reason), []).append(node["name"])
+        return [HostReason(op, len(names), reason, names[0]) for (op, reason), names in found.items()]
 
 
 def partition(
     ir_dict: Any,
-    is_supported_fn: Callable[[str, dict[str, Any] | None], bool] | None = is_op_supported,
+    is_supported_fn: Supported | None = is_op_supported,
     strategy: str = "sequential",
+    *,
+    strict: bool = False,
 ) -> PartitionPlan:
-    """Consecutive nodes of one kind, "npu" where ``is_supported_fn`` says so, else "cpu". Our own function is asked
-    the full question, with shapes and dtypes. The IR is given as its dict, its path or the object."""
+    """A plan of parts, "npu" where ``is_supported_fn`` says so, else "cpu". Our own function is asked the full
+    question, with shapes and dtypes. The IR is given as its dict, its path or the object.
+
+    "sequential" keeps the order of the nodes: consecutive ones of one kind make a part. "cost" changes it, so that
+    there are as few borders as the graph allows, and has the host run cheap nodes that lie between others of the host.
+    ``strict`` raises, with all that is not supported, instead of using the host.
+    """
     if not isinstance(ir_dict, dict):
         ir_dict = dict(load_ir(ir_dict))
-    if strategy != "sequential":
-        raise ValueError(f"[compiler] partition strategy {strategy!r}; expected 'sequential', the only one so far")
+    if strategy not in STRATEGIES:
+        raise ValueError(f"[compiler] partition strategy {strategy!r}; expected 'sequential' or 'cost'")
     check_outline(ir_dict)
     nodes = ir_dict["nodes"]
-    targets = _targets(ir_dict, is_supported_fn or is_op_supported)
-    groups: list[tuple[str, list[dict[str, Any]]]] = []
+    refused = _refused(ir_dict, is_supported_fn or is_op_supported)
+    reasons = {node["name"]: reason for node, reason in zip(nodes, refused, strict=True) if reason}
+    if strict and reasons:
+        raise CompileError(_all_refused(ir_dict, refused))
+    targets = ["cpu" if reason else "npu" for reason in refused]
+    if strategy == "sequential":
+        return PartitionPlan(_steps(ir_dict, _consecutive(nodes, targets)), ir_dict, strategy, reasons)
+    with malformed("the graph"):
+        arrangement = Arrangement(nodes, targets)
+        if "cpu" in targets and "npu" in targets:
+            arrangement.improve()
+    for i, target in enumerate(arrangement.targets):
+        if target == "cpu" and not refused[i]:
+            reasons[nodes[i]["name"]] = CHEAPER if i in arrangement.moved else "takes a result of a node on the host"
+    groups = [(target, [nodes[i] for i in group]) for target, group in arrangement.groups]
+    return PartitionPlan(_steps(ir_dict, groups, only_crossing=True), ir_dict, strategy, reasons)
+
+
+Groups = list[tuple[str, list[dict[str, Any]]]]
+
+
+def _consecutive(nodes: Sequence[dict[str, Any]], targets: Sequence[str]) -> Groups:
+    groups: Groups = []
     for node, target in zip(nodes, targets, strict=True):
         if not groups or groups[-1][0] != target:
             groups.append((target, []))
         groups[-1][1].append(node)
+    return groups
+
+
+def _steps(ir_dict: dict[str, Any], groups: Groups, only_crossing: bool = False) -> list[Partition | TransferOp]:
+    """Transfers bring what a part reads of earlier ones: all of it, or only what is not on its side yet."""
     home = {output["name"]: i for i, (_, group) in enumerate(groups) for node in group for output in node["outputs"]}
+    reads = [{t["name"] for node in group for t in node_reads(node)} for _, group in groups]
     wanted = results_of(ir_dict)
-    for i, (_, group) in enumerate(groups):
-        wanted |= {t["name"] for node in group for t in node_reads(node) if home.get(t["name"], i) != i}
+    for i, names in enumerate(reads):
+        wanted |= {name for name in names if home.get(name, i) != i}
     steps: list[Partition | TransferOp] = []
+    there: set[tuple[str, str]] = set()
     for i, (target, group) in enumerate(groups):
         own = {output["name"] for node in group for output in node["outputs"]}
-        inputs = sorted({t["name"] for node in group for t in node_reads(node)} - own)
+        inputs = sorted(reads[i] - own)
         crossing = [name for name in inputs if name in home]
+        if only_crossing:
+            crossing = [n for n in crossing if groups[home[n]][0] != target and (n, target) not in there]
+            there |= {(name, target) for name in crossing}
         if i and crossing:
             steps.append(TransferOp(crossing, "to_npu" if target == "npu" else "to_cpu"))
         steps.append(Partition(i, target, group, inputs, sorted(own & wanted)))
-    return PartitionPlan(steps, ir_dict)
+    return steps
 
 
-def _targets(ir_dict: dict[str, Any], supported: Callable[[str, dict[str, Any] | None], bool]) -> list[str]:
+def _refused(ir_dict: dict[str, Any], supported: Supported) -> list[str | None]:
+    """By node: why it is not for the device, or None."""
     nodes = ir_dict["nodes"]
     if supported is not is_op_supported:
-        return ["npu" if supported(n["op_type"], n.get("attrs")) else "cpu" for n in nodes]
+        return [None if supported(n["op_type"], n.get("attrs")) else "the caller's function refuses it" for n in nodes]
     try:
-        reasons = [reason for _, reason in explain_ir(ir_dict)]
+        return [reason for _, reason in explain_ir(ir_dict)]
     except IRError:  # a graph that does not hang together can be cut too, node by node
-        reasons = [explain_support(node) for node in nodes]
-    return ["cpu" if reason else "npu" for reason in reasons]
+        return [explain_support(node) for node in nodes]
+
+
+def _all_refused(ir_dict: dict[str, Any], refused: Sequence[str | None]) -> str:
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for node, reason in zip(ir_dict["nodes"], refused, strict=True):
+        if reason:
+            groups.setdefault((node["op_type"], reason), []).append(node)
+    count = sum(map(len, groups.values()))
+    lines = [f"[compiler] {count} of {len(refused)} nodes of '{ir_dict.get('model_name', '')}' are not supported:"]
+    for (op_type, reason), nodes in groups.items():
+        where = f"'{nodes[0]['name']}'" + (f" ({nodes[0]['source']})" if nodes[0].get("source") else "")
+        lines.append(f"  - {op_type}, {len(nodes)} times: {reason}; first at {where}")
+    return "\n".join([*lines, "without strict=True, they run on the host"])
 
 
 def partition_ir(plan: PartitionPlan, part: Partition) -> dict[str, Any]:

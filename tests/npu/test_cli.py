@@ -15,7 +15,7 @@ from torch import nn
 from torch_ir import extract_ir
 
 SCRIPT = Path(sys.executable).with_name("npu")
-COMMANDS = ["compile", "run", "plan", "explain", "bench", "doctor"]
+COMMANDS = ["compile", "run", "plan", "explain", "partition", "bench", "generate", "doctor"]
 
 
 class Net(nn.Module):
@@ -252,3 +252,14 @@ def test_mistakes_are_one_line(mistaken, arguments, code, word):
     assert word in shown
     if code == 1:
         assert len(shown.strip().splitlines()) <= 3, shown
+
+
+def test_partition(tmp_path):
+    extract_ir(Solve().eval(), (torch.eye(3), torch.ones(3, 2)), model_name="Solve").save(tmp_path / "solve.json")
+    shown = npu("partition", tmp_path / "solve.json")
+    assert shown.startswith("Solve: 1 nodes on the device, 1 on the host; 2 parts, 1 border, 24 bytes cross")
+    assert "aten.linalg_solve.default, 1 time, 'linalg_solve': no lowering for this operator" in shown
+    found = json.loads(npu("partition", tmp_path / "solve.json", "--strategy", "cost", "--json"))
+    assert [part["target"] for part in found["parts"]] == ["cpu", "npu"] and found["strategy"] == "cost"
+    refused = npu("partition", tmp_path / "solve.json", "--strict", code=1)
+    assert "1 of 2 nodes of 'Solve' are not supported" in refused

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from npu_compiler import (
     CompileError,
     Partition,
@@ -109,8 +111,8 @@ def test_a_callback_is_asked_as_is() -> None:
 
 
 def test_unknown_strategies_are_refused() -> None:
-    with pytest.raises(ValueError, match="strategy 'cost'; expected 'sequential'"):
-        partition(graph(), strategy="cost")
+    with pytest.raises(ValueError, match="strategy 'other'; expected 'sequential' or 'cost'"):
+        partition(graph(), strategy="other")
 
 
 def test_types() -> None:
@@ -234,3 +236,163 @@ def test_the_error_lists_every_obstacle_once() -> None:
     assert "aten.rand.default, 1 times: it draws random numbers" in text
     assert text.count("linalg_inv.default") == 1
     assert "partition" in text and "DAGExecutor" in text
+
+
+def parts_of(plan: PartitionPlan) -> list[tuple[str, list[str]]]:
+    return [(s.target, [n["name"] for n in s.nodes]) for s in plan.steps if isinstance(s, Partition)]
+
+
+def test_cost_has_as_few_borders_as_the_graph_allows() -> None:
+    """Two chains that alternate, each with a node of the host in its middle."""
+    ir = graph(
+        node("a1", "npu.1", "x"), node("a2", "cpu.1", "a1"), node("a3", "npu.2", "a2"),
+        node("b1", "npu.3", "x"), node("b2", "cpu.2", "b1"), node("b3", "npu.4", "b2"),
+        outputs=("a3", "b3"),
+    )  # fmt: skip
+    assert len(parts_of(partition(ir, by_name))) == 5
+    plan = partition(ir, by_name, strategy="cost")
+    assert shown(plan) == [
+        (0, "npu", ["a1", "b1"], ["x"], ["a1", "b1"]),
+        ("to_cpu", ["a1", "b1"]),
+        (1, "cpu", ["a2", "b2"], ["a1", "b1"], ["a2", "b2"]),
+        ("to_npu", ["a2", "b2"]),
+        (2, "npu", ["a3", "b3"], ["a2", "b2"], ["a3", "b3"]),
+    ]
+    assert plan.original_ir is ir and plan.strategy == "cost"
+
+
+def test_cost_moves_only_what_crosses_and_only_once() -> None:
+    ir = graph(
+        node("a", "npu.1", "x"), node("b", "cpu.1", "a"), node("c", "npu.2", "b", "a"), node("d", "cpu.2", "c", "a"),
+        outputs=("d",),
+    )  # fmt: skip
+    big = {**ir, "nodes": [{**n, "outputs": [{**meta(n["name"]), "shape": [1 << 22]}]} for n in ir["nodes"]]}
+    big["nodes"] = [{**n, "inputs": [{**t, "shape": [1 << 22]} for t in n["inputs"]]} for n in big["nodes"]]
+    moves = [step for step in shown(partition(big, by_name, strategy="cost")) if len(step) == 2]
+    assert moves in ([("to_cpu", ["a"]), ("to_npu", ["b"]), ("to_cpu", ["c"])], [("to_cpu", ["a"])])
+
+
+def test_a_cheap_node_between_nodes_of_the_host_stays_there() -> None:
+    ir = graph(
+        node("a", "npu.1", "x"), node("b", "cpu.1", "a"), node("c", "npu.2", "b"), node("d", "cpu.2", "c"),
+        node("e", "npu.3", "d"), outputs=("e",),
+    )  # fmt: skip
+    plan = partition(ir, by_name, strategy="cost")
+    assert parts_of(plan) == [("npu", ["a"]), ("cpu", ["b", "c", "d"]), ("npu", ["e"])]
+    assert "cheaper on the host" in plan.reasons["c"] and set(plan.reasons) == {"b", "c", "d"}
+
+
+def test_a_product_between_nodes_of_the_host_goes_to_the_device() -> None:
+    def model(x: Tensor) -> Tensor:
+        return torch.linalg.inv(torch.linalg.inv(x) @ x)
+
+    large, small = (partition(ir_of(model, torch.eye(n)), strategy="cost") for n in (1024, 4))
+    assert [target for target, _ in parts_of(large)] == ["cpu", "npu", "cpu"]
+    assert [target for target, _ in parts_of(small)] == ["cpu"]
+
+
+def test_results_are_taken_where_they_are() -> None:
+    def model(x: Tensor) -> Tensor:
+        values, vectors = torch.linalg.eigh(x + 1)
+        return (vectors * values).relu()
+
+    plan = partition(ir_of(model, torch.eye(64)), strategy="cost")
+    host = [name for target, names in parts_of(plan) if target == "cpu" for name in names]
+    assert "linalg_eigh" in host and {"getitem", "getitem_1"} <= set(host)
+
+
+def test_random_nodes_keep_their_order() -> None:
+    ir = graph(
+        node("r1", "aten.rand.default"), node("a", "npu.1", "x"), node("r2", "aten.rand.default", "a"),
+        node("r3", "aten.rand.default"), outputs=("r1", "r2", "r3"),
+    )  # fmt: skip
+    order = [name for _, names in parts_of(partition(ir, by_name, strategy="cost")) for name in names]
+    assert [name for name in order if name.startswith("r")] == ["r1", "r2", "r3"]
+
+
+def test_strict_lists_all_that_is_refused() -> None:
+    ir = graph(
+        node("a", "npu.1", "x"), node("b", "cpu.1", "a"), node("c", "cpu.1", "b"), node("d", "cpu.2", "c"),
+        outputs=("d",),
+    )  # fmt: skip
+    with pytest.raises(CompileError) as caught:
+        partition(ir, by_name, strict=True)
+    text = str(caught.value)
+    assert "3 of 4 nodes of 'cut' are not supported" in text
+    assert "cpu.1, 2 times: the caller's function refuses it; first at 'b'" in text
+    assert "cpu.2, 1 times" in text
+    assert len(parts_of(partition(ir, lambda op, attrs: True, strict=True))) == 1
+    with pytest.raises(CompileError, match="no lowering for this operator; first at 'linalg_inv'"):
+        partition(ir_of(torch.linalg.inv, torch.eye(3)), strict=True)
+
+
+def test_a_plan_explains_itself() -> None:
+    ir = ir_of(_mixed, torch.eye(3) + 1, torch.eye(3) * 2 + 1)
+    for strategy in ("sequential", "cost"):
+        plan = partition(ir, strategy=strategy)
+        report = plan.explain()
+        parts = [s for s in plan.steps if isinstance(s, Partition)]
+        assert [p.partition_id for p in report.parts] == [p.partition_id for p in parts]
+        assert [sum(p.ops.values()) for p in report.parts] == [len(p.nodes) for p in parts]
+        assert report.nodes("npu") + report.nodes("cpu") == len(ir["nodes"])
+        assert report.bytes_crossing == sum(p.bytes_in for p in report.parts) > 0
+        assert all(p.seconds > 0 for p in report.parts) and not any(
+            p.reasons for p in report.parts if p.target == "npu"
+        )
+        reasons = {r.op: r.reason for p in report.parts for r in p.reasons}
+        assert reasons["aten.linalg_inv.default"] == "no lowering for this operator"
+        data = json.loads(json.dumps(report.to_dict()))
+        assert data["strategy"] == strategy and len(data["parts"]) == len(parts)
+        text = str(report)
+        assert "on the host" in text and "aten.linalg_inv.default, 1 time, 'linalg_inv': no lowering" in text
+    assert partition(ir, strategy="cost").explain().borders <= partition(ir).explain().borders
+    assert str(partition(graph()).explain()).startswith("cut: 0 nodes on the device, 0 on the host; 0 parts")
+
+
+def test_plans_by_hand_explain_themselves() -> None:
+    plan = PartitionPlan([Partition(0, "cpu", [node("a", "cpu.1", "x")], ["x"], ["a"])], graph())
+    assert plan.explain().parts[0].reasons[0].reason == "not supported"
+
+
+@st.composite
+def cut_graphs(draw: st.DrawFn) -> dict[str, Any]:
+    count = draw(st.integers(1, 14))
+    nodes = []
+    for i in range(count):
+        inputs = draw(st.lists(st.sampled_from(["x", "w", *(f"n{j}" for j in range(i))]), max_size=3, unique=True))
+        nodes.append(node(f"n{i}", f"{draw(st.sampled_from(['npu', 'cpu']))}.{i}", *inputs))
+    outputs = draw(st.lists(st.sampled_from([f"n{i}" for i in range(count)]), min_size=1, unique=True))
+    return graph(*nodes, outputs=tuple(outputs), weights=("w",))
+
+
+@pytest.mark.parametrize("strategy", ["sequential", "cost"])
+@settings(max_examples=150, deadline=None)
+@given(ir=cut_graphs())
+def test_any_graph_is_cut_so_that_it_can_run(strategy: str, ir: dict[str, Any]) -> None:
+    plan = partition(ir, by_name, strategy=strategy)
+    assert shown(plan) == shown(partition(ir, by_name, strategy=strategy))
+    made: dict[str, str] = {}
+    moved: set[tuple[str, str]] = set()
+    parts = [s for s in plan.steps if isinstance(s, Partition)]
+    for step in plan.steps:
+        if isinstance(step, TransferOp):
+            assert set(step.tensor_names) <= set(made)
+            moved |= {(name, step.direction) for name in step.tensor_names}
+            continue
+        own = {n["name"] for n in step.nodes}
+        for n in step.nodes:
+            for name in (t["name"] for t in n["inputs"]):
+                assert name in {"x", "w"} or name in made or name in own
+        for name in set(step.input_names) & set(made):
+            side = f"to_{step.target}"
+            assert made[name] == step.target or (name, side) in moved
+        made |= dict.fromkeys(own, step.target)
+        wanted = {name for p in parts if p is not step for name in p.input_names}
+        wanted |= {t["name"] for t in ir["graph_outputs"]}
+        assert step.output_names == sorted(own & wanted)
+    assert sorted(made) == sorted(n["name"] for n in ir["nodes"])
+    assert [p.partition_id for p in parts] == list(range(len(parts)))
+    for n in ir["nodes"]:
+        assert made[n["name"]] == ("cpu" if n["name"] in plan.reasons else "npu")
+        assert n["op_type"].startswith("npu") or made[n["name"]] == "cpu"
+    assert len(parts) <= len([p for p in partition(ir, by_name).steps if isinstance(p, Partition)])

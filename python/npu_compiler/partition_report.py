@@ -1,0 +1,101 @@
+"""What a partition plan does and why, as data and as text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+__all__ = ["HostReason", "PartReport", "PlanReport"]
+
+
+@dataclass(frozen=True)
+class HostReason:
+    """Why nodes of an operator are on the host."""
+
+    op: str
+    count: int
+    reason: str
+    node: str  # the first one
+
+
+@dataclass
+class PartReport:
+    partition_id: int
+    target: str
+    ops: dict[str, int]
+    reasons: list[HostReason]
+    inputs: list[str]  # that cross
+    bytes_in: int
+    outputs: list[str]
+    bytes_out: int
+    seconds: float  # estimated
+
+
+@dataclass
+class PlanReport:
+    """``str()`` of it is a text, ``to_dict()`` goes into JSON."""
+
+    model: str
+    strategy: str
+    parts: list[PartReport] = field(default_factory=list)
+
+    @property
+    def borders(self) -> int:
+        return max(0, len(self.parts) - 1)
+
+    @property
+    def bytes_crossing(self) -> int:
+        return sum(part.bytes_in for part in self.parts)
+
+    @property
+    def seconds(self) -> float:
+        return sum(part.seconds for part in self.parts)
+
+    def nodes(self, target: str) -> int:
+        return sum(sum(part.ops.values()) for part in self.parts if part.target == target)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            **asdict(self),
+            "borders": self.borders,
+            "bytes_crossing": self.bytes_crossing,
+            "seconds": self.seconds,
+            "nodes": {target: self.nodes(target) for target in ("npu", "cpu")},
+        }
+
+    def __str__(self) -> str:
+        head = (
+            f"{self.model or 'the graph'}: {self.nodes('npu')} nodes on the device, {self.nodes('cpu')} on the host; "
+            f"{_plural(len(self.parts), 'part')}, {_plural(self.borders, 'border')}, "
+            f"{self.bytes_crossing:,} bytes cross; about {_time(self.seconds)} ({self.strategy})"
+        )
+        return "\n".join([head, *(line for part in self.parts for line in _lines(part))])
+
+
+def _lines(part: PartReport) -> list[str]:
+    where = "device" if part.target == "npu" else "host"
+    count = sum(part.ops.values())
+    lines = [f"{part.partition_id}  {where}, {_plural(count, 'node')}, about {_time(part.seconds)}"]
+    ops = ", ".join(f"{op.removeprefix('aten.')} x{n}" if n > 1 else op.removeprefix("aten.") for op, n in _most(part))
+    lines.append(f"     ops: {ops}")
+    for name, tensors, size in (("in", part.inputs, part.bytes_in), ("out", part.outputs, part.bytes_out)):
+        if tensors:
+            shown = ", ".join(tensors[:4]) + (f" and {len(tensors) - 4} more" if len(tensors) > 4 else "")
+            lines.append(f"     {name}: {size:,} bytes: {shown}")
+    for reason in part.reasons:
+        first = f", first '{reason.node}'" if reason.count > 1 else f", '{reason.node}'"
+        lines.append(f"     {reason.op}, {_plural(reason.count, 'time')}{first}: {reason.reason}")
+    return lines
+
+
+def _most(part: PartReport) -> list[tuple[str, int]]:
+    return Counter(part.ops).most_common()
+
+
+def _plural(count: int, what: str) -> str:
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.3g} us"
