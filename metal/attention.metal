@@ -71,11 +71,24 @@ struct Strip {
   simdgroup_float8x8 sums[B::kWidth / 8];
   int rows_of[2];  // rows of a matrix in which this lane has its elements
   float most, total;
-  int first, lane;  // row of the simdgroup among those that share a head
-  int64_t mask_at;  // of the lane's row
+  int first, lane;          // row of the simdgroup among those that share a head
+  int64_t mask_at, out_at;  // of the lane's row
   int row;
   bool there;
   Sight sight;
+
+  void take(constant AttentionArgs& args, int batch, int group, int first_row, int lane_index) {
+    const int rows = args.rows * args.shared, index = first_row + lane_index / 4;
+    const QueryRow mine(args, batch, group, min(index, rows - 1));
+    first = first_row;
+    lane = lane_index;
+    there = index < rows;
+    mask_at = mine.mask;
+    out_at = mine.out;
+    row = mine.row;
+    most = -INFINITY;
+    total = 0.0f;
+  }
 
   // The addends of a lane's columns; false: the block counts for nothing.
   bool look(constant AttentionArgs& args, const device char* mask, int batch, int group, int begin,
@@ -161,8 +174,6 @@ inline void begin(thread Strip<B>& strip, const threadgroup typename B::Element*
   strip.rows_of[0] = int(numbers.thread_elements()[0]);
   strip.rows_of[1] = int(numbers.thread_elements()[1]);
   simdgroup_barrier(mem_flags::mem_threadgroup);
-  strip.most = -INFINITY;
-  strip.total = 0.0f;
   NPU_UNROLL
   for (int i = 0; i < B::kWidth / 8; ++i) {
     simdgroup_load(strip.queries[i], staged + i * 8, B::kStride);
@@ -223,12 +234,7 @@ template <typename B>
   k += batch * args.k_step[0] + group * args.k_step[1];
   v += batch * args.v_step[0] + group * args.v_step[1];
   Strip<B> strip;
-  strip.lane = int(lane);
-  strip.first = index + 8 * int(simdgroup);
-  strip.there = strip.first + int(lane) / 4 < rows;
-  const QueryRow mine(args, batch, group, min(strip.first + int(lane) / 4, rows - 1));
-  strip.mask_at = mine.mask;
-  strip.row = mine.row;
+  strip.take(args, batch, group, index + 8 * int(simdgroup), int(lane));
   threadgroup float* room = strips + int(simdgroup) * B::kStrip;
   stage_queries<B>(staged, q, args, batch, group, index, thread_index);
   threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -256,7 +262,7 @@ template <typename B>
     threadgroup_barrier(mem_flags::mem_threadgroup);
     if (counts) add_values(strip, (const threadgroup T*)room, staged);
   }
-  strip.finish(args, out + mine.out, room);
+  strip.finish(args, out + strip.out_at, room);
 }
 
 #define NPU_ATTENTION(T, width, ...)                            \

@@ -318,13 +318,52 @@ struct Results {
   }
 };
 
+// Rows that are not there repeat the last one.
+template <typename T, int kRows, int kVectors>
+inline void take_rows(constant AttentionArgs& args, const device T* q, int batch, int group, int index,
+                      int lane, thread Rows<T, kRows, kVectors>& rows, thread Part<T, kVectors>* queries) {
+  NPU_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    const QueryRow row(args, batch, group, min(index + r, args.rows * args.shared - 1));
+    queries[r].load(q + row.q, args.q_step[3], args.width, lane % kKeyLanes, false, true);
+    rows.mask_at[r] = row.mask;
+    rows.row[r] = row.row;
+  }
+}
+
+// What the simdgroups have becomes results, or a part of them. `values` has room for one row.
+template <typename T, int kRows, int kVectors>
+inline void put_rows(constant AttentionArgs& args, Results<T> results, uint3 at,
+                     thread const Rows<T, kRows, kVectors>& mine, threadgroup float* values, Shares shares,
+                     int simdgroup, int lane) {
+  const int index = int(at.x) * kRows, rows = args.rows * args.shared;
+  const int batch = int(at.z) / args.groups, group = int(at.z) - batch * args.groups;
+  const int e = simdgroup * int(kSimd) + lane;
+  NPU_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    if (lane == 0) shares.peaks[r * kSimdgroups + simdgroup] = float2(mine.most[r], mine.total[r]);
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  if (e < kRows * kSimdgroups) shares.compare(e);
+  NPU_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    mine.put_row(r, lane, values + simdgroup * kWidest);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    if (index + r < rows && e < args.value_width) {
+      const int64_t part = (int64_t(at.z) * rows + index + r) * args.splits + at.y;
+      const float2 peak = float2(shares.most(r), shares.total(r));
+      results.put(args, QueryRow(args, batch, group, index + r), part, e, shares.sum(r, values + e), peak);
+    }
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+  }
+}
+
 template <typename T, int kRows, int kVectors>
 [[kernel]] void attention_rows(constant AttentionArgs& args [[buffer(0)]], const device T* q [[buffer(1)]],
                                const device T* k [[buffer(2)]], const device T* v [[buffer(3)]],
                                const device char* mask [[buffer(4)]], device T* out [[buffer(5)]],
                                device float* parts [[buffer(6)]], device float2* peaks [[buffer(7)]],
                                uint3 at [[threadgroup_position_in_grid]],
-                               uint thread_index [[thread_index_in_threadgroup]],
                                uint simdgroup [[simdgroup_index_in_threadgroup]],
                                uint lane_index [[thread_index_in_simdgroup]]) {
   threadgroup float values[kSimdgroups * kWidest];  // of one row
@@ -337,13 +376,7 @@ template <typename T, int kRows, int kVectors>
   v += batch * args.v_step[0] + group * args.v_step[1];
   Rows<T, kRows, kVectors> mine;
   Part<T, kVectors> queries[kRows];
-  NPU_UNROLL
-  for (int r = 0; r < kRows; ++r) {  // rows that are not there repeat the last one
-    const QueryRow row(args, batch, group, min(index + r, rows - 1));
-    queries[r].load(q + row.q, args.q_step[3], args.width, lane % kKeyLanes, false, true);
-    mine.mask_at[r] = row.mask;
-    mine.row[r] = row.row;
-  }
+  take_rows<T, kRows, kVectors>(args, q, batch, group, index, lane, mine, queries);
   // Columns that are seen may be few, and lie together: they come to all threadgroups in turn.
   const int by = args.splits * kSimdgroups;
   for (int block = int(at.y) + args.splits * int(simdgroup); block * kBlock < args.length; block += by) {
@@ -355,26 +388,8 @@ template <typename T, int kRows, int kVectors>
     mine.weigh(scores);
     mine.add_values(args, v, begin, lane, scores);
   }
-  NPU_UNROLL
-  for (int r = 0; r < kRows; ++r) {
-    if (lane == 0) shared_peaks[r * kSimdgroups + int(simdgroup)] = float2(mine.most[r], mine.total[r]);
-  }
-  const Shares shares = {shared_peaks, kept};
-  const Results<T> results = {out, parts, peaks};
-  const int e = int(thread_index);
-  threadgroup_barrier(mem_flags::mem_threadgroup);
-  if (e < kRows * kSimdgroups) shares.compare(e);
-  NPU_UNROLL
-  for (int r = 0; r < kRows; ++r) {
-    mine.put_row(r, lane, values + int(simdgroup) * kWidest);
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-    if (index + r < rows && e < args.value_width) {
-      const int64_t part = (int64_t(at.z) * rows + index + r) * args.splits + at.y;
-      const float2 peak = float2(shares.most(r), shares.total(r));
-      results.put(args, QueryRow(args, batch, group, index + r), part, e, shares.sum(r, values + e), peak);
-    }
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-  }
+  put_rows<T, kRows, kVectors>(args, {out, parts, peaks}, at, mine, values, {shared_peaks, kept},
+                               int(simdgroup), lane);
 }
 
 // Joins what the threadgroups of a row left in the scratch.

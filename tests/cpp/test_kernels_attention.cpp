@@ -138,13 +138,16 @@ TEST(kernels_attention, masks_that_are_far_below) {
 // What no row sees is not read, whatever the capacity of a cache.
 TEST(kernels_attention, unseen_blocks_are_not_read) {
   const auto seen = [](std::int64_t t) { return t < 41 || (t >= 300 && t < 310); };
-  const auto nan_elsewhere = [&](std::int64_t t) { return !seen(t); };  // not even beside what is seen
+  const auto in_blocks = [](std::int64_t t) { return t >= 64 && (t < 288 || t >= 320); };
   for (const std::int64_t length : {420, 900}) {
     for (const double unseen : {-kInfinity, -0x1p127}) {
       for (const MaskKind mask : kMasks) {
         const auto addend = [&](std::int64_t, std::int64_t, std::int64_t, std::int64_t t) {
           return seen(t) ? 0.0 : unseen;
         };
+        // What is far below is added to a score; what is not seen counts for nothing beside what is, either.
+        const bool nowhere = unseen == -kInfinity || mask == MaskKind::kBool;
+        const auto nan_elsewhere = [&](std::int64_t t) { return nowhere ? !seen(t) : in_blocks(t); };
         CHECK_ATTENTION(.rows = 2, .length = length, .dtype = DType::kBFloat16, .mask = mask,
                         .addend = addend, .poisoned = nan_elsewhere);
       }
