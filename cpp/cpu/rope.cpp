@@ -7,8 +7,7 @@ namespace npu::cpu {
 
 namespace {
 
-constexpr std::size_t kX = 0, kCos = 1, kSin = 2, kKey = 3, kValue = 4, kKeyCache = 5, kValueCache = 6,
-                      kIndex = 7;
+constexpr std::size_t kX = 0, kCos = 1, kSin = 2, kKey = 3, kValue = 4, kKeyCache = 5, kIndex = 7;
 
 // One head's rows after another: where an index repeats, the last row wins.
 class Rope final : public HostKernel {
