@@ -41,3 +41,17 @@ def test_branches_of_a_decoder_share_barriers() -> None:
     program = npu_compiler.compile(extract_ir(DecodeStep(model), inputs))
     summary = Executor(program, Device("metal:m4max")).summary
     assert summary.barriers < 0.8 * summary.dispatches
+
+
+def test_a_decode_step_reads_everything_once() -> None:
+    """Caches that are updated in place cost the rows that are written; attention reads its operands and no more."""
+    model = tiny_qwen2()
+    inputs = step_inputs(model, 0, 0, empty_caches(model, 4096))
+    program = npu_compiler.compile(extract_ir(DecodeStep(model), inputs))
+    executor = Executor(program, Device("metal:m4max"))
+    plan, summary = executor.plan(), executor.summary
+    layers = model.config.num_hidden_layers
+    for kernel in ("rope_float", "attention_rows_4x1_float", "attention_join_float"):
+        assert len(re.findall(rf"^  \d+  {kernel} of", plan, flags=re.MULTILINE)) == layers
+    # Beside that, what the parts of long caches leave in the scratch.
+    assert 1 <= summary.bytes / summary.least_bytes <= 1.05
