@@ -65,13 +65,13 @@ def run(*command: str | Path) -> None:
 
 
 def configure(target: str) -> Path:
-    folder = OUT / target
-    folder.mkdir(parents=True, exist_ok=True)
     system, processor = TARGETS[target]
+    driver = system == "Darwin" and SDK is not None
+    folder = OUT / (f"{target}-metal" if driver else target)  # CMake keeps the flags that it first saw
+    folder.mkdir(parents=True, exist_ok=True)
     toolchain = folder / "toolchain.cmake"
     names = {"system": system, "processor": processor, "python": sys.executable, "target": target}
     text = TOOLCHAIN.format(**names)
-    driver = system == "Darwin" and SDK is not None
     if driver:
         text += APPLE.format(**names, sdk=SDK)
     if not toolchain.exists() or toolchain.read_text() != text:
