@@ -104,7 +104,11 @@ TEST(cpu_products, halves) {
       for (const std::int64_t rows : {1, 3, 8, 9, 17}) {
         for (const std::int64_t columns : {1, 70, 133}) {
           for (int options = 0; options < 16; ++options) {
-            ProductCase c{.rows = rows, .columns = columns, .depth = columns == 1 ? 520 : columns == 70 ? 37 : 21};
+            ProductCase c{.rows = rows,
+                          .columns = columns,
+                          .depth = columns == 1    ? 520
+                                   : columns == 70 ? 37
+                                                   : 21};
             c.transposed = options & 1, c.constant = options & 2, c.bias = options & 4;
             c.extra = !c.bias, c.threads = options & 8 ? 2 : 1;
             check_matmul(c, dtype);
@@ -136,6 +140,21 @@ TEST(cpu_products, every_dtype_and_stride) {
           }
         }
       }
+    }
+  });
+}
+
+// Depths that are taken in parts, and rows of weights that follow each other in memory.
+TEST(cpu_products, long_rows) {
+  on_every_isa([] {
+    for (const DType dtype : kFloats) {
+      for (const std::int64_t rows : {1, 2, 4, 8, 9}) {
+        for (const std::int64_t depth : {200, 3071, 5300}) {
+          check_matmul({.rows = rows, .columns = 12, .depth = depth, .halves = false, .threads = 2},
+                       dtype);
+        }
+      }
+      check_matmul({.rows = 1, .columns = 4, .depth = 25000, .halves = false}, dtype);
     }
   });
 }

@@ -133,6 +133,49 @@ inline void block(const typename P::W* w, const GemvCall& call, Part part, float
   }
 }
 
+// Four rows of w one after the other, for one or two of x: what is read is one stream, of which the hardware
+// fetches more than of several short ones.
+template <class P, int rows>
+inline void row_by_row(const typename P::W* w, const GemvCall& call, float* out) {
+  constexpr int kPhases = 4 / rows, kAhead = 8192 / sizeof(typename P::W);
+  const auto* x = static_cast<const typename P::X*>(call.x);
+  const std::int64_t depth = call.depth;
+  F32 sums[4][rows];
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j, w += call.stride) {
+    F32 acc[kPhases][rows] = {};
+    std::int64_t k = 0;
+    for (; k + kPhases * P::kStep <= depth; k += kPhases * P::kStep) {
+#pragma GCC unroll 4
+      for (int phase = 0; phase < kPhases; ++phase) {
+        const std::int64_t at = k + phase * P::kStep;
+        __builtin_prefetch(w + at + kAhead);
+        const typename P::Part u = P::w_at(w + at);
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; ++i)
+          acc[phase][i] = P::add(acc[phase][i], P::x_at(x + i * call.x_stride + at), u);
+      }
+    }
+    for (; k < depth; k += P::kStep) {
+      const std::int64_t left = depth - k;
+      const bool whole = left >= P::kStep;
+      const typename P::Part u = whole ? P::w_at(w + k) : P::w_part(w + k, left);
+      for (int i = 0; i < rows; ++i) {
+        const auto* from = x + i * call.x_stride + k;
+        acc[0][i] = P::add(acc[0][i], whole ? P::x_at(from) : P::x_part(from, left), u);
+      }
+    }
+    for (int i = 0; i < rows; ++i) {
+      sums[j][i] = acc[0][i];
+      for (int phase = 1; phase < kPhases; ++phase) sums[j][i] += acc[phase][i];
+    }
+  }
+  for (int i = 0; i < rows; ++i) {
+    const Quad four = sums_of(sums[0][i], sums[1][i], sums[2][i], sums[3][i]);
+    __builtin_memcpy(out + i * call.out_stride, &four, sizeof four);
+  }
+}
+
 // As many rows of w at a time as there are registers for.
 constexpr int columns_for(int rows) {
   if (kLanes == 16) return rows <= 6 ? 4 : 3;
@@ -145,6 +188,14 @@ void blocks(const GemvCall& call) {
   // What is used of x stays in the first-level cache.
   constexpr std::int64_t kAll = 40960 / (rows * sizeof(typename P::X)), kPart = kAll / 2 / 64 * 64;
   const auto* w = static_cast<const typename P::W*>(call.w);
+  if constexpr (rows <= 2) {
+    constexpr std::int64_t kShort = 6144 / sizeof(typename P::W), kLong = 256 / sizeof(typename P::W);
+    if (call.stride == call.depth && call.depth <= kShort && call.depth > kLong && call.columns % 4 == 0) {
+      for (std::int64_t j = 0; j < call.columns; j += 4)
+        row_by_row<P, rows>(w + j * call.stride, call, call.out + j);
+      return;
+    }
+  }
   for (Part part{0, 0}; part.begin < call.depth || part.begin == 0; part.begin += part.length) {
     const std::int64_t left = call.depth - part.begin;
     part.length = left > kAll ? kPart : left;
