@@ -104,6 +104,7 @@ NB_MODULE(_core, m) {
   npu::bindings::bind_programs(m);
   npu::bindings::bind_execution(m);
   npu::bindings::bind_tensors(m);
+  npu::bindings::bind_graph(m);
   m.attr("MAX_THREADS") = npu::kMaxThreads;
   m.def("get_num_threads", &npu::num_threads, "How many threads the library uses.");
   m.def("set_num_threads", &npu::set_num_threads, "count"_a, "Set how many threads the library uses.");

@@ -17,8 +17,6 @@ using namespace nb::literals;
 
 namespace npu::bindings {
 
-namespace {
-
 const Weights& weights_from(nb::handle object, Weights& none) {
   Weights* weights = nullptr;
   if (object.is_none() || (PyDict_Check(object.ptr()) && PyDict_Size(object.ptr()) == 0)) return none;
@@ -28,13 +26,7 @@ const Weights& weights_from(nb::handle object, Weights& none) {
                                          .action = "load_weights(dict, program, device)"});
 }
 
-struct PyExecutor {
-  Executor executor;
-  PyRunner runner;
-  Weights none;
-  PyExecutor(nb::handle program, const Device& device, int threads)
-      : executor(program_from(program), device, {threads}), runner(executor.program()) {}
-};
+namespace {
 
 struct PySession {
   Session session;

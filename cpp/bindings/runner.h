@@ -167,4 +167,16 @@ struct PyRunner {
   }
 };
 
+// What Python calls Executor.
+struct PyExecutor {
+  Executor executor;
+  PyRunner runner;
+  Weights none;
+  PyExecutor(nb::handle program, const Device& device, int threads)
+      : executor(program_from(program), device, {threads}), runner(executor.program()) {}
+};
+
+// The Weights that an argument is, or `none` for None and an empty dict.
+const Weights& weights_from(nb::handle object, Weights& none);
+
 }  // namespace npu::bindings

@@ -238,6 +238,17 @@ void Borrowed::take_array(nb::handle object, const char* name) {
   }
 }
 
+Buffer lent_by(nb::handle object, const char* name) {
+  const std::shared_ptr<Borrowed> borrowed(new Borrowed, [](Borrowed* held) {
+    const nb::gil_scoped_acquire acquire;
+    delete held;
+  });
+  borrowed->take(object, name);
+  const Buffer& buffer = borrowed->buffer();
+  if (nb::isinstance<PyBuffer>(object)) return buffer;
+  return Buffer::wrap(buffer.data(), buffer.dtype(), buffer.shape(), borrowed);
+}
+
 Buffer copy_of(nb::handle object, const char* name, const Device* device) {
   Borrowed borrowed;
   borrowed.take(object, name);

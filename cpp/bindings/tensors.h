@@ -42,6 +42,9 @@ class Borrowed {
   nanobind::ndarray<nanobind::ro, nanobind::device::cpu> array_;  // what DLPack lent
 };
 
+// The object's memory for as long as the result is held; without a copy where kernels can read it as it lies.
+Buffer lent_by(nanobind::handle object, const char* name);
+
 // A copy that the caller may keep, in memory of the device if there is one.
 Buffer copy_of(nanobind::handle object, const char* name, const Device* device = nullptr);
 
@@ -56,5 +59,6 @@ Program program_from(nanobind::handle object);  // the core's, npu_compiler's, o
 void bind_tensors(nanobind::module_& m);
 void bind_programs(nanobind::module_& m);  // and weights
 void bind_execution(nanobind::module_& m);
+void bind_graph(nanobind::module_& m);
 
 }  // namespace npu::bindings

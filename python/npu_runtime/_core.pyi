@@ -1,6 +1,6 @@
 """The compiled core of NPU Simulation."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy
@@ -419,6 +419,27 @@ class NPUBuffer:
     def __dlpack_device__(self) -> tuple[int, int]: ...
 
     def __repr__(self) -> str: ...
+
+class Graph:
+    """
+    Parts that pass values on by name: programs, and Python functions for the rest. May be used from many threads once its parts are added.
+    """
+
+    def __init__(self, names: Sequence[str], results: Sequence[str]) -> None:
+        """All values that there are, and those that runs return."""
+
+    def add_program(self, executor: Executor) -> None:
+        """The next part: its inputs and outputs are the values of their names."""
+
+    def add_host(self, run: Callable[[list[Any]], Sequence[Any]], inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        """The next part: a function from a list of inputs to a list of outputs."""
+
+    def run(self, values: dict[str, Any], weights: Sequence[Weights | None]) -> dict[str, Any]:
+        """
+        Values by name, and weights by part; returns results by name. What was given is passed to functions as it is, what programs make as NPUBuffers.
+        """
+
+    def __len__(self) -> int: ...
 
 MAX_THREADS: int = 1024
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from npu_runtime._core import NPUBuffer, Weights
+from npu_runtime._core import Executor, Graph, NPUBuffer, Weights
 from npu_runtime.backend import Backend
 from npu_runtime.errors import InvalidValueError, format_error
 from npu_runtime.host import HostPart, decode_constants
@@ -33,7 +34,8 @@ class DAGExecutor:
         self.plan, self.backend = plan, backend
         self.npu_programs: dict[int, Any] = {}
         self._executors: dict[int, Any] = {}
-        self._weights_of: dict[int, Any] = {}
+        self._loaded_weights: dict[int, Any] = {}
+        self._part_irs: dict[int, dict[str, Any]] = {}
         self._host: dict[int, HostPart] = {}
         self._parts = [step for step in plan.steps if hasattr(step, "target")]
         self._loaded = False
@@ -45,17 +47,53 @@ class DAGExecutor:
         self._updates = {m["target"]: m["value"]["name"] for m in written}
         self._mapping: dict[str, str] = whole.get("weight_name_mapping") or {}
         for part in self._parts:
-            ir = self._with_state(npu_compiler.partition_ir(plan, part), part)
+            ir = self._part_irs[part.partition_id] = self._with_state(npu_compiler.partition_ir(plan, part), part)
             if part.target == "npu":
                 program = compile_fn(ir)
                 self.npu_programs[part.partition_id] = program
                 self._executors[part.partition_id] = backend.create_executor(program)
             else:
                 self._host[part.partition_id] = HostPart(ir)
-        self._last_use = self._last_uses()
+        self._graph = self._make_graph()
         self._output_names = [t["name"] for t in whole["graph_outputs"]]
         named = zip(whole.get("output_names") or [], self._output_names, strict=False)
         self._outputs_type = outputs_type({further: name for further, name in named if further})
+
+    def _make_graph(self) -> Graph:
+        """The parts in the core, which runs programs itself and calls back for the others."""
+        ir = self.plan.original_ir
+        made = [name for part in self._parts for name in part.output_names]
+        names = dict.fromkeys([*(t["name"] for t in ir["graph_inputs"]), *self._mapping])
+        names |= dict.fromkeys([name for part in self._parts for name in part.input_names] + made)
+        wanted = {t["name"] for t in ir["graph_outputs"]} | set(self._updates.values())
+        graph = Graph(list(names), sorted(wanted & set(made)))
+        for part in self._parts:
+            number = part.partition_id
+            if part.target != "npu":
+                host = self._host[number]
+                graph.add_host(host.call, host.input_names, host.output_names)
+            elif isinstance(self._executors[number], Executor):
+                graph.add_program(self._executors[number])
+            else:
+                inputs = [name for name in part.input_names if name in self._given_to(part)]
+                graph.add_host(self._other_executor(number, inputs, part.output_names), inputs, part.output_names)
+        return graph
+
+    def _given_to(self, part: Any) -> set[str]:
+        """What a part reads as inputs, and not as its weights."""
+        return {t["name"] for t in self._part_irs[part.partition_id]["graph_inputs"]}
+
+    def _other_executor(self, number: int, inputs: list[str], outputs: list[str]) -> Callable[[list[Any]], list[Any]]:
+        """A backend's own executor, called as the core's is."""
+        executor, owner = self._executors[number], weakref.ref(self)  # the graph is ours: no circle
+
+        def run(values: list[Any]) -> list[Any]:
+            dag = owner()
+            weights = dag._loaded_weights.get(number) if dag is not None else None
+            made = executor.run(dict(zip(inputs, values, strict=True)), weights)
+            return [made[name] for name in outputs]
+
+        return run
 
     def _with_state(self, ir: dict[str, Any], part: Any) -> dict[str, Any]:
         """What the model writes is no weight of a part, but one of its inputs."""
@@ -86,7 +124,7 @@ class DAGExecutor:
                 self._host[part.partition_id].load_weights(chosen)
         constants = decode_constants(self.plan.original_ir)
         initial = {**constants, **chosen}
-        self._weights_of = used
+        self._loaded_weights = used
         # Copies, so that the caller's tensors may change.
         kept = [*self._updates, *(self._mapping[n] for n in self._weights_returned())]
         self._initial = {fqn: _as_numpy(initial[fqn]).copy() for fqn in kept if fqn in initial}
@@ -131,15 +169,8 @@ class DAGExecutor:
     def _run(self, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
         stored = {**self._initial, **self._state}
         values: dict[str, Any] = {**{n: stored[f] for n, f in self._mapping.items() if f in stored}, **inputs}
-        for index, part in enumerate(self._parts):
-            given = {name: values[name] for name in part.input_names if name in values}
-            if part.target == "npu":
-                executor = self._executors[part.partition_id]
-                values.update(executor.run(given, self._weights_of.get(part.partition_id)))
-            else:
-                values.update(self._host[part.partition_id].run(given))
-            for name in self._last_use.get(index, ()):
-                values.pop(name, None)
+        weights = [self._loaded_weights.get(part.partition_id) for part in self._parts]
+        values |= self._graph.run(values, weights)
         outputs = self._outputs_type((name, _as_numpy(values[name])) for name in self._output_names)
         # The caller's inputs and outputs are not ours to keep, nor what may be a view of them.
         lent = {*inputs, *outputs}
@@ -198,19 +229,6 @@ class DAGExecutor:
 
     def _returns_or_keeps(self) -> bool:
         return bool(self._updates or self._weights_returned())
-
-    def _last_uses(self) -> dict[int, list[str]]:
-        """Values that no later part reads, by the part after which they are dropped."""
-        keep = {t["name"] for t in self.plan.original_ir["graph_outputs"]} | set(self._updates.values())
-        last: dict[str, int] = {}
-        for index, part in enumerate(self._parts):
-            for name in [*part.input_names, *part.output_names]:
-                last[name] = index
-        drops: dict[int, list[str]] = {}
-        for name, index in last.items():
-            if name not in keep:
-                drops.setdefault(index, []).append(name)
-        return drops
 
 
 def _as_numpy(value: Any) -> npt.NDArray[Any]:

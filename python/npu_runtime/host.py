@@ -58,6 +58,8 @@ class HostPart:
         from torch_ir import IR, IRExecutor
 
         self.ir = ir
+        self.input_names = [t["name"] for t in ir["graph_inputs"]]
+        self.output_names = [t["name"] for t in ir["graph_outputs"]]
         self._executor = IRExecutor(IR.from_dict(ir), weights={})
 
     def load_weights(self, weights: Mapping[str, Any]) -> None:
@@ -66,10 +68,12 @@ class HostPart:
         chosen = {n: numpy_to_torch(weights[n]) for n in [*names, *ties] if n in weights}
         self._executor.load_weights_from_state_dict(chosen)
 
+    def call(self, inputs: list[Any]) -> list[Any]:
+        """Tensors in the order of ``input_names``; returns those of ``output_names``."""
+        return list(self._executor.execute(tuple(map(numpy_to_torch, inputs))))
+
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        given = tuple(numpy_to_torch(inputs[t["name"]]) for t in self.ir["graph_inputs"])
-        outputs = self._executor.execute(given)
-        return {t["name"]: value for t, value in zip(self.ir["graph_outputs"], outputs, strict=True)}
+        return dict(zip(self.output_names, self.call([inputs[name] for name in self.input_names]), strict=True))
 
 
 def execute_cpu_partition(

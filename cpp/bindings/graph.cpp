@@ -1,0 +1,164 @@
+// Graphs whose parts of the host are Python functions.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "runner.h"
+#include "tensors.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace npu::bindings {
+
+namespace {
+
+// Keeps a Python object wherever the last holder lets go of it.
+std::shared_ptr<void> owned(nb::object object) {
+  return {object.release().ptr(), [](void* held) {
+            const nb::gil_scoped_acquire acquire;
+            Py_DECREF(static_cast<PyObject*>(held));
+          }};
+}
+
+nb::object python_value(const GraphValue& value) {
+  if (value.foreign) return nb::borrow(static_cast<PyObject*>(value.foreign.get()));
+  return nb::cast(PyBuffer{.buffer = value.buffer});
+}
+
+class PyGraph {
+ public:
+  PyGraph(std::vector<std::string> names, const std::vector<std::string>& results)
+      : names_(intern(names)), graph_(names, slots_of(names, results)), results_(slots_of(names, results)) {}
+
+  void add_program(const PyExecutor& executor) {
+    std::vector<int> inputs, outputs;
+    for (const TensorSpec& spec : executor.executor.program().inputs()) inputs.push_back(find(spec.name));
+    for (const TensorSpec& spec : executor.executor.program().outputs()) outputs.push_back(slot(spec.name));
+    graph_.add_program(executor.executor, std::move(inputs), std::move(outputs));
+  }
+
+  void add_host(nb::callable run, const std::vector<std::string>& inputs,
+                const std::vector<std::string>& outputs) {
+    std::vector<int> from, to;
+    for (const auto& name : inputs) from.push_back(slot(name));
+    for (const auto& name : outputs) to.push_back(slot(name));
+    // Owned by a pointer: copies of the function must not touch the object's count without the GIL.
+    const std::shared_ptr<void> function = owned(std::move(run));
+    graph_.add_host([this, function, to](std::span<const GraphValue> in,
+                                         std::span<GraphValue> out) { call(function.get(), to, in, out); },
+                    from, to);
+  }
+
+  nb::dict run(const nb::dict& given, nb::handle weights) const {
+    std::vector<GraphValue> values(graph_.slots());
+    for (std::size_t s = 0; s < values.size(); ++s) {
+      PyObject* const object = PyDict_GetItemWithError(given.ptr(), names_[s].ptr());
+      if (object != nullptr) values[s] = value_of(nb::borrow(object), static_cast<int>(s));
+    }
+    std::vector<Weights> by_part;
+    Weights none;
+    for (const nb::handle one : weights) by_part.push_back(weights_from(one, none));
+    {
+      const nb::gil_scoped_release release;
+      graph_.run(values, by_part);
+    }
+    nb::dict results;
+    for (const int s : results_) {
+      const GraphValue& value = values[static_cast<std::size_t>(s)];
+      if (value) results[names_[static_cast<std::size_t>(s)]] = python_value(value);
+    }
+    return results;
+  }
+
+  std::size_t parts() const { return graph_.parts(); }
+
+ private:
+  static std::vector<nb::str> intern(const std::vector<std::string>& names) {
+    std::vector<nb::str> all;
+    for (const auto& name : names)
+      all.push_back(nb::steal<nb::str>(PyUnicode_InternFromString(name.c_str())));
+    return all;
+  }
+
+  static int index_of(const std::vector<std::string>& names, const std::string& name) {
+    const auto found = std::find(names.begin(), names.end(), name);
+    return found == names.end() ? -1 : static_cast<int>(found - names.begin());
+  }
+
+  static std::vector<int> slots_of(const std::vector<std::string>& names,
+                                   const std::vector<std::string>& wanted) {
+    std::vector<int> slots;
+    for (const auto& name : wanted) slots.push_back(index_of(names, name));
+    return slots;
+  }
+
+  int find(const std::string& name) const { return index_of(graph_.names(), name); }
+
+  int slot(const std::string& name) const {
+    const int found = find(name);
+    if (found >= 0) return found;
+    throw Error(ErrorKind::kInvalidValue,
+                {.area = "graph", .what = "a part names a value that there is not", .got = quoted(name)});
+  }
+
+  GraphValue value_of(nb::object object, int s) const {
+    GraphValue value;
+    const std::string& name = graph_.names()[static_cast<std::size_t>(s)];
+    if (graph_.read_by_program(s)) value.buffer = lent_by(object, name.c_str());
+    value.foreign = owned(std::move(object));
+    return value;
+  }
+
+  void call(void* function, const std::vector<int>& to, std::span<const GraphValue> in,
+            std::span<GraphValue> out) const {
+    const nb::gil_scoped_acquire acquire;
+    nb::list inputs;
+    for (const GraphValue& value : in) inputs.append(python_value(value));
+    const nb::object made = nb::borrow(static_cast<PyObject*>(function))(inputs);
+    if (!nb::isinstance<nb::sequence>(made) || nb::len(made) != out.size()) {
+      throw Error(ErrorKind::kInvalidValue,
+                  {.area = "graph",
+                   .what = "a part of the host returned other values than it should",
+                   .expected = "a list of " + std::to_string(out.size())});
+    }
+    for (std::size_t i = 0; i < out.size(); ++i) out[i] = value_of(nb::object(made[i]), to[i]);
+  }
+
+  std::vector<nb::str> names_;
+  Graph graph_;
+  std::vector<int> results_;
+};
+
+}  // namespace
+
+void bind_graph(nb::module_& m) {
+  nb::class_<PyGraph>(
+      m, "Graph",
+      "Parts that pass values on by name: programs, and Python functions for the rest. May be "
+      "used from many threads once its parts are added.")
+      .def(nb::init<std::vector<std::string>, const std::vector<std::string>&>(), "names"_a, "results"_a,
+           "All values that there are, and those that runs return.")
+      .def("add_program", &PyGraph::add_program, "executor"_a,
+           "The next part: its inputs and outputs are the values of their names.")
+      .def("add_host", &PyGraph::add_host, "run"_a, "inputs"_a, "outputs"_a,
+           nb::sig("def add_host(self, run: collections.abc.Callable[[list[typing.Any]], "
+                   "collections.abc.Sequence[typing.Any]], inputs: collections.abc.Sequence[str], "
+                   "outputs: collections.abc.Sequence[str]) -> None"),
+           "The next part: a function from a list of inputs to a list of outputs.")
+      .def("run", &PyGraph::run, "values"_a, "weights"_a,
+           nb::sig("def run(self, values: dict[str, typing.Any], weights: "
+                   "collections.abc.Sequence[Weights | None]) -> dict[str, typing.Any]"),
+           "Values by name, and weights by part; returns results by name. What was given is passed to "
+           "functions "
+           "as it is, what programs make as NPUBuffers.")
+      .def("__len__", &PyGraph::parts);
+}
+
+}  // namespace npu::bindings
