@@ -278,3 +278,40 @@ TEST(kernels_attention, without_matrices) {
   caps.matrices = false;
   CHECK_ATTENTION(.rows = 20, .length = 50, .causal = true, .caps = caps);
 }
+
+TEST(kernels_attention, any_problem) {
+  std::uint64_t state = 20261121;
+  const auto pick = [&](std::int64_t low, std::int64_t high) {
+    state = state * 6364136223846793005ull + 1442695040888963407ull;
+    return low + static_cast<std::int64_t>((state >> 33) % static_cast<std::uint64_t>(high - low + 1));
+  };
+  const auto layout = [&] { return pick(0, 2) > 0 ? Layout::kDense : kReadLayouts[pick(0, 3)]; };
+  constexpr MaskKind kKinds[] = {MaskKind::kNone, MaskKind::kBool, MaskKind::kFloat, MaskKind::kOwn};
+  for (int i = 0; i < 60; ++i) {
+    AttentionProblem p;
+    p.batch = pick(1, 2);
+    p.groups = pick(1, 3);
+    p.heads = p.groups * pick(1, 9);
+    p.rows = pick(0, 1) == 0 ? pick(1, 9) : pick(10, 50);
+    p.length = pick(0, 3) > 0 ? pick(1, 90) : pick(500, 600);
+    p.width = pick(0, 1) == 0 ? 8 * pick(1, 17) : pick(1, 140);
+    p.value_width = pick(0, 1) == 0 ? p.width : pick(1, 80);
+    p.dtype = kFloatTypes[pick(0, 2)];
+    p.q = layout();
+    p.k = layout();
+    p.v = layout();
+    p.out = layout();
+    p.mask = kKinds[pick(0, 3)];
+    p.mask_per_head = pick(0, 1) == 1;
+    p.causal = p.mask == MaskKind::kNone && pick(0, 1) == 1;
+    p.nan = pick(0, 1) == 1;
+    p.caps.cores = static_cast<int>(pick(1, 40));
+    p.tolerance = 8;
+    const std::int64_t every = pick(2, 9), until = pick(0, p.length);
+    const double unseen = pick(0, 2) > 0 ? -kInfinity : p.mask == MaskKind::kOwn ? -60000 : -0x1p127;
+    p.addend = [=](std::int64_t n, std::int64_t h, std::int64_t s, std::int64_t t) {
+      return (n + 2 * h + 3 * s + t) % every == 0 || t > until + s ? unseen : 0;
+    };
+    check_attention(p, i);
+  }
+}
