@@ -28,8 +28,7 @@ struct MatmulGeometry {
   bool shared = true;
 };
 
-// Few rows, and columns of the right-hand side that lie along the depth: dot products over weights as they
-// lie.
+// Few rows, and a right-hand side that can be read as it lies, along the depth or across.
 bool few_rows(const KernelRequest& request);
 Made make_matmul_rows(const KernelRequest& request);
 

@@ -1,4 +1,5 @@
-// Products with few rows: dot products over weights as they lie, each read once for all rows.
+// Products with few rows, over weights as they lie, each read once for all rows: dot products where these lie
+// along the depth, sums of their rows where they lie across.
 #include <algorithm>
 
 #include "matmul.h"
@@ -17,11 +18,15 @@ class MatmulRows final : public HostKernel {
         epilogue_(std::get<MatmulAttrs>(r.op.attrs).epilogue, {r.inputs.begin() + 3, r.inputs.end()},
                   r.outputs[0], static_cast<int>(g_.rank) - 1, std::get<MatmulAttrs>(r.op.attrs).halves) {
     const TensorDesc &a = r.inputs[0], &b = r.inputs[1];
-    pairs_ = micro_->gemv_pairs != nullptr && multiplies_pairs(*micro_, a.dtype, b.dtype);
+    along_ = b.strides[g_.rank - 2] == 1;
+    pairs_ = along_ && multiplies_pairs(*micro_, a.dtype, b.dtype);
     gemv_ = pairs_                        ? micro_->gemv_pairs
             : b.dtype == DType::kFloat32  ? micro_->gemv_f32
             : b.dtype == DType::kBFloat16 ? micro_->gemv_bf16
                                           : micro_->gemv_f16;
+    weigh_ = b.dtype == DType::kFloat32    ? micro_->weigh_f32
+             : b.dtype == DType::kBFloat16 ? micro_->weigh_bf16
+                                           : micro_->weigh_f16;
     in_place_ = a.strides[g_.rank - 1] == 1 && (pairs_ || a.dtype == DType::kFloat32);
     const std::int64_t halves = epilogue_.halves();
     const double weights = static_cast<double>(halves * g_.columns) * static_cast<double>(g_.depth);
@@ -39,8 +44,10 @@ class MatmulRows final : public HostKernel {
   }
 
   std::string name() const override {
-    return std::string(pairs_ ? "matmul[rows of pairs " : "matmul[rows ") + micro_->name +
-           (epilogue_.in_tile() ? "]" : " +map]");
+    return std::string(pairs_   ? "matmul[rows of pairs "
+                       : along_ ? "matmul[rows "
+                                : "matmul[rows across ") +
+           micro_->name + (epilogue_.in_tile() ? "]" : " +map]");
   }
   std::size_t scratch_bytes() const override { return scratch_ * static_cast<std::size_t>(r_.threads); }
   double flops() const override {
@@ -57,7 +64,7 @@ class MatmulRows final : public HostKernel {
       GemvCall call;
       call.rows = static_cast<int>(g_.rows);
       call.depth = g_.depth;
-      call.stride = r_.inputs[1].strides[g_.rank - 1];
+      call.stride = r_.inputs[1].strides[along_ ? g_.rank - 1 : g_.rank - 2];
       call.out = reinterpret_cast<float*>(scratch + x_bytes_);
       call.out_stride = epilogue_.halves() * kChunk;
       find_rows(args, batch, scratch, call);
@@ -69,7 +76,7 @@ class MatmulRows final : public HostKernel {
   }
 
  private:
-  static constexpr std::int64_t kChunk = 256;  // columns finished at a time
+  static constexpr std::int64_t kChunk = 512;  // columns finished at a time
   static constexpr std::int64_t kGroup = 16;   // columns that are not shared out
 
   // The rows where they lie, or a copy of them.
@@ -100,14 +107,38 @@ class MatmulRows final : public HostKernel {
     float* const sums = call.out;
     call.columns = n;
     for (std::int64_t half = 0; half < epilogue_.halves(); ++half) {
-      call.w =
-          element(args.inputs[1], b.dtype, g_.right(r_, batch) + (half * g_.columns + column) * call.stride);
+      const std::int64_t first = half * g_.columns + column;
+      call.w = element(args.inputs[1], b.dtype, g_.right(r_, batch) + first * b.strides[g_.rank - 1]);
       call.out = sums + half * kChunk;
-      gemv_(call);
+      if (along_) {
+        gemv_(call);
+      } else {
+        add_rows(call);
+      }
     }
     for (std::int64_t i = 0; i < g_.rows; ++i)
       finish_row(args, batch * g_.rows + i, column, n, sums + i * call.out_stride,
                  sums + g_.rows * call.out_stride);
+  }
+
+  // A few rows of weights at a time, as many as are read well side by side.
+  void add_rows(const GemvCall& call) const {
+    constexpr std::int64_t kRows = 16;
+    WeighCall step;
+    step.rows = call.rows;
+    step.width = call.columns;
+    step.weights_stride = call.x_stride;
+    step.stride = call.stride;
+    step.sums = call.out;
+    step.sums_stride = call.out_stride;
+    for (std::int64_t i = 0; i < call.rows; ++i)
+      std::fill_n(call.out + i * call.out_stride, call.columns, 0.0f);
+    for (std::int64_t k = 0; k < call.depth; k += kRows) {
+      step.count = std::min(kRows, call.depth - k);
+      step.weights = static_cast<const float*>(call.x) + k;
+      step.values = element(call.w, r_.inputs[1].dtype, k * call.stride);
+      weigh_(step);
+    }
   }
 
   void finish_row(const KernelArgs& args, std::int64_t row, std::int64_t column, std::int64_t n, float* sums,
@@ -143,7 +174,8 @@ class MatmulRows final : public HostKernel {
   const Micro* micro_;
   Epilogue epilogue_;
   void (*gemv_)(const GemvCall&) = nullptr;
-  bool pairs_ = false, in_place_ = false;
+  void (*weigh_)(const WeighCall&) = nullptr;
+  bool along_ = true, pairs_ = false, in_place_ = false;
   std::int64_t groups_ = 0, pieces_ = 1;
   std::size_t x_bytes_ = 0, sums_bytes_ = 0, scratch_ = 0;
 };
@@ -152,7 +184,10 @@ class MatmulRows final : public HostKernel {
 
 bool few_rows(const KernelRequest& request) {
   const MatmulGeometry g(request);
-  return g.rows <= kGemvRows && g.depth > 0 && request.inputs[1].strides[g.rank - 2] == 1;
+  const TensorDesc& b = request.inputs[1];
+  if (g.rows > kGemvRows || g.depth == 0) return false;
+  const bool packed = g.shared && b.constant && b.dtype == DType::kFloat32;
+  return b.strides[g.rank - 2] == 1 || (b.strides[g.rank - 1] == 1 && !packed);
 }
 
 Made make_matmul_rows(const KernelRequest& request) { return std::make_unique<MatmulRows>(request); }

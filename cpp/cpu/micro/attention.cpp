@@ -104,6 +104,7 @@ void weigh_rows(const WeighCall& call) {
     F32 acc[rows][kCount] = {};
     const T* v = static_cast<const T*>(call.values) + e;
     for (std::int64_t t = 0; t < call.count; ++t, v += call.stride) {
+      __builtin_prefetch(v + call.count * call.stride);  // of the next call
       F32 x[kCount];
       for (int j = 0; j < kCount; ++j) x[j] = read(v + j * kLanes);
 #pragma GCC unroll 8
