@@ -35,9 +35,10 @@ struct Binding {
 
 struct Launch {
   const Dispatch* dispatch = nullptr;
-  int step = 0;          // of the plan
-  int pipeline = 0;      // of the schedule
-  bool barrier = false;  // what came before must be done
+  int step = 0;               // of the plan
+  int pipeline = 0;           // of the schedule
+  bool barrier = false;       // what came before must be done
+  bool copies_state = false;  // left out where the program's input is donated or held: plans count on it
   std::vector<Binding> bindings;
   std::string label;  // for people: kernel and op
 };

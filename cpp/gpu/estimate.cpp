@@ -84,9 +84,15 @@ std::string number(const char* format, double value) {
 
 Estimate::Estimate(const Plan& plan, const Schedule& schedule, const Chip* chip) {
   std::vector<int> of_step(plan.steps.size(), 0);
-  for (const Launch& launch : schedule.launches) ++of_step[static_cast<std::size_t>(launch.step)];
+  for (const Launch& launch : schedule.launches) {
+    of_step[static_cast<std::size_t>(launch.step)] += launch.copies_state ? 0 : 1;
+  }
   for (const Launch& launch : schedule.launches) {
     const Step& step = plan.steps[static_cast<std::size_t>(launch.step)];
+    if (launch.copies_state) {
+      launches.emplace_back();
+      continue;
+    }
     LaunchCost cost = cost_of(step, launch);
     const double count = of_step[static_cast<std::size_t>(launch.step)];
     cost.flops = step.kernel->flops() / count;
@@ -113,7 +119,7 @@ Estimate::Estimate(const Plan& plan, const Schedule& schedule, const Chip* chip)
 
 std::string Estimate::text(const Schedule& schedule, const Chip* chip) const {
   const double bytes = total.read + total.written;
-  std::string text = counted(schedule.launches.size(), "dispatch", "es") + " of " +
+  std::string text = counted(static_cast<std::size_t>(schedule.dispatches), "dispatch", "es") + " of " +
                      counted(schedule.pipelines.size(), "pipeline", "s") + ", " +
                      counted(static_cast<std::size_t>(schedule.barriers), "barrier", "s") + "\n" +
                      number("%.2f MB read, ", total.read / 1e6) +
@@ -129,8 +135,12 @@ std::string Estimate::text(const Schedule& schedule, const Chip* chip) const {
     const Launch& launch = schedule.launches[i];
     const LaunchCost& cost = launches[i];
     if (launch.barrier) text += "  -- barrier\n";
-    text += "  " + std::to_string(launch.step) + "  " + launch.label + ": " +
-            number("%.0f threadgroups", cost.threadgroups);
+    text += "  " + std::to_string(launch.step) + "  " + launch.label + ": ";
+    if (launch.copies_state) {
+      text += "only where the input is neither donated nor held\n";
+      continue;
+    }
+    text += number("%.0f threadgroups", cost.threadgroups);
     if (chip != nullptr) text += number(" (%.2f a core)", cost.threadgroups / chip->cores);
     text += number(" of %.0f threads", cost.threads / cost.threadgroups) +
             number(", %.1f KB", (cost.read + cost.written) / 1e3) + number(", %.1f MFLOP", cost.flops / 1e6);

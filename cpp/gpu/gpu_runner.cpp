@@ -37,7 +37,7 @@ bool wraps(const Op& op) {
 }  // namespace
 
 void GpuPlan::summarize(PlanSummary& summary) const {
-  summary.dispatches = static_cast<int>(schedule.launches.size());
+  summary.dispatches = schedule.dispatches;
   summary.barriers = schedule.barriers;
   summary.bytes = estimate.total.read + estimate.total.written;
   summary.least_bytes = estimate.least_bytes;

@@ -75,6 +75,18 @@ Binding bind(const Step& step, const BufferUse& use, const Resources& resources)
   return {use.slot, resources.nothing(), 0};
 }
 
+// Whether the launch copies an input to the output that is its update: in place there is nothing to do.
+bool copies_state(const Plan& plan, const Step& step, const Dispatch& dispatch) {
+  if (dispatch.same_output < 0) return false;
+  const int from = step.inputs[static_cast<std::size_t>(dispatch.same_input)].value;
+  const int to = step.outputs[static_cast<std::size_t>(dispatch.same_output)].value;
+  const ProgramModel& model = plan.model();
+  return std::any_of(model.outputs.begin(), model.outputs.end(), [&](const ProgramOutput& output) {
+    return output.value == to && output.alias >= 0 &&
+           model.inputs[static_cast<std::size_t>(output.alias)].value == from;
+  });
+}
+
 }  // namespace
 
 Resources::Resources(const Plan& plan)
@@ -108,6 +120,8 @@ Schedule::Schedule(const Plan& plan) : label(plan.model().model_name) {
             use.from == From::kInput || use.from == From::kOutput || use.from == From::kScratch;
         if (ordered && use.low < use.high) touched.push_back(spaces.of(use, operand_of(step, use)));
       }
+      launch.copies_state = copies_state(plan, step, dispatch);
+      dispatches += launch.copies_state ? 0 : 1;
       launch.barrier = hazards.next(touched);
       barriers += launch.barrier ? 1 : 0;
       launches.push_back(std::move(launch));

@@ -36,7 +36,7 @@ struct PlanSummary {
   std::int64_t largest_live_bytes = 0;  // the most that intermediates hold at once
   int kernels = 0;
   // Of GPUs; zero where the host runs the kernels.
-  int dispatches = 0;
+  int dispatches = 0;  // without copies of inputs that are updated in place when they are donated or held
   int barriers = 0;
   double bytes = 0;        // that a run moves from and to memory, each operand and result of a launch once
   double least_bytes = 0;  // the same for the ops of the program alone

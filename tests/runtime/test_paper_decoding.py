@@ -1,0 +1,54 @@
+"""Decoding with Qwen2.5-1.5B as it is planned for chips that are not here: launches, bytes, how far weights spread."""
+
+from __future__ import annotations
+
+import re
+
+import npu_compiler
+import pytest
+import torch
+from npu_runtime import Device, Executor
+from torch_ir import extract_ir
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from tests.runtime.decoder import DecodeStep
+
+POSITION = 128
+LARGE = 1e6  # bytes of a launch that streams weights
+
+
+def decode_program(layers: int) -> npu_compiler.CompiledProgram:
+    """Caches hold what is valid at the position: decoding costs that much, whatever their capacity."""
+    config = Qwen2Config(
+        vocab_size=151936, hidden_size=1536, intermediate_size=8960, num_hidden_layers=layers, num_attention_heads=12,
+        num_key_value_heads=2, max_position_embeddings=32768, rope_theta=1e6, tie_word_embeddings=True,
+        attn_implementation="eager",
+    )  # fmt: skip
+    with torch.device("meta"):
+        model = Qwen2ForCausalLM(config).to(torch.bfloat16).eval()
+        one = torch.zeros(1, 1, dtype=torch.int64)
+        caches = [torch.zeros(1, 2, POSITION + 1, 128, dtype=torch.bfloat16) for _ in range(2 * layers)]
+        inputs = (one, torch.zeros(1, 1, 1, POSITION + 1), one, one[0], caches)
+    return npu_compiler.compile(extract_ir(DecodeStep(model), inputs, model_name="Qwen2.5_Decode"))
+
+
+@pytest.mark.parametrize("layers", [2, pytest.param(28, marks=pytest.mark.slow)])
+def test_decoding_on_paper(layers: int) -> None:
+    program = decode_program(layers)
+    assert len(program.data["main"]) == 8 * layers + 8
+    executor = Executor(program, Device("metal:m4max"))
+    summary = executor.summary
+    assert summary.dispatches <= 9 * layers + 8  # attention may take two
+    values = program.data["values"]
+    weights = sum(2 * torch.Size(values[w["value"]]["shape"]).numel() for w in program.data["weights"])
+    caches = 2 * 2 * 128 * (POSITION + 1) * 2 * layers
+    assert summary.bytes <= 1.02 * (weights + caches)
+    streaming = [
+        (int(groups) * int(threads) / 256 / 40, line)
+        for line in executor.plan().splitlines()
+        if (found := re.search(r"(\d+) threadgroups \(.*?\) of (\d+) threads, ([\d.]+) KB", line))
+        for groups, threads, kilobytes in [found.groups()]
+        if float(kilobytes) * 1e3 > LARGE
+    ]
+    assert len(streaming) == 4 * layers + 1
+    assert [line for spread, line in streaming if spread < 4] == []
