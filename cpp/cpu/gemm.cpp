@@ -105,11 +105,11 @@ Epilogue::Epilogue(const Expr& expr, const std::vector<TensorDesc>& extras, cons
                                           .expected = "at most " + std::to_string(kMaxExtras)});
   }
   for (const auto& extra : extras) strides_.push_back(extra.strides[static_cast<std::size_t>(column_dim)]);
-  const Simple simple = simple_form(expr);
+  const Simple simple = halves ? Simple{} : simple_form(expr);
   const bool direct = out.dtype == DType::kFloat32 && out_stride_ == 1;
   const bool residual_fits = simple.residual < 0 || (extras[simple.residual].dtype == DType::kFloat32 &&
                                                      strides_[simple.residual] == 1);
-  if (simple.matches && direct && residual_fits && !halves) {
+  if (simple.matches && direct && residual_fits) {
     in_tile_ = true;
     relu_ = simple.relu;
     residual_ = simple.residual;

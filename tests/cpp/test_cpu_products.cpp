@@ -13,13 +13,15 @@ constexpr DType kFloats[] = {DType::kFloat32, DType::kFloat16, DType::kBFloat16}
 
 struct ProductCase {
   std::int64_t batch = 1, rows = 1, columns = 1, depth = 1;
-  bool halves = true, transposed = true, shared = true, constant = false, bias = true, extra = true;
+  bool halves = true, transposed = true, shared = true, constant = false, bias = true, extra = true,
+       add = false;
   Layout layout = Layout::kDense;
   int threads = 1;
 };
 
-// silu(first) * second + extra; of one sum: silu(sum) + extra.
+// silu(first) * second + extra, or first + second; of one sum: silu(sum) + extra.
 MatmulAttrs attributes(const ProductCase& c) {
+  if (c.add) return {.halves = true, .epilogue = {in(0), in(1), step(ExprOp::kAdd, 'f', 0, 1)}};
   Expr expr = {in(0), step(ExprOp::kSilu, 'f', 0)};
   if (c.halves) {
     expr.push_back(in(1));
@@ -89,6 +91,7 @@ void check_matmul(const ProductCase& c, DType dtype) {
   CHECK_TENSOR(
       out,
       [&](const Shape& at) {
+        if (c.add) return sum(at, at[2]) + sum(at, at[2] + c.columns);
         double y = silu(sum(at, at[2]));
         if (c.halves) y *= sum(at, at[2] + c.columns);
         return y + (c.extra ? extra.get(at) : 0);
@@ -144,14 +147,23 @@ TEST(cpu_products, every_dtype_and_stride) {
   });
 }
 
+// What tiles could add to a single sum.
+TEST(cpu_products, halves_added) {
+  on_every_isa([] {
+    for (const DType dtype : kFloats) {
+      for (const std::int64_t rows : {1, 20})
+        check_matmul({.rows = rows, .columns = 40, .depth = 30, .extra = false, .add = true}, dtype);
+    }
+  });
+}
+
 // Depths that are taken in parts, and rows of weights that follow each other in memory.
 TEST(cpu_products, long_rows) {
   on_every_isa([] {
     for (const DType dtype : kFloats) {
       for (const std::int64_t rows : {1, 2, 4, 8, 9}) {
         for (const std::int64_t depth : {200, 3071, 5300}) {
-          check_matmul({.rows = rows, .columns = 12, .depth = depth, .halves = false, .threads = 2},
-                       dtype);
+          check_matmul({.rows = rows, .columns = 12, .depth = depth, .halves = false, .threads = 2}, dtype);
         }
       }
       check_matmul({.rows = 1, .columns = 4, .depth = 25000, .halves = false}, dtype);

@@ -54,18 +54,23 @@ constexpr bool kTransposes = false;
 inline void transpose(F32 (&)[kLanes]) {}
 #endif
 
-inline const float* row_at(const void* rows, std::int64_t stride, std::int64_t j) {
-  return reinterpret_cast<const float*>(static_cast<const char*>(rows) + j * stride);
+// Word `i` of a row, which is as aligned as its elements are.
+inline const char* word_at(const void* rows, std::int64_t stride, std::int64_t j, std::int64_t i) {
+  return static_cast<const char*>(rows) + j * stride + i * 4;
+}
+inline F32 words_at(const void* rows, std::int64_t stride, std::int64_t j, std::int64_t i) {
+  F32 v;
+  __builtin_memcpy(&v, word_at(rows, stride, j, i), sizeof v);
+  return v;
 }
 
 // One word at a time: what no square of words covers.
 inline void transpose_rest(const void* rows, std::int64_t stride, std::int64_t count, std::int64_t begin,
                            std::int64_t length, float* to, std::int64_t nr, std::int64_t width) {
   for (std::int64_t j = 0; j < width; ++j) {
-    const float* const row = row_at(rows, stride, j);
     for (std::int64_t i = begin; i < length; ++i) {
       std::uint32_t word = 0;
-      if (j < count) __builtin_memcpy(&word, row + i, sizeof word);
+      if (j < count) __builtin_memcpy(&word, word_at(rows, stride, j, i), sizeof word);
       __builtin_memcpy(to + i * nr + j, &word, sizeof word);
     }
   }
@@ -79,10 +84,10 @@ void transpose_words(const void* rows, std::int64_t stride, std::int64_t count, 
       F32 square[kLanes];
       if (count - j0 >= kLanes) {
 #pragma GCC unroll 16
-        for (int j = 0; j < kLanes; ++j) square[j] = load(row_at(rows, stride, j0 + j) + i0);
+        for (int j = 0; j < kLanes; ++j) square[j] = words_at(rows, stride, j0 + j, i0);
       } else {
         for (int j = 0; j < kLanes; ++j)
-          square[j] = j0 + j < count ? load(row_at(rows, stride, j0 + j) + i0) : F32{};
+          square[j] = j0 + j < count ? words_at(rows, stride, j0 + j, i0) : F32{};
       }
       transpose(square);
 #pragma GCC unroll 16
