@@ -36,6 +36,7 @@ def main() -> int:
 
     generator = npu.Generator.from_pretrained(
         args.folder,
+        cache=True,
         capacity=args.capacity,
         device=args.device,
         progress=lambda what, done, total: print(f"\r{what}: {done} of {total}   ", end="", file=sys.stderr),

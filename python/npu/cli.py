@@ -135,6 +135,8 @@ def _generate_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--threads", type=_THREADS, default=0)
     p.add_argument("--capacity", type=_number(1, 10**9), help="of the caches, in tokens (default: at most 2048)")
     p.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], help="other than the checkpoint's")
+    p.add_argument("--cache", type=Path, metavar="FOLDER", help="where programs are kept (default: ~/.cache/npu)")
+    p.add_argument("--no-cache", action="store_true", help="make programs anew, and keep none")
     p.add_argument("--stats", action="store_true", help="show where the time went")
 
 

@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     with _Progress(sys.stderr.isatty()) as progress:
         generator = Generator.from_pretrained(
             args.folder, capacity=args.capacity, device=args.device, threads=args.threads, dtype=args.dtype,
-            progress=progress,
+            progress=progress, cache=args.cache or not args.no_cache,
         )  # fmt: skip
         prompt = _prompt(args, generator)
         generator.encode(prompt)  # mistakes before anything is compiled
@@ -77,6 +77,7 @@ def _generate(args: argparse.Namespace, generator: Any, prompt: Any) -> Any:
 _STAGES = (
     ("import", "import"),
     ("model", "model without weights"),
+    ("tokenizer", "tokenizer"),
     ("extract", "extract"),
     ("compile", "compile"),
     ("load", "load and prepare weights"),

@@ -12,12 +12,18 @@ import npu
 import pytest
 import torch
 from npu.cli import main
+from npu.generation.pretrained import FolderSource
 from npu_runtime import InvalidValueError
 
 from tests.runtime.causal import VOCABULARY, causal, continued, tokens
 from tests.runtime.devices import chosen_device
 
 KIND = chosen_device().kind
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +95,32 @@ def test_a_conversation(
     first = continued(olmo, [5, 6, 7], 4)
     second = continued(olmo, [5, 6, 7, *first, 9], 4)
     assert capsys.readouterr().out.split() == [f"w{i}" for i in [*first, *second]]
+
+
+def test_programs_are_kept(
+    qwen: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second start builds no model; one with other settings or a damaged file does."""
+    arguments = ["generate", str(folder), "--ids", ids(tokens(5)), "--tokens", "4", "--device", KIND]
+    built: list[Any] = []
+    build = FolderSource._built
+    monkeypatch.setattr(FolderSource, "_built", lambda self: (built.append(1), build(self))[1])
+    wanted = ", ".join(map(str, continued(qwen, tokens(5), 4))) + "\n"
+
+    def runs(*more: str) -> bool:
+        built.clear()
+        assert main([*arguments, *more]) == 0
+        assert capsys.readouterr().out == wanted
+        return bool(built)
+
+    assert runs() and not runs()
+    kept = sorted((tmp_path / "cache" / "npu").iterdir())
+    assert [path.suffix for path in kept] == [".npubin", ".npubin", ".json"] or len(kept) == 2
+    assert runs("--capacity", "40") and not runs("--capacity", "40")
+    assert runs("--no-cache") and runs("--cache", str(tmp_path / "other")) and (tmp_path / "other").is_dir()
+    for path in kept:
+        path.write_bytes(path.read_bytes()[:40])
+    assert runs() and not runs()
 
 
 def test_another_dtype(folder: Path) -> None:

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from npu.generation.generator import Generation, Generator, Piece
 from npu.generation.sampling import Sampling, probabilities
-from npu.generation.steps import UnsupportedModelError
+from npu.generation.source import UnsupportedModelError
 
 __all__ = ["Generation", "Generator", "Piece", "Sampling", "UnsupportedModelError", "probabilities"]

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-import npu_compiler
 import numpy as np
 import numpy.typing as npt
-from npu_runtime import Device, Executor, InvalidValueError, Session, Weights, load_weights
+from npu_runtime import Device, Executor, InvalidValueError, NPUError, Session, Weights
 from npu_runtime.errors import format_error
-from torch import nn
 
 from npu.generation.chunks import chunks
 from npu.generation.sampling import Sampler, Sampling
-from npu.generation.steps import Step, cache_shapes, extract_step
+from npu.generation.source import Facts, ModelSource, Source, cache_folder
 from npu.generation.text import TextPieces
 
 __all__ = ["Generation", "Generator", "Piece", "Prompt"]
@@ -69,59 +69,67 @@ class Generator:
 
     def __init__(
         self,
-        model: Any,
-        weights: Weights | None = None,
+        source: Source,
         *,
         tokenizer: Any = None,
-        stop_tokens: Iterable[int] = (),
+        stop_tokens: Iterable[int] | None = None,
         capacity: int | None = None,
         buckets: Sequence[int] | None = None,
         device: Device | str | None = None,
         threads: int = 0,
         progress: Progress | None = None,
+        cache: Path | None = None,
         timings: dict[str, float] | None = None,
     ) -> None:
-        self.config: Any = model.config
-        self.tokenizer, self.stop_tokens = tokenizer, frozenset(stop_tokens)
-        self.vocabulary = int(model.get_input_embeddings().weight.shape[0])
-        self.capacity = _capacity(capacity, self.config)
-        self.buckets = _buckets(buckets, self.config, self.capacity)
+        """Made by ``from_model`` and ``from_pretrained``."""
+        facts = source.facts
+        self.tokenizer, self.vocabulary = tokenizer, facts.vocabulary
+        self.stop_tokens = frozenset(facts.stop_tokens if stop_tokens is None else stop_tokens)
+        self.capacity = _capacity(capacity, facts)
+        self.buckets = _buckets(buckets, facts, self.capacity)
         self.device = device if isinstance(device, Device) else Device(device)
         self.timings = timings if timings is not None else {}
-        self._model, self._threads, self._progress = model, threads, progress
-        self._weights = weights
+        self._source, self._threads, self._progress, self._cache = source, threads, progress, cache
+        self._weights: Weights | None = None
         self._programs: dict[tuple[int, int], _Program] = {}
         self._lock, self._turn = threading.Lock(), 0
         self._cached: list[int] = []  # the tokens of the one row whose keys and values are in the caches
-        self._shapes = cache_shapes(model)
 
     @classmethod
-    def from_model(cls, model: nn.Module, **options: Any) -> Generator:
-        """Of a model with its weights, or of one on the meta device and ``weights``. ``options`` are those of the
-        class: tokenizer, stop_tokens, capacity, buckets, device, threads, progress."""
-        options.setdefault("stop_tokens", stop_tokens_of(getattr(model, "generation_config", None), model.config))
-        return cls(model, **options)
+    def from_model(cls, model: Any, *, weights: Weights | None = None, **options: Any) -> Generator:
+        """Of a model with its weights, or of one on the meta device and ``weights``. ``options``: ``tokenizer``,
+        ``stop_tokens`` (the model's own by default), ``capacity``, ``buckets``, ``device``, ``threads``,
+        ``progress``."""
+        return cls(ModelSource(model, weights), **options)
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str], **options: Any) -> Generator:
-        """Of a folder with config.json, safetensors and, for text, a tokenizer. Nothing is downloaded. ``dtype`` is
-        another one than the checkpoint's."""
-        from npu.generation.pretrained import load_folder
+    def from_pretrained(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        dtype: Any = None,
+        cache: str | os.PathLike[str] | bool = False,
+        **options: Any,
+    ) -> Generator:
+        """Of a folder with config.json, safetensors and, for text, a tokenizer. Nothing is downloaded.
+
+        ``dtype`` is another one than the checkpoint's. ``cache`` is a folder that keeps programs from one start to the
+        next, or True for the user's own; ``options`` are those of ``from_model``.
+        """
+        from npu.generation.pretrained import FolderSource
 
         timings: dict[str, float] = {}
-        found = load_folder(folder, options.pop("dtype", None), timings)
-        for name in ("tokenizer", "stop_tokens"):
-            options.setdefault(name, getattr(found, name))
-        made = cls(found.model, timings=timings, **options)
-        made._weights_from = found.weights_for
-        return made
-
-    _weights_from: Callable[[Any], Weights] | None = None
+        kept = cache_folder() if cache is True else Path(cache) if cache else None
+        source = FolderSource(folder, dtype, kept, timings)
+        if "tokenizer" not in options:
+            options["tokenizer"] = source.tokenizer()
+        return cls(source, cache=kept, timings=timings, **options)
 
     @property
     def cache_bytes(self) -> int:
         """Of one row of a batch."""
-        return sum(shape.bytes_each(self.capacity) for shape in self._shapes)
+        program = self._program(1, 1).executor.program
+        return sum(int(np.prod(spec.shape)) * _width(spec.dtype) for spec in program.inputs if spec.state)
 
     @property
     def weights(self) -> Weights:
@@ -212,30 +220,37 @@ class Generator:
         return self._programs[key]
 
     def _make(self, batch: int, rows: int) -> Executor:
-        name = f"{self.config.model_type}_{rows}" + (f"x{batch}" if batch > 1 else "")
-        what = f"{rows} token{'s' if rows > 1 else ''}"
-        with self._stage("extract", what):
-            ir = extract_step(self._model, self._shapes, batch, rows, self.capacity, name)
-        with self._stage("compile", what):
-            program = npu_compiler.compile(ir)
-            executor = Executor(program, self.device, threads=self._threads)
-        if len([s for s in executor.program.inputs if s.state]) != 2 * len(self._shapes):
-            raise _wrong("the caches of this model are not updated in place", self.config.model_type, "index_copy")
+        what = f"{rows} token{'s' if rows > 1 else ''}" + (f" of {batch}" if batch > 1 else "")
+        program = self._compiled(batch, rows, what)
         with self._stage("load", what) as tell:
+            executor = Executor(program, self.device, threads=self._threads)
+            copied = [s.name for s in executor.program.inputs if s.name.startswith("caches_") and not s.state]
+            if copied:
+                raise _wrong("a cache would be copied by every step", copied[0], "one that is updated in place")
             if self._weights is None:
-                self._weights = self._weights_from(program) if self._weights_from else self._of_model(program)
+                self._weights = self._source.weights_for(program, self.device)
             self._weights.check(program)
             executor.prepare(self._weights, tell)
         return executor
 
-    def _of_model(self, program: npu_compiler.CompiledProgram) -> Weights:
-        step = Step(self._model, self.capacity)
-        state = {**dict(step.named_buffers()), **step.state_dict()}
-        read = {spec.name for spec in program.weight_specs}
-        tensors = {name: tensor.detach() for name, tensor in state.items() if name in read}
-        if any(tensor.is_meta for tensor in tensors.values()):
-            raise _wrong("the model has no weights", "parameters on the meta device", "a model with values", "weights=")
-        return load_weights(tensors, program, self.device)
+    def _compiled(self, batch: int, rows: int, what: str) -> Any:
+        """From the cache, if it is there and whole; else made, and kept there."""
+        import npu_compiler
+
+        key, kept = self._source.key(), None
+        if self._cache is not None and key is not None:
+            kept = self._cache / f"{key}-{batch}x{rows}-{self.capacity}.npubin"
+            if kept.is_file():
+                with contextlib.suppress(npu_compiler.ProgramError, NPUError, OSError):
+                    return npu_compiler.CompiledProgram.load(kept)
+        with self._stage("extract", what):
+            ir = self._source.extract(batch, rows, self.capacity)
+        with self._stage("compile", what):
+            program = npu_compiler.compile(ir)
+        if kept is not None:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            program.save(kept)
+        return program
 
     def _stage(self, stage: str, what: str) -> _Stage:
         return _Stage(self, stage, f"{stage} {what}")
@@ -407,15 +422,6 @@ class _Run:
         return Piece(row, token, piece)
 
 
-def stop_tokens_of(*configs: Any) -> frozenset[int]:
-    """The end-of-text tokens of the first config that names any."""
-    for config in configs:
-        ends = getattr(config, "eos_token_id", None)
-        if ends is not None:
-            return frozenset([ends] if isinstance(ends, int) else ends)
-    return frozenset()
-
-
 def _is_batch(prompt: Any) -> bool:
     if isinstance(prompt, str | Mapping) or not isinstance(prompt, Sequence):
         return bool(getattr(prompt, "ndim", 1) == 2)
@@ -428,23 +434,27 @@ def _count(value: Any) -> int:
     return value
 
 
-def _capacity(capacity: int | None, config: Any) -> int:
-    most = getattr(config, "max_position_embeddings", None) or CAPACITY
+def _capacity(capacity: int | None, facts: Facts) -> int:
+    most = facts.positions or CAPACITY
     if capacity is None:
         return min(CAPACITY, most)
+    most = facts.positions or capacity
     if isinstance(capacity, bool) or not isinstance(capacity, int) or not 1 <= capacity <= most:
         raise _wrong("the capacity is out of range", repr(capacity), f"1 to {most}, the model's positions")
     return capacity
 
 
-def _buckets(buckets: Sequence[int] | None, config: Any, capacity: int) -> tuple[int, ...]:
+def _buckets(buckets: Sequence[int] | None, facts: Facts, capacity: int) -> tuple[int, ...]:
     if buckets is None:
-        has_experts = any(getattr(config, n, None) for n in ("num_experts", "num_local_experts", "n_routed_experts"))
-        buckets = EXPERT_BUCKETS if has_experts else BUCKETS
+        buckets = EXPERT_BUCKETS if facts.experts else BUCKETS
     for rows in buckets:
         if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
             raise _wrong("a bucket is out of range", repr(rows), "at least 1 token")
     return tuple(sorted({1, *(rows for rows in buckets if rows <= capacity)}))
+
+
+def _width(dtype: str) -> int:
+    return int(dtype.lstrip("abcdefghijklmnopqrstuvwxyz") or 8) // 8
 
 
 def _wrong(what: str, got: Any, expected: str, action: str | None = None) -> InvalidValueError:

@@ -1,98 +1,132 @@
-"""A model from a folder: its configuration, its weights where they lie, and its tokenizer if it has one."""
+"""A model in a folder: its configuration, its weights where they lie, and its tokenizer if it has one."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from npu_runtime import InvalidValueError, Weights, load_weights
+from npu_runtime import Device, InvalidValueError, Weights, load_weights
 from npu_runtime.errors import format_error
-from torch import nn
 
-__all__ = ["Pretrained", "load_folder"]
+from npu.generation.source import Facts, facts_of, program_key
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["FolderSource"]
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "spiece.model")
+_DTYPES = ("float32", "float16", "bfloat16")
 
 
-@dataclass
-class Pretrained:
-    model: nn.Module  # on the meta device
-    tokenizer: Any
-    stop_tokens: frozenset[int]
-    weights_for: Callable[[Any], Weights]
+class FolderSource:
+    """The model is built, without weights, only when a program must be made. Nothing is downloaded."""
 
+    def __init__(
+        self, folder: str | os.PathLike[str], dtype: Any, cache: Path | None, timings: dict[str, float]
+    ) -> None:
+        self.path, self._cache, self._timings = Path(folder), cache, timings
+        if not (self.path / "config.json").is_file():
+            raise InvalidValueError(
+                format_error(
+                    "generate", f"{self.path} holds no model", expected="a folder with config.json and safetensors"
+                )
+            )
+        self._dtype_name = str(dtype).removeprefix("torch.") if dtype is not None else None
+        if self._dtype_name not in (None, *_DTYPES):
+            raise InvalidValueError(
+                format_error("generate", "the dtype is unknown", got=repr(dtype), expected=", ".join(_DTYPES))
+            )
+        self._model: Any = None
+        self._shapes: Any = None
+        self._key = self._make_key() if cache is not None else None
+        self.facts = self._find_facts()
 
-def load_folder(folder: str | os.PathLike[str], dtype: Any, timings: dict[str, float]) -> Pretrained:
-    path = Path(folder)
-    if not (path / "config.json").is_file():
-        raise InvalidValueError(
-            format_error("generate", f"{path} holds no model", expected="a folder with config.json and safetensors")
-        )
-    began = time.perf_counter()
-    import transformers
+    def key(self) -> str | None:
+        return self._key
 
-    classes = transformers.AutoConfig, transformers.AutoModelForCausalLM  # which are imported only now
-    timings["import"] = time.perf_counter() - began
-    began = time.perf_counter()
-    config = classes[0].from_pretrained(path, local_files_only=True)
-    kind = _dtype(dtype if dtype is not None else getattr(config, "dtype", None))
-    with torch.device("meta"):
-        model = classes[1].from_config(config, dtype=kind).eval()
-    timings["model"] = time.perf_counter() - began
+    def extract(self, batch: int, rows: int, capacity: int) -> Any:
+        from npu.generation.steps import cache_shapes, extract_step
 
-    def weights_for(program: Any) -> Weights:
-        return _weights(path, model, kind, program)
+        model = self._built()
+        if self._shapes is None:
+            self._shapes = cache_shapes(model)
+        return extract_step(model, self._shapes, batch, rows, capacity, self.facts.kind)
 
-    return Pretrained(model, _tokenizer(path), _stop_tokens(path, config), weights_for)
-
-
-def _dtype(dtype: Any) -> torch.dtype:
-    if dtype is None:
-        return torch.float32
-    found = dtype if isinstance(dtype, torch.dtype) else getattr(torch, str(dtype).removeprefix("torch."), None)
-    if found not in (torch.float32, torch.float16, torch.bfloat16):
-        raise InvalidValueError(
-            format_error("generate", "the dtype is unknown", got=repr(dtype), expected="float32, float16 or bfloat16")
-        )
-    return found
-
-
-def _weights(path: Path, model: nn.Module, dtype: torch.dtype, program: Any) -> Weights:
-    """The files as they lie, mapped; those that the model stores in another form are read by transformers."""
-    if any(path.glob("*.safetensors")):
-        mapped = load_weights(path)
-        try:
-            mapped.check(program)
-            return mapped
-        except InvalidValueError:
-            pass  # other names, another dtype, or experts that are stored one by one
-    import transformers
-
-    read = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=True)
-    wanted = {spec.name for spec in program.weight_specs}
-    tensors = {f"model.{name}": t.detach() for name, t in {**dict(read.named_buffers()), **read.state_dict()}.items()}
-    return load_weights({name: tensor for name, tensor in tensors.items() if name in wanted}, program)
-
-
-def _tokenizer(path: Path) -> Any:
-    if not any((path / name).is_file() for name in _TOKENIZERS):
-        return None
-    import transformers
-
-    return transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
-
-
-def _stop_tokens(path: Path, config: Any) -> frozenset[int]:
-    from npu.generation.generator import stop_tokens_of
-
-    generation = None
-    if (path / "generation_config.json").is_file():
+    def weights_for(self, program: Any, device: Device) -> Weights:
+        """The files as they lie, mapped; those that the model stores in another form are read by transformers."""
+        if any(self.path.glob("*.safetensors")):
+            mapped = load_weights(self.path)
+            try:
+                mapped.check(program)
+                return mapped
+            except InvalidValueError:
+                pass  # other names, another dtype, or experts that are stored one by one
         import transformers
 
-        generation = transformers.GenerationConfig.from_pretrained(path, local_files_only=True)
-    return stop_tokens_of(generation, config)
+        dtype = self._dtype(self._built().dtype)
+        read = transformers.AutoModelForCausalLM.from_pretrained(self.path, dtype=dtype, local_files_only=True)
+        wanted = {spec.name for spec in program.weight_specs}
+        state = {**dict(read.named_buffers()), **read.state_dict()}
+        tensors = {f"model.{name}": tensor.detach() for name, tensor in state.items()}
+        return load_weights({name: tensor for name, tensor in tensors.items() if name in wanted}, program)
+
+    def tokenizer(self) -> Any:
+        if not any((self.path / name).is_file() for name in _TOKENIZERS):
+            return None
+        began = time.perf_counter()
+        import transformers
+
+        found = transformers.AutoTokenizer.from_pretrained(self.path, local_files_only=True)
+        self._timings["tokenizer"] = time.perf_counter() - began
+        return found
+
+    def _make_key(self) -> str:
+        files = [self.path / "config.json", self.path / "generation_config.json"]
+        return program_key(self._dtype_name, *(f.read_bytes() if f.is_file() else b"" for f in files))
+
+    def _find_facts(self) -> Facts:
+        kept = self._cache / f"{self._key}.json" if self._cache is not None else None
+        if kept is not None and kept.is_file():
+            try:
+                return Facts.from_json(kept.read_text())
+            except (ValueError, TypeError, KeyError):
+                pass  # written by another version, or damaged: made anew
+        facts = facts_of(self._built(), self._generation_config())
+        if kept is not None:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            whole = kept.with_suffix(f".{os.getpid()}")
+            whole.write_text(facts.to_json())
+            whole.replace(kept)
+        return facts
+
+    def _built(self) -> Any:
+        if self._model is not None:
+            return self._model
+        began = time.perf_counter()
+        import torch
+        import transformers
+
+        configs, models = transformers.AutoConfig, transformers.AutoModelForCausalLM  # imported only now
+        self._timings["import"] = time.perf_counter() - began
+        began = time.perf_counter()
+        config = configs.from_pretrained(self.path, local_files_only=True)
+        with torch.device("meta"):
+            dtype = self._dtype(getattr(config, "dtype", None) or torch.float32)
+            self._model = models.from_config(config, dtype=dtype).eval()
+        self._timings["model"] = time.perf_counter() - began
+        return self._model
+
+    def _dtype(self, own: torch.dtype) -> torch.dtype:
+        import torch
+
+        return getattr(torch, self._dtype_name) if self._dtype_name else own
+
+    def _generation_config(self) -> Any:
+        if not (self.path / "generation_config.json").is_file():
+            return None
+        import transformers
+
+        return transformers.GenerationConfig.from_pretrained(self.path, local_files_only=True)

@@ -12,13 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch_ir import IR, extract_ir
 
-__all__ = ["CacheShape", "Step", "UnsupportedModelError", "cache_shapes", "extract_step"]
+from npu.generation.source import UnsupportedModelError
+
+__all__ = ["CacheShape", "Step", "cache_shapes", "extract_step"]
 
 _ATTENTION = "npu_step"
-
-
-class UnsupportedModelError(ValueError):
-    """A model that cannot be generated with, and why."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +27,6 @@ class CacheShape:
     key_width: int
     value_width: int
     dtype: torch.dtype
-
-    def bytes_each(self, capacity: int) -> int:
-        return self.heads * capacity * (self.key_width + self.value_width) * self.dtype.itemsize
 
 
 class _Masks:
@@ -243,5 +238,6 @@ def extract_step(model: nn.Module, shapes: list[CacheShape], batch: int, rows: i
         "start": index(batch) if batch > 1 else None,
         "caches": caches,
     }
+    name = f"{name}_{rows}" + (f"x{batch}" if batch > 1 else "")
     with step_attention(model):
         return extract_ir(Step(model, capacity).eval(), (), inputs, model_name=name, output_names=outputs)

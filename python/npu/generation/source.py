@@ -1,0 +1,145 @@
+"""Where a generator's programs and weights come from: a model, or a folder that holds one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol
+
+from npu_runtime import Device, InvalidValueError, Weights, load_weights
+from npu_runtime.errors import format_error
+
+__all__ = [
+    "Facts",
+    "ModelSource",
+    "Source",
+    "UnsupportedModelError",
+    "cache_folder",
+    "facts_of",
+    "program_key",
+    "stop_tokens_of",
+]
+
+
+class UnsupportedModelError(ValueError):
+    """A model that cannot be generated with, and why."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a generator must know of a model besides its programs."""
+
+    kind: str
+    vocabulary: int
+    positions: int  # 0: any number
+    experts: bool
+    stop_tokens: tuple[int, ...]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Facts:
+        data = json.loads(text)
+        return cls(**{**data, "stop_tokens": tuple(data["stop_tokens"])})
+
+
+class Source(Protocol):
+    @property
+    def facts(self) -> Facts: ...
+
+    def extract(self, batch: int, rows: int, capacity: int) -> Any:
+        """The IR of a step."""
+
+    def weights_for(self, program: Any, device: Device) -> Weights: ...
+
+    def key(self) -> str | None:
+        """What tells the model's programs from those of others; None where they cannot be kept."""
+
+
+def facts_of(model: Any, generation_config: Any = None) -> Facts:
+    config = model.config
+    experts = any(getattr(config, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts"))
+    return Facts(
+        str(config.model_type),
+        int(model.get_input_embeddings().weight.shape[0]),
+        int(getattr(config, "max_position_embeddings", None) or 0),
+        experts,
+        tuple(sorted(stop_tokens_of(generation_config, config))),
+    )
+
+
+def stop_tokens_of(*configs: Any) -> frozenset[int]:
+    """The end-of-text tokens of the first config that names any."""
+    for config in configs:
+        ends = getattr(config, "eos_token_id", None)
+        if ends is not None:
+            return frozenset([ends] if isinstance(ends, int) else ends)
+    return frozenset()
+
+
+class ModelSource:
+    """A model with its weights, or one on the meta device and weights beside it."""
+
+    def __init__(self, model: Any, weights: Weights | None) -> None:
+        from npu.generation.steps import cache_shapes
+
+        self._model, self._weights = model, weights
+        self._shapes = cache_shapes(model)
+        self.facts = facts_of(model, getattr(model, "generation_config", None))
+
+    def extract(self, batch: int, rows: int, capacity: int) -> Any:
+        from npu.generation.steps import extract_step
+
+        return extract_step(self._model, self._shapes, batch, rows, capacity, self.facts.kind)
+
+    def weights_for(self, program: Any, device: Device) -> Weights:
+        if self._weights is not None:
+            return self._weights
+        state = {**dict(self._model.named_buffers()), **self._model.state_dict()}
+        read = {spec.name for spec in program.weight_specs}
+        tensors = {f"model.{name}": t.detach() for name, t in state.items() if f"model.{name}" in read}
+        if any(tensor.is_meta for tensor in tensors.values()):
+            raise InvalidValueError(
+                format_error(
+                    "generate", "the model has no weights", got="parameters on the meta device",
+                    expected="a model with values", action="weights=",
+                )
+            )  # fmt: skip
+        return load_weights(tensors, program, device)
+
+    def key(self) -> str | None:
+        return None
+
+
+def cache_folder() -> Path:
+    """Where programs are kept from one start to the next, unless the caller says otherwise."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "npu"
+
+
+def program_key(*parts: Any) -> str:
+    """Of these parts, and of everything that turns a model into a program."""
+    found = hashlib.sha256(json.dumps([*map(str, parts), _tools()]).encode())
+    return found.hexdigest()[:32]
+
+
+def _tools() -> str:
+    """The versions of the libraries, and the sources of our own packages."""
+    import npu_compiler
+
+    python = Path(npu_compiler.__file__).parents[1]
+    sums = hashlib.sha256()
+    folders = (Path(npu_compiler.__file__).parent, python / "torch_ir", Path(__file__).parent)
+    for folder in folders:
+        for path in sorted(folder.rglob("*.py")):
+            sums.update(path.read_bytes())
+    for package in ("torch", "transformers"):
+        try:
+            sums.update(version(package).encode())
+        except PackageNotFoundError:
+            sums.update(b"none")
+    return sums.hexdigest()
