@@ -156,7 +156,7 @@ class Attention final : public HostKernel {
   }
 
   void run_block(const Work& w, std::int64_t column) const {
-    const std::int64_t count = std::min(kBlockColumns, shape_.columns - column);
+    const std::int64_t count = std::min(kBlockColumns, mask_.columns_end(w.unit) - column);
     products_.make_scores(w.args.inputs[1], w.unit, w.queries, column, count, w.scores, w.panels);
     for (std::int64_t i = 0; i < w.rows(); ++i) weigh(w, i, column, count);
     products_.add_values(w.args.inputs[2], w.unit, column, count, w.scores, w.sums, sums_stride_, w.panels);
@@ -174,7 +174,7 @@ class Attention final : public HostKernel {
       std::fill_n(scores, count, 0.0f);
       return;
     }
-    const float total = micro_->exp_minus(scores, most, scores, reach);
+    const float total = micro_->weights(scores, most, reach);
     std::fill_n(scores + reach, count - reach, 0.0f);
     if (most != before) {
       const float factor = std::exp(before - most);
@@ -189,9 +189,12 @@ class Attention final : public HostKernel {
   void finish(const Work& w, std::int64_t i) const {
     const TensorDesc& out = r_.outputs[0];
     float* const sums = w.sums + i * sums_stride_;
+    constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
     if (w.peaks[i] == kLeast) {  // nothing seen
       const bool nan = attrs_.masked_rows == AttentionAttrs::MaskedRows::kNan && shape_.columns > 0;
-      std::fill_n(sums, shape_.out_width, nan ? std::numeric_limits<float>::quiet_NaN() : 0.0f);
+      std::fill_n(sums, shape_.out_width, nan ? kNan : 0.0f);
+    } else if (!std::isfinite(w.peaks[i])) {  // a score was NaN or +inf: so are all weights NaN
+      std::fill_n(sums, shape_.out_width, kNan);
     } else {
       micro_->scale_shift(sums, 1.0f / w.totals[i], 0.0f, sums, shape_.out_width);
     }

@@ -46,6 +46,9 @@ class AttentionMask {
   // Blocks of columns from `begin` on that the unit sees: the first of them, or column_blocks().
   std::int64_t next_seen(const std::uint8_t* table, const AttentionUnit& unit, std::int64_t begin) const;
 
+  // Where the columns end that any row of the unit can see: earlier than all only for causal masks.
+  std::int64_t columns_end(const AttentionUnit& unit) const;
+
   // Columns of a block that a row can see at all, from its first on: all, but for causal masks.
   std::int64_t reach(std::int64_t row, std::int64_t column, std::int64_t count) const;
 
@@ -55,7 +58,6 @@ class AttentionMask {
 
  private:
   std::int64_t tables() const { return batches_ * groups_ * row_blocks_; }
-  std::int64_t columns_end(const AttentionUnit& unit) const;
   void find_unit(const void* mask, std::int64_t unit, std::uint8_t* table, float* buffer) const;
   bool find_row(const std::byte* row, std::uint8_t* table, float* buffer) const;
   std::uint8_t look(const std::byte* from, std::int64_t count, float* buffer) const;

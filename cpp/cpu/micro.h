@@ -138,6 +138,8 @@ struct Micro {
   // Scores of attention: x = x * scale + addend, or x * scale where `seen` and -inf elsewhere; both may be
   // null. Returns the maximum, NaN wins.
   float (*scaled_peak)(float* x, float scale, const float* addend, const std::uint8_t* seen, std::int64_t n);
+  // x = exp(x - peak), and the sum. The peak is the maximum, finite; if not, anything.
+  float (*weights)(float* x, float peak, std::int64_t n);
   // Weights times values for few rows, which share each read of the values.
   void (*weigh_f32)(const WeighCall& call);
   void (*weigh_bf16)(const WeighCall& call);

@@ -263,6 +263,30 @@ TEST(cpu_attention, hidden_blocks_are_not_read) {
   });
 }
 
+TEST(cpu_attention, scores_that_are_not_finite) {
+  on_every_isa([] {
+    for (const std::int64_t s : {1, 30}) {
+      for (const int threads : {1, 5}) {
+        for (const double bad : {std::nan(""), kInfinity, -kInfinity}) {
+          AttentionCase c{.n = 1, .h = 2, .g = 1, .s = s, .t = 700, .d = 4, .e = 20, .threads = threads};
+          Tensor q = filled(DType::kFloat32, {1, 2, s, 4}, 1), k = filled(DType::kFloat32, {1, 1, 700, 4}, 2);
+          Tensor v = filled(DType::kFloat32, {1, 1, 700, 20}, 3),
+                 out = filled(DType::kFloat32, {1, 2, s, 20}, 4);
+          q.set({0, 1, s - 1, 0}, 1);
+          for (std::int64_t i = 0; i < s; ++i) q.set({0, 0, i, 0}, 0.5);
+          Tensor mask(DType::kFloat32, {1, 2, s, 700});
+          mask.set({0, 1, s - 1, 300}, bad);
+          run_op(cpu::make_attention, OpKind::kAttention, c.attrs, {&q, &k, &v, &mask}, {&out}, threads);
+          for_each(out.shape, [&](const Shape& at) {
+            const bool hit = at[1] == 1 && at[2] == s - 1 && bad != -kInfinity;
+            CHECK_EQ(std::isnan(out.get(at)), hit);
+          });
+        }
+      }
+    }
+  });
+}
+
 TEST(cpu_attention, any_strides) {
   on_every_isa([] {
     for (const DType dtype : kFloats) {

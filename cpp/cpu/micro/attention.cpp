@@ -55,6 +55,44 @@ float scaled_peak(float* x, float scale, const float* addend, const std::uint8_t
   return change_and_peak(x, n, [=](F32 v, std::int64_t, std::int64_t) { return v * scale; });
 }
 
+// exp(x) for x <= 0; less than the least normal number is 0. For others it is anything.
+inline F32 weight_of(F32 x) {
+  const F32 shifted = x * 1.44269504088896341f + 12582912.0f, n = shifted - 12582912.0f;
+  F32 r = x - n * 0.693359375f;
+  r = r + n * 2.12194440e-4f;
+  F32 p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  // n is in the last bits of what was shifted: added to the exponent, it is a factor.
+  const F32 y = floats((I32)((U32)bits(p) + ((U32)bits(shifted) << 23)));
+  return x < -87.0f ? F32{} : y;
+}
+
+float weights(float* x, float peak, std::int64_t n) {
+  F32 total[2] = {};
+  std::int64_t i = 0;
+  for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
+    for (int j = 0; j < 2; ++j) {
+      const F32 y = weight_of(load(x + i + j * kLanes) - peak);
+      total[j] += y;
+      store(x + i + j * kLanes, y);
+    }
+  }
+  for (; i + kLanes <= n; i += kLanes) {
+    const F32 y = weight_of(load(x + i) - peak);
+    total[0] += y;
+    store(x + i, y);
+  }
+  if (i < n) {
+    store_part(x + i, weight_of(load_part(x + i, n - i) - peak), n - i);
+    total[1] += load_part(x + i, n - i);  // without the lanes beyond the end
+  }
+  return static_cast<float>(lane_sum(total[0] + total[1]));
+}
+
 bool any_set(const std::uint8_t* x, std::int64_t n) {
   typedef std::uint8_t Wide __attribute__((vector_size(64)));
   typedef std::uint64_t Words __attribute__((vector_size(64)));
@@ -181,6 +219,7 @@ void rotate(const float* x, const float* cos, const float* sin, bool interleaved
 
 void fill_attention(Micro& micro) {
   micro.scaled_peak = scaled_peak;
+  micro.weights = weights;
   micro.any_set = any_set;
   micro.addends_above = addends_above;
   micro.weigh_f32 = weigh<float, load, load_part>;
