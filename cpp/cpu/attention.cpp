@@ -36,7 +36,8 @@ class Attention final : public HostKernel {
         mask_(r.inputs[3], attrs_.causal, shape_, r.threads),
         block_rows_((shape_.rows() + shape_.row_blocks - 1) / shape_.row_blocks),
         products_(r, shape_, block_rows_) {
-    sums_stride_ = padded(shape_.out_width);
+    // Whole panels are stored, zeros at their end too.
+    sums_stride_ = padded((shape_.out_width + micro_->nr - 1) / micro_->nr * micro_->nr);
     splits_ = plan_splits();
     std::int64_t at = 0;
     const auto take = [&](std::int64_t floats) { return std::exchange(at, at + padded(floats)); };

@@ -58,8 +58,7 @@ void AttentionProducts::load_queries(const void* q, const AttentionUnit& unit, f
 
 // Rows of the unit times a packed panel.
 void AttentionProducts::multiply(std::int64_t rows, const float* a, std::int64_t a_stride, const float* panel,
-                                 std::int64_t k, float* c, std::int64_t c_stride, std::int64_t columns,
-                                 bool accumulate) const {
+                                 std::int64_t k, float* c, std::int64_t c_stride, bool accumulate) const {
   GemmTile tile;
   tile.a_stride = a_stride;
   tile.b = panel;
@@ -72,7 +71,7 @@ void AttentionProducts::multiply(std::int64_t rows, const float* a, std::int64_t
     const Range range = split(rows, pieces, p);
     tile.a = a + range.begin * a_stride;
     tile.c = c + range.begin * c_stride;
-    gemm(static_cast<int>(range.end - range.begin), static_cast<int>(columns), tile);
+    gemm(static_cast<int>(range.end - range.begin), micro_->nr, tile);
   }
 }
 
@@ -87,7 +86,7 @@ void AttentionProducts::make_scores(const void* k, const AttentionUnit& unit, co
   for (std::int64_t j = 0; j < count; j += nr) {
     const std::int64_t n = std::min(nr, count - j);
     pack_keys(at(keys, j * k_.strides[2], size), n, panel);
-    multiply(rows, queries, query_words_, panel, query_words_, scores + j, shape_.block_columns, n, false);
+    multiply(rows, queries, query_words_, panel, query_words_, scores + j, shape_.block_columns, false);
   }
 }
 
@@ -159,7 +158,7 @@ void AttentionProducts::add_values(const void* v, const AttentionUnit& unit, std
   for (std::int64_t e = 0; e < shape_.out_width; e += nr) {
     const std::int64_t n = std::min(nr, shape_.out_width - e);
     pack_values(at(values, e * v_.strides[3], size), count, n, panel);
-    multiply(rows, weights, shape_.block_columns, panel, many, sums + e, sums_stride, n, true);
+    multiply(rows, weights, shape_.block_columns, panel, many, sums + e, sums_stride, true);
   }
 }
 

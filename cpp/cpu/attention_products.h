@@ -21,13 +21,14 @@ class AttentionProducts {
   // scores[i * block_columns + j] of columns [column, column + count), not yet scaled.
   void make_scores(const void* k, const AttentionUnit& unit, const float* queries, std::int64_t column,
                    std::int64_t count, float* scores, float* panel) const;
-  // sums[i * sums_stride + e] += weights times values; the weights are used up.
+  // sums[i * sums_stride + e] += weights times values; the weights are used up. Both products store whole
+  // panels of columns.
   void add_values(const void* v, const AttentionUnit& unit, std::int64_t column, std::int64_t count,
                   float* weights, float* sums, std::int64_t sums_stride, float* panel) const;
 
  private:
   void multiply(std::int64_t rows, const float* a, std::int64_t a_stride, const float* panel, std::int64_t k,
-                float* c, std::int64_t c_stride, std::int64_t columns, bool accumulate) const;
+                float* c, std::int64_t c_stride, bool accumulate) const;
   void few_scores(std::int64_t rows, const std::byte* keys, const float* queries, std::int64_t count,
                   float* scores) const;
   void few_values(std::int64_t rows, const std::byte* values, std::int64_t count, const float* weights,
