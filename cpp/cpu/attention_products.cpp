@@ -120,12 +120,13 @@ void AttentionProducts::pack_keys(const std::byte* keys, std::int64_t count, flo
   const bool as_it_lies = step == 1 && (pairs_ || k_.dtype == DType::kFloat32);
   const std::int64_t whole = as_it_lies ? (pairs_ ? width / 2 : width) : 0;
   if (as_it_lies) micro_->transpose_words(keys, stride * size, count, whole, panel, nr, nr);
-  constexpr std::int64_t kLength = 64, kWide = 4;  // elements at a time, rows at a time
+  constexpr std::int64_t kLength = 64, kWide = 16;  // elements at a time, rows at a time
   alignas(64) float wide[kWide * kLength];
+  const std::int64_t square = std::min(kWide, nr);
   for (std::int64_t i = pairs_ ? 2 * whole : whole; i < width; i += kLength) {
     const std::int64_t length = std::min(kLength, width - i), many = words(length, pairs_);
-    for (std::int64_t j0 = 0; j0 < nr; j0 += kWide) {
-      const std::int64_t n = std::clamp<std::int64_t>(count - j0, 0, kWide);
+    for (std::int64_t j0 = 0; j0 < nr; j0 += square) {
+      const std::int64_t n = std::clamp<std::int64_t>(count - j0, 0, square);
       for (std::int64_t j = 0; j < n; ++j) {
         const std::byte* const from = keys + ((j0 + j) * stride + i * step) * size;
         float* const row = wide + j * kLength;
@@ -136,7 +137,7 @@ void AttentionProducts::pack_keys(const std::byte* keys, std::int64_t count, flo
           load_floats(*micro_, k_.dtype, from, step, length, row);
         }
       }
-      micro_->transpose_words(wide, kLength * 4, n, many, panel + words(i, pairs_) * nr + j0, nr, kWide);
+      micro_->transpose_words(wide, kLength * 4, n, many, panel + words(i, pairs_) * nr + j0, nr, square);
     }
   }
 }

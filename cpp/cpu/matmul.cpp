@@ -78,13 +78,14 @@ class MatmulOperands final : public GemmOperands {
     if (b.dtype == DType::kFloat32) {
       return micro().transpose_words(first, across * 4, count, length, to, nr, nr);
     }
-    constexpr std::int64_t kWide = 8;
+    constexpr std::int64_t kWide = 16;
     float wide[kWide * kPackedK];
-    for (std::int64_t j0 = 0; j0 < nr; j0 += kWide) {
-      const std::int64_t n = std::clamp<std::int64_t>(count - j0, 0, kWide);
+    const std::int64_t square = std::min<std::int64_t>(kWide, nr);
+    for (std::int64_t j0 = 0; j0 < nr; j0 += square) {
+      const std::int64_t n = std::clamp<std::int64_t>(count - j0, 0, square);
       for (std::int64_t j = 0; j < n; ++j)
         load_row(b.dtype, element(first, b.dtype, (j0 + j) * across), 1, wide + j * kPackedK, length);
-      micro().transpose_words(wide, kPackedK * 4, n, length, to + j0, nr, kWide);
+      micro().transpose_words(wide, kPackedK * 4, n, length, to + j0, nr, square);
     }
   }
 
