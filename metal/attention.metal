@@ -20,7 +20,8 @@ struct Tile {
   static constant constexpr int kThreads = int(kSimd) * kSimdgroups;
   static constant constexpr int kPad = 16 / int(sizeof(T));  // keeps rows in different banks
   static constant constexpr int kStride = kWidth + kPad;
-  static constant constexpr int kStaged = (kRows > kColumns ? kRows : kColumns) * kStride;
+  static constant constexpr int kStaged = kRows * kStride;
+  static_assert(kRows >= kColumns, "queries are staged in the place of keys and values");
   static constant constexpr int kStripStride = kColumns + 4;  // of a simdgroup's scores, and then weights
   static constant constexpr int kStrip = 8 * kStripStride;
   static constant constexpr int kWeightStride = kStripStride * 4 / int(sizeof(T));
@@ -181,19 +182,28 @@ inline void begin(thread Strip<B>& strip, const threadgroup typename B::Element*
   }
 }
 
+// Adds a matrix to another one: sums of sums are more exact than long sums.
+inline void add_matrix(thread simdgroup_float8x8& sum, thread simdgroup_float8x8& part) {
+  sum.thread_elements()[0] += part.thread_elements()[0];
+  sum.thread_elements()[1] += part.thread_elements()[1];
+}
+
 template <typename B>
 inline void score(thread Strip<B>& strip, const threadgroup typename B::Element* keys,
                   threadgroup float* scores) {
   NPU_UNROLL
   for (int c = 0; c < B::kColumns; c += 8) {
-    simdgroup_float8x8 product = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
+    simdgroup_float8x8 even = make_filled_simdgroup_matrix<float, 8, 8>(0.0f), odd = even;
     NPU_UNROLL
-    for (int i = 0; i < B::kWidth / 8; ++i) {
-      simdgroup_matrix<typename B::Element, 8, 8> columns;
+    for (int i = 0; i < B::kWidth / 8; i += 2) {
+      simdgroup_matrix<typename B::Element, 8, 8> columns, next;
       simdgroup_load(columns, keys + c * B::kStride + i * 8, B::kStride, ulong2(0), true);
-      simdgroup_multiply_accumulate(product, strip.queries[i], columns, product);
+      simdgroup_load(next, keys + c * B::kStride + i * 8 + 8, B::kStride, ulong2(0), true);
+      simdgroup_multiply_accumulate(even, strip.queries[i], columns, even);
+      simdgroup_multiply_accumulate(odd, strip.queries[i + 1], next, odd);
     }
-    simdgroup_store(product, scores + c, B::kStripStride);
+    add_matrix(even, odd);
+    simdgroup_store(even, scores + c, B::kStripStride);
   }
   simdgroup_barrier(mem_flags::mem_threadgroup);
 }
@@ -201,16 +211,20 @@ inline void score(thread Strip<B>& strip, const threadgroup typename B::Element*
 template <typename B>
 inline void add_values(thread Strip<B>& strip, const threadgroup typename B::Element* weights,
                        const threadgroup typename B::Element* values) {
+  typedef simdgroup_matrix<typename B::Element, 8, 8> Matrix;
+  Matrix weight[B::kColumns / 8];
   NPU_UNROLL
-  for (int c = 0; c < B::kColumns; c += 8) {
-    simdgroup_matrix<typename B::Element, 8, 8> weight;
-    simdgroup_load(weight, weights + c, B::kWeightStride);
+  for (int c = 0; c < B::kColumns / 8; ++c) simdgroup_load(weight[c], weights + c * 8, B::kWeightStride);
+  NPU_UNROLL
+  for (int i = 0; i < B::kWidth / 8; ++i) {
+    simdgroup_float8x8 part = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
     NPU_UNROLL
-    for (int i = 0; i < B::kWidth / 8; ++i) {
-      simdgroup_matrix<typename B::Element, 8, 8> value;
-      simdgroup_load(value, values + c * B::kStride + i * 8, B::kStride);
-      simdgroup_multiply_accumulate(strip.sums[i], weight, value, strip.sums[i]);
+    for (int c = 0; c < B::kColumns / 8; ++c) {
+      Matrix value;
+      simdgroup_load(value, values + c * 8 * B::kStride + i * 8, B::kStride);
+      simdgroup_multiply_accumulate(part, weight[c], value, part);
     }
+    add_matrix(strip.sums[i], part);
   }
 }
 

@@ -23,11 +23,11 @@ inline float score_of(constant AttentionArgs& args, const device T* q, const dev
 
 // Adds weighted values, lane by lane, to the sums of a lane's elements.
 template <typename T>
-inline void add_values(constant AttentionArgs& args, const device T* v, int first, float weight, int count,
+inline void add_values(constant AttentionArgs& args, const device T* v, int first, float weight,
                        thread float* sums) {
-  for (int j = 0; j < count; ++j, v += args.v_step[2]) {
+  for (int j = 0; j < int(kSimd); ++j, v += args.v_step[2]) {
     const float one = simd_shuffle(weight, ushort(j));
-    if (one == 0.0f) continue;
+    if (one == 0.0f) continue;  // as those of columns that are not there are
     for (int i = 0; i < kPartOfRow / int(kSimd); ++i) {
       const int e = first + i * int(kSimd);
       if (e < args.value_width) sums[i] = fma(one, float(v[e * args.v_step[3]]), sums[i]);
@@ -65,7 +65,7 @@ template <typename T>
     const float weight = weight_of(score, most), kept = kept_below(before, most);
     total = total * kept + simd_sum(weight);
     for (int i = 0; i < kPartOfRow / int(kSimd); ++i) sums[i] *= kept;
-    add_values(args, v + begin * args.v_step[2], first, weight, min(int(kSimd), args.length - begin), sums);
+    add_values(args, v + begin * args.v_step[2], first, weight, sums);
   }
   for (int i = 0; i < kPartOfRow / int(kSimd); ++i) {
     const int e = first + i * int(kSimd);
@@ -174,9 +174,7 @@ struct Rows {
     bool spared = true;
     NPU_UNROLL
     for (int r = 0; r < kRows; ++r) {
-      if (simd_any(addends[r] != -INFINITY)) {
-        spared = sight.spares<T>(args, mask, mask_at[r], r, lane) && spared;
-      }
+      spared = sight.spares<T>(args, mask, mask_at[r], r, lane) && spared;
     }
     return !spared;
   }

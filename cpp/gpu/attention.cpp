@@ -55,7 +55,7 @@ bool in_vectors(const TensorDesc& x) {
   for (std::size_t d = 0; d < 3; ++d) {
     if (x.shape[d] > 1 && x.strides[d] % of_vector != 0) return false;
   }
-  return x.shape[3] % of_vector == 0 && x.strides[3] == 1 && x.alignment >= 16;
+  return x.shape[3] > 0 && x.shape[3] % of_vector == 0 && x.strides[3] == 1 && x.alignment >= 16;
 }
 
 class Maker {

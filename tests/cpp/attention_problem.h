@@ -22,6 +22,7 @@ struct AttentionProblem {
   double tolerance = 4;
   // Values that no row sees are taken from a tensor of NaN: whoever reads them shows.
   std::function<bool(std::int64_t t)> poisoned = {};
+  std::int64_t readable = 0;  // columns of keys and values of one head, from which on nothing may be read
 };
 
 inline Tensor mask_of(const AttentionProblem& p) {
@@ -93,6 +94,10 @@ inline GpuRun check_attention(AttentionProblem p, int line) {
   using MaskedRows = AttentionAttrs::MaskedRows;
   const AttentionAttrs attrs{p.scale, p.causal, p.nan ? MaskedRows::kNan : MaskedRows::kZero};
   GpuRun run{.caps = p.caps};
+  if (p.readable > 0) {
+    run.readable[1] = static_cast<std::size_t>(p.readable * p.width) * size_of(p.dtype);
+    run.readable[2] = static_cast<std::size_t>(p.readable * p.value_width) * size_of(p.dtype);
+  }
   run_gpu(gpu::make_attention, OpKind::kAttention, attrs, {&q, &k, &v, masked}, {&out}, run);
   std::vector<double> row;
   const auto want = [&](const Shape& at) {

@@ -22,6 +22,7 @@ struct GpuRun {
   bool checked = true;
   int constant_input = -1;                         // what packing may take
   std::vector<gpu::FunctionConstant> constants{};  // instead of what was chosen for them
+  std::map<int, std::size_t> readable{};           // inputs of which only the first bytes may be touched
   std::string kernel{};                            // its name, afterwards
   std::size_t launches = 0;
   std::string error{};  // what the machine refused
@@ -43,6 +44,7 @@ inline void* open_library(const gpu::Dispatch& launch) {
 struct GpuMemory {
   const std::vector<Tensor*>&inputs, &outputs;
   std::vector<std::byte>&scratch, &packed, &status;
+  const std::map<int, std::size_t>& readable;
 };
 
 // What a slot is bound to: from the first byte that may be touched to the last.
@@ -68,8 +70,10 @@ inline softmetal_buffer bind(const gpu::BufferUse& use, const GpuMemory& memory)
       return {nothing, sizeof nothing, 0};
   }
   if (base == nullptr) return {nothing, sizeof nothing, 0};  // no elements
-  return {base + use.offset, static_cast<std::size_t>(use.high),
-          use.from != gpu::From::kScratch || use.reads};
+  std::size_t bytes = static_cast<std::size_t>(use.high);
+  if (use.from == gpu::From::kInput && memory.readable.contains(use.index))
+    bytes = std::min(bytes, memory.readable.at(use.index));
+  return {base + use.offset, bytes, use.from != gpu::From::kScratch || use.reads};
 }
 
 // Kernels leave alone what is beyond their work, whatever the grid: here it is larger than planned along one
@@ -139,7 +143,7 @@ inline void run_gpu(GpuMaker make, OpKind kind, const Attrs& attrs, const std::v
     ThreadPool pool(1);
     kernel->pack(inputs[static_cast<std::size_t>(kernel->packed_input())]->first(), packed.data(), pool);
   }
-  const GpuMemory memory{inputs, outputs, scratch, packed, status};
+  const GpuMemory memory{inputs, outputs, scratch, packed, status, run.readable};
   for (gpu::Dispatch launch : kernel->dispatches()) {
     for (const gpu::FunctionConstant& wanted : run.constants) {
       for (gpu::FunctionConstant& chosen : launch.constants)

@@ -53,6 +53,8 @@ TEST(kernels_attention, few_rows) {
     }
   }
   CHECK_ATTENTION(.rows = 2, .length = 300, .width = 256, .value_width = 7);
+  CHECK_ATTENTION(.rows = 2, .length = 50, .width = 0, .value_width = 8);
+  CHECK_ATTENTION(.rows = 20, .length = 50, .width = 0, .value_width = 8);
   CHECK_ATTENTION(.rows = 1, .length = 300, .width = 9, .value_width = 251);
 }
 
@@ -156,6 +158,35 @@ TEST(kernels_attention, unseen_blocks_are_not_read) {
   for (const std::int64_t length : {420, 900}) {
     CHECK_ATTENTION(
             .rows = 4, .length = length, .causal = true, .poisoned = [](std::int64_t t) { return t >= 32; });
+  }
+}
+
+// By any of the kernels: the cost of a step is that of what it sees, not of the cache's capacity.
+TEST(kernels_attention, nothing_is_read_beyond_what_is_seen) {
+  for (const std::int64_t rows : {1, 20}) {
+    for (const std::int64_t value_width : {16, 300}) {
+      for (const std::int64_t length : {400, 900}) {
+        const auto check = [&](AttentionProblem p) {
+          p.batch = p.heads = p.groups = 1;
+          p.rows = rows;
+          p.length = length;
+          p.value_width = value_width;
+          p.readable = 64;
+          check_attention(p, __LINE__);
+        };
+        check({.causal = true});
+        for (const double unseen : {-kInfinity, -0x1p127}) {
+          for (const MaskKind mask : kMasks) {
+            if (value_width > 256 && unseen > -kInfinity && mask != MaskKind::kBool) continue;  // rare enough
+            check({.dtype = DType::kBFloat16,
+                   .mask = mask,
+                   .addend = [&](std::int64_t, std::int64_t, std::int64_t s, std::int64_t t) {
+                     return t < 40 + s ? 0 : unseen;
+                   }});
+          }
+        }
+      }
+    }
   }
 }
 

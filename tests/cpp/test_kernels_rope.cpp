@@ -105,6 +105,13 @@ TEST(kernels_rope, rotates_queries_alone) {
   }
 }
 
+TEST(kernels_rope, few_rows) {
+  for (const std::int64_t heads : {1, 2, 3, 4, 5}) {
+    CHECK_ROPE(.batch = 1, .heads = heads, .length = 1, .width = 70, .rotated = 70, .key = false);
+    CHECK_ROPE(.batch = 1, .heads = 1, .groups = 1, .length = 1, .in_place = true, .index = {heads});
+  }
+}
+
 TEST(kernels_rope, rotates_keys_too) {
   for (const DType dtype : kFloatTypes) {
     for (const bool interleaved : {false, true}) {
