@@ -19,7 +19,7 @@ void check_matmul(std::int64_t batch, std::int64_t m, std::int64_t n, std::int64
   row.desc.strides = {0, 0, 1};
   Op op;
   op.kind = OpKind::kMatmul;
-  op.attrs = MatmulAttrs{};
+  op.attrs.emplace<MatmulAttrs>();  // GCC warns of what an assignment would move
   ThreadPool pool(threads);
   const auto kernel =
       cpu::make_matmul({op, {a.desc, b.desc, bias ? row.desc : TensorDesc()}, {y.desc}, threads});
