@@ -16,6 +16,7 @@ __all__ = ["CHEAPER", "Arrangement"]
 CHEAPER = "cheaper on the host: to bring it to the device and back would cost more than it saves"
 
 _SWEEPS = 4
+_ONE_BY_ONE = 64  # where more parts could move, all do at once: each try looks at the whole graph
 # Their draws depend on the order in which they run.
 _RANDOM = ("rand", "bernoulli", "multinomial", "normal", "dropout", "exponential", "poisson", "uniform", "rrelu")
 
@@ -43,7 +44,10 @@ class Arrangement:
     def improve(self) -> None:
         """Moves cheap nodes between nodes of the host there, as long as that makes the whole faster."""
         for _ in range(_SWEEPS):
-            better = [self._try(chosen) for chosen in self._candidates()]
+            cheap = [chosen for chosen in self._candidates() if self._may_pay(chosen)]
+            if len(cheap) > _ONE_BY_ONE and self._try([i for chosen in cheap for i in chosen]):
+                continue
+            better = [self._try(chosen) for chosen in cheap]
             if not any(better):
                 return
 
@@ -111,6 +115,14 @@ class Arrangement:
         below, above = self._touching(self._before), self._touching(self._after, backwards=True)
         parts = [[i for i in group if below[i] and above[i]] for target, group in self.groups if target == "npu"]
         return [chosen for chosen in parts if chosen]
+
+    def _may_pay(self, chosen: Sequence[int]) -> bool:
+        """Whether the host takes less longer for these nodes than a border and all that they touch could cost."""
+        nodes = [self.nodes[i] for i in chosen]
+        names = {name for i in chosen for name in self._reads[i]} | {t["name"] for n in nodes for t in n["outputs"]}
+        border = part_seconds("npu", []) + part_seconds("cpu", []) + crossing_seconds([])
+        saved = border + sum(crossing_seconds([self._metas[name]]) for name in names)
+        return part_seconds("cpu", nodes) - part_seconds("npu", nodes) < saved
 
     def _touching(self, edges: Sequence[Any], backwards: bool = False) -> list[bool]:
         """Whether a node of the host comes before each node, or after it."""

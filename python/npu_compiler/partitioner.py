@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import CompileError, IRError
+from .lowering import GETITEM
 from .partition_costs import bytes_of, crossing_seconds, part_seconds
 from .partition_order import CHEAPER, Arrangement
 from .partition_report import HostReason, PartReport, PlanReport
@@ -191,7 +192,10 @@ def _alone(plan: PartitionPlan, part: Partition) -> dict[str, Any]:
     given = {t["name"] for t in ir["graph_inputs"]} | {o["name"] for n in ir["nodes"] for o in n["outputs"]}
     inputs = [n for n in part.input_names if n in given]
     used = {mapping.get(n, n) for n in part.input_names if n not in given}
-    nodes = [{**node, "inputs": [t if t["name"] in own else _bare(t) for t in node["inputs"]]} for node in part.nodes]
+    nodes = [
+        {**node, "inputs": [t if t["name"] in own else _bare(t) for t in node["inputs"]]}
+        for node in (_taking_one(node, own) for node in part.nodes)
+    ]
     return {
         **{k: ir[k] for k in ("model_name", "pytorch_version", "schema_version", "subgraphs", "ties") if k in ir},
         "graph_inputs": [_bare(metas[n]) for n in inputs],
@@ -201,6 +205,13 @@ def _alone(plan: PartitionPlan, part: Partition) -> dict[str, Any]:
         "constants": {k: v for k, v in (ir.get("constants") or {}).items() if k in used},
         "nodes": nodes,
     }
+
+
+def _taking_one(node: dict[str, Any], own: set[str]) -> dict[str, Any]:
+    """``getitem`` lists all results of a node; of one in another part, only what it takes is there."""
+    if node["op_type"] != GETITEM or all(t["name"] in own for t in node["inputs"]):
+        return node
+    return {**node, "inputs": node_reads(node), "attrs": {**node["attrs"], "index": 0}}
 
 
 def _bare(meta: dict[str, Any]) -> dict[str, Any]:

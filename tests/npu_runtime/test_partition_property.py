@@ -94,6 +94,23 @@ class Prepared:
                 numbers.check(found[key], wide, narrow, f"{key} with {sorted(host)} on the host")
 
 
+GETITEM = "<built-in function getitem>"
+APART = [
+    {"aten.split.Tensor"},
+    {GETITEM},
+    {"aten.mT.default", "aten.layer_norm.default"},
+    {"aten.split.Tensor", GETITEM},
+]
+
+
+@pytest.mark.parametrize("strategy", ["sequential", "cost"])
+@pytest.mark.parametrize("host", APART, ids=str)
+def test_results_of_one_operator_may_be_taken_on_the_other_side(host: set[str], strategy: str) -> None:
+    prepared = PREPARED.get("attention") or PREPARED.setdefault("attention", Prepared("attention"))
+    assert {SPLIT, GETITEM} <= set(prepared.ops)
+    prepared.check(host, strategy)
+
+
 PREPARED: dict[str, Prepared] = {}
 
 
