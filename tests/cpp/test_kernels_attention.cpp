@@ -233,6 +233,7 @@ TEST(kernels_attention, tiles_of_any_size) {
     CHECK_ATTENTION(.heads = 3, .groups = 3, .rows = 40, .length = 100, .width = 16, .value_width = 97,
                     .dtype = dtype);
     CHECK_ATTENTION(.rows = 33, .length = 1, .dtype = dtype);
+    CHECK_ATTENTION(.heads = 2, .rows = 32, .length = 40, .dtype = dtype);  // just one block
   }
 }
 
