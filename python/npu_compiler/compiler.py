@@ -169,6 +169,9 @@ class Translation:
         """Updates of inputs claim their values first; what two outputs share is copied for the second."""
         self.builder.node = None
         updates = [self._mutation(*mutation) for mutation in self.model.mutations]
+        # Buffers are held from run to run: what the caller keeps of them is a copy.
+        pairs = zip(self.model.mutations, updates, strict=True)
+        given_back = [update for (_, kind, _), update in pairs if kind == "input"]
         named = list(self.model.output_names) + [None] * len(self.model.outputs)
         own: list[Output] = []
         taken: set[str] = set()
@@ -179,8 +182,8 @@ class Translation:
                 name, n = f"{meta.name}.{n}", n + 1
             taken.add(name)
             names = [alias] if alias else []
-            same = next((u for u in updates if view is not None and view.value is u.value and view.is_whole), None)
-            if same is not None:  # the updated input is what the model returns
+            same = next((u for u in given_back if view is not None and view.value is u.value and view.is_whole), None)
+            if same is not None and same in updates:  # the updated input is what the model returns
                 updates.remove(same)
                 own.append(Output(name, same.value, [*names, same.name], same.alias))
             else:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from npu_compiler import compile
+from npu_compiler import CompiledProgram, compile
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -26,6 +26,7 @@ def kinds(model: Any, inputs: tuple[Tensor, ...], disable: frozenset[str] = froz
     with torch.no_grad():
         want = [as_numpy(x) for x in pytree.tree_leaves(built(*inputs))]
     tolerance = 2e-3 if any(v["dtype"] == "float16" for v in program.data["values"]) else 1e-5
+    program = CompiledProgram.from_bytes(program.to_bytes())
     got = results(program, built, inputs)
     assert_same(got[: len(want)], want, tolerance)
     return [op["op"] for op in program.data["main"]]

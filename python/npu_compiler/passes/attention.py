@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ..exprs import number as as_number
 from ..graph import Graph, Op, View, remap, whole
 from .match import Matcher, first, scale_of, step_names
 from .simplify import dead_code
@@ -156,7 +157,12 @@ def _mask(graph: Graph, scores: _Scores, at: Op, shape: tuple[int, ...]) -> View
     for d, stride in enumerate(chooser.strides):
         if stride == 0 and chooser.shape[d]:
             small = small.slice(d, 0, 1)
-    expr = [["in", 0], ["const", number, "f"], ["const", 0.0, "f"], ["where", 0, 1, 2] if when else ["where", 0, 2, 1]]
+    expr = [
+        ["in", 0],
+        ["const", as_number(number), "f"],
+        ["const", 0.0, "f"],
+        ["where", 0, 1, 2] if when else ["where", 0, 2, 1],
+    ]
     made = whole(graph.temp(f"{at.out.value.name}.mask", "float32", small.shape))
     graph.main.insert(_place(graph, at), Op("map", graph.unique(made.value.name), [small], [made], {"expr": expr}))
     return made.expand(chooser.shape).reshape(shape)
