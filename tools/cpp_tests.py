@@ -17,7 +17,7 @@ VARIANTS = {
     "sanitized": ["-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DNPU_SANITIZE=ON"],
     "threads": ["-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DNPU_SANITIZE_THREAD=ON"],
 }
-ONLY = {"threads": ["-R", r"^(cpu\.(planning|conv|matmul)|run\.)"]}
+ONLY = {"threads": ["-R", r"^(cpu\.(planning|conv|matmul|attention|products)|run\.)"]}
 
 
 def run(arguments: list[str]) -> None:
