@@ -11,12 +11,15 @@ __all__ = ["explain_file", "print_report"]
 def explain_file(path: Path) -> dict[str, Any]:
     """Counts by operator; refused ones with their reason and the first node."""
     import npu_compiler
+    from npu_compiler.flops import flops_of
     from npu_compiler.reader import load_ir
 
     ir = load_ir(path)
     refused: dict[tuple[str, str], dict[str, Any]] = {}
     supported: dict[str, int] = {}
+    arithmetic = {True: 0.0, False: 0.0}
     for node, reason in npu_compiler.explain_ir(ir):
+        arithmetic[reason is None] += flops_of(node)
         if reason is None:
             supported[node["op_type"]] = supported.get(node["op_type"], 0) + 1
             continue
@@ -35,6 +38,7 @@ def explain_file(path: Path) -> dict[str, Any]:
     return {
         "model": ir.get("model_name", ""),
         "nodes": sum(supported.values()) + sum(e["count"] for e in refused.values()),
+        "arithmetic": arithmetic[True] / max(sum(arithmetic.values()), 1.0) if any(arithmetic.values()) else None,
         "supported": dict(sorted(supported.items(), key=lambda item: -item[1])),
         "unsupported": sorted(refused.values(), key=lambda e: -e["count"]),
     }
@@ -46,7 +50,8 @@ def print_report(report: dict[str, Any]) -> None:
 
     console = Console()
     on_device = sum(report["supported"].values())
-    console.print(f"{report['model']}: {on_device} of {report['nodes']} nodes run on the device")
+    share = "" if report["arithmetic"] is None else f", {report['arithmetic']:.1%} of the arithmetic"
+    console.print(f"{report['model']}: {on_device} of {report['nodes']} nodes run on the device{share}")
     if not report["unsupported"]:
         return
     table = Table("Operator", "Count", "Reason", "First node", "Module")

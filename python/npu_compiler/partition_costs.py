@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from .flops import flops_of
 from .lowering import GETITEM
 
 __all__ = ["bytes_of", "crossing_seconds", "part_seconds"]
@@ -19,7 +20,6 @@ _EACH_PART = {"npu": 30e-6, "cpu": 10e-6}
 _CROSSING, _CROSSING_BYTES = 10e-6, 10e9
 
 _WIDTHS = {"complex128": 16, "complex64": 8, "bool": 1, "uint8": 1, "int8": 1}
-_PRODUCTS = ("matmul", "linear", "bmm", "mm", "addmm", "baddbmm", "einsum", "scaled_dot_product_attention")
 _FREE = ("view", "reshape", "transpose", "permute", "unsqueeze", "squeeze", "expand", "slice", "select", "alias", "t")
 
 
@@ -45,7 +45,7 @@ def node_seconds(target: str, node: Mapping[str, Any]) -> float:
     if base in _FREE:
         return 0.0 if target == "npu" else _EACH_NODE[target]
     moved = sum(bytes_of(t) for t in (*node["inputs"], *node["outputs"]))
-    return _EACH_NODE[target] + max(moved / _BYTES[target], _flops(base, node) / _FLOPS[target])
+    return _EACH_NODE[target] + max(moved / _BYTES[target], flops_of(node) / _FLOPS[target])
 
 
 def crossing_seconds(metas: Sequence[Mapping[str, Any]]) -> float:
@@ -55,13 +55,3 @@ def crossing_seconds(metas: Sequence[Mapping[str, Any]]) -> float:
 def _base(node: Mapping[str, Any]) -> str:
     parts = str(node["op_type"]).split(".")
     return parts[1] if len(parts) > 1 else parts[0]
-
-
-def _flops(base: str, node: Mapping[str, Any]) -> float:
-    results = sum(map(_elements, node["outputs"]))
-    inputs = node["inputs"]
-    if base in _PRODUCTS and inputs and inputs[0]["shape"]:
-        return 2.0 * results * int(inputs[0]["shape"][-1])
-    if base.startswith("conv") and len(inputs) > 1:
-        return 2.0 * results * math.prod(int(n) for n in inputs[1]["shape"][1:])
-    return float(results)
