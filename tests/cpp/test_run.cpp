@@ -196,13 +196,14 @@ namespace {
 std::atomic<std::int64_t> g_allocations{0};
 }
 
-void* operator new(std::size_t size) {
+// Not inlined: GCC would see malloc beside delete, and free beside new.
+[[gnu::noinline]] void* operator new(std::size_t size) {
   ++g_allocations;
   if (void* p = std::malloc(size ? size : 1)) return p;
   throw std::bad_alloc();
 }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
 TEST(executor, a_run_allocates_nothing) {
   const Step s;

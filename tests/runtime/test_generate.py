@@ -301,6 +301,16 @@ def test_models_that_keep_something_else_are_refused() -> None:
     )
     with pytest.raises(UnsupportedModelError, match="takes no logits_to_keep"):
         npu.Generator.from_model(bert.eval(), capacity=8)
+    options = {
+        "d_model": 16,
+        "decoder_layers": 1,
+        "decoder_attention_heads": 2,
+        "decoder_ffn_dim": 16,
+        "vocab_size": 20,
+    }
+    bart = transformers.BartForCausalLM(transformers.BartConfig(**options))
+    with pytest.raises(UnsupportedModelError, match="takes no position_ids"):
+        npu.Generator.from_model(bart.eval(), capacity=8)
 
 
 def test_threads_take_turns(generator: npu.Generator) -> None:

@@ -202,6 +202,10 @@ def cache_shapes(model: nn.Module) -> list[CacheShape]:
         raise UnsupportedModelError(
             f"[generate] {type(model).__name__} is no causal language model: its forward takes no logits_to_keep"
         )
+    if "position_ids" not in inspect.signature(model.forward).parameters:
+        raise UnsupportedModelError(
+            f"[generate] {type(model).__name__} takes no position_ids: it counts its positions by a cache of its own"
+        )
     device = next(model.parameters()).device
     one = torch.zeros(1, 1, dtype=torch.int64, device=device)
     with torch.no_grad(), step_attention(model):
