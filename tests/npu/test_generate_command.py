@@ -13,7 +13,8 @@ import pytest
 import torch
 from npu.cli import main
 from npu.generation.pretrained import FolderSource
-from npu_runtime import InvalidValueError
+from npu_runtime import InvalidValueError, MissingWeightError
+from safetensors.torch import load_file, save_file
 
 from tests.runtime.causal import VOCABULARY, causal, continued, tokens
 from tests.runtime.devices import chosen_device
@@ -191,3 +192,20 @@ def test_weights_that_are_missing(folder: Path, tmp_path: Path) -> None:
     with pytest.raises((OSError, InvalidValueError)):
         made.generate([1], 1)
     assert torch.get_default_dtype() == torch.float32
+    tensors = load_file(folder / "model.safetensors")
+    gone = next(name for name in tensors if "down_proj" in name)
+    save_file(
+        {name: t for name, t in tensors.items() if name != gone}, tmp_path / "model.safetensors", {"format": "pt"}
+    )
+    with pytest.raises(MissingWeightError, match="down_proj"):
+        made.generate([1], 1)
+
+
+@pytest.mark.parametrize("change", [{"num_attention_heads": 0}, {"dtype": "float7"}, {"model_type": "nothing"}])
+def test_a_configuration_that_makes_no_model(
+    folder: Path, tmp_path: Path, change: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
+    assert main(["generate", str(tmp_path), "--ids", "1", "--capacity", "8"]) == 1
+    assert capsys.readouterr().err.startswith("Error: ")

@@ -311,6 +311,13 @@ def test_models_that_keep_something_else_are_refused() -> None:
     bart = transformers.BartForCausalLM(transformers.BartConfig(**options))
     with pytest.raises(UnsupportedModelError, match="takes no position_ids"):
         npu.Generator.from_model(bart.eval(), capacity=8)
+    small = {"vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    roberta = transformers.RobertaForCausalLM(transformers.RobertaConfig(**small, is_decoder=True))
+    with pytest.raises(UnsupportedModelError, match="begin after its padding token"):
+        npu.Generator.from_model(roberta.eval(), capacity=8)
+    dynamic = causal("llama3", rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0})
+    with pytest.raises(UnsupportedModelError, match="dynamic: they change"):
+        npu.Generator.from_model(dynamic, capacity=8)
 
 
 def test_threads_take_turns(generator: npu.Generator) -> None:

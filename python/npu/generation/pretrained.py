@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from npu_runtime import Device, InvalidValueError, Weights, load_weights
+from npu_runtime import Device, InvalidValueError, MissingWeightError, Weights, load_weights
 from npu_runtime.errors import format_error
 
 from npu.generation.source import Facts, facts_of, program_key
@@ -67,7 +67,15 @@ class FolderSource:
         import transformers
 
         dtype = self._dtype(self._built().dtype)
-        read = transformers.AutoModelForCausalLM.from_pretrained(self.path, dtype=dtype, local_files_only=True)
+        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            self.path, dtype=dtype, local_files_only=True, output_loading_info=True
+        )
+        read, report = loaded
+        lacking = sorted({*report["missing_keys"], *(str(key[0]) for key in report["mismatched_keys"])})
+        if lacking:  # transformers would go on with random ones
+            raise MissingWeightError(
+                format_error("generate", f"{self.path} lacks weights of the model", got=", ".join(lacking[:5]))
+            )
         wanted = {spec.name for spec in program.weight_specs}
         state = {**dict(read.named_buffers()), **read.state_dict()}
         tensors = {f"model.{name}": tensor.detach() for name, tensor in state.items()}
@@ -112,10 +120,17 @@ class FolderSource:
         configs, models = transformers.AutoConfig, transformers.AutoModelForCausalLM  # imported only now
         self._timings["import"] = time.perf_counter() - began
         began = time.perf_counter()
-        config = configs.from_pretrained(self.path, local_files_only=True)
-        with torch.device("meta"):
-            dtype = self._dtype(getattr(config, "dtype", None) or torch.float32)
-            self._model = models.from_config(config, dtype=dtype).eval()
+        try:
+            config = configs.from_pretrained(self.path, local_files_only=True)
+            with torch.device("meta"):
+                dtype = self._dtype(getattr(config, "dtype", None) or torch.float32)
+                self._model = models.from_config(config, dtype=dtype).eval()
+        except Exception as error:  # whatever a configuration makes transformers raise
+            raise InvalidValueError(
+                format_error(
+                    "generate", f"{self.path / 'config.json'} makes no model", got=f"{type(error).__name__}: {error}"
+                )
+            ) from error
         self._timings["model"] = time.perf_counter() - began
         return self._model
 

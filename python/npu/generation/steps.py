@@ -34,12 +34,14 @@ class _Masks:
 
     def __init__(self, position: Tensor, start: Tensor | None, capacity: int) -> None:
         self.calls = 0
+        self.windows: set[int | None] = set()
         self._position, self._start = position, start
         self._keys = torch.arange(capacity, device=position.device)
         self._made: dict[int | None, Tensor] = {}
 
     def of(self, window: int | None) -> Tensor:
         self.calls += 1
+        self.windows.add(window)
         if window not in self._made:
             self._made[window] = self._make(window)
         return self._made[window]
@@ -137,6 +139,7 @@ def _cache_class() -> type:
             super().__init__(layers=[])
             self.flat, self.position = list(flat), position
             self.seen: dict[int, tuple[Tensor, Tensor]] = {}
+            self.asked = False  # for the length, which a step is not told
 
         def update(
             self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any
@@ -152,6 +155,7 @@ def _cache_class() -> type:
             return self.flat[2 * layer], self.flat[2 * layer + 1]
 
         def get_seq_length(self, *_: Any, **__: Any) -> int:
+            self.asked = True
             return 0
 
         def __len__(self) -> int:
@@ -202,25 +206,59 @@ def cache_shapes(model: nn.Module) -> list[CacheShape]:
         raise UnsupportedModelError(
             f"[generate] {type(model).__name__} is no causal language model: its forward takes no logits_to_keep"
         )
+    _refuse_other_positions(model)
     if "position_ids" not in inspect.signature(model.forward).parameters:
         raise UnsupportedModelError(
             f"[generate] {type(model).__name__} takes no position_ids: it counts its positions by a cache of its own"
         )
     device = next(model.parameters()).device
     one = torch.zeros(1, 1, dtype=torch.int64, device=device)
-    with torch.no_grad(), step_attention(model):
-        _, cache, masks = Step(model, 1).run(one, one[0], None, None, [])
+    try:
+        with torch.no_grad(), step_attention(model):
+            _, cache, masks = Step(model, 1).run(one, one[0], None, None, [])
+    except (LookupError, AttributeError, TypeError, NotImplementedError, RuntimeError) as error:
+        raise UnsupportedModelError(
+            f"[generate] {type(model).__name__} does not run with plain caches: {type(error).__name__}: {error}"
+        ) from error
     seen = cache.seen
+    if cache.asked:
+        raise UnsupportedModelError(f"[generate] {type(model).__name__} counts its positions by a cache of its own")
     if not seen or sorted(seen) != list(range(len(seen))) or masks.calls != len(seen):
         raise UnsupportedModelError(
             f"[generate] {type(model).__name__} does not keep a key and a value for each token in every layer; got "
             f"{len(seen)} layers with caches and {masks.calls} attentions; expected a decoder of attention layers alone"
         )
+    _refuse_forgotten_window(model, masks)
     shapes = []
     for layer in range(len(seen)):
         key, value = seen[layer]
         shapes.append(CacheShape(key.shape[1], key.shape[3], value.shape[3], key.dtype))
     return shapes
+
+
+def _refuse_forgotten_window(model: Any, masks: _Masks) -> None:
+    """A window that only the model's own masks know of."""
+    config = model.config
+    window = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None)
+    wanted = window is not None and getattr(config, "use_sliding_window", True) is not False
+    if kinds is not None:
+        wanted = wanted and "sliding_attention" in kinds
+    if wanted and window < getattr(config, "max_position_embeddings", window + 1) and masks.windows == {None}:
+        raise UnsupportedModelError(f"[generate] the attention of {type(model).__name__} does not tell its window")
+
+
+def _refuse_other_positions(model: nn.Module) -> None:
+    """Positions that do not begin at zero, or whose angles depend on how many there are."""
+    for name, module in model.named_modules():
+        if hasattr(module, "create_position_ids_from_input_ids"):
+            raise UnsupportedModelError(f"[generate] the positions of '{name}' begin after its padding token")
+        kinds = getattr(module, "rope_type", None)
+        for kind in kinds.values() if isinstance(kinds, dict) else [kinds]:
+            if kind in ("dynamic", "longrope"):
+                raise UnsupportedModelError(
+                    f"[generate] the rotary positions of '{name}' are {kind}: they change with the length of the text"
+                )
 
 
 def extract_step(model: nn.Module, shapes: list[CacheShape], batch: int, rows: int, capacity: int, name: str) -> IR:
