@@ -239,7 +239,7 @@ def cache_shapes(model: nn.Module) -> list[CacheShape]:
 def _refuse_forgotten_window(model: Any, masks: _Masks) -> None:
     """A window that only the model's own masks know of."""
     config = model.config
-    window = getattr(config, "sliding_window", None)
+    window: Any = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None)
     wanted = window is not None and getattr(config, "use_sliding_window", True) is not False
     if kinds is not None:
