@@ -115,13 +115,16 @@ class DAGExecutor:
         found = resolve_names(self._names_read(), weights)
         chosen = {name: weights[source] for name, source in found.items()}
         used: dict[int, Any] = {}
+        on_host: dict[int, Any] = {}
         for part in self._parts:
             if part.target == "npu":
                 program = self.npu_programs[part.partition_id]
                 own = {spec.name: chosen[spec.name] for spec in program.weight_specs if spec.name in chosen}
                 used[part.partition_id] = load_weights(own, program, self.backend.device)
             else:
-                self._host[part.partition_id].load_weights(chosen)
+                on_host[part.partition_id] = self._host[part.partition_id].own_weights(chosen)
+        for at, own in on_host.items():  # now that nothing was refused
+            self._host[at].use(own)
         constants = decode_constants(self.plan.original_ir)
         initial = {**constants, **chosen}
         self._loaded_weights = used

@@ -62,11 +62,17 @@ class HostPart:
         self.output_names = [t["name"] for t in ir["graph_outputs"]]
         self._executor = IRExecutor(IR.from_dict(ir), weights={})
 
-    def load_weights(self, weights: Mapping[str, Any]) -> None:
+    def own_weights(self, weights: Mapping[str, Any]) -> dict[str, Any]:
+        """Copies of what the part reads, so that the caller's tensors may change."""
         names = {w["name"] for w in self.ir["weights"]}
         ties = {tie: name for tie, name in self.ir.get("ties", {}).items() if name in names}
-        chosen = {n: numpy_to_torch(weights[n]) for n in [*names, *ties] if n in weights}
-        self._executor.load_weights_from_state_dict(chosen)
+        return {n: numpy_to_torch(weights[n]).clone() for n in [*names, *ties] if n in weights}
+
+    def use(self, own_weights: Mapping[str, Any]) -> None:
+        self._executor.load_weights_from_state_dict(dict(own_weights))
+
+    def load_weights(self, weights: Mapping[str, Any]) -> None:
+        self.use(self.own_weights(weights))
 
     def call(self, inputs: list[Any]) -> list[Any]:
         """Tensors in the order of ``input_names``; returns those of ``output_names``."""

@@ -288,3 +288,19 @@ def test_bfloat16_round_trip_and_uint16_stays():
     assert tensor.dtype == torch.bfloat16
     np.testing.assert_array_equal(torch_to_numpy(tensor), array)
     assert numpy_to_torch(np.array([1, 2], np.uint16)).dtype == torch.uint16
+
+
+def test_weights_are_replaced_whole_or_not_at_all():
+    model = Mixed().eval()
+    dag = DAGExecutor(npu_compiler.partition(extract_ir(model, (X, torch.zeros(3, 4))).to_dict()), CPUBackend())
+    state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    dag.load_weights(state)
+    inputs = dict(zip(("x", "skip"), (X.numpy(), np.zeros((3, 4), np.float32)), strict=True))
+    before = dag.execute(inputs)
+    other = {name: tensor * 10 for name, tensor in state.items()}
+    with pytest.raises(InvalidValueError, match=r"second\.weight"):
+        dag.load_weights({**other, "second.weight": torch.zeros(5, 5)})
+    for tensor in state.values():
+        tensor.mul_(3)  # what was loaded is a copy
+    for name, value in dag.execute(inputs).items():
+        np.testing.assert_array_equal(value, before[name])

@@ -320,6 +320,15 @@ def test_models_that_keep_something_else_are_refused() -> None:
         npu.Generator.from_model(dynamic, capacity=8)
 
 
+def test_scores_that_are_not_numbers() -> None:
+    model = causal("gpt2")
+    model.transformer.ln_f.weight.data[3] = float("nan")
+    made = npu.Generator.from_model(model, capacity=8, device=chosen_device())
+    for temperature in (0.0, 1.0):
+        with pytest.raises(InvalidValueError, match="scores are not finite"):
+            made.generate([1, 2], 2, temperature=temperature)
+
+
 def test_threads_take_turns(generator: npu.Generator) -> None:
     """A generation is whole or ended by a later one; never mixed."""
     wanted = {n: generator.generate(tokens(n), 6).tokens for n in (5, 9)}

@@ -17,7 +17,7 @@ from npu_runtime import Device, Executor, InvalidValueError, NPUError, Session, 
 from npu_runtime.errors import format_error
 
 from npu.generation.chunks import chunks
-from npu.generation.sampling import Sampler, Sampling
+from npu.generation.sampling import Sampler, Sampling, refuse_not_finite
 from npu.generation.source import Facts, ModelSource, Source, cache_folder
 from npu.generation.text import TextPieces
 
@@ -390,7 +390,10 @@ class _Run:
 
     def _choose(self, outputs: Any) -> list[int]:
         if not self.sampler.sampling.needs_scores:
-            return [int(token) for token in outputs["next_token"].to_numpy()]
+            tokens = [int(token) for token in outputs["next_token"].to_numpy()]
+            logits = outputs["logits"].to_numpy()  # NaN wins
+            refuse_not_finite([float(logits[row, token]) for row, token in enumerate(tokens)])
+            return tokens
         scores = outputs["logits"].to_numpy().astype(np.float32)
         return [
             0 if result.finish else self.sampler.choose(row, scores[row], [*prompt, *result.tokens])

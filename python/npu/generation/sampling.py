@@ -93,6 +93,11 @@ def _softmax(scores: Scores) -> Scores:
     return result
 
 
+def refuse_not_finite(scores: npt.ArrayLike) -> None:
+    if not np.isfinite(scores).all():
+        raise InvalidValueError(format_error("generate", "the model's scores are not finite", got="NaN or infinity"))
+
+
 class Sampler:
     """Draws tokens; rows of a batch and runs with the same seed draw the same whatever the others do."""
 
@@ -102,10 +107,7 @@ class Sampler:
 
     def choose(self, row: int, scores: npt.ArrayLike, history: Sequence[int]) -> int:
         tokens, chosen = _candidates(_penalised(scores, history, self.sampling), self.sampling)
-        if not np.isfinite(chosen).all():
-            raise InvalidValueError(
-                format_error("generate", "the model's scores are not finite", got="NaN or infinity")
-            )
+        refuse_not_finite(chosen)
         if len(tokens) == 1:
             return int(tokens[0])
         sums = np.cumsum(chosen, dtype=np.float64)
