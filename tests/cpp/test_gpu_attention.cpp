@@ -33,7 +33,7 @@ struct Heads {
 Made attention(const Heads& h, DType dtype = kBFloat, const Caps& caps = cores(40)) {
   Op op;
   op.kind = OpKind::kAttention;
-  op.attrs = AttentionAttrs{0.1, false, {}};
+  op.attrs.emplace<AttentionAttrs>(AttentionAttrs{0.1, false, {}});
   const TensorDesc q = tensor(dtype, {1, h.heads, h.rows, h.width});
   const TensorDesc k = tensor(dtype, {1, h.groups, h.length, h.width});
   const TensorDesc mask = tensor(DType::kBool, {1, h.heads, h.rows, h.length}, {0, 0, h.length, 1});
@@ -90,7 +90,7 @@ TEST(gpu_attention, many_rows_go_in_tiles) {
 TEST(gpu_attention, rotary_positions_are_one_launch) {
   Op op;
   op.kind = OpKind::kRope;
-  op.attrs = RopeAttrs{};
+  op.attrs.emplace<RopeAttrs>();
   const TensorDesc x = tensor(kBFloat, {1, 12, 1, 128}), key = tensor(kBFloat, {1, 2, 1, 128});
   const TensorDesc factors = tensor(kFloat, {1, 1, 1, 128}), cache = tensor(kBFloat, {1, 2, 4096, 128});
   const TensorDesc index = tensor(DType::kInt64, {1});

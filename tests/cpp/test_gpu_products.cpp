@@ -35,7 +35,7 @@ ExprStep step(ExprOp op, int a, int b = -1) { return {.op = op, .args = {a, b, -
 Made matmul(std::int64_t rows, std::int64_t columns, std::int64_t depth, const Caps& caps, bool deep = true) {
   Op op;
   op.kind = OpKind::kMatmul;
-  op.attrs = MatmulAttrs{};
+  op.attrs.emplace<MatmulAttrs>();
   const TensorDesc b = tensor({depth, columns}, deep ? Shape{1, depth} : Shape{columns, 1});
   return make_matmul({{op, {tensor({rows, depth}), b, {}}, {tensor({rows, columns})}, 1}, caps});
 }
@@ -101,7 +101,7 @@ TEST(gpu_products, weights_stream_through_all_cores) {
       for (const std::int64_t rows : {1, 8}) {
         Op op;
         op.kind = OpKind::kMatmul;
-        op.attrs = MatmulAttrs{};
+        op.attrs.emplace<MatmulAttrs>();
         const TensorDesc b = tensor({depth, columns}, {1, depth}, dtype);
         const Made kernel = make_matmul(
             {{op, {tensor({rows, depth}, {}, dtype), b, {}}, {tensor({rows, columns}, {}, dtype)}, 1},
