@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from .helpers import OPTIONAL, as_numpy, assert_same, ir_of, module_of, results
-from .transformer_cases import ATTENTION, JOINED, NO_ATTENTION, NO_ROPE, PRODUCTS, ROPE
+from .transformer_cases import ATTENTION, JOINED, NO_ATTENTION, NO_ROPE, PRODUCTS, ROPE, repeat
 
 
 def tensors(shapes: tuple[Any, ...]) -> tuple[Tensor, ...]:
@@ -90,3 +90,16 @@ def test_each_pass_for_transformers_can_be_left_out() -> None:
     function, shapes, _ = JOINED["queries, keys and caches"]
     for name in sorted(OPTIONAL):
         kinds(function, tensors(shapes), frozenset({name}))
+
+
+def test_keys_and_values_have_as_many_heads() -> None:
+    """Repeated keys beside values that are not: both are read as they are, or neither."""
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return torch.softmax(q @ repeat(k, 2).transpose(2, 3), -1) @ v
+
+    inputs = tensors(((2, 4, 5, 8), (2, 2, 7, 8), (2, 4, 7, 8)))
+    assert kinds(attend, inputs) == ["copy", "attention"]
+    op = compile(ir_of(attend, *inputs)).data["main"][1]
+    shapes = [operand[1] if isinstance(operand, list) else None for operand in op["in"][1:3]]
+    assert all(shape is None or shape[1] == 4 for shape in shapes)

@@ -213,38 +213,28 @@ def _operands(
     assert v is not None
     n, heads, rows, columns = shape
     q4 = q.reshape((n, heads, rows, q.shape[-1]))
-    k4 = _heads(match, right.transpose(right.rank - 2, right.rank - 1), (n, heads, columns, q.shape[-1]))
-    v4 = _heads(match, v, (n, heads, columns, v.shape[-1]))
+    k = right.transpose(right.rank - 2, right.rank - 1)
+    shapes = (n, heads, columns, k.shape[-1]), (n, heads, columns, v.shape[-1])
+    k4, v4 = _shared(match, k, shapes[0]), _shared(match, v, shapes[1])
+    if k4 is None or v4 is None or k4.shape[1] != v4.shape[1]:  # both share their heads alike, or neither does
+        k4, v4 = k.reshape(shapes[0]), v.reshape(shapes[1])
     out = weights.out.reshape((n, heads, rows, v.shape[-1]))
     if q4 is None or k4 is None or v4 is None or out is None:
         return None
-    k4, v4 = _same_groups(k4, v4, heads)
     return q4, k4, v4, out
 
 
-def _heads(match: Matcher, x: View, shape: tuple[int, ...]) -> View | None:
-    """In rank 4; as the source of a copy that only repeats heads, where it is one."""
+def _shared(match: Matcher, x: View, shape: tuple[int, ...]) -> View | None:
+    """In rank 4, the source of a copy that only repeats heads; None where it is no such copy."""
     n, heads, rows, width = shape
     maker = match.maker(x)
     source = maker.inputs[0] if maker is not None and maker.kind == "copy" and maker.out.is_whole else None
-    if source is not None and source.rank == 5 and source.strides[2] == 0 and source.shape[2] > 1:
-        groups = source.shape[1]
-        split = x.reshape((n, groups, heads // max(groups, 1), rows, width)) if groups and heads % groups == 0 else None
-        found = remap(split, source) if split is not None else None
-        if found is not None and found.strides[2] == 0:
-            return found.slice(2, 0, 1).drop(2)
-    return x.reshape(shape)
-
-
-def _same_groups(k: View, v: View, heads: int) -> tuple[View, View]:
-    """One number of heads for both: that of the fewer is kept where the other has as many."""
-    if k.shape[1] == v.shape[1]:
-        return k, v
-    return tuple(_repeated(x, heads) for x in (k, v))  # type: ignore[return-value]
-
-
-def _repeated(x: View, heads: int) -> View:
-    return x if x.shape[1] == heads or x.shape[1] != 1 else x.expand((x.shape[0], heads, *x.shape[2:]))
+    if source is None or source.rank != 5 or source.strides[2] != 0 or source.shape[2] < 2:
+        return None
+    groups = source.shape[1]
+    split = x.reshape((n, groups, heads // groups, rows, width)) if groups and heads % groups == 0 else None
+    found = remap(split, source) if split is not None else None
+    return found.slice(2, 0, 1).drop(2) if found is not None and found.strides[2] == 0 else None
 
 
 def _lay_heads_together(graph: Graph, match: Matcher, op: Op) -> None:
