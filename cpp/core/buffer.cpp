@@ -3,6 +3,10 @@
 #include <cstring>
 #include <new>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 #include "memory.h"
 #include "npu/error.h"
 
@@ -11,6 +15,15 @@ namespace npu {
 namespace {
 constexpr std::size_t kAlignment = 64;
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
+constexpr std::size_t kLarge = 2 * kHugePage;
+
+// Reading a large tensor once through is some percent faster from large pages. Only whole ones are asked for,
+// so that what becomes resident is no more than was asked for.
+void prefer_huge_pages([[maybe_unused]] void* data, [[maybe_unused]] std::size_t bytes) {
+#ifdef __linux__
+  ::madvise(data, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
+#endif
+}
 
 }  // namespace
 
@@ -38,9 +51,10 @@ Buffer Buffer::allocate(DType dtype, std::vector<std::int64_t> shape, bool zero)
   if (size < 0) refuse_memory(dtype, shape);
   // Kernels may read a whole vector where a tensor ends; never past this.
   const std::size_t bytes = (static_cast<std::size_t>(size) + kAlignment) / kAlignment * kAlignment;
-  const std::size_t alignment = bytes >= kHugePage ? 4096 : kAlignment;
+  const std::size_t alignment = bytes >= kLarge ? kHugePage : bytes >= kHugePage ? 4096 : kAlignment;
   void* const data = ::operator new(bytes, std::align_val_t(alignment), std::nothrow);
   if (data == nullptr) refuse_memory(dtype, shape, ", " + std::to_string(bytes) + " bytes");
+  if (bytes >= kLarge) prefer_huge_pages(data, bytes);
   std::shared_ptr<void> owner(data,
                               [alignment](void* p) { ::operator delete(p, std::align_val_t(alignment)); });
   if (zero) std::memset(data, 0, bytes);

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <atomic>
 #include <exception>
 #include <map>
@@ -134,6 +135,19 @@ std::shared_ptr<ThreadPool> shared_pool(int threads) {
   auto pool = known.lock();
   if (!pool) known = pool = std::make_shared<ThreadPool>(threads);
   return pool;
+}
+
+std::vector<Range> tapered(std::int64_t total, std::int64_t least, int threads) {
+  std::vector<Range> ranges;
+  for (std::int64_t begin = 0; begin < total;) {
+    const std::int64_t each = std::max((total - begin) / (2 * threads), std::max<std::int64_t>(least, 1));
+    for (int i = 0; i < threads && begin < total; ++i) {
+      const std::int64_t end = std::min(begin + each, total);
+      ranges.push_back({begin, end});
+      begin = end;
+    }
+  }
+  return ranges;
 }
 
 }  // namespace npu

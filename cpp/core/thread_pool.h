@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
 
 namespace npu {
 
@@ -62,5 +63,9 @@ constexpr Range split(std::int64_t total, std::int64_t pieces, std::int64_t inde
   const std::int64_t begin = index * each + (index < rest ? index : rest);
   return {begin, begin + each + (index < rest ? 1 : 0)};
 }
+
+// `total` in ranges that get smaller, down to `least`: long ones are read in one go, and short ones at the
+// end let threads of different speeds finish together.
+std::vector<Range> tapered(std::int64_t total, std::int64_t least, int threads);
 
 }  // namespace npu

@@ -31,12 +31,12 @@ class MatmulRows final : public HostKernel {
     const std::int64_t halves = epilogue_.halves();
     const double weights = static_cast<double>(halves * g_.columns) * static_cast<double>(g_.depth);
     const double worth = static_cast<double>(g_.batches * g_.rows) * weights;
-    groups_ = (g_.columns + kGroup - 1) / kGroup;
-    if (worth > 30000 && r.threads > 1) {
-      const std::int64_t most =
-          std::min<std::int64_t>(4 * r.threads, static_cast<std::int64_t>(weights / 8192));
-      pieces_ = std::clamp<std::int64_t>(most, 1, groups_);
-    }
+    const std::int64_t groups = (g_.columns + kGroup - 1) / kGroup;
+    const bool shared = worth > 30000 && r.threads > 1;
+    const double group_bytes =
+        static_cast<double>(kGroup * halves * g_.depth) * static_cast<double>(size_of(b.dtype));
+    const auto least = static_cast<std::int64_t>(kLeastBytes / std::max(group_bytes, 1.0));
+    pieces_ = tapered(groups, shared ? least : groups, shared ? r.threads : 1);
     const std::size_t x_bytes = static_cast<std::size_t>(g_.rows * g_.depth) * (pairs_ ? 2 : sizeof(float));
     x_bytes_ = round_up(x_bytes);
     sums_bytes_ = static_cast<std::size_t>((g_.rows * halves + 1) * kChunk) * sizeof(float);
@@ -57,10 +57,11 @@ class MatmulRows final : public HostKernel {
 
   void run(const KernelArgs& args, ThreadPool& pool) const override {
     if (g_.rows * g_.columns * g_.batches == 0) return;
-    pool.run(g_.batches * pieces_, [&](std::int64_t piece, int thread) {
+    const auto pieces = static_cast<std::int64_t>(pieces_.size());
+    pool.run(g_.batches * pieces, [&](std::int64_t piece, int thread) {
       std::byte* const scratch = args.scratch + scratch_ * static_cast<std::size_t>(thread);
-      const std::int64_t batch = piece / pieces_;
-      const Range range = split(groups_, pieces_, piece % pieces_);
+      const std::int64_t batch = piece / pieces;
+      const Range range = pieces_[static_cast<std::size_t>(piece % pieces)];
       GemvCall call;
       call.rows = static_cast<int>(g_.rows);
       call.depth = g_.depth;
@@ -76,8 +77,9 @@ class MatmulRows final : public HostKernel {
   }
 
  private:
-  static constexpr std::int64_t kChunk = 512;  // columns finished at a time
-  static constexpr std::int64_t kGroup = 16;   // columns that are not shared out
+  static constexpr std::int64_t kChunk = 512;   // columns finished at a time
+  static constexpr std::int64_t kGroup = 16;    // columns that are not shared out
+  static constexpr double kLeastBytes = 65536;  // of weights that are worth a piece
 
   // The rows where they lie, or a copy of them.
   void find_rows(const KernelArgs& args, std::int64_t batch, std::byte* copy, GemvCall& call) const {
@@ -176,7 +178,7 @@ class MatmulRows final : public HostKernel {
   void (*gemv_)(const GemvCall&) = nullptr;
   void (*weigh_)(const WeighCall&) = nullptr;
   bool along_ = true, pairs_ = false, in_place_ = false;
-  std::int64_t groups_ = 0, pieces_ = 1;
+  std::vector<Range> pieces_;  // of the groups of columns
   std::size_t x_bytes_ = 0, sums_bytes_ = 0, scratch_ = 0;
 };
 

@@ -1,5 +1,6 @@
 #include "reduce.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -93,6 +94,20 @@ class Reduce : public HostKernel {
     return best;
   }
 
+  // The first of the largest; a NaN is the largest.
+  std::int64_t position_of_most(const std::byte* x, float* buffer) const {
+    std::int64_t best = 0;
+    float value = 0;
+    each_row(x, buffer, [&](const float* row, std::int64_t n, std::int64_t first) {
+      const float most = p_.micro->maximum(row, n);
+      const bool better = most > value || most != most;
+      if (first > 0 && (value != value || !better)) return;
+      value = most;
+      best = first + (std::find_if(row, row + n, [=](float v) { return v == most || v != v; }) - row);
+    });
+    return best;
+  }
+
   double sum(const std::byte* x, float* buffer) const {
     double total = 0;
     each_row(x, buffer,
@@ -144,6 +159,8 @@ class Reduce : public HostKernel {
       case Kind::kAny:
       case Kind::kAll:
         return store_integer(any_or_all(x, buffer), y);
+      case Kind::kArgmax:
+        return store_integer(position_of_most(x, buffer), y);
       default:
         return store_integer(best_position(x, buffer), y);
     }

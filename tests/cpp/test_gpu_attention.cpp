@@ -2,6 +2,7 @@
 #include "../../metal/args.h"
 #include "../gpu/ops.h"
 #include "check.h"
+#include "gpu_requests.h"
 #include "shapes.h"
 
 using namespace npu;
@@ -11,20 +12,8 @@ namespace {
 
 constexpr DType kBFloat = DType::kBFloat16, kFloat = DType::kFloat32;
 
-TensorDesc tensor(DType dtype, const Shape& shape, Shape strides = {}) {
-  TensorDesc desc;
-  desc.dtype = dtype;
-  desc.shape = shape;
-  desc.strides = strides.empty() ? row_major_strides(shape) : strides;
-  desc.present_ = true;
-  return desc;
-}
-
-Caps cores(int count) {
-  Caps caps;
-  caps.cores = count;
-  return caps;
-}
+using test::cores;
+using test::tensor;
 
 struct Heads {
   std::int64_t heads, groups, rows, length, width;

@@ -2,6 +2,7 @@
 #include "../../metal/args.h"
 #include "../gpu/ops.h"
 #include "check.h"
+#include "gpu_requests.h"
 #include "layout.h"
 #include "shapes.h"
 
@@ -12,14 +13,7 @@ namespace {
 
 const Caps kCaps{};
 
-TensorDesc tensor(DType dtype, const Shape& shape, Shape strides = {}) {
-  TensorDesc desc;
-  desc.dtype = dtype;
-  desc.shape = shape;
-  desc.strides = strides.empty() ? row_major_strides(shape) : strides;
-  desc.present_ = true;
-  return desc;
-}
+using test::tensor;
 
 TensorDesc channels_last(DType dtype, const Shape& shape) {
   return tensor(dtype, shape, dense_strides(shape, Layout::kChannelsLast));

@@ -2,6 +2,7 @@
 #include "../../metal/args.h"
 #include "../gpu/ops.h"
 #include "check.h"
+#include "gpu_requests.h"
 #include "layout.h"
 #include "map_parts.h"
 #include "product.h"
@@ -12,19 +13,10 @@ using namespace npu::gpu;
 
 namespace {
 
-Caps cores(int count) {
-  Caps caps;
-  caps.cores = count;
-  return caps;
-}
+using test::cores;
 
 TensorDesc tensor(const Shape& shape, Shape strides = {}, DType dtype = DType::kFloat32) {
-  TensorDesc desc;
-  desc.dtype = dtype;
-  desc.shape = shape;
-  desc.strides = strides.empty() ? row_major_strides(shape) : strides;
-  desc.present_ = true;
-  return desc;
+  return test::tensor(dtype, shape, std::move(strides));
 }
 
 TensorDesc image(const Shape& shape) { return tensor(shape, dense_strides(shape, Layout::kChannelsLast)); }

@@ -76,6 +76,24 @@ TEST(planning, views_move_to_channels_last) {
   CHECK(place(view({2, 60}, {60, 1}, 0), image(), Layout::kRowMajor).has_value());
 }
 
+TEST(planning, tapered_ranges_cover_all_and_shrink) {
+  for (const int threads : {1, 2, 5}) {
+    for (const std::int64_t total : {0, 1, 7, 100, 9496}) {
+      for (const std::int64_t least : {0, 1, 3, 200}) {
+        std::int64_t end = 0, before = total;
+        for (const Range& range : tapered(total, least, threads)) {
+          CHECK_EQ(range.begin, end);
+          CHECK(range.end > range.begin);
+          CHECK(range.end - range.begin <= before);
+          before = range.end - range.begin;
+          end = range.end;
+        }
+        CHECK_EQ(end, total);
+      }
+    }
+  }
+}
+
 TEST(planning, pool_runs_every_piece_once) {
   for (const int threads : {1, 2, 5}) {
     ThreadPool pool(threads);

@@ -58,14 +58,7 @@ float scaled_peak(float* x, float scale, const float* addend, const std::uint8_t
 // exp(x) for x <= 0; less than the least normal number is 0. For others it is anything.
 inline F32 weight_of(F32 x) {
   const F32 shifted = x * 1.44269504088896341f + 12582912.0f, n = shifted - 12582912.0f;
-  F32 r = x - n * 0.693359375f;
-  r = r + n * 2.12194440e-4f;
-  F32 p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * (r * r) + r + 1.0f;
+  const F32 p = exp_of_rest(x, n);
   // n is in the last bits of what was shifted: added to the exponent, it is a factor.
   const F32 y = floats((I32)((U32)bits(p) + ((U32)bits(shifted) << 23)));
   return x < -87.0f ? F32{} : y;

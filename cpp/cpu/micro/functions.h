@@ -31,18 +31,23 @@ inline F32 trunc_of(F32 x) {
   return with_sign_of(r > a ? r - 1.0f : r, x);
 }
 
-inline F32 exp_of(F32 x) {
-  F32 c = x > 89.0f ? all(89.0f) : x;
-  c = c < -104.0f ? all(-104.0f) : c;
-  const F32 n = (c * 1.44269504088896341f + 12582912.0f) - 12582912.0f;
-  F32 r = c - n * 0.693359375f;
+// exp(x - n ln 2), where that is near 1.
+inline F32 exp_of_rest(F32 x, F32 n) {
+  F32 r = x - n * 0.693359375f;
   r = r + n * 2.12194440e-4f;
   F32 p = r * 1.9875691500e-4f + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
-  p = p * (r * r) + r + 1.0f;
+  return p * (r * r) + r + 1.0f;
+}
+
+inline F32 exp_of(F32 x) {
+  F32 c = x > 89.0f ? all(89.0f) : x;
+  c = c < -104.0f ? all(-104.0f) : c;
+  const F32 n = (c * 1.44269504088896341f + 12582912.0f) - 12582912.0f;
+  const F32 p = exp_of_rest(c, n);
   // Two factors, because 2^n itself may be too large or too small for a normal number.
   const I32 whole = __builtin_convertvector(n, I32), half = whole >> 1;
   return p * power_of_two(half) * power_of_two(whole - half);
