@@ -40,12 +40,13 @@ def config() -> Any:
 def architecture() -> Any:
     """On the meta device, but for what no checkpoint holds."""
     import torch
-    from transformers import Qwen2ForCausalLM
-    from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
 
     from tests.zoo.torchvision_compat import declare_operators
 
-    declare_operators()
+    declare_operators()  # before transformers looks for torchvision
+    from transformers import Qwen2ForCausalLM
+    from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
+
     torch.set_num_threads(THREADS)
     with torch.device("meta"):
         model = Qwen2ForCausalLM(config()).to(torch.bfloat16).eval().requires_grad_(False)

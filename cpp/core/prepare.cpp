@@ -114,6 +114,7 @@ class Preparation {
       }
     }
     count_uses();
+    for (const std::size_t v : read_raw_) raw_.insert(sources_[v].data());
     scratch_ = Buffer::allocate(DType::kUInt8, {static_cast<std::int64_t>(plan.scratch_bytes)});
   }
 
@@ -137,7 +138,7 @@ class Preparation {
       if (!read_raw_.count(v)) result_->values[v] = Buffer();
     }
     adopt();
-    leave_sources();
+    settle_sources();
     return result_;
   }
 
@@ -166,17 +167,21 @@ class Preparation {
     }
   }
 
-  // The pages of a file that were read to prepare something, and that no plan reads from now on.
-  void leave_sources() {
-    for (const auto& weight : plan_.model().weights) {
-      const auto v = static_cast<std::size_t>(weight.value);
+  // The pages of a file that were read to prepare something, and that no plan reads where they lie.
+  void leave_source(std::size_t v) const {
+    const Buffer& source = sources_[v];
+    if (space(v) != Space::kWeight || !source || source.memory() == nullptr) return;
+    if (!raw_.count(source.data()) && !state_.read_raw.count(source.data()))
+      source.memory()->unused(source.data(), source.bytes());
+  }
+
+  // Of what the device reads, the file's own pages stay, and those of which it has copies go.
+  void settle_sources() {
+    for (const std::size_t v : read_raw_) {
       if (result_->values[v].data() == sources_[v].data()) state_.read_raw.insert(sources_[v].data());
     }
-    for (const auto& weight : plan_.model().weights) {
-      const Buffer& source = sources_[static_cast<std::size_t>(weight.value)];
-      if (source.memory() == nullptr || state_.read_raw.count(source.data())) continue;
-      source.memory()->unused(source.data(), source.bytes());
-    }
+    raw_.clear();
+    for (const std::size_t v : read_raw_) leave_source(v);
   }
 
   // Prepared values are freed after their last use.
@@ -197,7 +202,9 @@ class Preparation {
   }
 
   void release(std::size_t v) {
-    if (--uses_[v] > 0 || space(v) != Space::kPrepared) return;
+    if (--uses_[v] > 0) return;
+    leave_source(v);
+    if (space(v) != Space::kPrepared) return;
     result_->values[v] = Buffer();
     skip_producers(v);
   }
@@ -294,6 +301,7 @@ class Preparation {
   std::vector<bool> done_, looked_up_;
   std::vector<int> uses_;
   std::set<std::size_t> read_raw_;
+  std::set<const void*> raw_;  // where those lie, as long as the device may have no copy
   Buffer scratch_;
 };
 
