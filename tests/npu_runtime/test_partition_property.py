@@ -104,7 +104,7 @@ APART = [
 
 
 @pytest.mark.parametrize("strategy", ["sequential", "cost"])
-@pytest.mark.parametrize("host", APART, ids=str)
+@pytest.mark.parametrize("host", APART, ids=lambda ops: "+".join(sorted(ops)))
 def test_results_of_one_operator_may_be_taken_on_the_other_side(host: set[str], strategy: str) -> None:
     prepared = PREPARED.get("attention") or PREPARED.setdefault("attention", Prepared("attention"))
     assert {"aten.split.Tensor", GETITEM} <= set(prepared.ops)
