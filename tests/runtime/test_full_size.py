@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import npu
+import numpy as np
 import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from tests.runtime import numbers
-from tests.runtime.devices import device_of
+from tests.runtime.devices import device_of, metal_device
 
 pytestmark = pytest.mark.slow
 PROMPT = [(7919 * i + 13) % 151936 for i in range(150)]
@@ -60,3 +65,25 @@ def test_scores_in_bfloat16() -> None:
     ours = generator.logits(PROMPT)
     exact = last_scores(model.float())  # as good as float64 beside bfloat16
     numbers.check(ours, exact, own, "scores")
+
+
+STEPS_ON_METAL = """
+import sys
+import npu, numpy as np
+generator = npu.Generator.from_pretrained(sys.argv[1], device=sys.argv[2], capacity=64, buckets=(1,))
+np.save(sys.argv[3], generator.logits([int(token) for token in sys.argv[4:]]).astype(np.float32))
+"""
+
+
+def test_steps_on_metal(tmp_path: Path) -> None:
+    """Steps of one token. Where Metal is emulated, nothing is checked beside the result: that would take 20 GB."""
+    device, prompt = metal_device(), PROMPT[:3]
+    model = qwen(torch.bfloat16)
+    model.save_pretrained(tmp_path / "model")
+    kind = "metal:emulated" if sys.platform == "linux" else device.kind
+    command = [sys.executable, "-c", STEPS_ON_METAL, tmp_path / "model", kind, tmp_path / "scores.npy"]
+    subprocess.run([*map(str, [*command, *prompt])], env={**os.environ, "SOFTMETAL_MODE": "fast"}, check=True)
+    with torch.no_grad():
+        own = model(torch.tensor([prompt])).logits[0, -1]
+        exact = model.float()(torch.tensor([prompt])).logits[0, -1]
+    numbers.check(np.load(tmp_path / "scores.npy"), exact, own, "scores")
