@@ -259,6 +259,41 @@ def _rms_norms() -> None:
             both.replace("mul($0,$0)", "pow($0,4.0)"))  # fmt: skip
 
 
+def layer(x: Tensor, dim: Any = -1, eps: Any = 1e-5, kept: bool = True) -> Tensor:
+    c = x - x.mean(dim, keepdim=kept)
+    return c * torch.rsqrt((c * c).mean(dim, keepdim=True) + eps)
+
+
+def _layer_norms() -> None:
+    def firing(name: str, function: Any, before: str, after: str, shapes: Any = ((2, 3, 8), (8,), (8,))) -> None:
+        fires("fuse_layer_norm", name, function, shapes, before, after)
+
+    def staying(name: str, function: Any, before: str, shapes: Any = ((2, 3, 8), (8,), (8,))) -> None:
+        stays("fuse_layer_norm", name, function, shapes, before)
+
+    head = "reduce map{sub($0,$1)} map{mul($0,$0)} reduce map{add($0,1e-05)} map{rsqrt($0)} map{mul($0,$1)}"
+    by_root = "reduce map{sub($0,$1)} reduce map{add($0,1e-05)} map{sqrt($0)} map{div($0,$1)}"
+    product, addition = "map{mul($0,$1)}", "map{add($0,$1)}"
+    firing("weight and bias", lambda x, w, b: w * layer(x) + b, f"{head} {product} {addition}", "norm")
+    firing("over a root", lambda x, w, b: (x - x.mean(-1, True)) / torch.sqrt(x.var(-1, False, True) + 1e-5) * w + b,
+           f"{by_root} {product} {addition}", "norm")  # fmt: skip
+    firing("over two axes, no weight", lambda x: layer(x, (-2, -1)), head, "norm", ((2, 3, 8),))
+    firing("a bias alone", lambda x, w, b: layer(x) + b, f"{head} {addition}", "norm")
+    firing("weight of another shape", lambda x, w: layer(x) * w, f"{head} {product}", f"norm {product}",
+           ((2, 3, 8), (3, 8)))  # fmt: skip
+    firing("what is normalised is an output", lambda x, w, b: (lambda y: (y, y * w))(layer(x)), f"{head} {product}",
+           f"norm {product}")  # fmt: skip
+    firing("a part of what is in memory", lambda x: layer(x[:, 1:, 2:]), head, "norm", ((2, 3, 8),))
+    staying("over the first axis", lambda x, w, b: layer(x, 0), head)
+    staying("the unbiased variance", lambda x, w, b: (x - x.mean(-1, True)) / torch.sqrt(x.var(-1, True, True) + 1e-5),
+            by_root)  # fmt: skip
+    staying("the mean of another axis", lambda x: layer(x, 1, 1e-5, False), head, ((8, 8),))
+    staying("the variance of something else", lambda x, y, b: (x - x.mean(-1, True)) /
+            torch.sqrt(y.var(-1, False, True) + 1e-5), by_root, ((2, 3, 8), (2, 3, 8), (8,)))  # fmt: skip
+    staying("centred the other way", lambda x, w, b: (x.mean(-1, True) - x) /
+            torch.sqrt(x.var(-1, False, True) + 1e-5), by_root)  # fmt: skip
+
+
 def _simplifications() -> None:
     exp, add = "map{exp($0)}", "map{add($0,$1)}"
     fires("cse", "chains", lambda x: (x.exp() + 1) * (x.exp() - 1 + 2), MATRIX,
@@ -300,5 +335,5 @@ def _transformers() -> None:
           module=True)  # fmt: skip
 
 
-for _family in (_batch_norm, _epilogues, _maps, _cats, _rms_norms, _simplifications, _transformers):
+for _family in (_batch_norm, _epilogues, _maps, _cats, _rms_norms, _layer_norms, _simplifications, _transformers):
     _family()

@@ -11,6 +11,7 @@ from .attention import fuse_attention
 from .batch_norm import fold_batch_norm
 from .epilogue import fuse_epilogues
 from .fuse import fuse_casts, fuse_maps
+from .layer_norm import fuse_layer_norm
 from .merge_products import merge_products
 from .place_cat import place_cat
 from .rms_norm import fuse_rms_norm
@@ -25,6 +26,7 @@ PASSES: tuple[tuple[str, Callable[[Graph], None]], ...] = (
     ("fold_batch_norm", fold_batch_norm),
     ("hoist", hoist),
     ("fuse_rms_norm", fuse_rms_norm),
+    ("fuse_layer_norm", fuse_layer_norm),
     ("fuse_attention", fuse_attention),
     ("fuse_rope", fuse_rope),
     ("merge_products", merge_products),

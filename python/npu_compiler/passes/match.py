@@ -5,6 +5,8 @@ from __future__ import annotations
 from ..graph import Graph, Op, Value, View
 from ..opset import OPS
 
+_FLOATS = ("float32", "float16", "bfloat16")
+
 
 class Matcher:
     """The ops of ``main`` by what they make and read."""
@@ -61,3 +63,41 @@ def scale_of(op: Op) -> tuple[View, float] | None:
 def input_index(kind: str, name: str) -> int:
     """Where the operand of that name is among the op's inputs."""
     return [entry.rstrip("?*") for entry in OPS[kind].inputs].index(name)
+
+
+def in_dtype(x: View, dtype: str, makers: dict[Value, Op]) -> View | None:
+    """x in that dtype: itself, or what it was converted from."""
+    if x.dtype == dtype:
+        return x
+    maker = makers.get(x.value)
+    if maker is None or not x.is_whole or step_names(maker) != ["in", "cast"]:
+        return None
+    source = first(maker)
+    return source if source.dtype == dtype and source.shape == x.shape else None
+
+
+def combined(
+    name: str, value: Value, readers: dict[Value, list[Op]], outputs: set[Value], axes: int
+) -> tuple[Op, View] | None:
+    """The only reader, perhaps behind conversions, where it multiplies by (or adds) a tensor that has the last axes
+    alone; and that tensor."""
+    while True:
+        users = readers.get(value, [])
+        if len(users) != 1 or value in outputs or users[0].kind != "map":
+            return None
+        op = users[0]
+        names = step_names(op)
+        if names != ["in", "cast"] or op.out.dtype not in _FLOATS or not op.out.is_whole or not first(op).is_whole:
+            break
+        value = op.out.value
+    if names != ["in", "in", name] or len(op.inputs) != 2:
+        return None
+    for y, other in (op.inputs, op.inputs[::-1]):
+        if y is None or other is None or y.value is not value or not y.is_whole:
+            continue
+        lead = other.rank - axes
+        inner = View(other.value, other.shape[lead:], other.strides[lead:], other.offset)
+        broadcast = all(n <= 1 or s == 0 for n, s in zip(other.shape[:lead], other.strides[:lead], strict=True))
+        if broadcast and inner.is_dense:
+            return op, inner
+    return None

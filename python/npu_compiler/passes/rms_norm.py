@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from ..graph import Graph, Op, Value, View, whole
-from .match import first, same, step_names
+from .match import combined, first, in_dtype, same, step_names
 from .simplify import dead_code
 
 _SQUARE = [["in", 0], ["mul", 0, 0]]
-_FLOATS = ("float32", "float16", "bfloat16")
 
 
 def fuse_rms_norm(graph: Graph) -> None:
@@ -22,10 +21,10 @@ def fuse_rms_norm(graph: Graph) -> None:
         for scaled in readers.get(root.out.value, []):
             if not _is_product(scaled, x, root.out):
                 continue
-            last, weight = _weighted(scaled.out.value, readers, outputs, axes) or (scaled, None)
-            source = _in_dtype(x, last.out.dtype, makers)
+            last, weight = combined("mul", scaled.out.value, readers, outputs, axes) or (scaled, None)
+            source = in_dtype(x, last.out.dtype, makers)
             if source is None or (weight is not None and weight.dtype not in (last.out.dtype, "float32")):
-                last, weight, source = scaled, None, _in_dtype(x, scaled.out.dtype, makers)
+                last, weight, source = scaled, None, in_dtype(x, scaled.out.dtype, makers)
             if source is None:
                 continue
             nodes = tuple(dict.fromkeys((*root.nodes, *scaled.nodes, *last.nodes)))
@@ -64,38 +63,3 @@ def _is_product(op: Op, x: View, root: View) -> bool:
         return False
     want = whole(root.value).expand(x.shape)
     return any(op.inputs[i] == x and same(op.inputs[1 - i], want) for i in (0, 1))
-
-
-def _in_dtype(x: View, dtype: str, makers: dict[Value, Op]) -> View | None:
-    """x in that dtype: itself, or what it was converted from."""
-    if x.dtype == dtype:
-        return x
-    maker = makers.get(x.value)
-    if maker is None or not x.is_whole or step_names(maker) != ["in", "cast"]:
-        return None
-    source = first(maker)
-    return source if source.dtype == dtype and source.shape == x.shape else None
-
-
-def _weighted(value: Value, readers: dict[Value, list[Op]], outputs: set[Value], axes: int) -> tuple[Op, View] | None:
-    """The only reader, perhaps behind conversions, where it multiplies by a weight of the normalised shape."""
-    while True:
-        users = readers.get(value, [])
-        if len(users) != 1 or value in outputs or users[0].kind != "map":
-            return None
-        op = users[0]
-        names = step_names(op)
-        if names != ["in", "cast"] or op.out.dtype not in _FLOATS or not op.out.is_whole or not first(op).is_whole:
-            break
-        value = op.out.value
-    if names != ["in", "in", "mul"] or len(op.inputs) != 2:
-        return None
-    for y, weight in (op.inputs, op.inputs[::-1]):
-        if y is None or weight is None or y.value is not value or not y.is_whole:
-            continue
-        lead = weight.rank - axes
-        inner = View(weight.value, weight.shape[lead:], weight.strides[lead:], weight.offset)
-        broadcast = all(n <= 1 or s == 0 for n, s in zip(weight.shape[:lead], weight.strides[:lead], strict=True))
-        if broadcast and inner.is_dense:
-            return op, inner
-    return None
