@@ -30,9 +30,9 @@ test-slow: setup ## only the tests marked slow: full-size models, wheels, long f
 	@echo "==> pytest (slow tests)"
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
-pytest: setup ## the Python tests only
+pytest: setup ## the Python tests only, on all cores (ARGS="-n0 ..." for one, as a debugger needs)
 	@echo "==> pytest"
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 cpp-test: setup ## the C++ tests: plain, with address and undefined-behaviour sanitizers, with the thread sanitizer
 	@$(BIN)/python tools/cpp_tests.py
