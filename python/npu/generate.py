@@ -15,6 +15,8 @@ __all__ = ["run"]
 def run(args: argparse.Namespace) -> int:
     if (args.prompt is None) == (args.ids is None):
         raise ValueError("[npu] expected one of --prompt and --ids")
+    if args.chat and args.ids is not None:
+        raise ValueError("[npu] --chat puts a text into a template; expected --prompt, not --ids")
     _leave_out_torchvision()
     started = _since_process_start()
     began = time.perf_counter()
@@ -49,7 +51,10 @@ def _prompt(args: argparse.Namespace, generator: Any) -> Any:
             return [int(number) for number in args.ids.replace(",", " ").split()]
         except ValueError:
             raise ValueError(f"[npu] --ids needs numbers with commas between them; got {args.ids!r}") from None
-    if args.chat and generator.tokenizer is not None:
+    if args.chat:
+        if not getattr(generator.tokenizer, "chat_template", None):
+            lacking = "no tokenizer" if generator.tokenizer is None else "a tokenizer without a chat template"
+            raise ValueError(f"[npu] --chat needs a tokenizer with a chat template; {args.folder} has {lacking}")
         messages = [{"role": "user", "content": args.prompt}]
         return generator.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     return args.prompt
@@ -70,7 +75,10 @@ def _generate(args: argparse.Namespace, generator: Any, prompt: Any) -> Any:
     )  # fmt: skip
     print()
     if result.finish == "capacity":
-        print(f"The capacity of {generator.capacity} tokens is used up; --capacity gives more.", file=sys.stderr)
+        if generator.capacity == generator.positions:
+            print(f"The model's {generator.positions} positions are used up.", file=sys.stderr)
+        else:
+            print(f"The capacity of {generator.capacity} tokens is used up; --capacity gives more.", file=sys.stderr)
     return result
 
 

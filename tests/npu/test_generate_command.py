@@ -170,7 +170,10 @@ MISTAKES = [
     (["--ids", "999"], "not in the vocabulary; got 999"),
     (["--ids", "1 2 3", "--capacity", "2"], "longer than the capacity"),
     (["--ids", "1", "--capacity", "5000"], "the capacity is out of range; got 5000; expected 1 to 256"),
+    (["--ids", ",".join(["1"] * 257)], "longer than the model's positions; got 257; expected at most 256\n"),
     (["--ids", "1", "--top-p", "2", "--capacity", "8"], "top_p is out of range"),
+    (["--prompt", "a", "--chat"], "--chat needs a tokenizer with a chat template"),
+    (["--ids", "1", "--chat"], "--chat puts a text into a template; expected --prompt, not --ids"),
 ]
 
 
@@ -179,6 +182,29 @@ def test_mistakes(folder: Path, arguments: list[str], message: str, capsys: pyte
     assert main(["generate", str(folder), "--device", KIND, *arguments]) == 1
     shown = capsys.readouterr().err
     assert shown.startswith("Error: ") and message in shown
+
+
+def test_chats_need_a_template(
+    olmo: Any, with_tokenizer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chat = ["--prompt", "w5", "--chat", "--tokens", "2", "--capacity", "16", "--device", KIND]
+    assert main(["generate", str(with_tokenizer), *chat]) == 1
+    assert f"{with_tokenizer} has a tokenizer without a chat template" in capsys.readouterr().err
+    for path in with_tokenizer.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    settings = json.loads((with_tokenizer / "tokenizer_config.json").read_text())
+    template = "{% for message in messages %}w1 {{ message['content'] }} w2{% endfor %}"
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": template}))
+    assert main(["generate", str(tmp_path), *chat]) == 0
+    assert capsys.readouterr().out.split() == [f"w{i}" for i in continued(olmo, [1, 5, 2], 2)]
+
+
+def test_the_end_of_the_positions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the model itself can no more, nothing suggests a larger capacity."""
+    causal("qwen2", max_position_embeddings=8).save_pretrained(tmp_path)
+    assert main(["generate", str(tmp_path), "--ids", "1,2,3", "--device", KIND]) == 0
+    shown = capsys.readouterr().err
+    assert "The model's 8 positions are used up." in shown and "--capacity" not in shown
 
 
 def test_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,14 +53,17 @@ def causal(family: str, dtype: torch.dtype = torch.float32, **changes: Any) -> A
     config = getattr(hf, config_kind)(**{**options, "bos_token_id": None, "eos_token_id": None, **changes})
     torch.manual_seed(0)
     model = getattr(hf, kind)(config).eval().requires_grad_(False)
+    randomise(model, 0.12)
+    return model.to(dtype)
+
+
+def randomise(model: torch.nn.Module, spread: float) -> None:
+    """Weights that matter: those of norms are not all one, biases not all zero."""
     for name, parameter in model.named_parameters():
         if parameter.ndim == 1 and ("norm" in name or "ln_" in name) and "bias" not in name:
             parameter.uniform_(0.5, 1.5)
-        elif parameter.ndim == 1:
-            parameter.normal_(0, 0.1)
         else:
-            parameter.normal_(0, 0.12)
-    return model.to(dtype)
+            parameter.normal_(0, 0.1 if parameter.ndim == 1 else spread)
 
 
 def tokens(count: int, seed: int = 1) -> list[int]:

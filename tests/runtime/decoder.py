@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 from transformers.cache_utils import Cache
 
+from tests.runtime.causal import randomise
+
 
 class FlatCache(Cache):
     """Caches that are plain tensors, written at ``position``."""
@@ -54,13 +56,7 @@ def tiny_qwen2(dtype: torch.dtype = torch.float32, layers: int = 2) -> Qwen2ForC
         num_key_value_heads=2, max_position_embeddings=256, rope_theta=1e6, attn_implementation="eager",
     )  # fmt: skip
     model = Qwen2ForCausalLM(config).eval().requires_grad_(False)
-    for name, parameter in model.named_parameters():
-        if parameter.ndim == 1 and "norm" in name:
-            parameter.uniform_(0.5, 1.5)
-        elif parameter.ndim == 1:
-            parameter.normal_(0, 0.1)
-        else:
-            parameter.normal_(0, 0.08)
+    randomise(model, 0.08)
     return model.to(dtype)
 
 

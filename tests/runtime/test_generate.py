@@ -10,9 +10,8 @@ import npu
 import numpy as np
 import pytest
 import torch
-from npu.generation import Sampling, UnsupportedModelError, probabilities
+from npu.generation import UnsupportedModelError
 from npu.generation.chunks import chunks
-from npu.generation.sampling import Sampler
 from npu.generation.text import TextPieces
 from npu_runtime import InvalidValueError
 
@@ -189,63 +188,6 @@ def test_the_part_that_is_cached_is_not_computed_again(qwen: Any) -> None:
     assert made.generate(other, 6, reuse=True).tokens == continued(qwen, other, 6)
 
 
-OPTIONS = [
-    {"temperature": 0.7}, {"temperature": 1.3, "top_k": 7}, {"temperature": 1.0, "top_p": 0.6},
-    {"temperature": 0.9, "top_k": 20, "top_p": 0.8, "repetition_penalty": 1.3}, {"temperature": 2.0, "top_k": 500},
-    {"temperature": 0.5, "repetition_penalty": 0.7, "top_p": 0.05}, {"temperature": 1.0, "top_k": 1},
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize("seed", [0, 1])
-def test_probabilities_are_those_of_transformers(options: dict[str, Any], seed: int) -> None:
-    from transformers.generation import logits_process as hf
-
-    random = torch.Generator().manual_seed(seed)
-    scores, history = torch.randn(1, VOCABULARY, generator=random) * 3, tokens(12, seed)
-    rules = [
-        hf.RepetitionPenaltyLogitsProcessor(options.get("repetition_penalty", 1.0)),
-        hf.TemperatureLogitsWarper(options["temperature"]),
-        *([hf.TopKLogitsWarper(options["top_k"])] if "top_k" in options else []),
-        *([hf.TopPLogitsWarper(options["top_p"])] if "top_p" in options else []),
-    ]
-    wanted = scores
-    for rule in rules:
-        wanted = rule(torch.tensor([history]), wanted)
-    wanted = wanted.softmax(-1)[0].numpy()
-    got = probabilities(scores[0].numpy(), history, Sampling(**options))
-    assert ((got > 0) == (wanted > 0)).all()
-    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-7)
-
-
-def test_draws_follow_the_probabilities() -> None:
-    sampling = Sampling(temperature=1.0, top_k=5, seed=3)
-    scores = np.random.default_rng(0).normal(size=50).astype(np.float32) * 2
-    sampler, count = Sampler(sampling, 1), 20000
-    drawn = np.bincount([sampler.choose(0, scores, []) for _ in range(count)], minlength=50) / count
-    wanted = probabilities(scores, [], sampling)
-    assert (drawn[wanted == 0] == 0).all()
-    np.testing.assert_allclose(drawn, wanted, atol=4 * np.sqrt(0.25 / count))
-
-
-def test_sampling_repeats_itself(generator: npu.Generator) -> None:
-    options: dict[str, Any] = {"temperature": 1.0, "top_k": 50}
-    once = generator.generate(tokens(6), 16, seed=7, **options).tokens
-    assert generator.generate(tokens(6), 16, seed=7, **options).tokens == once
-    assert generator.generate(tokens(6), 16, seed=8, **options).tokens != once
-    rows = generator.generate([tokens(6), tokens(6)], 16, seed=7, **options)
-    assert rows[0].tokens == once and rows[1].tokens != once
-    assert generator.generate(tokens(6), 8, temperature=1.0, top_k=1).tokens == generator.generate(tokens(6), 8).tokens
-
-
-def test_repetition_is_penalised(qwen: Any, generator: npu.Generator) -> None:
-    ids = torch.tensor([tokens(8)])
-    wanted = qwen.generate(
-        ids, attention_mask=torch.ones_like(ids), max_new_tokens=16, do_sample=False, repetition_penalty=1.5
-    )
-    assert generator.generate(tokens(8), 16, repetition_penalty=1.5).tokens == wanted[0, 8:].tolist()
-
-
 MISTAKES: list[tuple[Any, dict[str, Any], str]] = [
     ([], {}, "the prompt is empty"),
     ("", {}, "the prompt is empty"),
@@ -266,6 +208,29 @@ MISTAKES: list[tuple[Any, dict[str, Any], str]] = [
     ([1], {"repetition_penalty": 0}, "repetition_penalty is out of range"),
     ([1], {"seed": -1}, "seed is out of range"),
     ([1], {"stop_strings": [""]}, "a stop string is empty"),
+    ([1], {"stop_strings": [b"x"]}, "a stop string is empty or no text"),
+    ([1], {"stop_strings": 5}, "stop_strings is not a list; got 5; expected texts"),
+    ([1], {"stop_tokens": 5}, "stop_tokens is not a list; got 5; expected integers from 0 to 210"),
+    ([1], {"stop_tokens": "5"}, "stop_tokens is not a list"),
+    ([1], {"stop_tokens": [VOCABULARY]}, "a stop token is out of range; got 211; expected integers from 0 to 210"),
+    ([1], {"stop_tokens": [-1]}, "a stop token is out of range; got -1"),
+    ([1], {"stop_tokens": [1.0]}, "a stop token is out of range; got 1.0"),
+    ([1], {"stop_tokens": [None]}, "a stop token is out of range; got None"),
+    ([1], {"max_new_tokens": "5"}, "max_new_tokens is out of range; got '5'"),
+    ([1], {"max_new_tokens": 2.0}, "max_new_tokens is out of range"),
+    ([1], {"max_new_tokens": True}, "max_new_tokens is out of range"),
+    ([1], {"temperature": "hot"}, "temperature is out of range; got 'hot'"),
+    ([1], {"temperature": None}, "temperature is out of range; got None"),
+    ([1], {"temperature": 10**400}, "temperature is out of range"),
+    ([1], {"temperature": 1e39}, "temperature is out of range"),
+    ([1], {"temperature": 1j}, "temperature is out of range"),
+    ([1], {"top_p": [0.5]}, "top_p is out of range"),
+    ([1], {"repetition_penalty": 1e-39}, "repetition_penalty is out of range"),
+    ([1], {"seed": "x"}, "seed is out of range"),
+    ([1], {"reuse": "yes"}, "reuse is out of range; got 'yes'"),
+    ([1], {"on_token": 5}, "on_token is no function; got 5"),
+    ({"input_ids": [1]}, {}, "neither a text nor its tokens"),
+    (object(), {}, "neither a text nor its tokens"),
 ]
 
 
@@ -275,19 +240,78 @@ def test_mistakes(generator: npu.Generator, prompt: Any, options: dict[str, Any]
         generator.generate(prompt, **options)
 
 
+MISTAKES_OF_MAKING: list[tuple[str, tuple[Any, ...], str]] = [
+    ("capacity", (0, 257, 1.5, True, "8"), "the capacity is out of range"),
+    ("buckets", ([0], [1.0], ["x"]), "a bucket is out of range"),
+    ("buckets", (5, "1"), "buckets is not a list"),
+    ("stop_tokens", ([VOCABULARY], [-1], ["x"], [1.5]), "a stop token is out of range"),
+    ("stop_tokens", (3, "x"), "stop_tokens is not a list"),
+    ("threads", (-1, "x", 1.5), "threads is out of range"),
+    ("device", (5, b"cpu"), "the device is unknown; got"),
+    ("tokenizer", (5, "folder", len), "the tokenizer is none; got"),
+    ("progress", (5,), "progress is no function; got 5"),
+    ("weights", (5, {}), "the weights are none; got .*; try npu_runtime.load_weights"),
+]
+
+
 def test_mistakes_of_making(qwen: Any, generator: npu.Generator) -> None:
     with pytest.raises(TypeError, match="unknown options: top"):
         generator.generate([1], top=1)
-    for capacity in (0, 257, 1.5, True):
-        with pytest.raises(InvalidValueError, match="the capacity is out of range"):
-            npu.Generator.from_model(qwen, capacity=capacity)
-    with pytest.raises(InvalidValueError, match="a bucket is out of range"):
-        npu.Generator.from_model(qwen, buckets=[0])
+    for name, values, message in MISTAKES_OF_MAKING:
+        for value in values:
+            with pytest.raises(InvalidValueError, match=message):
+                npu.Generator.from_model(qwen, **{name: value})
     plain = npu.Generator.from_model(qwen, capacity=8, device=chosen_device())
     with pytest.raises(InvalidValueError, match="there is no tokenizer for a text"):
         plain.generate("text")
     with pytest.raises(InvalidValueError, match="stop strings need a tokenizer"):
         plain.generate([1], stop_strings=["x"])
+    for options in ({"batch": 0}, {"batch": "1"}, {"buckets": [9]}, {"buckets": 1}):
+        with pytest.raises(InvalidValueError, match="out of range|is not a list"):
+            plain.prepare(**options)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("folder", "the model is none; got 'folder'; expected a causal language model.*; try from_pretrained"),
+        (5, "the model is none; got 5"),
+        (None, "the model is none; got None"),
+    ],
+)
+def test_no_models(model: Any, message: str) -> None:
+    with pytest.raises(InvalidValueError, match=message):
+        npu.Generator.from_model(model)
+
+
+def test_modules_that_are_no_language_models(qwen: Any) -> None:
+    with pytest.raises(UnsupportedModelError, match="Linear is no causal language model"):
+        npu.Generator.from_model(torch.nn.Linear(2, 2))
+
+    class Own(torch.nn.Module):
+        def forward(self, input_ids: Any, logits_to_keep: Any, position_ids: Any) -> None: ...
+
+    with pytest.raises(UnsupportedModelError, match="Own is no model of transformers: it has no config"):
+        npu.Generator.from_model(Own())
+    for folder in (5, None, qwen):
+        with pytest.raises(InvalidValueError, match="the folder is none"):
+            npu.Generator.from_pretrained(folder)
+    with pytest.raises(InvalidValueError, match="the cache is none; got 5"):
+        npu.Generator.from_pretrained("folder", cache=5)  # type: ignore[arg-type]
+
+
+def test_counts_of_numpy(qwen: Any) -> None:
+    made = npu.Generator.from_model(
+        qwen, capacity=np.int64(16), buckets=np.array([1, 4]), device=chosen_device(), stop_tokens=np.array([3, 5]),
+        threads=np.int32(1),
+    )  # fmt: skip
+    assert (made.capacity, made.buckets, made.stop_tokens) == (16, (1, 4), {3, 5})
+    plain: dict[str, Any] = {"temperature": 0.5, "top_p": 0.5, "repetition_penalty": 1.5, "seed": 3, "top_k": 9}
+    numpy = {name: np.asarray(value)[()] for name, value in plain.items()} | {"temperature": np.float32(0.5)}
+    found = made.generate(np.array(tokens(5)), np.int32(6), **numpy, stop_tokens=[np.int64(1)])
+    assert found.tokens == made.generate(tokens(5), 6, **plain, stop_tokens=[1]).tokens
+    made.prepare(np.int64(2), np.array([4]))
+    assert (2, 4) in made._programs
 
 
 def test_models_that_keep_something_else_are_refused() -> None:

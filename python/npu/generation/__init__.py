@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from npu.generation.generator import Generation, Generator, Piece
+from npu.generation.generator import Generator
+from npu.generation.run import Generation, Piece
 from npu.generation.sampling import Sampling, probabilities
 from npu.generation.source import UnsupportedModelError
 

@@ -6,20 +6,19 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from npu_runtime import Device, Executor, InvalidValueError, NPUError, Session, Weights
-from npu_runtime.errors import format_error
+from npu_runtime import Device, Executor, NPUError, Session, Weights
 
-from npu.generation.chunks import chunks
-from npu.generation.sampling import Sampler, Sampling, refuse_not_finite
+from npu.generation.checks import listed, shown, whole_number, wrong
+from npu.generation.run import Generation, Piece, Run, stop_set
+from npu.generation.sampling import Rules
 from npu.generation.source import Facts, ModelSource, Source, cache_folder
-from npu.generation.text import TextPieces
 
 __all__ = ["Generation", "Generator", "Piece", "Prompt"]
 
@@ -30,28 +29,6 @@ Progress = Callable[[str, int, int], None]
 BUCKETS = (1, 16, 128)
 EXPERT_BUCKETS = (1, 8)  # weights of experts are gathered for each token
 CAPACITY = 2048
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One more token of a row, and the text that is settled with it, if there is a tokenizer."""
-
-    row: int
-    token: int
-    text: str
-
-
-@dataclass
-class Generation:
-    """What followed a prompt. ``finish`` is "stop" (a stop token, which is left out, or a stop string), "length"
-    (as many as were asked for) or "capacity" (the caches are full)."""
-
-    tokens: list[int] = field(default_factory=list)
-    text: str | None = None
-    finish: str = ""
-    prompt_tokens: int = 0
-    prompt_seconds: float = 0.0
-    seconds: float = 0.0
 
 
 @dataclass
@@ -83,15 +60,21 @@ class Generator:
     ) -> None:
         """Made by ``from_model`` and ``from_pretrained``."""
         facts = source.facts
-        self.tokenizer, self.vocabulary = tokenizer, facts.vocabulary
-        self.stop_tokens = frozenset(facts.stop_tokens if stop_tokens is None else stop_tokens)
-        self.capacity = _capacity(capacity, facts)
+        self.tokenizer, self.vocabulary = _tokenizer(tokenizer), facts.vocabulary
+        self.stop_tokens = (
+            frozenset(facts.stop_tokens) if stop_tokens is None else stop_set(stop_tokens, self.vocabulary)
+        )
+        self.capacity, self.positions = _capacity(capacity, facts), facts.positions or None
         self.buckets = _buckets(buckets, facts, self.capacity)
-        self.device = device if isinstance(device, Device) else Device(device)
+        self.device = _device(device)
         self.timings = timings if timings is not None else {}
+        if progress is not None and not callable(progress):
+            raise wrong("progress is no function", shown(progress), "a function of a text and two counts")
+        threads = whole_number("threads", threads, "a count, or 0 for one per core", 0)
         self._source, self._threads, self._progress, self._cache = source, threads, progress, cache
         self._weights: Weights | None = None
         self._programs: dict[tuple[int, int], _Program] = {}
+        self._samplers: dict[str, Executor] = {}
         self._lock, self._turn = threading.Lock(), 0
         self._cached: list[int] = []  # the tokens of the one row whose keys and values are in the caches
 
@@ -119,6 +102,8 @@ class Generator:
         from npu.generation.pretrained import FolderSource
 
         timings: dict[str, float] = {}
+        if not isinstance(cache, bool | str | os.PathLike):
+            raise wrong("the cache is none", shown(cache), "a folder, True or False")
         kept = cache_folder() if cache is True else Path(cache) if cache else None
         source = FolderSource(folder, dtype, kept, timings)
         if "tokenizer" not in options:
@@ -141,8 +126,10 @@ class Generator:
 
     def prepare(self, batch: int = 1, buckets: Iterable[int] | None = None) -> None:
         """Compile and load now instead of when a program is first needed."""
-        for rows in self.buckets if buckets is None else buckets:
-            self._program(batch, rows)
+        batch = whole_number("the batch", batch, "at least 1 prompt", 1)
+        wanted = self.buckets if buckets is None else listed("buckets", buckets, "numbers of tokens")
+        for rows in wanted:
+            self._program(batch, _rows(rows, self.capacity))
 
     def generate(
         self,
@@ -157,6 +144,8 @@ class Generator:
         A prompt is a text or its tokens. Prompts of a list may differ in length and are continued together. ``options``
         are those of ``stream``.
         """
+        if on_token is not None and not callable(on_token):
+            raise wrong("on_token is no function", shown(on_token), "a function of a Piece")
         run = self._start(prompt, max_new_tokens, options)
         for piece in run.pieces():
             if on_token is not None:
@@ -181,14 +170,14 @@ class Generator:
         found: npt.NDArray[Any] = outputs["logits"].to_numpy(copy=True)[0]
         return found
 
-    def _start(self, prompt: Any, max_new_tokens: int, options: dict[str, Any]) -> _Run:
-        return _Run(self, prompt, max_new_tokens, **options)
+    def _start(self, prompt: Any, max_new_tokens: int, options: dict[str, Any]) -> Run:
+        return Run(self, prompt, max_new_tokens, **options)
 
     def encode(self, prompt: Prompt) -> list[int]:
         """A prompt's tokens, checked."""
         if isinstance(prompt, str):
             if self.tokenizer is None:
-                raise _wrong("there is no tokenizer for a text", repr(prompt[:40]), "tokens", "tokenizer=...")
+                raise wrong("there is no tokenizer for a text", repr(prompt[:40]), "tokens", "tokenizer=...")
             prompt = self.tokenizer(prompt)["input_ids"]
         try:
             tokens = np.asarray(prompt)
@@ -196,16 +185,17 @@ class Generator:
         except (ValueError, TypeError):
             integers = False
         if not integers:
-            raise _wrong("a prompt is neither a text nor its tokens", f"{prompt!r:.60}", "a str or integers")
+            raise wrong("a prompt is neither a text nor its tokens", f"{prompt!r:.60}", "a str or integers")
         if tokens.size == 0:
-            raise _wrong("the prompt is empty", "no tokens", "at least one")
+            raise wrong("the prompt is empty", "no tokens", "at least one")
         outside = tokens[(tokens < 0) | (tokens >= self.vocabulary)]
         if outside.size:
-            raise _wrong("a token is not in the vocabulary", outside[0], f"0 to {self.vocabulary - 1}")
+            raise wrong("a token is not in the vocabulary", outside[0], f"0 to {self.vocabulary - 1}")
         if tokens.size > self.capacity:
-            raise _wrong(
-                "the prompt is longer than the capacity", tokens.size, f"at most {self.capacity}", "a larger capacity="
-            )
+            if self.capacity == self.positions:
+                raise wrong("the prompt is longer than the model's positions", tokens.size, f"at most {self.positions}")
+            action = "a larger capacity="
+            raise wrong("the prompt is longer than the capacity", tokens.size, f"at most {self.capacity}", action)
         return [int(token) for token in tokens]
 
     def _program(self, batch: int, rows: int) -> _Program:
@@ -221,30 +211,46 @@ class Generator:
 
     def _make(self, batch: int, rows: int) -> Executor:
         what = f"{rows} token{'s' if rows > 1 else ''}" + (f" of {batch}" if batch > 1 else "")
-        program = self._compiled(batch, rows, what)
+        name = f"{batch}x{rows}-{self.capacity}"
+        program = self._compiled(name, what, lambda: self._source.extract(batch, rows, self.capacity))
         with self._stage("load", what) as tell:
             executor = Executor(program, self.device, threads=self._threads)
             copied = [s.name for s in executor.program.inputs if s.name.startswith("caches_") and not s.state]
             if copied:
-                raise _wrong("a cache would be copied by every step", copied[0], "one that is updated in place")
+                raise wrong("a cache would be copied by every step", copied[0], "one that is updated in place")
             if self._weights is None:
                 self._weights = self._source.weights_for(program, self.device)
             self._weights.check(program)
             executor.prepare(self._weights, tell)
         return executor
 
-    def _compiled(self, batch: int, rows: int, what: str) -> Any:
+    def sampler_executor(self, rules: Rules, batch: int, dtype: str) -> Executor:
+        """What chooses tokens by these rules; made when they are first asked for."""
+        name = f"{rules.name}-{dtype}-{batch}x{self.vocabulary}"
+        if name not in self._samplers:
+
+            def extract() -> Any:
+                from npu.generation.draw import extract_draw
+
+                return extract_draw(rules, batch, self.vocabulary, dtype)
+
+            program = self._compiled(name, "sampler", extract)
+            with self._stage("load", "sampler"):
+                self._samplers[name] = Executor(program, self.device, threads=1)  # many short ops
+        return self._samplers[name]
+
+    def _compiled(self, name: str, what: str, extract: Callable[[], Any]) -> Any:
         """From the cache, if it is there and whole; else made, and kept there."""
         import npu_compiler
 
         key, kept = self._source.key(), None
         if self._cache is not None and key is not None:
-            kept = self._cache / f"{key}-{batch}x{rows}-{self.capacity}.npubin"
+            kept = self._cache / f"{key}-{name}.npubin"
             if kept.is_file():
                 with contextlib.suppress(npu_compiler.ProgramError, NPUError, OSError):
                     return npu_compiler.CompiledProgram.load(kept)
         with self._stage("extract", what):
-            ir = self._source.extract(batch, rows, self.capacity)
+            ir = extract()
         with self._stage("compile", what):
             program = npu_compiler.compile(ir)
         if kept is not None:
@@ -288,177 +294,40 @@ class _Stage:
             self._owner._progress(self._text, done, total)
 
 
-class _Run:
-    """One generation: a row for each prompt, all at the same place in the caches. Shorter prompts begin later."""
-
-    def __init__(
-        self,
-        generator: Generator,
-        prompt: Any,
-        max_new_tokens: int,
-        *,
-        stop_tokens: Iterable[int] | None = None,
-        stop_strings: Sequence[str] = (),
-        reuse: bool = False,
-        **sampling: Any,
-    ) -> None:
-        self.generator, self.limit = generator, _count(max_new_tokens)
-        unknown = sorted(set(sampling) - set(Sampling.__dataclass_fields__))
-        if unknown:
-            raise TypeError(f"[generate] unknown options: {', '.join(unknown)}")
-        self.is_batch = _is_batch(prompt)
-        self.prompts = [generator.encode(p) for p in (prompt if self.is_batch else [prompt])]
-        self.stops = generator.stop_tokens if stop_tokens is None else frozenset(stop_tokens)
-        self.sampler = Sampler(Sampling(**sampling), len(self.prompts))
-        self.length = max(map(len, self.prompts))
-        self.starts = np.array([self.length - len(p) for p in self.prompts])
-        self.results = [Generation(prompt_tokens=len(p)) for p in self.prompts]
-        strings = (stop_strings,) if isinstance(stop_strings, str) else tuple(stop_strings)
-        self.texts = [self._text_of(strings) for _ in self.prompts]
-        self.reuse = reuse and len(self.prompts) == 1
-        self.turn = 0
-
-    def _text_of(self, stop_strings: tuple[str, ...]) -> TextPieces | None:
-        if self.generator.tokenizer is None:
-            if stop_strings:
-                raise _wrong("stop strings need a tokenizer", "none", "stop_tokens", "tokenizer=...")
-            return None
-        if not all(isinstance(stop, str) and stop for stop in stop_strings):
-            raise _wrong("a stop string is empty or no text", repr(stop_strings), "texts")
-        return TextPieces(self.generator.tokenizer, stop_strings)
-
-    def pieces(self) -> Iterator[Piece]:
-        began = time.perf_counter()
-        with self.generator._lock:
-            outputs = self.read_prompt()
-        position = self.length
-        for result in self.results:
-            result.prompt_seconds = time.perf_counter() - began
-        while True:
-            tokens = self._choose(outputs)
-            for row, result in enumerate(self.results):
-                if result.finish:
-                    continue
-                result.seconds = time.perf_counter() - began
-                piece = self._take(row, tokens[row], position)
-                if piece is not None:
-                    yield piece
-            if all(result.finish for result in self.results):
-                return
-            with self.generator._lock:
-                if self.generator._turn != self.turn:
-                    raise _wrong("this generation was ended by a later one", "a new prompt", "one at a time")
-                outputs = self._step(1, np.array(tokens)[:, None], position, 1)
-                self._note(tokens[:1])
-            position += 1
-
-    def read_prompt(self) -> Any:
-        """Everything but the last token only fills the caches."""
-        generator, batch = self.generator, len(self.prompts)
-        old, first = generator._cached, 0
-        if self.reuse:
-            same = next((i for i, (a, b) in enumerate(zip(old, self.prompts[0], strict=False)) if a != b), None)
-            first = min(len(old) if same is None else same, self.length - 1)
-        self.turn = generator._begin(batch, keep=first > 0)
-        generator._cached = old[:first]
-        ids = np.zeros((batch, self.length), np.int64)
-        for row, prompt in enumerate(self.prompts):
-            ids[row, self.length - len(prompt) :] = prompt
-        outputs: Any = None
-        position = first
-        for rows, valid in chunks(self.length - first, first, generator.buckets, generator.capacity):
-            outputs = self._step(rows, ids[:, position : position + valid], position, valid)
-            self._note([int(token) for token in ids[0, position : position + valid]])
-            position += valid
-        return outputs
-
-    def _note(self, tokens: list[int]) -> None:
-        if len(self.prompts) == 1:
-            self.generator._cached.extend(tokens)
-
-    def _step(self, rows: int, ids: npt.NDArray[np.int64], position: int, valid: int) -> Any:
-        batch = len(self.prompts)
-        program = self.generator._program(batch, rows)
-        given = np.zeros((batch, rows), np.int64)
-        given[:, :valid] = ids
-        inputs: dict[str, Any] = {"input_ids": given, "position": np.arange(position, position + rows)}
-        if rows > 1:
-            inputs["last"] = np.array([valid - 1])
-        if batch > 1:
-            inputs["start"] = self.starts
-        return program.session.run(inputs, self.generator._weights)
-
-    def _choose(self, outputs: Any) -> list[int]:
-        if not self.sampler.sampling.needs_scores:
-            tokens = [int(token) for token in outputs["next_token"].to_numpy()]
-            logits = outputs["logits"].to_numpy()  # NaN wins
-            refuse_not_finite([float(logits[row, token]) for row, token in enumerate(tokens)])
-            return tokens
-        scores = outputs["logits"].to_numpy().astype(np.float32)
-        return [
-            0 if result.finish else self.sampler.choose(row, scores[row], [*prompt, *result.tokens])
-            for row, (prompt, result) in enumerate(zip(self.prompts, self.results, strict=True))
-        ]
-
-    def _take(self, row: int, token: int, position: int) -> Piece | None:
-        """The token is the row's next one, unless it ends it."""
-        result, text = self.results[row], self.texts[row]
-        if token in self.stops:
-            result.finish = "stop"
-            last = text.end() if text else ""
-            result.text = text.text if text else None
-            return Piece(row, token, last) if last else None
-        result.tokens.append(token)
-        piece = text.add(token) if text else ""
-        if text is not None and text.stopped:
-            result.finish = "stop"
-        elif len(result.tokens) >= self.limit:
-            result.finish = "length"
-        elif position >= self.generator.capacity:
-            result.finish = "capacity"
-        if text is not None:
-            if result.finish:
-                piece += text.end()
-                if text.stopped:
-                    result.finish = "stop"
-            result.text = text.text
-        return Piece(row, token, piece)
-
-
-def _is_batch(prompt: Any) -> bool:
-    if isinstance(prompt, str | Mapping) or not isinstance(prompt, Sequence):
-        return bool(getattr(prompt, "ndim", 1) == 2)
-    return len(prompt) > 0 and all(isinstance(p, str) or hasattr(p, "__len__") for p in prompt)
-
-
-def _count(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise _wrong("max_new_tokens is out of range", repr(value), "at least 1")
-    return value
-
-
-def _capacity(capacity: int | None, facts: Facts) -> int:
-    most = facts.positions or CAPACITY
+def _capacity(capacity: Any, facts: Facts) -> int:
     if capacity is None:
-        return min(CAPACITY, most)
-    most = facts.positions or capacity
-    if isinstance(capacity, bool) or not isinstance(capacity, int) or not 1 <= capacity <= most:
-        raise _wrong("the capacity is out of range", repr(capacity), f"1 to {most}, the model's positions")
-    return capacity
+        return min(CAPACITY, facts.positions or CAPACITY)
+    if not facts.positions:
+        return whole_number("the capacity", capacity, "at least 1", 1)
+    rule = f"1 to {facts.positions}, the model's positions"
+    return whole_number("the capacity", capacity, rule, 1, facts.positions)
 
 
-def _buckets(buckets: Sequence[int] | None, facts: Facts, capacity: int) -> tuple[int, ...]:
+def _buckets(buckets: Any, facts: Facts, capacity: int) -> tuple[int, ...]:
     if buckets is None:
         buckets = EXPERT_BUCKETS if facts.experts else BUCKETS
-    for rows in buckets:
-        if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
-            raise _wrong("a bucket is out of range", repr(rows), "at least 1 token")
-    return tuple(sorted({1, *(rows for rows in buckets if rows <= capacity)}))
+    wanted = listed("buckets", buckets, "numbers of tokens")
+    found = [whole_number("a bucket", rows, "at least 1 token", 1) for rows in wanted]
+    return tuple(sorted({1, *(rows for rows in found if rows <= capacity)}))
+
+
+def _rows(rows: Any, capacity: int) -> int:
+    return whole_number("a bucket", rows, f"1 to {capacity} tokens, the capacity", 1, capacity)
+
+
+def _device(device: Any) -> Device:
+    if device is None or isinstance(device, str):
+        return Device(device)
+    if not isinstance(device, Device):
+        raise wrong("the device is unknown", shown(device), "a Device, or its kind as a text")
+    return device
+
+
+def _tokenizer(tokenizer: Any) -> Any:
+    if tokenizer is not None and not (callable(tokenizer) and callable(getattr(tokenizer, "decode", None))):
+        raise wrong("the tokenizer is none", shown(tokenizer), "an object that is called with a text and has decode()")
+    return tokenizer
 
 
 def _width(dtype: str) -> int:
     return int(dtype.lstrip("abcdefghijklmnopqrstuvwxyz") or 8) // 8
-
-
-def _wrong(what: str, got: Any, expected: str, action: str | None = None) -> InvalidValueError:
-    return InvalidValueError(format_error("generate", what, got=got, expected=expected, action=action))

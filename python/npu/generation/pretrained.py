@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from npu_runtime import Device, InvalidValueError, MissingWeightError, Weights, load_weights
 from npu_runtime.errors import format_error
 
+from npu.generation.checks import shown, wrong
 from npu.generation.source import Facts, facts_of, program_key
 
 if TYPE_CHECKING:
@@ -27,18 +28,15 @@ class FolderSource:
     def __init__(
         self, folder: str | os.PathLike[str], dtype: Any, cache: Path | None, timings: dict[str, float]
     ) -> None:
+        rule = "a folder with config.json and safetensors"
+        if not isinstance(folder, str | os.PathLike):
+            raise wrong("the folder is none", shown(folder), rule, "from_model" if hasattr(folder, "forward") else None)
         self.path, self._cache, self._timings = Path(folder), cache, timings
         if not (self.path / "config.json").is_file():
-            raise InvalidValueError(
-                format_error(
-                    "generate", f"{self.path} holds no model", expected="a folder with config.json and safetensors"
-                )
-            )
+            raise wrong(f"{self.path} holds no model", None, rule)
         self._dtype_name = str(dtype).removeprefix("torch.") if dtype is not None else None
         if self._dtype_name not in (None, *_DTYPES):
-            raise InvalidValueError(
-                format_error("generate", "the dtype is unknown", got=repr(dtype), expected=", ".join(_DTYPES))
-            )
+            raise wrong("the dtype is unknown", shown(dtype), ", ".join(_DTYPES))
         self._model: Any = None
         self._shapes: Any = None
         self._key = self._make_key() if cache is not None else None
@@ -126,11 +124,8 @@ class FolderSource:
                 dtype = self._dtype(getattr(config, "dtype", None) or torch.float32)
                 self._model = models.from_config(config, dtype=dtype).eval()
         except Exception as error:  # whatever a configuration makes transformers raise
-            raise InvalidValueError(
-                format_error(
-                    "generate", f"{self.path / 'config.json'} makes no model", got=f"{type(error).__name__}: {error}"
-                )
-            ) from error
+            config_file = self.path / "config.json"
+            raise wrong(f"{config_file} makes no model", f"{type(error).__name__}: {error}", None) from error
         self._timings["model"] = time.perf_counter() - began
         return self._model
 

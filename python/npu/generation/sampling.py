@@ -1,20 +1,20 @@
-"""From scores to the next token, on the host: one row at a time."""
+"""How a token is chosen from scores: the rules, and what they mean, in NumPy."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from npu_runtime import InvalidValueError
-from npu_runtime.errors import format_error
 
-__all__ = ["Sampler", "Sampling", "probabilities"]
+from npu.generation.checks import number, whole_number
+
+__all__ = ["Rules", "Sampling", "UniformNumbers", "probabilities"]
 
 Scores = npt.NDArray[np.float32]
+TINY = float(np.finfo(np.float32).tiny)  # the device computes in float32
 
 
 @dataclass(frozen=True)
@@ -28,26 +28,51 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check("temperature", self.temperature, "0 (greedy) or more", lambda x: x >= 0)
-        _check("top_k", self.top_k, "a count, or 0 for all tokens", lambda x: x >= 0, whole=True)
-        _check("top_p", self.top_p, "more than 0 and at most 1", lambda x: 0 < x <= 1)
-        _check("repetition_penalty", self.repetition_penalty, "more than 0", lambda x: x > 0)
-        _check("seed", self.seed, "0 or more", lambda x: x >= 0, whole=True)
+        found = {
+            "temperature": number("temperature", self.temperature, "0 (greedy) or more", 0, math.inf),
+            "top_k": whole_number("top_k", self.top_k, "a count, or 0 for all tokens", 0),
+            "top_p": number("top_p", self.top_p, "more than 0 and at most 1", TINY, 1),
+            "repetition_penalty": number(
+                "repetition_penalty", self.repetition_penalty, "more than 0, and a normal float32", TINY, math.inf
+            ),
+            "seed": whole_number("seed", self.seed, "0 or more", 0),
+        }
+        for name, value in found.items():
+            object.__setattr__(self, name, value)
 
     @property
     def greedy(self) -> bool:
-        return self.temperature == 0
+        """Temperatures that float32 cannot tell from 0 are 0."""
+        return self.temperature < TINY
+
+    def rules(self, vocabulary: int) -> Rules:
+        few = 0 < self.top_k < vocabulary
+        drawn = not self.greedy
+        return Rules(
+            self.greedy, self.top_k if few and drawn else 0, self.top_p < 1 and drawn, self.repetition_penalty != 1
+        )
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a program that chooses tokens is made for; the numbers of the other options are its inputs."""
+
+    greedy: bool
+    top_k: int
+    top_p: bool
+    penalty: bool
 
     @property
-    def needs_scores(self) -> bool:
-        """Whether the device's own choice, the likeliest token, is not what is wanted."""
-        return not self.greedy or self.repetition_penalty != 1
+    def likeliest(self) -> bool:
+        """Whether nothing is left to do: steps tell the likeliest token themselves."""
+        return self.greedy and not self.penalty
 
-
-def _check(name: str, value: Any, rule: str, holds: Any, whole: bool = False) -> None:
-    kinds: Any = int if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value) or not holds(value):
-        raise InvalidValueError(format_error("generate", f"{name} is out of range", got=repr(value), expected=rule))
+    @property
+    def name(self) -> str:
+        parts = ["likeliest" if self.greedy else "draw"]
+        parts += [f"top_{self.top_k}"] if self.top_k else []
+        parts += [name for name in ("top_p", "penalty") if getattr(self, name)]
+        return "_".join(parts)
 
 
 def probabilities(scores: npt.ArrayLike, history: Sequence[int], sampling: Sampling) -> Scores:
@@ -72,44 +97,25 @@ def _candidates(scores: Scores, sampling: Sampling) -> tuple[npt.NDArray[np.int6
     """The tokens that may follow, in the order of their numbers, and their probabilities."""
     if sampling.greedy:
         return np.array([scores.argmax()]), np.ones(1, np.float32)
-    scores = scores / np.float32(sampling.temperature)
+    scores = (scores - scores.max()) / np.float32(sampling.temperature)
     tokens = np.arange(scores.size)
     if 0 < sampling.top_k < scores.size:
         least = np.partition(scores, -sampling.top_k)[-sampling.top_k]
         tokens = tokens[scores >= least]
-    chosen = _softmax(scores[tokens])
+    chosen = np.exp(scores[tokens])
     if sampling.top_p < 1:
-        order = np.argsort(chosen, kind="stable")  # the least likely first
-        unlikely = np.cumsum(chosen[order]) <= np.float32(1 - sampling.top_p)
-        unlikely[-1] = False
-        keep = np.sort(order[~unlikely])
-        tokens, chosen = tokens[keep], chosen[keep] / chosen[keep].sum()
-    return tokens, chosen
+        order = np.argsort(-scores[tokens], kind="stable")  # of equal ones the first
+        before = np.cumsum(chosen[order], dtype=np.float64) - chosen[order]
+        keep = np.sort(order[before < np.float32(sampling.top_p) * chosen.sum(dtype=np.float64)])
+        tokens, chosen = tokens[keep], chosen[keep]
+    return tokens, chosen / chosen.sum()
 
 
-def _softmax(scores: Scores) -> Scores:
-    exponentials = np.exp(scores - scores.max())
-    result: Scores = exponentials / exponentials.sum()
-    return result
+class UniformNumbers:
+    """From 0 up to 1, one for each row: rows and runs with the same seed get the same, whatever the others do."""
 
+    def __init__(self, seed: int, rows: int) -> None:
+        self._random = [np.random.default_rng([seed, row]) for row in range(rows)]
 
-def refuse_not_finite(scores: npt.ArrayLike) -> None:
-    if not np.isfinite(scores).all():
-        raise InvalidValueError(format_error("generate", "the model's scores are not finite", got="NaN or infinity"))
-
-
-class Sampler:
-    """Draws tokens; rows of a batch and runs with the same seed draw the same whatever the others do."""
-
-    def __init__(self, sampling: Sampling, rows: int) -> None:
-        self.sampling = sampling
-        self._random = [np.random.default_rng([sampling.seed, row]) for row in range(rows)]
-
-    def choose(self, row: int, scores: npt.ArrayLike, history: Sequence[int]) -> int:
-        tokens, chosen = _candidates(_penalised(scores, history, self.sampling), self.sampling)
-        refuse_not_finite(chosen)
-        if len(tokens) == 1:
-            return int(tokens[0])
-        sums = np.cumsum(chosen, dtype=np.float64)
-        place = np.searchsorted(sums, self._random[row].random() * sums[-1], side="right")
-        return int(tokens[min(int(place), len(tokens) - 1)])
+    def draw(self) -> Scores:
+        return np.array([random.random(dtype=np.float32) for random in self._random], np.float32)

@@ -10,8 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
-from npu_runtime import Device, InvalidValueError, Weights, load_weights
-from npu_runtime.errors import format_error
+from npu_runtime import Device, Weights, load_weights
+
+from npu.generation.checks import shown, wrong
 
 __all__ = [
     "Facts",
@@ -86,8 +87,15 @@ class ModelSource:
     """A model with its weights, or one on the meta device and weights beside it."""
 
     def __init__(self, model: Any, weights: Weights | None) -> None:
+        import torch
+
         from npu.generation.steps import cache_shapes
 
+        if not isinstance(model, torch.nn.Module):
+            action = "from_pretrained" if isinstance(model, str | os.PathLike) else None
+            raise wrong("the model is none", shown(model), "a causal language model of transformers", action)
+        if weights is not None and not isinstance(weights, Weights):
+            raise wrong("the weights are none", shown(weights), "Weights", "npu_runtime.load_weights(...)")
         self._model, self._weights = model, weights
         self._shapes = cache_shapes(model)
         self.facts = facts_of(model, getattr(model, "generation_config", None))
@@ -104,12 +112,7 @@ class ModelSource:
         read = {spec.name for spec in program.weight_specs}
         tensors = {f"model.{name}": t.detach() for name, t in state.items() if f"model.{name}" in read}
         if any(tensor.is_meta for tensor in tensors.values()):
-            raise InvalidValueError(
-                format_error(
-                    "generate", "the model has no weights", got="parameters on the meta device",
-                    expected="a model with values", action="weights=",
-                )
-            )  # fmt: skip
+            raise wrong("the model has no weights", "parameters on the meta device", "a model with values", "weights=")
         return load_weights(tensors, program, device)
 
     def key(self) -> str | None:

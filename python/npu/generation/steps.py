@@ -206,6 +206,8 @@ def cache_shapes(model: nn.Module) -> list[CacheShape]:
         raise UnsupportedModelError(
             f"[generate] {type(model).__name__} is no causal language model: its forward takes no logits_to_keep"
         )
+    if not hasattr(getattr(model, "config", None), "model_type"):
+        raise UnsupportedModelError(f"[generate] {type(model).__name__} is no model of transformers: it has no config")
     _refuse_other_positions(model)
     if "position_ids" not in inspect.signature(model.forward).parameters:
         raise UnsupportedModelError(

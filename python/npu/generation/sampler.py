@@ -1,0 +1,68 @@
+"""The next token, drawn on the device: a program over the scores where the step left them."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from npu_runtime import Device, Executor, InvalidValueError, NPUBuffer, Session
+from npu_runtime.errors import format_error
+
+from npu.generation.sampling import Rules, Sampling, UniformNumbers
+
+__all__ = ["Sampler", "refuse_not_finite"]
+
+
+class SamplerSource(Protocol):
+    """Who makes a sampler's executor: once for all generations with the same rules."""
+
+    device: Device
+    vocabulary: int
+
+    def sampler_executor(self, rules: Rules, batch: int, dtype: str) -> Executor: ...
+
+
+class Sampler:
+    """Chooses the tokens of one generation. Rows draw by themselves: what the others do changes nothing."""
+
+    def __init__(self, source: SamplerSource, sampling: Sampling, prompts: list[list[int]]) -> None:
+        self._source, self._rules = source, sampling.rules(source.vocabulary)
+        self._prompts, self._random = prompts, UniformNumbers(sampling.seed, len(prompts))
+        self._numbers = {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "penalty": sampling.repetition_penalty,
+        }
+        self._session: Session | None = None
+        self._read: set[str] = set()
+        self._inputs: dict[str, Any] = {}
+
+    def choose(self, logits: Any) -> list[int]:
+        """A token of each row, from the buffer that a step made. Only the tokens come to the host."""
+        assert self._session is not None, "prepare() comes first"
+        if "uniform" in self._read:
+            self._inputs["uniform"] = self._random.draw()[:, None]
+        outputs = self._session.run({"logits": logits, **self._inputs})
+        refuse_not_finite(outputs["finite"].to_numpy())
+        return [int(token) for token in outputs["token"].to_numpy()]
+
+    def prepare(self, dtype: str) -> None:
+        """For scores of that dtype."""
+        executor = self._source.sampler_executor(self._rules, len(self._prompts), dtype)
+        self._session = executor.session()
+        self._read = {spec.name for spec in executor.program.inputs}
+        self._inputs = {name: np.array([[x]], np.float32) for name, x in self._numbers.items() if name in self._read}
+        if "seen" in self._read:
+            self._session.set_state("seen", NPUBuffer.from_numpy(self._seen(), self._source.device))
+
+    def _seen(self) -> npt.NDArray[np.bool_]:
+        seen = np.zeros((len(self._prompts), self._source.vocabulary), np.bool_)
+        for row, prompt in enumerate(self._prompts):
+            seen[row, prompt] = True
+        return seen
+
+
+def refuse_not_finite(finite: npt.ArrayLike) -> None:
+    if not np.all(finite):
+        raise InvalidValueError(format_error("generate", "the model's scores are not finite", got="NaN or infinity"))
