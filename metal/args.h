@@ -188,6 +188,16 @@ struct MatmulArgs {
 };
 NPU_ARGS(MatmulArgs, 712);
 
+// A product of few rows that are normalised before.
+struct NormedRowsArgs {
+  MatmulArgs matmul;    // its left side is not normalised yet
+  int64_t weight_step;  // of the norm
+  int64_t bias_step;
+  float eps;
+  int32_t row_step;  // from row to row in threadgroup memory: whole vectors of 16 bytes
+};
+NPU_ARGS(NormedRowsArgs, 736);
+
 // Spatial dimensions are three; missing ones lead, with extent 1.
 struct ConvArgs {
   ProductArgs product;  // its columns are those of all groups

@@ -1,5 +1,6 @@
 // Layer, RMS and group norms of rows. Dense rows that fit are kept in registers; others are read twice. Group
 // norms of large images with channels innermost go pixel by pixel instead: see the columns.
+#include "norm.h"
 #include "rows.h"
 
 constant bool kRms [[function_constant(2)]];
@@ -7,11 +8,6 @@ constant int kWeight [[function_constant(3)]];  // 0: none, 1: as x, 2: float
 constant int kBias [[function_constant(4)]];
 constant bool kHasWeight = kWeight > 0;
 constant bool kHasBias = kBias > 0;
-
-template <typename T>
-inline float parameter(const device char* from, int kind, int64_t at) {
-  return kind == 2 ? ((const device float*)from)[at] : float(((const device T*)from)[at]);
-}
 
 // Four elements at i of n; what is beyond does not matter.
 template <typename T>
@@ -21,8 +17,6 @@ inline float4 parameters(const device char* from, int kind, uint i, uint n) {
   return float4(parameter<T>(from, kind, i), parameter<T>(from, kind, min(i + 1, last)),
                 parameter<T>(from, kind, min(i + 2, last)), 0.0f);
 }
-
-inline float scale_of(float squares, float n, float eps) { return 1.0f / precise::sqrt(squares / n + eps); }
 
 // Rows whose elements lie one after the other in x, y, weight and bias.
 template <typename T>
@@ -91,12 +85,10 @@ template <typename T>
     element.advance(args.elements);
   }
   spread = across_row<Spreads>(spread, room, seat);
-  const Exact mean = kRms ? exact(0.0f) : plus(mean_of(spread.sum, float(n)), exact(centre));
-  const float squares = kRms ? value_of(spread.squares) : squares_around_mean(spread, float(n));
-  const float scale = scale_of(squares, float(n), args.eps);
+  const Normal normal = normal_of(spread, centre, float(n), args.eps, kRms);
   Stepper<4> again(args.elements, seat.index, seat.threads);
   for (uint i = seat.index; i < n; i += seat.threads) {
-    float result = ((float(from[again.place(args.elements, 1)]) - mean.main) - mean.rest) * scale;
+    float result = normal.of(float(from[again.place(args.elements, 1)]));
     if (kHasWeight) result *= parameter<T>(weight, kWeight, at.of[2] + again.place(args.elements, 2));
     if (kHasBias) result += parameter<T>(bias, kBias, at.of[3] + again.place(args.elements, 3));
     y[at.of[0] + again.place(args.elements, 0)] = T(result);

@@ -31,6 +31,9 @@ struct KernelRequest {
   std::vector<TensorDesc> inputs;   // as in op.inputs
   std::vector<TensorDesc> outputs;  // as in op.outputs
   int threads = 1;                  // that run() may use at most
+  // A norm that the op does on its way to what it computes: inputs[0] is what the norm reads, in the place of
+  // what it makes, and the norm's weight and bias are the last two inputs. Null: none.
+  const NormAttrs* norm = nullptr;
 };
 
 class Kernel {

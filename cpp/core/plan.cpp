@@ -4,6 +4,7 @@
 #include <atomic>
 
 #include "arena.h"
+#include "norm_fusion.h"
 
 namespace npu {
 
@@ -40,7 +41,7 @@ Plan::Plan(Program program_, Device device_, int threads_)
   assign_spaces();
   assign_layouts();
   for (const Op& op : model().prepare) prepare.push_back(make_step(op, device.backend().host()));
-  for (const Op& op : model().main) add_main_step(op);
+  add_main_steps();
   assign_memory();
   device_plan = device.backend().finish(*this);
 }
@@ -99,7 +100,7 @@ void Plan::assign_layouts() {
   }
 }
 
-Step Plan::make_step(const Op& op, const DeviceBackend& backend) {
+Step Plan::place_operands(const Op& op) const {
   Step step;
   step.op = std::make_unique<const Op>(op);
   const auto resolve = [&](const std::vector<Operand>& operands, std::vector<PlannedOperand>& placed_operands,
@@ -122,10 +123,24 @@ Step Plan::make_step(const Op& op, const DeviceBackend& backend) {
   };
   resolve(op.inputs, step.inputs, step.input_descs);
   resolve(op.outputs, step.outputs, step.output_descs);
-  step.kernel = backend.make_kernel({*step.op, step.input_descs, step.output_descs, threads});
+  return step;
+}
+
+KernelRequest Plan::request_of(const Step& step) const {
+  return {*step.op, step.input_descs, step.output_descs, threads,
+          step.norm ? &std::get<NormAttrs>(step.norm->attrs) : nullptr};
+}
+
+Step Plan::make_step(const Op& op, const DeviceBackend& backend) {
+  Step step = place_operands(op);
+  step.kernel = backend.make_kernel(request_of(step));
+  count(step);
+  return step;
+}
+
+void Plan::count(const Step& step) {
   scratch_bytes = std::max(scratch_bytes, step.kernel->scratch_bytes());
   operands_at_most = std::max(operands_at_most, step.inputs.size() + step.outputs.size());
-  return step;
 }
 
 // A copy of `operand` in another layout, made by a step of its own; returns the new value.
@@ -189,6 +204,42 @@ void Plan::add_main_step(Op op) {
     packed.push_back(static_cast<int>(steps.size()));
   }
   steps.push_back(std::move(step));
+}
+
+void Plan::add_main_steps() {
+  const std::vector<Op>& ops = model().main;
+  const std::vector<int> norms = norms_of_products(model());
+  std::vector<bool> waits(ops.size(), false);  // norms, for their products
+  for (const int norm : norms) {
+    if (norm >= 0) waits[static_cast<std::size_t>(norm)] = true;
+  }
+  for (std::size_t i = 0; i < ops.size(); ++i) {
+    if (waits[i]) continue;
+    if (norms[i] >= 0) {
+      const Op& norm = ops[static_cast<std::size_t>(norms[i])];
+      if (add_fused_step(norm, ops[i])) continue;
+      add_main_step(norm);
+    }
+    add_main_step(ops[i]);
+  }
+}
+
+// Both as one, if the device does that where the operands lie as they do.
+bool Plan::add_fused_step(const Op& norm, const Op& product) {
+  const Op op = with_norm(norm, product);
+  const auto lies = [&](const Operand& operand) {
+    if (!operand.present()) return true;
+    const PlannedValue& value = values[static_cast<std::size_t>(operand.value)];
+    return place(operand, value.value, value.layout).has_value();
+  };
+  if (!std::all_of(op.inputs.begin(), op.inputs.end(), lies)) return false;
+  Step step = place_operands(op);
+  step.norm = std::make_unique<const Op>(norm);
+  step.kernel = device.backend().make_fused(request_of(step));
+  if (!step.kernel) return false;
+  count(step);
+  steps.push_back(std::move(step));
+  return true;
 }
 
 void Plan::assign_memory() {
@@ -282,7 +333,7 @@ std::string Plan::text() const {
       const bool is_packed = step.packed >= 0 && step.kernel->packed_input() == static_cast<int>(i);
       text += (i ? ", " : " ") + where(step.inputs[i]) + (is_packed ? " (packed)" : "");
     }
-    text += "  # " + step.op->name + "\n";
+    text += "  # " + step.name() + "\n";
   }
   if (device_plan) text += device_plan->text();
   return text;

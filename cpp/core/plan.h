@@ -33,12 +33,15 @@ struct PlannedOperand {
 };
 
 struct Step {
-  std::unique_ptr<const Op> op;  // kernels may refer to it
+  std::unique_ptr<const Op> op;    // kernels may refer to it
+  std::unique_ptr<const Op> norm;  // that it does as well, of the rows it reads first; see norm_fusion.h
   std::unique_ptr<Kernel> kernel;
   std::vector<PlannedOperand> inputs, outputs;
   std::vector<TensorDesc> input_descs, output_descs;
   int packed = -1;               // index of the packed form it reads
   bool made_for_layout = false;  // no op of the program
+
+  std::string name() const { return norm ? norm->name + " + " + op->name : op->name; }  // for people
 };
 
 // The kernel of a step that a host device made: all of `prepare`, and all of a host device's plan.
@@ -70,8 +73,13 @@ struct Plan {
  private:
   void assign_spaces();
   void assign_layouts();
+  Step place_operands(const Op& op) const;
+  KernelRequest request_of(const Step& step) const;
   Step make_step(const Op& op, const DeviceBackend& backend);
+  void add_main_steps();
   void add_main_step(Op op);
+  bool add_fused_step(const Op& norm, const Op& product);
+  void count(const Step& step);
   int relayout(const Operand& operand, Layout layout, const std::string& reader);
   void assign_memory();
 };

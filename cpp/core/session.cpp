@@ -195,7 +195,7 @@ void Session::Impl::describe_times() {
   for (std::size_t s = 0; s < times.size(); ++s) {
     const Step& step = plan->steps[s];
     KernelTime& time = times[s];
-    time.op = step.op->name;
+    time.op = step.name();
     time.kernel = step.kernel->name();
     time.flops = step.kernel->flops();
     time.bytes = step.kernel->bytes();

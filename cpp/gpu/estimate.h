@@ -21,7 +21,7 @@ struct Estimate {
 
   std::vector<LaunchCost> launches;
   LaunchCost total;
-  // Each operand and result of every op of the program counted once, and nothing else.
+  // Each operand and result of every step for ops of the program counted once, and nothing else.
   double least_bytes = 0;
   // Totals first, a line for each launch after them.
   std::string text(const Schedule& schedule, const Chip* chip) const;

@@ -42,6 +42,10 @@ class GpuDevice final : public DeviceBackend {
     return kMakers[static_cast<int>(request.op.kind)](Request{request, driver_->caps()});
   }
 
+  std::unique_ptr<Kernel> make_fused(const KernelRequest& request) const override {
+    return make_normed_matmul(Request{request, driver_->caps()});
+  }
+
   bool wants_channels_last(const Op& op) const override { return host_->wants_channels_last(op); }
 
   std::unique_ptr<DevicePlan> finish(const Plan& plan) const override {

@@ -2,6 +2,7 @@
 // result alone has too few blocks; or, with few rows (or few columns), by streaming the larger factor.
 #include <algorithm>
 
+#include "norm_rows.h"
 #include "product.h"
 
 namespace npu::gpu {
@@ -68,9 +69,13 @@ class Maker {
     args_.split_depth = args_.product.depth;
     args_.blocks = count32(r_.op, product.blocks());
     const bool few = product.rows() <= kFewRows && (f_.right_depth == 1 || f_.right_column == 1);
+    if (r_.norm != nullptr) {
+      if (few && f_.left_input == 0) norm_ = norm_of_rows(r_, product.rows(), args_);
+      if (!norm_) return nullptr;
+    }
     Made kernel = few ? by_rows(product) : r_.caps.matrices ? by_blocks(product) : one_by_one(product);
     const double sums = static_cast<double>(out_.elements()) * (epilogue_.halves ? 2 : 1);
-    kernel->set_cost(2.0 * args_.product.depth * sums);
+    kernel->set_cost(2.0 * args_.product.depth * sums + (norm_ ? norm_->flops(*kernel) : 0));
     return kernel;
   }
 
@@ -114,12 +119,15 @@ class Maker {
       args_.slices *= 2;
     const std::string form = std::string(deep ? "deep" : "wide") + "_" + std::to_string(made_rows) + "x" +
                              std::to_string(made_columns);
-    Dispatch launch = launch_of("matmul_rows", function_name("matmul_rows_" + form, f_.left.dtype));
+    const std::string library = norm_ ? "matmul_rows_norm" : "matmul_rows";
+    Dispatch launch = launch_of(library, function_name(library + "_" + form, f_.left.dtype));
     product.finish(launch);
+    if (norm_) norm_->apply(launch, args_);
     launch.constant(10, f_.left_depth == 1).constant(11, aligned(f_.right));
     launch.grid({ceil_div(columns, per_group()), 1, static_cast<std::uint32_t>(args_.blocks)},
                 {32 * kSimdgroups, 1, 1});
-    auto kernel = std::make_unique<GpuKernel>(epilogue_.halves ? "matmul[rows, halves]" : "matmul[rows]");
+    auto kernel = std::make_unique<GpuKernel>((norm_ ? norm_->name() + " + " : "") +
+                                              (epilogue_.halves ? "matmul[rows, halves]" : "matmul[rows]"));
     kernel->add(std::move(launch));
     return kernel;
   }
@@ -214,6 +222,7 @@ class Maker {
   const Epilogue& epilogue_;
   const TensorDesc& out_;
   Factors f_;
+  std::optional<NormOfRows> norm_;
   MatmulArgs args_{};
 };
 
@@ -225,6 +234,13 @@ Made make_matmul(const Request& r) {
   const std::optional<Epilogue> epilogue = make_epilogue(r, attrs.epilogue, attrs.halves);
   if (!epilogue) return with_separate_epilogue(r, attrs.epilogue, MatmulAttrs{}, make_matmul, attrs.halves);
   return Maker(r, *epilogue).make();
+}
+
+Made make_normed_matmul(const Request& r) {
+  if (r.outputs[0].elements() == 0) return nullptr;
+  const auto& attrs = std::get<MatmulAttrs>(r.op.attrs);
+  const std::optional<Epilogue> epilogue = make_epilogue(r, attrs.epilogue, attrs.halves);
+  return epilogue ? Maker(r, *epilogue).make() : nullptr;
 }
 
 }  // namespace npu::gpu

@@ -14,6 +14,7 @@ Made make_map(const Request& request);
 Made make_copy(const Request& request);
 Made make_conv(const Request& request);
 Made make_matmul(const Request& request);
+Made make_normed_matmul(const Request& request);  // request.norm on the way; null: better as two kernels
 Made make_attention(const Request& request);
 Made make_rope(const Request& request);
 Made make_pool(const Request& request);

@@ -102,7 +102,7 @@ Schedule::Schedule(const Plan& plan) : label(plan.model().model_name) {
       Launch launch;
       launch.dispatch = &dispatch;
       launch.step = static_cast<int>(s);
-      launch.label = dispatch.function + " of " + step.op->name;
+      launch.label = dispatch.function + " of " + step.name();
       const auto threads = dispatch.threads[0] * dispatch.threads[1] * dispatch.threads[2];
       const PipelineKey key{dispatch.library, dispatch.prologue, dispatch.function, dispatch.constants,
                             static_cast<int>(threads)};

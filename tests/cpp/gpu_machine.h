@@ -23,7 +23,8 @@ struct GpuRun {
   int constant_input = -1;                         // what packing may take
   std::vector<gpu::FunctionConstant> constants{};  // instead of what was chosen for them
   std::map<int, std::size_t> readable{};           // inputs of which only the first bytes may be touched
-  std::string kernel{};                            // its name, afterwards
+  const NormAttrs* norm = nullptr;                 // before a product, by the same kernel
+  std::string kernel{};                            // its name, afterwards; empty: the maker wanted none
   std::size_t launches = 0;
   std::string error{};  // what the machine refused
   std::array<std::byte, 16> status{};
@@ -109,6 +110,9 @@ inline std::string run_launch(const gpu::Dispatch& launch, const GpuMemory& memo
   call.buffer_count = buffers.size();
   call.constants = constants.data();
   call.constant_count = constants.size();
+  const auto room = static_cast<std::size_t>(launch.threadgroup_bytes);
+  call.threadgroup_bytes = &room;
+  call.threadgroup_count = room > 0 ? 1 : 0;
   const gpu::Size groups = larger(launch.groups);
   for (std::size_t d = 0; d < 3; ++d) {
     call.grid[d] = groups[d] * launch.threads[d];
@@ -125,7 +129,7 @@ inline void run_gpu(GpuMaker make, OpKind kind, const Attrs& attrs, const std::v
   op.kind = kind;
   op.name = "tested";
   op.attrs = attrs;
-  gpu::Request request{{op, {}, {}, 1}, run.caps};
+  gpu::Request request{{op, {}, {}, 1, run.norm}, run.caps};
   for (Tensor* t : inputs) {
     request.inputs.push_back(describe(t));
     request.inputs.back().alignment = t && reinterpret_cast<std::uintptr_t>(t->first()) % 16 == 0 ? 16 : 1;
@@ -136,6 +140,7 @@ inline void run_gpu(GpuMaker make, OpKind kind, const Attrs& attrs, const std::v
     request.outputs.back().alignment = t && reinterpret_cast<std::uintptr_t>(t->first()) % 16 == 0 ? 16 : 1;
   }
   const auto kernel = make(request);
+  if (!kernel) return;
   run.kernel = kernel->name();
   run.launches = kernel->dispatches().size();
   std::vector<std::byte> scratch(kernel->scratch_bytes()), packed(kernel->packed_bytes()), status(16);

@@ -1,0 +1,123 @@
+// Products with few rows that are normalised on the way: every threadgroup does the whole norm of its rows,
+// which costs less than to wait for a launch that does it once.
+#include "matmul_rows.h"
+#include "norm.h"
+
+constant bool kRms [[function_constant(14)]];
+constant int kNormWeight [[function_constant(15)]];  // 0: none, 1: as x, 2: float
+constant int kNormBias [[function_constant(16)]];
+constant bool kHasNormWeight = kNormWeight > 0;
+constant bool kHasNormBias = kNormBias > 0;
+
+#define NPU_NORM_PARAMETERS                                                        \
+  const device char *norm_weight [[buffer(9), function_constant(kHasNormWeight)]], \
+      const device char *norm_bias [[buffer(10), function_constant(kHasNormBias)]]
+
+// Four elements at a multiple of as many bytes.
+inline float4 four_of(const threadgroup float* x) { return *(const threadgroup float4*)x; }
+inline float4 four_of(const threadgroup half* x) { return float4(*(const threadgroup half4*)x); }
+inline float4 four_of(const threadgroup bfloat* x) {
+  return as_type<float4>(uint4(*(const threadgroup ushort4*)x) << 16);
+}
+
+// Rows in threadgroup memory; those that are not there repeat the last one.
+template <typename T, int kRows>
+struct NormalRows {
+  const threadgroup T* row[kRows];
+
+  NormalRows(constant NormedRowsArgs& args, const threadgroup T* first) {
+    const int last = int(inner_of(args.matmul.product.rows)) - 1;
+    NPU_UNROLL
+    for (int r = 0; r < kRows; ++r) row[r] = first + min(r, last) * args.row_step;
+  }
+  float one(int r, int k) const { return float(row[r][k]); }
+  float4 four(int r, int k) const { return four_of(row[r] + k); }
+};
+
+// How far the elements of a row spread: what each simdgroup has found goes to `room`. The rows are left in
+// `normal`, as they are, by the threads that will read them again.
+template <typename T>
+inline void measure(threadgroup T* normal, threadgroup Spread* room, constant NormedRowsArgs& args,
+                    const device T* x, Spot at) {
+  const int rows = int(inner_of(args.matmul.product.rows)), depth = args.matmul.product.depth;
+  for (int r = 0; r < rows; ++r) {
+    const device T* from = x + int64_t(r) * step_of(args.matmul.product.rows, NPU_LEFT);
+    const float centre = kRms ? 0.0f : float(*from);
+    Spread spread = Spreads::none();
+    for (int i = int(at.simdgroup) * 32 + int(at.lane); i < depth; i += kSimdgroups * 32) {
+      const T element = from[int64_t(i) * args.matmul.left_depth];
+      normal[r * args.row_step + i] = element;
+      spread = Spreads::add(spread, float(element) - centre, uint(i));
+    }
+    spread = across_lanes<Spreads>(spread);
+    if (at.lane == 0) room[r * kSimdgroups + int(at.simdgroup)] = spread;
+  }
+}
+
+// The rows of a block, as a norm would store them.
+template <typename T>
+inline void normalise(threadgroup T* normal, threadgroup Spread* room, constant NormedRowsArgs& args,
+                      const device T* x, const device char* weight, const device char* bias, Spot at) {
+  measure(normal, room, args, x, at);
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  const int rows = int(inner_of(args.matmul.product.rows)), depth = args.matmul.product.depth;
+  for (int r = 0; r < rows; ++r) {
+    const float centre = kRms ? 0.0f : float(x[int64_t(r) * step_of(args.matmul.product.rows, NPU_LEFT)]);
+    Spread spread = Spreads::none();
+    for (int s = 0; s < kSimdgroups; ++s) spread = Spreads::merge(spread, room[r * kSimdgroups + s]);
+    const Normal row = normal_of(spread, centre, float(depth), args.eps, kRms);
+    for (int i = int(at.simdgroup) * 32 + int(at.lane); i < depth; i += kSimdgroups * 32) {
+      float result = row.of(float(normal[r * args.row_step + i]));
+      if (kHasNormWeight) result *= parameter<T>(weight, kNormWeight, i * args.weight_step);
+      if (kHasNormBias) result += parameter<T>(bias, kNormBias, i * args.bias_step);
+      normal[r * args.row_step + i] = T(result);
+    }
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+}
+
+template <typename T, int kRows, int kColumns>
+[[kernel]] void matmul_rows_norm_deep(constant NormedRowsArgs& args [[buffer(0)]],
+                                      const device T* left [[buffer(1)]], const device T* right [[buffer(2)]],
+                                      NPU_ENDS, NPU_NORM_PARAMETERS, threadgroup T* normal [[threadgroup(0)]],
+                                      uint3 group [[threadgroup_position_in_grid]],
+                                      uint simdgroup [[simdgroup_index_in_threadgroup]],
+                                      uint lane [[thread_index_in_simdgroup]]) {
+  threadgroup float room[kSimdgroups * kRows * kColumns];
+  threadgroup Spread spreads[kSimdgroups * kRows];
+  if (deep_is_beyond<kColumns>(args.matmul, group)) return;
+  const RowPlaces places = places_of_block(args.matmul.product, group.z);
+  const Spot spot = {group, simdgroup, lane};
+  normalise(normal, spreads, args, left + places.of[NPU_LEFT], norm_weight, norm_bias, spot);
+  const NormalRows<T, kRows> rows(args, normal);
+  const Ends ends = NPU_GATHER_ENDS;
+  multiply_deep<T, kRows, kColumns>(args.matmul, rows, right, ends, places, room, spot);
+}
+
+template <typename T, int kRows, int kColumns>
+[[kernel]] void matmul_rows_norm_wide(constant NormedRowsArgs& args [[buffer(0)]],
+                                      const device T* left [[buffer(1)]], const device T* right [[buffer(2)]],
+                                      NPU_ENDS, NPU_NORM_PARAMETERS, threadgroup T* normal [[threadgroup(0)]],
+                                      uint3 group [[threadgroup_position_in_grid]],
+                                      uint simdgroup [[simdgroup_index_in_threadgroup]],
+                                      uint lane [[thread_index_in_simdgroup]]) {
+  threadgroup float room[kSimdgroups * 32 * kColumns];
+  threadgroup Spread spreads[kSimdgroups * kRows];
+  if (wide_is_beyond<kColumns>(args.matmul, group)) return;
+  const RowPlaces places = places_of_block(args.matmul.product, group.z);
+  const Spot spot = {group, simdgroup, lane};
+  normalise(normal, spreads, args, left + places.of[NPU_LEFT], norm_weight, norm_bias, spot);
+  const NormalRows<T, kRows> rows(args, normal);
+  const Ends ends = NPU_GATHER_ENDS;
+  multiply_wide<T, kRows, kColumns>(args.matmul, rows, right, ends, places, room, spot);
+}
+
+#if NPU_ONLY < 0 || NPU_ONLY == 0
+NPU_DEEP_AND_WIDE(matmul_rows_norm_deep, matmul_rows_norm_wide, float)
+#endif
+#if NPU_ONLY < 0 || NPU_ONLY == 1
+NPU_DEEP_AND_WIDE(matmul_rows_norm_deep, matmul_rows_norm_wide, half)
+#endif
+#if NPU_ONLY < 0 || NPU_ONLY == 2
+NPU_DEEP_AND_WIDE(matmul_rows_norm_deep, matmul_rows_norm_wide, bfloat)
+#endif

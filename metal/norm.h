@@ -1,0 +1,27 @@
+// What norms of rows have in common, wherever they are computed.
+#pragma once
+
+#include "fold.h"
+
+// An element of a weight or bias; `kind` 1: as x, 2: float.
+template <typename T>
+inline float parameter(const device char* from, int kind, int64_t at) {
+  return kind == 2 ? ((const device float*)from)[at] : float(((const device T*)from)[at]);
+}
+
+inline float scale_of(float squares, float n, float eps) { return 1.0f / precise::sqrt(squares / n + eps); }
+
+// What makes the elements of a row normal.
+struct Normal {
+  Exact mean;  // zero for RMS norms
+  float scale;
+
+  float of(float x) const { return ((x - mean.main) - mean.rest) * scale; }
+};
+
+// From the spread of its n elements around `centre`, which is zero for RMS norms.
+inline Normal normal_of(Spread spread, float centre, float n, float eps, bool rms) {
+  const Exact mean = rms ? exact(0.0f) : plus(mean_of(spread.sum, n), exact(centre));
+  const float squares = rms ? value_of(spread.squares) : squares_around_mean(spread, n);
+  return {mean, scale_of(squares, n, eps)};
+}
