@@ -9,6 +9,7 @@ import cpp_tests
 import npu_compiler
 import pytest
 import torch
+from filelock import FileLock
 from torch import nn
 from torch_ir import extract_ir
 
@@ -26,7 +27,9 @@ def run(*command, code=0, environment=None):
 @pytest.fixture(scope="module")
 def build():
     """The folder that `make cpp-test` builds; nothing is compiled again when it is up to date."""
-    return cpp_tests.build("Release")
+    (ROOT / "build").mkdir(exist_ok=True)
+    with FileLock(ROOT / "build" / "cpp-release.lock"):  # tests run in several processes
+        return cpp_tests.build("Release")
 
 
 @pytest.fixture(scope="module")
