@@ -219,6 +219,12 @@ void bind_tensors(nb::module_& m) {
             std::memmove(to.data(), borrowed.buffer().data(), to.bytes());
           },
           "data"_a.none(), "spec"_a = nb::none())
+      .def(
+          "read_only",
+          [](const PyBuffer& self) {
+            return PyBuffer{.buffer = alive(self), .donated = false, .read_only = true};
+          },
+          "The same memory, which cannot be written or donated through this.")
       .def_prop_ro("shape", &shape_of)
       .def_prop_ro("alloc_shape", &shape_of)
       .def_prop_ro(

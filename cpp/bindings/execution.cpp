@@ -78,9 +78,9 @@ void bind_execution(nb::module_& m) {
           "__init__",
           [](Device* self, nb::handle kind) {
             std::string name;
-            if (!kind.is_none() && !nb::try_cast(kind, name)) {
+            if (!kind.is_none() && (!nb::try_cast(kind, name) || name.empty())) {
               throw Error(ErrorKind::kInvalidValue, {.area = "device",
-                                                     .what = "the kind of a device is not text",
+                                                     .what = "not the kind of a device",
                                                      .got = nb::cast<std::string>(nb::repr(kind)),
                                                      .expected = "'cpu', or nothing for the best one"});
             }

@@ -115,6 +115,8 @@ void bind_programs(nb::module_& m) {
       .def_ro("names", &TensorSpec::names)
       .def_ro("required", &TensorSpec::required)
       .def_ro("state", &TensorSpec::state)
+      .def_ro("alias", &TensorSpec::alias,
+              "Of an output: the index of the input that it updates in place, or -1.")
       .def("__repr__", &spec_repr);
   nb::class_<Program>(m, "Program", "A program as the core reads it.")
       .def_static(

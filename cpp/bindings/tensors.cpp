@@ -191,6 +191,7 @@ void Borrowed::take_view(const char* name, nb::handle object) {
     buffer_ = Buffer::wrap(view_.buf, *dtype, std::move(shape), nullptr);
   } else {
     buffer_ = densely(*dtype, shape, strides, static_cast<const std::byte*>(view_.buf));
+    copied_ = true;
   }
 }
 
@@ -235,15 +236,17 @@ void Borrowed::take_array(nb::handle object, const char* name) {
     buffer_ = Buffer::wrap(data, *dtype, std::move(shape), nullptr);
   } else {
     buffer_ = densely(*dtype, shape, strides, static_cast<const std::byte*>(data));
+    copied_ = true;
   }
 }
 
-Buffer lent_by(nb::handle object, const char* name) {
+Buffer lent_by(nb::handle object, const char* name, bool* copied) {
   const std::shared_ptr<Borrowed> borrowed(new Borrowed, [](Borrowed* held) {
     const nb::gil_scoped_acquire acquire;
     delete held;
   });
   borrowed->take(object, name);
+  if (copied != nullptr) *copied = borrowed->copied();
   const Buffer& buffer = borrowed->buffer();
   if (nb::isinstance<PyBuffer>(object)) return buffer;
   return Buffer::wrap(buffer.data(), buffer.dtype(), buffer.shape(), borrowed);

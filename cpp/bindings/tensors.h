@@ -30,6 +30,7 @@ class Borrowed {
   // `name` is for errors.
   void take(nanobind::handle object, const char* name);
   const Buffer& buffer() const { return buffer_; }
+  bool copied() const { return copied_; }
 
  private:
   void take_view(const char* name, nanobind::handle object);
@@ -37,13 +38,14 @@ class Borrowed {
 
   Buffer buffer_;
   Py_buffer view_{};
-  bool viewing_ = false;
+  bool viewing_ = false, copied_ = false;
   nanobind::object kept_;
   nanobind::ndarray<nanobind::ro, nanobind::device::cpu> array_;  // what DLPack lent
 };
 
-// The object's memory for as long as the result is held; without a copy where kernels can read it as it lies.
-Buffer lent_by(nanobind::handle object, const char* name);
+// The object's memory for as long as the result is held; without a copy where kernels can read it as it lies,
+// else `copied` is told so.
+Buffer lent_by(nanobind::handle object, const char* name, bool* copied = nullptr);
 
 // A copy that the caller may keep, in memory of the device if there is one.
 Buffer copy_of(nanobind::handle object, const char* name, const Device* device = nullptr);

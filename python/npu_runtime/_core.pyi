@@ -165,6 +165,10 @@ class TensorSpec:
     @property
     def state(self) -> bool: ...
 
+    @property
+    def alias(self) -> int:
+        """Of an output: the index of the input that it updates in place, or -1."""
+
     def __repr__(self) -> str: ...
 
 class Program:
@@ -387,6 +391,9 @@ class NPUBuffer:
 
     def write_from_numpy(self, data: object | None, spec: object | None = None) -> None: ...
 
+    def read_only(self) -> NPUBuffer:
+        """The same memory, which cannot be written or donated through this."""
+
     @property
     def shape(self) -> tuple[int, ...]: ...
 
@@ -431,12 +438,14 @@ class Graph:
     def add_program(self, executor: Executor) -> None:
         """The next part: its inputs and outputs are the values of their names."""
 
-    def add_host(self, run: Callable[[list[Any]], Sequence[Any]], inputs: Sequence[str], outputs: Sequence[str]) -> None:
-        """The next part: a function from a list of inputs to a list of outputs."""
-
-    def run(self, values: dict[str, Any], weights: Sequence[Weights | None]) -> dict[str, Any]:
+    def add_host(self, run: Callable[[list[Any]], Sequence[Any]], inputs: Sequence[str], outputs: Sequence[str], updates: dict[str, str] = {}, device: Device | None = None) -> None:
         """
-        Values by name, and weights by part; returns results by name. What was given is passed to functions as it is, what programs make as NPUBuffers.
+        The next part: a function from a list of inputs to a list of outputs. `updates` names outputs that are inputs which it writes; where others need the old contents, it gets copies on `device`.
+        """
+
+    def run(self, values: dict[str, Any], weights: Sequence[Weights | None], donate: Iterable[str] | None = None, copied: dict[str, int] | None = None) -> dict[str, Any]:
+        """
+        Values by name, and weights by part; returns results by name. What was given is passed to functions as it is, what programs make as NPUBuffers. Buffers that are named in `donate` give their memory to what updates them. `copied` gets bytes that were copied, by name.
         """
 
     def __len__(self) -> int: ...

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from npu_runtime._core import Executor, Graph, NPUBuffer, Weights
+from npu_runtime._core import Device, Executor, Graph, NPUBuffer, Weights
 from npu_runtime.backend import Backend
+from npu_runtime.dag_inputs import check_arguments, check_donations, check_inputs
+from npu_runtime.dag_state import Held, find_held, updated_in_place, updated_values
 from npu_runtime.errors import InvalidValueError, format_error
-from npu_runtime.host import HostPart, decode_constants
+from npu_runtime.host import NOT_ON_DEVICES, Copies, HostPart, check_tensor, decode_constants
 from npu_runtime.outputs import outputs_type
 from npu_runtime.weight_loader import load_weights, resolve_names
 
@@ -23,16 +25,19 @@ __all__ = ["DAGExecutor"]
 class DAGExecutor:
     """Runs a ``PartitionPlan``. Only what crosses from one part to another is moved.
 
-    Buffers that the model writes are kept from one ``execute`` to the next; ``reset()`` takes them back to what was
-    loaded.
+    Buffers that the model writes are kept from one ``execute`` to the next, and so are caches, inputs that the model
+    returns updated, when they are left out. ``reset()`` takes them back to what was loaded, caches to zeros.
+    ``copied`` has the bytes that the last ``execute`` copied, by tensor.
     """
 
     def __init__(self, plan: Any, backend: Backend, compile_fn: Callable[[dict[str, Any]], Any] | None = None) -> None:
         import npu_compiler
 
+        check_arguments(plan, backend, compile_fn)
         compile_fn = compile_fn or npu_compiler.compile
         self.plan, self.backend = plan, backend
         self.npu_programs: dict[int, Any] = {}
+        self.copied: dict[str, int] = {}
         self._executors: dict[int, Any] = {}
         self._loaded_weights: dict[int, Any] = {}
         self._part_irs: dict[int, dict[str, Any]] = {}
@@ -42,22 +47,50 @@ class DAGExecutor:
         self._lock = threading.Lock()  # of the state
         self._state: dict[str, Any] = {}
         self._initial: dict[str, Any] = {}
+        self._copies = Copies()
         whole = plan.original_ir
-        written = [m for m in whole.get("mutations") or [] if m["kind"] == "buffer"]
-        self._updates = {m["target"]: m["value"]["name"] for m in written}
         self._mapping: dict[str, str] = whole.get("weight_name_mapping") or {}
-        for part in self._parts:
-            ir = self._part_irs[part.partition_id] = self._with_state(npu_compiler.partition_ir(plan, part), part)
-            if part.target == "npu":
-                program = compile_fn(ir)
-                self.npu_programs[part.partition_id] = program
-                self._executors[part.partition_id] = backend.create_executor(program)
-            else:
-                self._host[part.partition_id] = HostPart(ir)
-        self._graph = self._make_graph()
+        mutations = whole.get("mutations") or []
+        self._written = {m["target"] for m in mutations if m["kind"] == "buffer"}
         self._output_names = [t["name"] for t in whole["graph_outputs"]]
+        leaving = {*self._output_names, *(m["value"]["name"] for m in mutations)}
+        for part in self._parts:
+            self._add(part, compile_fn, npu_compiler.partition_ir(plan, part), leaving)
+        in_place = updated_in_place(self._executors, self._host)
+        self._sources = {**in_place, **updated_values(whole)}
+        self._held = find_held(whole, self._sources, in_place)
+        self._graph = self._make_graph()
+        self._outputs_type, self._updated_inputs = self._name_outputs()
+
+    def _add(
+        self, part: Any, compile_fn: Callable[[dict[str, Any]], Any], ir: dict[str, Any], leaving: set[str]
+    ) -> None:
+        number = part.partition_id
+        ir = self._part_irs[number] = self._with_state(ir, part)
+        if part.target == "npu":
+            self.npu_programs[number] = compile_fn(ir)
+            self._executors[number] = self.backend.create_executor(self.npu_programs[number])
+        else:
+            self._host[number] = HostPart(ir, leaving, in_place=True)
+            self._host[number].copies = self._copies
+
+    def _name_outputs(self) -> tuple[type[dict[str, Any]], dict[str, str]]:
+        """Outputs answer to further names. An input that the model writes is one more output, under its own name."""
+        whole = self.plan.original_ir
         named = zip(whole.get("output_names") or [], self._output_names, strict=False)
-        self._outputs_type = outputs_type({further: name for further, name in named if further})
+        further = {alias: name for alias, name in named if alias}
+        updated: dict[str, str] = {}
+        for mutation in whole.get("mutations") or []:
+            if mutation["kind"] != "input":
+                continue
+            name, result, n = mutation["target"], mutation["value"]["name"], 1
+            if result in self._output_names:
+                further.setdefault(name, result)
+                continue
+            while name in self._output_names or name in updated:
+                name, n = f"{mutation['target']}.{n}", n + 1
+            updated[name] = result
+        return outputs_type(further), updated
 
     def _make_graph(self) -> Graph:
         """The parts in the core, which runs programs itself and calls back for the others."""
@@ -65,13 +98,14 @@ class DAGExecutor:
         made = [name for part in self._parts for name in part.output_names]
         names = dict.fromkeys([*(t["name"] for t in ir["graph_inputs"]), *self._mapping])
         names |= dict.fromkeys([name for part in self._parts for name in part.input_names] + made)
-        wanted = {t["name"] for t in ir["graph_outputs"]} | set(self._updates.values())
+        wanted = {*self._output_names, *(m["value"]["name"] for m in ir.get("mutations") or [])}
         graph = Graph(list(names), sorted(wanted & set(made)))
+        device = self.backend.device if isinstance(self.backend.device, Device) else None
         for part in self._parts:
             number = part.partition_id
             if part.target != "npu":
                 host = self._host[number]
-                graph.add_host(host.call, host.input_names, host.output_names)
+                graph.add_host(host.call, host.input_names, host.output_names, host.updates, device)
             elif isinstance(self._executors[number], Executor):
                 graph.add_program(self._executors[number])
             else:
@@ -97,7 +131,7 @@ class DAGExecutor:
 
     def _with_state(self, ir: dict[str, Any], part: Any) -> dict[str, Any]:
         """What the model writes is no weight of a part, but one of its inputs."""
-        held = {n: self._mapping[n] for n in part.input_names if self._mapping.get(n) in self._updates}
+        held = {n: self._mapping[n] for n in part.input_names if self._mapping.get(n) in self._written}
         metas = {w["name"]: w for w in self.plan.original_ir["weights"]}
         return {
             **ir,
@@ -114,6 +148,9 @@ class DAGExecutor:
             )
         found = resolve_names(self._names_read(), weights)
         chosen = {name: weights[source] for name, source in found.items()}
+        for meta in self.plan.original_ir["weights"]:
+            if meta["name"] in chosen:
+                check_tensor("weight", meta, chosen[meta["name"]])
         used: dict[int, Any] = {}
         on_host: dict[int, Any] = {}
         for part in self._parts:
@@ -129,14 +166,56 @@ class DAGExecutor:
         initial = {**constants, **chosen}
         self._loaded_weights = used
         # Copies, so that the caller's tensors may change.
-        kept = [*self._updates, *(self._mapping[n] for n in self._weights_returned())]
+        kept = [*self._written, *(self._mapping[n] for n in self._weights_returned())]
         self._initial = {fqn: _as_numpy(initial[fqn]).copy() for fqn in kept if fqn in initial}
         self._loaded = True
         self.reset()
 
     def reset(self) -> None:
-        """Forget what runs have written into the model's buffers."""
-        self._state = {fqn: self._initial[fqn] for fqn in self._updates if fqn in self._initial}
+        """Forget what runs have written into the model's buffers, and the caches that they began."""
+        self._state = {}
+
+    def state(self, name: str) -> Any:
+        """What is held for a cache, by its input's name, or for a buffer that the model writes: a read-only buffer that
+        shows what runs write in place, else an array; None before it is begun."""
+        value = self._state.get(self._held_by(name).name)
+        return value.read_only() if isinstance(value, NPUBuffer) else value
+
+    def set_state(self, name: str, value: Any) -> None:
+        """A copy of ``value`` is what the next run finds."""
+        held = self._held_by(name)
+        check_tensor("state", {**self._meta(held), "name": name}, value)
+        with self._lock:
+            self._state[name] = self._own(_as_numpy(value), held)
+
+    def _held_by(self, name: str) -> Held:
+        found = next((held for held in self._held if held.name == name), None)
+        if found is None:
+            known = ", ".join(repr(held.name) for held in self._held) or "none; it keeps nothing"
+            raise InvalidValueError(format_error("dag", "nothing is held by that name", got=repr(name), expected=known))
+        return found
+
+    def _meta(self, held: Held) -> dict[str, Any]:
+        ir = self.plan.original_ir
+        metas = ir["graph_inputs"] if held.is_input else ir["weights"]
+        return next(meta for meta in metas if meta["name"] == held.name)
+
+    def _own(self, value: npt.NDArray[Any], held: Held) -> Any:
+        """A copy that runs may write, where the device reaches it."""
+        return self.backend.allocate_buffer(value) if held.in_place else value.copy()
+
+    def _begun(self, held: Held) -> Any:
+        import numpy as np
+
+        if held.name not in self._state:
+            meta = self._meta(held)
+            if not held.is_input:
+                self._state[held.name] = self._own(self._initial[held.name], held)
+            elif meta["dtype"] in NOT_ON_DEVICES:
+                self._state[held.name] = np.zeros(meta["shape"], meta["dtype"])
+            else:
+                self._state[held.name] = self.backend.allocate_zeros(tuple(meta["shape"]), meta["dtype"])
+        return self._state[held.name]
 
     def _weights_returned(self) -> list[str]:
         return [t["name"] for t in self.plan.original_ir["graph_outputs"] if t["name"] in self._mapping]
@@ -152,78 +231,102 @@ class DAGExecutor:
         return {name: [tie for tie, owner in ties.items() if owner == name] for name in sorted(read)}
 
     def execute(
-        self, inputs: Mapping[str, Any], weights: Mapping[str, Any] | None = None
-    ) -> dict[str, npt.NDArray[Any]]:
+        self, inputs: Mapping[str, Any], weights: Mapping[str, Any] | None = None, *, donate: Iterable[str] = ()
+    ) -> dict[str, Any]:
         """Graph inputs by name (NumPy, torch or NPUBuffer); returns NumPy arrays by graph output name.
 
-        As with ``Executor.run``, names do not matter where there is one input, and outputs answer to further names.
+        As with ``Executor.run``, names do not matter where there is one input, outputs answer to further names, and
+        NPUBuffers named in ``donate`` give their memory to the outputs that update them. What updates an NPUBuffer is
+        an NPUBuffer again, for the next run; what updates a cache that is held, a read-only one that shows later
+        updates too.
         """
+        if not isinstance(inputs, Mapping):
+            expected = "inputs must be a dict of names to tensors"
+            raise InvalidValueError(format_error("dag", expected, got=type(inputs).__name__))
         if weights is not None:
             self.load_weights(weights)
         names = [t["name"] for t in self.plan.original_ir["graph_inputs"]]
-        if len(names) == 1 and isinstance(inputs, Mapping) and len(inputs) == 1:
+        if len(names) == 1 and len(inputs) == 1:
+            donate = names if not isinstance(donate, str) and set(donate) == set(inputs) else donate
             inputs = dict(zip(names, inputs.values(), strict=True))
         self._check(inputs)
-        if not self._updates:
-            return self._run(inputs)
+        donated = check_donations(inputs, donate, self._output_names)
+        kept = [held for held in self._held if held.name not in inputs or not held.is_input]
+        if not kept:
+            return self._run(inputs, donated, kept)
         with self._lock:
-            return self._run(inputs)
+            return self._run(inputs, donated, kept)
 
-    def _run(self, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
-        stored = {**self._initial, **self._state}
-        values: dict[str, Any] = {**{n: stored[f] for n, f in self._mapping.items() if f in stored}, **inputs}
+    def _run(self, inputs: Mapping[str, Any], donated: set[str], kept: list[Held]) -> dict[str, Any]:
+        values: dict[str, Any] = {n: self._initial[f] for n, f in self._mapping.items() if f in self._initial}
+        for held in kept:
+            value = self._begun(held)
+            values |= dict.fromkeys(held.places, value)
+            if held.in_place and isinstance(value, NPUBuffer):
+                donated = {*donated, held.places[0]}
+        values |= inputs
         weights = [self._loaded_weights.get(part.partition_id) for part in self._parts]
-        values |= self._graph.run(values, weights)
-        outputs = self._outputs_type((name, _as_numpy(values[name])) for name in self._output_names)
-        # The caller's inputs and outputs are not ours to keep, nor what may be a view of them.
-        lent = {*inputs, *outputs}
-        state = {}
-        for fqn, name in self._updates.items():
-            own = isinstance(values[name], NPUBuffer) and name not in lent
-            state[fqn] = values[name] if own else _as_numpy(values[name]).copy()
-        self._state = state
+        counts: dict[str, int] = {}
+        self._copies.by_name = {}
+        made = self._graph.run(values, weights, donated, counts)
+        for name, size in counts.items():
+            self._copies.add(name, size)
+        made |= {h.result: self._as_buffer(h.result, made[h.result]) for h in kept if h.is_input and h.result in made}
+        outputs = self._outputs_type()
+        live = {held.result: held for held in kept}
+        for name, result in [*((n, n) for n in self._output_names), *self._updated_inputs.items()]:
+            outputs[name] = self._output(result, values, made, live.get(result))
+        self._keep(kept, values, made)
+        self.copied = self._copies.by_name
         return outputs
+
+    def _output(self, name: str, values: Mapping[str, Any], made: Mapping[str, Any], held: Held | None) -> Any:
+        """The caller's own, except for caches in place."""
+        value = made.get(name)
+        if value is None:
+            return self._copy(name, values[name])  # an input or a weight as it is
+        if held is not None and not held.is_input:
+            return self._copy(name, value)
+        if held is not None and isinstance(value, NPUBuffer):
+            return value.read_only()
+        if held is None and isinstance(values.get(self._sources.get(name, "")), NPUBuffer):
+            return self._as_buffer(name, value)
+        array = _as_numpy(value)
+        if hasattr(value, "is_contiguous") and not value.is_contiguous():
+            self._copies.add(name, array.nbytes)
+        return array
+
+    def _as_buffer(self, name: str, value: Any) -> Any:
+        """A tensor that the host made, where the device reaches it."""
+        array = _as_numpy(value)
+        if isinstance(value, NPUBuffer) or str(array.dtype) in NOT_ON_DEVICES:
+            return value
+        self._copies.add(name, array.nbytes)
+        return self.backend.allocate_buffer(array)
+
+    def _copy(self, name: str, value: Any) -> npt.NDArray[Any]:
+        array = _as_numpy(value).copy()
+        self._copies.add(name, array.nbytes)
+        return array
+
+    def _keep(self, kept: list[Held], values: Mapping[str, Any], made: Mapping[str, Any]) -> None:
+        taken: set[str] = set()
+        for held in kept:
+            if held.result in made and held.result not in taken:
+                self._state[held.name] = made[held.result]
+            else:  # an input, a weight or what another one is already
+                self._state[held.name] = self._copy(held.result, made.get(held.result, values.get(held.result)))
+            taken.add(held.result)
 
     def _check(self, inputs: Mapping[str, Any]) -> None:
         ir = self.plan.original_ir
-        if not isinstance(inputs, Mapping):
-            raise InvalidValueError(
-                format_error("dag", "inputs must be a dict of names to tensors", got=type(inputs).__name__)
-            )
-        if (
-            not self._loaded
-            and ir.get("weights")
-            and (self._returns_or_keeps() or any(self._needs_weights(p) for p in self._parts))
-        ):
+        needed = self._returns_or_keeps() or any(self._needs_weights(p) for p in self._parts)
+        if not self._loaded and ir.get("weights") and needed:
             raise InvalidValueError(
                 format_error("dag", "weights are not loaded", action="load_weights(...) or execute(..., weights=...)")
             )
-        known = {t["name"] for t in ir["graph_inputs"]}
-        read = {name for part in self._parts for name in part.input_names}
-        read |= {t["name"] for t in ir["graph_outputs"]}
-        missing, surplus = sorted((known & read) - set(inputs)), sorted(set(inputs) - known)
-        if missing or surplus:
-            raise InvalidValueError(
-                format_error(
-                    "dag",
-                    "the inputs' names are wrong",
-                    got=f"missing {missing}, unknown {surplus}",
-                    expected=", ".join(sorted(known)),
-                )
-            )
-        for meta in ir["graph_inputs"]:
-            if meta["name"] not in inputs:
-                continue
-            value = inputs[meta["name"]]
-            if not hasattr(value, "shape") or not hasattr(value, "dtype"):
-                got, expected = type(value).__name__, "an NPUBuffer, a NumPy array or a tensor"
-            else:
-                got = f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
-                expected = f"{meta['dtype']}{list(meta['shape'])}"
-            if got != expected:
-                raise InvalidValueError(
-                    format_error("dag", f"input '{meta['name']}' does not fit", got=got, expected=expected)
-                )
+        read = {name for part in self._parts for name in part.input_names} | set(self._output_names)
+        check_inputs(ir, read, {held.name for held in self._held if held.is_input}, inputs)
 
     def _needs_weights(self, part: Any) -> bool:
         if part.target == "npu":
@@ -231,7 +334,7 @@ class DAGExecutor:
         return bool(self._host[part.partition_id].ir["weights"])
 
     def _returns_or_keeps(self) -> bool:
-        return bool(self._updates or self._weights_returned())
+        return bool(self._written or self._weights_returned())
 
 
 def _as_numpy(value: Any) -> npt.NDArray[Any]:

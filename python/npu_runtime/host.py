@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections import Counter
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from npu_runtime._core import NPUBuffer
+from npu_runtime.errors import InvalidValueError, format_error
 
 __all__ = ["HostPart", "decode_constants", "execute_cpu_partition", "numpy_to_torch", "torch_to_numpy"]
 
@@ -24,7 +27,8 @@ def numpy_to_torch(array: Any) -> Any:
         return torch.utils.dlpack.from_dlpack(array)
     array = np.asarray(array)
     if array.dtype.name == "bfloat16":
-        return torch.from_numpy(np.ascontiguousarray(array).view(np.uint16)).view(torch.bfloat16)
+        bits = np.ascontiguousarray(array).view(np.uint16)
+        return torch.from_numpy(bits if bits.flags.writeable else bits.copy()).view(torch.bfloat16)
     if not array.flags.writeable or not array.dtype.isnative:
         array = array.copy()
     return torch.from_numpy(array)
@@ -51,35 +55,123 @@ def decode_constants(ir: Mapping[str, Any]) -> dict[str, Any]:
     return dict(IR.from_dict({**ir, "nodes": [], "graph_outputs": [], "mutations": []}).constants)
 
 
+IN_PLACE = {
+    "aten.index_copy.default": "aten.index_copy_.default",
+    "aten.index_put.default": "aten.index_put_.default",
+    "aten.index_add.default": "aten.index_add_.default",
+    "aten.scatter.src": "aten.scatter_.src",
+    "aten.scatter.value": "aten.scatter_.value",
+}
+"""What updates a part of its first input, and the same in place."""
+
+NOT_ON_DEVICES = ("float64", "complex32", "complex64", "complex128", "uint16", "uint32", "uint64")
+
+
+def update_in_place(ir: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The IR with such nodes in place where nothing else in it reads the input; and what then is which input."""
+    inputs = {t["name"]: t for t in ir["graph_inputs"] if t["dtype"] not in NOT_ON_DEVICES}
+    given = {t["name"] for t in ir["graph_outputs"]}
+    reads = Counter(t["name"] for node in ir["nodes"] for t in node["inputs"])
+    updates: dict[str, str] = {}
+    nodes = []
+    for node in ir["nodes"]:
+        source = node["inputs"][0]["name"] if node["inputs"] else ""
+        result = node["outputs"][0]["name"] if len(node["outputs"]) == 1 else ""
+        free = source in inputs and source not in given and reads[source] == 1
+        if node["op_type"] in IN_PLACE and free and result in given:
+            updates[result] = source
+            node = {**node, "op_type": IN_PLACE[node["op_type"]]}
+        nodes.append(node)
+    return {**ir, "nodes": nodes}, updates
+
+
+class Copies(threading.local):
+    """Bytes that the running thread's parts have copied, by tensor."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, int] = {}
+
+    def add(self, name: str, size: int) -> None:
+        self.by_name[name] = self.by_name.get(name, 0) + size
+
+
 class HostPart:
-    """A part's IR, executed by ``torch_ir``."""
+    """A part's IR, executed by ``torch_ir``.
 
-    def __init__(self, ir: dict[str, Any]) -> None:
+    ``leaving`` names results that callers keep: these have memory of their own. What ``updates`` names is written in
+    the memory of an input.
+    """
+
+    def __init__(self, ir: dict[str, Any], leaving: Collection[str] = (), *, in_place: bool = False) -> None:
         from torch_ir import IR, IRExecutor
+        from torch_ir.errors import ExecutionError
 
+        self.updates: dict[str, str] = {}
+        if in_place:
+            ir, self.updates = update_in_place(ir)
         self.ir = ir
+        self.copies = Copies()
         self.input_names = [t["name"] for t in ir["graph_inputs"]]
         self.output_names = [t["name"] for t in ir["graph_outputs"]]
+        self._leaving = set(leaving) - set(self.updates)
         self._executor = IRExecutor(IR.from_dict(ir), weights={})
+        self._failures = ExecutionError
+        self._own_memory: set[int] = set()
 
     def own_weights(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """Copies of what the part reads, so that the caller's tensors may change."""
-        names = {w["name"] for w in self.ir["weights"]}
-        ties = {tie: name for tie, name in self.ir.get("ties", {}).items() if name in names}
-        return {n: numpy_to_torch(weights[n]).clone() for n in [*names, *ties] if n in weights}
+        metas = {w["name"]: w for w in self.ir["weights"]}
+        ties = {tie: name for tie, name in self.ir.get("ties", {}).items() if name in metas}
+        for name in metas.keys() & weights.keys():
+            check_tensor("weight", metas[name], weights[name])
+        return {n: numpy_to_torch(weights[n]).clone() for n in [*metas, *ties] if n in weights}
 
     def use(self, own_weights: Mapping[str, Any]) -> None:
         self._executor.load_weights_from_state_dict(dict(own_weights))
+        held = [*own_weights.values(), *self._executor.constants.values()]
+        self._own_memory = {t.untyped_storage().data_ptr() for t in held}
 
     def load_weights(self, weights: Mapping[str, Any]) -> None:
         self.use(self.own_weights(weights))
 
     def call(self, inputs: list[Any]) -> list[Any]:
         """Tensors in the order of ``input_names``; returns those of ``output_names``."""
-        return list(self._executor.execute(tuple(map(numpy_to_torch, inputs))))
+        tensors = [numpy_to_torch(value) for value in inputs]
+        for name, value, tensor in zip(self.input_names, inputs, tensors, strict=True):
+            if isinstance(value, np.ndarray) and value.size and tensor.data_ptr() != value.ctypes.data:
+                self.copies.add(name, value.nbytes)
+        try:
+            results = list(self._executor.execute(tuple(tensors)))
+        except self._failures as error:
+            raise InvalidValueError(format_error("host", str(error))) from error
+        return self._without_sharing(tensors, results) if self._leaving else results
+
+    def _without_sharing(self, inputs: list[Any], results: list[Any]) -> list[Any]:
+        """A view of an input, of a weight or of another result is copied before it leaves."""
+        taken = self._own_memory | {t.untyped_storage().data_ptr() for t in inputs}
+        for i, name in enumerate(self.output_names):
+            if name not in self._leaving or not results[i].numel():
+                continue
+            if results[i].untyped_storage().data_ptr() in taken:
+                results[i] = results[i].clone().contiguous()
+                self.copies.add(name, results[i].nbytes)
+            taken.add(results[i].untyped_storage().data_ptr())
+        return results
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         return dict(zip(self.output_names, self.call([inputs[name] for name in self.input_names]), strict=True))
+
+
+def check_tensor(what: str, meta: Mapping[str, Any], value: Any) -> None:
+    """Whether a value is a tensor of the shape and dtype that the graph has for it."""
+    expected = f"{meta['dtype']}{list(meta['shape'])}"
+    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+        got, expected = type(value).__name__, f"an NPUBuffer, a NumPy array or a tensor, {expected}"
+    else:
+        got = f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+    if got != expected:
+        name = f"{what} '{meta['name']}' does not fit"
+        raise InvalidValueError(format_error("dag", name, got=got, expected=expected))
 
 
 def execute_cpu_partition(

@@ -34,7 +34,7 @@ TEST(graph, passes_values_on) {
       },
       {3, 0}, {5});
   CHECK_EQ(graph.parts(), std::size_t{2});
-  CHECK(graph.read_by_program(0) && !graph.read_by_program(3));
+  CHECK(graph.needs_buffer(0) && !graph.needs_buffer(3));
   std::vector<GraphValue> values(graph.slots());
   const auto thing = std::make_shared<float>(5.0f);
   values[0] = {filled({2, 64}, 0.2f, -0.02f), thing};
@@ -50,16 +50,52 @@ TEST(graph, passes_values_on) {
   CHECK_EQ(thing.use_count(), 1);
 }
 
+TEST(graph, owned_memory_is_written_in_place_and_copies_are_counted) {
+  Graph graph({"x", "cache", "at", "y", "after", "view", "last"}, {3, 6});
+  graph.add_program(step(), {0, 1, 2}, {3, 4});
+  Buffer view;
+  graph.add_host(
+      [&](std::span<const GraphValue> in, std::span<GraphValue> out) {
+        out[0].buffer = in[0].buffer;  // lives on, and is read after the update
+      },
+      {4}, {5});
+  graph.add_host(
+      [&](std::span<const GraphValue> in, std::span<GraphValue>) {
+        static_cast<float*>(in[0].buffer.data())[0] = 99;
+        view = in[1].buffer;
+      },
+      {4, 5}, {6}, {{.input = 0, .output = 0}});
+  for (const bool owned : {false, true}) {
+    std::vector<GraphValue> values(graph.slots());
+    const Buffer cache = filled({4, 48}, 7, 0);
+    values[0] = {filled({2, 64}, 0.2f, -0.02f), nullptr};
+    values[1] = {cache, nullptr, owned};
+    values[2] = {position(1), nullptr};
+    std::vector<std::int64_t> copied(graph.slots());
+    const std::vector<Weights> by_part = {weights(), Weights(), Weights()};
+    graph.run(values, by_part, copied);
+    const auto bytes = static_cast<std::int64_t>(cache.bytes());
+    CHECK_EQ(copied[4], owned ? 0 : bytes);
+    CHECK_EQ(copied[6], bytes);  // a view of the old contents lives when it is updated again
+    CHECK((first(values[6]) == 99) && first({view, nullptr}) == 7);
+    CHECK_EQ(view.data() == cache.data(), owned);
+    CHECK_EQ(copied[0] + copied[1] + copied[5], 0);
+  }
+}
+
 TEST(graph, refuses_what_does_not_fit) {
   CHECK_THROWS(Graph({"a"}, {1}), "a result is no slot");
   Graph graph({"x", "cache", "at", "y", "after"}, {3});
   CHECK_THROWS(graph.add_program(step(), {0, 1}, {3, 4}), "the slots of a program do not fit it");
   CHECK_THROWS(graph.add_program(step(), {0, 1, 9}, {3, 4}), "a part names no slot; got 9");
   CHECK_THROWS(graph.add_host({}, {-1}, {3}), "a part names no slot; got -1");
+  CHECK_THROWS(graph.add_host({}, {0}, {3}, {{.input = 1, .output = 0}}), "an update is none of the part's");
   graph.add_program(step(), {0, 1, 2}, {3, 4});
   std::vector<GraphValue> values(5);
   const std::vector<Weights> by_part = {weights()};
   CHECK_THROWS(graph.run(values, {}), "the number of values or weights is wrong");
+  std::vector<std::int64_t> counts(1);
+  CHECK_THROWS(graph.run(values, by_part, counts), "the number of counts is wrong");
   values[0].foreign = std::make_shared<int>(1);
   CHECK_THROWS(graph.run(values, by_part), "a program reads \"x\"");
   Graph host({"x", "y"}, {1});

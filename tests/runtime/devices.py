@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from npu_runtime import Device, UnavailableError
+from npu_runtime import Backend, CPUBackend, Device, UnavailableError
 
 
 def chosen_device() -> Device:
@@ -25,3 +25,15 @@ def metal_device() -> Device:
 
 def device_of(kind: str) -> Device:
     return metal_device() if kind == "metal" else chosen_device()
+
+
+class OnDevice(CPUBackend):
+    """A backend on any device: what MetalBackend is on a Mac."""
+
+    def __init__(self, device: Device) -> None:
+        super().__init__()
+        self._device = device
+
+
+def backend_of(kind: str) -> Backend:
+    return OnDevice(device_of(kind))

@@ -1,0 +1,84 @@
+"""What a DAGExecutor is given, checked before any work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from npu_runtime._core import NPUBuffer
+from npu_runtime.backend import Backend
+from npu_runtime.errors import InvalidValueError, format_error
+from npu_runtime.host import check_tensor
+
+__all__ = ["check_arguments", "check_donations", "check_inputs"]
+
+
+def _refuse(what: str, *, got: object = None, expected: str | None = None, action: str | None = None) -> None:
+    raise InvalidValueError(format_error("dag", what, got=got, expected=expected, action=action))
+
+
+def check_arguments(plan: Any, backend: Any, compile_fn: Any) -> None:
+    if not hasattr(plan, "steps") or not isinstance(getattr(plan, "original_ir", None), Mapping):
+        _refuse("not a plan", got=type(plan).__name__, expected="what npu_compiler.partition returns")
+    if not isinstance(backend, Backend):
+        _refuse("not a backend", got=type(backend).__name__, expected="CPUBackend(), MetalBackend() or one of yours")
+    if compile_fn is not None and not callable(compile_fn):
+        _refuse("compile_fn is no function", got=type(compile_fn).__name__, expected="a function from IR to program")
+
+
+def check_inputs(ir: Mapping[str, Any], read: set[str], held: set[str], inputs: Any) -> None:
+    """Names, then shapes and dtypes. What nobody reads, and what is held, may be left out."""
+    known = {t["name"] for t in ir["graph_inputs"]}
+    missing, surplus = sorted((known & read) - held - set(inputs)), sorted(map(str, set(inputs) - known))
+    if missing or surplus:
+        got = f"missing {missing}, unknown {surplus}"
+        _refuse("the inputs' names are wrong", got=got, expected=", ".join(sorted(known)))
+    for meta in ir["graph_inputs"]:
+        if meta["name"] in inputs:
+            check_tensor("input", meta, inputs[meta["name"]])
+
+
+def check_donations(inputs: Mapping[str, Any], donate: Any, returned: Iterable[str]) -> set[str]:
+    """The names; nothing else that is given may lie in the memory of what is donated."""
+    if isinstance(donate, str) or not isinstance(donate, Iterable):
+        _refuse("donate must be a set of input names", got=repr(donate))
+    names = set(donate)
+    for name in sorted(map(str, names)):
+        if not isinstance(inputs.get(name), NPUBuffer):
+            got = type(inputs[name]).__name__ if name in inputs else "nothing"
+            _refuse(f"only an NPUBuffer can be donated as '{name}'", got=got, action="NPUBuffer.from_numpy")
+        if name in returned:
+            _refuse(f"input '{name}' is donated, but the model returns it as it is")
+    if names:
+        _refuse_shared(inputs, names)
+    return names
+
+
+def _refuse_shared(inputs: Mapping[str, Any], donated: set[str]) -> None:
+    spans = sorted((*_span(value), name) for name, value in inputs.items())
+    end, owner = 0, ""
+    for begin, stop, name in spans:
+        if begin < min(end, stop) and (name in donated or owner in donated):
+            first, second = (name, owner) if name in donated else (owner, name)
+            _refuse(
+                f"input '{first}' is donated, but its memory is also that of '{second}'",
+                action="a copy for one of them",
+            )
+        if stop > end:
+            end, owner = stop, name
+
+
+def _span(value: Any) -> tuple[int, int]:
+    """Addresses of the first byte and of the one after the last."""
+    if isinstance(value, NPUBuffer):
+        return value.native_handle, value.native_handle + value.size_bytes
+    if isinstance(value, np.ndarray):
+        bounds = getattr(np.lib, "array_utils", np).byte_bounds
+        begin, end = bounds(value)
+        return int(begin), int(end)
+    if hasattr(value, "untyped_storage"):
+        storage = value.untyped_storage()
+        return storage.data_ptr(), storage.data_ptr() + storage.nbytes()
+    return 0, 0
