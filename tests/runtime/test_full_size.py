@@ -20,6 +20,7 @@ from tests.runtime.devices import device_of, metal_device
 pytestmark = pytest.mark.slow
 PROMPT = [(7919 * i + 13) % 151936 for i in range(150)]
 TOKENS = 64
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def qwen(dtype: torch.dtype) -> Qwen2ForCausalLM:
@@ -69,6 +70,8 @@ def test_scores_in_bfloat16() -> None:
 
 STEPS_ON_METAL = """
 import sys
+from tests.zoo.torchvision_compat import declare_operators
+declare_operators()
 import npu, numpy as np
 generator = npu.Generator.from_pretrained(sys.argv[1], device=sys.argv[2], capacity=64, buckets=(1,))
 np.save(sys.argv[3], generator.logits([int(token) for token in sys.argv[4:]]).astype(np.float32))
@@ -82,7 +85,8 @@ def test_steps_on_metal(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "model")
     kind = "metal:emulated" if sys.platform == "linux" else device.kind
     command = [sys.executable, "-c", STEPS_ON_METAL, tmp_path / "model", kind, tmp_path / "scores.npy"]
-    subprocess.run([*map(str, [*command, *prompt])], env={**os.environ, "SOFTMETAL_MODE": "fast"}, check=True)
+    environment = {**os.environ, "SOFTMETAL_MODE": "fast"}
+    subprocess.run([*map(str, [*command, *prompt])], cwd=ROOT, env=environment, check=True)
     with torch.no_grad():
         own = model(torch.tensor([prompt])).logits[0, -1]
         exact = model.float()(torch.tensor([prompt])).logits[0, -1]
