@@ -330,6 +330,10 @@ def _transformers() -> None:
     fires("fuse_rope", "halves", lambda x, c, s: x * c + torch.cat((-x[..., 4:], x[..., :4]), -1) * s,
           ((1, 2, 3, 8), (1, 1, 3, 8), (1, 1, 3, 8)), "map{mul($0,$1)} map{neg($0)} copy copy map{mul($0,$1)} "
           "map{add($0,$1)}", "rope")  # fmt: skip
+    fires("needed_rows", "an index", lambda: Net(lambda m, x, i: m(x)[i], nn.Linear(4, 3)), ((3, 4), torch.tensor([1])),
+          "matmul gather", "gather matmul", module=True)  # fmt: skip
+    stays("needed_rows", "all rows", lambda: Net(lambda m, x, i: (lambda y: (y[i], y.sum()))(m(x)), nn.Linear(4, 3)),
+          ((3, 4), torch.tensor([1])), "matmul gather reduce", module=True)  # fmt: skip
     fires("merge_products", "two", lambda: Net(lambda m, n, x: (m(x).sum(0), n(x).sum(0)), nn.Linear(4, 3),
           nn.Linear(4, 2)), MATRIX, "matmul reduce matmul reduce", "copy copy copy copy | matmul reduce reduce",
           module=True)  # fmt: skip

@@ -16,6 +16,7 @@ from .merge_products import merge_products
 from .place_cat import place_cat
 from .rms_norm import fuse_rms_norm
 from .rope import fuse_rope
+from .rows import needed_rows
 from .simplify import cse, dead_code, hoist
 
 __all__ = ["PASSES", "run_passes"]
@@ -29,6 +30,7 @@ PASSES: tuple[tuple[str, Callable[[Graph], None]], ...] = (
     ("fuse_layer_norm", fuse_layer_norm),
     ("fuse_attention", fuse_attention),
     ("fuse_rope", fuse_rope),
+    ("needed_rows", needed_rows),
     ("merge_products", merge_products),
     ("fuse_maps", fuse_maps),
     ("fuse_epilogues", fuse_epilogues),

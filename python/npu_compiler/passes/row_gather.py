@@ -1,0 +1,105 @@
+"""Rows that are chosen by an index at run time, before the op that makes them all."""
+
+from __future__ import annotations
+
+import math
+
+from ..graph import Graph, Op, Shape, Value, View, whole
+from .match import Matcher
+
+
+def gather_first(graph: Graph, match: Matcher, op: Op) -> Op | None:
+    """Where only a gather of rows reads the result of ``op``, it gathers rows of the operand instead; ``op`` then
+    makes what the gather made. Returns the gather, which must stand right before ``op`` from now on."""
+    value = op.out.value
+    gather = match.only_reader(value)
+    if gather is None or gather.kind != "gather" or not _makes_all(match, op) or not _gathers_rows(gather, value):
+        return None
+    rows, result = gather.inputs[0], gather.out
+    assert rows is not None
+    count = math.prod(result.shape[:-1])
+    if not gather.out.is_dense or not 0 < count < math.prod(rows.shape[:-1]) or _comes_later(match, op, gather):
+        return None
+    found = _by_rows(op, rows.shape, count)
+    if found is None:
+        return None
+    operand, inputs, at = found
+    width = operand.shape[-1]
+    chosen = graph.temp(f"{operand.value.name}.rows", operand.dtype, (*result.shape[:-1], width))
+    read = {view.value for both in (op, gather) for view in both.reads()}
+    gather.inputs = [operand, *(_widened(v, width) for v in gather.inputs[1:])]
+    gather.outputs = [whole(chosen)]
+    inputs[at] = whole(chosen).reshape((count, width))
+    op.inputs, op.outputs, op.hints = inputs, [result.reshape((count, result.shape[-1]))], {}
+    _note(match, op, gather, read)
+    return gather
+
+
+def _makes_all(match: Matcher, op: Op) -> bool:
+    return len(list(op.writes())) == 1 and op.out.is_dense and op.out.rank > 1 and len(match.parts(op.out.value)) == 1
+
+
+def _gathers_rows(gather: Op, value: Value) -> bool:
+    """Whether whole rows of the whole value are read, each place of the last dimension by itself."""
+    x, out, dims = gather.inputs[0], gather.out, gather.attrs["dims"]
+    if x is None or x.value is not value or not x.is_dense or x.rank < 2 or out.rank < 1:
+        return False
+    indices = gather.inputs[1:]
+    if any(v is None or v.value is value or (v.shape[-1] > 1 and v.strides[-1]) for v in indices):
+        return False
+    return dims[-1] == out.rank - 1 and out.shape[-1] == x.shape[-1] and out.rank - 1 not in dims[:-1]
+
+
+def _comes_later(match: Matcher, op: Op, gather: Op) -> bool:
+    """Whether an index is made only after ``op``."""
+    at = match.position[id(op)]
+    return any(match.position.get(id(w), -1) > at for v in gather.inputs[1:] if v for w in match.parts(v.value))
+
+
+def _by_rows(op: Op, rows: Shape, count: int) -> tuple[View, list[View | None], int] | None:
+    """Of an op each of whose rows comes from one row of one operand: that operand with these ``rows``, all operands
+    for ``count`` rows, and the operand's place among them."""
+    if op.out.shape[-1] != rows[-1]:
+        return None
+    at = next((i for i, v in enumerate(op.inputs) if op.kind == "map" and not _is_shared(v)), 0)
+    inputs: list[View | None] = []
+    if op.kind == "matmul" and not op.attrs and len(op.inputs) <= 3:
+        b = op.inputs[1]
+        if b is None or any(n > 1 and s for n, s in zip(b.shape[:-2], b.strides[:-2], strict=True)):
+            return None
+        shared = View(b.value, b.shape[-2:], b.strides[-2:], b.offset)
+        inputs = [None, shared, *(_flat(v, count) for v in op.inputs[2:])]
+    elif op.kind == "norm" and op.attrs["kind"] != "group" and op.attrs.get("axes", 1) == 1:
+        inputs = list(op.inputs)
+    elif op.kind == "map" and op.inputs and all(_is_shared(v) for i, v in enumerate(op.inputs) if i != at):
+        inputs = [_flat(v, count) for v in op.inputs]
+    else:
+        return None
+    x = op.inputs[at]
+    operand = None if x is None else x.reshape((*rows[:-1], x.shape[-1]))
+    return None if operand is None else (operand, inputs, at)
+
+
+def _is_shared(view: View | None) -> bool:
+    """Whether all rows are the same."""
+    return view is None or all(n <= 1 or s == 0 for n, s in zip(view.shape[:-1], view.strides[:-1], strict=True))
+
+
+def _flat(view: View | None, count: int) -> View | None:
+    """What all rows share, for ``count`` of them."""
+    return None if view is None else View(view.value, (count, view.shape[-1]), (0, view.strides[-1]), view.offset)
+
+
+def _widened(index: View | None, width: int) -> View | None:
+    if index is None:
+        return None
+    return View(index.value, (*index.shape[:-1], width), (*index.strides[:-1], 0), index.offset)
+
+
+def _note(match: Matcher, op: Op, gather: Op, before: set[Value]) -> None:
+    """What the matcher knows, after both have changed. ``before``: what they read."""
+    for value in {*before, *(view.value for both in (gather, op) for view in both.reads())}:
+        others = [reader for reader in match.readers.get(value, []) if reader not in (op, gather)]
+        match.readers[value] = others + [o for o in (gather, op) if any(v.value is value for v in o.reads())]
+    match.writers[gather.out.value], match.writers[op.out.value] = [gather], [op]
+    match.position[id(gather)] = match.position[id(op)]

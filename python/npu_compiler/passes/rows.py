@@ -1,0 +1,169 @@
+"""What nobody reads of a result is not computed: a choice of rows moves before the op that makes them all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..graph import Graph, Op, Shape, Value, View, dense_strides, whole
+from .match import Matcher
+from .row_gather import gather_first
+
+
+def needed_rows(graph: Graph) -> None:
+    match = Matcher(graph)
+    moved: dict[int, tuple[Op, Op]] = {}  # by gather: itself, and the op before which it stands from now on
+    for op in reversed(graph.main):
+        _narrow(graph, match, op)
+        gather = gather_first(graph, match, op)
+        if gather is not None:
+            moved[id(gather)] = gather, op
+    before = {id(op): gather for gather, op in moved.values()}
+    kept = [op for op in graph.main if id(op) not in moved]
+    graph.main = [each for op in kept for each in (before.get(id(op)), op) if each is not None]
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """Which elements of a dense value a view reads: ranges of positions, one for each dimension of the value.
+    ``moves`` says along which dimension each of the view's goes, and in what steps; None where it stands still."""
+
+    ranges: tuple[range, ...]
+    moves: tuple[tuple[int, int] | None, ...]
+
+
+def _narrow(graph: Graph, match: Matcher, op: Op) -> None:
+    """Slices: the op computes only what lies in the smallest grid of rows that holds all that is read."""
+    value = _made_alone(match, op)
+    follows = _followers(op)
+    if value is None or follows is None:
+        return
+    order = _order(op.out)
+    shape, walks = op.out.permute(order).shape, []
+    for view in _views(match, value):
+        walk = _walk(view, shape)
+        if walk is None:
+            return
+        walks.append(walk)
+    free = set().union(*follows)
+    kept = [_cover([w.ranges[i] for w in walks]) if d in free else range(shape[i]) for i, d in enumerate(order)]
+    if not walks or all(len(r) == n for r, n in zip(kept, shape, strict=True)):
+        return
+    made = graph.temp(value.name, value.dtype, map(len, kept))
+    for reader in match.readers[value]:
+        reader.inputs = [
+            _moved(v, walks.pop(0), kept, made) if v is not None and v.value is value else v for v in reader.inputs
+        ]
+    back = [order.index(d) for d in range(len(order))]
+    op.inputs = [_sliced(v, dims, [kept[i] for i in back]) for v, dims in zip(op.inputs, follows, strict=True)]
+    op.outputs, op.hints = [whole(made).permute(back)], {}
+    match.readers[made], match.writers[made] = match.readers.pop(value), [op]
+
+
+def _made_alone(match: Matcher, op: Op) -> Value | None:
+    """The value that the op makes all of, where it makes no other, and no output of the program."""
+    if len(list(op.writes())) != 1 or not op.out.permute(_order(op.out)).is_dense or not op.out.elements:
+        return None
+    value = op.out.value
+    return None if value in match.outputs or len(match.parts(value)) != 1 else value
+
+
+def _order(view: View) -> list[int]:
+    """The dimensions as they lie in memory, the outermost first."""
+    if view.is_dense:
+        return list(range(view.rank))
+    return sorted(range(view.rank), key=lambda d: -view.strides[d] if view.shape[d] > 1 else -math.inf)
+
+
+def _views(match: Matcher, value: Value) -> list[View]:
+    return [view for reader in match.readers.get(value, []) for view in reader.reads() if view.value is value]
+
+
+def _followers(op: Op) -> list[set[int]] | None:
+    """For each operand the dimensions along which it has the rows of the result; None for ops that mix all rows."""
+    rank = op.out.rank
+    every = set(range(rank))
+    found: list[set[int]]
+    if op.kind in ("map", "copy"):
+        found = [every] * len(op.inputs)
+    elif op.kind == "matmul":
+        found = [every - {rank - 1}] * len(op.inputs)
+        found[1] = every - {rank - 1, rank - 2}
+    elif op.kind in ("softmax", "scan"):
+        found = [every - {op.attrs["axis"] % rank}] if rank else [set()]
+    elif op.kind == "reduce":
+        found = [every - {axis % rank for axis in op.attrs["axes"]}] if rank else [set()]
+    elif op.kind == "norm" and op.attrs["kind"] != "group":
+        found = [set(range(rank - op.attrs.get("axes", 1))), *[set()] * (len(op.inputs) - 1)]
+    elif op.kind == "attention":
+        rows = {0} if op.attrs.get("causal") else {0, 2}  # causal: what a row sees hangs on its number
+        found = [rows, {0}, {0}, rows][: len(op.inputs)]
+    else:
+        return None
+    for view, dims in zip(op.inputs, found, strict=True):
+        if view is not None and any(view.rank != rank or view.shape[d] != op.out.shape[d] for d in dims):
+            return None
+    return found
+
+
+def _walk(view: View, shape: Shape) -> _Walk | None:
+    """None where it is no grid along the dimensions."""
+    dense, rest = dense_strides(shape), view.offset
+    if not view.elements or any(n > 1 and s < 0 for n, s in zip(view.shape, view.strides, strict=True)):
+        return None
+    starts = []
+    for d in dense:
+        starts.append(rest // d)
+        rest %= d
+    ranges = [range(start, start + 1) for start in starts]
+    moves: list[tuple[int, int] | None] = []
+    for n, stride in zip(view.shape, view.strides, strict=True):
+        if n == 1 or not stride:
+            moves.append(None)
+            continue
+        d = next((d for d, m in enumerate(shape) if m > 1 and dense[d] <= stride), -1)
+        if d < 0 or stride % dense[d] or not _advance(ranges, shape, d, n, stride // dense[d]):
+            return None
+        moves.append((d, stride // dense[d]))
+    return _Walk(tuple(ranges), tuple(moves))
+
+
+def _advance(ranges: list[range], shape: Shape, d: int, count: int, step: int) -> bool:
+    """``count`` places along dimension d; where it is used up and read whole, on along the one before it."""
+    while True:
+        start = ranges[d].start
+        if len(ranges[d]) != 1:
+            return False  # another dimension of the view goes there
+        if start + step * (count - 1) < shape[d]:
+            ranges[d] = range(start, start + step * (count - 1) + 1, step)
+            return True
+        if start or step != 1 or count % shape[d]:
+            return False
+        ranges[d] = range(shape[d])
+        count //= shape[d]
+        d = next((e for e in reversed(range(d)) if shape[e] > 1), -1)
+        if d < 0:
+            return False
+
+
+def _cover(ranges: Iterable[range]) -> range:
+    """The smallest range that holds all of these."""
+    found = list(ranges)
+    low, high = min(r.start for r in found), max(r[-1] for r in found)
+    step = math.gcd(*(r.start - low for r in found), *(r.step for r in found if len(r) > 1))
+    return range(low, high + 1, step or 1)
+
+
+def _moved(view: View, walk: _Walk, kept: list[range], made: Value) -> View:
+    dense = dense_strides(made.shape)
+    offset = sum(keep.index(r.start) * d for r, keep, d in zip(walk.ranges, kept, dense, strict=True))
+    strides = [0 if move is None else move[1] // kept[move[0]].step * dense[move[0]] for move in walk.moves]
+    return View(made, view.shape, tuple(strides), offset)
+
+
+def _sliced(view: View | None, dims: set[int], kept: list[range]) -> View | None:
+    if view is not None:
+        for d in dims:
+            view = view.slice(d, kept[d].start, len(kept[d]), kept[d].step)
+    return view
