@@ -230,7 +230,7 @@ MISTAKES: list[tuple[Any, dict[str, Any], str]] = [
     ([1], {"reuse": "yes"}, "reuse is out of range; got 'yes'"),
     ([1], {"on_token": 5}, "on_token is no function; got 5"),
     ({"input_ids": [1]}, {}, "neither a text nor its tokens"),
-    (object(), {}, "neither a text nor its tokens"),
+    (..., {}, "neither a text nor its tokens"),
 ]
 
 
