@@ -137,6 +137,11 @@ def test_norms_of_groups_and_products_with_other_matrices() -> None:
         assert_same(results(program, model, inputs), [as_numpy(model(*inputs))])
 
 
+def test_what_nobody_reads() -> None:
+    model = module_of(lambda x: (x.exp().sin(), x + 1)[1])
+    assert shapes(only(ir_of(model, torch.randn(2, 3)), "needed_rows")) == "map[2,3] map[2,3] map[2,3]"
+
+
 @pytest.mark.parametrize("causal", [False, True])
 def test_attention(causal: bool) -> None:
     """The last query alone needs the other keys, but not the other queries; causal ones know which row they are."""

@@ -55,23 +55,23 @@ def program_of(rules: Rules, batch: int, vocabulary: int, dtype: str) -> Any:
 
 
 class Source:
-    """Makes samplers for a vocabulary, without a model."""
+    """Makes samplers without a model."""
 
-    def __init__(self, vocabulary: int, kind: str = "chosen") -> None:
-        self.device, self.vocabulary = device_of(kind), vocabulary
+    def __init__(self, kind: str = "chosen") -> None:
+        self.device = device_of(kind)
 
-    def sampler_executor(self, rules: Rules, batch: int, dtype: str) -> Executor:
-        return Executor(program_of(rules, batch, self.vocabulary, dtype), self.device, threads=1)
+    def sampler_executor(self, rules: Rules, batch: int, vocabulary: int, dtype: str) -> Executor:
+        return Executor(program_of(rules, batch, vocabulary, dtype), self.device, threads=1)
 
 
 def chosen(
     scores: torch.Tensor, sampling: Sampling, draws: int = 1, kind: str = "chosen", prompts: Any = None
 ) -> list[list[int]]:
     """``draws`` times the tokens of all rows."""
-    source = Source(scores.shape[1], kind)
+    source = Source(kind)
     sampler = Sampler(source, sampling, prompts or [[0]] * len(scores))
-    sampler.prepare(str(scores.dtype).removeprefix("torch."))
     logits = NPUBuffer.from_numpy(scores, source.device)
+    sampler.prepare(logits)
     return [sampler.choose(logits) for _ in range(draws)]
 
 
@@ -151,7 +151,7 @@ def test_extremes_take_the_likeliest(options: dict[str, Any], size: float) -> No
         scores *= 1e3  # top_p alone: closer than float32 can tell apart is equal
     sampling = Sampling(**options)
     if sampling.greedy:
-        assert sampling.rules(700).likeliest
+        assert sampling.likeliest
     else:
         assert chosen(scores, sampling) == [scores.argmax(-1).tolist()]
 
@@ -176,10 +176,10 @@ def test_scores_that_are_no_numbers_are_refused(options: dict[str, Any], kind: s
 
 
 def test_what_was_seen_is_a_state() -> None:
-    source = Source(20)
-    sampler = Sampler(source, Sampling(repetition_penalty=1e9), [[3], [4]])
-    sampler.prepare("float32")
+    source = Source()
+    sampler = Sampler(source, Sampling(repetition_penalty=1e9), [[3], [4, 20]])
     logits = NPUBuffer.from_numpy(np.tile(np.arange(20, 0, -1, dtype=np.float32), (2, 1)), source.device)
+    sampler.prepare(logits)
     assert [sampler.choose(logits) for _ in range(5)] == [[0, 0], [1, 1], [2, 2], [4, 3], [5, 5]]
     program = program_of(Rules(greedy=True, top_k=0, top_p=False, penalty=True), 2, 20, "float32")
     assert [entry["name"] for entry in program.data["inputs"] if entry["state"]] == ["seen"]

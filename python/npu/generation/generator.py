@@ -224,15 +224,15 @@ class Generator:
             executor.prepare(self._weights, tell)
         return executor
 
-    def sampler_executor(self, rules: Rules, batch: int, dtype: str) -> Executor:
+    def sampler_executor(self, rules: Rules, batch: int, vocabulary: int, dtype: str) -> Executor:
         """What chooses tokens by these rules; made when they are first asked for."""
-        name = f"{rules.name}-{dtype}-{batch}x{self.vocabulary}"
+        name = f"{rules.name}-{dtype}-{batch}x{vocabulary}"
         if name not in self._samplers:
 
             def extract() -> Any:
                 from npu.generation.draw import extract_draw
 
-                return extract_draw(rules, batch, self.vocabulary, dtype)
+                return extract_draw(rules, batch, vocabulary, dtype)
 
             program = self._compiled(name, "sampler", extract)
             with self._stage("load", "sampler"):

@@ -65,12 +65,9 @@ class Run:
             raise TypeError(f"[generate] unknown options: {', '.join(unknown)}")
         self.is_batch = _is_batch(prompt)
         self.prompts = [generator.encode(p) for p in (prompt if self.is_batch else [prompt])]
-        vocabulary = generator.vocabulary
-        self.stops = generator.stop_tokens if stop_tokens is None else stop_set(stop_tokens, vocabulary)
-        self.rules = Sampling(**sampling)
-        self.sampler: Sampler | None = None
-        if not self.rules.rules(vocabulary).likeliest:
-            self.sampler = Sampler(generator, self.rules, self.prompts)
+        self.stops = generator.stop_tokens if stop_tokens is None else stop_set(stop_tokens, generator.vocabulary)
+        wanted = Sampling(**sampling)
+        self.sampler = None if wanted.likeliest else Sampler(generator, wanted, self.prompts)
         self.length = max(map(len, self.prompts))
         self.starts = np.array([self.length - len(p) for p in self.prompts])
         self.results = [Generation(prompt_tokens=len(p)) for p in self.prompts]
@@ -95,7 +92,7 @@ class Run:
         with self.generator._lock:
             outputs = self.read_prompt()
             if self.sampler is not None:
-                self.sampler.prepare(str(outputs["logits"].dtype))
+                self.sampler.prepare(outputs["logits"])
         position = self.length
         for result in self.results:
             result.prompt_seconds = time.perf_counter() - began

@@ -18,16 +18,15 @@ class SamplerSource(Protocol):
     """Who makes a sampler's executor: once for all generations with the same rules."""
 
     device: Device
-    vocabulary: int
 
-    def sampler_executor(self, rules: Rules, batch: int, dtype: str) -> Executor: ...
+    def sampler_executor(self, rules: Rules, batch: int, vocabulary: int, dtype: str) -> Executor: ...
 
 
 class Sampler:
     """Chooses the tokens of one generation. Rows draw by themselves: what the others do changes nothing."""
 
     def __init__(self, source: SamplerSource, sampling: Sampling, prompts: list[list[int]]) -> None:
-        self._source, self._rules = source, sampling.rules(source.vocabulary)
+        self._source, self._sampling = source, sampling
         self._prompts, self._random = prompts, UniformNumbers(sampling.seed, len(prompts))
         self._numbers = {
             "temperature": sampling.temperature,
@@ -47,19 +46,20 @@ class Sampler:
         refuse_not_finite(outputs["finite"].to_numpy())
         return [int(token) for token in outputs["token"].to_numpy()]
 
-    def prepare(self, dtype: str) -> None:
-        """For scores of that dtype."""
-        executor = self._source.sampler_executor(self._rules, len(self._prompts), dtype)
+    def prepare(self, logits: Any) -> None:
+        """For scores like these."""
+        rows, vocabulary = logits.shape
+        executor = self._source.sampler_executor(self._sampling.rules(vocabulary), rows, vocabulary, str(logits.dtype))
         self._session = executor.session()
         self._read = {spec.name for spec in executor.program.inputs}
         self._inputs = {name: np.array([[x]], np.float32) for name, x in self._numbers.items() if name in self._read}
         if "seen" in self._read:
-            self._session.set_state("seen", NPUBuffer.from_numpy(self._seen(), self._source.device))
+            self._session.set_state("seen", NPUBuffer.from_numpy(self._seen(vocabulary), self._source.device))
 
-    def _seen(self) -> npt.NDArray[np.bool_]:
-        seen = np.zeros((len(self._prompts), self._source.vocabulary), np.bool_)
+    def _seen(self, vocabulary: int) -> npt.NDArray[np.bool_]:
+        seen = np.zeros((len(self._prompts), vocabulary), np.bool_)
         for row, prompt in enumerate(self._prompts):
-            seen[row, prompt] = True
+            seen[row, [token for token in prompt if token < vocabulary]] = True
         return seen
 
 

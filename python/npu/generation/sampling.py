@@ -45,6 +45,11 @@ class Sampling:
         """Temperatures that float32 cannot tell from 0 are 0."""
         return self.temperature < TINY
 
+    @property
+    def likeliest(self) -> bool:
+        """Whether nothing is left to do: steps tell the likeliest token themselves."""
+        return self.greedy and self.repetition_penalty == 1
+
     def rules(self, vocabulary: int) -> Rules:
         few = 0 < self.top_k < vocabulary
         drawn = not self.greedy
@@ -61,11 +66,6 @@ class Rules:
     top_k: int
     top_p: bool
     penalty: bool
-
-    @property
-    def likeliest(self) -> bool:
-        """Whether nothing is left to do: steps tell the likeliest token themselves."""
-        return self.greedy and not self.penalty
 
     @property
     def name(self) -> str:

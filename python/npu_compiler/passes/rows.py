@@ -46,9 +46,11 @@ def _narrow(graph: Graph, match: Matcher, op: Op) -> None:
         if walk is None:
             return
         walks.append(walk)
+    if not walks:
+        return  # nobody reads it at all
     free = set().union(*follows)
     kept = [_cover([w.ranges[i] for w in walks]) if d in free else range(shape[i]) for i, d in enumerate(order)]
-    if not walks or all(len(r) == n for r, n in zip(kept, shape, strict=True)):
+    if all(len(r) == n for r, n in zip(kept, shape, strict=True)):
         return
     made = graph.temp(value.name, value.dtype, map(len, kept))
     for reader in match.readers[value]:
