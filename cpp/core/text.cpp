@@ -1,6 +1,9 @@
 #include "text.h"
 
 #include <charconv>
+#include <cstdlib>
+
+#include "npu/error.h"
 
 namespace npu {
 
@@ -113,6 +116,22 @@ std::string arm_core_name(std::string_view implementer, std::string_view part) {
     if (known.implementer == implementer && known.part == part) return std::string(known.name);
   }
   return "ARM core (implementer " + std::string(implementer) + ", part " + std::string(part) + ")";
+}
+
+std::string environment_choice(const char* name, std::initializer_list<const char*> known) {
+  const char* const value = std::getenv(name);
+  if (value == nullptr || *value == '\0') return {};
+  std::string expected;
+  for (const char* const one : known) {
+    if (std::string_view(one) == value) return value;
+    expected += (expected.empty() ? "" : " or ") + std::string(one);
+  }
+  throw Error(ErrorKind::kInvalidValue,
+              {.area = "environment",
+               .what = std::string("the environment variable ") + name + " has another value than it may",
+               .got = quoted(value),
+               .expected = expected,
+               .action = "unsetting it"});
 }
 
 }  // namespace npu

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -37,5 +38,8 @@ std::optional<std::string> cpuinfo_value(std::string_view cpuinfo, std::string_v
 
 // The name of an ARM core from its MIDR fields as /proc/cpuinfo prints them ("0x41", "0xd40").
 std::string arm_core_name(std::string_view implementer, std::string_view part);
+
+// What an environment variable says, which must be one of `known`; nothing when it is not set, or empty.
+std::string environment_choice(const char* name, std::initializer_list<const char*> known);
 
 }  // namespace npu

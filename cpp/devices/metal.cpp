@@ -1,15 +1,16 @@
 #include "metal.h"
 
-#include <cstdlib>
 #include <mutex>
 
 #include "cpu_device.h"
 #include "npu/build_info.h"
 #include "npu/error.h"
+#include "text.h"
 
 #if NPU_METAL
 #include "chips.h"
 #include "gpu_device.h"
+#include "kernel_sources.h"
 #include "metal_device.h"
 #endif
 
@@ -21,17 +22,31 @@ constexpr const char* kEmulate = "NPU_EMULATE_METAL";
 
 bool metal_is_emulated() { return NPU_METAL && build_info().system != "macos"; }
 
-bool metal_is_chosen() {
-  if (!metal_is_emulated()) return true;
-  const char* const value = std::getenv(kEmulate);
-  return value != nullptr && std::string_view(value) == "1";
-}
+bool metal_is_chosen() { return !metal_is_emulated() || environment_choice(kEmulate, {"0", "1"}) == "1"; }
 
 #if NPU_METAL
+
+namespace {
+
+// What is read later, or where a mistake would go unnoticed.
+void check_environment() {
+  metal_is_chosen();
+  environment_choice("NPU_SEPARATE_TENSORS", {"0", "1"});
+  if (metal_is_emulated()) environment_choice("SOFTMETAL_MODE", {"checked", "fast"});
+  gpu::kernels_are_replaced();
+}
+
+}  // namespace
 
 DeviceInfo metal_info() {
   DeviceInfo device;
   device.kind = "metal";
+  try {
+    check_environment();
+  } catch (const Error& error) {  // the list of devices is where one looks for the cause
+    device.reason = error.what();
+    return device;
+  }
   if (!metal_is_chosen()) {
     device.reason =
         std::string("not macOS; this build can emulate it: 'metal:emulated', or ") + kEmulate + "=1";
@@ -51,6 +66,7 @@ DeviceInfo metal_info() {
 }
 
 std::shared_ptr<const DeviceBackend> open_metal() {
+  check_environment();
   // Never destroyed: the GPU's own libraries may be gone before it at exit.
   static std::mutex mutex;
   static auto* const device = new std::shared_ptr<const DeviceBackend>;

@@ -37,6 +37,7 @@ Device Device::open(const std::string& kind) {
       return Device(gpu::make_device("metal", gpu::open_paper(*chip), cpu::open_device()));
     }
   }
+  if (kind == "metal") metal_is_chosen();  // throws where the environment is wrong about it
   const DeviceInfo metal = metal_info();
   if (kind == "metal" && metal.available) return Device(open_metal());
   if (kind == "metal" || kind == "metal:emulated") {

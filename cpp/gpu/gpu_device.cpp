@@ -8,6 +8,7 @@
 #include "gpu_runner.h"
 #include "ops.h"
 #include "plan.h"
+#include "text.h"
 
 namespace npu::gpu {
 
@@ -68,10 +69,7 @@ class GpuDevice final : public DeviceBackend {
     return buffer.memory() != nullptr && buffer.memory()->device() == driver_.get() && aligned(buffer);
   }
 
-  bool separates() const override {
-    const char* const value = std::getenv("NPU_SEPARATE_TENSORS");
-    return value != nullptr && std::strcmp(value, "1") == 0;
-  }
+  bool separates() const override { return environment_choice("NPU_SEPARATE_TENSORS", {"0", "1"}) == "1"; }
 
   Buffer adopt(const Buffer& buffer) const override {
     if (auto shared = share(buffer)) return shared;

@@ -1,6 +1,7 @@
 #include "kernel_sources.h"
 
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <set>
@@ -13,10 +14,23 @@ namespace {
 
 constexpr const char* kFolder = "NPU_KERNEL_FOLDER";
 
-// The text of a file of metal/: that of the build, or of the folder that a developer names.
+// The folder that a developer names, or nothing.
+std::string replacing_folder() {
+  const char* const folder = std::getenv(kFolder);
+  if (folder == nullptr || *folder == '\0') return {};
+  if (std::filesystem::is_directory(folder)) return folder;
+  throw Error(ErrorKind::kInvalidValue,
+              {.area = "environment",
+               .what = std::string("the environment variable ") + kFolder + " names no folder",
+               .got = npu::quoted(folder),
+               .expected = "a folder of kernels",
+               .action = "unsetting it to use those of the build"});
+}
+
+// The text of a file of metal/: that of the folder, or of the build where there is none.
 std::string find_file(std::string_view name) {
-  if (const char* const folder = std::getenv(kFolder)) {
-    std::ifstream file(std::string(folder) + "/" + std::string(name));
+  if (const std::string folder = replacing_folder(); !folder.empty()) {
+    std::ifstream file(folder + "/" + std::string(name));
     if (file) return std::string(std::istreambuf_iterator<char>(file), {});
   }
   for (int i = 0; i < kKernelFileCount; ++i) {
@@ -45,7 +59,7 @@ void append(std::string& to, std::string_view text, std::set<std::string>& inclu
 
 }  // namespace
 
-bool kernels_are_replaced() { return std::getenv(kFolder) != nullptr; }
+bool kernels_are_replaced() { return !replacing_folder().empty(); }
 
 std::string kernel_source(std::string_view library, std::string_view prologue) {
   std::string source;

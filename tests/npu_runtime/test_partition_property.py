@@ -11,10 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from npu_runtime import CPUBackend, DAGExecutor
+from npu_runtime.host import numpy_to_torch
 from torch import Tensor, nn
 from torch_ir import extract_ir
 
 from tests.runtime import numbers
+from tests.runtime.decoder import DecodeStep, empty_caches, step_inputs, tiny_qwen2
+from tests.runtime.devices import backend_of
 
 
 class Branches(nn.Module):
@@ -121,3 +124,97 @@ PREPARED: dict[str, Prepared] = {}
 def test_any_operators_may_be_the_hosts(name: str, strategy: str, data: st.DataObject) -> None:
     prepared = PREPARED.get(name) or PREPARED.setdefault(name, Prepared(name))
     prepared.check(data.draw(st.sets(st.sampled_from(prepared.ops))), strategy)
+
+
+class Decoding:
+    """Steps of a Qwen2 whose caches the DAGExecutor holds, or gets back with each step."""
+
+    names = ("input_ids", "attention_mask", "position_ids", "cache_position")
+    tokens = (7, 99, 150)
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.model = tiny_qwen2(dtype)
+        past = empty_caches(self.model, 16)
+        self.ir = extract_ir(DecodeStep(self.model), step_inputs(self.model, 0, 0, past)).to_dict()
+        self.state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        self.own, self.exact = self._logits(self.model), self._logits(copy.deepcopy(self.model).double())
+
+    def _logits(self, model: Any) -> Tensor:
+        past, rows = empty_caches(model, 16), []
+        for position, token in enumerate(self.tokens):
+            with torch.no_grad():
+                logits, *past = DecodeStep(model)(*step_inputs(model, token, position, past))
+            rows.append(logits)
+        return torch.cat(rows)
+
+    def run(self, dag: DAGExecutor, held: bool) -> Tensor:
+        past = [dag.backend.allocate_buffer(cache) for cache in empty_caches(self.model, 16)]
+        caches = [t["name"] for t in self.ir["graph_inputs"] if t["name"].startswith("past")]
+        rows = []
+        for position, token in enumerate(self.tokens):
+            values = step_inputs(self.model, token, position, empty_caches(self.model, 16))
+            inputs = dict(zip(self.names, values, strict=False))
+            given = {} if held else dict(zip(caches, past, strict=True))
+            logits, *past = dag.execute({**inputs, **given}, donate=given).values()
+            rows.append(numpy_to_torch(logits))
+        return torch.cat(rows)
+
+
+class Encoding:
+    """A BERT, with a mask."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        from transformers import BertConfig, BertModel
+
+        torch.manual_seed(0)
+        config = BertConfig(
+            vocab_size=97, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
+            max_position_embeddings=32, attn_implementation="eager",
+        )  # fmt: skip
+        model = BertModel(config, add_pooling_layer=False).eval().requires_grad_(False).to(dtype)
+        mask = torch.ones(2, 9, dtype=torch.int64)
+        mask[1, 6:] = 0
+        ids = torch.randint(0, 97, (2, 9), generator=torch.Generator().manual_seed(1))
+        self.inputs = {"input_ids": ids, "attention_mask": mask}
+        self.ir = extract_ir(model, (), example_kwargs=self.inputs).to_dict()
+        self.state = dict(model.state_dict())
+        self.own = model(**self.inputs).last_hidden_state
+        self.exact = copy.deepcopy(model).double()(**self.inputs).last_hidden_state
+
+    def run(self, dag: DAGExecutor, held: bool) -> Tensor:
+        return numpy_to_torch(next(iter(dag.execute(self.inputs).values())))
+
+
+TRANSFORMERS: dict[tuple[Any, torch.dtype], Any] = {}
+
+
+def check_transformer(kind: Any, dtype: torch.dtype, device: str, data: st.DataObject) -> None:
+    prepared = TRANSFORMERS.get((kind, dtype)) or TRANSFORMERS.setdefault((kind, dtype), kind(dtype))
+    ops = sorted({node["op_type"] for node in prepared.ir["nodes"]})
+    host = data.draw(st.sets(st.sampled_from(ops)))
+    strategy = data.draw(st.sampled_from(["sequential", "cost"]))
+
+    def supported(op: str, attrs: dict[str, Any] | None) -> bool:
+        return op not in host and npu_compiler.is_op_supported(op, attrs)
+
+    dag = DAGExecutor(npu_compiler.partition(prepared.ir, supported, strategy), backend_of(device))
+    dag.load_weights(prepared.state)
+    found = prepared.run(dag, held=data.draw(st.booleans()))
+    numbers.check(found, prepared.exact, prepared.own, f"{strategy} with {sorted(host)} on the host")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("kind", [Decoding, Encoding])
+@settings(max_examples=6, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_any_operators_of_a_transformer_may_be_the_hosts(kind: Any, dtype: torch.dtype, data: st.DataObject) -> None:
+    check_transformer(kind, dtype, "chosen", data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("kind", [Decoding, Encoding])
+@settings(max_examples=4, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_any_operators_of_a_transformer_on_metal(kind: Any, dtype: torch.dtype, data: st.DataObject) -> None:
+    check_transformer(kind, dtype, "metal", data)

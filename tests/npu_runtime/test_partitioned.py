@@ -21,6 +21,8 @@ from npu_runtime.host import numpy_to_torch, torch_to_numpy
 from torch import nn
 from torch_ir import extract_ir
 
+from tests.runtime.devices import backend_of
+
 
 class Mixed(nn.Module):
     """Two parts for the device with a solve, which only the host has, between and after them."""
@@ -270,6 +272,81 @@ def test_mistakes_are_named():
     ):
         with pytest.raises(InvalidValueError, match=word):
             dag.execute(inputs)
+
+
+def test_wrong_types_are_named():
+    ir = extract_ir(Mixed().eval(), (X, SKIP)).to_dict()
+    plan, backend = npu_compiler.partition(ir), CPUBackend()
+    for arguments, words in (
+        ((ir, backend), "not a plan; got dict; expected what npu_compiler.partition returns"),
+        ((None, backend), "not a plan; got NoneType"),
+        ((plan, backend.device), "not a backend; got Device; expected CPUBackend"),
+        ((plan, CPUBackend), "not a backend; got ABCMeta"),
+        ((plan, backend, "compile"), "compile_fn is no function; got str"),
+    ):
+        with pytest.raises(InvalidValueError, match=words):
+            DAGExecutor(*arguments)
+    with pytest.raises(TypeError, match="is_supported_fn is no function; got str"):
+        npu_compiler.partition(ir, "aten.relu.default")
+    with pytest.raises(TypeError, match="no plan and partition of it; got dict and int"):
+        npu_compiler.partition_ir(ir, 0)
+    for given in (5, [X, SKIP], X):
+        with pytest.raises(InvalidValueError, match="inputs must be a dict of names to tensors"):
+            DAGExecutor(plan, backend).execute(given, arrays(Mixed()))
+
+
+@pytest.mark.parametrize("refused", [["linear"], ["relu"]])
+@pytest.mark.parametrize("bad", [torch.zeros(3, 3), torch.zeros(4, 6).double(), [[0.0]], None])
+def test_weights_that_do_not_fit(refused, bad):
+    """On both sides, and nothing of them is taken."""
+    model = Mixed().eval()
+    dag, inputs, outputs = executor_for(model, X, SKIP, supported=refusing([*refused, "linalg"]))
+    given = dict(zip(inputs, (X, SKIP), strict=True))
+    dag.load_weights(arrays(model))
+    with pytest.raises(InvalidValueError, match=r"first\.weight"):
+        dag.load_weights({**{name: 2 * value for name, value in arrays(model).items()}, "first.weight": bad})
+    check(dag.execute(given), outputs, model, X, SKIP)
+
+
+def test_what_is_returned_is_the_callers():
+    """Weights, inputs and views of them are copied before they leave."""
+
+    class Views(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.arange(6.0).reshape(2, 3))
+
+        def forward(self, x):
+            return self.w, self.w.mT, x, x.mT, torch.sin(x)
+
+    model, x = Views().eval(), torch.ones(2, 3)
+    for refused in (["mT"], ["mT", "sin"], []):
+        dag, (name,), outputs = executor_for(model, x, supported=refusing(refused))
+        dag.load_weights(arrays(model))
+        given = x.clone()
+        first = dag.execute({name: given})
+        check(first, outputs, model, x)
+        for value in first.values():
+            value[:] = 99
+        assert torch.equal(given, x)
+        check(dag.execute({name: given}), outputs, model, x)
+
+
+@pytest.mark.parametrize("refused", ["one_hot", "nothing"])
+@pytest.mark.parametrize("kind", ["chosen", "metal"])
+@pytest.mark.parametrize("index", [-1, 5, 2**40])
+def test_one_hot_of_an_index_out_of_range(index, kind, refused):
+    class OneHot(nn.Module):
+        def forward(self, x):
+            return nn.functional.one_hot(x, 5) * 2
+
+    x = torch.tensor([[0, 4, 2], [3, 1, 1]])
+    ir = extract_ir(OneHot(), x).to_dict()
+    dag = DAGExecutor(npu_compiler.partition(ir, refusing([refused])), backend_of(kind))
+    np.testing.assert_array_equal(dag.execute({"x": x})["output"], OneHot()(x))
+    x[1, 0] = index
+    with pytest.raises(InvalidValueError, match="out of (range|bounds)|one_hot"):
+        dag.execute({"x": x})
 
 
 def test_one_partition_by_hand():

@@ -7,6 +7,7 @@ from ..exprs import class_of
 from ..graph import View
 from ..lowering import Builder, Scalar, Tensor, lowering, promote
 from .reduce import reduced
+from .scatter import scatter
 
 MOST = 2**26
 """Comparisons in one op; more would need memory out of proportion."""
@@ -76,5 +77,6 @@ def isin_number(
 def one_hot(b: Builder, self: Tensor, num_classes: int = -1) -> Tensor:
     if num_classes < 0:
         raise Refused("the number of classes is known only at run time")
-    hit = b.map("x == c", "bool", compute="int64", x=self.unsqueeze(self.rank), c=b.iota(num_classes))
-    return b.cast(hit, "int64")
+    nothing = b.full((), 0, "int64").expand((*self.shape, num_classes))
+    # Written, not compared: an index out of range is an error.
+    return scatter(b, nothing, self.rank, self.unsqueeze(self.rank), value=1)
