@@ -124,6 +124,21 @@ def test_programs_are_kept(
     assert runs() and not runs()
 
 
+def test_samplers_are_kept(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another temperature is the same program, another top-k is not."""
+    from npu.generation import draw
+
+    arguments = ["generate", str(folder), "--ids", "1,2,3", "--tokens", "4", "--capacity", "16", "--device", KIND]
+    made: list[Any] = []
+    extract = draw.extract_draw
+    monkeypatch.setattr(draw, "extract_draw", lambda *rules: (made.append(rules), extract(*rules))[1])
+    for options, count in ((["1.0"], 1), (["1.0"], 1), (["0.5", "--seed", "3"], 1), (["1.0", "--top-k", "5"], 2)):
+        assert main([*arguments, "--temperature", *options]) == 0
+        assert len(made) == count
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first == second
+
+
 def test_another_dtype(folder: Path) -> None:
     """The files hold float32: transformers reads and casts them."""
     made = npu.Generator.from_pretrained(folder, dtype="bfloat16", capacity=32, buckets=(1,), device=chosen_device())
