@@ -202,6 +202,20 @@ def test_a_prompt_and_then_held_caches(decoder: Decoder, kind: str) -> None:
         dag.set_state(decoder.caches[0], np.zeros((1, 2), np.float32))
 
 
+def test_caches_in_memory_of_another_device(decoder: Decoder) -> None:
+    """They come from a program on the CPU: copied once where the GPU reaches them, and in place from then on."""
+    dag, other = decoder.dag(("softmax",), "metal"), decoder.dag(("softmax",), "chosen")
+    caches, logits = decoder.zeros(other), []
+    for position in range(TOKENS):
+        runs = other if position < 2 else dag
+        outputs = runs.execute({**decoder.inputs(position), **caches}, donate=decoder.caches)
+        caches = decoder.caches_of(outputs)
+        logits.append(outputs["logits"])
+        moved = position == 2 and dag.backend.device.kind != other.backend.device.kind
+        assert sum(decoder.copied(runs).values()) == moved * len(caches) * decoder.cache_bytes
+    decoder.check(logits, caches)
+
+
 BAD = {
     "shape": lambda d: np.zeros([1, 2, LENGTH + 1, 16], np.float32),
     "dtype": lambda d: np.zeros(d.shape, np.float16),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from npu_compiler import compile_ir, is_op_supported, partition
-from npu_runtime import CPUBackend, DAGExecutor
+from npu_runtime import Backend, CPUBackend, DAGExecutor, MetalBackend
 from npu_runtime.buffer import NPUBuffer
 from npu_runtime.device import Device
 from npu_runtime.executor import Executor
@@ -23,12 +23,27 @@ from torch_ir import extract_ir
 
 from tests.runtime import numbers
 from tests.runtime.decoder import DecodeStep, Prefill, empty_caches, prompt_inputs, step_inputs, tiny_qwen2
-from tests.runtime.devices import chosen_device
+from tests.runtime.devices import device_of
 
 PROMPT = torch.tensor([[7, 3, 99, 150, 8, 42, 2]])
 LENGTH, TOKENS = 24, 12
 INPUTS = ("input_ids", "attention_mask", "position_ids", "cache_position")
 OUTPUTS = ["logits", "key_0", "value_0", "key_1", "value_1"]
+
+
+@pytest.fixture(params=["chosen", "metal"])
+def device(request: pytest.FixtureRequest) -> Device:
+    return device_of(request.param)
+
+
+@pytest.fixture
+def backend(device: Device, monkeypatch: pytest.MonkeyPatch) -> Backend:
+    """As users write it: MetalBackend() is the emulated one where the environment says so."""
+    if device.kind == "cpu":
+        return CPUBackend()
+    if device.name != Device().name:
+        monkeypatch.setenv("NPU_EMULATE_METAL", "1")
+    return MetalBackend()
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +85,9 @@ def check_prefill(qwen: Any, outputs: Any) -> None:
         numbers.check(np.asarray(outputs[name]), wide, narrow, name)
 
 
-def test_prefill_with_the_inputs_that_matter(qwen: Any, folder: Path) -> None:
+def test_prefill_with_the_inputs_that_matter(qwen: Any, folder: Path, device: Device) -> None:
     """``cache_position`` is read by no node, and may be left out."""
-    device, program = chosen_device(), compile_ir(str(folder / "prefill.json"))
+    program = compile_ir(str(folder / "prefill.json"))
     executor = Executor(program, device)
     weights = load_weights(str(folder / "model.safetensors"), program, device)
     inputs = buffers(prompt_inputs(PROMPT), device)
@@ -82,12 +97,12 @@ def test_prefill_with_the_inputs_that_matter(qwen: Any, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("host", [None, "softmax", "silu", "embedding"])
-def test_prefill_in_parts(qwen: Any, folder: Path, host: str | None) -> None:
+def test_prefill_in_parts(qwen: Any, folder: Path, host: str | None, backend: Backend) -> None:
     def supported(op: str, attrs: dict[str, Any] | None = None) -> bool:
         return (host is None or host not in op) and is_op_supported(op, attrs)
 
     ir = json.loads((folder / "prefill.json").read_text())
-    dag = DAGExecutor(partition(ir, supported), CPUBackend())
+    dag = DAGExecutor(partition(ir, supported), backend)
     assert (len(dag.npu_programs) > 1) == (host in ("softmax", "silu"))
     dag.load_weights({name: tensor.numpy() for name, tensor in qwen.state_dict().items()})
     result = dag.execute(inputs=dict(zip(INPUTS, (t.numpy() for t in prompt_inputs(PROMPT)), strict=True)))
@@ -102,9 +117,9 @@ def step_buffers(qwen: Any, token: int, position: int, device: Device) -> dict[s
 
 
 @pytest.mark.parametrize("holder", ["weights", "session"])
-def test_tokens_one_by_one(qwen: Any, folder: Path, wanted: list[int], holder: str) -> None:
+def test_tokens_one_by_one(qwen: Any, folder: Path, wanted: list[int], holder: str, device: Device) -> None:
     """Nobody passes a cache; what is held grows by every token."""
-    device, program = chosen_device(), compile_ir(folder / "decode.json")
+    program = compile_ir(folder / "decode.json")
     executor = Executor(program, device)
     weights = load_weights(folder / "model.safetensors", program, device)
     target = executor if holder == "weights" else executor.session()
@@ -118,9 +133,36 @@ def test_tokens_one_by_one(qwen: Any, folder: Path, wanted: list[int], holder: s
     assert generated == wanted
 
 
-def test_prompt_at_once_then_tokens(qwen: Any, folder: Path, wanted: list[int]) -> None:
+@pytest.mark.parametrize("host", [("softmax",), ("index_copy", "embedding")], ids="+".join)
+def test_tokens_one_by_one_in_parts(
+    qwen: Any, folder: Path, wanted: list[int], host: tuple[str, ...], backend: Backend
+) -> None:
+    """The same with a DAGExecutor, after a prompt in parts whose keys and values it gets to hold."""
+
+    def supported(op: str, attrs: dict[str, Any] | None = None) -> bool:
+        return not any(name in op for name in host) and is_op_supported(op, attrs)
+
+    prefill, decode = (json.loads((folder / name).read_text()) for name in ("prefill.json", "decode.json"))
+    state = {name: tensor.numpy() for name, tensor in qwen.state_dict().items()}
+    prompt = dict(zip(INPUTS, (t.numpy() for t in prompt_inputs(PROMPT)), strict=True))
+    outputs = DAGExecutor(partition(prefill, supported), backend).execute(prompt, state)
+    dag = DAGExecutor(partition(decode, supported), backend)
+    dag.load_weights(state)
+    for cache, name in zip([t for t in decode["graph_inputs"] if t["name"] not in INPUTS], OUTPUTS[1:], strict=True):
+        held = np.zeros(cache["shape"], np.float32)
+        held[:, :, : PROMPT.shape[1]] = outputs[name]
+        dag.set_state(cache["name"], held)
+    generated = [int(outputs["logits"][0, -1, :].argmax())]
+    for position in range(PROMPT.shape[1], PROMPT.shape[1] + TOKENS - 1):
+        values = step_inputs(qwen, generated[-1], position, empty_caches(qwen, LENGTH))[:4]
+        result = dag.execute(inputs=dict(zip(INPUTS, (t.numpy() for t in values), strict=True)))
+        generated.append(int(list(result.values())[0][0, -1, :].argmax()))  # noqa: RUF015 - as users write it
+        assert not any(name.startswith(("past", "index_copy")) for name in dag.copied)
+    assert generated == wanted
+
+
+def test_prompt_at_once_then_tokens(qwen: Any, folder: Path, wanted: list[int], device: Device) -> None:
     """The prompt's keys and values become what the decoding session holds."""
-    device = chosen_device()
     prefill, decode = (npu_compiler.compile(folder / name) for name in ("prefill.json", "decode.json"))
     outputs = Executor(prefill, device).run(
         buffers(prompt_inputs(PROMPT), device), load_weights(folder / "model.safetensors", prefill, device)
@@ -148,7 +190,7 @@ class One(nn.Module):
         return self.linear(anything)
 
 
-def test_names_of_a_model_with_one_input_and_one_output(tmp_path: Path) -> None:
+def test_names_of_a_model_with_one_input_and_one_output(tmp_path: Path, device: Device, backend: Backend) -> None:
     """Callers write ``input`` and ``output``, whatever the graph calls them."""
     torch.manual_seed(0)
     model, x = One().eval(), torch.randn(4, 5)
@@ -156,12 +198,12 @@ def test_names_of_a_model_with_one_input_and_one_output(tmp_path: Path) -> None:
     ir.save(tmp_path / "one.json")
     save_file(model.state_dict(), tmp_path / "one.safetensors")
     npu_compiler.compile(str(tmp_path / "one.json")).save(str(tmp_path / "one.npubin"))
-    device, program = chosen_device(), npu_compiler.CompiledProgram.load(str(tmp_path / "one.npubin"))
+    program = npu_compiler.CompiledProgram.load(str(tmp_path / "one.npubin"))
     weights = load_weights(str(tmp_path / "one.safetensors"), program, device)
     buffer = NPUBuffer.from_numpy(x.numpy(), device, spec=program.input_specs[0])
     outputs = Executor(program, device).run(inputs={"input": buffer}, weights=weights)
     exact = copy.deepcopy(model).double()(x.double())
     numbers.check(outputs["output"].to_numpy(spec=program.output_specs[0]), exact, model(x), "output")
-    dag = DAGExecutor(partition(ir.to_dict(), is_op_supported), CPUBackend())
+    dag = DAGExecutor(partition(ir.to_dict(), is_op_supported), backend)
     dag.load_weights(dict(model.state_dict()))
     numbers.check(dag.execute(inputs={"x": x.numpy()})["output"], exact, model(x), "output")
