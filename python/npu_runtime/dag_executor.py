@@ -141,7 +141,8 @@ class DAGExecutor:
         }
 
     def load_weights(self, weights: Mapping[str, Any]) -> None:
-        """State-dict names to arrays. Replaces what was loaded before, on the device and on the host."""
+        """State-dict names to arrays. Replaces what was loaded before, on the device and on the host, and forgets what
+        runs have written since."""
         if not isinstance(weights, Mapping | Weights):
             raise InvalidValueError(
                 format_error("dag", "no weights", got=type(weights).__name__, expected="a dict of names to tensors")
@@ -244,7 +245,9 @@ class DAGExecutor:
             expected = "inputs must be a dict of names to tensors"
             raise InvalidValueError(format_error("dag", expected, got=type(inputs).__name__))
         if weights is not None:
+            caches = {h.name: self._state[h.name] for h in self._held if h.is_input and h.name in self._state}
             self.load_weights(weights)
+            self._state |= caches  # a loop that passes its weights each time goes on where it was
         names = [t["name"] for t in self.plan.original_ir["graph_inputs"]]
         if len(names) == 1 and len(inputs) == 1:
             donate = names if not isinstance(donate, str) and set(donate) == set(inputs) else donate

@@ -67,4 +67,4 @@ def test_values_that_may_be(variables: dict[str, str]) -> None:
 @pytest.mark.parametrize("kind", ["", 5, b"cpu", "cuda"])
 def test_what_is_no_device(kind: object) -> None:
     with pytest.raises(InvalidValueError, match=r"\[device\].*expected"):
-        Device(kind)  # type: ignore[arg-type]
+        Device(kind)

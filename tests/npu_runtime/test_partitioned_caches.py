@@ -180,9 +180,19 @@ def test_weights_replaced_between_steps(decoder: Decoder, kind: str) -> None:
     dag = decoder.dag(("silu",), kind)
     wanted = dag.execute(decoder.inputs(0))["logits"].copy()
     zeros = {name: torch.zeros_like(tensor) for name, tensor in decoder.state.items()}
-    assert not dag.execute(decoder.inputs(0), zeros)["logits"].any()
-    assert not dag.state(decoder.caches[0]).to_numpy().any()  # begun anew
+    dag.load_weights(zeros)
+    assert dag.state(decoder.caches[0]) is None  # begun anew
+    assert not dag.execute(decoder.inputs(0))["logits"].any()
+    assert not dag.execute(decoder.inputs(1), zeros)["logits"].any()
+    assert not dag.state(decoder.caches[0]).to_numpy().any()
     np.testing.assert_array_equal(dag.execute(decoder.inputs(0), decoder.state)["logits"], wanted)
+
+
+def test_weights_that_are_passed_with_each_step(decoder: Decoder) -> None:
+    """What is held of caches goes on."""
+    dag = decoder.dag(("softmax",), "chosen")
+    logits = [dag.execute(decoder.inputs(p), decoder.state)["logits"] for p in range(TOKENS)]
+    decoder.check(logits, {name: dag.state(name) for name in decoder.caches})
 
 
 def test_a_prompt_and_then_held_caches(decoder: Decoder, kind: str) -> None:

@@ -10,12 +10,12 @@ import npu_compiler
 import numpy as np
 import pytest
 import torch
-from npu_runtime import CPUBackend, DAGExecutor, Executor, NPUBuffer, Profiler, load_weights
+from npu_runtime import DAGExecutor, Executor, NPUBuffer, Profiler, load_weights
 from npu_runtime.profiler import Profiler as ProfilerOfModule
 from torch_ir import extract_ir
 
 from tests.runtime import numbers
-from tests.runtime.devices import chosen_device
+from tests.runtime.devices import backend_of, chosen_device, device_of
 from tests.zoo.torchvision_compat import declare_operators
 
 
@@ -59,8 +59,9 @@ def check(model: Any, got: Any, x: torch.Tensor) -> None:
     numbers.check(got, copy.deepcopy(model).double()(x.double()), model(x), "logits")
 
 
-def test_buffers_in_buffers_out(resnet: Any, files: Path) -> None:
-    device = chosen_device()
+@pytest.mark.parametrize("kind", ["chosen", pytest.param("metal", marks=pytest.mark.slow)])
+def test_buffers_in_buffers_out(resnet: Any, files: Path, kind: str) -> None:
+    device = device_of(kind)
     program = npu_compiler.CompiledProgram.load(str(files / "resnet18.npubin"))
     executor = Executor(program, device)
     weights = load_weights(str(files / "resnet18.safetensors"), program, device)
@@ -105,12 +106,13 @@ def test_profiling(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert Profiler is ProfilerOfModule
 
 
-def test_support_and_partitions(resnet: Any, files: Path) -> None:
+@pytest.mark.parametrize("kind", ["chosen", "metal"])
+def test_support_and_partitions(resnet: Any, files: Path, kind: str) -> None:
     ir = json.loads((files / "resnet18_ir.json").read_text())
     assert npu_compiler.is_op_supported("aten.conv2d.default")
     assert not npu_compiler.is_op_supported("aten.linalg_solve.default")
     plan = npu_compiler.partition(ir, lambda op, attrs: "pool" not in op)
-    dag = DAGExecutor(plan, CPUBackend())
+    dag = DAGExecutor(plan, backend_of(kind))
     dag.load_weights({k: v.numpy() for k, v in resnet.state_dict().items()})
     outputs = dag.execute({ir["graph_inputs"][0]["name"]: image().numpy()})
     check(resnet, outputs[ir["graph_outputs"][0]["name"]], image())
