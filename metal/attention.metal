@@ -188,6 +188,7 @@ inline void add_matrix(thread simdgroup_float8x8& sum, thread simdgroup_float8x8
   sum.thread_elements()[1] += part.thread_elements()[1];
 }
 
+// For all to read after a barrier.
 template <typename B>
 inline void score(thread Strip<B>& strip, const threadgroup typename B::Element* keys,
                   threadgroup float* scores) {
@@ -205,7 +206,6 @@ inline void score(thread Strip<B>& strip, const threadgroup typename B::Element*
     add_matrix(even, odd);
     simdgroup_store(even, scores + c, B::kStripStride);
   }
-  simdgroup_barrier(mem_flags::mem_threadgroup);
 }
 
 template <typename B>
