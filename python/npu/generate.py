@@ -48,7 +48,8 @@ def _leave_out_torchvision() -> None:
 def _prompt(args: argparse.Namespace, generator: Any) -> Any:
     if args.ids is not None:
         try:
-            return [int(number) for number in args.ids.replace(",", " ").split()]
+            parts = args.ids.split(",") if args.ids.strip() else []
+            return [int(number) for part in parts for number in part.split() or [part]]  # an empty part is no number
         except ValueError:
             raise ValueError(f"[npu] --ids needs numbers with commas between them; got {args.ids!r}") from None
     if args.chat:

@@ -172,15 +172,28 @@ class DAGExecutor:
         self._loaded = True
         self.reset()
 
+    def _replace_weights(self, weights: Mapping[str, Any]) -> None:
+        """A loop that passes its weights each time goes on where it was: what is held stays, but for buffers that
+        begin with another value now."""
+        begun, state = self._initial, self._state
+        self.load_weights(weights)
+        for held in self._held:
+            same = held.is_input or _same_bits(begun.get(held.name), self._initial.get(held.name))
+            if held.name in state and same:
+                self._state[held.name] = state[held.name]
+
     def reset(self) -> None:
         """Forget what runs have written into the model's buffers, and the caches that they began."""
         self._state = {}
 
     def state(self, name: str) -> Any:
-        """What is held for a cache, by its input's name, or for a buffer that the model writes: a read-only buffer that
-        shows what runs write in place, else an array; None before it is begun."""
+        """What is held for a cache, by its input's name, or for a buffer that the model writes: a read-only buffer (an
+        array, where devices have no such dtype), which shows what runs write in place; None before it is begun."""
         value = self._state.get(self._held_by(name).name)
-        return value.read_only() if isinstance(value, NPUBuffer) else value
+        if value is None or isinstance(value, NPUBuffer):
+            return value.read_only() if value is not None else None
+        array = _as_numpy(value).copy()
+        return array if str(array.dtype) in NOT_ON_DEVICES else self.backend.allocate_buffer(array).read_only()
 
     def set_state(self, name: str, value: Any) -> None:
         """A copy of ``value`` is what the next run finds."""
@@ -244,16 +257,15 @@ class DAGExecutor:
         if not isinstance(inputs, Mapping):
             expected = "inputs must be a dict of names to tensors"
             raise InvalidValueError(format_error("dag", expected, got=type(inputs).__name__))
-        if weights is not None:
-            caches = {h.name: self._state[h.name] for h in self._held if h.is_input and h.name in self._state}
-            self.load_weights(weights)
-            self._state |= caches  # a loop that passes its weights each time goes on where it was
         names = [t["name"] for t in self.plan.original_ir["graph_inputs"]]
         if len(names) == 1 and len(inputs) == 1:
             donate = names if not isinstance(donate, str) and set(donate) == set(inputs) else donate
             inputs = dict(zip(names, inputs.values(), strict=True))
-        self._check(inputs)
+        self._check_inputs(inputs)
         donated = check_donations(inputs, donate, self._output_names)
+        if weights is not None:
+            self._replace_weights(weights)
+        self._check_loaded()
         kept = [held for held in self._held if held.name not in inputs or not held.is_input]
         if not kept:
             return self._run(inputs, donated, kept)
@@ -321,15 +333,16 @@ class DAGExecutor:
                 self._state[held.name] = self._copy(held.result, made.get(held.result, values.get(held.result)))
             taken.add(held.result)
 
-    def _check(self, inputs: Mapping[str, Any]) -> None:
-        ir = self.plan.original_ir
+    def _check_inputs(self, inputs: Mapping[str, Any]) -> None:
+        read = {name for part in self._parts for name in part.input_names} | set(self._output_names)
+        check_inputs(self.plan.original_ir, read, {held.name for held in self._held if held.is_input}, inputs)
+
+    def _check_loaded(self) -> None:
         needed = self._returns_or_keeps() or any(self._needs_weights(p) for p in self._parts)
-        if not self._loaded and ir.get("weights") and needed:
+        if not self._loaded and self.plan.original_ir.get("weights") and needed:
             raise InvalidValueError(
                 format_error("dag", "weights are not loaded", action="load_weights(...) or execute(..., weights=...)")
             )
-        read = {name for part in self._parts for name in part.input_names} | set(self._output_names)
-        check_inputs(ir, read, {held.name for held in self._held if held.is_input}, inputs)
 
     def _needs_weights(self, part: Any) -> bool:
         if part.target == "npu":
@@ -350,3 +363,10 @@ def _as_numpy(value: Any) -> npt.NDArray[Any]:
 
         return torch_to_numpy(value)
     return np.asarray(value)
+
+
+def _same_bits(a: npt.NDArray[Any] | None, b: npt.NDArray[Any] | None) -> bool:
+    """NaN is equal to itself."""
+    if a is None or b is None:
+        return a is b
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()

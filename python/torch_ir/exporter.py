@@ -11,7 +11,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from .errors import ExportError
-from .tracing import get_model_name, normalize_inputs, prepare
+from .tracing import ONE_AT_A_TIME, get_model_name, normalize_inputs, prepare
 
 __all__ = [
     "ExportError",
@@ -74,7 +74,7 @@ def export_model(
         validate_inputs_meta((args, kwargs))
     ready = prepare(model, args, kwargs)
     try:
-        with warnings.catch_warnings():
+        with ONE_AT_A_TIME, warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             # Recurrent layers list their parameters anew while fake; nothing of the model's state is lost by it.
             warnings.filterwarnings("ignore", message=r"The tensor attributes? self\S*_flat_weights")

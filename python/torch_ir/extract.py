@@ -17,7 +17,7 @@ from .errors import ConversionError
 from .exporter import export_model
 from .ir import IR
 from .progress import status
-from .tracing import get_model_name
+from .tracing import ONE_AT_A_TIME, get_model_name
 
 
 def extract_ir(
@@ -39,7 +39,7 @@ def extract_ir(
     if model_name is not None and not isinstance(model_name, str):
         raise ConversionError(f"model_name: expected a string, got {model_name!r}")
     name = model_name if model_name is not None else get_model_name(model)
-    with status(f"Extracting {name}"):
+    with status(f"Extracting {name}"), ONE_AT_A_TIME:
         exported = export_model(model, example_inputs, example_kwargs, strict=False)
         ir = convert_exported_program(exported, model_name=name, strict=strict)
         ir.constants = _collect_constants(model, exported, ir)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,9 @@ from torch.utils import _pytree as pytree
 
 from .containers import register_containers
 from .errors import ExportError
+
+ONE_AT_A_TIME = threading.RLock()
+"""Held while a model is traced: PyTorch's modes of tracing belong to the whole process."""
 
 _PLAIN_TENSORS = (torch.Tensor, nn.Parameter, nn.Buffer) if hasattr(nn, "Buffer") else (torch.Tensor, nn.Parameter)
 

@@ -181,6 +181,7 @@ MISTAKES = [
     (["--prompt", "a", "--ids", "1"], "expected one of --prompt and --ids"),
     (["--prompt", "a"], "there is no tokenizer for a text"),
     (["--ids", "1,x"], "--ids needs numbers with commas between them; got '1,x'"),
+    (["--ids", "5,,2"], "--ids needs numbers with commas between them; got '5,,2'"),
     (["--ids", ""], "the prompt is empty"),
     (["--ids", "999"], "not in the vocabulary; got 999"),
     (["--ids", "1 2 3", "--capacity", "2"], "longer than the capacity"),

@@ -9,7 +9,7 @@ import npu_compiler
 import numpy as np
 import pytest
 import torch
-from npu_runtime import DAGExecutor, InvalidValueError, NPUBuffer
+from npu_runtime import CPUBackend, DAGExecutor, InvalidValueError, NPUBuffer
 from npu_runtime.host import numpy_to_torch
 from torch import Tensor, nn
 from torch_ir import extract_ir
@@ -396,3 +396,32 @@ def test_buffers_of_the_model(kind: str, host: tuple[str, ...]) -> None:
     assert dag.state("cache") is None
     dag.execute({"x": x, "at": torch.tensor([0])})
     assert np.asarray(dag.state("cache"))[1:].tolist() == [[0.25] * 3] * 5
+
+
+class Counts(torch.nn.Module):
+    n: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("n", torch.zeros(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.n.add_(1)
+        return x + self.n
+
+
+@pytest.mark.parametrize("on_device", [True, False])
+def test_buffers_where_weights_are_passed_with_each_step(on_device: bool) -> None:
+    """They go on, as with an executor, until weights come that begin elsewhere. A refused run changes nothing."""
+    x = torch.ones(1, 3)
+    plan = npu_compiler.partition(extract_ir(Counts().eval(), x).to_dict(), lambda op, attrs: on_device)
+    dag, fifty, ten = DAGExecutor(plan, CPUBackend()), {"n": torch.full((3,), 50.0)}, {"n": torch.full((3,), 10.0)}
+    found = [float(next(iter(dag.execute({"x": x}, w).values()))[0, 0]) for w in (fifty, fifty, ten, dict(ten))]
+    assert found == [52, 53, 12, 13]
+    with pytest.raises(InvalidValueError):
+        dag.execute({"x": x[:, :2]}, fifty)
+    state = dag.state("n")
+    assert state.to_numpy().tolist() == [12] * 3
+    with pytest.raises(InvalidValueError, match="read-only"):
+        state.write_from_numpy(np.zeros(3, np.float32))
+    assert next(iter(dag.execute({"x": x}).values()))[0, 0] == 14

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import npu
@@ -372,3 +373,18 @@ def test_threads_take_turns(generator: npu.Generator) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_programs_are_made_in_several_threads(qwen: Any) -> None:
+    """Of one model, which is as it was afterwards."""
+    before, wanted = qwen.config._attn_implementation, continued(qwen, tokens(3), 4)
+    made = [npu.Generator.from_model(qwen, capacity=16, device=chosen_device(), buckets=(1,)) for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda generator: generator.generate(tokens(3), 4).tokens, made))
+    assert found == [wanted] * 3
+    assert qwen.config._attn_implementation == before
+
+
+def test_scores_are_of_one_prompt(generator: npu.Generator) -> None:
+    with pytest.raises(InvalidValueError, match="there are several prompts; got 2; expected the tokens of one"):
+        generator.logits([[1, 2], [3, 4]])  # type: ignore[list-item]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import pytest
@@ -289,3 +290,11 @@ class TestDynamic:
 
         with pytest.raises(ExportError, match=r"decides by a tensor's contents; use torch\.where or torch\.cond"):
             extract_ir(Branches().eval(), torch.ones(4))
+
+
+def test_extraction_in_several_threads():
+    models = [nn.Sequential(nn.Linear(4, 4 + i), nn.ReLU(), nn.Linear(4 + i, 2)).eval() for i in range(6)]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda model: extract_ir(model, torch.ones(1, 4)), models))
+    for model, ir in zip(models, found, strict=True):
+        assert verify_ir_with_state_dict(ir, model.state_dict(), model, (torch.randn(1, 4),))[0]

@@ -165,6 +165,8 @@ class Generator:
     def logits(self, tokens: Sequence[int]) -> npt.NDArray[Any]:
         """Of the token after these, in the model's dtype."""
         run = self._start(tokens, 1, {})
+        if run.is_batch:
+            raise wrong("there are several prompts", len(run.prompts), "the tokens of one")
         with self._lock:
             outputs = run.read_prompt()
         found: npt.NDArray[Any] = outputs["logits"].to_numpy(copy=True)[0]

@@ -81,7 +81,7 @@ class Run:
     def _text_of(self, stop_strings: list[Any]) -> TextPieces | None:
         if self.generator.tokenizer is None:
             if stop_strings:
-                raise wrong("stop strings need a tokenizer", "none", "stop_tokens", "tokenizer=...")
+                raise wrong("stop strings need a tokenizer", "none", "one, or stop_tokens instead", "tokenizer=...")
             return None
         if not all(isinstance(stop, str) and stop for stop in stop_strings):
             raise wrong("a stop string is empty or no text", shown(stop_strings), "texts")

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch_ir import IR, extract_ir
+from torch_ir.tracing import ONE_AT_A_TIME
 
 from npu.generation.source import UnsupportedModelError
 
@@ -216,7 +217,7 @@ def cache_shapes(model: nn.Module) -> list[CacheShape]:
     device = next(model.parameters()).device
     one = torch.zeros(1, 1, dtype=torch.int64, device=device)
     try:
-        with torch.no_grad(), step_attention(model):
+        with ONE_AT_A_TIME, torch.no_grad(), step_attention(model):
             _, cache, masks = Step(model, 1).run(one, one[0], None, None, [])
     except (LookupError, AttributeError, TypeError, NotImplementedError, RuntimeError) as error:
         raise UnsupportedModelError(
@@ -283,5 +284,5 @@ def extract_step(model: nn.Module, shapes: list[CacheShape], batch: int, rows: i
         "caches": caches,
     }
     name = f"{name}_{rows}" + (f"x{batch}" if batch > 1 else "")
-    with step_attention(model):
+    with ONE_AT_A_TIME, step_attention(model):
         return extract_ir(Step(model, capacity).eval(), (), inputs, model_name=name, output_names=outputs)
