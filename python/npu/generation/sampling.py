@@ -29,9 +29,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         found = {
-            "temperature": number(
-                "temperature", self.temperature, "0 (greedy) or more, as a float32", 0, math.inf
-            ),
+            "temperature": number("temperature", self.temperature, "0 (greedy) or more, as a float32", 0, math.inf),
             "top_k": whole_number("top_k", self.top_k, "a count, or 0 for all tokens", 0),
             "top_p": number("top_p", self.top_p, "more than 0 and at most 1", TINY, 1),
             "repetition_penalty": number(
