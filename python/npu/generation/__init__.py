@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from npu.generation.checks import UnsupportedModelError
 from npu.generation.generator import Generator
 from npu.generation.run import Generation, Piece
 from npu.generation.sampling import Sampling, probabilities
-from npu.generation.source import UnsupportedModelError
 
 __all__ = ["Generation", "Generator", "Piece", "Sampling", "UnsupportedModelError", "probabilities"]

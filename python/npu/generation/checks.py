@@ -12,7 +12,11 @@ import numpy as np
 from npu_runtime import InvalidValueError
 from npu_runtime.errors import format_error
 
-__all__ = ["listed", "number", "shown", "whole_number", "wrong"]
+__all__ = ["UnsupportedModelError", "listed", "number", "shown", "whole_number", "wrong"]
+
+
+class UnsupportedModelError(ValueError):
+    """A model that cannot be generated with, and why."""
 
 
 def wrong(what: str, got: Any, expected: str | None, action: str | None = None) -> InvalidValueError:

@@ -6,9 +6,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from npu_runtime import Device, Executor, InvalidValueError, NPUBuffer, Session
-from npu_runtime.errors import format_error
+from npu_runtime import Device, Executor, NPUBuffer, Session
 
+from npu.generation.checks import wrong
 from npu.generation.sampling import Rules, Sampling, UniformNumbers
 
 __all__ = ["Sampler", "refuse_not_finite"]
@@ -65,4 +65,4 @@ class Sampler:
 
 def refuse_not_finite(finite: npt.ArrayLike) -> None:
     if not np.all(finite):
-        raise InvalidValueError(format_error("generate", "the model's scores are not finite", got="NaN or infinity"))
+        raise wrong("the model's scores are not finite", "NaN or infinity", None)

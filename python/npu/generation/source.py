@@ -18,16 +18,11 @@ __all__ = [
     "Facts",
     "ModelSource",
     "Source",
-    "UnsupportedModelError",
     "cache_folder",
     "facts_of",
     "program_key",
     "stop_tokens_of",
 ]
-
-
-class UnsupportedModelError(ValueError):
-    """A model that cannot be generated with, and why."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch_ir import IR, extract_ir
 from torch_ir.tracing import ONE_AT_A_TIME
 
-from npu.generation.source import UnsupportedModelError
+from npu.generation.checks import UnsupportedModelError
 
 __all__ = ["CacheShape", "Step", "cache_shapes", "extract_step"]
 

@@ -22,7 +22,8 @@ def fuse_layer_norm(graph: Graph) -> None:
         last, bias = combined("add", weighted.out.value, match.readers, match.outputs, axes) or (weighted, None)
         source = in_dtype(x, last.out.dtype, makers)
         if source is None or any(p is not None and p.dtype not in (last.out.dtype, "float32") for p in (weight, bias)):
-            last, weight, bias, source = op, None, None, in_dtype(x, op.out.dtype, makers)
+            weighted = last = op
+            weight, bias, source = None, None, in_dtype(x, op.out.dtype, makers)
         if source is None:
             continue
         nodes = tuple(dict.fromkeys((*op.nodes, *weighted.nodes, *last.nodes)))
