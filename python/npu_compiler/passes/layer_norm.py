@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..graph import Graph, Op, Value, View, dense_strides
-from .match import Matcher, combined, first, in_dtype, same, step_names
+from .match import Matcher, first, norm_with_parameters, same, step_names
 from .simplify import dead_code
 
 _SQUARE = [["in", 0], ["mul", 0, 0]]
@@ -11,25 +11,13 @@ _SQUARE = [["in", 0], ["mul", 0, 0]]
 
 def fuse_layer_norm(graph: Graph) -> None:
     match = Matcher(graph)
-    makers = {op.out.value: op for op in graph.main if op.out.is_dense}
     replaced: dict[int, Op | None] = {}
     for op in graph.main:
         found = _normalised(op, match)
-        if found is None:
-            continue
-        eps, axes, x = found
-        weighted, weight = combined("mul", op.out.value, match.readers, match.outputs, axes) or (op, None)
-        last, bias = combined("add", weighted.out.value, match.readers, match.outputs, axes) or (weighted, None)
-        source = in_dtype(x, last.out.dtype, makers)
-        if source is None or any(p is not None and p.dtype not in (last.out.dtype, "float32") for p in (weight, bias)):
-            weighted = last = op
-            weight, bias, source = None, None, in_dtype(x, op.out.dtype, makers)
-        if source is None:
-            continue
-        nodes = tuple(dict.fromkeys((*op.nodes, *weighted.nodes, *last.nodes)))
-        attrs = {"kind": "layer", "axes": axes, "eps": eps}
-        replaced[id(op)] = None
-        replaced[id(last)] = Op("norm", last.name, [source, weight, bias], [last.out], attrs, nodes, last.module)
+        norm = norm_with_parameters(op, "layer", found[2], *found[:2], ("mul", "add"), match) if found else None
+        if norm is not None:
+            replaced[id(op)] = None
+            replaced[id(norm[0])] = norm[1]
     rebuilt = [replaced.get(id(op), op) for op in graph.main]
     graph.main = [op for op in rebuilt if op is not None]
     dead_code(graph)
@@ -57,13 +45,13 @@ def _normalised(op: Op, match: Matcher) -> tuple[float, int, View] | None:
 
 def _centred(view: View | None, match: Matcher) -> tuple[View, int] | None:
     """x and the number of axes, where the view is x - mean(x)."""
-    op = match.maker(view)
+    op = match.dense_maker(view)
     if op is None or view is None or not view.is_whole or step_names(op) != ["in", "in", "sub"]:
         return None
     if len(op.inputs) != 2 or op.attrs["expr"][2] != ["sub", 0, 1]:
         return None
     x, mean = op.inputs
-    reduced = match.maker(mean)
+    reduced = match.dense_maker(mean)
     if x is None or mean is None or reduced is None or x.shape != op.out.shape:
         return None
     axes = _trailing(reduced, "mean")
@@ -74,10 +62,10 @@ def _centred(view: View | None, match: Matcher) -> tuple[View, int] | None:
 
 def _root(view: View | None, name: str, match: Matcher) -> tuple[float, View] | None:
     """eps and v, where the view is of sqrt(v + eps), or of one over that."""
-    root = match.maker(view)
+    root = match.dense_maker(view)
     if root is None or step_names(root) != ["in", name] or not first(root).is_dense:
         return None
-    shift = match.maker(first(root))
+    shift = match.dense_maker(first(root))
     if shift is None or step_names(shift) != ["in", "const", "add"] or not first(shift).is_dense:
         return None
     eps = shift.attrs["expr"][1][1]
@@ -86,12 +74,12 @@ def _root(view: View | None, name: str, match: Matcher) -> tuple[float, View] | 
 
 def _is_variance(view: View, x: View, centred: View, axes: int, match: Matcher) -> bool:
     """Of x itself, or as the mean of what is centred, squared."""
-    op = match.maker(view)
+    op = match.dense_maker(view)
     if op is None:
         return False
     if _trailing(op, "var") == axes:
         return not op.attrs["correction"] and same(first(op), x)
-    square = match.maker(first(op)) if _trailing(op, "mean") == axes else None
+    square = match.dense_maker(first(op)) if _trailing(op, "mean") == axes else None
     return square is not None and square.attrs.get("expr") == _SQUARE and same(first(square), centred)
 
 

@@ -23,6 +23,11 @@ class Matcher:
         made = self.writers.get(view.value, []) if view is not None else []
         return made[0] if len(made) == 1 and id(made[0]) in self.position else None
 
+    def dense_maker(self, view: View | None) -> Op | None:
+        """The same, where it makes it row by row: its elements are those of the op's operands in their order."""
+        op = self.maker(view)
+        return op if op is not None and op.out.is_dense else None
+
     def parts(self, value: Value) -> list[Op]:
         return self.writers.get(value, [])
 
@@ -65,11 +70,11 @@ def input_index(kind: str, name: str) -> int:
     return [entry.rstrip("?*") for entry in OPS[kind].inputs].index(name)
 
 
-def in_dtype(x: View, dtype: str, makers: dict[Value, Op]) -> View | None:
+def in_dtype(x: View, dtype: str, match: Matcher) -> View | None:
     """x in that dtype: itself, or what it was converted from."""
     if x.dtype == dtype:
         return x
-    maker = makers.get(x.value)
+    maker = match.dense_maker(x)
     if maker is None or not x.is_whole or step_names(maker) != ["in", "cast"]:
         return None
     source = first(maker)
@@ -101,3 +106,25 @@ def combined(
         if broadcast and inner.is_dense:
             return op, inner
     return None
+
+
+def norm_with_parameters(
+    op: Op, kind: str, x: View, eps: float, axes: int, names: tuple[str, ...], match: Matcher
+) -> tuple[Op, Op] | None:
+    """The norm of x that ``op`` computes, with what its readers multiply by and add (``names``), if dtypes allow; and
+    the last of the ops that it replaces."""
+    last, replaced, parameters = op, [op], []
+    for name in names:
+        found = combined(name, last.out.value, match.readers, match.outputs, axes)
+        last, parameter = found or (last, None)
+        replaced.append(last)
+        parameters.append(parameter)
+    source = in_dtype(x, last.out.dtype, match)
+    if source is None or any(p is not None and p.dtype not in (last.out.dtype, "float32") for p in parameters):
+        last, replaced, parameters = op, [op], [None for _ in names]
+        source = in_dtype(x, op.out.dtype, match)
+    if source is None:
+        return None
+    nodes = tuple(dict.fromkeys(node for one in replaced for node in one.nodes))
+    attrs = {"kind": kind, "axes": axes, "eps": eps}
+    return last, Op("norm", last.name, [source, *parameters], [last.out], attrs, nodes, last.module)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..graph import Graph, Op, Value, View, whole
-from .match import combined, first, in_dtype, same, step_names
+from .match import Matcher, first, norm_with_parameters, same, step_names
 from .simplify import dead_code
 
 _SQUARE = [["in", 0], ["mul", 0, 0]]
@@ -11,26 +11,20 @@ _SQUARE = [["in", 0], ["mul", 0, 0]]
 
 def fuse_rms_norm(graph: Graph) -> None:
     makers = {op.out.value: op for op in graph.main if op.out.is_dense}
-    readers, outputs = graph.readers(), graph.output_values()
+    match = Matcher(graph)
     replaced: dict[int, Op | None] = {}
     for root in graph.main:
         found = _root(root, makers)
         if found is None:
             continue
         eps, axes, x = found
-        for scaled in readers.get(root.out.value, []):
+        for scaled in match.readers.get(root.out.value, []):
             if not _is_product(scaled, x, root.out):
                 continue
-            last, weight = combined("mul", scaled.out.value, readers, outputs, axes) or (scaled, None)
-            source = in_dtype(x, last.out.dtype, makers)
-            if source is None or (weight is not None and weight.dtype not in (last.out.dtype, "float32")):
-                last, weight, source = scaled, None, in_dtype(x, scaled.out.dtype, makers)
-            if source is None:
-                continue
-            nodes = tuple(dict.fromkeys((*root.nodes, *scaled.nodes, *last.nodes)))
-            attrs = {"kind": "rms", "axes": axes, "eps": eps}
-            replaced[id(scaled)] = None
-            replaced[id(last)] = Op("norm", last.name, [source, weight], [last.out], attrs, nodes, last.module)
+            norm = norm_with_parameters(scaled, "rms", x, eps, axes, ("mul",), match)
+            if norm is not None:
+                replaced[id(scaled)] = None
+                replaced[id(norm[0])] = norm[1]
     rebuilt = [replaced.get(id(op), op) for op in graph.main]
     graph.main = [op for op in rebuilt if op is not None]
     dead_code(graph)
