@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch_ir import verify_ir_with_state_dict
+from torch_ir.containers import register_containers
 
 from tests.testing.runner import check_outputs_tell, extract_and_reload, to_meta
 from tests.testing.weights import build_seeded
@@ -38,6 +39,7 @@ class ZooEntry:
 
     def example(self, dtype: torch.dtype, seed: int) -> Any:
         inputs = self.inputs(torch.Generator().manual_seed(seed))
+        register_containers(inputs)  # or the tensors of a cache keep their dtype, unless another test came before
         return pytree.tree_map(lambda x: _cast(x, dtype), inputs)
 
 
