@@ -98,7 +98,7 @@ struct ScatterArgs {
 NPU_ARGS(ScatterArgs, 1560);
 
 // reduce
-enum class ReduceKind : int32_t { kSum, kMean, kProd, kMax, kMin, kAny, kAll, kArgmax, kArgmin, kVar };
+enum class ReduceKind : int32_t { kSum, kMean, kProd, kMax, kMin, kAny, kAll, kArgmax, kArgmin, kVar, kStd };
 
 struct ReduceArgs {
   NestOf<2> kept;     // y, x over the dimensions that stay

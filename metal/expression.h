@@ -43,7 +43,7 @@ inline float tanh_of(float x) {
     p = fma(p, z, -5.37397155531e-2f);
     p = fma(p, z, 1.33314422036e-1f);
     p = fma(p, z, -3.33332819422e-1f);
-    return fma(p * z, x, x);
+    return copysign(fma(p * z, a, a), x);
   }
   return copysign(1.0f - 2.0f / (exp_of(a + a) + 1.0f), x);
 }

@@ -9,7 +9,10 @@ inline float parameter(const device char* from, int kind, int64_t at) {
   return kind == 2 ? ((const device float*)from)[at] : float(((const device T*)from)[at]);
 }
 
-inline float scale_of(float squares, float n, float eps) { return 1.0f / precise::sqrt(squares / n + eps); }
+// As in PyTorch, squares that a float cannot hold give NaN, but for RMS norms.
+inline float scale_of(float squares, float n, float eps, bool rms) {
+  return isfinite(squares) || rms ? 1.0f / precise::sqrt(squares / n + eps) : NAN;
+}
 
 // What makes the elements of a row normal.
 struct Normal {
@@ -23,5 +26,5 @@ struct Normal {
 inline Normal normal_of(Spread spread, float centre, float n, float eps, bool rms) {
   const Exact mean = rms ? exact(0.0f) : plus(mean_of(spread.sum, n), exact(centre));
   const float squares = rms ? value_of(spread.squares) : squares_around_mean(spread, n);
-  return {mean, scale_of(squares, n, eps)};
+  return {mean, scale_of(squares, n, eps, rms)};
 }

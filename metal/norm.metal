@@ -36,13 +36,17 @@ template <typename T>
   float4 row[kMostVectors];
   load_row(x + at.of[1], n, seat, 0.0f, row);
   if (!kRms) {
+    // Around the first element, so that nothing is left where all are equal.
+    const float first = float(x[at.of[1]]);
     Exact sum = exact(0.0f);
     for (int v = 0; v < kMostVectors; ++v) {
+      const uint i = place_of(seat, v);  // what is beyond the row stays zero
+      row[v] = select(row[v] - first, float4(0.0f), uint4(i, i + 1, i + 2, i + 3) >= n);
       for (int k = 0; k < 4 && v < kVectors; ++k) sum = plus(sum, exact(row[v][k]));
     }
     const Exact mean = mean_of(across_row<Sum<float>>(sum, room, seat), float(n));
     for (int v = 0; v < kMostVectors; ++v) {
-      const uint i = place_of(seat, v);  // what is beyond the row stays zero
+      const uint i = place_of(seat, v);
       row[v] = select((row[v] - mean.main) - mean.rest, float4(0.0f), uint4(i, i + 1, i + 2, i + 3) >= n);
     }
   }
@@ -50,7 +54,8 @@ template <typename T>
   for (int v = 0; v < kMostVectors; ++v) {
     if (v < kVectors) squares = plus(squares, exact(dot(row[v], row[v])));
   }
-  const float scale = scale_of(value_of(across_row<Sum<float>>(squares, room, seat)), float(n), args.eps);
+  const float scale =
+      scale_of(value_of(across_row<Sum<float>>(squares, room, seat)), float(n), args.eps, kRms);
   for (int v = 0; v < kMostVectors; ++v) {
     const uint i = place_of(seat, v);
     if (v >= kVectors || i >= n) continue;
@@ -133,7 +138,7 @@ template <typename T>
   if (lane == 0) {
     const float mean = value_of(plus(mean_of(spread.sum, n), exact(centre)));
     factors[int64_t(image) * args.groups + group.x] =
-        float2(mean, scale_of(squares_around_mean(spread, n), n, args.eps));
+        float2(mean, scale_of(squares_around_mean(spread, n), n, args.eps, false));
   }
 }
 

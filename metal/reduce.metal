@@ -151,11 +151,48 @@ struct Place {
   }
 };
 
+// For standard deviations the squares also of numbers that are scaled: a root may exist where its square does
+// not.
+struct Deviation {
+  Spread spread;
+  Exact large;  // squares of numbers times kDown
+  Exact small;  // and times kUp
+};
+constant constexpr float kDown = 0x1p-64f, kUp = 0x1p64f;
+
+template <typename Shuffle>
+inline Deviation moved(Deviation a, Shuffle shuffle) {
+  return {moved(a.spread, shuffle), moved(a.large, shuffle), moved(a.small, shuffle)};
+}
+
 template <typename R>
-struct Variance : Spreads {
+struct Variance {
+  using Acc = Deviation;
+  static constant constexpr bool kCentred = true;
+  static Acc none() { return {Spreads::none(), exact(0.0f), exact(0.0f)}; }
+  static Exact plus_square(Exact a, float x) { return plus(a, times(exact(x), exact(x))); }
+  static Acc add(Acc a, float above, uint index) {
+    const Spread spread = Spreads::add(a.spread, above, index);
+    if (what() == ReduceKind::kVar) return {spread, a.large, a.small};
+    return {spread, plus_square(a.large, above * kDown), plus_square(a.small, above * kUp)};
+  }
+  static Acc merge(Acc a, Acc b) {
+    return {Spreads::merge(a.spread, b.spread), plus(a.large, b.large), plus(a.small, b.small)};
+  }
+
+  static float root(Acc a, float squares, constant ReduceArgs& args) {
+    const bool fits = squares > 1e-30f && isfinite(squares);
+    if (fits) return precise::sqrt(squares / args.divisor);
+    const bool tiny = squares <= 1e-30f;
+    const float scale = tiny ? kUp : kDown;
+    const Spread scaled{{a.spread.sum.main * scale, a.spread.sum.rest * scale}, tiny ? a.small : a.large};
+    return precise::sqrt(squares_around_mean(scaled, float(args.count)) / args.divisor) / scale;
+  }
+
   template <typename T>
   static void write(device char* y, int64_t at, Acc a, constant ReduceArgs& args) {
-    put<T>(y, at, T(squares_around_mean(a, float(args.count)) / args.divisor));
+    const float squares = squares_around_mean(a.spread, float(args.count));
+    put<T>(y, at, T(what() == ReduceKind::kStd ? root(a, squares, args) : squares / args.divisor));
   }
 };
 

@@ -17,8 +17,8 @@ void simplify_power(ExprStep& step, Expr& before) {
     if (power == 2) return;
     before.push_back(step);
     step.args[0] = static_cast<int>(before.size()) - 1;
-  } else if (power == 0.5 || power == -0.5 || power == -1) {
-    step.op = power == 0.5 ? ExprOp::kSqrt : power == -1 ? ExprOp::kReciprocal : ExprOp::kRsqrt;
+  } else if (power == -1) {  // not 0.5: of -inf and -0 a root is something else
+    step.op = ExprOp::kReciprocal;
     step.args[1] = -1;
   }
 }

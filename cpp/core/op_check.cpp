@@ -106,7 +106,6 @@ void check(const OpCheck& c, const NormAttrs& attrs) {
   const auto rank = static_cast<std::int64_t>(c.rank(x));
   c.need_same(x, c.out());
   c.need_float(x, "x");
-  c.need(attrs.eps >= 0 && std::isfinite(attrs.eps), "a finite eps of at least 0");
   Shape normalised;
   if (attrs.kind == NormAttrs::Kind::kGroup) {
     c.need(rank >= 2 && attrs.groups >= 1 && x.shape[1] % attrs.groups == 0,
@@ -144,6 +143,7 @@ DType reduced_dtype(const OpCheck& c, ReduceAttrs::Kind kind, DType from) {
       return DType::kInt64;
     case Kind::kMean:
     case Kind::kVar:
+    case Kind::kStd:
       c.need_float(c.in(0), "x");
       return from;
     case Kind::kMax:

@@ -329,7 +329,7 @@ struct SoftmaxAttrs {
 };
 
 struct ReduceAttrs {
-  enum class Kind : std::uint8_t { kSum, kMean, kProd, kMax, kMin, kAny, kAll, kArgmax, kArgmin, kVar };
+  enum class Kind : std::uint8_t { kSum, kMean, kProd, kMax, kMin, kAny, kAll, kArgmax, kArgmin, kVar, kStd };
   Kind kind = Kind::kSum;
   std::vector<std::int64_t> axes;
   double correction = 0.0;
@@ -337,7 +337,7 @@ struct ReduceAttrs {
   // Calls visit(name, kind_or_choices, member, required) for each attribute.
   template <class Visitor>
   void visit([[maybe_unused]] Visitor&& visitor) {
-    visitor.choice("kind", {"sum", "mean", "prod", "max", "min", "any", "all", "argmax", "argmin", "var"}, kind, true);
+    visitor.choice("kind", {"sum", "mean", "prod", "max", "min", "any", "all", "argmax", "argmin", "var", "std"}, kind, true);
     visitor.field("axes", axes, true);
     visitor.field("correction", correction, false);
   }

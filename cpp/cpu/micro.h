@@ -108,6 +108,7 @@ struct Micro {
 
   // Reductions of n contiguous values, accumulated so that long rows stay exact to float32.
   double (*sum)(const float* x, std::int64_t n);
+  double (*sum_around)(const float* x, float centre, std::int64_t n);   // of x - centre
   double (*sum_squares)(const float* x, float centre, std::int64_t n);  // of x - centre
   float (*maximum)(const float* x, std::int64_t n);                     // NaN wins
   // y = exp(x - centre), returns the sum.
@@ -119,7 +120,11 @@ struct Micro {
   void (*add_into)(const float* x, float* y, std::int64_t n);                      // y += x
   void (*multiply_add)(const float* x, const float* w, float* y, std::int64_t n);  // y += x * w
   void (*scale_shift)(const float* x, float scale, float shift, float* y, std::int64_t n);
-  void (*scale_shift_each)(const float* x, const float* scale, const float* shift, float* y, std::int64_t n);
+  // (x - centre) * scale + shift: nothing is left of x where it is its centre.
+  void (*scale_centred)(const float* x, float centre, float scale, float shift, float* y, std::int64_t n);
+  void (*scale_centred_each)(const float* x, const float* centre, const float* scale, const float* shift,
+                             float* y, std::int64_t n);
+  void (*add_around_into)(const float* x, const float* centre, float* y, std::int64_t n);  // y += x - centre
   void (*add_squares_into)(const float* x, const float* centre, float* y,
                            std::int64_t n);  // y += (x - centre)^2
   // y = (x - mean) * scale * w + b; w and b may be null.

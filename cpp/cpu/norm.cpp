@@ -1,7 +1,5 @@
 #include "norm.h"
 
-#include <cmath>
-
 namespace npu::cpu {
 
 namespace {
@@ -127,19 +125,22 @@ class Norm : public HostKernel {
 
   void run_unit(const KernelArgs& args, const std::int64_t* offset, bool rms, State& state) const {
     const double count = static_cast<double>(n_);
-    double sum = 0, squares = 0;
+    double sum = 0, squares = 0;  // the sum of what is above the first element: nothing, where all are equal
+    float first = 0;
     const bool once = inner_.rows == 1 && chunk_ >= inner_.inner() && !in_place_;  // x stays in the buffer
     bool loaded = false;
     if (!rms) {
-      each_row(args, offset, state.buffer, false,
-               [&](const std::int64_t*, const float* x, std::int64_t n) { sum += micro_->sum(x, n); });
+      load_floats(*micro_, x_.dtype, at(args.inputs[0], offset[1], size_of(x_.dtype)), 1, 1, &first);
+      each_row(args, offset, state.buffer, false, [&](const std::int64_t*, const float* x, std::int64_t n) {
+        sum += micro_->sum_around(x, first, n);
+      });
       loaded = once;
     }
-    const float mean = static_cast<float>(sum / count);
+    const float mean = static_cast<float>(static_cast<double>(first) + sum / count);
     each_row(args, offset, state.buffer, loaded, [&](const std::int64_t*, const float* x, std::int64_t n) {
       squares += micro_->sum_squares(x, mean, n);
     });
-    const auto scale = static_cast<float>(1.0 / std::sqrt(squares / count + attrs_.eps));
+    const auto scale = static_cast<float>(scale_of(squares, count, attrs_));
     each_row(args, offset, state.buffer, once, [&](const std::int64_t* to, const float* x, std::int64_t n) {
       apply(args, to, x, n, mean, scale, state);
     });
@@ -155,7 +156,8 @@ class Norm : public HostKernel {
         load_floats(*micro_, w_.dtype, at(args.inputs[1], to[2], size_of(w_.dtype)), 1, 1, &w);
       if (b_.present())
         load_floats(*micro_, b_.dtype, at(args.inputs[2], to[3], size_of(b_.dtype)), 1, 1, &b);
-      micro_->scale_shift(x, scale * w, b - mean * (scale * w), y, n);
+      b_.present() ? micro_->scale_centred(x, mean, scale * w, b, y, n)
+                   : micro_->normalize(x, mean, scale * w, nullptr, nullptr, y, n);
     } else {
       const float* w = vector(args, w_, 1, to[2], n, state);
       const float* b = vector(args, b_, 2, to[3], n, state);

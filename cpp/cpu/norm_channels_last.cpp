@@ -1,5 +1,3 @@
-#include <cmath>
-
 #include "norm.h"
 
 namespace npu::cpu {
@@ -31,7 +29,7 @@ class ChannelsLastNorm : public HostKernel {
                           threads_);
     const auto c = static_cast<std::size_t>(channels_), n = static_cast<std::size_t>(batch_);
     partial_bytes_ = round_up(n * static_cast<std::size_t>(chunks_ * attrs_.groups) * 2 * sizeof(double));
-    factor_bytes_ = round_up(n * c * 2 * sizeof(float));
+    factor_bytes_ = round_up(n * c * 3 * sizeof(float));
     thread_bytes_ = round_up(4 * c * sizeof(float));
   }
 
@@ -56,7 +54,7 @@ class ChannelsLastNorm : public HostKernel {
       }
     });
     for (std::int64_t n = 0; n < batch_; ++n)
-      combine(args, partial, n, factors + n * channels_ * 2, buffer(0));
+      combine(args, partial, n, factors + n * channels_ * 3, buffer(0));
     pool.run(pieces_, [&](std::int64_t piece, int thread) {
       const Range range = split(batch_ * chunks_, pieces_, piece);
       for (std::int64_t u = range.begin; u < range.end; ++u) apply(args, u, factors, buffer(thread));
@@ -77,12 +75,16 @@ class ChannelsLastNorm : public HostKernel {
   void measure(const KernelArgs& args, std::int64_t unit, float* buffer, double* result) const {
     const Range range = pixels(unit);
     float *sums = buffer + channels_, *centres = sums + channels_;
+    // Sums of what is above the first element of a group: nothing, where all are equal.
+    const float* first = row(args, unit, range.begin, buffer);
+    for (std::int64_t c = 0; c < channels_; ++c) centres[c] = first[c - c % each_];
     std::fill_n(sums, channels_, 0.0f);
     for (std::int64_t p = range.begin; p < range.end; ++p)
-      micro_->add_into(row(args, unit, p, buffer), sums, channels_);
+      micro_->add_around_into(row(args, unit, p, buffer), centres, sums, channels_);
     const double count = static_cast<double>(each_ * (range.end - range.begin));
     for (std::int64_t g = 0; g < attrs_.groups; ++g) {
-      result[2 * g] = micro_->sum(sums + g * each_, each_) / count;
+      const double above = micro_->sum(sums + g * each_, each_) / count;
+      result[2 * g] = static_cast<double>(centres[g * each_]) + above;
       std::fill_n(centres + g * each_, each_, static_cast<float>(result[2 * g]));
     }
     std::fill_n(sums, channels_, 0.0f);
@@ -92,7 +94,7 @@ class ChannelsLastNorm : public HostKernel {
     for (std::int64_t g = 0; g < attrs_.groups; ++g) result[2 * g + 1] = micro_->sum(sums + g * each_, each_);
   }
 
-  // The scale and the shift of each channel.
+  // The centre, the scale and the shift of each channel.
   void combine(const KernelArgs& args, const double* partial, std::int64_t n, float* factors,
                float* buffer) const {
     float *w = buffer, *b = buffer + channels_;
@@ -109,30 +111,30 @@ class ChannelsLastNorm : public HostKernel {
         const Range range = pixels(chunk);
         return static_cast<double>(range.end - range.begin);
       };
-      double mean = 0, squares = 0;
-      for (std::int64_t k = 0; k < chunks_; ++k) mean += of(k)[0] * (length(k) / total);
+      double mean = of(0)[0], squares = 0;
+      for (std::int64_t k = 1; k < chunks_; ++k) mean += (of(k)[0] - of(0)[0]) * (length(k) / total);
       for (std::int64_t k = 0; k < chunks_; ++k) {
         const double distance = of(k)[0] - mean;
         squares += of(k)[1] + distance * distance * length(k) * static_cast<double>(each_);
       }
-      const double scale = 1.0 / std::sqrt(squares / (total * static_cast<double>(each_)) + attrs_.eps);
+      const double scale = scale_of(squares, total * static_cast<double>(each_), attrs_);
       for (std::int64_t c = g * each_; c < (g + 1) * each_; ++c) {
-        factors[c] = static_cast<float>(scale * static_cast<double>(w[c]));
-        factors[channels_ + c] =
-            static_cast<float>(static_cast<double>(b[c]) - mean * scale * static_cast<double>(w[c]));
+        factors[c] = static_cast<float>(mean);
+        factors[channels_ + c] = static_cast<float>(scale * static_cast<double>(w[c]));
+        factors[2 * channels_ + c] = b[c];
       }
     }
   }
 
   void apply(const KernelArgs& args, std::int64_t unit, const float* all_factors, float* buffer) const {
     const Range range = pixels(unit);
-    const float* factors = all_factors + unit / chunks_ * channels_ * 2;
+    const float* factors = all_factors + unit / chunks_ * channels_ * 3;
     for (std::int64_t p = range.begin; p < range.end; ++p) {
       const float* x = row(args, unit, p, buffer);
       const std::int64_t offset = unit / chunks_ * y_.strides[0] + p * nest_.step(0);
       auto* to = at(args.outputs[0], offset, size_of(y_.dtype));
       float* y = y_.dtype == DType::kFloat32 ? reinterpret_cast<float*>(to) : buffer + channels_;
-      micro_->scale_shift_each(x, factors, factors + channels_, y, channels_);
+      micro_->scale_centred_each(x, factors, factors + channels_, factors + 2 * channels_, y, channels_);
       if (y_.dtype != DType::kFloat32) store_floats(*micro_, y_.dtype, y, to, 1, channels_);
     }
   }

@@ -117,12 +117,30 @@ class Reduce : public HostKernel {
 
   double variance(const std::byte* x, float* buffer) const {
     const double count = static_cast<double>(p_.count);
-    const auto mean = static_cast<float>(sum(x, buffer) / count);
-    double squares = 0;
+    float first = 0;
+    double above = 0, squares = 0;
+    if (p_.count > 0) load_floats(*p_.micro, p_.x_dtype, x, 1, 1, &first);
+    each_row(x, buffer, [&](const float* row, std::int64_t n, std::int64_t) {
+      above += p_.micro->sum_around(row, first, n);
+    });
+    const auto mean = static_cast<float>(static_cast<double>(first) + above / count);
     each_row(x, buffer, [&](const float* row, std::int64_t n, std::int64_t) {
       squares += p_.micro->sum_squares(row, mean, n);
     });
+    if (kind_ == Kind::kStd && !(squares > 1e-30 && squares < static_cast<double>(kInfinity))) {
+      squares = wide_squares(x, buffer);
+    }
     return squares / std::max(count - p_.attrs.correction, 0.0);
+  }
+
+  // Of numbers whose squares no float holds, though their root it does.
+  double wide_squares(const std::byte* x, float* buffer) const {
+    const double sum = fold(x, buffer, 0.0, [](double a, float v) { return a + static_cast<double>(v); });
+    const double mean = sum / static_cast<double>(p_.count);
+    return fold(x, buffer, 0.0, [mean](double a, float v) {
+      const double d = static_cast<double>(v) - mean;
+      return a + d * d;
+    });
   }
 
   template <class T>
@@ -140,6 +158,8 @@ class Reduce : public HostKernel {
         return store_float(sum(x, buffer) / static_cast<double>(p_.count), y);
       case Kind::kVar:
         return store_float(variance(x, buffer), y);
+      case Kind::kStd:
+        return store_float(std::sqrt(variance(x, buffer)), y);
       case Kind::kProd:
         return store_float(fold(x, buffer, 1.0, [](double a, float v) { return a * static_cast<double>(v); }),
                            y);
@@ -238,8 +258,8 @@ ReducePlan::ReducePlan(const KernelRequest& r)
 }
 
 std::string ReducePlan::name() const {
-  static constexpr const char* kNames[] = {"sum", "mean", "prod",   "max",    "min",
-                                           "any", "all",  "argmax", "argmin", "var"};
+  static constexpr const char* kNames[] = {"sum", "mean",   "prod",   "max", "min", "any",
+                                           "all", "argmax", "argmin", "var", "std"};
   return std::string("reduce[") + kNames[static_cast<int>(attrs.kind)] + "]";
 }
 

@@ -9,7 +9,7 @@ namespace {
 
 using Kind = ReduceAttrs::Kind;
 static_assert(static_cast<int>(Kind::kSum) == static_cast<int>(ReduceKind::kSum) &&
-              static_cast<int>(Kind::kVar) == static_cast<int>(ReduceKind::kVar));
+              static_cast<int>(Kind::kStd) == static_cast<int>(ReduceKind::kStd));
 
 constexpr std::int64_t kSimd = 32;
 
@@ -77,17 +77,19 @@ void choose(Plan& p, const Caps& caps) {
   columns || p.count <= kFew ? by_columns(p, wanted) : by_rows(p, wanted);
 }
 
+bool is_variance(Kind kind) { return kind == Kind::kVar || kind == Kind::kStd; }
+
 // What a kernel carries for a result, in bytes.
 std::int64_t carried(Kind kind, DType dtype) {
   const bool place = kind == Kind::kArgmax || kind == Kind::kArgmin;
-  return kind == Kind::kVar || (place && !is_float(dtype)) ? 16 : 8;
+  return is_variance(kind) ? 32 : place && !is_float(dtype) ? 16 : 8;
 }
 
 }  // namespace
 
 Made make_reduce(const Request& r) {
-  static constexpr const char* kNames[] = {"sum", "mean", "prod",   "max",    "min",
-                                           "any", "all",  "argmax", "argmin", "var"};
+  static constexpr const char* kNames[] = {"sum", "mean",   "prod",   "max", "min", "any",
+                                           "all", "argmax", "argmin", "var", "std"};
   const auto& attrs = std::get<ReduceAttrs>(r.op.attrs);
   const TensorDesc &x = r.inputs[0], &y = r.outputs[0];
   auto kernel =
@@ -104,7 +106,7 @@ Made make_reduce(const Request& r) {
   args.part = count32(r.op, p.part);
   args.divisor = static_cast<float>(std::max(static_cast<double>(p.count) - attrs.correction, 0.0));
   const bool place = attrs.kind == Kind::kArgmax || attrs.kind == Kind::kArgmin;
-  const std::string fold = attrs.kind == Kind::kVar ? "_variance" : place ? "_place" : "_total";
+  const std::string fold = is_variance(attrs.kind) ? "_variance" : place ? "_place" : "_total";
   const auto launch = [&](const std::string& name, bool parts) {
     Dispatch made("reduce", function_name(name + fold, x.dtype));
     made.with(args).constant(0, static_cast<std::int32_t>(attrs.kind)).constant(1, parts);

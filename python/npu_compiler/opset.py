@@ -131,7 +131,7 @@ OPS: Final[dict[str, OpDef]] = {
         _op(
             "reduce",
             "x -> out",
-            kind=_need("choice", "sum", "mean", "prod", "max", "min", "any", "all", "argmax", "argmin", "var"),
+            kind=_need("choice", "sum", "mean", "prod", "max", "min", "any", "all", "argmax", "argmin", "var", "std"),
             axes=_need("ints"),
             correction=Attr("float", 0.0),
         ),

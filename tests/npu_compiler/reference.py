@@ -296,9 +296,11 @@ def _reduce(args: list[Array], outs: list[Array], a: dict[str, Any]) -> Array:
         nan = np.isnan(x.astype(np.float64))
         place = np.where(nan.any(axes[0]), nan.argmax(axes[0]), key.argmax(axes[0]))
         return np.expand_dims(place, axes[0])
-    if kind == "var":
+    if kind in ("var", "std"):
         n = math.prod(x.shape[d] for d in axes) - a.get("correction", 0)
-        return ((x - x.mean(axes, keepdims=True)) ** 2).sum(axes, keepdims=True) / max(n, 0)
+        wider = x.astype(np.float64)
+        variance = ((wider - wider.mean(axes, keepdims=True)) ** 2).sum(axes, keepdims=True) / max(n, 0)
+        return np.sqrt(variance) if kind == "std" else variance
     return getattr(np, {"any": "any", "all": "all"}.get(kind, kind))(x, axis=axes, keepdims=True)
 
 

@@ -91,8 +91,8 @@ inline F32 tanh_of(F32 x) {
   p = p * z - 5.37397155531e-2f;
   p = p * z + 1.33314422036e-1f;
   p = p * z - 3.33332819422e-1f;
-  const F32 small = p * z * x + x, large = 1.0f - 2.0f / (exp_of(a + a) + 1.0f);
-  return a < 0.625f ? small : with_sign_of(large, x);
+  const F32 small = p * z * a + a, large = 1.0f - 2.0f / (exp_of(a + a) + 1.0f);
+  return with_sign_of(a < 0.625f ? small : large, x);
 }
 
 // erf(x) near zero, as x + x * p(x^2).
@@ -160,7 +160,7 @@ inline F32 sin_kernel(F32 r) {
   const F32 z = r * r;
   F32 p = z * -1.9515295891e-4f + 8.3321608736e-3f;
   p = p * z - 1.6666654611e-1f;
-  return p * z * r + r;
+  return r == 0.0f ? r : p * z * r + r;
 }
 inline F32 cos_kernel(F32 r) {
   const F32 z = r * r;

@@ -34,6 +34,10 @@ double sum(const float* x, std::int64_t n) {
   return sum_of(x, n, [](F32 v) { return v; });
 }
 
+double sum_around(const float* x, float centre, std::int64_t n) {
+  return sum_of(x, n, [centre](F32 v) { return v - centre; });
+}
+
 double sum_squares(const float* x, float centre, std::int64_t n) {
   return sum_of(x, n, [centre](F32 v) { return (v - centre) * (v - centre); });
 }
@@ -94,8 +98,19 @@ void multiply_add(const float* x, const float* w, float* y, std::int64_t n) {
 void scale_shift(const float* x, float scale, float shift, float* y, std::int64_t n) {
   each(x, y, n, [=](F32 v) { return v * scale + shift; });
 }
-void scale_shift_each(const float* x, const float* scale, const float* shift, float* y, std::int64_t n) {
-  each(x, scale, shift, y, n, [](F32 v, F32 s, F32 t) { return v * s + t; });
+void scale_centred(const float* x, float centre, float scale, float shift, float* y, std::int64_t n) {
+  each(x, y, n, [=](F32 v) { return (v - centre) * scale + shift; });
+}
+void scale_centred_each(const float* x, const float* centre, const float* scale, const float* shift, float* y,
+                        std::int64_t n) {
+  std::int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    store(y + i, (load(x + i) - load(centre + i)) * load(scale + i) + load(shift + i));
+  }
+  for (; i < n; ++i) y[i] = (x[i] - centre[i]) * scale[i] + shift[i];
+}
+void add_around_into(const float* x, const float* centre, float* y, std::int64_t n) {
+  each(x, centre, y, y, n, [](F32 v, F32 c, F32 old) { return old + (v - c); });
 }
 void add_squares_into(const float* x, const float* centre, float* y, std::int64_t n) {
   each(x, centre, y, y, n, [](F32 v, F32 c, F32 old) { return old + (v - c) * (v - c); });
@@ -166,6 +181,7 @@ void window_weighted(const float* x, const std::int64_t* offsets, const float* w
 
 void fill_rows(Micro& micro) {
   micro.sum = sum;
+  micro.sum_around = sum_around;
   micro.sum_squares = sum_squares;
   micro.maximum = maximum;
   micro.exp_minus = exp_minus;
@@ -174,7 +190,9 @@ void fill_rows(Micro& micro) {
   micro.add_into = add_into;
   micro.multiply_add = multiply_add;
   micro.scale_shift = scale_shift;
-  micro.scale_shift_each = scale_shift_each;
+  micro.scale_centred = scale_centred;
+  micro.scale_centred_each = scale_centred_each;
+  micro.add_around_into = add_around_into;
   micro.add_squares_into = add_squares_into;
   micro.normalize = normalize;
   micro.window_max = window_max;

@@ -136,15 +136,12 @@ def native_layer_norm(
     return [layer_norm(b, input, normalized_shape, weight, bias, eps), None, None]
 
 
-_EPSILON = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
-
-
 @lowering("aten.rms_norm.default")
 def rms_norm(
     b: Builder, input: Tensor, normalized_shape: list[int], weight: Tensor | None = None, eps: float | None = None
 ) -> Tensor:
-    small = _EPSILON.get(input.dtype, 0.0) if eps is None else eps
-    return normalise(b, "rms", input, weight, None, small, axes=len(normalized_shape))
+    # PyTorch's own choice: that of the dtype it computes in, for halves too.
+    return normalise(b, "rms", input, weight, None, 2.0**-23 if eps is None else eps, axes=len(normalized_shape))
 
 
 @lowering("aten._fused_rms_norm.default")

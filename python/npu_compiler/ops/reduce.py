@@ -16,7 +16,7 @@ Dims = int | list[int] | None
 def reduced(b: Builder, x: View, kind: str, axes: Sequence[int], dtype: str, **attrs: float) -> View:
     """Keeps the axes with extent 1."""
     b.check_dtype(x)
-    if not axes:
+    if not axes or not x.rank:
         x, axes = x.unsqueeze(0), [0]
         return reduced(b, x, kind, axes, dtype, **attrs).drop(0)
     shape = [1 if d in axes else n for d, n in enumerate(x.shape)]
@@ -159,10 +159,10 @@ def count_nonzero(b: Builder, self: Tensor, dim: Dims = None) -> Tensor:
     return _over(b, b.cast(self, "bool"), "sum", dim, False, "int64")
 
 
-def _variance(b: Builder, x: View, dim: Dims, correction: float | None, keepdim: bool) -> View:
+def _variance(b: Builder, kind: str, x: View, dim: Dims, correction: float | None, keepdim: bool) -> View:
     if class_of(x.dtype) != "f":
         raise Unsupported(f"a variance of {x.dtype}")
-    return _over(b, x, "var", dim, keepdim, x.dtype, correction=1.0 if correction is None else float(correction))
+    return _over(b, x, kind, dim, keepdim, x.dtype, correction=1.0 if correction is None else float(correction))
 
 
 @lowering("aten.var.correction", "aten.var.dim", "aten.var.default")
@@ -174,7 +174,7 @@ def var(
     keepdim: bool = False,
     unbiased: bool = True,
 ) -> Tensor:
-    return _variance(b, self, dim, correction if correction is not None else int(unbiased), keepdim)
+    return _variance(b, "var", self, dim, correction if correction is not None else int(unbiased), keepdim)
 
 
 @lowering("aten.std.correction", "aten.std.dim", "aten.std.default")
@@ -186,7 +186,7 @@ def std(
     keepdim: bool = False,
     unbiased: bool = True,
 ) -> Tensor:
-    return b.map("sqrt(x)", self.dtype, x=var(b, self, dim, correction, keepdim, unbiased))
+    return _variance(b, "std", self, dim, correction if correction is not None else int(unbiased), keepdim)
 
 
 @lowering("aten.var_mean.correction", "aten.var_mean.dim", "aten.var_mean.default")
@@ -248,6 +248,10 @@ def logsumexp(b: Builder, self: Tensor, dim: Dims, keepdim: bool = False) -> Ten
     axes = dims_of(dim, x.rank)
     if not x.rank:
         return x
+    if 0 in x.shape:
+        return squeezed(
+            b.full([1 if d in axes else n for d, n in enumerate(x.shape)], -math.inf, x.dtype), axes, keepdim
+        )
     peak = b.map("0.0 if isinf(m) else m", "float32", m=reduced(b, x, "max", axes, x.dtype))
     total = reduced(b, b.map("exp(x - m)", "float32", x=x, m=peak), "sum", axes, "float32")
     return squeezed(b.map("log(s) + m", x.dtype, s=total, m=peak), axes, keepdim)
