@@ -67,6 +67,7 @@ def create_parser() -> argparse.ArgumentParser:
     p.add_argument("-o", "--output", type=Path, help="where to write the program (default: the IR's name with .npubin)")
     p.add_argument("--compute-dtype", choices=["float16", "bfloat16"], help="run a float32 model in half precision")
     p.add_argument("--disable", action="append", default=[], metavar="PASS", help="leave out a compiler pass")
+    p.add_argument("--exact", action="store_true", help="round half results after every op, as eager PyTorch does")
 
     p = _command(commands, "run", _run, "run a program once on arrays or random inputs")
     _program_arguments(p)
@@ -150,7 +151,7 @@ def _compile(args: argparse.Namespace) -> int:
     import npu_compiler
 
     begin = time.perf_counter()
-    program = npu_compiler.compile(args.ir, compute_dtype=args.compute_dtype, disable=args.disable)
+    program = npu_compiler.compile(args.ir, compute_dtype=args.compute_dtype, disable=args.disable, exact=args.exact)
     output = args.output or args.ir.with_suffix(".npubin")
     if output.exists() and output.samefile(args.ir):
         raise ValueError(f"[npu] the program would overwrite the IR; got {output} for both")

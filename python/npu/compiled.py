@@ -73,16 +73,17 @@ def compile(
     threads: int = 0,
     compute_dtype: str | torch.dtype | None = None,
     disable: Iterable[str] = (),
+    exact: bool = False,
 ) -> CompiledModule:
     """Extract, compile and lay out ``module`` for ``device`` (the best one present by default).
 
     ``example_inputs`` is a tensor, a tuple of positional arguments or a dict of keyword arguments; they fix shapes and
     dtypes. ``compute_dtype`` runs a float32 model in half precision; ``disable`` names compiler passes to leave
-    out.
+    out; ``exact`` rounds after every op, as eager PyTorch does.
     """
     ir = extract_ir(module, example_inputs, example_kwargs)
     dtype = str(compute_dtype).removeprefix("torch.") if compute_dtype is not None else None
-    program = npu_compiler.compile(ir, compute_dtype=dtype, disable=tuple(disable))
+    program = npu_compiler.compile(ir, compute_dtype=dtype, disable=tuple(disable), exact=exact)
     target = device if isinstance(device, Device) else Device(device)
     executor = Executor(program, target, threads=threads)
     read = {spec.name for spec in program.weight_specs} | {s.name for s in executor.program.inputs if s.state}

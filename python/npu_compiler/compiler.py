@@ -14,23 +14,33 @@ from .errors import MISFIT, CompileError, IRError, Unsupported
 from .graph import Graph, Output, Value, View, whole
 from .lowering import GETITEM, Builder, lower_node, reads
 from .opset import DTYPES
-from .passes import run_passes
+from .passes import INEXACT, run_passes
 from .passes.narrow import narrow
 from .reader import Meta, Model, Node, numpy_dtype, read_ir
 
 __all__ = ["compile", "compile_ir"]
 
 
-def compile(ir: Any, *, disable: str | Collection[str] = (), compute_dtype: Any = None) -> CompiledProgram:
+def compile(
+    ir: Any, *, disable: str | Collection[str] = (), compute_dtype: Any = None, exact: bool = False
+) -> CompiledProgram:
     """The program of an IR, given as its path, its dict or the object. ``disable`` names passes to leave out;
-    ``compute_dtype`` (float16 or bfloat16, as text or as a dtype) has a float32 model compute in it inside."""
+    ``compute_dtype`` (float16 or bfloat16, as text or as a dtype) has a float32 model compute in it inside;
+    ``exact`` rounds after every op, so that arithmetic, comparisons and casts equal eager PyTorch bit by bit."""
     inside = str(getattr(compute_dtype, "__name__", compute_dtype)).removeprefix("torch.")
     if compute_dtype is not None and inside not in ("float32", "float16", "bfloat16"):
         raise ValueError(f"[compiler] compute_dtype {compute_dtype!r}; expected float32, float16 or bfloat16")
     graph = Translation(read_ir(ir)).graph_of_all()
+    left_out = {disable} if isinstance(disable, str) else set(disable)
     if inside in ("float16", "bfloat16"):
+        if exact:
+            raise ValueError(f"[compiler] exact=True with compute_dtype {inside}; expected one of the two")
         narrow(graph, inside)
-    run_passes(graph, [disable] if isinstance(disable, str) else disable)
+        graph.rounding = "none"
+    elif exact:
+        left_out |= INEXACT
+        graph.rounding = "all"
+    run_passes(graph, left_out)
     return emit(graph)
 
 

@@ -9,10 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+import ml_dtypes
+import numpy as np
+
 from .errors import Unsupported
 from .opset import EXPRESSION_OPS
 
-__all__ = ["Expression", "Step", "class_of", "classes_of", "number"]
+__all__ = ["DECIDING", "Expression", "Step", "as_stored", "class_of", "classes_of", "number"]
 
 Step = list[Any]
 _BINARY: dict[type, str] = {
@@ -27,6 +30,36 @@ _FOLD: dict[type, Callable[[Any, Any], Any]] = {
 
 def class_of(dtype: str) -> str:
     return "b" if dtype == "bool" else "f" if "float" in dtype else "i"
+
+
+DECIDING = frozenset("eq ne lt le gt ge isnan isinf sign floor ceil round trunc fmod".split())
+"""Steps whose result jumps: a last bit of an operand can change all of it. So do casts to integers and bools."""
+
+_HALVES: dict[str, Any] = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
+
+
+def as_stored(value: float, dtype: str) -> float:
+    """The number as a tensor of that dtype holds it: rounded by way of float32, or wrapped. Fractions are cut off;
+    what lies beyond an integer dtype saturates when it was a float, and NaN gives 0."""
+    cls = class_of(dtype)
+    if cls == "b":
+        return bool(value)
+    if cls == "f":
+        with np.errstate(over="ignore"):
+            return float(np.float32(value).astype(_HALVES.get(dtype, np.float32)))
+    limits = np.iinfo(dtype)
+    if isinstance(value, float):
+        if math.isnan(value):
+            return 0
+        return int(min(max(value, limits.min), limits.max))
+    low, high = int(limits.min), int(limits.max)
+    return (int(value) - low) % (high - low + 1) + low
+
+
+def _holds(dtype: str, other: str) -> bool:
+    """Whether every integer of ``other`` is one of ``dtype``."""
+    have, want = np.iinfo(dtype), np.iinfo(other)
+    return bool(have.min <= want.min and want.max <= have.max)
 
 
 def number(value: float) -> float | str:
@@ -75,6 +108,7 @@ class Expression:
         self.steps: list[Step] = []
         self.classes: list[str] = []
         self._known: dict[tuple[Any, ...], int] = {}
+        self._rounds_to = "float32"
 
     def _add(self, step: Step, cls: str) -> int:
         key = tuple((type(part), repr(part)) for part in step)
@@ -95,15 +129,30 @@ class Expression:
         return self._add(["const", number(float(value)) if cls == "f" else int(value), cls], cls)
 
     def cast(self, step: int, dtype: str) -> int:
-        if self.steps[step][0] == "cast" and self.steps[step][2] == dtype:
+        made = self.steps[step]
+        if made[0] == "cast" and made[2] == dtype:
             return step
+        if made[0] == "const":
+            return self.const(as_stored(self._value(step), dtype), class_of(dtype))
         return self._add(["cast", step, dtype], class_of(dtype))
+
+    def _value(self, step: int) -> float:
+        """Of a constant; in float32, as the register that holds it."""
+        value = self.steps[step][1]
+        return as_stored(float(value), "float32") if self.classes[step] == "f" else value
+
+    def convert(self, step: int, have: str, want: str) -> int:
+        """What a tensor of dtype ``have`` is in ``want``: a cast where that can change it, or shows it rounded."""
+        if have == want:
+            return step
+        cls, new = class_of(have), class_of(want)
+        if "b" in (cls, new):
+            return self.to_class(step, new)
+        return step if cls == new == "i" and _holds(want, have) else self.cast(step, want)
 
     def to_class(self, step: int, cls: str) -> int:
         if self.classes[step] == cls:
             return step
-        if self.steps[step][0] == "const" and isinstance(self.steps[step][1], int | float):
-            return self.const(self.steps[step][1], cls)
         return self.cast(step, {"f": "float32", "i": "int64", "b": "bool"}[cls])
 
     def op(self, name: str, *args: int) -> int:
@@ -158,8 +207,10 @@ class Expression:
             return ["cast", place[step[1]], step[2]]
         return [step[0], *(place[a] for a in step[1:])]
 
-    def eval(self, text: str, names: Mapping[str, int | float]) -> int:
-        """``names`` gives a float or int number as itself and a step as ``Ref``."""
+    def eval(self, text: str, names: Mapping[str, int | float | Ref], dtype: str = "float32") -> int:
+        """``names`` gives a float or int number as itself and a step as ``Ref``; ``rounded(x)`` is x as a tensor of
+        ``dtype`` would hold it."""
+        self._rounds_to = dtype
         value = self._eval(_parse(text), names)
         return self._step(value, "i" if isinstance(value, int) and not isinstance(value, bool) else "f")
 
@@ -167,8 +218,9 @@ class Expression:
         return value.step if isinstance(value, Ref) else self.const(value, cls)
 
     def _steps(self, values: Sequence[Any]) -> list[int]:
-        """Numbers get the class of their neighbours."""
-        cls = next((self.classes[v.step] for v in values if isinstance(v, Ref)), "f")
+        """Numbers get the class of their neighbours, or of what is computed."""
+        alone = "i" if class_of(self._rounds_to) == "i" else "f"
+        cls = next((self.classes[v.step] for v in values if isinstance(v, Ref)), alone)
         if cls == "i" and any(isinstance(v, float) and v != int(v) for v in values if not isinstance(v, Ref)):
             raise Unsupported("a fraction among integers")
         return [self._step(v, cls) for v in values]
@@ -212,6 +264,10 @@ class Expression:
     def _call(self, name: str, args: list[Any]) -> Any:
         if name in ("float32", "bool", "int64"):
             return Ref(self.to_class(self._step(args[0], "f"), class_of(name)))
+        if name == "rounded":
+            if self._rounds_to not in _HALVES:
+                return args[0]
+            return Ref(self.cast(self._step(args[0], "f"), self._rounds_to))
         if name == "min_" or name == "max_":
             name = name[:-1]
         return Ref(self.op(name, *self._steps(args)))

@@ -237,6 +237,9 @@ class Graph:
     state: set[Value] = field(default_factory=set)
     held: set[Value] = field(default_factory=set)
     """States that were buffers: a caller need not give them."""
+    rounding: str = "deciding"
+    """Which half results are rounded where they are fused with their readers (passes/rounding.py): those that decide
+    something, all, or none."""
     name_mapping: dict[str, str] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
     labels: dict[Value, str] = field(default_factory=dict)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .errors import Refused, Unsupported
-from .exprs import Expression, Ref, class_of
+from .exprs import Expression, Ref, as_stored, class_of
 from .graph import Graph, Op, Value, View, whole
 from .opset import DTYPES, OPS, misfit
 from .reader import Meta, Node
@@ -222,9 +222,17 @@ class Builder:
         return out
 
     def map(
-        self, text: str, dtype: str, /, compute: str | None = None, shape: Sequence[int] | None = None, **names: Any
+        self,
+        text: str,
+        dtype: str,
+        /,
+        compute: str | None = None,
+        shape: Sequence[int] | None = None,
+        unrounded: Collection[str] = (),
+        **names: Any,
     ) -> View:
-        """``text`` over ``names``: views are broadcast and brought to ``compute``'s class, numbers stay numbers."""
+        """``text`` over ``names``: views are broadcast and converted to ``compute``, numbers stay numbers. A single
+        element among the ``unrounded`` becomes a float32, however narrow ``compute`` is."""
         expr = Expression()
         views: list[View] = []
         env: dict[str, Any] = {}
@@ -232,21 +240,25 @@ class Builder:
             if not isinstance(value, View):
                 env[name] = value.item() if isinstance(value, np.generic | np.ndarray) else value
                 continue
-            data = value.value.data
-            if data is not None and data.size == 1 and compute is not None:
-                env[name] = Ref(expr.const(data.reshape(-1)[0].item(), class_of(compute)))
-                views.append(value)  # for its shape
-                continue
-            self.check_dtype(value)
             if value not in views:
                 views.append(value)
-            step = expr.load(views.index(value), class_of(value.dtype))
-            env[name] = Ref(expr.to_class(step, class_of(compute or value.dtype)))
+            data = value.value.data
+            if data is not None and data.size == 1 and compute is not None:
+                step = expr.const(data.reshape(-1)[0].item(), class_of(value.dtype))
+            else:
+                self.check_dtype(value)
+                step = expr.load(views.index(value), class_of(value.dtype))
+            wanted = compute or value.dtype
+            if name in unrounded and value.elements == 1 and class_of(wanted) == "f":
+                wanted = value.dtype if value.dtype == wanted else "float32"
+            env[name] = Ref(expr.convert(step, value.dtype, wanted))
         full = broadcast(*(v.shape for v in views), *([shape] if shape is not None else []))
-        result = expr.to_class(expr.eval(text, env), class_of(dtype))
+        result = expr.to_class(expr.eval(text, env, compute or dtype), class_of(dtype))
         return self.finish_map(expr, result, views, full, dtype)
 
     def finish_map(self, expr: Expression, result: int, views: list[View], shape: Sequence[int], dtype: str) -> View:
+        if expr.steps[result][0] == "const":  # whoever reads it may take the number instead
+            result = expr.cast(result, dtype)
         steps = expr.finish(result)
         used = sorted({s[1] for s in steps if s[0] == "in"})
         place = {k: i for i, k in enumerate(used)}
@@ -289,7 +301,7 @@ class Builder:
         return found
 
     def full(self, shape: Iterable[int], number: Scalar, dtype: str) -> View:
-        return self.map("x", dtype, shape=tuple(shape), x=_number_for(number, dtype))
+        return self.map("x", dtype, shape=tuple(shape), x=as_stored(number, dtype))
 
     def constant(self, data: np.ndarray, dtype: str) -> View:
         value = Value(self.graph.unique(self.base), dtype, data.shape, "constant", np.ascontiguousarray(data, dtype))
@@ -298,10 +310,6 @@ class Builder:
 
     def iota(self, count: int, start: Scalar = 0, step: Scalar = 1, dtype: str = "int64") -> View:
         return self.new("iota", [], [count], dtype, start=start, step=step)
-
-
-def _number_for(number: Scalar, dtype: str) -> Scalar:
-    return float(number) if class_of(dtype) == "f" else int(number)
 
 
 _RANDOM = "it draws random numbers"

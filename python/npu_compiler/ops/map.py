@@ -5,16 +5,19 @@ or numbers where the node
 says so; those with a default are numbers. The kinds tell the dtype to compute in and the result's:
 ``same`` promotes and keeps it, ``float`` makes integers float32 first, ``compare`` promotes and gives bool,
 ``logic`` takes truth values and gives bool, ``int`` refuses floats.
+
+Numbers that take part in the promotion are converted to the dtype, as PyTorch converts them; those with a default
+are not, but where the expression says ``rounded(...)``. See "Numbers" in docs/operators.md.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from ..errors import Refused, Unsupported
-from ..exprs import class_of
+from ..exprs import as_stored, class_of
 from ..graph import View
 from ..lowering import Builder, Parameter, Scalar, Tensor, add, broadcast, lowering, promote
 
@@ -24,15 +27,14 @@ sgn (self) same: sign(self)
 exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal sin cos tan asin acos atan (self) float: {name}(self)
 sinh cosh tanh asinh acosh atanh erf erfc sigmoid (self) float: {name}(self)
 special_expit (self) float: sigmoid(self)
-special_entr (self) float: self if isnan(self) else 0 - self * log(self) if self > 0 else 0.0 if self == 0 else -inf
+special_entr (self) float: self if isnan(self) else -self * log(self) if self > 0 else 0.0 if self == 0 else -inf
 silu mish hardswish hardsigmoid (self) float: {name}(self)
-square (self) same: self * self
 floor ceil round trunc (self) rounding: {name}(self)
 fix (self) rounding: trunc(self)
 frac (self) float: self - trunc(self)
 positive (self) same: self
-relu6 (self) same: min(max(self, 0), 6)
-hardtanh (self, min_val=-1, max_val=1) same: min(max(self, min_val), max_val)
+relu6 (self) same: min(6, max(0, self))
+hardtanh (self, min_val=-1, max_val=1) same: min(max_val, max(min_val, self))
 leaky_relu (self, negative_slope=0.01) float: self if self > 0 else self * negative_slope
 elu (self, alpha=1, scale=1, input_scale=1) float: \
 self * scale if self > 0 else expm1(self * input_scale) * alpha * scale
@@ -40,23 +42,23 @@ celu (self, alpha=1.0) float: self if self > 0 else expm1(self / alpha) * alpha
 selu (self) float: (self if self > 0 else expm1(self) * 1.6732632423543772) * 1.0507009873554805
 log_sigmoid (self) float: min(self, 0) - log1p(exp(-abs(self)))
 softplus (self, beta=1, threshold=20) float: self if self * beta > threshold else softplus(self * beta) / beta
-softshrink (self, lambd=0.5) float: self - lambd if self > lambd else self + lambd if self < -lambd else self * 0
-hardshrink (self, lambd=0.5) float: 0.0 if (self >= -lambd and self <= lambd) else self
+softshrink (self, lambd=0.5) float: \
+self - lambd if self > lambd else self + lambd if self < -lambd else self if isnan(self) else 0.0
+hardshrink (self, lambd=0.5) float: 0.0 if (self >= rounded(-lambd) and self <= rounded(lambd)) else self
 threshold (self, threshold, value) same: value if self <= threshold else self
 rad2deg (self) float: self * 57.29577951308232
 deg2rad (self) float: self * 0.017453292519943295
 sinc (self) float: 1.0 if self == 0 else sin(self * 3.141592653589793) / (self * 3.141592653589793)
 atan2 hypot copysign.Tensor copysign.Scalar (self, other) float: {name}(self, other)
 maximum minimum max.other min.other (self, other) same: {short}(self, other)
-fmax (self, other) same: other if self != self else self if other != other else max(self, other)
-fmin (self, other) same: other if self != self else self if other != other else min(self, other)
+fmax (self, other) same: other if self != self else self if other != other else max(other, self)
+fmin (self, other) same: other if self != self else self if other != other else min(other, self)
 logaddexp (self, other) float: \
 self if self == other and isinf(self) else max(self, other) + log1p(exp(-abs(self - other)))
 logaddexp2 (self, other) float: \
 self if self == other and isinf(self) else max(self, other) + log1p(exp2(-abs(self - other))) * 1.4426950408889634
 special_xlog1py (self, other) float: other if other != other else 0.0 if self == 0 else self * log1p(other)
-heaviside (self, values) same: 0 if self < 0 else 1 if self > 0 else values
-ldexp.Tensor (self, other) float: self * exp2(other)
+heaviside (self, values) same: values if self == 0 else 1 if self > 0 else 0
 xlogy.Tensor|Scalar_Other|Scalar_Self (self, other) float: \
 other if other != other else 0.0 if self == 0 else self * log(other)
 bitwise_and.Tensor|Scalar|Scalar_Tensor __and__.Tensor|Scalar (self, other) int: self & other
@@ -110,7 +112,10 @@ _BITS = {"self & other": "self and other", "self | other": "self or other", "sel
          "inot(self)": "not self"}  # fmt: skip
 
 
-def elementwise(b: Builder, kind: str, text: str, promoting: list[str], args: dict[str, Any]) -> View:
+def elementwise(
+    b: Builder, kind: str, text: str, promoting: list[str], args: dict[str, Any], unrounded: Collection[str] = ()
+) -> View:
+    """Numbers and single elements among the ``unrounded`` meet a half tensor as float32."""
     participants = [args[name] for name in promoting]
     if kind == "rounding":
         if class_of(promote(participants)) != "f":
@@ -120,22 +125,22 @@ def elementwise(b: Builder, kind: str, text: str, promoting: list[str], args: di
     if kind == "int" and compute == "bool":
         text = _BITS.get(text, text)
         args = {k: v if isinstance(v, View) else bool(v) for k, v in args.items()}
-    if kind in ("logic", "int") or class_of(compute) == "i":
-        args = {k: _as_tensor(b, v, compute) for k, v in args.items()}
-    elif class_of(compute) == "f":
-        args = {k: v if isinstance(v, View) else float(v) for k, v in args.items()}
+    rounded = set(promoting) - set(unrounded)
+    args = {k: v if isinstance(v, View) else _number(b, v, compute, k in rounded) for k, v in args.items()}
     infinity: dict[str, Any] = {"inf": float("inf")} if "inf" in text else {}
-    return b.map(text, result, compute=compute, **args, **infinity)
+    return b.map(text, result, compute=compute, unrounded=unrounded, **args, **infinity)
 
 
-def _as_tensor(b: Builder, value: Any, dtype: str) -> Any:
-    if class_of(dtype) == "b" and not isinstance(value, View):
+def _number(b: Builder, value: Scalar, dtype: str, converted: bool) -> Any:
+    """A number for an expression that is computed in ``dtype``."""
+    cls = class_of(dtype)
+    if cls == "b":
         return b.full((), value, dtype)
-    if class_of(dtype) == "i" and isinstance(value, float):
-        if value != int(value):
-            raise Unsupported("a fraction among integers")
-        return int(value)
-    return value
+    if cls == "f":
+        return as_stored(float(value), dtype) if converted and dtype != "float32" else float(value)
+    if isinstance(value, float) and value != int(value):
+        raise Unsupported("a fraction among integers")
+    return as_stored(int(value), dtype) if converted else int(value)
 
 
 def _table_function(kind: str, text: str, promoting: list[str]) -> Callable[..., View]:
@@ -171,16 +176,18 @@ _FLIPPED = {"rsub.Tensor": "other - self * alpha", "rsub.Scalar": "other - self 
 def add_(b: Builder, self: Tensor | Scalar, other: Tensor | Scalar, alpha: Scalar = 1) -> Tensor:
     if promote([self, other]) == "bool":
         return elementwise(b, "logic", "self or other" if alpha else "self", ["self"], {"self": self, "other": other})
-    return elementwise(
-        b, "same", "self + other * alpha", ["self", "other"], {"self": self, "other": other, "alpha": alpha}
-    )
+    return _sum(b, "+", self, other, alpha)
+
+
+def _sum(b: Builder, sign: str, self: Tensor | Scalar, other: Tensor | Scalar, alpha: Scalar) -> Tensor:
+    text = f"self {sign} other" if alpha == 1 else f"self {sign} other * rounded(alpha)"
+    numbers = {} if alpha == 1 else {"alpha": alpha}
+    return elementwise(b, "same", text, ["self", "other"], {"self": self, "other": other, **numbers})
 
 
 @lowering("aten.sub.Tensor", "aten.sub.Scalar", "aten.subtract.Tensor", "aten.subtract.Scalar")
 def sub(b: Builder, self: Tensor | Scalar, other: Tensor | Scalar, alpha: Scalar = 1) -> Tensor:
-    return elementwise(
-        b, "same", "self - other * alpha", ["self", "other"], {"self": self, "other": other, "alpha": alpha}
-    )
+    return _sum(b, "-", self, other, alpha)
 
 
 @lowering("aten.rsub.Tensor", "aten.rsub.Scalar")
@@ -191,12 +198,20 @@ def rsub(b: Builder, self: Tensor | Scalar, other: Tensor | Scalar, alpha: Scala
 @lowering("aten.mul.Tensor", "aten.mul.Scalar", "aten.multiply.Tensor", "aten.multiply.Scalar")
 def mul(b: Builder, self: Tensor | Scalar, other: Tensor | Scalar) -> Tensor:
     kind, text = ("logic", "self and other") if promote([self, other]) == "bool" else ("same", "self * other")
-    return elementwise(b, kind, text, ["self", "other"], {"self": self, "other": other})
+    both = ["self", "other"]
+    return elementwise(b, kind, text, both, {"self": self, "other": other}, unrounded=both)
 
 
-_DIV = {"floor": "floor(self / other)", "trunc": "trunc(self / other)"}
 _REST = "fmod(self, other)"
-_MOD = f"({_REST} + other if ({_REST} != 0 and lxor({_REST} < 0, other < 0)) else {_REST})"
+_TURNED = f"({_REST} != 0 and lxor({_REST} < 0, other < 0))"
+_MOD = f"({_REST} + other if {_TURNED} else {_REST})"
+# As PyTorch: from the remainder, whose quotient is whole but for rounding.
+_WHOLE = f"((self - {_REST}) / other - 1 if {_TURNED} else (self - {_REST}) / other)"
+_DOWN = f"(floor({_WHOLE}) + 1 if {_WHOLE} - floor({_WHOLE}) > 0.5 else floor({_WHOLE}))"
+_DIV = {
+    "floor": f"self / other if other == 0 else copysign(0.0, self / other) if {_WHOLE} == 0 else {_DOWN}",
+    "trunc": "trunc(self / other)",
+}
 
 
 @lowering("aten.div.Tensor", "aten.div.Scalar", "aten.div.Tensor_mode", "aten.div.Scalar_mode",
@@ -204,14 +219,11 @@ _MOD = f"({_REST} + other if ({_REST} != 0 and lxor({_REST} < 0, other < 0)) els
 def div(b: Builder, self: Tensor | Scalar, other: Tensor | Scalar, rounding_mode: str | None = None) -> Tensor:
     args, both = {"self": self, "other": other}, ["self", "other"]
     if rounding_mode is None:
-        return elementwise(b, "float", "self / other", both, args)
+        return elementwise(b, "float", "self / other", both, args, unrounded=both)
     if rounding_mode not in _DIV:
         raise Refused(f"rounding_mode {rounding_mode!r}")
     if class_of(promote([self, other])) == "f":
-        text = _DIV[rounding_mode]
-        if rounding_mode == "floor":  # as PyTorch: from the remainder, else a quotient that rounds up is one too large
-            text = f"self / other if other == 0 else round((self - {_MOD}) / other)"
-        return elementwise(b, "same", text, both, args)
+        return elementwise(b, "same", _DIV[rounding_mode], both, args, unrounded=both)
     return elementwise(b, "same", f"idiv_{rounding_mode}(self, other)", both, args)
 
 
@@ -242,7 +254,13 @@ _POWERS = {
     0.5: "sqrt(self)",
     -0.5: "rsqrt(self)",
     -1: "reciprocal(self)",
+    -2: "reciprocal(self * self)",
 }
+_HALF_POWERS = {
+    "float16": {k: v for k, v in _POWERS.items() if k in (1, 2, 3)},
+    "bfloat16": _POWERS | {3: "rounded(self * self) * self", -2: "reciprocal(rounded(self * self))"},
+}
+"""What PyTorch computes without ``pow``, which differs for -inf and -0; each dtype has kernels of its own."""
 
 
 @lowering("aten.pow.Tensor_Scalar", "aten.pow.Tensor_Tensor", "aten.pow.Scalar", "aten.float_power.Tensor_Scalar")
@@ -252,9 +270,20 @@ def pow_(b: Builder, self: Tensor | Scalar, exponent: Tensor | Scalar) -> Tensor
         if not isinstance(exponent, View) and exponent < 0:
             raise Unsupported("an integer to a negative power")
         return elementwise(b, "same", "ipow(self, exponent)", both, args)
-    if not isinstance(exponent, View) and exponent in _POWERS:
-        return elementwise(b, "same", _POWERS[exponent], both, args)
+    powers = _HALF_POWERS.get(promote([self, exponent]), _POWERS)
+    if not isinstance(exponent, View) and exponent in powers:
+        return elementwise(b, "same", powers[exponent], ["self"], {"self": self})
     return elementwise(b, "same", "pow(self, exponent)", both, args)
+
+
+@lowering("aten.square.default")
+def square(b: Builder, self: Tensor) -> Tensor:
+    return pow_(b, self, 2)
+
+
+@lowering("aten.ldexp.Tensor")
+def ldexp(b: Builder, self: Tensor, other: Tensor) -> Tensor:
+    return mul(b, self, pow_(b, 2.0, other))
 
 
 @lowering("aten.logit.default", "aten.special_logit.default")
@@ -279,12 +308,21 @@ def round_decimals(b: Builder, self: Tensor, decimals: int) -> Tensor:
 def isclose(
     b: Builder, self: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> Tensor:
-    dtype = promote([self, other])
-    if class_of(dtype) != "f":
-        self, other = b.cast(self, "float32"), b.cast(other, "float32")
-    near = "(x == y or (abs(x - y) <= atol + abs(rtol * y) and not isinf(abs(x - y))))"
-    text = f"({near} or (isnan(x) and isnan(y)))" if equal_nan else near
-    return b.map(text, "bool", x=self, y=other, rtol=float(rtol), atol=float(atol))
+    """In the steps that PyTorch takes, each rounded to its dtype."""
+    both, args = ["self", "other"], {"self": self, "other": other}
+    if self.dtype == "bool":
+        args["self"] = self = b.cast(self, "float32")
+    equal = "(self == other or (self != self and other != other))" if equal_nan else "self == other"
+    same = elementwise(b, "compare", equal, both, args)
+    if rtol == 0 and atol == 0:
+        return same
+    if class_of(other.dtype) != "f":
+        other = b.cast(other, "float32")
+    allowed = add_(b, elementwise(b, "same", "abs(x)", ["x"], {"x": mul(b, other, rtol)}), atol)
+    apart = elementwise(b, "same", "abs(x)", ["x"], {"x": sub(b, self, other)})
+    near = elementwise(b, "compare", "x <= y", ["x", "y"], {"x": apart, "y": allowed})
+    near = b.map("near and apart - apart == 0", "bool", near=near, apart=apart)  # no infinities
+    return b.map("same or near", "bool", same=same, near=near)
 
 
 @lowering("aten.gelu.default")
@@ -326,8 +364,8 @@ def clamp(b: Builder, self: Tensor, min: Tensor | Scalar | None = None, max: Ten
     given = {k: v for k, v in (("low", min), ("high", max)) if v is not None}
     text = "self"
     for name, rule in (("low", "max"), ("high", "min")):
-        if name in given:
-            text = f"{rule}({text}, {name})"
+        if name in given:  # of two zeros PyTorch takes the tensor's, else its own
+            text = f"{rule}({text}, {name})" if isinstance(given[name], View) else f"{rule}({name}, {text})"
     return elementwise(b, "same", text, ["self", *given], {"self": self, **given})
 
 
@@ -352,7 +390,7 @@ def select(b: Builder, condition: Tensor, yes: Tensor | Scalar, no: Tensor | Sca
     for name, value in (("yes", yes), ("no", no)):
         if not isinstance(value, View):
             value = b.full((), value, dtype)
-        expr_args[name] = b.cast(value, dtype) if class_of(value.dtype) != class_of(dtype) else value
+        expr_args[name] = b.cast(value, dtype)
     if condition.dtype != "bool":
         condition = b.cast(condition, "bool")
     return b.map("yes if condition else no", dtype, condition=condition, **expr_args)

@@ -97,8 +97,9 @@ def _register(n: int) -> None:
             stride = []
         if divisor_override == 0:
             raise Refused("divisor_override 0")
-        return _pool(b, n, self, "avg", kernel_size, stride, padding, 1, ceil_mode, count_padding=count_include_pad,
-                     divisor=divisor_override or 0)[0]  # fmt: skip
+        mean = _pool(b, n, self, "avg", kernel_size, stride, padding, 1, ceil_mode, count_padding=count_include_pad,
+                     divisor=abs(divisor_override or 0))[0]  # fmt: skip
+        return b.map("-x", mean.dtype, x=mean) if (divisor_override or 0) < 0 else mean
 
     private = [f"aten._adaptive_avg_pool{n}d.default"] if n > 1 else []
 

@@ -23,6 +23,9 @@ def written(b: Builder, x: View, updates: View, indices: list[View], kind: str, 
     b.check_dtype(x)
     if not updates.elements:
         return x
+    if x.dtype == "bool" and kind != "set":  # sums and products of truth values
+        x, updates = b.cast(x, "uint8"), b.cast(updates, "uint8")
+        return b.cast(written(b, x, updates, indices, {"add": "max", "mul": "min"}.get(kind, kind), **attrs), "bool")
     return b.new("scatter", [x, updates, *indices], x.shape, x.dtype, kind=kind, **attrs)
 
 
@@ -107,7 +110,8 @@ def index_reduce(
     b: Builder, self: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, include_self: bool = True
 ) -> Tensor:
     if not self.rank:
-        raise Unsupported("index_reduce of rank 0")
+        lifted = index_reduce(b, self.unsqueeze(0), 0, index, _vector(source), reduce, include_self)
+        return lifted.drop(0)
     places: list[View | None] = [None] * dim_of(dim, self.rank)
     places.append(_vector(index))
 
@@ -173,8 +177,8 @@ def index_put(
     return put(b, self, indices, values, "add" if accumulate else "set", wrap=True)
 
 
-def _vector(index: View) -> View:
-    return index if index.rank else index.unsqueeze(0)
+def _vector(x: View) -> View:
+    return x if x.rank else x.unsqueeze(0)
 
 
 @lowering("aten.index_copy.default")
@@ -187,7 +191,7 @@ def index_copy(b: Builder, self: Tensor, dim: int, index: Tensor, source: Tensor
 @lowering("aten.index_add.default")
 def index_add(b: Builder, self: Tensor, dim: int, index: Tensor, source: Tensor, alpha: Scalar = 1) -> Tensor:
     if not self.rank:
-        raise Unsupported("index_add of rank 0")
+        return index_add(b, self.unsqueeze(0), 0, index, _vector(source), alpha).drop(0)
     updates = source if alpha == 1 else b.map("x * alpha", source.dtype, x=source, alpha=alpha)
     return put(b, self, [None] * dim_of(dim, self.rank) + [_vector(index)], updates, "add")
 
@@ -195,6 +199,8 @@ def index_add(b: Builder, self: Tensor, dim: int, index: Tensor, source: Tensor,
 @lowering("aten.index_fill.int_Scalar", "aten.index_fill.int_Tensor")
 def index_fill(b: Builder, self: Tensor, dim: int, index: Tensor, value: Tensor | Scalar) -> Tensor:
     updates = value if isinstance(value, View) else b.full((), value, self.dtype)
+    if not self.rank:
+        return index_fill(b, self.unsqueeze(0), 0, index, updates).drop(0)
     return put(b, self, [None] * dim_of(dim, self.rank) + [_vector(index)], updates, "set")
 
 

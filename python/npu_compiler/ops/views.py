@@ -276,6 +276,8 @@ def real(b: Builder, self: Tensor) -> Tensor:
 
 @lowering("aten.unfold.default")
 def unfold(b: Builder, self: Tensor, dimension: int, size: int, step: int) -> Tensor:
+    if not self.rank:
+        return View(self.value, (size,), (0,), self.offset)
     d = dim_of(dimension, self.rank)
     x = self.slice(d, 0, (self.shape[d] - size) // step + 1, step)
     return View(x.value, (*x.shape, size), (*x.strides, self.strides[d]), x.offset)

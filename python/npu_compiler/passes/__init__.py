@@ -19,7 +19,7 @@ from .rope import fuse_rope
 from .rows import needed_rows
 from .simplify import cse, dead_code, hoist
 
-__all__ = ["PASSES", "run_passes"]
+__all__ = ["INEXACT", "PASSES", "run_passes"]
 
 PASSES: tuple[tuple[str, Callable[[Graph], None]], ...] = (
     ("dead_code", dead_code),
@@ -41,6 +41,8 @@ PASSES: tuple[tuple[str, Callable[[Graph], None]], ...] = (
 )
 REQUIRED = frozenset({"alias"})
 """What the program means hangs on these."""
+INEXACT = frozenset({"fold_batch_norm", "fuse_rms_norm", "fuse_layer_norm", "fuse_attention", "fuse_rope"})
+"""They compute in another order than eager mode, or round less often."""
 
 
 def run_passes(graph: Graph, disable: Collection[str] = ()) -> None:

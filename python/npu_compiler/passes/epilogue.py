@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..exprs import Expression, class_of
 from ..graph import Graph, Op, View
 from .match import same
+from .rounding import rounded_values
 
 MAX_EXTRA = 4
 
@@ -15,6 +16,7 @@ def fuse_epilogues(graph: Graph) -> None:
         op.out.value: (i, op) for i, op in enumerate(graph.main) if op.kind in ("conv", "matmul") and op.out.is_whole
     }
     gone: set[int] = set()
+    rounded = rounded_values(graph)
     for at, op in enumerate(graph.main):
         if op.kind != "map":
             continue
@@ -24,7 +26,7 @@ def fuse_epilogues(graph: Graph) -> None:
             value = maker.out.value
             if value in outputs or len(readers[value]) != 1 or value.dtype != op.out.dtype:
                 continue
-            fused = _fused(maker, op) or _fused_halves(maker, op)
+            fused = _fused(maker, op, value in rounded) or _fused_halves(maker, op, value in rounded)
             if fused is None:
                 continue
             graph.main[at] = fused
@@ -36,7 +38,7 @@ def fuse_epilogues(graph: Graph) -> None:
     graph.main = [op for i, op in enumerate(graph.main) if i not in gone]
 
 
-def _fused_halves(maker: Op, op: Op) -> Op | None:
+def _fused_halves(maker: Op, op: Op, rounded: bool) -> Op | None:
     """Where the map pairs each column of the first half with one of the second."""
     value, shape = maker.out.value, maker.out.shape
     if maker.kind != "matmul" or maker.attrs.get("epilogue") or shape[-1] % 2:
@@ -55,12 +57,15 @@ def _fused_halves(maker: Op, op: Op) -> Op | None:
             if half is None:
                 return None
             steps[k] = expr.load(half, "f")
+            if rounded:
+                steps[k] = expr.cast(steps[k], value.dtype)
             continue
         if other not in extra:
             extra.append(other)
         steps[k] = expr.load(extra.index(other) + 2, class_of(other.dtype))
     out = op.out.reshape(halves[0].shape)
-    if out is None or len(extra) > MAX_EXTRA or {expr.load(i, "f") for i in (0, 1)} - set(steps.values()):
+    read = {view.offset for view in op.reads() if view.value is value}
+    if out is None or len(extra) > MAX_EXTRA or read != {half.offset for half in halves}:
         return None
     epilogue = expr.finish(expr.inline(op.attrs["expr"], steps))
     inputs = [*maker.inputs[:3], *[None] * (3 - len(maker.inputs[:3])), *extra]
@@ -68,7 +73,7 @@ def _fused_halves(maker: Op, op: Op) -> Op | None:
     return Op("matmul", maker.name, inputs, [out], {"halves": True, "epilogue": epilogue}, nodes, maker.module)
 
 
-def _fused(maker: Op, op: Op) -> Op | None:
+def _fused(maker: Op, op: Op, rounded: bool) -> Op | None:
     shape, value = maker.out.shape, maker.out.value
     if maker.attrs.get("halves"):
         return None
@@ -78,6 +83,8 @@ def _fused(maker: Op, op: Op) -> Op | None:
     if maker.attrs.get("epilogue"):
         loads = {0: result} | {k + 1: expr.load(k + 1, class_of(v.dtype)) for k, v in enumerate(extra)}
         result = expr.inline(maker.attrs["epilogue"], loads)
+    if rounded:
+        result = expr.cast(result, value.dtype)
     steps: dict[int, int] = {}
     for k, view in enumerate(op.reads()):
         other = view.reshape(shape)

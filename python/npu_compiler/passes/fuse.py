@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..exprs import Expression, Step, class_of
 from ..graph import Graph, Op, Value, View, remap
+from .rounding import rounded_values
 
 MAX_OPERANDS = 12
 MAX_STEPS = 96
@@ -28,6 +29,7 @@ def _fuse(graph: Graph, ops: list[Op], duplicate: bool = False) -> None:
         for value in {v.value for v in op.reads()}:
             uses[value] = uses.get(value, 0) + 1
     local, outputs = set(map(id, ops)), graph.output_values()
+    rounded = rounded_values(graph)
     gone: set[int] = set()
     for op in ops:
         if op.kind != "map":
@@ -39,7 +41,7 @@ def _fuse(graph: Graph, ops: list[Op], duplicate: bool = False) -> None:
                 maker = makers.get(value)
                 if maker is None or not _allowed(maker, uses[value], value in outputs, duplicate, id(maker) in local):
                     continue
-                merged = merge(maker, op)
+                merged = merge(maker, op, value in rounded)
                 if merged is None:
                     continue
                 op.inputs, op.attrs = list(merged[0]), {"expr": merged[1]}
@@ -66,8 +68,9 @@ def _allowed(maker: Op, uses: int, is_output: bool, duplicate: bool, local: bool
     return duplicate and all(step[0] in ("in", "cast") for step in maker.attrs["expr"])
 
 
-def merge(maker: Op, op: Op) -> tuple[list[View], list[Step]] | None:
-    """The operands and the expression of ``op`` with ``maker`` computed inside it."""
+def merge(maker: Op, op: Op, rounded: bool) -> tuple[list[View], list[Step]] | None:
+    """The operands and the expression of ``op`` with ``maker`` computed inside it; its result ``rounded``, where it
+    is a half."""
     value = maker.out.value
     cheap = all(step[0] in _CHEAP for step in maker.attrs["expr"])
     expr = Expression()
@@ -89,8 +92,9 @@ def merge(maker: Op, op: Op) -> tuple[list[View], list[Step]] | None:
         if any(v is None for v in inner):
             return None
         step = expr.inline(maker.attrs["expr"], {i: load(v) for i, v in enumerate(inner) if v is not None})
-        # Floats stay in float32; narrow integers must wrap as they would in memory.
-        loads[k] = expr.cast(step, value.dtype) if class_of(value.dtype) == "i" and value.dtype != "int64" else step
+        # Narrow integers wrap as they would in memory.
+        narrow = class_of(value.dtype) == "i" and value.dtype != "int64"
+        loads[k] = expr.cast(step, value.dtype) if narrow or rounded else step
     steps = expr.finish(expr.inline(op.attrs["expr"], loads))
     used = sorted({step[1] for step in steps if step[0] == "in"})
     if len(used) > MAX_OPERANDS or len(steps) > MAX_STEPS:

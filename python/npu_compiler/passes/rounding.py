@@ -1,0 +1,73 @@
+"""Which half results are rounded where they are fused with what reads them.
+
+Inside an expression numbers are float32, which is more exact than PyTorch's eager mode, where each result is rounded
+to its dtype. It may differ from eager mode by more than a rounding where a result *decides* something: a comparison, a
+rounding, a remainder, a cast to integers, the order of elements. There, and in all arithmetic that leads there, each
+result is rounded as eager mode rounds it. A cast to a wider dtype shows what it casts, which is rounded too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..exprs import DECIDING, class_of
+from ..graph import Graph, Op, Value, View
+
+_HALVES = ("float16", "bfloat16")
+_MOVES = {"copy": 1, "pad": 1, "gather": 1, "scatter": 2, "sort": 1, "topk": 1, "pool": 1, "adaptive_pool": 1}
+"""Ops that hand elements on, and how many of their operands they take these from."""
+_EXTREMES = ("max", "min")
+_CHOICES = ("argmax", "argmin", "any", "all")
+
+
+def rounded_values(graph: Graph) -> set[Value]:
+    """The half values that expressions round, as ``graph.rounding`` says."""
+    if graph.rounding != "deciding":
+        made = {view.value for op in graph.ops() for view in op.writes() if view.dtype in _HALVES}
+        return made if graph.rounding == "all" else set()
+    deciding: set[Value] = set()
+    shown: set[Value] = set()
+    for op in reversed([*graph.prepare, *graph.main]):
+        matters = any(view.value in deciding for view in op.writes())
+        if op.kind == "map":
+            deciding.update(view.value for view in _deciding_operands(op, matters))
+            shown.update(view.value for view in _shown(op))
+        else:
+            deciding.update(view.value for view in _handed_on(op, matters))
+    return {value for value in deciding | shown if value.dtype in _HALVES}
+
+
+def _deciding_operands(op: Op, matters: bool) -> Iterator[View]:
+    """What the expression decides by, or passes on to a result that matters."""
+    steps = op.attrs["expr"]
+    needed = [False] * len(steps)
+    needed[-1] = matters
+    operands = list(op.reads())
+    for at in reversed(range(len(steps))):
+        name, *args = steps[at]
+        if name == "in" and needed[at]:
+            yield operands[args[0]]
+        if name in ("in", "const"):
+            continue
+        decides = name in DECIDING or (name == "cast" and class_of(args[1]) != "f")
+        for arg in args[:1] if name == "cast" else args:
+            needed[arg] = needed[arg] or needed[at] or decides
+
+
+def _shown(op: Op) -> Iterator[View]:
+    operands = list(op.reads())
+    steps = op.attrs["expr"]
+    for name, *args in steps:
+        if name == "cast" and args[1] == "float32" and steps[args[0]][0] == "in":
+            yield operands[steps[args[0]][1]]
+
+
+def _handed_on(op: Op, matters: bool) -> list[View]:
+    kind = op.attrs.get("kind")
+    ordered = len(op.outputs) > 1 and op.outputs[1] is not None  # indices
+    if op.kind == "reduce":
+        count = int((matters and kind in _EXTREMES) or kind in _CHOICES)
+    else:
+        handed = matters and not (op.kind in ("pool", "adaptive_pool", "scatter") and kind in ("avg", "add", "mul"))
+        count = _MOVES.get(op.kind, 0) if handed or ordered else 0
+    return [view for view in op.inputs[:count] if view is not None]
