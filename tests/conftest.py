@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from typing import Any
 import pytest
 
 from tests.zoo.torchvision_compat import declare_operators
+
+# pytest records all that is logged, and PyTorch's structured trace is costly to make.
+logging.getLogger("torch.__trace").setLevel(logging.CRITICAL)
 
 # Before any test imports torchvision, or transformers, which imports it.
 declare_operators()
