@@ -76,14 +76,17 @@ def along_axis(x: View, d: int) -> dict[str, list[int]]:
 
 @lowering("aten.gather.default")
 def gather(b: Builder, self: Tensor, dim: int, index: Tensor, sparse_grad: bool = False) -> Tensor:
-    b.check_dtype(self)
-    if not self.rank:
-        return self.expand(index.shape)
+    return _gathered(b, self, dim, index, wrap=False)
+
+
+def _gathered(b: Builder, x: View, dim: int, index: View, wrap: bool) -> View:
+    b.check_dtype(x)
+    if not x.rank:
+        return x.expand(index.shape)
     if not index.rank:
-        return gather(b, self, dim, index.unsqueeze(0)).drop(0)
-    return b.new(
-        "gather", [self, index_of(b, index)], index.shape, self.dtype, **along_axis(self, dim_of(dim, self.rank))
-    )
+        return _gathered(b, x, dim, index.unsqueeze(0), wrap).drop(0)
+    places = along_axis(x, dim_of(dim, x.rank))
+    return b.new("gather", [x, index_of(b, index)], index.shape, x.dtype, **places, wrap=wrap)
 
 
 @lowering("aten.take_along_dim.default")
@@ -93,7 +96,7 @@ def take_along_dim(b: Builder, self: Tensor, indices: Tensor, dim: int | None = 
     d = dim_of(dim, self.rank)
     lead = broadcast(*([n for i, n in enumerate(t.shape) if i != d] for t in (self, indices)))
     x, i = (t.expand((*lead[:d], t.shape[d], *lead[d:])) for t in (self, indices))
-    return gather(b, x, d, i)
+    return _gathered(b, x, d, i, wrap=True)
 
 
 @lowering("aten.take.default")

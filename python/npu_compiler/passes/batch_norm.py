@@ -66,5 +66,5 @@ def _map(name: str, text: str, operands: dict[str, View], out: Value) -> Op:
 
     expr = Expression()
     env = {k: Ref(expr.load(i, "f")) for i, k in enumerate(operands)}
-    steps = expr.finish(expr.eval(text, env))  # type: ignore[arg-type]
+    steps = expr.finish(expr.eval(text, env))
     return Op("map", f"{name}.fold", [v.expand(out.shape) for v in operands.values()], [whole(out)], {"expr": steps})
