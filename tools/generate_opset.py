@@ -71,7 +71,12 @@ def operand_table(op) -> str:  # type: ignore[no-untyped-def]
     def quoted(names: tuple[str, ...]) -> str:
         return "{" + ", ".join(f'"{n}"' for n in names) + "}"
 
-    return f'    {{"{op.name}", {quoted(op.inputs)}, {quoted(op.outputs)}}},'
+    return f'    {{"{op.name}", {quoted(op.inputs)}, {quoted(op.outputs)}, {in_place_table(op)}}},'
+
+
+def in_place_table(op) -> str:  # type: ignore[no-untyped-def]
+    rows = ["{" + ", ".join(map(str, op.places(entry))) + "}" for entry in op.in_place]
+    return "{" + ", ".join(rows) + "}"
 
 
 def generate() -> str:
@@ -131,10 +136,17 @@ def generate() -> str:
         "// In the order of OpKind.",
         "using Attrs = std::variant<" + ", ".join(f"{camel(op.name)}Attrs" for op in ops) + ">;",
         "",
+        "// A result that may lie in the memory of an operand; in_place.h has the rule.",
+        "struct InPlace {",
+        "  int result;",
+        "  int first, last;  // operands; -1: all that follow",
+        "};",
+        "",
         "struct OpInfo {",
         "  std::string_view name;",
         "  std::vector<std::string_view> inputs;  // '?': may be absent; '*': any number",
         "  std::vector<std::string_view> outputs;",
+        "  std::vector<InPlace> in_place;",
         "};",
         "",
         "inline const std::vector<OpInfo>& op_table() {",

@@ -480,33 +480,40 @@ enum class OpKind : std::uint8_t {
 // In the order of OpKind.
 using Attrs = std::variant<MapAttrs, CopyAttrs, ConvAttrs, MatmulAttrs, AttentionAttrs, RopeAttrs, PoolAttrs, AdaptivePoolAttrs, NormAttrs, SoftmaxAttrs, ReduceAttrs, ScanAttrs, SortAttrs, TopkAttrs, GatherAttrs, ScatterAttrs, IotaAttrs, ResizeAttrs, PadAttrs>;
 
+// A result that may lie in the memory of an operand; in_place.h has the rule.
+struct InPlace {
+  int result;
+  int first, last;  // operands; -1: all that follow
+};
+
 struct OpInfo {
   std::string_view name;
   std::vector<std::string_view> inputs;  // '?': may be absent; '*': any number
   std::vector<std::string_view> outputs;
+  std::vector<InPlace> in_place;
 };
 
 inline const std::vector<OpInfo>& op_table() {
   static const std::vector<OpInfo> table = {
-    {"map", {"operands*"}, {"out"}},
-    {"copy", {"x"}, {"out"}},
-    {"conv", {"x", "weight", "bias?", "extra*"}, {"out"}},
-    {"matmul", {"a", "b", "bias?", "extra*"}, {"out"}},
-    {"attention", {"q", "k", "v", "mask?"}, {"out"}},
-    {"rope", {"x", "cos", "sin", "key?", "value?", "key_cache?", "value_cache?", "index?"}, {"out", "key_out?", "value_out?"}},
-    {"pool", {"x"}, {"out", "indices?"}},
-    {"adaptive_pool", {"x"}, {"out", "indices?"}},
-    {"norm", {"x", "weight?", "bias?"}, {"out"}},
-    {"softmax", {"x"}, {"out"}},
-    {"reduce", {"x"}, {"out"}},
-    {"scan", {"x"}, {"out"}},
-    {"sort", {"x"}, {"values?", "indices?"}},
-    {"topk", {"x"}, {"values?", "indices?"}},
-    {"gather", {"x", "indices*"}, {"out"}},
-    {"scatter", {"x", "updates", "indices*"}, {"out"}},
-    {"iota", {}, {"out"}},
-    {"resize", {"x"}, {"out"}},
-    {"pad", {"x"}, {"out"}},
+    {"map", {"operands*"}, {"out"}, {{0, 0, -1}}},
+    {"copy", {"x"}, {"out"}, {{0, 0, 0}}},
+    {"conv", {"x", "weight", "bias?", "extra*"}, {"out"}, {}},
+    {"matmul", {"a", "b", "bias?", "extra*"}, {"out"}, {}},
+    {"attention", {"q", "k", "v", "mask?"}, {"out"}, {}},
+    {"rope", {"x", "cos", "sin", "key?", "value?", "key_cache?", "value_cache?", "index?"}, {"out", "key_out?", "value_out?"}, {{1, 5, 5}, {2, 6, 6}}},
+    {"pool", {"x"}, {"out", "indices?"}, {}},
+    {"adaptive_pool", {"x"}, {"out", "indices?"}, {}},
+    {"norm", {"x", "weight?", "bias?"}, {"out"}, {}},
+    {"softmax", {"x"}, {"out"}, {}},
+    {"reduce", {"x"}, {"out"}, {}},
+    {"scan", {"x"}, {"out"}, {}},
+    {"sort", {"x"}, {"values?", "indices?"}, {}},
+    {"topk", {"x"}, {"values?", "indices?"}, {}},
+    {"gather", {"x", "indices*"}, {"out"}, {}},
+    {"scatter", {"x", "updates", "indices*"}, {"out"}, {{0, 0, 0}}},
+    {"iota", {}, {"out"}, {}},
+    {"resize", {"x"}, {"out"}, {}},
+    {"pad", {"x"}, {"out"}, {}},
   };
   return table;
 }

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <atomic>
 
-#include "arena.h"
 #include "norm_fusion.h"
+#include "plan_memory.h"
 
 namespace npu {
 
@@ -42,7 +42,9 @@ Plan::Plan(Program program_, Device device_, int threads_)
   assign_layouts();
   for (const Op& op : model().prepare) prepare.push_back(make_step(op, device.backend().host()));
   add_main_steps();
-  assign_memory();
+  const ArenaSizes sizes = assign_memory(values, steps);
+  arena_bytes = sizes.total;
+  largest_live_bytes = sizes.largest_live;
   device_plan = device.backend().finish(*this);
 }
 
@@ -240,69 +242,6 @@ bool Plan::add_fused_step(const Op& norm, const Op& product) {
   count(step);
   steps.push_back(std::move(step));
   return true;
-}
-
-void Plan::assign_memory() {
-  const std::size_t n = values.size();
-  std::vector<int> first(n, -1), last(n, -1), root(n, -1);
-  for (std::size_t s = 0; s < steps.size(); ++s) {
-    const auto touch = [&](const PlannedOperand& operand) {
-      if (operand.value < 0) return;
-      const auto v = static_cast<std::size_t>(operand.value);
-      if (first[v] < 0) first[v] = static_cast<int>(s);
-      last[v] = static_cast<int>(s);
-    };
-    for (const auto& operand : steps[s].inputs) touch(operand);
-    for (const auto& operand : steps[s].outputs) touch(operand);
-  }
-  const auto root_of = [&](int v) {
-    while (root[static_cast<std::size_t>(v)] >= 0) v = root[static_cast<std::size_t>(v)];
-    return v;
-  };
-  // An elementwise result may take the place of an operand that ends with it.
-  for (std::size_t s = 0; s < steps.size(); ++s) {
-    const Step& step = steps[s];
-    if (step.op->kind != OpKind::kMap && step.op->kind != OpKind::kScatter) continue;
-    const Operand& out = step.op->outputs[0];
-    const PlannedValue& target = values[static_cast<std::size_t>(out.value)];
-    if (target.space != Space::kArena || !out.whole ||
-        first[static_cast<std::size_t>(out.value)] != static_cast<int>(s))
-      continue;
-    for (std::size_t i = 0; i < step.op->inputs.size(); ++i) {
-      const Operand& in = step.op->inputs[i];
-      if (!in.present() || !in.whole || (step.op->kind == OpKind::kScatter && i > 0)) continue;
-      const PlannedValue& source = values[static_cast<std::size_t>(in.value)];
-      const int base = root_of(in.value);
-      const bool fits = source.space == Space::kArena && source.layout == target.layout &&
-                        size_of(source.value.dtype) == size_of(target.value.dtype) &&
-                        source.value.shape == target.value.shape &&
-                        last[static_cast<std::size_t>(base)] == static_cast<int>(s);
-      const bool alone =
-          std::none_of(step.op->inputs.begin(), step.op->inputs.end(), [&](const Operand& other) {
-            return other.present() && !other.whole && root_of(other.value) == base;
-          });
-      if (!fits || !alone || in.value == out.value) continue;
-      root[static_cast<std::size_t>(out.value)] = base;
-      last[static_cast<std::size_t>(base)] = last[static_cast<std::size_t>(out.value)];
-      break;
-    }
-  }
-  std::vector<Lifetime> lifetimes;
-  std::vector<std::size_t> owners;
-  for (std::size_t v = 0; v < n; ++v) {
-    if (values[v].space != Space::kArena || root[v] >= 0 || first[v] < 0) continue;
-    lifetimes.push_back({values[v].value.bytes(), first[v], last[v]});
-    owners.push_back(v);
-  }
-  const ArenaSizes sizes = arrange(lifetimes);
-  arena_bytes = sizes.total;
-  largest_live_bytes = sizes.largest_live;
-  for (std::size_t i = 0; i < owners.size(); ++i) values[owners[i]].offset = lifetimes[i].offset;
-  for (std::size_t v = 0; v < n; ++v) {
-    if (root[v] < 0) continue;
-    values[v].memory_of = root_of(static_cast<int>(v));
-    values[v].offset = values[static_cast<std::size_t>(values[v].memory_of)].offset;
-  }
 }
 
 std::string Plan::text() const {

@@ -81,7 +81,6 @@ struct Plan {
   bool add_fused_step(const Op& norm, const Op& product);
   void count(const Step& step);
   int relayout(const Operand& operand, Layout layout, const std::string& reader);
-  void assign_memory();
 };
 
 }  // namespace npu

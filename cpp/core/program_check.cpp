@@ -1,5 +1,6 @@
 #include <unordered_set>
 
+#include "in_place.h"
 #include "npu/error.h"
 #include "op_check.h"
 #include "program.h"
@@ -212,18 +213,8 @@ class ProgramCheck {
     }
   }
 
-  // Which operand of the writer its result is an update of: an index, kAnything, or kNone.
-  static constexpr int kAnything = -1, kNone = -2;
-  static int updated_input(const Op& writer, int result) {
-    if (writer.kind == OpKind::kCopy) return kAnything;
-    if (writer.kind == OpKind::kScatter) return 0;
-    if (writer.kind != OpKind::kRope || !writer.inputs[5].present()) return kNone;
-    if (writer.outputs[1].value == result) return 5;
-    return writer.outputs[2].present() && writer.outputs[2].value == result ? 6 : kNone;
-  }
-
   // The memory of the input becomes that of the output: nothing may read the input once the output is
-  // written.
+  // written, and the op that writes it only where the result may lie there.
   void check_alias(const ProgramOutput& output) {
     const int input = program_.inputs[static_cast<std::size_t>(output.alias)].value;
     const Value &before = value(input), &after = value(output.value);
@@ -233,21 +224,17 @@ class ProgramCheck {
     }
     const Use& u = use(output.value);
     const Op& writer = *u.writer;
-    const int target = updated_input(writer, output.value);
-    if (target == kNone || u.writers.size() != 1 || !u.writers[0]->whole) {
-      spot_.refuse("it updates an input in place", {},
-                   "one 'scatter', 'copy' or 'rope' that writes the whole of it");
+    std::size_t result = 0;
+    while (writer.outputs[result].value != output.value) ++result;
+    if (u.writers.size() != 1 || !u.writers[0]->whole || !writes_in_place(writer, result)) {
+      spot_.refuse("it updates an input in place", quoted(writer.name),
+                   "one 'map', 'copy', 'scatter' or 'rope' that writes the whole of it");
     }
-    const Operand* const source = target < 0 ? nullptr : &writer.inputs[static_cast<std::size_t>(target)];
-    if (source != nullptr && (source->value != input || !source->whole))
-      spot_.refuse("it updates an input in place", {}, "an op that updates the whole of that input");
-    bool reads = use(input).read_at > u.written_at;
-    for (std::size_t i = 0; i < writer.inputs.size(); ++i) {
-      // In place: element by element from where it goes.
-      const bool itself = static_cast<int>(i) == std::max(target, 0) && writer.inputs[i].whole;
-      reads = reads || (writer.inputs[i].value == input && !itself);
-    }
-    if (reads) spot_.refuse("an op reads the input that it has updated", quoted(before.name));
+    const auto lies_there = [&](const Operand& operand) { return operand.value == input; };
+    if (use(input).read_at > u.written_at)
+      spot_.refuse("an op reads the input that it has updated", quoted(before.name));
+    if (!may_write_over(writer, result, lies_there))
+      spot_.refuse("the op that updates an input reads it while it is written", quoted(before.name));
   }
 
   void check_aliases() {

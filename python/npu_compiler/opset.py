@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-__all__ = ["DTYPES", "EXPRESSION_OPS", "OPS", "Attr", "ExprOp", "OpDef", "misfit"]
+__all__ = ["DTYPES", "EXPRESSION_OPS", "OPS", "Attr", "ExprOp", "InPlace", "OpDef", "misfit"]
 
 DTYPES: Final[dict[str, int]] = {
     "float32": 4,
@@ -41,6 +41,22 @@ def _need(kind: str, *choices: str) -> Attr:
 
 
 @dataclass(frozen=True)
+class InPlace:
+    """A result that may lie in the memory of an operand: both whole, of one shape, with elements of one size. No
+    operand that is not named so may lie there.
+
+    ``elementwise``: an element of the result is written after that element of every operand was read. ``operand`` may
+    stand for several then, and all of them may lie there.
+    Otherwise the result is an update of the operand, which is read only where it is written, while the other operands
+    are read at any time.
+    """
+
+    result: str
+    operand: str
+    elementwise: bool = False
+
+
+@dataclass(frozen=True)
 class OpDef:
     """``inputs`` and ``outputs`` name the operands in order; ``?`` marks one that may be absent, ``*`` any number."""
 
@@ -48,6 +64,13 @@ class OpDef:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attrs: dict[str, Attr] = field(default_factory=dict)
+    in_place: tuple[InPlace, ...] = ()
+
+    def places(self, entry: InPlace) -> tuple[int, int, int]:
+        """The result, the first operand and the last one that ``entry`` allows (-1: all that follow), by number."""
+        result = [name.rstrip("?") for name in self.outputs].index(entry.result)
+        operand = [name.rstrip("?*") for name in self.inputs].index(entry.operand)
+        return result, operand, -1 if self.inputs[operand].endswith("*") else operand
 
 
 _INT64 = range(-(2**63), 2**63)
@@ -73,16 +96,16 @@ def misfit(op: OpDef, attrs: dict[str, Any]) -> str | None:
     return f"the attribute '{unknown[0]}' is unknown" if unknown else None
 
 
-def _op(name: str, signature: str, **attrs: Attr) -> OpDef:
+def _op(name: str, signature: str, *in_place: InPlace, **attrs: Attr) -> OpDef:
     inputs, outputs = (tuple(part.split()) for part in signature.split("->"))
-    return OpDef(name, inputs, outputs, attrs)
+    return OpDef(name, inputs, outputs, attrs, in_place)
 
 
 OPS: Final[dict[str, OpDef]] = {
     op.name: op
     for op in (
-        _op("map", "operands* -> out", expr=_need("expr")),
-        _op("copy", "x -> out"),
+        _op("map", "operands* -> out", InPlace("out", "operands", elementwise=True), expr=_need("expr")),
+        _op("copy", "x -> out", InPlace("out", "x", elementwise=True)),
         _op(
             "conv",
             "x weight bias? extra* -> out",
@@ -105,6 +128,8 @@ OPS: Final[dict[str, OpDef]] = {
         _op(
             "rope",
             "x cos sin key? value? key_cache? value_cache? index? -> out key_out? value_out?",
+            InPlace("key_out", "key_cache"),
+            InPlace("value_out", "value_cache"),
             interleaved=Attr("bool", False),
         ),
         _op(
@@ -142,6 +167,7 @@ OPS: Final[dict[str, OpDef]] = {
         _op(
             "scatter",
             "x updates indices* -> out",
+            InPlace("out", "x"),
             kind=_need("choice", "set", "add", "mul", "max", "min"),
             axes=_need("ints"),
             dims=_need("ints"),

@@ -296,9 +296,9 @@ TEST(program_check, updates_in_place) {
       {"\"alias\": 1", "\"alias\": 0", "it updates an input of another shape or dtype"},
       {"\"alias\": null", "\"alias\": 0", "it updates an input of another shape or dtype"},
       {"\"in\": [6, 4, 8]", "\"in\": [[6, [16, 4], [4, -1], 3], 4, 8]",
-       "an op that updates the whole of that input"},
+       "the op that updates an input reads it while it is written"},
       {"\"in\": [6, 4, 8]", "\"in\": [6, [6, [2, 4], [4, 1], 0], 8]",
-       "an op reads the input that it has updated"},
+       "the op that updates an input reads it while it is written"},
   };
   for (const Broken& broken : table)
     CHECK_THROWS(read(edited(kEverything, broken.from, broken.to)), broken.message);

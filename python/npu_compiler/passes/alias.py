@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from ..graph import Graph, Op, Output, Value, View, whole
-from .match import input_index
+from ..opset import OPS
 
 UPDATED = {
-    ("scatter", 0): 0,
-    ("rope", 1): input_index("rope", "key_cache"),
-    ("rope", 2): input_index("rope", "value_cache"),
+    (kind, result): operand
+    for kind, op in OPS.items()
+    for entry in op.in_place
+    if not entry.elementwise
+    for result, operand, _ in (op.places(entry),)
 }
 """By op and result: the operand that the result is an update of."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ..graph import Graph, Op, Value, View
-from ..opset import OPS
 
 _FLOATS = ("float32", "float16", "bfloat16")
 
@@ -63,11 +62,6 @@ def scale_of(op: Op) -> tuple[View, float] | None:
     if name == "mul":
         return first(op), number
     return (first(op), 1 / number) if args == [0, 1] and number else None
-
-
-def input_index(kind: str, name: str) -> int:
-    """Where the operand of that name is among the op's inputs."""
-    return [entry.rstrip("?*") for entry in OPS[kind].inputs].index(name)
 
 
 def in_dtype(x: View, dtype: str, match: Matcher) -> View | None:
