@@ -20,19 +20,21 @@ class HostRunner final : public Runner {
 
   void run(const RunPlaces& places, std::span<StepTime> times) override {
     if (times.empty()) {
-      for (const Step& step : plan_.steps) run_step(step, places);
+      for (const Step& step : plan_.steps) follow(step, places);
       return;
     }
     const std::int64_t start = nanoseconds_now();
     for (std::size_t s = 0; s < times.size(); ++s) {
       const std::int64_t before = nanoseconds_now();
-      run_step(plan_.steps[s], places);
+      follow(plan_.steps[s], places);
       times[s] = {before - start, nanoseconds_now() - before};
     }
   }
 
+  void run_step(const RunPlaces& places, std::size_t step) override { follow(plan_.steps[step], places); }
+
  private:
-  void run_step(const Step& step, const RunPlaces& places) {
+  void follow(const Step& step, const RunPlaces& places) {
     void** at = pointers_.data();
     const auto bind = [&](const std::vector<PlannedOperand>& operands) {
       void** const first = at;

@@ -1,6 +1,7 @@
 // Follows a plan, for one session at a time.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -27,6 +28,8 @@ class Runner {
   virtual ~Runner() = default;
   // Returns when outputs can be read. `times` is empty, or has an element for each step.
   virtual void run(const RunPlaces& places, std::span<StepTime> times) = 0;
+  // One step of the plan alone; returns when it is done.
+  virtual void run_step(const RunPlaces& places, std::size_t step) = 0;
 };
 
 std::int64_t nanoseconds_now();

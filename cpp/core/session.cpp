@@ -4,6 +4,7 @@
 #include <map>
 #include <utility>
 
+#include "checked_runner.h"
 #include "npu/error.h"
 
 namespace npu {
@@ -25,6 +26,7 @@ constexpr std::size_t kPooledOutputs = 8;  // more than a caller keeps in flight
 
 Session::Impl::Impl(std::shared_ptr<const Plan> plan_)
     : plan(std::move(plan_)), backend_(plan->device.backend()), runner_(backend_.make_runner(*plan)) {
+  if (plans_are_checked()) runner_ = make_checked_runner(*plan, std::move(runner_));
   scratch_ = backend_.allocate(DType::kUInt8, {static_cast<std::int64_t>(plan->scratch_bytes)});
   places_.resize(plan->values.size());
   packed_.resize(plan->packed.size());

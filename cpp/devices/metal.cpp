@@ -2,6 +2,7 @@
 
 #include <mutex>
 
+#include "checked_runner.h"
 #include "cpu_device.h"
 #include "npu/build_info.h"
 #include "npu/error.h"
@@ -32,6 +33,7 @@ namespace {
 void check_environment() {
   metal_is_chosen();
   environment_choice("NPU_SEPARATE_TENSORS", {"0", "1"});
+  plans_are_checked();
   if (metal_is_emulated()) environment_choice("SOFTMETAL_MODE", {"checked", "fast"});
   gpu::kernels_are_replaced();
 }

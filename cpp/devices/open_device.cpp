@@ -1,4 +1,5 @@
 // The one place that knows every kind of device.
+#include "checked_runner.h"
 #include "chips.h"
 #include "cpu_device.h"
 #include "gpu_device.h"
@@ -29,6 +30,7 @@ std::string chips_text() {
 }  // namespace
 
 Device Device::open(const std::string& kind) {
+  plans_are_checked();  // throws where the environment is wrong about it
   if (kind.empty()) return open_best();
   if (kind == "cpu") return Device(cpu::open_device());
   if (kind == "metal:emulated" && metal_is_emulated()) return Device(open_metal());

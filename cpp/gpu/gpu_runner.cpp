@@ -12,6 +12,11 @@ namespace npu::gpu {
 namespace {
 constexpr std::size_t kSmallRoom = 64;  // for a status, or in the place of an absent operand
 
+struct ByStep {  // launches are in the order of their steps
+  bool operator()(const Launch& launch, int step) const { return launch.step < step; }
+  bool operator()(int step, const Launch& launch) const { return step < launch.step; }
+};
+
 // Whether negative indices count from the end.
 bool wraps(const Op& op) {
   if (op.kind == OpKind::kGather) return std::get<GatherAttrs>(op.attrs).wrap;
@@ -72,17 +77,38 @@ void GpuRunner::find_skipped(const RunPlaces& places) {
   }
 }
 
-void GpuRunner::run(const RunPlaces& places, std::span<StepTime> times) {
+void GpuRunner::place_resources(const RunPlaces& places) {
   auto at = std::copy(places.values.begin(), places.values.end(), resources_.begin());
   at = std::copy(places.packed.begin(), places.packed.end(), at);
   *at = places.scratch;
-  if (!times.empty()) gpu_times_.assign(gpu_.schedule.launches.size(), {});
   find_skipped(places);
-  const std::span<const bool> skipped(skipped_.get(), skipped_ ? gpu_.schedule.launches.size() : 0);
-  driver_->run({gpu_.schedule.label, gpu_.schedule.launches, gpu_.pipelines, resources_, skipped},
-               times.empty() ? std::span<GpuTime>() : std::span<GpuTime>(gpu_times_));
+}
+
+// Some of the schedule's launches.
+void GpuRunner::submit(std::size_t first, std::size_t count, std::span<GpuTime> times) const {
+  const std::span<const Launch> launches(gpu_.schedule.launches);
+  const std::span<const bool> skipped(skipped_.get(), skipped_ ? launches.size() : 0);
+  driver_->run({gpu_.schedule.label, launches.subspan(first, count), gpu_.pipelines, resources_,
+                skipped.empty() ? skipped : skipped.subspan(first, count)},
+               times);
   check_status();
+}
+
+void GpuRunner::run(const RunPlaces& places, std::span<StepTime> times) {
+  place_resources(places);
+  if (!times.empty()) gpu_times_.assign(gpu_.schedule.launches.size(), {});
+  submit(0, gpu_.schedule.launches.size(),
+         times.empty() ? std::span<GpuTime>() : std::span<GpuTime>(gpu_times_));
   if (!times.empty()) sum_times(times);
+}
+
+void GpuRunner::run_step(const RunPlaces& places, std::size_t step) {
+  place_resources(places);
+  const auto& launches = gpu_.schedule.launches;
+  const auto [first, end] =
+      std::equal_range(launches.begin(), launches.end(), static_cast<int>(step), ByStep());
+  if (first != end)
+    submit(static_cast<std::size_t>(first - launches.begin()), static_cast<std::size_t>(end - first), {});
 }
 
 void GpuRunner::check_status() const {

@@ -32,9 +32,12 @@ class GpuRunner final : public Runner {
  public:
   GpuRunner(const Plan& plan, std::shared_ptr<Driver> driver);
   void run(const RunPlaces& places, std::span<StepTime> times) override;
+  void run_step(const RunPlaces& places, std::size_t step) override;
 
  private:
+  void place_resources(const RunPlaces& places);
   void find_skipped(const RunPlaces& places);
+  void submit(std::size_t first, std::size_t count, std::span<GpuTime> times) const;
   void check_status() const;
   void sum_times(std::span<StepTime> times) const;
 
