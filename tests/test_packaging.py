@@ -80,13 +80,14 @@ def distributions(tmp_path_factory):
 @pytest.mark.slow
 def test_wheel_contents(distributions):
     names = set(zipfile.ZipFile(distributions[1]).namelist())
-    for package in ("torch_ir", "npu_runtime"):
+    for package in ("npu_base", "torch_ir", "npu_runtime"):
         assert {f"{package}/__init__.py", f"{package}/py.typed"} <= names
     assert "npu_runtime/_core.pyi" in names
     assert sum(name.startswith("npu_runtime/_core.") and name.endswith(".so") for name in names) == 1
     tops = {name.split("/")[0] for name in names}
     version = importlib.metadata.version("npu-simulation")
     assert tops <= {
+        "npu_base",
         "torch_ir",
         "npu_compiler",
         "npu_runtime",

@@ -1,10 +1,11 @@
 // npu-bench: how long a compiled program takes, through the public C++ API alone.
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cmath>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
-#include <fstream>
 #include <iostream>
 #include <random>
 #include <string>
@@ -12,6 +13,7 @@
 
 #include "npu/npu.h"
 #include "options.h"
+#include "whole_file.h"
 
 namespace npu::bench {
 
@@ -173,13 +175,7 @@ int run(const Options& options) {
               figures.first_ms, figures.runs_ms.front(), figures.median(), figures.mean(),
               figures.runs_ms.back());
   if (options.profile) print_profile(session.times());
-  if (!options.json.empty()) {
-    std::ofstream file(options.json);
-    file << json;
-    if (!file.flush())
-      throw Error(ErrorKind::kUnavailable,
-                  {.area = "npu-bench", .what = "cannot write " + npu::quoted(options.json)});
-  }
+  if (!options.json.empty()) write_whole_file(options.json, json);
   return 0;
 }
 
@@ -188,6 +184,7 @@ int run(const Options& options) {
 }  // namespace npu::bench
 
 int main(int argc, char** argv) {
+  std::signal(SIGXFSZ, SIG_IGN);  // a file that grows beyond the limit is an error like any other
   try {
     const auto options = npu::bench::parse_options(argc, argv);
     if (options.help) {
@@ -198,7 +195,12 @@ int main(int argc, char** argv) {
       std::cout << "npu-bench " << npu::build_info().version << "\n";
       return 0;
     }
-    return npu::bench::run(options);
+    const int status = npu::bench::run(options);
+    if (std::fflush(stdout) != 0 || !std::cout.flush()) {
+      std::cerr << "Error: [npu-bench] cannot write the output: " << std::strerror(errno) << "\n";
+      return 1;
+    }
+    return status;
   } catch (const std::exception& error) {
     std::cerr << "Error: " << error.what() << "\n";
     return 1;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import re
 import sys
@@ -13,6 +14,8 @@ from statistics import median
 from typing import Any
 from zipfile import BadZipFile
 
+from npu_base.errors import InvalidValueError
+from npu_base.files import make_folder, output_error, write_file
 from npu_runtime import __version__
 
 __all__ = ["create_parser", "main"]
@@ -34,7 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 141
-    except (OSError, ValueError, RuntimeError, MemoryError, ImportError) as error:
+    except OSError as error:
+        print(f"Error: {output_error(error) or error}", file=sys.stderr)
+        return 1
+    except (ValueError, RuntimeError, MemoryError, ImportError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
 
@@ -154,7 +160,7 @@ def _compile(args: argparse.Namespace) -> int:
     program = npu_compiler.compile(args.ir, compute_dtype=args.compute_dtype, disable=args.disable, exact=args.exact)
     output = args.output or args.ir.with_suffix(".npubin")
     if output.exists() and output.samefile(args.ir):
-        raise ValueError(f"[npu] the program would overwrite the IR; got {output} for both")
+        raise InvalidValueError(f"[npu] the program would overwrite the IR; got {output} for both")
     program.save(output)
     took = (time.perf_counter() - begin) * 1e3
     print(f"{output}: {program!r}, {output.stat().st_size:,} bytes, {took:.0f} ms")
@@ -202,15 +208,15 @@ def _given(executor: Any, arguments: list[str]) -> dict[str, Any]:
     for argument in arguments:
         name, equals, path = argument.partition("=")
         if not equals:
-            raise ValueError(f"[npu] --input needs NAME=FILE.npy; got {argument!r}")
+            raise InvalidValueError(f"[npu] --input needs NAME=FILE.npy; got {argument!r}")
         if name not in dtypes:
-            raise ValueError(f"[npu] unknown inputs; got {name}; expected {', '.join(dtypes)}")
+            raise InvalidValueError(f"[npu] unknown inputs; got {name}; expected {', '.join(dtypes)}")
         try:
             array = np.load(path, allow_pickle=False)
         except (ValueError, EOFError, BadZipFile) as error:
-            raise ValueError(f"[npu] {path} is no .npy file: {error}") from error
+            raise InvalidValueError(f"[npu] {path} is no .npy file: {error}") from error
         if not isinstance(array, np.ndarray):
-            raise ValueError(f"[npu] {path} holds several arrays; expected a .npy file")
+            raise InvalidValueError(f"[npu] {path} holds several arrays; expected a .npy file")
         given[name] = _as_bfloat16(array) if dtypes[name] == "bfloat16" else array
     return given
 
@@ -231,7 +237,7 @@ def _run(args: argparse.Namespace) -> int:
     weights = _weights(args, executor)
     outputs = executor.run(_inputs(executor, args.seed, _given(executor, args.input)), weights)
     if args.output:
-        args.output.mkdir(parents=True, exist_ok=True)
+        make_folder(args.output)
     for name, buffer in outputs.items():
         array = buffer.to_numpy()
         wide = array.astype(np.float64)
@@ -239,8 +245,16 @@ def _run(args: argparse.Namespace) -> int:
         print(f"{name}: {array.dtype}{list(array.shape)} {spread}")
         if args.output:
             file = re.sub(r"[^\w.-]", "_", name).lstrip(".")  # a program's names are not paths
-            np.save(args.output / f"{file}.npy", array.astype(np.float32) if array.dtype.kind == "V" else array)
+            write_file(args.output / f"{file}.npy", _as_npy(array))
     return 0
+
+
+def _as_npy(array: Any) -> memoryview:
+    import numpy as np
+
+    file = io.BytesIO()
+    np.save(file, array.astype(np.float32) if array.dtype.kind == "V" else array)
+    return file.getbuffer()
 
 
 def _plan(args: argparse.Namespace) -> int:

@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import time
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from npu_base.errors import InvalidValueError
 
 __all__ = ["run"]
 
 
 def run(args: argparse.Namespace) -> int:
     if (args.prompt is None) == (args.ids is None):
-        raise ValueError("[npu] expected one of --prompt and --ids")
+        raise InvalidValueError("[npu] expected one of --prompt and --ids")
     if args.chat and args.ids is not None:
-        raise ValueError("[npu] --chat puts a text into a template; expected --prompt, not --ids")
+        raise InvalidValueError("[npu] --chat puts a text into a template; expected --prompt, not --ids")
     _leave_out_torchvision()
     started = _since_process_start()
     began = time.perf_counter()
     from npu.generation import Generator
 
     imported = time.perf_counter() - began
+    with _warnings_as_lines():
+        return _run(args, Generator, started, imported)
+
+
+def _run(args: argparse.Namespace, generators: Any, started: float, imported: float) -> int:
     with _Progress(sys.stderr.isatty()) as progress:
-        generator = Generator.from_pretrained(
+        generator = generators.from_pretrained(
             args.folder, capacity=args.capacity, device=args.device, threads=args.threads, dtype=args.dtype,
             progress=progress, cache=args.cache or not args.no_cache,
         )  # fmt: skip
@@ -39,6 +49,25 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+@contextlib.contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """What the user should know of the cache, without the line of ours that noticed."""
+    from npu.generation.cache import CacheWarning
+
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if issubclass(category, CacheWarning):
+                print(f"Warning: {message}", file=sys.stderr)
+            else:
+                others(message, category, *rest, **more)
+
+        warnings.showwarning = show
+        warnings.simplefilter("always", CacheWarning)
+        yield
+
+
 def _leave_out_torchvision() -> None:
     """transformers imports it where it is installed. Text needs none of it, and it takes a second."""
     if "torchvision" not in sys.modules:
@@ -51,11 +80,11 @@ def _prompt(args: argparse.Namespace, generator: Any) -> Any:
             parts = args.ids.split(",") if args.ids.strip() else []
             return [int(number) for part in parts for number in part.split() or [part]]  # an empty part is no number
         except ValueError:
-            raise ValueError(f"[npu] --ids needs numbers with commas between them; got {args.ids!r}") from None
+            raise InvalidValueError(f"[npu] --ids needs numbers with commas between them; got {args.ids!r}") from None
     if args.chat:
         if not getattr(generator.tokenizer, "chat_template", None):
             lacking = "no tokenizer" if generator.tokenizer is None else "a tokenizer without a chat template"
-            raise ValueError(f"[npu] --chat needs a tokenizer with a chat template; {args.folder} has {lacking}")
+            raise InvalidValueError(f"[npu] --chat needs a tokenizer with a chat template; {args.folder} has {lacking}")
         messages = [{"role": "user", "content": args.prompt}]
         return generator.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     return args.prompt

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import struct
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from npu_base.files import PROGRAM_MAGIC, read_file, write_file
 
 from .errors import ProgramError
 from .validate import validate
 
 __all__ = ["FORMAT_VERSION", "CompiledProgram", "TensorSpec"]
 
-MAGIC = b"\x89NPUBIN\n"
 FORMAT_VERSION = 1
 _HEADER = struct.Struct("<8sIIQQQQ16s")
 _PRIME, _MASK = 0x100000001B3, 0xFFFFFFFFFFFFFFFF
@@ -79,14 +76,15 @@ class CompiledProgram:
         text = json.dumps(self.data, separators=(",", ":"), allow_nan=False).encode()
         offset = -(-(_HEADER.size + len(text)) // 64) * 64
         body = text + b"\0" * (offset - _HEADER.size - len(text)) + self.constants
-        header = (MAGIC, FORMAT_VERSION, 0, len(text), offset, len(self.constants), checksum(body), b"")
+        header = (PROGRAM_MAGIC, FORMAT_VERSION, 0, len(text), offset, len(self.constants), checksum(body), b"")
         return _HEADER.pack(*header) + body
 
     @staticmethod
     def from_bytes(data: bytes, where: str = "the program") -> CompiledProgram:
-        if data[:8] != MAGIC:
+        if data[:8] != PROGRAM_MAGIC:
+            hint = "; if it is an IR, compile it with npu_compiler.compile" if data[:1] == b"{" else ""
             raise ProgramError(
-                f"[compiler] {where} is not a compiled program: it does not begin as a .npubin file does"
+                f"[compiler] {where} is not a compiled program: it does not begin as a .npubin file does{hint}"
             )
         if len(data) < _HEADER.size:
             raise ProgramError(f"[compiler] {where} is damaged: it ends after {len(data)} bytes")
@@ -111,35 +109,12 @@ class CompiledProgram:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """A failed save leaves the old file as it was."""
-        target = Path(path)
-        if target.is_dir():
-            raise IsADirectoryError(f"[compiler] cannot save a program as {target}: it is a folder")
-        if target.exists() and not target.is_file():  # a device, which the new file would replace
-            raise ProgramError(f"[compiler] cannot save a program as {target}: it is not a regular file")
-        data = self.to_bytes()
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(name, 0o666 & ~umask)
-            os.replace(name, target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(name)
-            raise
+        write_file(path, self.to_bytes())
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> CompiledProgram:
-        file = Path(path)
-        if not file.exists():
-            raise FileNotFoundError(f"[compiler] program not found: {file}")
-        if file.is_dir():
-            raise IsADirectoryError(f"[compiler] cannot load a program from {file}: it is a folder")
-        return CompiledProgram.from_bytes(file.read_bytes(), str(file))
+        data = read_file(path, "[compiler] program not found")
+        return CompiledProgram.from_bytes(data, os.fspath(path))
 
     def text(self) -> str:
         """A readable listing."""

@@ -10,17 +10,19 @@ import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+from npu_base.errors import InvalidTypeError
+from npu_base.files import PROGRAM_MAGIC, read_file
 
 from .errors import IRError
 
 __all__ = ["Meta", "Model", "Node", "load_ir", "malformed", "numpy_dtype", "read_ir", "read_node"]
 
 SCHEMA_VERSION = 2
+_RUN_IT = "it needs no compiling: try npu_runtime.Executor(program, Device())"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +72,12 @@ def load_ir(ir: Any) -> Mapping[str, Any]:
     if isinstance(ir, Mapping):
         return ir
     if isinstance(ir, str | os.PathLike):
-        path = Path(ir)
+        path, raw = os.fspath(ir), read_file(ir, "[compiler] IR file not found")
+        if raw.startswith(PROGRAM_MAGIC):
+            raise IRError(f"[compiler] {path} is not an IR file; got a compiled program; {_RUN_IT}")
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise FileNotFoundError(f"[compiler] IR file not found: {path}") from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            data = json.loads(raw.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
             raise IRError(f"[compiler] {path} is not an IR file: {error}") from None
         if not isinstance(data, dict):
             raise IRError(f"[compiler] {path} is not an IR file: expected a JSON object, got {type(data).__name__}")
@@ -84,7 +86,12 @@ def load_ir(ir: Any) -> Mapping[str, Any]:
         data = ir.to_dict()
         if isinstance(data, Mapping):
             return data
-    raise TypeError(f"[compiler] expected an IR, its dict or the path of its file; got {type(ir).__name__}")
+    got, hint = type(ir).__name__, ""
+    if hasattr(ir, "to_bytes") or got == "Program":
+        hint = f"; {_RUN_IT}"
+    elif hasattr(ir, "forward"):
+        hint = "; try torch_ir.extract_ir(module, example_inputs)"
+    raise InvalidTypeError(f"[compiler] no IR; got {got}; expected an IR, its dict or the path of its file{hint}")
 
 
 def read_ir(ir: Any) -> Model:

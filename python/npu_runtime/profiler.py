@@ -7,8 +7,9 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
+
+from npu_base.files import write_file
 
 from npu_runtime._core import Executor, NPUBuffer, Session
 from npu_runtime.errors import InvalidValueError, format_error
@@ -118,7 +119,7 @@ class Profiler:
             }
             for t in self._session.times()
         ]
-        Path(path).write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}))
+        write_file(path, json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}))
 
 
 _COLUMNS = ("Calls", "Total (ms)", "Avg (us)", "Share", "GFLOP/s", "GB/s")

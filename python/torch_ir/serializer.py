@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from npu_base.files import PROGRAM_MAGIC, read_file, write_file
+
 from .errors import SerializationError
-from .files import write_atomically
 from .ir import IR, SCHEMA_VERSION
 from .validation import validate_ir
 
@@ -94,24 +95,24 @@ def dict_to_ir(d: Any) -> IR:
 
 def save_ir(ir: IR, path: str | os.PathLike[str]) -> None:
     """Write the IR to a file, creating its folder. An old file stays as it was if anything fails."""
-    target = Path(path)
-    text = serialize_ir(ir)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(text.encode("utf-8"), target)
+    write_file(path, serialize_ir(ir), parents=True)
 
 
 def write_ir(ir: IR, path: Path) -> None:
-    write_atomically(serialize_ir(ir).encode("utf-8"), path)
+    write_file(path, serialize_ir(ir))
 
 
 def load_ir(path: str | os.PathLike[str]) -> IR:
     file = Path(path)
-    if not file.exists():
-        raise FileNotFoundError(f"IR file not found: {file}")
     if file.is_dir():
         raise SerializationError(f"Invalid IR file: '{file}' is a folder")
+    raw = read_file(file, "IR file not found")
+    if raw.startswith(PROGRAM_MAGIC):
+        raise SerializationError(
+            f"Invalid IR file: '{file}' is a compiled program; run it with npu_runtime.Executor or `npu run`"
+        )
     try:
-        text = file.read_text(encoding="utf-8")
+        text = raw.decode("utf-8")
     except UnicodeDecodeError as e:
         raise SerializationError(f"Invalid JSON: '{file}' is not UTF-8 text: {e}") from e
     return deserialize_ir(text)

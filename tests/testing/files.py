@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from torch_ir.files import write_atomically
+from npu_base.files import write_file
 
 
 def write_atomic(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(text.encode("utf-8"), path)
+    write_file(path, text, parents=True)
 
 
 def file_name(model_name: str) -> str:

@@ -186,7 +186,7 @@ def test_folder_instead_of_a_file(run: Run, resnet: Path, tmp_path: Path) -> Non
     status, _, err = run("info", tmp_path)
     assert (status, err.split(":")[1]) == (1, " invalid IR file")
     status, _, err = run("info", resnet, "-o", tmp_path)
-    assert (status, err) == (1, f"Error: cannot write {tmp_path}: it is a folder; give a file name\n")
+    assert (status, err) == (1, f"Error: cannot write '{tmp_path}': it is a folder; try the name of a file\n")
 
 
 def test_names_that_no_file_can_have(run: Run) -> None:
@@ -228,7 +228,7 @@ def test_a_full_disk_leaves_the_old_file(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("torch_ir.files.os.replace", full)
+    monkeypatch.setattr("npu_base.files.os.replace", full)
     status, _, err = run("info", resnet, "-o", target)
     assert (status, target.read_text(), list(tmp_path.iterdir())) == (1, "old", [target])
     assert "no space left on device" in err

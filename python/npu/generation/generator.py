@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from npu_runtime import Device, Executor, NPUError, Session, Weights
 
+from npu.generation.cache import Cache
 from npu.generation.checks import listed, shown, whole_number, wrong
 from npu.generation.run import Generation, Piece, Run, stop_set
 from npu.generation.sampling import Rules
@@ -55,7 +56,7 @@ class Generator:
         device: Device | str | None = None,
         threads: int = 0,
         progress: Progress | None = None,
-        cache: Path | None = None,
+        cache: Cache | None = None,
         timings: dict[str, float] | None = None,
     ) -> None:
         """Made by ``from_model`` and ``from_pretrained``."""
@@ -104,7 +105,8 @@ class Generator:
         timings: dict[str, float] = {}
         if not isinstance(cache, bool | str | os.PathLike):
             raise wrong("the cache is none", shown(cache), "a folder, True or False")
-        kept = cache_folder() if cache is True else Path(cache) if cache else None
+        folder_of_cache = cache_folder() if cache is True else Path(cache) if cache else None
+        kept = Cache(folder_of_cache) if folder_of_cache is not None else None
         source = FolderSource(folder, dtype, kept, timings)
         if "tokenizer" not in options:
             options["tokenizer"] = source.tokenizer()
@@ -245,19 +247,18 @@ class Generator:
         """From the cache, if it is there and whole; else made, and kept there."""
         import npu_compiler
 
-        key, kept = self._source.key(), None
-        if self._cache is not None and key is not None:
-            kept = self._cache / f"{key}-{name}.npubin"
-            if kept.is_file():
-                with contextlib.suppress(npu_compiler.ProgramError, NPUError, OSError):
-                    return npu_compiler.CompiledProgram.load(kept)
+        key = self._source.key()
+        cache, file = self._cache if key is not None else None, f"{key}-{name}.npubin"
+        kept = cache.find(file) if cache is not None else None
+        if kept is not None:
+            with contextlib.suppress(NPUError):
+                return npu_compiler.CompiledProgram.load(kept)
         with self._stage("extract", what):
             ir = extract()
         with self._stage("compile", what):
             program = npu_compiler.compile(ir)
-        if kept is not None:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            program.save(kept)
+        if cache is not None:
+            cache.keep(file, program.to_bytes())
         return program
 
     def _stage(self, stage: str, what: str) -> _Stage:

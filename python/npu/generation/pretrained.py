@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from npu_runtime import Device, InvalidValueError, MissingWeightError, Weights, load_weights
 from npu_runtime.errors import format_error
 
+from npu.generation.cache import Cache
 from npu.generation.checks import shown, wrong
 from npu.generation.source import Facts, facts_of, program_key
 
@@ -26,7 +27,7 @@ class FolderSource:
     """The model is built, without weights, only when a program must be made. Nothing is downloaded."""
 
     def __init__(
-        self, folder: str | os.PathLike[str], dtype: Any, cache: Path | None, timings: dict[str, float]
+        self, folder: str | os.PathLike[str], dtype: Any, cache: Cache | None, timings: dict[str, float]
     ) -> None:
         rule = "a folder with config.json and safetensors"
         if not isinstance(folder, str | os.PathLike):
@@ -85,7 +86,14 @@ class FolderSource:
         began = time.perf_counter()
         import transformers
 
-        found = transformers.AutoTokenizer.from_pretrained(self.path, local_files_only=True)
+        try:
+            found = transformers.AutoTokenizer.from_pretrained(self.path, local_files_only=True)
+        except Exception as error:  # whatever a damaged file makes the libraries raise
+            said = f"{type(error).__name__}: {_one_line(error)}"
+            action = "the files again, or tokenizer=None and tokens instead of texts"
+            raise wrong(
+                f"the tokenizer in {self.path} cannot be read", said, "files of one tokenizer", action
+            ) from error
         self._timings["tokenizer"] = time.perf_counter() - began
         return found
 
@@ -94,18 +102,16 @@ class FolderSource:
         return program_key(self._dtype_name, *(f.read_bytes() if f.is_file() else b"" for f in files))
 
     def _find_facts(self) -> Facts:
-        kept = self._cache / f"{self._key}.json" if self._cache is not None else None
-        if kept is not None and kept.is_file():
+        name = f"{self._key}.json"
+        kept = self._cache.find(name) if self._cache is not None else None
+        if kept is not None:
             try:
                 return Facts.from_json(kept.read_text())
-            except (ValueError, TypeError, KeyError):
+            except (OSError, ValueError, TypeError, KeyError):
                 pass  # written by another version, or damaged: made anew
         facts = facts_of(self._built(), self._generation_config())
-        if kept is not None:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            whole = kept.with_suffix(f".{os.getpid()}")
-            whole.write_text(facts.to_json())
-            whole.replace(kept)
+        if self._cache is not None:
+            self._cache.keep(name, facts.to_json())
         return facts
 
     def _built(self) -> Any:
@@ -125,7 +131,7 @@ class FolderSource:
                 self._model = models.from_config(config, dtype=dtype).eval()
         except Exception as error:  # whatever a configuration makes transformers raise
             config_file = self.path / "config.json"
-            raise wrong(f"{config_file} makes no model", f"{type(error).__name__}: {error}", None) from error
+            raise wrong(f"{config_file} makes no model", f"{type(error).__name__}: {_one_line(error)}", None) from error
         self._timings["model"] = time.perf_counter() - began
         return self._model
 
@@ -140,3 +146,7 @@ class FolderSource:
         import transformers
 
         return transformers.GenerationConfig.from_pretrained(self.path, local_files_only=True)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
+from npu_base.files import output_error
+
 from .files import CommandError
 from .parser import create_parser
 
@@ -39,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
     except (OSError, MemoryError) as e:
-        print(f"Error: {str(e) or type(e).__name__}", file=sys.stderr)
+        print(f"Error: {output_error(e) or str(e) or type(e).__name__}", file=sys.stderr)
         return int(args.trouble)
     return status
 

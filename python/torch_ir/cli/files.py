@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from torch_ir.files import write_atomically
+from npu_base.errors import FileError
 
 if TYPE_CHECKING:
     from torch_ir.ir import IR
@@ -73,15 +73,15 @@ def emit(text: str, output: str | None) -> None:
 
 def write_file(data: bytes, output: str) -> None:
     """Write a file, creating its folder. An old file stays whole if this fails."""
-    path = Path(output)
+    from npu_base.files import write_file as write_whole
+
     try:
-        if path.is_dir():
-            raise CommandError(f"cannot write {output}: it is a folder; give a file name")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(data, path)
-    except (OSError, ValueError) as e:
-        raise CommandError(f"cannot write {output!r}: {_reason(e)}; choose another file with -o") from e
+        write_whole(output, data, parents=True)
+    except FileError as e:
+        raise CommandError(str(e).removeprefix("[file] ")) from e
 
 
 def _reason(e: Exception) -> str:
+    if isinstance(e, FileError):
+        return e.reason
     return (e.strerror or str(e)).lower() if isinstance(e, OSError) else str(e)

@@ -1,0 +1,41 @@
+"""What a generator keeps in a folder from one start to the next. It works without, only slower."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from npu_base.errors import FileError
+from npu_base.files import write_file
+
+__all__ = ["Cache", "CacheWarning"]
+
+
+class CacheWarning(UserWarning):
+    """A cache folder cannot be used; what it would hold is made at every start."""
+
+
+class Cache:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._is_broken = False
+
+    def find(self, name: str) -> Path | None:
+        """The file of this name, if there is one that can be looked at."""
+        path = self.folder / name
+        try:
+            return path if path.is_file() else None
+        except OSError:
+            return None
+
+    def keep(self, name: str, data: Any) -> None:
+        """Write a file; the first that cannot be written is warned of, and nothing is tried after it."""
+        if self._is_broken:
+            return
+        try:
+            write_file(self.folder / name, data, parents=True)
+        except FileError as error:
+            self._is_broken = True
+            message = f"{error}. The cache folder {self.folder} is not used: programs are compiled at every start"
+            warnings.warn(message, CacheWarning, stacklevel=2)

@@ -1,0 +1,142 @@
+"""Files that are either written whole or left as they were, and errors that say what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from pathlib import Path
+
+from npu_base.errors import DeniedFileError, FileError, FolderError, MissingFileError, format_error
+
+__all__ = ["PROGRAM_MAGIC", "file_error", "make_folder", "output_error", "read_file", "write_file"]
+
+PROGRAM_MAGIC = b"\x89NPUBIN\n"
+"""How a .npubin file begins: who expects another kind of file can say what this one is."""
+
+_ELSEWHERE = "another file or folder"
+_ACTIONS = {
+    errno.EISDIR: "the name of a file",
+    errno.ENOENT: "an existing folder, or make this one first",
+    errno.ENOTDIR: "a path whose parts before the last are folders",
+    errno.EEXIST: "another name; a file is in the way of the folder",
+    errno.ENOSPC: "freeing space, or another disk",
+    errno.EDQUOT: "freeing space, or another disk",
+    errno.EFBIG: "raising the limit on file sizes (ulimit -f), or another disk",
+    errno.EACCES: "a folder and a file that you may write to",
+    errno.EPERM: "a folder and a file that you may write to",
+    errno.EROFS: "a folder and a file that you may write to",
+    errno.ENAMETOOLONG: "a shorter name",
+}
+_CLASSES: dict[int | None, type[FileError]] = {
+    errno.ENOENT: MissingFileError,
+    errno.EISDIR: FolderError,
+    errno.EACCES: DeniedFileError,
+    errno.EPERM: DeniedFileError,
+}
+
+
+def write_file(path: str | os.PathLike[str], data: bytes | memoryview | str, *, parents: bool = False) -> None:
+    """Write a file whole, or raise FileError and leave the old one as it was. ``parents`` makes its folders.
+
+    The data goes to a file beside the target, reaches the disk, and takes the target's name: neither a full disk nor a
+    crash leaves half a file. Text is UTF-8.
+    """
+    raw = data.encode("utf-8") if isinstance(data, str) else data
+    target = Path(path)
+    try:
+        if parents:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        _replace(target, raw)
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise file_error("write", path, error) from error
+
+
+def read_file(path: str | os.PathLike[str], missing: str) -> bytes:
+    """All of a file, or FileError; ``missing`` is the message where there is none."""
+    try:
+        if Path(path).is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+        return Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{missing}: {os.fspath(path)}", os.fspath(path), errno.ENOENT) from error
+    except (OSError, ValueError) as error:
+        action = "a file that you may read" if isinstance(error, PermissionError) else None
+        raise file_error("read", path, error, action) from error
+
+
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise file_error("make the folder", path, error) from error
+    return folder
+
+
+def file_error(doing: str, path: str | os.PathLike[str], error: Exception, action: str | None = None) -> FileError:
+    """What to raise when ``doing`` something to a file failed with ``error``."""
+    code = getattr(error, "errno", None)
+    reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
+    action = action or _ACTIONS.get(code or 0, _ELSEWHERE)
+    message = format_error("file", f"cannot {doing} '{os.fspath(path)}': {reason}", action=action)
+    return _CLASSES.get(code, FileError)(message, os.fspath(path), code, reason)
+
+
+def output_error(error: BaseException) -> FileError | None:
+    """The error of a command whose own output cannot be written, which no file name says."""
+    if not isinstance(error, OSError) or error.filename:
+        return None
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+    return file_error("write", "standard output", error) if is_full else None
+
+
+def _replace(target: Path, data: bytes | memoryview) -> None:
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(target))
+    if target.exists() and not target.is_file():
+        target.write_bytes(data)  # a device or a pipe, which must not be replaced by a file
+        return
+    path = target.resolve()  # a link stays a link, to the new contents
+    if not path.parent.is_dir():
+        code = errno.ENOTDIR if path.parent.exists() else errno.ENOENT
+        raise OSError(code, f"there is no folder '{target.parent}'", str(target))
+    effective = os.access in os.supports_effective_ids
+    if path.exists() and not os.access(path, os.W_OK, effective_ids=effective):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
+    fd, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, _mode_of(path))
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """So that the new name survives a crash too; some file systems cannot, and the file is whole without it."""
+    try:
+        fd = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(fd)
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
+
+
+def _mode_of(path: Path) -> int:
+    """The old file's permissions, or those a new file gets; mkstemp's own are private."""
+    try:
+        return path.stat().st_mode & 0o7777
+    except OSError:
+        mask = os.umask(0)
+        os.umask(mask)
+        return 0o666 & ~mask
