@@ -2,8 +2,6 @@
 
 #include <nanobind/nanobind.h>
 
-#include "npu/error.h"
-
 namespace nb = nanobind;
 
 namespace npu::bindings {
@@ -24,11 +22,11 @@ const char* python_class(ErrorKind kind) {
   return "InternalError";
 }
 
-void raise_in_python(const Error& error) {
+void set_error(const char* python_class, const char* message) {
   try {
     // Looked up when needed: importing it while the extension loads would be a cycle.
-    const nb::object type = nb::module_::import_("npu_runtime.errors").attr(python_class(error.kind()));
-    PyErr_SetString(type.ptr(), error.what());
+    const nb::object type = nb::module_::import_("npu_runtime.errors").attr(python_class);
+    PyErr_SetString(type.ptr(), message);
   } catch (nb::python_error& import_failure) {
     import_failure.restore();
   }
@@ -41,9 +39,14 @@ void register_errors() {
     try {
       std::rethrow_exception(pointer);
     } catch (const Error& error) {
-      raise_in_python(error);
+      set_error(python_class(error.kind()), error.what());
     }
   });
+}
+
+void raise_wrong_type(const Error::Parts& parts) {
+  set_error("InvalidTypeError", format_error(parts).c_str());
+  throw nb::python_error();
 }
 
 }  // namespace npu::bindings

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "errors.h"
 #include "runner.h"
 #include "tensors.h"
 
@@ -47,6 +48,17 @@ struct PySession {
                                            .expected = known.empty() ? "none; it has no state" : known});
   }
 };
+
+const Device& device_from(nb::handle object) {
+  Device* device = nullptr;
+  if (nb::try_cast<Device*>(object, device, false) && device != nullptr) return *device;
+  const std::string got = safe_text(nb::repr(object));
+  raise_wrong_type({.area = "executor",
+                    .what = "the device is not a Device",
+                    .got = got,
+                    .expected = "a Device",
+                    .action = nb::isinstance<nb::str>(object) ? "Device(" + got + ")" : "Device()"});
+}
 
 void bind_times(nb::module_& m) {
   nb::class_<KernelTime>(m, "KernelTime", "What one kernel took, over the profiled runs.")
@@ -135,8 +147,13 @@ void bind_execution(nb::module_& m) {
       .def("reset", [](PySession& self) { self.session.reset(); }, "Forget all state.");
 
   nb::class_<PyExecutor>(m, "Executor", "A program laid out for a device. May be used from many threads.")
-      .def(nb::init<nb::handle, const Device&, int>(), "program"_a.none(), "device"_a, nb::kw_only(),
-           "threads"_a = 0)
+      .def(
+          "__init__",
+          [](PyExecutor* self, nb::handle program, nb::handle device, int threads) {
+            new (self) PyExecutor(program, device_from(device), threads);
+          },
+          "program"_a.none(), "device"_a.none(), nb::kw_only(), "threads"_a = 0,
+          nb::sig("def __init__(self, program: object | None, device: Device, *, threads: int = 0) -> None"))
       .def(
           "run",
           [](PyExecutor& self, nb::handle inputs, nb::handle weights, nb::handle donate) {

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "errors.h"
 #include "tensors.h"
 
 namespace nb = nanobind;
@@ -38,12 +39,14 @@ Program program_from(nb::handle object) {
   if (nb::isinstance<nb::str>(object) || nb::hasattr(object, "__fspath__")) {
     return Program::load(nb::cast<std::string>(nb::module_::import_("os").attr("fspath")(object)));
   }
-  throw Error(
-      ErrorKind::kInvalidValue,
-      {.area = "executor",
-       .what = "not a program",
-       .got = nb::cast<std::string>(nb::str(nb::handle(reinterpret_cast<PyObject*>(Py_TYPE(object.ptr()))))),
-       .expected = "a CompiledProgram or the path of an .npubin file"});
+  const bool is_ir =
+      nb::hasattr(object, "graph_inputs") ||
+      (PyDict_Check(object.ptr()) && PyDict_GetItemString(object.ptr(), "graph_inputs") != nullptr);
+  raise_wrong_type({.area = "executor",
+                    .what = is_ir ? "an IR is not a program yet" : "not a program",
+                    .got = safe_text(nb::handle(reinterpret_cast<PyObject*>(Py_TYPE(object.ptr())))),
+                    .expected = "a CompiledProgram or the path of an .npubin file",
+                    .action = is_ir ? "npu_compiler.compile(ir)" : ""});
 }
 
 namespace {
@@ -60,7 +63,10 @@ void bind_weights(nb::module_& m) {
       .def("__getitem__",
            [](const Weights& self, const std::string& name) {
              Buffer found = self.get(name);
-             if (!found) throw nb::key_error(name.c_str());
+             if (!found) {
+               throw Error(ErrorKind::kMissing,
+                           {.area = "weights", .what = "there is no such tensor", .got = quoted(name)});
+             }
              return PyBuffer{.buffer = std::move(found), .read_only = true};
            })
       .def(

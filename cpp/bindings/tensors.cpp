@@ -16,11 +16,16 @@ namespace npu::bindings {
 namespace {
 
 [[noreturn]] void unusable(const char* name, const std::string& got) {
+  const bool is_tensor = got.find("torch.") == 0;
+  const bool is_double = got.find("float64") != std::string::npos;
   throw Error(ErrorKind::kInvalidValue,
               {.area = "buffer",
                .what = std::string("cannot use the tensor '") + name + "'",
                .got = got,
-               .expected = "an NPUBuffer, a NumPy array or a CPU tensor of a dtype that programs have"});
+               .expected = "an NPUBuffer, a NumPy array or a CPU tensor of a dtype that programs have",
+               .action = !is_double  ? ""
+                         : is_tensor ? ".float() of the tensor, or of the whole model"
+                                     : ".astype('float32')"});
 }
 
 std::optional<DType> from_format(const Py_buffer& view) {

@@ -37,11 +37,14 @@ std::vector<Buffer> find_weights(const ProgramModel& model, const Weights::State
   }
   std::string missing;
   int count = 0;
+  bool is_other_dtype = false;
   for (const auto& weight : model.weights) {
     if (with_prefix(weight, 0) || ++count > 5) continue;
     missing += (missing.empty() ? "" : ", ") + quoted(weight.name);
     const auto other = state.unusable.find(weight.name);
-    if (other != state.unusable.end()) missing += " (which the file has as " + quoted(other->second) + ")";
+    if (other == state.unusable.end()) continue;
+    is_other_dtype = true;
+    missing += " (which the file has as " + quoted(other->second) + ")";
   }
   if (count > 5) missing += " and " + std::to_string(count - 5) + " more";
   std::string have;
@@ -50,12 +53,13 @@ std::vector<Buffer> find_weights(const ProgramModel& model, const Weights::State
     if (shown++ < 5) have += (have.empty() ? "" : ", ") + quoted(name);
   }
   if (tensors.size() > 5) have += ", ...";
-  throw Error(ErrorKind::kMissing, {.area = "weights",
-                                    .what = "missing weights: " + missing + " not found in state dict",
-                                    .got = std::to_string(tensors.size()) + " tensors" +
-                                           (have.empty() ? "" : ", available: " + have),
-                                    .expected = "all " + std::to_string(model.weights.size()) +
-                                                " weights of " + quoted(model.model_name)});
+  throw Error(
+      ErrorKind::kMissing,
+      {.area = "weights",
+       .what = "missing weights: " + missing + " not found in state dict",
+       .got = std::to_string(tensors.size()) + " tensors" + (have.empty() ? "" : ", available: " + have),
+       .expected = "all " + std::to_string(model.weights.size()) + " weights of " + quoted(model.model_name),
+       .action = is_other_dtype ? "model.float() before the file is saved" : ""});
 }
 
 void check_weight(const ProgramWeight& weight, const Value& value, const Buffer& tensor) {

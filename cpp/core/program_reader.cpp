@@ -51,6 +51,9 @@ struct Sections {
 Sections split(std::span<const std::byte> bytes, const FileSpot& spot) {
   const std::string size = std::to_string(bytes.size()) + " bytes";
   if (bytes.size() < 12 || std::memcmp(bytes.data(), kMagic, 8) != 0) {
+    const bool is_text = !bytes.empty() && bytes[0] == std::byte{'{'};
+    if (is_text)
+      spot.refuse("not a compiled program", "JSON, as an IR is", "a .npubin file", "npu_compiler.compile");
     spot.refuse("not a compiled program", bytes.size() < 12 ? size : "other first bytes", "a .npubin file");
   }
   const auto version = load<std::uint32_t>(bytes, 8);

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from npu_runtime import __version__
+from npu_runtime import NPUError, __version__
 
 if TYPE_CHECKING:
     from npu.compiled import CompiledModule, compile
     from npu.generation import Generation, Generator, Piece
 
-__all__ = ["CompiledModule", "Generation", "Generator", "Piece", "__version__", "compile"]
+__all__ = ["CompiledModule", "Generation", "Generator", "NPUError", "Piece", "__version__", "compile"]
 
 
 def __getattr__(name: str) -> Any:

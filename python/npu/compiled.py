@@ -8,6 +8,7 @@ from typing import Any
 
 import npu_compiler
 import torch
+from npu_base.errors import InvalidValueError
 from npu_runtime import Device, Executor, Profiler, Weights, load_weights
 from torch import Tensor, nn
 from torch.utils.dlpack import from_dlpack
@@ -91,7 +92,7 @@ def compile(
     tensors = {name: tensor for name, tensor in state.items() if name in read}
     on_meta = [name for name, tensor in tensors.items() if tensor.is_meta]
     if on_meta:
-        raise ValueError(
+        raise InvalidValueError(
             f"[npu] the module has no weights; got {len(on_meta)} tensors on the meta device, '{on_meta[0]}' first; "
             f"expected a module with values; try torch_ir.extract_ir, npu_compiler.compile and npu_runtime.load_weights"
         )

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
+from npu_base.errors import InvalidValueError
 
 from . import ops as _ops  # noqa: F401  (registers the lowerings)
 from .compiled_program import CompiledProgram
@@ -29,7 +30,7 @@ def compile(
     ``exact`` rounds after every op, so that arithmetic, comparisons and casts equal eager PyTorch bit by bit."""
     inside = str(getattr(compute_dtype, "__name__", compute_dtype)).removeprefix("torch.")
     if compute_dtype is not None and inside not in ("float32", "float16", "bfloat16"):
-        raise ValueError(f"[compiler] compute_dtype {compute_dtype!r}; expected float32, float16 or bfloat16")
+        raise InvalidValueError(f"[compiler] compute_dtype {compute_dtype!r}; expected float32, float16 or bfloat16")
     graph = Translation(read_ir(ir)).graph_of_all()
     left_out = {disable} if isinstance(disable, str) else set(disable)
     if inside in ("float16", "bfloat16"):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from npu_base.errors import NPUError
+
 __all__ = ["MISFIT", "CompileError", "IRError", "ProgramError", "Refused", "Unsupported", "VerifyError"]
 
 
-class CompileError(ValueError):
+class CompileError(NPUError, ValueError):
     """The IR cannot become a program."""
 
 
@@ -17,7 +19,7 @@ class VerifyError(CompileError):
     """A pass left a graph that breaks the rules of docs/program-format.md: a mistake of ours."""
 
 
-class ProgramError(ValueError):
+class ProgramError(NPUError, ValueError):
     """A .npubin file cannot be read or written."""
 
 

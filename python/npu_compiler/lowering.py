@@ -314,7 +314,9 @@ class Builder:
 
 _RANDOM = "it draws random numbers"
 _RUN_TIME = "the shape of its result is known only at run time"
+_CTC = "the CTC loss takes as many steps as its targets have; compile the module without it"
 _REASONS = {
+    **dict.fromkeys("ctc_loss _ctc_loss".split(), _CTC),
     **dict.fromkeys(
         "rand randn randint randperm rand_like randn_like randint_like bernoulli multinomial normal uniform "
         "normal_functional exponential cauchy geometric log_normal random poisson fractional_max_pool2d "

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from npu_base.errors import InvalidTypeError, InvalidValueError
+
 from .errors import CompileError, IRError
 from .lowering import GETITEM
 from .partition_costs import bytes_of, crossing_seconds, part_seconds
@@ -98,10 +100,12 @@ def partition(
     if not isinstance(ir_dict, dict):
         ir_dict = dict(load_ir(ir_dict))
     if strategy not in STRATEGIES:
-        raise ValueError(f"[compiler] partition strategy {strategy!r}; expected 'sequential' or 'cost'")
+        raise InvalidValueError(f"[compiler] partition strategy {strategy!r}; expected 'sequential' or 'cost'")
     if is_supported_fn is not None and not callable(is_supported_fn):
         got = type(is_supported_fn).__name__
-        raise TypeError(f"[compiler] is_supported_fn is no function; got {got}; expected one of op_type and attrs")
+        raise InvalidTypeError(
+            f"[compiler] is_supported_fn is no function; got {got}; expected one of op_type and attrs"
+        )
     check_outline(ir_dict)
     nodes = ir_dict["nodes"]
     refused = _refused(ir_dict, is_supported_fn or is_op_supported)
@@ -184,7 +188,7 @@ def partition_ir(plan: PartitionPlan, part: Partition) -> dict[str, Any]:
     """The IR of one partition alone: what it reads from others is an input of its graph."""
     if not isinstance(plan, PartitionPlan) or not isinstance(part, Partition):
         got = f"{type(plan).__name__} and {type(part).__name__}"
-        raise TypeError(f"[compiler] no plan and partition of it; got {got}; expected those of partition(...)")
+        raise InvalidTypeError(f"[compiler] no plan and partition of it; got {got}; expected those of partition(...)")
     with malformed("the graph"):
         return _alone(plan, part)
 

@@ -28,7 +28,16 @@ except ModuleNotFoundError as error:
 from npu_runtime.backend import Backend, CPUBackend, MetalBackend
 from npu_runtime.buffer import DeviceBuffer
 from npu_runtime.dag_executor import DAGExecutor
-from npu_runtime.errors import InternalError, InvalidValueError, MissingWeightError, NPUError, UnavailableError
+from npu_runtime.errors import (
+    FileError,
+    InternalError,
+    InvalidTypeError,
+    InvalidValueError,
+    MissingOutputError,
+    MissingWeightError,
+    NPUError,
+    UnavailableError,
+)
 from npu_runtime.host import execute_cpu_partition
 from npu_runtime.profiler import Profiler, profile
 from npu_runtime.threads import get_num_threads, set_num_threads
@@ -46,9 +55,12 @@ __all__ = [
     "DeviceBuffer",
     "DeviceInfo",
     "Executor",
+    "FileError",
     "InternalError",
+    "InvalidTypeError",
     "InvalidValueError",
     "MetalBackend",
+    "MissingOutputError",
     "MissingWeightError",
     "NPUBuffer",
     "NPUError",

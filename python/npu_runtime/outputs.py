@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from npu_runtime.errors import MissingOutputError, format_error
+
 __all__ = ["Outputs", "outputs_type"]
 
 
@@ -21,7 +23,7 @@ class Outputs(dict[str, Any]):
         if len(self) == 1 and isinstance(name, str):
             return next(iter(self.values()))
         known = ", ".join(map(repr, [*self, *self.further]))
-        raise KeyError(f"[run] there is no output {name!r}; expected one of {known}")
+        raise MissingOutputError(format_error("run", "there is no such output", got=repr(name), expected=known))
 
 
 def outputs_type(further: dict[str, str]) -> type[Outputs]:

@@ -9,7 +9,7 @@ import torch
 from torch.export import ExportedProgram
 
 from .analyzer import GraphAnalyzer, NodeInfo
-from .errors import ConversionError
+from .errors import ConversionError, InvalidNameError
 from .flatgraph import FlatGraph, Value
 from .ir import IR, OpNode, TensorMeta
 from .ops.aten_ops import get_op_type
@@ -152,7 +152,7 @@ def rename_inputs(ir: IR, names: Sequence[str]) -> None:
     taken = {n.name for n in ir.nodes} | set(ir.weight_name_mapping)
     for name in names:
         if name in taken:
-            raise ConversionError(f"input_names: '{name}' is already the name of a node or weight in the graph")
+            raise InvalidNameError(f"input_names: '{name}' is already the name of a node or weight in the graph")
     inputs = {t.name for t in ir.graph_inputs}
     metas = [*ir.graph_inputs, *ir.graph_outputs, *(t for n in ir.nodes for t in n.inputs)]
     metas.extend(m.value for m in ir.mutations)
@@ -179,9 +179,9 @@ def _distinct(metas: list[TensorMeta]) -> list[TensorMeta]:
 
 def _check_names(ir: IR, names: Sequence[str], count: int, what: str) -> None:
     if isinstance(names, str) or not all(isinstance(n, str) and n for n in names):
-        raise ConversionError(f"{what}: expected a list of non-empty strings, got {names!r}")
+        raise InvalidNameError(f"{what}: expected a list of non-empty strings, got {names!r}")
     if len(names) != count:
         kind = what.split("_")[0]
-        raise ConversionError(f"{what}: got {len(names)} names, the model has {count} {kind}s")
+        raise InvalidNameError(f"{what}: got {len(names)} names, the model has {count} {kind}s")
     if len(set(names)) != len(names):
-        raise ConversionError(f"{what}: names must differ, got {names!r}")
+        raise InvalidNameError(f"{what}: names must differ, got {names!r}")

@@ -1,9 +1,11 @@
-"""Every error that torch_ir raises on purpose."""
+"""Every error that torch_ir raises on purpose. Those of wrong arguments are ValueErrors or TypeErrors too."""
 
 from __future__ import annotations
 
+from npu_base.errors import InvalidTypeError, InvalidValueError, NPUError
 
-class TorchIRError(Exception):
+
+class TorchIRError(NPUError):
     """Root of this package's errors."""
 
 
@@ -11,11 +13,23 @@ class ExportError(TorchIRError):
     """The model could not be traced."""
 
 
+class InvalidModelError(ExportError, InvalidTypeError):
+    """What was given as a model is not one that can be traced."""
+
+
+class InvalidExampleError(ExportError, InvalidValueError):
+    """The example inputs do not suit the model."""
+
+
 class ConversionError(TorchIRError):
     """The traced graph could not be turned into IR."""
 
 
-class SerializationError(TorchIRError):
+class InvalidNameError(ConversionError, InvalidValueError):
+    """A name for the model, its inputs or its outputs cannot be given to them."""
+
+
+class SerializationError(TorchIRError, ValueError):
     """IR could not be written, read or validated."""
 
 
@@ -23,5 +37,9 @@ class ExecutionError(TorchIRError):
     """IR could not be run."""
 
 
-class WeightLoadError(TorchIRError):
+class InvalidInputError(ExecutionError, InvalidValueError):
+    """What was given to a run does not fit the graph."""
+
+
+class WeightLoadError(TorchIRError, ValueError):
     """Weights could not be read or do not fit the IR."""

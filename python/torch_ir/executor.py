@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .errors import ExecutionError, WeightLoadError
+from .errors import ExecutionError, InvalidInputError, WeightLoadError
 from .inputs import InputBinder
 from .ir import IR
 from .plan import Observer, Plan, run_plan
@@ -68,8 +68,7 @@ class IRExecutor:
         *,
         strict: bool = False,
     ) -> None:
-        if not isinstance(ir, IR):
-            raise ExecutionError(f"Expected an IR, got {type(ir).__name__}; read a file with load_ir first")
+        check_ir(ir)
         if constants is not None:
             _check_mapping(constants, "constants")
         self.ir = ir
@@ -112,7 +111,7 @@ class IRExecutor:
             missing = sorted(self.ir.weights_read() - set(resolved) - set(self.constants))
             if missing:
                 errors.append(f"Missing weights: {missing[:8]}")
-            raise ExecutionError("Weights do not fit the IR:\n" + "\n".join(f"  - {e}" for e in errors))
+            raise InvalidInputError("Weights do not fit the IR:\n" + "\n".join(f"  - {e}" for e in errors))
         # Names that the IR's weight list does not have serve hand-written IR.
         extra = {k: v for k, v in sd.items() if k not in resolved and isinstance(v, Tensor)}
         self.weights = {k: v.detach() for k, v in {**extra, **resolved}.items()}
@@ -209,12 +208,23 @@ class IRExecutor:
                 self._bound = None
 
 
+def check_ir(given: Any) -> None:
+    if isinstance(given, IR):
+        return
+    advice = "read a file with load_ir first"
+    if hasattr(given, "to_bytes"):
+        advice = "it is a compiled program, run it with npu_runtime.Executor(program, Device())"
+    elif isinstance(given, torch.nn.Module):
+        advice = "extract its IR first: extract_ir(module, example_inputs)"
+    raise InvalidInputError(f"Expected an IR, got {type(given).__name__}; {advice}")
+
+
 def _check_mapping(given: Any, what: str) -> None:
     if isinstance(given, Mapping):
         return
     hint = ".state_dict()" if isinstance(given, torch.nn.Module) else ""
     advice = f"; pass model{hint}" if hint else "; read a file with load_weights first"
-    raise ExecutionError(f"{what}: expected a dict of tensors by name, got {type(given).__name__}{advice}")
+    raise InvalidInputError(f"{what}: expected a dict of tensors by name, got {type(given).__name__}{advice}")
 
 
 def _device_of(inputs: Sequence[Tensor], weights: Mapping[str, Tensor]) -> torch.device:
@@ -232,7 +242,7 @@ def execute_ir(
 ) -> tuple[Tensor, ...]:
     """Run an IR once."""
     if weights is None and weights_path is None:
-        raise ValueError("Either weights or weights_path must be provided")
+        raise InvalidInputError("Either weights or weights_path must be provided")
     executor = IRExecutor(ir, weights, constants)
     if weights is None and weights_path is not None:
         executor.load_weights(weights_path)

@@ -10,7 +10,9 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from .errors import ExportError
+from .advice import of_failed_export, of_inputs
+from .errors import ExportError, InvalidExampleError, InvalidModelError
+from .quiet import quiet_export
 from .tracing import ONE_AT_A_TIME, get_model_name, normalize_inputs, prepare
 
 __all__ = [
@@ -36,7 +38,7 @@ def is_meta_module(m: nn.Module) -> bool:
 def validate_meta_device(model: nn.Module) -> None:
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if not tensor.is_meta:
-            raise ExportError(
+            raise InvalidModelError(
                 f"Model must be on meta device, but '{name}' is on {tensor.device}. Build it under "
                 f"`with torch.device('meta'):`, or pass strict=False to trace it where it is"
             )
@@ -45,7 +47,7 @@ def validate_meta_device(model: nn.Module) -> None:
 def validate_inputs_meta(inputs: Any) -> None:
     for i, leaf in enumerate(pytree.tree_leaves(inputs)):
         if isinstance(leaf, torch.Tensor) and not leaf.is_meta:
-            raise ExportError(
+            raise InvalidExampleError(
                 f"Input tensor at index {i} must be on meta device, but it is on {leaf.device}. Make it with "
                 f"device='meta', or pass strict=False"
             )
@@ -63,18 +65,21 @@ def export_model(
     ``strict`` insists that the model and its inputs are on meta. Neither is ever changed.
     """
     if not isinstance(model, nn.Module):
-        raise ExportError(f"Expected a torch.nn.Module, got {type(model).__name__}")
+        raise InvalidModelError(f"Expected a torch.nn.Module, got {type(model).__name__}{_not_a_module(model)}")
     if isinstance(model, torch.jit.ScriptModule):
-        raise ExportError("A ScriptModule has no Python code to trace; pass the nn.Module that it was made from")
+        raise InvalidModelError("A ScriptModule has no Python code to trace; pass the nn.Module that it was made from")
     if any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda", "mps") if _has_autocast(kind)):
         raise ExportError("Autocast is on around the extraction; leave it, or put it into the model's forward")
     args, kwargs = normalize_inputs(model, example_inputs, example_kwargs)
     if strict:
         validate_meta_device(model)
         validate_inputs_meta((args, kwargs))
+    packed = of_inputs(pytree.tree_leaves((args, kwargs), is_leaf=_is_packed))
+    if packed is not None:
+        raise InvalidExampleError(f"Failed to export model: the inputs hold a packed sequence: {packed}")
     ready = prepare(model, args, kwargs)
     try:
-        with ONE_AT_A_TIME, warnings.catch_warnings():
+        with ONE_AT_A_TIME, quiet_export(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             # Recurrent layers list their parameters anew while fake; nothing of the model's state is lost by it.
             warnings.filterwarnings("ignore", message=r"The tensor attributes? self\S*_flat_weights")
@@ -87,10 +92,41 @@ def _has_autocast(kind: str) -> bool:
     return torch.amp.autocast_mode.is_autocast_available(kind)
 
 
+def _not_a_module(given: Any) -> str:
+    if isinstance(given, type) and issubclass(given, nn.Module):
+        return f"; make one of the class: {given.__name__}(...)"
+    if hasattr(given, "to_bytes"):
+        return "; it is a compiled program, run it with npu_runtime.Executor(program, Device())"
+    if hasattr(given, "graph_inputs"):
+        return "; it is an IR already, compile it with npu_compiler.compile"
+    if callable(given):
+        return "; put the function into the forward of a Module"
+    return ""
+
+
+def _is_packed(x: Any) -> bool:
+    return isinstance(x, nn.utils.rnn.PackedSequence)
+
+
 def _explain(error: Exception, model: nn.Module) -> str:
     text = str(error).strip() or type(error).__name__
+    advice = of_failed_export(error)
+    if advice is not None:
+        return f"{advice} ({type(error).__name__}: {_first_line(text)})"
     if isinstance(error, TypeError) and "forward()" in text:
         return f"{text} (called as {get_model_name(model)}.forward)"
     if "data-dependent" in text:
-        text = f"the model decides by a tensor's contents; use torch.where or torch.cond there. {text}"
+        return f"{type(error).__name__}: {_undecided(text)}"
     return f"{type(error).__name__}: {text}"
+
+
+def _first_line(text: str) -> str:
+    return text.splitlines()[0]
+
+
+def _undecided(text: str) -> str:
+    """PyTorch's pages about a guard, without what is for its own developers."""
+    place = text.partition("The following call raised this error:\n")[2].strip().splitlines()[:2]
+    where = ", ".join(line.strip() for line in place)
+    what = "the model decides by a tensor's contents; use torch.where or torch.cond there"
+    return f"{what}{f'. It was at {where}' if where else ''}. {_first_line(text)}"

@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 
 from .constants import recover_buffers
 from .converter import convert_exported_program, rename_inputs, set_output_names
-from .errors import ConversionError
+from .errors import ConversionError, InvalidNameError
 from .exporter import export_model
 from .ir import IR
 from .progress import status
@@ -37,7 +37,7 @@ def extract_ir(
     device nothing is allocated. ``strict`` makes a failing conversion function an error.
     """
     if model_name is not None and not isinstance(model_name, str):
-        raise ConversionError(f"model_name: expected a string, got {model_name!r}")
+        raise InvalidNameError(f"model_name: expected a string, got {model_name!r}")
     name = model_name if model_name is not None else get_model_name(model)
     with status(f"Extracting {name}"), ONE_AT_A_TIME:
         exported = export_model(model, example_inputs, example_kwargs, strict=False)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from ._encoding import decode_attr, dtype_to_str
-from .errors import ExecutionError
+from .errors import InvalidInputError
 from .ir import IR, TensorMeta
 from .structure import leaf_entries
 
@@ -25,11 +25,14 @@ class InputBinder:
         expected = self.ir.graph_inputs
         if len(tensors) != len(expected):
             names = ", ".join(t.name for t in expected)
-            raise ExecutionError(f"Expected {len(expected)} inputs, got {len(tensors)} (the graph takes: {names})")
+            hint = _not_tensors((inputs, kwargs)) if len(tensors) < len(expected) else ""
+            raise InvalidInputError(
+                f"Expected {len(expected)} inputs, got {len(tensors)} (the graph takes: {names}){hint}"
+            )
         for tensor, meta in zip(tensors, expected, strict=True):
             self._check(tensor, meta)
             if tensor.is_meta:
-                raise ExecutionError(f"Input '{meta.name}' is on meta, so it has no data to run on")
+                raise InvalidInputError(f"Input '{meta.name}' is on meta, so it has no data to run on")
         return tensors
 
     def _tensors(self, inputs: Any, kwargs: dict[str, Any]) -> list[Tensor]:
@@ -38,7 +41,7 @@ class InputBinder:
         if isinstance(inputs, Tensor):
             inputs = (inputs,)
         if not isinstance(inputs, (tuple, list)):
-            raise ExecutionError(f"Expected a tuple of inputs, a tensor or a dict, got {type(inputs).__name__}")
+            raise InvalidInputError(f"Expected a tuple of inputs, a tensor or a dict, got {type(inputs).__name__}")
         if not kwargs and isinstance(inputs, (tuple, list)) and all(isinstance(x, Tensor) for x in inputs):
             return list(inputs)
         named = {t.name for t in self.ir.graph_inputs}
@@ -56,7 +59,9 @@ class InputBinder:
         leaves = pytree.tree_leaves((args, kwargs))
         for i, leaf in enumerate(leaves):
             if not isinstance(leaf, (Tensor, bool, int, float, str, type(None))) and not _is_described(leaf):
-                raise ExecutionError(f"Input {i}: expected a tensor, got {type(leaf).__name__}")
+                raise InvalidInputError(
+                    f"Input {i}: expected a tensor, got {type(leaf).__name__}; convert it with torch.as_tensor"
+                )
         if expected is not None:
             traced = list(leaf_entries(expected))
             if len(traced) == len(leaves):
@@ -67,20 +72,22 @@ class InputBinder:
         unknown = [k for k in kwargs if k not in keys]
         missing = [k for k in keys if k not in kwargs]
         if unknown or missing:
-            raise ExecutionError(f"Keyword inputs do not match: missing {missing}, unknown {unknown}, expected {keys}")
+            raise InvalidInputError(
+                f"Keyword inputs do not match: missing {missing}, unknown {unknown}, expected {keys}"
+            )
         return {k: kwargs[k] for k in keys}
 
     def _check_constants(self, traced: list[dict[str, Any]], leaves: list[Any]) -> None:
         for i, (entry, leaf) in enumerate(zip(traced, leaves, strict=True)):
             if "tensor" in entry or isinstance(leaf, Tensor):
                 if ("tensor" in entry) != isinstance(leaf, Tensor):
-                    raise ExecutionError(f"Input {i}: got {type(leaf).__name__}, traced with {_describe(entry)}")
+                    raise InvalidInputError(f"Input {i}: got {type(leaf).__name__}, traced with {_describe(entry)}")
                 continue
             value = decode_attr(entry["value"], "", "")
             if _is_described(leaf):
                 leaf = repr(leaf)
             if type(value) is not type(leaf) or value != leaf:
-                raise ExecutionError(
+                raise InvalidInputError(
                     f"Input {i} is {leaf!r}, but the graph was traced with {value!r} there; extract again with {leaf!r}"
                 )
 
@@ -89,15 +96,24 @@ class InputBinder:
         free = 0 if self.strict else 1
         if len(got) != len(want) or got[free:] != want[free:]:
             shown = [*(["*"] if free and want else []), *want[free:]]
-            raise ExecutionError(
+            raise InvalidInputError(
                 f"Input '{meta.name}': got shape {list(got)}, expected [{', '.join(map(str, shown))}]"
                 + (" (* is free)" if free and want else "")
+                + "; shapes are those of the example inputs: compile or extract again with inputs of this shape"
             )
         if dtype_to_str(tensor.dtype) != meta.dtype:
-            raise ExecutionError(
+            raise InvalidInputError(
                 f"Input '{meta.name}': got dtype {dtype_to_str(tensor.dtype)}, expected {meta.dtype}; convert it with "
                 f".to(torch.{meta.dtype})"
             )
+
+
+def _not_tensors(given: Any) -> str:
+    """What to do with numbers in lists where a tensor belongs."""
+    leaves = pytree.tree_leaves(given)
+    if any(isinstance(x, (int, float)) for x in leaves) and not any(isinstance(x, Tensor) for x in leaves):
+        return "; numbers and lists of them are no tensors: pass torch.tensor(...)"
+    return ""
 
 
 def _is_described(leaf: Any) -> bool:

@@ -7,8 +7,11 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
+from .advice import fixed_size_form
 from .errors import ConversionError
 from .provenance import source_of
+
+_SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
 
 def static_shape(tensor: torch.Tensor, where: str, exported: ExportedProgram) -> tuple[int, ...]:
@@ -16,14 +19,14 @@ def static_shape(tensor: torch.Tensor, where: str, exported: ExportedProgram) ->
         origin = _origin(tensor, exported) if hasattr(tensor, "node") else "whose origin is not known"
         raise ConversionError(
             f"Data-dependent value in {where}: {tensor} is computed from a tensor's contents ({origin}); IR "
-            f"extraction requires static values"
+            f"extraction requires static values; {fixed_size_form('aten.item')}"
         )
     shape = tuple(tensor.shape)
     for axis, size in enumerate(shape):
         if not isinstance(size, int):
             raise ConversionError(
                 f"Dynamic shape detected in {where}: shape={_show(shape)}, dimension {axis} is {size}, "
-                f"{_origin(size, exported)}. IR extraction requires static shapes; export with fixed sizes"
+                f"{_origin(size, exported)}. IR extraction requires static shapes; {_instead(size, exported)}"
             )
     return shape
 
@@ -32,21 +35,35 @@ def _show(shape: tuple[Any, ...]) -> str:
     return "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
 
 
-def _origin(size: Any, exported: ExportedProgram) -> str:
-    """Which input's dimension, or which line of the model, the size came from."""
-    symbols = {str(s) for s in size.node.expr.free_symbols}
+def _instead(size: Any, exported: ExportedProgram) -> str:
+    node = _first_with(size, exported)
+    if node is None or node.op == "placeholder":
+        return "export with fixed sizes"
+    return fixed_size_form(str(node.target))
+
+
+def _first_with(size: Any, exported: ExportedProgram) -> Any:
+    """The input or call whose result first has a size of these symbols."""
     for node in exported.graph.nodes:
         val = node.meta.get("val")
         for leaf in val if isinstance(val, (list, tuple)) else [val]:
-            if isinstance(leaf, (torch.SymInt, torch.SymFloat, torch.SymBool)):
-                if symbols & {str(s) for s in leaf.node.expr.free_symbols}:
-                    return f"which comes from node '{node.name}' ({node.target}) at {source_of(node)}"
-                continue
-            if not isinstance(leaf, torch.Tensor):
-                continue
-            for axis, dim in enumerate(leaf.shape):
-                if not isinstance(dim, int) and symbols & {str(s) for s in dim.node.expr.free_symbols}:
-                    if node.op == "placeholder":
-                        return f"which comes from dimension {axis} of input '{node.name}'"
-                    return f"which comes from node '{node.name}' ({node.target}) at {source_of(node)}"
-    return "whose origin is not known"
+            sizes = leaf.shape if isinstance(leaf, torch.Tensor) else [leaf]
+            if any(isinstance(s, _SYMBOLIC) and _share(s, size) for s in sizes):
+                return node
+    return None
+
+
+def _origin(size: Any, exported: ExportedProgram) -> str:
+    """Which input's dimension, or which line of the model, the size came from."""
+    node = _first_with(size, exported)
+    if node is None:
+        return "whose origin is not known"
+    if node.op != "placeholder":
+        return f"which comes from node '{node.name}' ({node.target}) at {source_of(node)}"
+    axis = next(i for i, s in enumerate(node.meta["val"].shape) if isinstance(s, _SYMBOLIC) and _share(s, size))
+    return f"which comes from dimension {axis} of input '{node.name}'"
+
+
+def _share(a: Any, b: Any) -> bool:
+    """Whether two sizes have a symbol in common."""
+    return bool({str(s) for s in a.node.expr.free_symbols} & {str(s) for s in b.node.expr.free_symbols})

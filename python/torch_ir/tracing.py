@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import _pytree as pytree
 
 from .containers import register_containers
-from .errors import ExportError
+from .errors import InvalidExampleError
 
 ONE_AT_A_TIME = threading.RLock()
 """Held while a model is traced: PyTorch's modes of tracing belong to the whole process."""
@@ -45,7 +45,7 @@ def normalize_inputs(
     if isinstance(example_inputs, dict):
         unknown = sorted(str(k) for k in example_inputs if not _accepts_keyword(model, k))
         if unknown:
-            raise ExportError(
+            raise InvalidExampleError(
                 f"example_inputs is a dict, so its keys are taken as keyword arguments, but "
                 f"{get_model_name(model)}.forward{_forward_signature(model)} has no {', '.join(map(repr, unknown))}; "
                 f"pass a dict argument inside a tuple: (inputs,)"

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from ._encoding import decode_attr
 from .compare import Comparison, compare
 from .containers import register_containers
-from .executor import IRExecutor
+from .executor import IRExecutor, check_ir
 from .ir import IR
 from .layers import LayerRow, compare_layers, layers_as_written, print_layers, same_randomness
 from .progress import status
@@ -96,6 +96,7 @@ def verify_ir_with_state_dict(
     prints the table, and names the first node that departs. Never raises; neither model nor inputs are changed.
     """
     try:
+        check_ir(ir)
         with status(f"Verifying {ir.model_name}"):
             check = _Check(ir, original_model, test_inputs, test_kwargs, rtol, atol)
             report = check.run(state_dict, constants)

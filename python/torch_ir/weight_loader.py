@@ -197,7 +197,8 @@ def mismatches(tensor: Any, name: str, shape: tuple[int, ...], dtype: str) -> li
     if tuple(tensor.shape) != shape:
         errors.append(f"Shape mismatch for '{name}': expected {shape}, got {tuple(tensor.shape)}")
     if dtype_to_str(tensor.dtype) != dtype:
-        errors.append(f"Dtype mismatch for '{name}': expected torch.{dtype}, got {tensor.dtype}")
+        what = f"Dtype mismatch for '{name}': expected torch.{dtype}, got {tensor.dtype}"
+        errors.append(f"{what}; convert it with .to(torch.{dtype})")
     return errors
 
 

@@ -9,13 +9,14 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
+from npu_base.errors import NPUError
 from npu_runtime import InvalidValueError
 from npu_runtime.errors import format_error
 
 __all__ = ["UnsupportedModelError", "listed", "number", "shown", "whole_number", "wrong"]
 
 
-class UnsupportedModelError(ValueError):
+class UnsupportedModelError(NPUError, ValueError):
     """A model that cannot be generated with, and why."""
 
 

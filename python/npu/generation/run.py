@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from npu_base.errors import InvalidTypeError
 
 from npu.generation.checks import listed, shown, whole_number, wrong
 from npu.generation.chunks import chunks
@@ -62,7 +63,7 @@ class Run:
         self.limit = whole_number("max_new_tokens", max_new_tokens, "at least 1", 1)
         unknown = sorted(set(sampling) - set(Sampling.__dataclass_fields__))
         if unknown:
-            raise TypeError(f"[generate] unknown options: {', '.join(unknown)}")
+            raise InvalidTypeError(f"[generate] unknown options: {', '.join(unknown)}")
         self.is_batch = _is_batch(prompt)
         self.prompts = [generator.encode(p) for p in (prompt if self.is_batch else [prompt])]
         self.stops = generator.stop_tokens if stop_tokens is None else stop_set(stop_tokens, generator.vocabulary)

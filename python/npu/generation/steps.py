@@ -128,6 +128,11 @@ def _set_attention(model: Any) -> None:
             config._experts_implementation = "batched_mm"
 
 
+def _cache_argument(model: Any) -> str:
+    """Its name: newer versions of transformers warn of the one that older ones have alone."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+
+
 def _cache_class() -> type:
     from transformers.cache_utils import Cache
 
@@ -184,7 +189,8 @@ class Step(nn.Module):
         ids = position[None] if start is None else (position - start[:, None]).clamp(min=0)
         keep = {} if last is None else {"logits_to_keep": last}
         try:
-            out = self.model(input_ids=input_ids, position_ids=ids, past_key_values=cache, use_cache=True, **keep)
+            named = {_cache_argument(self.model): cache}
+            out = self.model(input_ids=input_ids, position_ids=ids, use_cache=True, **named, **keep)
         finally:
             _masks = None
         return out.logits[:, -1], cache, masks
@@ -219,6 +225,8 @@ def cache_shapes(model: nn.Module) -> list[CacheShape]:
     try:
         with ONE_AT_A_TIME, torch.no_grad(), step_attention(model):
             _, cache, masks = Step(model, 1).run(one, one[0], None, None, [])
+    except UnsupportedModelError:
+        raise
     except (LookupError, AttributeError, TypeError, NotImplementedError, RuntimeError) as error:
         raise UnsupportedModelError(
             f"[generate] {type(model).__name__} does not run with plain caches: {type(error).__name__}: {error}"

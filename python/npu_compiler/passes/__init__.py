@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
+from npu_base.errors import InvalidValueError
+
 from ..graph import Graph
 from ..verify import verify
 from .alias import alias
@@ -49,7 +51,7 @@ def run_passes(graph: Graph, disable: Collection[str] = ()) -> None:
     known = {name for name, _ in PASSES}
     unknown = sorted(set(disable) - known)
     if unknown or set(disable) & REQUIRED:
-        raise ValueError(
+        raise InvalidValueError(
             f"[compiler] cannot disable {unknown or sorted(REQUIRED)}; expected any of {sorted(known - REQUIRED)}"
         )
     verify(graph, "lowering")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from npu_base.errors import InvalidValueError
+
 from .schemas import resolve_op
 
 _Fn = TypeVar("_Fn", bound=Callable[..., Any])
@@ -28,7 +30,7 @@ def register_executor(op_pattern: str) -> Callable[[_Fn], _Fn]:
 
 def _register(table: dict[str, Callable[..., Any]], pattern: str) -> Callable[[_Fn], _Fn]:
     if not isinstance(pattern, str) or not pattern:
-        raise ValueError(f"op_pattern must be a non-empty string, got {pattern!r}")
+        raise InvalidValueError(f"op_pattern must be a non-empty string, got {pattern!r}")
 
     def decorate(fn: _Fn) -> _Fn:
         table[pattern] = fn

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from npu_base.errors import InvalidValueError
+
 from .labels import IdTable, _format_shape, _get_short_op_name, _sanitize_label
 from .wiring import Origin, Wiring
 
@@ -22,7 +24,7 @@ def ir_to_mermaid(ir: IR, max_nodes: int = 30, include_weights: bool = True) -> 
     Graph outputs whose producer is beyond the limit hang from the note that says how many nodes are left out.
     """
     if max_nodes < 0:
-        raise ValueError(f"max_nodes must be 0 (all nodes) or more, got {max_nodes}")
+        raise InvalidValueError(f"max_nodes must be 0 (all nodes) or more, got {max_nodes}")
     return _Flowchart(ir, max_nodes or len(ir.nodes), include_weights).draw()
 
 
@@ -106,7 +108,7 @@ class _Flowchart:
 def generate_op_distribution_pie(ir: IR, top_n: int = 10) -> str:
     """A Mermaid pie chart of the ``top_n`` most frequent operators; the rest count as "Others"."""
     if top_n < 0:
-        raise ValueError(f"top_n must be 0 or more, got {top_n}")
+        raise InvalidValueError(f"top_n must be 0 or more, got {top_n}")
     ranked = Counter(n.op_type for n in ir.nodes).most_common()
     lines = ["pie showData", '    title "Operator Distribution"']
     lines += [f'    "{_sanitize_label(_get_short_op_name(op))}" : {n}' for op, n in ranked[:top_n]]

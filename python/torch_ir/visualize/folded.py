@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from npu_base.errors import InvalidValueError
+
 from .flowchart import arrow, first_shape, input_line, node_line, output_lines
 from .labels import IdTable, _format_shape, _get_short_op_name, _sanitize_label, short_count
 from .modules import Folding, ModuleTree, Unit, split_call
@@ -28,11 +30,11 @@ def modules_to_mermaid(
     weights become one box, unless ``collapse`` is off. ``max_boxes`` limits the picture; 0 does not.
     """
     if depth is not None and depth < 1:
-        raise ValueError(f"depth must be 1 or more, got {depth}")
+        raise InvalidValueError(f"depth must be 1 or more, got {depth}")
     if max_boxes < 0:
-        raise ValueError(f"max_boxes must be 0 (all boxes) or more, got {max_boxes}")
+        raise InvalidValueError(f"max_boxes must be 0 (all boxes) or more, got {max_boxes}")
     if ir.nodes and not any(n.module_path for n in ir.nodes):
-        raise ValueError(
+        raise InvalidValueError(
             "this IR does not say which module each node belongs to, so it cannot be folded; "
             "extract the model again, or show single nodes"
         )

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from npu_base.errors import InvalidValueError
+
 if TYPE_CHECKING:
     from torch_ir.ir import IR
 
@@ -120,7 +122,7 @@ class Folding:
             # A list of modules, which is never called itself, stands for all in it.
             found = found or [m for m in self.tree.modules if _list_of(m) == pattern]
             if not found:
-                raise ValueError(self._unknown(pattern))
+                raise InvalidValueError(self._unknown(pattern))
             matching.update(found)
         return matching
 

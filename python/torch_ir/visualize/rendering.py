@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from npu_base.errors import InvalidValueError
+
 from torch_ir.errors import TorchIRError
 
 FORMATS = (".png", ".svg")
@@ -41,7 +43,7 @@ class RenderingUnavailableError(RenderingError):
 def render_image(mermaid: str, suffix: str) -> bytes:
     """The picture as ``.png`` or ``.svg``; RenderingError says why there is none."""
     if suffix.lower() not in FORMATS:
-        raise ValueError(f"suffix must be one of {', '.join(FORMATS)}, got {suffix!r}")
+        raise InvalidValueError(f"suffix must be one of {', '.join(FORMATS)}, got {suffix!r}")
     renderer = _load_renderer()
     edges = sum(len(_EDGE.findall(line)) for line in mermaid.splitlines())
     if edges > _MAX_EDGES:

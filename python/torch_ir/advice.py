@@ -1,0 +1,70 @@
+"""What to write instead of operations whose result has no fixed size, or that no trace can hold."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+__all__ = ["fixed_size_form", "of_failed_export", "of_inputs"]
+
+_MASK = "keep the size and mask instead: torch.where(mask, x, 0)"
+_PLACES = "take a fixed number of places, mask.int().topk(n).indices, or keep the mask: torch.where(mask, x, 0)"
+_INSTEAD = {
+    "nonzero": _PLACES,
+    "argwhere": _PLACES,
+    "where": f"give torch.where all three arguments, or {_PLACES}",
+    "index": _MASK,
+    "masked_select": _MASK,
+    "_unique2": "sort, and mark where a new value begins: torch.sort(x).values.diff() != 0",
+    "unique_dim": "keep all rows, and mark those that are repeated",
+    "unique_consecutive": "keep all values, and mark where a new one begins: x.diff() != 0",
+    "bincount": "count with a fixed number of bins: (x[:, None] == torch.arange(bins)).sum(0)",
+    "repeat_interleave": "repeat by a number, or index with a fixed number of places: x[places]",
+    "item": "keep it a tensor, x[0] instead of x[0].item()",
+}
+_PACKED = (
+    "a packed sequence has as many rows as its longest sequences need, which no graph of fixed shapes can hold; give "
+    "the padded tensor to the module, and take each row's last step by out[torch.arange(n), lengths - 1], or use a mask"
+)
+_CTC = (
+    "the CTC loss takes as many steps as its targets have, which no graph of fixed shapes can hold; keep losses out of "
+    "forward, and extract the module that computes the log-probabilities"
+)
+
+
+def fixed_size_form(op: str) -> str:
+    """What to write instead of an operator such as ``aten.nonzero.default``; a general rule for those not known."""
+    name = op.split(".")[1] if op.count(".") >= 1 else op
+    return _INSTEAD.get(name, "use an operation whose result has a fixed size, such as a mask")
+
+
+def of_failed_export(error: BaseException) -> str | None:
+    """A sentence about failures whose own words do not say what it was."""
+    if "ctc_loss" in str(error):
+        return _CTC
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if _is_packing(error.__traceback__):
+            return _PACKED
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    return None
+
+
+def of_inputs(leaves: list[Any]) -> str | None:
+    """The same for what is given to the model."""
+    from torch.nn.utils.rnn import PackedSequence
+
+    return _PACKED if any(isinstance(x, PackedSequence) for x in leaves) else None
+
+
+def _is_packing(trace: TracebackType | None) -> bool:
+    """Whether a failing call was inside of what packs, or of a recurrent layer that was given something packed."""
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if code.co_filename.endswith("utils/rnn.py") and "pack" in code.co_name:
+            return True
+        if code.co_filename.endswith("modules/rnn.py") and trace.tb_frame.f_locals.get("batch_sizes") is not None:
+            return True
+        trace = trace.tb_next
+    return False
