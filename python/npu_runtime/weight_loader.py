@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from npu_runtime._core import Device, Weights
 from npu_runtime.errors import InvalidValueError, MissingWeightError, format_error
+
+if TYPE_CHECKING:  # programs run without PyTorch
+    from torch import nn
 
 __all__ = ["Weights", "load_weights", "load_weights_from_safetensors"]
 
 _PICKLED = (".pt", ".pth", ".bin")
 _INDEX = ".safetensors.index.json"
+_MISSING_BUFFER = (
+    "try, for a buffer that no checkpoint holds: load_weights(model, ...) with a real model, or extract again, from a "
+    "model built under torch_ir.meta_weights() or with extract_ir(..., buffers=model)"
+)
 
 
 def load_weights(
-    source: str | os.PathLike[str] | Mapping[str, Any] | Weights, program: Any = None, device: Device | None = None
+    source: str | os.PathLike[str] | Mapping[str, Any] | Weights | nn.Module,
+    program: Any = None,
+    device: Device | None = None,
 ) -> Weights:
     """The weights of ``program``: from a .safetensors file, the index of a sharded one or the folder that holds it, a
-    .pt file (without unpickling code), or a dict of NumPy arrays or torch tensors.
+    .pt file (without unpickling code), a dict of NumPy arrays or torch tensors, or an ``nn.Module``, whose buffers are
+    taken too, those that no checkpoint holds included.
 
     Safetensors are mapped, not read. With a program, names, shapes and dtypes are checked now; folding and packing
     happen at the first run, or with ``executor.prepare(weights)``.
@@ -37,12 +48,15 @@ def load_weights(
         weights = _from_mapping(source, program)
     elif isinstance(source, str | os.PathLike):
         weights = _from_path(Path(source), program)
+    elif _is_module(source):
+        weights = _from_mapping(_tensors_of(source, program), program)
     else:
+        expected = "a path, a dict or an nn.Module"
         raise InvalidValueError(
-            format_error("weights", "no source of weights", got=type(source).__name__, expected="a path or a dict")
+            format_error("weights", "no source of weights", got=type(source).__name__, expected=expected)
         )
     if program is not None:
-        weights.check(program)
+        _check(weights, program)
     return weights
 
 
@@ -72,6 +86,45 @@ def resolve_names(wanted: Mapping[str, list[str]], given: Any) -> dict[str, str]
     raise MissingWeightError(
         format_error("weights", f"missing weights: {named} not found in state dict", got=f"{len(given)} tensors")
     )
+
+
+def _is_module(source: Any) -> bool:
+    torch = sys.modules.get("torch")  # without it there can be no module, and programs run without it
+    return torch is not None and isinstance(source, torch.nn.Module)
+
+
+def _tensors_of(module: Any, program: Any) -> dict[str, Any]:
+    """Parameters and buffers under each of their names, and other tensors that the program asks for by name."""
+    tensors = dict(module.named_buffers(remove_duplicate=False))
+    tensors |= module.state_dict()
+    for name in () if program is None else _weight_names(program):
+        owner, _, attribute = name.rpartition(".")
+        try:
+            tensors.setdefault(name, getattr(module.get_submodule(owner), attribute))
+        except AttributeError:
+            continue  # the check of names says it
+    on_meta = [name for name, tensor in tensors.items() if tensor.is_meta]
+    wanted = on_meta if program is None else [name for name in on_meta if name in _weight_names(program)]
+    if wanted:
+        what = f'the module has no values for {len(wanted)} tensors, "{wanted[0]}" first: they are on meta'
+        action = "a module built on the CPU, or its checkpoint"
+        raise InvalidValueError(format_error("weights", what, expected="tensors with values", action=action))
+    return {name: tensor.detach() for name, tensor in tensors.items() if not tensor.is_meta}
+
+
+def _weight_names(program: Any) -> list[str]:
+    return [spec.name for spec in getattr(program, "weight_specs", None) or program.weights]
+
+
+def _check(weights: Weights, program: Any) -> None:
+    try:
+        weights.check(program)
+    except MissingWeightError as error:
+        parameters = {k for name, k in getattr(program, "weight_name_mapping", {}).items() if name.startswith("p_")}
+        missing = str(error).partition(" not found in ")[0]
+        if any(f'"{name}"' in missing for name in parameters):
+            raise  # another model's weights, more likely
+        raise MissingWeightError(f"{error}; {_MISSING_BUFFER}") from None
 
 
 def _from_mapping(tensors: Mapping[str, Any], program: Any) -> Weights:

@@ -32,6 +32,7 @@ _HOME = {
     "export_model": "exporter",
     "get_model_name": "exporter",
     "extract_ir": "extract",
+    "meta_weights": "meta",
     "IRSerializer": "serializer",
     "deserialize_ir": "serializer",
     "dict_to_ir": "serializer",
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from .exporter import export_model, get_model_name
     from .extract import extract_ir
     from .ir import IR, Mutation, OpNode, TensorMeta
+    from .meta import meta_weights
     from .ops import aten_impl, aten_ops, list_registered_ops, register_executor, register_op
     from .serializer import (
         IRSerializer,
@@ -124,6 +126,7 @@ __all__ = [
     "load_weights",
     "load_weights_pt",
     "load_weights_safetensors",
+    "meta_weights",
     "register_executor",
     "register_op",
     "save_ir",

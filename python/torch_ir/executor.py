@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .buffers import MISSING_BUFFER
 from .errors import ExecutionError, InvalidInputError, WeightLoadError
 from .inputs import InputBinder
 from .ir import IR
@@ -198,7 +199,7 @@ class IRExecutor:
         more = f" {len(absent)} weights are missing: {absent[:8]}." if len(absent) > 1 else ""
         return (
             f"Weight/input '{name}' not found in registry for {plan.first_reader[name]}.{more} Give it in the weights, "
-            f"or, when no checkpoint holds it, in constants="
+            f"or, when no checkpoint holds it, in constants=. {MISSING_BUFFER}"
         )
 
     def _keep_state(self, plan: Plan, written: dict[str, Tensor]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
 
+from .buffers import MISSING_BUFFER, given_buffers, tensor_of
 from .constants import recover_buffers
 from .converter import convert_exported_program, rename_inputs, set_output_names
 from .errors import ConversionError, InvalidNameError
@@ -29,12 +30,14 @@ def extract_ir(
     strict: bool = False,
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
+    buffers: nn.Module | Mapping[str, torch.Tensor] | None = None,
 ) -> IR:
     """Extract the IR of a model in evaluation mode.
 
     ``example_inputs`` is a tensor, a tuple or list of positional arguments, or a dict of keyword arguments;
     they may be nested, and on any device. Only their shapes, dtypes and non-tensor values matter. On the meta
-    device nothing is allocated. ``strict`` makes a failing conversion function an error.
+    device nothing is allocated. ``strict`` makes a failing conversion function an error. ``buffers``, a real model of
+    the same architecture or a dict by name, gives the values that ``model`` holds on meta and no checkpoint has.
     """
     if model_name is not None and not isinstance(model_name, str):
         raise InvalidNameError(f"model_name: expected a string, got {model_name!r}")
@@ -42,7 +45,7 @@ def extract_ir(
     with status(f"Extracting {name}"), ONE_AT_A_TIME:
         exported = export_model(model, example_inputs, example_kwargs, strict=False)
         ir = convert_exported_program(exported, model_name=name, strict=strict)
-        ir.constants = _collect_constants(model, exported, ir)
+        ir.constants = _collect_constants(model, exported, ir, buffers)
     if input_names is not None:
         rename_inputs(ir, input_names)
     if output_names is not None:
@@ -50,32 +53,27 @@ def extract_ir(
     return ir
 
 
-def _is_held(model: nn.Module, name: str) -> bool:
-    owner, _, attribute = name.rpartition(".")
-    try:
-        return isinstance(getattr(model.get_submodule(owner), attribute), torch.Tensor)
-    except AttributeError:
-        return False
-
-
-def _collect_constants(model: nn.Module, exported: ExportedProgram, ir: IR) -> dict[str, torch.Tensor]:
+def _collect_constants(
+    model: nn.Module, exported: ExportedProgram, ir: IR, buffers: nn.Module | Mapping[str, torch.Tensor] | None
+) -> dict[str, torch.Tensor]:
     constants: dict[str, torch.Tensor] = {}
-    without_data: list[str] = []
+    without_data: dict[str, torch.Tensor] = {}
     for name, value in exported.constants.items():
         if not isinstance(value, torch.Tensor):
             continue
         if value.numel() == 0:
             constants[name] = torch.empty(value.shape, dtype=value.dtype)
         elif value.is_meta or isinstance(value, FakeTensor):
-            without_data.append(name)
+            without_data[name] = value
         else:
             # A copy: the IR must not change when the model's own tensor does.
             constants[name] = value.detach().clone().cpu()
-    recovered = recover_buffers(model, without_data)
+    recovered = {} if buffers is None else given_buffers(buffers, without_data)
+    recovered |= recover_buffers(model, [n for n in without_data if n not in recovered])
     constants.update(recovered)
     read = {t.name for node in ir.nodes for t in node.inputs} | {t.name for t in ir.graph_outputs}
     needed = {fqn for placeholder, fqn in ir.weight_name_mapping.items() if placeholder in read}
-    unknown = [n for n in without_data if n in needed and not _is_held(model, n)]
+    unknown = [n for n in without_data if n in needed and tensor_of(model, n) is None]
     if unknown:
         raise ConversionError(
             f"The graph reads {unknown}, tensors without data that no module holds under a name, such as `w.data` of a "
@@ -85,7 +83,7 @@ def _collect_constants(model: nn.Module, exported: ExportedProgram, ir: IR) -> d
     if lost:
         warnings.warn(
             f"Skipping {len(lost)} meta-device constant(s) (shape/dtype already in weights): {lost}. They are "
-            f"required weights: pass their values as constants= when executing, or extract from a real model",
+            f"required weights now; IRExecutor takes them in constants=. {MISSING_BUFFER}",
             stacklevel=3,
         )
     return constants
