@@ -12,12 +12,12 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
 
 from .buffers import MISSING_BUFFER, given_buffers, tensor_of
-from .constants import recover_buffers
 from .converter import convert_exported_program, rename_inputs, set_output_names
 from .errors import ConversionError, InvalidNameError
 from .exporter import export_model
 from .ir import IR
 from .progress import status
+from .recovery import recover_buffers
 from .tracing import ONE_AT_A_TIME, get_model_name
 
 

@@ -1,0 +1,126 @@
+"""Values of non-persistent buffers of a model on meta: no checkpoint holds them, so they are computed anew.
+
+A buffer such as RoPE's ``inv_freq`` is what a constructor made, so one is run again. In this order:
+
+1. The outermost module whose arguments are all stored by it, unaltered, so that what modules do to the buffers of
+   those inside them is done again too.
+2. ``reset_parameters()`` of the module itself, on a copy, where that is the last thing its constructor did.
+3. The module, or one around it, with arguments that its caller's source tells, and guesses for the rest. A guess counts
+   only if the module that it gives is alike in everything that can be compared, and if no other argument in its place
+   gives a module that is alike too and holds another value.
+
+In each, the value must not depend on randomness or on uninitialised memory, and nothing may have been written into
+the buffer since. No code of the modules around the one that is rebuilt may give the buffer another value.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .calls import likely_call, stored_call
+from .guesses import certain_pair
+from .rebuilding import SEEDS, Pair, agreed_value, alike, construct, initialise, is_plain
+from .source import ends_with_reset, names_given_to_others
+
+__all__ = ["recover_buffers"]
+
+
+def recover_buffers(model: nn.Module, names: list[str]) -> dict[str, Tensor]:
+    """The values that could be computed, by buffer name; the others are left out."""
+    by_owner: dict[str, list[str]] = {}
+    for name in names:
+        owner, _, attr = name.rpartition(".")
+        by_owner.setdefault(owner, []).append(attr)
+    found: dict[str, Tensor] = {}
+    finder = _Finder(model)
+    for owner, attrs in by_owner.items():
+        values = finder.values(owner, attrs)
+        found |= {f"{owner}.{attr}" if owner else attr: value for attr, value in values.items()}
+    return found
+
+
+class _Finder:
+    """Finds values of one model's buffers."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.stored: dict[str, Pair | None] = {}
+
+    def values(self, owner: str, attrs: list[str]) -> dict[str, Tensor]:
+        try:
+            module = self.model.get_submodule(owner)
+        except AttributeError:
+            return {}
+        values = {attr: self._value(owner, attr, getattr(module, attr, None)) for attr in attrs}
+        return {attr: value for attr, value in values.items() if value is not None}
+
+    def _value(self, owner: str, attr: str, want: object) -> Tensor | None:
+        for find in (self._stored_value, self._initialised_value, self._likely_value):
+            value = find(owner, attr, want)
+            if value is not None:
+                return value
+        return None
+
+    def _stored_value(self, owner: str, attr: str, want: object) -> Tensor | None:
+        """As part of the outermost module whose arguments are known."""
+        for path, inside in _around(owner):
+            if path not in self.stored:
+                self.stored[path] = self._rebuild_stored(path)
+            pair = self.stored[path]
+            if pair is not None:
+                value = agreed_value(want, _inside(pair, inside), attr)
+                return value if self._is_left_alone(path, {attr}) else None
+        return None
+
+    def _rebuild_stored(self, path: str) -> Pair | None:
+        module = self.model.get_submodule(path)
+        call = stored_call(module)
+        if call is None:
+            return None
+        built = []
+        for seed in SEEDS:
+            new = construct(type(module), call.known, seed)
+            if new is None or not alike(module, new):
+                return None
+            built.append(new)
+        return built[0], built[1]
+
+    def _initialised_value(self, owner: str, attr: str, want: object) -> Tensor | None:
+        """What ``reset_parameters`` makes of it."""
+        module = self.model.get_submodule(owner)
+        if isinstance(want, Tensor) and want.is_floating_point() and want.dtype != torch.float32:
+            return None  # a cast makes another tensor, and the count of writes begins anew
+        plain = {k for k, v in vars(module).items() if not k.startswith("_") and k != "training" and is_plain(v)}
+        if not ends_with_reset(type(module)) or not self._is_left_alone(owner, {attr} | plain):
+            return None
+        first, second = (initialise(module, seed) for seed in SEEDS)
+        return None if first is None or second is None else agreed_value(want, (first, second), attr, same_writes=True)
+
+    def _likely_value(self, owner: str, attr: str, want: object) -> Tensor | None:
+        """By a call that the source tells or that can be guessed, of the module itself or of one around it."""
+        for path, inside in reversed(_around(owner)):
+            call = likely_call(self.model, path)
+            pair = None if call is None else certain_pair(self.model.get_submodule(path), call, inside, attr)
+            value = None if pair is None else agreed_value(want, pair, attr)
+            if value is not None and self._is_left_alone(path, {attr}):
+                return value
+        return None
+
+    def _is_left_alone(self, path: str, names: set[str]) -> bool:
+        """Whether no code of the modules around this one may give a module's attribute of such a name a value."""
+        for outer, _ in _around(path)[:-1]:
+            given = names_given_to_others(type(self.model.get_submodule(outer)))  # type: ignore[arg-type]
+            if given is None or given & names:
+                return False
+        return True
+
+
+def _around(owner: str) -> list[tuple[str, str]]:
+    """Each module that the owner lies in, itself the last: its path, and the owner's path inside of it."""
+    parts = owner.split(".") if owner else []
+    return [(".".join(parts[:depth]), ".".join(parts[depth:])) for depth in range(len(parts) + 1)]
+
+
+def _inside(pair: Pair, path: str) -> Pair:
+    return pair[0].get_submodule(path), pair[1].get_submodule(path)

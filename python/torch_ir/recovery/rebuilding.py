@@ -1,0 +1,163 @@
+"""Modules made again, to learn what their buffers hold.
+
+Each is made twice, with other random numbers and other contents of uninitialised memory. What then differs cannot be
+known.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from ..meta import meta_weights
+
+PLAIN = (bool, int, float, complex, str, type(None), torch.dtype, torch.Size)
+SEEDS = (0, 1)
+_UNINITIALISED = {torch.empty, torch.empty_like, torch.empty_strided, torch.Tensor.new_empty}
+_LARGE = 1 << 20
+"""Elements. Larger tensors are weights, which on meta cost nothing."""
+_OF_MODULES = frozenset(vars(nn.Module()))
+
+Pair = tuple[nn.Module, nn.Module]
+
+
+def construct(cls: type[nn.Module], arguments: dict[str, Any], seed: int) -> nn.Module | None:
+    try:
+        given = copy.deepcopy(arguments)  # constructors may write into what they get
+        with _repeatable(seed), meta_weights():
+            return cls(**given)
+    except Exception:
+        return None
+
+
+def initialise(module: nn.Module, seed: int) -> nn.Module | None:
+    """A copy whose buffers are what ``reset_parameters`` makes of them."""
+    try:
+        memo: dict[int, Any] = {}
+        for parameter in module.parameters():
+            memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
+        for buffer in module.buffers():
+            memo[id(buffer)] = _garbage(buffer, seed) if buffer.is_meta else buffer.detach().clone()
+        new = copy.deepcopy(module, memo)
+        with _repeatable(seed), meta_weights():
+            new.reset_parameters()  # type: ignore[operator]
+        return new
+    except Exception:
+        return None
+
+
+def alike(old: nn.Module, new: nn.Module, strictly: bool = False) -> bool:
+    """Same modules, same tensors by name and shape, same plain attributes: the constructor's call was the same.
+
+    ``strictly`` also compares what else can be: names of all attributes, types of objects, dtypes, persistence.
+    """
+    if [n for n, _ in old.named_modules()] != [n for n, _ in new.named_modules()]:
+        return False
+    for (_, a), (_, b) in zip(old.named_modules(), new.named_modules(), strict=True):
+        if type(a) is not type(b) or _plain_attributes(a) != _plain_attributes(b):
+            return False
+        for table in ("_parameters", "_buffers"):
+            if _shapes(getattr(a, table)) != _shapes(getattr(b, table)):
+                return False
+        if strictly and (
+            a._non_persistent_buffers_set != b._non_persistent_buffers_set or _all_attributes(a) != _all_attributes(b)
+        ):
+            return False
+    return True
+
+
+def agreed_value(want: object, pair: Pair, attr: str, same_writes: bool = False) -> torch.Tensor | None:
+    """What both of a pair hold, unless the original was written to after it was made."""
+    first, second = (getattr(m, attr, None) for m in pair)
+    if not (isinstance(want, torch.Tensor) and isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor)):
+        return None
+    if want._version > first._version or (same_writes and want._version != first._version):
+        return None
+    if first.is_meta or first.shape != want.shape or not torch.equal(first, second):
+        return None
+    # The model may have been cast after it was built; casting the value does the same.
+    return first.detach().to(want.dtype)
+
+
+def is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(is_plain(v) for v in value)
+    if isinstance(value, dict):
+        return all(is_plain(v) for v in value.values())
+    return isinstance(value, PLAIN)
+
+
+def _shapes(tensors: dict[str, torch.Tensor | None]) -> dict[str, Any]:
+    return {k: None if v is None else tuple(v.shape) for k, v in tensors.items()}
+
+
+def _plain_attributes(module: nn.Module) -> dict[str, Any]:
+    return {k: v for k, v in vars(module).items() if k != "training" and not k.startswith("_") and is_plain(v)}
+
+
+def _all_attributes(module: nn.Module) -> dict[str, Any]:
+    """What of each attribute can be compared; names of private ones may follow from what was done since."""
+    return {k: _outline(v) for k, v in vars(module).items() if k not in _OF_MODULES and not k.startswith("_")}
+
+
+def _outline(value: Any) -> Any:
+    if is_plain(value) or isinstance(value, type):
+        return value
+    if isinstance(value, torch.Tensor):
+        return "tensor", tuple(value.shape)
+    if isinstance(value, functools.partial):
+        return _outline(value.func), [_outline(v) for v in value.args], _outline(value.keywords)
+    if isinstance(value, (list, tuple)):
+        return [_outline(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _outline(v) for k, v in value.items()}
+    return type(value), getattr(value, "__qualname__", None)
+
+
+@contextmanager
+def _repeatable(seed: int) -> Iterator[None]:
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=[]))
+        stack.enter_context(torch.device("cpu"))
+        stack.enter_context(_NoUninitialisedMemory(seed))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        torch.manual_seed(seed)
+        yield
+
+
+class _NoUninitialisedMemory(TorchFunctionMode):
+    """Memory as it comes may be the same twice; here it holds what the seed says."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.seed = seed
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func not in _UNINITIALISED:
+            return func(*args, **kwargs)
+        shape = func(*args, **{**kwargs, "device": "meta"})
+        if shape.numel() > _LARGE:
+            return shape
+        return _fill(func(*args, **kwargs), self.seed)
+
+
+def _garbage(like: torch.Tensor, seed: int) -> torch.Tensor:
+    return _fill(torch.empty(like.shape, dtype=like.dtype), seed)
+
+
+def _fill(tensor: torch.Tensor, seed: int) -> torch.Tensor:
+    if not tensor.is_meta:
+        kind = tensor.dtype
+        # Through .data, which does not count as a write.
+        tensor.data.fill_(bool(seed) if kind == torch.bool else 3 + seed if not kind.is_floating_point else 0.7 + seed)
+    return tensor

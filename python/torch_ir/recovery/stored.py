@@ -1,0 +1,38 @@
+"""Arguments that a module keeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from .source import definer_of, stored_under
+
+PLACEMENT = ("device", "dtype")
+
+
+class UnknownError(Exception):
+    """A value does not follow from what is known."""
+
+
+def stored_argument(module: nn.Module, name: str) -> Any:
+    """The value that the constructor stored unaltered, or a config that the module holds under its usual name."""
+    held = vars(module)
+    if name == "config" and held.get(name) is not None:
+        return held[name]
+    attribute = stored_under(definer_of(type(module)), name)
+    if attribute is None or attribute not in held:
+        raise UnknownError(name)
+    value = held[attribute]
+    if (value is None and name == "config") or holds_tensors(value):
+        raise UnknownError(name)
+    return value
+
+
+def holds_tensors(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(map(holds_tensors, value))
+    if isinstance(value, dict):
+        return any(map(holds_tensors, value.values()))
+    return isinstance(value, (nn.Module, torch.Tensor))
