@@ -10,7 +10,7 @@ PY_PRESENT := $(wildcard $(PY_FILES))
 CPP_FILES = $(shell find cpp include metal tests/cpp \( -name '*.h' -o -name '*.cpp' -o -name '*.mm' -o -name '*.metal' \) 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow pytest cpp-test lint format bench wheel check-macos mutants clean distclean
+.PHONY: help setup demo test test-slow pytest cpp-test lint format bench wheel check-macos random-modules mutants clean distclean
 
 help: ## show this list
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /|/' | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -60,6 +60,9 @@ wheel: setup ## build dist/*.tar.gz and dist/*.whl
 
 check-macos: setup ## compile and link the C++ core for macOS and Linux on arm64
 	@$(BIN)/python tools/check_macos.py
+
+random-modules: setup ## compare random modules with eager PyTorch (ARGS="--count 20000 --seed 0")
+	@NPU_CHECK_PLAN=1 $(BIN)/python -m tests.random_modules $(ARGS)
 
 mutants: setup ## break the kernels in small ways, and see whether the tests notice (after cpp-test; about 10 minutes)
 	@$(BIN)/python tools/mutate_kernels.py $(ARGS)

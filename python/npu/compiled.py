@@ -8,7 +8,7 @@ from typing import Any
 
 import npu_compiler
 import torch
-from npu_base.errors import InvalidValueError
+from npu_base.errors import InternalError, InvalidValueError
 from npu_runtime import Device, Executor, Profiler, Weights, load_weights
 from torch import Tensor, nn
 from torch.utils.dlpack import from_dlpack
@@ -65,6 +65,15 @@ class CompiledModule:
         return f"CompiledModule({self.program!r}, {self.executor!r})"
 
 
+def _executor(program: npu_compiler.CompiledProgram, device: Device, threads: int) -> Executor:
+    try:
+        return Executor(program, device, threads=threads)
+    except InvalidValueError as error:
+        if not str(error).startswith("[program]"):
+            raise
+        raise InternalError(f"{error}; the compiler has just made this program: please report it") from error
+
+
 def compile(
     module: nn.Module,
     example_inputs: Any,
@@ -86,7 +95,7 @@ def compile(
     dtype = str(compute_dtype).removeprefix("torch.") if compute_dtype is not None else None
     program = npu_compiler.compile(ir, compute_dtype=dtype, disable=tuple(disable), exact=exact)
     target = device if isinstance(device, Device) else Device(device)
-    executor = Executor(program, target, threads=threads)
+    executor = _executor(program, target, threads)
     read = {spec.name for spec in program.weight_specs} | {s.name for s in executor.program.inputs if s.state}
     state = {**dict(module.named_buffers()), **module.state_dict()}
     tensors = {name: tensor for name, tensor in state.items() if name in read}

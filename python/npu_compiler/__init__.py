@@ -2,7 +2,7 @@
 
 from .compiled_program import CompiledProgram, TensorSpec
 from .compiler import compile, compile_ir
-from .errors import CompileError, IRError, ProgramError
+from .errors import CompileError, InternalCompileError, IRError, ProgramError
 from .partition_report import PlanReport
 from .partitioner import Partition, PartitionPlan, TransferOp, partition, partition_ir
 from .passes import PASSES
@@ -13,6 +13,7 @@ __all__ = [
     "CompileError",
     "CompiledProgram",
     "IRError",
+    "InternalCompileError",
     "Partition",
     "PartitionPlan",
     "PlanReport",

@@ -11,7 +11,7 @@ from npu_base.errors import InvalidValueError
 from . import ops as _ops  # noqa: F401  (registers the lowerings)
 from .compiled_program import CompiledProgram
 from .emit import emit
-from .errors import MISFIT, CompileError, IRError, Unsupported
+from .errors import MISFIT, CompileError, Defect, InternalCompileError, IRError, Unsupported
 from .graph import Graph, Output, Value, View, whole
 from .lowering import GETITEM, Builder, lower_node, reads
 from .opset import DTYPES
@@ -62,6 +62,8 @@ class Translation:
         self.metas = {w.name: w for w in model.weights}
         self.made = {node.name for node in model.nodes}
         self.failures: list[tuple[Node, str]] = []
+        self.defects: list[tuple[Node, str]] = []
+        """Those of the failures that are mistakes of ours."""
         self.given = {m.name for m in (*model.outputs, *(value for _, _, value in model.mutations))}
         self.needed = _needed(model, self.given)
 
@@ -73,6 +75,8 @@ class Translation:
                     "convert the model, for example with model.float()"
                 )
         self.lower()
+        if self.defects:
+            raise InternalCompileError(_explain_defects(self.model, self.defects))
         if self.failures:
             raise CompileError(_explain(self.model, self.failures))
         self._outputs()
@@ -143,7 +147,9 @@ class Translation:
         try:
             outputs = self._results(node)
         except Unsupported as error:
-            outputs = self._failure(node, str(error))
+            outputs = self._failure(node, explained(error))
+            if isinstance(error, Defect):
+                self.defects.append((node, str(error)))
         except CompileError:
             raise
         except MISFIT as error:
@@ -245,6 +251,21 @@ def _needed(model: Model, given: set[str]) -> set[str]:
         if node.op_type != GETITEM or any(meta.name in needed for meta in node.outputs):
             needed.update(meta.name for meta in reads(node))
     return needed
+
+
+def explained(error: Unsupported) -> str:
+    """Why a node does not compile."""
+    return f"internal error, please report it: {error}" if isinstance(error, Defect) else str(error)
+
+
+def _explain_defects(model: Model, defects: Sequence[tuple[Node, str]]) -> str:
+    node, reason = defects[0]
+    more = f" (and {len(defects) - 1} more nodes)" if len(defects) > 1 else ""
+    return (
+        f"[compiler] internal error at node '{node.name}' of '{model.name}', {node.op_type}{more}: {reason}; "
+        f"expected a program, or a refusal with its reason; try partition, which leaves the node to the host, and "
+        f"please report this with the IR"
+    )
 
 
 def _explain(model: Model, failures: Sequence[tuple[Node, str]]) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from npu_base.errors import NPUError
+from npu_base.errors import InternalError, NPUError
 
-__all__ = ["MISFIT", "CompileError", "IRError", "ProgramError", "Refused", "Unsupported", "VerifyError"]
+__all__ = [
+    "MISFIT", "CompileError", "Defect", "IRError", "InternalCompileError", "ProgramError", "Refused", "Unsupported",
+    "VerifyError",
+]  # fmt: skip
 
 
 class CompileError(NPUError, ValueError):
@@ -15,7 +18,11 @@ class IRError(CompileError):
     """The IR itself is malformed."""
 
 
-class VerifyError(CompileError):
+class InternalCompileError(CompileError, InternalError):
+    """The compiler failed where it should have compiled or refused; please report it."""
+
+
+class VerifyError(InternalCompileError):
     """A pass left a graph that breaks the rules of docs/program-format.md: a mistake of ours."""
 
 
@@ -31,6 +38,10 @@ class Refused(Unsupported):
     """It has none whatever its inputs: its attributes ask for what cannot be done."""
 
 
+class Defect(Unsupported):
+    """Its lowering failed, or made something else than the IR declares: a mistake of ours, if the IR is PyTorch's."""
+
+
 MISFIT = (LookupError, TypeError, ValueError, AssertionError, ArithmeticError, AttributeError, RuntimeError,
           StopIteration)  # fmt: skip
-"""What a lowering raises by itself when its arguments are not those of the operator: lists too short, wrong types."""
+"""What a lowering raises by itself: it has a mistake, or the arguments are none that the operator can have."""

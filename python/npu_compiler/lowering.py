@@ -6,11 +6,11 @@ import inspect
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from .errors import Refused, Unsupported
+from .errors import MISFIT, CompileError, Defect, Refused, Unsupported
 from .exprs import Expression, Ref, as_stored, class_of
 from .graph import Graph, Op, Value, View, whole
 from .opset import DTYPES, OPS, misfit
@@ -50,6 +50,8 @@ class Parameter:
     required: bool
     optional_tensor: bool = False
     default: Any = None
+    hint: Any = Any
+    """The types that an attribute may have."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,13 @@ def lowering(*op_types: str) -> Callable[[Callable[..., Any]], Callable[..., Any
     """Registers a function whose parameters, after the builder, are those of the ATen schema by name."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        parameters = []
+        parameters, hints = [], get_type_hints(function)
         for p in list(inspect.signature(function).parameters.values())[1:]:
             text, empty = str(p.annotation), p.default is inspect.Parameter.empty
             default = None if empty else p.default
             optional = text.endswith("None")
-            parameters.append(Parameter(p.name, _KINDS.get(text, "attr"), empty and not optional, optional, default))
+            kind = _KINDS.get(text, "attr")
+            parameters.append(Parameter(p.name, kind, empty and not optional, optional, default, hints[p.name]))
         add(op_types, function, parameters)
         return function
 
@@ -83,6 +86,20 @@ def add(op_types: Iterable[str], function: Callable[..., Any], parameters: Itera
     for op_type in op_types:
         assert op_type not in LOWERINGS, op_type
         LOWERINGS[op_type] = Lowering(function, tuple(parameters))
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    """Whether an attribute fits a lowering's annotation."""
+    if hint is Any or hint is inspect.Parameter.empty:
+        return True
+    parts = get_args(hint)
+    if get_origin(hint) is list:
+        return isinstance(value, list | tuple) and all(_is_a(one, parts[0]) for one in value)
+    if parts:  # a union
+        return any(_is_a(value, part) for part in parts)
+    if hint in (int, float):
+        return isinstance(value, np.generic | np.ndarray | (int if hint is int else int | float))
+    return isinstance(value, hint) or (hint is bool and isinstance(value, int))
 
 
 def bind(rule: Lowering, node: Node, inputs: Sequence[View | None]) -> dict[str, Any]:
@@ -99,7 +116,9 @@ def bind(rule: Lowering, node: Node, inputs: Sequence[View | None]) -> dict[str,
     arguments: dict[str, Any] = {}
     for p in rule.parameters:
         if p.name in attrs:
-            arguments[p.name] = attrs.pop(p.name)
+            arguments[p.name] = given = attrs.pop(p.name)
+            if given is not None and not _is_a(given, p.hint):
+                raise Unsupported(f"its argument '{p.name}' is {given!r:.60}, which the operator does not take")
             if p.kind in ("tensor", "tensors") and arguments[p.name] is not None:
                 raise Unsupported(f"the tensor argument '{p.name}' is given as {arguments[p.name]!r}")
         elif p.kind == "attr" or (node.absent and p.name in node.absent):
@@ -352,7 +371,13 @@ def lower_node(builder: Builder, node: Node, inputs: Sequence[View | None]) -> l
         if view is not None and view.rank > 8:
             raise Unsupported(f"rank {view.rank}, above 8")
     builder.node = node
-    result = rule.function(builder, **bind(rule, node, inputs))
+    arguments = bind(rule, node, inputs)
+    try:
+        result = rule.function(builder, **arguments)
+    except (Unsupported, CompileError):
+        raise
+    except MISFIT as error:
+        raise Defect(f"its lowering failed ({type(error).__name__}: {error})") from error
     results = list(result) if isinstance(result, list | tuple) else [result]
     if node.outputs is not None:
         _check_results(node, results)
@@ -377,14 +402,12 @@ def reads(node: Node) -> list[Meta]:
 
 def _check_results(node: Node, results: list[View | None]) -> None:
     if len(results) != len(node.outputs):
-        raise Unsupported(f"lowered to {len(results)} results, the IR declares {len(node.outputs)}")
+        raise Defect(f"lowered to {len(results)} results, the IR declares {len(node.outputs)}")
     for view, meta in zip(results, node.outputs, strict=True):
         if view is not None and view.rank > 8:
             raise Unsupported(f"rank {view.rank}, above 8")
         if view is not None and (view.shape, view.dtype) != (meta.shape, meta.dtype):
-            raise Unsupported(
-                f"lowered to {view.dtype}{list(view.shape)}, the IR declares {meta.dtype}{list(meta.shape)}"
-            )
+            raise Defect(f"lowered to {view.dtype}{list(view.shape)}, the IR declares {meta.dtype}{list(meta.shape)}")
 
 
 def dim_of(dim: int, rank: int) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from . import ops as _ops  # noqa: F401  (registers the lowerings)
-from .compiler import Translation
+from .compiler import Translation, explained
 from .errors import MISFIT, IRError, Refused, Unsupported
 from .graph import Graph, Value, whole
 from .lowering import GETITEM, LOWERINGS, Builder, Lowering, lower_node
@@ -36,7 +36,7 @@ def explain_support(node: Mapping[str, Any] | Node, unread: Sequence[int] | None
     try:
         results = _dry_run(node)
     except Unsupported as error:
-        return str(error)
+        return explained(error)
     except MISFIT as error:
         return f"its arguments do not fit the operator ({type(error).__name__}: {error})"
     lost = [i for i, view in enumerate(results) if view is None and unread is not None and i not in unread]

@@ -113,7 +113,7 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "getitem beyond the results": (put("nodes", -1, "attrs", {"index": 9}), "result 9 of 2.*'getitem_1'"),
     "getitem without an index": (put("nodes", -1, "attrs", {}), "result None of 2"),
     "an argument unknown": (put("nodes", 0, "attrs", {"other": 1, "gamma": 2}), "the argument 'gamma'"),
-    "an argument of another type": (put("nodes", 0, "attrs", {"other": "x"}), "do not fit.*'add_'"),
+    "an argument of another type": (put("nodes", 0, "attrs", {"other": "x"}), "argument 'other' is 'x'.*'add_'"),
     "an argument too few": (put("nodes", 0, "inputs", []), "the argument 'self' is missing"),
     "a tensor too many": (lambda ir: ir["nodes"][0]["inputs"].append(tensor(name="args_0")), "1 more tensors"),
     "no such operator": (put("nodes", 0, "op_type", "aten.frobnicate.default"), "no lowering for this operator"),

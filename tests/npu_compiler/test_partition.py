@@ -210,7 +210,7 @@ def test_a_node_alone() -> None:
     assert explain_support(node("a", "aten.relu.default", "x")) is None
     assert explain_support(node("a", "aten.rand.default", size=[2])) == "it draws random numbers"
     assert explain_support({**node("a", "aten.relu.default", "x"), "outputs": [{**meta("a"), "shape": [3]}]}) == (
-        "lowered to float32[2], the IR declares float32[3]"
+        "internal error, please report it: lowered to float32[2], the IR declares float32[3]"
     )
     assert explain_support({"op_type": "aten.relu.default"}) == (
         "malformed IR: a node: the key 'name' is missing; expected the format of docs/ir-format.md"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from npu_compiler import CompileError, compile
+from npu_compiler import CompileError, InternalCompileError, compile
 from npu_runtime import Device, Executor
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -92,6 +92,8 @@ def judge(call: Call, inputs: tuple[Tensor, ...], device: Device) -> Outcome:
         return Outcome("torch", f"{type(error).__name__}: {str(error)[:80]}")
     try:
         program = compile(ir)
+    except InternalCompileError as error:
+        return Outcome("wrong", str(error)[:300])
     except CompileError as error:
         return Outcome("refused", reason_of(str(error)))
     names = [spec.name for spec in program.input_specs]

@@ -188,6 +188,25 @@ def test_rows(dtype: torch.dtype) -> None:
     assert not list(faults(ROWS, (rows,)))
 
 
+INTEGER_ROWS: list[tuple[str, Callable[..., Tensor]]] = [
+    *((name, functools.partial(lambda n, x: getattr(torch, n)(x, -1), name))
+      for name in "sum prod amax amin argmax argmin cumsum cumprod any all".split()),
+    ("sort", lambda x: x.sort(-1, stable=True)[0]), ("argsort", lambda x: x.argsort(-1, stable=True)),
+    ("topk", lambda x: x.topk(2, -1)[0]), ("max", lambda x: x.max(-1)[1]),
+    ("product", lambda x: x @ x[:3].t()),
+    ("bucketize", lambda x: torch.bucketize(x, x[0].sort()[0])), ("isin", lambda x: torch.isin(x, x[0])),
+    ("arange", lambda x: torch.arange(2**60 + 1, 2**60 + 8, 3) + x[0, 0]),
+    ("full", lambda x: torch.full((2,), 2**53 + 1)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", INTEGERS[:-1], ids=lambda d: str(d).removeprefix("torch."))
+def test_integer_rows(dtype: torch.dtype) -> None:
+    few = numbers_of(dtype)[::2]
+    rows = torch.stack([t.reshape(-1) for t in torch.meshgrid([few] * 3, indexing="ij")], -1)
+    assert not list(faults(INTEGER_ROWS, (rows,)))
+
+
 def _constant_rows() -> Tensor:
     return torch.tensor([1000.7, 77.7, 3.3, -0.1, 1e-20, 1e18]).unsqueeze(1)
 

@@ -19,7 +19,7 @@ import npu
 import npu_compiler
 import numpy as np
 import torch
-from npu_compiler import CompileError
+from npu_compiler import CompileError, InternalCompileError
 from npu_runtime import Executor, load_weights
 from torch import Tensor, nn
 from torch_ir import IR, ConversionError, ExportError, extract_ir
@@ -156,8 +156,10 @@ def difference(program: Program, exact: bool, workers: Sequence[Worker] = ()) ->
             compiled = compile(program, inputs, exact)
         except (ExportError, ConversionError):
             return None
-        except CompileError as error:
-            return None if "internal error" not in str(error) else str(error)
+        except InternalCompileError as error:
+            return str(error)
+        except CompileError:
+            return None
         count = CALLS if program.state is not None and comparable(program, program.state, exact) else 1
         own = [eager(*(x.clone() for x in inputs)) for _ in range(count)]
         answers = {"here": [_tuple(compiled(*(x.clone() for x in inputs))) for _ in range(count)]}

@@ -14,6 +14,11 @@ from .worker import workers
 SEEDS = 40  # of one test
 
 
+@pytest.fixture(autouse=True)
+def checked_plans(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NPU_CHECK_PLAN", "1")
+
+
 @pytest.mark.parametrize("shard", range(8))
 def test_modules_equal_eager(shard: int) -> None:
     faults = [found for seed in range(shard * SEEDS, (shard + 1) * SEEDS) if (found := check(seed)) is not None]

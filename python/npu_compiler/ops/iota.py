@@ -22,6 +22,9 @@ def arange(b: Builder, end: Scalar, start: Scalar = 0, step: Scalar = 1, dtype: 
     if class_of(dtype) == "i":
         start, end, step = int(start), int(end), int(step)
         count = -((start - end) // step)
+        if max(abs(start), abs(end)) > 2**53:  # an iota counts in float64
+            i = b.iota(max(count, 0))
+            return b.cast(b.map("start + i * step", "int64", i=i, start=start, step=step), dtype)
     else:
         count = math.ceil((end - start) / step)
     return b.iota(max(count, 0), start, step, dtype)

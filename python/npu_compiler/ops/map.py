@@ -156,9 +156,9 @@ def _register() -> None:
         for argument in arguments.split(", "):
             name, _, default = argument.partition("=")
             parameters.append(
-                Parameter(name, "attr", False, default=float(default) if "." in default else int(default))
+                Parameter(name, "attr", False, default=float(default) if "." in default else int(default), hint=Scalar)
                 if default
-                else Parameter(name, "either", True)
+                else Parameter(name, "either", True, hint=Scalar)
             )
         promoting = [p.name for p in parameters if p.required and not (p.name == "weight" or "threshold" in names)]
         for entry in names.split():
