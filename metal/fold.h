@@ -36,7 +36,9 @@ struct Exact {
 inline Exact exact(float x) { return {x, 0.0f}; }
 
 // Infinities and NaN leave a rest that means nothing.
-inline float value_of(Exact a) { return isfinite(a.main) ? a.main + a.rest : a.main; }
+inline float value_of(Exact a) {
+  return isfinite(a.main) && a.rest != 0.0f ? a.main + a.rest : a.main;  // and zero keeps its sign
+}
 
 inline Exact plus(Exact a, Exact b) {
 #pragma clang fp contract(off)

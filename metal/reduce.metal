@@ -154,11 +154,11 @@ struct Place {
 // For standard deviations the squares also of numbers that are scaled: a root may exist where its square does
 // not.
 struct Deviation {
-  Spread spread;
-  Exact large;  // squares of numbers times kDown
-  Exact small;  // and times kUp
+  Spread spread;  // its sum times kSum
+  Exact large;    // squares of numbers times kDown
+  Exact small;    // and times kUp
 };
-constant constexpr float kDown = 0x1p-64f, kUp = 0x1p64f;
+constant constexpr float kDown = 0x1p-64f, kUp = 0x1p64f, kSum = 0x1p-24f;
 
 template <typename Shuffle>
 inline Deviation moved(Deviation a, Shuffle shuffle) {
@@ -172,27 +172,34 @@ struct Variance {
   static Acc none() { return {Spreads::none(), exact(0.0f), exact(0.0f)}; }
   static Exact plus_square(Exact a, float x) { return plus(a, times(exact(x), exact(x))); }
   static Acc add(Acc a, float above, uint index) {
-    const Spread spread = Spreads::add(a.spread, above, index);
-    if (what() == ReduceKind::kVar) return {spread, a.large, a.small};
-    return {spread, plus_square(a.large, above * kDown), plus_square(a.small, above * kUp)};
+    if (what() == ReduceKind::kVar) return {Spreads::add(a.spread, above, index), a.large, a.small};
+    return {{plus(a.spread.sum, exact(above * kSum)), plus_square(a.spread.squares, above)},
+            plus_square(a.large, above * kDown),
+            plus_square(a.small, above * kUp)};
   }
   static Acc merge(Acc a, Acc b) {
     return {Spreads::merge(a.spread, b.spread), plus(a.large, b.large), plus(a.small, b.small)};
   }
 
-  static float root(Acc a, float squares, constant ReduceArgs& args) {
-    const bool fits = squares > 1e-30f && isfinite(squares);
-    if (fits) return precise::sqrt(squares / args.divisor);
-    const bool tiny = squares <= 1e-30f;
+  // Around the mean, of the numbers times `scale`.
+  static float scaled_squares(Acc a, Exact squares, float scale, constant ReduceArgs& args) {
+    const float back = scale / kSum;
+    const Spread spread{{a.spread.sum.main * back, a.spread.sum.rest * back}, squares};
+    return squares_around_mean(spread, float(args.count));
+  }
+  static float root(Acc a, constant ReduceArgs& args) {
+    const float plain = scaled_squares(a, a.spread.squares, 1.0f, args);
+    if (plain > 1e-30f && isfinite(plain)) return precise::sqrt(plain / args.divisor);
+    const bool tiny = plain <= 1e-30f;
     const float scale = tiny ? kUp : kDown;
-    const Spread scaled{{a.spread.sum.main * scale, a.spread.sum.rest * scale}, tiny ? a.small : a.large};
-    return precise::sqrt(squares_around_mean(scaled, float(args.count)) / args.divisor) / scale;
+    return precise::sqrt(scaled_squares(a, tiny ? a.small : a.large, scale, args) / args.divisor) / scale;
   }
 
   template <typename T>
   static void write(device char* y, int64_t at, Acc a, constant ReduceArgs& args) {
-    const float squares = squares_around_mean(a.spread, float(args.count));
-    put<T>(y, at, T(what() == ReduceKind::kStd ? root(a, squares, args) : squares / args.divisor));
+    const bool deviation = what() == ReduceKind::kStd;
+    put<T>(y, at,
+           T(deviation ? root(a, args) : squares_around_mean(a.spread, float(args.count)) / args.divisor));
   }
 };
 

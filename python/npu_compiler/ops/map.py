@@ -271,8 +271,9 @@ def pow_(b: Builder, self: Tensor | Scalar, exponent: Tensor | Scalar) -> Tensor
             raise Unsupported("an integer to a negative power")
         return elementwise(b, "same", "ipow(self, exponent)", both, args)
     powers = _HALF_POWERS.get(promote([self, exponent]), _POWERS)
-    if not isinstance(exponent, View) and exponent in powers:
-        return elementwise(b, "same", powers[exponent], ["self"], {"self": self})
+    if isinstance(self, View) and not isinstance(exponent, View) and exponent in powers:
+        base = self if class_of(self.dtype) == "f" else b.cast(self, "float32")
+        return elementwise(b, "same", powers[exponent], ["self"], {"self": base})
     return elementwise(b, "same", "pow(self, exponent)", both, args)
 
 
