@@ -174,30 +174,25 @@ void Plan::add_main_step(Op op) {
     Operand& in = op.inputs[i];
     if (!in.present()) continue;
     const PlannedValue& source = values[static_cast<std::size_t>(in.value)];
-    const auto placed = place(in, source.value, source.layout);
-    if (!placed) {
+    auto placed = place(in, source.value, source.layout);
+    const bool moved = !placed;
+    if (moved) {
       Operand whole;
       whole.value = in.value;
       whole.shape = source.value.shape;
       whole.strides = dense_strides(whole.shape, Layout::kRowMajor);
       in.value = relayout(whole, Layout::kRowMajor, op.name);
-      continue;
+      placed = place(in, values.back().value, Layout::kRowMajor);
     }
-    if (!device.backend().reads(op, placed->desc)) {
-      Operand copy;
-      copy.shape = in.shape;
-      copy.strides = dense_strides(in.shape, Layout::kRowMajor);
-      copy.value = relayout(in, Layout::kRowMajor, op.name);
-      in = copy;
-      continue;
-    }
-    const bool scattered = i == 0 && device.backend().wants_channels_last(op) && spatial(in.shape) &&
-                           in.shape[1] > 1 && placed->desc.strides[1] != 1 && !placed->desc.constant;
-    if (!scattered) continue;
+    const bool readable = device.backend().reads(op, placed->desc);
+    const bool scattered = !moved && i == 0 && device.backend().wants_channels_last(op) &&
+                           spatial(in.shape) && in.shape[1] > 1 && placed->desc.strides[1] != 1 &&
+                           !placed->desc.constant;
+    if (readable && !scattered) continue;
     Operand copy;
     copy.shape = in.shape;
     copy.strides = dense_strides(in.shape, Layout::kRowMajor);
-    copy.value = relayout(in, Layout::kChannelsLast, op.name);
+    copy.value = relayout(in, readable ? Layout::kChannelsLast : Layout::kRowMajor, op.name);
     in = copy;
   }
   Step step = make_step(op, device.backend());
