@@ -219,9 +219,14 @@ inline float hypot_of(float x, float y) {
   return most * precise::sqrt(fma(r, r, 1.0f));
 }
 
-// Like PyTorch's casts: out of range and NaN give the least integer, narrower ones keep the low bits.
+// The nearest integer that T has, without the fraction; NaN gives 0. The bounds are powers of two, which
+// float has.
+template <typename T>
 inline long to_integer(float x) {
-  return x >= -9223372036854775808.0f && x < 9223372036854775808.0f ? long(x) : long(0x8000000000000000ul);
+  constexpr float end = float(1ul << (numeric_limits<T>::digits - 1)) * 2.0f;
+  if (x >= end) return long(numeric_limits<T>::max());
+  if (x <= (numeric_limits<T>::is_signed ? -end : 0.0f)) return long(numeric_limits<T>::min());
+  return isnan(x) ? 0 : long(x);
 }
 
 // Integers wrap; the arithmetic is unsigned because signed overflow means nothing.

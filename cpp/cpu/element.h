@@ -7,6 +7,7 @@
 
 #include "micro.h"
 #include "npu/dtype.h"
+#include "to_integer.h"
 
 namespace npu::cpu {
 
@@ -108,12 +109,6 @@ decltype(auto) visit_size(std::size_t size, F&& f) {
     default:
       return f(std::uint64_t{});
   }
-}
-
-// Wraps like a cast of PyTorch: out of range and NaN give the least int64.
-inline std::int64_t to_integer(float value) {
-  if (!(value >= -0x1p63f && value < 0x1p63f)) return INT64_MIN;
-  return static_cast<std::int64_t>(value);
 }
 
 // Rows of n elements at a distance of `stride`, from or to dense registers. Floats must be of a

@@ -166,7 +166,7 @@ void cast(const Micro& micro, DType dtype, const X* x, std::byte* to, Int n) {
       each(x, reinterpret_cast<std::uint8_t*>(to), n, [](X u) { return u != 0; });
     } else {
       each(x, reinterpret_cast<Int*>(to), n, [](X u) {
-        if constexpr (std::is_same_v<X, float>) return static_cast<Int>(static_cast<T>(to_integer(u)));
+        if constexpr (std::is_same_v<X, float>) return static_cast<Int>(to_integer<T>(u));
         return static_cast<Int>(static_cast<T>(u));
       });
     }

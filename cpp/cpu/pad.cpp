@@ -35,7 +35,7 @@ class Pad : public HostKernel {
       } else if constexpr (std::is_same_v<T, bool>) {
         value = attrs_.value != 0;
       } else {
-        value = static_cast<T>(static_cast<std::int64_t>(attrs_.value));
+        value = to_integer<T>(attrs_.value);
       }
       std::memcpy(fill_, &value, sizeof value);
     });

@@ -186,7 +186,7 @@ class Resize : public HostKernel {
     if (is_float(y_.dtype)) return store_floats(*micro_, y_.dtype, total, y, y_.strides[1], n);
     auto* integers = reinterpret_cast<std::int64_t*>(row + 2 * kChannels);
     for (std::int64_t c = 0; c < n; ++c) {
-      integers[c] = to_integer(std::nearbyint(total[c]));
+      integers[c] = to_integer<std::int64_t>(std::nearbyint(total[c]));
       if (y_.dtype == DType::kUInt8) integers[c] = std::clamp<std::int64_t>(integers[c], 0, 255);
     }
     store_integers(y_.dtype, integers, y, y_.strides[1], n);

@@ -142,7 +142,8 @@ std::string cast_text(const ExprStep& step, char from, const std::string& x) {
       return step.dtype == DType::kFloat32 ? wide : "float(" + type + "(" + wide + "))";
     }
     case 'i': {
-      const std::string wide = from == 'f' ? "to_integer(" + x + ")" : "long(" + x + ")";
+      if (from == 'f') return "to_integer<" + type + ">(" + x + ")";
+      const std::string wide = "long(" + x + ")";
       return step.dtype == DType::kInt64 ? wide : "long(" + type + "(" + wide + "))";
     }
     default:

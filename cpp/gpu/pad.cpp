@@ -4,6 +4,7 @@
 
 #include "launch.h"
 #include "ops.h"
+#include "to_integer.h"
 
 namespace npu::gpu {
 
@@ -71,7 +72,7 @@ std::uint64_t bits_of(double value, DType dtype) {
     case DType::kBool:
       return value != 0 ? 1 : 0;
     default:
-      return static_cast<std::uint64_t>(static_cast<std::int64_t>(value));
+      return static_cast<std::uint64_t>(to_integer(value, dtype));
   }
 }
 

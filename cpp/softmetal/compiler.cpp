@@ -112,6 +112,7 @@ std::vector<std::string> compile_flags(Mode mode) {
       "-fno-trapping-math",
       "-fno-threadsafe-statics",
       "-fno-strict-aliasing",
+      "-fno-strict-float-cast-overflow",  // saturates, NaN to 0
       "-fno-asynchronous-unwind-tables",
       "-fconvergent-functions",
       "-ffp-contract=on",

@@ -220,8 +220,9 @@ TEST(kernels_map, division_by_zero_is_reported) {
 }
 
 TEST(kernels_map, casts) {
-  const double odd[] = {0,    1,     -1,    1.5,   2.5,  -2.5,  255, 256,      300,
-                        -129, 65504, 65520, 70000, 1e20, -1e20, NAN, INFINITY, 0.3};
+  const double odd[] = {0,     1,       -1,     1.5,    2.5,     -2.5,          255,    256,      300,
+                        -129,  65504,   65520,  70000,  1e20,    -1e20,         NAN,    INFINITY, 0.3,
+                        127.9, 32767.5, -32769, 0x1p31, -0x1p31, -2147483904.0, 0x1p63, -0x1p63,  -INFINITY};
   constexpr std::int64_t kCount = std::size(odd);
   for (const DType from : kAll) {
     Tensor x(from, {kCount});

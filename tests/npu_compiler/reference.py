@@ -88,6 +88,14 @@ def wide(x: Array) -> Array:
     return x.astype(np.float64) if is_float(x.dtype) else x if x.dtype == bool else x.astype(np.int64)
 
 
+def to_integer(x: Array, dtype: np.dtype[Any]) -> Array:
+    """Without its fraction, or the nearest that the dtype has; NaN gives 0."""
+    limits = np.iinfo(dtype)
+    y = np.trunc(np.where(np.isnan(x), 0, x))
+    inside = (y >= limits.min) & (y < float(limits.max))
+    return np.where(inside, np.where(inside, y, 0).astype(np.int64), np.where(y < 0, limits.min, limits.max))
+
+
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 _SIGMOID: Callable[[Array], Array] = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
 UNARY: dict[str, Callable[[Array], Array]] = {
@@ -122,7 +130,7 @@ def evaluate(steps: list[list[Any]], operands: list[Array]) -> Array:
         elif name == "cast":
             x, dtype = np.asarray(at[args[0]]), dtype_of(args[1])
             if dtype.kind in "iu" and x.dtype.kind == "f":
-                x = np.trunc(x).astype(np.int64)
+                x = to_integer(x, dtype)
             at.append(wide(store(x, dtype)))
         elif name == "where":
             at.append(np.where(*(at[a] for a in args)))
@@ -207,8 +215,8 @@ def _conv(args: list[Any], outs: list[Array], a: dict[str, Any]) -> Array:
     return _epilogue(out, args, a)
 
 
-def _padded(x: Array, low: list[int], high: list[int]) -> Array:
-    x = np.pad(x, [(max(p, 0), max(q, 0)) for p, q in zip(low, high, strict=True)])
+def _padded(x: Array, low: list[int], high: list[int], **how: Any) -> Array:
+    x = np.pad(x, [(max(p, 0), max(q, 0)) for p, q in zip(low, high, strict=True)], **how)
     return x[tuple(slice(max(-p, 0), n - max(-q, 0)) for n, p, q in zip(x.shape, low, high, strict=True))]
 
 
@@ -331,6 +339,7 @@ def _places(x: Array, indices: list[Array], shape: tuple[int, ...], a: dict[str,
             continue
         index = indices[a["axes"].index(d)]
         assert index.shape == shape
+        index = index.astype(np.int64)
         index = np.where(index < 0, index + n, index) if a.get("wrap") else index
         assert not index.size or (index.min() >= 0 and index.max() < n)
         place.append(index)
@@ -385,10 +394,13 @@ def _resize(args: list[Array], outs: list[Array], a: dict[str, Any]) -> Array:
 
 
 def _pad(args: list[Array], outs: list[Array], a: dict[str, Any]) -> Array:
-    widths = list(zip(a["low"], a["high"], strict=True))
+    x = args[0]
+    if not x.ndim or not outs[0].size:
+        return x if not x.ndim else outs[0]
+    more: dict[str, Any] = {"mode": {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}.get(a["kind"])}
     if a["kind"] == "constant":
-        return np.pad(args[0], widths, constant_values=np.asarray(float(a["value"])).astype(args[0].dtype))
-    return np.pad(args[0], widths, mode={"reflect": "reflect", "replicate": "edge", "circular": "wrap"}[a["kind"]])
+        more = {"constant_values": np.asarray(float(a["value"])).astype(x.dtype)}
+    return _padded(x, a["low"], a["high"], **more)
 
 
 OPS: dict[str, Callable[..., Any]] = {

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <numbers>
 
 #include "kernels.h"
 
@@ -77,6 +78,32 @@ kernel void nans(device float* y [[buffer(0)]]) {
   y[0] = max(NAN, 1.0f), y[1] = min(2.0f, NAN), y[2] = isnan(NAN) + 2 * isinf(INFINITY) + 4 * isfinite(1.0f);
   y[3] = numeric_limits<half>::max(), y[4] = float(numeric_limits<bfloat>::epsilon());
   y[5] = numeric_limits<int>::lowest(), y[6] = numeric_limits<uchar>::max(), y[7] = M_PI_F;
+}
+kernel void to_integers(device long* y [[buffer(0)]], device const float* x [[buffer(1)]],
+                        uint i [[thread_position_in_grid]]) {
+  float v = x[i];
+  half h = half(v);
+  bfloat b = bfloat(v);
+  device long* z = y + i * 12;
+  z[0] = char(v), z[1] = uchar(v), z[2] = short(v), z[3] = ushort(v), z[4] = int(v), z[5] = uint(v);
+  z[6] = long(v), z[7] = long(ulong(v) >> 1), z[8] = char(h), z[9] = int(b);
+  short4 k = short4(float4(v));
+  z[10] = k.w, z[11] = long(v > 0.0f ? uchar(h) : uchar(b));
+}
+kernel void integers_to_bfloat(device ushort* y [[buffer(0)]], device const long* x [[buffer(1)]],
+                               uint i [[thread_position_in_grid]]) {
+  y[3 * i] = as_type<ushort>(bfloat(x[i]));
+  y[3 * i + 1] = as_type<ushort>(bfloat(int(x[i])));
+  y[3 * i + 2] = as_type<ushort>(bfloat(ulong(x[i])));
+}
+kernel void halves_of_pi(device float* y [[buffer(0)]], device const float* x [[buffer(1)]],
+                         uint i [[thread_position_in_grid]]) {
+  y[2 * i] = sinpi(x[i]);
+  y[2 * i + 1] = cospi(x[i]);
+}
+kernel void fractions(device float* y [[buffer(0)]], device ushort* z [[buffer(1)]]) {
+  y[0] = fract(-1e-20f), y[1] = fract(-0.25f), y[2] = isnan(fract(NAN)), y[3] = isnan(fract(INFINITY));
+  z[0] = as_type<ushort>(fract(half(-6e-8h))), z[1] = as_type<ushort>(fract(half(2.75h)));
 }
 kernel void integers(device uint* y [[buffer(0)]]) {
   y[0] = popcount(0xf0f0u), y[1] = clz(1u), y[2] = ctz(8u), y[3] = mulhi(0x80000000u, 6u);
@@ -204,6 +231,126 @@ TEST(softmetal_types, functions_agree_with_the_hosts) {
           report_failure("functions", static_cast<int>(k),
                          std::to_string(v) + ": " + std::to_string(y[i * 20 + k]));
     }
+  }
+}
+
+TEST(softmetal_types, floats_saturate_as_integers_and_nan_is_zero) {
+  const std::vector<float> x{0.0f,  1.75f,  -1.75f,   127.5f,    -128.9f, 300.0f, -300.0f, 40000.0f,
+                             7e4f,  -7e4f,  2.2e9f,   -2.2e9f,   5e9f,    1e19f,  -1e19f,  2e19f,
+                             3e38f, -3e38f, INFINITY, -INFINITY, NAN,     -NAN};
+  const auto as = [](double v, double least, double most) {
+    return std::isnan(v) ? 0.0 : std::trunc(std::fmin(std::fmax(v, least), most));
+  };
+  const auto wide = [&](double v) {
+    return v >= 0x1p63 ? INT64_MAX : v < -0x1p63 ? INT64_MIN : static_cast<std::int64_t>(as(v, -1e19, 1e19));
+  };
+  const auto unsigned_half = [&](double v) {
+    const double most = as(v, 0, 0x1p64);
+    return most >= 0x1p64 ? INT64_MAX : static_cast<std::int64_t>(static_cast<std::uint64_t>(most) >> 1);
+  };
+  const auto rounded = [](float v) {  // as bfloat
+    const std::uint32_t bits = static_cast<std::uint32_t>(nearest_bfloat(bits_of(v))) << 16;
+    float y;
+    std::memcpy(&y, &bits, 4);
+    return static_cast<double>(y);
+  };
+  expect<std::int64_t>(
+      kernels(), "to_integers", threads(static_cast<unsigned>(x.size())), x.size() * 12,
+      [&](std::size_t at) -> std::int64_t {
+        const float v = x[at / 12];
+        const double half = v > 65519 ? INFINITY : v < -65519 ? -INFINITY : v;  // those above are exact
+        switch (at % 12) {
+          case 0:
+            return static_cast<std::int64_t>(as(v, -128, 127));
+          case 1:
+            return static_cast<std::int64_t>(as(v, 0, 255));
+          case 2:
+          case 10:
+            return static_cast<std::int64_t>(as(v, -32768, 32767));
+          case 3:
+            return static_cast<std::int64_t>(as(v, 0, 65535));
+          case 4:
+            return static_cast<std::int64_t>(as(v, INT32_MIN, INT32_MAX));
+          case 5:
+            return static_cast<std::int64_t>(as(v, 0, UINT32_MAX));
+          case 6:
+            return wide(v);
+          case 7:
+            return unsigned_half(v);
+          case 8:
+            return static_cast<std::int64_t>(as(half, -128, 127));
+          case 9:
+            return static_cast<std::int64_t>(as(rounded(v), INT32_MIN, INT32_MAX));
+          default:
+            return static_cast<std::int64_t>(as(v > 0 ? half : rounded(v), 0, 255));
+        }
+      },
+      x);
+}
+
+TEST(softmetal_types, integers_are_rounded_once_to_bfloat) {
+  const std::vector<std::int64_t> x{0,
+                                    1,
+                                    -1,
+                                    255,
+                                    257,
+                                    33685505,
+                                    -33685505,
+                                    0x7fffffff,
+                                    16842753,
+                                    33554433,
+                                    16908288,
+                                    16908289,
+                                    50462720,
+                                    50462721,
+                                    INT64_MAX,
+                                    INT64_MIN,
+                                    (std::int64_t{1} << 40) + (std::int64_t{1} << 32) + 1,
+                                    0x4080000000000001};
+  const auto nearest = [](long double v) {  // which has all bits of the integers
+    int exponent;
+    const long double fraction = std::frexp(v, &exponent);
+    const auto y = static_cast<float>(std::ldexp(std::nearbyint(std::ldexp(fraction, 8)), exponent - 8));
+    return static_cast<std::uint16_t>(bits_of(y) >> 16);
+  };
+  CHECK_EQ(nearest(33685505), 0x4c01);
+  expect<std::uint16_t>(
+      kernels(), "integers_to_bfloat", threads(static_cast<unsigned>(x.size())), x.size() * 3,
+      [&](std::size_t at) {
+        const std::int64_t v = x[at / 3];
+        return nearest(at % 3 == 0   ? static_cast<long double>(v)
+                       : at % 3 == 1 ? static_cast<long double>(static_cast<std::int32_t>(v))
+                                     : static_cast<long double>(static_cast<std::uint64_t>(v)));
+      },
+      x);
+}
+
+TEST(softmetal_types, sines_and_cosines_of_halves_of_pi_are_exact) {
+  const std::vector<float> x{0, 0.5f, 1, 1.5f, 2, 2.5f, 3, 4097.5f, 1e9f, -0.5f, -1, -1.5f, -2, -2.5f, -4099};
+  const std::vector<float> sines{0, 1, 0, -1, 0, 1, 0, -1, 0, -1, 0, 1, 0, -1, 0};
+  const std::vector<float> cosines{1, 0, -1, 0, 1, 0, -1, 0, 1, 0, -1, 0, 1, 0, -1};
+  expect<float>(
+      kernels(), "halves_of_pi", threads(static_cast<unsigned>(x.size())), x.size() * 2,
+      [&](std::size_t i) { return i % 2 == 0 ? sines[i / 2] : cosines[i / 2]; }, x);
+  const std::vector<float> others{0.25f, 0.3f, -0.7f, 1.1f, 100.125f, -3.9f, 1e-5f};
+  for (Mode mode : {Mode::fast, Mode::checked}) {
+    std::vector<float> y(others.size() * 2), in = others;
+    CHECK_EQ(kernels().run(mode, "halves_of_pi", threads(static_cast<unsigned>(in.size())), y, in), "");
+    for (std::size_t i = 0; i < others.size(); ++i) {
+      const double angle = std::numbers::pi * static_cast<double>(others[i]);
+      CHECK(std::abs(y[2 * i] - std::sin(angle)) <= 2e-7 * std::abs(std::sin(angle)));
+      CHECK(std::abs(y[2 * i + 1] - std::cos(angle)) <= 2e-7 * std::abs(std::cos(angle)));
+    }
+  }
+}
+
+TEST(softmetal_types, fractions_are_below_one) {
+  for (Mode mode : {Mode::fast, Mode::checked}) {
+    std::vector<float> y(4);
+    std::vector<std::uint16_t> z(2);
+    CHECK_EQ(kernels().run(mode, "fractions", threads(1), y, z), "");
+    CHECK((y == std::vector<float>{0x1.fffffep-1f, 0.75f, 1, 1}));
+    CHECK((z == std::vector<std::uint16_t>{0x3bff, 0x3a00}));
   }
 }
 

@@ -40,13 +40,25 @@ namespace scalar_math {
 inline float reciprocal_root(float a) { return 1.0f / __builtin_sqrtf(a); }
 inline float signum(float a) { return a > 0 ? 1.0f : a < 0 ? -1.0f : a == 0 ? a : 0.0f; }
 inline float unit(float a) { return a < 0 || a != a ? 0.0f : a > 1 ? 1.0f : a; }
-inline float fraction(float a) {
-  float rest = a - __builtin_floorf(a);
-  return rest < 0x1.fffffep-1f ? rest : 0x1.fffffep-1f;
+// Of pi * a: exact at multiples of a half. a is n halves, and a rest of at most a quarter.
+struct Halves {
+  int n;
+  float rest;
+};
+inline Halves halves(float a) {
+  float turn = a - 2 * __builtin_rintf(a / 2), n = __builtin_rintf(2 * turn);
+  return {static_cast<int>(n), 3.14159265358979f * (turn - n / 2)};
 }
-inline float sine_pi(float a) { return __builtin_sinf(3.14159265358979f * (a - 2 * __builtin_rintf(a / 2))); }
+inline float sine_pi(float a) {
+  Halves h = halves(a);
+  if (h.n % 2 == 0 && h.rest == 0) return __builtin_copysignf(0.0f, a);
+  float size = h.n % 2 ? __builtin_cosf(h.rest) : __builtin_sinf(h.rest);
+  return h.n == -1 || h.n == 2 || h.n == -2 ? -size : size;
+}
 inline float cosine_pi(float a) {
-  return __builtin_cosf(3.14159265358979f * (a - 2 * __builtin_rintf(a / 2)));
+  Halves h = halves(a);
+  if (h.n % 2 == 0) return h.n == 0 ? __builtin_cosf(h.rest) : -__builtin_cosf(h.rest);
+  return h.n > 0 ? 0.0f - __builtin_sinf(h.rest) : 0.0f + __builtin_sinf(h.rest);
 }
 inline float power_of_ten(float a) { return __builtin_powf(10.0f, a); }
 }  // namespace scalar_math
@@ -67,7 +79,6 @@ SOFTMETAL_MATH1(exp10, scalar_math::power_of_ten)
 SOFTMETAL_MATH1(fabs, __builtin_fabsf)
 SOFTMETAL_MATH1(abs, __builtin_fabsf)
 SOFTMETAL_MATH1(floor, __builtin_floorf)
-SOFTMETAL_MATH1(fract, scalar_math::fraction)
 SOFTMETAL_MATH1(log, __builtin_logf)
 SOFTMETAL_MATH1(log2, __builtin_log2f)
 SOFTMETAL_MATH1(log10, __builtin_log10f)
@@ -123,6 +134,22 @@ SOFTMETAL_MATH3(smoothstep, ((c = __builtin_fminf(__builtin_fmaxf((c - a) / (b -
 #undef SOFTMETAL_MATH2
 #undef SOFTMETAL_MATH3
 #undef SOFTMETAL_TEST1
+
+// Below 1, also where the difference rounds to it.
+inline float fract(float a) {
+  float rest = a - __builtin_floorf(a);
+  return rest > 0x1.fffffep-1f ? 0x1.fffffep-1f : rest;
+}
+inline half fract(half a) {
+  float rest = static_cast<float>(a) - __builtin_floorf(static_cast<float>(a));
+  return static_cast<half>(rest > 0x1.ffcp-1f ? 0x1.ffcp-1f : rest);
+}
+bfloat fract(bfloat) = delete;
+template <class T, int N>
+  requires(is_floating_point_v<T> && !is_same_v<T, bfloat>)
+inline vec<T, N> fract(vec<T, N> a) {
+  return map_elements<T>(a, [](T p) { return fract(p); });
+}
 
 template <class T>
 inline T step(T edge, type_identity_t<T> x) {

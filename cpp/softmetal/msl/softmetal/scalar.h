@@ -94,7 +94,7 @@ struct bfloat {
 
   bfloat() = default;
   template <class T, class = metal::enable_if_t<__is_arithmetic(T) || __is_same(T, half)>>
-  explicit constexpr bfloat(T value) : bits(round(static_cast<float>(value))) {}
+  explicit constexpr bfloat(T value) : bits(round(to_float(value))) {}
   constexpr operator float() const { return __builtin_bit_cast(float, static_cast<unsigned>(bits) << 16); }
 
   static constexpr bfloat from_bits(unsigned short bits) {
@@ -109,6 +109,22 @@ struct bfloat {
     return static_cast<unsigned short>((raw + 0x7fffu + ((raw >> 16) & 1u)) >> 16);
   }
   constexpr bfloat operator-() const { return from_bits(bits ^ 0x8000u); }
+
+ private:
+  // Integers lose nothing but what a bit beyond bfloat's stands for, so that they are rounded once.
+  template <class T>
+  static constexpr float to_float(T value) {
+    if constexpr (__is_integral(T) && sizeof(T) >= sizeof(float)) {
+      const bool negative = value < T(0);
+      unsigned long size =
+          negative ? 0ul - static_cast<unsigned long>(value) : static_cast<unsigned long>(value);
+      float scale = negative ? -1.0f : 1.0f;
+      for (; size >> 24 != 0; scale *= 2) size = size >> 1 | (size & 1);
+      return static_cast<float>(size) * scale;
+    } else {
+      return static_cast<float>(value);
+    }
+  }
 };
 
 #define SOFTMETAL_BFLOAT_OPERATOR(op)                              \
