@@ -126,6 +126,9 @@ def _writing() -> None:
     case("scatter add a number", lambda x, n: x.scatter(0, n, 2.0, reduce="add"), x, n)
     case("put", lambda x, n, y: x.put(n, y), x, lambda g: torch.tensor([[3, -1], [5, 0]]), f(2, 2))
     case("put adds", lambda x, n, y: x.put(n, y, accumulate=True), x, i(5, low=0, high=12), f(5))
+    rows = lambda g: torch.tensor([1, 2, 0, 3])  # noqa: E731
+    case("index_copy of its own base", lambda x, n: (lambda y: y.index_copy(0, n, y) * 2)(x * 2), x, rows)
+    case("index_add of its own base", lambda x, n: (lambda y: y.index_add(0, n, y) * 2)(x * 2), x, rows)
     case("masked_scatter", lambda x, m, y: x.masked_scatter(m, y), x, b(4, 3), f(12))
     case("masked_scatter broadcast", lambda x, m, y: x.masked_scatter(m, y), x, b(3), f(20))
     case("index_put mask", lambda x, m: x.index_put((m,), torch.tensor(1.5, dtype=x.dtype)), x, b(4))

@@ -1,0 +1,84 @@
+"""Products, with epilogues or without, and attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tests.npu_compiler import reference
+
+from .expressions import Expression
+from .making import Making
+from .values import DTYPES, FLOATS, Array, Unsuitable, View, digits, finite, sums_exactly
+
+
+def matmul(m: Making) -> None:
+    c = m.c
+    dtype = c.pick(FLOATS)
+    rank, (rows, depth, columns) = c.int(2, 4), (c.pick((3, 1, 2, 5, 9, 17)) for _ in range(3))
+    batch = tuple(c.int(1, 3) for _ in range(rank - 2))
+    halves = c.one_in(4)
+    wide = columns * 2 if halves else columns
+    a = m.view_of((dtype,), (*batch, rows, depth), values=finite)
+    b = m.view_of((dtype,), (*batch, depth, wide), values=finite)
+    bias = m.view_of((dtype, "float32"), (wide,), values=finite) if c.one_in(2) else None
+    if not finite(a.array, b.array, *([bias.array] if bias else [])):
+        raise Unsuitable
+    if bias is not None:  # one for all rows
+        bias = View(bias.value, (*batch, rows, wide), (*[0] * (rank - 1), *bias.strides), bias.offset)
+    product(m, "matmul", [a, b, bias], (*batch, rows, columns), {"halves": halves}, depth)
+
+
+def product(
+    m: Making, kind: str, inputs: list[View | None], shape: tuple[int, ...], attrs: dict[str, Any], depth: int
+) -> None:
+    """With an epilogue or without."""
+    c, (a, b, bias) = m.c, inputs
+    assert a is not None
+    assert b is not None
+    exact = sums_exactly(depth + 1, a.array, b.array) and (bias is None or sums_exactly(2, bias.array, bits=12))
+    dtype, sums = a.dtype, 2 if attrs.get("halves") else 1
+    if sums == 2 or c.one_in(2):
+        room = np.zeros((*shape[:-1], shape[-1] * sums))
+        plain = {name: value for name, value in attrs.items() if name != "halves"}
+        total = reference.OPS[kind]([None if v is None else v.array for v in inputs], [room], plain)
+        extras = [m.view_of(DTYPES, shape) for _ in range(c.int(0, 2))]
+        operands = [*np.split(total, sums, -1), *(x.array for x in extras)]
+        expression = Expression(c, operands, [exact] * sums + [True] * len(extras))
+        if exact:
+            expression.grow(4)
+        if not expression.ends_as("f"):
+            raise Unsuitable
+        exact, dtype = expression.exact[-1], c.pick(FLOATS)
+        attrs["epilogue"] = expression.steps
+        inputs = [*inputs, *extras]
+    m.add(kind, inputs, [(dtype, shape)], attrs, exact)
+
+
+def attention(m: Making) -> None:
+    c = m.c
+    dtype = c.pick(FLOATS)
+    n, groups, shared, s = c.int(1, 2), c.int(1, 2), c.pick((1, 3)), c.pick((3, 1, 7))
+    t, d, e = c.pick((5, 1, 9, 18)), c.pick((4, 1, 8, 5)), c.pick((4, 1, 8))
+    q = m.view_of((dtype,), (n, groups * shared, s, d), values=finite)
+    k = m.view_of((dtype,), (n, groups, t, d), values=finite)
+    v = m.view_of((dtype,), (n, groups, t, e), values=finite)
+    if not finite(q.array, k.array, v.array) or digits(q.array)[0] * digits(k.array)[0] * d > 100:
+        raise Unsuitable
+    attrs: dict[str, Any] = {"scale": c.pick((1.0, 0.5, 0.25)), "masked_rows": c.pick(("zero", "nan"))}
+    inputs: list[View | None] = [q, k, v]
+    kind = c.int(0, 2)
+    if kind == 1:
+        attrs["causal"] = True
+    elif kind == 2:
+        mask = m.view_of(("bool", "float32", dtype), (n, groups * shared, s, t), values=_masks)
+        if not _masks(mask.array):
+            raise Unsuitable
+        inputs.append(mask)
+    m.add("attention", inputs, [(dtype, (n, groups * shared, s, e))], attrs, exact=False)
+
+
+def _masks(x: Array) -> bool:
+    wide = x.astype(np.float64)
+    return digits(x)[0] < 50 and not np.isnan(wide).any() and not np.isposinf(wide).any()
