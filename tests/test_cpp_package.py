@@ -28,7 +28,7 @@ def run(*command, code=0, environment=None):
 def build():
     """The folder that `make cpp-test` builds; nothing is compiled again when it is up to date."""
     (ROOT / "build").mkdir(exist_ok=True)
-    with FileLock(ROOT / "build" / "cpp-release.lock"):  # tests run in several processes
+    with FileLock(ROOT / "build" / "dev.lock"):  # tests run in several processes
         return cpp_tests.build("Release")
 
 
@@ -44,7 +44,7 @@ def program(tmp_path_factory):
 def test_a_program_from_outside_builds_against_the_installed_library(build, program, tmp_path):
     tools = cpp_tests.environment()
     prefix = tmp_path / "prefix"
-    run("cmake", "--install", build, "--prefix", prefix, environment=tools)
+    run("cmake", "--install", build, "--component", "development", "--prefix", prefix, environment=tools)
     assert {path.name for path in (prefix / "include" / "npu").iterdir()} >= EXPECTED_HEADERS
     assert (prefix / "bin" / "npu-bench").exists()
     source, outside = ROOT / "tests" / "cpp" / "outside", tmp_path / "outside"

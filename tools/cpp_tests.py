@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Build and run the C++ tests three times: as released, with the address and undefined-behaviour sanitizers, and those
-that use threads with the thread sanitizer."""
+"""Build and run the C++ tests three times: as released, in the build that made the extension; with the address and
+undefined-behaviour sanitizers; and those that use threads with the thread sanitizer."""
 
 from __future__ import annotations
 
@@ -9,16 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dev_env import missing_for_emulation
+from dev_env import BUILD_DIR, build_options
 
 ROOT = Path(__file__).resolve().parent.parent
-VARIANTS = {
-    "Release": ["-DCMAKE_BUILD_TYPE=Release"],
-    "sanitized": ["-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DNPU_SANITIZE=ON"],
-    "threads": ["-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DNPU_SANITIZE_THREAD=ON"],
-}
+SANITIZED = {"sanitized": "NPU_SANITIZE", "threads": "NPU_SANITIZE_THREAD"}
 ONLY = {"threads": ["-R", r"^(cpu\.(planning|conv|matmul)|run\.)"]}
-BUILT = {"threads": ["--target", "npu_cpu_tests", "npu_run_tests"]}
+BUILT = {"sanitized": ["all"], "threads": ["npu_cpu_tests", "npu_run_tests"]}
 
 
 def run(arguments: list[str]) -> None:
@@ -36,24 +32,24 @@ def environment() -> dict[str, str]:
     return {**inherited, "PATH": tools + os.pathsep + os.environ.get("PATH", "")}
 
 
-def emulation(variant: str) -> str:
-    """Metal in software is tested as released; its stacks are its own, which sanitizers take for damage."""
-    there = variant == "Release" and sys.platform == "linux" and not missing_for_emulation()
-    return f"-DNPU_SOFTMETAL={'ON' if there else 'OFF'}"
-
-
 def build(variant: str) -> Path:
-    folder = ROOT / "build" / f"cpp-{variant.lower()}"
-    bench = f"-DNPU_BUILD_BENCH={'ON' if variant == 'Release' else 'OFF'}"
-    common = ["-DNPU_BUILD_PYTHON=OFF", "-DNPU_BUILD_TESTS=ON", bench, "-DNPU_WERROR=ON"]
-    python = f"-DPython_EXECUTABLE={sys.executable}"
-    run(["cmake", "-G", "Ninja", "-S", ".", "-B", str(folder), python, *common, emulation(variant), *VARIANTS[variant]])
-    run(["cmake", "--build", str(folder), *BUILT.get(variant, [])])
+    if variant == "Release":
+        return configure_and_build(BUILD_DIR, build_options(), ["npu_tests", "npu-bench"])
+    # Without Metal in software: its stacks are its own, which sanitizers take for damage.
+    options = {"NPU_BUILD_PYTHON": "OFF", "NPU_BUILD_TESTS": "ON", "NPU_SOFTMETAL": "OFF", "NPU_WERROR": "ON"}
+    options |= {"CMAKE_BUILD_TYPE": "RelWithDebInfo", SANITIZED[variant]: "ON"}
+    return configure_and_build(ROOT / "build" / f"cpp-{variant}", options, BUILT[variant])
+
+
+def configure_and_build(folder: Path, options: dict[str, str], targets: list[str]) -> Path:
+    fresh = [] if (folder / "CMakeCache.txt").exists() else ["-G", "Ninja", f"-DPython_EXECUTABLE={sys.executable}"]
+    run(["cmake", "-S", ".", "-B", str(folder), *fresh, *(f"-D{name}={value}" for name, value in options.items())])
+    run(["cmake", "--build", str(folder), "--target", *targets])
     return folder
 
 
 def main() -> int:
-    for variant in VARIANTS:
+    for variant in ("Release", *SANITIZED):
         print(f"==> C++ tests ({variant})", flush=True)
         folder = build(variant)
         run(

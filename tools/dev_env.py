@@ -128,10 +128,16 @@ def emulates_metal() -> bool:
     return not missing
 
 
+def build_options() -> dict[str, str]:
+    """Of the one build that the extension and the C++ tests share: with others, everything would be compiled twice."""
+    emulation = "ON" if emulates_metal() else "OFF"
+    return {"NPU_SOFTMETAL": emulation, "NPU_BUILD_TESTS": "ON", "NPU_BUILD_BENCH": "ON", "NPU_WERROR": "ON"}
+
+
 def install_core(requirement: str, *options: str) -> None:
     # Without build isolation the build directory stays valid, so that only changed files are compiled.
     settings = [f"--config-settings=build-dir={BUILD_DIR}"]
-    settings.append(f"--config-settings=cmake.define.NPU_SOFTMETAL={'ON' if emulates_metal() else 'OFF'}")
+    settings += [f"--config-settings=cmake.define.{name}={value}" for name, value in build_options().items()]
     pip_install("--no-build-isolation", *settings, *options, "-e", requirement)
 
 

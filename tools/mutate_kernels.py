@@ -114,7 +114,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=8, help="mutants of each file (8); 0: all")
     parser.add_argument("--seed", type=int, default=0, help="which ones (0)")
     parser.add_argument("--workers", type=int, default=2, help="at the same time (2)")
-    parser.add_argument("--kernel-tests", type=Path, help="npu_kernel_tests; else the one of build/cpp-release")
+    parser.add_argument("--kernel-tests", type=Path, help="npu_kernel_tests; else the one of build/dev")
     parser.add_argument("--again", action="store_true", help="forget results of earlier runs")
     parser.add_argument("--list", action="store_true", help="show the mutants and run nothing")
     arguments = parser.parse_args()
@@ -132,7 +132,7 @@ def main() -> int:
     log = WORK / "results.jsonl"
     if arguments.again:
         log.unlink(missing_ok=True)
-    binary = arguments.kernel_tests or ROOT / "build" / "cpp-release" / "tests" / "cpp" / "npu_kernel_tests"
+    binary = arguments.kernel_tests or ROOT / "build" / "dev" / "tests" / "cpp" / "npu_kernel_tests"
     prepare(binary, WORK / "cache")
     score = table(try_all(mutants, arguments.workers, log), equivalents())
     return 0 if score >= WANTED else 1
