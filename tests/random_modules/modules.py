@@ -163,7 +163,8 @@ def difference(program: Program, exact: bool, workers: Sequence[Worker] = ()) ->
         count = CALLS if program.state is not None and comparable(program, program.state, exact) else 1
         own = [eager(*(x.clone() for x in inputs)) for _ in range(count)]
         answers = {"here": [_tuple(compiled(*(x.clone() for x in inputs))) for _ in range(count)]}
-        answers |= {worker.isa: elsewhere(program, compiled, inputs, count, worker) for worker in workers}
+        if workers:
+            answers |= elsewhere(program, compiled, inputs, count, workers)
     for where, calls in answers.items():
         for call, (got, wanted) in enumerate(zip(calls, own, strict=True)):
             for at, ours, theirs in zip(program.results, got, wanted, strict=True):
@@ -197,15 +198,18 @@ def as_tensor(x: np.ndarray) -> Tensor:
 
 
 def elsewhere(
-    program: Program, compiled: npu.CompiledModule, inputs: list[Tensor], count: int, worker: Worker
-) -> list[tuple[Tensor, ...]]:
+    program: Program, compiled: npu.CompiledModule, inputs: list[Tensor], count: int, workers: Sequence[Worker]
+) -> dict[str, list[tuple[Tensor, ...]]]:
+    """The results of the workers, by their instruction set."""
     named = {meta.name: as_array(x) for meta, x in zip(compiled.ir.graph_inputs, inputs, strict=True)}
     state = {} if program.state is None else {"state": as_array(program.inputs[-1])}
+    names = [meta.name for meta in compiled.ir.graph_outputs]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "module.npubin")
-        compiled.program.save(path)
-        answers = worker.run({"program": str(path), "state": state, "calls": [named] * count})
-    return [tuple(as_tensor(found[meta.name]) for meta in compiled.ir.graph_outputs) for found in answers]
+        path.write_bytes(compiled.program.to_bytes())
+        request = {"program": str(path), "state": state, "calls": [named] * count}
+        answers = {worker.isa: worker.run(request) for worker in workers}
+    return {isa: [tuple(as_tensor(found[n]) for n in names) for found in calls] for isa, calls in answers.items()}
 
 
 def comparable(program: Program, at: int, exact: bool) -> bool:
