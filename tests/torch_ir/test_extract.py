@@ -298,3 +298,33 @@ def test_extraction_in_several_threads():
         found = list(pool.map(lambda model: extract_ir(model, torch.ones(1, 4)), models))
     for model, ir in zip(models, found, strict=True):
         assert verify_ir_with_state_dict(ir, model.state_dict(), model, (torch.randn(1, 4),))[0]
+
+
+def test_a_list_among_results_is_refused():
+    class Histogram(nn.Module):
+        def forward(self, x):
+            return torch.histogramdd(x, [3, 3])[0]
+
+    with pytest.raises(ConversionError, match="'histogramdd'.*test_extract.py.*a list among its results"):
+        extract_ir(Histogram(), torch.rand(10, 2))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_batch_norm_that_writes_its_statistics(training):
+    """As an operator, whatever the module's mode is."""
+
+    class Norm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mean", torch.zeros(3))
+            self.register_buffer("var", torch.ones(3))
+
+        def forward(self, x):
+            return torch.ops.aten._native_batch_norm_legit(x, None, None, self.mean, self.var, training, 0.1, 1e-5)
+
+    x, model = torch.randn(2, 3, 4), Norm().eval()
+    executor = IRExecutor(extract_ir(Norm().eval(), x), Norm().state_dict())
+    for _ in range(2):
+        for ours, own in zip(executor(x), model(x), strict=True):
+            torch.testing.assert_close(ours, own)
+    torch.testing.assert_close(executor.state["mean"], model.mean)
