@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import Unsupported
 from ..exprs import class_of
 from ..graph import View
@@ -85,8 +87,8 @@ def _gathered(b: Builder, x: View, dim: int, index: View, wrap: bool) -> View:
         return x.expand(index.shape)
     if not index.rank:
         return _gathered(b, x, dim, index.unsqueeze(0), wrap).drop(0)
-    places = along_axis(x, dim_of(dim, x.rank))
-    return b.new("gather", [x, index_of(b, index)], index.shape, x.dtype, **places, wrap=wrap)
+    places: dict[str, Any] = along_axis(x, dim_of(dim, x.rank)) | ({"wrap": True} if wrap else {})
+    return b.new("gather", [x, index_of(b, index)], index.shape, x.dtype, **places)
 
 
 @lowering("aten.take_along_dim.default")
