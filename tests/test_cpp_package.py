@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def test_installed_headers_include_nothing_else_of_ours(build):
         assert all(name.startswith("npu/") and (ROOT / "include" / name).exists() for name in includes), header
     for source in (ROOT / "cpp" / "bench").glob("*.*"):
         includes = [line.split('"')[1] for line in source.read_text().splitlines() if line.startswith('#include "')]
-        assert all(name.startswith("npu/") or name == "options.h" for name in includes), source
+        assert all(name.startswith("npu/") or name in ("options.h", "whole_file.h") for name in includes), source
 
 
 def test_bench_measures_and_writes_json(build, program, tmp_path):
@@ -77,6 +78,22 @@ def test_bench_measures_and_writes_json(build, program, tmp_path):
     assert "conv" in run(bench, program, "--text")
     assert "arena" in run(bench, program, "--plan")
     assert "--profile" in run(bench, "--help")
+
+
+def test_bench_keeps_the_old_file_on_a_full_disk(build, program, tmp_path):
+    bench, figures = build / "cpp" / "bench" / "npu-bench", tmp_path / "figures.json"
+    command = [bench, program, "--runs", "2", "--device", "cpu", "--json"]
+    run(*command, figures)
+    old = figures.read_bytes()
+    limited = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))  # noqa: E731
+    for target, before in ((figures, limited), (tmp_path, None)):
+        result = subprocess.run([*command, target], capture_output=True, text=True, preexec_fn=before)
+        assert result.returncode == 1
+        assert f'Error: [npu-bench] cannot write "{target}": ' in result.stderr
+    assert figures.read_bytes() == old and list(tmp_path.iterdir()) == [figures]
+    with open("/dev/full", "w") as full:
+        result = subprocess.run([bench, program, "--plan"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert result.returncode == 1 and result.stderr.startswith("Error: [npu-bench] cannot write the output: ")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import json
 import pkgutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ PROMISED = {
     "MissingWeightError": KeyError, "MissingOutputError": KeyError, "CompileError": ValueError, "IRError": ValueError,
     "ProgramError": ValueError, "UnsupportedModelError": ValueError, "UnavailableError": RuntimeError,
     "FileError": OSError, "MissingFileError": FileNotFoundError, "FolderError": IsADirectoryError,
+    "NotBuiltError": ImportError,
     "SerializationError": ValueError, "WeightLoadError": ValueError, "InvalidModelError": TypeError,
     "InvalidInputError": ValueError, "InvalidNameError": ValueError, "InvalidExampleError": ValueError,
 }  # fmt: skip
@@ -124,7 +126,10 @@ def test_weights_in_float64(compiled: npu.CompiledModule, linear: nn.Module, fil
         npu_runtime.load_weights({k: v.numpy() for k, v in double.items()}, compiled.program)
     with pytest.raises(npu.NPUError, match=r'"weight" \(which the file has as "F64"\).*; try model\.float\(\)'):
         npu_runtime.load_weights(files / "double.safetensors", compiled.program)
-    with pytest.raises(npu.NPUError, match=r"'weight': expected torch.float32, got torch.float64; convert"):
+    with pytest.raises(
+        npu.NPUError,
+        match=r"'weight': expected torch.float32, got torch.float64(?s:.*)Convert them: tensor.to.torch.float32",
+    ):
         torch_ir.IRExecutor(compiled.ir, double)(torch.ones(2, 8))
     with pytest.raises(npu.NPUError, match=r"'input' has the dtype float64; .* model\.float\(\)"):
         npu.compile(nn.Linear(8, 4).double(), torch.ones(2, 8).double())
@@ -145,6 +150,12 @@ def test_a_program_where_an_ir_belongs(compiled: npu.CompiledModule, linear: nn.
         compiled.program, linear.state_dict(), linear, torch.ones(2, 8)  # type: ignore[arg-type]
     )  # fmt: skip
     assert not passed and "it is a compiled program" in str(report.error_message)
+
+
+def test_a_dict_that_is_no_ir() -> None:
+    for data in ({}, {"nodes": 1}, {"graph_inputs": [{}], "graph_outputs": [], "weights": [], "nodes": []}):
+        with pytest.raises(npu.NPUError, match="missing key|must be a list"):
+            torch_ir.IR.from_dict(data)
 
 
 def test_an_ir_where_a_program_belongs(compiled: npu.CompiledModule, files: Path) -> None:
@@ -264,3 +275,11 @@ def test_a_branch_on_contents_says_where(capfd: pytest.CaptureFixture[str]) -> N
         npu.compile(Call(branch), X)
     assert len(str(caught.value).splitlines()) == 1 and len(str(caught.value)) < 600
     assert "".join(capfd.readouterr()) == ""
+
+
+def test_generation_calls_transformers_as_it_wants_to_be_called() -> None:
+    model = causal("qwen2")
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        npu.Generator.from_model(model, device="cpu", capacity=8, buckets=[1]).generate([1, 2], 1)
+    assert [str(w.message) for w in seen if issubclass(w.category, FutureWarning)] == []

@@ -15,6 +15,7 @@ import npu
 import pytest
 import torch
 from npu.cli import main as npu_main
+from npu.generation.cache import CacheWarning, users_cache
 from npu_base.errors import DeniedFileError, FileError, FolderError, MissingFileError, NPUError
 from npu_base.files import write_file
 from npu_runtime import Profiler
@@ -75,6 +76,9 @@ def test_each_reason_has_its_class(tmp_path: Path) -> None:
             write_file(path, b"")
         assert isinstance(caught.value, NPUError) and isinstance(caught.value, OSError)
         assert caught.value.filename == os.fspath(path)
+    with pytest.raises(FileError, match="surrogates not allowed"):
+        write_file(tmp_path / "text", "\ud800")
+    assert not (tmp_path / "text").exists()
     assert issubclass(FolderError, IsADirectoryError) and issubclass(MissingFileError, FileNotFoundError)
     assert issubclass(DeniedFileError, PermissionError)
 
@@ -160,13 +164,12 @@ def test_a_command_with_a_folder_in_the_way(writer: Writer) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("line", ["npu plan m.npubin --text", "torch-ir info m.json"])
+@pytest.mark.parametrize("line", ["npu plan m.npubin --text", "torch-ir info m.json", "python -m npu_runtime"])
 def test_output_that_cannot_be_written(folder: Path, line: str) -> None:
     name, *arguments = line.split()
+    command = [Path(sys.executable).with_name(name), *arguments]
     with open("/dev/full", "w") as full:
-        result = subprocess.run(
-            [Path(sys.executable).with_name(name), *arguments], cwd=folder, stdout=full, stderr=-1, text=True
-        )
+        result = subprocess.run(command, cwd=folder, stdout=full, stderr=subprocess.PIPE, text=True)
     assert result.returncode == 1
     assert result.stderr.startswith("Error: [file] cannot write 'standard output': no space left on device; try ")
 
@@ -216,6 +219,16 @@ def test_generation_goes_on_without_its_cache(generate: Callable[[], str], tmp_p
     (line,) = [line for line in said.splitlines() if line.startswith("Warning: ")]
     assert str(cache) in line and "programs are compiled at every start" in line
     assert cache.read_text() == "kept" if trouble == "a file" else list(cache.iterdir()) == []
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.warns(CacheWarning, match="home directory. Programs are compiled at every start; --cache"):
+        assert users_cache() is None
 
 
 def test_a_cache_that_cannot_be_read_is_made_anew(generate: Callable[[], str], tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ namespace {
 
 [[noreturn]] void refuse(const std::string& path, const std::string& reason) {
   throw Error(ErrorKind::kInvalidValue, {.area = "npu-bench",
-                                         .what = "cannot write " + quoted(path) + ": " + reason,
+                                         .what = "cannot write " + npu::quoted(path) + ": " + reason,
                                          .action = "another file"});
 }
 

@@ -14,6 +14,7 @@ __all__ = [
     "InvalidValueError",
     "MissingFileError",
     "NPUError",
+    "NotBuiltError",
     "format_error",
 ]
 
@@ -28,6 +29,10 @@ class InvalidValueError(NPUError, ValueError):
 
 class InvalidTypeError(InvalidValueError, TypeError):
     """An argument is of a type that makes no sense there."""
+
+
+class NotBuiltError(NPUError, ImportError):
+    """A compiled part of the installation is missing."""
 
 
 class InternalError(NPUError):

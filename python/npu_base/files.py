@@ -42,13 +42,13 @@ def write_file(path: str | os.PathLike[str], data: bytes | memoryview | str, *, 
     The data goes to a file beside the target, reaches the disk, and takes the target's name: neither a full disk nor a
     crash leaves half a file. Text is UTF-8.
     """
-    raw = data.encode("utf-8") if isinstance(data, str) else data
     target = Path(path)
     try:
+        raw = data.encode("utf-8") if isinstance(data, str) else data
         if parents:
             target.parent.mkdir(parents=True, exist_ok=True)
         _replace(target, raw)
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have, text that is none
         raise file_error("write", path, error) from error
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from npu_base.errors import NotBuiltError
+
 try:
     from npu_runtime._core import (
         BuildInfo,
@@ -19,7 +21,7 @@ try:
         devices,
     )
 except ModuleNotFoundError as error:
-    raise ImportError(
+    raise NotBuiltError(
         "[install] the compiled part npu_runtime._core is missing; got a source tree that was not built "
         "for this Python; expected an installed npu-simulation; try `pip install .` or `make setup` in the "
         "project"

@@ -8,6 +8,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from npu_base.files import output_error
+
 from npu_runtime.info import collect, print_tables
 
 
@@ -28,6 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader (`| head`) has seen enough; Python's own flush at exit must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        print(f"Error: {output_error(error) or error}", file=sys.stderr)
+        return 1
     return 0
 
 

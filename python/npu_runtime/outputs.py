@@ -23,7 +23,7 @@ class Outputs(dict[str, Any]):
         if len(self) == 1 and isinstance(name, str):
             return next(iter(self.values()))
         known = ", ".join(map(repr, [*self, *self.further]))
-        raise MissingOutputError(format_error("run", "there is no such output", got=repr(name), expected=known))
+        raise MissingOutputError(format_error("run", f"there is no output {name!r}", expected=f"one of {known}"))
 
 
 def outputs_type(further: dict[str, str]) -> type[Outputs]:

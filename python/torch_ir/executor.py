@@ -16,7 +16,7 @@ from .inputs import InputBinder
 from .ir import IR
 from .plan import Observer, Plan, run_plan
 from .structure import rebuild
-from .weight_loader import load_weights, mismatches, resolve_weights
+from .weight_loader import load_weights, misfit_message, mismatches, resolve_weights
 
 
 class TensorRegistry:
@@ -112,7 +112,7 @@ class IRExecutor:
             missing = sorted(self.ir.weights_read() - set(resolved) - set(self.constants))
             if missing:
                 errors.append(f"Missing weights: {missing[:8]}")
-            raise InvalidInputError("Weights do not fit the IR:\n" + "\n".join(f"  - {e}" for e in errors))
+            raise InvalidInputError(misfit_message(errors))
         # Names that the IR's weight list does not have serve hand-written IR.
         extra = {k: v for k, v in sd.items() if k not in resolved and isinstance(v, Tensor)}
         self.weights = {k: v.detach() for k, v in {**extra, **resolved}.items()}

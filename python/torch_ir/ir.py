@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ._encoding import decode_attr, decode_constant, encode_attr, encode_constant
+from .errors import SerializationError
 
 SCHEMA_VERSION = 2
 """Written into every file. Files without a version come from before versions existed and count as 1."""
@@ -19,17 +20,19 @@ SCHEMA_VERSION = 2
 def _read(d: Any, key: str, kind: type | tuple[type, ...], default: Any = ...) -> Any:
     """A field of a JSON object, of the type that it must have; files come from anywhere."""
     if not isinstance(d, dict):
-        raise TypeError(f"expected an object with '{key}', got {str(d)[:60]!r}")
-    value = d[key] if default is ... else d.get(key, default)
+        raise SerializationError(f"expected an object with '{key}', got {str(d)[:60]!r}")
+    if default is ... and key not in d:
+        raise SerializationError(f"missing key '{key}'")
+    value = d.get(key, default)
     if not isinstance(value, kind) and value is not default:
-        raise TypeError(f"'{key}' must be a {getattr(kind, '__name__', 'list')}, got {str(value)[:60]!r}")
+        raise SerializationError(f"'{key}' must be a {getattr(kind, '__name__', 'list')}, got {str(value)[:60]!r}")
     return value
 
 
 def _read_map(d: dict[str, Any], key: str) -> dict[str, str]:
     found = _read(d, key, dict, {})
     if not all(isinstance(v, str) for v in found.values()):
-        raise TypeError(f"'{key}' must map text to text")
+        raise SerializationError(f"'{key}' must map text to text")
     return dict(found)
 
 
@@ -131,7 +134,7 @@ class Mutation:
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> Mutation:
-        return cls(_read(d, "target", str), _read(d, "kind", str), TensorMeta.from_dict(d["value"]))
+        return cls(_read(d, "target", str), _read(d, "kind", str), TensorMeta.from_dict(_read(d, "value", dict)))
 
 
 @dataclass(eq=False)

@@ -108,9 +108,7 @@ def load_ir(path: str | os.PathLike[str]) -> IR:
         raise SerializationError(f"Invalid IR file: '{file}' is a folder")
     raw = read_file(file, "IR file not found")
     if raw.startswith(PROGRAM_MAGIC):
-        raise SerializationError(
-            f"Invalid IR file: '{file}' is a compiled program; run it with npu_runtime.Executor or `npu run`"
-        )
+        raise SerializationError(f"'{file}' is a compiled program; run it with npu_runtime.Executor or `npu run`")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as e:

@@ -197,9 +197,17 @@ def mismatches(tensor: Any, name: str, shape: tuple[int, ...], dtype: str) -> li
     if tuple(tensor.shape) != shape:
         errors.append(f"Shape mismatch for '{name}': expected {shape}, got {tuple(tensor.shape)}")
     if dtype_to_str(tensor.dtype) != dtype:
-        what = f"Dtype mismatch for '{name}': expected torch.{dtype}, got {tensor.dtype}"
-        errors.append(f"{what}; convert it with .to(torch.{dtype})")
+        errors.append(f"Dtype mismatch for '{name}': expected torch.{dtype}, got {tensor.dtype}")
     return errors
+
+
+def misfit_message(errors: list[str]) -> str:
+    """All mismatches, a line each, and what to do about those of dtypes."""
+    lines = ["Weights do not fit the IR:", *(f"  - {e}" for e in errors)]
+    wanted = {e.split("expected ")[1].split(",")[0] for e in errors if e.startswith("Dtype mismatch")}
+    if wanted:
+        lines.append(f"Convert them: tensor.to({' or '.join(sorted(wanted))}), or the model before its state_dict()")
+    return "\n".join(lines)
 
 
 class WeightLoader:
@@ -215,5 +223,5 @@ class WeightLoader:
         weights = dict(state_dict)
         errors = validate_weights_against_ir(weights, ir) if ir is not None and self.validate else []
         if errors:
-            raise WeightLoadError("Weights do not fit the IR:\n" + "\n".join(f"  - {e}" for e in errors))
+            raise WeightLoadError(misfit_message(errors))
         return weights

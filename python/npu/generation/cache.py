@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,21 @@ from typing import Any
 from npu_base.errors import FileError
 from npu_base.files import write_file
 
-__all__ = ["Cache", "CacheWarning"]
+__all__ = ["Cache", "CacheWarning", "users_cache"]
 
 
 class CacheWarning(UserWarning):
     """A cache folder cannot be used; what it would hold is made at every start."""
+
+
+def users_cache() -> Cache | None:
+    """Where programs are kept unless the caller says otherwise."""
+    try:
+        return Cache(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "npu")
+    except RuntimeError as error:  # a user without a home
+        message = f"{error} Programs are compiled at every start; --cache or XDG_CACHE_HOME names a folder for them"
+        warnings.warn(message, CacheWarning, stacklevel=3)
+        return None
 
 
 class Cache:

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from npu_runtime import Device, Executor, NPUError, Session, Weights
 
-from npu.generation.cache import Cache
+from npu.generation.cache import Cache, users_cache
 from npu.generation.checks import listed, shown, whole_number, wrong
 from npu.generation.run import Generation, Piece, Run, stop_set
 from npu.generation.sampling import Rules
-from npu.generation.source import Facts, ModelSource, Source, cache_folder
+from npu.generation.source import Facts, ModelSource, Source
 
 __all__ = ["Generation", "Generator", "Piece", "Prompt"]
 
@@ -105,8 +105,7 @@ class Generator:
         timings: dict[str, float] = {}
         if not isinstance(cache, bool | str | os.PathLike):
             raise wrong("the cache is none", shown(cache), "a folder, True or False")
-        folder_of_cache = cache_folder() if cache is True else Path(cache) if cache else None
-        kept = Cache(folder_of_cache) if folder_of_cache is not None else None
+        kept = users_cache() if cache is True else Cache(Path(cache)) if cache else None
         source = FolderSource(folder, dtype, kept, timings)
         if "tokenizer" not in options:
             options["tokenizer"] = source.tokenizer()

@@ -18,7 +18,6 @@ __all__ = [
     "Facts",
     "ModelSource",
     "Source",
-    "cache_folder",
     "facts_of",
     "program_key",
     "stop_tokens_of",
@@ -112,11 +111,6 @@ class ModelSource:
 
     def key(self) -> str | None:
         return None
-
-
-def cache_folder() -> Path:
-    """Where programs are kept from one start to the next, unless the caller says otherwise."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "npu"
 
 
 def program_key(*parts: Any) -> str:
