@@ -88,8 +88,10 @@ def compile(
     """Extract, compile and lay out ``module`` for ``device`` (the best one present by default).
 
     ``example_inputs`` is a tensor, a tuple of positional arguments or a dict of keyword arguments; they fix shapes and
-    dtypes. ``compute_dtype`` runs a float32 model in half precision; ``disable`` names compiler passes to leave
-    out; ``exact`` rounds after every op, as eager PyTorch does.
+    dtypes. Results are those of the module's code as written: where eager PyTorch puts a fused kernel in its place
+    (``nn.TransformerEncoder`` with a padding mask), padded rows hold numbers, not zeros. ``compute_dtype`` runs a
+    float32 model in half precision; ``disable`` names compiler passes to leave out; ``exact`` rounds after every op,
+    as eager PyTorch does.
     """
     ir = extract_ir(module, example_inputs, example_kwargs)
     dtype = str(compute_dtype).removeprefix("torch.") if compute_dtype is not None else None

@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 
 from .analyzer import GraphAnalyzer
 from .compare import compare, relative_error
+from .eager import layers_as_written
 from .executor import IRExecutor
 from .exporter import export_model
 from .flatgraph import REGIONS
@@ -123,20 +124,6 @@ def same_randomness() -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
-
-
-@contextmanager
-def layers_as_written() -> Iterator[None]:
-    """Without the fused kernel by which eager ``nn.MultiheadAttention`` replaces its own code in evaluation.
-
-    It rounds differently, and no trace of the model contains it.
-    """
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _hooked(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +17,10 @@ from torch.utils import _pytree as pytree
 from ._encoding import decode_attr
 from .compare import Comparison, compare
 from .containers import register_containers
+from .eager import fast_path_note, has_fast_path, layers_as_written
 from .executor import IRExecutor, check_ir
 from .ir import IR
-from .layers import LayerRow, compare_layers, layers_as_written, print_layers, same_randomness
+from .layers import LayerRow, compare_layers, print_layers, same_randomness
 from .progress import status
 from .structure import leaf_entries
 from .tracing import normalize_inputs
@@ -37,6 +40,8 @@ class VerificationReport:
     output_details: list[dict[str, Any]] = field(default_factory=list)
     error_message: str | None = None
     layers: list[LayerRow] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """Where what was compared is not what calling the model gives."""
 
     @property
     def first_divergence(self) -> LayerRow | None:
@@ -46,7 +51,8 @@ class VerificationReport:
     def __str__(self) -> str:
         head = "Verification PASSED" if self.is_valid else "Verification FAILED"
         second = f"  Outputs compared: {self.num_outputs}" if self.is_valid else f"  Error: {self.error_message}"
-        return f"{head}\n{second}\n  Max difference: {self.max_diff:.2e}\n  Mean difference: {self.mean_diff:.2e}"
+        lines = [head, second, f"  Max difference: {self.max_diff:.2e}", f"  Mean difference: {self.mean_diff:.2e}"]
+        return "\n".join([*lines, *(f"  Note: {note}" for note in self.notes)])
 
 
 def _compare_tensors(a: Tensor, b: Tensor, rtol: float, atol: float) -> tuple[bool, float, float]:
@@ -94,6 +100,10 @@ def verify_ir_with_state_dict(
     That is every output, and every buffer or input that either of them writes. Tolerances not given follow each
     output's dtype (1e-5 for float32); integers and bools must be equal. ``per_layer`` also compares node by node,
     prints the table, and names the first node that departs. Never raises; neither model nor inputs are changed.
+
+    The model runs as its code is written: without the fused kernel by which PyTorch replaces nn.MultiheadAttention and
+    nn.TransformerEncoder in evaluation, as nothing that traces the model has it. If that kernel gives something else,
+    such as zeros in the rows that a padding mask hides, a note of the report says how much.
     """
     try:
         check_ir(ir)
@@ -143,13 +153,27 @@ class _Check:
         args, kwargs = self.inputs()
         with same_randomness():
             outputs = executor(*args, **kwargs)
-        return self._judge(observed, outputs, executor)
+        report = self._judge(observed, outputs, executor)
+        if has_fast_path(self.model):
+            report.notes.extend(self._notes_of_fast_path(observed))
+        return report
 
-    def _run_model(self) -> _Observed:
+    def _notes_of_fast_path(self, observed: _Observed) -> list[str]:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # it says that its nested tensors are a prototype
+                called = self._run_model(as_called=True)
+        except Exception as e:
+            return [f"the model as called, with PyTorch's fused kernels, does not run: {type(e).__name__}: {e}"]
+        note = fast_path_note(observed.leaves, called.leaves, self.rtol, self.atol)
+        return [note] if note else []
+
+    def _run_model(self, as_called: bool = False) -> _Observed:
+        """As its code is written, or with PyTorch's fused kernels where a call of it would have them."""
         args, kwargs = self.inputs()
         before = {name: t.detach().clone() for name, t in self._writable().items()}
         try:
-            with torch.no_grad(), layers_as_written(), same_randomness():
+            with torch.no_grad(), nullcontext() if as_called else layers_as_written(), same_randomness():
                 output = self.model(*args, **kwargs)
             register_containers(output)
             leaves = [copy.copy(x) if not isinstance(x, Tensor) else x.clone() for x in pytree.tree_leaves(output)]

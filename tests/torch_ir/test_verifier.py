@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import math
 
+import npu
 import pytest
 import torch
 from torch import nn
 from torch_ir import IRVerifier, extract_ir, register_executor, verify_ir, verify_ir_with_state_dict
 from torch_ir.compare import TOLERANCES, compare, relative_error
+from torch_ir.eager import layers_as_written
 from torch_ir.ops import clear_registry
 from torch_ir.verifier import VerificationReport, _compare_tensors
 
@@ -319,3 +321,61 @@ class TestCompare:
         assert relative_error(torch.ones(4), torch.ones(4)) == 0.0
         assert relative_error(torch.full((4,), 1.1), torch.ones(4)) == pytest.approx(0.1, rel=1e-3)
         assert relative_error(torch.ones(4), torch.zeros(4)) == math.inf
+
+
+class Encoder(nn.Module):
+    def __init__(self, **options):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, **options), 2)
+
+    def forward(self, x, is_padding):
+        return self.layers(x, src_key_padding_mask=is_padding)
+
+
+class TestFastPath:
+    """PyTorch's fused kernel for transformer encoders, which the IR is not compared with."""
+
+    X = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(1))
+    PADDING = torch.tensor([[False, False, False, True, True], [False] * 5])
+
+    def report(self, padding, **options):
+        model = Encoder(**options).eval().requires_grad_(False)
+        ir = extract_ir(model, (self.X, padding))
+        passed, report = verify_ir_with_state_dict(ir, model.state_dict(), model, (self.X, padding))
+        assert passed and report.max_diff < 1e-5
+        return report
+
+    def test_padded_rows_are_named(self):
+        (note,) = self.report(self.PADDING).notes
+        assert "without PyTorch's fused kernel" in note and "set_fastpath_enabled(False)" in note
+        assert "differs from it: output 0 in 16 of 80 elements" in note
+        assert "zeros: rows that a padding mask hides" in note
+        assert f"  Note: {note}" in str(self.report(self.PADDING))
+
+    def test_rounding_is_told_from_other_values(self):
+        notes = self.report(torch.zeros(2, 5, dtype=torch.bool)).notes
+        assert all("rounds differently" in note and "differs from it" not in note for note in notes)
+
+    def test_nothing_is_said_where_nothing_differs(self, two):
+        model, ir, x = two
+        assert verify_ir_with_state_dict(ir, model.state_dict(), model, x)[1].notes == []
+        with layers_as_written():  # as the caller has it, there is no kernel
+            assert self.report(self.PADDING).notes == []
+
+    def test_a_kernel_that_fails_does_not_fail_the_verification(self, monkeypatch):
+        def fail(*_, **__):
+            raise RuntimeError("no kernel")
+
+        monkeypatch.setattr(torch, "_transformer_encoder_layer_fwd", fail)
+        (note,) = self.report(self.PADDING).notes
+        assert "does not run: RuntimeError: no kernel" in note
+
+    def test_what_a_compiled_module_gives(self):
+        model = Encoder().eval().requires_grad_(False)
+        compiled = npu.compile(model, (self.X, self.PADDING), device="cpu")
+        got, eager = compiled(self.X, self.PADDING), model(self.X, self.PADDING)
+        with layers_as_written():
+            torch.testing.assert_close(got, model(self.X, self.PADDING))
+        torch.testing.assert_close(got[~self.PADDING], eager[~self.PADDING])
+        assert not bool(eager[self.PADDING].any()) and bool((got[self.PADDING] != 0).all())

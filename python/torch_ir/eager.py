@@ -1,0 +1,63 @@
+"""Where calling a model gives something else than its code as written: PyTorch's fused kernel for transformer encoders.
+
+In evaluation, eager ``nn.MultiheadAttention`` and ``nn.TransformerEncoder`` may leave their own code for a kernel that
+no trace contains. It rounds differently; and with a padding mask the encoder takes hidden rows out and puts zeros back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .compare import compare
+
+__all__ = ["fast_path_note", "has_fast_path", "layers_as_written"]
+
+_LAYERS = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
+
+
+@contextmanager
+def layers_as_written() -> Iterator[None]:
+    """Without the kernel."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def has_fast_path(model: nn.Module) -> bool:
+    """Whether a call of the model may take it."""
+    return torch.backends.mha.get_fastpath_enabled() and any(isinstance(m, _LAYERS) for m in model.modules())
+
+
+def fast_path_note(written: list[Any], called: list[Any], rtol: float | None, atol: float | None) -> str | None:
+    """What differs between the two runs of a model; None where nothing does."""
+    pairs = zip(written, called, strict=True)
+    tensors = [(i, a, b) for i, (a, b) in enumerate(pairs) if isinstance(a, Tensor) and isinstance(b, Tensor)]
+    differing = [(i, a, b) for i, a, b in tensors if not compare(b, a, 0.0, 0.0).is_close]
+    if not differing:
+        return None
+    found = [_difference(i, a, b) for i, a, b in differing if not compare(b, a, rtol, atol).is_close]
+    rounding = max(compare(b, a).max_diff for _, a, b in differing)
+    what = f"differs from it: {'; '.join(found)}" if found else f"rounds differently, by {rounding:.1e} at most"
+    return (
+        "the IR was compared with the model as its code is written, without PyTorch's fused kernel for transformer "
+        f"encoders (torch.backends.mha.set_fastpath_enabled(False)). The model as called in evaluation {what}"
+    )
+
+
+def _difference(index: int, written: Tensor, called: Tensor) -> str:
+    if written.shape != called.shape:  # nested tensors that were padded to their longest row alone
+        return f"output {index} has the shape {list(called.shape)} instead of {list(written.shape)}"
+    unequal = ~torch.isclose(called, written, rtol=1e-3, atol=1e-5, equal_nan=True)
+    largest = compare(called, written).max_diff
+    text = f"output {index} in {int(unequal.sum())} of {unequal.numel()} elements, by {largest:.1e} at most"
+    if bool(unequal.any()) and not bool(called[unequal].any()):
+        text += ", where it has zeros: rows that a padding mask hides"
+    return text
