@@ -10,7 +10,7 @@ PY_PRESENT := $(wildcard $(PY_FILES))
 CPP_FILES = $(shell find cpp include metal tests/cpp \( -name '*.h' -o -name '*.cpp' -o -name '*.mm' -o -name '*.metal' \) 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow pytest cpp-test lint format bench wheel check-macos random-modules mutants clean distclean
+.PHONY: help setup demo test test-slow pytest cpp-test lint format bench wheel check-macos random-modules mutants fuzz clean distclean
 
 help: ## show this list
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /|/' | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -66,6 +66,9 @@ random-modules: setup ## compare random modules with eager PyTorch (ARGS="--coun
 
 mutants: setup ## break the kernels in small ways, and see whether the tests notice (after cpp-test; about 10 minutes)
 	@$(BIN)/python tools/mutate_kernels.py $(ARGS)
+
+fuzz: setup ## feed damaged files to all readers, under libFuzzer and sanitizers (half an hour; ARGS="--runs 100000" for fewer)
+	@$(BIN)/python tools/fuzz.py $(ARGS)
 
 clean: ## remove build results, not .venv
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

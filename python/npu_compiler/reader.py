@@ -135,7 +135,7 @@ def malformed(where: str) -> Iterator[None]:
         yield
     except IRError:
         raise
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError, zlib.error) as error:
         what = f"the key {error} is missing" if isinstance(error, KeyError) else str(error)
         message = f"[compiler] malformed IR: {where}: {what}; expected the format of docs/ir-format.md"
         raise IRError(message) from None

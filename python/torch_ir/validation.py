@@ -127,7 +127,7 @@ class _Validator:
             if len(roles) != 2:
                 self._error(f"{label}: {node.op_type} needs two bodies, has {len(roles)}")
             for body in roles:
-                if body not in self.ir.subgraphs:
+                if not isinstance(body, str) or body not in self.ir.subgraphs:
                     self._error(f"{label}: unknown subgraph {body!r}")
 
     def _check_ends(self) -> None:

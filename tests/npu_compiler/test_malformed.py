@@ -109,6 +109,7 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "a constant without data": (put("constants", "c", {"dtype": "float32"}), "constant 'c': the key 'data' is missing"),
     "a constant of a dtype unknown": (put("constants", "c", {**CONSTANT, "dtype": "float99"}), "constant 'c'|float99"),
     "a constant in another encoding": (put("constants", "c", {**CONSTANT, "encoding": "hex"}), "the encoding 'hex'"),
+    "a constant that is no zlib": (put("constants", "c", {**CONSTANT, "encoding": "zlib+base64"}), "constant 'c'"),
     "a constant that is text": (put("constants", "c", "AAAA"), "constant 'c' is a str"),
     "getitem beyond the results": (put("nodes", -1, "attrs", {"index": 9}), "result 9 of 2.*'getitem_1'"),
     "getitem without an index": (put("nodes", -1, "attrs", {}), "result None of 2"),

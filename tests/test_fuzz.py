@@ -1,0 +1,29 @@
+"""A short form of `make fuzz`."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import fuzz
+import pytest
+
+from tests.fuzz_ir import fuzz_ir
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_damaged_ir():
+    accepted, refused = fuzz_ir(300, start=5)
+    assert accepted > 5 and refused > 200
+
+
+@pytest.mark.slow
+def test_make_fuzz():
+    if fuzz.compiler_with_libfuzzer() is None:
+        pytest.skip("needs a clang with libFuzzer")
+    command = [sys.executable, ROOT / "tools" / "fuzz.py", "--runs", "200000", "--ir-runs", "3000", "--seed", "3"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    for reader in ("program: 160,000 files", "safetensors: 40,000 files", "IR: "):
+        assert reader in result.stdout
+    assert result.stdout.count("nothing found") == 3
