@@ -14,12 +14,12 @@ import pytest
 import torch
 from npu_compiler.flops import flops_of
 from npu_runtime import Backend, CPUBackend, DAGExecutor, Device, Executor, MetalBackend, load_weights
-from torch import Tensor, nn
-from torch.utils import _pytree as pytree
+from torch import Tensor
 from torch_ir import IR, extract_ir
 from torch_ir.inputs import InputBinder
 
 from tests.runtime import numbers
+from tests.runtime.calls import arguments, call, wide
 from tests.runtime.devices import metal_device
 from tests.testing.weights import build_seeded
 from tests.zoo.harness import ZooEntry
@@ -46,16 +46,16 @@ class Case:
             warnings.simplefilter("ignore")  # models warn about their own code
             self.model = build_seeded(lambda: entry.build().to(dtype)).requires_grad_(False)
             inputs = entry.example(dtype, seed=1)
-            self.ir: IR = extract_ir(self.model, *_arguments(copy.deepcopy(inputs)), model_name=entry.name)
-            self.own = _call(self.model, inputs)
+            self.ir: IR = extract_ir(self.model, *arguments(copy.deepcopy(inputs)), model_name=entry.name)
+            self.own = call(self.model, inputs)
             self.exact = self._in_float64(inputs)
-        given = InputBinder(self.ir, strict=True).bind(*_arguments(inputs))
+        given = InputBinder(self.ir, strict=True).bind(*arguments(inputs))
         self.inputs = dict(zip([t.name for t in self.ir.graph_inputs], given, strict=True))
         self.state = {**dict(self.model.named_buffers()), **self.model.state_dict()}
 
     def _in_float64(self, inputs: Any) -> list[Tensor]:
         try:
-            return _call(copy.deepcopy(self.model).double(), pytree.tree_map(_wide, inputs))
+            return call(copy.deepcopy(self.model).double(), wide(inputs))
         except RuntimeError:  # PyTorch's grouped products have no float64
             self.only_close = True
             return self.own
@@ -75,20 +75,6 @@ class Case:
                 assert error <= limit, f"{name}: error {error:.3g}, allowed {limit:.3g}"
             else:
                 assert torch.equal(torch.as_tensor(getattr(got, "to_numpy", lambda got=got: got)()), own)
-
-
-def _arguments(inputs: Any) -> tuple[Any, Any]:
-    return ((), inputs) if isinstance(inputs, dict) else (inputs, {})
-
-
-def _wide(x: Any) -> Any:
-    return x.double() if isinstance(x, Tensor) and x.is_floating_point() else x
-
-
-def _call(model: nn.Module, inputs: Any) -> list[Tensor]:
-    args, kwargs = copy.deepcopy(_arguments(inputs))
-    with torch.no_grad():
-        return [x for x in pytree.tree_leaves(model(*args, **kwargs)) if isinstance(x, Tensor)]
 
 
 def run(case: Case, name: str, backend: Backend) -> Any:
