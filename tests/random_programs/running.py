@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ def check(made: Made, device: Device, threads: int) -> None:
         got = executor.run(inputs, weights, donate=donate)
         for name, (_, tolerance) in made.outputs.items():
             fault = difference(got[name].to_numpy(), expected[name], tolerance)
-            assert not fault, f"{name} of {made.program.data['model_name']}: {fault}\n{text_of(made)}"
+            assert not fault, f"{name}: {fault}"
 
 
 def difference(got: Array, want: Array, tolerance: float) -> str:
@@ -48,8 +47,3 @@ def difference(got: Array, want: Array, tolerance: float) -> str:
 def text_of(made: Made) -> str:
     ops = [json.dumps(op) for function in ("prepare", "main") for op in made.program.data[function]]
     return "\n".join([Program.parse(made.program.to_bytes()).text(), *ops])
-
-
-def by_seed(seed: int) -> Callable[[int, int], int]:
-    rng = np.random.default_rng(seed)
-    return lambda low, high: int(rng.integers(low, high, endpoint=True))

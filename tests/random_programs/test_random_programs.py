@@ -7,14 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from npu_compiler.opset import OPS
 
 from tests.runtime.devices import chosen_device, device_of
 
 from .making import a_program
-from .running import by_seed
-from .shrinking import run_many
+from .shrinking import Choices, run_many, shrink
 from .values import Choose
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,7 +39,7 @@ def test_every_op_is_met() -> None:
     met: dict[str, int] = dict.fromkeys(OPS, 0)
     updates = parts = 0
     for seed in range(300):
-        made = a_program(Choose(by_seed(seed)))
+        made = a_program(Choose(Choices([], np.random.default_rng(seed))))
         for function in ("prepare", "main"):
             for op in made.program.data[function]:
                 met[op["op"]] += 1
@@ -47,6 +47,11 @@ def test_every_op_is_met() -> None:
         updates += len(made.updated)
     assert min(met.values()) >= 10, met
     assert updates >= 20 and parts >= 50
+
+
+def test_failing_choices_are_made_small() -> None:
+    choices = np.random.default_rng(0).integers(0, 100, 200).tolist()
+    assert sorted(shrink(choices, lambda c: len(c) > 3 and max(c) >= 8)) == [0, 0, 0, 8]
 
 
 @pytest.mark.slow
