@@ -142,8 +142,8 @@ class _Flattener:
         if isinstance(val, (list, tuple)):
             if any(isinstance(v, (list, tuple)) for v in val):
                 raise ConversionError(
-                    f"Node '{name}' ({_where(node)}) calls {node.target}, which returns a list among its results; IR holds "
-                    f"a tensor or one list of tensors"
+                    f"Node '{name}' ({_where(node)}) calls {node.target}, which returns a list among its results; IR "
+                    f"holds a tensor or one list of tensors"
                 )
             call.outputs = [
                 Value(f"{name}_{i}", v, "result", call, i) if isinstance(v, torch.Tensor) else None
