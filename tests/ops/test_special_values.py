@@ -191,7 +191,7 @@ def test_rows(dtype: torch.dtype) -> None:
 INTEGER_ROWS: list[tuple[str, Callable[..., Tensor]]] = [
     *((name, functools.partial(lambda n, x: getattr(torch, n)(x, -1), name))
       for name in "sum prod amax amin argmax argmin cumsum cumprod any all".split()),
-    ("sort", lambda x: x.sort(-1, stable=True)[0]), ("argsort", lambda x: x.argsort(dim=-1, stable=True)),
+    ("sort", lambda x: x.sort(dim=-1, stable=True)[0]), ("argsort", lambda x: x.argsort(dim=-1, stable=True)),
     ("topk", lambda x: x.topk(2, -1)[0]), ("max", lambda x: x.max(-1)[1]),
     ("product", lambda x: x @ x[:3].t()),
     ("bucketize", lambda x: torch.bucketize(x, x[0].sort()[0])), ("isin", lambda x: torch.isin(x, x[0])),

@@ -335,9 +335,9 @@ def extreme(d: Draw) -> Step:
     dim = d.dim(at)
     name = d.rng.choice("amax amin argmax argmin any all count_nonzero sort argsort cummax".split())
     if name == "sort":
-        return Step(f"sort {dim}", lambda x: x.sort(dim, stable=True)[0], [at])
+        return Step(f"sort {dim}", lambda x: x.sort(dim=dim, stable=True)[0], [at])
     if name == "argsort":
-        return Step(f"argsort {dim}", lambda x: x.argsort(dim, stable=True), [at])
+        return Step(f"argsort {dim}", lambda x: x.argsort(dim=dim, stable=True), [at])
     if name == "cummax":
         return Step(f"max {dim}", lambda x: x.max(dim)[1], [at])
     return Step(f"{name} {dim}", lambda x: getattr(torch, name)(x, dim), [at])
