@@ -104,6 +104,6 @@ def quantile(
     used = {k: v for k, v in ends.items() if k in _BETWEEN[interpolation]}
     out = b.map(f"top if top != top else {_BETWEEN[interpolation]}", x.dtype, top=values.slice(d, last, 1),
                 t=b.full((), q * last - low, x.dtype), **used)  # fmt: skip
-    if dim is None:
+    if dim is None or not self.rank:
         return b.reshape(out, [1] * self.rank if keepdim else [])
     return _kept(out, d, keepdim)
