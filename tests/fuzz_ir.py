@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from functools import cache
 from typing import Any
@@ -83,14 +82,18 @@ def edited(which: int, edits: list[Edit]) -> Any:
         if not _has(parent, key):
             continue  # an earlier edit took it away
         if what < len(VALUES):
-            parent[key] = VALUES[what]
+            parent[key] = _copy(VALUES[what])
         elif what == len(VALUES):
             del parent[key]
         elif what == len(VALUES) + 1 and isinstance(parent, list):
             parent.insert(key, parent[key])
         else:
-            parent[key] = copy.deepcopy(_at(data, places[source % len(places)]))
+            parent[key] = _copy(_at(data, places[source % len(places)]))
     return data
+
+
+def _copy(value: Any) -> Any:
+    return json.loads(json.dumps(value))
 
 
 def _has(at: Any, key: Any) -> bool:
