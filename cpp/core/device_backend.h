@@ -32,8 +32,8 @@ class DeviceBackend {
   // Whether this op would rather have channels innermost in what it reads first and in what it writes.
   virtual bool wants_channels_last(const Op& op) const = 0;
 
-  // Whether kernels of this op read an operand as it lies; a copy is made where they do not.
-  virtual bool reads(const Op&, const TensorDesc&) const { return true; }
+  // Whether kernels of this op reach an operand or a result as it lies; a copy is made where they do not.
+  virtual bool takes(const Op&, const TensorDesc&) const { return true; }
 
   // The device whose kernels prepare weights, in memory of this one.
   virtual const HostDevice& host() const = 0;

@@ -145,31 +145,42 @@ void Plan::count(const Step& step) {
   operands_at_most = std::max(operands_at_most, step.inputs.size() + step.outputs.size());
 }
 
-// A copy of `operand` in another layout, made by a step of its own; returns the new value.
-int Plan::relayout(const Operand& operand, Layout layout, const std::string& reader) {
-  PlannedValue copy;
-  copy.value.dtype = values[static_cast<std::size_t>(operand.value)].value.dtype;
-  copy.value.shape = operand.shape;
-  copy.value.name = values[static_cast<std::size_t>(operand.value)].value.name + " for " + reader;
-  copy.layout = layout;
-  const int id_of_copy = static_cast<int>(values.size());
-  values.push_back(std::move(copy));
-  Op op;
-  op.kind = OpKind::kCopy;
-  op.name = "layout of " + reader;
-  op.attrs = CopyAttrs{};
-  op.inputs = {operand};
-  Operand out;
-  out.value = id_of_copy;
-  out.shape = operand.shape;
-  out.strides = dense_strides(out.shape, Layout::kRowMajor);
-  op.outputs = {out};
-  steps.push_back(make_step(op, device.backend()));
-  steps.back().made_for_layout = true;
-  return id_of_copy;
+// A value of the plan's own, as a whole operand.
+Operand Plan::add_value(const Operand& like, const std::string& name, Layout layout) {
+  PlannedValue made;
+  made.value.dtype = values[static_cast<std::size_t>(like.value)].value.dtype;
+  made.value.shape = like.shape;
+  made.value.name = name;
+  made.layout = layout;
+  Operand whole;
+  whole.value = static_cast<int>(values.size());
+  whole.shape = like.shape;
+  whole.strides = dense_strides(like.shape, Layout::kRowMajor);
+  values.push_back(std::move(made));
+  return whole;
 }
 
-void Plan::add_main_step(Op op) {
+void Plan::add_layout_copy(const Operand& from, const Operand& to, const std::string& name) {
+  Op op;
+  op.kind = OpKind::kCopy;
+  op.name = "layout of " + name;
+  op.attrs = CopyAttrs{};
+  op.inputs = {from};
+  op.outputs = {to};
+  steps.push_back(make_step(op, device.backend()));
+  steps.back().made_for_layout = true;
+}
+
+// A copy of `operand` in another layout, made by a step of its own; returns the new value.
+Operand Plan::relayout(const Operand& operand, Layout layout, const std::string& reader) {
+  const std::string& name = values[static_cast<std::size_t>(operand.value)].value.name;
+  const Operand copy = add_value(operand, name + " for " + reader, layout);
+  add_layout_copy(operand, copy, reader);
+  return copy;
+}
+
+// Copies of what the device's kernel does not read as it lies.
+void Plan::copy_unreadable(Op& op) {
   for (std::size_t i = 0; i < op.inputs.size(); ++i) {
     Operand& in = op.inputs[i];
     if (!in.present()) continue;
@@ -181,19 +192,29 @@ void Plan::add_main_step(Op op) {
       whole.value = in.value;
       whole.shape = source.value.shape;
       whole.strides = dense_strides(whole.shape, Layout::kRowMajor);
-      in.value = relayout(whole, Layout::kRowMajor, op.name);
+      in.value = relayout(whole, Layout::kRowMajor, op.name).value;
       placed = place(in, values.back().value, Layout::kRowMajor);
     }
-    const bool readable = device.backend().reads(op, placed->desc);
+    const bool readable = device.backend().takes(op, placed->desc);
     const bool scattered = !moved && i == 0 && device.backend().wants_channels_last(op) &&
                            spatial(in.shape) && in.shape[1] > 1 && placed->desc.strides[1] != 1 &&
                            !placed->desc.constant;
     if (readable && !scattered) continue;
-    Operand copy;
-    copy.shape = in.shape;
-    copy.strides = dense_strides(in.shape, Layout::kRowMajor);
-    copy.value = relayout(in, readable ? Layout::kChannelsLast : Layout::kRowMajor, op.name);
-    in = copy;
+    in = relayout(in, readable ? Layout::kChannelsLast : Layout::kRowMajor, op.name);
+  }
+}
+
+void Plan::add_main_step(Op op) {
+  copy_unreadable(op);
+  // What the kernel does not write as it lies goes to a value of its own first.
+  std::vector<std::pair<Operand, Operand>> copies;
+  for (Operand& out : op.outputs) {
+    if (!out.present()) continue;
+    const PlannedValue& target = values[static_cast<std::size_t>(out.value)];
+    if (device.backend().takes(op, place(out, target.value, target.layout)->desc)) continue;
+    const std::string name = target.value.name + " of " + op.name;
+    copies.emplace_back(add_value(out, name, Layout::kRowMajor), out);
+    out = copies.back().first;
   }
   Step step = make_step(op, device.backend());
   if (step.kernel->packed_input() >= 0) {
@@ -201,6 +222,7 @@ void Plan::add_main_step(Op op) {
     packed.push_back(static_cast<int>(steps.size()));
   }
   steps.push_back(std::move(step));
+  for (const auto& [from, to] : copies) add_layout_copy(from, to, op.name);
 }
 
 void Plan::add_main_steps() {

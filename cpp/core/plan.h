@@ -77,10 +77,13 @@ struct Plan {
   KernelRequest request_of(const Step& step) const;
   Step make_step(const Op& op, const DeviceBackend& backend);
   void add_main_steps();
+  void copy_unreadable(Op& op);
   void add_main_step(Op op);
   bool add_fused_step(const Op& norm, const Op& product);
   void count(const Step& step);
-  int relayout(const Operand& operand, Layout layout, const std::string& reader);
+  Operand add_value(const Operand& like, const std::string& name, Layout layout);
+  void add_layout_copy(const Operand& from, const Operand& to, const std::string& name);
+  Operand relayout(const Operand& operand, Layout layout, const std::string& reader);
 };
 
 }  // namespace npu

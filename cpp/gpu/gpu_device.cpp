@@ -29,8 +29,8 @@ class GpuDevice final : public DeviceBackend {
 
   const std::string& kind() const override { return kind_; }
   const std::string& name() const override { return driver_->caps().name; }
-  // A buffer begins with the lowest element that is read; some kernels are told where the first one is.
-  bool reads(const Op& op, const TensorDesc& operand) const override {
+  // A buffer begins with the lowest element that is reached; some kernels are told where the first one is.
+  bool takes(const Op& op, const TensorDesc& operand) const override {
     const bool told = op.kind == OpKind::kCopy || op.kind == OpKind::kMap || op.kind == OpKind::kMatmul ||
                       op.kind == OpKind::kConv;
     return told || std::all_of(operand.strides.begin(), operand.strides.end(),

@@ -126,6 +126,25 @@ TEST(gpu_hazards, views_that_go_backwards_are_copied_wherever_they_lie) {
   }
 }
 
+TEST(gpu_hazards, results_that_go_backwards_are_copied_there) {
+  const Plan plan = plan_of(R"({
+    "model_name": "backwards",
+    "values": [
+      {"name": "x", "dtype": "float32", "shape": [4, 8]}, {"name": "y", "dtype": "float32", "shape": [4, 8]},
+      {"name": "z", "dtype": "float32", "shape": [4, 8]}],
+    "inputs": [{"name": "x", "value": 0}],
+    "outputs": [{"name": "y", "value": 1}, {"name": "z", "value": 2}],
+    "main": [
+      {"op": "softmax", "name": "soft", "in": [0], "out": [[1, [4, 8], [8, -1], 7]], "attrs": {"axis": 1}},
+      {"op": "copy", "name": "turn", "in": [0], "out": [[2, [4, 8], [8, -1], 7]]}]
+  })");
+  CHECK_EQ(plan.steps.size(), 3u);
+  CHECK_EQ(plan.steps[0].output_descs[0].strides[1], 1);
+  CHECK(plan.steps[1].made_for_layout);
+  CHECK_EQ(plan.steps[1].output_descs[0].strides[1], -1);
+  CHECK_EQ(plan.steps[2].output_descs[0].strides[1], -1);
+}
+
 TEST(gpu_hazards, sources_are_whole_and_hold_each_file_once) {
   const std::string source = kernel_source("softmax");
   CHECK(source.find("#include \"") == std::string::npos);
