@@ -30,7 +30,6 @@ from .values import (
     whole,
 )  # fmt: skip
 
-_MOST = 600  # elements of a result
 _GIVEN = ("weight", "constant", "prepare")
 
 
@@ -48,6 +47,7 @@ class Made:
 class Making:
     def __init__(self, c: Choose) -> None:
         self.c = c
+        self.most = 4000 if c.one_in(12) else 300  # elements of what is given; results may have twice as many
         self.values: list[Value] = []
         self.ops: dict[str, list[dict[str, Any]]] = {"prepare": [], "main": []}
         self.alias: dict[int, int] = {}  # value of an output: of the input
@@ -69,8 +69,9 @@ class Making:
     def shape(self, rank: int | None = None, low: int = 0) -> tuple[int, ...]:
         c = self.c
         rank = c.int(low, 4) if rank is None else rank
-        shape = [c.pick((2, 1, 3, 4, 5, 8, 17)) for _ in range(rank)]
-        while math.prod(shape) > 300:
+        extents = (2, 1, 3, 4, 5, 8, 17, *([33, 64, 130] if self.most > 300 else []))
+        shape = [c.pick(extents) for _ in range(rank)]
+        while math.prod(shape) > self.most:
             shape[shape.index(max(shape))] = 2
         if rank and c.one_in(25):
             shape[c.int(0, rank - 1)] = 0
@@ -142,7 +143,7 @@ class Making:
         """Adds an op. ``exact`` says whether its floats are; ``onto`` names the input that a result updates."""
         arrays = [None if v is None else v.array for v in inputs]
         rooms = [None if o is None else np.zeros(o[1], dtype_of(o[0])) for o in outputs]
-        if any(room is not None and room.size > _MOST for room in rooms):
+        if any(room is not None and room.size > 2 * self.most for room in rooms):
             raise Unsuitable
         with np.errstate(all="ignore"):
             results = reference.OPS[kind](arrays, rooms, attrs)
@@ -196,7 +197,13 @@ class Making:
             value = self._value(dtype, np.ascontiguousarray(array.transpose(order)), function, tolerance)
             steps = dense(value.shape)
             return value, View(value, array.shape, tuple(steps[d] for d in back))
-        if kind == 5 and rank and array.size and array.size < _MOST // 2:
+        if kind == 3 and array.size > 1:  # backwards
+            d = int(np.argmax(array.shape))
+            value = self._value(dtype, np.ascontiguousarray(np.flip(array, d)), function, tolerance)
+            steps = dense(value.shape)
+            turned = tuple(-s if k == d else s for k, s in enumerate(steps))
+            return value, View(value, array.shape, turned, (array.shape[d] - 1) * steps[d])
+        if kind == 5 and rank and array.size and array.size < self.most:
             return self._part(dtype, array, tolerance, function)
         value = self._value(dtype, np.ascontiguousarray(array).reshape(array.shape), function, tolerance)
         return value, whole(value)
@@ -228,7 +235,7 @@ class Making:
             main = [self.values[-1]]
         for v in list(main):  # outputs lie by themselves: most results are read by something else
             if (
-                not v.read and v.id not in self.alias and v.array.size <= _MOST and not c.one_in(3)
+                not v.read and v.id not in self.alias and v.array.size <= 2 * self.most and not c.one_in(3)
             ):  # outputs lie by themselves
                 main.append(self.add("copy", [whole(v)], [(v.dtype, v.shape)], {})[0] or v)
         chosen = [v for v in main if v.id in self.alias or not v.read or c.one_in(6)] or [main[-1]]
