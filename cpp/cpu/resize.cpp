@@ -105,7 +105,7 @@ class Resize : public HostKernel {
     units_ = y_.shape[0] * blocks_ * out_[0] * out_[1] * out_[2];
     cells_ = taps_[0].count * taps_[1].count * taps_[2].count;
     pieces_ = piece_count(units_, static_cast<double>(cells_ * std::min(channels_, kChannels)), r.threads);
-    thread_bytes_ = kChannels * (2 * sizeof(float) + sizeof(std::int64_t));
+    thread_bytes_ = kChannels * 2 * sizeof(float);
     scratch_ = thread_bytes_ * static_cast<std::size_t>(r.threads);
     in_place_ = x_.dtype == DType::kFloat32 && (x_.strides[1] == 1 || channels_ == 1);
   }
@@ -183,13 +183,7 @@ class Resize : public HostKernel {
       }
     }
     if (direct) return;
-    if (is_float(y_.dtype)) return store_floats(*micro_, y_.dtype, total, y, y_.strides[1], n);
-    auto* integers = reinterpret_cast<std::int64_t*>(row + 2 * kChannels);
-    for (std::int64_t c = 0; c < n; ++c) {
-      integers[c] = to_integer<std::int64_t>(std::nearbyint(total[c]));
-      if (y_.dtype == DType::kUInt8) integers[c] = std::clamp<std::int64_t>(integers[c], 0, 255);
-    }
-    store_integers(y_.dtype, integers, y, y_.strides[1], n);
+    store_floats(*micro_, y_.dtype, total, y, y_.strides[1], n);
   }
 
   const Micro* micro_;
