@@ -40,9 +40,9 @@ class Expression:
         self.results: list[Array] = []
         self.exact: list[bool] = []
         for k, x in enumerate(operands):
-            self._add(["in", k], _class_of(x), exact[k])
+            self.add(["in", k], _class_of(x), exact[k])
 
-    def _add(self, step: list[Any], kind: str, exact: bool = True) -> bool:
+    def add(self, step: list[Any], kind: str, exact: bool = True) -> bool:
         with np.errstate(all="ignore"):
             result = evaluate([*self.steps, step], self.operands)
             narrow = result.astype(np.float32).astype(np.float64)
@@ -64,7 +64,7 @@ class Expression:
         if found and not self.c.one_in(5):
             return int(found[-1 - self.c.int(0, min(len(found), 4) - 1)])
         number: Any = {"f": self.c.pick((2.0, 0.5, -1.0, 0.0)), "i": self.c.pick((2, 1, -3, 5, 0)), "b": True}[kind]
-        self._add(["const", number, kind], kind)
+        self.add(["const", number, kind], kind)
         return len(self.steps) - 1
 
     def grow(self, most: int) -> None:
@@ -76,7 +76,7 @@ class Expression:
         last = len(self.steps) - 1
         if last >= 0 and not self.exact[last]:
             if c.one_in(2):
-                self._add([c.pick(_AFTER), last], "f", False)
+                self.add([c.pick(_AFTER), last], "f", False)
             return None
         kind = self.classes[-1] if self.classes and not c.one_in(4) else c.pick(("f", "i", "b"))
         if c.one_in(5):
@@ -87,13 +87,13 @@ class Expression:
         args = [self._argument("b" if k == "b" else kind) for k in takes]
         if not self._defined(name, args):
             return None
-        self._add([name, *args], kind if gives in "na" else gives, name not in _FUNCTIONS)
+        self.add([name, *args], kind if gives in "na" else gives, name not in _FUNCTIONS)
         return None
 
     def _cast(self, kind: str) -> None:
         source = self._argument(kind)
         dtype = self.c.pick((*FLOATS, *INTEGERS, "bool"))
-        self._add(["cast", source, dtype], "f" if dtype in FLOATS else "b" if dtype == "bool" else "i")
+        self.add(["cast", source, dtype], "f" if dtype in FLOATS else "b" if dtype == "bool" else "i")
 
     def _defined(self, name: str, args: list[int | None]) -> bool:
         b = self.results[args[-1] or 0]
@@ -110,7 +110,7 @@ class Expression:
         if not self.steps or not self.exact[-1]:
             return False
         dtype = {"f": "float32", "i": "int64", "b": "bool"}[kind]
-        return self._add(["cast", len(self.steps) - 1, dtype], kind)
+        return self.add(["cast", len(self.steps) - 1, dtype], kind)
 
 
 def _class_of(x: Array) -> str:

@@ -39,9 +39,9 @@ def _map(m: Making) -> None:
     views += [m.view_of(DTYPES, shape) for _ in range(c.int(0, 3))] if views else []
     expression = Expression(c, [v.array for v in views], [True] * len(views))
     expression.grow(6)
-    if not expression.steps and not expression.ends_as("f"):
+    if not expression.steps:
         number = c.pick((1.0, 0.0, -2.5))
-        expression._add(["const", number, "f"], "f")
+        expression.add(["const", number, "f"], "f")
     kind = expression.classes[-1]
     m.add("map", views, [(c.pick(result_dtypes(kind)), shape)], {"expr": expression.steps}, expression.exact[-1])
 

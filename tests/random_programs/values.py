@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,6 @@ class Value:
     source: str  # "input", "weight", "constant", "prepare" or "main"
     tolerance: float = 0.0
     read: bool = False
-    views: list[Any] = field(default_factory=list)
 
     @property
     def shape(self) -> tuple[int, ...]:
