@@ -115,6 +115,43 @@ class TestStored:
         for parent in (Replaces, Registers, Sets):
             assert recovered(functools.partial(parent, 2.0)) == {}
 
+    def test_a_parent_that_is_not_known_has_it_changed(self):
+        class Rescales(Table):
+            def __init__(self, n: int) -> None:
+                super().__init__(n)
+                self.n = n
+
+            def rescale(self, by: float) -> None:
+                self._multiply(by)
+
+            def _multiply(self, by: float) -> None:
+                self.table = self.table * by
+
+        class Parent(nn.Module):
+            def __init__(self, by: float) -> None:
+                super().__init__()
+                self.child = Rescales(4)
+                self._finish(by)
+
+            def _finish(self, by: float) -> None:
+                self.child.rescale(by)
+
+        class Harmless(nn.Module):
+            def __init__(self, by: float) -> None:
+                super().__init__()
+                self.child = Rescales(4)
+
+            def later(self) -> None:
+                self.child.rescale(3.0)
+
+        class Derived(Parent):
+            def __init__(self, by: float) -> None:
+                super().__init__(by)
+
+        assert recovered_names(lambda: Parent(2.0)) == []
+        assert recovered_names(lambda: Derived(2.0)) == []
+        assert recovered_names(lambda: Harmless(2.0)) == ["child.table"]
+
 
 class TestReset:
     class Initialised(nn.Module):

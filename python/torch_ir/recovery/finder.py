@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from .calls import likely_call, stored_call
 from .guesses import certain_pair
 from .rebuilding import SEEDS, Pair, agreed_value, alike, construct, initialise, is_plain
-from .source import ends_with_reset, names_given_to_others
+from .source import called_on_others, ends_with_reset, names_given_to_others, setters_of
 
 __all__ = ["recover_buffers"]
 
@@ -70,7 +70,7 @@ class _Finder:
             pair = self.stored[path]
             if pair is not None:
                 value = agreed_value(want, _inside(pair, inside), attr)
-                return value if self._is_left_alone(path, {attr}) else None
+                return value if self._is_left_alone(path, owner, {attr}) else None
         return None
 
     def _rebuild_stored(self, path: str) -> Pair | None:
@@ -92,7 +92,7 @@ class _Finder:
         if isinstance(want, Tensor) and want.is_floating_point() and want.dtype != torch.float32:
             return None  # a cast makes another tensor, and the count of writes begins anew
         plain = {k for k, v in vars(module).items() if not k.startswith("_") and k != "training" and is_plain(v)}
-        if not ends_with_reset(type(module)) or not self._is_left_alone(owner, {attr} | plain):
+        if not ends_with_reset(type(module)) or not self._is_left_alone(owner, owner, {attr} | plain):
             return None
         first, second = (initialise(module, seed) for seed in SEEDS)
         return None if first is None or second is None else agreed_value(want, (first, second), attr, same_writes=True)
@@ -103,15 +103,21 @@ class _Finder:
             call = likely_call(self.model, path)
             pair = None if call is None else certain_pair(self.model.get_submodule(path), call, inside, attr)
             value = None if pair is None else agreed_value(want, pair, attr)
-            if value is not None and self._is_left_alone(path, {attr}):
+            if value is not None and self._is_left_alone(path, owner, {attr}):
                 return value
         return None
 
-    def _is_left_alone(self, path: str, names: set[str]) -> bool:
-        """Whether no code of the modules around this one may give a module's attribute of such a name a value."""
+    def _is_left_alone(self, path: str, owner: str, names: set[str]) -> bool:
+        """Whether no code of the modules around ``path`` may give such an attribute of the owner another value, itself
+        or by a method of the owner."""
+        owning = type(self.model.get_submodule(owner))
         for outer, _ in _around(path)[:-1]:
-            given = names_given_to_others(type(self.model.get_submodule(outer)))  # type: ignore[arg-type]
+            around = type(self.model.get_submodule(outer))
+            given = names_given_to_others(around)  # type: ignore[arg-type]
             if given is None or given & names:
+                return False
+            called = called_on_others(around)  # type: ignore[arg-type]
+            if any(called & setters_of(owning, name) for name in names):  # type: ignore[arg-type]
                 return False
         return True
 

@@ -27,6 +27,62 @@ def names_given_to_others(cls: type) -> frozenset[str] | None:
     return frozenset(names)
 
 
+@functools.cache
+def setters_of(cls: type, attribute: str) -> frozenset[str]:
+    """Methods that give ``self.attribute`` another value once the constructor has run, directly or by one another."""
+    methods = _methods_of(cls)
+    found = {name for name, tree in methods.items() if any(_sets_own(node, attribute) for node in ast.walk(tree))}
+    while more := {n for n, tree in methods.items() if n not in found and _calls(tree, on_self=True) & found}:
+        found |= more
+    again = _reached("reset_parameters", methods) if ends_with_reset(cls) else set()  # it gives the same value again
+    return frozenset(found - again - {"__init__"})
+
+
+@functools.cache
+def called_on_others(cls: type) -> frozenset[str]:
+    """Methods of other objects that the constructor calls, itself or by methods of ``self``."""
+    methods = _methods_of(cls)
+    constructors = [m for base in cls.__mro__ if (m := _methods_of(base).get("__init__")) is not None]
+    reached = {name for tree in constructors for own in _calls(tree, on_self=True) for name in _reached(own, methods)}
+    trees = [*constructors, *(methods[name] for name in reached)]
+    return frozenset(name for tree in trees for name in _calls(tree, on_self=False))
+
+
+def _methods_of(cls: type) -> dict[str, ast.AST]:
+    """By name, as an object of the class has them."""
+    methods: dict[str, ast.AST] = {}
+    for base in cls.__mro__:
+        tree = None if base in (nn.Module, object) else tree_of(base)
+        body = tree.body if isinstance(tree, ast.Module) else []
+        for node in body[0].body if body and isinstance(body[0], ast.ClassDef) else ():
+            if isinstance(node, ast.FunctionDef):
+                methods.setdefault(node.name, node)
+    return methods
+
+
+def _reached(start: str, methods: dict[str, ast.AST]) -> set[str]:
+    """The method and those that it calls on ``self``, and so on."""
+    found: set[str] = set()
+    waiting = {start}
+    while waiting := (waiting & methods.keys()) - found:
+        found |= waiting
+        waiting = {name for own in waiting for name in _calls(methods[own], on_self=True)}
+    return found
+
+
+def _calls(tree: ast.AST, on_self: bool) -> set[str]:
+    calls = (n.func for n in ast.walk(tree) if isinstance(n, ast.Call))
+    return {f.attr for f in calls if isinstance(f, ast.Attribute) and is_on_self(f) == on_self}
+
+
+def _sets_own(node: ast.AST, attribute: str) -> bool:
+    if isinstance(node, ast.Attribute):
+        return node.attr == attribute and isinstance(node.ctx, ast.Store) and is_on_self(node)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "register_buffer":
+        return any(isinstance(a, ast.Constant) and a.value == attribute for a in node.args)
+    return False
+
+
 def only_set_in(cls: type, function: ast.FunctionDef, attribute: str) -> bool:
     """Whether no other method of the class sets ``self.attribute``."""
     trees = [tree_of(base) for base in cls.__mro__ if base not in (nn.Module, object)]
