@@ -30,6 +30,8 @@ from tests.zoo.harness import ZooEntry
 
 LIMIT = 1e-4
 """Of the relative Frobenius norm, against float64."""
+CLOSE = 1e-5
+"""What lies between the two must be explained by PyTorch's own error."""
 
 
 @dataclass
@@ -119,7 +121,8 @@ def _compare(outcome: Outcome, name: str, got: Any, own: Tensor, exact: Tensor) 
     outcome.error = max(outcome.error, error)
     if outcome.own is not None:
         outcome.own = max(outcome.own, torchs)
-    assert error <= LIMIT, f"{name}: error {error:.3g}, PyTorch's own is {torchs:.3g}, allowed {LIMIT:.3g}"
+    limit = min(LIMIT, max(CLOSE, 3 * torchs))
+    assert error <= limit, f"{name}: error {error:.3g}, PyTorch's own is {torchs:.3g}, allowed {limit:.3g}"
 
 
 _ROW = "{:<34} {:<36} {:<13} {:>5} {:>8} {:>8} {:>6}  {}"
