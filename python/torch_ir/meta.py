@@ -16,6 +16,8 @@ from torch.nn.parameter import UninitializedParameter
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from .errors import ExportError
+
 _MADE_ALIKE = {
     torch.empty_like,
     torch.full_like,
@@ -37,11 +39,11 @@ def meta_weights() -> Iterator[None]:
 
     A model that is built so has what :func:`extract_ir` needs, the buffers that no checkpoint holds included. Only the
     thread that entered is affected. Nothing else may put tensors on meta: not ``torch.device("meta")`` around it.
+    A buffer of random numbers holds other ones than the real model's, whatever the seed.
     """
     if torch.get_default_device().type == "meta":
-        raise RuntimeError(
-            "[torch_ir] meta_weights() keeps buffers real, and the default device puts them on meta; "
-            "try one of the two: leave `with torch.device('meta')`"
+        raise ExportError(
+            "meta_weights() keeps buffers real, but the default device is meta; leave `with torch.device('meta')` first"
         )
     move = _Mover(threading.get_ident())
     handle = register_module_parameter_registration_hook(move)  # type: ignore[arg-type]
