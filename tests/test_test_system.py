@@ -243,10 +243,10 @@ def test_a_failed_write_keeps_the_old_report(tmp_path: Path, monkeypatch: pytest
     write_atomic(path, "old")
 
     def full_disk(*_: object) -> None:
-        raise OSError(28, "no space left on device")
+        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="no space left"):
         write_atomic(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["report.md"]
