@@ -40,7 +40,10 @@ Plan::Plan(Program program_, Device device_, int threads_)
       pool(shared_pool(threads_)) {
   assign_spaces();
   assign_layouts();
-  for (const Op& op : model().prepare) prepare.push_back(make_step(op, device.backend().host()));
+  for (const Op& op : model().prepare) {
+    prepare.push_back(make_prepare_step(op));
+    count(prepare.back());
+  }
   add_main_steps();
   const ArenaSizes sizes = assign_memory(values, steps);
   arena_bytes = sizes.total;
@@ -133,10 +136,18 @@ KernelRequest Plan::request_of(const Step& step) const {
           step.norm ? &std::get<NormAttrs>(step.norm->attrs) : nullptr};
 }
 
-Step Plan::make_step(const Op& op, const DeviceBackend& backend) {
+Step Plan::make_step(const Op& op) {
   Step step = place_operands(op);
-  step.kernel = backend.make_kernel(request_of(step));
+  step.kernel = device.backend().make_kernel(request_of(step));
   count(step);
+  return step;
+}
+
+// It runs once: nothing is packed for it.
+Step Plan::make_prepare_step(const Op& op) const {
+  Step step = place_operands(op);
+  for (TensorDesc& desc : step.input_descs) desc.constant = false;
+  step.kernel = device.backend().host().make_kernel(request_of(step));
   return step;
 }
 
@@ -167,7 +178,7 @@ void Plan::add_layout_copy(const Operand& from, const Operand& to, const std::st
   op.attrs = CopyAttrs{};
   op.inputs = {from};
   op.outputs = {to};
-  steps.push_back(make_step(op, device.backend()));
+  steps.push_back(make_step(op));
   steps.back().made_for_layout = true;
 }
 
@@ -216,7 +227,7 @@ void Plan::add_main_step(Op op) {
     copies.emplace_back(add_value(out, name, Layout::kRowMajor), out);
     out = copies.back().first;
   }
-  Step step = make_step(op, device.backend());
+  Step step = make_step(op);
   if (step.kernel->packed_input() >= 0) {
     step.packed = static_cast<int>(packed.size());
     packed.push_back(static_cast<int>(steps.size()));

@@ -75,7 +75,8 @@ struct Plan {
   void assign_layouts();
   Step place_operands(const Op& op) const;
   KernelRequest request_of(const Step& step) const;
-  Step make_step(const Op& op, const DeviceBackend& backend);
+  Step make_step(const Op& op);
+  Step make_prepare_step(const Op& op) const;
   void add_main_steps();
   void copy_unreadable(Op& op);
   void add_main_step(Op op);

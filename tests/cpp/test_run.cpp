@@ -51,6 +51,27 @@ TEST(executor, runs_and_prepares) {
   for (std::int64_t c = 0; c < 48; ++c) CHECK(close(cache[2 * 48 + c], expected(s.x, s.w, 0, c)));
 }
 
+// Kernels that would pack a constant weight get none packed for what runs once.
+TEST(executor, weights_may_be_convolved_beforehand) {
+  const Program program = Program::parse(program_file(R"({
+    "model_name": "beforehand",
+    "values": [
+      {"name": "x", "dtype": "float32", "shape": [1, 5, 5, 8]}, {"name": "w", "dtype": "float32", "shape": [8, 1, 3, 3]},
+      {"name": "made", "dtype": "float32", "shape": [1, 8, 3, 3]}, {"name": "y", "dtype": "float32", "shape": [1, 8, 3, 3]}],
+    "inputs": [], "outputs": [{"name": "y", "value": 3}],
+    "weights": [{"name": "x", "value": 0}, {"name": "w", "value": 1}],
+    "prepare": [{"op": "conv", "name": "conv", "in": [[0, [1, 8, 5, 5], [200, 1, 40, 8], 0], 1], "out": [2],
+                 "attrs": {"stride": [1, 1], "padding_low": [0, 0], "padding_high": [0, 0], "dilation": [1, 1],
+                           "input_dilation": [1, 1], "groups": 8}}],
+    "main": [{"op": "copy", "name": "out", "in": [2], "out": [3]}]
+  })"));
+  Weights weights;
+  weights.set("x", filled({1, 5, 5, 8}, 2, 0));
+  weights.set("w", filled({8, 1, 3, 3}, 1, 0));
+  const auto outputs = Executor(program, Device::open("cpu")).run(std::vector<Buffer>{}, weights);
+  for (std::int64_t i = 0; i < 72; ++i) CHECK_EQ(static_cast<float*>(outputs[0].data())[i], 18.0f);
+}
+
 TEST(executor, donation_updates_in_place) {
   const Step s;
   const Buffer cache = filled({4, 48}, 7, 0);
