@@ -139,8 +139,10 @@ class Making:
         attrs: dict[str, Any],
         exact: bool = True,
         onto: dict[int, Value] | None = None,
+        terms: float = 0.0,
     ) -> list[Value | None]:
-        """Adds an op. ``exact`` says whether its floats are; ``onto`` names the input that a result updates."""
+        """Adds an op. ``exact`` says whether its floats are; ``onto`` names the input that a result updates; ``terms``
+        is the size of what is added up, which may cancel."""
         arrays = [None if v is None else v.array for v in inputs]
         rooms = [None if o is None else np.zeros(o[1], dtype_of(o[0])) for o in outputs]
         if any(room is not None and room.size > 2 * self.most for room in rooms):
@@ -160,7 +162,7 @@ class Making:
                 continue
             with np.errstate(all="ignore"):
                 array = np.broadcast_to(reference.store(result, room.dtype), room.shape)
-            tolerance = 0.0 if exact else self._tolerance(outputs[k], array)
+            tolerance = 0.0 if exact else self._tolerance(outputs[k], array, terms)
             tolerance += max((v.tolerance for v in read), default=0.0)
             value, view = self._place(str(outputs[k][0]), array, tolerance, function, whole_only=bool(onto))  # type: ignore[index]
             made.append(value)
@@ -181,11 +183,11 @@ class Making:
         self.ops[function].append(op)
 
     @staticmethod
-    def _tolerance(output: Any, array: Array) -> float:
+    def _tolerance(output: Any, array: Array, terms: float) -> float:
         if output[0] not in FLOATS:
             return 0.0
         x = array.astype(np.float64)
-        return 4 * EPSILON[output[0]] * max(float(np.linalg.norm(x[np.isfinite(x)])), 2.0**-14)
+        return 4 * EPSILON[output[0]] * max(float(np.linalg.norm(x[np.isfinite(x)])), terms, 2.0**-14)
 
     def _place(self, dtype: str, array: Array, tolerance: float, function: str, whole_only: bool) -> tuple[Value, View]:
         """Where a result goes: a value of its own, one that lies otherwise, or a part of a larger one."""

@@ -124,7 +124,8 @@ def _norm(m: Making) -> None:
     more = [m.view_of(dtypes, parameters, values=finite) if c.one_in(2) else None for _ in range(2)]
     if any(v is not None and not finite(v.array) for v in more):
         raise Unsuitable
-    m.add("norm", [x, *more], [(x.dtype, x.shape)], attrs, exact=False)
+    terms = digits(more[1].array)[0] if more[1] is not None else 0.0
+    m.add("norm", [x, *more], [(x.dtype, x.shape)], attrs, exact=False, terms=terms)
 
 
 def _sort(m: Making) -> None:

@@ -53,7 +53,8 @@ def product(
         exact, dtype = expression.exact[-1], c.pick(FLOATS)
         attrs["epilogue"] = expression.steps
         inputs = [*inputs, *extras]
-    m.add(kind, inputs, [(dtype, shape)], attrs, exact)
+    terms = depth * digits(a.array)[0] * digits(b.array)[0] + (digits(bias.array)[0] if bias is not None else 0.0)
+    m.add(kind, inputs, [(dtype, shape)], attrs, exact, terms=terms)
 
 
 def attention(m: Making) -> None:
