@@ -49,12 +49,11 @@ def table(request: pytest.FixtureRequest) -> Iterator[list[str]]:
     """Rows that are printed when all are there."""
     rows: list[str] = []
     yield rows
-    reporter = request.config.pluginmanager.getplugin("terminalreporter")
-    if reporter is not None and len(rows) > len(QUICK["timm"]) + len(QUICK["transformers"]):
+    if len(rows) > len(QUICK["timm"]) + len(QUICK["transformers"]):
         whole = sum(not line.startswith("unable") for line in rows)
-        for line in ("", HEADING, *(line.removeprefix("unable ") for line in rows)):
-            reporter.write_line(line)
-        reporter.write_line(f"{whole} of {len(rows)} whole on the device")
+        lines = ("", HEADING, *(line.removeprefix("unable ") for line in rows))
+        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            print(*lines, f"{whole} of {len(rows)} whole on the device", sep="\n")
 
 
 def check(library: str, name: str, entry: ZooEntry, table: list[str]) -> None:
