@@ -15,9 +15,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from npu_compiler.lowering import LOWERINGS
+from npu_runtime import Device
 from torch import Tensor, nn
 
-from tests.runtime.devices import chosen_device
+from tests.runtime.devices import device_of
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
@@ -42,6 +43,11 @@ DEVIATIONS = {
     "norm": "overflow",
 }
 """Operators that may differ in places, and the row of docs/operators.md that says how."""
+
+
+@pytest.fixture(params=["cpu", pytest.param("metal", marks=pytest.mark.slow)])
+def device(request: pytest.FixtureRequest) -> Device:
+    return device_of(request.param)
 
 
 def numbers_of(dtype: torch.dtype) -> Tensor:
@@ -120,7 +126,7 @@ def _near(ours: Tensor, theirs: Tensor) -> Tensor:
     return same | (a.isfinite() & b.isfinite() & signs & ((a - b).abs() <= EPSILON[theirs.dtype] * b.abs() + least))
 
 
-def faults(named: list[tuple[str, Callable[..., Tensor]]], args: tuple[Tensor, ...]) -> Iterator[str]:
+def faults(device: Device, named: list[tuple[str, Callable[..., Tensor]]], args: tuple[Tensor, ...]) -> Iterator[str]:
     usable = []
     for name, function in named:
         try:
@@ -128,7 +134,7 @@ def faults(named: list[tuple[str, Callable[..., Tensor]]], args: tuple[Tensor, .
         except RuntimeError:  # PyTorch does not define it for the dtype
             continue
     exact = tuple(x.double() if x.is_floating_point() else x for x in args)
-    compiled = npu.compile(Calls([f for _, f, _ in usable]).eval(), args, device=chosen_device(), exact=True)
+    compiled = npu.compile(Calls([f for _, f, _ in usable]).eval(), args, device=device, exact=True)
     outputs = compiled(*args)
     for (name, function, own), ours in zip(usable, outputs, strict=True):
         wrong = differing(ours, own, function(*exact)).reshape(-1)
@@ -142,29 +148,29 @@ DTYPES = pytest.mark.parametrize("dtype", [*FLOATS, *INTEGERS], ids=lambda d: st
 
 
 @DTYPES
-def test_of_one_operand(dtype: torch.dtype) -> None:
-    assert not list(faults(operators(1), (numbers_of(dtype),)))
+def test_of_one_operand(device: Device, dtype: torch.dtype) -> None:
+    assert not list(faults(device, operators(1), (numbers_of(dtype),)))
 
 
 @DTYPES
-def test_of_two_operands(dtype: torch.dtype) -> None:
+def test_of_two_operands(device: Device, dtype: torch.dtype) -> None:
     x, y = (t.reshape(-1).clone() for t in torch.meshgrid([numbers_of(dtype)] * 2, indexing="ij"))
     divides = re.compile("div|rem|mod")
     plain = [op for op in operators(2) if not divides.search(op[0])]
-    assert not list(faults(plain, (x, y)))
+    assert not list(faults(device, plain, (x, y)))
     whole = not dtype.is_floating_point
     x, y = (x[y != 0], y[y != 0]) if whole else (x, y)
-    assert not list(faults([op for op in operators(2) if divides.search(op[0])], (x, y)))
+    assert not list(faults(device, [op for op in operators(2) if divides.search(op[0])], (x, y)))
 
 
 @DTYPES
-def test_of_three_operands(dtype: torch.dtype) -> None:
+def test_of_three_operands(device: Device, dtype: torch.dtype) -> None:
     few = numbers_of(dtype)[::3]
     args = tuple(t.reshape(-1).clone() for t in torch.meshgrid([few] * 3, indexing="ij"))
     named = [op for op in operators(3) if "where" not in op[0]]
     if not dtype.is_floating_point:
         named = [op for op in named if "addcmul" in op[0]] if dtype != torch.bool else []
-    assert not named or not list(faults(named, args))
+    assert not named or not list(faults(device, named, args))
 
 
 ROWS: list[tuple[str, Callable[..., Tensor]]] = [
@@ -181,11 +187,11 @@ ROWS: list[tuple[str, Callable[..., Tensor]]] = [
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: str(d).removeprefix("torch."))
-def test_rows(dtype: torch.dtype) -> None:
+def test_rows(device: Device, dtype: torch.dtype) -> None:
     few = numbers_of(dtype)
     few = few[[i for i in range(len(few)) if i % 3 == 0 or not few[i].isfinite()]]
     rows = torch.stack([t.reshape(-1) for t in torch.meshgrid([few] * 3, indexing="ij")], -1)
-    assert not list(faults(ROWS, (rows,)))
+    assert not list(faults(device, ROWS, (rows,)))
 
 
 INTEGER_ROWS: list[tuple[str, Callable[..., Tensor]]] = [
@@ -201,10 +207,10 @@ INTEGER_ROWS: list[tuple[str, Callable[..., Tensor]]] = [
 
 
 @pytest.mark.parametrize("dtype", INTEGERS[:-1], ids=lambda d: str(d).removeprefix("torch."))
-def test_integer_rows(dtype: torch.dtype) -> None:
+def test_integer_rows(device: Device, dtype: torch.dtype) -> None:
     few = numbers_of(dtype)[::2]
     rows = torch.stack([t.reshape(-1) for t in torch.meshgrid([few] * 3, indexing="ij")], -1)
-    assert not list(faults(INTEGER_ROWS, (rows,)))
+    assert not list(faults(device, INTEGER_ROWS, (rows,)))
 
 
 def _constant_rows() -> Tensor:
@@ -212,36 +218,36 @@ def _constant_rows() -> Tensor:
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 64, 1000, 5000])
-def test_norms_of_equal_elements_are_zero(length: int) -> None:
+def test_norms_of_equal_elements_are_zero(device: Device, length: int) -> None:
     x = _constant_rows().expand(6, length).contiguous()
     norms = Calls([lambda x: F.layer_norm(x, [length]), lambda x: F.group_norm(x.unsqueeze(1), 1),
                    lambda x: x.var(1, correction=0), lambda x: x.std(1, correction=0)])  # fmt: skip
-    for result in npu.compile(norms.eval(), x, device=chosen_device())(x):
+    for result in npu.compile(norms.eval(), x, device=device)(x):
         assert not result.count_nonzero()
 
 
-def test_norm_of_equal_elements_in_an_image_is_zero() -> None:
+def test_norm_of_equal_elements_in_an_image_is_zero(device: Device) -> None:
     norm = nn.Sequential(nn.Conv2d(3, 16, 1, bias=True), nn.GroupNorm(4, 16)).eval().requires_grad_(False)
     norm[0].weight.zero_()
     norm[0].bias[:] = torch.tensor([77.7, 1000.7, 3.3, -0.1]).repeat_interleave(4)
     x = torch.randn(2, 3, 40, 30)
-    assert not npu.compile(norm, x, device=chosen_device())(x).count_nonzero()
+    assert not npu.compile(norm, x, device=device)(x).count_nonzero()
 
 
 @pytest.mark.parametrize("eps", [-0.5, -1e9, math.inf, math.nan])
-def test_norms_take_any_eps(eps: float) -> None:
+def test_norms_take_any_eps(device: Device, eps: float) -> None:
     x = torch.randn(4, 6, 5, generator=torch.Generator().manual_seed(0))
     for norm in (nn.LayerNorm(5, eps=eps), nn.GroupNorm(2, 6, eps=eps), nn.RMSNorm(5, eps=eps),
                  nn.InstanceNorm1d(6, eps=eps)):  # fmt: skip
         norm.eval().requires_grad_(False)
-        ours, own = npu.compile(norm, x, device=chosen_device())(x), norm(x)
+        ours, own = npu.compile(norm, x, device=device)(x), norm(x)
         torch.testing.assert_close(ours, own, equal_nan=True, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [1e30, 1e25, 1e-25, 1e-30])
-def test_deviations_exist_where_variances_do_not(size: float) -> None:
+def test_deviations_exist_where_variances_do_not(device: Device, size: float) -> None:
     x = torch.tensor([[1.0, -1.0, 3.0, 0.5], [2.0, 2.0, 2.0, 7.0]]) * size
-    ours = npu.compile(Calls([lambda x: x.std(1), lambda x: x.std(0)]).eval(), x, device=chosen_device())(x)
+    ours = npu.compile(Calls([lambda x: x.std(1), lambda x: x.std(0)]).eval(), x, device=device)(x)
     torch.testing.assert_close(ours, (x.double().std(1).float(), x.double().std(0).float()), rtol=1e-6, atol=0)
 
 
@@ -249,12 +255,12 @@ EMPTY = "sum mean prod var std any all nansum nanmean".split()
 
 
 @pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0)])
-def test_reductions_of_nothing(shape: tuple[int, ...]) -> None:
+def test_reductions_of_nothing(device: Device, shape: tuple[int, ...]) -> None:
     x = torch.zeros(shape)
     functions: list[Any] = [functools.partial(lambda n, x: getattr(x, n)(), name) for name in EMPTY]
     functions += [functools.partial(lambda n, x: getattr(x, n)(0), name) for name in EMPTY]
     functions += [lambda x: x.logsumexp(0), lambda x: x.logsumexp(-1, keepdim=True), lambda x: x.cumsum(0)]
-    ours = npu.compile(Calls(functions).eval(), x, device=chosen_device())(x)
+    ours = npu.compile(Calls(functions).eval(), x, device=device)(x)
     for got, function in zip(ours, functions, strict=True):
         torch.testing.assert_close(got, function(x), equal_nan=True, rtol=0, atol=0)
 
