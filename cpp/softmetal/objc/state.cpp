@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdlib>
@@ -232,12 +233,15 @@ bool CommandBuffer::run_dispatch(const Command& command, Hazards& hazards, Failu
 
 void Queue::reserve() {
   std::unique_lock lock(mutex_);
-  bool moving = false;
-  for (const auto& commands : order_) moving = moving || commands->status() >= CommandBuffer::committed;
-  if (alive_ >= most_ && !moving && !running_)
+  const auto moving = [&] {
+    return running_ || std::any_of(order_.begin(), order_.end(), [](const auto& commands) {
+             return commands->status() >= CommandBuffer::committed;
+           });
+  };
+  changed_.wait(lock, [&] { return alive_ < most_ || !moving(); });
+  if (alive_ >= most_)
     refuse("commandBuffer",
            "all " + std::to_string(most_) + " command buffers of the queue exist and none was committed");
-  changed_.wait(lock, [&] { return alive_ < most_; });
   ++alive_;
 }
 
@@ -272,6 +276,7 @@ std::shared_ptr<CommandBuffer> Queue::next() {
   std::unique_lock lock(mutex_);
   auto ready = [&] { return !order_.empty() && order_.front()->status() >= CommandBuffer::committed; };
   running_ = false;
+  changed_.notify_all();  // who waits for room may wait in vain
   changed_.wait(lock, [&] { return ready() || closed_; });
   if (!ready()) {
     never.swap(order_);
