@@ -122,11 +122,12 @@ def judge(call: Call, inputs: tuple[Tensor, ...], device: Device) -> Outcome:
 
 def ties(x: Tensor, ours: Tensor, theirs: Tensor) -> bool:
     """Whether both are indices of equal elements of x: which of them comes first is PyTorch's to choose."""
-    if ours.dtype != torch.int64 or ours.ndim != x.ndim or not x.ndim:
+    if ours.dtype != torch.int64 or x.ndim - ours.ndim not in (0, 1) or not x.ndim:
         return False
     for dim in range(x.ndim):
+        a, b = (ours, theirs) if ours.ndim == x.ndim else (ours.unsqueeze(dim), theirs.unsqueeze(dim))
         try:
-            if torch.equal(x.take_along_dim(ours, dim), x.take_along_dim(theirs, dim)):
+            if torch.equal(x.take_along_dim(a, dim), x.take_along_dim(b, dim)):
                 return True
         except (RuntimeError, IndexError):
             continue
