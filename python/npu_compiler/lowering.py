@@ -69,17 +69,24 @@ def lowering(*op_types: str) -> Callable[[Callable[..., Any]], Callable[..., Any
     """Registers a function whose parameters, after the builder, are those of the ATen schema by name."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        parameters, hints = [], get_type_hints(function)
+        parameters, hints = [], _hints(function)
         for p in list(inspect.signature(function).parameters.values())[1:]:
             text, empty = str(p.annotation), p.default is inspect.Parameter.empty
             default = None if empty else p.default
             optional = text.endswith("None")
             kind = _KINDS.get(text, "attr")
-            parameters.append(Parameter(p.name, kind, empty and not optional, optional, default, hints[p.name]))
+            parameters.append(Parameter(p.name, kind, empty and not optional, optional, default, hints.get(p.name, Any)))
         add(op_types, function, parameters)
         return function
 
     return register
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(function)
+    except NameError:  # "Tensor", where nothing of that name was imported
+        return {}
 
 
 def add(op_types: Iterable[str], function: Callable[..., Any], parameters: Iterable[Parameter]) -> None:
