@@ -28,7 +28,14 @@ from torch_ir.errors import ConversionError, ExportError
 
 from tests.runtime.causal import causal
 
-INTERNAL = {"Unsupported", "Refused", "NeedsRetraceError", "CommandError"}  # caught where they are raised
+INTERNAL = {
+    "Unsupported",
+    "Refused",
+    "Defect",
+    "NeedsRetraceError",
+    "UnknownError",
+    "CommandError",
+}  # caught where they are raised
 PROMISED = {
     "NPUError": RuntimeError, "InvalidValueError": ValueError, "InvalidTypeError": TypeError,
     "MissingWeightError": KeyError, "MissingOutputError": KeyError, "CompileError": ValueError, "IRError": ValueError,

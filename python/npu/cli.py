@@ -15,7 +15,7 @@ from typing import Any
 from zipfile import BadZipFile
 
 from npu_base.errors import InvalidValueError
-from npu_base.files import make_folder, output_error, write_file
+from npu_base.files import file_error, make_folder, output_error, write_file
 from npu_runtime import __version__
 
 __all__ = ["create_parser", "main"]
@@ -213,6 +213,8 @@ def _given(executor: Any, arguments: list[str]) -> dict[str, Any]:
             raise InvalidValueError(f"[npu] unknown inputs; got {name}; expected {', '.join(dtypes)}")
         try:
             array = np.load(path, allow_pickle=False)
+        except OSError as error:
+            raise file_error("read", path, error) from error
         except (ValueError, EOFError, BadZipFile) as error:
             raise InvalidValueError(f"[npu] {path} is no .npy file: {error}") from error
         if not isinstance(array, np.ndarray):

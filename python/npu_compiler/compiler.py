@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
-from npu_base.errors import InvalidValueError
+from npu_base.errors import InvalidTypeError, InvalidValueError
 
 from . import ops as _ops  # noqa: F401  (registers the lowerings)
 from .compiled_program import CompiledProgram
@@ -31,11 +31,16 @@ def compile(
     inside = str(getattr(compute_dtype, "__name__", compute_dtype)).removeprefix("torch.")
     if compute_dtype is not None and inside not in ("float32", "float16", "bfloat16"):
         raise InvalidValueError(f"[compiler] compute_dtype {compute_dtype!r}; expected float32, float16 or bfloat16")
+    if not isinstance(exact, bool):
+        raise InvalidTypeError(f"[compiler] exact={exact!r}; expected True or False")
     graph = Translation(read_ir(ir)).graph_of_all()
     left_out = {disable} if isinstance(disable, str) else set(disable)
     if inside in ("float16", "bfloat16"):
         if exact:
-            raise ValueError(f"[compiler] exact=True with compute_dtype {inside}; expected one of the two")
+            raise InvalidValueError(
+                f"[compiler] exact=True with compute_dtype {inside}; expected one of the two: exact rounds as the "
+                f"model itself would, and compute_dtype has it round otherwise"
+            )
         narrow(graph, inside)
         graph.rounding = "none"
     elif exact:

@@ -75,7 +75,8 @@ def lowering(*op_types: str) -> Callable[[Callable[..., Any]], Callable[..., Any
             default = None if empty else p.default
             optional = text.endswith("None")
             kind = _KINDS.get(text, "attr")
-            parameters.append(Parameter(p.name, kind, empty and not optional, optional, default, hints.get(p.name, Any)))
+            hint = hints.get(p.name, Any)
+            parameters.append(Parameter(p.name, kind, empty and not optional, optional, default, hint))
         add(op_types, function, parameters)
         return function
 
@@ -413,6 +414,8 @@ def _check_results(node: Node, results: list[View | None]) -> None:
     for view, meta in zip(results, node.outputs, strict=True):
         if view is not None and view.rank > 8:
             raise Unsupported(f"rank {view.rank}, above 8")
+        if view is not None and meta.dtype not in DTYPES and view.dtype in DTYPES:
+            raise Unsupported(f"dtype {meta.dtype}")
         if view is not None and (view.shape, view.dtype) != (meta.shape, meta.dtype):
             raise Defect(f"lowered to {view.dtype}{list(view.shape)}, the IR declares {meta.dtype}{list(meta.shape)}")
 

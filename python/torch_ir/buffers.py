@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import nn
@@ -17,13 +17,18 @@ MISSING_BUFFER = (
 
 
 def given_buffers(
-    source: nn.Module | Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]
+    source: nn.Module | Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], known: Collection[str]
 ) -> dict[str, torch.Tensor]:
-    """Those of ``wanted`` that ``source`` has, copied to the CPU; a value that does not fit is an error."""
+    """Those of ``wanted`` that ``source`` has, copied to the CPU; a value that does not fit is an error, and so is a
+    name that is not ``known`` to the model."""
     if not isinstance(source, nn.Module | Mapping):
         raise ConversionError(
             f"buffers: expected a model with values or a dict of tensors by name, got {type(source).__name__}"
         )
+    unknown = [] if isinstance(source, nn.Module) else [name for name in source if name not in known]
+    if unknown:
+        near = f"; it has {', '.join(sorted(known))[:200]}" if known else ""
+        raise ConversionError(f"buffers: the model has no buffer '{unknown[0]}'{near}")
     found = {}
     for name, like in wanted.items():
         value = tensor_of(source, name) if isinstance(source, nn.Module) else source.get(name)

@@ -68,7 +68,8 @@ def _collect_constants(
         else:
             # A copy: the IR must not change when the model's own tensor does.
             constants[name] = value.detach().clone().cpu()
-    recovered = {} if buffers is None else given_buffers(buffers, without_data)
+    known = {*without_data, *(n for n, _ in model.named_buffers()), *(n for n, _ in model.named_parameters())}
+    recovered = {} if buffers is None else given_buffers(buffers, without_data, known)
     recovered |= recover_buffers(model, [n for n in without_data if n not in recovered])
     constants.update(recovered)
     read = {t.name for node in ir.nodes for t in node.inputs} | {t.name for t in ir.graph_outputs}

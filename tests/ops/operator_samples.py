@@ -167,6 +167,11 @@ def main() -> None:
     parser.add_argument("--only", action="append", help="an operator's name")
     parser.add_argument("--dtype", action="append", help="a dtype, such as float32")
     options = parser.parse_args()
+    known = {"operator": {op.name for op in operators()}, "dtype": {str(d).removeprefix("torch.") for d in DTYPES}}
+    for kind, asked in (("operator", options.only), ("dtype", options.dtype)):
+        for name in asked or ():
+            if name not in known[kind]:
+                parser.error(f"no such {kind}: {name}")
     lines: list[str] = []
     counts: dict[str, int] = {}
     for dtype in DTYPES:

@@ -17,6 +17,8 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1000, help="how many modules (default: 1000)")
     parser.add_argument("--seed", type=int, default=0, help="of the first one (default: 0)")
     options = parser.parse_args()
+    if options.count < 1 or options.seed < 0:
+        parser.error("--count must be at least 1, and --seed at least 0")
     others = workers() if chosen_device().kind == "cpu" else []
     begin, wrong = time.monotonic(), 0
     for seed in range(options.seed, options.seed + options.count):

@@ -244,6 +244,12 @@ def joined(d: Draw) -> Step:
     return Step(f"cat {dim}", lambda *xs: torch.cat(xs, dim), reads)
 
 
+def enlarged(d: Draw) -> Step:
+    at = d.pick(lambda x: x.ndim == 3 and x.dtype in FLOATS and x.numel() > 0)
+    mode = d.rng.choice(("nearest", "nearest-exact"))
+    return Step(f"interpolate {mode}", lambda x: torch.nn.functional.interpolate(x, scale_factor=2, mode=mode), [at])
+
+
 def padded(d: Draw) -> Step:
     at = d.pick(lambda x: 0 < x.ndim <= 3)
     pads, value = [d.rng.choice((0, 1, 2)), d.rng.choice((0, 1))], d.rng.choice(NUMBERS)
@@ -366,7 +372,7 @@ def product(d: Draw) -> Step:
 
 
 MAKERS: list[Callable[[Draw], Step]] = [
-    unary, scaled, binary, with_number, with_constant, choice, cast, view, joined, padded, gathered, scattered,
-    in_place, extreme, summed, function, product,
+    unary, scaled, binary, with_number, with_constant, choice, cast, view, joined, padded, enlarged, gathered,
+    scattered, in_place, extreme, summed, function, product,
 ]  # fmt: skip
-WEIGHTS = [3, 2, 5, 4, 2, 2, 4, 5, 2, 1, 1, 3, 2, 2, 1, 1, 1]
+WEIGHTS = [3, 2, 5, 4, 2, 2, 4, 5, 2, 1, 1, 1, 3, 2, 2, 1, 1, 1]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 
 from npu_runtime import Device
@@ -22,8 +23,13 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     os.environ.setdefault("NPU_CHECK_PLAN", "1")
-    shard, shards = map(int, arguments.shard.split("/"))
+    named = re.fullmatch(r"(\d+)/(\d+)", arguments.shard)
+    shard, shards = (int(named[1]), int(named[2])) if named else (0, 0)
+    if not 1 <= shard <= shards:
+        parser.error(f"--shard must be such as 3/8, got {arguments.shard}")
     count = arguments.count // shards
+    if count < 1 or arguments.threads < 1:
+        parser.error("--count and --threads must be at least 1, and --count at least one for each shard")
     run_many(Device(arguments.device), count, seed=shard, threads=arguments.threads)
     print(f"{count} programs agree on {Device(arguments.device).name}")
     return 0

@@ -206,7 +206,11 @@ class TestGivenBuffers:
 
     def test_without_the_name_it_is_still_missing(self):
         with pytest.warns(UserWarning, match=r"Skipping 1 .*'scale'"):
-            assert extract_ir(on_meta(), X, buffers={"other": torch.ones(4)}).constants == {}
+            assert extract_ir(on_meta(), X, buffers={}).constants == {}
+
+    def test_a_name_that_the_model_does_not_have(self):
+        with pytest.raises(ConversionError, match=r"no buffer 'scalee'; it has .*scale"):
+            extract_ir(on_meta(), X, buffers={"scalee": torch.ones(4)})
 
 
 class TestLoadWeightsOfAModule:

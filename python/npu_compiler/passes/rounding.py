@@ -2,8 +2,9 @@
 
 Inside an expression numbers are float32, which is more exact than PyTorch's eager mode, where each result is rounded
 to its dtype. It may differ from eager mode by more than a rounding where a result *decides* something: a comparison, a
-rounding, a remainder, a cast to integers, the order of elements. There, and in all arithmetic that leads there, each
-result is rounded as eager mode rounds it. A cast to a wider dtype shows what it casts, which is rounded too.
+rounding, a remainder, a cast to integers, the order of elements. There, and in the elementwise arithmetic that leads
+there, each result is rounded as eager mode rounds it. A cast to a wider dtype shows what it casts, which is rounded
+too.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from ..exprs import DECIDING, class_of
 from ..graph import Graph, Op, Value, View
 
 _HALVES = ("float16", "bfloat16")
-_MOVES = {"copy": 1, "pad": 1, "gather": 1, "scatter": 2, "sort": 1, "topk": 1, "pool": 1, "adaptive_pool": 1}
+_MOVES = {"copy": 1, "pad": 1, "gather": 1, "scatter": 2, "sort": 1, "topk": 1, "pool": 1, "adaptive_pool": 1,
+          "resize": 1}  # fmt: skip
 """Ops that hand elements on, and how many of their operands they take these from."""
+_BLENDS = ("avg", "linear", "cubic")
+"""Kinds of them that compute something from several elements."""
 _EXTREMES = ("max", "min")
 _CHOICES = ("argmax", "argmin", "any", "all")
 
@@ -68,6 +72,5 @@ def _handed_on(op: Op, matters: bool) -> list[View]:
     if op.kind == "reduce":
         count = int((matters and kind in _EXTREMES) or kind in _CHOICES)
     else:
-        handed = matters and not (op.kind in ("pool", "adaptive_pool", "scatter") and kind in ("avg", "add", "mul"))
-        count = _MOVES.get(op.kind, 0) if handed or ordered else 0
+        count = _MOVES.get(op.kind, 0) if (matters and kind not in _BLENDS) or ordered else 0
     return [view for view in op.inputs[:count] if view is not None]
