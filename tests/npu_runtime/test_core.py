@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import npu_base
 import npu_runtime
 import pytest
 from npu_runtime import _core
@@ -124,6 +125,7 @@ def test_import_error_names_the_way_out(tmp_path):
     # A source tree without the extension, as somebody sees who forgot to install.
     package = tmp_path / "npu_runtime"
     package.mkdir()
+    shutil.copytree(Path(npu_base.__file__).parent, tmp_path / "npu_base")
     for name in ("__init__.py", "errors.py", "threads.py"):
         shutil.copy(Path(npu_runtime.__file__).with_name(name), package)
     result = run_python("-S", "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import npu_runtime")

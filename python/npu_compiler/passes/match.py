@@ -37,7 +37,16 @@ class Matcher:
 
 
 def step_names(op: Op) -> list[str]:
-    return [step[0] for step in op.attrs.get("expr", [])] if op.kind == "map" else []
+    """Without the casts that only say that a half operand meets a float32."""
+    steps = op.attrs.get("expr", []) if op.kind == "map" else []
+    operands = list(op.reads())
+    widened = {
+        at
+        for at, (name, *args) in enumerate(steps[:-1])
+        if name == "cast" and args[1] == "float32" and steps[args[0]][0] == "in"
+        and operands[steps[args[0]][1]].dtype in ("float16", "bfloat16")
+    }  # fmt: skip
+    return [step[0] for at, step in enumerate(steps) if at not in widened]
 
 
 def first(op: Op) -> View:
