@@ -1,7 +1,7 @@
 // What happens to the sums of a product before they are stored: bias, epilogue, rounding.
 //
 // The usual epilogues are chosen by function constants: an activation, an extra operand that is added or
-// multiplied, another activation. Any other one is generated (cpp/gpu/epilogue.cpp): it comes before this
+// multiplied, another activation. Any other one is generated (cpp/gpu/ops/product.cpp): it comes before this
 // file and defines NPU_EPILOGUE, the type Finished and finish().
 #pragma once
 

@@ -1,5 +1,5 @@
 // The steps of expressions that MSL has no function for, or none that is exact enough. Generated functions
-// (cpp/gpu/expression.cpp) call these by the names of the steps, with a `_of` where MSL has the name.
+// (cpp/gpu/ops/expression.cpp) call these by the names of the steps, with a `_of` where MSL has the name.
 #pragma once
 
 #include "common.h"

@@ -1,4 +1,5 @@
-// What generated map kernels (cpp/gpu/map.cpp) call: four neighbours at a time, and where a row of them lies.
+// What generated map kernels (cpp/gpu/ops/map.cpp) call: four neighbours at a time, and where a row of them
+// lies.
 #pragma once
 
 #include "expression.h"

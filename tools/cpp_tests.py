@@ -13,7 +13,7 @@ from dev_env import BUILD_DIR, build_options
 
 ROOT = Path(__file__).resolve().parent.parent
 SANITIZED = {"sanitized": "NPU_SANITIZE", "threads": "NPU_SANITIZE_THREAD"}
-ONLY = {"threads": ["-R", r"^(cpu\.(planning|conv|matmul)|run\.)"]}
+ONLY = {"threads": ["-R", r"^(cpu\.cpu_(conv|matmul)|run\.)"]}
 BUILT = {"sanitized": ["all"], "threads": ["npu_cpu_tests", "npu_run_tests"]}
 
 

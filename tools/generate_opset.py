@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write cpp/core/opset.gen.h from python/npu_compiler/opset.py; with --check, only compare."""
+"""Write cpp/core/program/opset.gen.h from python/npu_compiler/opset.py; with --check, only compare."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent.parent
-TARGET = ROOT / "cpp/core/opset.gen.h"
+TARGET = ROOT / "cpp/core/program/opset.gen.h"
 CPP_TYPES = {
     "int": "std::int64_t",
     "float": "double",
@@ -169,7 +169,7 @@ def main() -> int:
     text = generate()
     if arguments.check:
         if TARGET.read_text() != text:
-            print("error: cpp/core/opset.gen.h is out of date; run tools/generate_opset.py", file=sys.stderr)
+            print("error: cpp/core/program/opset.gen.h is out of date; run tools/generate_opset.py", file=sys.stderr)
             return 1
         return 0
     TARGET.write_text(text)

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "tensors.h"
+#include "bindings/tensors.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;

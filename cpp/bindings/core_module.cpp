@@ -6,9 +6,9 @@
 #include <map>
 #include <string>
 
-#include "errors.h"
+#include "bindings/errors.h"
+#include "bindings/tensors.h"
 #include "npu/npu.h"
-#include "tensors.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;

@@ -9,9 +9,9 @@
 #include <utility>
 #include <vector>
 
-#include "errors.h"
-#include "runner.h"
-#include "tensors.h"
+#include "bindings/errors.h"
+#include "bindings/runner.h"
+#include "bindings/tensors.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;

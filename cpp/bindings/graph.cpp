@@ -13,8 +13,8 @@
 #include <utility>
 #include <vector>
 
-#include "runner.h"
-#include "tensors.h"
+#include "bindings/runner.h"
+#include "bindings/tensors.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;

@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
-#include "errors.h"
-#include "tensors.h"
+#include "bindings/errors.h"
+#include "bindings/tensors.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;

@@ -1,4 +1,4 @@
-#include "tensors.h"
+#include "bindings/tensors.h"
 
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>

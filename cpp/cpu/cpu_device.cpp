@@ -1,8 +1,8 @@
-#include "cpu_device.h"
+#include "cpu/cpu_device.h"
 
-#include "micro.h"
+#include "cpu/micro.h"
+#include "cpu/ops/ops.h"
 #include "npu/cpu_info.h"
-#include "ops.h"
 
 namespace npu::cpu {
 

@@ -2,7 +2,7 @@
 
 #include <memory>
 
-#include "device_backend.h"
+#include "core/plan/device_backend.h"
 
 namespace npu::cpu {
 

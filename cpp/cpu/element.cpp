@@ -1,4 +1,4 @@
-#include "element.h"
+#include "cpu/element.h"
 
 namespace npu::cpu {
 

@@ -5,9 +5,9 @@
 #include <cstring>
 #include <type_traits>
 
-#include "micro.h"
+#include "core/base/to_integer.h"
+#include "cpu/micro.h"
 #include "npu/dtype.h"
-#include "to_integer.h"
 
 namespace npu::cpu {
 

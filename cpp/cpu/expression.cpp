@@ -1,11 +1,11 @@
-#include "expression.h"
+#include "cpu/expression.h"
 
 #include <algorithm>
 #include <climits>
 #include <cstring>
 
-#include "element.h"
-#include "expr_simplify.h"
+#include "core/program/expr_simplify.h"
+#include "cpu/element.h"
 #include "npu/error.h"
 
 namespace npu::cpu {

@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "micro.h"
+#include "core/program/opset.gen.h"
+#include "cpu/micro.h"
 #include "npu/dtype.h"
-#include "opset.gen.h"
 
 namespace npu::cpu {
 

@@ -1,6 +1,6 @@
 // What the steps of an expression do: integers, bools and casts here, float32 in the micro kernels.
-#include "element.h"
-#include "expression.h"
+#include "cpu/element.h"
+#include "cpu/expression.h"
 #include "npu/error.h"
 
 namespace npu::cpu {

@@ -1,4 +1,4 @@
-#include "gemm.h"
+#include "cpu/gemm.h"
 
 #include <algorithm>
 #include <cstring>

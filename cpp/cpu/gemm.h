@@ -7,10 +7,10 @@
 #include <optional>
 #include <vector>
 
-#include "expression.h"
-#include "kernel.h"
-#include "micro.h"
-#include "thread_pool.h"
+#include "core/machine/thread_pool.h"
+#include "core/plan/kernel.h"
+#include "cpu/expression.h"
+#include "cpu/micro.h"
 
 namespace npu::cpu {
 

@@ -1,4 +1,4 @@
-#include "indexed.h"
+#include "cpu/indexed.h"
 
 namespace npu::cpu {
 

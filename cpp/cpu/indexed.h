@@ -1,9 +1,9 @@
 // Places chosen by index operands: what gather and scatter share.
 #pragma once
 
-#include "element.h"
-#include "ops.h"
-#include "strided.h"
+#include "cpu/element.h"
+#include "cpu/ops/ops.h"
+#include "cpu/strided.h"
 
 namespace npu::cpu {
 

@@ -4,10 +4,10 @@
 #include <chrono>
 #include <vector>
 
-#include "micro.h"
+#include "core/machine/thread_pool.h"
+#include "cpu/micro.h"
 #include "npu/buffer.h"
 #include "npu/threads.h"
-#include "thread_pool.h"
 
 namespace npu {
 

@@ -1,4 +1,4 @@
-#include "micro.h"
+#include "cpu/micro.h"
 
 #include <atomic>
 #include <cstdlib>

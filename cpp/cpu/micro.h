@@ -7,8 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "core/program/opset.gen.h"
 #include "npu/dtype.h"
-#include "opset.gen.h"
 
 namespace npu::cpu {
 

@@ -1,8 +1,8 @@
-#include "strided.h"
+#include "cpu/strided.h"
 
 #include <cstring>
 
-#include "element.h"
+#include "cpu/element.h"
 
 namespace npu::cpu {
 

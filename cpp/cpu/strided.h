@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
-#include "kernel.h"
-#include "nest.h"
+#include "core/geometry/nest.h"
+#include "core/machine/thread_pool.h"
+#include "core/plan/kernel.h"
 #include "npu/error.h"
-#include "thread_pool.h"
 
 namespace npu::cpu {
 

@@ -1,6 +1,6 @@
 #include "npu/device_info.h"
 
-#include "metal.h"
+#include "devices/metal.h"
 #include "npu/cpu_info.h"
 
 namespace npu {

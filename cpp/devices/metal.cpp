@@ -1,18 +1,18 @@
-#include "metal.h"
+#include "devices/metal.h"
 
 #include <mutex>
 
-#include "checked_runner.h"
-#include "cpu_device.h"
+#include "core/base/text.h"
+#include "core/run/checked_runner.h"
+#include "cpu/cpu_device.h"
 #include "npu/build_info.h"
 #include "npu/error.h"
-#include "text.h"
 
 #if NPU_METAL
-#include "chips.h"
-#include "gpu_device.h"
-#include "kernel_sources.h"
-#include "metal_device.h"
+#include "gpu/device/chips.h"
+#include "gpu/device/gpu_device.h"
+#include "gpu/device/kernel_sources.h"
+#include "metal/metal_device.h"
 #endif
 
 namespace npu {

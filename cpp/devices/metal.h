@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "device_backend.h"
+#include "core/plan/device_backend.h"
 #include "npu/device_info.h"
 
 namespace npu {

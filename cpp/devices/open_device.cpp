@@ -1,13 +1,13 @@
 // The one place that knows every kind of device.
-#include "checked_runner.h"
-#include "chips.h"
-#include "cpu_device.h"
-#include "gpu_device.h"
-#include "metal.h"
+#include "core/run/checked_runner.h"
+#include "cpu/cpu_device.h"
+#include "devices/metal.h"
+#include "gpu/device/chips.h"
+#include "gpu/device/gpu_device.h"
+#include "gpu/device/paper_driver.h"
 #include "npu/device.h"
 #include "npu/device_info.h"
 #include "npu/error.h"
-#include "paper_driver.h"
 
 namespace npu {
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "driver.h"
+#include "gpu/device/driver.h"
 
 namespace npu::metal {
 

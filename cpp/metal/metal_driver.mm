@@ -8,11 +8,11 @@
 #include <atomic>
 #include <utility>
 
-#include "chips.h"
-#include "metal_device.h"
-#include "metal_memory.h"
+#include "gpu/device/chips.h"
+#include "metal/metal_device.h"
+#include "metal/metal_memory.h"
+#include "metal/pipelines.h"
 #include "npu/error.h"
-#include "pipelines.h"
 
 namespace npu::metal {
 

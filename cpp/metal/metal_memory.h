@@ -7,9 +7,9 @@
 #include <memory>
 #include <mutex>
 
-#include "memory.h"
-#include "object.h"
-#include "residency.h"
+#include "core/base/memory.h"
+#include "metal/object.h"
+#include "metal/residency.h"
 
 namespace npu::metal {
 

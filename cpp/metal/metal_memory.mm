@@ -1,4 +1,4 @@
-#include "metal_memory.h"
+#include "metal/metal_memory.h"
 
 #include <unistd.h>
 

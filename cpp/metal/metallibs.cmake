@@ -36,7 +36,7 @@ if(NPU_METALLIB AND APPLE)
     endif()
   endforeach()
 endif()
-file(CONFIGURE OUTPUT "${NPU_METALLIBS}" CONTENT "#include \"metallibs.h\"\n\n@data@
+file(CONFIGURE OUTPUT "${NPU_METALLIBS}" CONTENT "#include \"metal/metallibs.h\"\n\n@data@
 namespace npu::metal {
 
 std::span<const std::byte> metallib([[maybe_unused]] std::string_view library) {

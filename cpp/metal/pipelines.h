@@ -11,8 +11,8 @@
 #include <utility>
 #include <vector>
 
-#include "driver.h"
-#include "object.h"
+#include "gpu/device/driver.h"
+#include "metal/object.h"
 
 namespace npu::metal {
 

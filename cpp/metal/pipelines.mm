@@ -1,12 +1,12 @@
-#include "pipelines.h"
+#include "metal/pipelines.h"
 
 #include <algorithm>
 #include <atomic>
 #include <exception>
 #include <thread>
 
-#include "kernel_sources.h"
-#include "metallibs.h"
+#include "gpu/device/kernel_sources.h"
+#include "metal/metallibs.h"
 #include "npu/error.h"
 
 namespace npu::metal {

@@ -5,7 +5,7 @@
 
 #include <mutex>
 
-#include "object.h"
+#include "metal/object.h"
 
 namespace npu::metal {
 

@@ -1,4 +1,4 @@
-#include "residency.h"
+#include "metal/residency.h"
 
 namespace npu::metal {
 

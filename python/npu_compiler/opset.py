@@ -1,6 +1,6 @@
 """The op set of compiled programs, defined once.
 
-The C++ side (``cpp/core/opset.gen.h``) is generated from this table by ``tools/generate_opset.py``; the program
+The C++ side (``cpp/core/program/opset.gen.h``) is generated from this table by ``tools/generate_opset.py``; the program
 reader there accepts exactly what is written here. ``docs/program-format.md`` says what each op computes.
 """
 

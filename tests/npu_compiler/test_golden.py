@@ -30,7 +30,7 @@ def test_the_generated_header_is_up_to_date() -> None:
 
 
 def test_check_notices_another_op_set(tmp_path: Path) -> None:
-    for name in ("tools/generate_opset.py", "python/npu_compiler/opset.py", "cpp/core/opset.gen.h"):
+    for name in ("tools/generate_opset.py", "python/npu_compiler/opset.py", "cpp/core/program/opset.gen.h"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text((ROOT / name).read_text())
     table = tmp_path / "python/npu_compiler/opset.py"

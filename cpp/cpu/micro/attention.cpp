@@ -1,9 +1,9 @@
 // Rows of attention: scores scaled and masked, values weighed, rotations.
 #include <utility>
 
-#include "micro/functions.h"
-#include "micro/half.h"
-#include "micro/table.h"
+#include "cpu/micro/functions.h"
+#include "cpu/micro/half.h"
+#include "cpu/micro/table.h"
 
 namespace npu::cpu::NPU_ISA {
 

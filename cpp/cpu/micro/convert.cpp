@@ -1,6 +1,6 @@
 // Between float32 and the 16-bit formats, row by row.
-#include "micro/half.h"
-#include "micro/table.h"
+#include "cpu/micro/half.h"
+#include "cpu/micro/table.h"
 
 namespace npu::cpu::NPU_ISA {
 

@@ -1,7 +1,7 @@
 // Elementary functions on vectors, to about 2 units in the last place.
 #pragma once
 
-#include "micro/vec.h"
+#include "cpu/micro/vec.h"
 
 namespace npu::cpu::NPU_ISA {
 

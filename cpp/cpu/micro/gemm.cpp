@@ -1,4 +1,4 @@
-#include "micro/gemm.h"
+#include "cpu/micro/gemm.h"
 
 #include <cstring>
 #include <utility>

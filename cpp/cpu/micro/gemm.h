@@ -1,7 +1,7 @@
 // Register tiles of matrix products, in the namespace of the instruction set that this file is compiled for.
 #pragma once
 
-#include "micro.h"
+#include "cpu/micro.h"
 
 namespace npu::cpu::NPU_ISA {
 

@@ -1,8 +1,8 @@
 // Few rows times many: each weight is read once, as it lies, and meets all rows of x.
 #include <utility>
 
-#include "micro/half.h"
-#include "micro/table.h"
+#include "cpu/micro/half.h"
+#include "cpu/micro/table.h"
 
 namespace npu::cpu::NPU_ISA {
 

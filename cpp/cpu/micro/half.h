@@ -1,7 +1,7 @@
 // Vectors of 16-bit floats, and what they are as float32. Stores round to nearest even and keep NaN.
 #pragma once
 
-#include "micro/vec.h"
+#include "cpu/micro/vec.h"
 
 #if defined(__aarch64__)
 #include <arm_neon.h>

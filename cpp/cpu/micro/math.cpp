@@ -1,8 +1,8 @@
 // The steps of expressions.
 #include <math.h>
 
-#include "micro/functions.h"
-#include "micro/table.h"
+#include "cpu/micro/functions.h"
+#include "cpu/micro/table.h"
 
 namespace npu::cpu::NPU_ISA {
 

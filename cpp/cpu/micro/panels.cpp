@@ -1,6 +1,6 @@
 // Rows laid across, as panels of products want them.
-#include "micro/half.h"
-#include "micro/table.h"
+#include "cpu/micro/half.h"
+#include "cpu/micro/table.h"
 
 namespace npu::cpu::NPU_ISA {
 

@@ -1,6 +1,6 @@
 // Reductions of rows, and rows into rows.
-#include "micro/functions.h"
-#include "micro/table.h"
+#include "cpu/micro/functions.h"
+#include "cpu/micro/table.h"
 
 namespace npu::cpu::NPU_ISA {
 

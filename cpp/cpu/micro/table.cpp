@@ -1,6 +1,6 @@
-#include "micro/table.h"
+#include "cpu/micro/table.h"
 
-#include "micro/gemm.h"
+#include "cpu/micro/gemm.h"
 
 #define NPU_TEXT_OF(x) #x
 #define NPU_TEXT(x) NPU_TEXT_OF(x)

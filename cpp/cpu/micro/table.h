@@ -2,7 +2,7 @@
 // for.
 #pragma once
 
-#include "micro.h"
+#include "cpu/micro.h"
 
 namespace npu::cpu::NPU_ISA {
 

@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "../check.h"
 #include "check/shadow.h"
 #include "machine.h"
+#include "support/check.h"
 
 namespace npu::test {
 

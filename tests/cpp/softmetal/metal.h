@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "../check.h"
 #include "control.h"
+#include "support/check.h"
 
 namespace npu::test {
 

@@ -1,0 +1,67 @@
+// What the core asks of a device.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "core/plan/kernel.h"
+#include "core/run/runner.h"
+#include "npu/buffer.h"
+
+namespace npu {
+
+class HostDevice;
+struct PlanSummary;
+
+// What a device adds to a plan, made once for all its sessions.
+class DevicePlan {
+ public:
+  virtual ~DevicePlan() = default;
+  virtual std::string text() const { return {}; }
+  virtual void summarize(PlanSummary&) const {}
+};
+
+class DeviceBackend {
+ public:
+  virtual ~DeviceBackend() = default;
+  virtual const std::string& kind() const = 0;
+  virtual const std::string& name() const = 0;
+  virtual std::unique_ptr<Kernel> make_kernel(const KernelRequest& request) const = 0;
+  // The same of a product and the norm before it (request.norm) as one step; null when they are better two.
+  virtual std::unique_ptr<Kernel> make_fused(const KernelRequest&) const { return nullptr; }
+  // Whether this op would rather have channels innermost in what it reads first and in what it writes.
+  virtual bool wants_channels_last(const Op& op) const = 0;
+
+  // Whether kernels of this op reach an operand or a result as it lies; a copy is made where they do not.
+  virtual bool takes(const Op&, const TensorDesc&) const { return true; }
+
+  // The device whose kernels prepare weights, in memory of this one.
+  virtual const HostDevice& host() const = 0;
+  virtual std::unique_ptr<DevicePlan> finish(const Plan& plan) const = 0;
+  virtual std::unique_ptr<Runner> make_runner(const Plan& plan) const = 0;
+
+  // Memory for what kernels read and write; not initialised unless `zero`.
+  virtual Buffer allocate(DType dtype, Shape shape, bool zero = false) const = 0;
+  virtual bool reaches(const Buffer& buffer) const = 0;
+  // The same tensor where kernels reach it: without a copy if that can be, for as long as it is held.
+  virtual Buffer adopt(const Buffer& buffer) const = 0;
+  // Whether each intermediate has memory of its own, so that checks see who reaches beyond one.
+  virtual bool separates() const { return false; }
+};
+
+// One whose kernels run on the caller's threads, in any memory of the process.
+class HostDevice : public DeviceBackend {
+ public:
+  std::unique_ptr<Kernel> make_kernel(const KernelRequest& request) const final {
+    return make_host_kernel(request);
+  }
+  virtual std::unique_ptr<HostKernel> make_host_kernel(const KernelRequest& request) const = 0;
+  const HostDevice& host() const final { return *this; }
+  std::unique_ptr<DevicePlan> finish(const Plan&) const final { return nullptr; }
+  std::unique_ptr<Runner> make_runner(const Plan& plan) const final;
+  Buffer allocate(DType dtype, Shape shape, bool zero) const final;
+  bool reaches(const Buffer&) const final { return true; }
+  Buffer adopt(const Buffer& buffer) const final { return buffer; }
+};
+
+}  // namespace npu

@@ -1,0 +1,26 @@
+// How values lie in memory.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "core/plan/kernel.h"
+#include "core/program/program.h"
+
+namespace npu {
+
+enum class Layout : std::uint8_t { kRowMajor, kChannelsLast };
+
+// Strides of a dense tensor; channels-last puts dimension 1 innermost.
+Shape dense_strides(const Shape& shape, Layout layout);
+
+struct PlacedOperand {
+  TensorDesc desc;
+  std::int64_t offset = 0;  // of the first element, in elements
+};
+
+// The operand's strides in a value that lies as `layout` says; nothing when the view cannot be expressed
+// there.
+std::optional<PlacedOperand> place(const Operand& operand, const Value& value, Layout layout);
+
+}  // namespace npu

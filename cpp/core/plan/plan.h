@@ -1,0 +1,90 @@
+// A program laid out for a device: kernels, layouts, places in memory. Immutable once built.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/machine/thread_pool.h"
+#include "core/plan/device_backend.h"
+#include "core/plan/kernel.h"
+#include "core/plan/layout.h"
+#include "npu/device.h"
+#include "npu/executor.h"
+#include "npu/program.h"
+
+namespace npu {
+
+enum class Space : std::uint8_t { kArena, kInput, kOutput, kWeight, kConstant, kPrepared };
+
+struct PlannedValue {
+  Value value;
+  Layout layout = Layout::kRowMajor;
+  Space space = Space::kArena;
+  int index = -1;           // of the input, output, weight or constant
+  std::int64_t offset = 0;  // in the arena, or in the constants
+  int memory_of = -1;       // the value whose place it takes over; -1: its own
+};
+
+struct PlannedOperand {
+  int value = -1;           // -1: absent
+  std::int64_t offset = 0;  // in bytes, from the value's start
+};
+
+struct Step {
+  std::unique_ptr<const Op> op;    // kernels may refer to it
+  std::unique_ptr<const Op> norm;  // that it does as well, of the rows it reads first; see norm_fusion.h
+  std::unique_ptr<Kernel> kernel;
+  std::vector<PlannedOperand> inputs, outputs;
+  std::vector<TensorDesc> input_descs, output_descs;
+  int packed = -1;               // index of the packed form it reads
+  bool made_for_layout = false;  // no op of the program
+
+  std::string name() const { return norm ? norm->name + " + " + op->name : op->name; }  // for people
+};
+
+// The kernel of a step that a host device made: all of `prepare`, and all of a host device's plan.
+inline const HostKernel& host_kernel(const Step& step) {
+  return static_cast<const HostKernel&>(*step.kernel);
+}
+
+struct Plan {
+  Plan(Program program_, Device device_, int threads_);
+
+  std::uint64_t id;  // no other plan of this process has it
+  Program program;
+  Device device;
+  int threads;
+  std::shared_ptr<ThreadPool> pool;
+  std::vector<PlannedValue> values;  // those of the program, then those that changes of layout need
+  std::vector<Step> steps;           // of main
+  std::vector<Step> prepare;         // in the program's order
+  std::vector<int> packed;           // steps that read a packed form
+  std::vector<int> output_values;    // per program output
+  std::size_t operands_at_most = 0;  // of one step, inputs plus outputs
+  std::size_t scratch_bytes = 0;
+  std::int64_t arena_bytes = 0, largest_live_bytes = 0;
+
+  const ProgramModel& model() const { return program.model(); }
+  std::unique_ptr<const DevicePlan> device_plan;  // what the device adds; may be null
+  std::string text() const;
+
+ private:
+  void assign_spaces();
+  void assign_layouts();
+  Step place_operands(const Op& op) const;
+  KernelRequest request_of(const Step& step) const;
+  Step make_step(const Op& op);
+  Step make_prepare_step(const Op& op) const;
+  void add_main_steps();
+  void copy_unreadable(Op& op);
+  void add_main_step(Op op);
+  bool add_fused_step(const Op& norm, const Op& product);
+  void count(const Step& step);
+  Operand add_value(const Operand& like, const std::string& name, Layout layout);
+  void add_layout_copy(const Operand& from, const Operand& to, const std::string& name);
+  Operand relayout(const Operand& operand, Layout layout, const std::string& reader);
+};
+
+}  // namespace npu

@@ -1,0 +1,50 @@
+// What each op demands of its operands and attributes. Kernels rely on it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/base/file_spot.h"
+#include "core/program/program.h"
+
+namespace npu {
+
+// An op under examination. The op has the operands of its table, all of them inside their values.
+struct OpCheck {
+  const ProgramModel& program;
+  const Op& op;
+  const FileSpot& spot;
+
+  const Operand& in(std::size_t i) const { return op.inputs[i]; }
+  const Operand& out(std::size_t i = 0) const { return op.outputs[i]; }
+  DType dtype(const Operand& operand) const {
+    return program.values[static_cast<std::size_t>(operand.value)].dtype;
+  }
+  std::size_t rank(const Operand& operand) const { return operand.shape.size(); }
+
+  void need(bool condition, const char* rule) const {
+    if (!condition) refuse(rule);
+  }
+  [[noreturn]] void refuse(const char* rule) const;
+  void need_shape(const Operand& operand, const Shape& shape, const char* name) const;
+  void need_dtype(const Operand& operand, DType wanted, const char* name) const;
+  void need_float(const Operand& operand, const char* name) const;
+  void need_axis(std::int64_t axis, const Operand& operand) const;
+  void need_same(const Operand& a, const Operand& b) const;  // shape and dtype
+  void need_epilogue(const Expr& epilogue) const;  // of conv and matmul: their extras and dtype of `out`
+};
+
+void check_op(const OpCheck& check);
+
+// Those of transformers, in op_check_attention.cpp.
+void check_attention(const OpCheck& check, const AttentionAttrs& attrs);
+void check_rope(const OpCheck& check);
+
+// Those with spatial dimensions, in op_check_spatial.cpp.
+void check_conv(const OpCheck& check, const ConvAttrs& attrs);
+void check_pool(const OpCheck& check, const PoolAttrs& attrs);
+void check_adaptive_pool(const OpCheck& check, const AdaptivePoolAttrs& attrs);
+void check_resize(const OpCheck& check, const ResizeAttrs& attrs);
+void check_pad(const OpCheck& check, const PadAttrs& attrs);
+
+}  // namespace npu

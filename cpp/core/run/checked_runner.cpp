@@ -1,0 +1,155 @@
+#include "core/run/checked_runner.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "core/base/text.h"
+#include "core/geometry/nest.h"
+#include "npu/error.h"
+
+namespace npu {
+
+namespace {
+
+constexpr int kUnwritten = 0xa5;  // what own memory holds before a run
+
+// A part of a value as it lies in memory, and the last step before which it must not change.
+struct Part {
+  PlannedOperand operand;
+  const TensorDesc* desc;
+  int until;
+};
+
+// Of the dimensions from `d` on.
+bool same_bits(const Nest& nest, int d, std::int64_t size, const std::byte* a, const std::byte* b) {
+  const auto at = static_cast<std::size_t>(d);
+  const std::int64_t n = nest.extent[at], step = nest.strides[0][at] * size;
+  const bool inner = d == nest.rank - 1;
+  if (inner && step == size) return std::memcmp(a, b, static_cast<std::size_t>(n * size)) == 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const std::byte *x = a + i * step, *y = b + i * step;
+    if (inner ? std::memcmp(x, y, static_cast<std::size_t>(size)) != 0 : !same_bits(nest, d + 1, size, x, y))
+      return false;
+  }
+  return true;
+}
+
+class CheckedRunner final : public Runner {
+ public:
+  CheckedRunner(const Plan& plan, std::unique_ptr<Runner> runner)
+      : plan_(plan),
+        runner_(std::move(runner)),
+        own_(plan.values.size()),
+        whole_(plan.values.size()),
+        last_(plan.values.size(), -1) {
+    for (std::size_t v = 0; v < own_.size(); ++v) {
+      const PlannedValue& value = plan.values[v];
+      if (value.space != Space::kArena && value.space != Space::kInput && value.space != Space::kOutput)
+        continue;
+      own_[v] = plan.device.backend().allocate(value.value.dtype, value.value.shape);
+      whole_[v] = {.dtype = value.value.dtype, .shape = {own_[v].elements()}, .strides = {1}};
+      if (value.space == Space::kOutput) last_[v] = end();
+    }
+    for (int s = 0; s < end(); ++s) {
+      for (const PlannedOperand& in : plan.steps[static_cast<std::size_t>(s)].inputs) {
+        if (in.value >= 0) last_[index(in)] = std::max(last_[index(in)], s);
+      }
+    }
+  }
+
+  void run(const RunPlaces& places, std::span<StepTime> times) override {
+    const RunPlaces apart = begin(places);
+    const std::int64_t start = nanoseconds_now();
+    for (std::size_t s = 0; s < plan_.steps.size(); ++s) {
+      const std::int64_t before = nanoseconds_now();
+      runner_->run_step(places, s);
+      if (!times.empty()) times[s] = {before - start, nanoseconds_now() - before};
+      runner_->run_step(apart, s);
+      check_results(places, s);
+      check_kept(places, s);
+    }
+  }
+
+  void run_step(const RunPlaces& places, std::size_t step) override { runner_->run_step(places, step); }
+
+ private:
+  static std::size_t index(const PlannedOperand& operand) { return static_cast<std::size_t>(operand.value); }
+  int end() const { return static_cast<int>(plan_.steps.size()); }
+
+  // Inputs as they are, and nothing else yet.
+  RunPlaces begin(const RunPlaces& places) {
+    apart_.assign(places.values.begin(), places.values.end());
+    kept_.clear();
+    for (std::size_t v = 0; v < own_.size(); ++v) {
+      const std::byte* const given = apart_[v].data;
+      const bool input = plan_.values[v].space == Space::kInput;
+      if (!own_[v] || (input && given == nullptr)) continue;
+      if (!input) {
+        std::memset(own_[v].data(), kUnwritten, own_[v].bytes());
+      } else {
+        std::memcpy(own_[v].data(), given, own_[v].bytes());
+        const bool updated = std::any_of(plan_.output_values.begin(), plan_.output_values.end(), [&](int o) {
+          return places.values[static_cast<std::size_t>(o)].data == given;
+        });
+        kept_.push_back({{static_cast<int>(v), 0}, &whole_[v], updated ? last_[v] : end()});
+      }
+      apart_[v] = place_of(own_[v]);
+    }
+    return {apart_, places.packed, places.scratch};
+  }
+
+  bool same(const RunPlaces& places, const Part& part) const {
+    const Nest nest = make_nest(part.desc->shape, {part.desc->strides});
+    const std::size_t v = index(part.operand);
+    return nest.rows == 0 ||
+           same_bits(nest, 0, static_cast<std::int64_t>(size_of(part.desc->dtype)),
+                     places.values[v].data + part.operand.offset, apart_[v].data + part.operand.offset);
+  }
+
+  void check_results(const RunPlaces& places, std::size_t s) {
+    const Step& step = plan_.steps[s];
+    for (std::size_t i = 0; i < step.outputs.size(); ++i) {
+      if (step.outputs[i].value < 0) continue;
+      const Part part{step.outputs[i], &step.output_descs[i], last_[index(step.outputs[i])]};
+      if (!same(places, part))
+        refuse(s, "gives other bits than it does with each tensor in memory of its own", part);
+      kept_.push_back(part);
+    }
+  }
+
+  void check_kept(const RunPlaces& places, std::size_t s) {
+    std::erase_if(kept_, [&](const Part& part) { return part.until <= static_cast<int>(s); });
+    for (const Part& part : kept_) {
+      if (!same(places, part)) refuse(s, "writes over a tensor that is still needed", part);
+    }
+  }
+
+  [[noreturn]] void refuse(std::size_t s, const std::string& what, const Part& part) const {
+    const Step& step = plan_.steps[s];
+    throw Error(ErrorKind::kInternal,
+                {.area = "plan",
+                 .what = "step " + std::to_string(s) + ", " + step.kernel->name() + " of " +
+                         quoted(step.name()) + ", " + what,
+                 .got = "a difference in " + quoted(plan_.values[index(part.operand)].value.name),
+                 .action = "reporting this with the program and executor.plan()"});
+  }
+
+  const Plan& plan_;
+  std::unique_ptr<Runner> runner_;
+  std::vector<Buffer> own_;        // by value, of those that a run writes or is given
+  std::vector<TensorDesc> whole_;  // the same
+  std::vector<int> last_;          // by value, the last step that reads it
+  std::vector<Place> apart_;       // by value
+  std::vector<Part> kept_;         // what must not change now
+};
+
+}  // namespace
+
+bool plans_are_checked() { return environment_choice("NPU_CHECK_PLAN", {"0", "1"}) == "1"; }
+
+std::unique_ptr<Runner> make_checked_runner(const Plan& plan, std::unique_ptr<Runner> runner) {
+  return std::make_unique<CheckedRunner>(plan, std::move(runner));
+}
+
+}  // namespace npu

@@ -1,0 +1,339 @@
+#include "core/weights/prepare.h"
+
+#include <algorithm>
+#include <set>
+
+#include "npu/error.h"
+
+namespace npu {
+
+namespace {
+
+// Finds each weight of a program: by its name, by a name it is tied to, and, if all of them then match, with
+// the one prefix `model.` added or taken away.
+std::vector<Buffer> find_weights(const ProgramModel& model, const Weights::State& state) {
+  const std::map<std::string, Buffer>& tensors = state.tensors;
+  const auto with_prefix = [&](const ProgramWeight& weight, int prefix) -> const Buffer* {
+    const auto look = [&](const std::string& name) -> const Buffer* {
+      std::string full = name;
+      if (prefix > 0) full = "model." + name;
+      if (prefix < 0) full = name.rfind("model.", 0) == 0 ? name.substr(6) : std::string();
+      const auto found = tensors.find(full);
+      return found == tensors.end() ? nullptr : &found->second;
+    };
+    if (const Buffer* found = look(weight.name)) return found;
+    for (const auto& tie : weight.ties) {
+      if (const Buffer* found = look(tie)) return found;
+    }
+    return nullptr;
+  };
+  std::vector<Buffer> found;
+  for (const int prefix : {0, 1, -1}) {
+    found.clear();
+    for (const auto& weight : model.weights) {
+      if (const Buffer* tensor = with_prefix(weight, prefix)) found.push_back(*tensor);
+    }
+    if (found.size() == model.weights.size()) return found;
+  }
+  std::string missing;
+  int count = 0;
+  bool is_other_dtype = false;
+  for (const auto& weight : model.weights) {
+    if (with_prefix(weight, 0) || ++count > 5) continue;
+    missing += (missing.empty() ? "" : ", ") + quoted(weight.name);
+    const auto other = state.unusable.find(weight.name);
+    if (other == state.unusable.end()) continue;
+    is_other_dtype = true;
+    missing += " (which the file has as " + quoted(other->second) + ")";
+  }
+  if (count > 5) missing += " and " + std::to_string(count - 5) + " more";
+  std::string have;
+  int shown = 0;
+  for (const auto& [name, tensor] : tensors) {
+    if (shown++ < 5) have += (have.empty() ? "" : ", ") + quoted(name);
+  }
+  if (tensors.size() > 5) have += ", ...";
+  throw Error(
+      ErrorKind::kMissing,
+      {.area = "weights",
+       .what = "missing weights: " + missing + " not found in state dict",
+       .got = std::to_string(tensors.size()) + " tensors" + (have.empty() ? "" : ", available: " + have),
+       .expected = "all " + std::to_string(model.weights.size()) + " weights of " + quoted(model.model_name),
+       .action = is_other_dtype ? "model.float() before the file is saved" : ""});
+}
+
+void check_weight(const ProgramWeight& weight, const Value& value, const Buffer& tensor) {
+  if (tensor.dtype() == value.dtype && tensor.shape() == value.shape) return;
+  throw Error(ErrorKind::kInvalidValue,
+              {.area = "weights",
+               .what = "weight " + quoted(weight.name) + " does not fit the program",
+               .got = std::string(dtype_name(tensor.dtype())) + shape_text(tensor.shape()),
+               .expected = std::string(dtype_name(value.dtype)) + shape_text(value.shape)});
+}
+
+// A constant of the file, aligned as vectors and wider numbers want it.
+Buffer bind_constant(const ProgramModel& model, const ProgramConstant& constant) {
+  const Value& value = model.values[static_cast<std::size_t>(constant.value)];
+  void* const data = const_cast<std::byte*>(model.constant_data.data() + constant.offset);
+  if (reinterpret_cast<std::uintptr_t>(data) % size_of(value.dtype) == 0) {
+    return Buffer::wrap(data, value.dtype, value.shape, std::const_pointer_cast<void>(model.keep_alive));
+  }
+  Buffer copy = Buffer::allocate(value.dtype, value.shape);
+  std::copy_n(static_cast<const std::byte*>(data), copy.bytes(), static_cast<std::byte*>(copy.data()));
+  return copy;
+}
+
+std::vector<Buffer> bind_sources(const Plan& plan, const Weights::State& state) {
+  const ProgramModel& m = plan.model();
+  std::vector<Buffer> sources(plan.values.size());
+  const auto tensors = find_weights(m, state);
+  for (std::size_t w = 0; w < m.weights.size(); ++w) {
+    const auto v = static_cast<std::size_t>(m.weights[w].value);
+    check_weight(m.weights[w], m.values[v], tensors[w]);
+    sources[v] = tensors[w];
+  }
+  for (const auto& constant : m.constants)
+    sources[static_cast<std::size_t>(constant.value)] = bind_constant(m, constant);
+  return sources;
+}
+
+class Preparation {
+ public:
+  Preparation(const Plan& plan, Weights::State& state, const Progress& progress)
+      : plan_(plan),
+        backend_(plan.device.backend()),
+        state_(state),
+        progress_(progress),
+        sources_(bind_sources(plan, state)),
+        signatures_(plan, sources_) {
+    result_->values = sources_;
+    result_->packed.resize(plan.packed.size());
+    producers_.resize(plan.values.size());
+    uses_.resize(plan.values.size(), 0);
+    looked_up_.resize(plan.values.size(), false);
+    done_.resize(plan.prepare.size(), false);
+    for (std::size_t s = 0; s < plan.prepare.size(); ++s) {
+      for (const auto& out : plan.prepare[s].outputs) {
+        if (out.value >= 0) producers_[index(out)].push_back(s);
+      }
+    }
+    count_uses();
+    for (const std::size_t v : read_raw_) raw_.insert(sources_[v].data());
+    scratch_ = Buffer::allocate(DType::kUInt8, {static_cast<std::int64_t>(plan.scratch_bytes)});
+  }
+
+  std::shared_ptr<const PreparedWeights> run() {
+    const auto total = static_cast<std::int64_t>(plan_.steps.size());
+    for (std::size_t s = 0; s < plan_.steps.size(); ++s) {
+      const Step& step = plan_.steps[s];
+      const int packed_input = step.kernel->packed_input();
+      for (std::size_t i = 0; i < step.inputs.size(); ++i) {
+        if (step.inputs[i].value < 0 || !constant(step.inputs[i])) continue;
+        if (static_cast<int>(i) == packed_input) {
+          pack(step);
+        } else {
+          evaluate(index(step.inputs[i]));
+        }
+      }
+      if (progress_) progress_(static_cast<std::int64_t>(s) + 1, total);
+    }
+    // What only packing or preparing read is not kept.
+    for (std::size_t v = 0; v < uses_.size(); ++v) {
+      if (!read_raw_.count(v)) result_->values[v] = Buffer();
+    }
+    adopt();
+    settle_sources();
+    return result_;
+  }
+
+ private:
+  static std::size_t index(const PlannedOperand& operand) { return static_cast<std::size_t>(operand.value); }
+  Space space(std::size_t v) const { return plan_.values[v].space; }
+  bool constant(const PlannedOperand& operand) const {
+    const Space where = space(index(operand));
+    return where == Space::kWeight || where == Space::kConstant || where == Space::kPrepared;
+  }
+
+  // Made by another plan already, or by `make` now; empty when there is no `make` and it is not there.
+  template <class Make>
+  Buffer shared(std::size_t v, const std::string& form, Make&& make) {
+    Buffer& slot = state_.made[{signatures_.of(v), backend_.kind(), form}];
+    if (!slot || !backend_.reaches(slot)) slot = make();
+    return slot;
+  }
+
+  // Weights and constants where the device reaches them, once for all programs.
+  void adopt() {
+    for (std::size_t v = 0; v < result_->values.size(); ++v) {
+      Buffer& value = result_->values[v];
+      if (!value || backend_.reaches(value)) continue;
+      value = shared(v, "as it is", [&] { return backend_.adopt(value); });
+    }
+  }
+
+  // The pages of a file that were read to prepare something, and that no plan reads where they lie.
+  void leave_source(std::size_t v) const {
+    const Buffer& source = sources_[v];
+    if (space(v) != Space::kWeight || !source || source.memory() == nullptr) return;
+    if (!raw_.count(source.data()) && !state_.read_raw.count(source.data()))
+      source.memory()->unused(source.data(), source.bytes());
+  }
+
+  // Of what the device reads, the file's own pages stay, and those of which it has copies go.
+  void settle_sources() {
+    for (const std::size_t v : read_raw_) {
+      if (result_->values[v].data() == sources_[v].data()) state_.read_raw.insert(sources_[v].data());
+    }
+    raw_.clear();
+    for (const std::size_t v : read_raw_) leave_source(v);
+  }
+
+  // Prepared values are freed after their last use.
+  void count_uses() {
+    for (const Step& step : plan_.prepare) {
+      for (const auto& in : step.inputs) {
+        if (in.value >= 0) ++uses_[index(in)];
+      }
+    }
+    for (const Step& step : plan_.steps) {
+      for (std::size_t i = 0; i < step.inputs.size(); ++i) {
+        const auto& in = step.inputs[i];
+        if (in.value < 0 || !constant(in)) continue;
+        ++uses_[index(in)];
+        if (step.kernel->packed_input() != static_cast<int>(i)) read_raw_.insert(index(in));
+      }
+    }
+  }
+
+  void release(std::size_t v) {
+    if (--uses_[v] > 0) return;
+    leave_source(v);
+    if (space(v) != Space::kPrepared) return;
+    result_->values[v] = Buffer();
+    skip_producers(v);
+  }
+
+  // What makes only `v` need not run any more.
+  void skip_producers(std::size_t v) {
+    if (!made_alone(v)) return;
+    for (const std::size_t s : producers_[v]) {
+      if (done_[s]) continue;
+      done_[s] = true;
+      release_inputs(plan_.prepare[s]);
+    }
+  }
+
+  void release_inputs(const Step& step) {
+    for (const auto& in : step.inputs) {
+      if (in.value >= 0) release(index(in));
+    }
+  }
+
+  bool made_alone(std::size_t v) const {
+    return std::all_of(producers_[v].begin(), producers_[v].end(), [&](std::size_t s) {
+      const auto& outputs = plan_.prepare[s].outputs;
+      return std::all_of(outputs.begin(), outputs.end(),
+                         [&](const auto& out) { return out.value < 0 || index(out) == v; });
+    });
+  }
+
+  // Whether another plan has made it.
+  bool found(std::size_t v) {
+    if (looked_up_[v] || space(v) != Space::kPrepared || !read_raw_.count(v) || !made_alone(v)) return false;
+    looked_up_[v] = true;
+    const auto at = state_.made.find({signatures_.of(v), backend_.kind(), "prepared"});
+    if (at == state_.made.end() || !backend_.reaches(at->second)) return false;
+    result_->values[v] = at->second;
+    skip_producers(v);
+    return true;
+  }
+
+  void evaluate(std::size_t v) {
+    if (found(v)) return;
+    bool made = false;
+    for (const std::size_t s : producers_[v]) {
+      if (done_[s]) continue;
+      made = done_[s] = true;
+      const Step& step = plan_.prepare[s];
+      for (const auto& in : step.inputs) {
+        if (in.value >= 0) evaluate(index(in));
+      }
+      std::vector<const void*> inputs;
+      std::vector<void*> outputs;
+      for (const auto& in : step.inputs) inputs.push_back(in.value < 0 ? nullptr : pointer(in));
+      for (const auto& out : step.outputs) {
+        if (out.value >= 0 && !result_->values[index(out)]) {
+          const Value& value = plan_.values[index(out)].value;
+          result_->values[index(out)] = backend_.allocate(value.dtype, value.shape);
+        }
+        outputs.push_back(out.value < 0 ? nullptr : pointer(out));
+      }
+      host_kernel(step).run(
+          {inputs.data(), outputs.data(), static_cast<std::byte*>(scratch_.data()), nullptr}, *plan_.pool);
+      release_inputs(step);
+    }
+    if (made && read_raw_.count(v) && made_alone(v))
+      state_.made[{signatures_.of(v), backend_.kind(), "prepared"}] = result_->values[v];
+  }
+
+  void* pointer(const PlannedOperand& operand) const {
+    return static_cast<std::byte*>(result_->values[index(operand)].data()) + operand.offset;
+  }
+
+  // Once for all programs that want it alike.
+  void pack(const Step& step) {
+    const PlannedOperand& operand = step.inputs[static_cast<std::size_t>(step.kernel->packed_input())];
+    const std::string form = step.kernel->packing() + " from " + std::to_string(operand.offset);
+    result_->packed[static_cast<std::size_t>(step.packed)] = shared(index(operand), form, [&] {
+      evaluate(index(operand));
+      Buffer packed =
+          backend_.allocate(DType::kUInt8, {static_cast<std::int64_t>(step.kernel->packed_bytes())});
+      step.kernel->pack(pointer(operand), static_cast<std::byte*>(packed.data()), *plan_.pool);
+      return packed;
+    });
+    release(index(operand));
+  }
+
+  const Plan& plan_;
+  const DeviceBackend& backend_;
+  Weights::State& state_;
+  const Progress& progress_;
+  std::vector<Buffer> sources_;  // weights and constants by value
+  Signatures signatures_;
+  std::shared_ptr<PreparedWeights> result_ = std::make_shared<PreparedWeights>();
+  std::vector<std::vector<std::size_t>> producers_;  // steps of prepare that write each value
+  std::vector<bool> done_, looked_up_;
+  std::vector<int> uses_;
+  std::set<std::size_t> read_raw_;
+  std::set<const void*> raw_;  // where those lie, as long as the device may have no copy
+  Buffer scratch_;
+};
+
+}  // namespace
+
+void check_weights(const ProgramModel& program, const Weights& weights) {
+  const std::lock_guard lock(weights.state().mutex);
+  const auto tensors = find_weights(program, weights.state());
+  for (std::size_t w = 0; w < tensors.size(); ++w) {
+    check_weight(program.weights[w], program.values[static_cast<std::size_t>(program.weights[w].value)],
+                 tensors[w]);
+  }
+}
+
+std::shared_ptr<const PreparedWeights> prepared_for(const Plan& plan, const Weights& weights,
+                                                    const Progress& progress) {
+  Weights::State& state = weights.state();
+  const std::lock_guard lock(state.mutex);
+  auto& cached = state.prepared[plan.id];
+  if (!cached) {
+    try {
+      cached = Preparation(plan, state, progress).run();
+    } catch (...) {
+      state.prepared.erase(plan.id);
+      throw;
+    }
+  }
+  return cached;
+}
+
+}  // namespace npu

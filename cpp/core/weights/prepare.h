@@ -1,0 +1,59 @@
+// Weights as one plan reads them.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <set>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "core/plan/plan.h"
+#include "core/weights/signature.h"
+#include "npu/buffer.h"
+#include "npu/weights.h"
+
+namespace npu {
+
+class PreparedWeights {
+ public:
+  std::vector<Buffer>
+      values;  // by value of the plan; empty where main reads only the packed form, or nothing
+  std::vector<Buffer> packed;  // by Plan::packed
+};
+
+// Holds the state of programs that run without being given any; callers take turns.
+struct DefaultSession {
+  std::mutex mutex;
+  std::shared_ptr<Session::Impl> session;
+};
+
+// Never twice the same: it tells other weights at a freed address from those that were there.
+std::uint64_t next_weights_version();
+
+struct Weights::State {
+  mutable std::mutex mutex;
+  std::atomic<std::uint64_t> version{next_weights_version()};  // another one with every set()
+  std::map<std::string, Buffer> tensors;
+  std::map<std::string, std::string> unusable;  // the dtypes of those that no program can read
+  std::map<std::uint64_t, std::shared_ptr<const PreparedWeights>> prepared;  // by plan
+  // What plans made of tensors, once for all plans that make the same: by what it is made of, the kind of
+  // device, and the form.
+  std::map<std::tuple<Signature, std::string, std::string>, Buffer> made;
+  std::set<const void*> read_raw;  // tensors that a plan reads where they lie
+  std::map<std::uint64_t, std::shared_ptr<DefaultSession>> sessions;  // by plan
+};
+
+void default_session(const std::shared_ptr<const Plan>& plan, const Weights& weights,
+                     const std::function<void(Session::Impl&)>& use);
+
+// Throws Error when `program` could not run with these: names, shapes, dtypes.
+void check_weights(const ProgramModel& program, const Weights& weights);
+
+// From the cache of `weights`, else made now.
+std::shared_ptr<const PreparedWeights> prepared_for(const Plan& plan, const Weights& weights,
+                                                    const Progress& progress);
+
+}  // namespace npu

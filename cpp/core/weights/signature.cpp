@@ -1,0 +1,122 @@
+#include "core/weights/signature.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+namespace npu {
+
+namespace {
+
+// Two mixings with different constants; bytes that differ give other sums but for one chance in 2^128.
+class Mixer {
+ public:
+  void number(std::uint64_t x) {
+    high_ = mix(high_ ^ x, 0xbf58476d1ce4e5b9u);
+    low_ = mix(low_ + x, 0xff51afd7ed558ccdu);
+  }
+  void numbers(const Shape& shape) {
+    number(shape.size());
+    for (const std::int64_t n : shape) number(static_cast<std::uint64_t>(n));
+  }
+  void bytes(const void* data, std::size_t size) {
+    const auto* at = static_cast<const std::byte*>(data);
+    number(size);
+    for (; size > 0; at += sizeof(std::uint64_t)) {
+      std::uint64_t word = 0;
+      const std::size_t part = std::min(size, sizeof word);
+      std::memcpy(&word, at, part);
+      number(word);
+      size -= part;
+    }
+  }
+  void signature(const Signature& s) {
+    number(s.high);
+    number(s.low);
+  }
+  Signature result() const { return {high_, low_}; }
+
+ private:
+  static std::uint64_t mix(std::uint64_t z, std::uint64_t factor) {
+    z += 0x9e3779b97f4a7c15u;
+    z = (z ^ (z >> 30)) * factor;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+  }
+
+  std::uint64_t high_ = 1, low_ = 2;
+};
+
+void add_view(Mixer& mixer, const Operand& operand) {
+  mixer.numbers(operand.shape);
+  mixer.numbers(operand.strides);
+  mixer.number(static_cast<std::uint64_t>(operand.offset));
+}
+
+}  // namespace
+
+Signatures::Signatures(const Plan& plan, std::span<const Buffer> sources)
+    : plan_(plan),
+      sources_(sources),
+      producers_(plan.values.size()),
+      known_(plan.values.size()),
+      is_known_(plan.values.size(), false) {
+  for (std::size_t s = 0; s < plan.prepare.size(); ++s) {
+    for (const auto& out : plan.prepare[s].outputs) {
+      if (out.value >= 0) producers_[static_cast<std::size_t>(out.value)].push_back(s);
+    }
+  }
+}
+
+Signature Signatures::of(std::size_t value) {
+  if (!is_known_[value]) {
+    known_[value] = producers_[value].empty() ? of_source(value) : of_prepared(value);
+    is_known_[value] = true;
+  }
+  return known_[value];
+}
+
+Signature Signatures::of_source(std::size_t value) const {
+  const Buffer& tensor = sources_[value];
+  Mixer mixer;
+  mixer.number(static_cast<std::uint64_t>(tensor.dtype()));
+  mixer.numbers(tensor.shape());
+  const bool by_content = plan_.values[value].space == Space::kConstant;
+  mixer.number(by_content ? 1 : 0);
+  if (by_content) {
+    mixer.bytes(tensor.data(), tensor.bytes());
+  } else {
+    mixer.number(reinterpret_cast<std::uintptr_t>(tensor.data()));
+  }
+  return mixer.result();
+}
+
+// Several steps may each write a part of a value.
+Signature Signatures::of_prepared(std::size_t value) {
+  Mixer mixer;
+  mixer.number(static_cast<std::uint64_t>(plan_.values[value].value.dtype));
+  mixer.numbers(plan_.values[value].value.shape);
+  mixer.number(static_cast<std::uint64_t>(plan_.values[value].layout));
+  for (const std::size_t s : producers_[value]) {
+    const Op& op = *plan_.prepare[s].op;
+    const std::string attributes = attributes_text(op);
+    mixer.number(static_cast<std::uint64_t>(op.kind));
+    mixer.bytes(attributes.data(), attributes.size());
+    for (const Operand& in : op.inputs) {
+      mixer.number(in.present() ? 1 : 0);
+      if (!in.present()) continue;
+      mixer.signature(of(static_cast<std::size_t>(in.value)));
+      add_view(mixer, in);
+    }
+    for (std::size_t i = 0; i < op.outputs.size(); ++i) {
+      const Operand& out = op.outputs[i];
+      mixer.number(out.present() && static_cast<std::size_t>(out.value) == value ? i + 1 : 0);
+      if (!out.present()) continue;
+      mixer.number(static_cast<std::uint64_t>(plan_.values[static_cast<std::size_t>(out.value)].value.dtype));
+      add_view(mixer, out);
+    }
+  }
+  return mixer.result();
+}
+
+}  // namespace npu

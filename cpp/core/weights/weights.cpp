@@ -1,0 +1,151 @@
+#include "npu/weights.h"
+
+#include <cmath>
+#include <cstring>
+#include <set>
+
+#include "core/run/session.h"
+#include "core/weights/prepare.h"
+#include "core/weights/safetensors.h"
+#include "npu/error.h"
+
+namespace npu {
+
+std::uint64_t next_weights_version() {
+  static std::atomic<std::uint64_t> last{0};
+  return last.fetch_add(1, std::memory_order_relaxed) + 1;
+}
+
+Weights::Weights() : state_(std::make_shared<State>()) {}
+
+Weights Weights::load(const std::string& path) {
+  const std::string index = ".safetensors.index.json";
+  const bool sharded =
+      path.size() > index.size() && path.compare(path.size() - index.size(), index.size(), index) == 0;
+  const TensorFile file = sharded ? read_safetensors_index(path) : read_safetensors(path);
+  Weights weights;
+  for (const StoredTensor& tensor : file.tensors) {
+    if (!tensor.dtype) {  // missed only when a program asks for it
+      weights.state_->unusable.emplace(tensor.name, tensor.dtype_text);
+      continue;
+    }
+    void* const data = const_cast<std::byte*>(tensor.data.data());
+    Buffer buffer;
+    if (reinterpret_cast<std::uintptr_t>(data) % size_of(*tensor.dtype) == 0) {
+      buffer = Buffer::in(tensor.file, data, *tensor.dtype, tensor.shape);
+    } else {
+      buffer = Buffer::allocate(*tensor.dtype, tensor.shape);
+      std::memcpy(buffer.data(), data, tensor.data.size());
+    }
+    weights.state_->tensors.emplace(tensor.name, std::move(buffer));
+  }
+  return weights;
+}
+
+void Weights::set(const std::string& name, Buffer tensor) {
+  const std::lock_guard lock(state_->mutex);
+  state_->tensors[name] = std::move(tensor);
+  state_->prepared.clear();
+  state_->made.clear();
+  state_->read_raw.clear();
+  state_->version.store(next_weights_version(), std::memory_order_release);
+}
+
+Buffer Weights::get(const std::string& name) const {
+  const std::lock_guard lock(state_->mutex);
+  const auto found = state_->tensors.find(name);
+  return found == state_->tensors.end() ? Buffer() : found->second;
+}
+
+std::vector<std::string> Weights::names() const {
+  const std::lock_guard lock(state_->mutex);
+  std::vector<std::string> all;
+  for (const auto& [name, tensor] : state_->tensors) all.push_back(name);
+  return all;
+}
+
+std::size_t Weights::prepared_bytes() const {
+  const std::lock_guard lock(state_->mutex);
+  std::set<const void*> counted;
+  for (const auto& [name, tensor] : state_->tensors) counted.insert(tensor.data());
+  std::size_t sum = 0;
+  for (const auto& [key, buffer] : state_->made) {
+    if (buffer && counted.insert(buffer.data()).second) sum += buffer.bytes();
+  }
+  return sum;
+}
+
+void Weights::check(const Program& program) const { check_weights(program.model(), *this); }
+
+namespace {
+
+std::uint64_t mix(std::uint64_t& state) {
+  state += 0x9e3779b97f4a7c15u;
+  std::uint64_t z = state;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+  return z ^ (z >> 31);
+}
+
+void fill_random(Buffer& tensor, bool positive, std::uint64_t& state) {
+  const std::int64_t n = tensor.elements();
+  // As initialisers do: the spread falls with the number of inputs of an output.
+  const double fan =
+      tensor.shape().size() > 1 ? static_cast<double>(n) / static_cast<double>(tensor.shape()[0]) : 4;
+  const double spread = std::sqrt(3.0 / std::max(fan, 1.0));
+  for (std::int64_t i = 0; i < n; ++i) {
+    const double unit = static_cast<double>(mix(state) >> 11) * 0x1p-53;
+    const float x = static_cast<float>(positive ? 0.5 + unit : (2 * unit - 1) * spread);
+    std::uint32_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    switch (tensor.dtype()) {
+      case DType::kFloat32:
+        static_cast<float*>(tensor.data())[i] = x;
+        break;
+      case DType::kBFloat16:
+        static_cast<std::uint16_t*>(tensor.data())[i] = static_cast<std::uint16_t>(bits >> 16);
+        break;
+      case DType::kFloat16: {
+        const std::uint32_t magnitude = bits & 0x7fffffffu;
+        const std::uint32_t half = magnitude < 0x38800000u ? 0 : (magnitude - 0x38000000u) >> 13;
+        static_cast<std::uint16_t*>(tensor.data())[i] =
+            static_cast<std::uint16_t>((bits >> 16 & 0x8000u) | half);
+        break;
+      }
+      default:
+        break;  // integers and bools stay zero: they may be indices
+    }
+  }
+}
+
+}  // namespace
+
+Weights Weights::random(const Program& program, std::uint64_t seed) {
+  Weights weights;
+  for (const TensorSpec& spec : program.weights()) {
+    Buffer tensor = Buffer::allocate(spec.dtype, spec.shape, true);
+    const bool positive = spec.name.size() >= 3 && spec.name.find("var") != std::string::npos;
+    fill_random(tensor, positive, seed);
+    weights.state_->tensors.emplace(spec.name, std::move(tensor));
+  }
+  return weights;
+}
+
+void default_session(const std::shared_ptr<const Plan>& plan, const Weights& weights,
+                     const std::function<void(Session::Impl&)>& use) {
+  Weights::State& state = weights.state();
+  std::shared_ptr<DefaultSession> session;
+  {
+    const std::lock_guard lock(state.mutex);
+    auto& slot = state.sessions[plan->id];
+    if (!slot) {
+      slot = std::make_shared<DefaultSession>();
+      slot->session = std::make_shared<Session::Impl>(plan);
+    }
+    session = slot;
+  }
+  const std::lock_guard lock(session->mutex);
+  use(*session->session);
+}
+
+}  // namespace npu

@@ -1,0 +1,39 @@
+// What the kinds of convolution share.
+#pragma once
+
+#include "cpu/ops/conv_operands.h"
+#include "cpu/ops/ops.h"
+
+namespace npu::cpu {
+
+class ConvBase : public HostKernel {
+ public:
+  explicit ConvBase(const KernelRequest& r)
+      : request_(r),
+        inputs_(r.inputs),
+        outputs_(r.outputs),
+        g_(geometry_of(r)),
+        micro_(&micro()),
+        epilogue_(std::get<ConvAttrs>(r.op.attrs).epilogue, {r.inputs.begin() + 3, r.inputs.end()},
+                  r.outputs[0], 1),
+        threads_(r.threads) {}
+
+  double flops() const override {
+    return 2.0 * static_cast<double>(g_.pixels() * g_.out_channels * g_.group_in() * g_.taps());
+  }
+
+ protected:
+  KernelRequest request_;
+  std::vector<TensorDesc> inputs_, outputs_;
+  Geometry g_;
+  const Micro* micro_;
+  Epilogue epilogue_;
+  int threads_;
+};
+
+bool is_direct(const KernelRequest& request);
+Made make_direct_conv(const KernelRequest& request);
+bool is_depthwise(const KernelRequest& request);
+Made make_depthwise_conv(const KernelRequest& request);
+
+}  // namespace npu::cpu

@@ -1,0 +1,125 @@
+#include "cpu/element.h"
+#include "cpu/expression.h"
+#include "cpu/ops/ops.h"
+#include "cpu/strided.h"
+
+namespace npu::cpu {
+
+namespace {
+
+constexpr std::int64_t kChunk = 16384;  // elements of a long row that one unit of work takes
+constexpr std::int64_t kShort = 256;    // rows up to this long share a block
+
+class Map : public HostKernel {
+ public:
+  explicit Map(const KernelRequest& r)
+      : expression_(std::get<MapAttrs>(r.op.attrs).expr, dtypes(r.inputs), r.outputs[0].dtype),
+        nest_(make_nest(r.outputs[0].shape, strides(r))),
+        threads_(r.threads) {
+    const std::int64_t n = nest_.inner();
+    chunks_ = std::max<std::int64_t>(1, (n + kChunk - 1) / kChunk);
+    pieces_ = piece_count(nest_.rows * chunks_, expression_.cost() * static_cast<double>(std::min(n, kChunk)),
+                          threads_);
+    if (n > 0 && n <= kShort && nest_.rank > 1) {
+      tile_rows_ = std::min(kExprBlock / n, nest_.extent[nest_.rank - 2]);
+    }
+    sizes_.push_back(static_cast<std::int64_t>(size_of(r.outputs[0].dtype)));
+    for (const auto& x : r.inputs) sizes_.push_back(static_cast<std::int64_t>(size_of(x.dtype)));
+    for (std::size_t k = 0; k < r.inputs.size(); ++k) {
+      steps_.push_back(nest_.strides[k + 1][nest_.rank - 1]);
+      row_steps_.push_back(nest_.rank > 1 ? nest_.strides[k + 1][nest_.rank - 2] : 0);
+    }
+    out_row_step_ = nest_.rank > 1 ? nest_.strides[0][nest_.rank - 2] : 0;
+    thread_bytes_ = round_up(expression_.scratch_bytes());
+  }
+
+  std::string name() const override { return "map"; }
+  std::size_t scratch_bytes() const override { return thread_bytes_ * static_cast<std::size_t>(threads_); }
+  double flops() const override { return expression_.cost() * static_cast<double>(nest_.elements()); }
+
+  void run(const KernelArgs& args, ThreadPool& pool) const override {
+    if (nest_.rows == 0) return;
+    pool.run(pieces_, [&](std::int64_t piece, int thread) {
+      std::byte* scratch = args.scratch + thread_bytes_ * static_cast<std::size_t>(thread);
+      const Range range = split(nest_.rows * chunks_, pieces_, piece);
+      if (tile_rows_ > 1) {
+        run_tiles(args, range, scratch);
+      } else {
+        run_rows(args, range, scratch);
+      }
+    });
+  }
+
+ private:
+  static std::vector<DType> dtypes(const std::vector<TensorDesc>& inputs) {
+    std::vector<DType> all;
+    for (const auto& x : inputs) all.push_back(x.dtype);
+    return all;
+  }
+  static std::vector<Shape> strides(const KernelRequest& r) {
+    if (r.inputs.size() >= kMaxOperands) unavailable(r.op, std::to_string(r.inputs.size()) + " operands");
+    std::vector<Shape> all = {r.outputs[0].strides};
+    for (const auto& x : r.inputs) all.push_back(x.strides);
+    return all;
+  }
+
+  // Fills in where the tile starts, `skip` elements after the cursor's row.
+  void place(const KernelArgs& args, const Cursor& cursor, std::int64_t skip, const void** operands,
+             Expression::Tile& tile) const {
+    const std::size_t count = steps_.size();
+    for (std::size_t k = 0; k < count; ++k) {
+      operands[k] = static_cast<const std::byte*>(args.inputs[k]) +
+                    (cursor.offset[k + 1] + skip * steps_[k]) * sizes_[k + 1];
+    }
+    tile.out =
+        static_cast<std::byte*>(args.outputs[0]) + (cursor.offset[0] + skip * nest_.step(0)) * sizes_[0];
+  }
+
+  void run_rows(const KernelArgs& args, Range range, std::byte* scratch) const {
+    const void* operands[kMaxOperands];
+    Expression::Tile tile{.operands = operands, .strides = steps_.data(), .out_stride = nest_.step(0)};
+    expression_.begin(scratch, nest_.inner());
+    Cursor cursor(nest_, range.begin / chunks_);
+    for (std::int64_t unit = range.begin; unit < range.end; ++unit) {
+      const std::int64_t chunk = unit % chunks_, end = std::min(nest_.inner(), (chunk + 1) * kChunk);
+      for (std::int64_t i = chunk * kChunk; i < end; i += kExprBlock) {
+        tile.n = std::min(kExprBlock, end - i);
+        place(args, cursor, i, operands, tile);
+        expression_.run_tile(tile, scratch);
+      }
+      if (chunk == chunks_ - 1) cursor.advance();
+    }
+  }
+
+  void run_tiles(const KernelArgs& args, Range range, std::byte* scratch) const {
+    const void* operands[kMaxOperands];
+    Expression::Tile tile{.n = nest_.inner(),
+                          .operands = operands,
+                          .row_strides = row_steps_.data(),
+                          .strides = steps_.data(),
+                          .out_row_stride = out_row_step_,
+                          .out_stride = nest_.step(0)};
+    expression_.begin(scratch, nest_.inner() * std::min(tile_rows_, range.end - range.begin));
+    Cursor cursor(nest_, range.begin);
+    for (std::int64_t row = range.begin; row < range.end; row += tile.rows) {
+      tile.rows = std::min({tile_rows_, cursor.left(), range.end - row});
+      place(args, cursor, 0, operands, tile);
+      expression_.run_tile(tile, scratch);
+      cursor.advance(tile.rows);
+    }
+  }
+
+  Expression expression_;
+  Nest nest_;
+  int threads_;
+  std::int64_t chunks_ = 1, pieces_ = 1, tile_rows_ = 1, out_row_step_ = 0;
+  std::vector<std::int64_t> sizes_;  // of the output's elements, then the operands'
+  std::vector<std::int64_t> steps_, row_steps_;
+  std::size_t thread_bytes_ = 0;
+};
+
+}  // namespace
+
+Made make_map(const KernelRequest& request) { return std::make_unique<Map>(request); }
+
+}  // namespace npu::cpu

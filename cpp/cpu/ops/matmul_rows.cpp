@@ -1,0 +1,197 @@
+// Products with few rows, over weights as they lie, each read once for all rows: dot products where these lie
+// along the depth, sums of their rows where they lie across.
+#include <algorithm>
+
+#include "cpu/ops/matmul.h"
+#include "cpu/strided.h"
+
+namespace npu::cpu {
+
+namespace {
+
+class MatmulRows final : public HostKernel {
+ public:
+  explicit MatmulRows(const KernelRequest& r)
+      : r_(r),
+        g_(r),
+        micro_(&micro()),
+        epilogue_(std::get<MatmulAttrs>(r.op.attrs).epilogue, {r.inputs.begin() + 3, r.inputs.end()},
+                  r.outputs[0], static_cast<int>(g_.rank) - 1, std::get<MatmulAttrs>(r.op.attrs).halves) {
+    const TensorDesc &a = r.inputs[0], &b = r.inputs[1];
+    along_ = b.strides[g_.rank - 2] == 1;
+    pairs_ = along_ && multiplies_pairs(*micro_, a.dtype, b.dtype);
+    gemv_ = pairs_                        ? micro_->gemv_pairs
+            : b.dtype == DType::kFloat32  ? micro_->gemv_f32
+            : b.dtype == DType::kBFloat16 ? micro_->gemv_bf16
+                                          : micro_->gemv_f16;
+    weigh_ = b.dtype == DType::kFloat32    ? micro_->weigh_f32
+             : b.dtype == DType::kBFloat16 ? micro_->weigh_bf16
+                                           : micro_->weigh_f16;
+    in_place_ = a.strides[g_.rank - 1] == 1 && (pairs_ || a.dtype == DType::kFloat32);
+    const std::int64_t halves = epilogue_.halves();
+    const double weights = static_cast<double>(halves * g_.columns) * static_cast<double>(g_.depth);
+    const double worth = static_cast<double>(g_.batches * g_.rows) * weights;
+    const std::int64_t groups = (g_.columns + kGroup - 1) / kGroup;
+    const bool shared = worth > 30000 && r.threads > 1;
+    const double group_bytes =
+        static_cast<double>(kGroup * halves * g_.depth) * static_cast<double>(size_of(b.dtype));
+    const auto least = static_cast<std::int64_t>(kLeastBytes / std::max(group_bytes, 1.0));
+    pieces_ = tapered(groups, shared ? least : groups, shared ? r.threads : 1);
+    const std::size_t x_bytes = static_cast<std::size_t>(g_.rows * g_.depth) * (pairs_ ? 2 : sizeof(float));
+    x_bytes_ = round_up(x_bytes);
+    sums_bytes_ = static_cast<std::size_t>((g_.rows * halves + 1) * kChunk) * sizeof(float);
+    scratch_ = x_bytes_ + sums_bytes_ + round_up(epilogue_.scratch_bytes());
+  }
+
+  std::string name() const override {
+    return std::string(pairs_   ? "matmul[rows of pairs "
+                       : along_ ? "matmul[rows "
+                                : "matmul[rows across ") +
+           micro_->name + (epilogue_.in_tile() ? "]" : " +map]");
+  }
+  std::size_t scratch_bytes() const override { return scratch_ * static_cast<std::size_t>(r_.threads); }
+  double flops() const override {
+    return 2.0 * static_cast<double>(g_.batches * g_.rows * epilogue_.halves()) *
+           static_cast<double>(g_.columns * g_.depth);
+  }
+
+  void run(const KernelArgs& args, ThreadPool& pool) const override {
+    if (g_.rows * g_.columns * g_.batches == 0) return;
+    const auto pieces = static_cast<std::int64_t>(pieces_.size());
+    pool.run(g_.batches * pieces, [&](std::int64_t piece, int thread) {
+      std::byte* const scratch = args.scratch + scratch_ * static_cast<std::size_t>(thread);
+      const std::int64_t batch = piece / pieces;
+      const Range range = pieces_[static_cast<std::size_t>(piece % pieces)];
+      GemvCall call;
+      call.rows = static_cast<int>(g_.rows);
+      call.depth = g_.depth;
+      call.stride = r_.inputs[1].strides[along_ ? g_.rank - 1 : g_.rank - 2];
+      call.out = reinterpret_cast<float*>(scratch + x_bytes_);
+      call.out_stride = epilogue_.halves() * kChunk;
+      find_rows(args, batch, scratch, call);
+      const std::int64_t end = std::min(range.end * kGroup, g_.columns);
+      for (std::int64_t column = range.begin * kGroup; column < end; column += kChunk) {
+        run_chunk(args, batch, column, std::min(kChunk, end - column), call);
+      }
+    });
+  }
+
+ private:
+  static constexpr std::int64_t kChunk = 512;   // columns finished at a time
+  static constexpr std::int64_t kGroup = 16;    // columns that are not shared out
+  static constexpr double kLeastBytes = 65536;  // of weights that are worth a piece
+
+  // The rows where they lie, or a copy of them.
+  void find_rows(const KernelArgs& args, std::int64_t batch, std::byte* copy, GemvCall& call) const {
+    const TensorDesc& a = r_.inputs[0];
+    const auto place = [&](std::int64_t i) {
+      return row_offset(r_.outputs[0].shape, a.strides, batch * g_.rows + i);
+    };
+    const std::int64_t first = place(0), step = g_.rows > 1 ? place(1) - first : g_.depth;
+    bool even = in_place_;
+    for (std::int64_t i = 2; i < g_.rows; ++i) even = even && place(i) == first + i * step;
+    call.x = even ? element(args.inputs[0], a.dtype, first) : copy;
+    call.x_stride = even ? step : g_.depth;
+    for (std::int64_t i = 0; i < g_.rows && !even; ++i) {
+      const std::byte* const row = element(args.inputs[0], a.dtype, place(i));
+      if (pairs_) {
+        copy_row(copy + i * g_.depth * 2, 1, row, a.strides[g_.rank - 1], g_.depth, 2);
+      } else {
+        load_row(a.dtype, row, a.strides[g_.rank - 1], reinterpret_cast<float*>(copy) + i * g_.depth,
+                 g_.depth);
+      }
+    }
+  }
+
+  void run_chunk(const KernelArgs& args, std::int64_t batch, std::int64_t column, std::int64_t n,
+                 GemvCall call) const {
+    const TensorDesc& b = r_.inputs[1];
+    float* const sums = call.out;
+    call.columns = n;
+    for (std::int64_t half = 0; half < epilogue_.halves(); ++half) {
+      const std::int64_t first = half * g_.columns + column;
+      call.w = element(args.inputs[1], b.dtype, g_.right(r_, batch) + first * b.strides[g_.rank - 1]);
+      call.out = sums + half * kChunk;
+      if (along_) {
+        gemv_(call);
+      } else {
+        add_rows(call);
+      }
+    }
+    for (std::int64_t i = 0; i < g_.rows; ++i)
+      finish_row(args, batch * g_.rows + i, column, n, sums + i * call.out_stride,
+                 sums + g_.rows * call.out_stride);
+  }
+
+  // A few rows of weights at a time, as many as are read well side by side.
+  void add_rows(const GemvCall& call) const {
+    constexpr std::int64_t kRows = 16;
+    WeighCall step;
+    step.rows = call.rows;
+    step.width = call.columns;
+    step.weights_stride = call.x_stride;
+    step.stride = call.stride;
+    step.sums = call.out;
+    step.sums_stride = call.out_stride;
+    for (std::int64_t i = 0; i < call.rows; ++i)
+      std::fill_n(call.out + i * call.out_stride, call.columns, 0.0f);
+    for (std::int64_t k = 0; k < call.depth; k += kRows) {
+      step.count = std::min(kRows, call.depth - k);
+      step.weights = static_cast<const float*>(call.x) + k;
+      step.values = element(call.w, r_.inputs[1].dtype, k * call.stride);
+      weigh_(step);
+    }
+  }
+
+  void finish_row(const KernelArgs& args, std::int64_t row, std::int64_t column, std::int64_t n, float* sums,
+                  float* buffer) const {
+    const TensorDesc &out = r_.outputs[0], &bias = r_.inputs[2];
+    const std::size_t last = g_.rank - 1;
+    for (std::int64_t half = 0; half < epilogue_.halves() && args.inputs[2]; ++half) {
+      const std::int64_t at =
+          row_offset(out.shape, bias.strides, row) + (half * g_.columns + column) * bias.strides[last];
+      load_row(bias.dtype, element(args.inputs[2], bias.dtype, at), bias.strides[last], buffer, n);
+      micro_->add_into(buffer, sums + half * kChunk, n);
+    }
+    const void* pointers[kMaxExtras] = {};
+    const auto& extras = epilogue_.extras();
+    for (std::size_t k = 0; k < extras.size(); ++k) {
+      const std::int64_t at =
+          row_offset(out.shape, extras[k].strides, row) + column * extras[k].strides[last];
+      pointers[k] = element(args.inputs[3 + k], extras[k].dtype, at);
+    }
+    void* const to = element(args.outputs[0], out.dtype,
+                             row_offset(out.shape, out.strides, row) + column * out.strides[last]);
+    if (!epilogue_.in_tile()) {
+      return epilogue_.run(sums, kChunk, n, pointers, to, reinterpret_cast<std::byte*>(buffer + kChunk));
+    }
+    if (epilogue_.residual() >= 0)
+      micro_->add_into(static_cast<const float*>(pointers[epilogue_.residual()]), sums, n);
+    if (epilogue_.relu()) micro_->unary(ExprOp::kRelu, sums, sums, n);
+    store_row(out.dtype, sums, to, out.strides[last], n);
+  }
+
+  KernelRequest r_;
+  MatmulGeometry g_;
+  const Micro* micro_;
+  Epilogue epilogue_;
+  void (*gemv_)(const GemvCall&) = nullptr;
+  void (*weigh_)(const WeighCall&) = nullptr;
+  bool along_ = true, pairs_ = false, in_place_ = false;
+  std::vector<Range> pieces_;  // of the groups of columns
+  std::size_t x_bytes_ = 0, sums_bytes_ = 0, scratch_ = 0;
+};
+
+}  // namespace
+
+bool few_rows(const KernelRequest& request) {
+  const MatmulGeometry g(request);
+  const TensorDesc& b = request.inputs[1];
+  if (g.rows > kGemvRows || g.depth == 0) return false;
+  const bool packed = g.shared && b.constant && b.dtype == DType::kFloat32;
+  return b.strides[g.rank - 2] == 1 || (b.strides[g.rank - 1] == 1 && !packed);
+}
+
+Made make_matmul_rows(const KernelRequest& request) { return std::make_unique<MatmulRows>(request); }
+
+}  // namespace npu::cpu

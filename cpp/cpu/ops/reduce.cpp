@@ -1,0 +1,272 @@
+#include "cpu/ops/reduce.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace npu::cpu {
+
+namespace {
+
+using Kind = ReduceAttrs::Kind;
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+std::vector<bool> chosen(std::size_t rank, const std::vector<std::int64_t>& axes) {
+  std::vector<bool> drop(rank, false);
+  for (const auto axis : axes) drop[static_cast<std::size_t>(axis)] = true;
+  return drop;
+}
+
+// One result after the other.
+class Reduce : public HostKernel {
+ public:
+  explicit Reduce(const ReducePlan& plan) : p_(plan), kind_(plan.attrs.kind) {
+    units_ = p_.kept.elements();
+    pieces_ = piece_count(units_, static_cast<double>(p_.count), p_.threads);
+    thread_bytes_ = kExprBlock * (sizeof(float) + sizeof(std::int64_t));
+  }
+
+  std::string name() const override { return p_.name(); }
+  std::size_t scratch_bytes() const override { return thread_bytes_ * static_cast<std::size_t>(p_.threads); }
+  double flops() const override { return static_cast<double>(units_ * p_.count); }
+
+  void run(const KernelArgs& args, ThreadPool& pool) const override {
+    pool.run(pieces_, [&](std::int64_t piece, int thread) {
+      std::byte* scratch = args.scratch + thread_bytes_ * static_cast<std::size_t>(thread);
+      const Range range = split(units_, pieces_, piece);
+      const std::int64_t width = p_.kept.inner();
+      Cursor cursor(p_.kept, range.begin / width);
+      for (std::int64_t u = range.begin; u < range.end; ++u) {
+        const std::int64_t i = u % width;
+        const auto* x = at(args.inputs[0], cursor.offset[1] + i * p_.kept.step(1), size_of(p_.x_dtype));
+        auto* y = at(args.outputs[0], cursor.offset[0] + i * p_.kept.step(0), size_of(p_.y_dtype));
+        is_float(p_.x_dtype) ? floats(x, y, reinterpret_cast<float*>(scratch))
+                             : integers(x, y, reinterpret_cast<std::int64_t*>(scratch));
+        if (i == width - 1) cursor.advance();
+      }
+    });
+  }
+
+ private:
+  // Calls f(row, n, position of its first element) for all elements of a result.
+  template <class T, class F>
+  void each_row(const std::byte* x, T* buffer, F f) const {
+    if (p_.reduced.rows == 0) return;
+    const std::int64_t n = p_.reduced.inner(), step = p_.reduced.step(0);
+    const std::int64_t longest = p_.x_dtype == DType::kFloat32 && step == 1 ? n : kExprBlock;
+    Cursor cursor(p_.reduced, 0);
+    for (std::int64_t row = 0; row < p_.reduced.rows; ++row, cursor.advance()) {
+      for (std::int64_t i = 0; i < n; i += longest) {
+        const std::int64_t m = std::min(longest, n - i);
+        const auto* from = at(x, cursor.offset[0] + i * step, size_of(p_.x_dtype));
+        if constexpr (std::is_same_v<T, float>) {
+          f(float_row(*p_.micro, p_.x_dtype, from, step, m, buffer), m, row * n + i);
+        } else {
+          load_integers(p_.x_dtype, from, step, m, buffer);
+          f(static_cast<const T*>(buffer), m, row * n + i);
+        }
+      }
+    }
+  }
+
+  template <class T, class A, class F>
+  A fold(const std::byte* x, T* buffer, A start, F f) const {
+    A result = start;
+    each_row(x, buffer, [&](const T* row, std::int64_t n, std::int64_t) {
+      for (std::int64_t i = 0; i < n; ++i) result = f(result, row[i]);
+    });
+    return result;
+  }
+
+  template <class T>
+  std::int64_t best_position(const std::byte* x, T* buffer) const {
+    std::int64_t best = 0;
+    T value{};
+    each_row(x, buffer, [&](const T* row, std::int64_t n, std::int64_t first) {
+      for (std::int64_t i = 0; i < n; ++i) {
+        const bool better = kind_ == Kind::kArgmax ? row[i] > value : row[i] < value;
+        if (first + i > 0 && (value != value || !(better || row[i] != row[i]))) continue;
+        value = row[i];
+        best = first + i;
+      }
+    });
+    return best;
+  }
+
+  // The first of the largest; a NaN is the largest.
+  std::int64_t position_of_most(const std::byte* x, float* buffer) const {
+    std::int64_t best = 0;
+    float value = 0;
+    each_row(x, buffer, [&](const float* row, std::int64_t n, std::int64_t first) {
+      const float most = p_.micro->maximum(row, n);
+      const bool better = most > value || most != most;
+      if (first > 0 && (value != value || !better)) return;
+      value = most;
+      best = first + (std::find_if(row, row + n, [=](float v) { return v == most || v != v; }) - row);
+    });
+    return best;
+  }
+
+  double sum(const std::byte* x, float* buffer) const {
+    double total = 0;
+    each_row(x, buffer,
+             [&](const float* row, std::int64_t n, std::int64_t) { total += p_.micro->sum(row, n); });
+    return total;
+  }
+
+  double variance(const std::byte* x, float* buffer) const {
+    const double count = static_cast<double>(p_.count);
+    float first = 0;
+    double above = 0, squares = 0;
+    if (p_.count > 0) load_floats(*p_.micro, p_.x_dtype, x, 1, 1, &first);
+    each_row(x, buffer, [&](const float* row, std::int64_t n, std::int64_t) {
+      above += p_.micro->sum_around(row, first, n);
+    });
+    const auto mean = static_cast<float>(static_cast<double>(first) + above / count);
+    each_row(x, buffer, [&](const float* row, std::int64_t n, std::int64_t) {
+      squares += p_.micro->sum_squares(row, mean, n);
+    });
+    if (kind_ == Kind::kStd && !(squares > 1e-30 && squares < static_cast<double>(kInfinity))) {
+      squares = wide_squares(x, buffer);
+    }
+    return squares / std::max(count - p_.attrs.correction, 0.0);
+  }
+
+  // Of numbers whose squares no float holds, though their root it does.
+  double wide_squares(const std::byte* x, float* buffer) const {
+    const double sum = fold(x, buffer, 0.0, [](double a, float v) { return a + static_cast<double>(v); });
+    const double mean = sum / static_cast<double>(p_.count);
+    return fold(x, buffer, 0.0, [mean](double a, float v) {
+      const double d = static_cast<double>(v) - mean;
+      return a + d * d;
+    });
+  }
+
+  template <class T>
+  bool any_or_all(const std::byte* x, T* buffer) const {
+    const bool any = kind_ == Kind::kAny;
+    return fold(x, buffer, !any,
+                [any](bool so_far, T v) { return any ? so_far || v != 0 : so_far && v != 0; });
+  }
+
+  void floats(const std::byte* x, std::byte* y, float* buffer) const {
+    switch (kind_) {
+      case Kind::kSum:
+        return store_float(sum(x, buffer), y);
+      case Kind::kMean:
+        return store_float(sum(x, buffer) / static_cast<double>(p_.count), y);
+      case Kind::kVar:
+        return store_float(variance(x, buffer), y);
+      case Kind::kStd:
+        return store_float(std::sqrt(variance(x, buffer)), y);
+      case Kind::kProd:
+        return store_float(fold(x, buffer, 1.0, [](double a, float v) { return a * static_cast<double>(v); }),
+                           y);
+      case Kind::kMax: {
+        float most = -kInfinity;
+        each_row(x, buffer, [&](const float* row, std::int64_t n, std::int64_t) {
+          const float m = p_.micro->maximum(row, n);
+          if (m > most || m != m) most = m;
+        });
+        return store_float(static_cast<double>(most), y);
+      }
+      case Kind::kMin: {
+        const float least =
+            fold(x, buffer, kInfinity, [](float a, float v) { return v < a || v != v ? v : a; });
+        return store_float(static_cast<double>(least), y);
+      }
+      case Kind::kAny:
+      case Kind::kAll:
+        return store_integer(any_or_all(x, buffer), y);
+      case Kind::kArgmax:
+        return store_integer(position_of_most(x, buffer), y);
+      default:
+        return store_integer(best_position(x, buffer), y);
+    }
+  }
+
+  void integers(const std::byte* x, std::byte* y, std::int64_t* buffer) const {
+    using Int = std::int64_t;
+    using Unsigned = std::uint64_t;
+    switch (kind_) {
+      case Kind::kSum:
+        return store_integer(
+            static_cast<Int>(
+                fold(x, buffer, Unsigned{0}, [](Unsigned a, Int v) { return a + static_cast<Unsigned>(v); })),
+            y);
+      case Kind::kProd:
+        return store_integer(
+            static_cast<Int>(
+                fold(x, buffer, Unsigned{1}, [](Unsigned a, Int v) { return a * static_cast<Unsigned>(v); })),
+            y);
+      case Kind::kMax:
+        return store_integer(
+            fold(x, buffer, std::numeric_limits<Int>::min(), [](Int a, Int v) { return std::max(a, v); }), y);
+      case Kind::kMin:
+        return store_integer(
+            fold(x, buffer, std::numeric_limits<Int>::max(), [](Int a, Int v) { return std::min(a, v); }), y);
+      case Kind::kAny:
+      case Kind::kAll:
+        return store_integer(any_or_all(x, buffer), y);
+      case Kind::kArgmax:
+      case Kind::kArgmin:
+        return store_integer(best_position(x, buffer), y);
+      default:
+        break;
+    }
+    // A mean or variance of integers, whatever the output holds.
+    const double count = static_cast<double>(p_.count);
+    const double mean =
+        fold(x, buffer, 0.0, [](double a, Int v) { return a + static_cast<double>(v); }) / count;
+    if (kind_ == Kind::kMean) return store_float(mean, y);
+    const double squares = fold(x, buffer, 0.0, [mean](double a, Int v) {
+      return a + (static_cast<double>(v) - mean) * (static_cast<double>(v) - mean);
+    });
+    store_float(squares / std::max(count - p_.attrs.correction, 0.0), y);
+  }
+
+  void store_float(double value, std::byte* y) const {
+    if (!is_float(p_.y_dtype)) return store_integer(static_cast<std::int64_t>(value), y);
+    const auto rounded = static_cast<float>(value);
+    store_floats(*p_.micro, p_.y_dtype, &rounded, y, 1, 1);
+  }
+  void store_integer(std::int64_t value, std::byte* y) const { store_integers(p_.y_dtype, &value, y, 1, 1); }
+
+  ReducePlan p_;
+  Kind kind_;
+  std::int64_t units_ = 0, pieces_ = 0;
+  std::size_t thread_bytes_ = 0;
+};
+
+}  // namespace
+
+ReducePlan::ReducePlan(const KernelRequest& r)
+    : micro(&npu::cpu::micro()),
+      attrs(std::get<ReduceAttrs>(r.op.attrs)),
+      x_dtype(r.inputs[0].dtype),
+      y_dtype(r.outputs[0].dtype),
+      threads(r.threads) {
+  const TensorDesc &x = r.inputs[0], &y = r.outputs[0];
+  const std::vector<bool> drop = chosen(x.shape.size(), attrs.axes);
+  std::vector<bool> keep = drop;
+  keep.flip();
+  kept = make_nest(without(x.shape, drop), {without(y.strides, drop), without(x.strides, drop)});
+  // Positions count along the axis, so its order stays (there is just one).
+  reduced = make_nest(without(x.shape, keep), {without(x.strides, keep)});
+  count = reduced.elements();
+}
+
+std::string ReducePlan::name() const {
+  static constexpr const char* kNames[] = {"sum", "mean",   "prod",   "max", "min", "any",
+                                           "all", "argmax", "argmin", "var", "std"};
+  return std::string("reduce[") + kNames[static_cast<int>(attrs.kind)] + "]";
+}
+
+Made make_reduce(const KernelRequest& request) {
+  const ReducePlan plan(request);
+  if (columns_fit(plan)) return make_column_reduce(plan);
+  return std::make_unique<Reduce>(plan);
+}
+
+}  // namespace npu::cpu

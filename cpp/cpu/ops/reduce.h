@@ -1,0 +1,29 @@
+// What a reduction is made of; the loops are in reduce.cpp and reduce_columns.cpp.
+#pragma once
+
+#include "cpu/element.h"
+#include "cpu/ops/ops.h"
+#include "cpu/strided.h"
+
+namespace npu::cpu {
+
+struct ReducePlan {
+  using Kind = ReduceAttrs::Kind;
+
+  explicit ReducePlan(const KernelRequest& r);
+
+  const Micro* micro;
+  ReduceAttrs attrs;
+  DType x_dtype, y_dtype;
+  int threads;
+  Nest kept;     // of y and x, over the dimensions that stay
+  Nest reduced;  // of x, over the others
+  std::int64_t count;
+  std::string name() const;
+};
+
+// Whether neighbours in memory belong to different results, so that rows are combined elementwise.
+bool columns_fit(const ReducePlan& plan);
+Made make_column_reduce(const ReducePlan& plan);
+
+}  // namespace npu::cpu

@@ -1,0 +1,121 @@
+#include <limits>
+
+#include "cpu/ops/reduce.h"
+
+namespace npu::cpu {
+
+namespace {
+
+using Kind = ReduceAttrs::Kind;
+
+constexpr std::int64_t kColumns = 512;  // of one unit of work
+constexpr std::int64_t kRows = 64;      // combined in float32 before a sum goes on in double
+
+// Results that are neighbours, as in a sum over pixels whose channels lie next to each other.
+class ColumnReduce : public HostKernel {
+ public:
+  explicit ColumnReduce(const ReducePlan& plan) : p_(plan), kind_(plan.attrs.kind) {
+    blocks_ = (p_.kept.inner() + kColumns - 1) / kColumns;
+    units_ = p_.kept.rows * blocks_;
+    const double columns = static_cast<double>(std::min(p_.kept.inner(), kColumns));
+    pieces_ = piece_count(units_, static_cast<double>(p_.count) * columns, p_.threads);
+    thread_bytes_ = kColumns * (3 * sizeof(float) + sizeof(double)) + kRows * sizeof(std::int64_t);
+  }
+
+  std::string name() const override { return p_.name(); }
+  std::size_t scratch_bytes() const override { return thread_bytes_ * static_cast<std::size_t>(p_.threads); }
+  double flops() const override { return static_cast<double>(p_.kept.elements() * p_.count); }
+
+  void run(const KernelArgs& args, ThreadPool& pool) const override {
+    pool.run(pieces_, [&](std::int64_t piece, int thread) {
+      std::byte* scratch = args.scratch + thread_bytes_ * static_cast<std::size_t>(thread);
+      Buffers b;
+      b.sums = reinterpret_cast<double*>(scratch);
+      b.offsets = reinterpret_cast<std::int64_t*>(b.sums + kColumns);
+      b.row = reinterpret_cast<float*>(b.offsets + kRows);
+      b.part = b.row + kColumns;
+      b.best = b.part + kColumns;
+      const Range range = split(units_, pieces_, piece);
+      Cursor cursor(p_.kept, range.begin / blocks_);
+      for (std::int64_t u = range.begin; u < range.end; ++u) {
+        const std::int64_t first = u % blocks_ * kColumns;
+        run_block(at(args.inputs[0], cursor.offset[1] + first, size_of(p_.x_dtype)),
+                  at(args.outputs[0], cursor.offset[0] + first * p_.kept.step(0), size_of(p_.y_dtype)),
+                  std::min(kColumns, p_.kept.inner() - first), b);
+        if (u % blocks_ == blocks_ - 1) cursor.advance();
+      }
+    });
+  }
+
+ private:
+  struct Buffers {
+    double* sums;
+    std::int64_t* offsets;
+    float *row, *part, *best;
+  };
+
+  bool sums() const { return kind_ == Kind::kSum || kind_ == Kind::kMean; }
+
+  void run_block(const std::byte* x, std::byte* y, std::int64_t n, const Buffers& b) const {
+    constexpr float kInfinity = std::numeric_limits<float>::infinity();
+    std::fill_n(b.sums, n, 0.0);
+    std::fill_n(b.best, n, kind_ == Kind::kMax ? -kInfinity : kInfinity);
+    std::int64_t rows = 0;
+    Cursor cursor(p_.reduced, 0);
+    for (std::int64_t row = 0; row < p_.reduced.rows; ++row, cursor.advance()) {
+      for (std::int64_t i = 0; i < p_.reduced.inner(); ++i) {
+        b.offsets[rows++] = cursor.offset[0] + i * p_.reduced.step(0);
+        if (rows == kRows) add_rows(x, rows, n, b), rows = 0;
+      }
+    }
+    if (rows > 0) add_rows(x, rows, n, b);
+    if (sums()) {
+      const double divisor = kind_ == Kind::kMean ? static_cast<double>(p_.count) : 1.0;
+      for (std::int64_t i = 0; i < n; ++i) b.best[i] = static_cast<float>(b.sums[i] / divisor);
+    }
+    store_floats(*p_.micro, p_.y_dtype, b.best, y, p_.kept.step(0), n);
+  }
+
+  void add_rows(const std::byte* x, std::int64_t rows, std::int64_t n, const Buffers& b) const {
+    if (p_.x_dtype == DType::kFloat32 && kind_ != Kind::kMin) {
+      const auto* from = reinterpret_cast<const float*>(x);
+      sums() ? p_.micro->window_sum(from, b.offsets, rows, 1.0f, b.part, n)
+             : p_.micro->window_max(from, b.offsets, rows, b.part, n);
+    } else {
+      for (std::int64_t r = 0; r < rows; ++r) {
+        const auto* from = at(x, b.offsets[r], size_of(p_.x_dtype));
+        const float* row = float_row(*p_.micro, p_.x_dtype, from, 1, n, b.row);
+        if (r == 0) {
+          std::copy_n(row, n, b.part);
+        } else if (sums()) {
+          p_.micro->add_into(row, b.part, n);
+        } else {
+          p_.micro->binary(kind_ == Kind::kMax ? ExprOp::kMax : ExprOp::kMin, row, b.part, b.part, n);
+        }
+      }
+    }
+    if (sums()) {
+      for (std::int64_t i = 0; i < n; ++i) b.sums[i] += static_cast<double>(b.part[i]);
+    } else {
+      p_.micro->binary(kind_ == Kind::kMax ? ExprOp::kMax : ExprOp::kMin, b.part, b.best, b.best, n);
+    }
+  }
+
+  ReducePlan p_;
+  Kind kind_;
+  std::int64_t blocks_ = 0, units_ = 0, pieces_ = 0;
+  std::size_t thread_bytes_ = 0;
+};
+
+}  // namespace
+
+bool columns_fit(const ReducePlan& p) {
+  const Kind kind = p.attrs.kind;
+  const bool known = kind == Kind::kSum || kind == Kind::kMean || kind == Kind::kMax || kind == Kind::kMin;
+  return known && is_float(p.x_dtype) && is_float(p.y_dtype) && p.kept.rows > 0 && p.kept.step(1) == 1 &&
+         p.kept.inner() >= 4 && p.reduced.step(0) != 1;
+}
+
+Made make_column_reduce(const ReducePlan& plan) { return std::make_unique<ColumnReduce>(plan); }
+
+}  // namespace npu::cpu

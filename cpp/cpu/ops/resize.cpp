@@ -1,0 +1,203 @@
+#include <cmath>
+
+#include "cpu/element.h"
+#include "cpu/ops/ops.h"
+#include "cpu/strided.h"
+
+namespace npu::cpu {
+
+namespace {
+
+using Kind = ResizeAttrs::Kind;
+
+constexpr std::int64_t kChannels = 512;  // of one block
+constexpr int kMostTaps = 64;            // 4 of 3 dimensions each
+
+// The input positions, and their weights, of every output position along one dimension.
+struct Taps {
+  int count = 1;
+  std::vector<std::int64_t> index;
+  std::vector<double> weight;
+
+  void add(std::int64_t i, double w, std::int64_t in) {
+    index.push_back(std::clamp<std::int64_t>(i, 0, std::max<std::int64_t>(in - 1, 0)));
+    weight.push_back(w);
+  }
+};
+
+// Input elements for one output element.
+double scale_of(const ResizeAttrs& attrs, std::size_t d, std::int64_t in, std::int64_t out) {
+  const bool corners = attrs.align_corners && (attrs.kind == Kind::kLinear || attrs.kind == Kind::kCubic);
+  if (corners) return out > 1 ? static_cast<double>(in - 1) / static_cast<double>(out - 1) : 0.0;
+  if (attrs.scales[d] > 0) return 1.0 / attrs.scales[d];
+  return static_cast<double>(in) / static_cast<double>(out);
+}
+
+// In float32 as PyTorch computes it: which element is nearest depends on how this is rounded.
+std::int64_t nearest(double scale, std::int64_t out, float shift) {
+  return static_cast<std::int64_t>(std::floor((static_cast<float>(out) + shift) * static_cast<float>(scale)));
+}
+
+void add_cubic(Taps& taps, double at, std::int64_t in) {
+  constexpr double a = -0.75;
+  const double whole = std::floor(at), t = at - whole;
+  const auto i = static_cast<std::int64_t>(whole);
+  const auto near = [](double x) { return ((a + 2) * x - (a + 3)) * x * x + 1; };
+  const auto far = [](double x) { return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a; };
+  taps.add(i - 1, far(t + 1), in);
+  taps.add(i, near(t), in);
+  taps.add(i + 1, near(1 - t), in);
+  taps.add(i + 2, far(2 - t), in);
+}
+
+void add_linear(Taps& taps, double at, std::int64_t in) {
+  const double inside = std::max(at, 0.0);
+  const std::int64_t i = std::min(static_cast<std::int64_t>(inside), in - 1);
+  const double t = std::min(inside - static_cast<double>(i), 1.0);
+  taps.add(i, 1 - t, in);
+  taps.add(i + 1, t, in);
+}
+
+Taps taps_of(const ResizeAttrs& attrs, std::size_t d, std::int64_t in, std::int64_t out) {
+  Taps taps;
+  const double scale = scale_of(attrs, d, in, out);
+  taps.count = attrs.kind == Kind::kCubic ? 4 : attrs.kind == Kind::kLinear ? 2 : 1;
+  for (std::int64_t o = 0; o < out; ++o) {
+    const auto position = static_cast<double>(o);
+    const double at = attrs.align_corners ? scale * position : scale * (position + 0.5) - 0.5;
+    switch (attrs.kind) {
+      case Kind::kNearest:
+        taps.add(nearest(scale, o, 0.0f), 1, in);
+        break;
+      case Kind::kNearestExact:
+        taps.add(nearest(scale, o, 0.5f), 1, in);
+        break;
+      case Kind::kLinear:
+        add_linear(taps, at, in);
+        break;
+      case Kind::kCubic:
+        add_cubic(taps, at, in);
+        break;
+    }
+  }
+  return taps;
+}
+
+class Resize : public HostKernel {
+ public:
+  explicit Resize(const KernelRequest& r)
+      : micro_(&micro()), kind_(std::get<ResizeAttrs>(r.op.attrs).kind), x_(r.inputs[0]), y_(r.outputs[0]) {
+    const auto& attrs = std::get<ResizeAttrs>(r.op.attrs);
+    const std::size_t spatial = y_.shape.size() - 2, missing = 3 - spatial;
+    for (std::size_t d = 0; d < 3; ++d) {
+      if (d < missing) {
+        taps_[d].add(0, 1, 1);
+        continue;
+      }
+      const std::size_t from = d - missing;
+      taps_[d] = taps_of(attrs, from, x_.shape[2 + from], y_.shape[2 + from]);
+      sx_[d] = x_.strides[2 + from];
+      sy_[d] = y_.strides[2 + from];
+      out_[d] = y_.shape[2 + from];
+    }
+    channels_ = y_.shape[1];
+    blocks_ = (channels_ + kChannels - 1) / kChannels;
+    units_ = y_.shape[0] * blocks_ * out_[0] * out_[1] * out_[2];
+    cells_ = taps_[0].count * taps_[1].count * taps_[2].count;
+    pieces_ = piece_count(units_, static_cast<double>(cells_ * std::min(channels_, kChannels)), r.threads);
+    thread_bytes_ = kChannels * 2 * sizeof(float);
+    scratch_ = thread_bytes_ * static_cast<std::size_t>(r.threads);
+    in_place_ = x_.dtype == DType::kFloat32 && (x_.strides[1] == 1 || channels_ == 1);
+  }
+
+  std::string name() const override {
+    static constexpr const char* kNames[] = {"resize[nearest]", "resize[nearest]", "resize[linear]",
+                                             "resize[cubic]"};
+    return kNames[static_cast<int>(kind_)];
+  }
+  std::size_t scratch_bytes() const override { return scratch_; }
+  double flops() const override { return 2.0 * static_cast<double>(product(y_.shape) * cells_); }
+
+  void run(const KernelArgs& args, ThreadPool& pool) const override {
+    pool.run(pieces_, [&](std::int64_t piece, int thread) {
+      std::byte* scratch = args.scratch + thread_bytes_ * static_cast<std::size_t>(thread);
+      const Range range = split(units_, pieces_, piece);
+      for (std::int64_t unit = range.begin; unit < range.end; ++unit) run_unit(args, unit, scratch);
+    });
+  }
+
+ private:
+  // Writes offsets and weights of the cells at `o`; returns how many.
+  std::int64_t list_cells(const std::int64_t* o, std::int64_t* offsets, float* weights) const {
+    std::int64_t n = 0;
+    for (int i = 0; i < taps_[0].count; ++i) {
+      const auto d = static_cast<std::size_t>(o[0] * taps_[0].count + i);
+      for (int j = 0; j < taps_[1].count; ++j) {
+        const auto h = static_cast<std::size_t>(o[1] * taps_[1].count + j);
+        for (int k = 0; k < taps_[2].count; ++k) {
+          const auto w = static_cast<std::size_t>(o[2] * taps_[2].count + k);
+          // A weight of zero must not turn an infinity next to it into NaN.
+          const auto weight =
+              static_cast<float>(taps_[0].weight[d] * taps_[1].weight[h] * taps_[2].weight[w]);
+          if (weight == 0.0f) continue;
+          offsets[n] = taps_[0].index[d] * sx_[0] + taps_[1].index[h] * sx_[1] + taps_[2].index[w] * sx_[2];
+          weights[n++] = weight;
+        }
+      }
+    }
+    return n;
+  }
+
+  void run_unit(const KernelArgs& args, std::int64_t unit, std::byte* scratch) const {
+    std::int64_t o[3], offsets[kMostTaps];
+    float weights[kMostTaps];
+    for (int d = 2; d >= 0; --d) {
+      o[d] = unit % out_[d];
+      unit /= out_[d];
+    }
+    const std::int64_t first = unit % blocks_ * kChannels, batch = unit / blocks_;
+    const std::int64_t n = std::min(kChannels, channels_ - first), cells = list_cells(o, offsets, weights);
+    const auto* x = at(args.inputs[0], batch * x_.strides[0] + first * x_.strides[1], size_of(x_.dtype));
+    const std::int64_t to =
+        batch * y_.strides[0] + first * y_.strides[1] + o[0] * sy_[0] + o[1] * sy_[1] + o[2] * sy_[2];
+    auto* y = at(args.outputs[0], to, size_of(y_.dtype));
+    if (kind_ == Kind::kNearest || kind_ == Kind::kNearestExact) {
+      copy_row(y, y_.strides[1], at(x, offsets[0], size_of(x_.dtype)), x_.strides[1], n, size_of(x_.dtype));
+    } else {
+      blend(x, y, n, cells, offsets, weights, scratch);
+    }
+  }
+
+  void blend(const std::byte* x, std::byte* y, std::int64_t n, std::int64_t cells,
+             const std::int64_t* offsets, const float* weights, std::byte* scratch) const {
+    auto* row = reinterpret_cast<float*>(scratch);
+    const bool direct = y_.dtype == DType::kFloat32 && (y_.strides[1] == 1 || n == 1);
+    float* total = direct ? reinterpret_cast<float*>(y) : row + kChannels;
+    if (in_place_) {
+      micro_->window_weighted(reinterpret_cast<const float*>(x), offsets, weights, cells, total, n);
+    } else {
+      std::fill_n(total, n, 0.0f);
+      for (std::int64_t i = 0; i < cells; ++i) {
+        load_floats(*micro_, x_.dtype, at(x, offsets[i], size_of(x_.dtype)), x_.strides[1], n, row);
+        for (std::int64_t c = 0; c < n; ++c) total[c] += row[c] * weights[i];
+      }
+    }
+    if (direct) return;
+    store_floats(*micro_, y_.dtype, total, y, y_.strides[1], n);
+  }
+
+  const Micro* micro_;
+  Kind kind_;
+  TensorDesc x_, y_;
+  Taps taps_[3];
+  std::int64_t sx_[3] = {}, sy_[3] = {}, out_[3] = {1, 1, 1};
+  std::int64_t channels_ = 1, blocks_ = 1, units_ = 1, cells_ = 1, pieces_ = 1;
+  bool in_place_ = false;
+  std::size_t thread_bytes_ = 0, scratch_ = 0;
+};
+
+}  // namespace
+
+Made make_resize(const KernelRequest& request) { return std::make_unique<Resize>(request); }
+
+}  // namespace npu::cpu

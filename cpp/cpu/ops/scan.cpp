@@ -1,0 +1,91 @@
+#include "cpu/element.h"
+#include "cpu/ops/ops.h"
+#include "cpu/strided.h"
+
+namespace npu::cpu {
+
+namespace {
+
+constexpr std::int64_t kColumns = 64;  // rows of the scan that advance together when they are neighbours
+
+class Scan : public HostKernel {
+ public:
+  explicit Scan(const KernelRequest& r)
+      : x_dtype_(r.inputs[0].dtype),
+        y_dtype_(r.outputs[0].dtype),
+        product_(std::get<ScanAttrs>(r.op.attrs).kind == ScanAttrs::Kind::kProd) {
+    const TensorDesc &x = r.inputs[0], &y = r.outputs[0];
+    const auto& attrs = std::get<ScanAttrs>(r.op.attrs);
+    const auto axis = static_cast<std::size_t>(attrs.axis);
+    if (!x.shape.empty()) {
+      n_ = x.shape[axis];
+      sx_ = x.strides[axis];
+      sy_ = y.strides[axis];
+    }
+    const auto drop = only_axis(x.shape.size(), attrs.axis);
+    nest_ = make_nest(without(x.shape, drop), {without(y.strides, drop), without(x.strides, drop)});
+    columns_ = sx_ == 1 ? 1 : std::min(kColumns, std::max<std::int64_t>(nest_.inner(), 1));
+    blocks_ = (nest_.inner() + columns_ - 1) / columns_;
+    pieces_ = piece_count(nest_.rows * blocks_, 2 * static_cast<double>(n_ * columns_), r.threads);
+  }
+
+  std::string name() const override { return product_ ? "scan[prod]" : "scan[sum]"; }
+
+  void run(const KernelArgs& args, ThreadPool& pool) const override {
+    pool.run(pieces_, [&](std::int64_t piece, int) {
+      const Range range = split(nest_.rows * blocks_, pieces_, piece);
+      Cursor cursor(nest_, range.begin / blocks_);
+      for (std::int64_t u = range.begin; u < range.end; ++u) {
+        const std::int64_t first = u % blocks_ * columns_;
+        const void* x = at(args.inputs[0], cursor.offset[1] + first * nest_.step(1), size_of(x_dtype_));
+        void* y = at(args.outputs[0], cursor.offset[0] + first * nest_.step(0), size_of(y_dtype_));
+        run_block(x, y, std::min(columns_, nest_.inner() - first));
+        if (u % blocks_ == blocks_ - 1) cursor.advance();
+      }
+    });
+  }
+
+ private:
+  void run_block(const void* x, void* y, std::int64_t columns) const {
+    visit_dtype(x_dtype_, [&](auto zero) {
+      using T = decltype(zero);
+      if constexpr (kIsFloat<T>) {
+        scan<T, T, double>(static_cast<const T*>(x), static_cast<T*>(y), columns);
+      } else {  // unsigned, to wrap
+        scan<T, std::int64_t, std::uint64_t>(static_cast<const T*>(x), static_cast<std::int64_t*>(y),
+                                             columns);
+      }
+    });
+  }
+
+  template <class T, class Out, class Total>
+  void scan(const T* x, Out* y, std::int64_t columns) const {
+    Total totals[kColumns];
+    std::fill_n(totals, columns, static_cast<Total>(product_ ? 1 : 0));
+    const std::int64_t cx = nest_.step(1), cy = nest_.step(0);
+    for (std::int64_t i = 0; i < n_; ++i) {
+      const T* from = x + i * sx_;
+      Out* to = y + i * sy_;
+      for (std::int64_t c = 0; c < columns; ++c) {
+        const auto value = static_cast<Total>(static_cast<Register<T>>(from[c * cx]));
+        totals[c] = product_ ? totals[c] * value : totals[c] + value;
+        if constexpr (std::is_same_v<Total, double>) {
+          to[c * cy] = static_cast<Out>(static_cast<float>(totals[c]));
+        } else {
+          to[c * cy] = static_cast<Out>(totals[c]);
+        }
+      }
+    }
+  }
+
+  DType x_dtype_, y_dtype_;
+  bool product_;
+  Nest nest_;  // of y and x, over the other dimensions
+  std::int64_t n_ = 1, sx_ = 1, sy_ = 1, columns_ = 1, blocks_ = 1, pieces_ = 1;
+};
+
+}  // namespace
+
+Made make_scan(const KernelRequest& request) { return std::make_unique<Scan>(request); }
+
+}  // namespace npu::cpu

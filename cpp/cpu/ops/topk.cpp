@@ -1,0 +1,12 @@
+#include "cpu/ops/sort.h"
+
+namespace npu::cpu {
+
+Made make_topk(const KernelRequest& request) {
+  const auto& attrs = std::get<TopkAttrs>(request.op.attrs);
+  const TensorDesc& out = request.outputs[0].present() ? request.outputs[0] : request.outputs[1];
+  const std::int64_t count = out.shape.empty() ? 1 : out.shape[static_cast<std::size_t>(attrs.axis)];
+  return make_ordered(request, attrs.axis, attrs.largest, count, "topk");
+}
+
+}  // namespace npu::cpu

@@ -1,0 +1,13 @@
+# Writes OUTPUT: the text of every file of metal/, as C++ strings.
+file(GLOB files "${SOURCE}/*.metal" "${SOURCE}/*.h")
+list(SORT files)
+set(text "#include \"gpu/device/kernel_sources.h\"\n\nnamespace npu::gpu {\n\nconst KernelFile kKernelFiles[] = {\n")
+foreach(path IN LISTS files)
+  get_filename_component(name "${path}" NAME)
+  file(READ "${path}" content)
+  string(APPEND text "    {\"${name}\", R\"MSL(${content})MSL\"},\n")
+endforeach()
+list(LENGTH files count)
+string(APPEND text "};\n\nconst int kKernelFileCount = ${count};\n\n}  // namespace npu::gpu\n")
+file(WRITE "${OUTPUT}.new" "${text}")
+execute_process(COMMAND "${CMAKE_COMMAND}" -E copy_if_different "${OUTPUT}.new" "${OUTPUT}")

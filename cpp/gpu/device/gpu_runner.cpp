@@ -1,0 +1,135 @@
+#include "gpu/device/gpu_runner.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/plan/plan.h"
+#include "metal/args.h"
+#include "npu/error.h"
+
+namespace npu::gpu {
+
+namespace {
+constexpr std::size_t kSmallRoom = 64;  // for a status, or in the place of an absent operand
+
+struct ByStep {  // launches are in the order of their steps
+  bool operator()(const Launch& launch, int step) const { return launch.step < step; }
+  bool operator()(int step, const Launch& launch) const { return step < launch.step; }
+};
+
+// Whether negative indices count from the end.
+bool wraps(const Op& op) {
+  if (op.kind == OpKind::kGather) return std::get<GatherAttrs>(op.attrs).wrap;
+  return op.kind == OpKind::kScatter && std::get<ScatterAttrs>(op.attrs).wrap;
+}
+
+// The words are those of the CPU device.
+[[noreturn]] void refuse(const Op& op, const Status& status) {
+  if (status.dimension < 0) {
+    throw Error(ErrorKind::kInvalidValue, {.area = "run", .what = "an integer was divided by zero"});
+  }
+  const auto dimension = static_cast<std::size_t>(status.dimension - 1);
+  const std::size_t indexed = op.kind == OpKind::kRope ? 5 : 0;  // the operand: a cache, a table
+  const std::int64_t extent = op.inputs[indexed].shape[dimension];
+  throw Error(ErrorKind::kInvalidValue, {.area = "run",
+                                         .what = "an index of the op " + quoted(op.name) +
+                                                 " is out of range in dimension " + std::to_string(dimension),
+                                         .got = std::to_string(status.index),
+                                         .expected = "from " + std::to_string(wraps(op) ? -extent : 0) +
+                                                     " to " + std::to_string(extent - 1)});
+}
+
+}  // namespace
+
+void GpuPlan::summarize(PlanSummary& summary) const {
+  summary.dispatches = schedule.dispatches;
+  summary.barriers = schedule.barriers;
+  summary.bytes = estimate.total.read + estimate.total.written;
+  summary.least_bytes = estimate.least_bytes;
+  summary.seconds = estimate.total.seconds;
+}
+
+GpuRunner::GpuRunner(const Plan& plan, std::shared_ptr<Driver> driver)
+    : plan_(plan),
+      gpu_(static_cast<const GpuPlan&>(*plan.device_plan)),
+      driver_(std::move(driver)),
+      status_(driver_->allocate(std::max(kSmallRoom, gpu_.schedule.reporting.size() * sizeof(Status)), true)),
+      nothing_(driver_->allocate(kSmallRoom, true)),
+      resources_(static_cast<std::size_t>(gpu_.resources.count())) {
+  resources_[static_cast<std::size_t>(gpu_.resources.status())] = {status_->data(), status_.get()};
+  resources_[static_cast<std::size_t>(gpu_.resources.nothing())] = {nothing_->data(), nothing_.get()};
+  for (std::size_t i = 0; i < gpu_.schedule.launches.size(); ++i) {
+    if (gpu_.schedule.launches[i].dispatch->same_output >= 0) skippable_.push_back(i);
+  }
+  if (!skippable_.empty()) skipped_ = std::make_unique<bool[]>(gpu_.schedule.launches.size());
+}
+
+// What copies an operand to where it is already has nothing to do.
+void GpuRunner::find_skipped(const RunPlaces& places) {
+  for (const std::size_t i : skippable_) {
+    const Launch& launch = gpu_.schedule.launches[i];
+    const Step& step = plan_.steps[static_cast<std::size_t>(launch.step)];
+    const auto address = [&](const PlannedOperand& operand) {
+      return places.values[static_cast<std::size_t>(operand.value)].data + operand.offset;
+    };
+    skipped_[i] = address(step.outputs[static_cast<std::size_t>(launch.dispatch->same_output)]) ==
+                  address(step.inputs[static_cast<std::size_t>(launch.dispatch->same_input)]);
+  }
+}
+
+void GpuRunner::place_resources(const RunPlaces& places) {
+  auto at = std::copy(places.values.begin(), places.values.end(), resources_.begin());
+  at = std::copy(places.packed.begin(), places.packed.end(), at);
+  *at = places.scratch;
+  find_skipped(places);
+}
+
+// Some of the schedule's launches.
+void GpuRunner::submit(std::size_t first, std::size_t count, std::span<GpuTime> times) const {
+  const std::span<const Launch> launches(gpu_.schedule.launches);
+  const std::span<const bool> skipped(skipped_.get(), skipped_ ? launches.size() : 0);
+  driver_->run({gpu_.schedule.label, launches.subspan(first, count), gpu_.pipelines, resources_,
+                skipped.empty() ? skipped : skipped.subspan(first, count)},
+               times);
+  check_status();
+}
+
+void GpuRunner::run(const RunPlaces& places, std::span<StepTime> times) {
+  place_resources(places);
+  if (!times.empty()) gpu_times_.assign(gpu_.schedule.launches.size(), {});
+  submit(0, gpu_.schedule.launches.size(),
+         times.empty() ? std::span<GpuTime>() : std::span<GpuTime>(gpu_times_));
+  if (!times.empty()) sum_times(times);
+}
+
+void GpuRunner::run_step(const RunPlaces& places, std::size_t step) {
+  place_resources(places);
+  const auto& launches = gpu_.schedule.launches;
+  const auto [first, end] =
+      std::equal_range(launches.begin(), launches.end(), static_cast<int>(step), ByStep());
+  if (first != end)
+    submit(static_cast<std::size_t>(first - launches.begin()), static_cast<std::size_t>(end - first), {});
+}
+
+void GpuRunner::check_status() const {
+  auto* const status = reinterpret_cast<Status*>(status_->data());
+  for (std::size_t i = 0; i < gpu_.schedule.reporting.size(); ++i) {
+    if (status[i].dimension == 0) continue;
+    const Status reported = status[i];
+    std::memset(status_->data(), 0, status_->bytes());
+    refuse(*plan_.steps[static_cast<std::size_t>(gpu_.schedule.reporting[i])].op, reported);
+  }
+}
+
+// A step lasts from the start of its first launch to the end of its last.
+void GpuRunner::sum_times(std::span<StepTime> times) const {
+  std::fill(times.begin(), times.end(), StepTime{});
+  const std::int64_t start = gpu_times_.empty() ? 0 : gpu_times_.front().start;
+  for (std::size_t i = 0; i < gpu_times_.size(); ++i) {
+    StepTime& time = times[static_cast<std::size_t>(gpu_.schedule.launches[i].step)];
+    if (time.nanoseconds == 0) time.start = gpu_times_[i].start - start;
+    time.nanoseconds += gpu_times_[i].end - gpu_times_[i].start;
+  }
+}
+
+}  // namespace npu::gpu

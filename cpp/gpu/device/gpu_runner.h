@@ -1,0 +1,54 @@
+// Runs the schedule of a plan.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "core/plan/device_backend.h"
+#include "gpu/plan/estimate.h"
+#include "gpu/plan/schedule.h"
+
+namespace npu::gpu {
+
+// Shared by the sessions of a plan.
+struct GpuPlan final : DevicePlan {
+  GpuPlan(const Plan& plan, Driver& driver)
+      : schedule(plan),
+        chip(find_chip(driver.caps().chip)),
+        estimate(plan, schedule, chip ? &*chip : nullptr),
+        resources(plan),
+        pipelines(driver.compile(schedule.pipelines)) {}
+  std::string text() const override { return estimate.text(schedule, chip ? &*chip : nullptr); }
+  void summarize(PlanSummary& summary) const override;
+
+  Schedule schedule;
+  std::optional<Chip> chip;  // when it is one that we know
+  Estimate estimate;
+  Resources resources;
+  std::vector<std::shared_ptr<const Pipeline>> pipelines;  // as in schedule.pipelines
+};
+
+class GpuRunner final : public Runner {
+ public:
+  GpuRunner(const Plan& plan, std::shared_ptr<Driver> driver);
+  void run(const RunPlaces& places, std::span<StepTime> times) override;
+  void run_step(const RunPlaces& places, std::size_t step) override;
+
+ private:
+  void place_resources(const RunPlaces& places);
+  void find_skipped(const RunPlaces& places);
+  void submit(std::size_t first, std::size_t count, std::span<GpuTime> times) const;
+  void check_status() const;
+  void sum_times(std::span<StepTime> times) const;
+
+  const Plan& plan_;
+  const GpuPlan& gpu_;
+  std::shared_ptr<Driver> driver_;
+  std::shared_ptr<Memory> status_, nothing_;
+  std::vector<Place> resources_;
+  std::vector<std::size_t> skippable_;  // launches
+  std::unique_ptr<bool[]> skipped_;     // by launch; null when none ever is
+  std::vector<GpuTime> gpu_times_;
+};
+
+}  // namespace npu::gpu

@@ -1,0 +1,192 @@
+// Chooses how attention is computed.
+#include <algorithm>
+#include <array>
+#include <bit>
+
+#include "gpu/ops/launch.h"
+#include "gpu/ops/ops.h"
+
+namespace npu::gpu {
+
+namespace {
+
+enum Input : std::uint8_t { kQ, kK, kV, kMask, kInputs };
+
+constexpr int kSimdgroups = 8;  // of a threadgroup that makes some rows
+constexpr int kColumns = 32;    // of a block
+constexpr std::int64_t kGroupsPerCore = 2;
+constexpr std::int64_t kFewRows = 8;
+constexpr std::array kTileWidths = {32, 64, 96, 128, 256};  // heads of metal/attention.metal
+
+void take_steps(std::int64_t (&steps)[4], const TensorDesc& operand) {
+  if (operand.present()) std::copy(operand.strides.begin(), operand.strides.end(), steps);
+}
+
+AttentionArgs arguments(const Request& r) {
+  const TensorDesc &q = r.inputs[kQ], &k = r.inputs[kK], &v = r.inputs[kV];
+  AttentionArgs args{};
+  take_steps(args.q_step, q);
+  take_steps(args.k_step, k);
+  take_steps(args.v_step, v);
+  take_steps(args.mask_step, r.inputs[kMask]);
+  take_steps(args.out_step, r.outputs[0]);
+  args.groups = count32(r.op, k.shape[1]);
+  args.batch = count32(r.op, q.shape[0]);
+  args.shared = count32(r.op, q.shape[1] / k.shape[1]);
+  args.rows = count32(r.op, q.shape[2]);
+  args.length = count32(r.op, k.shape[2]);
+  args.width = count32(r.op, q.shape[3]);
+  args.value_width = count32(r.op, v.shape[3]);
+  args.splits = 1;
+  args.scale = static_cast<float>(std::get<AttentionAttrs>(r.op.attrs).scale);
+  return args;
+}
+
+// As metal/attention.h counts them.
+std::int32_t mask_kind(const Request& r) {
+  const TensorDesc& mask = r.inputs[kMask];
+  if (!mask.present()) return 0;
+  return mask.dtype == DType::kBool ? 1 : mask.dtype == DType::kFloat32 ? 2 : 3;
+}
+
+// Whether every row starts at a multiple of 16 bytes and is made of such.
+bool in_vectors(const TensorDesc& x) {
+  const auto of_vector = 16 / static_cast<std::int64_t>(size_of(x.dtype));
+  for (std::size_t d = 0; d < 3; ++d) {
+    if (x.shape[d] > 1 && x.strides[d] % of_vector != 0) return false;
+  }
+  return x.shape[3] > 0 && x.shape[3] % of_vector == 0 && x.strides[3] == 1 && x.alignment >= 16;
+}
+
+class Maker {
+ public:
+  explicit Maker(const Request& r) : r_(r), args_(arguments(r)) {}
+
+  Made make() {
+    Made kernel = fits_tiles() && many_rows() ? by_tiles() : fits_rows() ? by_rows() : by_any();
+    const double products =
+        static_cast<double>(r_.inputs[kK].shape[2]) * static_cast<double>(args_.width + args_.value_width);
+    kernel->set_cost(2.0 * products * args_.batch * args_.groups * args_.shared * args_.rows);
+    return kernel;
+  }
+
+ private:
+  // One of metal/attention_rows.metal; all function constants of a file want a value.
+  Dispatch of_rows(std::string_view kernel, bool splits = false) const {
+    Dispatch launch("attention_rows", function_name(kernel, r_.inputs[kQ].dtype));
+    launch.with(args_).constant(0, mask_kind(r_)).constant(1, attrs().causal).constant(2, nan_rows());
+    launch.constant(3, in_vectors(r_.inputs[kK])).constant(4, in_vectors(r_.inputs[kV]));
+    launch.constant(5, lanes(args_.width)).constant(6, lanes(args_.value_width));
+    return launch.constant(7, splits);
+  }
+
+  void bind_operands(Dispatch& launch) const {
+    launch.input(1, kQ, r_).input(2, kK, r_).input(3, kV, r_).input(4, kMask, r_);
+  }
+
+  const AttentionAttrs& attrs() const { return std::get<AttentionAttrs>(r_.op.attrs); }
+  bool nan_rows() const { return attrs().masked_rows == AttentionAttrs::MaskedRows::kNan; }
+  std::int64_t shared_rows() const { return std::int64_t{args_.rows} * args_.shared; }
+  std::uint32_t groups() const {
+    return static_cast<std::uint32_t>(count32(r_.op, std::int64_t{args_.batch} * args_.groups));
+  }
+
+  // 16 bytes are a vector; a simdgroup holds one for each lane, of floats two.
+  std::int64_t vectors(std::int64_t width) const {
+    return ceil_div(width, 16 / static_cast<std::int64_t>(size_of(r_.inputs[kQ].dtype)));
+  }
+  std::int64_t most_vectors() const { return std::max(vectors(args_.width), vectors(args_.value_width)); }
+  bool fits_rows() const { return most_vectors() <= (r_.inputs[kQ].dtype == DType::kFloat32 ? 64 : 32); }
+
+  std::int32_t lanes(std::int64_t width) const {
+    const auto all = static_cast<std::uint64_t>(std::clamp<std::int64_t>(vectors(width), 4, 32));
+    return static_cast<std::int32_t>(std::bit_ceil(all));
+  }
+
+  // Few columns are the work of one threadgroup; of many, each gets at least a block for every simdgroup.
+  void split_columns(std::int64_t row_groups) {
+    const std::int64_t wanted = ceil_div(kGroupsPerCore * r_.caps.cores, row_groups);
+    const std::int64_t most = ceil_div(args_.length, kSimdgroups * kColumns);
+    args_.splits = static_cast<std::int32_t>(most <= 2 ? 1 : std::min(wanted, most));
+  }
+
+  Made by_rows() {
+    const int made = shared_rows() <= 1 ? 1 : shared_rows() <= 2 ? 2 : shared_rows() <= 4 ? 4 : 8;
+    const std::uint32_t blocks = ceil_div(count32(r_.op, shared_rows()), made);
+    split_columns(std::int64_t{blocks} * groups());
+    const std::int64_t results = shared_rows() * groups() * args_.splits;
+    const std::int64_t peaks = results * 8;
+    const std::int64_t sums = (results * args_.value_width * 4 + 255) / 256 * 256;
+    const bool splits = args_.splits > 1;
+    auto kernel = std::make_unique<GpuKernel>(splits ? "attention[rows, split]" : "attention[rows]");
+    const std::string form = std::to_string(made) + "x" + (most_vectors() > 32 ? "2" : "1");
+    Dispatch launch = of_rows("attention_rows_" + form, splits);
+    bind_operands(launch);
+    if (splits) {
+      launch.buffers.push_back({.slot = 5});
+      launch.scratch(6, 0, sums, false, true).scratch(7, sums, peaks, false, true);
+    } else {
+      launch.output(5, 0, r_);
+      for (const int slot : {6, 7}) launch.buffers.push_back({.slot = slot});
+    }
+    launch.grid({blocks, static_cast<std::uint32_t>(args_.splits), groups()}, {32 * kSimdgroups, 1, 1});
+    kernel->add(std::move(launch));
+    if (!splits) return kernel;
+    kernel->set_scratch(sums + peaks);
+    Dispatch join = of_rows("attention_join");
+    join.scratch(1, 0, sums, true, false).scratch(2, sums, peaks, true, false).output(3, 0, r_);
+    over_rows(join, args_.value_width, shared_rows() * groups());
+    kernel->add(std::move(join));
+    return kernel;
+  }
+
+  // Rows that are few are made by simdgroups that share the columns, however many heads share these.
+  bool many_rows() const { return args_.rows > kFewRows && shared_rows() > 2 * kFewRows; }
+  bool fits_tiles() const {
+    return r_.caps.matrices && std::max(args_.width, args_.value_width) <= kTileWidths.back();
+  }
+
+  Made by_tiles() const {
+    const DType dtype = r_.inputs[kQ].dtype;
+    const int width =
+        *std::lower_bound(kTileWidths.begin(), kTileWidths.end(), std::max(args_.width, args_.value_width));
+    const bool small = width == 256 && dtype == DType::kFloat32;  // no more fits
+    const std::uint32_t simdgroups = small ? 2 : 4;
+    const auto is_dense = [&](Input input) { return r_.inputs[input].strides[3] == 1; };
+    Dispatch launch("attention", function_name("attention_" + std::to_string(width), dtype));
+    launch.with(args_).constant(0, mask_kind(r_)).constant(1, attrs().causal).constant(2, nan_rows());
+    launch.constant(3, is_dense(kQ)).constant(4, is_dense(kK)).constant(5, is_dense(kV));
+    bind_operands(launch);
+    launch.output(5, 0, r_).grid({ceil_div(count32(r_.op, shared_rows()), 8 * simdgroups), 1, groups()},
+                                 {32 * simdgroups, 1, 1});
+    auto kernel = std::make_unique<GpuKernel>("attention[tiles]");
+    kernel->add(std::move(launch));
+    return kernel;
+  }
+
+  Made by_any() const {
+    constexpr std::uint32_t kRows = 4, kPartOfRow = 256;
+    auto kernel = std::make_unique<GpuKernel>("attention[any]");
+    Dispatch launch = of_rows("attention_any");
+    bind_operands(launch);
+    launch.output(5, 0, r_).grid(
+        {ceil_div(count32(r_.op, shared_rows()), kRows), ceil_div(args_.value_width, kPartOfRow), groups()},
+        {32 * kRows, 1, 1});
+    kernel->add(std::move(launch));
+    return kernel;
+  }
+
+  const Request& r_;
+  AttentionArgs args_;
+};
+
+}  // namespace
+
+Made make_attention(const Request& request) {
+  Request r = request;
+  r.inputs.resize(kInputs);
+  if (r.outputs[0].elements() == 0) return std::make_unique<GpuKernel>("attention");
+  return Maker(r).make();
+}
+
+}  // namespace npu::gpu

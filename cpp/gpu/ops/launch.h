@@ -1,0 +1,66 @@
+// What makers of kernels share: nests as kernels read them, elements that are only moved, grids over rows.
+#pragma once
+
+#include <algorithm>
+#include <limits>
+#include <string>
+#include <string_view>
+
+#include "core/geometry/nest.h"
+#include "gpu/plan/gpu_kernel.h"
+#include "metal/args.h"
+
+namespace npu::gpu {
+
+// A count as kernels hold it. Throws for tensors with more elements than that.
+inline std::int32_t count32(const Op& op, std::int64_t count) {
+  if (count > std::numeric_limits<std::int32_t>::max())
+    unavailable(op, std::to_string(count) + " elements along what one launch covers");
+  return static_cast<std::int32_t>(count);
+}
+
+// Where the first element of a view lies in what is bound, in elements.
+inline std::int64_t first_element(const TensorDesc& desc) {
+  return bytes_before(desc) / static_cast<std::int64_t>(size_of(desc.dtype));
+}
+
+// The first kOperands operands of a nest; those that it lacks do not move.
+template <int kOperands>
+NestOf<kOperands> nest_of(const Op& op, const Nest& nest) {
+  NestOf<kOperands> args{};
+  args.rank = nest.rank;
+  args.rows = count32(op, nest.rows);
+  for (std::size_t d = 0; d < static_cast<std::size_t>(nest.rank); ++d) {
+    args.extent[d] = count32(op, nest.extent[d]);
+    for (std::size_t k = 0; k < std::min<std::size_t>(kOperands, nest.strides.size()); ++k)
+      args.step[k][d] = nest.strides[k][d];
+  }
+  return args;
+}
+
+// The nest without one of its dimensions.
+Nest without_dim(const Nest& nest, int dim);
+
+inline bool dense(const Nest& nest, int operand) { return nest.step(operand) == 1 || nest.inner() == 1; }
+
+// Elements that are only moved may be moved as wider or narrower ones.
+struct Moved {
+  Nest nest;         // in words
+  std::size_t word;  // bytes of one
+  bool dense;        // rows are dense on both sides, so that several words can be moved at once
+
+  // Threads for a row.
+  std::int64_t columns() const { return dense ? (nest.inner() + at_once() - 1) / at_once() : nest.inner(); }
+  std::int64_t at_once() const { return word == 8 ? 1 : 4; }  // Words<T>::kMany of metal/nest.h
+  std::string function(std::string_view kernel) const;        // "copy_rows_ushort"
+};
+
+// The nest's first two operands are those that are moved between; `alignment` is that of the less aligned
+// one, and `dtype` what both hold. `further` strides of theirs are counted in elements and must be whole
+// words too.
+Moved moved(const Nest& nest, DType dtype, int alignment, const Shape& further = {});
+
+// A thread for each of `columns` x `rows`, in threadgroups of up to 256 as wide as the columns need.
+Dispatch& over_rows(Dispatch& launch, std::int64_t columns, std::int64_t rows);
+
+}  // namespace npu::gpu

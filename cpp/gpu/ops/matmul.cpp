@@ -1,0 +1,246 @@
+// Chooses how a matrix product is computed: in blocks on simdgroup matrices, with its depth split where the
+// result alone has too few blocks; or, with few rows (or few columns), by streaming the larger factor.
+#include <algorithm>
+
+#include "gpu/ops/norm_rows.h"
+#include "gpu/ops/product.h"
+
+namespace npu::gpu {
+
+namespace {
+
+constexpr std::int64_t kFewRows = 8;
+constexpr int kSimdgroups = 8;     // of a threadgroup that streams
+constexpr int kGroupsPerCore = 4;  // that keep a core busy
+constexpr std::int64_t kLargestBlock = 64, kSmallBlock = 32;
+constexpr std::int64_t kLeastSplit = 512;  // depth worth a launch of its own to add up
+
+// The product with its roles fixed: rows of `left` times columns of `right`.
+struct Factors {
+  TensorDesc left, right;
+  int left_input = 0, right_input = 1;
+  std::size_t row = 0, column = 0;  // dimensions of the result
+  std::int64_t left_row = 0, left_depth = 0, right_depth = 0, right_column = 0;
+};
+
+Factors factors_of(const Request& r) {
+  Factors f;
+  const std::size_t rank = r.outputs[0].shape.size();
+  f.left = r.inputs[0];
+  f.right = r.inputs[1];
+  f.row = rank - 2;
+  f.column = rank - 1;
+  f.left_row = f.left.strides[rank - 2];
+  f.left_depth = f.left.strides[rank - 1];
+  f.right_depth = f.right.strides[rank - 2];
+  f.right_column = f.right.strides[rank - 1];
+  return f;
+}
+
+// (a b)^T = b^T a^T: few columns are as good as few rows.
+void swap_roles(Factors& f) {
+  std::swap(f.left, f.right);
+  std::swap(f.left_input, f.right_input);
+  std::swap(f.row, f.column);
+  std::swap(f.left_row, f.right_column);
+  std::swap(f.left_depth, f.right_depth);
+}
+
+class Maker {
+ public:
+  Maker(const Request& r, const Epilogue& epilogue)
+      : r_(r), epilogue_(epilogue), out_(r.outputs[0]), f_(factors_of(r)) {
+    if (epilogue.halves) return;
+    const std::int64_t rows = out_.shape[f_.row], columns = out_.shape[f_.column];
+    if (columns <= kFewRows && columns < rows && f_.left_depth == 1) swap_roles(f_);
+  }
+
+  Made make() {
+    const Product product = product_of();
+    args_.product = product.args();
+    args_.product.depth =
+        count32(r_.op, f_.left.shape[r_.outputs[0].shape.size() - (f_.left_input == 0 ? 1 : 2)]);
+    args_.product.first[NPU_LEFT] = first_element(f_.left);
+    args_.product.first[NPU_RIGHT] = first_element(f_.right);
+    args_.left_depth = f_.left_depth;
+    args_.right_depth = f_.right_depth;
+    args_.right_column = f_.right_column;
+    args_.splits = args_.slices = 1;
+    args_.split_depth = args_.product.depth;
+    args_.blocks = count32(r_.op, product.blocks());
+    const bool few = product.rows() <= kFewRows && (f_.right_depth == 1 || f_.right_column == 1);
+    if (r_.norm != nullptr) {
+      if (few && f_.left_input == 0) norm_ = norm_of_rows(r_, product.rows(), args_);
+      if (!norm_) return nullptr;
+    }
+    Made kernel = few ? by_rows(product) : r_.caps.matrices ? by_blocks(product) : one_by_one(product);
+    const double sums = static_cast<double>(out_.elements()) * (epilogue_.halves ? 2 : 1);
+    kernel->set_cost(2.0 * args_.product.depth * sums + (norm_ ? norm_->flops(*kernel) : 0));
+    return kernel;
+  }
+
+ private:
+  // Dimensions of batches, then the rows.
+  Product product_of() const {
+    std::vector<int> dims;
+    Shape left, right;
+    for (std::size_t d = 0; d + 2 < out_.shape.size(); ++d) {
+      dims.push_back(static_cast<int>(d));
+      left.push_back(f_.left.strides[d]);
+      right.push_back(f_.right.strides[d]);
+    }
+    dims.push_back(static_cast<int>(f_.row));
+    left.push_back(f_.left_row);
+    right.push_back(0);
+    return {r_, epilogue_, dims, static_cast<int>(f_.column), left, right};
+  }
+
+  Dispatch launch_of(std::string_view library, const std::string& function) const {
+    Dispatch launch(library, function);
+    return launch.with(args_).input(1, f_.left_input, r_).input(2, f_.right_input, r_);
+  }
+
+  Made by_rows(const Product& product) {
+    const std::int64_t rows = product.rows(), columns = args_.product.columns;
+    const std::int64_t wanted = kGroupsPerCore * r_.caps.cores;
+    const bool deep = f_.right_depth == 1;
+    const int made_rows = rows <= 1 ? 1 : rows <= 2 ? 2 : rows <= 4 ? 4 : 8;
+    const auto groups = [&](std::int64_t per_group) { return ceil_div(columns, per_group) * args_.blocks; };
+    int made_columns = 4;
+    const int of_result = deep && epilogue_.halves ? 2 : 1;  // columns
+    const auto per_group = [&] {
+      return deep ? kSimdgroups / args_.slices * made_columns / of_result : 32 * made_columns;
+    };
+    if (groups(per_group()) < wanted) made_columns = of_result;
+    // First fewer columns for each simdgroup, then simdgroups that share the depth while each has enough.
+    const std::int64_t pass = 32 * 16 / static_cast<std::int64_t>(size_of(f_.right.dtype));
+    while (deep && args_.slices < kSimdgroups && groups(per_group()) < wanted &&
+           args_.product.depth >= 2 * pass * args_.slices * 2)
+      args_.slices *= 2;
+    const std::string form = std::string(deep ? "deep" : "wide") + "_" + std::to_string(made_rows) + "x" +
+                             std::to_string(made_columns);
+    const std::string library = norm_ ? "matmul_rows_norm" : "matmul_rows";
+    Dispatch launch = launch_of(library, function_name(library + "_" + form, f_.left.dtype));
+    product.finish(launch);
+    if (norm_) norm_->apply(launch, args_);
+    launch.constant(10, f_.left_depth == 1).constant(11, aligned(f_.right));
+    launch.grid({ceil_div(columns, per_group()), 1, static_cast<std::uint32_t>(args_.blocks)},
+                {32 * kSimdgroups, 1, 1});
+    auto kernel = std::make_unique<GpuKernel>((norm_ ? norm_->name() + " + " : "") +
+                                              (epilogue_.halves ? "matmul[rows, halves]" : "matmul[rows]"));
+    kernel->add(std::move(launch));
+    return kernel;
+  }
+
+  // Whether every column starts at a multiple of 16 bytes.
+  bool aligned(const TensorDesc& x) const {
+    const auto size = static_cast<std::int64_t>(size_of(x.dtype));
+    for (std::size_t d = 0; d < x.shape.size(); ++d) {
+      if (x.shape[d] > 1 && x.strides[d] != 1 && x.strides[d] * size % 16 != 0) return false;
+    }
+    return x.alignment >= 16;
+  }
+
+  Made by_blocks(const Product& product) {
+    const std::int64_t rows = product.rows(), columns = args_.product.columns;
+    const int of_result = epilogue_.halves ? 2 : 1;  // columns
+    const auto groups = [&](std::int64_t size) {
+      return static_cast<std::int64_t>(ceil_div(columns * of_result, size)) * ceil_div(rows, size) *
+             args_.blocks;
+    };
+    const std::int64_t wanted = 2 * r_.caps.cores;
+    const bool large =
+        rows > kSmallBlock && columns * of_result > kSmallBlock && groups(kLargestBlock) >= wanted;
+    const std::int64_t size = large ? kLargestBlock : kSmallBlock;
+    if (!large) split_depth(wanted / groups(size));
+    const bool deep = f_.right_depth == 1;
+    const std::string form = std::string(large ? "large" : "small") + (deep ? "_deep" : "_wide");
+    auto kernel = std::make_unique<GpuKernel>(args_.splits > 1   ? "matmul[blocks, split]"
+                                              : epilogue_.halves ? "matmul[blocks, halves]"
+                                                                 : "matmul[blocks]");
+    Dispatch launch = launch_of("matmul", function_name("matmul_" + form, f_.left.dtype));
+    const bool splits = args_.splits > 1;
+    const std::int64_t bytes =
+        splits ? args_.splits * args_.blocks * rows * columns * of_result * std::int64_t{4} : 0;
+    if (splits) {
+      no_epilogue(launch.scratch(3, 0, bytes, false, true), epilogue_.halves);
+    } else {
+      product.finish(launch);
+    }
+    const Neighbours left = f_.left_depth == 1 ? Neighbours::kOfDepth
+                            : f_.left_row == 1 ? Neighbours::kOfLines
+                                               : Neighbours::kNone;
+    const Neighbours right = deep                   ? Neighbours::kOfDepth
+                             : f_.right_column == 1 ? Neighbours::kOfLines
+                                                    : Neighbours::kNone;
+    launch.constant(10, static_cast<int>(left)).constant(11, static_cast<int>(right)).constant(12, splits);
+    launch.grid({ceil_div(columns * of_result, size), ceil_div(rows, size),
+                 static_cast<std::uint32_t>(args_.blocks) * static_cast<std::uint32_t>(args_.splits)},
+                {large ? 128u : 256u, 1, 1});
+    kernel->add(std::move(launch));
+    if (splits) add_sum(*kernel, product, bytes);
+    kernel->set_scratch(bytes);
+    return kernel;
+  }
+
+  // Into at most `wanted` parts, in which launches add up less than they save.
+  void split_depth(std::int64_t wanted) {
+    const std::int64_t depth = args_.product.depth;
+    const std::int64_t splits =
+        std::clamp<std::int64_t>(wanted, 1, std::max<std::int64_t>(1, depth / kLeastSplit));
+    if (splits == 1) return;
+    args_.split_depth =
+        static_cast<std::int32_t>((ceil_div(depth, splits) + kSmallBlock - 1) / kSmallBlock * kSmallBlock);
+    args_.splits = static_cast<std::int32_t>(ceil_div(depth, args_.split_depth));
+    if (args_.splits == 1) args_.split_depth = args_.product.depth;
+  }
+
+  void add_sum(GpuKernel& kernel, const Product& product, std::int64_t bytes) const {
+    Dispatch sum("matmul", "matmul_sum");
+    sum.with(args_).scratch(1, 0, bytes, true, false);
+    product.finish(sum);
+    sum.constant(10, 0).constant(11, 0).constant(12, false);
+    sum.grid({ceil_div(args_.product.columns, 4 * 32), ceil_div(product.rows(), 8),
+              static_cast<std::uint32_t>(args_.blocks)},
+             {32, 8, 1});
+    kernel.add(std::move(sum));
+  }
+
+  Made one_by_one(const Product& product) {
+    Dispatch launch = launch_of("matmul", function_name("matmul_single", f_.left.dtype));
+    product.finish(launch);
+    launch.constant(10, 0).constant(11, 0).constant(12, false);
+    launch.grid({ceil_div(args_.product.columns, 32), ceil_div(product.rows(), 8),
+                 static_cast<std::uint32_t>(args_.blocks)},
+                {32, 8, 1});
+    auto kernel = std::make_unique<GpuKernel>("matmul[single]");
+    kernel->add(std::move(launch));
+    return kernel;
+  }
+
+  const Request& r_;
+  const Epilogue& epilogue_;
+  const TensorDesc& out_;
+  Factors f_;
+  std::optional<NormOfRows> norm_;
+  MatmulArgs args_{};
+};
+
+}  // namespace
+
+Made make_matmul(const Request& r) {
+  if (r.outputs[0].elements() == 0) return std::make_unique<GpuKernel>("matmul");
+  const auto& attrs = std::get<MatmulAttrs>(r.op.attrs);
+  const std::optional<Epilogue> epilogue = make_epilogue(r, attrs.epilogue, attrs.halves);
+  if (!epilogue) return with_separate_epilogue(r, attrs.epilogue, MatmulAttrs{}, make_matmul, attrs.halves);
+  return Maker(r, *epilogue).make();
+}
+
+Made make_normed_matmul(const Request& r) {
+  if (r.outputs[0].elements() == 0) return nullptr;
+  const auto& attrs = std::get<MatmulAttrs>(r.op.attrs);
+  const std::optional<Epilogue> epilogue = make_epilogue(r, attrs.epilogue, attrs.halves);
+  return epilogue ? Maker(r, *epilogue).make() : nullptr;
+}
+
+}  // namespace npu::gpu

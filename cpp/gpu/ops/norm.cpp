@@ -1,0 +1,166 @@
+#include <cstdlib>
+
+#include "gpu/ops/ops.h"
+#include "gpu/ops/rows.h"
+
+namespace npu::gpu {
+
+namespace {
+
+struct Cut {
+  Nest rows, elements;  // of y, x, weight, bias
+};
+
+Shape or_zero(const TensorDesc& t, std::size_t rank) { return t.present() ? t.strides : Shape(rank, 0); }
+
+// Layer and RMS norms: the last dimensions are the row.
+Cut cut_axes(const Request& r, std::size_t axes) {
+  const TensorDesc &x = r.inputs[0], &y = r.outputs[0];
+  std::vector<bool> tail(y.shape.size(), false);
+  for (std::size_t d = y.shape.size() - axes; d < y.shape.size(); ++d) tail[d] = true;
+  std::vector<bool> head = tail;
+  head.flip();
+  const Shape zero(y.shape.size() - axes, 0);
+  return {make_nest(without(y.shape, tail), {without(y.strides, tail), without(x.strides, tail), zero, zero}),
+          make_nest(without(y.shape, head), {without(y.strides, head), without(x.strides, head),
+                                             or_zero(r.inputs[1], axes), or_zero(r.inputs[2], axes)})};
+}
+
+// Group norms: a row is some channels and all that follows.
+Cut cut_groups(const Request& r, std::int64_t groups) {
+  const TensorDesc &x = r.inputs[0], &y = r.outputs[0];
+  const std::int64_t each = y.shape[1] / groups;
+  const std::int64_t w = or_zero(r.inputs[1], 1)[0], b = or_zero(r.inputs[2], 1)[0];
+  Shape shape(y.shape.begin() + 1, y.shape.end());
+  shape[0] = each;
+  const Shape sy(y.strides.begin() + 1, y.strides.end()), sx(x.strides.begin() + 1, x.strides.end());
+  Shape sw(shape.size(), 0), sb(shape.size(), 0);
+  sw[0] = w;
+  sb[0] = b;
+  return {make_nest({y.shape[0], groups}, {{y.strides[0], y.strides[1] * each},
+                                           {x.strides[0], x.strides[1] * each},
+                                           {0, w * each},
+                                           {0, b * each}}),
+          make_nest(shape, {sy, sx, sw, sb})};
+}
+
+int parameter_kind(const TensorDesc& t, DType x) { return !t.present() ? 0 : t.dtype == x ? 1 : 2; }
+
+bool is_dense(const Request& r, const Cut& cut) {
+  if (cut.elements.rank > 1 || std::get<NormAttrs>(r.op.attrs).kind == NormAttrs::Kind::kGroup) return false;
+  for (int k = 0; k < 4; ++k) {
+    const bool absent = k >= 2 && !r.inputs[static_cast<std::size_t>(k) - 1].present();
+    if (!absent && !dense(cut.elements, k)) return false;
+  }
+  return true;
+}
+
+void bind_parameters(Dispatch& launch, const Request& r) {
+  const DType dtype = r.inputs[0].dtype;
+  launch.constant(3, parameter_kind(r.inputs[1], dtype)).constant(4, parameter_kind(r.inputs[2], dtype));
+  for (int k : {1, 2}) {
+    if (r.inputs[static_cast<std::size_t>(k)].present()) launch.input(k + 2, k, r);
+  }
+}
+
+// Whether a group norm had better go over pixels with all channels: they are innermost, and there is much to
+// do.
+bool by_columns(const Request& r, const Nest& pixels) {
+  constexpr std::int64_t kMany = 1 << 16;  // elements
+  const TensorDesc &x = r.inputs[0], &y = r.outputs[0];
+  return x.shape.size() > 2 && x.strides[1] == 1 && y.strides[1] == 1 && x.shape[1] >= 8 &&
+         pixels.rank == 1 && x.elements() >= kMany;
+}
+
+NormColumnsArgs column_arguments(const Request& r, const NormAttrs& attrs, const Nest& pixels) {
+  const TensorDesc &x = r.inputs[0], &y = r.outputs[0], &weight = r.inputs[1], &bias = r.inputs[2];
+  NormColumnsArgs args{};
+  args.x_batch = x.strides[0];
+  args.y_batch = y.strides[0];
+  args.x_pixel = pixels.step(1);
+  args.y_pixel = pixels.step(0);
+  args.weight_step = weight.present() ? weight.strides[0] : 0;
+  args.bias_step = bias.present() ? bias.strides[0] : 0;
+  args.channels = count32(r.op, x.shape[1]);
+  args.groups = static_cast<std::int32_t>(attrs.groups);
+  args.each = args.channels / args.groups;
+  args.pixels = count32(r.op, pixels.inner());
+  args.eps = static_cast<float>(attrs.eps);
+  const std::int64_t columns = x.shape[0] * x.shape[1], wanted = 2048ll * r.caps.cores;
+  const std::int64_t parts = std::clamp<std::int64_t>(ceil_div(wanted, columns), 1, ceil_div(args.pixels, 8));
+  args.part = static_cast<std::int32_t>(ceil_div(args.pixels, parts));
+  args.parts = static_cast<std::int32_t>(ceil_div(args.pixels, args.part));
+  args.images = count32(r.op, x.shape[0]);
+  return args;
+}
+
+void add_columns(GpuKernel& kernel, const Request& r, const NormAttrs& attrs, const Nest& pixels) {
+  constexpr std::uint32_t kThreads = 64;
+  const NormColumnsArgs args = column_arguments(r, attrs, pixels);
+  const auto images = static_cast<std::uint32_t>(r.inputs[0].shape[0]);
+  const std::int64_t spreads = 16ll * images * args.parts * args.channels,
+                     factors = 8ll * images * args.groups;
+  kernel.set_scratch(spreads + factors);
+  const auto launch = [&](const char* name) {
+    Dispatch made("norm", function_name(name, r.inputs[0].dtype));
+    made.with(args).constant(2, false).input(1, 0, r);
+    return made.constant(0, 0).constant(1, 1);
+  };
+  const Size all{ceil_div(args.channels, kThreads), static_cast<std::uint32_t>(args.parts), images};
+  Dispatch measure = launch("norm_columns_measure"), join = launch("norm_columns_join"),
+           apply = launch("norm_columns_apply");
+  measure.constant(3, 0).constant(4, 0).scratch(2, 0, spreads, false, true).grid(all, {kThreads, 1, 1});
+  join.constant(3, 0)
+      .constant(4, 0)
+      .scratch(2, 0, spreads, true, false)
+      .scratch(3, spreads, factors, false, true);
+  join.grid({static_cast<std::uint32_t>(args.groups), images, 1}, {32, 1, 1});
+  bind_parameters(apply.output(2, 0, r).scratch(5, spreads, factors, true, false), r);
+  apply.grid(all, {kThreads, 1, 1});
+  kernel.add(std::move(measure));
+  kernel.add(std::move(join));
+  kernel.add(std::move(apply));
+}
+
+void add_rows(GpuKernel& kernel, const Request& r, const NormAttrs& attrs) {
+  const Cut cut = attrs.kind == NormAttrs::Kind::kGroup ? cut_groups(r, attrs.groups)
+                                                        : cut_axes(r, static_cast<std::size_t>(attrs.axes));
+  NormArgs args{};
+  args.rows = nest_of<4>(r.op, cut.rows);
+  args.elements = nest_of<4>(r.op, cut.elements);
+  args.count = count32(r.op, cut.rows.elements());
+  args.n = count32(r.op, cut.elements.elements());
+  args.eps = static_cast<float>(attrs.eps);
+  const bool columns = cut.rows.inner() >= 8 && std::abs(cut.rows.step(1)) < std::abs(cut.elements.step(1));
+  const RowPlan plan = plan_rows(args.count, args.n, is_dense(r, cut), columns, r.caps);
+  Dispatch launch("norm", function_name(plan.in_registers ? "norm_dense" : "norm_any", r.inputs[0].dtype));
+  launch.with(args).constant(2, attrs.kind == NormAttrs::Kind::kRms).input(1, 0, r).output(2, 0, r);
+  bind_parameters(launch, r);
+  plan.apply(launch);
+  kernel.add(std::move(launch));
+}
+
+}  // namespace
+
+Made make_norm(const Request& request) {
+  static constexpr const char* kNames[] = {"norm[layer]", "norm[rms]", "norm[group]"};
+  Request r = request;
+  r.inputs.resize(3);
+  const auto& attrs = std::get<NormAttrs>(r.op.attrs);
+  const TensorDesc &x = r.inputs[0], &y = r.outputs[0];
+  auto kernel = std::make_unique<GpuKernel>(kNames[static_cast<int>(attrs.kind)]);
+  if (x.elements() == 0) return kernel;
+  kernel->set_cost(7.0 * static_cast<double>(x.elements()));
+  if (attrs.kind == NormAttrs::Kind::kGroup) {
+    const auto spatial = [](const Shape& s) { return Shape(s.begin() + 2, s.end()); };
+    const Nest pixels = make_nest(spatial(y.shape), {spatial(y.strides), spatial(x.strides)});
+    if (by_columns(r, pixels)) {
+      add_columns(*kernel, r, attrs, pixels);
+      return kernel;
+    }
+  }
+  add_rows(*kernel, r, attrs);
+  return kernel;
+}
+
+}  // namespace npu::gpu

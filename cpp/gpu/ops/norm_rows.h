@@ -1,0 +1,33 @@
+// Rows of a product that its threadgroups normalise before they multiply them.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "gpu/ops/launch.h"
+
+namespace npu::gpu {
+
+class NormOfRows {
+ public:
+  std::string name() const;
+  // Tells a launch of matmul_rows_norm.metal of the norm; it has all else already.
+  void apply(Dispatch& launch, const MatmulArgs& matmul) const;
+  // Every threadgroup does it again.
+  double flops(const GpuKernel& product) const;
+
+ private:
+  friend std::optional<NormOfRows> norm_of_rows(const Request&, std::int64_t, const MatmulArgs&);
+  explicit NormOfRows(const Request& request) : request_(&request) {}
+
+  const Request* request_;
+  NormedRowsArgs args_{};
+  std::int64_t rows_ = 0;
+};
+
+// For a product of so many rows in each block, with its depth known. Nothing where the norm had better be a
+// launch of its own: its parameters lie in a way that the kernel does not read, or the rows are so long that
+// less than two threadgroups fit a core.
+std::optional<NormOfRows> norm_of_rows(const Request& request, std::int64_t rows, const MatmulArgs& matmul);
+
+}  // namespace npu::gpu

@@ -1,0 +1,131 @@
+#include <cstdlib>
+
+#include "gpu/ops/launch.h"
+#include "gpu/ops/ops.h"
+
+namespace npu::gpu {
+
+namespace {
+
+using Kind = ReduceAttrs::Kind;
+static_assert(static_cast<int>(Kind::kSum) == static_cast<int>(ReduceKind::kSum) &&
+              static_cast<int>(Kind::kStd) == static_cast<int>(ReduceKind::kStd));
+
+constexpr std::int64_t kSimd = 32;
+
+struct Plan {
+  Nest kept;     // of y and x, over the dimensions that stay
+  Nest reduced;  // of x, over the others
+  std::int64_t results, count;
+  std::int64_t parts = 1, part = 0;  // how many, and elements of one
+  const char* kernel = "reduce_lanes";
+  Size groups{}, threads{};
+};
+
+Plan cut(const TensorDesc& x, const TensorDesc& y, const std::vector<std::int64_t>& axes) {
+  std::vector<bool> drop(x.shape.size(), false);
+  for (const std::int64_t axis : axes) drop[static_cast<std::size_t>(axis)] = true;
+  std::vector<bool> keep = drop;
+  keep.flip();
+  Plan p{make_nest(without(x.shape, drop), {without(y.strides, drop), without(x.strides, drop)}),
+         make_nest(without(x.shape, keep), {without(x.strides, keep)}), 0, 0};
+  p.results = p.kept.elements();
+  p.count = p.reduced.elements();
+  if (p.count == 0) p.reduced = make_nest({}, {{}});
+  return p;
+}
+
+// Cuts results into parts until there are as many threads as keep the device busy, or parts are short.
+void cut_parts(Plan& p, std::int64_t threads, std::int64_t wanted, std::int64_t shortest) {
+  std::int64_t parts =
+      std::min(ceil_div(wanted, std::max<std::int64_t>(threads, 1)), ceil_div(p.count, shortest));
+  parts = std::clamp<std::int64_t>(parts, 1, 1024);
+  p.part = std::max<std::int64_t>((ceil_div(p.count, parts) + 3) / 4 * 4, 4);
+  p.parts = std::max<std::int64_t>(ceil_div(p.count, p.part), 1);
+}
+
+void by_columns(Plan& p, std::int64_t wanted) {
+  constexpr std::int64_t kMostSlices = 16, kShortest = 8;  // elements of a slice
+  p.kernel = "reduce_columns";
+  const std::int64_t lanes = ceil_div(p.results, kSimd) * kSimd;
+  std::int64_t slices = 1;
+  while (slices < kMostSlices && lanes * slices < wanted && p.count >= 2 * slices * kShortest) slices *= 2;
+  cut_parts(p, lanes * slices, wanted, slices * 4 * kShortest);
+  p.groups = {ceil_div(p.results, kSimd), static_cast<std::uint32_t>(p.parts), 1};
+  p.threads = {static_cast<std::uint32_t>(kSimd * slices), 1, 1};
+}
+
+void by_rows(Plan& p, std::int64_t wanted) {
+  constexpr std::int64_t kRows = 4, kThreads = 256, kShort = 1024, kShortest = 4096;
+  if (p.count <= kShort || (p.results * kSimd >= wanted && p.count <= 4 * kShort)) {
+    p.kernel = "reduce_lanes";
+    p.part = p.count;
+    p.groups = {ceil_div(p.results, kRows), 1, 1};
+    p.threads = {kSimd * kRows, 1, 1};
+    return;
+  }
+  p.kernel = "reduce_group";
+  cut_parts(p, p.results * kThreads, wanted, kShortest);
+  p.groups = {static_cast<std::uint32_t>(p.results), static_cast<std::uint32_t>(p.parts), 1};
+  p.threads = {kThreads, 1, 1};
+}
+
+void choose(Plan& p, const Caps& caps) {
+  constexpr std::int64_t kThreadsOfCore = 1024, kFew = 16;
+  const std::int64_t wanted = kThreadsOfCore * caps.cores;
+  const bool columns = p.kept.inner() >= 8 && std::abs(p.kept.step(1)) < std::abs(p.reduced.step(0));
+  columns || p.count <= kFew ? by_columns(p, wanted) : by_rows(p, wanted);
+}
+
+bool is_variance(Kind kind) { return kind == Kind::kVar || kind == Kind::kStd; }
+
+// What a kernel carries for a result, in bytes.
+std::int64_t carried(Kind kind, DType dtype) {
+  const bool place = kind == Kind::kArgmax || kind == Kind::kArgmin;
+  return is_variance(kind) ? 32 : place && !is_float(dtype) ? 16 : 8;
+}
+
+}  // namespace
+
+Made make_reduce(const Request& r) {
+  static constexpr const char* kNames[] = {"sum", "mean",   "prod",   "max", "min", "any",
+                                           "all", "argmax", "argmin", "var", "std"};
+  const auto& attrs = std::get<ReduceAttrs>(r.op.attrs);
+  const TensorDesc &x = r.inputs[0], &y = r.outputs[0];
+  auto kernel =
+      std::make_unique<GpuKernel>(std::string("reduce[") + kNames[static_cast<int>(attrs.kind)] + "]");
+  Plan p = cut(x, y, attrs.axes);
+  if (p.results == 0) return kernel;
+  choose(p, r.caps);
+
+  ReduceArgs args{};
+  args.kept = nest_of<2>(r.op, p.kept);
+  args.reduced = nest_of<1>(r.op, p.reduced);
+  args.results = count32(r.op, p.results);
+  args.count = count32(r.op, p.count);
+  args.part = count32(r.op, p.part);
+  args.divisor = static_cast<float>(std::max(static_cast<double>(p.count) - attrs.correction, 0.0));
+  const bool place = attrs.kind == Kind::kArgmax || attrs.kind == Kind::kArgmin;
+  const std::string fold = is_variance(attrs.kind) ? "_variance" : place ? "_place" : "_total";
+  const auto launch = [&](const std::string& name, bool parts) {
+    Dispatch made("reduce", function_name(name + fold, x.dtype));
+    made.with(args).constant(0, static_cast<std::int32_t>(attrs.kind)).constant(1, parts);
+    return made.constant(2, p.reduced.rank == 1 && dense(p.reduced, 0) && is_float(x.dtype));
+  };
+  const std::int64_t bytes = p.parts * p.results * carried(attrs.kind, x.dtype);
+  Dispatch first = launch(p.kernel, p.parts > 1);
+  first.input(1, 0, r).grid(p.groups, p.threads);
+  p.parts > 1 ? first.scratch(3, 0, bytes, false, true) : first.output(2, 0, r);
+  kernel->add(std::move(first));
+  if (p.parts > 1) {
+    args.part = static_cast<std::int32_t>(p.parts);
+    Dispatch second = launch("reduce_parts", false);
+    second.scratch(1, 0, bytes, true, false).output(2, 0, r);
+    kernel->add(std::move(second.grid({ceil_div(p.results, 4), 1, 1}, {128, 1, 1})));
+    kernel->set_scratch(bytes);
+  }
+  kernel->set_cost(static_cast<double>(p.results * p.count));
+  return kernel;
+}
+
+}  // namespace npu::gpu

@@ -1,0 +1,101 @@
+#include <cmath>
+#include <cstdlib>
+
+#include "gpu/ops/launch.h"
+#include "gpu/ops/ops.h"
+
+namespace npu::gpu {
+
+namespace {
+
+using Kind = ResizeAttrs::Kind;
+static_assert(static_cast<int>(Kind::kNearest) == static_cast<int>(ResizeKind::kNearest) &&
+              static_cast<int>(Kind::kCubic) == static_cast<int>(ResizeKind::kCubic));
+
+// Positions as fractions of whole numbers. They are exact where the ratio of extents is the scale, and to
+// 2^-30 of an element where a factor is given that says something else.
+void place_axis(ResizeAxis& axis, const ResizeAttrs& attrs, std::size_t d) {
+  const std::int64_t in = axis.in, out = axis.out;
+  const double factor = attrs.scales[d];
+  const bool interpolates = attrs.kind == Kind::kLinear || attrs.kind == Kind::kCubic;
+  axis.divisor = 1;
+  if (attrs.align_corners && interpolates) {
+    if (out > 1) {
+      axis.times = in - 1;
+      axis.divisor = out - 1;
+    }
+    return;
+  }
+  axis.scale =
+      static_cast<float>(factor > 0 ? 1.0 / factor : static_cast<double>(in) / static_cast<double>(out));
+  if (factor == 0 || factor * static_cast<double>(in) == static_cast<double>(out)) {
+    axis.times = 2 * in;  // (o + 1/2) * in / out - 1/2
+    axis.offset = in - out;
+    axis.divisor = 2 * out;
+  } else {
+    constexpr double kUnit = 0x1p30;
+    axis.times = std::llround(kUnit / factor);
+    axis.offset = std::llround((0.5 / factor - 0.5) * kUnit);
+    axis.divisor = static_cast<std::int64_t>(kUnit);
+  }
+}
+
+ResizeArgs arguments(const Request& r, const ResizeAttrs& attrs) {
+  const TensorDesc &x = r.inputs[0], &y = r.outputs[0];
+  const std::size_t missing = 5 - y.shape.size();
+  ResizeArgs args{};
+  for (std::size_t d = 0; d < 3; ++d) {
+    ResizeAxis& axis = args.axes[d];
+    axis.in = axis.out = 1;
+    axis.divisor = 1;
+    if (d < missing) continue;
+    const std::size_t dim = d - missing + 2;
+    axis.in = count32(r.op, x.shape[dim]);
+    axis.out = count32(r.op, y.shape[dim]);
+    axis.x_step = x.strides[dim];
+    axis.y_step = y.strides[dim];
+    place_axis(axis, attrs, d - missing);
+  }
+  args.batch = count32(r.op, y.shape[0]);
+  args.channels = count32(r.op, y.shape[1]);
+  args.x_batch = x.strides[0];
+  args.y_batch = y.strides[0];
+  args.x_channel = x.strides[1];
+  args.y_channel = y.strides[1];
+  return args;
+}
+
+bool is_narrow(const ResizeArgs& args) {
+  return std::all_of(std::begin(args.axes), std::end(args.axes), [](const ResizeAxis& axis) {
+    const std::int64_t most = axis.times * axis.out + std::abs(axis.offset) + axis.divisor;
+    return most <= std::numeric_limits<std::int32_t>::max();
+  });
+}
+
+}  // namespace
+
+Made make_resize(const Request& r) {
+  static constexpr const char* kNames[] = {"resize[nearest]", "resize[nearest]", "resize[linear]",
+                                           "resize[cubic]"};
+  const auto& attrs = std::get<ResizeAttrs>(r.op.attrs);
+  const TensorDesc &x = r.inputs[0], &y = r.outputs[0];
+  auto kernel = std::make_unique<GpuKernel>(kNames[static_cast<int>(attrs.kind)]);
+  if (y.elements() == 0) return kernel;
+  const ResizeArgs args = arguments(r, attrs);
+  const std::size_t last = y.shape.size() - 1;
+  const bool single = y.shape[last] == 1;  // then its step says nothing
+  const bool channels_last = y.shape[1] > 1 && (single || std::abs(y.strides[1]) < std::abs(y.strides[last]));
+  const bool four = channels_last && x.strides[1] == 1 && y.strides[1] == 1 && y.shape[1] % 4 == 0;
+
+  Dispatch launch("resize", function_name(four ? "resize_four" : "resize", x.dtype));
+  launch.with(args).constant(0, static_cast<std::int32_t>(attrs.kind)).constant(1, channels_last);
+  launch.constant(2, is_narrow(args)).constant(3, static_cast<std::int32_t>(y.shape.size()) - 2);
+  launch.input(1, 0, r).output(2, 0, r);
+  const std::int64_t columns = channels_last ? y.shape[1] / (four ? 4 : 1) : y.shape[last];
+  over_rows(launch, columns, y.elements() / (channels_last ? y.shape[1] : y.shape[last]));
+  kernel->add(std::move(launch));
+  kernel->set_cost(8.0 * static_cast<double>(y.elements()));
+  return kernel;
+}
+
+}  // namespace npu::gpu

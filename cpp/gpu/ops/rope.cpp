@@ -1,0 +1,101 @@
+// Rotary positions and the caches they are written to: the caches are copied first, unless they are updated
+// in place.
+#include <algorithm>
+
+#include "gpu/ops/copy.h"
+#include "gpu/ops/ops.h"
+
+namespace npu::gpu {
+
+namespace {
+
+enum Input : std::uint8_t { kX, kCos, kSin, kKey, kValue, kKeyCache, kValueCache, kIndex, kInputs };
+enum Output : std::uint8_t { kOut, kKeyOut, kValueOut, kOutputs };
+
+void take_steps(std::int64_t (&steps)[4], const TensorDesc& operand) {
+  if (operand.present()) std::copy(operand.strides.begin(), operand.strides.end(), steps);
+}
+
+RopeArgs arguments(const Request& r) {
+  const auto& in = r.inputs;
+  RopeArgs args{};
+  take_steps(args.x_step, in[kX]);
+  take_steps(args.cos_step, in[kCos]);
+  take_steps(args.sin_step, in[kSin]);
+  take_steps(args.key_step, in[kKey]);
+  take_steps(args.value_step, in[kValue]);
+  take_steps(args.out_step, r.outputs[kOut]);
+  take_steps(args.key_out_step, r.outputs[kKeyOut]);
+  take_steps(args.value_out_step, r.outputs[kValueOut]);
+  const Shape& x = in[kX].shape;
+  args.batch = count32(r.op, x[0]);
+  args.heads = count32(r.op, x[1]);
+  args.length = count32(r.op, x[2]);
+  args.width = count32(r.op, x[3]);
+  args.rotated = count32(r.op, in[kCos].shape[3]);
+  if (in[kIndex].present()) {
+    args.index_step = in[kIndex].strides[0];
+    args.capacity = in[kKeyCache].shape[2];
+  }
+  if (in[kKey].present()) args.key_heads = count32(r.op, in[kKey].shape[1]);
+  if (in[kValue].present()) {
+    args.value_heads = count32(r.op, in[kValue].shape[1]);
+    args.value_width = count32(r.op, in[kValue].shape[3]);
+  }
+  return args;
+}
+
+// Of caches only the rows that are written count.
+double bytes_of(const Request& r) {
+  double bytes = 0;
+  const auto add = [&](const TensorDesc& operand, double times) {
+    if (operand.present())
+      bytes += times * static_cast<double>(operand.elements()) * static_cast<double>(size_of(operand.dtype));
+  };
+  add(r.inputs[kX], 2);
+  add(r.inputs[kCos], 1);
+  add(r.inputs[kSin], 1);
+  add(r.inputs[kKey], 2);
+  add(r.inputs[kValue], 2);
+  add(r.inputs[kIndex], 1);
+  return bytes;
+}
+
+void add_rotation(GpuKernel& kernel, const Request& r) {
+  constexpr std::uint32_t kSimdgroups = 4;  // of a threadgroup, with a row each
+  const RopeArgs args = arguments(r);
+  const std::int64_t heads = std::int64_t{args.heads} + args.key_heads + args.value_heads;
+  const std::int32_t rows = count32(r.op, std::int64_t{args.batch} * args.length * heads);
+  if (rows == 0) return;
+  const bool cached = r.inputs[kIndex].present();
+  const auto is_float = [&](Input input) { return r.inputs[input].dtype == DType::kFloat32; };
+  Dispatch launch("rope", function_name("rope", r.inputs[kX].dtype));
+  launch.with(args).constant(0, std::get<RopeAttrs>(r.op.attrs).interleaved).constant(1, cached);
+  launch.constant(2, is_float(kCos)).constant(3, is_float(kSin));
+  launch.input(1, kX, r).input(2, kCos, r).input(3, kSin, r).input(4, kKey, r).input(5, kValue, r);
+  launch.input(6, kIndex, r).output(7, kOut, r).output(8, kKeyOut, r).output(9, kValueOut, r);
+  if (cached) {
+    launch.status(10);
+  } else {
+    launch.buffers.push_back({.slot = 10});
+  }
+  launch.grid({ceil_div(rows, kSimdgroups), 1, 1}, {32 * kSimdgroups, 1, 1});
+  kernel.add(std::move(launch));
+}
+
+}  // namespace
+
+Made make_rope(const Request& request) {
+  Request r = request;
+  r.inputs.resize(kInputs);
+  r.outputs.resize(kOutputs);
+  const bool cached = r.inputs[kKeyCache].present();
+  auto kernel = std::make_unique<GpuKernel>(cached ? "rope[cached]" : "rope");
+  if (cached) add_copy(*kernel, r, kKeyOut, kKeyCache);
+  if (r.inputs[kValueCache].present()) add_copy(*kernel, r, kValueOut, kValueCache);
+  add_rotation(*kernel, r);
+  kernel->set_cost(3.0 * static_cast<double>(r.inputs[kX].elements()), bytes_of(r));
+  return kernel;
+}
+
+}  // namespace npu::gpu

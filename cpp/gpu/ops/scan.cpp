@@ -1,0 +1,69 @@
+#include <cstdlib>
+
+#include "gpu/ops/launch.h"
+#include "gpu/ops/ops.h"
+
+namespace npu::gpu {
+
+namespace {
+
+constexpr std::uint32_t kThreads = 256;
+
+// Parts of a row, so that few long rows keep the device busy. Each part looks at the totals of all before it.
+void cut_parts(ScanArgs& args, const Caps& caps) {
+  constexpr std::int64_t kShortest = 8192, kMost = 1024;
+  const std::int64_t groups = 4 * static_cast<std::int64_t>(caps.cores), n = args.n;
+  std::int64_t parts = std::clamp<std::int64_t>(groups / args.count, 1, kMost);
+  parts = std::min<std::int64_t>(parts, ceil_div(n, kShortest));
+  const std::int64_t part = ceil_div(ceil_div(n, parts), 4 * kThreads) * 4 * kThreads;
+  args.part = static_cast<std::int32_t>(part);
+  args.parts = static_cast<std::int32_t>(ceil_div(n, part));
+}
+
+}  // namespace
+
+Made make_scan(const Request& r) {
+  const auto& attrs = std::get<ScanAttrs>(r.op.attrs);
+  const TensorDesc &x = r.inputs[0], &y = r.outputs[0];
+  const bool product = attrs.kind == ScanAttrs::Kind::kProd;
+  auto kernel = std::make_unique<GpuKernel>(product ? "scan[prod]" : "scan[sum]");
+  if (y.elements() == 0) return kernel;
+  const auto axis = static_cast<std::size_t>(attrs.axis);
+  const auto drop = only_axis(x.shape.size(), attrs.axis);
+  const Nest rows = make_nest(without(x.shape, drop), {without(y.strides, drop), without(x.strides, drop)});
+  ScanArgs args{};
+  args.rows = nest_of<2>(r.op, rows);
+  args.count = count32(r.op, rows.elements());
+  args.n = x.shape.empty() ? 1 : count32(r.op, x.shape[axis]);
+  args.x_step = x.shape.empty() ? 1 : x.strides[axis];
+  args.y_step = x.shape.empty() ? 1 : y.strides[axis];
+  kernel->set_cost(static_cast<double>(y.elements()));
+
+  const auto launch = [&](const char* name) {
+    Dispatch made("scan", function_name(name, x.dtype));
+    made.with(args).constant(0, product).constant(1, args.parts > 1).input(1, 0, r);
+    return made;
+  };
+  const bool neighbours = std::abs(args.x_step) > std::abs(rows.step(1)) && rows.inner() >= 8;
+  const bool many = args.count >= 256 * r.caps.cores;
+  if (args.n <= 16 || (neighbours && (many || args.n <= 512))) {
+    Dispatch columns = launch("scan_columns");
+    kernel->add(columns.output(2, 0, r).grid({ceil_div(args.count, 64), 1, 1}, {64, 1, 1}));
+    return kernel;
+  }
+  cut_parts(args, r.caps);
+  const Size groups{static_cast<std::uint32_t>(args.parts), static_cast<std::uint32_t>(args.count), 1};
+  const std::int64_t bytes = args.parts > 1 ? 8ll * args.parts * args.count : 0;
+  if (bytes > 0) {
+    Dispatch totals = launch("scan_totals");
+    kernel->add(totals.scratch(2, 0, bytes, false, true).grid(groups, {kThreads, 1, 1}));
+    kernel->set_scratch(bytes);
+  }
+  Dispatch scan = launch("scan_rows");
+  scan.output(2, 0, r).grid(groups, {kThreads, 1, 1});
+  if (bytes > 0) scan.scratch(3, 0, bytes, true, false);
+  kernel->add(std::move(scan));
+  return kernel;
+}
+
+}  // namespace npu::gpu

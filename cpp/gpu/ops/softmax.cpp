@@ -1,0 +1,66 @@
+#include <cstdlib>
+
+#include "gpu/ops/ops.h"
+#include "gpu/ops/rows.h"
+
+namespace npu::gpu {
+
+namespace {
+
+// Few long rows: several threadgroups first find the peaks of parts, then each writes its part.
+void add_parts(GpuKernel& kernel, const Request& r, SoftmaxArgs args, bool log) {
+  constexpr std::int64_t kShortest = 4096;  // elements of a part
+  constexpr std::uint32_t kThreads = 256;
+  const std::int64_t wanted = ceil_div(4ll * r.caps.cores, args.count);
+  const std::int64_t parts = std::min<std::int64_t>(wanted, ceil_div(args.n, kShortest));
+  args.part = static_cast<std::int32_t>(ceil_div(args.n, parts));
+  args.parts = static_cast<std::int32_t>(ceil_div(args.n, args.part));
+  const std::int64_t bytes = 8ll * args.count * args.parts;
+  const Size groups{static_cast<std::uint32_t>(args.count), static_cast<std::uint32_t>(args.parts), 1};
+  const auto launch = [&](const char* name) {
+    Dispatch made("softmax", function_name(name, r.inputs[0].dtype));
+    made.with(args).constant(0, static_cast<std::int32_t>(RowShare::kThreadgroup)).constant(1, 1);
+    made.constant(2, log).constant(3, true).input(1, 0, r);
+    return made.grid(groups, {kThreads, 1, 1});
+  };
+  kernel.set_scratch(bytes);
+  Dispatch peaks = launch("softmax_peaks"), rest = launch("softmax_any");
+  kernel.add(std::move(peaks.scratch(2, 0, bytes, false, true)));
+  kernel.add(std::move(rest.output(2, 0, r).scratch(3, 0, bytes, true, false)));
+}
+
+}  // namespace
+
+Made make_softmax(const Request& r) {
+  constexpr std::int64_t kLong = 1 << 15;
+  const auto& attrs = std::get<SoftmaxAttrs>(r.op.attrs);
+  const TensorDesc &x = r.inputs[0], &y = r.outputs[0];
+  auto kernel = std::make_unique<GpuKernel>(attrs.log ? "softmax[log]" : "softmax");
+  if (y.elements() == 0) return kernel;
+  const auto axis = static_cast<std::size_t>(attrs.axis);
+  const auto drop = only_axis(y.shape.size(), attrs.axis);
+  const Nest rows = make_nest(without(y.shape, drop), {without(y.strides, drop), without(x.strides, drop)});
+  SoftmaxArgs args{};
+  args.rows = nest_of<2>(r.op, rows);
+  args.n = count32(r.op, y.shape[axis]);
+  args.x_step = x.strides[axis];
+  args.y_step = y.strides[axis];
+  args.count = count32(r.op, rows.elements());
+  args.part = args.n;
+  args.parts = 1;
+  kernel->set_cost(10.0 * static_cast<double>(y.elements()));
+  if (args.n >= kLong && args.count < 2 * r.caps.cores) {
+    add_parts(*kernel, r, args, attrs.log);
+    return kernel;
+  }
+  const bool is_dense = args.n == 1 || (args.x_step == 1 && args.y_step == 1);
+  const bool columns = rows.inner() >= 8 && std::abs(rows.step(1)) < std::abs(args.x_step);
+  const RowPlan plan = plan_rows(args.count, args.n, is_dense, columns, r.caps);
+  Dispatch launch("softmax", function_name(plan.in_registers ? "softmax_dense" : "softmax_any", x.dtype));
+  launch.with(args).constant(2, attrs.log).constant(3, false).input(1, 0, r).output(2, 0, r);
+  plan.apply(launch);
+  kernel->add(std::move(launch));
+  return kernel;
+}
+
+}  // namespace npu::gpu

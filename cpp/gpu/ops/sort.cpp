@@ -1,0 +1,172 @@
+#include "gpu/ops/sort.h"
+
+#include <bit>
+
+namespace npu::gpu {
+
+namespace {
+
+// As in metal/sort.metal: outputs of a thread that merges, and items of a block.
+constexpr std::int64_t kMergedByThread = 8, kBlock = 2048, kWideBlock = 1024;
+
+std::int64_t block_of(std::int64_t n, std::int64_t most) {
+  const auto room = std::bit_ceil(static_cast<std::uint64_t>(std::max<std::int64_t>(n, 2)));
+  return std::min(most, static_cast<std::int64_t>(room));
+}
+
+Dispatch& over_blocks(Dispatch& launch, const SortArgs& args) {
+  const auto threads = static_cast<std::uint32_t>(std::clamp(args.run / 2, 32, 1024));
+  return launch.grid({ceil_div(args.n, args.run), static_cast<std::uint32_t>(args.count), 1},
+                     {threads, 1, 1});
+}
+
+Dispatch& over_merged(Dispatch& launch, const SortArgs& args) {
+  return over_rows(launch, ceil_div(args.n, kMergedByThread), args.count);
+}
+
+// Where a launch takes items from, and where it puts them: x, one of two places in scratch, or the results.
+struct Round {
+  const char* kernel;
+  int from = -1, to = -1;  // places in scratch; -1: x, the results
+};
+
+class Ordered {
+ public:
+  Ordered(const Request& r, std::int64_t axis, bool descending, std::int64_t count, const char* name)
+      : r_(r), descending_(descending), kernel_(std::make_unique<GpuKernel>(name)) {
+    const TensorDesc& x = r.inputs[0];
+    const auto drop = only_axis(x.shape.size(), axis);
+    const auto a = static_cast<std::size_t>(axis);
+    const auto take = [&](const TensorDesc& t, std::int64_t& step) {
+      if (!t.present()) return Shape(x.shape.empty() ? 0 : x.shape.size() - 1, 0);
+      step = x.shape.empty() ? 1 : t.strides[a];
+      return without(t.strides, drop);
+    };
+    const Shape sx = take(x, args_.x_step), sv = take(r.outputs[0], args_.values_step);
+    const Nest rows = make_nest(without(x.shape, drop), {sx, sv, take(r.outputs[1], args_.indices_step)});
+    args_.rows = nest_of<3>(r.op, rows);
+    args_.count = count32(r.op, rows.elements());
+    n_ = x.shape.empty() ? 1 : count32(r.op, x.shape[a]);
+    count_ = std::min(count, n_);
+    const bool wide = x.dtype == DType::kInt64;
+    item_ = wide ? kItemBytes : 8;
+    most_ = wide ? kWideBlock : kBlock;
+  }
+
+  Made make() {
+    if (args_.count == 0 || count_ == 0) return std::move(kernel_);
+    kernel_->set_cost(static_cast<double>(args_.count) * static_cast<double>(n_) *
+                      std::bit_width(static_cast<std::uint64_t>(n_)));
+    if (n_ <= most_) {
+      add_blocks({"sort_blocks"}, n_, count_);
+    } else if (count_ <= most_ / 4) {
+      select();
+    } else {
+      merge();
+    }
+    return std::move(kernel_);
+  }
+
+ private:
+  // Only the first of each block go on, until there is one block.
+  void select() {
+    place_bytes_ = item_ * args_.count * ((n_ + most_ - 1) / most_) * count_;
+    std::int64_t n = n_;
+    int from = -1;
+    while (n > most_) {
+      const int to = from == 0 ? 1 : 0;
+      add_blocks({"sort_blocks", from, to}, n, count_);
+      n = (n + most_ - 1) / most_ * count_;
+      from = to;
+    }
+    add_blocks({"sort_blocks", from, -1}, n, count_);
+  }
+
+  void merge() {
+    place_bytes_ = item_ * args_.count * n_;
+    add_blocks({"sort_blocks", -1, 0}, n_, most_);
+    int from = 0;
+    for (std::int64_t run = most_; run < n_; run *= 2, from = 1 - from) {
+      args_.run = static_cast<std::int32_t>(run);
+      Dispatch launch = begin({"sort_merge", from, 1 - from});
+      over_merged(launch, args_);
+      kernel_->add(std::move(launch));
+    }
+    args_.keep = static_cast<std::int32_t>(count_);
+    Dispatch launch = begin({"sort_finish", from, -1});
+    over_rows(launch, count_, args_.count);
+    kernel_->add(std::move(launch));
+  }
+
+  void add_blocks(const Round& round, std::int64_t n, std::int64_t keep) {
+    const std::int64_t run = block_of(n, most_);
+    args_.n = static_cast<std::int32_t>(n);
+    args_.run = static_cast<std::int32_t>(run);
+    args_.keep = static_cast<std::int32_t>(std::min(keep, run));
+    Dispatch launch = begin(round);
+    over_blocks(launch, args_);
+    kernel_->add(std::move(launch));
+  }
+
+  Dispatch begin(const Round& round) {
+    const bool values = r_.outputs[0].present(), indices = r_.outputs[1].present();
+    Dispatch launch("sort", function_name(round.kernel, r_.inputs[0].dtype));
+    launch.with(args_).constant(0, descending_).constant(1, values).constant(2, indices);
+    launch.constant(3, round.from < 0).constant(4, round.to < 0);
+    if (round.from < 0 || (round.to < 0 && values)) launch.input(1, 0, r_);
+    if (round.to < 0 && values) launch.output(2, 0, r_);
+    if (round.to < 0 && indices) launch.output(3, 1, r_);
+    if (round.from >= 0) launch.scratch(4, round.from * place_bytes_, place_bytes_, true, false);
+    if (round.to >= 0) launch.scratch(5, round.to * place_bytes_, place_bytes_, false, true);
+    kernel_->set_scratch(2 * place_bytes_);
+    return launch;
+  }
+
+  const Request& r_;
+  bool descending_;
+  Made kernel_;
+  SortArgs args_{};
+  std::int64_t n_ = 1, count_ = 0, item_ = 8, most_ = 0, place_bytes_ = 0;
+};
+
+}  // namespace
+
+Made make_ordered(const Request& request, std::int64_t axis, bool descending, std::int64_t count,
+                  const char* name) {
+  Request r = request;
+  r.outputs.resize(2);
+  return Ordered(r, axis, descending, count, name).make();
+}
+
+int add_item_sort(GpuKernel& kernel, std::int64_t rows, std::int64_t n) {
+  const std::int64_t bytes = kItemBytes * rows * n;
+  SortArgs args{};
+  args.n = static_cast<std::int32_t>(n);
+  args.count = static_cast<std::int32_t>(rows);
+  args.run = args.keep = static_cast<std::int32_t>(block_of(n, kWideBlock));
+  int place = 0;
+  const auto launch = [&](const char* name) {
+    Dispatch made("sort", name);
+    made.with(args);
+    for (int k = 0; k < 5; ++k) made.constant(k, false);
+    made.scratch(4, place * bytes, bytes, true, false).scratch(5, (1 - place) * bytes, bytes, false, true);
+    place = 1 - place;
+    return made;
+  };
+  Dispatch blocks = launch("sort_blocks_long");
+  kernel.add(std::move(over_blocks(blocks, args)));
+  for (; args.run < n; args.run *= 2) {
+    Dispatch merge = launch("sort_merge_long");
+    kernel.add(std::move(over_merged(merge, args)));
+  }
+  return place;
+}
+
+Made make_sort(const Request& r) {
+  const auto& attrs = std::get<SortAttrs>(r.op.attrs);
+  const Shape& shape = r.inputs[0].shape;
+  const std::int64_t count = shape.empty() ? 1 : shape[static_cast<std::size_t>(attrs.axis)];
+  return make_ordered(r, attrs.axis, attrs.descending, count, "sort");
+}
+
+}  // namespace npu::gpu

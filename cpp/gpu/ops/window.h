@@ -1,0 +1,18 @@
+// Windows over spatial dimensions: what pool and adaptive_pool share.
+#pragma once
+
+#include "gpu/ops/launch.h"
+#include "gpu/ops/ops.h"
+
+namespace npu::gpu {
+
+struct WindowOptions {
+  bool maximum = false, adaptive = false, count_padding = false;
+  std::int64_t divisor = 0;  // of an average; 0: the cells that count
+};
+
+// `axes` has an entry for each spatial dimension with what is special to the op; the rest is filled in.
+Made make_windows(const Request& request, std::vector<WindowAxis> axes, const WindowOptions& options,
+                  const std::string& name);
+
+}  // namespace npu::gpu

@@ -1,0 +1,155 @@
+#include "cpu/ops/ops.h"
+#include "support/check.h"
+#include "support/tensors.h"
+
+using namespace npu;
+using namespace npu::test;
+
+namespace {
+
+struct ConvCase {
+  Shape x, w;
+  std::int64_t stride = 1, low = 0, high = 0, dilation = 1, up = 1, groups = 1;
+  bool bias = true, relu = false, residual = false;
+};
+
+std::int64_t extent(const ConvCase& c, std::size_t d) {
+  return ((c.x[d] - 1) * c.up + 1 + c.low + c.high - c.dilation * (c.w[d] - 1) - 1) / c.stride + 1;
+}
+
+// By the definition, in double.
+double expected(const ConvCase& c, const Tensor& x, const Tensor& w, const Shape& at) {
+  const std::size_t spatial = at.size() - 2;
+  const std::int64_t channels = c.w[1], group = at[1] / (c.w[0] / c.groups);
+  Shape taps(spatial, 0);
+  double sum = 0;
+  for (bool more = true; more;) {
+    Shape from(at.size()), filter(at.size());
+    bool inside = true;
+    for (std::size_t s = 0; s < spatial; ++s) {
+      const std::int64_t p = at[s + 2] * c.stride - c.low + taps[s] * c.dilation;
+      inside &= p >= 0 && p % c.up == 0 && p / c.up < c.x[s + 2];
+      from[s + 2] = p / c.up;
+      filter[s + 2] = taps[s];
+    }
+    from[0] = at[0];
+    filter[0] = at[1];
+    for (std::int64_t k = 0; inside && k < channels; ++k) {
+      from[1] = group * channels + k;
+      filter[1] = k;
+      sum += static_cast<double>(x.at(from)) * static_cast<double>(w.at(filter));
+    }
+    more = false;
+    for (std::size_t s = spatial; s-- > 0 && !more;) {
+      more = ++taps[s] < c.w[s + 2];
+      if (!more) taps[s] = 0;
+    }
+  }
+  return sum;
+}
+
+void check_conv(const ConvCase& c, Layout layout, bool constant, int threads) {
+  const std::size_t spatial = c.x.size() - 2;
+  Shape out = {c.x[0], c.w[0]};
+  for (std::size_t s = 0; s < spatial; ++s) out.push_back(extent(c, s + 2));
+  Tensor x = make_tensor(c.x, layout, 1), w = make_tensor(c.w, Layout::kRowMajor, 2, constant);
+  Tensor bias = make_tensor({c.w[0]}, Layout::kRowMajor, 3), residual = make_tensor(out, layout, 4),
+         y = make_tensor(out, layout, 5);
+  ConvAttrs attrs;
+  const Shape same(spatial, 1);
+  for (std::size_t s = 0; s < spatial; ++s) {
+    attrs.stride.push_back(c.stride);
+    attrs.padding_low.push_back(c.low);
+    attrs.padding_high.push_back(c.high);
+    attrs.dilation.push_back(c.dilation);
+    attrs.input_dilation.push_back(c.up);
+  }
+  attrs.groups = c.groups;
+  if (c.relu || c.residual) {
+    ExprStep step;
+    attrs.epilogue.push_back(step);
+    attrs.epilogue[0].operand = 0;
+    if (c.residual) {
+      step.operand = 1;
+      attrs.epilogue.push_back(step);
+      step = ExprStep();
+      step.op = ExprOp::kAdd;
+      step.args[0] = 0;
+      step.args[1] = 1;
+      attrs.epilogue.push_back(step);
+    }
+    if (c.relu) {
+      step = ExprStep();
+      step.op = ExprOp::kRelu;
+      step.args[0] = static_cast<int>(attrs.epilogue.size()) - 1;
+      attrs.epilogue.push_back(step);
+    }
+  }
+  Op op;
+  op.kind = OpKind::kConv;
+  op.attrs = attrs;
+  std::vector<TensorDesc> inputs = {x.desc, w.desc, c.bias ? bias.desc : TensorDesc()};
+  std::vector<Tensor*> given = {&x, &w, c.bias ? &bias : nullptr};
+  if (c.residual) {
+    inputs.push_back(residual.desc);
+    given.push_back(&residual);
+  }
+  ThreadPool pool(threads);
+  const auto kernel = cpu::make_conv({op, inputs, {y.desc}, threads});
+  run_kernel(*kernel, given, {&y}, pool);
+  Difference difference;
+  y.each([&](const Shape& at, float got) {
+    double want =
+        expected(c, x, w, at) + (c.bias ? bias.at({at[1]}) : 0) + (c.residual ? residual.at(at) : 0);
+    if (c.relu && want < 0) want = 0;
+    difference.add(got, want);
+  });
+  CHECK(difference.relative() < 1e-12);
+}
+
+}  // namespace
+
+TEST(cpu_conv, matches_its_definition) {
+  const ConvCase cases[] = {
+      {.x = {1, 3, 9, 11}, .w = {8, 3, 3, 3}, .stride = 2, .low = 1, .high = 1},
+      {.x = {2, 16, 7, 7}, .w = {33, 16, 1, 1}, .relu = true, .residual = true},
+      {.x = {1, 5, 8, 8},
+       .w = {70, 5, 3, 3},
+       .low = 2,
+       .high = 1,
+       .dilation = 2,
+       .bias = false,
+       .relu = true},
+      {.x = {1, 100, 6, 5}, .w = {40, 100, 3, 3}, .low = 1, .high = 1, .residual = true},
+      {.x = {2, 8, 6, 6}, .w = {12, 2, 3, 3}, .low = 1, .high = 1, .groups = 4},
+      {.x = {2, 20, 9, 9},
+       .w = {20, 1, 3, 3},
+       .stride = 2,
+       .low = 1,
+       .high = 1,
+       .groups = 20,
+       .relu = true,
+       .residual = true},
+      {.x = {1, 16, 9, 12}, .w = {33, 16, 3, 3}, .low = 1, .high = 1, .relu = true, .residual = true},
+      {.x = {2, 20, 21, 25}, .w = {40, 20, 3, 3}, .stride = 2, .low = 2, .high = 1, .dilation = 2},
+      {.x = {1, 17, 10, 16}, .w = {64, 17, 2, 2}, .bias = false},
+      {.x = {3, 32, 30}, .w = {5, 32, 5}, .low = 4, .high = 0, .relu = true},
+      {.x = {2, 3, 30, 31}, .w = {64, 3, 7, 7}, .stride = 2, .low = 3, .high = 3, .relu = true},
+      {.x = {5, 64, 64, 40}, .w = {3, 64, 3, 3}, .low = 1, .high = 1},  // more than is padded at a time
+      {.x = {1, 24, 40, 9}, .w = {10, 24, 7, 1}, .low = 3, .high = 3},
+      {.x = {1, 4, 5, 6}, .w = {6, 4, 3, 3}, .low = 1, .high = 2, .up = 2},
+      {.x = {2, 3, 17}, .w = {5, 3, 4}, .stride = 3, .low = 2, .high = 0},
+      {.x = {1, 3, 4, 5, 6}, .w = {7, 3, 2, 3, 3}, .stride = 2, .low = 1, .high = 1},
+      {.x = {1, 3, 18, 17}, .w = {20, 3, 7, 7}, .stride = 2, .low = 3, .high = 3, .relu = true},
+      {.x = {1, 3, 6, 6}, .w = {4, 3, 3, 3}, .low = -1, .high = -1},
+      {.x = {0, 3, 6, 6}, .w = {4, 3, 3, 3}},
+  };
+  for (const ConvCase& c : cases) {
+    for (const Layout layout : {Layout::kRowMajor, Layout::kChannelsLast}) {
+      for (const bool constant : {false, true}) {
+        check_conv(c, layout, constant, 1);
+        check_conv(c, layout, constant, 3);
+      }
+    }
+  }
+}
