@@ -8,13 +8,9 @@ namespace npu::cpu {
 
 namespace {
 
-// In the order of OpKind.
-constexpr Made (*kMakers[])(const KernelRequest&) = {
-    make_map,           make_copy,    make_conv,    make_matmul, make_attention, make_rope, make_pool,
-    make_adaptive_pool, make_norm,    make_softmax, make_reduce, make_scan,      make_sort, make_topk,
-    make_gather,        make_scatter, make_iota,    make_resize, make_pad,
-};
-static_assert(std::size(kMakers) == std::variant_size_v<Attrs>);
+#define NPU_MAKER(name, Name) make_##name,
+constexpr Made (*kMakers[])(const KernelRequest&) = {NPU_FOR_EACH_OP(NPU_MAKER)};
+#undef NPU_MAKER
 
 class CpuDevice final : public HostDevice {
  public:
@@ -24,18 +20,6 @@ class CpuDevice final : public HostDevice {
 
   std::unique_ptr<HostKernel> make_host_kernel(const KernelRequest& request) const override {
     return kMakers[static_cast<int>(request.op.kind)](request);
-  }
-
-  bool wants_channels_last(const Op& op) const override {
-    switch (op.kind) {
-      case OpKind::kConv:
-      case OpKind::kPool:
-      case OpKind::kAdaptivePool:
-      case OpKind::kResize:
-        return true;
-      default:
-        return false;
-    }
   }
 
  private:

@@ -1,13 +1,14 @@
-"""The op set of compiled programs, defined once.
+"""The op set of compiled programs: every fact about an op, once.
 
-The C++ side (``cpp/core/program/opset.gen.h``) is generated from this table by ``tools/generate_opset.py``; the program
-reader there accepts exactly what is written here. ``docs/program-format.md`` says what each op computes.
+``tools/generate_opset.py`` makes from it what C++ needs (``cpp/core/program/opset.gen.h``, ``op_rules.gen.h``) and the
+tables of ``docs/program-format.md``; the compiler's passes read it as it is. What kernels do is not here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 __all__ = ["DTYPES", "EXPRESSION_OPS", "OPS", "Attr", "ExprOp", "InPlace", "OpDef", "misfit"]
@@ -56,20 +57,68 @@ class InPlace:
     elementwise: bool = False
 
 
+Attrs = Mapping[str, Any]
+Rows = Callable[[Attrs, int, int], "list[set[int]] | None"]
+"""From attributes, the rank of the result and the number of operands: for each operand, the dimensions along which a
+row of the result needs that row alone; nothing where these attributes mix all rows."""
+
+
 @dataclass(frozen=True)
 class OpDef:
-    """``inputs`` and ``outputs`` name the operands in order; ``?`` marks one that may be absent, ``*`` any number."""
+    """``signature`` names operands and results in order, as in "x weight? extra* -> out": ``?`` marks one that may be
+    absent, ``*`` any number."""
 
     name: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attrs: dict[str, Attr] = field(default_factory=dict)
+    signature: str
+    doc: str
+    """What it computes, for the table of docs/program-format.md."""
+    attrs: Mapping[str, Attr] = field(default_factory=dict)
+    rules: tuple[str, ...] | None = None
+    """What operands and attributes must satisfy, if that can be said in these words (X and Y are operands or results):
+    "float X", "same X Y" (shape and dtype), "shape X = Y", "dtype X = Y", "dtype X = int64", "dtype X = sum(Y)" (int64
+    for integers), "axis A of X" (A is an attribute). None: op_check.cpp has a function for it."""
     in_place: tuple[InPlace, ...] = ()
+    layout: str = "row_major"
+    """How results lie: "row_major", "follows" (as the operands do) or "channels_last" (preferred, operand 0 too)."""
+    negative_strides: bool = False
+    """Whether kernels of GPUs take operands whose strides are negative; copies are made elsewhere."""
+    indexed: str = ""
+    """The operand whose rows the index operands (``index``, ``indices``) name."""
+    moves: int = 0
+    """How many of the first operands have their elements handed on, rather than computed with."""
+    rows: Rows | None = None
+    """Whether rows of the result can be computed alone; None: it needs all rows."""
 
-    def places(self, entry: InPlace) -> tuple[int, int, int]:
+    def _names(self, side: int) -> tuple[str, ...]:
+        return tuple(self.signature.split("->")[side].split())
+
+    @cached_property
+    def inputs(self) -> tuple[str, ...]:
+        return self._names(0)
+
+    @cached_property
+    def outputs(self) -> tuple[str, ...]:
+        return self._names(1)
+
+    @property
+    def elementwise(self) -> bool:
+        return any(entry.elementwise for entry in self.in_place)
+
+    def input(self, name: str) -> int:
+        """The number of an operand."""
+        return [n.rstrip("?*") for n in self.inputs].index(name)
+
+    @cached_property
+    def expr_operand(self) -> int:
+        """The first operand that an expression loads by itself; -1 where there is no expression."""
+        if not any(attr.kind == "expr" for attr in self.attrs.values()):
+            return -1
+        return next(i for i, name in enumerate(self.inputs) if name.endswith("*"))
+
+    def in_place_operands(self, entry: InPlace) -> tuple[int, int, int]:
         """The result, the first operand and the last one that ``entry`` allows (-1: all that follow), by number."""
         result = [name.rstrip("?") for name in self.outputs].index(entry.result)
-        operand = [name.rstrip("?*") for name in self.inputs].index(entry.operand)
+        operand = self.input(entry.operand)
         return result, operand, -1 if self.inputs[operand].endswith("*") else operand
 
 
@@ -96,98 +145,259 @@ def misfit(op: OpDef, attrs: dict[str, Any]) -> str | None:
     return f"the attribute '{unknown[0]}' is unknown" if unknown else None
 
 
-def _op(name: str, signature: str, *in_place: InPlace, **attrs: Attr) -> OpDef:
-    inputs, outputs = (tuple(part.split()) for part in signature.split("->"))
-    return OpDef(name, inputs, outputs, attrs, in_place)
+def _all(attrs: Attrs, rank: int, operands: int) -> list[set[int]]:
+    return [set(range(rank))] * operands
+
+
+def _except(attribute: str) -> Rows:
+    """All dimensions but those that an attribute names."""
+
+    def rows(attrs: Attrs, rank: int, operands: int) -> list[set[int]]:
+        named = attrs[attribute]
+        axes = {axis % rank for axis in (named if isinstance(named, list) else [named])} if rank else set()
+        return [set(range(rank)) - axes] * operands
+
+    return rows
+
+
+def _product_rows(attrs: Attrs, rank: int, operands: int) -> list[set[int]]:
+    rows = set(range(rank - 1))
+    return [rows, rows - {rank - 2}, *[rows] * (operands - 2)]
+
+
+def _norm_rows(attrs: Attrs, rank: int, operands: int) -> list[set[int]] | None:
+    if attrs["kind"] == "group":
+        return None
+    return [set(range(rank - attrs.get("axes", 1))), *[set[int]()] * (operands - 1)]
+
+
+def _attention_rows(attrs: Attrs, rank: int, operands: int) -> list[set[int]]:
+    rows = {0} if attrs.get("causal") else {0, 2}  # causal: what a row sees depends on its number
+    return [rows, {0}, {0}, rows][:operands]
 
 
 OPS: Final[dict[str, OpDef]] = {
     op.name: op
     for op in (
-        _op("map", "operands* -> out", InPlace("out", "operands", elementwise=True), expr=_need("expr")),
-        _op("copy", "x -> out", InPlace("out", "x", elementwise=True)),
-        _op(
+        OpDef(
+            "map",
+            "operands* -> out",
+            "`out[i] = expr(operands[i]...)`; all operands have the shape of `out` (broadcast is stride 0)",
+            attrs={"expr": _need("expr")},
+            in_place=(InPlace("out", "operands", elementwise=True),),
+            layout="follows",
+            negative_strides=True,
+            rows=_all,
+        ),
+        OpDef(
+            "copy",
+            "x -> out",
+            "`out[i] = x[i]`, bit for bit",
+            rules=("same x out",),
+            in_place=(InPlace("out", "x", elementwise=True),),
+            layout="follows",
+            negative_strides=True,
+            moves=1,
+            rows=_all,
+        ),
+        OpDef(
             "conv",
             "x weight bias? extra* -> out",
-            stride=_need("ints"),
-            padding_low=_need("ints"),
-            padding_high=_need("ints"),
-            dilation=_need("ints"),
-            input_dilation=_need("ints"),
-            groups=Attr("int", 1),
-            epilogue=Attr("expr"),
+            "cross-correlation; `weight` is `[O, C / groups, kernel...]`, `bias` `[O]`. `input_dilation` d "
+            "places d-1 zeros between the elements of `x` first (transposed convolution). `out` extent "
+            "decides; padding may be negative.",
+            attrs={
+                "stride": _need("ints"),
+                "padding_low": _need("ints"),
+                "padding_high": _need("ints"),
+                "dilation": _need("ints"),
+                "input_dilation": _need("ints"),
+                "groups": Attr("int", 1),
+                "epilogue": Attr("expr"),
+            },
+            layout="channels_last",
+            negative_strides=True,
         ),
-        _op("matmul", "a b bias? extra* -> out", halves=Attr("bool", False), epilogue=Attr("expr")),
-        _op(
+        OpDef(
+            "matmul",
+            "a b bias? extra* -> out",
+            "`out[..., m, n] = sum_k a[..., m, k] * b[..., k, n] + bias[..., m, n]`; batch dimensions are "
+            "broadcast by strides, and the bias over all rows; all three have the rank of `out`, at least 2. "
+            'With `halves`, `b` and `bias` have twice the columns of `out`: the epilogue\'s `["in", 0]` is the'
+            ' sum of column n, `["in", 1]` that of column n + N, and extras begin at 2',
+            attrs={"halves": Attr("bool", False), "epilogue": Attr("expr")},
+            negative_strides=True,
+            rows=_product_rows,
+        ),
+        OpDef(
             "attention",
             "q k v mask? -> out",
-            scale=_need("float"),
-            causal=Attr("bool", False),
-            masked_rows=Attr("choice", "zero", ("zero", "nan")),
+            "`softmax(q k^T * scale + mask) v` per head. `q` is `[N, H, S, D]`, `k` `[N, G, T, D]`, `v` `[N, "
+            "G, T, E]`, where G divides H and head h reads group h / (H / G). `mask` is `[N, H, S, T]` "
+            "(broadcast by strides): bool (false: not seen) or a float addend, float32 or `q`'s dtype. "
+            "`causal`: row i sees columns up to i. A row that sees nothing (all scores -inf) gives zeros, or "
+            "NaN with `masked_rows=nan`",
+            attrs={
+                "scale": _need("float"),
+                "causal": Attr("bool", False),
+                "masked_rows": Attr("choice", "zero", ("zero", "nan")),
+            },
+            rows=_attention_rows,
         ),
-        _op(
+        OpDef(
             "rope",
             "x cos sin key? value? key_cache? value_cache? index? -> out key_out? value_out?",
-            InPlace("key_out", "key_cache"),
-            InPlace("value_out", "value_cache"),
-            interleaved=Attr("bool", False),
+            "rotates the first R elements of each row of `x` `[N, H, S, D]`, where `cos` and `sin` are `[N, "
+            "1, S, R]`: element i is paired with i + R/2 (`interleaved`: 2i with 2i + 1), the first of a pair"
+            " becomes `a cos - b sin`, the second `b cos + a sin`, each with its own cos and sin. `key` `[N, "
+            "G, S, D]` is rotated likewise, to `key_out`. With caches `[N, G, C, ..]`, `key_out` is "
+            "`key_cache` with the rotated keys in the rows that `index` `[S]` names, and `value_out` is "
+            "`value_cache` with `value` there; out of range is an error at run time",
+            attrs={"interleaved": Attr("bool", False)},
+            in_place=(InPlace("key_out", "key_cache"), InPlace("value_out", "value_cache")),
+            indexed="key_cache",
         ),
-        _op(
+        OpDef(
             "pool",
             "x -> out indices?",
-            kind=_need("choice", "max", "avg"),
-            kernel=_need("ints"),
-            stride=_need("ints"),
-            padding=_need("ints"),
-            dilation=_need("ints"),
-            count_padding=Attr("bool", True),
-            divisor=Attr("int", 0),
+            "`max` (NaN wins; padding never) or `avg`. `count_padding` counts cells of the padding, cells "
+            "beyond it never; `divisor` replaces the count. `indices`: flat index into the spatial extent, "
+            "int64. `out` extents decide how many windows there are",
+            attrs={
+                "kind": _need("choice", "max", "avg"),
+                "kernel": _need("ints"),
+                "stride": _need("ints"),
+                "padding": _need("ints"),
+                "dilation": _need("ints"),
+                "count_padding": Attr("bool", True),
+                "divisor": Attr("int", 0),
+            },
+            layout="channels_last",
+            moves=1,
         ),
-        _op("adaptive_pool", "x -> out indices?", kind=_need("choice", "max", "avg")),
-        _op(
+        OpDef(
+            "adaptive_pool",
+            "x -> out indices?",
+            "window i is from floor(i*in/out) to ceil((i+1)*in/out)",
+            attrs={"kind": _need("choice", "max", "avg")},
+            layout="channels_last",
+            moves=1,
+        ),
+        OpDef(
             "norm",
             "x weight? bias? -> out",
-            kind=_need("choice", "layer", "rms", "group"),
-            axes=Attr("int", 1),
-            groups=Attr("int", 1),
-            eps=_need("float"),
+            "`layer` and `rms` over the last `axes` dimensions, `group` over each of `groups` of channels and"
+            " all that follows; weight and bias have the normalised shape (`group`: `[C]`). `eps` may be any "
+            "number. A sum of squares beyond float32 gives NaN, and 0 for `rms`",
+            attrs={
+                "kind": _need("choice", "layer", "rms", "group"),
+                "axes": Attr("int", 1),
+                "groups": Attr("int", 1),
+                "eps": _need("float"),
+            },
+            layout="follows",
+            rows=_norm_rows,
         ),
-        _op("softmax", "x -> out", axis=_need("int"), log=Attr("bool", False)),
-        _op(
+        OpDef(
+            "softmax",
+            "x -> out",
+            "along `axis`; `log` gives its logarithm. A row that is -inf throughout gives NaN, as in PyTorch",
+            attrs={"axis": _need("int"), "log": Attr("bool", False)},
+            rules=("float x", "same x out", "axis axis of x"),
+            layout="follows",
+            rows=_except("axis"),
+        ),
+        OpDef(
             "reduce",
             "x -> out",
-            kind=_need("choice", "sum", "mean", "prod", "max", "min", "any", "all", "argmax", "argmin", "var", "std"),
-            axes=_need("ints"),
-            correction=Attr("float", 0.0),
+            "over `axes`, kept as extent 1. `argmax`/`argmin` (one axis) give int64, the first of equals, NaN"
+            " wins; `any`/`all` give bool; `sum`/`prod` of integers and bools give int64; `var` subtracts "
+            "`correction` from the count; `std` is its root, which exists where the variance overflows",
+            attrs={
+                "kind": _need(
+                    "choice", "sum", "mean", "prod", "max", "min", "any", "all", "argmax", "argmin", "var", "std"
+                ),
+                "axes": _need("ints"),
+                "correction": Attr("float", 0.0),
+            },
+            rows=_except("axes"),
         ),
-        _op("scan", "x -> out", kind=_need("choice", "sum", "prod"), axis=_need("int")),
-        _op("sort", "x -> values? indices?", axis=_need("int"), descending=Attr("bool", False)),
-        _op("topk", "x -> values? indices?", axis=_need("int"), largest=Attr("bool", True)),
-        _op("gather", "x indices* -> out", axes=_need("ints"), dims=_need("ints"), wrap=Attr("bool", False)),
-        _op(
+        OpDef(
+            "scan",
+            "x -> out",
+            "cumulative along `axis`; integers give int64",
+            attrs={"kind": _need("choice", "sum", "prod"), "axis": _need("int")},
+            rules=("shape out = x", "dtype out = sum(x)", "axis axis of x"),
+            layout="follows",
+            rows=_except("axis"),
+        ),
+        OpDef(
+            "sort",
+            "x -> values? indices?",
+            "stable; NaN counts as largest; `indices` int64",
+            attrs={"axis": _need("int"), "descending": Attr("bool", False)},
+            rules=("same x values", "shape indices = x", "dtype indices = int64", "axis axis of x"),
+            moves=1,
+        ),
+        OpDef(
+            "topk",
+            "x -> values? indices?",
+            "the extent of the outputs along `axis` says how many; sorted",
+            attrs={"axis": _need("int"), "largest": Attr("bool", True)},
+            moves=1,
+        ),
+        OpDef(
+            "gather",
+            "x indices* -> out",
+            "`out[o] = x[c]`, where `c[d] = indices_k[o]` for `d = axes[k]`, else `c[d] = o[dims[d]]`; `dims`"
+            " has one entry per dimension of `x` (-1 for those in `axes`). Index operands have the shape of "
+            "`out`; `wrap` allows negative indices. Out of range is an error at run time",
+            attrs={"axes": _need("ints"), "dims": _need("ints"), "wrap": Attr("bool", False)},
+            indexed="x",
+            moves=1,
+        ),
+        OpDef(
             "scatter",
             "x updates indices* -> out",
-            InPlace("out", "x"),
-            kind=_need("choice", "set", "add", "mul", "max", "min"),
-            axes=_need("ints"),
-            dims=_need("ints"),
-            wrap=Attr("bool", False),
+            "`out = x`, then for every position `u` of `updates`, in order: `out[c] = updates[u]` (or `+=`, "
+            "...), `c` as in `gather`",
+            attrs={
+                "kind": _need("choice", "set", "add", "mul", "max", "min"),
+                "axes": _need("ints"),
+                "dims": _need("ints"),
+                "wrap": Attr("bool", False),
+            },
+            in_place=(InPlace("out", "x"),),
+            indexed="x",
+            moves=2,
         ),
-        _op("iota", "-> out", start=_need("float"), step=_need("float")),
-        _op(
+        OpDef("iota", "-> out", "rank 1: `start + i * step`", attrs={"start": _need("float"), "step": _need("float")}),
+        OpDef(
             "resize",
             "x -> out",
-            kind=_need("choice", "nearest", "nearest_exact", "linear", "cubic"),
-            align_corners=Attr("bool", False),
-            scales=_need("floats"),
+            "spatial dimensions of a floating-point `x` to those of `out`, as "
+            "`torch.nn.functional.interpolate`; a scale of 0 means the ratio of sizes, else it is the given "
+            "scale factor; cubic uses a = -0.75",
+            attrs={
+                "kind": _need("choice", "nearest", "nearest_exact", "linear", "cubic"),
+                "align_corners": Attr("bool", False),
+                "scales": _need("floats"),
+            },
+            layout="channels_last",
+            moves=1,
         ),
-        _op(
+        OpDef(
             "pad",
             "x -> out",
-            low=_need("ints"),
-            high=_need("ints"),
-            kind=Attr("choice", "constant", ("constant", "reflect", "replicate", "circular")),
-            value=Attr("float", 0.0),
+            "per dimension; `value` for `constant`",
+            attrs={
+                "low": _need("ints"),
+                "high": _need("ints"),
+                "kind": Attr("choice", "constant", ("constant", "reflect", "replicate", "circular")),
+                "value": Attr("float", 0.0),
+            },
+            layout="follows",
+            moves=1,
         ),
     )
 }

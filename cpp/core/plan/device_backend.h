@@ -29,8 +29,6 @@ class DeviceBackend {
   virtual std::unique_ptr<Kernel> make_kernel(const KernelRequest& request) const = 0;
   // The same of a product and the norm before it (request.norm) as one step; null when they are better two.
   virtual std::unique_ptr<Kernel> make_fused(const KernelRequest&) const { return nullptr; }
-  // Whether this op would rather have channels innermost in what it reads first and in what it writes.
-  virtual bool wants_channels_last(const Op& op) const = 0;
 
   // Whether kernels of this op reach an operand or a result as it lies; a copy is made where they do not.
   virtual bool takes(const Op&, const TensorDesc&) const { return true; }

@@ -11,6 +11,9 @@ namespace npu {
 
 enum class Layout : std::uint8_t { kRowMajor, kChannelsLast };
 
+// Whether this op would rather have channels innermost in what it reads first and in what it writes.
+inline bool wants_channels_last(const Op& op) { return info_of(op.kind).layout == LayoutRule::kChannelsLast; }
+
 // Strides of a dense tensor; channels-last puts dimension 1 innermost.
 Shape dense_strides(const Shape& shape, Layout layout);
 

@@ -24,12 +24,6 @@ int alignment_of(std::int64_t offset) {
   return alignment;
 }
 
-// Ops whose result may lie as what they read does.
-bool follows_layout(OpKind kind) {
-  return kind == OpKind::kMap || kind == OpKind::kCopy || kind == OpKind::kPad || kind == OpKind::kNorm ||
-         kind == OpKind::kSoftmax || kind == OpKind::kScan;
-}
-
 }  // namespace
 
 Plan::Plan(Program program_, Device device_, int threads_)
@@ -78,8 +72,8 @@ void Plan::assign_layouts() {
   const ProgramModel& m = model();
   std::vector<bool> decided(values.size(), false);
   for (const Op& op : m.main) {
-    bool wanted = device.backend().wants_channels_last(op);
-    if (!wanted && follows_layout(op.kind)) {
+    bool wanted = wants_channels_last(op);
+    if (!wanted && info_of(op.kind).layout == LayoutRule::kFollows) {
       for (const Operand& in : op.inputs) {
         if (!in.present()) continue;
         const PlannedValue& source = values[static_cast<std::size_t>(in.value)];
@@ -207,9 +201,8 @@ void Plan::copy_unreadable(Op& op) {
       placed = place(in, values.back().value, Layout::kRowMajor);
     }
     const bool readable = device.backend().takes(op, placed->desc);
-    const bool scattered = !moved && i == 0 && device.backend().wants_channels_last(op) &&
-                           spatial(in.shape) && in.shape[1] > 1 && placed->desc.strides[1] != 1 &&
-                           !placed->desc.constant;
+    const bool scattered = !moved && i == 0 && wants_channels_last(op) && spatial(in.shape) &&
+                           in.shape[1] > 1 && placed->desc.strides[1] != 1 && !placed->desc.constant;
     if (readable && !scattered) continue;
     in = relayout(in, readable ? Layout::kChannelsLast : Layout::kRowMajor, op.name);
   }

@@ -7,7 +7,7 @@ namespace npu {
 namespace {
 
 bool names(const Op& op, std::size_t result, int operand) {
-  const auto& rules = op_table()[static_cast<std::size_t>(op.kind)].in_place;
+  const auto& rules = info_of(op.kind).in_place;
   return std::any_of(rules.begin(), rules.end(), [&](const InPlace& rule) {
     return rule.result == static_cast<int>(result) && operand >= rule.first &&
            (operand <= rule.last || rule.last < 0);
@@ -17,7 +17,7 @@ bool names(const Op& op, std::size_t result, int operand) {
 }  // namespace
 
 bool writes_in_place(const Op& op, std::size_t result) {
-  const auto& rules = op_table()[static_cast<std::size_t>(op.kind)].in_place;
+  const auto& rules = info_of(op.kind).in_place;
   return std::any_of(rules.begin(), rules.end(),
                      [&](const InPlace& rule) { return rule.result == static_cast<int>(result); });
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/program/expr_reader.h"
+#include "core/program/op_rules.gen.h"
 #include "core/program/shapes.h"
 #include "npu/buffer.h"
 
@@ -18,7 +19,7 @@ void OpCheck::refuse(const char* rule) const {
     }
     return "(" + text + ")";
   };
-  const std::string name(op_table()[static_cast<std::size_t>(op.kind)].name);
+  const std::string name(info_of(op.kind).name);
   spot.refuse("the operands or attributes of this " + name + " do not fit",
               list(op.inputs) + " -> " + list(op.outputs), rule);
 }
@@ -59,82 +60,12 @@ void OpCheck::need_epilogue(const Expr& epilogue) const {
 
 namespace {
 
-void check(const OpCheck& c, const MapAttrs& attrs) {
-  c.need(!attrs.expr.empty(), "an expression with at least one step");
-  for (const Operand& x : c.op.inputs) c.need_shape(x, c.out().shape, "operands");
-  c.need(register_class_of(c.dtype(c.out())) == attrs.expr.back().type,
-         "an expression whose result is of the class of 'out'");
-}
-
-void check(const OpCheck& c, const CopyAttrs&) { c.need_same(c.in(0), c.out()); }
-void check(const OpCheck& c, const ConvAttrs& attrs) { check_conv(c, attrs); }
-void check(const OpCheck& c, const PoolAttrs& attrs) { check_pool(c, attrs); }
-void check(const OpCheck& c, const AdaptivePoolAttrs& attrs) { check_adaptive_pool(c, attrs); }
-void check(const OpCheck& c, const ResizeAttrs& attrs) { check_resize(c, attrs); }
-void check(const OpCheck& c, const PadAttrs& attrs) { check_pad(c, attrs); }
-
-void check(const OpCheck& c, const MatmulAttrs& attrs) {
-  const Operand &a = c.in(0), &b = c.in(1), &bias = c.in(2);
-  const Shape& out = c.out().shape;
-  const std::size_t rank = out.size();
-  c.need(rank >= 2 && c.rank(a) == rank && c.rank(b) == rank, "operands of the rank of 'out', at least 2");
-  Shape sums = out;
-  if (attrs.halves) sums[rank - 1] *= 2;
-  Shape left = out, right = sums;
-  left[rank - 1] = a.shape[rank - 1];
-  right[rank - 2] = a.shape[rank - 1];
-  c.need_shape(a, left, "a");
-  c.need_shape(b, right, "b");
-  if (bias.present()) {
-    c.need_shape(bias, sums, "bias");
-    c.need_float(bias, "bias");
-    for (std::size_t d = 0; d + 1 < rank; ++d) {
-      c.need(bias.shape[d] <= 1 || bias.strides[d] == 0, "one 'bias' for all rows");
-    }
-  }
-  c.need(!attrs.halves || !attrs.epilogue.empty(), "an epilogue that makes one of two halves");
-  c.need_float(a, "a");
-  c.need_dtype(b, c.dtype(a), "b");
-  c.need_epilogue(attrs.epilogue);
-}
-
-void check(const OpCheck& c, const AttentionAttrs& attrs) { check_attention(c, attrs); }
-void check(const OpCheck& c, const RopeAttrs&) { check_rope(c); }
-
-void check(const OpCheck& c, const NormAttrs& attrs) {
-  const Operand& x = c.in(0);
-  const auto rank = static_cast<std::int64_t>(c.rank(x));
-  c.need_same(x, c.out());
-  c.need_float(x, "x");
-  Shape normalised;
-  if (attrs.kind == NormAttrs::Kind::kGroup) {
-    c.need(rank >= 2 && attrs.groups >= 1 && x.shape[1] % attrs.groups == 0,
-           "groups that divide the channels");
-    normalised = {x.shape[1]};
-  } else {
-    c.need(attrs.axes >= 1 && attrs.axes <= rank, "as many normalised axes as 'x' may have");
-    normalised.assign(x.shape.end() - attrs.axes, x.shape.end());
-  }
-  for (const std::size_t i : {std::size_t{1}, std::size_t{2}}) {
-    if (!c.in(i).present()) continue;
-    c.need_shape(c.in(i), normalised, i == 1 ? "weight" : "bias");
-    const DType dtype = c.dtype(c.in(i));
-    c.need(dtype == c.dtype(x) || dtype == DType::kFloat32, "weight and bias of the dtype of 'x' or float32");
-  }
-}
-
-void check(const OpCheck& c, const SoftmaxAttrs& attrs) {
-  c.need_same(c.in(0), c.out());
-  c.need_float(c.in(0), "x");
-  c.need_axis(attrs.axis, c.in(0));
-}
-
 DType reduced_dtype(const OpCheck& c, ReduceAttrs::Kind kind, DType from) {
   using Kind = ReduceAttrs::Kind;
   switch (kind) {
     case Kind::kSum:
     case Kind::kProd:
-      return is_float(from) ? from : DType::kInt64;
+      return sum_dtype(from);
     case Kind::kAny:
     case Kind::kAll:
       return DType::kBool;
@@ -153,36 +84,6 @@ DType reduced_dtype(const OpCheck& c, ReduceAttrs::Kind kind, DType from) {
   return from;
 }
 
-void check(const OpCheck& c, const ReduceAttrs& attrs) {
-  using Kind = ReduceAttrs::Kind;
-  const Operand& x = c.in(0);
-  Shape shape = x.shape;
-  std::vector<bool> reduced(shape.size(), false);
-  std::int64_t count = 1;
-  for (const std::int64_t axis : attrs.axes) {
-    c.need_axis(axis, x);
-    const auto d = static_cast<std::size_t>(axis);
-    c.need(!reduced[d], "axes that differ");
-    reduced[d] = true;
-    if (shape[d] == 0) count = 0;
-    shape[d] = 1;
-  }
-  c.need_shape(c.out(), shape, "out");
-  c.need_dtype(c.out(), reduced_dtype(c, attrs.kind, c.dtype(x)), "out");
-  c.need(std::isfinite(attrs.correction), "a finite correction");
-  const bool index = attrs.kind == Kind::kArgmax || attrs.kind == Kind::kArgmin;
-  c.need(!index || attrs.axes.size() == 1, "one axis");
-  const bool choice = index || attrs.kind == Kind::kMax || attrs.kind == Kind::kMin;
-  c.need(!choice || count > 0 || *elements_of(shape) == 0, "at least one element to choose from");
-}
-
-void check(const OpCheck& c, const ScanAttrs& attrs) {
-  c.need_axis(attrs.axis, c.in(0));
-  c.need_shape(c.out(), c.in(0).shape, "out");
-  const DType from = c.dtype(c.in(0));
-  c.need_dtype(c.out(), is_float(from) ? from : DType::kInt64, "out");
-}
-
 void check_sorted(const OpCheck& c, const Shape& shape) {
   const Operand &values = c.out(0), &indices = c.out(1);
   if (values.present()) {
@@ -193,22 +94,6 @@ void check_sorted(const OpCheck& c, const Shape& shape) {
     c.need_shape(indices, shape, "indices");
     c.need_dtype(indices, DType::kInt64, "indices");
   }
-}
-
-void check(const OpCheck& c, const SortAttrs& attrs) {
-  c.need_axis(attrs.axis, c.in(0));
-  check_sorted(c, c.in(0).shape);
-}
-
-void check(const OpCheck& c, const TopkAttrs& attrs) {
-  c.need_axis(attrs.axis, c.in(0));
-  const Operand& some = c.out(0).present() ? c.out(0) : c.out(1);
-  c.need(c.rank(some) == c.rank(c.in(0)), "results of the rank of 'x'");
-  const auto d = static_cast<std::size_t>(attrs.axis);
-  Shape shape = c.in(0).shape;
-  c.need(some.shape[d] <= shape[d], "no more results along the axis than 'x' has elements");
-  shape[d] = some.shape[d];
-  check_sorted(c, shape);
 }
 
 // `positions` is the shape that the indices have; `first` is the first of them among the operands.
@@ -240,12 +125,102 @@ void check_indices(const OpCheck& c, const std::vector<std::int64_t>& axes,
   }
 }
 
-void check(const OpCheck& c, const GatherAttrs& attrs) {
+}  // namespace
+
+void check_map(const OpCheck& c, const MapAttrs& attrs) {
+  c.need(!attrs.expr.empty(), "an expression with at least one step");
+  for (const Operand& x : c.op.inputs) c.need_shape(x, c.out().shape, "operands");
+  c.need(register_class_of(c.dtype(c.out())) == attrs.expr.back().type,
+         "an expression whose result is of the class of 'out'");
+}
+
+void check_matmul(const OpCheck& c, const MatmulAttrs& attrs) {
+  const Operand &a = c.in(0), &b = c.in(1), &bias = c.in(2);
+  const Shape& out = c.out().shape;
+  const std::size_t rank = out.size();
+  c.need(rank >= 2 && c.rank(a) == rank && c.rank(b) == rank, "operands of the rank of 'out', at least 2");
+  Shape sums = out;
+  if (attrs.halves) sums[rank - 1] *= 2;
+  Shape left = out, right = sums;
+  left[rank - 1] = a.shape[rank - 1];
+  right[rank - 2] = a.shape[rank - 1];
+  c.need_shape(a, left, "a");
+  c.need_shape(b, right, "b");
+  if (bias.present()) {
+    c.need_shape(bias, sums, "bias");
+    c.need_float(bias, "bias");
+    for (std::size_t d = 0; d + 1 < rank; ++d) {
+      c.need(bias.shape[d] <= 1 || bias.strides[d] == 0, "one 'bias' for all rows");
+    }
+  }
+  c.need(!attrs.halves || !attrs.epilogue.empty(), "an epilogue that makes one of two halves");
+  c.need_float(a, "a");
+  c.need_dtype(b, c.dtype(a), "b");
+  c.need_epilogue(attrs.epilogue);
+}
+
+void check_norm(const OpCheck& c, const NormAttrs& attrs) {
+  const Operand& x = c.in(0);
+  const auto rank = static_cast<std::int64_t>(c.rank(x));
+  c.need_same(x, c.out());
+  c.need_float(x, "x");
+  Shape normalised;
+  if (attrs.kind == NormAttrs::Kind::kGroup) {
+    c.need(rank >= 2 && attrs.groups >= 1 && x.shape[1] % attrs.groups == 0,
+           "groups that divide the channels");
+    normalised = {x.shape[1]};
+  } else {
+    c.need(attrs.axes >= 1 && attrs.axes <= rank, "as many normalised axes as 'x' may have");
+    normalised.assign(x.shape.end() - attrs.axes, x.shape.end());
+  }
+  for (const std::size_t i : {std::size_t{1}, std::size_t{2}}) {
+    if (!c.in(i).present()) continue;
+    c.need_shape(c.in(i), normalised, i == 1 ? "weight" : "bias");
+    const DType dtype = c.dtype(c.in(i));
+    c.need(dtype == c.dtype(x) || dtype == DType::kFloat32, "weight and bias of the dtype of 'x' or float32");
+  }
+}
+
+void check_reduce(const OpCheck& c, const ReduceAttrs& attrs) {
+  using Kind = ReduceAttrs::Kind;
+  const Operand& x = c.in(0);
+  Shape shape = x.shape;
+  std::vector<bool> reduced(shape.size(), false);
+  std::int64_t count = 1;
+  for (const std::int64_t axis : attrs.axes) {
+    c.need_axis(axis, x);
+    const auto d = static_cast<std::size_t>(axis);
+    c.need(!reduced[d], "axes that differ");
+    reduced[d] = true;
+    if (shape[d] == 0) count = 0;
+    shape[d] = 1;
+  }
+  c.need_shape(c.out(), shape, "out");
+  c.need_dtype(c.out(), reduced_dtype(c, attrs.kind, c.dtype(x)), "out");
+  c.need(std::isfinite(attrs.correction), "a finite correction");
+  const bool index = attrs.kind == Kind::kArgmax || attrs.kind == Kind::kArgmin;
+  c.need(!index || attrs.axes.size() == 1, "one axis");
+  const bool choice = index || attrs.kind == Kind::kMax || attrs.kind == Kind::kMin;
+  c.need(!choice || count > 0 || *elements_of(shape) == 0, "at least one element to choose from");
+}
+
+void check_topk(const OpCheck& c, const TopkAttrs& attrs) {
+  c.need_axis(attrs.axis, c.in(0));
+  const Operand& some = c.out(0).present() ? c.out(0) : c.out(1);
+  c.need(c.rank(some) == c.rank(c.in(0)), "results of the rank of 'x'");
+  const auto d = static_cast<std::size_t>(attrs.axis);
+  Shape shape = c.in(0).shape;
+  c.need(some.shape[d] <= shape[d], "no more results along the axis than 'x' has elements");
+  shape[d] = some.shape[d];
+  check_sorted(c, shape);
+}
+
+void check_gather(const OpCheck& c, const GatherAttrs& attrs) {
   c.need_dtype(c.out(), c.dtype(c.in(0)), "out");
   check_indices(c, attrs.axes, attrs.dims, c.out().shape, 1);
 }
 
-void check(const OpCheck& c, const ScatterAttrs& attrs) {
+void check_scatter(const OpCheck& c, const ScatterAttrs& attrs) {
   c.need_same(c.in(0), c.out());
   c.need_dtype(c.in(1), c.dtype(c.in(0)), "updates");
   c.need(attrs.kind == ScatterAttrs::Kind::kSet || c.dtype(c.in(0)) != DType::kBool,
@@ -253,7 +228,7 @@ void check(const OpCheck& c, const ScatterAttrs& attrs) {
   check_indices(c, attrs.axes, attrs.dims, c.in(1).shape, 2);
 }
 
-void check(const OpCheck& c, const IotaAttrs& attrs) {
+void check_iota(const OpCheck& c, const IotaAttrs& attrs) {
   c.need(c.rank(c.out()) == 1 && c.dtype(c.out()) != DType::kBool, "numbers in one dimension");
   c.need(std::isfinite(attrs.start) && std::isfinite(attrs.step), "a finite start and step");
   if (is_float(c.dtype(c.out()))) return;
@@ -265,6 +240,11 @@ void check(const OpCheck& c, const IotaAttrs& attrs) {
          "integers below 2^53 as start, step and end");
 }
 
+namespace {
+#define NPU_CHECK_OP(name, Name) \
+  void check(const OpCheck& c, const Name##Attrs& attrs) { check_##name(c, attrs); }
+NPU_FOR_EACH_OP(NPU_CHECK_OP)
+#undef NPU_CHECK_OP
 }  // namespace
 
 void check_op(const OpCheck& c) {

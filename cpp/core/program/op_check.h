@@ -1,4 +1,6 @@
-// What each op demands of its operands and attributes. Kernels rely on it.
+// What each op demands of its operands and attributes; kernels rely on it. The op set states it where it can
+// (op_rules.gen.h); the other ops have a function in op_check.cpp, op_check_attention.cpp or
+// op_check_spatial.cpp.
 #pragma once
 
 #include <cstdint>
@@ -36,15 +38,7 @@ struct OpCheck {
 
 void check_op(const OpCheck& check);
 
-// Those of transformers, in op_check_attention.cpp.
-void check_attention(const OpCheck& check, const AttentionAttrs& attrs);
-void check_rope(const OpCheck& check);
-
-// Those with spatial dimensions, in op_check_spatial.cpp.
-void check_conv(const OpCheck& check, const ConvAttrs& attrs);
-void check_pool(const OpCheck& check, const PoolAttrs& attrs);
-void check_adaptive_pool(const OpCheck& check, const AdaptivePoolAttrs& attrs);
-void check_resize(const OpCheck& check, const ResizeAttrs& attrs);
-void check_pad(const OpCheck& check, const PadAttrs& attrs);
+// The dtype in which a sum or product of these is given.
+inline DType sum_dtype(DType from) { return is_float(from) ? from : DType::kInt64; }
 
 }  // namespace npu

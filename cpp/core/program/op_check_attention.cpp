@@ -1,6 +1,6 @@
 #include <cmath>
 
-#include "core/program/op_check.h"
+#include "core/program/op_rules.gen.h"
 
 namespace npu {
 
@@ -22,7 +22,7 @@ void check_attention(const OpCheck& c, const AttentionAttrs& attrs) {
   c.need(!attrs.causal, "a mask, or 'causal', not both");
 }
 
-void check_rope(const OpCheck& c) {
+void check_rope(const OpCheck& c, const RopeAttrs&) {
   const Operand &x = c.in(0), &cos = c.in(1), &key = c.in(3), &value = c.in(4), &keys = c.in(5),
                 &values = c.in(6), &index = c.in(7);
   const auto need_like = [&](const Operand& operand, const Shape& shape, const char* name) {

@@ -1,6 +1,6 @@
 #include <cmath>
 
-#include "core/program/op_check.h"
+#include "core/program/op_rules.gen.h"
 #include "core/program/shapes.h"
 
 namespace npu {

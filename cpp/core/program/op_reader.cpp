@@ -98,16 +98,22 @@ std::vector<Operand> read_operands(Json json, std::string_view key,
   return all;
 }
 
-// The classes of what ["in", k] loads: operands of a map; in an epilogue the accumulator (of halves, both of
-// them), then the extras.
+// What an epilogue loads before its extras: the accumulator, or both of a gated product.
+std::size_t accumulators(const Op& op) {
+  return std::visit(
+      [](const auto& attrs) -> std::size_t {
+        if constexpr (requires { attrs.halves; }) return attrs.halves ? 2 : 1;
+        return requires { attrs.epilogue; } ? 1 : 0;
+      },
+      op.attrs);
+}
+
+// The classes of what ["in", k] loads: accumulators of an epilogue, then operands.
 std::vector<char> expr_operands(const Op& op, const ProgramModel& program) {
-  std::vector<char> classes;
-  const bool epilogue = op.kind == OpKind::kConv || op.kind == OpKind::kMatmul;
-  if (!epilogue && op.kind != OpKind::kMap) return classes;
-  const std::size_t first = epilogue ? 3 : 0;  // none of those from here on is absent
-  if (epilogue) classes.push_back('f');
-  if (op.kind == OpKind::kMatmul && std::get<MatmulAttrs>(op.attrs).halves) classes.push_back('f');
-  for (std::size_t i = first; i < op.inputs.size(); ++i) {
+  const int first = info_of(op.kind).expr_operand;
+  if (first < 0) return {};
+  std::vector<char> classes(accumulators(op), 'f');
+  for (auto i = static_cast<std::size_t>(first); i < op.inputs.size(); ++i) {  // none of these is absent
     classes.push_back(register_class_of(program.values[static_cast<std::size_t>(op.inputs[i].value)].dtype));
   }
   return classes;
@@ -258,7 +264,7 @@ Op read_op(Json json, const ProgramModel& program, const FileSpot& outer) {
   op.kind = *found;
   if (nodes) op.nodes = spot.texts(*nodes, "nodes");
   if (module) op.module = spot.text(*module, "module");
-  const OpInfo& info = op_table()[static_cast<std::size_t>(op.kind)];
+  const OpInfo& info = info_of(op.kind);
   op.inputs = read_operands(*in, "in", info.inputs, program, spot);
   op.outputs = read_operands(*out, "out", info.outputs, program, spot);
   op.attrs = default_attrs(op.kind, std::make_index_sequence<std::variant_size_v<Attrs>>());

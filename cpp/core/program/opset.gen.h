@@ -455,27 +455,31 @@ struct PadAttrs {
   }
 };
 
-enum class OpKind : std::uint8_t {
-  kMap,
-  kCopy,
-  kConv,
-  kMatmul,
-  kAttention,
-  kRope,
-  kPool,
-  kAdaptivePool,
-  kNorm,
-  kSoftmax,
-  kReduce,
-  kScan,
-  kSort,
-  kTopk,
-  kGather,
-  kScatter,
-  kIota,
-  kResize,
-  kPad,
-};
+// Expands OP(name, Name) for each op, in the order of OpKind.
+#define NPU_FOR_EACH_OP(OP) \
+  OP(map, Map) \
+  OP(copy, Copy) \
+  OP(conv, Conv) \
+  OP(matmul, Matmul) \
+  OP(attention, Attention) \
+  OP(rope, Rope) \
+  OP(pool, Pool) \
+  OP(adaptive_pool, AdaptivePool) \
+  OP(norm, Norm) \
+  OP(softmax, Softmax) \
+  OP(reduce, Reduce) \
+  OP(scan, Scan) \
+  OP(sort, Sort) \
+  OP(topk, Topk) \
+  OP(gather, Gather) \
+  OP(scatter, Scatter) \
+  OP(iota, Iota) \
+  OP(resize, Resize) \
+  OP(pad, Pad)
+
+#define NPU_OP_KIND(name, Name) k##Name,
+enum class OpKind : std::uint8_t { NPU_FOR_EACH_OP(NPU_OP_KIND) };
+#undef NPU_OP_KIND
 
 // In the order of OpKind.
 using Attrs = std::variant<MapAttrs, CopyAttrs, ConvAttrs, MatmulAttrs, AttentionAttrs, RopeAttrs, PoolAttrs, AdaptivePoolAttrs, NormAttrs, SoftmaxAttrs, ReduceAttrs, ScanAttrs, SortAttrs, TopkAttrs, GatherAttrs, ScatterAttrs, IotaAttrs, ResizeAttrs, PadAttrs>;
@@ -486,36 +490,45 @@ struct InPlace {
   int first, last;  // operands; -1: all that follow
 };
 
+// How results lie: row-major, as the operands do, or with channels innermost where that is possible.
+enum class LayoutRule : std::uint8_t { kRowMajor, kFollows, kChannelsLast };
+
 struct OpInfo {
   std::string_view name;
   std::vector<std::string_view> inputs;  // '?': may be absent; '*': any number
   std::vector<std::string_view> outputs;
   std::vector<InPlace> in_place;
+  LayoutRule layout;
+  bool negative_strides;  // kernels of GPUs take them
+  int indexed;            // the operand whose rows an index names; -1: none
+  int expr_operand;       // the first operand that an expression loads by itself; -1: there is no expression
 };
 
 inline const std::vector<OpInfo>& op_table() {
   static const std::vector<OpInfo> table = {
-    {"map", {"operands*"}, {"out"}, {{0, 0, -1}}},
-    {"copy", {"x"}, {"out"}, {{0, 0, 0}}},
-    {"conv", {"x", "weight", "bias?", "extra*"}, {"out"}, {}},
-    {"matmul", {"a", "b", "bias?", "extra*"}, {"out"}, {}},
-    {"attention", {"q", "k", "v", "mask?"}, {"out"}, {}},
-    {"rope", {"x", "cos", "sin", "key?", "value?", "key_cache?", "value_cache?", "index?"}, {"out", "key_out?", "value_out?"}, {{1, 5, 5}, {2, 6, 6}}},
-    {"pool", {"x"}, {"out", "indices?"}, {}},
-    {"adaptive_pool", {"x"}, {"out", "indices?"}, {}},
-    {"norm", {"x", "weight?", "bias?"}, {"out"}, {}},
-    {"softmax", {"x"}, {"out"}, {}},
-    {"reduce", {"x"}, {"out"}, {}},
-    {"scan", {"x"}, {"out"}, {}},
-    {"sort", {"x"}, {"values?", "indices?"}, {}},
-    {"topk", {"x"}, {"values?", "indices?"}, {}},
-    {"gather", {"x", "indices*"}, {"out"}, {}},
-    {"scatter", {"x", "updates", "indices*"}, {"out"}, {{0, 0, 0}}},
-    {"iota", {}, {"out"}, {}},
-    {"resize", {"x"}, {"out"}, {}},
-    {"pad", {"x"}, {"out"}, {}},
+    {"map", {"operands*"}, {"out"}, {{0, 0, -1}}, LayoutRule::kFollows, true, -1, 0},
+    {"copy", {"x"}, {"out"}, {{0, 0, 0}}, LayoutRule::kFollows, true, -1, -1},
+    {"conv", {"x", "weight", "bias?", "extra*"}, {"out"}, {}, LayoutRule::kChannelsLast, true, -1, 3},
+    {"matmul", {"a", "b", "bias?", "extra*"}, {"out"}, {}, LayoutRule::kRowMajor, true, -1, 3},
+    {"attention", {"q", "k", "v", "mask?"}, {"out"}, {}, LayoutRule::kRowMajor, false, -1, -1},
+    {"rope", {"x", "cos", "sin", "key?", "value?", "key_cache?", "value_cache?", "index?"}, {"out", "key_out?", "value_out?"}, {{1, 5, 5}, {2, 6, 6}}, LayoutRule::kRowMajor, false, 5, -1},
+    {"pool", {"x"}, {"out", "indices?"}, {}, LayoutRule::kChannelsLast, false, -1, -1},
+    {"adaptive_pool", {"x"}, {"out", "indices?"}, {}, LayoutRule::kChannelsLast, false, -1, -1},
+    {"norm", {"x", "weight?", "bias?"}, {"out"}, {}, LayoutRule::kFollows, false, -1, -1},
+    {"softmax", {"x"}, {"out"}, {}, LayoutRule::kFollows, false, -1, -1},
+    {"reduce", {"x"}, {"out"}, {}, LayoutRule::kRowMajor, false, -1, -1},
+    {"scan", {"x"}, {"out"}, {}, LayoutRule::kFollows, false, -1, -1},
+    {"sort", {"x"}, {"values?", "indices?"}, {}, LayoutRule::kRowMajor, false, -1, -1},
+    {"topk", {"x"}, {"values?", "indices?"}, {}, LayoutRule::kRowMajor, false, -1, -1},
+    {"gather", {"x", "indices*"}, {"out"}, {}, LayoutRule::kRowMajor, false, 0, -1},
+    {"scatter", {"x", "updates", "indices*"}, {"out"}, {{0, 0, 0}}, LayoutRule::kRowMajor, false, 0, -1},
+    {"iota", {}, {"out"}, {}, LayoutRule::kRowMajor, false, -1, -1},
+    {"resize", {"x"}, {"out"}, {}, LayoutRule::kChannelsLast, false, -1, -1},
+    {"pad", {"x"}, {"out"}, {}, LayoutRule::kFollows, false, -1, -1},
   };
   return table;
 }
+
+inline const OpInfo& info_of(OpKind kind) { return op_table()[static_cast<std::size_t>(kind)]; }
 
 }  // namespace npu

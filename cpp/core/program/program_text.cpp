@@ -114,7 +114,7 @@ struct ProgramText {
 
   // The first one speaks for itself, the others are named as in the table of ops.
   std::string inputs(const Op& op) const {
-    const auto& table = op_table()[static_cast<std::size_t>(op.kind)].inputs;
+    const auto& table = info_of(op.kind).inputs;
     std::string out;
     for (std::size_t i = 0; i < op.inputs.size(); ++i) {
       const std::string_view entry = table[std::min(i, table.size() - 1)];
@@ -134,8 +134,8 @@ struct ProgramText {
     for (const Op& op : all) {
       std::string results;
       for (const Operand& x : op.outputs) results += (results.empty() ? "" : ", ") + result(x);
-      text += "  " + results + " = " + std::string(op_table()[static_cast<std::size_t>(op.kind)].name) + "(" +
-              inputs(op) + ")" + attributes_text(op) + "  # " + shown_name(op.name) + "\n";
+      text += "  " + results + " = " + std::string(info_of(op.kind).name) + "(" + inputs(op) + ")" +
+              attributes_text(op) + "  # " + shown_name(op.name) + "\n";
     }
   }
 

@@ -9,24 +9,8 @@ namespace npu::cpu {
 
 using Made = std::unique_ptr<HostKernel>;
 
-Made make_map(const KernelRequest& request);
-Made make_copy(const KernelRequest& request);
-Made make_conv(const KernelRequest& request);
-Made make_matmul(const KernelRequest& request);
-Made make_attention(const KernelRequest& request);
-Made make_rope(const KernelRequest& request);
-Made make_pool(const KernelRequest& request);
-Made make_adaptive_pool(const KernelRequest& request);
-Made make_norm(const KernelRequest& request);
-Made make_softmax(const KernelRequest& request);
-Made make_reduce(const KernelRequest& request);
-Made make_scan(const KernelRequest& request);
-Made make_sort(const KernelRequest& request);
-Made make_topk(const KernelRequest& request);
-Made make_gather(const KernelRequest& request);
-Made make_scatter(const KernelRequest& request);
-Made make_iota(const KernelRequest& request);
-Made make_resize(const KernelRequest& request);
-Made make_pad(const KernelRequest& request);
+#define NPU_DECLARE_MAKER(name, Name) Made make_##name(const KernelRequest& request);
+NPU_FOR_EACH_OP(NPU_DECLARE_MAKER)
+#undef NPU_DECLARE_MAKER
 
 }  // namespace npu::cpu

@@ -14,13 +14,9 @@ namespace npu::gpu {
 
 namespace {
 
-// In the order of OpKind.
-constexpr Made (*kMakers[])(const Request&) = {
-    make_map,           make_copy,    make_conv,    make_matmul, make_attention, make_rope, make_pool,
-    make_adaptive_pool, make_norm,    make_softmax, make_reduce, make_scan,      make_sort, make_topk,
-    make_gather,        make_scatter, make_iota,    make_resize, make_pad,
-};
-static_assert(std::size(kMakers) == std::variant_size_v<Attrs>);
+#define NPU_MAKER(name, Name) make_##name,
+constexpr Made (*kMakers[])(const Request&) = {NPU_FOR_EACH_OP(NPU_MAKER)};
+#undef NPU_MAKER
 
 class GpuDevice final : public DeviceBackend {
  public:
@@ -31,10 +27,8 @@ class GpuDevice final : public DeviceBackend {
   const std::string& name() const override { return driver_->caps().name; }
   // A buffer begins with the lowest element that is reached; some kernels are told where the first one is.
   bool takes(const Op& op, const TensorDesc& operand) const override {
-    const bool told = op.kind == OpKind::kCopy || op.kind == OpKind::kMap || op.kind == OpKind::kMatmul ||
-                      op.kind == OpKind::kConv;
-    return told || std::all_of(operand.strides.begin(), operand.strides.end(),
-                               [](std::int64_t stride) { return stride >= 0; });
+    return info_of(op.kind).negative_strides || std::all_of(operand.strides.begin(), operand.strides.end(),
+                                                            [](std::int64_t stride) { return stride >= 0; });
   }
 
   const HostDevice& host() const override { return *host_; }
@@ -46,8 +40,6 @@ class GpuDevice final : public DeviceBackend {
   std::unique_ptr<Kernel> make_fused(const KernelRequest& request) const override {
     return make_normed_matmul(Request{request, driver_->caps()});
   }
-
-  bool wants_channels_last(const Op& op) const override { return host_->wants_channels_last(op); }
 
   std::unique_ptr<DevicePlan> finish(const Plan& plan) const override {
     return std::make_unique<GpuPlan>(plan, *driver_);

@@ -19,8 +19,12 @@ struct ByStep {  // launches are in the order of their steps
 
 // Whether negative indices count from the end.
 bool wraps(const Op& op) {
-  if (op.kind == OpKind::kGather) return std::get<GatherAttrs>(op.attrs).wrap;
-  return op.kind == OpKind::kScatter && std::get<ScatterAttrs>(op.attrs).wrap;
+  return std::visit(
+      [](const auto& attrs) {
+        if constexpr (requires { attrs.wrap; }) return attrs.wrap;
+        return false;
+      },
+      op.attrs);
 }
 
 // The words are those of the CPU device.
@@ -29,7 +33,7 @@ bool wraps(const Op& op) {
     throw Error(ErrorKind::kInvalidValue, {.area = "run", .what = "an integer was divided by zero"});
   }
   const auto dimension = static_cast<std::size_t>(status.dimension - 1);
-  const std::size_t indexed = op.kind == OpKind::kRope ? 5 : 0;  // the operand: a cache, a table
+  const auto indexed = static_cast<std::size_t>(info_of(op.kind).indexed);
   const std::int64_t extent = op.inputs[indexed].shape[dimension];
   throw Error(ErrorKind::kInvalidValue, {.area = "run",
                                          .what = "an index of the op " + quoted(op.name) +

@@ -10,7 +10,7 @@ UPDATED = {
     for kind, op in OPS.items()
     for entry in op.in_place
     if not entry.elementwise
-    for result, operand, _ in (op.places(entry),)
+    for result, operand, _ in (op.in_place_operands(entry),)
 }
 """By op and result: the operand that the result is an update of."""
 

@@ -13,11 +13,9 @@ from collections.abc import Iterator
 
 from ..exprs import DECIDING, class_of
 from ..graph import Graph, Op, Value, View
+from ..opset import OPS
 
 _HALVES = ("float16", "bfloat16")
-_MOVES = {"copy": 1, "pad": 1, "gather": 1, "scatter": 2, "sort": 1, "topk": 1, "pool": 1, "adaptive_pool": 1,
-          "resize": 1}  # fmt: skip
-"""Ops that hand elements on, and how many of their operands they take these from."""
 _BLENDS = ("avg", "linear", "cubic")
 """Kinds of them that compute something from several elements."""
 _EXTREMES = ("max", "min")
@@ -72,5 +70,5 @@ def _handed_on(op: Op, matters: bool) -> list[View]:
     if op.kind == "reduce":
         count = int((matters and kind in _EXTREMES) or kind in _CHOICES)
     else:
-        count = _MOVES.get(op.kind, 0) if (matters and kind not in _BLENDS) or ordered else 0
+        count = OPS[op.kind].moves if (matters and kind not in _BLENDS) or ordered else 0
     return [view for view in op.inputs[:count] if view is not None]

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..graph import Graph, Op, Shape, Value, View, dense_strides, whole
+from ..opset import OPS
 from .match import Matcher
 from .row_gather import gather_first
 
@@ -84,25 +85,11 @@ def _views(match: Matcher, value: Value) -> list[View]:
 
 def _followers(op: Op) -> list[set[int]] | None:
     """For each operand the dimensions along which it has the rows of the result; None for ops that mix all rows."""
-    rank = op.out.rank
-    every = set(range(rank))
-    found: list[set[int]]
-    if op.kind in ("map", "copy"):
-        found = [every] * len(op.inputs)
-    elif op.kind == "matmul":
-        found = [every - {rank - 1}] * len(op.inputs)
-        found[1] = every - {rank - 1, rank - 2}
-    elif op.kind in ("softmax", "scan"):
-        found = [every - {op.attrs["axis"] % rank}] if rank else [set()]
-    elif op.kind == "reduce":
-        found = [every - {axis % rank for axis in op.attrs["axes"]}] if rank else [set()]
-    elif op.kind == "norm" and op.attrs["kind"] != "group":
-        found = [set(range(rank - op.attrs.get("axes", 1))), *[set()] * (len(op.inputs) - 1)]
-    elif op.kind == "attention":
-        rows = {0} if op.attrs.get("causal") else {0, 2}  # causal: what a row sees hangs on its number
-        found = [rows, {0}, {0}, rows][: len(op.inputs)]
-    else:
+    rows = OPS[op.kind].rows
+    found = rows(op.attrs, op.out.rank, len(op.inputs)) if rows else None
+    if found is None:
         return None
+    rank = op.out.rank
     for view, dims in zip(op.inputs, found, strict=True):
         if view is not None and any(view.rank != rank or view.shape[d] != op.out.shape[d] for d in dims):
             return None
