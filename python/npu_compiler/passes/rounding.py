@@ -3,7 +3,7 @@
 Inside an expression numbers are float32, which is more exact than PyTorch's eager mode, where each result is rounded
 to its dtype. It may differ from eager mode by more than a rounding where a result *decides* something: a comparison, a
 rounding, a remainder, a cast to integers, the order of elements. There, and in the elementwise arithmetic that leads
-there, each result is rounded as eager mode rounds it. A cast to a wider dtype shows what it casts, which is rounded
+there, each result is rounded as eager mode rounds it. A cast to another dtype shows what it casts, which is rounded
 too.
 """
 
@@ -57,11 +57,13 @@ def _deciding_operands(op: Op, matters: bool) -> Iterator[View]:
 
 
 def _shown(op: Op) -> Iterator[View]:
+    """The operands that the expression casts to another floating-point dtype, or gives as they are."""
     operands = list(op.reads())
     steps = op.attrs["expr"]
-    for name, *args in steps:
-        if name == "cast" and args[1] == "float32" and steps[args[0]][0] == "in":
-            yield operands[steps[args[0]][1]]
+    casts = [(steps[args[0]], args[1]) for name, *args in steps if name == "cast"]
+    for source, dtype in (*casts, (steps[-1], op.out.dtype)):
+        if source[0] == "in" and class_of(dtype) == "f" and operands[source[1]].dtype != dtype:
+            yield operands[source[1]]
 
 
 def _handed_on(op: Op, matters: bool) -> list[View]:
