@@ -198,8 +198,7 @@ def rsub(b: Builder, self: Tensor | Scalar, other: Tensor | Scalar, alpha: Scala
 @lowering("aten.mul.Tensor", "aten.mul.Scalar", "aten.multiply.Tensor", "aten.multiply.Scalar")
 def mul(b: Builder, self: Tensor | Scalar, other: Tensor | Scalar) -> Tensor:
     kind, text = ("logic", "self and other") if promote([self, other]) == "bool" else ("same", "self * other")
-    both = ["self", "other"]
-    return elementwise(b, kind, text, both, {"self": self, "other": other}, unrounded=both)
+    return elementwise(b, kind, text, ["self", "other"], {"self": self, "other": other}, unrounded=["other"])
 
 
 _REST = "fmod(self, other)"
@@ -219,11 +218,11 @@ _DIV = {
 def div(b: Builder, self: Tensor | Scalar, other: Tensor | Scalar, rounding_mode: str | None = None) -> Tensor:
     args, both = {"self": self, "other": other}, ["self", "other"]
     if rounding_mode is None:
-        return elementwise(b, "float", "self / other", both, args, unrounded=both)
+        return elementwise(b, "float", "self / other", both, args, unrounded=["other"])
     if rounding_mode not in _DIV:
         raise Refused(f"rounding_mode {rounding_mode!r}")
     if class_of(promote([self, other])) == "f":
-        return elementwise(b, "same", _DIV[rounding_mode], both, args, unrounded=both)
+        return elementwise(b, "same", _DIV[rounding_mode], both, args, unrounded=["other"])
     return elementwise(b, "same", f"idiv_{rounding_mode}(self, other)", both, args)
 
 
