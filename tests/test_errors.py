@@ -118,7 +118,7 @@ def test_inputs_that_do_not_fit(compiled: npu.CompiledModule, kind: str) -> None
 
 
 def test_a_device_by_its_name(compiled: npu.CompiledModule) -> None:
-    with pytest.raises(TypeError, match=r"the device is not a Device; got 'cpu'; .*; try Device\('cpu'\)") as caught:
+    with pytest.raises(TypeError, match=r"'device' has the wrong type; got 'cpu'; .*; try Device\('cpu'\)") as caught:
         Executor(compiled.program, "cpu")  # type: ignore[arg-type]
     assert isinstance(caught.value, npu.NPUError)
     with pytest.raises(npu_runtime.InvalidTypeError, match=r"got None; expected a Device; try Device\(\)"):

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "bindings/errors.h"
 #include "bindings/tensors.h"
 
 namespace nb = nanobind;
@@ -103,6 +104,17 @@ const Buffer& alive(const PyBuffer& self) {
 // Keeps the memory for an array, which donation of the buffer itself would not.
 nb::object keeper(const Buffer& buffer) { return nb::cast(PyBuffer{buffer}); }
 
+nb::object dtype_of_numpy(nb::handle dtype) {
+  try {
+    return nb::module_::import_("numpy").attr("dtype")(dtype);
+  } catch (const nb::python_error&) {
+    raise_wrong_type({.area = "buffer",
+                      .what = "not a dtype",
+                      .got = safe_text(nb::repr(dtype)),
+                      .expected = "one of NumPy's, or bfloat16"});
+  }
+}
+
 // Shares the memory; the array keeps it.
 nb::object to_numpy(nb::handle self, nb::handle dtype, nb::handle spec, bool copy) {
   const Buffer& buffer = alive(*nb::inst_ptr<PyBuffer>(self));
@@ -126,7 +138,8 @@ nb::object to_numpy(nb::handle self, nb::handle dtype, nb::handle spec, bool cop
     // NumPy knows bfloat16 and the dtypes of torch only by ours.
     const std::string name = safe_text(dtype);
     const bool ours = name == "bfloat16" || name.rfind("torch.", 0) == 0;
-    return array.attr("astype")(ours ? numpy_dtype(dtype_from(dtype)) : nb::borrow(dtype), "copy"_a = copy);
+    const nb::object wanted = ours ? numpy_dtype(dtype_from(dtype)) : dtype_of_numpy(dtype);
+    return array.attr("astype")(wanted, "copy"_a = copy);
   }
   return copy ? array.attr("copy")() : array;
 }
@@ -166,6 +179,8 @@ void bind_tensors(nb::module_& m) {
   nb::class_<PyBuffer>(
       m, "NPUBuffer", nb::type_slots(buffer_slots),
       "A dense tensor that a device reads and writes. Speaks the buffer protocol and DLPack.")
+      .def("__init__", refuse_call("NPUBuffer.from_numpy(array, device) or NPUBuffer.zeros(shape, device)"),
+           nb::sig("def __init__(self) -> None"))
       .def_static(
           "from_numpy",
           [](nb::handle data, const Device& device, nb::handle, nb::handle spec) {

@@ -108,4 +108,5 @@ NB_MODULE(_core, m) {
   m.attr("MAX_THREADS") = npu::kMaxThreads;
   m.def("get_num_threads", &npu::num_threads, "How many threads the library uses.");
   m.def("set_num_threads", &npu::set_num_threads, "count"_a, "Set how many threads the library uses.");
+  npu::bindings::explain_arguments(m);
 }

@@ -1,6 +1,8 @@
 #include "bindings/errors.h"
 
-#include <nanobind/nanobind.h>
+#include <string>
+
+#include "bindings/tensors.h"
 
 namespace nb = nanobind;
 
@@ -47,6 +49,11 @@ void register_errors() {
 void raise_wrong_type(const Error::Parts& parts) {
   set_error("InvalidTypeError", format_error(parts).c_str());
   throw nb::python_error();
+}
+
+void raise_not_made(nb::handle instance, const char* instead) {
+  const std::string name = class_name(instance);
+  raise_wrong_type({.area = "core", .what = name + " is not made by calling it", .action = instead});
 }
 
 }  // namespace npu::bindings

@@ -24,6 +24,7 @@ const Weights& weights_from(nb::handle object, Weights& none) {
   if (nb::try_cast<Weights*>(object, weights, false) && weights != nullptr) return *weights;
   throw Error(ErrorKind::kInvalidValue, {.area = "run",
                                          .what = "weights must come from load_weights",
+                                         .got = class_name(object),
                                          .action = "load_weights(dict, program, device)"});
 }
 
@@ -48,17 +49,6 @@ struct PySession {
                                            .expected = known.empty() ? "none; it has no state" : known});
   }
 };
-
-const Device& device_from(nb::handle object) {
-  Device* device = nullptr;
-  if (nb::try_cast<Device*>(object, device, false) && device != nullptr) return *device;
-  const std::string got = safe_text(nb::repr(object));
-  raise_wrong_type({.area = "executor",
-                    .what = "the device is not a Device",
-                    .got = got,
-                    .expected = "a Device",
-                    .action = nb::isinstance<nb::str>(object) ? "Device(" + got + ")" : "Device()"});
-}
 
 void bind_times(nb::module_& m) {
   nb::class_<KernelTime>(m, "KernelTime", "What one kernel took, over the profiled runs.")
@@ -107,6 +97,7 @@ void bind_execution(nb::module_& m) {
   nb::class_<PySession>(m, "Session",
                         "One run's state: intermediates, and the tensors a program keeps between runs. For "
                         "one thread at a time.")
+      .def("__init__", refuse_call("executor.session()"), nb::sig("def __init__(self) -> None"))
       .def(
           "run",
           [](PySession& self, nb::handle inputs, nb::handle weights, nb::handle donate, bool profile) {
@@ -149,11 +140,10 @@ void bind_execution(nb::module_& m) {
   nb::class_<PyExecutor>(m, "Executor", "A program laid out for a device. May be used from many threads.")
       .def(
           "__init__",
-          [](PyExecutor* self, nb::handle program, nb::handle device, int threads) {
-            new (self) PyExecutor(program, device_from(device), threads);
+          [](PyExecutor* self, nb::handle program, const Device& device, int threads) {
+            new (self) PyExecutor(program, device, threads);
           },
-          "program"_a.none(), "device"_a.none(), nb::kw_only(), "threads"_a = 0,
-          nb::sig("def __init__(self, program: object | None, device: Device, *, threads: int = 0) -> None"))
+          "program"_a.none(), "device"_a, nb::kw_only(), "threads"_a = 0)
       .def(
           "run",
           [](PyExecutor& self, nb::handle inputs, nb::handle weights, nb::handle donate) {
@@ -180,6 +170,12 @@ void bind_execution(nb::module_& m) {
             const Weights& w = weights_from(weights, none);
             Progress report;
             if (!progress.is_none()) {
+              if (!PyCallable_Check(progress.ptr())) {
+                raise_wrong_type({.area = "executor",
+                                  .what = "progress is not callable",
+                                  .got = safe_text(nb::repr(progress)),
+                                  .expected = "a function of the work done and the total"});
+              }
               report = [progress](std::int64_t done, std::int64_t total) {
                 nb::gil_scoped_acquire acquire;
                 progress(done, total);

@@ -5,6 +5,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,6 +29,14 @@ std::span<const std::byte> bytes_span(const nb::bytes& bytes) {
   return {reinterpret_cast<const std::byte*>(bytes.data()), bytes.size()};
 }
 
+bool is_path(nb::handle object) {
+  return nb::isinstance<nb::str>(object) || nb::hasattr(object, "__fspath__");
+}
+
+std::string path_text(nb::handle path) {
+  return nb::cast<std::string>(nb::module_::import_("os").attr("fspath")(path));
+}
+
 }  // namespace
 
 // A program in any of its forms: the core's, npu_compiler's, or a path.
@@ -36,15 +45,13 @@ Program program_from(nb::handle object) {
   if (nb::try_cast<Program*>(object, program, false) && program != nullptr) return *program;
   if (nb::hasattr(object, "to_bytes") && !PyLong_Check(object.ptr()))
     return Program::parse(bytes_span(nb::cast<nb::bytes>(object.attr("to_bytes")())));
-  if (nb::isinstance<nb::str>(object) || nb::hasattr(object, "__fspath__")) {
-    return Program::load(nb::cast<std::string>(nb::module_::import_("os").attr("fspath")(object)));
-  }
+  if (is_path(object)) return Program::load(path_text(object));
   const bool is_ir =
       nb::hasattr(object, "graph_inputs") ||
       (PyDict_Check(object.ptr()) && PyDict_GetItemString(object.ptr(), "graph_inputs") != nullptr);
-  raise_wrong_type({.area = "executor",
+  raise_wrong_type({.area = "program",
                     .what = is_ir ? "an IR is not a program yet" : "not a program",
-                    .got = safe_text(nb::handle(reinterpret_cast<PyObject*>(Py_TYPE(object.ptr())))),
+                    .got = class_name(object),
                     .expected = "a CompiledProgram or the path of an .npubin file",
                     .action = is_ir ? "npu_compiler.compile(ir)" : ""});
 }
@@ -54,21 +61,41 @@ namespace {
 void bind_weights(nb::module_& m) {
   nb::class_<Weights>(m, "Weights", "Tensors by name, and what executors made of them. A mapping.")
       .def(nb::init<>())
-      .def_static("load", &Weights::load, "path"_a, nb::call_guard<nb::gil_scoped_release>())
-      .def_static("random", &Weights::random, "program"_a, "seed"_a = 0,
-                  nb::call_guard<nb::gil_scoped_release>())
+      .def_static(
+          "load",
+          [](nb::handle path) {
+            if (!is_path(path))
+              raise_wrong_type({.area = "weights",
+                                .what = "not a path",
+                                .got = class_name(path),
+                                .expected = "a string or a pathlib.Path"});
+            const std::string file = path_text(path);
+            const nb::gil_scoped_release release;
+            return Weights::load(file);
+          },
+          "path"_a.none(), nb::sig("def load(path: str | os.PathLike[str]) -> Weights"))
+      .def_static(
+          "random",
+          [](nb::handle object, std::uint64_t seed) {
+            const Program program = program_from(object);
+            const nb::gil_scoped_release release;
+            return Weights::random(program, seed);
+          },
+          "program"_a.none(), "seed"_a = 0)
       .def(
           "check", [](const Weights& self, nb::handle program) { self.check(program_from(program)); },
-          "program"_a, "Raise when `program` could not run with these.")
-      .def("__getitem__",
-           [](const Weights& self, const std::string& name) {
-             Buffer found = self.get(name);
-             if (!found) {
-               throw Error(ErrorKind::kMissing,
-                           {.area = "weights", .what = "there is no such tensor", .got = quoted(name)});
-             }
-             return PyBuffer{.buffer = std::move(found), .read_only = true};
-           })
+          "program"_a.none(), "Raise when `program` could not run with these.")
+      .def(
+          "__getitem__",
+          [](const Weights& self, const std::string& name) {
+            Buffer found = self.get(name);
+            if (!found) {
+              throw Error(ErrorKind::kMissing,
+                          {.area = "weights", .what = "there is no such tensor", .got = quoted(name)});
+            }
+            return PyBuffer{.buffer = std::move(found), .read_only = true};
+          },
+          "name"_a)
       .def(
           "get",
           [](const Weights& self, const std::string& name, nb::object otherwise) {
@@ -82,9 +109,14 @@ void bind_weights(nb::module_& m) {
           [](Weights& self, const std::string& name, nb::handle tensor) {
             self.set(name, copy_of(tensor, name.c_str()));
           },
+          "name"_a, "tensor"_a.none(),
           "Replaces a tensor with a copy of another one; what was prepared from it is made anew.")
-      .def("__contains__",
-           [](const Weights& self, const std::string& name) { return static_cast<bool>(self.get(name)); })
+      .def(
+          "__contains__",
+          [](const Weights& self, nb::handle name) {
+            return PyUnicode_Check(name.ptr()) && self.get(nb::cast<std::string>(name));
+          },
+          "name"_a.none())
       .def("__len__", [](const Weights& self) { return self.names().size(); })
       .def(
           "__iter__", [](const Weights& self) { return nb::iter(nb::cast(self.names())); },
@@ -125,8 +157,9 @@ void bind_programs(nb::module_& m) {
               "Of an output: the index of the input that it updates in place, or -1.")
       .def("__repr__", &spec_repr);
   nb::class_<Program>(m, "Program", "A program as the core reads it.")
+      .def("__init__", refuse_call("Program.load(path)"), nb::sig("def __init__(self) -> None"))
       .def_static(
-          "load", [](nb::handle path) { return program_from(path); }, "path"_a)
+          "load", [](nb::handle path) { return program_from(path); }, "path"_a.none())
       .def_static(
           "parse", [](const nb::bytes& data) { return Program::parse(bytes_span(data)); }, "data"_a)
       .def_prop_ro("model_name", &Program::model_name)

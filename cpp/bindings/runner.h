@@ -107,9 +107,10 @@ struct PyRunner {
   void take_inputs(nb::handle inputs, Borrowed* borrowed, Buffer* buffers) const {
     if (!PyDict_Check(inputs.ptr())) {
       // With a single input there is nothing to name.
-      if (input_names.size() != 1 || nb::isinstance<nb::sequence>(inputs)) {
-        throw Error(ErrorKind::kInvalidValue,
-                    {.area = "run", .what = "inputs must be a dict of names to tensors"});
+      if (input_names.size() != 1 || PyList_Check(inputs.ptr()) || PyTuple_Check(inputs.ptr())) {
+        throw Error(
+            ErrorKind::kInvalidValue,
+            {.area = "run", .what = "inputs must be a dict of names to tensors", .got = class_name(inputs)});
       }
       borrowed[0].take(inputs, program.inputs()[0].name.c_str());
       buffers[0] = borrowed[0].buffer();
@@ -138,8 +139,16 @@ struct PyRunner {
   }
 
   Donations take_donations(nb::handle inputs, nb::handle donate, std::vector<char>& donated) const {
-    if (nb::isinstance<nb::str>(donate) || !PyDict_Check(inputs.ptr())) {
-      throw Error(ErrorKind::kInvalidValue, {.area = "run", .what = "donate must be a set of input names"});
+    if (nb::isinstance<nb::str>(donate) || !nb::hasattr(donate, "__iter__")) {
+      throw Error(
+          ErrorKind::kInvalidValue,
+          {.area = "run", .what = "donate must be a set of input names", .got = safe_text(nb::repr(donate))});
+    }
+    if (!PyDict_Check(inputs.ptr())) {
+      throw Error(ErrorKind::kInvalidValue, {.area = "run",
+                                             .what = "an input that is donated must be given by its name",
+                                             .got = class_name(inputs),
+                                             .expected = "a dict of names to tensors"});
     }
     donated.assign(input_names.size(), 0);
     Donations given;

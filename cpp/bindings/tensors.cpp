@@ -274,6 +274,10 @@ std::string safe_text(nb::handle object) {
   return nb::cast<std::string>(nb::steal(PyObject_ASCII(text.ptr())));
 }
 
+std::string class_name(nb::handle object) {
+  return safe_text(nb::handle(reinterpret_cast<PyObject*>(Py_TYPE(object.ptr()))).attr("__name__"));
+}
+
 nb::object numpy_dtype(DType dtype) {
   const nb::module_ numpy = nb::module_::import_("numpy");
   if (dtype == DType::kBFloat16)

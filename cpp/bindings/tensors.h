@@ -52,6 +52,7 @@ Buffer copy_of(nanobind::handle object, const char* name, const Device* device =
 
 // str(object), also where that holds what UTF-8 cannot.
 std::string safe_text(nanobind::handle object);
+std::string class_name(nanobind::handle object);
 
 nanobind::object numpy_dtype(DType dtype);
 DType dtype_from(nanobind::handle object);  // a NumPy dtype, its name, a scalar type, or a torch dtype

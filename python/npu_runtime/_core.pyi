@@ -1,6 +1,7 @@
 """The compiled core of NPU Simulation."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+import os
 from typing import Any
 
 import numpy
@@ -174,8 +175,10 @@ class TensorSpec:
 class Program:
     """A program as the core reads it."""
 
+    def __init__(self) -> None: ...
+
     @staticmethod
-    def load(path: object) -> Program: ...
+    def load(path: object | None) -> Program: ...
 
     @staticmethod
     def parse(data: bytes) -> Program: ...
@@ -202,24 +205,24 @@ class Weights:
     def __init__(self) -> None: ...
 
     @staticmethod
-    def load(path: str) -> Weights: ...
+    def load(path: str | os.PathLike[str]) -> Weights: ...
 
     @staticmethod
-    def random(program: Program, seed: int = 0) -> Weights: ...
+    def random(program: object | None, seed: int = 0) -> Weights: ...
 
-    def check(self, program: object) -> None:
+    def check(self, program: object | None) -> None:
         """Raise when `program` could not run with these."""
 
-    def __getitem__(self, arg: str, /) -> NPUBuffer: ...
+    def __getitem__(self, name: str) -> NPUBuffer: ...
 
     def get(self, name: str, default: Any = None) -> Any: ...
 
-    def __setitem__(self, arg0: str, arg1: object, /) -> None:
+    def __setitem__(self, name: str, tensor: object | None) -> None:
         """
         Replaces a tensor with a copy of another one; what was prepared from it is made anew.
         """
 
-    def __contains__(self, arg: str, /) -> bool: ...
+    def __contains__(self, name: object | None) -> bool: ...
 
     def __len__(self) -> int: ...
 
@@ -315,6 +318,8 @@ class Session:
     One run's state: intermediates, and the tensors a program keeps between runs. For one thread at a time.
     """
 
+    def __init__(self) -> None: ...
+
     def run(self, inputs: Any, weights: Weights | None = None, donate: Iterable[str] | None = None, profile: bool = False) -> dict[str, NPUBuffer]: ...
 
     def times(self) -> list[KernelTime]:
@@ -374,6 +379,8 @@ class NPUBuffer:
     """
     A dense tensor that a device reads and writes. Speaks the buffer protocol and DLPack.
     """
+
+    def __init__(self) -> None: ...
 
     @staticmethod
     def from_numpy(data: object | None, device: Device, alloc_shape: object | None = None, spec: object | None = None) -> NPUBuffer:

@@ -12,7 +12,7 @@ from typing import Any
 from npu_base.files import write_file
 
 from npu_runtime._core import Executor, NPUBuffer, Session
-from npu_runtime.errors import InvalidValueError, format_error
+from npu_runtime.errors import InvalidTypeError, InvalidValueError, format_error
 
 __all__ = ["KernelSummary", "ProfileResult", "Profiler", "profile"]
 
@@ -38,7 +38,7 @@ class Profiler:
 
     def __init__(self, executor: Executor) -> None:
         if not isinstance(executor, Executor):
-            raise InvalidValueError(format_error("profiler", "not an executor", got=type(executor).__name__))
+            raise _not_an_executor(executor)
         self.executor = executor
         self._session: Session = executor.session()
         self._runs = 0
@@ -122,6 +122,13 @@ class Profiler:
         write_file(path, json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}))
 
 
+def _not_an_executor(executor: object) -> InvalidTypeError:
+    got = type(executor).__name__
+    return InvalidTypeError(
+        format_error("profiler", "not an executor", got=got, expected="an Executor", action="Executor(program, device)")
+    )
+
+
 _COLUMNS = ("Calls", "Total (ms)", "Avg (us)", "Share", "GFLOP/s", "GB/s")
 
 
@@ -149,6 +156,11 @@ def profile(
     executor: Executor, inputs: Any, weights: Any = None, warmup: int = 3, iterations: int = 10
 ) -> ProfileResult:
     """The mean time of a whole run, measured from Python."""
+    if not isinstance(executor, Executor):
+        raise _not_an_executor(executor)
+    if not all(isinstance(count, int) for count in (warmup, iterations)):
+        got = f"{warmup!r} and {iterations!r}"
+        raise InvalidTypeError(format_error("profiler", "warmup or iterations is not a number of runs", got=got))
     if iterations < 1 or warmup < 0:
         raise InvalidValueError(
             format_error(
