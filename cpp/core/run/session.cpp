@@ -1,6 +1,8 @@
 #include "core/run/session.h"
 
+#include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <map>
 #include <utility>
 
@@ -12,6 +14,12 @@ namespace npu {
 namespace {
 
 constexpr std::size_t kPooledOutputs = 8;  // more than a caller keeps in flight
+
+const std::byte* begin_of(const Buffer& buffer) { return static_cast<const std::byte*>(buffer.data()); }
+
+bool overlap(const Buffer& a, const Buffer& b) {
+  return begin_of(a) < begin_of(b) + b.bytes() && begin_of(b) < begin_of(a) + a.bytes();
+}
 
 [[noreturn]] void wrong_input(const ProgramModel& model, std::size_t i, const std::string& got) {
   const Value& value = model.values[static_cast<std::size_t>(model.inputs[i].value)];
@@ -67,6 +75,27 @@ void Session::Impl::use_weights(const Weights& weights) {
     places_[v] = place_of(prepared_->values[v]);
   }
   for (std::size_t p = 0; p < packed_.size(); ++p) packed_[p] = place_of(prepared_->packed[p]);
+  find_weight_memory(weights);
+}
+
+void Session::Impl::find_weight_memory(const Weights& weights) {
+  auto& spans = weight_memory_;
+  spans.clear();
+  for (const std::string& name : weights.names()) {
+    const Buffer tensor = weights.get(name);
+    if (!tensor || tensor.bytes() == 0) continue;
+    spans.emplace_back(begin_of(tensor), begin_of(tensor) + tensor.bytes());
+  }
+  std::sort(spans.begin(), spans.end());
+  std::size_t kept = 0;
+  for (const auto& span : spans) {  // tied weights are one memory
+    if (kept > 0 && span.first < spans[kept - 1].second) {
+      spans[kept - 1].second = std::max(spans[kept - 1].second, span.second);
+    } else {
+      spans[kept++] = span;
+    }
+  }
+  spans.resize(kept);
 }
 
 // As the weights have it (a buffer of the model), else zero.
@@ -117,10 +146,6 @@ void Session::Impl::place_input(std::size_t i, const Buffer& input, bool donated
 
 // What is updated in place must not be read as another input: that would depend on the order of the kernels.
 void Session::Impl::refuse_shared(std::span<const Buffer> inputs) const {
-  const auto begin = [](const Buffer& b) { return static_cast<const std::byte*>(b.data()); };
-  const auto overlap = [&](const Buffer& a, const Buffer& b) {
-    return begin(a) < begin(b) + b.bytes() && begin(b) < begin(a) + a.bytes();
-  };
   for (std::size_t i = 0; i < taken_.size(); ++i) {
     if (!taken_[i]) continue;
     for (std::size_t j = 0; j < inputs.size(); ++j) {
@@ -133,6 +158,26 @@ void Session::Impl::refuse_shared(std::span<const Buffer> inputs) const {
                            ", but its memory is also that of " + quoted(plan->model().inputs[j].name),
                    .action = "a copy for one of them"});
     }
+  }
+}
+
+// Nor may it be a weight, which later runs read again.
+void Session::Impl::refuse_weights(std::span<const Buffer> inputs, const Weights& weights) const {
+  for (std::size_t i = 0; i < taken_.size(); ++i) {
+    if (!taken_[i] || !inputs[i] || taken_[i].bytes() == 0) continue;
+    const std::byte* const begin = begin_of(taken_[i]);
+    auto after = std::lower_bound(weight_memory_.begin(), weight_memory_.end(), begin + taken_[i].bytes(),
+                                  [](const auto& span, const std::byte* end) { return span.first < end; });
+    if (after == weight_memory_.begin() || std::prev(after)->second <= begin) continue;
+    std::string name;
+    for (const std::string& one : weights.names()) {
+      if (name.empty() && overlap(taken_[i], weights.get(one))) name = one;
+    }
+    throw Error(ErrorKind::kInvalidValue, {.area = "run",
+                                           .what = "input " + quoted(plan->model().inputs[i].name) +
+                                                   " is donated, but its memory is also that of the weight " +
+                                                   quoted(name) + ", which the run would overwrite",
+                                           .action = "a copy for one of them"});
   }
 }
 
@@ -185,6 +230,7 @@ void Session::Impl::run_alone(std::span<const Buffer> inputs, const Weights& wei
   for (std::size_t i = 0; i < inputs.size(); ++i)
     place_input(i, inputs[i], i < donate.size() && donate[i], weights);
   refuse_shared(inputs);
+  refuse_weights(inputs, weights);
   for (std::size_t i = 0; i < outputs.size(); ++i) place_output(i, outputs);
   run_steps(profile);
   for (Buffer& taken : taken_) {

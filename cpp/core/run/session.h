@@ -2,7 +2,9 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "core/plan/plan.h"
@@ -25,9 +27,11 @@ struct Session::Impl {
   void run_alone(std::span<const Buffer> inputs, const Weights& weights, std::span<const bool> donate,
                  std::span<Buffer> outputs, bool profile);
   void use_weights(const Weights& weights);
+  void find_weight_memory(const Weights& weights);
   void place_input(std::size_t i, const Buffer& input, bool donated, const Weights& weights);
   void begin_state(std::size_t i, const Weights& weights);
   void refuse_shared(std::span<const Buffer> inputs) const;
+  void refuse_weights(std::span<const Buffer> inputs, const Weights& weights) const;
   void place_output(std::size_t i, std::span<Buffer> outputs);
   Buffer recycled(std::size_t output, const Value& value);
   Buffer reachable_copy(std::size_t i, const Buffer& input, bool keep);
@@ -46,6 +50,7 @@ struct Session::Impl {
   std::vector<std::vector<Buffer>> pool_;  // outputs handed out before, by output
   std::shared_ptr<const PreparedWeights> prepared_;
   std::uint64_t version_ = 0;  // of the weights that prepared_ was made from
+  std::vector<std::pair<const std::byte*, const std::byte*>> weight_memory_;  // theirs, disjoint and sorted
   std::vector<StepTime> step_times_;
   std::atomic_flag running_;
 };

@@ -104,6 +104,26 @@ TEST(executor, memory_updated_in_place_is_no_other_input) {
                "held by the session");
 }
 
+TEST(executor, memory_of_a_weight_is_not_donated) {
+  const Step s;
+  Weights weights = s.weights;
+  const Buffer cache = filled({4, 48}, 7, 0);
+  weights.set("other", cache);
+  const std::vector<Buffer> inputs = {s.x, cache, position(1)};
+  std::vector<Buffer> outputs(2);
+  const bool donate[3] = {false, true, false};
+  CHECK_THROWS(s.executor.run(inputs, weights, donate, outputs), "the weight \"other\"");
+  const Buffer part = Buffer::wrap(static_cast<std::byte*>(cache.data()) + 4 * 48 * 4 - 4, DType::kFloat32,
+                                   {1}, std::make_shared<Buffer>(cache));
+  weights.set("other", part);  // its last element only
+  CHECK_THROWS(s.executor.run(inputs, weights, donate, outputs), "the weight \"other\"");
+  CHECK(static_cast<float*>(cache.data())[48] == 7);
+  s.executor.run(inputs, weights, {}, outputs);  // without donation it may be
+  weights.set("other", filled({1}, 1, 0));
+  s.executor.run(inputs, weights, donate, outputs);
+  CHECK(outputs[1].data() == cache.data());
+}
+
 TEST(executor, sessions_keep_state) {
   const Step s;
   Session session = s.executor.session();
