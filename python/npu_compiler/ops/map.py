@@ -265,6 +265,11 @@ _HALF_POWERS = {
 @lowering("aten.pow.Tensor_Scalar", "aten.pow.Tensor_Tensor", "aten.pow.Scalar", "aten.float_power.Tensor_Scalar")
 def pow_(b: Builder, self: Tensor | Scalar, exponent: Tensor | Scalar) -> Tensor:
     args, both = {"self": self, "exponent": exponent}, ["self", "exponent"]
+    if promote([self, exponent]) == "bool":
+        # Traced, it is int64; run, it is bool where the exponent is a number, and not implemented where it is a tensor.
+        raise Unsupported(
+            "a power of bools, of which PyTorch's trace and its result differ in dtype; use x.long() ** y"
+        )
     if class_of(promote([self, exponent])) != "f":
         if not isinstance(exponent, View) and exponent < 0:
             raise Unsupported("an integer to a negative power")
