@@ -166,6 +166,16 @@ void bind_programs(nb::module_& m) {
       .def_prop_ro("inputs", &Program::inputs)
       .def_prop_ro("outputs", &Program::outputs)
       .def_prop_ro("weights", &Program::weights)
+      .def_prop_ro(
+          "constants",
+          [](const Program& self) {
+            nb::typed<nb::dict, nb::str, PyBuffer> all;
+            for (const TensorSpec& spec : self.constants())
+              all[nb::str(spec.name.c_str())] =
+                  PyBuffer{.buffer = self.constant(spec.name), .read_only = true};
+            return all;
+          },
+          "What it holds itself, such as buffers that no checkpoint has, by name.")
       .def("text", &Program::text)
       .def("__repr__", [](const Program& p) {
         return "Program('" + p.model_name() + "', inputs=" + std::to_string(p.inputs().size()) +

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "npu/buffer.h"
 #include "npu/dtype.h"
 
 namespace npu {
@@ -34,6 +35,9 @@ class Program {
   const std::vector<TensorSpec>& inputs() const;
   const std::vector<TensorSpec>& outputs() const;
   const std::vector<TensorSpec>& weights() const;
+  // Tensors that the program itself holds, such as buffers that no checkpoint has.
+  const std::vector<TensorSpec>& constants() const;
+  Buffer constant(const std::string& name) const;  // empty when there is none of that name
   std::string text() const;
 
   const ProgramModel& model() const;  // for the library itself

@@ -195,6 +195,10 @@ class Program:
     @property
     def weights(self) -> list[TensorSpec]: ...
 
+    @property
+    def constants(self) -> dict[str, NPUBuffer]:
+        """What it holds itself, such as buffers that no checkpoint has, by name."""
+
     def text(self) -> str: ...
 
     def __repr__(self) -> str: ...

@@ -10,8 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from npu_runtime._core import Device, Weights
-from npu_runtime.errors import InvalidValueError, MissingWeightError, format_error
+from npu_base.errors import is_program
+
+from npu_runtime._core import Device, Program, Weights
+from npu_runtime.errors import InvalidTypeError, InvalidValueError, MissingWeightError, format_error
+from npu_runtime.host import numpy_to_torch
 
 if TYPE_CHECKING:  # programs run without PyTorch
     from torch import nn
@@ -20,10 +23,6 @@ __all__ = ["Weights", "load_weights", "load_weights_from_safetensors"]
 
 _PICKLED = (".pt", ".pth", ".bin")
 _INDEX = ".safetensors.index.json"
-_MISSING_BUFFER = (
-    "try, for a buffer that no checkpoint holds: load_weights(model, ...) with a real model, or extract again, from a "
-    "model built under torch_ir.meta_weights() or with extract_ir(..., buffers=model)"
-)
 
 
 def load_weights(
@@ -39,9 +38,11 @@ def load_weights(
     happen at the first run, or with ``executor.prepare(weights)``.
     """
     if device is not None and not isinstance(device, Device):
-        raise InvalidValueError(
+        raise InvalidTypeError(
             format_error("weights", "not a device", got=type(device).__name__, expected="npu_runtime.Device()")
         )
+    names = set(getattr(program, "weight_name_mapping", {}).values())
+    program = None if program is None else program if isinstance(program, Program) else Program.load(program)
     if isinstance(source, Weights):
         weights = source
     elif isinstance(source, Mapping):
@@ -50,13 +51,15 @@ def load_weights(
         weights = _from_path(Path(source), program)
     elif _is_module(source):
         weights = _from_mapping(_tensors_of(source, program), program)
+        _check_constants(source, program, names)
     else:
         expected = "a path, a dict or an nn.Module"
-        raise InvalidValueError(
-            format_error("weights", "no source of weights", got=type(source).__name__, expected=expected)
+        hint = "load_weights(source, program)" if is_program(source) else None
+        raise InvalidTypeError(
+            format_error("weights", "no source of weights", got=type(source).__name__, expected=expected, action=hint)
         )
     if program is not None:
-        _check(weights, program)
+        weights.check(program)
     return weights
 
 
@@ -97,14 +100,13 @@ def _tensors_of(module: Any, program: Any) -> dict[str, Any]:
     """Parameters and buffers under each of their names, and other tensors that the program asks for by name."""
     tensors = dict(module.named_buffers(remove_duplicate=False))
     tensors |= module.state_dict()
-    for name in () if program is None else _weight_names(program):
-        owner, _, attribute = name.rpartition(".")
-        try:
-            tensors.setdefault(name, getattr(module.get_submodule(owner), attribute))
-        except AttributeError:
-            continue  # the check of names says it
+    read = [] if program is None else [spec.name for spec in program.weights]
+    for name in read:
+        tensor = _tensor_at(module, name)
+        if tensor is not None:  # else the check of names says it
+            tensors.setdefault(name, tensor)
     on_meta = [name for name, tensor in tensors.items() if tensor.is_meta]
-    wanted = on_meta if program is None else [name for name in on_meta if name in _weight_names(program)]
+    wanted = on_meta if program is None else [name for name in on_meta if name in read]
     if wanted:
         what = f'the module has no values for {len(wanted)} tensors, "{wanted[0]}" first: they are on meta'
         action = "a module built on the CPU, or its checkpoint"
@@ -112,19 +114,37 @@ def _tensors_of(module: Any, program: Any) -> dict[str, Any]:
     return {name: tensor.detach() for name, tensor in tensors.items() if not tensor.is_meta}
 
 
-def _weight_names(program: Any) -> list[str]:
-    return [spec.name for spec in getattr(program, "weight_specs", None) or program.weights]
-
-
-def _check(weights: Weights, program: Any) -> None:
+def _tensor_at(module: Any, name: str) -> Any:
+    """The tensor that a module tree holds under a dotted name, in whatever way."""
+    owner, _, attribute = name.rpartition(".")
     try:
-        weights.check(program)
-    except MissingWeightError as error:
-        parameters = {k for name, k in getattr(program, "weight_name_mapping", {}).items() if name.startswith("p_")}
-        missing = str(error).partition(" not found in ")[0]
-        if any(f'"{name}"' in missing for name in parameters):
-            raise  # another model's weights, more likely
-        raise MissingWeightError(f"{error}; {_MISSING_BUFFER}") from None
+        value = getattr(module.get_submodule(owner), attribute)
+    except AttributeError:
+        return None
+    return value if hasattr(value, "is_meta") else None
+
+
+def _check_constants(module: Any, program: Program | None, names: set[str]) -> None:
+    """Buffers and other tensors that no checkpoint has are constants of the program: a module that holds other values
+    would compute something else. ``names`` are those of the model's own tensors, as far as they are known."""
+    for name, held in {} if program is None else program.constants.items():
+        value = _tensor_at(module, name)
+        if value is None or value.is_meta:
+            continue
+        kept = numpy_to_torch(held)
+        if name not in names and value.shape != kept.shape:
+            continue  # a constant that the compiler made, and another thing of that name
+        same = value.shape == kept.shape and _same_values(value.detach().cpu().to(kept.dtype), kept)
+        if not same:
+            what = f"the module's '{name}' is not what the program holds as a constant"
+            got = f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)} with other values"
+            expected = "the tensor of the model whose IR was extracted"
+            action = "extracting and compiling this module"
+            raise InvalidValueError(format_error("weights", what, got=got, expected=expected, action=action))
+
+
+def _same_values(a: Any, b: Any) -> bool:
+    return bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
 def _from_mapping(tensors: Mapping[str, Any], program: Any) -> Weights:
@@ -165,6 +185,9 @@ def _from_path(path: Path, program: Any) -> Weights:
         return Weights.load(str(path))
     if path.suffix in _PICKLED:
         return _from_pickled(path, program)
+    if path.suffix == ".npubin":
+        what, action = f"{path} is a compiled program, not weights", "load_weights(weights, program)"
+        raise InvalidValueError(format_error("weights", what, action=action))
     raise InvalidValueError(
         format_error(
             "weights",

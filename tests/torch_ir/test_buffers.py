@@ -9,7 +9,7 @@ import warnings
 import npu_compiler
 import pytest
 import torch
-from npu_runtime import Device, Executor, InvalidValueError, MissingWeightError, load_weights
+from npu_runtime import Device, Executor, InvalidValueError, MissingWeightError, Program, load_weights
 from torch import nn
 from torch_ir import ConversionError, ExportError, IRExecutor, extract_ir, meta_weights
 
@@ -232,6 +232,59 @@ class TestLoadWeightsOfAModule:
             load_weights(nn.Linear(4, 4), npu_compiler.compile(ir))
 
 
+class TestConstants:
+    """What the program holds of a model is not what another one has."""
+
+    def test_a_module_with_other_values_is_refused(self):
+        program = npu_compiler.compile(extract_ir(Scaled(3.0).eval(), X))
+        other = Scaled(2.0).eval()
+        for given in (program, Program.parse(program.to_bytes())):
+            with pytest.raises(
+                InvalidValueError, match=r"'scale' is not what the program holds as a constant; got float32\[4\].*; try"
+            ):
+                load_weights(other, given)
+
+    def test_a_module_with_the_same_values_is_taken(self):
+        model = Scaled(float("nan")).eval()  # NaN is the value that it was
+        program = npu_compiler.compile(extract_ir(model, X))
+        assert "linear.weight" in load_weights(Scaled(float("nan")).eval(), program)
+        assert "scale" not in load_weights(Scaled(2.0).state_dict(), program)  # a checkpoint has no such buffer
+
+    def test_another_shape_is_refused_too(self):
+        program = npu_compiler.compile(extract_ir(Scaled(3.0).eval(), X))
+        other = Scaled(3.0).eval()
+        other.scale = torch.full((1,), 3.0)
+        with pytest.raises(InvalidValueError, match=r"'scale' is not .*; got float32\[1\]"):
+            load_weights(other, program)
+
+    def test_a_constant_of_the_compiler_is_not_one_of_the_module(self):
+        class Position(nn.Module):
+            def __init__(self, start: int) -> None:
+                super().__init__()
+                self.arange = torch.full((4,), start)
+
+            def forward(self, x):
+                return x + torch.arange(4)
+
+        program = npu_compiler.compile(extract_ir(Position(0), X))
+        load_weights(Position(7), program)
+
+    def test_a_path_is_a_program(self, tmp_path):
+        model = Scaled(3.0).eval()
+        program = npu_compiler.compile(extract_ir(model, X))
+        path = tmp_path / "m.npubin"
+        program.save(path)
+        assert len(load_weights(model, path, Device("cpu"))) == len(load_weights(model, str(path)))
+        with pytest.raises(
+            InvalidValueError, match=r"m\.npubin is a compiled program, not weights; try load_weights\("
+        ):
+            load_weights(path, program)
+        with pytest.raises(TypeError, match="no source of weights; got CompiledProgram; .*; try load_weights"):
+            load_weights(program, program)
+        with pytest.raises(TypeError, match=r"not a program; got Device"):
+            load_weights(model, Device("cpu"))
+
+
 class TestMissing:
     def test_every_message_names_the_three_ways(self):
         ir, warning = extract_without_scale()
@@ -242,6 +295,9 @@ class TestMissing:
         assert mentions_three_ways(str(caught.value))
         with pytest.raises(MissingWeightError, match='missing weights: "scale"') as caught:
             load_weights(state, npu_compiler.compile(ir))
+        assert mentions_three_ways(str(caught.value))
+        with pytest.raises(MissingWeightError, match='missing weights: "scale"') as caught:
+            run(npu_compiler.compile(ir), load_weights(state))
         assert mentions_three_ways(str(caught.value))
 
     def test_a_missing_parameter_does_not_speak_of_buffers(self):

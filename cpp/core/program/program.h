@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/program/opset.gen.h"
+#include "npu/buffer.h"
 #include "npu/dtype.h"
 
 namespace npu {
@@ -110,6 +111,9 @@ ProgramModel read_program(std::span<const std::byte> bytes, const std::string& w
 // The rules of docs/program-format.md that go beyond syntax: views inside their values, shapes and dtypes
 // that each op takes, values written once and before they are read. Called by read_program.
 void check_program(const ProgramModel& program, const std::string& where);
+
+// A constant, in a copy where it does not lie aligned as vectors and wider numbers want it.
+Buffer bind_constant(const ProgramModel& program, const ProgramConstant& constant);
 
 // The attributes that are not as usual; equal texts, equal attributes.
 std::string attributes_text(const Op& op);

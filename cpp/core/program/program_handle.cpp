@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstring>
 
 #include "core/base/mapped_file.h"
@@ -9,7 +10,7 @@ namespace npu {
 
 struct Program::State {
   ProgramModel model;
-  std::vector<TensorSpec> inputs, outputs, weights;
+  std::vector<TensorSpec> inputs, outputs, weights, constants;
 };
 
 namespace {
@@ -40,10 +41,22 @@ std::shared_ptr<const State> make_state(ProgramModel model) {
     state->weights.push_back(spec(weight.name, weight.value));
     state->weights.back().names = weight.ties;
   }
+  for (const auto& constant : m.constants) state->constants.push_back(spec(constant.name, constant.value));
   return state;
 }
 
 }  // namespace
+
+Buffer bind_constant(const ProgramModel& program, const ProgramConstant& constant) {
+  const Value& value = program.values[static_cast<std::size_t>(constant.value)];
+  void* const data = const_cast<std::byte*>(program.constant_data.data() + constant.offset);
+  if (reinterpret_cast<std::uintptr_t>(data) % size_of(value.dtype) == 0) {
+    return Buffer::wrap(data, value.dtype, value.shape, std::const_pointer_cast<void>(program.keep_alive));
+  }
+  Buffer copy = Buffer::allocate(value.dtype, value.shape);
+  std::copy_n(static_cast<const std::byte*>(data), copy.bytes(), static_cast<std::byte*>(copy.data()));
+  return copy;
+}
 
 Program Program::load(const std::string& path) {
   const auto file = MappedFile::open(path);
@@ -66,6 +79,13 @@ const std::string& Program::model_name() const { return state_->model.model_name
 const std::vector<TensorSpec>& Program::inputs() const { return state_->inputs; }
 const std::vector<TensorSpec>& Program::outputs() const { return state_->outputs; }
 const std::vector<TensorSpec>& Program::weights() const { return state_->weights; }
+const std::vector<TensorSpec>& Program::constants() const { return state_->constants; }
+Buffer Program::constant(const std::string& name) const {
+  for (const auto& constant : state_->model.constants) {
+    if (constant.name == name) return bind_constant(state_->model, constant);
+  }
+  return {};
+}
 std::string Program::text() const { return program_text(state_->model); }
 const ProgramModel& Program::model() const { return state_->model; }
 

@@ -9,6 +9,19 @@ namespace npu {
 
 namespace {
 
+// As extract_ir has it in torch_ir/buffers.py.
+constexpr const char* kMissingBuffer =
+    "for a buffer that no checkpoint holds load_weights(model, ...) with a real model, or extract again, "
+    "from a model "
+    "built under torch_ir.meta_weights() or with extract_ir(..., buffers=model)";
+
+// As modules of PyTorch name theirs, such as "fc.weight" and "weight_ih_l0": programs do not say which is
+// which.
+bool is_named_as_parameter(const std::string& name) {
+  const std::string last = name.substr(name.rfind('.') + 1);
+  return last.find("weight") != std::string::npos || last.find("bias") != std::string::npos;
+}
+
 // Finds each weight of a program: by its name, by a name it is tied to, and, if all of them then match, with
 // the one prefix `model.` added or taken away.
 std::vector<Buffer> find_weights(const ProgramModel& model, const Weights::State& state) {
@@ -37,9 +50,11 @@ std::vector<Buffer> find_weights(const ProgramModel& model, const Weights::State
   }
   std::string missing;
   int count = 0;
-  bool is_other_dtype = false;
+  bool is_other_dtype = false, may_be_buffers = true;
   for (const auto& weight : model.weights) {
-    if (with_prefix(weight, 0) || ++count > 5) continue;
+    if (with_prefix(weight, 0)) continue;
+    may_be_buffers = may_be_buffers && !is_named_as_parameter(weight.name);
+    if (++count > 5) continue;
     missing += (missing.empty() ? "" : ", ") + quoted(weight.name);
     const auto other = state.unusable.find(weight.name);
     if (other == state.unusable.end()) continue;
@@ -53,13 +68,21 @@ std::vector<Buffer> find_weights(const ProgramModel& model, const Weights::State
     if (shown++ < 5) have += (have.empty() ? "" : ", ") + quoted(name);
   }
   if (tensors.size() > 5) have += ", ...";
+  const char* advice = "";
+  if (is_other_dtype) {
+    advice = "model.float() before the file is saved";
+  } else if (tensors.empty()) {
+    advice = "load_weights(...) of a checkpoint or of the model";
+  } else if (may_be_buffers) {
+    advice = kMissingBuffer;
+  }
   throw Error(
       ErrorKind::kMissing,
       {.area = "weights",
        .what = "missing weights: " + missing + " not found in state dict",
        .got = std::to_string(tensors.size()) + " tensors" + (have.empty() ? "" : ", available: " + have),
        .expected = "all " + std::to_string(model.weights.size()) + " weights of " + quoted(model.model_name),
-       .action = is_other_dtype ? "model.float() before the file is saved" : ""});
+       .action = advice});
 }
 
 void check_weight(const ProgramWeight& weight, const Value& value, const Buffer& tensor) {
@@ -69,18 +92,6 @@ void check_weight(const ProgramWeight& weight, const Value& value, const Buffer&
                .what = "weight " + quoted(weight.name) + " does not fit the program",
                .got = std::string(dtype_name(tensor.dtype())) + shape_text(tensor.shape()),
                .expected = std::string(dtype_name(value.dtype)) + shape_text(value.shape)});
-}
-
-// A constant of the file, aligned as vectors and wider numbers want it.
-Buffer bind_constant(const ProgramModel& model, const ProgramConstant& constant) {
-  const Value& value = model.values[static_cast<std::size_t>(constant.value)];
-  void* const data = const_cast<std::byte*>(model.constant_data.data() + constant.offset);
-  if (reinterpret_cast<std::uintptr_t>(data) % size_of(value.dtype) == 0) {
-    return Buffer::wrap(data, value.dtype, value.shape, std::const_pointer_cast<void>(model.keep_alive));
-  }
-  Buffer copy = Buffer::allocate(value.dtype, value.shape);
-  std::copy_n(static_cast<const std::byte*>(data), copy.bytes(), static_cast<std::byte*>(copy.data()));
-  return copy;
 }
 
 std::vector<Buffer> bind_sources(const Plan& plan, const Weights::State& state) {
