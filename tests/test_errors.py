@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch_ir.errors import ConversionError, ExportError
+from torch_ir.visualize import modules_to_mermaid
 
 from tests.runtime.causal import causal
 
@@ -157,6 +158,100 @@ def test_a_program_where_an_ir_belongs(compiled: npu.CompiledModule, linear: nn.
         compiled.program, linear.state_dict(), linear, torch.ones(2, 8)  # type: ignore[arg-type]
     )  # fmt: skip
     assert not passed and "it is a compiled program" in str(report.error_message)
+
+
+def test_things_of_another_kind_where_an_ir_belongs(compiled: npu.CompiledModule, linear: nn.Module) -> None:
+    takers: list[Callable[[Any], Any]] = [
+        lambda given: torch_ir.save_ir(given, "never.json"), torch_ir.serialize_ir, torch_ir.ir_to_dict,
+        torch_ir.ir_to_mermaid, modules_to_mermaid, torch_ir.generate_op_distribution_pie,
+    ]  # fmt: skip
+    kinds = {
+        "it is a compiled program, run it with": compiled.program,
+        "extract its IR first": linear,
+        "make an IR of it: IR.from_dict": compiled.ir.to_dict(),
+        "read a file with load_ir first": 3,
+    }
+    for take in takers:
+        for words, given in kinds.items():
+            with pytest.raises(npu.NPUError, match=f"Expected an IR, got {type(given).__name__}; {words}") as caught:
+                take(given)
+            assert isinstance(caught.value, TypeError)
+    assert not Path("never.json").exists()
+
+
+def test_what_is_not_a_path(compiled: npu.CompiledModule) -> None:
+    program, ir = compiled.program, compiled.ir
+    calls: list[Callable[[Any], Any]] = [
+        npu_compiler.CompiledProgram.load, program.save, torch_ir.load_ir, ir.save,
+        lambda path: torch_ir.save_ir(ir, path),
+    ]  # fmt: skip
+    for call in calls:
+        for given in (None, 3, program):
+            got = type(given).__name__
+            with pytest.raises(TypeError, match=f"not the path of a file; got {got}; expected a string") as caught:
+                call(given)
+            assert isinstance(caught.value, npu.NPUError)
+    with pytest.raises(TypeError, match="not the contents of a program; got str; expected bytes"):
+        npu_compiler.CompiledProgram.from_bytes("x")  # type: ignore[arg-type]
+
+
+def test_options_of_the_compiler(compiled: npu.CompiledModule, linear: nn.Module) -> None:
+    for given in (3, None, [3]):
+        for call in (
+            lambda: npu_compiler.compile(compiled.ir, disable=given),  # noqa: B023
+            lambda: npu.compile(linear, torch.ones(2, 8), disable=given),  # type: ignore[arg-type]  # noqa: B023
+        ):
+            with pytest.raises(npu.NPUError, match=r"disable=.*; expected the names of passes") as caught:
+                call()
+            assert isinstance(caught.value, TypeError)
+    assert npu.compile(linear, torch.ones(2, 8), disable="fuse_maps", device="cpu")(torch.ones(2, 8)).shape == (2, 4)
+
+
+def test_what_is_not_a_node(compiled: npu.CompiledModule) -> None:
+    assert [npu_compiler.explain_support(node) for node in compiled.ir.nodes] == [None]
+    for given, words in ((None, "got NoneType"), (3, "got int"), (compiled.ir, r"got IR; .*; try explain_ir")):
+        with pytest.raises(TypeError, match=rf"not a node; {words}") as caught:
+            npu_compiler.explain_support(given)  # type: ignore[arg-type]
+        assert isinstance(caught.value, npu.NPUError)
+    for wrong in ((3, None), ("aten.add.Tensor", 3)):
+        with pytest.raises(TypeError, match="not an operator and its attributes; got"):
+            npu_compiler.is_op_supported(*wrong)  # type: ignore[arg-type]
+
+
+EXAMPLES = {
+    "array": (torch.ones(2, 8).numpy(), None, r"a NumPy ndarray of float32\[2, 8\]; expected tensors; pass torch.as_t"),
+    "nested array": ({"input": torch.ones(2, 8).numpy()}, None, "a NumPy ndarray of float32"),
+    "list": ([[1.0] * 8], None, r"must be Tensor, not list; the example inputs hold numbers .*torch.tensor"),
+    "number": (3, None, "hold numbers and no tensor"),
+    "kwargs": (torch.ones(2, 8), [1], "example_kwargs: expected a dict of keyword arguments, got list"),
+    "unknown": (torch.ones(2, 8), {"y": 1}, r"example_kwargs: Linear.forward\(.*\) .*has no 'y'"),
+}
+
+
+@pytest.mark.parametrize("kind", EXAMPLES)
+def test_examples_that_are_no_tensors(kind: str, linear: nn.Module) -> None:
+    example, kwargs, words = EXAMPLES[kind]
+    with pytest.raises(ExportError, match=words) as caught:
+        npu.compile(linear, example, kwargs)  # type: ignore[arg-type]
+    assert len(str(caught.value)) < 250
+
+
+def test_tolerances_that_are_none(compiled: npu.CompiledModule, linear: nn.Module) -> None:
+    """Nothing would be close, and NaN compares as if nothing could differ."""
+    state, x = linear.state_dict(), torch.ones(2, 8)
+    for name, value in (("rtol", -1), ("atol", -1e-9), ("rtol", float("nan")), ("atol", "1")):
+        passed, report = torch_ir.verify_ir_with_state_dict(compiled.ir, state, linear, x, **{name: value})
+        assert not passed and f"{name}: expected a number of 0 or more" in str(report.error_message)
+    assert torch_ir.verify_ir_with_state_dict(compiled.ir, state, linear, x, rtol=0, atol=1e-4)[0]
+
+
+def test_a_power_of_bools() -> None:
+    """Traced as int64, computed as bool, or not at all: neither may become the other in silence."""
+    for power in (lambda x: x**True, lambda x: x**x):
+        with pytest.raises(npu.NPUError, match=r"aten\.pow\..*a power of bools, .*; use x\.long\(\) \*\* y"):
+            npu.compile(Call(power), X > 0)
+    got = npu.compile(Call(lambda x: x.long() ** True), X > 0, device="cpu")(X > 0)
+    assert got.tolist() == [0, 1, 1, 1]
 
 
 def test_a_dict_that_is_no_ir() -> None:

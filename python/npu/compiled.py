@@ -82,7 +82,7 @@ def compile(
     device: Device | str | None = None,
     threads: int = 0,
     compute_dtype: str | torch.dtype | None = None,
-    disable: Iterable[str] = (),
+    disable: str | Iterable[str] = (),
     exact: bool = False,
 ) -> CompiledModule:
     """Extract, compile and lay out ``module`` for ``device`` (the best one present by default).
@@ -95,7 +95,7 @@ def compile(
     """
     ir = extract_ir(module, example_inputs, example_kwargs)
     dtype = str(compute_dtype).removeprefix("torch.") if compute_dtype is not None else None
-    program = npu_compiler.compile(ir, compute_dtype=dtype, disable=tuple(disable), exact=exact)
+    program = npu_compiler.compile(ir, compute_dtype=dtype, disable=disable, exact=exact)
     target = device if isinstance(device, Device) else Device(device)
     executor = _executor(program, target, threads)
     read = {spec.name for spec in program.weight_specs} | {s.name for s in executor.program.inputs if s.state}

@@ -16,6 +16,7 @@ __all__ = [
     "NPUError",
     "NotBuiltError",
     "format_error",
+    "is_program",
 ]
 
 
@@ -73,3 +74,8 @@ def format_error(
     if action is not None:
         parts.append(f"try {action}")
     return "; ".join(parts)
+
+
+def is_program(given: object) -> bool:
+    """Whether it is a compiled program, for those that expect something else and do not know its class."""
+    return type(given).__name__ in ("CompiledProgram", "Program")

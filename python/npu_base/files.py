@@ -7,9 +7,16 @@ import os
 import tempfile
 from pathlib import Path
 
-from npu_base.errors import DeniedFileError, FileError, FolderError, MissingFileError, format_error
+from npu_base.errors import (
+    DeniedFileError,
+    FileError,
+    FolderError,
+    InvalidTypeError,
+    MissingFileError,
+    format_error,
+)
 
-__all__ = ["PROGRAM_MAGIC", "file_error", "make_folder", "output_error", "read_file", "write_file"]
+__all__ = ["PROGRAM_MAGIC", "as_path", "file_error", "make_folder", "output_error", "read_file", "write_file"]
 
 PROGRAM_MAGIC = b"\x89NPUBIN\n"
 """How a .npubin file begins: who expects another kind of file can say what this one is."""
@@ -42,7 +49,7 @@ def write_file(path: str | os.PathLike[str], data: bytes | memoryview | str, *, 
     The data goes to a file beside the target, reaches the disk, and takes the target's name: neither a full disk nor a
     crash leaves half a file. Text is UTF-8.
     """
-    target = Path(path)
+    target = as_path(path)
     try:
         raw = data.encode("utf-8") if isinstance(data, str) else data
         if parents:
@@ -54,10 +61,11 @@ def write_file(path: str | os.PathLike[str], data: bytes | memoryview | str, *, 
 
 def read_file(path: str | os.PathLike[str], missing: str) -> bytes:
     """All of a file, or FileError; ``missing`` is the message where there is none."""
+    file = as_path(path)
     try:
-        if Path(path).is_dir():
+        if file.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
-        return Path(path).read_bytes()
+        return file.read_bytes()
     except FileNotFoundError as error:
         raise MissingFileError(f"{missing}: {os.fspath(path)}", os.fspath(path), errno.ENOENT) from error
     except (OSError, ValueError) as error:
@@ -65,8 +73,16 @@ def read_file(path: str | os.PathLike[str], missing: str) -> bytes:
         raise file_error("read", path, error, action) from error
 
 
+def as_path(path: str | os.PathLike[str]) -> Path:
+    try:
+        return Path(path)
+    except TypeError:
+        got, expected = type(path).__name__, "a string or a pathlib.Path"
+        raise InvalidTypeError(format_error("file", "not the path of a file", got=got, expected=expected)) from None
+
+
 def make_folder(path: str | os.PathLike[str]) -> Path:
-    folder = Path(path)
+    folder = as_path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from npu_base.errors import InvalidTypeError
 from npu_base.files import PROGRAM_MAGIC, read_file, write_file
 
 from .errors import ProgramError
@@ -81,6 +82,11 @@ class CompiledProgram:
 
     @staticmethod
     def from_bytes(data: bytes, where: str = "the program") -> CompiledProgram:
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise InvalidTypeError(
+                f"[compiler] not the contents of a program; got {type(data).__name__}; expected bytes"
+            )
+        data = bytes(data)
         if data[:8] != PROGRAM_MAGIC:
             hint = "; if it is an IR, compile it with npu_compiler.compile" if data[:1] == b"{" else ""
             raise ProgramError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ __all__ = ["compile", "compile_ir"]
 
 
 def compile(
-    ir: Any, *, disable: str | Collection[str] = (), compute_dtype: Any = None, exact: bool = False
+    ir: Any, *, disable: str | Iterable[str] = (), compute_dtype: Any = None, exact: bool = False
 ) -> CompiledProgram:
     """The program of an IR, given as its path, its dict or the object. ``disable`` names passes to leave out;
     ``compute_dtype`` (float16 or bfloat16, as text or as a dtype) has a float32 model compute in it inside;
@@ -33,8 +33,8 @@ def compile(
         raise InvalidValueError(f"[compiler] compute_dtype {compute_dtype!r}; expected float32, float16 or bfloat16")
     if not isinstance(exact, bool):
         raise InvalidTypeError(f"[compiler] exact={exact!r}; expected True or False")
+    left_out = _left_out(disable)
     graph = Translation(read_ir(ir)).graph_of_all()
-    left_out = {disable} if isinstance(disable, str) else set(disable)
     if inside in ("float16", "bfloat16"):
         if exact:
             raise InvalidValueError(
@@ -51,6 +51,13 @@ def compile(
 
 
 compile_ir = compile
+
+
+def _left_out(disable: Any) -> set[str]:
+    names = {disable} if isinstance(disable, str) else set(disable) if isinstance(disable, Iterable) else None
+    if names is None or not all(isinstance(name, str) for name in names):
+        raise InvalidTypeError(f"[compiler] disable={disable!r}; expected the names of passes, such as ['fuse_maps']")
+    return names
 
 
 class Translation:

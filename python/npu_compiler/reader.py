@@ -14,7 +14,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from npu_base.errors import InvalidTypeError
+from npu_base.errors import InvalidTypeError, is_program
 from npu_base.files import PROGRAM_MAGIC, read_file
 
 from .errors import IRError
@@ -87,7 +87,7 @@ def load_ir(ir: Any) -> Mapping[str, Any]:
         if isinstance(data, Mapping):
             return data
     got, hint = type(ir).__name__, ""
-    if hasattr(ir, "to_bytes") or got == "Program":
+    if is_program(ir):
         hint = f"; {_RUN_IT}"
     elif hasattr(ir, "forward"):
         hint = "; try torch_ir.extract_ir(module, example_inputs)"

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from npu_base.errors import InvalidTypeError
+
 from . import ops as _ops  # noqa: F401  (registers the lowerings)
 from .compiler import Translation, explained
 from .errors import MISFIT, IRError, Refused, Unsupported
@@ -26,6 +28,7 @@ def explain_support(node: Mapping[str, Any] | Node, unread: Sequence[int] | None
     """Why this node, with its attributes, shapes and dtypes, does not compile; None when it does. ``unread`` names
     its results that nobody reads."""
     if not isinstance(node, Node):
+        node = _record_of(node)
         try:
             node = read_node(node, 2 if "absent_inputs" in node or "module_path" in node else 1)
         except IRError as error:
@@ -41,6 +44,17 @@ def explain_support(node: Mapping[str, Any] | Node, unread: Sequence[int] | None
         return f"its arguments do not fit the operator ({type(error).__name__}: {error})"
     lost = [i for i, view in enumerate(results) if view is None and unread is not None and i not in unread]
     return f"its result {lost[0]} is not computed" if lost else None
+
+
+def _record_of(node: Any) -> Mapping[str, Any]:
+    """A node of an IR as its dict."""
+    record = node.to_dict() if callable(getattr(node, "to_dict", None)) and hasattr(node, "op_type") else node
+    if isinstance(record, Mapping):
+        return record
+    hint = "; try explain_ir for all nodes of an IR" if hasattr(node, "graph_inputs") or isinstance(node, str) else ""
+    raise InvalidTypeError(
+        f"[compiler] not a node; got {type(node).__name__}; expected a node of an IR or its dict{hint}"
+    )
 
 
 def explain_ir(ir: Any) -> list[tuple[dict[str, Any], str | None]]:
@@ -88,6 +102,10 @@ def _dry_run(node: Node) -> list[Any]:
 
 def is_op_supported(op_type: str, attrs: Mapping[str, Any] | None = None) -> bool:
     """Whether some inputs exist with which ``op_type`` compiles under these attributes."""
+    if not isinstance(op_type, str) or not isinstance(attrs, Mapping | None):
+        got = f"{type(op_type).__name__} and {type(attrs).__name__}"
+        expected = 'text such as "aten.add.Tensor", and a dict of attributes or None'
+        raise InvalidTypeError(f"[compiler] not an operator and its attributes; got {got}; expected {expected}")
     if op_type == GETITEM:
         return True
     rule = LOWERINGS.get(op_type)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
-__all__ = ["fixed_size_form", "of_failed_export", "of_inputs"]
+__all__ = ["fixed_size_form", "of_failed_export", "of_inputs", "of_numbers"]
 
 _MASK = "keep the size and mask instead: torch.where(mask, x, 0)"
 _PLACES = "take a fixed number of places, mask.int().topk(n).indices, or keep the mask: torch.where(mask, x, 0)"
@@ -56,6 +56,13 @@ def of_inputs(leaves: list[Any]) -> str | None:
     from torch.nn.utils.rnn import PackedSequence
 
     return _PACKED if any(isinstance(x, PackedSequence) for x in leaves) else None
+
+
+def of_numbers(error: Exception, leaves: list[Any]) -> str:
+    """Examples without a single tensor, which a forward of numbers may have, but not one that failed."""
+    if not isinstance(error, TypeError) or not leaves or not all(isinstance(x, int | float) for x in leaves):
+        return ""
+    return "; the example inputs hold numbers and no tensor, make one of them: torch.tensor(...)"
 
 
 def _is_packing(trace: TracebackType | None) -> bool:

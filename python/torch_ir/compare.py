@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from npu_base.errors import InvalidValueError
 from torch import Tensor
 
 # (rtol, atol) for results that went through the same operators; wider where the dtype itself is.
@@ -28,6 +29,14 @@ class Comparison:
     max_diff: float
     mean_diff: float
     reason: str = ""
+
+
+def check_tolerances(rtol: float | None, atol: float | None) -> None:
+    for name, value in (("rtol", rtol), ("atol", atol)):
+        if value is not None and (not isinstance(value, int | float) or not value >= 0):
+            raise InvalidValueError(
+                f"{name}: expected a number of 0 or more, or None for the dtype's own, got {value!r}"
+            )
 
 
 def compare(a: Tensor, b: Tensor, rtol: float | None = None, atol: float | None = None) -> Comparison:

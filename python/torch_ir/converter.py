@@ -178,7 +178,7 @@ def _distinct(metas: list[TensorMeta]) -> list[TensorMeta]:
 
 
 def _check_names(ir: IR, names: Sequence[str], count: int, what: str) -> None:
-    if isinstance(names, str) or not all(isinstance(n, str) and n for n in names):
+    if not isinstance(names, Sequence) or isinstance(names, str) or not all(isinstance(n, str) and n for n in names):
         raise InvalidNameError(f"{what}: expected a list of non-empty strings, got {names!r}")
     if len(names) != count:
         kind = what.split("_")[0]

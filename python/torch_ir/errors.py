@@ -41,5 +41,9 @@ class InvalidInputError(ExecutionError, InvalidValueError):
     """What was given to a run does not fit the graph."""
 
 
+class InvalidIRError(InvalidInputError, InvalidTypeError):
+    """What was given as an IR is not one."""
+
+
 class WeightLoadError(TorchIRError, ValueError):
     """Weights could not be read or do not fit the IR."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from .buffers import MISSING_BUFFER
 from .errors import ExecutionError, InvalidInputError, WeightLoadError
 from .inputs import InputBinder
-from .ir import IR
+from .ir import IR, check_ir
 from .plan import Observer, Plan, run_plan
 from .structure import rebuild
 from .weight_loader import load_weights, misfit_message, mismatches, resolve_weights
@@ -207,17 +207,6 @@ class IRExecutor:
             if mutation.kind != "input":
                 self.state[mutation.target] = written[mutation.target]
                 self._bound = None
-
-
-def check_ir(given: Any) -> None:
-    if isinstance(given, IR):
-        return
-    advice = "read a file with load_ir first"
-    if hasattr(given, "to_bytes"):
-        advice = "it is a compiled program, run it with npu_runtime.Executor(program, Device())"
-    elif isinstance(given, torch.nn.Module):
-        advice = "extract its IR first: extract_ir(module, example_inputs)"
-    raise InvalidInputError(f"Expected an IR, got {type(given).__name__}; {advice}")
 
 
 def _check_mapping(given: Any, what: str) -> None:

@@ -6,14 +6,15 @@ import warnings
 from typing import Any
 
 import torch
+from npu_base.errors import is_program
 from torch import nn
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from .advice import of_failed_export, of_inputs
+from .advice import of_failed_export, of_inputs, of_numbers
 from .errors import ExportError, InvalidExampleError, InvalidModelError
 from .quiet import quiet_export
-from .tracing import ONE_AT_A_TIME, get_model_name, normalize_inputs, prepare
+from .tracing import ONE_AT_A_TIME, check_leaves, get_model_name, normalize_inputs, prepare
 
 __all__ = [
     "ExportError",
@@ -74,9 +75,11 @@ def export_model(
     if strict:
         validate_meta_device(model)
         validate_inputs_meta((args, kwargs))
-    packed = of_inputs(pytree.tree_leaves((args, kwargs), is_leaf=_is_packed))
+    leaves = pytree.tree_leaves((args, kwargs), is_leaf=_is_packed)
+    packed = of_inputs(leaves)
     if packed is not None:
         raise InvalidExampleError(f"Failed to export model: the inputs hold a packed sequence: {packed}")
+    check_leaves(leaves)
     ready = prepare(model, args, kwargs)
     try:
         with ONE_AT_A_TIME, quiet_export(), warnings.catch_warnings():
@@ -85,7 +88,7 @@ def export_model(
             warnings.filterwarnings("ignore", message=r"The tensor attributes? self\S*_flat_weights")
             return torch.export.export(ready.model, ready.args, ready.kwargs, strict=False)
     except Exception as e:
-        raise ExportError(f"Failed to export model: {_explain(e, model)}") from e
+        raise ExportError(f"Failed to export model: {_explain(e, model)}{of_numbers(e, leaves)}") from e
 
 
 def _has_autocast(kind: str) -> bool:
@@ -95,7 +98,7 @@ def _has_autocast(kind: str) -> bool:
 def _not_a_module(given: Any) -> str:
     if isinstance(given, type) and issubclass(given, nn.Module):
         return f"; make one of the class: {given.__name__}(...)"
-    if hasattr(given, "to_bytes"):
+    if is_program(given):
         return "; it is a compiled program, run it with npu_runtime.Executor(program, Device())"
     if hasattr(given, "graph_inputs"):
         return "; it is an IR already, compile it with npu_compiler.compile"

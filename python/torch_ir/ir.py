@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from npu_base.errors import is_program
+from torch import Tensor, nn
 
 from ._encoding import decode_attr, decode_constant, encode_attr, encode_constant
-from .errors import SerializationError
+from .errors import InvalidIRError, SerializationError
 
 SCHEMA_VERSION = 2
 """Written into every file. Files without a version come from before versions existed and count as 1."""
@@ -236,10 +236,23 @@ class IR:
         """Write the IR as JSON into an existing folder; an old file stays whole if this fails."""
         from .serializer import write_ir
 
-        write_ir(self, Path(path))
+        write_ir(self, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> IR:
         from .serializer import load_ir
 
         return load_ir(path)
+
+
+def check_ir(given: Any) -> None:
+    if isinstance(given, IR):
+        return
+    advice = "read a file with load_ir first"
+    if is_program(given):
+        advice = "it is a compiled program, run it with npu_runtime.Executor(program, Device())"
+    elif isinstance(given, nn.Module):
+        advice = "extract its IR first: extract_ir(module, example_inputs)"
+    elif isinstance(given, dict):
+        advice = "make an IR of it: IR.from_dict(...)"
+    raise InvalidIRError(f"Expected an IR, got {type(given).__name__}; {advice}")

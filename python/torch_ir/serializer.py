@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
-from npu_base.files import PROGRAM_MAGIC, read_file, write_file
+from npu_base.files import PROGRAM_MAGIC, as_path, read_file, write_file
 
 from .errors import SerializationError
-from .ir import IR, SCHEMA_VERSION
+from .ir import IR, SCHEMA_VERSION, check_ir
 from .validation import validate_ir
 
 __all__ = [
@@ -30,6 +29,7 @@ _REQUIRED = ("graph_inputs", "graph_outputs", "weights", "nodes")
 
 
 def serialize_ir(ir: IR) -> str:
+    check_ir(ir)
     return _layout(ir.to_dict(), "")
 
 
@@ -66,6 +66,7 @@ def deserialize_ir(json_str: str) -> IR:
 
 
 def ir_to_dict(ir: IR) -> dict[str, Any]:
+    check_ir(ir)
     return ir.to_dict()
 
 
@@ -98,12 +99,12 @@ def save_ir(ir: IR, path: str | os.PathLike[str]) -> None:
     write_file(path, serialize_ir(ir), parents=True)
 
 
-def write_ir(ir: IR, path: Path) -> None:
+def write_ir(ir: IR, path: str | os.PathLike[str]) -> None:
     write_file(path, serialize_ir(ir))
 
 
 def load_ir(path: str | os.PathLike[str]) -> IR:
-    file = Path(path)
+    file = as_path(path)
     if file.is_dir():
         raise SerializationError(f"Invalid IR file: '{file}' is a folder")
     raw = read_file(file, "IR file not found")

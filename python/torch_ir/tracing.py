@@ -11,7 +11,7 @@ import copy
 import dataclasses
 import inspect
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -41,7 +41,7 @@ def normalize_inputs(
     model: nn.Module, example_inputs: Any, example_kwargs: dict[str, Any] | None
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """A tensor, tuple, list or dict of keyword arguments, as ``(args, kwargs)``."""
-    kwargs = dict(example_kwargs or {})
+    kwargs = _checked_kwargs(model, example_kwargs)
     if isinstance(example_inputs, dict):
         unknown = sorted(str(k) for k in example_inputs if not _accepts_keyword(model, k))
         if unknown:
@@ -56,6 +56,33 @@ def normalize_inputs(
     if example_inputs is None:
         return (), kwargs
     return (example_inputs,), kwargs
+
+
+def _checked_kwargs(model: nn.Module, given: dict[str, Any] | None) -> dict[str, Any]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise InvalidExampleError(
+            f"example_kwargs: expected a dict of keyword arguments, got {type(given).__name__}; positional arguments "
+            f"are a tuple in example_inputs"
+        )
+    unknown = [repr(k) for k in given if not _accepts_keyword(model, k)]
+    if unknown:
+        signature = f"{get_model_name(model)}.forward{_forward_signature(model)}"
+        raise InvalidExampleError(f"example_kwargs: {signature} has no {', '.join(unknown)}")
+    return dict(given)
+
+
+def check_leaves(leaves: list[Any]) -> None:
+    """Arrays are refused here, since torch.export explains at length how to register new containers for them."""
+    for leaf in leaves:
+        kind = type(leaf)
+        if kind.__module__ == "numpy":
+            shape = list(getattr(leaf, "shape", ()))
+            raise InvalidExampleError(
+                f"The example inputs hold a NumPy {kind.__name__} of {getattr(leaf, 'dtype', 'unknown')}{shape}; "
+                f"expected tensors; pass torch.as_tensor(x)"
+            )
 
 
 def get_model_name(model: nn.Module) -> str:

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ._encoding import decode_attr
-from .compare import Comparison, compare
+from .compare import Comparison, check_tolerances, compare
 from .containers import register_containers
 from .eager import fast_path_note, has_fast_path, layers_as_written
-from .executor import IRExecutor, check_ir
-from .ir import IR
+from .executor import IRExecutor
+from .ir import IR, check_ir
 from .layers import LayerRow, compare_layers, print_layers, same_randomness
 from .progress import status
 from .structure import leaf_entries
@@ -107,6 +107,7 @@ def verify_ir_with_state_dict(
     """
     try:
         check_ir(ir)
+        check_tolerances(rtol, atol)
         with status(f"Verifying {ir.model_name}"):
             check = _Check(ir, original_model, test_inputs, test_kwargs, rtol, atol)
             report = check.run(state_dict, constants)

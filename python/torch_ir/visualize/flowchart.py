@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from npu_base.errors import InvalidValueError
 
+from ..ir import check_ir
 from .labels import IdTable, _format_shape, _get_short_op_name, _sanitize_label
 from .wiring import Origin, Wiring
 
@@ -23,6 +24,7 @@ def ir_to_mermaid(ir: IR, max_nodes: int = 30, include_weights: bool = True) -> 
 
     Graph outputs whose producer is beyond the limit hang from the note that says how many nodes are left out.
     """
+    check_ir(ir)
     if max_nodes < 0:
         raise InvalidValueError(f"max_nodes must be 0 (all nodes) or more, got {max_nodes}")
     return _Flowchart(ir, max_nodes or len(ir.nodes), include_weights).draw()
@@ -107,6 +109,7 @@ class _Flowchart:
 
 def generate_op_distribution_pie(ir: IR, top_n: int = 10) -> str:
     """A Mermaid pie chart of the ``top_n`` most frequent operators; the rest count as "Others"."""
+    check_ir(ir)
     if top_n < 0:
         raise InvalidValueError(f"top_n must be 0 or more, got {top_n}")
     ranked = Counter(n.op_type for n in ir.nodes).most_common()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from npu_base.errors import InvalidValueError
 
+from ..ir import check_ir
 from .flowchart import arrow, first_shape, input_line, node_line, output_lines
 from .labels import IdTable, _format_shape, _get_short_op_name, _sanitize_label, short_count
 from .modules import Folding, ModuleTree, Unit, split_call
@@ -29,6 +30,7 @@ def modules_to_mermaid(
     ``*`` are understood) are drawn open, down to their operators. Neighbours that differ in nothing but their
     weights become one box, unless ``collapse`` is off. ``max_boxes`` limits the picture; 0 does not.
     """
+    check_ir(ir)
     if depth is not None and depth < 1:
         raise InvalidValueError(f"depth must be 1 or more, got {depth}")
     if max_boxes < 0:
