@@ -9,6 +9,7 @@ import torch
 from npu_base.errors import is_program
 from torch import nn
 from torch.export import ExportedProgram
+from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 
 from .advice import of_failed_export, of_inputs, of_numbers
@@ -69,6 +70,7 @@ def export_model(
         raise InvalidModelError(f"Expected a torch.nn.Module, got {type(model).__name__}{_not_a_module(model)}")
     if isinstance(model, torch.jit.ScriptModule):
         raise InvalidModelError("A ScriptModule has no Python code to trace; pass the nn.Module that it was made from")
+    _refuse_lazy(model)
     if any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda", "mps") if _has_autocast(kind)):
         raise ExportError("Autocast is on around the extraction; leave it, or put it into the model's forward")
     args, kwargs = normalize_inputs(model, example_inputs, example_kwargs)
@@ -89,6 +91,15 @@ def export_model(
             return torch.export.export(ready.model, ready.args, ready.kwargs, strict=False)
     except Exception as e:
         raise ExportError(f"Failed to export model: {_explain(e, model)}{of_numbers(e, leaves)}") from e
+
+
+def _refuse_lazy(model: nn.Module) -> None:
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(tensor):
+            raise InvalidModelError(
+                f"The tensor '{name}' of {get_model_name(model)} has no shape yet: lazy modules learn it from a "
+                f"first batch; call the model once with a real batch, then extract it"
+            )
 
 
 def _has_autocast(kind: str) -> bool:

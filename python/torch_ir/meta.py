@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ContextDecorator, ExitStack
 from typing import Any
 
 import torch
@@ -33,25 +32,42 @@ _MADE_ALIKE = {
 }
 
 
-@contextmanager
-def meta_weights() -> Iterator[None]:
+_NEEDS_VALUES = (
+    "meta_weights(): the model's constructor computes something from the values of a weight, which are not there (at "
+    "{}: {}); build it under `with torch.device('meta'):`, if a checkpoint holds what it computes, or as it is"
+)
+
+
+def meta_weights() -> AbstractContextManager[None]:
     """Inside, each parameter goes to the meta device as a module takes it; buffers keep their values.
 
     A model that is built so has what :func:`extract_ir` needs, the buffers that no checkpoint holds included. Only the
-    thread that entered is affected. Nothing else may put tensors on meta: not ``torch.device("meta")`` around it.
-    A buffer of random numbers holds other ones than the real model's, whatever the seed.
+    thread that entered is affected; entering again inside changes nothing, and the same context may be entered later
+    again. Nothing else may put tensors on meta: not ``torch.device("meta")`` around it. A constructor that computes
+    something from a weight's values (``spectral_norm``) is refused. Parameters of lazy modules stay real, as their
+    first batch makes them. A buffer of random numbers holds other ones than the real model's, whatever the seed.
     """
-    if torch.get_default_device().type == "meta":
-        raise ExportError(
-            "meta_weights() keeps buffers real, but the default device is meta; leave `with torch.device('meta')` first"
-        )
-    move = _Mover(threading.get_ident())
-    handle = register_module_parameter_registration_hook(move)  # type: ignore[arg-type]
-    try:
-        with _ParametersSeemReal():
-            yield
-    finally:
-        handle.remove()
+    return _MetaWeights()
+
+
+class _MetaWeights(ContextDecorator, threading.local):
+    def __init__(self) -> None:
+        self.entered: list[ExitStack] = []
+
+    def __enter__(self) -> None:
+        if torch.get_default_device().type == "meta":
+            raise ExportError(
+                "meta_weights() keeps buffers real, but the default device is meta; leave `with torch.device('meta')` "
+                "first"
+            )
+        with ExitStack() as undo:
+            handle = register_module_parameter_registration_hook(_Mover(threading.get_ident()))  # type: ignore[arg-type]
+            undo.callback(handle.remove)
+            undo.enter_context(_ParametersSeemReal())
+            self.entered.append(undo.pop_all())
+
+    def __exit__(self, *failure: object) -> None:
+        self.entered.pop().close()
 
 
 class _Mover:
@@ -90,13 +106,25 @@ class _ParametersSeemReal(TorchFunctionMode):
                 kwargs = {**kwargs, "device": torch.get_default_device()}
         try:
             return func(*args, **kwargs)
-        except (RuntimeError, NotImplementedError):
+        except (RuntimeError, NotImplementedError) as error:
             leaves = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
-            if len({x.is_meta for x in leaves}) != 2 or _writes(func, kwargs):
+            kinds = {x.is_meta for x in leaves}
+            if True not in kinds:
                 raise
-            # A constructor that runs a layer to learn its shape: the weights on meta and the data are not.
-            args, kwargs = pytree.tree_map(lambda x: x.to("meta") if isinstance(x, torch.Tensor) else x, (args, kwargs))
-            return func(*args, **kwargs)
+            failure = error
+            if False in kinds and not _writes(func, kwargs):
+                # A constructor that runs a layer to learn its shape: the weights on meta and the data are not.
+                try:
+                    return func(*pytree.tree_map(_to_meta, args), **pytree.tree_map(_to_meta, kwargs))
+                except (RuntimeError, NotImplementedError) as again:
+                    failure = again
+            if "meta" in str(failure):
+                raise ExportError(_NEEDS_VALUES.format(getattr(func, "__name__", func), failure)) from error
+            raise
+
+
+def _to_meta(x: Any) -> Any:
+    return x.to("meta") if isinstance(x, torch.Tensor) else x
 
 
 def _writes(func: Any, kwargs: dict[str, Any]) -> bool:

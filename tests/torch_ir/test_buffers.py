@@ -11,6 +11,7 @@ import pytest
 import torch
 from npu_runtime import Device, Executor, InvalidValueError, MissingWeightError, Program, load_weights
 from torch import nn
+from torch.nn.utils.parametrizations import orthogonal, spectral_norm, weight_norm
 from torch_ir import ConversionError, ExportError, IRExecutor, extract_ir, meta_weights
 
 THREE_WAYS = (r"torch_ir\.meta_weights\(\)", r"extract_ir\(\.\.\., buffers=model\)", r"load_weights\(model")
@@ -141,7 +142,10 @@ class TestMetaWeights:
                 with torch.no_grad():
                     self.kept.copy_(self.weight)
 
-        with pytest.raises(NotImplementedError, match="meta"), meta_weights():
+        with (
+            pytest.raises(ExportError, match=r"from the values of a weight, .*at copy_.*build it under"),
+            meta_weights(),
+        ):
             Writes()
 
     def test_only_the_thread_that_entered(self):
@@ -158,6 +162,48 @@ class TestMetaWeights:
         with pytest.raises(ZeroDivisionError), meta_weights():
             raise ZeroDivisionError
         assert not Scaled(2.0).linear.weight.is_meta
+
+    def test_one_context_entered_again(self):
+        context = meta_weights()
+        for _ in range(2):
+            with context:
+                with context:
+                    assert Scaled(2.0).linear.weight.is_meta
+                assert Scaled(2.0).linear.weight.is_meta
+            assert not Scaled(2.0).linear.weight.is_meta
+
+    @pytest.mark.parametrize("wrap", [spectral_norm, orthogonal])
+    def test_parametrizations_that_read_the_weight(self, wrap):
+        with pytest.raises(ExportError, match=r"computes something from the values of a weight"), meta_weights():
+            wrap(nn.Linear(4, 4))
+        assert not nn.Linear(4, 4).weight.is_meta
+
+    def test_parametrizations_that_do_not(self):
+        with meta_weights():
+            model = weight_norm(nn.Linear(4, 4)).eval()
+        real = weight_norm(nn.Linear(4, 4)).eval()
+        program = npu_compiler.compile(extract_ir(model, X))
+        torch.testing.assert_close(run(program, load_weights(real.state_dict(), program)), real(X))
+
+    def test_what_a_checkpoint_holds_needs_no_values(self):
+        """What the error above advises."""
+        real = spectral_norm(nn.Linear(4, 4)).eval()
+        with torch.device("meta"):
+            program = npu_compiler.compile(extract_ir(spectral_norm(nn.Linear(4, 4)).eval(), X))
+        torch.testing.assert_close(run(program, load_weights(real.state_dict(), program)), real(X))
+
+    def test_lazy_modules(self):
+        with meta_weights():
+            model = nn.Sequential(nn.LazyLinear(3), nn.ReLU())
+        for given in (model, nn.LazyBatchNorm1d()):
+            with pytest.raises(
+                ExportError, match=r"has no shape yet.*; call the model once with a real batch"
+            ) as caught:
+                extract_ir(given.eval(), X)
+            assert isinstance(caught.value, TypeError)
+        model(X)
+        program = npu_compiler.compile(extract_ir(model.eval(), X))
+        torch.testing.assert_close(run(program, load_weights(model, program)), model(X))
 
     def test_inside_of_the_meta_device_it_is_refused(self):
         with pytest.raises(ExportError, match="default device"), torch.device("meta"), meta_weights():
