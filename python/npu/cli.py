@@ -262,6 +262,12 @@ def _as_npy(array: Any) -> memoryview:
 def _plan(args: argparse.Namespace) -> int:
     from npu_runtime import Program
 
+    if args.text and (args.device or args.threads):
+        option = "--device" if args.device else "--threads"
+        raise InvalidValueError(
+            f"[npu] --text shows the program before any device has seen it; got {option} too; expected one of the two; "
+            f"try without --text for the plan of a device"
+        )
     if args.text:
         print(Program.load(args.program).text(), end="")
     else:

@@ -22,7 +22,10 @@ from .errors import IRError
 __all__ = ["Meta", "Model", "Node", "load_ir", "malformed", "numpy_dtype", "read_ir", "read_node"]
 
 SCHEMA_VERSION = 2
-_RUN_IT = "it needs no compiling: try npu_runtime.Executor(program, Device())"
+_RUN_IT = (
+    "expected the IR that it was made from; to run all of it on a device, try npu_runtime.Executor(program, Device()) "
+    "or `npu run`, and `npu plan` to see what it does"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +93,9 @@ def load_ir(ir: Any) -> Mapping[str, Any]:
     if is_program(ir):
         hint = f"; {_RUN_IT}"
     elif hasattr(ir, "forward"):
-        hint = "; try torch_ir.extract_ir(module, example_inputs)"
-    raise InvalidTypeError(f"[compiler] no IR; got {got}; expected an IR, its dict or the path of its file{hint}")
+        hint = "; expected its IR; try torch_ir.extract_ir(module, example_inputs)"
+    hint = hint or "; expected an IR, its dict or the path of its file"
+    raise InvalidTypeError(f"[compiler] not an IR; got {got}{hint}")
 
 
 def read_ir(ir: Any) -> Model:

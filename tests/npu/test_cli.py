@@ -120,6 +120,16 @@ def test_plan_and_text(folder):
     assert "arena" in npu("plan", folder / "net.npubin")
     assert ", 1 thread\n" in npu("plan", folder / "net.npubin", "--threads", 1)
     assert "conv(" in npu("plan", folder / "net.npubin", "--text")
+    for option in (("--device", "gpu"), ("--device", "cpu"), ("--threads", 1)):
+        shown = npu("plan", folder / "net.npubin", "--text", *option, code=1)
+        assert f"got {option[0]} too" in shown and "try without --text" in shown
+
+
+@pytest.mark.parametrize("command", ["explain", "partition", "compile"])
+def test_a_program_where_an_ir_belongs(folder, command):
+    shown = npu(command, folder / "net.npubin", code=1)
+    assert "net.npubin is not an IR file; got a compiled program; expected the IR that it was made from" in shown
+    assert "`npu run`" in shown and "`npu plan`" in shown
 
 
 def test_explain(folder):
