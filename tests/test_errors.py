@@ -254,6 +254,19 @@ def test_a_power_of_bools() -> None:
     assert got.tolist() == [0, 1, 1, 1]
 
 
+def test_float64_on_the_way() -> None:
+    def positions(x: Tensor) -> Tensor:
+        return x + torch.arange(4, dtype=torch.float64).float()
+
+    with pytest.raises(
+        npu.NPUError, match=r"aten\.arange\.default, 1 times: dtype float64(?s:.*)make such tensors float32"
+    ):
+        npu.compile(Call(positions), X)
+    with pytest.raises(npu.NPUError) as caught:
+        npu.compile(Call(lambda x: x.mode(0)), X)
+    assert "float64" not in str(caught.value)
+
+
 def test_a_dict_that_is_no_ir() -> None:
     for data in ({}, {"nodes": 1}, {"graph_inputs": [{}], "graph_outputs": [], "weights": [], "nodes": []}):
         with pytest.raises(npu.NPUError, match="missing key|must be a list"):

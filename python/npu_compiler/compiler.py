@@ -290,5 +290,9 @@ def _explain(model: Model, failures: Sequence[tuple[Node, str]]) -> str:
         where = f"'{first.name}'" + (f" in {first.module}" if first.module else "")
         where += f" ({first.source})" if first.source else ""
         lines.append(f"  - {op_type}, {len(nodes)} times: {reason}; first at {where}")
+    if any("dtype float64" in reason for _, reason in failures):
+        lines.append(
+            "Programs have no float64; make such tensors float32 where they begin, as in arange(n, dtype=float32)"
+        )
     lines.append("npu_compiler.partition and npu_runtime.DAGExecutor run such nodes on the host, the rest as programs")
     return "\n".join(lines)

@@ -342,7 +342,18 @@ class Builder:
 _RANDOM = "it draws random numbers"
 _RUN_TIME = "the shape of its result is known only at run time"
 _CTC = "the CTC loss takes as many steps as its targets have; compile the module without it"
+_ANTIALIAS = (
+    "antialiased resizing; resize before the model, or compute once what depends on weights alone, or use avg_pool2d "
+    "and antialias=False"
+)
+_MODE = (
+    "the most frequent value; of sorted rows s it is s.gather(-1, (s[..., :, None] == s[..., None, :]).sum(-1)"
+    ".argmax(-1, keepdim=True))"
+)
 _REASONS = {
+    **dict.fromkeys("_upsample_bicubic2d_aa _upsample_bilinear2d_aa".split(), _ANTIALIAS),
+    "nanquantile": "how many values it orders depends on the NaNs; use quantile of values without NaN, or nanmedian",
+    "mode": _MODE,
     **dict.fromkeys("ctc_loss _ctc_loss".split(), _CTC),
     **dict.fromkeys(
         "rand randn randint randperm rand_like randn_like randint_like bernoulli multinomial normal uniform "

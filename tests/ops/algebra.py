@@ -11,6 +11,12 @@ from torch import nn
 from .making import b, case, f, i, module, positive, special, strided
 
 
+def _mode(x: torch.Tensor) -> torch.Tensor:
+    """As the refusal of ``mode`` says it."""
+    s = x.sort(-1).values
+    return s.gather(-1, (s[..., :, None] == s[..., None, :]).sum(-1).argmax(-1, keepdim=True))
+
+
 def _products() -> None:
     for equation, *dims in (
         ("bi,oij,bj->bo", (2, 3), (4, 3, 5), (2, 5)),
@@ -114,7 +120,9 @@ def _order() -> None:
         case(f"quantile {how}", lambda x, h=how: x.quantile(0.3, 1, interpolation=h), f(3, 6))
     case("quantile of all", lambda x: x.quantile(1.0, keepdim=True), f(3, 6))
     case("quantile special", lambda x: x.quantile(0.5, 1), special(2, 7))
-    case("mode", lambda x: x.mode(1), i(3, 5), refused="no lowering")
+    case("mode", lambda x: x.mode(1), i(3, 5), refused="of sorted rows s it is s.gather")
+    case("mode by sorting", _mode, i(6, 7, low=0, high=4))
+    case("nanquantile", lambda x: x.nanquantile(0.5, 1), f(3, 6), refused="use quantile of values without NaN")
     for name in ("cummax", "cummin"):
         case(name, lambda x, n=name: getattr(torch, n)(x, 1), f(3, 7, 2))
         case(f"{name} special", lambda x, n=name: getattr(torch, n)(x, 0), special(9))

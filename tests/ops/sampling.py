@@ -110,8 +110,10 @@ def _resizes() -> None:
     case("interpolate to one", lambda x: F.interpolate(x, (1, 1), mode="bilinear", align_corners=True), x)
     case("interpolate from one", lambda x: F.interpolate(x, (3, 2), mode="bicubic"), f(1, 2, 1, 1))
     case("interpolate bytes", lambda x: F.interpolate(x, (5, 7)), i(1, 3, 4, 4, low=0, high=255, dtype=torch.uint8))
+    case("interpolate antialiased bicubic", lambda x: F.interpolate(x, (3, 3), mode="bicubic", antialias=True), x,
+         refused="antialiased resizing; .* antialias=False")  # fmt: skip
     case("interpolate antialiased", lambda x: F.interpolate(x, (3, 3), mode="bilinear", antialias=True), x,
-         refused="no lowering")  # fmt: skip
+         refused="antialiased resizing; resize before the model")  # fmt: skip
 
 
 def _pads() -> None:
