@@ -132,7 +132,9 @@ def emulates_metal() -> bool:
 def build_options() -> dict[str, str]:
     """Of the one build that the extension and the C++ tests share: with others, everything would be compiled twice."""
     emulation = "ON" if emulates_metal() else "OFF"
-    return {"NPU_SOFTMETAL": emulation, "NPU_BUILD_TESTS": "ON", "NPU_BUILD_BENCH": "ON", "NPU_WERROR": "ON"}
+    # A compiler newer than CI's may warn of more, which must not end somebody's first build.
+    warnings = os.environ.get("NPU_WERROR", "OFF")
+    return {"NPU_SOFTMETAL": emulation, "NPU_BUILD_TESTS": "ON", "NPU_BUILD_BENCH": "ON", "NPU_WERROR": warnings}
 
 
 def install_core(requirement: str, *options: str) -> None:
