@@ -1,207 +1,37 @@
-"""Values, strided views of them, and the ops over views that passes rewrite."""
+"""The graph that passes rewrite: ops over views in order, and who reads and writes each value."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from dataclasses import replace as copy_with
 from typing import Any
 
-import numpy as np
+from .oplist import Link, OpList
+from .view import Shape, Value, View, dense_strides, remap, same, whole
 
-from .errors import Unsupported
-
-Shape = tuple[int, ...]
-
-__all__ = ["Graph", "Op", "Output", "Shape", "Value", "View", "dense_strides", "remap", "whole"]
+__all__ = ["Graph", "Op", "Output", "Shape", "Value", "View", "dense_strides", "nodes_of", "remap", "same", "whole"]
 
 
-def dense_strides(shape: Iterable[int]) -> Shape:
-    strides: list[int] = []
-    step = 1
-    for extent in reversed(tuple(shape)):
-        strides.append(step)
-        step *= max(extent, 1)
-    return tuple(reversed(strides))
-
-
-@dataclass(eq=False, slots=True)
-class Value:
-    """A dense tensor. ``kind`` is input, weight, constant or temp; constants hold their ``data``."""
-
-    name: str
-    dtype: str
-    shape: Shape
-    kind: str = "temp"
-    data: np.ndarray | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """Elements of a value by strides, in elements of the value's row-major order."""
-
-    value: Value
-    shape: Shape
-    strides: Shape
-    offset: int = 0
-
-    @property
-    def dtype(self) -> str:
-        return self.value.dtype
-
-    @property
-    def rank(self) -> int:
-        return len(self.shape)
-
-    @property
-    def elements(self) -> int:
-        return math.prod(self.shape)
-
-    @property
-    def is_dense(self) -> bool:
-        """All of the value, row by row, in whatever shape (strides of extents below 2 say nothing)."""
-        dense = dense_strides(self.shape)
-        same = all(n <= 1 or s == d for n, s, d in zip(self.shape, self.strides, dense, strict=True))
-        return same and not self.offset and self.elements == math.prod(self.value.shape)
-
-    @property
-    def is_whole(self) -> bool:
-        """The whole value in its own shape."""
-        return self.shape == self.value.shape and self.is_dense
-
-    def permute(self, order: Iterable[int]) -> View:
-        order = tuple(order)
-        return View(self.value, tuple(self.shape[d] for d in order), tuple(self.strides[d] for d in order), self.offset)
-
-    def transpose(self, a: int, b: int) -> View:
-        order = list(range(self.rank))
-        order[a], order[b] = order[b], order[a]
-        return self.permute(order)
-
-    def slice(self, dim: int, start: int, count: int, step: int = 1) -> View:
-        last = start + (count - 1) * step
-        if count < 0 or (count and not (0 <= start < self.shape[dim] and 0 <= last < self.shape[dim])):
-            raise Unsupported(f"elements {start} to {last} of {self.shape[dim]}")
-        shape, strides = list(self.shape), list(self.strides)
-        offset = self.offset + (start * strides[dim] if count else 0)
-        shape[dim] = count
-        strides[dim] *= step
-        return View(self.value, tuple(shape), tuple(strides), offset)
-
-    def unsqueeze(self, dim: int) -> View:
-        return View(
-            self.value,
-            (*self.shape[:dim], 1, *self.shape[dim:]),
-            (*self.strides[:dim], 0, *self.strides[dim:]),
-            self.offset,
-        )
-
-    def drop(self, dim: int) -> View:
-        """Without dimension ``dim``, at its position 0."""
-        return View(
-            self.value,
-            self.shape[:dim] + self.shape[dim + 1 :],
-            self.strides[:dim] + self.strides[dim + 1 :],
-            self.offset,
-        )
-
-    def expand(self, shape: Iterable[int]) -> View:
-        """Broadcast to ``shape`` from the right."""
-        shape = tuple(shape)
-        gap = len(shape) - self.rank
-        if gap < 0 or any(n not in (1, m) for n, m in zip(self.shape, shape[gap:], strict=True)):
-            raise Unsupported(f"shape {list(self.shape)} broadcast to {list(shape)}")
-        strides = [0] * gap + [s if n != 1 else 0 for n, s in zip(self.shape, self.strides, strict=True)]
-        return View(self.value, shape, tuple(strides), self.offset)
-
-    def reshape(self, shape: Iterable[int]) -> View | None:
-        """None where strides cannot express it."""
-        shape = tuple(shape)
-        if math.prod(shape) != self.elements:
-            return None
-        if self.elements == 0:
-            return View(self.value, shape, dense_strides(shape), self.offset)
-        # Runs of dimensions that lie behind each other as one, from the last.
-        runs: list[tuple[int, int]] = []
-        for n, s in zip(reversed(self.shape), reversed(self.strides), strict=True):
-            if n == 1:
-                continue
-            if runs and s == runs[-1][0] * runs[-1][1]:
-                runs[-1] = (runs[-1][0] * n, runs[-1][1])
-            else:
-                runs.append((n, s))
-        strides: list[int] = []
-        left, step = 1, 0
-        queue = iter(runs)
-        for n in reversed(shape):
-            if n == 1:
-                strides.append(0)
-                continue
-            if left == 1:
-                left, step = next(queue)
-            if left % n:
-                return None
-            strides.append(step)
-            step *= n
-            left //= n
-        return View(self.value, shape, tuple(reversed(strides)), self.offset)
-
-
-def whole(value: Value) -> View:
-    return View(value, value.shape, dense_strides(value.shape))
-
-
-def remap(view: View, target: View) -> View | None:
-    """``view``, of a value whose elements lie at ``target`` (a view of the same shape), as a view of target's value.
-
-    None where no strides express it.
-    """
-    if view.elements == 0:
-        return View(target.value, view.shape, (0,) * view.rank, 0)
-    runs: list[list[int]] = []  # [extent, stride in the target, stride in the old value], from the last
-    dense = dense_strides(target.shape)
-    for n, s, d in zip(reversed(target.shape), reversed(target.strides), reversed(dense), strict=True):
-        if n == 1:
-            continue
-        if runs and s == runs[-1][0] * runs[-1][1]:
-            runs[-1][0] *= n
-        else:
-            runs.append([n, s, d])
-    runs.reverse()
-    low, high, strides = [], [], []
-    rest, offset = view.offset, target.offset
-    for _, s, d in runs:
-        low.append(rest // d)
-        high.append(rest // d)
-        offset += rest // d * s
-        rest %= d
-    for n, stride in zip(view.shape, view.strides, strict=True):
-        if n == 1 or stride == 0:
-            strides.append(0)
-            continue
-        k = next((k for k, (_, _, d) in enumerate(runs) if abs(stride) >= d), None)
-        if k is None or stride % runs[k][2]:
-            return None
-        step = stride // runs[k][2]
-        strides.append(step * runs[k][1])
-        (high if step > 0 else low)[k] += step * (n - 1)
-    if rest or any(a < 0 or b >= run[0] for a, b, run in zip(low, high, runs, strict=True)):
-        return None
-    return View(target.value, view.shape, tuple(strides), offset)
-
-
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, frozen=True)
 class Op:
-    """``hints`` hold what a pass may want to know about the op's origin; they are not written."""
+    """Once in a graph an op does not change: the graph puts another in its place. ``hints`` hold what a pass may want
+    to know about the op's origin; they are not written."""
 
     kind: str
     name: str
-    inputs: list[View | None]
-    outputs: list[View | None]
+    inputs: tuple[View | None, ...]
+    outputs: tuple[View | None, ...]
     attrs: dict[str, Any] = field(default_factory=dict)
     nodes: tuple[str, ...] = ()
     module: str = ""
     hints: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if type(self.inputs) is not tuple:
+            object.__setattr__(self, "inputs", tuple(self.inputs))
+        if type(self.outputs) is not tuple:
+            object.__setattr__(self, "outputs", tuple(self.outputs))
 
     @property
     def out(self) -> View:
@@ -214,6 +44,11 @@ class Op:
         return (v for v in self.outputs if v is not None)
 
 
+def nodes_of(*ops: Op) -> tuple[str, ...]:
+    """The nodes of the IR that these ops come from, each once."""
+    return tuple(dict.fromkeys(node for op in ops for node in op.nodes))
+
+
 @dataclass(eq=False, slots=True)
 class Output:
     name: str
@@ -222,17 +57,20 @@ class Output:
     alias: Value | None = None
 
 
+Uses = dict[Value, dict[Op, None]]
+
+
 @dataclass(eq=False, slots=True)
 class Graph:
-    """``state`` holds the inputs that the program also updates; ``ties`` the other names of weights."""
+    """Two functions of ops in order, ``prepare`` and ``main``. Ops come and go by the methods here alone, which keep
+    account of the readers and writers of every value. ``state`` holds the inputs that the program also updates;
+    ``ties`` the other names of weights."""
 
     model_name: str
     inputs: list[Value] = field(default_factory=list)
     weights: list[Value] = field(default_factory=list)
     constants: list[Value] = field(default_factory=list)
     outputs: list[Output] = field(default_factory=list)
-    prepare: list[Op] = field(default_factory=list)
-    main: list[Op] = field(default_factory=list)
     ties: dict[str, str] = field(default_factory=dict)
     state: set[Value] = field(default_factory=set)
     held: set[Value] = field(default_factory=set)
@@ -244,6 +82,13 @@ class Graph:
     names: set[str] = field(default_factory=set)
     labels: dict[Value, str] = field(default_factory=dict)
     """What inputs, weights and constants are called outside; the names of values are unique, these need not be."""
+    _prepare: OpList[Op] = field(default_factory=lambda: OpList(0), repr=False)
+    _main: OpList[Op] = field(default_factory=lambda: OpList(1), repr=False)
+    _links: dict[Op, Link[Op]] = field(default_factory=dict, repr=False)
+    _readers: Uses = field(default_factory=dict, repr=False)
+    _writers: Uses = field(default_factory=dict, repr=False)
+
+    # Names
 
     def label(self, value: Value) -> str:
         return self.labels.get(value, value.name)
@@ -255,27 +100,165 @@ class Graph:
         self.names.add(candidate)
         return candidate
 
+    def temp(self, name: str, dtype: str, shape: Iterable[int]) -> Value:
+        return Value(self.unique(name), dtype, tuple(shape))
+
+    # Who reads and writes
+
+    @property
+    def prepare(self) -> OpList[Op]:
+        return self._prepare
+
+    @property
+    def main(self) -> OpList[Op]:
+        return self._main
+
     def ops(self) -> Iterator[Op]:
         yield from self.prepare
         yield from self.main
 
-    def temp(self, name: str, dtype: str, shape: Iterable[int]) -> Value:
-        return Value(self.unique(name), dtype, tuple(shape))
+    def readers(self, value: Value) -> list[Op]:
+        """Each op once, in order."""
+        return self._in_order(self._readers.get(value))
 
-    def writers(self) -> dict[Value, list[Op]]:
-        found: dict[Value, list[Op]] = {}
-        for op in self.ops():
-            for view in op.writes():
-                found.setdefault(view.value, []).append(op)
-        return found
+    def writers(self, value: Value) -> list[Op]:
+        return self._in_order(self._writers.get(value))
 
-    def readers(self) -> dict[Value, list[Op]]:
-        """Each op once per value, in order."""
-        found: dict[Value, list[Op]] = {}
-        for op in self.ops():
-            for value in dict.fromkeys(view.value for view in op.reads()):
-                found.setdefault(value, []).append(op)
-        return found
+    def _in_order(self, uses: dict[Op, None] | None) -> list[Op]:
+        if not uses:
+            return []
+        return list(uses) if len(uses) == 1 else sorted(uses, key=self.position)
+
+    def position(self, op: Op) -> tuple[int, float]:
+        """To compare with that of others: what runs first has the lower one."""
+        link = self._links[op]
+        return link.ops.rank, link.key
+
+    def is_in(self, op: Op, ops: OpList[Op]) -> bool:
+        return self._links[op].ops is ops
+
+    def __contains__(self, op: Op) -> bool:
+        return op in self._links
 
     def output_values(self) -> set[Value]:
         return {output.value for output in self.outputs}
+
+    def is_output(self, value: Value) -> bool:
+        return any(output.value is value for output in self.outputs)
+
+    def only_reader(self, value: Value) -> Op | None:
+        """The op that alone reads a value which is no output."""
+        users = self._readers.get(value, ())
+        return next(iter(users)) if len(users) == 1 and not self.is_output(value) else None
+
+    def maker(self, view: View | None) -> Op | None:
+        """The op of ``main`` that makes all of the value."""
+        writers = self._writers.get(view.value, ()) if view is not None else ()
+        op = next(iter(writers)) if len(writers) == 1 else None
+        return op if op is not None and self.is_in(op, self.main) else None
+
+    def dense_maker(self, view: View | None) -> Op | None:
+        """The same, where it makes it row by row: its elements are those of the op's operands in their order."""
+        op = self.maker(view)
+        return op if op is not None and op.out.is_dense else None
+
+    # Changes
+
+    def append(self, op: Op, ops: OpList[Op] | None = None) -> Op:
+        """At the end of ``main``, or of ``ops``."""
+        self._links[op] = (self.main if ops is None else ops).append(op)
+        self._enter(op)
+        return op
+
+    def insert(self, op: Op, before: Op | None) -> Op:
+        """Before another op, or at the end of ``main``."""
+        if before is None:
+            return self.append(op)
+        link = self._links[before]
+        self._links[op] = link.ops.insert(op, link)
+        self._enter(op)
+        return op
+
+    def remove(self, *ops: Op) -> None:
+        for op in ops:
+            link = self._links.pop(op)
+            link.ops.remove(link)
+            self._leave(op)
+
+    def replace(self, op: Op, new: Op) -> Op:
+        """``new`` stands where ``op`` stood."""
+        link = self._links[new] = self._links.pop(op)
+        link.op = new
+        self._leave(op)
+        self._enter(new)
+        return new
+
+    def change(self, op: Op, **fields: Any) -> Op:
+        """The op with other ``fields``, which replaces it."""
+        return self.replace(op, copy_with(op, **fields))
+
+    def merge(self, ops: Iterable[Op], new: Op) -> Op:
+        """``new`` replaces all of ``ops`` and stands where the last of them stood, when all that they read exists."""
+        *others, last = sorted(ops, key=self.position)
+        self.remove(*others)
+        return self.replace(last, new)
+
+    def move(self, op: Op, before: Op | None = None, ops: OpList[Op] | None = None) -> None:
+        """To stand before another op, or at the end of ``ops``."""
+        self.remove(op)
+        if before is None:
+            self.append(op, ops)
+        else:
+            self.insert(op, before)
+
+    def relocate(self, values: Iterable[Value], moved: Callable[[View], View | None], skip: Iterable[Op] = ()) -> bool:
+        """Whoever reads or writes ``values``, but ``skip``, has ``moved(view)`` for each view of them; False, and
+        nothing has changed, where that is None for one."""
+        chosen, left = set(values), set(skip)
+        users = {op: None for v in chosen for uses in (self._readers, self._writers) for op in uses.get(v, ())}
+        plan: list[tuple[Op, list[View | None], list[View | None]]] = []
+        for op in sorted((op for op in users if op not in left), key=self.position):
+            both = [_relocated(views, chosen, moved) for views in (op.inputs, op.outputs)]
+            if both[0] is None or both[1] is None:
+                return False
+            plan.append((op, both[0], both[1]))
+        for op, inputs, outputs in plan:
+            self.change(op, inputs=inputs, outputs=outputs)
+        return True
+
+    def read_instead(self, value: Value, other: Value) -> None:
+        """Whoever reads the value reads another of its shape."""
+        for op in self.readers(value):
+            inputs = [v and (v.of(other) if v.value is value else v) for v in op.inputs]
+            self.change(op, inputs=inputs)
+
+    def _enter(self, op: Op) -> None:
+        for view in op.inputs:
+            if view is not None:
+                self._readers.setdefault(view.value, {})[op] = None
+        for view in op.outputs:
+            if view is not None:
+                self._writers.setdefault(view.value, {})[op] = None
+
+    def _leave(self, op: Op) -> None:
+        for view in op.inputs:
+            if view is not None:
+                self._readers[view.value].pop(op, None)
+        for view in op.outputs:
+            if view is not None:
+                self._writers[view.value].pop(op, None)
+
+
+def _relocated(
+    views: Iterable[View | None], values: set[Value], moved: Callable[[View], View | None]
+) -> list[View | None] | None:
+    found: list[View | None] = []
+    for view in views:
+        if view is None or view.value not in values:
+            found.append(view)
+            continue
+        other = moved(view)
+        if other is None:
+            return None
+        found.append(other)
+    return found

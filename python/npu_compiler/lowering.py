@@ -239,9 +239,7 @@ class Builder:
         if wrong:
             raise Unsupported(wrong)
         nodes, module = ((self.node.name,), self.node.module) if self.node else ((), "")
-        made = Op(op, self.op_name(self.base), list(inputs), list(outputs), attrs, nodes, module)
-        self.graph.main.append(made)
-        return made
+        return self.graph.append(Op(op, self.op_name(self.base), tuple(inputs), tuple(outputs), attrs, nodes, module))
 
     def new(self, op: str, inputs: Sequence[View | None], shape: Iterable[int], dtype: str, /, **attrs: Any) -> View:
         out = self.temp(shape, dtype)

@@ -10,7 +10,10 @@ from .opset import DTYPES, OPS, misfit
 __all__ = ["verify"]
 
 
-def verify(graph: Graph, after: str) -> None:
+def verify(graph: Graph, after: str, checked: set[Op] | None = None) -> None:
+    """``checked``: the ops that were found right earlier and need no second look by themselves, as ops do not
+    change."""
+    checked = set() if checked is None else checked
     given = {*graph.inputs, *graph.weights, *graph.constants}
     known = {*graph.weights, *graph.constants}
     left = _written(graph)
@@ -18,7 +21,9 @@ def verify(graph: Graph, after: str) -> None:
         known.update(more)
         for op in ops:
             try:
-                _check_op(op)
+                if op not in checked:
+                    _check_op(op)
+                    checked.add(op)
                 _check_reads(op, known, left)
                 for view in op.writes():
                     left[view.value] -= view.elements

@@ -39,7 +39,7 @@ def batch_norm_of(
     shift_text = f"{'bias' if bias is not None else '0.0'} - mean * scale"
     shift = b.map(shift_text, "float32", mean=mean, scale=scale, **{k: v for k, v in parts.items() if k == "bias"})
     out = b.map("x * scale + shift", x.dtype, x=x, scale=_per_channel(scale, x.rank), shift=_per_channel(shift, x.rank))
-    b.graph.main[-1].hints["batch_norm"] = (scale, shift)
+    b.graph.dense_maker(out).hints["batch_norm"] = (scale, shift)  # type: ignore[union-attr]
     return out
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 from npu_base.errors import InvalidValueError
 
-from ..graph import Graph
+from ..graph import Graph, Op
 from ..verify import verify
 from .alias import alias
 from .attention import fuse_attention
@@ -54,8 +54,10 @@ def run_passes(graph: Graph, disable: Collection[str] = ()) -> None:
         raise InvalidValueError(
             f"[compiler] cannot disable {unknown or sorted(REQUIRED)}; expected any of {sorted(known - REQUIRED)}"
         )
-    verify(graph, "lowering")
+    checked: set[Op] = set()
+    verify(graph, "lowering", checked)
     for name, run in PASSES:
         if name not in disable:
             run(graph)
-            verify(graph, name)
+            verify(graph, name, checked)
+    verify(graph, "the passes")

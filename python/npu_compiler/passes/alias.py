@@ -16,33 +16,27 @@ UPDATED = {
 
 
 def alias(graph: Graph) -> None:
-    last_read: dict[Value, int] = {}
-    for i, op in enumerate(graph.main):
-        for view in op.reads():
-            last_read[view.value] = i
     taken = {output.alias for output in graph.outputs if output.alias is not None}
     for output in list(graph.outputs):
         update = _update(graph, output.value)
         if output.alias is None:
-            x = None if update is None else update[1]
-            if update is None or x in taken or x not in graph.inputs or last_read[update[1]] != update[0]:
+            if update is None or update in taken or update not in graph.inputs:
                 continue
-            output.alias = update[1]
-            taken.add(update[1])
-        elif update is None or update[1] is not output.alias or last_read[output.alias] != update[0]:
+            output.alias = update
+            taken.add(update)
+        elif update is not output.alias:
             _write_back(graph, output)
         if output.alias is not None:
             graph.state.add(output.alias)
 
 
-def _update(graph: Graph, value: Value) -> tuple[int, Value] | None:
-    """Where ``value`` is written and the input that it is an update of."""
-    found = [(i, op) for i, op in enumerate(graph.main) for v in op.writes() if v.value is value]
-    if len(found) != 1:
+def _update(graph: Graph, value: Value) -> Value | None:
+    """The value that ``value`` is an update of and that nobody reads later."""
+    op = graph.maker(whole(value))
+    if op is None:
         return None
-    at, op = found[0]
-    place = next(i for i, v in enumerate(op.outputs) if v is not None and v.value is value)
-    source, result = UPDATED.get((op.kind, place)), op.outputs[place]
+    at = next(i for i, v in enumerate(op.outputs) if v is not None and v.value is value)
+    source, result = UPDATED.get((op.kind, at)), op.outputs[at]
     if source is None or len(op.inputs) <= source or result is None or not result.is_whole:
         return None
     x = op.inputs[source]
@@ -50,12 +44,12 @@ def _update(graph: Graph, value: Value) -> tuple[int, Value] | None:
         return None
     if any(v is not None and v.value is x.value for i, v in enumerate(op.inputs) if i != source):
         return None
-    return at, x.value
+    return x.value if graph.readers(x.value)[-1] is op else None
 
 
 def _write_back(graph: Graph, output: Output) -> None:
     """After everything else, when nobody needs the old contents."""
     value = graph.temp(output.name, output.value.dtype, output.value.shape)
     source: View = whole(output.value)
-    graph.main.append(Op("copy", graph.unique(f"{value.name}.update"), [source], [whole(value)]))
+    graph.append(Op("copy", graph.unique(f"{value.name}.update"), (source,), (whole(value),)))
     output.value = value

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..exprs import number as as_number
-from ..graph import Graph, Op, View, remap, whole
-from .match import Matcher, first, scale_of, step_names
+from ..graph import Graph, Op, View, nodes_of, remap, whole
+from .match import first, scale_of, step_names
 from .simplify import dead_code
 
 _FLOATS = ("float32", "float16", "bfloat16")
@@ -28,43 +28,38 @@ class _Scores:
 
 
 def fuse_attention(graph: Graph) -> None:
-    match = Matcher(graph)
-    for op in list(graph.main):
+    for op in graph.main:
         if op.kind == "softmax" and not op.attrs.get("log") and op.attrs["axis"] == op.out.rank - 1:
-            _fuse(graph, match, op)
-    _absorb_scales(graph)
+            _fuse(graph, op)
+    for op in graph.main:
+        if op.kind == "attention":
+            _absorb_scales(graph, op)
     dead_code(graph)
 
 
-def _absorb_scales(graph: Graph) -> None:
+def _absorb_scales(graph: Graph, op: Op) -> None:
     """Queries or keys that are multiplied by a number for this alone are not: the scores are."""
-    match = Matcher(graph)
-    for op in [op for op in graph.main if op.kind == "attention"]:
-        for i in (0, 1):
-            view = op.inputs[i]
-            maker = match.maker(view)
-            scaled = scale_of(maker) if maker is not None else None
-            if (
-                view is None
-                or scaled is None
-                or match.only_reader(view.value) is not op
-                or scaled[0].dtype != view.dtype
-            ):
-                continue
-            source = remap(view, scaled[0])
-            if source is not None and sum(v is not None and v.value is view.value for v in op.inputs) == 1:
-                op.inputs[i], op.attrs = source, {**op.attrs, "scale": op.attrs["scale"] * scaled[1]}
+    for i in (0, 1):
+        view = op.inputs[i]
+        maker = graph.maker(view)
+        scaled = scale_of(maker) if maker is not None else None
+        if view is None or scaled is None or graph.only_reader(view.value) is not op or scaled[0].dtype != view.dtype:
+            continue
+        source = remap(view, scaled[0])
+        if source is not None and sum(v is not None and v.value is view.value for v in op.inputs) == 1:
+            inputs = [source if k == i else v for k, v in enumerate(op.inputs)]
+            op = graph.change(op, inputs=inputs, attrs={**op.attrs, "scale": op.attrs["scale"] * scaled[1]})
 
 
-def _fuse(graph: Graph, match: Matcher, softmax: Op) -> None:
-    weights, scores = _product_after(match, softmax), _scores(match, softmax)
+def _fuse(graph: Graph, softmax: Op) -> None:
+    weights, scores = _product_after(graph, softmax), _scores(graph, softmax)
     if weights is None or scores is None or scores.product is None:
         return
     shape = scores.shape if len(scores.shape) == 4 else softmax.out.shape
     shape = (1,) * (4 - len(shape)) + shape
     if len(shape) != 4:
         return
-    views = _operands(match, scores, weights, shape)
+    views = _operands(graph, scores, weights, shape)
     if views is None:
         return
     q, k, v, out = views
@@ -73,20 +68,18 @@ def _fuse(graph: Graph, match: Matcher, softmax: Op) -> None:
         return
     if {q.dtype, k.dtype, v.dtype} != {out.dtype} or (mask is not None and mask.dtype not in ("float32", q.dtype)):
         return
-    nodes = tuple(dict.fromkeys((*scores.product.nodes, *softmax.nodes, *weights.nodes)))
+    nodes = nodes_of(scores.product, softmax, weights)
     attrs = {"scale": scores.scale, "causal": False, "masked_rows": "nan"}
-    made = Op("attention", weights.name, [q, k, v, mask], [out], attrs, nodes, weights.module)
-    if mask is None:
-        made.inputs.pop()
-    graph.main[_place(graph, weights)] = made
-    _lay_heads_together(graph, match, made)
+    inputs = (q, k, v) if mask is None else (q, k, v, mask)
+    made = Op("attention", weights.name, inputs, (out,), attrs, nodes, weights.module)
+    _lay_heads_together(graph, graph.replace(weights, made))
 
 
-def _scores(match: Matcher, softmax: Op) -> _Scores | None:
+def _scores(graph: Graph, softmax: Op) -> _Scores | None:
     found = _Scores()
     view = first(softmax)
-    while view.is_dense and view.dtype in _FLOATS and match.only_reader(view.value) is not None:
-        op = match.maker(view)
+    while view.is_dense and view.dtype in _FLOATS and graph.only_reader(view.value) is not None:
+        op = graph.maker(view)
         if op is None or not op.out.is_dense:
             return None
         scaled = scale_of(op)
@@ -101,31 +94,31 @@ def _scores(match: Matcher, softmax: Op) -> _Scores | None:
         elif found.shape or found.scale != 1.0:
             return None
         else:
-            source = _under_mask(match, op, found)
+            source = _under_mask(graph, op, found)
             if source is None:
                 return None
             view, found.shape = source, op.out.shape
     return None
 
 
-def _under_mask(match: Matcher, op: Op, found: _Scores) -> View | None:
+def _under_mask(graph: Graph, op: Op, found: _Scores) -> View | None:
     """The scores that the op masks, where it does; ``found`` is told how."""
     if step_names(op) == ["in", "in", "add"]:
-        pair = _scores_and_mask(match, op)
+        pair = _scores_and_mask(graph, op)
         if pair is not None:
             found.mask = pair[1]
         return pair[0] if pair is not None else None
-    return _chosen(match, op, found)
+    return _chosen(graph, op, found)
 
 
-def _chosen(match: Matcher, op: Op, found: _Scores) -> View | None:
+def _chosen(graph: Graph, op: Op, found: _Scores) -> View | None:
     """The scores, where a number takes the place of some of them."""
     steps = op.attrs.get("expr", [])
     if op.kind != "map" or not steps or steps[-1][0] != "where" or any(s[0] not in ("in", "const") for s in steps[:-1]):
         return None
     condition, *choices = (steps[at] for at in steps[-1][1:])
     chooser = op.inputs[condition[1]] if condition[0] == "in" else None
-    numbers = [_number(match, op, step) for step in choices]
+    numbers = [_number(graph, op, step) for step in choices]
     if chooser is None or chooser.dtype != "bool" or sum(n is not None for n in numbers) != 1:
         return None
     when = numbers[0] is not None
@@ -137,11 +130,11 @@ def _chosen(match: Matcher, op: Op, found: _Scores) -> View | None:
     return x
 
 
-def _number(match: Matcher, op: Op, step: Any) -> float | None:
+def _number(graph: Graph, op: Op, step: Any) -> float | None:
     if step[0] == "const":
         return float(step[1])
     view = op.inputs[step[1]]
-    makers = match.parts(view.value) if view is not None else []
+    makers = graph.writers(view.value) if view is not None else []
     steps = makers[0].attrs.get("expr", []) if len(makers) == 1 and makers[0].kind == "map" else []
     return float(steps[0][1]) if len(steps) == 1 and steps[0][0] == "const" else None
 
@@ -164,32 +157,28 @@ def _mask(graph: Graph, scores: _Scores, at: Op, shape: tuple[int, ...]) -> View
         ["where", 0, 1, 2] if when else ["where", 0, 2, 1],
     ]
     made = whole(graph.temp(f"{at.out.value.name}.mask", "float32", small.shape))
-    graph.main.insert(_place(graph, at), Op("map", graph.unique(made.value.name), [small], [made], {"expr": expr}))
+    graph.insert(Op("map", graph.unique(made.value.name), (small,), (made,), {"expr": expr}), before=at)
     return made.expand(chooser.shape).reshape(shape)
 
 
-def _place(graph: Graph, op: Op) -> int:
-    return next(i for i, other in enumerate(graph.main) if other is op)
-
-
-def _scores_and_mask(match: Matcher, op: Op) -> tuple[View, View] | None:
+def _scores_and_mask(graph: Graph, op: Op) -> tuple[View, View] | None:
     """Of the two operands, the one that a product made for this alone."""
     for x, mask in (op.inputs[:2], op.inputs[1::-1]):
-        if x is None or mask is None or not x.is_dense or match.only_reader(x.value) is not op:
+        if x is None or mask is None or not x.is_dense or graph.only_reader(x.value) is not op:
             continue
-        maker = match.maker(x)
+        maker = graph.maker(x)
         while maker is not None and maker.kind == "map" and len(maker.inputs) == 1:
-            maker = match.maker(first(maker))
+            maker = graph.maker(first(maker))
         if maker is not None and maker.kind == "matmul":
             return x, mask
     return None
 
 
-def _product_after(match: Matcher, softmax: Op) -> Op | None:
+def _product_after(graph: Graph, softmax: Op) -> Op | None:
     """The product with the values, which alone reads the weights, perhaps in another dtype."""
     value = softmax.out.value
     while softmax.out.is_dense:
-        op = match.only_reader(value)
+        op = graph.only_reader(value)
         if op is None or not first(op).is_dense or first(op).value is not value or not op.out.is_dense:
             return None
         if op.kind == "matmul":
@@ -202,7 +191,7 @@ def _product_after(match: Matcher, softmax: Op) -> Op | None:
 
 
 def _operands(
-    match: Matcher, scores: _Scores, weights: Op, shape: tuple[int, ...]
+    graph: Graph, scores: _Scores, weights: Op, shape: tuple[int, ...]
 ) -> tuple[View, View, View, View] | None:
     """q, k, v and the result in rank 4."""
     assert scores.product is not None
@@ -215,7 +204,7 @@ def _operands(
     q4 = q.reshape((n, heads, rows, q.shape[-1]))
     k = right.transpose(right.rank - 2, right.rank - 1)
     shapes = (n, heads, columns, k.shape[-1]), (n, heads, columns, v.shape[-1])
-    k4, v4 = _shared(match, k, shapes[0]), _shared(match, v, shapes[1])
+    k4, v4 = _shared(graph, k, shapes[0]), _shared(graph, v, shapes[1])
     if k4 is None or v4 is None or k4.shape[1] != v4.shape[1]:  # both share their heads alike, or neither does
         k4, v4 = k.reshape(shapes[0]), v.reshape(shapes[1])
     out = weights.out.reshape((n, heads, rows, v.shape[-1]))
@@ -224,10 +213,10 @@ def _operands(
     return q4, k4, v4, out
 
 
-def _shared(match: Matcher, x: View, shape: tuple[int, ...]) -> View | None:
+def _shared(graph: Graph, x: View, shape: tuple[int, ...]) -> View | None:
     """In rank 4, the source of a copy that only repeats heads; None where it is no such copy."""
     n, heads, rows, width = shape
-    maker = match.maker(x)
+    maker = graph.maker(x)
     source = maker.inputs[0] if maker is not None and maker.kind == "copy" and maker.out.is_whole else None
     if source is None or source.rank != 5 or source.strides[2] != 0 or source.shape[2] < 2:
         return None
@@ -237,20 +226,12 @@ def _shared(match: Matcher, x: View, shape: tuple[int, ...]) -> View | None:
     return found.slice(2, 0, 1).drop(2) if found is not None and found.strides[2] == 0 else None
 
 
-def _lay_heads_together(graph: Graph, match: Matcher, op: Op) -> None:
+def _lay_heads_together(graph: Graph, op: Op) -> None:
     """The result as [N, S, H, D] in memory, where every reader can read that by strides."""
     value, (n, heads, rows, width) = op.out.value, op.out.shape
-    if value in match.outputs:
+    if graph.is_output(value) or not op.out.elements:
         return
     made = graph.temp(value.name, value.dtype, (n, rows, heads, width))
     target = whole(made).permute((0, 2, 1, 3))
-    flat = View(value, value.shape, whole(value).strides)
-    aligned = View(made, target.shape, target.strides)
-    reads = [(r, i, v) for r in match.readers.get(value, []) for i, v in enumerate(r.inputs)
-             if v is not None and v.value is value]  # fmt: skip
-    moved = [remap(v, aligned) for _, _, v in reads]
-    if flat.elements == 0 or any(v is None for v in moved):
-        return
-    for (reader, i, _), view in zip(reads, moved, strict=True):
-        reader.inputs[i] = view
-    op.outputs = [target]
+    if graph.relocate([value], lambda view: remap(view, target), skip=[op]):
+        graph.change(op, outputs=[target])

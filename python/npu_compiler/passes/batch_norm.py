@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
-from ..exprs import Expression
-from ..graph import Graph, Op, Value, View, whole
+from ..exprs import Expression, Ref
+from ..graph import Graph, Op, Value, View, nodes_of, whole
 
 
 def fold_batch_norm(graph: Graph) -> None:
-    readers, outputs = graph.readers(), graph.output_values()
-    makers = {view.value: op for op in graph.main for view in op.writes()}
     static = _static(graph)
-    place = {id(op): i for i, op in enumerate(graph.main)}
-    inserted: dict[int, list[Op]] = {}
-    gone: set[int] = set()
     for norm in graph.main:
         if "batch_norm" not in norm.hints or norm.inputs[0] is None:
             continue
         x = norm.inputs[0]
-        conv = makers.get(x.value)
-        if conv is None or conv.kind != "conv" or not x.is_whole or x.value in outputs or len(readers[x.value]) != 1:
+        conv = graph.maker(x)
+        if conv is None or conv.kind != "conv" or not x.is_whole or graph.only_reader(x.value) is None:
             continue
         weight, bias = conv.inputs[1], conv.inputs[2] if len(conv.inputs) > 2 else None
         scale, shift = norm.hints["batch_norm"]
         if weight is None or any(v.value not in static for v in (weight, bias, scale, shift) if v is not None):
             continue
         folded, new = _fold(graph, conv.name, weight, bias, scale, shift)
+        for op in new:
+            graph.insert(op, before=norm)
         # At the place of the norm everything that it reads exists.
-        merged = Op(
-            "conv", conv.name, [conv.inputs[0], *folded], [norm.out], conv.attrs, conv.nodes + norm.nodes, conv.module
-        )
-        inserted[place[id(norm)]] = [*new, merged]
-        gone.add(place[id(conv)])
-    rebuilt: list[Op] = []
-    for i, op in enumerate(graph.main):
-        if i not in gone:
-            rebuilt += inserted.get(i, [op])
-    graph.main = rebuilt
+        inputs = (conv.inputs[0], *folded)
+        merged = Op("conv", conv.name, inputs, (norm.out,), conv.attrs, nodes_of(conv, norm), conv.module)
+        graph.merge([conv, norm], merged)
 
 
 def _static(graph: Graph) -> set[Value]:
@@ -62,9 +52,8 @@ def _fold(
 
 
 def _map(name: str, text: str, operands: dict[str, View], out: Value) -> Op:
-    from ..exprs import Ref
-
     expr = Expression()
     env = {k: Ref(expr.load(i, "f")) for i, k in enumerate(operands)}
     steps = expr.finish(expr.eval(text, env))
-    return Op("map", f"{name}.fold", [v.expand(out.shape) for v in operands.values()], [whole(out)], {"expr": steps})
+    views = tuple(view.expand(out.shape) for view in operands.values())
+    return Op("map", f"{name}.fold", views, (whole(out),), {"expr": steps})

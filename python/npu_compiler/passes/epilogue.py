@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..exprs import Expression, class_of
-from ..graph import Graph, Op, View
-from .match import same
+from ..graph import Graph, Op, View, nodes_of, same
 from .rounding import rounded_values
 
 MAX_EXTRA = 4
 
 
 def fuse_epilogues(graph: Graph) -> None:
-    outputs, readers = graph.output_values(), graph.readers()
-    makers = {
-        op.out.value: (i, op) for i, op in enumerate(graph.main) if op.kind in ("conv", "matmul") and op.out.is_whole
-    }
-    gone: set[int] = set()
+    outputs = graph.output_values()
     rounded = rounded_values(graph)
-    for at, op in enumerate(graph.main):
+    for op in graph.main:
         if op.kind != "map":
             continue
-        found = [makers[v.value] for v in op.reads() if v.value in makers]
+        makers = {view.value: graph.maker(view) for view in op.reads()}
+        found = [m for m in makers.values() if m is not None and m.kind in ("conv", "matmul") and m.out.is_whole]
         # The latest of them: what the others made exists by then.
-        for i, maker in sorted(found, key=lambda entry: -entry[0]):
+        for maker in sorted(found, key=graph.position, reverse=True):
             value = maker.out.value
-            if value in outputs or len(readers[value]) != 1 or value.dtype != op.out.dtype:
+            if value in outputs or len(graph.readers(value)) != 1 or value.dtype != op.out.dtype:
                 continue
             fused = _fused(maker, op, value in rounded) or _fused_halves(maker, op, value in rounded)
-            if fused is None:
-                continue
-            graph.main[at] = fused
-            gone.add(i)
-            makers.pop(value)
-            if fused.out.is_whole:
-                makers[fused.out.value] = (at, fused)
-            break
-    graph.main = [op for i, op in enumerate(graph.main) if i not in gone]
+            if fused is not None:
+                graph.merge([maker, op], fused)
+                break
 
 
 def _fused_halves(maker: Op, op: Op, rounded: bool) -> Op | None:
@@ -67,10 +59,8 @@ def _fused_halves(maker: Op, op: Op, rounded: bool) -> Op | None:
     read = {view.offset for view in op.reads() if view.value is value}
     if out is None or len(extra) > MAX_EXTRA or read != {half.offset for half in halves}:
         return None
-    epilogue = expr.finish(expr.inline(op.attrs["expr"], steps))
-    inputs = [*maker.inputs[:3], *[None] * (3 - len(maker.inputs[:3])), *extra]
-    nodes = tuple(dict.fromkeys(maker.nodes + op.nodes))
-    return Op("matmul", maker.name, inputs, [out], {"halves": True, "epilogue": epilogue}, nodes, maker.module)
+    attrs = {"halves": True, "epilogue": expr.finish(expr.inline(op.attrs["expr"], steps))}
+    return _with_epilogue(maker, op, extra, out, attrs)
 
 
 def _fused(maker: Op, op: Op, rounded: bool) -> Op | None:
@@ -101,7 +91,10 @@ def _fused(maker: Op, op: Op, rounded: bool) -> Op | None:
     out = op.out.reshape(shape)
     if out is None or len(extra) > MAX_EXTRA:
         return None
-    epilogue = expr.finish(expr.inline(op.attrs["expr"], steps))
-    inputs = [*maker.inputs[:3], *[None] * (3 - len(maker.inputs[:3])), *extra]
-    nodes = tuple(dict.fromkeys(maker.nodes + op.nodes))
-    return Op(maker.kind, maker.name, inputs, [out], {**maker.attrs, "epilogue": epilogue}, nodes, maker.module)
+    attrs = {**maker.attrs, "epilogue": expr.finish(expr.inline(op.attrs["expr"], steps))}
+    return _with_epilogue(maker, op, extra, out, attrs)
+
+
+def _with_epilogue(maker: Op, op: Op, extra: list[View], out: View, attrs: dict[str, Any]) -> Op:
+    inputs = (*maker.inputs[:3], *[None] * (3 - len(maker.inputs[:3])), *extra)
+    return Op(maker.kind, maker.name, inputs, (out,), attrs, nodes_of(maker, op), maker.module)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..exprs import Expression, Step, class_of
-from ..graph import Graph, Op, Value, View, remap
+from ..graph import Graph, Op, Value, View, nodes_of, remap
+from ..oplist import OpList
 from .rounding import rounded_values
 
 MAX_OPERANDS = 12
@@ -22,50 +23,44 @@ def fuse_casts(graph: Graph) -> None:
     _fuse(graph, graph.main, duplicate=True)
 
 
-def _fuse(graph: Graph, ops: list[Op], duplicate: bool = False) -> None:
-    makers = {op.out.value: op for op in graph.ops() if op.kind == "map" and op.out.is_whole}
-    uses: dict[Value, int] = {}
-    for op in graph.ops():
-        for value in {v.value for v in op.reads()}:
-            uses[value] = uses.get(value, 0) + 1
-    local, outputs = set(map(id, ops)), graph.output_values()
+def _fuse(graph: Graph, ops: OpList[Op], duplicate: bool = False) -> None:
+    outputs = graph.output_values()
     rounded = rounded_values(graph)
-    gone: set[int] = set()
     for op in ops:
-        if op.kind != "map":
+        fused: Op | None = op if op.kind == "map" else None
+        while fused is not None:
+            fused = _fused(graph, ops, fused, outputs, rounded, duplicate)
+
+
+def _fused(
+    graph: Graph, ops: OpList[Op], op: Op, outputs: set[Value], rounded: set[Value], duplicate: bool
+) -> Op | None:
+    """The op with one of the maps that it reads computed inside it."""
+    for value in dict.fromkeys(v.value for v in op.reads()):
+        makers = graph.writers(value)
+        if len(makers) != 1 or makers[0].kind != "map" or not makers[0].out.is_whole:
             continue
-        changed = True
-        while changed:
-            changed = False
-            for value in dict.fromkeys(v.value for v in op.reads()):
-                maker = makers.get(value)
-                if maker is None or not _allowed(maker, uses[value], value in outputs, duplicate, id(maker) in local):
-                    continue
-                merged = merge(maker, op, value in rounded)
-                if merged is None:
-                    continue
-                op.inputs, op.attrs = list(merged[0]), {"expr": merged[1]}
-                op.nodes = tuple(dict.fromkeys(maker.nodes + op.nodes))
-                op.hints = {}
-                uses[value] -= 1
-                if not uses[value] and value not in outputs and id(maker) in local:
-                    gone.add(id(maker))
-                else:
-                    for v in {v.value for v in maker.reads()}:
-                        uses[v] += 1
-                changed = True
-                break
-    ops[:] = [op for op in ops if id(op) not in gone]
+        (maker,) = makers
+        alone = len(graph.readers(value)) == 1 and value not in outputs
+        local = graph.is_in(maker, ops)
+        if not _allowed(maker, alone, duplicate, local):
+            continue
+        merged = merge(maker, op, value in rounded)
+        if merged is None:
+            continue
+        fused = graph.change(op, inputs=merged[0], attrs={"expr": merged[1]}, nodes=nodes_of(maker, op), hints={})
+        if local and alone:
+            graph.remove(maker)
+        return fused
+    return None
 
 
-def _allowed(maker: Op, uses: int, is_output: bool, duplicate: bool, local: bool) -> bool:
+def _allowed(maker: Op, alone: bool, duplicate: bool, local: bool) -> bool:
     if not maker.inputs:
         return True
     if not local:
         return False
-    if uses == 1 and not is_output:
-        return True
-    return duplicate and all(step[0] in ("in", "cast") for step in maker.attrs["expr"])
+    return alone or (duplicate and all(step[0] in ("in", "cast") for step in maker.attrs["expr"]))
 
 
 def merge(maker: Op, op: Op, rounded: bool) -> tuple[list[View], list[Step]] | None:

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from ..graph import Graph, Op, Value, View, dense_strides
-from .match import Matcher, first, norm_with_parameters, same, step_names
+from ..graph import Graph, Op, Value, View, dense_strides, same
+from .match import first, norm_with_parameters, step_names
 from .simplify import dead_code
 
 _SQUARE = [["in", 0], ["mul", 0, 0]]
 
 
 def fuse_layer_norm(graph: Graph) -> None:
-    match = Matcher(graph)
-    replaced: dict[int, Op | None] = {}
     for op in graph.main:
-        found = _normalised(op, match)
-        norm = norm_with_parameters(op, "layer", found[2], *found[:2], ("mul", "add"), match) if found else None
+        found = _normalised(op, graph)
+        norm = norm_with_parameters(op, "layer", found[2], *found[:2], ("mul", "add"), graph) if found else None
         if norm is not None:
-            replaced[id(op)] = None
-            replaced[id(norm[0])] = norm[1]
-    rebuilt = [replaced.get(id(op), op) for op in graph.main]
-    graph.main = [op for op in rebuilt if op is not None]
+            graph.replace(*norm)
     dead_code(graph)
 
 
-def _normalised(op: Op, match: Matcher) -> tuple[float, int, View] | None:
+def _normalised(op: Op, graph: Graph) -> tuple[float, int, View] | None:
     """eps, the number of axes and x, where ``op`` is x without its mean, over its deviation."""
     names = step_names(op)
     if names not in (["in", "in", "mul"], ["in", "in", "div"]) or len(op.inputs) != 2 or not op.out.is_whole:
@@ -32,26 +27,26 @@ def _normalised(op: Op, match: Matcher) -> tuple[float, int, View] | None:
     if over and op.attrs["expr"][2] != ["div", 0, 1]:
         return None
     for centred, root in (op.inputs,) if over else (op.inputs, op.inputs[::-1]):
-        x = _centred(centred, match)
-        found = _root(root, "sqrt" if over else "rsqrt", match)
+        x = _centred(centred, graph)
+        found = _root(root, "sqrt" if over else "rsqrt", graph)
         if x is None or found is None or centred is None or x[0].shape != op.out.shape:
             continue
         source, axes = x
         eps, variance = found
-        if _is_variance(variance, source, centred, axes, match) and _spreads(root, variance.value, source, axes):
+        if _is_variance(variance, source, centred, axes, graph) and _spreads(root, variance.value, source, axes):
             return eps, axes, source
     return None
 
 
-def _centred(view: View | None, match: Matcher) -> tuple[View, int] | None:
+def _centred(view: View | None, graph: Graph) -> tuple[View, int] | None:
     """x and the number of axes, where the view is x - mean(x)."""
-    op = match.dense_maker(view)
+    op = graph.dense_maker(view)
     if op is None or view is None or not view.is_whole or step_names(op) != ["in", "in", "sub"]:
         return None
     if len(op.inputs) != 2 or op.attrs["expr"][2] != ["sub", 0, 1]:
         return None
     x, mean = op.inputs
-    reduced = match.dense_maker(mean)
+    reduced = graph.dense_maker(mean)
     if x is None or mean is None or reduced is None or x.shape != op.out.shape:
         return None
     axes = _trailing(reduced, "mean")
@@ -60,26 +55,26 @@ def _centred(view: View | None, match: Matcher) -> tuple[View, int] | None:
     return x, axes
 
 
-def _root(view: View | None, name: str, match: Matcher) -> tuple[float, View] | None:
+def _root(view: View | None, name: str, graph: Graph) -> tuple[float, View] | None:
     """eps and v, where the view is of sqrt(v + eps), or of one over that."""
-    root = match.dense_maker(view)
+    root = graph.dense_maker(view)
     if root is None or step_names(root) != ["in", name] or not first(root).is_dense:
         return None
-    shift = match.dense_maker(first(root))
+    shift = graph.dense_maker(first(root))
     if shift is None or step_names(shift) != ["in", "const", "add"] or not first(shift).is_dense:
         return None
     eps = shift.attrs["expr"][1][1]
     return (eps, first(shift)) if isinstance(eps, float) else None
 
 
-def _is_variance(view: View, x: View, centred: View, axes: int, match: Matcher) -> bool:
+def _is_variance(view: View, x: View, centred: View, axes: int, graph: Graph) -> bool:
     """Of x itself, or as the mean of what is centred, squared."""
-    op = match.dense_maker(view)
+    op = graph.dense_maker(view)
     if op is None:
         return False
     if _trailing(op, "var") == axes:
         return not op.attrs["correction"] and same(first(op), x)
-    square = match.dense_maker(first(op)) if _trailing(op, "mean") == axes else None
+    square = graph.dense_maker(first(op)) if _trailing(op, "mean") == axes else None
     return square is not None and square.attrs.get("expr") == _SQUARE and same(first(square), centred)
 
 

@@ -1,39 +1,10 @@
-"""What patterns ask of ops: who makes a value, who reads it, and which small expression a map is."""
+"""What patterns ask of ops: which small expression a map is, and what it combines."""
 
 from __future__ import annotations
 
-from ..graph import Graph, Op, Value, View
+from ..graph import Graph, Op, Value, View, nodes_of
 
 _FLOATS = ("float32", "float16", "bfloat16")
-
-
-class Matcher:
-    """The ops of ``main`` by what they make and read."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.outputs = graph.output_values()
-        self.readers = graph.readers()
-        self.writers = graph.writers()
-        self.position = {id(op): i for i, op in enumerate(graph.main)}
-
-    def maker(self, view: View | None) -> Op | None:
-        """The op of ``main`` that makes all of the value."""
-        made = self.writers.get(view.value, []) if view is not None else []
-        return made[0] if len(made) == 1 and id(made[0]) in self.position else None
-
-    def dense_maker(self, view: View | None) -> Op | None:
-        """The same, where it makes it row by row: its elements are those of the op's operands in their order."""
-        op = self.maker(view)
-        return op if op is not None and op.out.is_dense else None
-
-    def parts(self, value: Value) -> list[Op]:
-        return self.writers.get(value, [])
-
-    def only_reader(self, value: Value) -> Op | None:
-        """The op that alone reads a value which is no output."""
-        users = self.readers.get(value, [])
-        return users[0] if len(users) == 1 and value not in self.outputs else None
 
 
 def step_names(op: Op) -> list[str]:
@@ -55,13 +26,6 @@ def first(op: Op) -> View:
     return view
 
 
-def same(view: View | None, want: View) -> bool:
-    """The same elements in the same order: strides of single elements say nothing."""
-    if view is None or view.value is not want.value or view.shape != want.shape or view.offset != want.offset:
-        return False
-    return all(n <= 1 or a == b for n, a, b in zip(view.shape, view.strides, want.strides, strict=True))
-
-
 def scale_of(op: Op) -> tuple[View, float] | None:
     """``x`` and ``c``, where the op is x * c or x / c for a number c."""
     if step_names(op) not in (["in", "const", "mul"], ["in", "const", "div"], ["const", "in", "mul"]):
@@ -73,27 +37,24 @@ def scale_of(op: Op) -> tuple[View, float] | None:
     return (first(op), 1 / number) if args == [0, 1] and number else None
 
 
-def in_dtype(x: View, dtype: str, match: Matcher) -> View | None:
+def in_dtype(x: View, dtype: str, graph: Graph) -> View | None:
     """x in that dtype: itself, or what it was converted from."""
     if x.dtype == dtype:
         return x
-    maker = match.dense_maker(x)
+    maker = graph.dense_maker(x)
     if maker is None or not x.is_whole or step_names(maker) != ["in", "cast"]:
         return None
     source = first(maker)
     return source if source.dtype == dtype and source.shape == x.shape else None
 
 
-def combined(
-    name: str, value: Value, readers: dict[Value, list[Op]], outputs: set[Value], axes: int
-) -> tuple[Op, View] | None:
+def combined(graph: Graph, name: str, value: Value, axes: int) -> tuple[Op, View] | None:
     """The only reader, perhaps behind conversions, where it multiplies by (or adds) a tensor that has the last axes
     alone; and that tensor."""
     while True:
-        users = readers.get(value, [])
-        if len(users) != 1 or value in outputs or users[0].kind != "map":
+        op = graph.only_reader(value)
+        if op is None or op.kind != "map":
             return None
-        op = users[0]
         names = step_names(op)
         if names != ["in", "cast"] or op.out.dtype not in _FLOATS or not op.out.is_whole or not first(op).is_whole:
             break
@@ -112,22 +73,21 @@ def combined(
 
 
 def norm_with_parameters(
-    op: Op, kind: str, x: View, eps: float, axes: int, names: tuple[str, ...], match: Matcher
+    op: Op, kind: str, x: View, eps: float, axes: int, names: tuple[str, ...], graph: Graph
 ) -> tuple[Op, Op] | None:
     """The norm of x that ``op`` computes, with what its readers multiply by and add (``names``), if dtypes allow; and
     the last of the ops that it replaces."""
     last, replaced, parameters = op, [op], []
     for name in names:
-        found = combined(name, last.out.value, match.readers, match.outputs, axes)
+        found = combined(graph, name, last.out.value, axes)
         last, parameter = found or (last, None)
         replaced.append(last)
         parameters.append(parameter)
-    source = in_dtype(x, last.out.dtype, match)
+    source = in_dtype(x, last.out.dtype, graph)
     if source is None or any(p is not None and p.dtype not in (last.out.dtype, "float32") for p in parameters):
         last, replaced, parameters = op, [op], [None for _ in names]
-        source = in_dtype(x, op.out.dtype, match)
+        source = in_dtype(x, op.out.dtype, graph)
     if source is None:
         return None
-    nodes = tuple(dict.fromkeys(node for one in replaced for node in one.nodes))
     attrs = {"kind": kind, "axes": axes, "eps": eps}
-    return last, Op("norm", last.name, [source, *parameters], [last.out], attrs, nodes, last.module)
+    return last, Op("norm", last.name, (source, *parameters), (last.out,), attrs, nodes_of(*replaced), last.module)

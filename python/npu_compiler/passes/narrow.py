@@ -15,25 +15,21 @@ _DATA = {"matmul": 2, "conv": 2, "scatter": 2}
 def narrow(graph: Graph, dtype: str) -> None:
     low = _reached(graph)
     sources = [v for v in (*graph.inputs, *graph.weights, *graph.constants) if v in low]
-    ops: list[Op] = []
-    halves: dict[Value, Value] = {}
-    for value in sources:
-        halves[value] = graph.temp(f"{value.name}.{dtype}", dtype, value.shape)
-        ops.append(_convert(f"{value.name}.{dtype}", whole(value), whole(halves[value])))
     for value in low - set(sources):
         value.dtype = dtype
+    halves = {value: graph.temp(f"{value.name}.{dtype}", dtype, value.shape) for value in sources}
+    for value, half in halves.items():
+        graph.read_instead(value, half)
+    first = next(iter(graph.main), None)
+    for value, half in halves.items():
+        graph.insert(_conversion(half.name, whole(value), whole(half)), before=first)
     for op in graph.main:
-        op.inputs = [
-            View(halves[v.value], v.shape, v.strides, v.offset) if v is not None and v.value in halves else v
-            for v in op.inputs
-        ]
-        ops += _matched(graph, op, dtype)
+        _match(graph, op, dtype)
     for output in graph.outputs:
         if output.value in low:
             wide = graph.temp(f"{output.value.name}.float32", "float32", output.value.shape)
-            ops.append(_convert(wide.name, whole(output.value), whole(wide)))
+            graph.append(_conversion(wide.name, whole(output.value), whole(wide)))
             output.value = wide
-    graph.main = ops
 
 
 def _reached(graph: Graph) -> set[Value]:
@@ -49,23 +45,24 @@ def _reached(graph: Graph) -> set[Value]:
     return low
 
 
-def _matched(graph: Graph, op: Op, dtype: str) -> list[Op]:
-    """The op, after the conversions that make its operands agree."""
+def _match(graph: Graph, op: Op, dtype: str) -> None:
+    """Conversions before the op make its operands agree."""
     if op.kind == "map":
-        return [op]
+        return
     if op.kind == "copy" and op.inputs[0] is not None and op.inputs[0].dtype != op.out.dtype:
-        op.kind, op.attrs = "map", {"expr": [["in", 0]]}
-        return [op]
+        graph.change(op, kind="map", attrs={"expr": [["in", 0]]})
+        return
     if all(view.dtype != dtype for view in (*op.reads(), *op.writes())):
-        return [op]
-    before: list[Op] = []
-    for i, view in enumerate(op.inputs[: _DATA.get(op.kind, 1)]):
+        return
+    inputs = list(op.inputs)
+    for i, view in enumerate(inputs[: _DATA.get(op.kind, 1)]):
         if view is not None and view.dtype == "float32":
             half = whole(graph.temp(f"{view.value.name}.{dtype}", dtype, view.shape))
-            before.append(_convert(half.value.name, view, half))
-            op.inputs[i] = half
-    return [*before, op]
+            graph.insert(_conversion(half.value.name, view, half), before=op)
+            inputs[i] = half
+    if tuple(inputs) != op.inputs:
+        graph.change(op, inputs=inputs)
 
 
-def _convert(name: str, x: View, out: View) -> Op:
-    return Op("map", f"{name}.cast", [x], [out], {"expr": [["in", 0]]})
+def _conversion(name: str, x: View, out: View) -> Op:
+    return Op("map", f"{name}.cast", (x,), (out,), {"expr": [["in", 0]]})

@@ -2,46 +2,40 @@
 
 from __future__ import annotations
 
-from ..graph import Graph, Op, Value, View, whole
-from .match import Matcher, first, norm_with_parameters, same, step_names
+from ..graph import Graph, Op, View, same, whole
+from .match import first, norm_with_parameters, step_names
 from .simplify import dead_code
 
 _SQUARE = [["in", 0], ["mul", 0, 0]]
 
 
 def fuse_rms_norm(graph: Graph) -> None:
-    makers = {op.out.value: op for op in graph.main if op.out.is_dense}
-    match = Matcher(graph)
-    replaced: dict[int, Op | None] = {}
     for root in graph.main:
-        found = _root(root, makers)
+        found = _root(graph, root)
         if found is None:
             continue
         eps, axes, x = found
-        for scaled in match.readers.get(root.out.value, []):
+        for scaled in graph.readers(root.out.value):
             if not _is_product(scaled, x, root.out):
                 continue
-            norm = norm_with_parameters(scaled, "rms", x, eps, axes, ("mul",), match)
+            norm = norm_with_parameters(scaled, "rms", x, eps, axes, ("mul",), graph)
             if norm is not None:
-                replaced[id(scaled)] = None
-                replaced[id(norm[0])] = norm[1]
-    rebuilt = [replaced.get(id(op), op) for op in graph.main]
-    graph.main = [op for op in rebuilt if op is not None]
+                graph.replace(*norm)
     dead_code(graph)
 
 
-def _root(op: Op, makers: dict[Value, Op]) -> tuple[float, int, View] | None:
+def _root(graph: Graph, op: Op) -> tuple[float, int, View] | None:
     """eps, the number of axes and x, where ``op`` is rsqrt(mean(x * x) + eps)."""
     if step_names(op) != ["in", "rsqrt"] or not op.out.is_whole or not first(op).is_whole:
         return None
-    shift = makers.get(first(op).value)
+    shift = graph.dense_maker(first(op))
     if shift is None or step_names(shift) != ["in", "const", "add"] or not first(shift).is_dense:
         return None
     eps = shift.attrs["expr"][1][1]
-    mean = makers.get(first(shift).value)
+    mean = graph.dense_maker(first(shift))
     if not isinstance(eps, float) or mean is None or mean.kind != "reduce" or mean.attrs["kind"] != "mean":
         return None
-    square = makers.get(first(mean).value)
+    square = graph.dense_maker(first(mean))
     if square is None or square.attrs.get("expr") != _SQUARE or not first(mean).is_whole:
         return None
     rank, axes = first(mean).rank, mean.attrs["axes"]

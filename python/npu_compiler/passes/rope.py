@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from ..graph import Graph, Op, View
-from .match import Matcher, first, same, step_names
+from dataclasses import replace as copy_with
+
+from ..graph import Graph, Op, View, nodes_of, same
+from .match import first, step_names
 from .simplify import dead_code
 
 _FLOATS = ("float32", "float16", "bfloat16")
 
 
 def fuse_rope(graph: Graph) -> None:
-    match = Matcher(graph)
-    made: dict[int, Op] = {}
+    ropes = []
     for op in graph.main:
-        rope = _rotation(match, op) if step_names(op) == ["in", "in", "add"] else None
+        rope = _rotation(graph, op) if step_names(op) == ["in", "in", "add"] else None
         if rope is not None:
-            made[id(op)] = rope
-    graph.main = [made.get(id(op), op) for op in graph.main]
-    if made:
-        _join_parts(graph)
+            ropes.append(graph.replace(op, rope))
+    for rope in ropes:
+        _join_parts(graph, rope)
+    if ropes:
         _join_keys(graph)
         dead_code(graph)
 
 
-def _rotation(match: Matcher, op: Op) -> Op | None:
+def _rotation(graph: Graph, op: Op) -> Op | None:
     """``x * cos + rotated(x) * sin``."""
-    terms = [match.maker(v) if v is not None and v.is_dense else None for v in op.inputs]
+    terms = [graph.maker(v) if v is not None and v.is_dense else None for v in op.inputs]
     if any(t is None or step_names(t) != ["in", "in", "mul"] or t.out.shape != op.out.shape for t in terms):
         return None
     if op.out.rank != 4 or op.out.dtype not in _FLOATS or not op.out.is_whole:
@@ -37,13 +38,13 @@ def _rotation(match: Matcher, op: Op) -> Op | None:
             for other, sin in (turned.inputs, turned.inputs[::-1]):
                 if x is None or cos is None or other is None or sin is None or x.dtype != op.out.dtype:
                     continue
-                interleaved = _quarter_turn(match, x, other)
+                interleaved = _quarter_turn(graph, x, other)
                 if interleaved is not None:
-                    return _rope(match, op, (x, cos, sin), interleaved)
+                    return _rope(graph, op, (x, cos, sin), interleaved)
     return None
 
 
-def _rope(match: Matcher, op: Op, operands: tuple[View, View, View], interleaved: bool) -> Op | None:
+def _rope(graph: Graph, op: Op, operands: tuple[View, View, View], interleaved: bool) -> Op | None:
     x, cos, sin = operands
     out, order = op.out, (0, 1, 2, 3)
     if x.shape[2] > 1 and cos.strides[2] == 0 and (x.shape[1] == 1 or cos.strides[1] != 0):
@@ -53,17 +54,17 @@ def _rope(match: Matcher, op: Op, operands: tuple[View, View, View], interleaved
     for table in (cos, sin):
         if table.shape[1] > 1 and table.strides[1] != 0:
             return None
-        small = _wide(match, table.slice(1, 0, 1))
+        small = _wide(graph, table.slice(1, 0, 1))
         if small.dtype not in ("float32", x.dtype):
             return None
         tables.append(small)
     attrs = {"interleaved": interleaved}
-    return Op("rope", op.name, [x, *tables], [out], attrs, op.nodes, op.module, hints={"order": order})
+    return Op("rope", op.name, (x, *tables), (out,), attrs, op.nodes, op.module, hints={"order": order})
 
 
-def _wide(match: Matcher, table: View) -> View:
+def _wide(graph: Graph, table: View) -> View:
     """The table before it was rounded."""
-    maker = match.maker(table)
+    maker = graph.maker(table)
     if maker is None or step_names(maker) != ["in", "cast"] or not maker.out.is_whole:
         return table
     source = first(maker)
@@ -72,14 +73,14 @@ def _wide(match: Matcher, table: View) -> View:
     return View(source.value, table.shape, table.strides, table.offset)
 
 
-def _quarter_turn(match: Matcher, x: View, other: View) -> bool | None:
+def _quarter_turn(graph: Graph, x: View, other: View) -> bool | None:
     """Whether ``other`` holds the pairs (a, b) of ``x`` as (-b, a): in halves (False) or side by side (True)."""
-    parts = match.parts(other.value)
+    parts = graph.writers(other.value)
     n = x.shape[-1]
     if len(parts) != 2 or n % 2 or other.shape != x.shape or not other.is_dense:
         return None
     last, half = x.rank - 1, n // 2
-    sources = [_signed_source(match, part) for part in parts]
+    sources = [_signed_source(graph, part) for part in parts]
     for interleaved in (False, True):
         step, gap = (2, 1) if interleaved else (1, half)
         places = [other.slice(last, 0, half, step), other.slice(last, gap, half, step)]
@@ -97,46 +98,38 @@ def _is_part(part: Op, source: tuple[View, bool] | None, place: View, wanted: tu
     return out is not None and view is not None and same(out, place) and same(view, wanted[0])
 
 
-def _signed_source(match: Matcher, part: Op) -> tuple[View, bool] | None:
+def _signed_source(graph: Graph, part: Op) -> tuple[View, bool] | None:
     """What a part is a copy of, and whether it is negated."""
     view, negated = part.inputs[0] if part.inputs else None, False
     if view is None or part.kind not in ("copy", "map"):
         return None
     if part.kind == "map":
         return (view, True) if step_names(part) == ["in", "neg"] else None
-    maker = match.maker(view)
+    maker = graph.maker(view)
     if maker is not None and step_names(maker) == ["in", "neg"] and view.is_dense and maker.out.is_dense:
         view, negated = first(maker), True
     return view, negated
 
 
-def _join_parts(graph: Graph) -> None:
+def _join_parts(graph: Graph, op: Op) -> None:
     """Where only the first elements of each row are rotated and the rest is put beside them, the op does both."""
-    match = Matcher(graph)
-    for op in [op for op in graph.main if op.kind == "rope"]:
-        found = _whole_row(match, op)
-        if found is None:
-            continue
+    found = _whole_row(graph, op)
+    if found is not None:
         x, out, gone = found
-        op.inputs[0], op.outputs = x, [out]
-        last = max(gone, key=lambda copy: match.position[id(copy)])  # then all of the result is there
-        graph.main = [
-            op if other is last else other for other in graph.main if other is last or other not in (op, *gone)
-        ]
-        match = Matcher(graph)
+        graph.merge([op, *gone], copy_with(op, inputs=(x, *op.inputs[1:]), outputs=(out,)))
 
 
-def _whole_row(match: Matcher, op: Op) -> tuple[View, View, list[Op]] | None:
+def _whole_row(graph: Graph, op: Op) -> tuple[View, View, list[Op]] | None:
     x, out = op.inputs[0], op.out
     assert x is not None
-    copy = match.only_reader(out.value)
+    copy = graph.only_reader(out.value)
     if copy is None or copy.kind != "copy" or not out.value.shape or copy.out.rank != 4:
         return None
     if not same(first(copy), View(out.value, copy.out.shape, first(copy).strides)) or not first(copy).is_dense:
         return None
     order = op.hints["order"]  # the copies know nothing of the op's own
     target = copy.out.value
-    parts = match.parts(target)
+    parts = graph.writers(target)
     rest = next((p for p in parts if p is not copy), None)
     if len(parts) != 2 or rest is None or rest.kind != "copy":
         return None
@@ -157,25 +150,24 @@ def _whole_row(match: Matcher, op: Op) -> tuple[View, View, list[Op]] | None:
 
 def _join_keys(graph: Graph) -> None:
     """Queries and keys of one attention turn in one op, which also writes both caches."""
-    for attention in [op for op in graph.main if op.kind == "attention"]:
-        match = Matcher(graph)
-        rope = match.maker(attention.inputs[0])
+    for attention in graph.main:
+        rope = graph.maker(attention.inputs[0]) if attention.kind == "attention" else None
         if rope is None or rope.kind != "rope" or len(rope.inputs) != 3:
             continue
-        found = _keys(match, rope, attention.inputs[1])
+        found = _keys(graph, rope, attention.inputs[1])
         if found is None:
             continue
         keys, write = found
-        values = _values(match, write, attention.inputs[2]) if write is not None else None
-        _join(graph, match, [op for op in (rope, keys, write, values) if op is not None], attention)
+        values = _values(graph, write, attention.inputs[2]) if write is not None else None
+        _join(graph, [op for op in (rope, keys, write, values) if op is not None])
 
 
-def _keys(match: Matcher, rope: Op, k: View | None) -> tuple[Op, Op | None] | None:
+def _keys(graph: Graph, rope: Op, k: View | None) -> tuple[Op, Op | None] | None:
     """The rotation of the keys, and the op that writes them into a cache."""
-    maker, write = match.maker(k), None
+    maker, write = graph.maker(k), None
     if maker is not None and maker.kind == "scatter":
-        write, maker = maker, match.maker(maker.inputs[1])
-        if _cache_index(write) is None or maker is None or match.only_reader(maker.out.value) is not write:
+        write, maker = maker, graph.maker(maker.inputs[1])
+        if _cache_index(write) is None or maker is None or graph.only_reader(maker.out.value) is not write:
             return None
         if write.inputs[1] is None or not same(write.inputs[1], maker.out):
             return None
@@ -202,8 +194,8 @@ def _cache_index(write: Op) -> View | None:
     return index.slice(0, 0, 1).drop(0).slice(0, 0, 1).drop(0).slice(1, 0, 1).drop(1)
 
 
-def _values(match: Matcher, write: Op, v: View | None) -> Op | None:
-    maker = match.maker(v)
+def _values(graph: Graph, write: Op, v: View | None) -> Op | None:
+    maker = graph.maker(v)
     if maker is None or maker.kind != "scatter" or not updates_like(maker, write):
         return None
     own, other = _cache_index(maker), _cache_index(write)
@@ -216,23 +208,19 @@ def updates_like(a: Op, b: Op) -> bool:
     return all(x is not None and y is not None and x.shape[:3] == y.shape[:3] and x.dtype == y.dtype for x, y in pairs)
 
 
-def _join(graph: Graph, match: Matcher, parts: list[Op], attention: Op) -> None:
+def _join(graph: Graph, parts: list[Op]) -> None:
     rope, keys, *writes = parts
-    inputs: list[View | None]
-    outputs: list[View | None]
-    where = max(match.position[id(op)] for op in parts)
-    values = [view.value for op in parts for view in op.writes()]
-    readers = [r for value in values for r in match.readers.get(value, []) if all(r is not op for op in parts)]
-    if any(match.position.get(id(r), -1) <= where for r in readers):
+    inputs: tuple[View | None, ...]
+    outputs: tuple[View | None, ...]
+    last = max(map(graph.position, parts))
+    readers = {reader for op in parts for view in op.writes() for reader in graph.readers(view.value)}
+    if any(graph.position(reader) <= last for reader in readers.difference(parts)):
         return
     if not writes:
-        inputs, outputs = [*rope.inputs, first(keys)], [rope.out, keys.out]
+        inputs, outputs = (*rope.inputs, first(keys)), (rope.out, keys.out)
     else:
         index = _cache_index(writes[0])
         value, cache = (writes[1].inputs[1], writes[1].inputs[0]) if len(writes) > 1 else (None, None)
-        inputs = [*rope.inputs, first(keys), value, writes[0].inputs[0], cache, index]
-        outputs = [rope.out, *(write.out for write in writes)]
-    nodes = tuple(dict.fromkeys(node for op in parts for node in op.nodes))
-    joined = Op("rope", rope.name, inputs, outputs, rope.attrs, nodes, rope.module)
-    last = graph.main[where]
-    graph.main = [joined if op is last else op for op in graph.main if op is last or all(op is not p for p in parts)]
+        inputs = (*rope.inputs, first(keys), value, writes[0].inputs[0], cache, index)
+        outputs = (rope.out, *(write.out for write in writes))
+    graph.merge(parts, Op("rope", rope.name, inputs, outputs, rope.attrs, nodes_of(*parts), rope.module))

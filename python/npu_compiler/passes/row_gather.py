@@ -5,38 +5,34 @@ from __future__ import annotations
 import math
 
 from ..graph import Graph, Op, Shape, Value, View, whole
-from .match import Matcher
 
 
-def gather_first(graph: Graph, match: Matcher, op: Op) -> Op | None:
-    """Where only a gather of rows reads the result of ``op``, it gathers rows of the operand instead; ``op`` then
-    makes what the gather made. Returns the gather, which must stand right before ``op`` from now on."""
+def gather_first(graph: Graph, op: Op) -> None:
+    """Where only a gather of rows reads the result of ``op``, it gathers rows of the operand instead, before ``op``,
+    which then makes what the gather made."""
     value = op.out.value
-    gather = match.only_reader(value)
-    if gather is None or gather.kind != "gather" or not _makes_all(match, op) or not _gathers_rows(gather, value):
-        return None
+    gather = graph.only_reader(value)
+    if gather is None or gather.kind != "gather" or not _makes_all(graph, op) or not _gathers_rows(gather, value):
+        return
     rows, result = gather.inputs[0], gather.out
     assert rows is not None
     count = math.prod(result.shape[:-1])
-    if not gather.out.is_dense or not 0 < count < math.prod(rows.shape[:-1]) or _comes_later(match, op, gather):
-        return None
+    if not gather.out.is_dense or not 0 < count < math.prod(rows.shape[:-1]) or _comes_later(graph, op, gather):
+        return
     found = _by_rows(op, rows.shape, count)
     if found is None:
-        return None
+        return
     operand, inputs, at = found
     width = operand.shape[-1]
     chosen = graph.temp(f"{operand.value.name}.rows", operand.dtype, (*result.shape[:-1], width))
-    read = {view.value for both in (op, gather) for view in both.reads()}
-    gather.inputs = [operand, *(_widened(v, width) for v in gather.inputs[1:])]
-    gather.outputs = [whole(chosen)]
     inputs[at] = whole(chosen).reshape((count, width))
-    op.inputs, op.outputs, op.hints = inputs, [result.reshape((count, result.shape[-1]))], {}
-    _note(match, op, gather, read)
-    return gather
+    op = graph.change(op, inputs=inputs, outputs=[result.reshape((count, result.shape[-1]))], hints={})
+    indices = [_widened(v, width) for v in gather.inputs[1:]]
+    graph.move(graph.change(gather, inputs=[operand, *indices], outputs=[whole(chosen)]), before=op)
 
 
-def _makes_all(match: Matcher, op: Op) -> bool:
-    return len(list(op.writes())) == 1 and op.out.is_dense and op.out.rank > 1 and len(match.parts(op.out.value)) == 1
+def _makes_all(graph: Graph, op: Op) -> bool:
+    return len(list(op.writes())) == 1 and op.out.is_dense and op.out.rank > 1 and len(graph.writers(op.out.value)) == 1
 
 
 def _gathers_rows(gather: Op, value: Value) -> bool:
@@ -50,10 +46,10 @@ def _gathers_rows(gather: Op, value: Value) -> bool:
     return dims[-1] == out.rank - 1 and out.shape[-1] == x.shape[-1] and out.rank - 1 not in dims[:-1]
 
 
-def _comes_later(match: Matcher, op: Op, gather: Op) -> bool:
+def _comes_later(graph: Graph, op: Op, gather: Op) -> bool:
     """Whether an index is made only after ``op``."""
-    at = match.position[id(op)]
-    return any(match.position.get(id(w), -1) > at for v in gather.inputs[1:] if v for w in match.parts(v.value))
+    at = graph.position(op)
+    return any(graph.position(w) > at for v in gather.inputs[1:] if v for w in graph.writers(v.value))
 
 
 def _by_rows(op: Op, rows: Shape, count: int) -> tuple[View, list[View | None], int] | None:
@@ -94,12 +90,3 @@ def _widened(index: View | None, width: int) -> View | None:
     if index is None:
         return None
     return View(index.value, (*index.shape[:-1], width), (*index.strides[:-1], 0), index.offset)
-
-
-def _note(match: Matcher, op: Op, gather: Op, before: set[Value]) -> None:
-    """What the matcher knows, after both have changed. ``before``: what they read."""
-    for value in {*before, *(view.value for both in (gather, op) for view in both.reads())}:
-        others = [reader for reader in match.readers.get(value, []) if reader not in (op, gather)]
-        match.readers[value] = others + [o for o in (gather, op) if any(v.value is value for v in o.reads())]
-    match.writers[gather.out.value], match.writers[op.out.value] = [gather], [op]
-    match.position[id(gather)] = match.position[id(op)]

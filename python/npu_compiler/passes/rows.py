@@ -8,21 +8,13 @@ from dataclasses import dataclass
 
 from ..graph import Graph, Op, Shape, Value, View, dense_strides, whole
 from ..opset import OPS
-from .match import Matcher
 from .row_gather import gather_first
 
 
 def needed_rows(graph: Graph) -> None:
-    match = Matcher(graph)
-    moved: dict[int, tuple[Op, Op]] = {}  # by gather: itself, and the op before which it stands from now on
+    outputs = graph.output_values()
     for op in reversed(graph.main):
-        _narrow(graph, match, op)
-        gather = gather_first(graph, match, op)
-        if gather is not None:
-            moved[id(gather)] = gather, op
-    before = {id(op): gather for gather, op in moved.values()}
-    kept = [op for op in graph.main if id(op) not in moved]
-    graph.main = [each for op in kept for each in (before.get(id(op)), op) if each is not None]
+        gather_first(graph, _narrow(graph, op, outputs))
 
 
 @dataclass(frozen=True)
@@ -34,42 +26,39 @@ class _Walk:
     moves: tuple[tuple[int, int] | None, ...]
 
 
-def _narrow(graph: Graph, match: Matcher, op: Op) -> None:
+def _narrow(graph: Graph, op: Op, outputs: set[Value]) -> Op:
     """Slices: the op computes only what lies in the smallest grid of rows that holds all that is read."""
-    value = _made_alone(match, op)
+    value = _made_alone(graph, op, outputs)
     follows = _followers(op)
     if value is None or follows is None:
-        return
+        return op
     order = _order(op.out)
-    shape, walks = op.out.permute(order).shape, []
-    for view in _views(match, value):
+    shape, walks = op.out.permute(order).shape, {}
+    for view in _views(graph, value):
         walk = _walk(view, shape)
         if walk is None:
-            return
-        walks.append(walk)
+            return op
+        walks[view] = walk
     if not walks:
-        return  # nobody reads it at all
+        return op  # nobody reads it at all
     free = set().union(*follows)
-    kept = [_cover([w.ranges[i] for w in walks]) if d in free else range(shape[i]) for i, d in enumerate(order)]
+    ranges = [[walk.ranges[i] for walk in walks.values()] for i in range(len(order))]
+    kept = [_cover(ranges[i]) if d in free else range(shape[i]) for i, d in enumerate(order)]
     if all(len(r) == n for r, n in zip(kept, shape, strict=True)):
-        return
+        return op
     made = graph.temp(value.name, value.dtype, map(len, kept))
-    for reader in match.readers[value]:
-        reader.inputs = [
-            _moved(v, walks.pop(0), kept, made) if v is not None and v.value is value else v for v in reader.inputs
-        ]
+    graph.relocate([value], lambda view: _moved(view, walks[view], kept, made), skip=[op])
     back = [order.index(d) for d in range(len(order))]
-    op.inputs = [_sliced(v, dims, [kept[i] for i in back]) for v, dims in zip(op.inputs, follows, strict=True)]
-    op.outputs, op.hints = [whole(made).permute(back)], {}
-    match.readers[made], match.writers[made] = match.readers.pop(value), [op]
+    inputs = [_sliced(v, dims, [kept[i] for i in back]) for v, dims in zip(op.inputs, follows, strict=True)]
+    return graph.change(op, inputs=inputs, outputs=[whole(made).permute(back)], hints={})
 
 
-def _made_alone(match: Matcher, op: Op) -> Value | None:
+def _made_alone(graph: Graph, op: Op, outputs: set[Value]) -> Value | None:
     """The value that the op makes all of, where it makes no other, and no output of the program."""
     if len(list(op.writes())) != 1 or not op.out.permute(_order(op.out)).is_dense or not op.out.elements:
         return None
     value = op.out.value
-    return None if value in match.outputs or len(match.parts(value)) != 1 else value
+    return None if value in outputs or len(graph.writers(value)) != 1 else value
 
 
 def _order(view: View) -> list[int]:
@@ -79,8 +68,8 @@ def _order(view: View) -> list[int]:
     return sorted(range(view.rank), key=lambda d: -view.strides[d] if view.shape[d] > 1 else -math.inf)
 
 
-def _views(match: Matcher, value: Value) -> list[View]:
-    return [view for reader in match.readers.get(value, []) for view in reader.reads() if view.value is value]
+def _views(graph: Graph, value: Value) -> list[View]:
+    return [view for reader in graph.readers(value) for view in reader.reads() if view.value is value]
 
 
 def _followers(op: Op) -> list[set[int]] | None:

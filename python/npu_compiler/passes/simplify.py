@@ -5,57 +5,48 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ..graph import Graph, Op, Value, View
+from ..graph import Graph, Op, Value
 from ..opset import OPS
 
 
 def dead_code(graph: Graph) -> None:
     live = graph.output_values()
     for ops in (graph.main, graph.prepare):
-        kept: list[Op] = []
         for op in reversed(ops):
             if any(view.value in live for view in op.writes()):
-                kept.append(op)
                 live.update(view.value for view in op.reads())
-        ops[:] = reversed(kept)
-        for op in ops:
-            _drop_unread(op, live)
+            else:
+                graph.remove(op)
+    for op in graph.ops():
+        if len(op.outputs) > 1:
+            _drop_unread(graph, op, live)
 
 
-def _drop_unread(op: Op, live: set[Value]) -> None:
+def _drop_unread(graph: Graph, op: Op, live: set[Value]) -> None:
     """Second results that nobody reads are not asked for."""
-    for i, view in enumerate(op.outputs):
-        if view is not None and view.value not in live and OPS[op.kind].outputs[i].endswith("?"):
-            op.outputs[i] = None
-    while op.outputs and op.outputs[-1] is None:
-        op.outputs.pop()
-
-
-def replace(ops: list[Op], known: dict[Value, Value]) -> None:
-    for op in ops:
-        op.inputs = [
-            View(known[v.value], v.shape, v.strides, v.offset) if v is not None and v.value in known else v
-            for v in op.inputs
-        ]
+    wanted = [
+        None if view is not None and view.value not in live and OPS[op.kind].outputs[i].endswith("?") else view
+        for i, view in enumerate(op.outputs)
+    ]
+    while wanted and wanted[-1] is None:
+        wanted.pop()
+    if tuple(wanted) != op.outputs:
+        graph.change(op, outputs=wanted)
 
 
 def cse(graph: Graph) -> None:
     """Of equal ops the first serves all."""
     seen: dict[Any, Op] = {}
-    known: dict[Value, Value] = {}
     outputs = graph.output_values()
-    kept = []
     for op in graph.main:
-        replace([op], known)
-        whole = all(v is not None and v.is_whole and v.value not in outputs for v in op.outputs)
-        if whole:
-            key = (op.kind, tuple(op.inputs), json.dumps(op.attrs), tuple((v.dtype, v.shape) for v in op.writes()))
-            first = seen.setdefault(key, op)
-            if first is not op:
-                known.update({new.value: old.value for new, old in zip(op.writes(), first.writes(), strict=True)})
-                continue
-        kept.append(op)
-    graph.main = kept
+        if any(v is None or not v.is_whole or v.value in outputs for v in op.outputs):
+            continue
+        key = (op.kind, op.inputs, json.dumps(op.attrs), tuple((v.dtype, v.shape) for v in op.writes()))
+        first = seen.setdefault(key, op)
+        if first is not op:
+            graph.remove(op)
+            for new, old in zip(op.writes(), first.writes(), strict=True):
+                graph.read_instead(new.value, old.value)
 
 
 def hoist(graph: Graph) -> None:
@@ -67,7 +58,6 @@ def hoist(graph: Graph) -> None:
         for op in graph.main:
             if any(v.value in changing for v in (*op.reads(), *op.writes())):
                 changing.update(view.value for view in op.writes())
-    moved = [op for op in graph.main if not any(v.value in changing for v in op.writes())]
-    graph.prepare += moved
-    gone = set(map(id, moved))
-    graph.main = [op for op in graph.main if id(op) not in gone]
+    for op in graph.main:
+        if not any(v.value in changing for v in op.writes()):
+            graph.move(op, ops=graph.prepare)
