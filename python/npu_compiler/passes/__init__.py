@@ -13,10 +13,9 @@ from .attention import fuse_attention
 from .batch_norm import fold_batch_norm
 from .epilogue import fuse_epilogues
 from .fuse import fuse_casts, fuse_maps
-from .layer_norm import fuse_layer_norm
 from .merge_products import merge_products
+from .norms import fuse_layer_norm, fuse_rms_norm
 from .place_cat import place_cat
-from .rms_norm import fuse_rms_norm
 from .rope import fuse_rope
 from .rows import needed_rows
 from .simplify import cse, dead_code, hoist

@@ -1,0 +1,373 @@
+"""Patterns as text: ``"x * rsqrt(mean(x * x) + eps) * w?"`` is matched with the ops of a graph.
+
+A pattern is an expression with named holes, in the language of exprs.py:
+
+- A name is a hole for a tensor, or for a number where the rule lists it. One name twice stands for the same elements.
+- A function is a step of a map (``rsqrt``), a reduction (``mean``, ``var`` without correction, ``sum``) or an op
+  (``matmul``). ``+`` and ``*`` take their operands in either order; times a number is also over its inverse.
+- ``E * w?`` is ``E * w`` where nothing else reads E, or else E; of an op's operand, ``?`` says that it may be absent.
+- ``rounded(E)`` is E, perhaps converted to another float dtype. A half that becomes a float32 stays what it is and is
+  matched anywhere, as in match.step_names.
+- ``alone(E)`` is E where nothing else reads it.
+
+Whether several steps are one map or many makes no difference, and neither do views: a hole is the view that has its
+elements in the order of the op in which it stands.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from dataclasses import replace as copy_with
+from functools import lru_cache
+
+from .exprs import class_of
+from .graph import Graph, Op, View, dense_strides, nodes_of, remap, same
+from .opset import EXPRESSION_OPS, OPS
+
+__all__ = ["Match", "Pattern", "Rule", "rewrite"]
+
+_FLOATS = ("float32", "float16", "bfloat16")
+_REDUCTIONS = ("mean", "var", "sum")
+_OPERATORS: dict[type, str] = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
+_EITHER_ORDER = frozenset(("add", "mul"))
+
+
+@dataclass(frozen=True)
+class Hole:
+    name: str
+    is_number: bool = False
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Call:
+    """``name`` of ``kind`` step, reduce, op, or a mark: rounded, alone, maybe."""
+
+    kind: str
+    name: str
+    args: tuple[Node, ...]
+
+
+Node = Hole | Call
+
+
+@dataclass(frozen=True)
+class Match:
+    """What the holes hold, and the ops that the pattern covers, the root first. ``axes`` are those of its
+    reductions."""
+
+    graph: Graph
+    views: dict[str, tuple[View, ...]]
+    numbers: dict[str, float]
+    ops: tuple[Op, ...] = ()
+    axes: tuple[int, ...] | None = None
+
+    def __getitem__(self, hole: str) -> View:
+        return self.views[hole][0]
+
+    def get(self, hole: str) -> View | None:
+        return self.views[hole][0] if hole in self.views else None
+
+    def seen(self, hole: str) -> tuple[View, ...]:
+        """All views that stood for the hole: of one half tensor and of its float32, for example."""
+        return self.views.get(hole, ())
+
+    @property
+    def root(self) -> Op:
+        return self.ops[0]
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return nodes_of(*sorted(self.ops, key=self.graph.position))
+
+    def op(self, kind: str) -> Op:
+        return next(op for op in self.ops if op.kind == kind)
+
+    def covering(self, op: Op) -> Match:
+        return self if op in self.ops else copy_with(self, ops=(*self.ops, op))
+
+    def holding(self, hole: str, view: View) -> Match | None:
+        known = self.views.get(hole, ())
+        if view in known:
+            return self
+        if known and not _alike(self.graph, known[0], view):
+            return None
+        return copy_with(self, views={**self.views, hole: (*known, view)})
+
+    def counting(self, hole: str, number: float) -> Match | None:
+        if self.numbers.get(hole, number) != number:
+            return None
+        return copy_with(self, numbers={**self.numbers, hole: number})
+
+    def reducing(self, axes: tuple[int, ...]) -> Match | None:
+        return None if self.axes not in (None, axes) else copy_with(self, axes=axes)
+
+
+class Pattern:
+    """``numbers`` names the holes for numbers."""
+
+    def __init__(self, text: str, numbers: Collection[str] = ()) -> None:
+        self.text = text
+        self.root = _node(ast.parse(re.sub(r"(\w+)\?", r"\1_optional", text), mode="eval").body, frozenset(numbers))
+        self.starts = frozenset(_starts(self.root))
+
+    def match(self, graph: Graph, op: Op) -> Iterator[Match]:
+        """All ways in which ``op`` is what the pattern says."""
+        if _start(op) in self.starts and graph.maker(op.out) is op:
+            yield from _view(self.root, op.out, Match(graph, {}, {}))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """``make`` gives what replaces the root of the first match that it accepts; None refuses a match."""
+
+    pattern: Pattern
+    make: Callable[[Match], Op | None]
+
+
+def rewrite(graph: Graph, rules: Collection[Rule]) -> list[Op]:
+    """The ops that the rules made, the last first: so a pattern's longest form is found before its parts."""
+    by_start: dict[str, list[Rule]] = {}
+    for rule in rules:
+        for start in rule.pattern.starts:
+            by_start.setdefault(start, []).append(rule)
+    made: list[Op] = []
+    for op in reversed(graph.main):
+        for rule in by_start.get(_start(op), ()):
+            new = next((n for m in rule.pattern.match(graph, op) if (n := rule.make(m)) is not None), None)
+            if new is not None:
+                made.append(graph.replace(op, new))
+                break
+    return made
+
+
+# From text
+
+
+def _node(tree: ast.expr, numbers: frozenset[str]) -> Node:
+    if isinstance(tree, ast.Name):
+        name = tree.id.removesuffix("_optional")
+        return Hole(name, name in numbers, name != tree.id)
+    if isinstance(tree, ast.BinOp):
+        args: tuple[Node, ...] = (_node(tree.left, numbers), _node(tree.right, numbers))
+        call = Call("step", _OPERATORS[type(tree.op)], args)
+        return Call("maybe", "maybe", (call, args[0])) if isinstance(args[1], Hole) and args[1].optional else call
+    if isinstance(tree, ast.IfExp):
+        return Call("step", "where", tuple(_node(t, numbers) for t in (tree.test, tree.body, tree.orelse)))
+    if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name):
+        raise ValueError(f"no pattern: {ast.unparse(tree)}")
+    name, args = tree.func.id, tuple(_node(t, numbers) for t in tree.args)
+    if name in ("rounded", "alone"):
+        return Call(name, name, args)
+    kinds = {"reduce": _REDUCTIONS, "op": OPS, "step": EXPRESSION_OPS}
+    kind = next((kind for kind, known in kinds.items() if name in known), None)
+    if kind is None:
+        raise ValueError(f"'{name}' is neither a reduction nor an op nor a step of an expression")
+    return Call(kind, name, args)
+
+
+def _starts(node: Node) -> Iterator[str]:
+    """What an op's last step may be that matches the node."""
+    if isinstance(node, Hole):
+        raise ValueError(f"a pattern that any tensor fits: {node.name}")
+    if node.kind == "maybe":
+        yield from _starts(node.args[0])
+        yield from _starts(_bare(node.args[1]))
+    elif node.kind in ("rounded", "alone"):
+        yield from _starts(node.args[0])
+    else:
+        yield node.name
+        if _is_scaling(node):
+            yield "div"
+
+
+def _is_scaling(node: Call) -> bool:
+    return node.name == "mul" and isinstance(node.args[1], Hole) and node.args[1].is_number
+
+
+@lru_cache(maxsize=1024)
+def _bare(node: Node) -> Node:
+    """Without the conversion that only what follows explains."""
+    return _bare(node.args[0]) if isinstance(node, Call) and node.kind in ("rounded", "alone") else node
+
+
+def _start(op: Op) -> str:
+    return str(op.attrs["expr"][-1][0] if op.kind == "map" else op.attrs["kind"] if op.kind == "reduce" else op.kind)
+
+
+# Matching
+
+
+def _view(node: Node, view: View, m: Match, alone: bool = False) -> Iterator[Match]:
+    """``alone``: nothing else may read the value, nor what it was converted from."""
+    if isinstance(node, Hole):
+        yield from _hole(node, view, m)
+        return
+    if node.kind == "alone":
+        yield from _view(node.args[0], view, m, alone=True)
+        return
+    if alone and m.graph.only_reader(view.value) is None:
+        return
+    op = m.graph.dense_maker(view)
+    if op is None:
+        return
+    if op.kind == "map":
+        yield from _step(node, op, view, len(op.attrs["expr"]) - 1, m.covering(op), alone)
+    elif node.kind == "rounded":
+        yield from _view(node.args[0], view, m, alone)
+    elif node.kind == "maybe":
+        yield from _view(_bare(node.args[1]), view, m, alone)
+    elif node.kind == "reduce" and op.kind == "reduce" and op.attrs["kind"] == node.name:
+        yield from _reduction(node, op, view, m.covering(op))
+    elif node.kind == "op" and op.kind == node.name and view.is_dense:
+        yield from _operands(node, op, m.covering(op))
+
+
+def _hole(hole: Hole, view: View, m: Match) -> Iterator[Match]:
+    if not hole.is_number:
+        found = m.holding(hole.name, view)
+    else:
+        makers = m.graph.writers(view.value)
+        steps = makers[0].attrs.get("expr", []) if len(makers) == 1 else []
+        found = m.counting(hole.name, float(steps[0][1])) if len(steps) == 1 and steps[0][0] == "const" else None
+    if found is not None:
+        yield found
+
+
+def _step(node: Node, op: Op, view: View, at: int, m: Match, alone: bool = False) -> Iterator[Match]:
+    """Step ``at`` of the op's expression, as the view sees it."""
+    steps = op.attrs["expr"]
+    name, *args = steps[at]
+    if name == "in":
+        inner = _operand(op, args[0], view)
+        if inner is not None:
+            yield from _view(node, inner, m, alone)
+    elif isinstance(node, Call) and node.kind == "alone":
+        yield from _step(node.args[0], op, view, at, m, alone=True)
+    elif isinstance(node, Call) and node.kind == "rounded":
+        yield from _step(node.args[0], op, view, at, m, alone)
+        if name == "cast" and args[1] in _FLOATS and _is_float(op, args[0]):
+            yield from _step(node, op, view, args[0], m, alone)
+    elif name == "cast":
+        if args[1] == "float32" and _is_float(op, args[0]):
+            yield from _step(node, op, view, args[0], m, alone)
+    elif isinstance(node, Hole):
+        found = m.counting(node.name, float(args[0])) if node.is_number and name == "const" else None
+        if found is not None:
+            yield found
+    elif node.kind == "maybe":
+        whole, part = node.args
+        yield from _step(whole, op, view, at, m, alone)
+        yield from _step(_bare(part), op, view, at, m, alone)
+    elif node.kind == "step":
+        yield from _arguments(node, op, view, (name, args), m)
+
+
+def _arguments(node: Call, op: Op, view: View, step: tuple[str, list[int]], m: Match) -> Iterator[Match]:
+    (name, args), nodes = step, node.args
+    if name == "div" and _is_scaling(node):
+        yield from _division(node, op, view, args, m)
+    if name != node.name:
+        return
+    optional = len(nodes) == 2 and isinstance(nodes[1], Hole) and nodes[1].optional
+    for order in (nodes, nodes[::-1]) if name in _EITHER_ORDER else (nodes,):
+        found = iter((m,))
+        for part, at in sorted(zip(order, args, strict=True), key=_is_open):  # what can fail at once comes first
+            found = _each(found, part, op, view, at, alone=optional and part is nodes[0])
+        yield from found
+
+
+def _is_open(pair: tuple[Node, int]) -> bool:
+    return isinstance(pair[0], Hole)
+
+
+def _each(found: Iterator[Match], node: Node, op: Op, view: View, at: int, alone: bool) -> Iterator[Match]:
+    for m in found:
+        yield from _step(node, op, view, at, m, alone)
+
+
+def _division(node: Call, op: Op, view: View, args: list[int], m: Match) -> Iterator[Match]:
+    """``E / c`` as E times a number."""
+    divisor = op.attrs["expr"][args[1]]
+    if divisor[0] != "const" or not float(divisor[1]):
+        return
+    part, hole = node.args
+    assert isinstance(hole, Hole)
+    for found in _step(part, op, view, args[0], m, alone=hole.optional):
+        counted = found.counting(hole.name, 1 / float(divisor[1]))
+        if counted is not None:
+            yield counted
+
+
+def _reduction(node: Call, op: Op, view: View, m: Match) -> Iterator[Match]:
+    """Of what is reduced the elements lie in the op's own order; the view must give each group its own number."""
+    x = next(op.reads())
+    axes = tuple(sorted(op.attrs["axes"]))
+    if op.attrs.get("correction") or not (view.is_dense or same(view, _spread(view, x, axes))):
+        return
+    found = m.reducing(axes)
+    if found is not None:
+        yield from _view(node.args[0], x, found)
+
+
+def _spread(view: View, x: View, axes: tuple[int, ...]) -> View:
+    kept = iter(dense_strides(n for d, n in enumerate(x.shape) if d not in axes))
+    return View(view.value, x.shape, tuple(0 if d in axes else next(kept) for d in range(x.rank)))
+
+
+def _operands(node: Call, op: Op, m: Match) -> Iterator[Match]:
+    if op.attrs.get("epilogue") or any(v is not None for v in op.inputs[len(node.args) :]):
+        return
+    found = iter((m,))
+    for i, part in enumerate(node.args):
+        view = op.inputs[i] if i < len(op.inputs) else None
+        if view is not None:
+            found = _each_view(found, part, view)
+        elif not (isinstance(part, Hole) and part.optional):
+            return
+    yield from found
+
+
+def _each_view(found: Iterator[Match], node: Node, view: View) -> Iterator[Match]:
+    for m in found:
+        yield from _view(node, view, m)
+
+
+def _operand(op: Op, k: int, view: View) -> View | None:
+    """Operand k of a map as ``view``, which is of its result, sees it."""
+    operand = list(op.reads())[k]
+    return operand if view.is_dense else remap(view, operand)
+
+
+def _is_float(op: Op, at: int) -> bool:
+    """Whether a step gives floats; of steps that compute something the first operand tells."""
+    name, *args = op.attrs["expr"][at]
+    if name == "in":
+        return class_of(list(op.reads())[args[0]].dtype) == "f"
+    if name in ("const", "cast"):
+        return bool(args[1] == "f" if name == "const" else class_of(args[1]) == "f")
+    return EXPRESSION_OPS[name].gives == "f" or (EXPRESSION_OPS[name].gives != "b" and _is_float(op, args[-1]))
+
+
+def _alike(graph: Graph, a: View, b: View) -> bool:
+    """The same elements in the same order, in whatever shape, perhaps widened."""
+    if _same_in_any_shape(a, b):
+        return True
+    a, b = _unwidened(graph, a), _unwidened(graph, b)
+    return _same_in_any_shape(a, b)
+
+
+def _same_in_any_shape(a: View, b: View) -> bool:
+    return a.value is b.value and same(a if a.shape == b.shape else a.reshape(b.shape), b)
+
+
+def _unwidened(graph: Graph, view: View) -> View:
+    """The half tensor that a float32 was made of."""
+    op = graph.dense_maker(view)
+    if op is None or op.kind != "map" or op.attrs["expr"] not in ([["in", 0], ["cast", 0, "float32"]], [["in", 0]]):
+        return view
+    source = _operand(op, 0, view)
+    return source if source is not None and source.dtype in ("float16", "bfloat16") else view
