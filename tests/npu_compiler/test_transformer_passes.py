@@ -41,6 +41,14 @@ def test_attention_is_found(name: str) -> None:
     assert "attention" not in kinds(function, tensors(shapes), frozenset({"fuse_attention"}))
 
 
+@pytest.mark.parametrize("name", ["scaled queries", "scaled keys"])
+def test_scales_of_queries_and_keys_become_the_attentions(name: str) -> None:
+    function, shapes = ATTENTION[name]
+    assert kinds(function, tensors(shapes)) == ["attention"]
+    q, k, v = tensors(shapes)
+    assert kinds(lambda q, k, v: (function(q, k, v), q * 0.3, k / 3), (q, k, v)).count("map") == 2
+
+
 @pytest.mark.parametrize("name", NO_ATTENTION)
 def test_what_is_no_attention_stays(name: str) -> None:
     function, shapes = NO_ATTENTION[name]
