@@ -98,6 +98,14 @@ def _batch_norm() -> None:
         f"conv {BN} map{{mul($0,2.0)}} conv {BN}",
         f"{FOLDED_BIAS} map{{mul($0,2.0)}} {FOLDED_BIAS}",
     )
+    by_hand = "conv map{mul($0,$1)} map{add($0,$1)}"
+    firing("a scale and a shift by hand", lambda: Net(
+           lambda c, n, x: n.bias.view(-1, 1, 1) + c(x) * n.weight.view(-1, 1, 1), conv(), norm()),
+           by_hand, f"map{{mul($0,$1)}} {APPLY} conv")  # fmt: skip
+    staying("a scale for each row", lambda: Net(lambda c, n, x: c(x) * n.weight[:3, None] + n.bias.view(-1, 1, 1),
+            conv(), norm()), by_hand)  # fmt: skip
+    staying("a scale that is an input", lambda: Net(lambda c, n, x, s: c(x) * s + n.bias.view(-1, 1, 1), conv(), norm()),
+            by_hand, (*IMAGE, (6, 1, 1)))  # fmt: skip
     staying("result shared", lambda: Net(lambda c, n, x: (lambda y: n(y) + y)(c(x)), conv(), norm()),
             f"conv {BN} map{{add($0,$1)}}")  # fmt: skip
     staying("result is an output", lambda: Net(lambda c, n, x: (lambda y: (n(y), y))(c(x)), conv(), norm()),
@@ -225,6 +233,9 @@ def _cats() -> None:
             f"{made} copy copy")  # fmt: skip
 
 
+HALF = torch.linspace(-2, 2, 48, dtype=torch.float16).reshape(2, 3, 8)
+
+
 def rms(x: Tensor, w: Tensor | float, dim: Any = -1, eps: Any = 1e-5) -> Tensor:
     return w * (x * torch.rsqrt(x.pow(2).mean(dim, keepdim=True) + eps))
 
@@ -249,6 +260,10 @@ def _rms_norms() -> None:
            f"norm {product}")  # fmt: skip
     firing("root used elsewhere", lambda x, w: (lambda q: (w * (x * q), q))(
            torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-5)), both, f"{head} norm")  # fmt: skip
+    firing("squared as float32, multiplied as a half", lambda x, w: w * (x * torch.rsqrt(
+           x.float().pow(2).mean(-1, keepdim=True) + 1e-5)).half(),
+           "map{float32($0)} map{mul($0,$0)} reduce map{add($0,1e-05)} map{rsqrt($0)} map{mul(float32($0),$1)} "
+           f"map{{float16($0)}} {product}", "norm", (HALF, 2 ** torch.arange(-4, 4).half()))  # fmt: skip
     staying("over the first axis", lambda x, w: rms(x, w, 0), both)
     staying("of something else", lambda x, w, y: w * (y * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-5)), both,
             ((2, 3, 8), (8,), (2, 3, 8)))  # fmt: skip

@@ -38,9 +38,8 @@ def batch_norm_of(
     scale = b.map(scale_text, "float32", var=var, eps=eps, **{k: v for k, v in parts.items() if k == "weight"})
     shift_text = f"{'bias' if bias is not None else '0.0'} - mean * scale"
     shift = b.map(shift_text, "float32", mean=mean, scale=scale, **{k: v for k, v in parts.items() if k == "bias"})
-    out = b.map("x * scale + shift", x.dtype, x=x, scale=_per_channel(scale, x.rank), shift=_per_channel(shift, x.rank))
-    b.graph.dense_maker(out).hints["batch_norm"] = (scale, shift)  # type: ignore[union-attr]
-    return out
+    scale, shift = _per_channel(scale, x.rank), _per_channel(shift, x.rank)
+    return b.map("x * scale + shift", x.dtype, x=x, scale=scale, shift=shift)
 
 
 def _checked(training: bool, running_mean: View | None) -> None:

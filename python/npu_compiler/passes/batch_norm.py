@@ -1,31 +1,43 @@
-"""Inference batch norm after a convolution becomes part of its weights."""
+"""Inference batch norm after a convolution, or any scale and shift of its channels, becomes part of its weights."""
 
 from __future__ import annotations
 
 from ..exprs import Expression, Ref
 from ..graph import Graph, Op, Value, View, nodes_of, whole
+from ..patterns import Match, Pattern, Rule, rewrite
+from .simplify import dead_code
+
+BATCH_NORM = Pattern("alone(conv(x, weight, bias?)) * scale + shift")
 
 
 def fold_batch_norm(graph: Graph) -> None:
     static = _static(graph)
-    for norm in graph.main:
-        if "batch_norm" not in norm.hints or norm.inputs[0] is None:
-            continue
-        x = norm.inputs[0]
-        conv = graph.maker(x)
-        if conv is None or conv.kind != "conv" or not x.is_whole or graph.only_reader(x.value) is None:
-            continue
-        weight, bias = conv.inputs[1], conv.inputs[2] if len(conv.inputs) > 2 else None
-        scale, shift = norm.hints["batch_norm"]
-        if weight is None or any(v.value not in static for v in (weight, bias, scale, shift) if v is not None):
-            continue
+
+    def fold(m: Match) -> Op | None:
+        conv, out = m.op("conv"), m.root.out
+        weight, bias, scale, shift = m["weight"], m.get("bias"), _per_channel(m["scale"]), _per_channel(m["shift"])
+        if scale is None or shift is None or out.shape != conv.out.shape or not out.is_whole:
+            return None
+        if any(view.value not in static for view in (weight, bias, scale, shift) if view is not None):
+            return None
         folded, new = _fold(graph, conv.name, weight, bias, scale, shift)
         for op in new:
-            graph.insert(op, before=norm)
-        # At the place of the norm everything that it reads exists.
+            graph.insert(op, before=m.root)
         inputs = (conv.inputs[0], *folded)
-        merged = Op("conv", conv.name, inputs, (norm.out,), conv.attrs, nodes_of(conv, norm), conv.module)
-        graph.merge([conv, norm], merged)
+        return Op("conv", conv.name, inputs, (out,), conv.attrs, nodes_of(conv, m.root), conv.module)
+
+    rewrite(graph, [Rule(BATCH_NORM, fold)])
+    dead_code(graph)
+
+
+def _per_channel(view: View) -> View | None:
+    """One float32 for each channel, as a vector."""
+    same_elsewhere = all(
+        n <= 1 or s == 0 for d, (n, s) in enumerate(zip(view.shape, view.strides, strict=True)) if d != 1
+    )
+    if view.dtype != "float32" or view.rank < 2 or not same_elsewhere:
+        return None
+    return View(view.value, (view.shape[1],), (view.strides[1],), view.offset)
 
 
 def _static(graph: Graph) -> set[Value]:
