@@ -104,8 +104,8 @@ def _batch_norm() -> None:
            by_hand, f"map{{mul($0,$1)}} {APPLY} conv")  # fmt: skip
     staying("a scale for each row", lambda: Net(lambda c, n, x: c(x) * n.weight[:3, None] + n.bias.view(-1, 1, 1),
             conv(), norm()), by_hand)  # fmt: skip
-    staying("a scale that is an input", lambda: Net(lambda c, n, x, s: c(x) * s + n.bias.view(-1, 1, 1), conv(), norm()),
-            by_hand, (*IMAGE, (6, 1, 1)))  # fmt: skip
+    staying("a scale that is an input", lambda: Net(lambda c, n, x, s: c(x) * s + n.bias.view(-1, 1, 1),
+            conv(), norm()), by_hand, (*IMAGE, (6, 1, 1)))  # fmt: skip
     staying("result shared", lambda: Net(lambda c, n, x: (lambda y: n(y) + y)(c(x)), conv(), norm()),
             f"conv {BN} map{{add($0,$1)}}")  # fmt: skip
     staying("result is an output", lambda: Net(lambda c, n, x: (lambda y: (n(y), y))(c(x)), conv(), norm()),

@@ -5,48 +5,33 @@ from __future__ import annotations
 from dataclasses import replace as copy_with
 
 from ..graph import Graph, Op, View, nodes_of, same
+from ..patterns import Match, Pattern, Rule, rewrite
 from .match import first, step_names
 from .simplify import dead_code
 
 _FLOATS = ("float32", "float16", "bfloat16")
 
 
+ROTATION = Pattern("x * cos + turned * sin")
+
+
 def fuse_rope(graph: Graph) -> None:
-    ropes = []
-    for op in graph.main:
-        rope = _rotation(graph, op) if step_names(op) == ["in", "in", "add"] else None
-        if rope is not None:
-            ropes.append(graph.replace(op, rope))
-    for rope in ropes:
+    ropes = rewrite(graph, [Rule(ROTATION, _rope)])
+    for rope in reversed(ropes):
         _join_parts(graph, rope)
     if ropes:
         _join_keys(graph)
         dead_code(graph)
 
 
-def _rotation(graph: Graph, op: Op) -> Op | None:
-    """``x * cos + rotated(x) * sin``."""
-    terms = [graph.maker(v) if v is not None and v.is_dense else None for v in op.inputs]
-    if any(t is None or step_names(t) != ["in", "in", "mul"] or t.out.shape != op.out.shape for t in terms):
-        return None
-    if op.out.rank != 4 or op.out.dtype not in _FLOATS or not op.out.is_whole:
-        return None
-    for straight, turned in (terms, terms[::-1]):
-        assert straight is not None
-        assert turned is not None
-        for x, cos in (straight.inputs, straight.inputs[::-1]):
-            for other, sin in (turned.inputs, turned.inputs[::-1]):
-                if x is None or cos is None or other is None or sin is None or x.dtype != op.out.dtype:
-                    continue
-                interleaved = _quarter_turn(graph, x, other)
-                if interleaved is not None:
-                    return _rope(graph, op, (x, cos, sin), interleaved)
-    return None
-
-
-def _rope(graph: Graph, op: Op, operands: tuple[View, View, View], interleaved: bool) -> Op | None:
-    x, cos, sin = operands
+def _rope(m: Match) -> Op | None:
+    graph, op, x, cos, sin = m.graph, m.root, m["x"], m["cos"], m["sin"]
     out, order = op.out, (0, 1, 2, 3)
+    if out.rank != 4 or out.dtype not in _FLOATS or not out.is_whole or x.dtype != out.dtype or x.shape != out.shape:
+        return None
+    interleaved = _quarter_turn(graph, x, m["turned"]) if cos.shape == sin.shape == out.shape else None
+    if interleaved is None:
+        return None
     if x.shape[2] > 1 and cos.strides[2] == 0 and (x.shape[1] == 1 or cos.strides[1] != 0):
         order = (0, 2, 1, 3)  # positions come before heads
     x, cos, sin, out = (view.permute(order) for view in (x, cos, sin, out))
@@ -59,7 +44,7 @@ def _rope(graph: Graph, op: Op, operands: tuple[View, View, View], interleaved: 
             return None
         tables.append(small)
     attrs = {"interleaved": interleaved}
-    return Op("rope", op.name, (x, *tables), (out,), attrs, op.nodes, op.module, hints={"order": order})
+    return Op("rope", op.name, (x, *tables), (out,), attrs, m.nodes, op.module, hints={"order": order})
 
 
 def _wide(graph: Graph, table: View) -> View:
