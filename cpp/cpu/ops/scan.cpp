@@ -1,3 +1,4 @@
+#include "core/geometry/axis.h"
 #include "cpu/element.h"
 #include "cpu/ops/ops.h"
 #include "cpu/strided.h"
@@ -14,16 +15,11 @@ class Scan : public HostKernel {
       : x_dtype_(r.inputs[0].dtype),
         y_dtype_(r.outputs[0].dtype),
         product_(std::get<ScanAttrs>(r.op.attrs).kind == ScanAttrs::Kind::kProd) {
-    const TensorDesc &x = r.inputs[0], &y = r.outputs[0];
-    const auto& attrs = std::get<ScanAttrs>(r.op.attrs);
-    const auto axis = static_cast<std::size_t>(attrs.axis);
-    if (!x.shape.empty()) {
-      n_ = x.shape[axis];
-      sx_ = x.strides[axis];
-      sy_ = y.strides[axis];
-    }
-    const auto drop = only_axis(x.shape.size(), attrs.axis);
-    nest_ = make_nest(without(x.shape, drop), {without(y.strides, drop), without(x.strides, drop)});
+    const AxisCut cut = cut_axis(std::get<ScanAttrs>(r.op.attrs).axis, {&r.outputs[0], &r.inputs[0]});
+    n_ = cut.extent;
+    sy_ = cut.steps[0];
+    sx_ = cut.steps[1];
+    nest_ = cut.rows;
     columns_ = sx_ == 1 ? 1 : std::min(kColumns, std::max<std::int64_t>(nest_.inner(), 1));
     blocks_ = (nest_.inner() + columns_ - 1) / columns_;
     pieces_ = piece_count(nest_.rows * blocks_, 2 * static_cast<double>(n_ * columns_), r.threads);

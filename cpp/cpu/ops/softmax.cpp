@@ -1,5 +1,6 @@
 #include <cmath>
 
+#include "core/geometry/axis.h"
 #include "cpu/element.h"
 #include "cpu/ops/ops.h"
 #include "cpu/strided.h"
@@ -14,13 +15,11 @@ class Softmax : public HostKernel {
       : micro_(&micro()), x_(r.inputs[0]), y_(r.outputs[0]), threads_(r.threads) {
     const auto& attrs = std::get<SoftmaxAttrs>(r.op.attrs);
     log_ = attrs.log;
-    const auto axis = static_cast<std::size_t>(attrs.axis);
-    const std::size_t rank = y_.shape.size();
-    n_ = rank == 0 ? 1 : y_.shape[axis];
-    sx_ = rank == 0 ? 1 : x_.strides[axis];
-    sy_ = rank == 0 ? 1 : y_.strides[axis];
-    const auto drop = only_axis(rank, attrs.axis);
-    nest_ = make_nest(without(y_.shape, drop), {without(y_.strides, drop), without(x_.strides, drop)});
+    const AxisCut cut = cut_axis(attrs.axis, {&y_, &x_});
+    n_ = cut.extent;
+    sy_ = cut.steps[0];
+    sx_ = cut.steps[1];
+    nest_ = cut.rows;
     read_ = x_.dtype == DType::kFloat32 && (sx_ == 1 || n_ == 1);
     write_ = y_.dtype == DType::kFloat32 && (sy_ == 1 || n_ == 1);
     units_ = n_ == 0 ? 0 : nest_.elements();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/geometry/axis.h"
 #include "cpu/element.h"
 #include "cpu/strided.h"
 
@@ -38,18 +39,13 @@ class Ordered : public HostKernel {
  public:
   Ordered(const KernelRequest& r, std::int64_t axis, bool descending, std::int64_t count, const char* name)
       : name_(name), threads_(r.threads), dtype_(r.inputs[0].dtype), descending_(descending), count_(count) {
-    const TensorDesc& x = r.inputs[0];
-    const auto drop = only_axis(x.shape.size(), axis);
-    const auto a = static_cast<std::size_t>(axis);
-    const auto take = [&](const TensorDesc& t, std::int64_t& step) {
-      if (!t.present()) return Shape(x.shape.empty() ? 0 : x.shape.size() - 1, 0);
-      if (!x.shape.empty()) step = t.strides[a];
-      return without(t.strides, drop);
-    };
-    if (!x.shape.empty()) n_ = x.shape[a];
-    const Shape sx = take(x, sx_), sv = take(r.outputs[0], sv_), si = take(r.outputs[1], si_);
+    const AxisCut cut = cut_axis(axis, {&r.inputs[0], &r.outputs[0], &r.outputs[1]});
+    n_ = cut.extent;
+    sx_ = cut.steps[0];
+    sv_ = cut.steps[1];
+    si_ = cut.steps[2];
+    nest_ = cut.rows;
     if (n_ > 0xffffffffll) unavailable(r.op, std::to_string(n_) + " elements to sort");
-    nest_ = make_nest(without(x.shape, drop), {sx, sv, si});
     count_ = std::min(count_, n_);
     units_ = count_ == 0 ? 0 : nest_.elements();
     pieces_ = piece_count(units_, 20 * static_cast<double>(n_), threads_);

@@ -1,5 +1,6 @@
 #include <cstdlib>
 
+#include "core/geometry/axis.h"
 #include "gpu/ops/launch.h"
 #include "gpu/ops/ops.h"
 
@@ -28,15 +29,13 @@ Made make_scan(const Request& r) {
   const bool product = attrs.kind == ScanAttrs::Kind::kProd;
   auto kernel = std::make_unique<GpuKernel>(product ? "scan[prod]" : "scan[sum]");
   if (y.elements() == 0) return kernel;
-  const auto axis = static_cast<std::size_t>(attrs.axis);
-  const auto drop = only_axis(x.shape.size(), attrs.axis);
-  const Nest rows = make_nest(without(x.shape, drop), {without(y.strides, drop), without(x.strides, drop)});
+  const auto [n, steps, rows] = cut_axis(attrs.axis, {&y, &x});
   ScanArgs args{};
   args.rows = nest_of<2>(r.op, rows);
   args.count = count32(r.op, rows.elements());
-  args.n = x.shape.empty() ? 1 : count32(r.op, x.shape[axis]);
-  args.x_step = x.shape.empty() ? 1 : x.strides[axis];
-  args.y_step = x.shape.empty() ? 1 : y.strides[axis];
+  args.n = count32(r.op, n);
+  args.y_step = steps[0];
+  args.x_step = steps[1];
   kernel->set_cost(static_cast<double>(y.elements()));
 
   const auto launch = [&](const char* name) {

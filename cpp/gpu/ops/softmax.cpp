@@ -1,5 +1,6 @@
 #include <cstdlib>
 
+#include "core/geometry/axis.h"
 #include "gpu/ops/ops.h"
 #include "gpu/ops/rows.h"
 
@@ -37,14 +38,12 @@ Made make_softmax(const Request& r) {
   const TensorDesc &x = r.inputs[0], &y = r.outputs[0];
   auto kernel = std::make_unique<GpuKernel>(attrs.log ? "softmax[log]" : "softmax");
   if (y.elements() == 0) return kernel;
-  const auto axis = static_cast<std::size_t>(attrs.axis);
-  const auto drop = only_axis(y.shape.size(), attrs.axis);
-  const Nest rows = make_nest(without(y.shape, drop), {without(y.strides, drop), without(x.strides, drop)});
+  const auto [n, steps, rows] = cut_axis(attrs.axis, {&y, &x});
   SoftmaxArgs args{};
   args.rows = nest_of<2>(r.op, rows);
-  args.n = count32(r.op, y.shape[axis]);
-  args.x_step = x.strides[axis];
-  args.y_step = y.strides[axis];
+  args.n = count32(r.op, n);
+  args.y_step = steps[0];
+  args.x_step = steps[1];
   args.count = count32(r.op, rows.elements());
   args.part = args.n;
   args.parts = 1;

@@ -2,6 +2,7 @@
 
 #include <bit>
 
+#include "core/geometry/axis.h"
 namespace npu::gpu {
 
 namespace {
@@ -34,21 +35,15 @@ class Ordered {
  public:
   Ordered(const Request& r, std::int64_t axis, bool descending, std::int64_t count, const char* name)
       : r_(r), descending_(descending), kernel_(std::make_unique<GpuKernel>(name)) {
-    const TensorDesc& x = r.inputs[0];
-    const auto drop = only_axis(x.shape.size(), axis);
-    const auto a = static_cast<std::size_t>(axis);
-    const auto take = [&](const TensorDesc& t, std::int64_t& step) {
-      if (!t.present()) return Shape(x.shape.empty() ? 0 : x.shape.size() - 1, 0);
-      step = x.shape.empty() ? 1 : t.strides[a];
-      return without(t.strides, drop);
-    };
-    const Shape sx = take(x, args_.x_step), sv = take(r.outputs[0], args_.values_step);
-    const Nest rows = make_nest(without(x.shape, drop), {sx, sv, take(r.outputs[1], args_.indices_step)});
+    const auto [n, steps, rows] = cut_axis(axis, {&r.inputs[0], &r.outputs[0], &r.outputs[1]});
     args_.rows = nest_of<3>(r.op, rows);
     args_.count = count32(r.op, rows.elements());
-    n_ = x.shape.empty() ? 1 : count32(r.op, x.shape[a]);
+    args_.x_step = steps[0];
+    args_.values_step = steps[1];
+    args_.indices_step = steps[2];
+    n_ = count32(r.op, n);
     count_ = std::min(count, n_);
-    const bool wide = x.dtype == DType::kInt64;
+    const bool wide = r.inputs[0].dtype == DType::kInt64;
     item_ = wide ? kItemBytes : 8;
     most_ = wide ? kWideBlock : kBlock;
   }
