@@ -1,17 +1,13 @@
 #include "cpu/ops/norm.h"
 
+#include "core/geometry/norm.h"
+
 namespace npu::cpu {
 
 namespace {
 
 constexpr std::int64_t kLongest = 16384;  // elements of a row that are converted at a time
 
-Shape strides_or_zero(const TensorDesc& t, const Shape& strides, std::size_t rank) {
-  return t.present() ? strides : Shape(rank, 0);
-}
-
-// Layer, RMS and group norms as one: outer dimensions that say which elements belong together, and a nest of
-// those elements with the weight and bias beside them.
 class Norm : public HostKernel {
  public:
   explicit Norm(const KernelRequest& r)
@@ -22,7 +18,9 @@ class Norm : public HostKernel {
         y_(r.outputs[0]) {
     if (r.inputs.size() > 1) w_ = r.inputs[1];
     if (r.inputs.size() > 2) b_ = r.inputs[2];
-    attrs_.kind == NormAttrs::Kind::kGroup ? cut_groups() : cut_axes();
+    const NormCut cut = cut_norm(attrs_, y_, x_, w_, b_);
+    outer_ = cut.rows;
+    inner_ = cut.elements;
     n_ = inner_.elements();
     units_ = n_ == 0 ? 0 : outer_.elements();
     in_place_ = x_.dtype == DType::kFloat32 && inner_.step(1) == 1;
@@ -64,37 +62,6 @@ class Norm : public HostKernel {
     const void* vectors[2];  // what the rows of weight and bias hold now
     std::int64_t lengths[2];
   };
-
-  void cut_axes() {
-    const std::size_t rank = y_.shape.size(), axes = static_cast<std::size_t>(attrs_.axes),
-                      kept = rank - axes;
-    const auto head = [&](const Shape& s) {
-      return Shape(s.begin(), s.begin() + static_cast<std::ptrdiff_t>(kept));
-    };
-    const auto tail = [&](const Shape& s) {
-      return Shape(s.begin() + static_cast<std::ptrdiff_t>(kept), s.end());
-    };
-    outer_ = make_nest(head(y_.shape), {head(y_.strides), head(x_.strides), Shape(kept, 0), Shape(kept, 0)});
-    inner_ =
-        make_nest(tail(y_.shape), {tail(y_.strides), tail(x_.strides), strides_or_zero(w_, w_.strides, axes),
-                                   strides_or_zero(b_, b_.strides, axes)});
-  }
-
-  void cut_groups() {
-    const std::int64_t each = y_.shape[1] / attrs_.groups;
-    const std::int64_t sw = w_.present() ? w_.strides[0] : 0, sb = b_.present() ? b_.strides[0] : 0;
-    outer_ = make_nest({y_.shape[0], attrs_.groups}, {{y_.strides[0], y_.strides[1] * each},
-                                                      {x_.strides[0], x_.strides[1] * each},
-                                                      {0, sw * each},
-                                                      {0, sb * each}});
-    Shape shape = {each}, sy(y_.strides.begin() + 1, y_.strides.end()),
-          sx(x_.strides.begin() + 1, x_.strides.end());
-    shape.insert(shape.end(), y_.shape.begin() + 2, y_.shape.end());
-    Shape w(shape.size(), 0), b(shape.size(), 0);
-    w[0] = sw;
-    b[0] = sb;
-    inner_ = make_nest(shape, {sy, sx, w, b});
-  }
 
   // One weight and bias for the whole row.
   bool scalars() const {

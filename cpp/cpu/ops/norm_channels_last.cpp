@@ -1,3 +1,4 @@
+#include "core/geometry/norm.h"
 #include "cpu/ops/norm.h"
 
 namespace npu::cpu {
@@ -8,22 +9,21 @@ constexpr std::int64_t kPixels = 256;  // of one unit of work; also bounds what 
 
 // Pixels are rows of channels. Each unit of work takes some pixels: first for their mean and sum of squares
 // per group, then, with these combined, to normalise them.
-class ChannelsLastNorm : public HostKernel {
+class ColumnNorm : public HostKernel {
  public:
-  explicit ChannelsLastNorm(const KernelRequest& r)
+  ColumnNorm(const KernelRequest& r, const ChannelsLastNorm& norm)
       : micro_(&micro()),
         attrs_(std::get<NormAttrs>(r.op.attrs)),
         threads_(r.threads),
         x_(r.inputs[0]),
-        y_(r.outputs[0]) {
+        y_(r.outputs[0]),
+        nest_(norm.pixels),
+        batch_(norm.images),
+        channels_(norm.channels),
+        pixels_(norm.pixels.inner()),
+        each_(norm.channels_of_group()) {
     if (r.inputs.size() > 1) w_ = r.inputs[1];
     if (r.inputs.size() > 2) b_ = r.inputs[2];
-    const auto spatial = [](const Shape& s) { return Shape(s.begin() + 2, s.end()); };
-    nest_ = make_nest(spatial(y_.shape), {spatial(y_.strides), spatial(x_.strides)});
-    batch_ = y_.shape[0];
-    channels_ = y_.shape[1];
-    pixels_ = nest_.inner();
-    each_ = channels_ / attrs_.groups;
     chunks_ = (pixels_ + kPixels - 1) / kPixels;
     pieces_ = piece_count(batch_ * chunks_, static_cast<double>(channels_ * std::min(pixels_, kPixels) * 2),
                           threads_);
@@ -33,7 +33,6 @@ class ChannelsLastNorm : public HostKernel {
     thread_bytes_ = round_up(4 * c * sizeof(float));
   }
 
-  bool usable() const { return nest_.rank == 1 && product(y_.shape) > 0; }
   std::string name() const override { return "norm[group]"; }
   std::size_t scratch_bytes() const override {
     return partial_bytes_ + factor_bytes_ + thread_bytes_ * static_cast<std::size_t>(threads_);
@@ -151,12 +150,8 @@ class ChannelsLastNorm : public HostKernel {
 }  // namespace
 
 Made make_channels_last_norm(const KernelRequest& r) {
-  if (std::get<NormAttrs>(r.op.attrs).kind != NormAttrs::Kind::kGroup) return nullptr;
-  const TensorDesc &x = r.inputs[0], &y = r.outputs[0];
-  if (x.shape.size() < 3 || x.shape[1] < 8 || x.strides[1] != 1 || y.strides[1] != 1) return nullptr;
-  auto made = std::make_unique<ChannelsLastNorm>(r);
-  if (!made->usable()) return nullptr;
-  return made;
+  const auto norm = channels_last_norm(std::get<NormAttrs>(r.op.attrs), r.outputs[0], r.inputs[0]);
+  return norm ? std::make_unique<ColumnNorm>(r, *norm) : nullptr;
 }
 
 }  // namespace npu::cpu

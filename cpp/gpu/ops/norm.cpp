@@ -1,3 +1,5 @@
+#include "core/geometry/norm.h"
+
 #include <cstdlib>
 
 #include "gpu/ops/ops.h"
@@ -7,46 +9,9 @@ namespace npu::gpu {
 
 namespace {
 
-struct Cut {
-  Nest rows, elements;  // of y, x, weight, bias
-};
-
-Shape or_zero(const TensorDesc& t, std::size_t rank) { return t.present() ? t.strides : Shape(rank, 0); }
-
-// Layer and RMS norms: the last dimensions are the row.
-Cut cut_axes(const Request& r, std::size_t axes) {
-  const TensorDesc &x = r.inputs[0], &y = r.outputs[0];
-  std::vector<bool> tail(y.shape.size(), false);
-  for (std::size_t d = y.shape.size() - axes; d < y.shape.size(); ++d) tail[d] = true;
-  std::vector<bool> head = tail;
-  head.flip();
-  const Shape zero(y.shape.size() - axes, 0);
-  return {make_nest(without(y.shape, tail), {without(y.strides, tail), without(x.strides, tail), zero, zero}),
-          make_nest(without(y.shape, head), {without(y.strides, head), without(x.strides, head),
-                                             or_zero(r.inputs[1], axes), or_zero(r.inputs[2], axes)})};
-}
-
-// Group norms: a row is some channels and all that follows.
-Cut cut_groups(const Request& r, std::int64_t groups) {
-  const TensorDesc &x = r.inputs[0], &y = r.outputs[0];
-  const std::int64_t each = y.shape[1] / groups;
-  const std::int64_t w = or_zero(r.inputs[1], 1)[0], b = or_zero(r.inputs[2], 1)[0];
-  Shape shape(y.shape.begin() + 1, y.shape.end());
-  shape[0] = each;
-  const Shape sy(y.strides.begin() + 1, y.strides.end()), sx(x.strides.begin() + 1, x.strides.end());
-  Shape sw(shape.size(), 0), sb(shape.size(), 0);
-  sw[0] = w;
-  sb[0] = b;
-  return {make_nest({y.shape[0], groups}, {{y.strides[0], y.strides[1] * each},
-                                           {x.strides[0], x.strides[1] * each},
-                                           {0, w * each},
-                                           {0, b * each}}),
-          make_nest(shape, {sy, sx, sw, sb})};
-}
-
 int parameter_kind(const TensorDesc& t, DType x) { return !t.present() ? 0 : t.dtype == x ? 1 : 2; }
 
-bool is_dense(const Request& r, const Cut& cut) {
+bool is_dense(const Request& r, const NormCut& cut) {
   if (cut.elements.rank > 1 || std::get<NormAttrs>(r.op.attrs).kind == NormAttrs::Kind::kGroup) return false;
   for (int k = 0; k < 4; ++k) {
     const bool absent = k >= 2 && !r.inputs[static_cast<std::size_t>(k) - 1].present();
@@ -63,41 +28,32 @@ void bind_parameters(Dispatch& launch, const Request& r) {
   }
 }
 
-// Whether a group norm had better go over pixels with all channels: they are innermost, and there is much to
-// do.
-bool by_columns(const Request& r, const Nest& pixels) {
-  constexpr std::int64_t kMany = 1 << 16;  // elements
-  const TensorDesc &x = r.inputs[0], &y = r.outputs[0];
-  return x.shape.size() > 2 && x.strides[1] == 1 && y.strides[1] == 1 && x.shape[1] >= 8 &&
-         pixels.rank == 1 && x.elements() >= kMany;
-}
-
-NormColumnsArgs column_arguments(const Request& r, const NormAttrs& attrs, const Nest& pixels) {
+NormColumnsArgs column_arguments(const Request& r, const NormAttrs& attrs, const ChannelsLastNorm& norm) {
   const TensorDesc &x = r.inputs[0], &y = r.outputs[0], &weight = r.inputs[1], &bias = r.inputs[2];
   NormColumnsArgs args{};
   args.x_batch = x.strides[0];
   args.y_batch = y.strides[0];
-  args.x_pixel = pixels.step(1);
-  args.y_pixel = pixels.step(0);
+  args.x_pixel = norm.pixels.step(1);
+  args.y_pixel = norm.pixels.step(0);
   args.weight_step = weight.present() ? weight.strides[0] : 0;
   args.bias_step = bias.present() ? bias.strides[0] : 0;
-  args.channels = count32(r.op, x.shape[1]);
-  args.groups = static_cast<std::int32_t>(attrs.groups);
-  args.each = args.channels / args.groups;
-  args.pixels = count32(r.op, pixels.inner());
+  args.channels = count32(r.op, norm.channels);
+  args.groups = static_cast<std::int32_t>(norm.groups);
+  args.each = static_cast<std::int32_t>(norm.channels_of_group());
+  args.pixels = count32(r.op, norm.pixels.inner());
   args.eps = static_cast<float>(attrs.eps);
-  const std::int64_t columns = x.shape[0] * x.shape[1], wanted = 2048ll * r.caps.cores;
+  const std::int64_t columns = norm.images * norm.channels, wanted = 2048ll * r.caps.cores;
   const std::int64_t parts = std::clamp<std::int64_t>(ceil_div(wanted, columns), 1, ceil_div(args.pixels, 8));
   args.part = static_cast<std::int32_t>(ceil_div(args.pixels, parts));
   args.parts = static_cast<std::int32_t>(ceil_div(args.pixels, args.part));
-  args.images = count32(r.op, x.shape[0]);
+  args.images = count32(r.op, norm.images);
   return args;
 }
 
-void add_columns(GpuKernel& kernel, const Request& r, const NormAttrs& attrs, const Nest& pixels) {
+void add_columns(GpuKernel& kernel, const Request& r, const NormAttrs& attrs, const ChannelsLastNorm& norm) {
   constexpr std::uint32_t kThreads = 64;
-  const NormColumnsArgs args = column_arguments(r, attrs, pixels);
-  const auto images = static_cast<std::uint32_t>(r.inputs[0].shape[0]);
+  const NormColumnsArgs args = column_arguments(r, attrs, norm);
+  const auto images = static_cast<std::uint32_t>(norm.images);
   const std::int64_t spreads = 16ll * images * args.parts * args.channels,
                      factors = 8ll * images * args.groups;
   kernel.set_scratch(spreads + factors);
@@ -123,8 +79,7 @@ void add_columns(GpuKernel& kernel, const Request& r, const NormAttrs& attrs, co
 }
 
 void add_rows(GpuKernel& kernel, const Request& r, const NormAttrs& attrs) {
-  const Cut cut = attrs.kind == NormAttrs::Kind::kGroup ? cut_groups(r, attrs.groups)
-                                                        : cut_axes(r, static_cast<std::size_t>(attrs.axes));
+  const NormCut cut = cut_norm(attrs, r.outputs[0], r.inputs[0], r.inputs[1], r.inputs[2]);
   NormArgs args{};
   args.rows = nest_of<4>(r.op, cut.rows);
   args.elements = nest_of<4>(r.op, cut.elements);
@@ -143,6 +98,7 @@ void add_rows(GpuKernel& kernel, const Request& r, const NormAttrs& attrs) {
 }  // namespace
 
 Made make_norm(const Request& request) {
+  constexpr std::int64_t kMany = 1 << 16;  // elements that are worth three launches
   static constexpr const char* kNames[] = {"norm[layer]", "norm[rms]", "norm[group]"};
   Request r = request;
   r.inputs.resize(3);
@@ -151,15 +107,12 @@ Made make_norm(const Request& request) {
   auto kernel = std::make_unique<GpuKernel>(kNames[static_cast<int>(attrs.kind)]);
   if (x.elements() == 0) return kernel;
   kernel->set_cost(7.0 * static_cast<double>(x.elements()));
-  if (attrs.kind == NormAttrs::Kind::kGroup) {
-    const auto spatial = [](const Shape& s) { return Shape(s.begin() + 2, s.end()); };
-    const Nest pixels = make_nest(spatial(y.shape), {spatial(y.strides), spatial(x.strides)});
-    if (by_columns(r, pixels)) {
-      add_columns(*kernel, r, attrs, pixels);
-      return kernel;
-    }
+  const auto columns = channels_last_norm(attrs, y, x);
+  if (columns && x.elements() >= kMany) {
+    add_columns(*kernel, r, attrs, *columns);
+  } else {
+    add_rows(*kernel, r, attrs);
   }
-  add_rows(*kernel, r, attrs);
   return kernel;
 }
 
