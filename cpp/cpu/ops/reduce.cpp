@@ -12,24 +12,18 @@ using Kind = ReduceAttrs::Kind;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-std::vector<bool> chosen(std::size_t rank, const std::vector<std::int64_t>& axes) {
-  std::vector<bool> drop(rank, false);
-  for (const auto axis : axes) drop[static_cast<std::size_t>(axis)] = true;
-  return drop;
-}
-
 // One result after the other.
 class Reduce : public HostKernel {
  public:
   explicit Reduce(const ReducePlan& plan) : p_(plan), kind_(plan.attrs.kind) {
-    units_ = p_.kept.elements();
-    pieces_ = piece_count(units_, static_cast<double>(p_.count), p_.threads);
+    units_ = p_.results;
+    pieces_ = piece_count(units_, static_cast<double>(p_.elements), p_.threads);
     thread_bytes_ = kExprBlock * (sizeof(float) + sizeof(std::int64_t));
   }
 
   std::string name() const override { return p_.name(); }
   std::size_t scratch_bytes() const override { return thread_bytes_ * static_cast<std::size_t>(p_.threads); }
-  double flops() const override { return static_cast<double>(units_ * p_.count); }
+  double flops() const override { return static_cast<double>(units_ * p_.elements); }
 
   void run(const KernelArgs& args, ThreadPool& pool) const override {
     pool.run(pieces_, [&](std::int64_t piece, int thread) {
@@ -116,10 +110,10 @@ class Reduce : public HostKernel {
   }
 
   double variance(const std::byte* x, float* buffer) const {
-    const double count = static_cast<double>(p_.count);
+    const double count = static_cast<double>(p_.elements);
     float first = 0;
     double above = 0, squares = 0;
-    if (p_.count > 0) load_floats(*p_.micro, p_.x_dtype, x, 1, 1, &first);
+    if (p_.elements > 0) load_floats(*p_.micro, p_.x_dtype, x, 1, 1, &first);
     each_row(x, buffer, [&](const float* row, std::int64_t n, std::int64_t) {
       above += p_.micro->sum_around(row, first, n);
     });
@@ -136,7 +130,7 @@ class Reduce : public HostKernel {
   // Of numbers whose squares no float holds, though their root it does.
   double wide_squares(const std::byte* x, float* buffer) const {
     const double sum = fold(x, buffer, 0.0, [](double a, float v) { return a + static_cast<double>(v); });
-    const double mean = sum / static_cast<double>(p_.count);
+    const double mean = sum / static_cast<double>(p_.elements);
     return fold(x, buffer, 0.0, [mean](double a, float v) {
       const double d = static_cast<double>(v) - mean;
       return a + d * d;
@@ -155,7 +149,7 @@ class Reduce : public HostKernel {
       case Kind::kSum:
         return store_float(sum(x, buffer), y);
       case Kind::kMean:
-        return store_float(sum(x, buffer) / static_cast<double>(p_.count), y);
+        return store_float(sum(x, buffer) / static_cast<double>(p_.elements), y);
       case Kind::kVar:
         return store_float(variance(x, buffer), y);
       case Kind::kStd:
@@ -216,7 +210,7 @@ class Reduce : public HostKernel {
         break;
     }
     // A mean or variance of integers, whatever the output holds.
-    const double count = static_cast<double>(p_.count);
+    const double count = static_cast<double>(p_.elements);
     const double mean =
         fold(x, buffer, 0.0, [](double a, Int v) { return a + static_cast<double>(v); }) / count;
     if (kind_ == Kind::kMean) return store_float(mean, y);
@@ -242,20 +236,12 @@ class Reduce : public HostKernel {
 }  // namespace
 
 ReducePlan::ReducePlan(const KernelRequest& r)
-    : micro(&npu::cpu::micro()),
+    : ReduceCut(cut_reduce(std::get<ReduceAttrs>(r.op.attrs).axes, r.outputs[0], r.inputs[0])),
+      micro(&npu::cpu::micro()),
       attrs(std::get<ReduceAttrs>(r.op.attrs)),
       x_dtype(r.inputs[0].dtype),
       y_dtype(r.outputs[0].dtype),
-      threads(r.threads) {
-  const TensorDesc &x = r.inputs[0], &y = r.outputs[0];
-  const std::vector<bool> drop = chosen(x.shape.size(), attrs.axes);
-  std::vector<bool> keep = drop;
-  keep.flip();
-  kept = make_nest(without(x.shape, drop), {without(y.strides, drop), without(x.strides, drop)});
-  // Positions count along the axis, so its order stays (there is just one).
-  reduced = make_nest(without(x.shape, keep), {without(x.strides, keep)});
-  count = reduced.elements();
-}
+      threads(r.threads) {}
 
 std::string ReducePlan::name() const {
   static constexpr const char* kNames[] = {"sum", "mean",   "prod",   "max", "min", "any",

@@ -1,13 +1,14 @@
 // What a reduction is made of; the loops are in reduce.cpp and reduce_columns.cpp.
 #pragma once
 
+#include "core/geometry/reduce.h"
 #include "cpu/element.h"
 #include "cpu/ops/ops.h"
 #include "cpu/strided.h"
 
 namespace npu::cpu {
 
-struct ReducePlan {
+struct ReducePlan : ReduceCut {
   using Kind = ReduceAttrs::Kind;
 
   explicit ReducePlan(const KernelRequest& r);
@@ -16,9 +17,6 @@ struct ReducePlan {
   ReduceAttrs attrs;
   DType x_dtype, y_dtype;
   int threads;
-  Nest kept;     // of y and x, over the dimensions that stay
-  Nest reduced;  // of x, over the others
-  std::int64_t count;
   std::string name() const;
 };
 

@@ -18,13 +18,13 @@ class ColumnReduce : public HostKernel {
     blocks_ = (p_.kept.inner() + kColumns - 1) / kColumns;
     units_ = p_.kept.rows * blocks_;
     const double columns = static_cast<double>(std::min(p_.kept.inner(), kColumns));
-    pieces_ = piece_count(units_, static_cast<double>(p_.count) * columns, p_.threads);
+    pieces_ = piece_count(units_, static_cast<double>(p_.elements) * columns, p_.threads);
     thread_bytes_ = kColumns * (3 * sizeof(float) + sizeof(double)) + kRows * sizeof(std::int64_t);
   }
 
   std::string name() const override { return p_.name(); }
   std::size_t scratch_bytes() const override { return thread_bytes_ * static_cast<std::size_t>(p_.threads); }
-  double flops() const override { return static_cast<double>(p_.kept.elements() * p_.count); }
+  double flops() const override { return static_cast<double>(p_.results * p_.elements); }
 
   void run(const KernelArgs& args, ThreadPool& pool) const override {
     pool.run(pieces_, [&](std::int64_t piece, int thread) {
@@ -70,7 +70,7 @@ class ColumnReduce : public HostKernel {
     }
     if (rows > 0) add_rows(x, rows, n, b);
     if (sums()) {
-      const double divisor = kind_ == Kind::kMean ? static_cast<double>(p_.count) : 1.0;
+      const double divisor = kind_ == Kind::kMean ? static_cast<double>(p_.elements) : 1.0;
       for (std::int64_t i = 0; i < n; ++i) b.best[i] = static_cast<float>(b.sums[i] / divisor);
     }
     store_floats(*p_.micro, p_.y_dtype, b.best, y, p_.kept.step(0), n);

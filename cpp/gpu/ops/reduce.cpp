@@ -1,3 +1,5 @@
+#include "core/geometry/reduce.h"
+
 #include <cstdlib>
 
 #include "gpu/ops/launch.h"
@@ -13,35 +15,19 @@ static_assert(static_cast<int>(Kind::kSum) == static_cast<int>(ReduceKind::kSum)
 
 constexpr std::int64_t kSimd = 32;
 
-struct Plan {
-  Nest kept;     // of y and x, over the dimensions that stay
-  Nest reduced;  // of x, over the others
-  std::int64_t results, count;
+struct Plan : ReduceCut {
   std::int64_t parts = 1, part = 0;  // how many, and elements of one
   const char* kernel = "reduce_lanes";
   Size groups{}, threads{};
 };
 
-Plan cut(const TensorDesc& x, const TensorDesc& y, const std::vector<std::int64_t>& axes) {
-  std::vector<bool> drop(x.shape.size(), false);
-  for (const std::int64_t axis : axes) drop[static_cast<std::size_t>(axis)] = true;
-  std::vector<bool> keep = drop;
-  keep.flip();
-  Plan p{make_nest(without(x.shape, drop), {without(y.strides, drop), without(x.strides, drop)}),
-         make_nest(without(x.shape, keep), {without(x.strides, keep)}), 0, 0};
-  p.results = p.kept.elements();
-  p.count = p.reduced.elements();
-  if (p.count == 0) p.reduced = make_nest({}, {{}});
-  return p;
-}
-
 // Cuts results into parts until there are as many threads as keep the device busy, or parts are short.
 void cut_parts(Plan& p, std::int64_t threads, std::int64_t wanted, std::int64_t shortest) {
   std::int64_t parts =
-      std::min(ceil_div(wanted, std::max<std::int64_t>(threads, 1)), ceil_div(p.count, shortest));
+      std::min(ceil_div(wanted, std::max<std::int64_t>(threads, 1)), ceil_div(p.elements, shortest));
   parts = std::clamp<std::int64_t>(parts, 1, 1024);
-  p.part = std::max<std::int64_t>((ceil_div(p.count, parts) + 3) / 4 * 4, 4);
-  p.parts = std::max<std::int64_t>(ceil_div(p.count, p.part), 1);
+  p.part = std::max<std::int64_t>((ceil_div(p.elements, parts) + 3) / 4 * 4, 4);
+  p.parts = std::max<std::int64_t>(ceil_div(p.elements, p.part), 1);
 }
 
 void by_columns(Plan& p, std::int64_t wanted) {
@@ -49,7 +35,7 @@ void by_columns(Plan& p, std::int64_t wanted) {
   p.kernel = "reduce_columns";
   const std::int64_t lanes = ceil_div(p.results, kSimd) * kSimd;
   std::int64_t slices = 1;
-  while (slices < kMostSlices && lanes * slices < wanted && p.count >= 2 * slices * kShortest) slices *= 2;
+  while (slices < kMostSlices && lanes * slices < wanted && p.elements >= 2 * slices * kShortest) slices *= 2;
   cut_parts(p, lanes * slices, wanted, slices * 4 * kShortest);
   p.groups = {ceil_div(p.results, kSimd), static_cast<std::uint32_t>(p.parts), 1};
   p.threads = {static_cast<std::uint32_t>(kSimd * slices), 1, 1};
@@ -57,9 +43,9 @@ void by_columns(Plan& p, std::int64_t wanted) {
 
 void by_rows(Plan& p, std::int64_t wanted) {
   constexpr std::int64_t kRows = 4, kThreads = 256, kShort = 1024, kShortest = 4096;
-  if (p.count <= kShort || (p.results * kSimd >= wanted && p.count <= 4 * kShort)) {
+  if (p.elements <= kShort || (p.results * kSimd >= wanted && p.elements <= 4 * kShort)) {
     p.kernel = "reduce_lanes";
-    p.part = p.count;
+    p.part = p.elements;
     p.groups = {ceil_div(p.results, kRows), 1, 1};
     p.threads = {kSimd * kRows, 1, 1};
     return;
@@ -74,7 +60,7 @@ void choose(Plan& p, const Caps& caps) {
   constexpr std::int64_t kThreadsOfCore = 1024, kFew = 16;
   const std::int64_t wanted = kThreadsOfCore * caps.cores;
   const bool columns = p.kept.inner() >= 8 && std::abs(p.kept.step(1)) < std::abs(p.reduced.step(0));
-  columns || p.count <= kFew ? by_columns(p, wanted) : by_rows(p, wanted);
+  columns || p.elements <= kFew ? by_columns(p, wanted) : by_rows(p, wanted);
 }
 
 bool is_variance(Kind kind) { return kind == Kind::kVar || kind == Kind::kStd; }
@@ -94,17 +80,18 @@ Made make_reduce(const Request& r) {
   const TensorDesc &x = r.inputs[0], &y = r.outputs[0];
   auto kernel =
       std::make_unique<GpuKernel>(std::string("reduce[") + kNames[static_cast<int>(attrs.kind)] + "]");
-  Plan p = cut(x, y, attrs.axes);
+  Plan p{cut_reduce(attrs.axes, y, x)};
   if (p.results == 0) return kernel;
+  if (p.elements == 0) p.reduced = make_nest({}, {{}});  // kernels divide by its extents
   choose(p, r.caps);
 
   ReduceArgs args{};
   args.kept = nest_of<2>(r.op, p.kept);
   args.reduced = nest_of<1>(r.op, p.reduced);
   args.results = count32(r.op, p.results);
-  args.count = count32(r.op, p.count);
+  args.count = count32(r.op, p.elements);
   args.part = count32(r.op, p.part);
-  args.divisor = static_cast<float>(std::max(static_cast<double>(p.count) - attrs.correction, 0.0));
+  args.divisor = static_cast<float>(std::max(static_cast<double>(p.elements) - attrs.correction, 0.0));
   const bool place = attrs.kind == Kind::kArgmax || attrs.kind == Kind::kArgmin;
   const std::string fold = is_variance(attrs.kind) ? "_variance" : place ? "_place" : "_total";
   const auto launch = [&](const std::string& name, bool parts) {
@@ -124,7 +111,7 @@ Made make_reduce(const Request& r) {
     kernel->add(std::move(second.grid({ceil_div(p.results, 4), 1, 1}, {128, 1, 1})));
     kernel->set_scratch(bytes);
   }
-  kernel->set_cost(static_cast<double>(p.results * p.count));
+  kernel->set_cost(static_cast<double>(p.results * p.elements));
   return kernel;
 }
 
