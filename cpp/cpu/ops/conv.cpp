@@ -11,7 +11,7 @@ class GemmConv final : public ConvBase {
  public:
   explicit GemmConv(const KernelRequest& r) : ConvBase(r) {
     pairs_ = multiplies_pairs(*micro_, r.inputs[0].dtype, r.inputs[1].dtype);
-    shape_ = {g_.pixels(), g_.group_out(), words(g_.group_in() * g_.taps(), pairs_)};
+    shape_ = {g_.pixels(), g_.group_out(), words(g_.depth(), pairs_)};
     grid_ = plan_gemm(*micro_, shape_, threads_, g_.groups);
     per_thread_ = (gemm_scratch(*micro_, shape_, grid_, epilogue_) + 63) / 64 * 64;
   }
@@ -26,11 +26,8 @@ class GemmConv final : public ConvBase {
     return inputs_[1].constant ? group_floats() * sizeof(float) * static_cast<std::size_t>(g_.groups) : 0;
   }
   std::string packing() const override {
-    std::string text = (pairs_ ? "conv pairs " : "conv panels ") + std::to_string(micro_->nr) + " groups " +
-                       std::to_string(g_.groups) + " of";
-    for (const auto extent : inputs_[1].shape) text += " " + std::to_string(extent);
-    for (const auto stride : inputs_[1].strides) text += "," + std::to_string(stride);
-    return text;
+    return (pairs_ ? "conv pairs " : "conv panels ") + std::to_string(micro_->nr) + " groups " +
+           std::to_string(g_.groups) + " of" + weight_text(inputs_[1]);
   }
   void pack(const void* raw, std::byte* packed, ThreadPool& pool) const override {
     for (std::int64_t group = 0; group < g_.groups; ++group) {

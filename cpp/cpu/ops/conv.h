@@ -6,6 +6,10 @@
 
 namespace npu::cpu {
 
+inline ConvGeometry geometry_of(const KernelRequest& r) {
+  return conv_geometry(std::get<ConvAttrs>(r.op.attrs), r.inputs[0], r.inputs[1], r.outputs[0]);
+}
+
 class ConvBase : public HostKernel {
  public:
   explicit ConvBase(const KernelRequest& r)
@@ -19,13 +23,13 @@ class ConvBase : public HostKernel {
         threads_(r.threads) {}
 
   double flops() const override {
-    return 2.0 * static_cast<double>(g_.pixels() * g_.out_channels * g_.group_in() * g_.taps());
+    return 2.0 * static_cast<double>(g_.pixels() * g_.out_channels * g_.depth());
   }
 
  protected:
   KernelRequest request_;
   std::vector<TensorDesc> inputs_, outputs_;
-  Geometry g_;
+  ConvGeometry g_;
   const Micro* micro_;
   Epilogue epilogue_;
   int threads_;

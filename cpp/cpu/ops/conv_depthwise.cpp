@@ -18,22 +18,12 @@ class DepthwiseConv final : public ConvBase {
   std::size_t packed_bytes() const override {
     return static_cast<std::size_t>(g_.taps() * g_.in_channels) * sizeof(float);
   }
-  std::string packing() const override {
-    std::string text = "conv depthwise";
-    for (const auto extent : inputs_[1].shape) text += " " + std::to_string(extent);
-    for (const auto stride : inputs_[1].strides) text += "," + std::to_string(stride);
-    return text;
-  }
+  std::string packing() const override { return "conv depthwise" + weight_text(inputs_[1]); }
   void pack(const void* raw, std::byte* packed, ThreadPool&) const override {
-    const TensorDesc& w = inputs_[1];
-    const std::size_t spatial = w.shape.size() - 2;
+    const DType dtype = inputs_[1].dtype;
     float* to = reinterpret_cast<float*>(packed);
     for (std::int64_t tap = 0; tap < g_.taps(); ++tap, to += g_.in_channels) {
-      const Triple at = {tap / (g_.kernel[2] * g_.kernel[1]), tap / g_.kernel[2] % g_.kernel[1],
-                         tap % g_.kernel[2]};
-      std::int64_t offset = 0;
-      for (std::size_t s = 0; s < spatial; ++s) offset += at[3 - spatial + s] * w.strides[s + 2];
-      load_row(w.dtype, element(raw, w.dtype, offset), w.strides[0], to, g_.in_channels);
+      load_row(dtype, element(raw, dtype, g_.weight_at(0, tap)), g_.weight_column, to, g_.in_channels);
     }
   }
 
@@ -68,11 +58,11 @@ class DepthwiseConv final : public ConvBase {
     }
     const float* weights = reinterpret_cast<const float*>(args.packed);
     for (std::int64_t kd = 0; kd < g_.kernel[0]; ++kd) {
-      const std::int64_t d = source(g_, 0, p.d, kd);
+      const std::int64_t d = g_.source(0, p.d, kd);
       for (std::int64_t kh = 0; kh < g_.kernel[1]; ++kh) {
-        const std::int64_t h = source(g_, 1, p.h, kh);
+        const std::int64_t h = g_.source(1, p.h, kh);
         for (std::int64_t kw = 0; kw < g_.kernel[2]; ++kw, weights += channels) {
-          const std::int64_t w = source(g_, 2, p.w, kw);
+          const std::int64_t w = g_.source(2, p.w, kw);
           if (d < 0 || h < 0 || w < 0) continue;
           const void* x = element(args.inputs[0], dtype,
                                   p.n * g_.x_batch + d * g_.x_step[0] + h * g_.x_step[1] + w * g_.x_step[2]);
@@ -116,9 +106,8 @@ class DepthwiseConv final : public ConvBase {
 }  // namespace
 
 bool is_depthwise(const KernelRequest& request) {
-  const Geometry g = geometry_of(request);
-  return g.groups > 1 && g.group_in() == 1 && g.group_out() == 1 && g.x_channel == 1 &&
-         request.inputs[1].constant;
+  const ConvGeometry g = geometry_of(request);
+  return g.depthwise() && g.x_channel == 1 && request.inputs[1].constant;
 }
 
 Made make_depthwise_conv(const KernelRequest& request) { return std::make_unique<DepthwiseConv>(request); }

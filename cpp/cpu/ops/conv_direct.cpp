@@ -26,18 +26,17 @@ class DirectConv final : public ConvBase {
         segments_.push_back(kh * g_.dilation[1] * row_step_ + kw * g_.dilation[2] * g_.in_channels);
       }
     }
-    shape_ = {g_.pixels(), g_.out_channels, g_.in_channels * g_.taps()};
+    shape_ = {g_.pixels(), g_.out_channels, g_.depth()};
     images_ = copies_ ? std::clamp<std::int64_t>(kRoomFloats / batch_step_, 1, g_.batch) : g_.batch;
     const std::int64_t lines = images_ * g_.out[1];
     pieces_ = flops() < 200e3 ? 1 : lines >= 16 * threads_ ? 4 * threads_ : threads_;
   }
 
   static bool fits(const KernelRequest& r) {
-    const Geometry g = geometry_of(r);
+    const ConvGeometry g = geometry_of(r);
     const Epilogue epilogue(std::get<ConvAttrs>(r.op.attrs).epilogue, {r.inputs.begin() + 3, r.inputs.end()},
                             r.outputs[0], 1);
-    const bool plain =
-        g.groups == 1 && g.kernel[0] == 1 && g.in[0] == 1 && g.low[0] == 0 && g.up == Triple{1, 1, 1};
+    const bool plain = g.groups == 1 && g.kernel[0] == 1 && g.in[0] == 1 && g.low[0] == 0 && !g.spreads();
     const bool dtypes = r.inputs[0].dtype == DType::kFloat32 && r.inputs[1].dtype == DType::kFloat32;
     return plain && dtypes && r.inputs[1].constant && g.taps() > 1 && g.x_channel == 1 &&
            epilogue.in_tile() && segment_length(g) >= kShortest && g.out[2] >= kFewestPixels &&
@@ -51,10 +50,7 @@ class DirectConv final : public ConvBase {
   int packed_input() const override { return 1; }
   std::size_t packed_bytes() const override { return shape_.packed_floats(*micro_) * sizeof(float); }
   std::string packing() const override {
-    std::string text = "conv whole panels " + std::to_string(micro_->nr) + " of";
-    for (const auto extent : inputs_[1].shape) text += " " + std::to_string(extent);
-    for (const auto stride : inputs_[1].strides) text += "," + std::to_string(stride);
-    return text;
+    return "conv whole panels " + std::to_string(micro_->nr) + " of" + weight_text(inputs_[1]);
   }
   void pack(const void* raw, std::byte* packed, ThreadPool& pool) const override {
     const ConvOperands operands(g_, request_, epilogue_, 0, nullptr, raw, false);
@@ -77,19 +73,19 @@ class DirectConv final : public ConvBase {
   }
 
  private:
-  static std::int64_t segment_length(const Geometry& g) {
+  static std::int64_t segment_length(const ConvGeometry& g) {
     return g.dilation[2] == 1 ? g.kernel[2] * g.in_channels : g.in_channels;
   }
 
   // What output pixels reach, border included: rows and pixels of a row.
-  static std::array<std::int64_t, 2> padded(const Geometry& g) {
+  static std::array<std::int64_t, 2> padded(const ConvGeometry& g) {
     const auto reach = [&](std::size_t d) {
       return (g.out[d] - 1) * g.stride[d] + (g.kernel[d] - 1) * g.dilation[d] + 1;
     };
     return {reach(1), reach(2)};
   }
 
-  static bool needs_copy(const Geometry& g) {
+  static bool needs_copy(const ConvGeometry& g) {
     const auto reach = padded(g);
     return g.low[1] != 0 || g.low[2] != 0 || reach[0] > g.in[1] || reach[1] > g.in[2] ||
            g.x_step[2] != g.in_channels;

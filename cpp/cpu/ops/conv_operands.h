@@ -5,7 +5,8 @@
 #include <cstring>
 #include <limits>
 
-#include "cpu/ops/conv_geometry.h"
+#include "core/geometry/conv.h"
+#include "cpu/gemm.h"
 
 namespace npu::cpu {
 
@@ -27,10 +28,10 @@ inline void copy_floats(const float* from, float* to, std::int64_t n) {
 // One group's product: rows are output pixels, depth runs over (kd, kh, kw, channel).
 class ConvOperands final : public GemmOperands {
  public:
-  ConvOperands(const Geometry& g, const KernelRequest& r, const Epilogue& epilogue, std::int64_t group,
+  ConvOperands(const ConvGeometry& g, const KernelRequest& r, const Epilogue& epilogue, std::int64_t group,
                const void* x, const void* w, bool pairs)
       : g_(g),
-        w_desc_(r.inputs[1]),
+        w_dtype_(r.inputs[1].dtype),
         epilogue_(epilogue),
         group_(group),
         dtype_(r.inputs[0].dtype),
@@ -67,8 +68,7 @@ class ConvOperands final : public GemmOperands {
       if (pairs_) {
         pack_pair_row(column, count, 2 * (k + i), to);
       } else {
-        load_row(w_desc_.dtype, element(w_, w_desc_.dtype, weight_at(column, k + i)), w_desc_.strides[0], to,
-                 count);
+        load_row(w_dtype_, element(w_, w_dtype_, weight_at(column, k + i)), g_.weight_column, to, count);
       }
       std::memset(to + count, 0, sizeof(float) * static_cast<std::size_t>(nr - count));
     }
@@ -108,26 +108,18 @@ class ConvOperands final : public GemmOperands {
   }
 
  private:
-  std::int64_t depth() const { return g_.group_in() * g_.taps(); }
-
   // The offset of a weight: output channel `column` of this group, depth `k`.
   std::int64_t weight_at(std::int64_t column, std::int64_t k) const {
-    const std::size_t spatial = w_desc_.shape.size() - 2;
-    const std::int64_t tap = k / g_.group_in(), c = k % g_.group_in();
-    const Triple at = {tap / (g_.kernel[2] * g_.kernel[1]), tap / g_.kernel[2] % g_.kernel[1],
-                       tap % g_.kernel[2]};
-    std::int64_t offset = (group_ * g_.group_out() + column) * w_desc_.strides[0] + c * w_desc_.strides[1];
-    for (std::size_t s = 0; s < spatial; ++s) offset += at[3 - spatial + s] * w_desc_.strides[s + 2];
-    return offset;
+    return g_.weight_at(group_ * g_.group_out() + column, k);
   }
 
   void pack_pair_row(std::int64_t column, std::int64_t count, std::int64_t k, float* to) const {
     const auto* w = static_cast<const std::uint16_t*>(w_);
     const std::int64_t first = weight_at(column, k);
-    const bool whole = k + 1 < depth();
+    const bool whole = k + 1 < g_.depth();
     const std::int64_t second = whole ? weight_at(column, k + 1) : first;
     for (std::int64_t j = 0; j < count; ++j) {
-      const std::int64_t step = j * w_desc_.strides[0];
+      const std::int64_t step = j * g_.weight_column;
       const Bf16Pair pair{w[first + step], whole ? w[second + step] : std::uint16_t{0}};
       std::memcpy(to + j, &pair, sizeof pair);
     }
@@ -135,7 +127,8 @@ class ConvOperands final : public GemmOperands {
 
   // As pack_taps, for halves that stay as they are; `k` and `length` count pairs.
   void pack_pairs(const Pixel& p, std::int64_t k, std::int64_t length, std::uint16_t* to) const {
-    const std::int64_t channels = g_.group_in(), begin = 2 * k, end = std::min(begin + 2 * length, depth());
+    const std::int64_t channels = g_.group_in(), begin = 2 * k,
+                       end = std::min(begin + 2 * length, g_.depth());
     if (end < begin + 2 * length) to[end - begin] = 0;
     const auto* x = static_cast<const std::uint16_t*>(x_);
     for (std::int64_t at = begin; at < end;) {
@@ -154,9 +147,8 @@ class ConvOperands final : public GemmOperands {
 
   // The offset of channel `c` under a tap, or kPadding. Views may run backwards.
   std::int64_t tap_at(const Pixel& p, std::int64_t tap, std::int64_t c) const {
-    const std::int64_t d = source(g_, 0, p.d, tap / (g_.kernel[2] * g_.kernel[1]));
-    const std::int64_t h = source(g_, 1, p.h, tap / g_.kernel[2] % g_.kernel[1]);
-    const std::int64_t w = source(g_, 2, p.w, tap % g_.kernel[2]);
+    const Triple k = g_.tap(tap);
+    const std::int64_t d = g_.source(0, p.d, k[0]), h = g_.source(1, p.h, k[1]), w = g_.source(2, p.w, k[2]);
     if (d < 0 || h < 0 || w < 0) return kPadding;
     return p.n * g_.x_batch + (group_ * g_.group_in() + c) * g_.x_channel + d * g_.x_step[0] +
            h * g_.x_step[1] + w * g_.x_step[2];
@@ -172,8 +164,8 @@ class ConvOperands final : public GemmOperands {
     std::int64_t line = k / row_length;
     for (std::int64_t at = k; at < end; ++line) {
       const std::int64_t begin = line * row_length, stop = std::min(end, begin + row_length);
-      const std::int64_t d = source(g_, 0, p.d, line / g_.kernel[1]),
-                         h = source(g_, 1, p.h, line % g_.kernel[1]);
+      const std::int64_t d = g_.source(0, p.d, line / g_.kernel[1]),
+                         h = g_.source(1, p.h, line % g_.kernel[1]);
       const std::int64_t lo = d < 0 || h < 0 ? stop : std::clamp(begin + first, at, stop);
       const std::int64_t hi = d < 0 || h < 0 ? stop : std::clamp(begin + beyond, lo, stop);
       std::fill(to + (at - k), to + (lo - k), 0.0f);
@@ -205,10 +197,16 @@ class ConvOperands final : public GemmOperands {
     }
   }
 
+  // The step between pixels that are read as rows where they lie, or 0.
+  static std::int64_t pixel_step(const ConvGeometry& g) {
+    const std::int64_t step = g.x_channel == 1 ? g.even_pixel_step() : 0;
+    return shares_cache_set(step) ? 0 : step;
+  }
+
   static constexpr std::int64_t kPadding = std::numeric_limits<std::int64_t>::min();
 
-  const Geometry& g_;
-  const TensorDesc& w_desc_;
+  const ConvGeometry& g_;
+  DType w_dtype_;
   const Epilogue& epilogue_;
   std::int64_t group_;
   DType dtype_;

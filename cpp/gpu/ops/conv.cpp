@@ -1,5 +1,7 @@
 // Chooses how a convolution is computed: in blocks, as a product of patches and packed weights; depthwise; or
 // directly, where groups are too narrow for blocks or the weights are not known before the run.
+#include "core/geometry/conv.h"
+
 #include <algorithm>
 #include <cstdlib>
 
@@ -13,65 +15,54 @@ namespace {
 constexpr std::int64_t kFewColumns = 8;  // of a group: too few for a block
 constexpr int kGroupsPerCore = 2;        // that keep a core busy
 
-// Three spatial dimensions; missing ones lead.
-ConvArgs geometry_of(const Request& r) {
-  const auto& attrs = std::get<ConvAttrs>(r.op.attrs);
-  const TensorDesc &x = r.inputs[0], &w = r.inputs[1], &out = r.outputs[0];
-  const auto count = [&](std::int64_t n) { return count32(r.op, n); };
-  ConvArgs args{};
-  args.x_batch = x.strides[0];
-  args.x_channel = x.strides[1];
-  args.groups = count(attrs.groups);
-  args.channels = count(x.shape[1] / attrs.groups);
-  args.columns = count(out.shape[1] / attrs.groups);
-  for (int d = 0; d < 3; ++d) {
-    args.in[d] = args.out[d] = args.taps[d] = args.stride[d] = args.dilation[d] = args.up[d] = 1;
-  }
-  const std::size_t spatial = x.shape.size() - 2;
-  for (std::size_t i = 0; i < spatial; ++i) {
-    const std::size_t d = 3 - spatial + i;
-    args.in[d] = count(x.shape[i + 2]);
-    args.out[d] = count(out.shape[i + 2]);
-    args.taps[d] = count(w.shape[i + 2]);
-    args.stride[d] = count(attrs.stride[i]);
-    args.low[d] = count(attrs.padding_low[i]);
-    args.dilation[d] = count(attrs.dilation[i]);
-    args.up[d] = count(attrs.input_dilation[i]);
-    args.x_step[d] = x.strides[i + 2];
-    args.weight_step[d] = w.strides[i + 2];
-    count(args.low[d] + static_cast<std::int64_t>(args.taps[d]) * args.dilation[d] +
-          static_cast<std::int64_t>(args.out[d]) * args.stride[d]);
-  }
-  args.weight_column = w.strides[0];
-  args.weight_channel = w.strides[1];
-  args.weight_group = w.strides[0] * args.columns;
-  args.pixels = count(out.elements() / out.shape[1]);
-  return args;
+ConvGeometry geometry_of(const Request& r) {
+  return conv_geometry(std::get<ConvAttrs>(r.op.attrs), r.inputs[0], r.inputs[1], r.outputs[0]);
 }
 
-std::int64_t taps(const ConvArgs& args) {
-  return static_cast<std::int64_t>(args.taps[0]) * args.taps[1] * args.taps[2];
+ConvArgs arguments(const Request& r, const ConvGeometry& g) {
+  const auto count = [&](std::int64_t n) { return count32(r.op, n); };
+  ConvArgs args{};
+  args.x_batch = g.x_batch;
+  args.x_channel = g.x_channel;
+  args.groups = count(g.groups);
+  args.channels = count(g.group_in());
+  args.columns = count(g.group_out());
+  for (std::size_t d = 0; d < 3; ++d) {
+    args.in[d] = count(g.in[d]);
+    args.out[d] = count(g.out[d]);
+    args.taps[d] = count(g.kernel[d]);
+    args.stride[d] = count(g.stride[d]);
+    args.low[d] = count(g.low[d]);
+    args.dilation[d] = count(g.dilation[d]);
+    args.up[d] = count(g.up[d]);
+    args.x_step[d] = g.x_step[d];
+    args.weight_step[d] = g.weight_step[d];
+    count(g.low[d] + g.kernel[d] * g.dilation[d] + g.out[d] * g.stride[d]);
+  }
+  args.weight_column = g.weight_column;
+  args.weight_channel = g.weight_channel;
+  args.weight_group = g.weight_column * g.group_out();
+  args.pixels = count(g.pixels());
+  return args;
 }
 
 // Weights as [group][tap][channel][column], columns padded to a multiple of 4 in blocks.
 class ConvKernel final : public GpuKernel {
  public:
-  ConvKernel(std::string name, const TensorDesc& weight, const ConvArgs& args, std::int64_t padded_columns)
-      : GpuKernel(std::move(name)), weight_(weight), args_(args), columns_(padded_columns) {}
+  ConvKernel(std::string name, const TensorDesc& weight, const ConvGeometry& geometry,
+             std::int64_t padded_columns)
+      : GpuKernel(std::move(name)), weight_(weight), g_(geometry), columns_(padded_columns) {}
 
   int packed_input() const override { return 1; }
   std::size_t packed_bytes() const override {
-    return static_cast<std::size_t>(args_.groups * rows() * columns_) * size_of(weight_.dtype);
+    return static_cast<std::size_t>(g_.groups * g_.depth() * columns_) * size_of(weight_.dtype);
   }
   std::string packing() const override {
-    std::string text =
-        "conv columns " + std::to_string(columns_) + " groups " + std::to_string(args_.groups) + " of";
-    for (const auto extent : weight_.shape) text += " " + std::to_string(extent);
-    for (const auto stride : weight_.strides) text += "," + std::to_string(stride);
-    return text;
+    return "conv columns " + std::to_string(columns_) + " groups " + std::to_string(g_.groups) + " of" +
+           weight_text(weight_);
   }
   void pack(const void* raw, std::byte* packed, ThreadPool& pool) const override {
-    pool.run(args_.groups * rows(), [&](std::int64_t row, int) {
+    pool.run(g_.groups * g_.depth(), [&](std::int64_t row, int) {
       if (size_of(weight_.dtype) == 4) {
         pack_row(static_cast<const std::uint32_t*>(raw), reinterpret_cast<std::uint32_t*>(packed), row);
       } else {
@@ -81,32 +72,26 @@ class ConvKernel final : public GpuKernel {
   }
 
  private:
-  std::int64_t rows() const { return taps(args_) * args_.channels; }  // of a group
-
   template <class Word>
   void pack_row(const Word* raw, Word* packed, std::int64_t row) const {
-    const std::int64_t group = row / rows(), depth = row % rows();
-    const std::int64_t tap = depth / args_.channels, channel = depth % args_.channels;
-    const std::int64_t w = tap % args_.taps[2], h = tap / args_.taps[2] % args_.taps[1],
-                       d = tap / args_.taps[2] / args_.taps[1];
-    const Word* from = raw + group * args_.weight_group + channel * args_.weight_channel +
-                       d * args_.weight_step[0] + h * args_.weight_step[1] + w * args_.weight_step[2];
+    const std::int64_t group = row / g_.depth(), columns = g_.group_out();
+    const Word* from = raw + g_.weight_at(group * columns, row % g_.depth());
     Word* to = packed + row * columns_;
-    for (std::int64_t c = 0; c < args_.columns; ++c) to[c] = from[c * args_.weight_column];
-    std::fill(to + args_.columns, to + columns_, Word{0});
+    for (std::int64_t c = 0; c < columns; ++c) to[c] = from[c * g_.weight_column];
+    std::fill(to + columns, to + columns_, Word{0});
   }
 
   TensorDesc weight_;
-  ConvArgs args_;
+  ConvGeometry g_;
   std::int64_t columns_;
 };
 
 class Maker {
  public:
   Maker(const Request& r, const Epilogue& epilogue)
-      : r_(r), args_(geometry_of(r)), product_(r, epilogue, dims(r), 1) {
+      : r_(r), g_(geometry_of(r)), args_(arguments(r, g_)), product_(r, epilogue, dims(r), 1) {
     args_.product = product_.args();
-    args_.product.depth = count32(r.op, taps(args_) * args_.channels);
+    args_.product.depth = count32(r.op, g_.depth());
     args_.product.first[NPU_LEFT] = first_element(r.inputs[0]);
     args_.product.first[NPU_RIGHT] = first_element(r.inputs[1]);
     args_.blocks = count32(r.op, product_.blocks());
@@ -114,8 +99,7 @@ class Maker {
 
   Made make() {
     const bool packs = r_.inputs[1].constant && args_.channels > 0;
-    const bool depthwise =
-        args_.groups > 1 && args_.channels == 1 && args_.columns == 1 && args_.x_channel == 1;
+    const bool depthwise = g_.depthwise() && args_.x_channel == 1;
     const bool blocks =
         r_.caps.matrices && (args_.groups == 1 ? args_.columns >= kFewColumns : wide_groups());
     Made kernel = packs && depthwise ? by_channels() : packs && blocks ? by_blocks() : directly(packs);
@@ -143,8 +127,7 @@ class Maker {
       launch.input(2, 1, r_);
     }
     product_.finish(launch);
-    const bool spreads = args_.up[0] * args_.up[1] * args_.up[2] != 1;
-    return launch.constant(10, spreads).constant(12, short_offsets());
+    return launch.constant(10, g_.spreads()).constant(12, short_offsets());
   }
 
   bool short_offsets() const {
@@ -166,7 +149,7 @@ class Maker {
     const bool tiny = !large && groups(32, 32) < wanted && args_.product.depth >= 256;
     const std::int64_t down = large ? 64 : tiny ? 16 : 32, across = large ? 64 : 32;
     const bool fours = args_.x_channel == 1 && args_.channels % 4 == 0;
-    auto kernel = std::make_unique<ConvKernel>("conv[blocks]", r_.inputs[1], args_, padded);
+    auto kernel = std::make_unique<ConvKernel>("conv[blocks]", r_.inputs[1], g_, padded);
     Dispatch launch = launch_of("conv",
                                 std::string("conv_") +
                                     (large  ? "large"
@@ -196,17 +179,17 @@ class Maker {
   }
 
   // Channels as the columns of one group, for packing: [tap][channel].
-  ConvArgs swapped() const {
-    ConvArgs args = args_;
-    std::swap(args.groups, args.columns);
-    return args;
+  ConvGeometry swapped() const {
+    ConvGeometry g = g_;
+    g.groups = g.in_channels = 1;
+    return g;
   }
 
   Made directly(bool packs) {
     Made kernel;
     std::int64_t bytes = 0;
     if (packs) {
-      auto packing = std::make_unique<ConvKernel>("conv[direct]", r_.inputs[1], args_, args_.columns);
+      auto packing = std::make_unique<ConvKernel>("conv[direct]", r_.inputs[1], g_, args_.columns);
       bytes = static_cast<std::int64_t>(packing->packed_bytes());
       kernel = std::move(packing);
       const std::int64_t columns = args_.columns, taps_of = args_.channels * columns;
@@ -230,6 +213,7 @@ class Maker {
   }
 
   const Request& r_;
+  ConvGeometry g_;
   ConvArgs args_;
   Product product_;
 };
