@@ -18,6 +18,12 @@ struct Image {
   Triple extent{1, 1, 1};
   std::int64_t batch_step = 0, channel_step = 0;
   Triple step{0, 0, 0};
+
+  // The offset of an element.
+  std::int64_t at(std::int64_t image, std::int64_t channel, const Triple& position) const {
+    return image * batch_step + channel * channel_step + position[0] * step[0] + position[1] * step[1] +
+           position[2] * step[2];
+  }
 };
 
 Image image_of(const TensorDesc& operand);

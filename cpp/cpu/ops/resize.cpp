@@ -1,3 +1,5 @@
+#include "core/geometry/resize.h"
+
 #include <cmath>
 
 #include "cpu/element.h"
@@ -25,14 +27,6 @@ struct Taps {
   }
 };
 
-// Input elements for one output element.
-double scale_of(const ResizeAttrs& attrs, std::size_t d, std::int64_t in, std::int64_t out) {
-  const bool corners = attrs.align_corners && (attrs.kind == Kind::kLinear || attrs.kind == Kind::kCubic);
-  if (corners) return out > 1 ? static_cast<double>(in - 1) / static_cast<double>(out - 1) : 0.0;
-  if (attrs.scales[d] > 0) return 1.0 / attrs.scales[d];
-  return static_cast<double>(in) / static_cast<double>(out);
-}
-
 // In float32 as PyTorch computes it: which element is nearest depends on how this is rounded.
 std::int64_t nearest(double scale, std::int64_t out, float shift) {
   return static_cast<std::int64_t>(std::floor((static_cast<float>(out) + shift) * static_cast<float>(scale)));
@@ -58,9 +52,10 @@ void add_linear(Taps& taps, double at, std::int64_t in) {
   taps.add(i + 1, t, in);
 }
 
-Taps taps_of(const ResizeAttrs& attrs, std::size_t d, std::int64_t in, std::int64_t out) {
+Taps taps_of(const ResizeAttrs& attrs, const ResizeGeometry& g, std::size_t d) {
   Taps taps;
-  const double scale = scale_of(attrs, d, in, out);
+  const double scale = g.scale[d];
+  const std::int64_t in = g.x.extent[d], out = g.y.extent[d];
   taps.count = attrs.kind == Kind::kCubic ? 4 : attrs.kind == Kind::kLinear ? 2 : 1;
   for (std::int64_t o = 0; o < out; ++o) {
     const auto position = static_cast<double>(o);
@@ -86,23 +81,23 @@ Taps taps_of(const ResizeAttrs& attrs, std::size_t d, std::int64_t in, std::int6
 class Resize : public HostKernel {
  public:
   explicit Resize(const KernelRequest& r)
-      : micro_(&micro()), kind_(std::get<ResizeAttrs>(r.op.attrs).kind), x_(r.inputs[0]), y_(r.outputs[0]) {
+      : micro_(&micro()),
+        kind_(std::get<ResizeAttrs>(r.op.attrs).kind),
+        x_(r.inputs[0]),
+        y_(r.outputs[0]),
+        g_(resize_geometry(std::get<ResizeAttrs>(r.op.attrs), y_, x_)) {
     const auto& attrs = std::get<ResizeAttrs>(r.op.attrs);
-    const std::size_t spatial = y_.shape.size() - 2, missing = 3 - spatial;
+    const std::size_t missing = 5 - y_.shape.size();
     for (std::size_t d = 0; d < 3; ++d) {
       if (d < missing) {
         taps_[d].add(0, 1, 1);
-        continue;
+      } else {
+        taps_[d] = taps_of(attrs, g_, d);
       }
-      const std::size_t from = d - missing;
-      taps_[d] = taps_of(attrs, from, x_.shape[2 + from], y_.shape[2 + from]);
-      sx_[d] = x_.strides[2 + from];
-      sy_[d] = y_.strides[2 + from];
-      out_[d] = y_.shape[2 + from];
     }
-    channels_ = y_.shape[1];
+    channels_ = g_.y.channels;
     blocks_ = (channels_ + kChannels - 1) / kChannels;
-    units_ = y_.shape[0] * blocks_ * out_[0] * out_[1] * out_[2];
+    units_ = g_.y.batch * blocks_ * g_.y.extent[0] * g_.y.extent[1] * g_.y.extent[2];
     cells_ = taps_[0].count * taps_[1].count * taps_[2].count;
     pieces_ = piece_count(units_, static_cast<double>(cells_ * std::min(channels_, kChannels)), r.threads);
     thread_bytes_ = kChannels * 2 * sizeof(float);
@@ -128,7 +123,7 @@ class Resize : public HostKernel {
 
  private:
   // Writes offsets and weights of the cells at `o`; returns how many.
-  std::int64_t list_cells(const std::int64_t* o, std::int64_t* offsets, float* weights) const {
+  std::int64_t list_cells(const Triple& o, std::int64_t* offsets, float* weights) const {
     std::int64_t n = 0;
     for (int i = 0; i < taps_[0].count; ++i) {
       const auto d = static_cast<std::size_t>(o[0] * taps_[0].count + i);
@@ -140,7 +135,7 @@ class Resize : public HostKernel {
           const auto weight =
               static_cast<float>(taps_[0].weight[d] * taps_[1].weight[h] * taps_[2].weight[w]);
           if (weight == 0.0f) continue;
-          offsets[n] = taps_[0].index[d] * sx_[0] + taps_[1].index[h] * sx_[1] + taps_[2].index[w] * sx_[2];
+          offsets[n] = g_.x.at(0, 0, {taps_[0].index[d], taps_[1].index[h], taps_[2].index[w]});
           weights[n++] = weight;
         }
       }
@@ -149,18 +144,17 @@ class Resize : public HostKernel {
   }
 
   void run_unit(const KernelArgs& args, std::int64_t unit, std::byte* scratch) const {
-    std::int64_t o[3], offsets[kMostTaps];
+    std::int64_t offsets[kMostTaps];
     float weights[kMostTaps];
-    for (int d = 2; d >= 0; --d) {
-      o[d] = unit % out_[d];
-      unit /= out_[d];
+    Triple o;
+    for (std::size_t d = 3; d-- > 0;) {
+      o[d] = unit % g_.y.extent[d];
+      unit /= g_.y.extent[d];
     }
     const std::int64_t first = unit % blocks_ * kChannels, batch = unit / blocks_;
     const std::int64_t n = std::min(kChannels, channels_ - first), cells = list_cells(o, offsets, weights);
-    const auto* x = at(args.inputs[0], batch * x_.strides[0] + first * x_.strides[1], size_of(x_.dtype));
-    const std::int64_t to =
-        batch * y_.strides[0] + first * y_.strides[1] + o[0] * sy_[0] + o[1] * sy_[1] + o[2] * sy_[2];
-    auto* y = at(args.outputs[0], to, size_of(y_.dtype));
+    const auto* x = at(args.inputs[0], g_.x.at(batch, first, {}), size_of(x_.dtype));
+    auto* y = at(args.outputs[0], g_.y.at(batch, first, o), size_of(y_.dtype));
     if (kind_ == Kind::kNearest || kind_ == Kind::kNearestExact) {
       copy_row(y, y_.strides[1], at(x, offsets[0], size_of(x_.dtype)), x_.strides[1], n, size_of(x_.dtype));
     } else {
@@ -189,8 +183,8 @@ class Resize : public HostKernel {
   const Micro* micro_;
   Kind kind_;
   TensorDesc x_, y_;
+  ResizeGeometry g_;
   Taps taps_[3];
-  std::int64_t sx_[3] = {}, sy_[3] = {}, out_[3] = {1, 1, 1};
   std::int64_t channels_ = 1, blocks_ = 1, units_ = 1, cells_ = 1, pieces_ = 1;
   bool in_place_ = false;
   std::size_t thread_bytes_ = 0, scratch_ = 0;

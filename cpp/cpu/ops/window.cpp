@@ -19,36 +19,27 @@ struct Scratch {
 
 class Windows : public HostKernel {
  public:
-  Windows(const KernelRequest& r, std::vector<WindowAxis> axes, bool maximum, std::int64_t divisor,
-          const char* name)
+  Windows(const KernelRequest& r, const WindowGeometry& g, const Spans& span, bool maximum,
+          std::int64_t divisor, const char* name)
       : micro_(&micro()),
         x_(r.inputs[0]),
         y_(r.outputs[0]),
+        g_(g),
         maximum_(maximum),
         divisor_(divisor),
         name_(name) {
     if (r.outputs.size() > 1 && r.outputs[1].present()) indices_ = r.outputs[1];
-    const std::size_t spatial = axes.size(), missing = 3 - spatial;
     for (std::size_t d = 0; d < 3; ++d) {
-      if (d < missing) {
-        axes_[d] = {{0}, {1}, {1}, 1, 1};
-        continue;
-      }
-      axes_[d] = std::move(axes[d - missing]);
-      sx_[d] = x_.strides[2 + d - missing];
-      sy_[d] = y_.strides[2 + d - missing];
-      if (indices_.present()) si_[d] = indices_.strides[2 + d - missing];
-      out_[d] = y_.shape[2 + d - missing];
-    }
-    cells_ = 1;
-    for (const auto& axis : axes_) {
       std::int64_t most = 1;
-      for (const auto count : axis.count) most = std::max(most, count);
+      for (std::int64_t o = 0; o < g.y.extent[d]; ++o) {
+        spans_[d].push_back(span(d, o));
+        most = std::max(most, spans_[d].back().count);
+      }
       cells_ *= most;
     }
-    channels_ = y_.shape[1];
+    channels_ = g.y.channels;
     blocks_ = (channels_ + kChannels - 1) / kChannels;
-    units_ = y_.shape[0] * blocks_ * out_[0] * out_[1] * out_[2];
+    units_ = g.y.batch * blocks_ * out(0) * out(1) * out(2);
     pieces_ = piece_count(units_, static_cast<double>(cells_ * std::min(channels_, kChannels)), r.threads);
     const auto cells = static_cast<std::size_t>(cells_);
     const std::size_t buffers = kChannels * (2 * sizeof(float) + 3 * sizeof(std::int64_t));
@@ -83,17 +74,18 @@ class Windows : public HostKernel {
   }
 
   // Writes the cells of the window at `o`; returns how many.
-  std::int64_t list_cells(const std::int64_t* o, const Scratch& s) const {
+  std::int64_t list_cells(const Triple& o, const Scratch& s) const {
     std::int64_t n = 0;
-    const WindowAxis &a = axes_[0], &b = axes_[1], &c = axes_[2];
-    for (std::int64_t i = 0; i < a.count[o[0]]; ++i) {
-      const std::int64_t d = a.first[o[0]] + i * a.step;
-      for (std::int64_t j = 0; j < b.count[o[1]]; ++j) {
-        const std::int64_t h = b.first[o[1]] + j * b.step;
-        for (std::int64_t k = 0; k < c.count[o[2]]; ++k, ++n) {
-          const std::int64_t w = c.first[o[2]] + k * c.step;
-          s.offsets[n] = d * sx_[0] + h * sx_[1] + w * sx_[2];
-          s.positions[n] = (d * b.extent + h) * c.extent + w;
+    const WindowSpan &a = span(0, o), &b = span(1, o), &c = span(2, o);
+    const Triple &in = g_.x.extent, &step = g_.x.step;
+    for (std::int64_t i = 0; i < a.count; ++i) {
+      const std::int64_t d = a.first + i * g_.dilation[0];
+      for (std::int64_t j = 0; j < b.count; ++j) {
+        const std::int64_t h = b.first + j * g_.dilation[1];
+        for (std::int64_t k = 0; k < c.count; ++k, ++n) {
+          const std::int64_t w = c.first + k * g_.dilation[2];
+          s.offsets[n] = d * step[0] + h * step[1] + w * step[2];
+          s.positions[n] = (d * in[1] + h) * in[2] + w;
         }
       }
     }
@@ -101,21 +93,20 @@ class Windows : public HostKernel {
   }
 
   void run_unit(const KernelArgs& args, std::int64_t unit, const Scratch& s) const {
-    std::int64_t o[3];
-    for (int d = 2; d >= 0; --d) {
-      o[d] = unit % out_[d];
-      unit /= out_[d];
+    Triple o;
+    for (std::size_t d = 3; d-- > 0;) {
+      o[d] = unit % out(d);
+      unit /= out(d);
     }
     const std::int64_t first = unit % blocks_ * kChannels, batch = unit / blocks_;
     const std::int64_t n = std::min(kChannels, channels_ - first), cells = list_cells(o, s);
-    const auto* x = at(args.inputs[0], batch * x_.strides[0] + first * x_.strides[1], size_of(x_.dtype));
-    auto* y = at(args.outputs[0], place(y_, sy_, o, batch, first), size_of(y_.dtype));
+    const auto* x = at(args.inputs[0], g_.x.at(batch, first, {}), size_of(x_.dtype));
+    auto* y = at(args.outputs[0], g_.y.at(batch, first, o), size_of(y_.dtype));
     std::int64_t divisor = divisor_;
-    if (divisor == 0) divisor = axes_[0].covered[o[0]] * axes_[1].covered[o[1]] * axes_[2].covered[o[2]];
+    if (divisor == 0) divisor = span(0, o).covered * span(1, o).covered * span(2, o).covered;
     if (indices_.present()) {
-      auto* indices = args.outputs[1] == nullptr
-                          ? nullptr
-                          : at(args.outputs[1], place(indices_, si_, o, batch, first), 8);
+      auto* indices =
+          args.outputs[1] == nullptr ? nullptr : at(args.outputs[1], g_.indices.at(batch, first, o), 8);
       run_indexed(x, y, reinterpret_cast<std::int64_t*>(indices), n, cells, s);
     } else if (is_float(x_.dtype)) {
       run_floats(x, y, n, cells, divisor, s);
@@ -124,10 +115,9 @@ class Windows : public HostKernel {
     }
   }
 
-  static std::int64_t place(const TensorDesc& t, const std::int64_t* strides, const std::int64_t* o,
-                            std::int64_t batch, std::int64_t channel) {
-    return batch * t.strides[0] + channel * t.strides[1] + o[0] * strides[0] + o[1] * strides[1] +
-           o[2] * strides[2];
+  std::int64_t out(std::size_t d) const { return g_.y.extent[d]; }
+  const WindowSpan& span(std::size_t d, const Triple& o) const {
+    return spans_[d][static_cast<std::size_t>(o[d])];
   }
 
   void run_floats(const std::byte* x, std::byte* y, std::int64_t n, std::int64_t cells, std::int64_t divisor,
@@ -219,20 +209,20 @@ class Windows : public HostKernel {
 
   const Micro* micro_;
   TensorDesc x_, y_, indices_;
+  WindowGeometry g_;
   bool maximum_, in_place_ = false;
   std::int64_t divisor_;
   std::string name_;
-  WindowAxis axes_[3];
-  std::int64_t sx_[3] = {}, sy_[3] = {}, si_[3] = {}, out_[3] = {1, 1, 1};
+  std::vector<WindowSpan> spans_[3];  // of each output position
   std::int64_t cells_ = 1, channels_ = 1, blocks_ = 1, units_ = 1, pieces_ = 1;
   std::size_t thread_bytes_ = 0, scratch_ = 0;
 };
 
 }  // namespace
 
-Made make_windows(const KernelRequest& request, std::vector<WindowAxis> axes, bool maximum,
-                  std::int64_t divisor, const char* name) {
-  return std::make_unique<Windows>(request, std::move(axes), maximum, divisor, name);
+Made make_windows(const KernelRequest& request, const WindowGeometry& geometry, const Spans& span,
+                  bool maximum, std::int64_t divisor, const char* name) {
+  return std::make_unique<Windows>(request, geometry, span, maximum, divisor, name);
 }
 
 }  // namespace npu::cpu

@@ -28,10 +28,7 @@ Made make_adaptive_pool(const Request& r) {
   const auto& attrs = std::get<AdaptivePoolAttrs>(r.op.attrs);
   const bool maximum = attrs.kind == AdaptivePoolAttrs::Kind::kMax;
   if (is_global(r)) return make_global(r, maximum);
-  WindowAxis any{};
-  any.window = any.stride = any.dilation = 1;
-  return make_windows(r, std::vector<WindowAxis>(r.inputs[0].shape.size() - 2, any),
-                      {.maximum = maximum, .adaptive = true}, "adaptive_pool");
+  return make_windows(r, window_geometry(r), {.maximum = maximum, .adaptive = true}, "adaptive_pool");
 }
 
 }  // namespace npu::gpu

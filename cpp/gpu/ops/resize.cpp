@@ -1,3 +1,5 @@
+#include "core/geometry/resize.h"
+
 #include <cmath>
 #include <cstdlib>
 
@@ -14,20 +16,16 @@ static_assert(static_cast<int>(Kind::kNearest) == static_cast<int>(ResizeKind::k
 
 // Positions as fractions of whole numbers. They are exact where the ratio of extents is the scale, and to
 // 2^-30 of an element where a factor is given that says something else.
-void place_axis(ResizeAxis& axis, const ResizeAttrs& attrs, std::size_t d) {
+void set_positions(ResizeAxis& axis, const ResizeGeometry& g, std::size_t d, double factor) {
   const std::int64_t in = axis.in, out = axis.out;
-  const double factor = attrs.scales[d];
-  const bool interpolates = attrs.kind == Kind::kLinear || attrs.kind == Kind::kCubic;
-  axis.divisor = 1;
-  if (attrs.align_corners && interpolates) {
+  if (g.corners) {
     if (out > 1) {
       axis.times = in - 1;
       axis.divisor = out - 1;
     }
     return;
   }
-  axis.scale =
-      static_cast<float>(factor > 0 ? 1.0 / factor : static_cast<double>(in) / static_cast<double>(out));
+  axis.scale = static_cast<float>(g.scale[d]);
   if (factor == 0 || factor * static_cast<double>(in) == static_cast<double>(out)) {
     axis.times = 2 * in;  // (o + 1/2) * in / out - 1/2
     axis.offset = in - out;
@@ -41,27 +39,24 @@ void place_axis(ResizeAxis& axis, const ResizeAttrs& attrs, std::size_t d) {
 }
 
 ResizeArgs arguments(const Request& r, const ResizeAttrs& attrs) {
-  const TensorDesc &x = r.inputs[0], &y = r.outputs[0];
-  const std::size_t missing = 5 - y.shape.size();
+  const ResizeGeometry g = resize_geometry(attrs, r.outputs[0], r.inputs[0]);
+  const std::size_t missing = 3 - attrs.scales.size();
   ResizeArgs args{};
   for (std::size_t d = 0; d < 3; ++d) {
     ResizeAxis& axis = args.axes[d];
-    axis.in = axis.out = 1;
+    axis.in = count32(r.op, g.x.extent[d]);
+    axis.out = count32(r.op, g.y.extent[d]);
+    axis.x_step = g.x.step[d];
+    axis.y_step = g.y.step[d];
     axis.divisor = 1;
-    if (d < missing) continue;
-    const std::size_t dim = d - missing + 2;
-    axis.in = count32(r.op, x.shape[dim]);
-    axis.out = count32(r.op, y.shape[dim]);
-    axis.x_step = x.strides[dim];
-    axis.y_step = y.strides[dim];
-    place_axis(axis, attrs, d - missing);
+    if (d >= missing) set_positions(axis, g, d, attrs.scales[d - missing]);
   }
-  args.batch = count32(r.op, y.shape[0]);
-  args.channels = count32(r.op, y.shape[1]);
-  args.x_batch = x.strides[0];
-  args.y_batch = y.strides[0];
-  args.x_channel = x.strides[1];
-  args.y_channel = y.strides[1];
+  args.batch = count32(r.op, g.y.batch);
+  args.channels = count32(r.op, g.y.channels);
+  args.x_batch = g.x.batch_step;
+  args.y_batch = g.y.batch_step;
+  args.x_channel = g.x.channel_step;
+  args.y_channel = g.y.channel_step;
   return args;
 }
 
@@ -83,8 +78,7 @@ Made make_resize(const Request& r) {
   if (y.elements() == 0) return kernel;
   const ResizeArgs args = arguments(r, attrs);
   const std::size_t last = y.shape.size() - 1;
-  const bool single = y.shape[last] == 1;  // then its step says nothing
-  const bool channels_last = y.shape[1] > 1 && (single || std::abs(y.strides[1]) < std::abs(y.strides[last]));
+  const bool channels_last = channels_innermost(y);
   const bool four = channels_last && x.strides[1] == 1 && y.strides[1] == 1 && y.shape[1] % 4 == 0;
 
   Dispatch launch("resize", function_name(four ? "resize_four" : "resize", x.dtype));

@@ -1,45 +1,33 @@
 #include "gpu/ops/window.h"
 
-#include <cstdlib>
-
 namespace npu::gpu {
 
 namespace {
 
-const TensorDesc& indices_of(const Request& r) {
-  static const TensorDesc kAbsent;
-  return r.outputs.size() > 1 ? r.outputs[1] : kAbsent;
-}
-
-WindowArgs arguments(const Request& r, const std::vector<WindowAxis>& axes, std::int64_t divisor) {
-  const TensorDesc &x = r.inputs[0], &y = r.outputs[0], &indices = indices_of(r);
-  const auto step = [](const TensorDesc& t, std::size_t d) { return t.present() ? t.strides[d] : 0; };
-  const std::size_t missing = 3 - axes.size();
+WindowArgs arguments(const Request& r, const WindowGeometry& g, std::int64_t divisor) {
   WindowArgs args{};
-  std::int64_t flat = 1;
   for (std::size_t d = 0; d < 3; ++d) {
     WindowAxis& axis = args.axes[d];
-    axis.in = axis.out = axis.window = axis.stride = axis.dilation = 1;
-    if (d < missing) continue;
-    axis = axes[d - missing];
-    const std::size_t dim = d - missing + 2;
-    flat *= x.shape[dim];
-    axis.in = count32(r.op, x.shape[dim]);
-    axis.out = count32(r.op, y.shape[dim]);
-    axis.x_step = x.strides[dim];
-    axis.y_step = y.strides[dim];
-    axis.indices_step = step(indices, dim);
+    axis.in = count32(r.op, g.x.extent[d]);
+    axis.out = count32(r.op, g.y.extent[d]);
+    axis.window = count32(r.op, g.window[d]);
+    axis.stride = count32(r.op, g.stride[d]);
+    axis.padding = count32(r.op, g.padding[d]);
+    axis.dilation = count32(r.op, g.dilation[d]);
+    axis.x_step = g.x.step[d];
+    axis.y_step = g.y.step[d];
+    axis.indices_step = g.indices.step[d];
   }
-  count32(r.op, flat);  // positions are counted so
-  args.batch = count32(r.op, y.shape[0]);
-  args.channels = count32(r.op, y.shape[1]);
+  count32(r.op, g.positions());  // indices are counted so
+  args.batch = count32(r.op, g.y.batch);
+  args.channels = count32(r.op, g.y.channels);
   args.divisor = count32(r.op, divisor);
-  args.x_batch = x.strides[0];
-  args.y_batch = y.strides[0];
-  args.indices_batch = step(indices, 0);
-  args.x_channel = x.strides[1];
-  args.y_channel = y.strides[1];
-  args.indices_channel = step(indices, 1);
+  args.x_batch = g.x.batch_step;
+  args.y_batch = g.y.batch_step;
+  args.indices_batch = g.indices.batch_step;
+  args.x_channel = g.x.channel_step;
+  args.y_channel = g.y.channel_step;
+  args.indices_channel = g.indices.channel_step;
   return args;
 }
 
@@ -52,16 +40,15 @@ std::int64_t cells(const WindowArgs& args, bool adaptive) {
 
 }  // namespace
 
-Made make_windows(const Request& r, std::vector<WindowAxis> axes, const WindowOptions& options,
+Made make_windows(const Request& r, const WindowGeometry& geometry, const WindowOptions& options,
                   const std::string& name) {
   const TensorDesc &x = r.inputs[0], &y = r.outputs[0];
   auto kernel = std::make_unique<GpuKernel>(name + (options.maximum ? "[max]" : "[avg]"));
   if (y.elements() == 0) return kernel;
-  const WindowArgs args = arguments(r, axes, options.divisor);
-  const bool indices = indices_of(r).present();
+  const WindowArgs args = arguments(r, geometry, options.divisor);
+  const bool indices = r.outputs.size() > 1 && r.outputs[1].present();
   const std::size_t last = y.shape.size() - 1;
-  const bool single = y.shape[last] == 1;  // then its step says nothing
-  const bool channels_last = y.shape[1] > 1 && (single || std::abs(y.strides[1]) < std::abs(y.strides[last]));
+  const bool channels_last = channels_innermost(y);
   const bool four =
       channels_last && !indices && x.strides[1] == 1 && y.strides[1] == 1 && y.shape[1] % 4 == 0;
 

@@ -1,6 +1,7 @@
 // Windows over spatial dimensions: what pool and adaptive_pool share.
 #pragma once
 
+#include "core/geometry/window.h"
 #include "gpu/ops/launch.h"
 #include "gpu/ops/ops.h"
 
@@ -11,8 +12,7 @@ struct WindowOptions {
   std::int64_t divisor = 0;  // of an average; 0: the cells that count
 };
 
-// `axes` has an entry for each spatial dimension with what is special to the op; the rest is filled in.
-Made make_windows(const Request& request, std::vector<WindowAxis> axes, const WindowOptions& options,
+Made make_windows(const Request& request, const WindowGeometry& geometry, const WindowOptions& options,
                   const std::string& name);
 
 }  // namespace npu::gpu
