@@ -2,29 +2,17 @@
 
 namespace npu::cpu {
 
-Indexed::Indexed(const KernelRequest& r, const TensorDesc& dense, const TensorDesc& other,
-                 const std::vector<std::int64_t>& axes, const std::vector<std::int64_t>& dims, bool wrap,
+Indexed::Indexed(const KernelRequest& r, const IndexedGeometry& geometry, const TensorDesc& dense, bool wrap,
                  int first_index, bool reorder)
-    : name_(r.op.name), axis_numbers_(axes), wrap_(wrap), first_index_(first_index) {
-  Shape place(dense.shape.size(), 0);
-  for (std::size_t d = 0; d < dims.size(); ++d) {
-    if (dims[d] >= 0) place[static_cast<std::size_t>(dims[d])] += other.strides[d];
-  }
-  std::vector<Shape> strides = {dense.strides, place};
-  for (std::size_t k = 0; k < axes.size(); ++k) {
-    const TensorDesc& index = r.inputs[static_cast<std::size_t>(first_index) + k];
-    const auto axis = static_cast<std::size_t>(axes[k]);
-    axes_.push_back({other.shape[axis], other.strides[axis], index.dtype});
-    strides.push_back(index.strides);
-  }
+    : name_(r.op.name), axes_(geometry.axes), wrap_(wrap), first_index_(first_index) {
+  std::vector<Shape> strides = {dense.strides, geometry.offset};
+  strides.insert(strides.end(), geometry.indices.begin(), geometry.indices.end());
   nest_ = make_nest(dense.shape, strides, reorder);
-  for (std::size_t k = 0; k < axes.size(); ++k) {
-    if (nest_.step(static_cast<int>(k) + 2) != 0 && nest_.inner() > 1) whole_rows_ = false;
-  }
+  whole_rows_ = moves_whole_rows(nest_);
 }
 
-void Indexed::places(const KernelArgs& args, const Cursor& cursor, std::int64_t first, std::int64_t n,
-                     std::int64_t* result) const {
+void Indexed::offsets(const KernelArgs& args, const Cursor& cursor, std::int64_t first, std::int64_t n,
+                      std::int64_t* result) const {
   const std::int64_t step = nest_.step(1), start = cursor.offset[1] + first * step;
   for (std::int64_t i = 0; i < n; ++i) result[i] = start + i * step;
   std::int64_t indices[kBlock];
@@ -41,7 +29,7 @@ void Indexed::refuse(std::int64_t index, std::size_t k) const {
       ErrorKind::kInvalidValue,
       {.area = "run",
        .what = "an index of the op " + quoted(name_) + " is out of range in dimension " +
-               std::to_string(axis_numbers_[k]),
+               std::to_string(axes_[k].dimension),
        .got = std::to_string(index),
        .expected = "from " + std::to_string(wrap_ ? -extent : 0) + " to " + std::to_string(extent - 1),
        .action = {}});

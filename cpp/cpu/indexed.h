@@ -1,46 +1,41 @@
-// Places chosen by index operands: what gather and scatter share.
+// Elements chosen by index operands: what gather and scatter share.
 #pragma once
 
+#include "core/geometry/indexed.h"
 #include "cpu/element.h"
 #include "cpu/ops/ops.h"
 #include "cpu/strided.h"
 
 namespace npu::cpu {
 
-// A nest over the dense operand of a gather or scatter (its output or updates), the place in the other tensor
-// that the dimensions without indices say, and the index operands.
+// A nest over the dense operand of a gather or scatter (its result or updates), the offset in the other
+// tensor that the dimensions without indices give, and the index operands.
 class Indexed {
  public:
-  static constexpr std::int64_t kBlock = 256;  // elements whose places are computed at a time
+  static constexpr std::int64_t kBlock = 256;  // elements whose offsets are computed at a time
 
-  Indexed(const KernelRequest& r, const TensorDesc& dense, const TensorDesc& other,
-          const std::vector<std::int64_t>& axes, const std::vector<std::int64_t>& dims, bool wrap,
+  Indexed(const KernelRequest& r, const IndexedGeometry& geometry, const TensorDesc& dense, bool wrap,
           int first_index, bool reorder);
 
   const Nest& nest() const { return nest_; }
-  bool whole_rows() const { return whole_rows_; }  // the indices are the same throughout an inner row
+  bool whole_rows() const { return whole_rows_; }  // one offset for all of an inner row
 
-  // The place of a row, when whole_rows().
-  std::int64_t row_place(const KernelArgs& args, const Cursor& cursor) const {
-    std::int64_t place = cursor.offset[1];
+  // The offset of a row, when whole_rows().
+  std::int64_t row_offset(const KernelArgs& args, const Cursor& cursor) const {
+    std::int64_t offset = cursor.offset[1];
     for (std::size_t k = 0; k < axes_.size(); ++k) {
       std::int64_t index;
       load_integers(axes_[k].dtype, index_at(args, cursor, k, 0), 1, 1, &index);
-      place += checked(index, k) * axes_[k].stride;
+      offset += checked(index, k) * axes_[k].stride;
     }
-    return place;
+    return offset;
   }
 
-  // The places of n <= kBlock elements from element `first` of the row.
-  void places(const KernelArgs& args, const Cursor& cursor, std::int64_t first, std::int64_t n,
-              std::int64_t* result) const;
+  // The offsets of n <= kBlock elements from element `first` of the row.
+  void offsets(const KernelArgs& args, const Cursor& cursor, std::int64_t first, std::int64_t n,
+               std::int64_t* result) const;
 
  private:
-  struct Axis {
-    std::int64_t extent, stride;
-    DType dtype;  // of the index operand
-  };
-
   const std::byte* index_at(const KernelArgs& args, const Cursor& cursor, std::size_t k,
                             std::int64_t skip) const {
     const auto operand = static_cast<int>(k) + 2;
@@ -55,11 +50,10 @@ class Indexed {
   [[noreturn]] void refuse(std::int64_t index, std::size_t k) const;
 
   std::string name_;
-  std::vector<Axis> axes_;
-  std::vector<std::int64_t> axis_numbers_;
+  std::vector<IndexAxis> axes_;
   bool wrap_, whole_rows_ = true;
   int first_index_;
-  Nest nest_;  // of the dense operand, the place, the indices
+  Nest nest_;  // of the dense operand, the offset, the indices
 };
 
 }  // namespace npu::cpu

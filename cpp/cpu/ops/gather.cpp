@@ -7,7 +7,7 @@ namespace {
 class Gather : public HostKernel {
  public:
   Gather(const KernelRequest& r, const GatherAttrs& attrs)
-      : indexed_(r, r.outputs[0], r.inputs[0], attrs.axes, attrs.dims, attrs.wrap, 1, true),
+      : indexed_(r, gather_geometry(r, attrs), r.outputs[0], attrs.wrap, 1, true),
         size_(size_of(r.outputs[0].dtype)) {
     const Nest& nest = indexed_.nest();
     const std::int64_t n = nest.inner();
@@ -28,7 +28,7 @@ class Gather : public HostKernel {
         const std::int64_t chunk = u % chunks_;
         if (indexed_.whole_rows()) {
           copy_row(at(args.outputs[0], cursor.offset[0], size_), nest.step(0),
-                   at(args.inputs[0], indexed_.row_place(args, cursor), size_), nest.step(1), nest.inner(),
+                   at(args.inputs[0], indexed_.row_offset(args, cursor), size_), nest.step(1), nest.inner(),
                    size_);
         } else {
           pick(args, cursor, chunk * kChunk, std::min(nest.inner(), (chunk + 1) * kChunk));
@@ -42,16 +42,16 @@ class Gather : public HostKernel {
   static constexpr std::int64_t kChunk = 8192;  // elements of a long row that one unit of work takes
 
   void pick(const KernelArgs& args, const Cursor& cursor, std::int64_t first, std::int64_t end) const {
-    std::int64_t places[Indexed::kBlock];
+    std::int64_t offsets[Indexed::kBlock];
     const std::int64_t step = indexed_.nest().step(0);
     for (std::int64_t i = first; i < end; i += Indexed::kBlock) {
       const std::int64_t n = std::min(Indexed::kBlock, end - i);
-      indexed_.places(args, cursor, i, n, places);
+      indexed_.offsets(args, cursor, i, n, offsets);
       visit_size(size_, [&](auto zero) {
         using T = decltype(zero);
         const T* x = static_cast<const T*>(args.inputs[0]);
         T* y = static_cast<T*>(args.outputs[0]) + cursor.offset[0] + i * step;
-        for (std::int64_t j = 0; j < n; ++j) y[j * step] = x[places[j]];
+        for (std::int64_t j = 0; j < n; ++j) y[j * step] = x[offsets[j]];
       });
     }
   }

@@ -31,7 +31,7 @@ R combined(Kind kind, R old, R update) {
   }
 }
 
-// Updates are applied one after the other: their order matters where places repeat.
+// Updates are applied one after the other: their order matters where they meet.
 class Scatter : public HostKernel {
  public:
   Scatter(const KernelRequest& r, const ScatterAttrs& attrs)
@@ -39,7 +39,7 @@ class Scatter : public HostKernel {
         kind_(attrs.kind),
         dtype_(r.outputs[0].dtype),
         size_(size_of(dtype_)),
-        indexed_(r, r.inputs[1], r.outputs[0], attrs.axes, attrs.dims, attrs.wrap, 2, false),
+        indexed_(r, scatter_geometry(r, attrs), r.inputs[1], attrs.wrap, 2, false),
         copy_(r.outputs[0].shape, r.outputs[0].strides, r.inputs[0].strides, size_, r.threads) {}
 
   std::string name() const override {
@@ -55,7 +55,7 @@ class Scatter : public HostKernel {
     Cursor cursor(nest, 0);
     for (std::int64_t row = 0; row < nest.rows; ++row, cursor.advance()) {
       if (indexed_.whole_rows()) {
-        put_row(args, cursor, indexed_.row_place(args, cursor));
+        put_row(args, cursor, indexed_.row_offset(args, cursor));
       } else {
         put(args, cursor);
       }
@@ -63,11 +63,11 @@ class Scatter : public HostKernel {
   }
 
  private:
-  void put_row(const KernelArgs& args, const Cursor& cursor, std::int64_t place) const {
+  void put_row(const KernelArgs& args, const Cursor& cursor, std::int64_t offset) const {
     const Nest& nest = indexed_.nest();
     const std::int64_t n = nest.inner(), from = nest.step(0), to = nest.step(1);
     const auto* update = at(args.inputs[1], cursor.offset[0], size_);
-    auto* out = at(args.outputs[0], place, size_);
+    auto* out = at(args.outputs[0], offset, size_);
     if (kind_ == Kind::kSet) return copy_row(out, to, update, from, n, size_);
     if (kind_ == Kind::kAdd && dtype_ == DType::kFloat32 && from == 1 && to == 1) {
       return micro_->add_into(reinterpret_cast<const float*>(update), reinterpret_cast<float*>(out), n);
@@ -83,20 +83,20 @@ class Scatter : public HostKernel {
   }
 
   void put(const KernelArgs& args, const Cursor& cursor) const {
-    std::int64_t places[Indexed::kBlock];
+    std::int64_t offsets[Indexed::kBlock];
     const Nest& nest = indexed_.nest();
     const std::int64_t step = nest.step(0);
     for (std::int64_t i = 0; i < nest.inner(); i += Indexed::kBlock) {
       const std::int64_t n = std::min(Indexed::kBlock, nest.inner() - i);
-      indexed_.places(args, cursor, i, n, places);
+      indexed_.offsets(args, cursor, i, n, offsets);
       visit_dtype(dtype_, [&](auto zero) {
         using T = decltype(zero);
         const T* u = static_cast<const T*>(args.inputs[1]) + cursor.offset[0] + i * step;
         T* y = static_cast<T*>(args.outputs[0]);
         for (std::int64_t j = 0; j < n; ++j) {
-          y[places[j]] = kind_ == Kind::kSet
-                             ? u[j * step]
-                             : static_cast<T>(combined<Register<T>>(kind_, y[places[j]], u[j * step]));
+          y[offsets[j]] = kind_ == Kind::kSet
+                              ? u[j * step]
+                              : static_cast<T>(combined<Register<T>>(kind_, y[offsets[j]], u[j * step]));
         }
       });
     }

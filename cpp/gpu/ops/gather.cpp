@@ -6,18 +6,19 @@ namespace npu::gpu {
 Made make_gather(const Request& r) {
   const auto& attrs = std::get<GatherAttrs>(r.op.attrs);
   const TensorDesc &x = r.inputs[0], &out = r.outputs[0];
-  std::vector<Shape> strides = {out.strides, place_strides(out.shape, x, attrs.dims)};
-  for (std::size_t k = 0; k < attrs.axes.size(); ++k) strides.push_back(r.inputs[1 + k].strides);
+  const IndexedGeometry g = gather_geometry(r, attrs);
+  std::vector<Shape> strides = {out.strides, g.offset};
+  strides.insert(strides.end(), g.indices.begin(), g.indices.end());
   const Nest nest = make_nest(out.shape, strides);
-  const bool rows = whole_rows(nest);
+  const bool rows = moves_whole_rows(nest);
   auto kernel = std::make_unique<GpuKernel>(rows ? "gather[rows]" : "gather");
   if (nest.elements() == 0) return kernel;
 
   Moved all{nest, size_of(out.dtype), false};
-  if (rows) all = moved(nest, out.dtype, std::min(x.alignment, out.alignment), axis_steps(x, attrs.axes));
+  if (rows) all = moved(nest, out.dtype, std::min(x.alignment, out.alignment), axis_strides(g.axes));
   GatherArgs args{};
   args.nest = nest_of<2 + NPU_MAX_INDICES>(r.op, all.nest);
-  fill_axes(args.axes, r, x, attrs.axes, 1, all.word);
+  fill_axes(args.axes, g.axes, x.dtype, all.word);
   Dispatch launch("gather", all.function("gather"));
   launch.with(args).constant(2, all.dense).input(1, 0, r).output(2, 0, r);
   bind_indices(launch, r, attrs.axes.size(), 1, attrs.wrap);

@@ -9,16 +9,15 @@ namespace {
 
 using Kind = ScatterAttrs::Kind;
 
-// Positions of updates, apart: along `kept` dimensions different ones go to different places, along `free`
+// Positions of updates, apart: along `kept` dimensions different ones go to different elements, along `free`
 // ones they may meet.
 struct Cut {
-  Nest kept, free;  // of the place in out, updates, indices
+  Nest kept, free;  // of the offset in out, updates, indices
 };
 
-Cut cut(const Request& r, const ScatterAttrs& attrs) {
-  const TensorDesc &updates = r.inputs[1], &out = r.outputs[0];
-  std::vector<Shape> strides = {place_strides(updates.shape, out, attrs.dims), updates.strides};
-  for (std::size_t k = 0; k < attrs.axes.size(); ++k) strides.push_back(r.inputs[2 + k].strides);
+Cut cut(const IndexedGeometry& g, const TensorDesc& updates, const ScatterAttrs& attrs) {
+  std::vector<Shape> strides = {g.offset, updates.strides};
+  strides.insert(strides.end(), g.indices.begin(), g.indices.end());
   std::vector<bool> is_kept(updates.shape.size(), false), is_free(updates.shape.size(), true);
   for (const std::int64_t d : attrs.dims) {
     if (d < 0) continue;
@@ -33,8 +32,8 @@ Cut cut(const Request& r, const ScatterAttrs& attrs) {
   return {part(is_free, true), part(is_kept, false)};
 }
 
-// Updates that may meet are sorted by place where they are many, and too few threads would go through them
-// all.
+// Updates that may meet are sorted by their target where they are many and too few threads would go through
+// all of them.
 std::int64_t lists_of(const Cut& positions, std::int64_t threads, const Caps& caps) {
   constexpr std::int64_t kFew = 128, kThreadsOfCore = 256, kMostBytes = std::int64_t{1} << 30;
   const std::int64_t updates = positions.free.elements();
@@ -50,11 +49,11 @@ std::int64_t lists_of(const Cut& positions, std::int64_t threads, const Caps& ca
   return 2 * kItemBytes * lists * updates <= kMostBytes ? lists : 0;
 }
 
-Moved words_of(const Request& r, const ScatterAttrs& attrs, const Cut& positions) {
+Moved words_of(const Request& r, const IndexedGeometry& g, const ScatterAttrs& attrs, const Cut& positions) {
   const TensorDesc &updates = r.inputs[1], &out = r.outputs[0];
-  if (attrs.kind != Kind::kSet || !whole_rows(positions.kept))
+  if (attrs.kind != Kind::kSet || !moves_whole_rows(positions.kept))
     return {positions.kept, size_of(out.dtype), false};
-  Shape further = axis_steps(out, attrs.axes);
+  Shape further = axis_strides(g.axes);
   for (int d = 0; d < positions.free.rank && positions.free.elements() > 1; ++d)
     further.push_back(positions.free.strides[1][static_cast<std::size_t>(d)]);
   return moved(positions.kept, out.dtype, std::min(updates.alignment, out.alignment), further);
@@ -62,9 +61,10 @@ Moved words_of(const Request& r, const ScatterAttrs& attrs, const Cut& positions
 
 void add_updates(GpuKernel& kernel, const Request& r, const ScatterAttrs& attrs) {
   const TensorDesc& out = r.outputs[0];
-  const Cut positions = cut(r, attrs);
+  const IndexedGeometry g = scatter_geometry(r, attrs);
+  const Cut positions = cut(g, r.inputs[1], attrs);
   const bool set = attrs.kind == Kind::kSet;
-  const Moved all = words_of(r, attrs, positions);
+  const Moved all = words_of(r, g, attrs, positions);
   ScatterArgs args{};
   args.kept = nest_of<2 + NPU_MAX_INDICES>(r.op, all.nest);
   args.free = nest_of<2 + NPU_MAX_INDICES>(r.op, positions.free);
@@ -72,7 +72,7 @@ void add_updates(GpuKernel& kernel, const Request& r, const ScatterAttrs& attrs)
     step = step * static_cast<std::int64_t>(size_of(out.dtype)) / static_cast<std::int64_t>(all.word);
   args.updates = count32(r.op, positions.free.elements());
   args.lists = static_cast<std::int32_t>(lists_of(positions, all.columns() * all.nest.rows, r.caps));
-  fill_axes(args.axes, r, out, attrs.axes, 2, all.word);
+  fill_axes(args.axes, g.axes, out.dtype, all.word);
   const auto launch = [&](const std::string& name) {
     Dispatch made("scatter", name);
     made.with(args).constant(2, all.dense).constant(3, static_cast<std::int32_t>(attrs.kind));
@@ -87,9 +87,9 @@ void add_updates(GpuKernel& kernel, const Request& r, const ScatterAttrs& attrs)
     Dispatch items = launch("scatter_items");
     over_rows(items.scratch(1, 0, bytes, false, true), args.updates, args.lists);
     kernel.add(std::move(items));
-    const int place = add_item_sort(kernel, args.lists, args.updates);
+    const int sorted = add_item_sort(kernel, args.lists, args.updates);
     apply.groups[2] = static_cast<std::uint32_t>(args.updates);
-    apply.scratch(12, place * bytes, bytes, true, false);
+    apply.scratch(12, sorted * bytes, bytes, true, false);
     kernel.set_scratch(2 * bytes);
   }
   kernel.add(std::move(apply));
