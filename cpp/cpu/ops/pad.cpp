@@ -1,3 +1,5 @@
+#include "core/geometry/pad.h"
+
 #include <cstring>
 
 #include "cpu/element.h"
@@ -11,23 +13,16 @@ namespace {
 class Pad : public HostKernel {
  public:
   explicit Pad(const KernelRequest& r)
-      : attrs_(std::get<PadAttrs>(r.op.attrs)), size_(size_of(r.outputs[0].dtype)) {
-    const TensorDesc &x = r.inputs[0], &y = r.outputs[0];
-    for (std::size_t d = 0; d < y.shape.size(); ++d) {
-      dims_.push_back({y.shape[d], x.shape[d], attrs_.low[d], y.strides[d], x.strides[d]});
-    }
-    if (dims_.empty()) dims_.push_back({1, 1, 0, 1, 1});
-    // The order of the output's memory, so that rows are long; single elements first.
-    const auto step = [](const Dim& d) { return d.out > 1 ? std::abs(d.out_stride) : INT64_MAX; };
-    std::stable_sort(dims_.begin(), dims_.end(),
-                     [&](const Dim& a, const Dim& b) { return step(a) > step(b); });
+      : attrs_(std::get<PadAttrs>(r.op.attrs)),
+        size_(size_of(r.outputs[0].dtype)),
+        dims_(pad_dims(attrs_, r.outputs[0], r.inputs[0])) {
     for (std::size_t d = 0; d + 1 < dims_.size(); ++d) rows_ *= dims_[d].out;
-    const Dim& row = dims_.back();
+    const PadDim& row = dims_.back();
     begin_ = std::min(std::max<std::int64_t>(row.low, 0), row.out);
     end_ = std::max(begin_, std::min(row.out, row.low + row.in));
     if (row.out == 0) rows_ = 0;
     pieces_ = piece_count(rows_, 4 + 0.5 * static_cast<double>(row.out), r.threads);
-    visit_dtype(y.dtype, [&](auto zero) {
+    visit_dtype(r.outputs[0].dtype, [&](auto zero) {
       using T = decltype(zero);
       T value;
       if constexpr (kIsFloat<T>) {
@@ -51,12 +46,8 @@ class Pad : public HostKernel {
   }
 
  private:
-  struct Dim {
-    std::int64_t out, in, low, out_stride, in_stride;
-  };
-
   // Where position o of a padded dimension comes from, or -1.
-  std::int64_t source(const Dim& d, std::int64_t o) const {
+  std::int64_t source(const PadDim& d, std::int64_t o) const {
     std::int64_t i = o - d.low;
     if (i >= 0 && i < d.in) return i;
     switch (attrs_.kind) {
@@ -80,33 +71,33 @@ class Pad : public HostKernel {
     for (std::size_t d = dims_.size() - 1; d-- > 0;) {
       const std::int64_t o = row % dims_[d].out, i = source(dims_[d], o);
       row /= dims_[d].out;
-      to += o * dims_[d].out_stride;
-      from += i * dims_[d].in_stride;
+      to += o * dims_[d].y_step;
+      from += i * dims_[d].x_step;
       inside = inside && i >= 0;
     }
-    const Dim& d = dims_.back();
+    const PadDim& d = dims_.back();
     std::byte* y = at(args.outputs[0], to, size_);
-    if (!inside) return copy_row(y, d.out_stride, fill_, 0, d.out, size_);
+    if (!inside) return copy_row(y, d.y_step, fill_, 0, d.out, size_);
     const std::byte* x = at(args.inputs[0], from, size_);
-    copy_row(at(y, begin_ * d.out_stride, size_), d.out_stride, at(x, (begin_ - d.low) * d.in_stride, size_),
-             d.in_stride, end_ - begin_, size_);
+    copy_row(at(y, begin_ * d.y_step, size_), d.y_step, at(x, (begin_ - d.low) * d.x_step, size_), d.x_step,
+             end_ - begin_, size_);
     edge(x, y, 0, begin_);
     edge(x, y, end_, d.out);
   }
 
   void edge(const std::byte* x, std::byte* y, std::int64_t begin, std::int64_t end) const {
-    const Dim& d = dims_.back();
+    const PadDim& d = dims_.back();
     if (attrs_.kind == PadAttrs::Kind::kConstant) {
-      return copy_row(at(y, begin * d.out_stride, size_), d.out_stride, fill_, 0, end - begin, size_);
+      return copy_row(at(y, begin * d.y_step, size_), d.y_step, fill_, 0, end - begin, size_);
     }
     for (std::int64_t o = begin; o < end; ++o) {
-      std::memcpy(at(y, o * d.out_stride, size_), at(x, source(d, o) * d.in_stride, size_), size_);
+      std::memcpy(at(y, o * d.y_step, size_), at(x, source(d, o) * d.x_step, size_), size_);
     }
   }
 
   PadAttrs attrs_;
   std::size_t size_;
-  std::vector<Dim> dims_;  // in the order of the output's memory; the last one is the row
+  std::vector<PadDim> dims_;  // the last one is the row
   std::int64_t rows_ = 1, pieces_ = 1;
   std::int64_t begin_ = 0, end_ = 0;  // of the part of a row that is copied
   alignas(8) std::byte fill_[8] = {};

@@ -1,3 +1,5 @@
+#include "core/geometry/pad.h"
+
 #include <bit>
 #include <cstdlib>
 #include <cstring>
@@ -12,36 +14,6 @@ namespace {
 
 static_assert(static_cast<int>(PadAttrs::Kind::kConstant) == static_cast<int>(PadKind::kConstant) &&
               static_cast<int>(PadAttrs::Kind::kCircular) == static_cast<int>(PadKind::kCircular));
-
-struct Dim {
-  std::int64_t out, in, low, y_step, x_step;
-  bool padded() const { return low != 0 || out != in; }
-};
-
-// The dimensions in the order of y's memory; neighbours that are not padded and can be walked as one are.
-std::vector<Dim> dims_of(const Request& r, const PadAttrs& attrs) {
-  const TensorDesc &x = r.inputs[0], &y = r.outputs[0];
-  std::vector<Dim> all;
-  for (std::size_t d = 0; d < y.shape.size(); ++d) {
-    const Dim dim{y.shape[d], x.shape[d], attrs.low[d], y.strides[d], x.strides[d]};
-    if (dim.out != 1 || dim.padded()) all.push_back(dim);
-  }
-  std::stable_sort(all.begin(), all.end(),
-                   [](const Dim& a, const Dim& b) { return std::abs(a.y_step) > std::abs(b.y_step); });
-  std::vector<Dim> dims;
-  for (const Dim& dim : all) {
-    const bool merges = !dims.empty() && !dims.back().padded() && !dim.padded() &&
-                        dims.back().y_step == dim.y_step * dim.out &&
-                        dims.back().x_step == dim.x_step * dim.out;
-    if (merges) {
-      dims.back() = {dims.back().out * dim.out, dims.back().in * dim.in, 0, dim.y_step, dim.x_step};
-    } else {
-      dims.push_back(dim);
-    }
-  }
-  if (dims.empty()) dims.push_back({1, 1, 0, 1, 1});
-  return dims;
-}
 
 std::uint16_t half_bits(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);
@@ -83,7 +55,7 @@ Made make_pad(const Request& r) {
   const TensorDesc& y = r.outputs[0];
   auto kernel = std::make_unique<GpuKernel>("pad");
   if (y.elements() == 0) return kernel;
-  const std::vector<Dim> dims = dims_of(r, attrs);
+  const std::vector<PadDim> dims = pad_dims(attrs, y, r.inputs[0]);
   PadArgs args{};
   args.rank = static_cast<std::int32_t>(dims.size());
   args.fill = bits_of(attrs.value, y.dtype);
