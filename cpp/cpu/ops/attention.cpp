@@ -34,10 +34,10 @@ class Attention final : public HostKernel {
         attrs_(std::get<AttentionAttrs>(r.op.attrs)),
         shape_(plan(r)),
         mask_(r.inputs[3], attrs_.causal, shape_, r.threads),
-        block_rows_((shape_.rows() + shape_.row_blocks - 1) / shape_.row_blocks),
+        block_rows_((shape_.rows_of_group() + shape_.row_blocks - 1) / shape_.row_blocks),
         products_(r, shape_, block_rows_) {
     // Whole panels are stored, zeros at their end too.
-    sums_stride_ = padded((shape_.out_width + micro_->nr - 1) / micro_->nr * micro_->nr);
+    sums_stride_ = padded((shape_.value_width + micro_->nr - 1) / micro_->nr * micro_->nr);
     splits_ = plan_splits();
     std::int64_t at = 0;
     const auto take = [&](std::int64_t floats) { return std::exchange(at, at + padded(floats)); };
@@ -61,12 +61,12 @@ class Attention final : public HostKernel {
   }
   double flops() const override {
     const double scores = static_cast<double>(shape_.batch * shape_.heads) *
-                          static_cast<double>(shape_.length) * static_cast<double>(shape_.columns);
-    return 2.0 * scores * static_cast<double>(shape_.width + shape_.out_width) * (attrs_.causal ? 0.5 : 1);
+                          static_cast<double>(shape_.queries) * static_cast<double>(shape_.keys);
+    return 2.0 * scores * static_cast<double>(shape_.width + shape_.value_width) * (attrs_.causal ? 0.5 : 1);
   }
 
   void run(const KernelArgs& args, ThreadPool& pool) const override {
-    if (shape_.units() * shape_.rows() * shape_.out_width == 0) return;
+    if (shape_.units() * shape_.rows_of_group() * shape_.value_width == 0) return;
     auto* const table = reinterpret_cast<std::uint8_t*>(args.scratch);
     auto* const rooms = reinterpret_cast<float*>(args.scratch + mask_.table_bytes());
     float* const buffers = rooms + room_.all * r_.threads;
@@ -94,13 +94,10 @@ class Attention final : public HostKernel {
   };
 
   static AttentionShape plan(const KernelRequest& r) {
-    const Shape &q = r.inputs[0].shape, &k = r.inputs[1].shape;
-    AttentionShape s;
-    s.batch = q[0], s.heads = q[1], s.length = q[2], s.width = q[3];
-    s.groups = k[1], s.columns = k[2], s.out_width = r.inputs[2].shape[3];
+    AttentionShape s{attention_geometry(r.inputs[0], r.inputs[1], r.inputs[2])};
     s.block_columns = kBlockColumns;
     const std::int64_t most = kBlockTiles * micro().mr;
-    s.row_blocks = std::max<std::int64_t>(1, (s.rows() + most - 1) / most);
+    s.row_blocks = std::max<std::int64_t>(1, (s.rows_of_group() + most - 1) / most);
     return s;
   }
 
@@ -116,7 +113,7 @@ class Attention final : public HostKernel {
   AttentionUnit unit(std::int64_t index) const {
     const std::int64_t block = index % shape_.row_blocks, group = index / shape_.row_blocks;
     return {group / shape_.groups, group % shape_.groups, block,
-            split(shape_.rows(), shape_.row_blocks, block)};
+            split(shape_.rows_of_group(), shape_.row_blocks, block)};
   }
 
   std::int64_t part_floats() const { return 2 * padded(block_rows_) + block_rows_ * sums_stride_; }
@@ -181,7 +178,7 @@ class Attention final : public HostKernel {
       const float factor = std::exp(before - most);
       w.totals[i] *= factor;
       float* const sums = w.sums + i * sums_stride_;
-      micro_->scale_shift(sums, factor, 0.0f, sums, shape_.out_width);
+      micro_->scale_shift(sums, factor, 0.0f, sums, shape_.value_width);
       w.peaks[i] = most;
     }
     w.totals[i] += total;
@@ -192,16 +189,16 @@ class Attention final : public HostKernel {
     float* const sums = w.sums + i * sums_stride_;
     constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
     if (w.peaks[i] == kLeast) {  // nothing seen
-      const bool nan = attrs_.masked_rows == AttentionAttrs::MaskedRows::kNan && shape_.columns > 0;
-      std::fill_n(sums, shape_.out_width, nan ? kNan : 0.0f);
+      const bool nan = attrs_.masked_rows == AttentionAttrs::MaskedRows::kNan && shape_.keys > 0;
+      std::fill_n(sums, shape_.value_width, nan ? kNan : 0.0f);
     } else if (!std::isfinite(w.peaks[i])) {  // a score was NaN or +inf: so are all weights NaN
-      std::fill_n(sums, shape_.out_width, kNan);
+      std::fill_n(sums, shape_.value_width, kNan);
     } else {
-      micro_->scale_shift(sums, 1.0f / w.totals[i], 0.0f, sums, shape_.out_width);
+      micro_->scale_shift(sums, 1.0f / w.totals[i], 0.0f, sums, shape_.value_width);
     }
     store_floats(*micro_, out.dtype, sums,
                  at(w.args.outputs[0], place(out, w.unit, w.unit.rows.begin + i), size_of(out.dtype)),
-                 out.strides[3], shape_.out_width);
+                 out.strides[3], shape_.value_width);
   }
 
   // The parts of a unit's columns become one, in the first of them.
@@ -220,9 +217,9 @@ class Attention final : public HostKernel {
         const float factor = std::exp(part[i] - most), *from = part + 2 * second + i * sums_stride_;
         w.totals[i] = (p > 0 ? w.totals[i] : 0.0f) + factor * part[second + i];
         if (p == 0) {
-          micro_->scale_shift(sums, factor, 0.0f, sums, shape_.out_width);
+          micro_->scale_shift(sums, factor, 0.0f, sums, shape_.value_width);
         } else {
-          for (std::int64_t e = 0; e < shape_.out_width; ++e) sums[e] += factor * from[e];
+          for (std::int64_t e = 0; e < shape_.value_width; ++e) sums[e] += factor * from[e];
         }
       }
       w.peaks[i] = most;

@@ -33,8 +33,8 @@ std::size_t AttentionMask::table_bytes() const {
 void AttentionMask::find(const void* mask, std::uint8_t* table, float* buffers, ThreadPool& pool) const {
   if (!mask_.present()) return;
   const std::int64_t units = tables();
-  const double rows = static_cast<double>(shape_.rows()) / static_cast<double>(row_blocks_);
-  const std::int64_t pieces = piece_count(units, 0.5 * rows * static_cast<double>(shape_.columns), threads_);
+  const double rows = static_cast<double>(shape_.rows_of_group()) / static_cast<double>(row_blocks_);
+  const std::int64_t pieces = piece_count(units, 0.5 * rows * static_cast<double>(shape_.keys), threads_);
   pool.run(pieces, [&](std::int64_t piece, int thread) {
     const Range range = split(units, pieces, piece);
     for (std::int64_t unit = range.begin; unit < range.end; ++unit) {
@@ -45,17 +45,17 @@ void AttentionMask::find(const void* mask, std::uint8_t* table, float* buffers, 
 
 void AttentionMask::find_unit(const void* mask, std::int64_t unit, std::uint8_t* table, float* buffer) const {
   const std::int64_t n = unit / (groups_ * row_blocks_), g = unit / row_blocks_ % groups_;
-  const Range rows = split(shape_.rows(), row_blocks_, unit % row_blocks_);
+  const Range rows = split(shape_.rows_of_group(), row_blocks_, unit % row_blocks_);
   const std::int64_t blocks = shape_.column_blocks();
   std::fill_n(table, blocks, std::uint8_t{0});
   const bool heads = mask_.strides[1] != 0, positions = mask_.strides[2] != 0;
   const std::int64_t s0 = positions ? shape_.position(rows.begin) : 0;
   const std::int64_t s1 = positions ? shape_.position(rows.end - 1) + 1 : 1;
-  const std::int64_t h1 = heads ? shape_.heads_per_group() : 1;
+  const std::int64_t h1 = heads ? shape_.heads_of_group() : 1;
   bool long_way = false;
   for (std::int64_t s = s0; s < s1; ++s) {
     for (std::int64_t h = 0; h < h1; ++h) {
-      const std::int64_t head = g * shape_.heads_per_group() + h;
+      const std::int64_t head = g * shape_.heads_of_group() + h;
       const std::int64_t place = n * mask_.strides[0] + head * mask_.strides[1] + s * mask_.strides[2];
       if (!find_row(at(mask, place, size_of(mask_.dtype)), table, buffer)) long_way = true;
     }
@@ -69,7 +69,7 @@ bool AttentionMask::find_row(const std::byte* row, std::uint8_t* table, float* b
   std::uint8_t all = 0;
   for (std::int64_t b = 0; b < shape_.column_blocks(); ++b) {
     const std::int64_t column = b * shape_.block_columns;
-    const std::int64_t count = std::min(shape_.block_columns, shape_.columns - column);
+    const std::int64_t count = std::min(shape_.block_columns, shape_.keys - column);
     const std::uint8_t found = look(at(row, column * mask_.strides[3], size_of(mask_.dtype)), count, buffer);
     table[b] |= found;
     all |= found;
@@ -95,8 +95,8 @@ std::uint8_t AttentionMask::look(const std::byte* from, std::int64_t count, floa
 }
 
 std::int64_t AttentionMask::columns_end(const AttentionUnit& unit) const {
-  if (!causal_) return shape_.columns;
-  return std::min(shape_.columns, shape_.position(unit.rows.end - 1) + 1);
+  if (!causal_) return shape_.keys;
+  return std::min(shape_.keys, shape_.position(unit.rows.end - 1) + 1);
 }
 
 std::int64_t AttentionMask::next_seen(const std::uint8_t* table, const AttentionUnit& unit,

@@ -3,27 +3,20 @@
 
 #include <cstdint>
 
+#include "core/geometry/attention.h"
 #include "core/machine/thread_pool.h"
 #include "core/plan/kernel.h"
 #include "cpu/micro.h"
 
 namespace npu::cpu {
 
-// Rows are numbered within a group of heads that share keys: position-major, so that a range of them is a
-// narrow range of positions whose heads all read the same keys.
-struct AttentionShape {
-  std::int64_t batch = 0, heads = 0, groups = 1, length = 0, columns = 0, width = 0, out_width = 0;
+// How the work is cut: rows of q, and columns of scores, one for each key.
+struct AttentionShape : AttentionGeometry {
   std::int64_t row_blocks = 1;     // into which the rows of a group are cut
   std::int64_t block_columns = 1;  // columns taken at a time
 
-  std::int64_t heads_per_group() const { return heads / groups; }
-  std::int64_t rows() const { return heads_per_group() * length; }
-  std::int64_t column_blocks() const { return (columns + block_columns - 1) / block_columns; }
+  std::int64_t column_blocks() const { return (keys + block_columns - 1) / block_columns; }
   std::int64_t units() const { return batch * groups * row_blocks; }
-  std::int64_t head(std::int64_t group, std::int64_t row) const {
-    return group * heads_per_group() + row % heads_per_group();
-  }
-  std::int64_t position(std::int64_t row) const { return row / heads_per_group(); }
 };
 
 // A row block of one group.

@@ -156,8 +156,8 @@ void AttentionProducts::add_values(const void* v, const AttentionUnit& unit, std
     micro_->store_bf16(weights + i * shape_.block_columns, rounded, count);
     if (count % 2 != 0) std::memset(rounded + count, 0, 2);
   }
-  for (std::int64_t e = 0; e < shape_.out_width; e += nr) {
-    const std::int64_t n = std::min(nr, shape_.out_width - e);
+  for (std::int64_t e = 0; e < shape_.value_width; e += nr) {
+    const std::int64_t n = std::min(nr, shape_.value_width - e);
     pack_values(at(values, e * v_.strides[3], size), count, n, panel);
     multiply(rows, weights, shape_.block_columns, panel, many, sums + e, sums_stride, true);
   }
@@ -170,7 +170,7 @@ void AttentionProducts::few_values(std::int64_t rows, const std::byte* values, s
   call.values = values;
   call.stride = v_.strides[2];
   call.count = count;
-  call.width = shape_.out_width;
+  call.width = shape_.value_width;
   call.sums_stride = sums_stride;
   const auto weigh = v_.dtype == DType::kFloat32    ? micro_->weigh_f32
                      : v_.dtype == DType::kBFloat16 ? micro_->weigh_bf16

@@ -1,4 +1,6 @@
 // Chooses how attention is computed.
+#include "core/geometry/attention.h"
+
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -30,13 +32,14 @@ AttentionArgs arguments(const Request& r) {
   take_steps(args.v_step, v);
   take_steps(args.mask_step, r.inputs[kMask]);
   take_steps(args.out_step, r.outputs[0]);
-  args.groups = count32(r.op, k.shape[1]);
-  args.batch = count32(r.op, q.shape[0]);
-  args.shared = count32(r.op, q.shape[1] / k.shape[1]);
-  args.rows = count32(r.op, q.shape[2]);
-  args.length = count32(r.op, k.shape[2]);
-  args.width = count32(r.op, q.shape[3]);
-  args.value_width = count32(r.op, v.shape[3]);
+  const AttentionGeometry g = attention_geometry(q, k, v);
+  args.groups = count32(r.op, g.groups);
+  args.batch = count32(r.op, g.batch);
+  args.shared = count32(r.op, g.heads_of_group());
+  args.rows = count32(r.op, g.queries);
+  args.length = count32(r.op, g.keys);
+  args.width = count32(r.op, g.width);
+  args.value_width = count32(r.op, g.value_width);
   args.splits = 1;
   args.scale = static_cast<float>(std::get<AttentionAttrs>(r.op.attrs).scale);
   return args;
