@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <utility>
 
 #include "npu/error.h"
 
@@ -43,13 +42,13 @@ class MatmulOperands final : public GemmOperands {
     const TensorDesc& a = r_.inputs[0];
     if (!(pairs_ || a.dtype == DType::kFloat32) || a.strides[rank_ - 1] != 1) return nullptr;
     const std::int64_t unit = pairs_ ? 2 : 1;  // elements of a word
-    const auto place = [&](std::int64_t i) {
+    const auto offset = [&](std::int64_t i) {
       return row_offset(r_.outputs[0].shape, a.strides, first_row_ + row + i);
     };
-    const std::int64_t first = place(0), step = count > 1 ? place(1) - first : unit * kPackedStride;
+    const std::int64_t first = offset(0), step = count > 1 ? offset(1) - first : unit * kPackedStride;
     if (step % unit != 0 || depth_ % unit != 0 || shares_cache_set(step / unit)) return nullptr;
     for (std::int64_t i = 2; i < count; ++i) {
-      if (place(i) != first + i * step) return nullptr;
+      if (offset(i) != first + i * step) return nullptr;
     }
     *stride = step / unit;
     return reinterpret_cast<const float*>(element(a_, a.dtype, first));
@@ -150,7 +149,7 @@ class Matmul final : public HostKernel {
  public:
   explicit Matmul(const KernelRequest& r)
       : r_(r),
-        g_(r),
+        g_(geometry_of(r)),
         micro_(&micro()),
         epilogue_(std::get<MatmulAttrs>(r.op.attrs).epilogue, extras(r), r.outputs[0],
                   static_cast<int>(r.outputs[0].shape.size()) - 1, std::get<MatmulAttrs>(r.op.attrs).halves) {
@@ -178,10 +177,9 @@ class Matmul final : public HostKernel {
     return packs() ? shape_.packed_floats(*micro_) * sizeof(float) : 0;
   }
   std::string packing() const override {
-    const TensorDesc& b = r_.inputs[1];
     return "matmul panels " + std::to_string(micro_->nr) + " of " + std::to_string(g_.depth) + "x" +
            (shape_.halves > 1 ? "2*" : "") + std::to_string(shape_.columns) + "," +
-           std::to_string(b.strides[g_.rank - 2]) + "," + std::to_string(b.strides[g_.rank - 1]);
+           std::to_string(g_.right_depth) + "," + std::to_string(g_.right_column);
   }
   void pack(const void* raw, std::byte* packed, ThreadPool& pool) const override {
     const MatmulOperands operands(r_, epilogue_, 0, nullptr, raw, pairs_);
@@ -193,7 +191,8 @@ class Matmul final : public HostKernel {
     pool.run(g_.batches * grid_.pieces(), [&](std::int64_t piece, int thread) {
       const std::int64_t batch = piece / grid_.pieces();
       const MatmulOperands operands(r_, epilogue_, batch * g_.rows, args.inputs[0],
-                                    element(args.inputs[1], r_.inputs[1].dtype, g_.right(r_, batch)), pairs_);
+                                    element(args.inputs[1], r_.inputs[1].dtype, right_offset(r_, g_, batch)),
+                                    pairs_);
       GemmCall call;
       call.micro = micro_;
       call.shape = shape_;
@@ -248,28 +247,6 @@ class Matmul final : public HostKernel {
 };
 
 }  // namespace
-
-MatmulGeometry::MatmulGeometry(const KernelRequest& r) {
-  const TensorDesc &b = r.inputs[1], &out = r.outputs[0];
-  rank = out.shape.size();
-  for (std::size_t d = 0; d + 2 < rank; ++d) {
-    batches *= out.shape[d];
-    if (out.shape[d] > 1 && b.strides[d] != 0) shared = false;
-  }
-  rows = out.shape[rank - 2];
-  if (shared) rows *= std::exchange(batches, 1);
-  columns = out.shape[rank - 1];
-  depth = r.inputs[0].shape[rank - 1];
-}
-
-std::int64_t MatmulGeometry::right(const KernelRequest& r, std::int64_t batch) const {
-  std::int64_t at = 0;
-  for (std::size_t d = rank - 2; d-- > 0 && !shared;) {
-    at += batch % r.outputs[0].shape[d] * r.inputs[1].strides[d];
-    batch /= r.outputs[0].shape[d];
-  }
-  return at;
-}
 
 Made make_matmul(const KernelRequest& request) {
   // A bias that differs between rows is an addend like any other: an extra of the epilogue.

@@ -1,32 +1,20 @@
 // What the two forms of matrix products share.
 #pragma once
 
+#include "core/geometry/matmul.h"
 #include "cpu/gemm.h"
 #include "cpu/ops/ops.h"
 
 namespace npu::cpu {
 
-// The offset of a row (a position in all dimensions but the last) in an operand with these strides.
-inline std::int64_t row_offset(const Shape& shape, const Shape& strides, std::int64_t row) {
-  std::int64_t at = 0;
-  for (std::size_t d = shape.size() - 1; d-- > 0;) {
-    at += row % shape[d] * strides[d];
-    row /= shape[d];
-  }
-  return at;
+inline MatmulGeometry geometry_of(const KernelRequest& r) {
+  return matmul_geometry(r.inputs[0], r.inputs[1], r.outputs[0]);
 }
 
-// Rows are counted through the batch dimensions when every batch has the same right-hand side.
-struct MatmulGeometry {
-  explicit MatmulGeometry(const KernelRequest& r);
-
-  // The offset of a batch's right-hand side.
-  std::int64_t right(const KernelRequest& r, std::int64_t batch) const;
-
-  std::size_t rank;
-  std::int64_t batches = 1, rows = 0, columns = 0, depth = 0;
-  bool shared = true;
-};
+// The offset of a batch's right-hand side.
+inline std::int64_t right_offset(const KernelRequest& r, const MatmulGeometry& g, std::int64_t batch) {
+  return g.shared ? 0 : outer_offset(r.outputs[0].shape, r.inputs[1].strides, batch, 2);
+}
 
 // Few rows, and a right-hand side that can be read as it lies, along the depth or across.
 bool few_rows(const KernelRequest& request);

@@ -13,12 +13,12 @@ class MatmulRows final : public HostKernel {
  public:
   explicit MatmulRows(const KernelRequest& r)
       : r_(r),
-        g_(r),
+        g_(geometry_of(r)),
         micro_(&micro()),
         epilogue_(std::get<MatmulAttrs>(r.op.attrs).epilogue, {r.inputs.begin() + 3, r.inputs.end()},
                   r.outputs[0], static_cast<int>(g_.rank) - 1, std::get<MatmulAttrs>(r.op.attrs).halves) {
     const TensorDesc &a = r.inputs[0], &b = r.inputs[1];
-    along_ = b.strides[g_.rank - 2] == 1;
+    along_ = g_.right_depth == 1;
     pairs_ = along_ && multiplies_pairs(*micro_, a.dtype, b.dtype);
     gemv_ = pairs_                        ? micro_->gemv_pairs
             : b.dtype == DType::kFloat32  ? micro_->gemv_f32
@@ -27,7 +27,7 @@ class MatmulRows final : public HostKernel {
     weigh_ = b.dtype == DType::kFloat32    ? micro_->weigh_f32
              : b.dtype == DType::kBFloat16 ? micro_->weigh_bf16
                                            : micro_->weigh_f16;
-    in_place_ = a.strides[g_.rank - 1] == 1 && (pairs_ || a.dtype == DType::kFloat32);
+    in_place_ = g_.left_depth == 1 && (pairs_ || a.dtype == DType::kFloat32);
     const std::int64_t halves = epilogue_.halves();
     const double weights = static_cast<double>(halves * g_.columns) * static_cast<double>(g_.depth);
     const double worth = static_cast<double>(g_.batches * g_.rows) * weights;
@@ -65,7 +65,7 @@ class MatmulRows final : public HostKernel {
       GemvCall call;
       call.rows = static_cast<int>(g_.rows);
       call.depth = g_.depth;
-      call.stride = r_.inputs[1].strides[along_ ? g_.rank - 1 : g_.rank - 2];
+      call.stride = along_ ? g_.right_column : g_.right_depth;
       call.out = reinterpret_cast<float*>(scratch + x_bytes_);
       call.out_stride = epilogue_.halves() * kChunk;
       find_rows(args, batch, scratch, call);
@@ -84,21 +84,20 @@ class MatmulRows final : public HostKernel {
   // The rows where they lie, or a copy of them.
   void find_rows(const KernelArgs& args, std::int64_t batch, std::byte* copy, GemvCall& call) const {
     const TensorDesc& a = r_.inputs[0];
-    const auto place = [&](std::int64_t i) {
+    const auto offset = [&](std::int64_t i) {
       return row_offset(r_.outputs[0].shape, a.strides, batch * g_.rows + i);
     };
-    const std::int64_t first = place(0), step = g_.rows > 1 ? place(1) - first : g_.depth;
+    const std::int64_t first = offset(0), step = g_.rows > 1 ? offset(1) - first : g_.depth;
     bool even = in_place_;
-    for (std::int64_t i = 2; i < g_.rows; ++i) even = even && place(i) == first + i * step;
+    for (std::int64_t i = 2; i < g_.rows; ++i) even = even && offset(i) == first + i * step;
     call.x = even ? element(args.inputs[0], a.dtype, first) : copy;
     call.x_stride = even ? step : g_.depth;
     for (std::int64_t i = 0; i < g_.rows && !even; ++i) {
-      const std::byte* const row = element(args.inputs[0], a.dtype, place(i));
+      const std::byte* const row = element(args.inputs[0], a.dtype, offset(i));
       if (pairs_) {
-        copy_row(copy + i * g_.depth * 2, 1, row, a.strides[g_.rank - 1], g_.depth, 2);
+        copy_row(copy + i * g_.depth * 2, 1, row, g_.left_depth, g_.depth, 2);
       } else {
-        load_row(a.dtype, row, a.strides[g_.rank - 1], reinterpret_cast<float*>(copy) + i * g_.depth,
-                 g_.depth);
+        load_row(a.dtype, row, g_.left_depth, reinterpret_cast<float*>(copy) + i * g_.depth, g_.depth);
       }
     }
   }
@@ -110,7 +109,7 @@ class MatmulRows final : public HostKernel {
     call.columns = n;
     for (std::int64_t half = 0; half < epilogue_.halves(); ++half) {
       const std::int64_t first = half * g_.columns + column;
-      call.w = element(args.inputs[1], b.dtype, g_.right(r_, batch) + first * b.strides[g_.rank - 1]);
+      call.w = element(args.inputs[1], b.dtype, right_offset(r_, g_, batch) + first * g_.right_column);
       call.out = sums + half * kChunk;
       if (along_) {
         gemv_(call);
@@ -185,11 +184,11 @@ class MatmulRows final : public HostKernel {
 }  // namespace
 
 bool few_rows(const KernelRequest& request) {
-  const MatmulGeometry g(request);
+  const MatmulGeometry g = geometry_of(request);
   const TensorDesc& b = request.inputs[1];
   if (g.rows > kGemvRows || g.depth == 0) return false;
   const bool packed = g.shared && b.constant && b.dtype == DType::kFloat32;
-  return b.strides[g.rank - 2] == 1 || (b.strides[g.rank - 1] == 1 && !packed);
+  return g.right_depth == 1 || (g.right_column == 1 && !packed);
 }
 
 Made make_matmul_rows(const KernelRequest& request) { return std::make_unique<MatmulRows>(request); }

@@ -1,5 +1,7 @@
 // Chooses how a matrix product is computed: in blocks on simdgroup matrices, with its depth split where the
 // result alone has too few blocks; or, with few rows (or few columns), by streaming the larger factor.
+#include "core/geometry/matmul.h"
+
 #include <algorithm>
 
 #include "gpu/ops/norm_rows.h"
@@ -20,20 +22,21 @@ struct Factors {
   TensorDesc left, right;
   int left_input = 0, right_input = 1;
   std::size_t row = 0, column = 0;  // dimensions of the result
-  std::int64_t left_row = 0, left_depth = 0, right_depth = 0, right_column = 0;
+  std::int64_t depth = 0, left_row = 0, left_depth = 0, right_depth = 0, right_column = 0;
 };
 
 Factors factors_of(const Request& r) {
+  const MatmulGeometry g = matmul_geometry(r.inputs[0], r.inputs[1], r.outputs[0]);
   Factors f;
-  const std::size_t rank = r.outputs[0].shape.size();
   f.left = r.inputs[0];
   f.right = r.inputs[1];
-  f.row = rank - 2;
-  f.column = rank - 1;
-  f.left_row = f.left.strides[rank - 2];
-  f.left_depth = f.left.strides[rank - 1];
-  f.right_depth = f.right.strides[rank - 2];
-  f.right_column = f.right.strides[rank - 1];
+  f.row = g.rank - 2;
+  f.column = g.rank - 1;
+  f.depth = g.depth;
+  f.left_row = g.left_row;
+  f.left_depth = g.left_depth;
+  f.right_depth = g.right_depth;
+  f.right_column = g.right_column;
   return f;
 }
 
@@ -58,8 +61,7 @@ class Maker {
   Made make() {
     const Product product = product_of();
     args_.product = product.args();
-    args_.product.depth =
-        count32(r_.op, f_.left.shape[r_.outputs[0].shape.size() - (f_.left_input == 0 ? 1 : 2)]);
+    args_.product.depth = count32(r_.op, f_.depth);
     args_.product.first[NPU_LEFT] = first_element(f_.left);
     args_.product.first[NPU_RIGHT] = first_element(f_.right);
     args_.left_depth = f_.left_depth;
