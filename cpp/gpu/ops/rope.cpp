@@ -1,5 +1,7 @@
 // Rotary positions and the caches they are written to: the caches are copied first, unless they are updated
 // in place.
+#include "core/geometry/rope.h"
+
 #include <algorithm>
 
 #include "gpu/ops/copy.h"
@@ -27,20 +29,18 @@ RopeArgs arguments(const Request& r) {
   take_steps(args.out_step, r.outputs[kOut]);
   take_steps(args.key_out_step, r.outputs[kKeyOut]);
   take_steps(args.value_out_step, r.outputs[kValueOut]);
-  const Shape& x = in[kX].shape;
-  args.batch = count32(r.op, x[0]);
-  args.heads = count32(r.op, x[1]);
-  args.length = count32(r.op, x[2]);
-  args.width = count32(r.op, x[3]);
-  args.rotated = count32(r.op, in[kCos].shape[3]);
+  const RopeGeometry g = rope_geometry(in[kX], in[kCos], in[kKey], in[kValue]);
+  args.batch = count32(r.op, g.batch);
+  args.heads = count32(r.op, g.heads);
+  args.length = count32(r.op, g.length);
+  args.width = count32(r.op, g.width);
+  args.rotated = count32(r.op, g.rotated);
+  args.key_heads = count32(r.op, g.key_heads);
+  args.value_heads = count32(r.op, g.value_heads);
+  args.value_width = count32(r.op, g.value_width);
   if (in[kIndex].present()) {
     args.index_step = in[kIndex].strides[0];
     args.capacity = in[kKeyCache].shape[2];
-  }
-  if (in[kKey].present()) args.key_heads = count32(r.op, in[kKey].shape[1]);
-  if (in[kValue].present()) {
-    args.value_heads = count32(r.op, in[kValue].shape[1]);
-    args.value_width = count32(r.op, in[kValue].shape[3]);
   }
   return args;
 }
