@@ -203,6 +203,7 @@ def check(op: Any, rule: str) -> str:
 
     shapes: list[tuple[str, Callable[..., tuple[str, str]]]] = [
         (r"float (\w+)", lambda a: (a, f'c.need_float({x(a)}, "{a}")')),
+        (r"integer (\w+)", lambda a: (a, f'c.need_integer({x(a)}, "{a}")')),
         (r"same (\w+) (\w+)", lambda a, b: (b, f"c.need_same({x(a)}, {x(b)})")),
         (r"shape (\w+) = (\w+)", lambda a, b: (a, f'c.need_shape({x(a)}, {x(b)}.shape, "{a}")')),
         (r"dtype (\w+) = int64", lambda a: (a, f'c.need_dtype({x(a)}, DType::kInt64, "{a}")')),

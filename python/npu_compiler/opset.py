@@ -75,8 +75,8 @@ class OpDef:
     attrs: Mapping[str, Attr] = field(default_factory=dict)
     rules: tuple[str, ...] | None = None
     """What operands and attributes must satisfy, if that can be said in these words (X and Y are operands or results):
-    "float X", "same X Y" (shape and dtype), "shape X = Y", "dtype X = Y", "dtype X = int64", "dtype X = sum(Y)" (int64
-    for integers), "axis A of X" (A is an attribute). None: op_check.cpp has a function for it."""
+    "float X", "integer X" (and no bool), "same X Y" (shape and dtype), "shape X = Y", "dtype X = Y", "dtype X = int64",
+    "dtype X = sum(Y)" (int64 for integers), "axis A of X" (A is an attribute). None: op_check.cpp has a function."""
     in_place: tuple[InPlace, ...] = ()
     layout: str = "row_major"
     """How results lie: "row_major", "follows" (as the operands do) or "channels_last" (preferred, operand 0 too)."""

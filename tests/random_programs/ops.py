@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .declared import declared
 from .expressions import Expression
 from .making import Making
 from .products import attention, matmul
@@ -44,11 +45,6 @@ def _map(m: Making) -> None:
         expression.add(["const", number, "f"], "f")
     kind = expression.classes[-1]
     m.add("map", views, [(c.pick(result_dtypes(kind)), shape)], {"expr": expression.steps}, expression.exact[-1])
-
-
-def _copy(m: Making) -> None:
-    x = m.view(exact=False)
-    m.add("copy", [x], [(x.dtype, x.shape)], {})
 
 
 def _reduce(m: Making) -> None:
@@ -126,13 +122,6 @@ def _norm(m: Making) -> None:
         raise Unsuitable
     terms = digits(more[1].array)[0] if more[1] is not None else 0.0
     m.add("norm", [x, *more], [(x.dtype, x.shape)], attrs, exact=False, terms=terms)
-
-
-def _sort(m: Making) -> None:
-    x = m.view(low=1, exact=True)
-    attrs = {"axis": m.c.int(0, len(x.shape) - 1), "descending": m.c.one_in(2)}
-    both = m.c.int(0, 2)
-    m.add("sort", [x], [(x.dtype, x.shape) if both != 1 else None, ("int64", x.shape) if both != 2 else None], attrs)
 
 
 def _topk(m: Making) -> None:
@@ -294,7 +283,7 @@ def update(m: Making) -> None:
 
 
 MAKERS: dict[str, Callable[[Making], None]] = {
-    "map": _map, "copy": _copy, "reduce": _reduce, "scan": _scan, "softmax": _softmax, "norm": _norm, "sort": _sort,
+    **declared(), "map": _map, "reduce": _reduce, "scan": _scan, "softmax": _softmax, "norm": _norm,
     "topk": _topk, "gather": _gather, "scatter": _scatter, "iota": _iota, "pad": _pad, "matmul": matmul,
     "attention": attention, "rope": _rope, **SPATIAL,
 }  # fmt: skip

@@ -38,6 +38,10 @@ void OpCheck::need_float(const Operand& operand, const char* name) const {
   if (!is_float(dtype(operand))) refuse(("a floating-point dtype for '" + std::string(name) + "'").c_str());
 }
 
+void OpCheck::need_integer(const Operand& operand, const char* name) const {
+  if (!is_integer(dtype(operand))) refuse(("an integer dtype for '" + std::string(name) + "'").c_str());
+}
+
 void OpCheck::need_axis(std::int64_t axis, const Operand& operand) const {
   need(axis >= 0 && axis < static_cast<std::int64_t>(rank(operand)), "an axis that 'x' has");
 }

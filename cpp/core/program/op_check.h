@@ -31,6 +31,7 @@ struct OpCheck {
   void need_shape(const Operand& operand, const Shape& shape, const char* name) const;
   void need_dtype(const Operand& operand, DType wanted, const char* name) const;
   void need_float(const Operand& operand, const char* name) const;
+  void need_integer(const Operand& operand, const char* name) const;
   void need_axis(std::int64_t axis, const Operand& operand) const;
   void need_same(const Operand& a, const Operand& b) const;  // shape and dtype
   void need_epilogue(const Expr& epilogue) const;  // of conv and matmul: their extras and dtype of `out`

@@ -1,10 +1,7 @@
-"""Lowerings by family; importing this package registers them."""
+"""Lowerings by family; importing this package registers those of every file in it."""
 
 from importlib import import_module
+from pkgutil import iter_modules
 
-FAMILIES = (
-    "map cast views copy cat matmul conv pool norm softmax attention reduce scan sort gather scatter iota resize pad "
-    "fold grid_sample search diagonal order distance loss recurrent"
-).split()
-for _name in FAMILIES:
-    import_module(f"{__name__}.{_name}")
+for _family in iter_modules(__path__):
+    import_module(f"{__name__}.{_family.name}")
