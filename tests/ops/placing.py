@@ -190,7 +190,7 @@ def _elementwise() -> None:
     module("channel shuffle", lambda: nn.ChannelShuffle(2), f(1, 4, 2, 2))
     case("local_response_norm", lambda x: F.local_response_norm(x, 3, 0.1, 0.5, 2.0), f(2, 5, 4, 3))
     case("feature_alpha_dropout", lambda x: F.feature_alpha_dropout(x, 0.5, False), f(2, 3))
-    case("gcd", torch.gcd, i(5), i(5), refused="no lowering")
+    case("nextafter", torch.nextafter, f(5), f(5), refused="no lowering")
     case("float_power", lambda x: torch.float_power(x, 2), f(3), refused="float64")
     case("random", lambda x: x + torch.rand(3), f(3), refused="it draws random numbers")
     case("fft", lambda x: torch.fft.fft(x).abs(), f(8), refused="complex numbers")
