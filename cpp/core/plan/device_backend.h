@@ -26,9 +26,9 @@ class DeviceBackend {
   virtual ~DeviceBackend() = default;
   virtual const std::string& kind() const = 0;
   virtual const std::string& name() const = 0;
+  // Null, or a kernel that takes fewer ops than request.fused names, where these had better be steps of their
+  // own; fewer are offered then.
   virtual std::unique_ptr<Kernel> make_kernel(const KernelRequest& request) const = 0;
-  // The same of a product and the norm before it (request.norm) as one step; null when they are better two.
-  virtual std::unique_ptr<Kernel> make_fused(const KernelRequest&) const { return nullptr; }
 
   // Whether kernels of this op reach an operand or a result as it lies; a copy is made where they do not.
   virtual bool takes(const Op&, const TensorDesc&) const { return true; }
@@ -51,7 +51,7 @@ class DeviceBackend {
 class HostDevice : public DeviceBackend {
  public:
   std::unique_ptr<Kernel> make_kernel(const KernelRequest& request) const final {
-    return make_host_kernel(request);
+    return request.fused.empty() ? make_host_kernel(request) : nullptr;
   }
   virtual std::unique_ptr<HostKernel> make_host_kernel(const KernelRequest& request) const = 0;
   const HostDevice& host() const final { return *this; }

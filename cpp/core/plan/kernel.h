@@ -31,9 +31,9 @@ struct KernelRequest {
   std::vector<TensorDesc> inputs;   // as in op.inputs
   std::vector<TensorDesc> outputs;  // as in op.outputs
   int threads = 1;                  // that run() may use at most
-  // A norm that the op does on its way to what it computes: inputs[0] is what the norm reads, in the place of
-  // what it makes, and the norm's weight and bias are the last two inputs. Null: none.
-  const NormAttrs* norm = nullptr;
+  // Ops that the kernel may do on its way, the nearest first; `op` and the operands are those that fusion.h
+  // joins. It says by fused_ops() that it does them.
+  std::vector<const Op*> fused{};
 };
 
 class Kernel {
@@ -41,6 +41,7 @@ class Kernel {
   virtual ~Kernel() = default;
   virtual std::string name() const = 0;                    // as plans and profiles show it
   virtual std::size_t scratch_bytes() const { return 0; }  // in all, 64-byte aligned
+  virtual std::size_t fused_ops() const { return 0; }      // of request.fused
 
   // A constant input that the kernel wants in a form of its own. The raw tensor is not read by run() then.
   virtual int packed_input() const { return -1; }

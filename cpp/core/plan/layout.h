@@ -17,6 +17,9 @@ inline bool wants_channels_last(const Op& op) { return info_of(op.kind).layout =
 // Strides of a dense tensor; channels-last puts dimension 1 innermost.
 Shape dense_strides(const Shape& shape, Layout layout);
 
+// Whether a tensor of this shape may have channels, and what has positions.
+inline bool spatial(const Shape& shape) { return shape.size() >= 3 && shape.size() <= 5; }
+
 struct PlacedOperand {
   TensorDesc desc;
   std::int64_t offset = 0;  // of the first element, in elements

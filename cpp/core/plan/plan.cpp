@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <atomic>
 
-#include "core/plan/norm_fusion.h"
+#include "core/plan/fusion.h"
 #include "core/plan/plan_memory.h"
 
 namespace npu {
@@ -14,8 +14,6 @@ std::uint64_t next_plan_id() {
   static std::atomic<std::uint64_t> next{1};
   return next.fetch_add(1);
 }
-
-bool spatial(const Shape& shape) { return shape.size() >= 3 && shape.size() <= 5; }
 
 // Values start at multiples of 16 bytes on every device that cares.
 int alignment_of(std::int64_t offset) {
@@ -66,39 +64,6 @@ void Plan::assign_spaces() {
   }
 }
 
-// Channels last for what convolutions and their like write, and for what follows them; everything that users
-// or files hold stays row-major.
-void Plan::assign_layouts() {
-  const ProgramModel& m = model();
-  std::vector<bool> decided(values.size(), false);
-  for (const Op& op : m.main) {
-    bool wanted = wants_channels_last(op);
-    if (!wanted && info_of(op.kind).layout == LayoutRule::kFollows) {
-      for (const Operand& in : op.inputs) {
-        if (!in.present()) continue;
-        const PlannedValue& source = values[static_cast<std::size_t>(in.value)];
-        wanted |= source.layout == Layout::kChannelsLast && in.shape.size() == source.value.shape.size();
-      }
-    }
-    for (const Operand& out : op.outputs) {
-      if (!out.present() || decided[static_cast<std::size_t>(out.value)]) continue;
-      PlannedValue& target = values[static_cast<std::size_t>(out.value)];
-      decided[static_cast<std::size_t>(out.value)] = true;
-      if (!wanted || target.space != Space::kArena || !spatial(target.value.shape)) continue;
-      if (op.kind == OpKind::kCopy && !(op.inputs[0].shape.size() == target.value.shape.size())) continue;
-      target.layout = Layout::kChannelsLast;
-    }
-  }
-  // A part that is written must be expressible; readers get a copy where theirs is not.
-  for (const Op& op : m.main) {
-    for (const Operand& out : op.outputs) {
-      if (!out.present()) continue;
-      PlannedValue& target = values[static_cast<std::size_t>(out.value)];
-      if (!place(out, target.value, target.layout)) target.layout = Layout::kRowMajor;
-    }
-  }
-}
-
 Step Plan::place_operands(const Op& op) const {
   Step step;
   step.op = std::make_unique<const Op>(op);
@@ -126,8 +91,7 @@ Step Plan::place_operands(const Op& op) const {
 }
 
 KernelRequest Plan::request_of(const Step& step) const {
-  return {*step.op, step.input_descs, step.output_descs, threads,
-          step.norm ? &std::get<NormAttrs>(step.norm->attrs) : nullptr};
+  return {*step.op, step.input_descs, step.output_descs, threads, step.fused};
 }
 
 Step Plan::make_step(const Op& op) {
@@ -231,72 +195,46 @@ void Plan::add_main_step(Op op) {
 
 void Plan::add_main_steps() {
   const std::vector<Op>& ops = model().main;
-  const std::vector<int> norms = norms_of_products(model());
-  std::vector<bool> waits(ops.size(), false);  // norms, for their products
-  for (const int norm : norms) {
-    if (norm >= 0) waits[static_cast<std::size_t>(norm)] = true;
+  const auto fusible = fusible_ops(model());
+  std::vector<bool> waits(ops.size(), false);
+  for (const auto& before : fusible) {
+    for (const std::size_t i : before) waits[i] = true;
   }
   for (std::size_t i = 0; i < ops.size(); ++i) {
-    if (waits[i]) continue;
-    if (norms[i] >= 0) {
-      const Op& norm = ops[static_cast<std::size_t>(norms[i])];
-      if (add_fused_step(norm, ops[i])) continue;
-      add_main_step(norm);
-    }
-    add_main_step(ops[i]);
+    if (!waits[i]) add_with_fused(fusible[i], ops[i]);
   }
 }
 
-// Both as one, if the device does that where the operands lie as they do.
-bool Plan::add_fused_step(const Op& norm, const Op& product) {
-  const Op op = with_norm(norm, product);
+// As many of the ops before it as the device takes, and the others as steps of their own.
+void Plan::add_with_fused(std::span<const std::size_t> before, const Op& op) {
+  const std::vector<Op>& ops = model().main;
+  for (std::size_t taken = before.size(); taken > 0; --taken) {
+    std::optional<Step> step = make_fused_step(before.first(taken), op);
+    if (!step) continue;
+    for (std::size_t k = before.size(); k > taken; --k) add_main_step(ops[before[k - 1]]);
+    count(*step);
+    steps.push_back(std::move(*step));
+    return;
+  }
+  for (std::size_t k = before.size(); k > 0; --k) add_main_step(ops[before[k - 1]]);
+  add_main_step(op);
+}
+
+// All of them as one, if the device does that where the operands lie as they do.
+std::optional<Step> Plan::make_fused_step(std::span<const std::size_t> fused, const Op& op) const {
+  Op all = op;
+  for (const std::size_t i : fused) all = *joined(model().main[i], all);
   const auto lies = [&](const Operand& operand) {
     if (!operand.present()) return true;
     const PlannedValue& value = values[static_cast<std::size_t>(operand.value)];
     return place(operand, value.value, value.layout).has_value();
   };
-  if (!std::all_of(op.inputs.begin(), op.inputs.end(), lies)) return false;
-  Step step = place_operands(op);
-  step.norm = std::make_unique<const Op>(norm);
-  step.kernel = device.backend().make_fused(request_of(step));
-  if (!step.kernel) return false;
-  count(step);
-  steps.push_back(std::move(step));
-  return true;
-}
-
-std::string Plan::text() const {
-  std::string text = "plan of " + model().model_name + " for " + device.name() + ", " +
-                     std::to_string(threads) + (threads == 1 ? " thread" : " threads") + "\narena " +
-                     std::to_string(arena_bytes) + " bytes (largest live set " +
-                     std::to_string(largest_live_bytes) + "), scratch " + std::to_string(scratch_bytes) +
-                     " bytes, " + std::to_string(steps.size()) + " kernels\n";
-  const auto where = [&](const PlannedOperand& operand) -> std::string {
-    if (operand.value < 0) return "-";
-    const PlannedValue& v = values[static_cast<std::size_t>(operand.value)];
-    static constexpr const char* names[] = {"@", "input:", "output:", "weight:", "constant:", "prepared:"};
-    const std::string place =
-        v.space == Space::kArena ? std::to_string(v.offset + operand.offset) : v.value.name;
-    return names[static_cast<int>(v.space)] + place;
-  };
-  for (std::size_t s = 0; s < steps.size(); ++s) {
-    const Step& step = steps[s];
-    text += std::to_string(s) + "  " + step.kernel->name() + "  ";
-    for (std::size_t i = 0; i < step.outputs.size(); ++i) {
-      if (step.outputs[i].value < 0) continue;
-      const PlannedValue& v = values[static_cast<std::size_t>(step.outputs[i].value)];
-      text += std::string(dtype_name(v.value.dtype)) + shape_text(step.output_descs[i].shape) +
-              (v.layout == Layout::kChannelsLast ? " channels-last " : " ") + where(step.outputs[i]) + " ";
-    }
-    text += "<-";
-    for (std::size_t i = 0; i < step.inputs.size(); ++i) {
-      const bool is_packed = step.packed >= 0 && step.kernel->packed_input() == static_cast<int>(i);
-      text += (i ? ", " : " ") + where(step.inputs[i]) + (is_packed ? " (packed)" : "");
-    }
-    text += "  # " + step.name() + "\n";
-  }
-  if (device_plan) text += device_plan->text();
-  return text;
+  if (!std::all_of(all.inputs.begin(), all.inputs.end(), lies)) return std::nullopt;
+  Step step = place_operands(all);
+  for (const std::size_t i : fused) step.fused.push_back(&model().main[i]);
+  step.kernel = device.backend().make_kernel(request_of(step));
+  if (!step.kernel || step.kernel->fused_ops() != fused.size()) return std::nullopt;
+  return step;
 }
 
 }  // namespace npu

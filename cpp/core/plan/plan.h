@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -33,15 +35,15 @@ struct PlannedOperand {
 };
 
 struct Step {
-  std::unique_ptr<const Op> op;    // kernels may refer to it
-  std::unique_ptr<const Op> norm;  // that it does as well, of the rows it reads first; see norm_fusion.h
+  std::unique_ptr<const Op> op;  // kernels may refer to it
+  std::vector<const Op*> fused;  // ops of the program that it does as well, the nearest first; see fusion.h
   std::unique_ptr<Kernel> kernel;
   std::vector<PlannedOperand> inputs, outputs;
   std::vector<TensorDesc> input_descs, output_descs;
   int packed = -1;               // index of the packed form it reads
   bool made_for_layout = false;  // no op of the program
 
-  std::string name() const { return norm ? norm->name + " + " + op->name : op->name; }  // for people
+  std::string name() const;  // for people
 };
 
 // The kernel of a step that a host device made: all of `prepare`, and all of a host device's plan.
@@ -72,7 +74,7 @@ struct Plan {
 
  private:
   void assign_spaces();
-  void assign_layouts();
+  void assign_layouts();  // plan_layouts.cpp
   Step place_operands(const Op& op) const;
   KernelRequest request_of(const Step& step) const;
   Step make_step(const Op& op);
@@ -80,7 +82,8 @@ struct Plan {
   void add_main_steps();
   void copy_unreadable(Op& op);
   void add_main_step(Op op);
-  bool add_fused_step(const Op& norm, const Op& product);
+  void add_with_fused(std::span<const std::size_t> before, const Op& op);
+  std::optional<Step> make_fused_step(std::span<const std::size_t> fused, const Op& op) const;
   void count(const Step& step);
   Operand add_value(const Operand& like, const std::string& name, Layout layout);
   void add_layout_copy(const Operand& from, const Operand& to, const std::string& name);

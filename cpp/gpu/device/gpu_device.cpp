@@ -37,10 +37,6 @@ class GpuDevice final : public DeviceBackend {
     return kMakers[static_cast<int>(request.op.kind)](Request{request, driver_->caps()});
   }
 
-  std::unique_ptr<Kernel> make_fused(const KernelRequest& request) const override {
-    return make_normed_matmul(Request{request, driver_->caps()});
-  }
-
   std::unique_ptr<DevicePlan> finish(const Plan& plan) const override {
     return std::make_unique<GpuPlan>(plan, *driver_);
   }

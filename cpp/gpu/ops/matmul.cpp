@@ -71,13 +71,14 @@ class Maker {
     args_.split_depth = args_.product.depth;
     args_.blocks = count32(r_.op, product.blocks());
     const bool few = product.rows() <= kFewRows && (f_.right_depth == 1 || f_.right_column == 1);
-    if (r_.norm != nullptr) {
+    if (!r_.fused.empty()) {
       if (few && f_.left_input == 0) norm_ = norm_of_rows(r_, product.rows(), args_);
       if (!norm_) return nullptr;
     }
     Made kernel = few ? by_rows(product) : r_.caps.matrices ? by_blocks(product) : one_by_one(product);
     const double sums = static_cast<double>(out_.elements()) * (epilogue_.halves ? 2 : 1);
     kernel->set_cost(2.0 * args_.product.depth * sums + (norm_ ? norm_->flops(*kernel) : 0));
+    if (norm_) kernel->set_fused(1);
     return kernel;
   }
 
@@ -231,18 +232,12 @@ class Maker {
 }  // namespace
 
 Made make_matmul(const Request& r) {
-  if (r.outputs[0].elements() == 0) return std::make_unique<GpuKernel>("matmul");
+  if (r.outputs[0].elements() == 0) return r.fused.empty() ? std::make_unique<GpuKernel>("matmul") : nullptr;
   const auto& attrs = std::get<MatmulAttrs>(r.op.attrs);
   const std::optional<Epilogue> epilogue = make_epilogue(r, attrs.epilogue, attrs.halves);
+  if (!epilogue && !r.fused.empty()) return nullptr;
   if (!epilogue) return with_separate_epilogue(r, attrs.epilogue, MatmulAttrs{}, make_matmul, attrs.halves);
   return Maker(r, *epilogue).make();
-}
-
-Made make_normed_matmul(const Request& r) {
-  if (r.outputs[0].elements() == 0) return nullptr;
-  const auto& attrs = std::get<MatmulAttrs>(r.op.attrs);
-  const std::optional<Epilogue> epilogue = make_epilogue(r, attrs.epilogue, attrs.halves);
-  return epilogue ? Maker(r, *epilogue).make() : nullptr;
 }
 
 }  // namespace npu::gpu

@@ -8,6 +8,8 @@ constexpr std::int64_t kThreadgroupsOfCore = 2;
 constexpr std::int64_t kVector = 8;  // elements: 16 bytes of a half dtype
 constexpr double kFlopsOfElement = 7;
 
+const NormAttrs& norm_attrs(const Request& r) { return std::get<NormAttrs>(r.fused[0]->attrs); }
+
 const TensorDesc& parameter(const Request& r, int k) {
   return r.inputs[r.inputs.size() - 2 + static_cast<std::size_t>(k)];
 }
@@ -34,13 +36,13 @@ std::optional<NormOfRows> norm_of_rows(const Request& r, std::int64_t rows, cons
   norm.rows_ = rows;
   norm.args_.weight_step = *weight;
   norm.args_.bias_step = *bias;
-  norm.args_.eps = static_cast<float>(r.norm->eps);
+  norm.args_.eps = static_cast<float>(norm_attrs(r).eps);
   norm.args_.row_step = static_cast<std::int32_t>(step);
   return norm;
 }
 
 std::string NormOfRows::name() const {
-  return request_->norm->kind == NormAttrs::Kind::kRms ? "norm[rms]" : "norm[layer]";
+  return norm_attrs(*request_).kind == NormAttrs::Kind::kRms ? "norm[rms]" : "norm[layer]";
 }
 
 void NormOfRows::apply(Dispatch& launch, const MatmulArgs& matmul) const {
@@ -51,7 +53,7 @@ void NormOfRows::apply(Dispatch& launch, const MatmulArgs& matmul) const {
   launch.with(args);
   launch.threadgroup_bytes =
       static_cast<int>(rows_ * args.row_step * static_cast<std::int64_t>(size_of(dtype)));
-  launch.constant(kRms, request_->norm->kind == NormAttrs::Kind::kRms);
+  launch.constant(kRms, norm_attrs(*request_).kind == NormAttrs::Kind::kRms);
   for (int k = 0; k < 2; ++k) {
     const TensorDesc& desc = parameter(*request_, k);
     launch.constant(kRms + 1 + k, !desc.present() ? 0 : desc.dtype == dtype ? 1 : 2);

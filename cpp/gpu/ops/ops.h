@@ -1,5 +1,6 @@
 // The kernels of GPUs: one function per op family, each in the file of that name. They choose a kernel of
-// metal/, its grid and its arguments; nothing here runs.
+// metal/, its grid and its arguments; nothing here runs. Where
+// request.fused names ops, null says that these are better launches of their own.
 #pragma once
 
 #include <memory>
@@ -13,6 +14,5 @@ using Made = std::unique_ptr<GpuKernel>;
 #define NPU_DECLARE_MAKER(name, Name) Made make_##name(const Request& request);
 NPU_FOR_EACH_OP(NPU_DECLARE_MAKER)
 #undef NPU_DECLARE_MAKER
-Made make_normed_matmul(const Request& request);  // request.norm on the way; null: better as two kernels
 
 }  // namespace npu::gpu

@@ -19,6 +19,7 @@ class GpuKernel : public Kernel {
   explicit GpuKernel(std::string name) : name_(std::move(name)) {}
   std::string name() const override { return name_; }
   std::size_t scratch_bytes() const override { return scratch_; }
+  std::size_t fused_ops() const override { return fused_; }
   double flops() const override { return flops_; }
   double bytes() const override { return bytes_; }
 
@@ -28,6 +29,7 @@ class GpuKernel : public Kernel {
   Dispatch& add(Dispatch dispatch) { return dispatches_.emplace_back(std::move(dispatch)); }
   std::vector<Dispatch>& edit() { return dispatches_; }
   void set_scratch(std::int64_t bytes) { scratch_ = (static_cast<std::size_t>(bytes) + 255) / 256 * 256; }
+  void set_fused(std::size_t ops) { fused_ = ops; }
   void set_cost(double flops, double bytes = 0) {
     flops_ = flops;
     bytes_ = bytes;
@@ -36,7 +38,7 @@ class GpuKernel : public Kernel {
  private:
   std::string name_;
   std::vector<Dispatch> dispatches_;
-  std::size_t scratch_ = 0;
+  std::size_t scratch_ = 0, fused_ = 0;
   double flops_ = 0, bytes_ = 0;
 };
 

@@ -1,5 +1,4 @@
 // Which norms become part of the product that reads them: plans of small programs for a chip on paper.
-#include "core/plan/norm_fusion.h"
 #include "core/plan/plan.h"
 #include "gpu/device/gpu_runner.h"
 #include "gpu/plan/gpu_kernel.h"
@@ -43,7 +42,7 @@ Plan plan_of(const Parts& parts, const char* device = "metal:m4pro") {
   return Plan(program_of(parts), Device::open(device), 1);
 }
 
-bool fused(const Parts& parts) { return plan_of(parts).steps.front().norm != nullptr; }
+bool fused(const Parts& parts) { return !plan_of(parts).steps.front().fused.empty(); }
 
 const TensorDesc& rows_of(const Plan& plan) { return plan.steps.front().input_descs[0]; }
 

@@ -134,13 +134,20 @@ double error_of(const Problem& p, Operands& given, const Tensor& out, const Fini
   return std::sqrt(difference / exact);
 }
 
+Op norm_of(const Problem& p) {
+  Op op;
+  op.kind = OpKind::kNorm;
+  op.attrs = NormAttrs{p.kind, 1, 1, kEps};
+  return op;
+}
+
 // The name of the kernel; empty where both steps had better be two.
 std::string check(const Problem& p, const Finish& finish = {}) {
   Operands given = operands_of(p);
   Tensor out(p.dtype, with(p.batch, p.m, p.n));
-  const NormAttrs norm{p.kind, 1, 1, kEps};
-  GpuRun run{.caps = p.caps, .norm = &norm};
-  run_gpu(gpu::make_normed_matmul, OpKind::kMatmul, MatmulAttrs{p.halves, p.epilogue},
+  const Op norm = norm_of(p);
+  GpuRun run{.caps = p.caps, .fused = {&norm}};
+  run_gpu(gpu::make_matmul, OpKind::kMatmul, MatmulAttrs{p.halves, p.epilogue},
           given.pointers(p.product_bias), {&out}, run);
   if (run.kernel.empty()) return {};
   CHECK_EQ(run.launches, 1u);
@@ -274,14 +281,15 @@ TEST(kernels_normed, rows_are_rounded_as_a_norm_rounds_them) {
     Operands given = operands_of(p);
     for_each(given.b.shape, [&](const Shape& at) { given.b.set(at, at[0] == at[1] ? 1 : 0); });
     Tensor out(dtype, {p.m, p.n}), rows(dtype, {p.m, p.k});
-    const NormAttrs norm{p.kind, 1, 1, kEps};
-    GpuRun fused{.norm = &norm}, alone;
-    run_gpu(gpu::make_normed_matmul, OpKind::kMatmul, MatmulAttrs{}, given.pointers(false), {&out}, fused);
-    run_gpu(gpu::make_norm, OpKind::kNorm, norm, {&given.x, &*given.norm_weight, nullptr}, {&rows}, alone);
+    const Op norm = norm_of(p);
+    GpuRun fused{.fused = {&norm}}, alone;
+    run_gpu(gpu::make_matmul, OpKind::kMatmul, MatmulAttrs{}, given.pointers(false), {&out}, fused);
+    run_gpu(gpu::make_norm, OpKind::kNorm, norm.attrs, {&given.x, &*given.norm_weight, nullptr}, {&rows},
+            alone);
     for_each(out.shape, [&](const Shape& at) { CHECK_EQ(out.get(at), rows.get(at)); });
     // Sums of two columns would show what is below the last bit.
     for_each(given.b.shape, [&](const Shape& at) { given.b.set(at, at[0] / 2 == at[1] ? 1 : 0); });
-    run_gpu(gpu::make_normed_matmul, OpKind::kMatmul, MatmulAttrs{}, given.pointers(false), {&out}, fused);
+    run_gpu(gpu::make_matmul, OpKind::kMatmul, MatmulAttrs{}, given.pointers(false), {&out}, fused);
     for_each({p.m, p.n / 2}, [&](const Shape& at) {
       CHECK_EQ(out.get(at), rounded(dtype, rows.get({at[0], 2 * at[1]}) + rows.get({at[0], 2 * at[1] + 1})));
     });

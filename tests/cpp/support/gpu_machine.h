@@ -23,7 +23,7 @@ struct GpuRun {
   int constant_input = -1;                         // what packing may take
   std::vector<gpu::FunctionConstant> constants{};  // instead of what was chosen for them
   std::map<int, std::size_t> readable{};           // inputs of which only the first bytes may be touched
-  const NormAttrs* norm = nullptr;                 // before a product, by the same kernel
+  std::vector<const Op*> fused{};                  // ops that the same kernel does on its way
   std::string kernel{};                            // its name, afterwards; empty: the maker wanted none
   std::size_t launches = 0;
   std::string error{};  // what the machine refused
@@ -129,7 +129,7 @@ inline void run_gpu(GpuMaker make, OpKind kind, const Attrs& attrs, const std::v
   op.kind = kind;
   op.name = "tested";
   op.attrs = attrs;
-  gpu::Request request{{op, {}, {}, 1, run.norm}, run.caps};
+  gpu::Request request{{op, {}, {}, 1, run.fused}, run.caps};
   for (Tensor* t : inputs) {
     request.inputs.push_back(describe(t));
     request.inputs.back().alignment = t && reinterpret_cast<std::uintptr_t>(t->first()) % 16 == 0 ? 16 : 1;

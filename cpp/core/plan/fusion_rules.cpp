@@ -1,0 +1,71 @@
+#include "core/plan/fusion_rules.h"
+
+#include <algorithm>
+
+namespace npu {
+
+namespace {
+
+// The step from one element to the next over some dimensions, where all steps are alike.
+std::optional<std::int64_t> even_step(const Operand& x, std::size_t first, std::size_t end) {
+  std::int64_t step = 0, whole = 0;  // whole: the step of the dimension before
+  for (std::size_t d = end; d-- > first;) {
+    if (x.shape[d] == 1) continue;
+    if (whole == 0) {
+      step = x.strides[d];
+    } else if (x.strides[d] != whole) {
+      return std::nullopt;
+    }
+    if (step == 0) return std::nullopt;
+    whole = x.strides[d] * x.shape[d];
+  }
+  return step;
+}
+
+// What `rows`, a view of what the norm makes, would be of what it reads.
+std::optional<Operand> before_norm(const Op& norm, const Operand& rows) {
+  const auto& attrs = std::get<NormAttrs>(norm.attrs);
+  const Operand& x = norm.inputs[0];
+  const std::size_t rank = x.shape.size(), head = rank - static_cast<std::size_t>(attrs.axes);
+  std::int64_t n = 1;
+  for (std::size_t d = head; d < rank; ++d) n *= x.shape[d];
+  const auto row_step = even_step(x, 0, head), step = even_step(x, head, rank);
+  if (n <= 1 || !row_step || !step) return std::nullopt;
+  if (rows.shape.back() != n || rows.strides.back() != 1 || rows.offset % n != 0 || !rows.extents.empty())
+    return std::nullopt;
+  Operand made;
+  made.value = x.value;
+  made.shape = rows.shape;
+  made.whole = false;
+  made.offset = x.offset + rows.offset / n * *row_step;
+  for (std::size_t d = 0; d + 1 < rows.shape.size(); ++d) {
+    if (rows.shape[d] == 0 || rows.strides[d] % n != 0) return std::nullopt;
+    made.strides.push_back(rows.strides[d] / n * *row_step);
+  }
+  made.strides.push_back(*step);
+  return made;
+}
+
+// A layer or RMS norm whose rows a product multiplies: the product normalises them as it reads them.
+std::optional<Op> join_norm_and_product(const Op& norm, const Op& product) {
+  if (std::get<NormAttrs>(norm.attrs).kind == NormAttrs::Kind::kGroup) return std::nullopt;
+  if (product.inputs[0].value != norm.outputs[0].value) return std::nullopt;
+  const auto rows = before_norm(norm, product.inputs[0]);
+  if (!rows) return std::nullopt;
+  Op op = product;
+  op.inputs[0] = *rows;
+  const std::size_t own = std::max<std::size_t>(op.inputs.size(), 3);
+  op.inputs.resize(own + 2);
+  for (std::size_t k = 1; k < norm.inputs.size(); ++k) op.inputs[own + k - 1] = norm.inputs[k];
+  return op;
+}
+
+constexpr FusionRule kRules[] = {
+    {OpKind::kNorm, OpKind::kMatmul, join_norm_and_product},
+};
+
+}  // namespace
+
+std::span<const FusionRule> fusion_rules() { return kRules; }
+
+}  // namespace npu
