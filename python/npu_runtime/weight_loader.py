@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,9 +15,10 @@ from npu_base.errors import is_program
 
 from npu_runtime._core import Device, Program, Weights
 from npu_runtime.errors import InvalidTypeError, InvalidValueError, MissingWeightError, format_error
-from npu_runtime.host import numpy_to_torch
+from npu_runtime.host import torch_to_numpy
 
 if TYPE_CHECKING:  # programs run without PyTorch
+    import numpy.typing as npt
     from torch import nn
 
 __all__ = ["Weights", "load_weights", "load_weights_from_safetensors"]
@@ -51,7 +53,8 @@ def load_weights(
         weights = _from_path(Path(source), program)
     elif _is_module(source):
         weights = _from_mapping(_tensors_of(source, program), program)
-        _check_constants(source, program, names)
+        if program is not None:
+            _check_constants(source, program, names)
     else:
         expected = "a path, a dict or an nn.Module"
         hint = "load_weights(source, program)" if is_program(source) else None
@@ -60,6 +63,7 @@ def load_weights(
         )
     if program is not None:
         weights.check(program)
+        _warn_of_constants(weights, program)
     return weights
 
 
@@ -124,27 +128,39 @@ def _tensor_at(module: Any, name: str) -> Any:
     return value if hasattr(value, "is_meta") else None
 
 
-def _check_constants(module: Any, program: Program | None, names: set[str]) -> None:
+def _check_constants(module: Any, program: Program, names: set[str]) -> None:
     """Buffers and other tensors that no checkpoint has are constants of the program: a module that holds other values
     would compute something else. ``names`` are those of the model's own tensors, as far as they are known."""
-    for name, held in {} if program is None else program.constants.items():
+    for name, held in program.constants.items():
         value = _tensor_at(module, name)
         if value is None or value.is_meta:
             continue
-        kept = numpy_to_torch(held)
-        if name not in names and value.shape != kept.shape:
+        given, kept = torch_to_numpy(value), held.to_numpy()
+        if name not in names and given.shape != kept.shape:
             continue  # a constant that the compiler made, and another thing of that name
-        same = value.shape == kept.shape and _same_values(value.detach().cpu().to(kept.dtype), kept)
-        if not same:
+        if not _same_values(given.astype(kept.dtype), kept):
             what = f"the module's '{name}' is not what the program holds as a constant"
-            got = f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)} with other values"
-            expected = "the tensor of the model whose IR was extracted"
+            got, expected = f"{given.dtype}{list(given.shape)} with other values", "the extracted model's own tensor"
             action = "extracting and compiling this module"
             raise InvalidValueError(format_error("weights", what, got=got, expected=expected, action=action))
 
 
-def _same_values(a: Any, b: Any) -> bool:
-    return bool(((a == b) | (a.isnan() & b.isnan())).all())
+def _warn_of_constants(weights: Weights, program: Program) -> None:
+    """Checkpoints may hold them, in fewer bits too; other values would be ignored in silence."""
+    for name, held in program.constants.items():
+        value = weights.get(name)
+        if value is None or value.shape != held.shape:
+            continue
+        given = value.to_numpy()
+        if not _same_values(given, held.to_numpy().astype(given.dtype)):
+            what = f"'{name}' is not read: the program holds it as a constant, with other values"
+            action = "extracting and compiling the model that has these values"
+            warnings.warn(format_error("weights", what, action=action), stacklevel=3)
+
+
+def _same_values(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
+    """NaN is equal to itself."""
+    return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())
 
 
 def _from_mapping(tensors: Mapping[str, Any], program: Any) -> Weights:

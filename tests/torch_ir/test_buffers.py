@@ -296,6 +296,19 @@ class TestConstants:
         assert "linear.weight" in load_weights(Scaled(float("nan")).eval(), program)
         assert "scale" not in load_weights(Scaled(2.0).state_dict(), program)  # a checkpoint has no such buffer
 
+    def test_a_checkpoint_with_other_values_is_warned_of(self, tmp_path):
+        program = npu_compiler.compile(extract_ir(Scaled(1.001).eval(), X))
+        state = Scaled(1.001).state_dict()
+        with pytest.warns(
+            UserWarning, match=r"'scale' is not read: the program holds it as a constant, with other"
+        ) as seen:
+            load_weights(state | {"scale": torch.full((4,), 2.0)}, program)
+        assert seen[0].filename == __file__
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            load_weights(state | {"scale": torch.full((4,), 1.001)}, program)
+            load_weights(state | {"scale": torch.full((4,), 1.001).half()}, program)  # the same, in fewer bits
+
     def test_another_shape_is_refused_too(self):
         program = npu_compiler.compile(extract_ir(Scaled(3.0).eval(), X))
         other = Scaled(3.0).eval()
