@@ -103,6 +103,8 @@ def test_limit_zero_draws_all() -> None:
 def test_negative_limit_is_refused() -> None:
     with pytest.raises(ValueError, match=r"max_nodes must be 0 .* got -1"):
         ir_to_mermaid(chain(1), max_nodes=-1)
+    with pytest.raises(ValueError, match=r"max_nodes must be 0 .* got '3'"):
+        ir_to_mermaid(chain(1), max_nodes="3")
 
 
 def test_no_nodes() -> None:

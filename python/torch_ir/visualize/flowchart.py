@@ -25,8 +25,8 @@ def ir_to_mermaid(ir: IR, max_nodes: int = 30, include_weights: bool = True) -> 
     Graph outputs whose producer is beyond the limit hang from the note that says how many nodes are left out.
     """
     check_ir(ir)
-    if max_nodes < 0:
-        raise InvalidValueError(f"max_nodes must be 0 (all nodes) or more, got {max_nodes}")
+    if not isinstance(max_nodes, int) or max_nodes < 0:
+        raise InvalidValueError(f"max_nodes must be 0 (all nodes) or more, got {max_nodes!r}")
     return _Flowchart(ir, max_nodes or len(ir.nodes), include_weights).draw()
 
 
@@ -110,8 +110,8 @@ class _Flowchart:
 def generate_op_distribution_pie(ir: IR, top_n: int = 10) -> str:
     """A Mermaid pie chart of the ``top_n`` most frequent operators; the rest count as "Others"."""
     check_ir(ir)
-    if top_n < 0:
-        raise InvalidValueError(f"top_n must be 0 or more, got {top_n}")
+    if not isinstance(top_n, int) or top_n < 0:
+        raise InvalidValueError(f"top_n must be 0 or more, got {top_n!r}")
     ranked = Counter(n.op_type for n in ir.nodes).most_common()
     lines = ["pie showData", '    title "Operator Distribution"']
     lines += [f'    "{_sanitize_label(_get_short_op_name(op))}" : {n}' for op, n in ranked[:top_n]]

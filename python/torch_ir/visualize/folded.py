@@ -31,10 +31,10 @@ def modules_to_mermaid(
     weights become one box, unless ``collapse`` is off. ``max_boxes`` limits the picture; 0 does not.
     """
     check_ir(ir)
-    if depth is not None and depth < 1:
-        raise InvalidValueError(f"depth must be 1 or more, got {depth}")
-    if max_boxes < 0:
-        raise InvalidValueError(f"max_boxes must be 0 (all boxes) or more, got {max_boxes}")
+    if depth is not None and (not isinstance(depth, int) or depth < 1):
+        raise InvalidValueError(f"depth must be 1 or more, got {depth!r}")
+    if not isinstance(max_boxes, int) or max_boxes < 0:
+        raise InvalidValueError(f"max_boxes must be 0 (all boxes) or more, got {max_boxes!r}")
     if ir.nodes and not any(n.module_path for n in ir.nodes):
         raise InvalidValueError(
             "this IR does not say which module each node belongs to, so it cannot be folded; "
