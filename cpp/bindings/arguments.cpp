@@ -4,10 +4,11 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
+#include <string>
 #include <utility>
 
 #include "bindings/errors.h"
+#include "bindings/tensors.h"
 
 namespace nb = nanobind;
 
@@ -20,20 +21,18 @@ namespace {
 constexpr std::size_t kMostEntries = 16;
 std::array<vectorcallfunc, kMostEntries> entries{};
 
-bool is_misfit(PyObject* error) {
-  const nb::object text = nb::steal(PyObject_Str(error));
-  const char* const utf8 = text.is_valid() ? PyUnicode_AsUTF8(text.ptr()) : nullptr;
-  PyErr_Clear();
-  return utf8 != nullptr && std::strstr(utf8, "incompatible function arguments") != nullptr;
+// And not one of another function, which this one called.
+bool is_misfit(nb::handle error, nb::handle function) {
+  const std::string begin = safe_text(function.attr("__name__")) + "(): incompatible function arguments";
+  return safe_text(error).rfind(begin, 0) == 0;
 }
 
 void translate(nb::handle function, PyObject* const* args, std::size_t flagged, nb::handle names) {
   if (!PyErr_ExceptionMatches(PyExc_TypeError)) return;
   nb::python_error original;
-  if (!is_misfit(original.value().ptr())) return original.restore();
   try {
-    const auto count =
-        static_cast<std::uint32_t>(flagged);  // the upper bits are flags of Python and nanobind
+    if (!is_misfit(original.value(), function)) return original.restore();
+    const auto count = static_cast<std::uint32_t>(flagged);  // without the flags of Python and nanobind
     nb::list positional;
     for (std::size_t i = 0; i < count; ++i) positional.append(nb::borrow(args[i]));
     nb::dict named;

@@ -144,9 +144,9 @@ class DAGExecutor:
         """State-dict names to arrays. Replaces what was loaded before, on the device and on the host, and forgets what
         runs have written since."""
         if not isinstance(weights, Mapping | Weights):
-            raise InvalidValueError(
-                format_error("dag", "no weights", got=type(weights).__name__, expected="a dict of names to tensors")
-            )
+            got, expected = type(weights).__name__, "a dict of names to tensors"
+            action = "model.state_dict()" if hasattr(weights, "state_dict") else None
+            raise InvalidValueError(format_error("dag", "no weights", got=got, expected=expected, action=action))
         found = resolve_names(self._names_read(), weights)
         chosen = {name: weights[source] for name, source in found.items()}
         for meta in self.plan.original_ir["weights"]:

@@ -293,6 +293,8 @@ def test_wrong_types_are_named():
     for given in (5, [X, SKIP], X):
         with pytest.raises(InvalidValueError, match="inputs must be a dict of names to tensors"):
             DAGExecutor(plan, backend).execute(given, arrays(Mixed()))
+    with pytest.raises(InvalidValueError, match=r"no weights; got Mixed; .*; try model\.state_dict\(\)"):
+        DAGExecutor(plan, backend).load_weights(Mixed())
 
 
 @pytest.mark.parametrize("refused", [["linear"], ["relu"]])
