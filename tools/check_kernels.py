@@ -6,7 +6,8 @@ the device, constant, threadgroup and thread memory do not mix, an unqualified p
 structs are not copied out of constant memory. The library of Metal is there as declarations (tools/kernel_rules).
 
 Found by the compiler: a missing or wrong address space; double; mathematics or simdgroup functions of bfloat, of
-64-bit integers or bools; atomics other than those of 32 bits; exceptions, virtual functions, new and delete, run-time
+64-bit integers or bools; atomics other than those of 32 bits; numbers of buffers and function constants that are not
+there or not numbers; exceptions, virtual functions, new and delete, run-time
 type information; names that Metal's library lacks. Found in the text: std::, goto, lambdas, headers other than Metal's
 and ours, static variables in functions, kernels that return something, buffers without [[buffer(n)]]. Found in the
 compiled code: recursion.
@@ -32,6 +33,7 @@ RULES = ROOT / "tools" / "kernel_rules"
 FEATURES = ["+cl_khr_fp16", "+cl_khr_fp64", "+__opencl_c_fp64"] + [
     f"-__opencl_c_{name}" for name in ("program_scope_global_variables", "pipes", "device_enqueue")
 ]
+MOST_BUFFERS, MOST_CONSTANTS = 31, 65536  # of a kernel in Metal
 TYPES = "float|half|bfloat|char|short|int|long|uchar|ushort|uint|ulong|bool"
 
 # What is refused as it stands in the text, outside of comments and strings.
@@ -74,9 +76,15 @@ def as_opencl(text: str) -> str:
         text,
         flags=re.MULTILINE,
     )
-    text = re.sub(r"(constant\s+\w+\s+\w+)\s*\[\[function_constant\(\d+\)\]\]\s*;", r"\1 = 1;", text)
+    numbers = {f"({found}) < {MOST_BUFFERS}" for found in re.findall(r"\[\[buffer\(([^)]*)\)", text)}
+    numbers |= {
+        f"({found}) < {MOST_CONSTANTS}" for found in re.findall(r"\[\[function_constant\(([^)]*)\)\]\]\s*;", text)
+    }
+    text = re.sub(r"(constant\s+\w+\s+\w+)\s*\[\[function_constant\([^)]*\)\]\]\s*;", r"\1 = 1;", text)
     text = re.sub(r"\[\[\s*(?:kernel|host_name\([^)]*\))\s*\]\]", "", text)
-    return re.sub(r"(?<!\[)\bkernel\s+void\b", "void", text)
+    text = re.sub(r"(?<!\[)\bkernel\s+void\b", "void", text)
+    # Attributes are dropped, so that their numbers, which may be names, are looked at here.
+    return text + "".join(f'\nstatic_assert({number}, "a number in an attribute");' for number in sorted(numbers))
 
 
 def find_clang() -> str:

@@ -65,6 +65,12 @@ WRONG = {
         "struct A { int kernel; };" + KERNEL + "{ A a; a.kernel = 1; x[i] = 1.0f; }",
         "unqualified-id",
     ),
+    "a buffer without a number": ("kernel void k(device int* x [[buffer(kNowhere)]]) { x[0] = 1; }", "kNowhere"),
+    "more buffers than there are": (
+        "kernel void k(device int* x [[buffer(15 + 16)]]) { x[0] = 1; }",
+        "in an attribute",
+    ),
+    "a function constant without a number": ("constant bool a [[function_constant(kNone)]];", "kNone"),
     "a header of C++": ("#include <vector>\n" + KERNEL + "{ x[i] = 1.0f; }", "not Metal's"),
     "a kernel that returns": ("kernel int k(device int* x [[buffer(0)]]) { return x[0]; }", "returns something"),
 }
@@ -79,12 +85,16 @@ def test_what_metal_forbids_is_found(name: str) -> None:
 
 def test_what_metal_allows_is_not() -> None:
     source = """
+enum { kFirst, kX = kFirst, kY };
+enum { kFcFlag = kY };
+constant bool flag [[function_constant(kFcFlag)]];
 struct Pair { float a; float b; };
 inline Pair swapped(Pair p) { return {p.b, p.a}; }
 template <typename T> inline T first(const threadgroup T* room) { return room[0]; }
 inline void add_to(thread float& sum, float x) { sum += x; }
 template <typename T>
-[[kernel]] void f(const device T* x [[buffer(0)]], device T* y [[buffer(1)]], uint i [[thread_position_in_grid]]) {
+[[kernel]] void f(const device T* x [[buffer(kX)]], device T* y [[buffer(kX + 1), function_constant(flag)]],
+                  uint i [[thread_position_in_grid]]) {
   threadgroup float room[32];
   room[i % 32] = float(x[i]);
   threadgroup_barrier(mem_flags::mem_threadgroup);

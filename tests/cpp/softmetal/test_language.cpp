@@ -93,6 +93,29 @@ kernel void many_barriers(device float* y [[buffer(0)]], uint i [[thread_positio
 }
 )";
 
+// Numbers in attributes are names, as those in a header that C++ includes too.
+const char* const kNamed = R"(
+enum { kFcFirst = 3, kFcScale, kFcEnd };
+enum { kFcFlag = kFcEnd };
+enum { kBufferY = 2, kBufferX, kBufferEnd };
+constant constexpr int kBufferLast = kBufferEnd + 2;
+constant float scale [[function_constant(kFcScale)]];
+constant bool flag [[function_constant(kFcFlag)]];
+#define NPU_OPERANDS                         \
+  device const float *x [[buffer(kBufferX)]], \
+      device const float *extra [[buffer(kBufferEnd + 1), function_constant(flag)]]
+template <typename T>
+[[kernel]] void named(device T* y [[buffer(kBufferY)]], NPU_OPERANDS, device T* last [[buffer(kBufferLast)]]) {
+  y[0] = T(x[0] * scale);
+  last[0] = flag ? T(extra[0]) : T(0);
+}
+template [[host_name("named_float")]] [[kernel]] decltype(named<float>) named<float>;
+namespace tools {
+enum { kBufferOut = 1 };
+kernel void inner(device float* y [[buffer(kBufferOut)]]) { y[0] = 5; }
+}  // namespace tools
+)";
+
 Kernels& kernels() {
   static Kernels all(kSource);
   return all;
@@ -142,6 +165,39 @@ TEST(softmetal_language, function_constants) {
     CHECK_EQ(y[0], 1.0f);
     CHECK_EQ(y[1], 100.0f);
   }
+}
+
+TEST(softmetal_language, numbers_of_attributes_may_be_names) {
+  Kernels named(kNamed);
+  float y = 0, x = 3, extra = 7, last = 0;
+  std::vector<softmetal::Binding> bindings(7);
+  bindings[2] = {&y, sizeof y};
+  bindings[3] = {&x, sizeof x};
+  bindings[5] = {&extra, sizeof extra};
+  bindings[6] = {&last, sizeof last};
+  for (const bool flag : {true, false}) {
+    const float scale = 2;
+    named.clear_constants();
+    named.set_constant(4, &scale, sizeof scale);
+    named.set_constant(5, &flag, 1);
+    if (!flag) bindings[5] = {};
+    for (Mode mode : {Mode::fast, Mode::checked}) {
+      CHECK_EQ(named.launch(mode, "named_float", threads(1), bindings), "");
+      CHECK_EQ(y, 6.0f);
+      CHECK_EQ(last, flag ? 7.0f : 0.0f);
+    }
+  }
+  std::vector<float> unused(1), out(1);
+  CHECK_EQ(named.run(Mode::checked, "inner", threads(1), unused, out), "");
+  CHECK_EQ(out[0], 5.0f);
+}
+
+TEST(softmetal_language, numbers_of_attributes_must_be_known) {
+  CHECK_CONTAINS(compile_error("kernel void f(device float* y [[buffer(kNowhere)]]) { y[0] = 1; }"),
+                 "kNowhere");
+  CHECK_CONTAINS(compile_error("constant bool flag [[function_constant(kNoNumber)]];\n"
+                               "kernel void f(device float* y [[buffer(0)]]) { y[0] = flag ? 1 : 2; }"),
+                 "kNoNumber");
 }
 
 TEST(softmetal_language, inputs_of_threads_also_at_the_edges) {
