@@ -91,9 +91,8 @@ void GpuRunner::place_resources(const RunPlaces& places) {
 // Some of the schedule's launches.
 void GpuRunner::submit(std::size_t first, std::size_t count, std::span<GpuTime> times) const {
   const std::span<const Launch> launches(gpu_.schedule.launches);
-  const std::span<const bool> skipped(skipped_.get(), skipped_ ? launches.size() : 0);
   driver_->run({gpu_.schedule.label, launches.subspan(first, count), gpu_.pipelines, resources_,
-                skipped.empty() ? skipped : skipped.subspan(first, count)},
+                skipped_ ? skipped().subspan(first, count) : skipped()},
                times);
   check_status();
 }
@@ -103,7 +102,7 @@ void GpuRunner::run(const RunPlaces& places, std::span<StepTime> times) {
   if (!times.empty()) gpu_times_.assign(gpu_.schedule.launches.size(), {});
   submit(0, gpu_.schedule.launches.size(),
          times.empty() ? std::span<GpuTime>() : std::span<GpuTime>(gpu_times_));
-  if (!times.empty()) sum_times(times);
+  if (!times.empty()) sum_times(gpu_.schedule.launches, skipped(), gpu_times_, times);
 }
 
 void GpuRunner::run_step(const RunPlaces& places, std::size_t step) {
@@ -125,14 +124,25 @@ void GpuRunner::check_status() const {
   }
 }
 
-// A step lasts from the start of its first launch to the end of its last.
-void GpuRunner::sum_times(std::span<StepTime> times) const {
-  std::fill(times.begin(), times.end(), StepTime{});
-  const std::int64_t start = gpu_times_.empty() ? 0 : gpu_times_.front().start;
-  for (std::size_t i = 0; i < gpu_times_.size(); ++i) {
-    StepTime& time = times[static_cast<std::size_t>(gpu_.schedule.launches[i].step)];
-    if (time.nanoseconds == 0) time.start = gpu_times_[i].start - start;
-    time.nanoseconds += gpu_times_[i].end - gpu_times_[i].start;
+void sum_times(std::span<const Launch> launches, std::span<const bool> skipped,
+               std::span<const GpuTime> gpu_times, std::span<StepTime> times) {
+  constexpr std::int64_t kUnknown = -1;
+  std::fill(times.begin(), times.end(), StepTime{kUnknown, 0});
+  std::int64_t origin = kUnknown, now = 0;  // now: where the launch before this one ended
+  for (std::size_t i = 0; i < launches.size(); ++i) {
+    StepTime& time = times[static_cast<std::size_t>(launches[i].step)];
+    if (!skipped.empty() && skipped[i]) {
+      if (time.start == kUnknown) time.start = now;
+      continue;
+    }
+    const GpuTime& launch = gpu_times[i];
+    if (origin == kUnknown) origin = launch.start;
+    if (time.nanoseconds == 0) time.start = launch.start - origin;
+    time.nanoseconds += launch.end - launch.start;
+    now = launch.end - origin;
+  }
+  for (StepTime& time : times) {
+    if (time.start == kUnknown) time.start = 0;  // a step without launches
   }
 }
 

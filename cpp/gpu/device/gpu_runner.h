@@ -28,6 +28,11 @@ struct GpuPlan final : DevicePlan {
   std::vector<std::shared_ptr<const Pipeline>> pipelines;  // as in schedule.pipelines
 };
 
+// A step lasts from the start of its first launch to the end of its last. Launches that were skipped have no
+// times; a step of which all were takes none, where the one before it ended.
+void sum_times(std::span<const Launch> launches, std::span<const bool> skipped,
+               std::span<const GpuTime> gpu_times, std::span<StepTime> times);
+
 class GpuRunner final : public Runner {
  public:
   GpuRunner(const Plan& plan, std::shared_ptr<Driver> driver);
@@ -39,7 +44,9 @@ class GpuRunner final : public Runner {
   void find_skipped(const RunPlaces& places);
   void submit(std::size_t first, std::size_t count, std::span<GpuTime> times) const;
   void check_status() const;
-  void sum_times(std::span<StepTime> times) const;
+  std::span<const bool> skipped() const {
+    return {skipped_.get(), skipped_ ? gpu_.schedule.launches.size() : 0};
+  }
 
   const Plan& plan_;
   const GpuPlan& gpu_;
