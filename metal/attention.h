@@ -3,11 +3,9 @@
 
 #include "nest.h"
 
-enum Mask { kNoMask, kBoolMask, kFloatMask, kOwnMask };  // the last: of the dtype of q
-
-constant int kMask [[function_constant(0)]];
-constant bool kCausal [[function_constant(1)]];
-constant bool kNanRows [[function_constant(2)]];  // what sees nothing becomes NaN, not zero
+constant int kMask [[function_constant(kFcAttentionMask)]];  // MaskKind
+constant bool kCausal [[function_constant(kFcAttentionCausal)]];
+constant bool kNanRows [[function_constant(kFcAttentionNanRows)]];  // what sees nothing becomes NaN, not zero
 
 // Addends so far below others leave nothing of a weight, whatever its score is.
 constant constexpr float kFarBelow = -1e30f, kOther = -1e29f;
@@ -28,8 +26,8 @@ struct QueryRow {
 
 template <typename T>
 inline float load_mask(const device char* mask, int64_t at) {
-  if (kMask == kBoolMask) return mask[at] != 0 ? 0.0f : -INFINITY;
-  if (kMask == kFloatMask) return ((const device float*)mask)[at];
+  if (MaskKind(kMask) == MaskKind::kBool) return mask[at] != 0 ? 0.0f : -INFINITY;
+  if (MaskKind(kMask) == MaskKind::kFloat) return ((const device float*)mask)[at];
   return float(((const device T*)mask)[at]);
 }
 
@@ -38,7 +36,7 @@ template <typename T>
 inline float addend_of(constant AttentionArgs& args, const device char* mask, int64_t mask_at, int row,
                        int t) {
   if (t >= args.length || (kCausal && t > row)) return -INFINITY;
-  if (kMask == kNoMask) return 0.0f;
+  if (MaskKind(kMask) == MaskKind::kNone) return 0.0f;
   return load_mask<T>(mask, mask_at + t * args.mask_step[3]);
 }
 

@@ -7,15 +7,15 @@
 #include "attention.h"
 #include "stage.h"
 
-constant bool kDenseQueries [[function_constant(3)]];  // elements of a row are neighbours
-constant bool kDenseKeys [[function_constant(4)]];
-constant bool kDenseValues [[function_constant(5)]];
+constant bool kDenseQueries [[function_constant(kFcTilesDenseQueries)]];  // elements of a row are neighbours
+constant bool kDenseKeys [[function_constant(kFcTilesDenseKeys)]];
+constant bool kDenseValues [[function_constant(kFcTilesDenseValues)]];
 
 template <typename T, int kWidth_, int kSimdgroups_, int kColumns_>
 struct Tile {
   typedef T Element;
   static constant constexpr int kWidth = kWidth_;  // of heads, at most
-  static constant constexpr int kSimdgroups = kSimdgroups_, kRows = 8 * kSimdgroups;
+  static constant constexpr int kSimdgroups = kSimdgroups_, kRows = kTileRows * kSimdgroups;
   static constant constexpr int kColumns = kColumns_;  // of a block
   static constant constexpr int kThreads = int(kSimd) * kSimdgroups;
   static constant constexpr int kPad = 16 / int(sizeof(T));  // keeps rows in different banks
@@ -103,7 +103,7 @@ struct Strip {
       near = near || !(addends[j] <= kFarBelow);
     }
     if (!simd_any(seen)) return false;
-    if (kMask < kFloatMask || simd_any(near)) return true;
+    if (kMask < int(MaskKind::kFloat) || simd_any(near)) return true;
     bool spared = true;
     for (int r = 0; r < 8; ++r) {
       if (!simd_any(seen && lane / 4 == r)) continue;
@@ -229,12 +229,16 @@ inline void add_values(thread Strip<B>& strip, const threadgroup typename B::Ele
 }
 
 template <typename B>
-[[kernel]] void attention(
-    constant AttentionArgs& args [[buffer(0)]], const device typename B::Element* q [[buffer(1)]],
-    const device typename B::Element* k [[buffer(2)]], const device typename B::Element* v [[buffer(3)]],
-    const device char* mask [[buffer(4)]], device typename B::Element* out [[buffer(5)]],
-    uint3 at [[threadgroup_position_in_grid]], uint thread_at [[thread_index_in_threadgroup]],
-    uint simdgroup [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
+[[kernel]] void attention(constant AttentionArgs& args [[buffer(kBufferArgs)]],
+                          const device typename B::Element* q [[buffer(kBufferAttentionQ)]],
+                          const device typename B::Element* k [[buffer(kBufferAttentionK)]],
+                          const device typename B::Element* v [[buffer(kBufferAttentionV)]],
+                          const device char* mask [[buffer(kBufferAttentionMask)]],
+                          device typename B::Element* out [[buffer(kBufferAttentionOut)]],
+                          uint3 at [[threadgroup_position_in_grid]],
+                          uint thread_at [[thread_index_in_threadgroup]],
+                          uint simdgroup [[simdgroup_index_in_threadgroup]],
+                          uint lane [[thread_index_in_simdgroup]]) {
   typedef typename B::Element T;
   threadgroup float4 memory[B::kStaged * int(sizeof(T)) / 16];
   threadgroup float strips[B::kSimdgroups * B::kStrip];
@@ -282,14 +286,14 @@ template <typename B>
 #define NPU_ATTENTION(T, width, ...)                            \
   template [[host_name("attention_" #width "_" #T)]] [[kernel]] \
   decltype(attention<Tile<T, width, __VA_ARGS__>>) attention<Tile<T, width, __VA_ARGS__>>;
-#define NPU_ATTENTIONS(T)     \
-  NPU_ATTENTION(T, 32, 4, 32) \
-  NPU_ATTENTION(T, 64, 4, 32) \
-  NPU_ATTENTION(T, 96, 4, 32) \
-  NPU_ATTENTION(T, 128, 4, 32)
+#define NPU_ATTENTIONS(T)                   \
+  NPU_ATTENTION(T, 32, kTileSimdgroups, 32) \
+  NPU_ATTENTION(T, 64, kTileSimdgroups, 32) \
+  NPU_ATTENTION(T, 96, kTileSimdgroups, 32) \
+  NPU_ATTENTION(T, 128, kTileSimdgroups, 32)
 NPU_ATTENTIONS(float)
 NPU_ATTENTIONS(half)
 NPU_ATTENTIONS(bfloat)
-NPU_ATTENTION(float, 256, 2, 16)  // more does not fit
-NPU_ATTENTION(half, 256, 4, 32)
-NPU_ATTENTION(bfloat, 256, 4, 32)
+NPU_ATTENTION(float, 256, kWideTileSimdgroups, 16)
+NPU_ATTENTION(half, 256, kTileSimdgroups, 32)
+NPU_ATTENTION(bfloat, 256, kTileSimdgroups, 32)

@@ -4,7 +4,6 @@
 
 // Any sizes and strides: a simdgroup makes a part of one row. Its lanes first have a column each, then
 // elements of the result.
-constant constexpr int kPartOfRow = 8 * int(kSimd);
 
 template <typename T>
 inline float score_of(constant AttentionArgs& args, const device T* q, const device T* k) {
@@ -28,7 +27,7 @@ inline void add_values(constant AttentionArgs& args, const device T* v, int firs
   for (int j = 0; j < int(kSimd); ++j, v += args.v_step[2]) {
     const float one = simd_shuffle(weight, ushort(j));
     if (one == 0.0f) continue;  // as those of columns that are not there are
-    for (int i = 0; i < kPartOfRow / int(kSimd); ++i) {
+    for (int i = 0; i < kAnyPartOfRow / int(kSimd); ++i) {
       const int e = first + i * int(kSimd);
       if (e < args.value_width) sums[i] = fma(one, float(v[e * args.v_step[3]]), sums[i]);
     }
@@ -36,22 +35,21 @@ inline void add_values(constant AttentionArgs& args, const device T* v, int firs
 }
 
 template <typename T>
-[[kernel]] void attention_any(constant AttentionArgs& args [[buffer(0)]], const device T* q [[buffer(1)]],
-                              const device T* k [[buffer(2)]], const device T* v [[buffer(3)]],
-                              const device char* mask [[buffer(4)]], device T* out [[buffer(5)]],
-                              uint3 at [[threadgroup_position_in_grid]],
-                              uint simdgroup [[simdgroup_index_in_threadgroup]],
-                              uint simdgroups [[simdgroups_per_threadgroup]],
-                              uint lane_index [[thread_index_in_simdgroup]]) {
+[[kernel]] void attention_any(
+    constant AttentionArgs& args [[buffer(kBufferArgs)]], const device T* q [[buffer(kBufferAttentionQ)]],
+    const device T* k [[buffer(kBufferAttentionK)]], const device T* v [[buffer(kBufferAttentionV)]],
+    const device char* mask [[buffer(kBufferAttentionMask)]], device T* out [[buffer(kBufferAttentionOut)]],
+    uint3 at [[threadgroup_position_in_grid]], uint simdgroup [[simdgroup_index_in_threadgroup]],
+    uint simdgroups [[simdgroups_per_threadgroup]], uint lane_index [[thread_index_in_simdgroup]]) {
   const int lane = int(lane_index), index = int(at.x * simdgroups + simdgroup);
-  const int first = int(at.y) * kPartOfRow + lane;
-  if (index >= args.rows * args.shared || int(at.y) * kPartOfRow >= args.value_width) return;
+  const int first = int(at.y) * kAnyPartOfRow + lane;
+  if (index >= args.rows * args.shared || int(at.y) * kAnyPartOfRow >= args.value_width) return;
   if (at.z >= uint(args.batch * args.groups)) return;
   const int batch = int(at.z) / args.groups, group = int(at.z) - batch * args.groups;
   const QueryRow row(args, batch, group, index);
   k += batch * args.k_step[0] + group * args.k_step[1];
   v += batch * args.v_step[0] + group * args.v_step[1];
-  float sums[kPartOfRow / int(kSimd)] = {0.0f};
+  float sums[kAnyPartOfRow / int(kSimd)] = {0.0f};
   float most = -INFINITY, total = 0.0f;
   for (int begin = 0; begin < args.length; begin += int(kSimd)) {
     if (kCausal && begin > row.row) break;
@@ -64,10 +62,10 @@ template <typename T>
     most = max(most, simd_max(score));
     const float weight = weight_of(score, most), kept = kept_below(before, most);
     total = total * kept + simd_sum(weight);
-    for (int i = 0; i < kPartOfRow / int(kSimd); ++i) sums[i] *= kept;
+    for (int i = 0; i < kAnyPartOfRow / int(kSimd); ++i) sums[i] *= kept;
     add_values(args, v + begin * args.v_step[2], first, weight, sums);
   }
-  for (int i = 0; i < kPartOfRow / int(kSimd); ++i) {
+  for (int i = 0; i < kAnyPartOfRow / int(kSimd); ++i) {
     const int e = first + i * int(kSimd);
     if (e < args.value_width) out[row.out + e * args.out_step[3]] = T(divided(sums[i], total));
   }
@@ -75,15 +73,15 @@ template <typename T>
 
 // Heads of up to 256 elements: some rows that share a head of k and v, by the simdgroups of a threadgroup,
 // which take turns at blocks of columns; and, of many columns, by several threadgroups.
-constant bool kWideKeys [[function_constant(3)]];  // 16 bytes of a row may be loaded at once
-constant bool kWideValues [[function_constant(4)]];
-constant int kKeyLanes [[function_constant(5)]];  // that share a row: 4, 8, 16 or 32
-constant int kValueLanes [[function_constant(6)]];
-constant bool kParts [[function_constant(7)]];  // sums go to the scratch
+constant bool kWideKeys [[function_constant(kFcFewRowsWideKeys)]];  // 16 bytes of a row may be loaded at once
+constant bool kWideValues [[function_constant(kFcFewRowsWideValues)]];
+constant int kKeyLanes [[function_constant(kFcFewRowsKeyLanes)]];  // that share a row: 4, 8, 16 or 32
+constant int kValueLanes [[function_constant(kFcFewRowsValueLanes)]];
+constant bool kParts [[function_constant(kFcFewRowsParts)]];  // sums go to the scratch
 
-constant constexpr int kBlock = int(kSimd);  // columns
-constant constexpr int kTogether = 4;        // columns whose rows are on their way at a time
-constant constexpr int kSimdgroups = 8, kWidest = 256;
+constant constexpr int kTogether = 4;  // columns whose rows are on their way at a time
+constant constexpr int kWidest = 256;
+static_assert(kFewRowsColumns == int(kSimd), "each lane has a column");
 
 // What a lane has of a row.
 template <typename T, int kVectors>
@@ -170,7 +168,7 @@ struct Rows {
       near = near || !(addends[r] <= kFarBelow);
     }
     if (!simd_any(seen)) return false;
-    if (kMask < kFloatMask || simd_any(near)) return true;
+    if (kMask < int(MaskKind::kFloat) || simd_any(near)) return true;
     bool spared = true;
     NPU_UNROLL
     for (int r = 0; r < kRows; ++r) {
@@ -281,19 +279,23 @@ struct Shares {
 
   float most(int row) const {
     float result = -INFINITY;
-    for (int s = 0; s < kSimdgroups; ++s) result = max(result, peaks[row * kSimdgroups + s].x);
+    for (int s = 0; s < kFewRowsSimdgroups; ++s) result = max(result, peaks[row * kFewRowsSimdgroups + s].x);
     return result;
   }
-  void compare(int share) const { kept[share] = kept_below(peaks[share].x, most(share / kSimdgroups)); }
+  void compare(int share) const {
+    kept[share] = kept_below(peaks[share].x, most(share / kFewRowsSimdgroups));
+  }
 
   float total(int row) const {
     float sum = 0.0f;
-    for (int s = row * kSimdgroups; s < (row + 1) * kSimdgroups; ++s) sum += peaks[s].y * kept[s];
+    for (int s = row * kFewRowsSimdgroups; s < (row + 1) * kFewRowsSimdgroups; ++s)
+      sum += peaks[s].y * kept[s];
     return sum;
   }
   float sum(int row, const threadgroup float* values) const {
     float result = 0.0f;
-    for (int s = 0; s < kSimdgroups; ++s) result += values[s * kWidest] * kept[row * kSimdgroups + s];
+    for (int s = 0; s < kFewRowsSimdgroups; ++s)
+      result += values[s * kWidest] * kept[row * kFewRowsSimdgroups + s];
     return result;
   }
 };
@@ -339,10 +341,10 @@ inline void put_rows(constant AttentionArgs& args, Results<T> results, uint3 at,
   const int e = simdgroup * int(kSimd) + lane;
   NPU_UNROLL
   for (int r = 0; r < kRows; ++r) {
-    if (lane == 0) shares.peaks[r * kSimdgroups + simdgroup] = float2(mine.most[r], mine.total[r]);
+    if (lane == 0) shares.peaks[r * kFewRowsSimdgroups + simdgroup] = float2(mine.most[r], mine.total[r]);
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
-  if (e < kRows * kSimdgroups) shares.compare(e);
+  if (e < kRows * kFewRowsSimdgroups) shares.compare(e);
   NPU_UNROLL
   for (int r = 0; r < kRows; ++r) {
     mine.put_row(r, lane, values + simdgroup * kWidest);
@@ -357,16 +359,16 @@ inline void put_rows(constant AttentionArgs& args, Results<T> results, uint3 at,
 }
 
 template <typename T, int kRows, int kVectors>
-[[kernel]] void attention_rows(constant AttentionArgs& args [[buffer(0)]], const device T* q [[buffer(1)]],
-                               const device T* k [[buffer(2)]], const device T* v [[buffer(3)]],
-                               const device char* mask [[buffer(4)]], device T* out [[buffer(5)]],
-                               device float* parts [[buffer(6)]], device float2* peaks [[buffer(7)]],
-                               uint3 at [[threadgroup_position_in_grid]],
-                               uint simdgroup [[simdgroup_index_in_threadgroup]],
-                               uint lane_index [[thread_index_in_simdgroup]]) {
-  threadgroup float values[kSimdgroups * kWidest];  // of one row
-  threadgroup float2 shared_peaks[kRows * kSimdgroups];
-  threadgroup float kept[kRows * kSimdgroups];
+[[kernel]] void attention_rows(
+    constant AttentionArgs& args [[buffer(kBufferArgs)]], const device T* q [[buffer(kBufferAttentionQ)]],
+    const device T* k [[buffer(kBufferAttentionK)]], const device T* v [[buffer(kBufferAttentionV)]],
+    const device char* mask [[buffer(kBufferAttentionMask)]], device T* out [[buffer(kBufferAttentionOut)]],
+    device float* parts [[buffer(kBufferAttentionParts)]],
+    device float2* peaks [[buffer(kBufferAttentionPeaks)]], uint3 at [[threadgroup_position_in_grid]],
+    uint simdgroup [[simdgroup_index_in_threadgroup]], uint lane_index [[thread_index_in_simdgroup]]) {
+  threadgroup float values[kFewRowsSimdgroups * kWidest];  // of one row
+  threadgroup float2 shared_peaks[kRows * kFewRowsSimdgroups];
+  threadgroup float kept[kRows * kFewRowsSimdgroups];
   const int lane = int(lane_index), index = int(at.x) * kRows, rows = args.rows * args.shared;
   if (index >= rows || at.y >= uint(args.splits) || at.z >= uint(args.batch * args.groups)) return;
   const int batch = int(at.z) / args.groups, group = int(at.z) - batch * args.groups;
@@ -376,9 +378,10 @@ template <typename T, int kRows, int kVectors>
   Part<T, kVectors> queries[kRows];
   take_rows<T, kRows, kVectors>(args, q, batch, group, index, lane, mine, queries);
   // Columns that are seen may be few, and lie together: they come to all threadgroups in turn.
-  const int by = args.splits * kSimdgroups;
-  for (int block = int(at.y) + args.splits * int(simdgroup); block * kBlock < args.length; block += by) {
-    const int begin = block * kBlock;
+  const int by = args.splits * kFewRowsSimdgroups;
+  for (int block = int(at.y) + args.splits * int(simdgroup); block * kFewRowsColumns < args.length;
+       block += by) {
+    const int begin = block * kFewRowsColumns;
     if (kCausal && begin > mine.row[kRows - 1]) break;
     float addends[kRows], scores[kRows];
     if (!mine.look(args, mask, begin, lane, addends)) continue;
@@ -392,9 +395,10 @@ template <typename T, int kRows, int kVectors>
 
 // Joins what the threadgroups of a row left in the scratch.
 template <typename T>
-[[kernel]] void attention_join(constant AttentionArgs& args [[buffer(0)]],
-                               const device float* parts [[buffer(1)]],
-                               const device float2* peaks [[buffer(2)]], device T* out [[buffer(3)]],
+[[kernel]] void attention_join(constant AttentionArgs& args [[buffer(kBufferArgs)]],
+                               const device float* parts [[buffer(kBufferAttentionParts)]],
+                               const device float2* peaks [[buffer(kBufferAttentionPeaks)]],
+                               device T* out [[buffer(kBufferAttentionOut)]],
                                uint2 at [[thread_position_in_grid]]) {
   const int e = int(at.x), rows = args.rows * args.shared;
   const int64_t row = at.y;

@@ -5,11 +5,10 @@
 using namespace metal;
 
 #include "args.h"
+#include "constants.h"
 
 // For loops whose counter indexes what must stay in registers.
 #define NPU_UNROLL _Pragma("clang loop unroll(full)")
-
-constant constexpr uint kSimd = 32;  // threads of a simdgroup on every Apple GPU
 
 // NaN wins, as in PyTorch; Metal's max and simd_max prefer the number.
 template <typename T>

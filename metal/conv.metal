@@ -3,7 +3,8 @@
 #include "conv_geometry.h"
 #include "gemm.h"
 
-constant int kPaddedColumns [[function_constant(11)]];  // of a group's packed weights, a multiple of 4
+// Of a group's packed weights: a multiple of 4.
+constant int kPaddedColumns [[function_constant(kFcConvPaddedColumns)]];
 
 // Stages the patches of the block's pixels, kDepth deep from where `tap` stands. A thread always stages the
 // same depth, of several pixels: four channels at a time, or one.
@@ -42,8 +43,9 @@ struct Finish {
 };
 
 template <typename B, int kAtOnce>
-[[kernel]] void conv(constant ConvArgs& args [[buffer(0)]], const device typename B::Element* x [[buffer(1)]],
-                     const device typename B::Element* weights [[buffer(2)]], NPU_ENDS,
+[[kernel]] void conv(constant ConvArgs& args [[buffer(kBufferArgs)]],
+                     const device typename B::Element* x [[buffer(kBufferLeft)]],
+                     const device typename B::Element* weights [[buffer(kBufferRight)]], NPU_ENDS,
                      uint3 position [[threadgroup_position_in_grid]],
                      uint thread_index [[thread_index_in_threadgroup]],
                      uint simdgroup [[simdgroup_index_in_threadgroup]],
@@ -86,19 +88,19 @@ template <typename B, int kAtOnce>
 #define NPU_CONV(name, T, at_once, ...)           \
   template [[host_name(#name "_" #T)]] [[kernel]] \
   decltype(conv<Blocking<T, __VA_ARGS__>, at_once>) conv<Blocking<T, __VA_ARGS__>, at_once>;
-#define NPU_CONVS(T, depth)                                \
-  NPU_CONV(conv_large_fours, T, 4, 64, 64, depth, 2, 2, 1) \
-  NPU_CONV(conv_large_any, T, 1, 64, 64, depth, 2, 2, 1)   \
-  NPU_CONV(conv_small_fours, T, 4, 32, 32, 32, 2, 2, 2)    \
-  NPU_CONV(conv_small_any, T, 1, 32, 32, 32, 2, 2, 2)      \
-  NPU_CONV(conv_tiny_fours, T, 4, 16, 32, 64, 1, 2, 4)     \
-  NPU_CONV(conv_tiny_any, T, 1, 16, 32, 64, 1, 2, 4)
-#if NPU_ONLY < 0 || NPU_ONLY == 0
+#define NPU_CONVS(T, depth)                                                  \
+  NPU_CONV(conv_large_fours, T, 4, kLargeBlock, kLargeBlock, depth, 2, 2, 1) \
+  NPU_CONV(conv_large_any, T, 1, kLargeBlock, kLargeBlock, depth, 2, 2, 1)   \
+  NPU_CONV(conv_small_fours, T, 4, kSmallBlock, kSmallBlock, 32, 2, 2, 2)    \
+  NPU_CONV(conv_small_any, T, 1, kSmallBlock, kSmallBlock, 32, 2, 2, 2)      \
+  NPU_CONV(conv_tiny_fours, T, 4, kTinyRows, kSmallBlock, 64, 1, 2, 4)       \
+  NPU_CONV(conv_tiny_any, T, 1, kTinyRows, kSmallBlock, 64, 1, 2, 4)
+#if NPU_ONLY < 0 || NPU_ONLY == NPU_FLOAT32
 NPU_CONVS(float, 16)
 #endif
-#if NPU_ONLY < 0 || NPU_ONLY == 1
+#if NPU_ONLY < 0 || NPU_ONLY == NPU_FLOAT16
 NPU_CONVS(half, 32)
 #endif
-#if NPU_ONLY < 0 || NPU_ONLY == 2
+#if NPU_ONLY < 0 || NPU_ONLY == NPU_BFLOAT16
 NPU_CONVS(bfloat, 32)
 #endif

@@ -1,8 +1,6 @@
 // Convolutions without blocks: depthwise ones, and whatever is too narrow or too unusual for them.
 #include "conv_geometry.h"
 
-constant constexpr int kPixels = 4;  // neighbours along the width, of a thread that convolves depthwise
-
 // Offsets of a pixel in the result and what is read beside it.
 inline RowPlaces places_of_pixel(constant ConvArgs& args, uint pixel) {
   const uint rows = inner_of(args.product.rows);
@@ -22,23 +20,24 @@ inline float4 some_of_four(const device T* from, int left) {
   return found;
 }
 
-// One filter for each channel, weights packed as [tap][channel]. A thread makes four channels of kPixels
-// pixels.
+// One filter for each channel, weights packed as [tap][channel]. A thread makes four channels of
+// kDepthwisePixels pixels.
 template <typename T>
-[[kernel]] void conv_depthwise(constant ConvArgs& args [[buffer(0)]], const device T* x [[buffer(1)]],
-                               const device T* weights [[buffer(2)]], NPU_ENDS,
+[[kernel]] void conv_depthwise(constant ConvArgs& args [[buffer(kBufferArgs)]],
+                               const device T* x [[buffer(kBufferLeft)]],
+                               const device T* weights [[buffer(kBufferRight)]], NPU_ENDS,
                                uint3 at [[thread_position_in_grid]]) {
-  const int channel = int(at.x) * 4, left = args.groups - channel, width = args.out[2];
+  const int channel = int(at.x) * kConvChannels, left = args.groups - channel, width = args.out[2];
   const uint lines = uint(args.pixels) / uint(width);
-  const int first = int(at.y) * kPixels;
+  const int first = int(at.y) * kDepthwisePixels;
   if (left <= 0 || first >= width || at.z >= lines) return;
   const uint pixel = at.z * uint(width) + uint(first);
   const Window window = window_of(args, pixel);
   x += args.product.first[NPU_LEFT] + channel;
   weights += channel;
-  float4 sums[kPixels];
+  float4 sums[kDepthwisePixels];
   NPU_UNROLL
-  for (int p = 0; p < kPixels; ++p) sums[p] = float4(0.0f);
+  for (int p = 0; p < kDepthwisePixels; ++p) sums[p] = float4(0.0f);
   Tap tap = {0, 0, 0, 0};
   for (tap.d = 0; tap.d < args.taps[0]; ++tap.d) {
     for (tap.h = 0; tap.h < args.taps[1]; ++tap.h) {
@@ -46,7 +45,7 @@ template <typename T>
         const float4 factors = some_of_four(weights, left);
         Window moved = window;
         NPU_UNROLL
-        for (int p = 0; p < kPixels; ++p, moved.w += args.stride[2]) {
+        for (int p = 0; p < kDepthwisePixels; ++p, moved.w += args.stride[2]) {
           bool inside;
           const int64_t offset = offset_of(args, moved, tap, inside);
           if (inside) sums[p] = fma(some_of_four(x + offset, left), factors, sums[p]);
@@ -56,7 +55,7 @@ template <typename T>
   }
   const Ends ends = NPU_GATHER_ENDS;
   NPU_UNROLL
-  for (int p = 0; p < kPixels; ++p) {
+  for (int p = 0; p < kDepthwisePixels; ++p) {
     if (first + p >= width) continue;
     finish_columns(sums[p], args.product, ends, places_of_pixel(args, pixel + uint(p)), channel, args.groups);
   }
@@ -64,10 +63,11 @@ template <typename T>
 
 // Any convolution: a thread makes up to four channels of one pixel.
 template <typename T>
-[[kernel]] void conv_direct(constant ConvArgs& args [[buffer(0)]], const device T* x [[buffer(1)]],
-                            const device T* weights [[buffer(2)]], NPU_ENDS,
+[[kernel]] void conv_direct(constant ConvArgs& args [[buffer(kBufferArgs)]],
+                            const device T* x [[buffer(kBufferLeft)]],
+                            const device T* weights [[buffer(kBufferRight)]], NPU_ENDS,
                             uint3 at [[thread_position_in_grid]]) {
-  const int column = int(at.x) * 4, left = min(args.columns - column, 4);
+  const int column = int(at.x) * kConvChannels, left = min(args.columns - column, kConvChannels);
   const uint pixel = at.y, group = at.z;
   if (left <= 0 || pixel >= uint(args.pixels) || group >= uint(args.groups)) return;
   const Window window = window_of(args, pixel);
@@ -100,15 +100,15 @@ template <typename T>
                  first + args.columns);
 }
 
-#if NPU_ONLY < 0 || NPU_ONLY == 0
+#if NPU_ONLY < 0 || NPU_ONLY == NPU_FLOAT32
 NPU_INSTANTIATE(conv_depthwise, float)
 NPU_INSTANTIATE(conv_direct, float)
 #endif
-#if NPU_ONLY < 0 || NPU_ONLY == 1
+#if NPU_ONLY < 0 || NPU_ONLY == NPU_FLOAT16
 NPU_INSTANTIATE(conv_depthwise, half)
 NPU_INSTANTIATE(conv_direct, half)
 #endif
-#if NPU_ONLY < 0 || NPU_ONLY == 2
+#if NPU_ONLY < 0 || NPU_ONLY == NPU_BFLOAT16
 NPU_INSTANTIATE(conv_depthwise, bfloat)
 NPU_INSTANTIATE(conv_direct, bfloat)
 #endif

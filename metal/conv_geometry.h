@@ -3,9 +3,10 @@
 
 #include "epilogue.h"
 
-constant bool kSpreads [[function_constant(10)]];  // there are gaps between the elements of the input
+// There are gaps between the elements of the input.
+constant bool kSpreads [[function_constant(kFcConvSpreads)]];
 
-constant bool kShort [[function_constant(12)]];  // offsets in the input fit 32 bits
+constant bool kShort [[function_constant(kFcConvShort)]];  // offsets in the input fit 32 bits
 
 // Where the window of an output pixel begins, before dilation of the input is taken out; n < 0: no pixel.
 struct Window {

@@ -13,39 +13,40 @@
 #define NPU_ONLY -1
 #endif
 
-constant int kBias [[function_constant(0)]];  // its Float, plus 1; 0: there is none
-constant int kExtras [[function_constant(1)]];
-constant bool kFours [[function_constant(2)]];  // the columns of result, bias and extra are neighbours
+// The bias as DType counts it, plus 1; 0: there is none.
+constant int kBias [[function_constant(kFcEpilogueBias)]];
+constant int kExtras [[function_constant(kFcEpilogueExtras)]];
+// The columns of result, bias and extra are neighbours.
+constant bool kFours [[function_constant(kFcEpilogueFours)]];
 // A result comes from the sums of two columns, of which the other one is as many further as there are
 // results.
-constant bool kHalves [[function_constant(13)]];
+constant bool kHalves [[function_constant(kFcEpilogueGated)]];
 
-// As DType counts them.
-enum Float { kFloat32, kFloat16, kBFloat16 };
+static_assert(kBufferExtrasEnd == kBufferExtras + NPU_EXTRAS, "each extra operand has a buffer");
 
 inline float load_float(const device char* from, int type, int64_t at) {
-  if (type == kFloat32) return ((const device float*)from)[at];
-  if (type == kFloat16) return float(((const device half*)from)[at]);
+  if (type == NPU_FLOAT32) return ((const device float*)from)[at];
+  if (type == NPU_FLOAT16) return float(((const device half*)from)[at]);
   return float(((const device bfloat*)from)[at]);
 }
 inline float4 load_floats(const device char* from, int type, int64_t at) {
-  if (type == kFloat32) return load4((const device float*)from + at);
-  if (type == kFloat16) return load4((const device half*)from + at);
+  if (type == NPU_FLOAT32) return load4((const device float*)from + at);
+  if (type == NPU_FLOAT16) return load4((const device half*)from + at);
   return load4((const device bfloat*)from + at);
 }
 inline void store_float(device char* to, int type, int64_t at, float x) {
-  if (type == kFloat32) {
+  if (type == NPU_FLOAT32) {
     ((device float*)to)[at] = x;
-  } else if (type == kFloat16) {
+  } else if (type == NPU_FLOAT16) {
     ((device half*)to)[at] = half(x);
   } else {
     ((device bfloat*)to)[at] = bfloat(x);
   }
 }
 inline void store_floats(device char* to, int type, int64_t at, float4 x) {
-  if (type == kFloat32) {
+  if (type == NPU_FLOAT32) {
     store4((device float*)to + at, x);
-  } else if (type == kFloat16) {
+  } else if (type == NPU_FLOAT16) {
     store4((device half*)to + at, x);
   } else {
     store4((device bfloat*)to + at, x);
@@ -94,13 +95,13 @@ inline void finish_four(float4 sums, float4 others, constant ProductArgs& args, 
 
 #else
 
-constant int kResult [[function_constant(3)]];  // Float
-constant int kExtraType [[function_constant(4)]];
-constant int kFirst [[function_constant(5)]];    // Activation of the sum
-constant int kCombine [[function_constant(6)]];  // Combination with the extra operand
-constant int kLast [[function_constant(7)]];     // Activation of that
-constant float kClipLow [[function_constant(8)]];
-constant float kClipHigh [[function_constant(9)]];
+constant int kResult [[function_constant(kFcEpilogueResult)]];  // as DType counts them
+constant int kExtraType [[function_constant(kFcEpilogueExtraType)]];
+constant int kFirst [[function_constant(kFcEpilogueFirst)]];      // Activation of the sum
+constant int kCombine [[function_constant(kFcEpilogueCombine)]];  // Combination with the extra operand
+constant int kLast [[function_constant(kFcEpilogueLast)]];        // Activation of that
+constant float kClipLow [[function_constant(kFcEpilogueClipLow)]];
+constant float kClipHigh [[function_constant(kFcEpilogueClipHigh)]];
 
 inline float activate(float x, int activation) {
   switch (Activation(activation)) {
@@ -185,10 +186,12 @@ inline void finish_columns(float4 sums, constant ProductArgs& args, Ends ends, R
 
 // The operands of every kernel that ends so, and how it keeps them. Those that are absent are bound to
 // nothing that may be read.
-#define NPU_ENDS                                                                        \
-  device char *result [[buffer(3)]], const device char *bias [[buffer(4)]],             \
-      const device char *extra0 [[buffer(5)]], const device char *extra1 [[buffer(6)]], \
-      const device char *extra2 [[buffer(7)]], const device char *extra3 [[buffer(8)]]
+#define NPU_ENDS                                                                                  \
+  device char *result [[buffer(kBufferResult)]], const device char *bias [[buffer(kBufferBias)]], \
+      const device char *extra0 [[buffer(kBufferExtras)]],                                        \
+      const device char *extra1 [[buffer(kBufferExtras + 1)]],                                    \
+      const device char *extra2 [[buffer(kBufferExtras + 2)]],                                    \
+      const device char *extra3 [[buffer(kBufferExtras + 3)]]
 #define NPU_GATHER_ENDS                              \
   {                                                  \
     result, bias, { extra0, extra1, extra2, extra3 } \

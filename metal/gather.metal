@@ -1,11 +1,13 @@
 // Elements of x at places that index operands choose. Indices out of range are reported and give zero.
 #include "indexed.h"
 
-constant bool kDense [[function_constant(2)]];  // whole rows, whose neighbours are neighbours in both
+// Whole rows, whose neighbours are neighbours in both.
+constant bool kDense [[function_constant(kFcGatherDense)]];
 
 template <typename T>
-[[kernel]] void gather(constant GatherArgs& args [[buffer(0)]], const device T* x [[buffer(1)]],
-                       device T* out [[buffer(2)]], device Status* status [[buffer(3)]], NPU_INDICES,
+[[kernel]] void gather(constant GatherArgs& args [[buffer(kBufferArgs)]],
+                       const device T* x [[buffer(kBufferX)]], device T* out [[buffer(kBufferY)]],
+                       device Status* status [[buffer(kBufferIndexedStatus)]], NPU_INDICES,
                        uint2 at [[thread_position_in_grid]]) {
   const Indices indices = NPU_ALL_INDICES;
   const uint inner = inner_of(args.nest);

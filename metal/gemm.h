@@ -31,6 +31,11 @@ struct Blocking {
   static constant constexpr int kMemory = (kStagedBytes > kStripBytes ? kStagedBytes : kStripBytes) / 16;
 };
 
+static_assert(Blocking<float, kLargeBlock, kLargeBlock, 16, 2, 2, 1>::kThreads == kLargeBlockThreads &&
+                  Blocking<float, kSmallBlock, kSmallBlock, 32, 2, 2, 2>::kThreads == kSmallBlockThreads &&
+                  Blocking<float, kTinyRows, kSmallBlock, 64, 1, 2, 4>::kThreads == kSmallBlockThreads,
+              "threadgroups are made so");
+
 // Where a thread stands in its threadgroup.
 template <typename B>
 struct Standing {

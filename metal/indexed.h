@@ -4,10 +4,11 @@
 #include "nest.h"
 #include "report.h"
 
-constant int kAxes [[function_constant(0)]];   // that are indexed
-constant bool kWrap [[function_constant(1)]];  // negative indices count from the end
+constant int kAxes [[function_constant(kFcIndexedAxes)]];   // that are indexed
+constant bool kWrap [[function_constant(kFcIndexedWrap)]];  // negative indices count from the end
 
 constant constexpr int kOperands = 2 + NPU_MAX_INDICES;
+static_assert(kBufferIndicesEnd == kBufferIndices + NPU_MAX_INDICES, "each index has a buffer");
 
 // The index operands as parameters of a kernel; only as many exist as axes.
 constant bool kTwo = kAxes > 1;
@@ -18,15 +19,15 @@ constant bool kSix = kAxes > 5;
 constant bool kSeven = kAxes > 6;
 constant bool kEight = kAxes > 7;
 
-#define NPU_INDICES                                                          \
-  const device char *indices0 [[buffer(4)]],                                 \
-      const device char *indices1 [[buffer(5), function_constant(kTwo)]],    \
-      const device char *indices2 [[buffer(6), function_constant(kThree)]],  \
-      const device char *indices3 [[buffer(7), function_constant(kFour)]],   \
-      const device char *indices4 [[buffer(8), function_constant(kFive)]],   \
-      const device char *indices5 [[buffer(9), function_constant(kSix)]],    \
-      const device char *indices6 [[buffer(10), function_constant(kSeven)]], \
-      const device char *indices7 [[buffer(11), function_constant(kEight)]]
+#define NPU_INDICES                                                                          \
+  const device char *indices0 [[buffer(kBufferIndices)]],                                    \
+      const device char *indices1 [[buffer(kBufferIndices + 1), function_constant(kTwo)]],   \
+      const device char *indices2 [[buffer(kBufferIndices + 2), function_constant(kThree)]], \
+      const device char *indices3 [[buffer(kBufferIndices + 3), function_constant(kFour)]],  \
+      const device char *indices4 [[buffer(kBufferIndices + 4), function_constant(kFive)]],  \
+      const device char *indices5 [[buffer(kBufferIndices + 5), function_constant(kSix)]],   \
+      const device char *indices6 [[buffer(kBufferIndices + 6), function_constant(kSeven)]], \
+      const device char *indices7 [[buffer(kBufferIndices + 7), function_constant(kEight)]]
 
 struct Indices {
   const device char* of[NPU_MAX_INDICES];

@@ -20,7 +20,7 @@ inline T number(constant IotaArgs& args, uint i, int64_t) {
 }
 
 template <typename T>
-[[kernel]] void iota(constant IotaArgs& args [[buffer(0)]], device T* y [[buffer(1)]],
+[[kernel]] void iota(constant IotaArgs& args [[buffer(kBufferArgs)]], device T* y [[buffer(kBufferY)]],
                      uint i [[thread_position_in_grid]]) {
   if (i < uint(args.count)) y[int64_t(i) * args.y_step] = number<T>(args, i, Register<T>(0));
 }

@@ -1,9 +1,9 @@
 // Matrix products in blocks on simdgroup matrices. Products with few rows: matmul_rows.metal.
 #include "gemm.h"
 
-constant int kLeftAlong [[function_constant(10)]];   // Neighbours; lines are rows
-constant int kRightAlong [[function_constant(11)]];  // and here columns
-constant bool kSplits [[function_constant(12)]];     // sums of parts of the depth go to the scratch
+constant int kLeftAlong [[function_constant(kFcMatmulLeftAlong)]];    // Neighbours; lines are rows
+constant int kRightAlong [[function_constant(kFcMatmulRightAlong)]];  // and here columns
+constant bool kSplits [[function_constant(kFcMatmulSplits)]];  // sums of parts of the depth go to the scratch
 
 template <typename B>
 inline void stage_left(threadgroup typename B::Element* to, const device typename B::Element* from,
@@ -90,9 +90,9 @@ struct Finish {
 };
 
 template <typename B, bool kDeep>
-[[kernel]] void matmul(constant MatmulArgs& args [[buffer(0)]],
-                       const device typename B::Element* left [[buffer(1)]],
-                       const device typename B::Element* right [[buffer(2)]], NPU_ENDS,
+[[kernel]] void matmul(constant MatmulArgs& args [[buffer(kBufferArgs)]],
+                       const device typename B::Element* left [[buffer(kBufferLeft)]],
+                       const device typename B::Element* right [[buffer(kBufferRight)]], NPU_ENDS,
                        uint3 group [[threadgroup_position_in_grid]],
                        uint thread_index [[thread_index_in_threadgroup]],
                        uint simdgroup [[simdgroup_index_in_threadgroup]],
@@ -139,10 +139,11 @@ inline float4 sum_of_parts(constant MatmulArgs& args, const device float* parts,
   return sums;
 }
 
-[[kernel]] void matmul_sum(constant MatmulArgs& args [[buffer(0)]], const device float* parts [[buffer(1)]],
-                           NPU_ENDS, uint3 at [[thread_position_in_grid]]) {
+[[kernel]] void matmul_sum(constant MatmulArgs& args [[buffer(kBufferArgs)]],
+                           const device float* parts [[buffer(kBufferMatmulParts)]], NPU_ENDS,
+                           uint3 at [[thread_position_in_grid]]) {
   const int columns = args.product.columns, rows = int(inner_of(args.product.rows));
-  const int column = int(at.x) * 4, row = int(at.y), many = columns - column;
+  const int column = int(at.x) * kSumColumns, row = int(at.y), many = columns - column;
   if (many <= 0 || row >= rows || at.z >= uint(args.blocks)) return;
   const int64_t width = kHalves ? 2 * int64_t(columns) : columns;
   const float4 sums = sum_of_parts(args, parts, at.z, row, width, column, many);
@@ -167,8 +168,9 @@ inline float sum_of_column(constant MatmulArgs& args, const device T* a, const d
 
 // One thread for each element of the result, for GPUs without simdgroup matrices.
 template <typename T>
-[[kernel]] void matmul_single(constant MatmulArgs& args [[buffer(0)]], const device T* left [[buffer(1)]],
-                              const device T* right [[buffer(2)]], NPU_ENDS,
+[[kernel]] void matmul_single(constant MatmulArgs& args [[buffer(kBufferArgs)]],
+                              const device T* left [[buffer(kBufferLeft)]],
+                              const device T* right [[buffer(kBufferRight)]], NPU_ENDS,
                               uint3 at [[thread_position_in_grid]]) {
   const int column = int(at.x), row = int(at.y);
   if (column >= args.product.columns || row >= int(inner_of(args.product.rows)) || at.z >= uint(args.blocks))
@@ -186,20 +188,20 @@ template <typename T>
 #define NPU_MATMUL(name, T, deep, ...)            \
   template [[host_name(#name "_" #T)]] [[kernel]] \
   decltype(matmul<Blocking<T, __VA_ARGS__>, deep>) matmul<Blocking<T, __VA_ARGS__>, deep>;
-#define NPU_MATMULS(T, depth)                                     \
-  NPU_MATMUL(matmul_large_deep, T, true, 64, 64, depth, 2, 2, 1)  \
-  NPU_MATMUL(matmul_large_wide, T, false, 64, 64, depth, 2, 2, 1) \
-  NPU_MATMUL(matmul_small_deep, T, true, 32, 32, 32, 2, 2, 2)     \
-  NPU_MATMUL(matmul_small_wide, T, false, 32, 32, 32, 2, 2, 2)
-#if NPU_ONLY < 0 || NPU_ONLY == 0
+#define NPU_MATMULS(T, depth)                                                       \
+  NPU_MATMUL(matmul_large_deep, T, true, kLargeBlock, kLargeBlock, depth, 2, 2, 1)  \
+  NPU_MATMUL(matmul_large_wide, T, false, kLargeBlock, kLargeBlock, depth, 2, 2, 1) \
+  NPU_MATMUL(matmul_small_deep, T, true, kSmallBlock, kSmallBlock, 32, 2, 2, 2)     \
+  NPU_MATMUL(matmul_small_wide, T, false, kSmallBlock, kSmallBlock, 32, 2, 2, 2)
+#if NPU_ONLY < 0 || NPU_ONLY == NPU_FLOAT32
 NPU_MATMULS(float, 16)
 NPU_INSTANTIATE(matmul_single, float)
 #endif
-#if NPU_ONLY < 0 || NPU_ONLY == 1
+#if NPU_ONLY < 0 || NPU_ONLY == NPU_FLOAT16
 NPU_MATMULS(half, 32)
 NPU_INSTANTIATE(matmul_single, half)
 #endif
-#if NPU_ONLY < 0 || NPU_ONLY == 2
+#if NPU_ONLY < 0 || NPU_ONLY == NPU_BFLOAT16
 NPU_MATMULS(bfloat, 32)
 NPU_INSTANTIATE(matmul_single, bfloat)
 #endif

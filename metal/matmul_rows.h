@@ -15,10 +15,10 @@ struct Spot {
   uint simdgroup, lane;
 };
 
-constant bool kLeftFours [[function_constant(10)]];     // the left side's depth is side by side
-constant bool kRightAligned [[function_constant(11)]];  // 16 bytes of the right side may be loaded at once
-
-constant constexpr int kSimdgroups = 8;
+// The left side's depth is side by side.
+constant bool kLeftFours [[function_constant(kFcMatmulRowsLeftFours)]];
+// 16 bytes of the right side may be loaded at once.
+constant bool kRightAligned [[function_constant(kFcMatmulRowsRightAligned)]];
 
 // 16 bytes of the right-hand side.
 inline Wide<float> load_right(const device float* x) { return load_wide(x); }
@@ -91,7 +91,7 @@ struct LaneSums {
 // Results of a threadgroup, of which each simdgroup makes kColumns columns. Of halves, two make a result.
 template <int kColumns>
 inline int deep_results(constant MatmulArgs& args) {
-  return kSimdgroups / args.slices * kColumns / (kHalves && kColumns % 2 == 0 ? 2 : 1);
+  return kStreamSimdgroups / args.slices * kColumns / (kHalves && kColumns % 2 == 0 ? 2 : 1);
 }
 
 template <int kColumns>
@@ -137,7 +137,7 @@ inline void multiply_deep(constant MatmulArgs& args, const thread Left& left, co
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
   const int thread_index = int(at.simdgroup) * 32 + int(at.lane);
-  for (int i = thread_index; i < made * min(rows, kRows); i += kSimdgroups * 32) {
+  for (int i = thread_index; i < made * min(rows, kRows); i += kStreamSimdgroups * 32) {
     const int r = i / made, c = i % made * together, column = first + i % made;
     if (column >= columns) continue;
     float sum = 0.0f, other = 0.0f;
@@ -163,7 +163,7 @@ struct ColumnSums {
       NPU_UNROLL
       for (int c = 0; c < kColumns; ++c) of[r][c] = 0.0f;
     }
-    for (int k = first; k < args.product.depth; k += kSimdgroups) {
+    for (int k = first; k < args.product.depth; k += kStreamSimdgroups) {
       const device T* from = w + int64_t(k) * args.right_depth;
       float weights[kColumns];
       if (many >= kColumns) {
@@ -190,7 +190,7 @@ struct ColumnSums {
     threadgroup_barrier(mem_flags::mem_threadgroup);
     const int mine = simdgroup * 32 + lane;
     float sum = 0.0f;
-    for (int s = 0; s < kSimdgroups && mine < kWidth; ++s) sum += room[s * kWidth + mine];
+    for (int s = 0; s < kStreamSimdgroups && mine < kWidth; ++s) sum += room[s * kWidth + mine];
     threadgroup_barrier(mem_flags::mem_threadgroup);
     return sum;
   }

@@ -2,12 +2,13 @@
 #include "matmul_rows.h"
 
 template <typename T, int kRows, int kColumns>
-[[kernel]] void matmul_rows_deep(constant MatmulArgs& args [[buffer(0)]], const device T* left [[buffer(1)]],
-                                 const device T* right [[buffer(2)]], NPU_ENDS,
+[[kernel]] void matmul_rows_deep(constant MatmulArgs& args [[buffer(kBufferArgs)]],
+                                 const device T* left [[buffer(kBufferLeft)]],
+                                 const device T* right [[buffer(kBufferRight)]], NPU_ENDS,
                                  uint3 group [[threadgroup_position_in_grid]],
                                  uint simdgroup [[simdgroup_index_in_threadgroup]],
                                  uint lane [[thread_index_in_simdgroup]]) {
-  threadgroup float room[kSimdgroups * kRows * kColumns];
+  threadgroup float room[kStreamSimdgroups * kRows * kColumns];
   if (deep_is_beyond<kColumns>(args, group)) return;
   const RowPlaces places = places_of_block(args.product, group.z);
   const LyingRows<T, kRows> rows(args, left + places.of[NPU_LEFT]);
@@ -17,12 +18,13 @@ template <typename T, int kRows, int kColumns>
 }
 
 template <typename T, int kRows, int kColumns>
-[[kernel]] void matmul_rows_wide(constant MatmulArgs& args [[buffer(0)]], const device T* left [[buffer(1)]],
-                                 const device T* right [[buffer(2)]], NPU_ENDS,
+[[kernel]] void matmul_rows_wide(constant MatmulArgs& args [[buffer(kBufferArgs)]],
+                                 const device T* left [[buffer(kBufferLeft)]],
+                                 const device T* right [[buffer(kBufferRight)]], NPU_ENDS,
                                  uint3 group [[threadgroup_position_in_grid]],
                                  uint simdgroup [[simdgroup_index_in_threadgroup]],
                                  uint lane [[thread_index_in_simdgroup]]) {
-  threadgroup float room[kSimdgroups * 32 * kColumns];
+  threadgroup float room[kStreamSimdgroups * 32 * kColumns];
   if (wide_is_beyond<kColumns>(args, group)) return;
   const RowPlaces places = places_of_block(args.product, group.z);
   const LyingRows<T, kRows> rows(args, left + places.of[NPU_LEFT]);
@@ -31,12 +33,12 @@ template <typename T, int kRows, int kColumns>
   multiply_wide<T, kRows, kColumns>(args, rows, right, ends, places, room, spot);
 }
 
-#if NPU_ONLY < 0 || NPU_ONLY == 0
+#if NPU_ONLY < 0 || NPU_ONLY == NPU_FLOAT32
 NPU_DEEP_AND_WIDE(matmul_rows_deep, matmul_rows_wide, float)
 #endif
-#if NPU_ONLY < 0 || NPU_ONLY == 1
+#if NPU_ONLY < 0 || NPU_ONLY == NPU_FLOAT16
 NPU_DEEP_AND_WIDE(matmul_rows_deep, matmul_rows_wide, half)
 #endif
-#if NPU_ONLY < 0 || NPU_ONLY == 2
+#if NPU_ONLY < 0 || NPU_ONLY == NPU_BFLOAT16
 NPU_DEEP_AND_WIDE(matmul_rows_deep, matmul_rows_wide, bfloat)
 #endif

@@ -3,15 +3,15 @@
 #include "matmul_rows.h"
 #include "norm.h"
 
-constant bool kRms [[function_constant(14)]];
-constant int kNormWeight [[function_constant(15)]];  // 0: none, 1: as x, 2: float
-constant int kNormBias [[function_constant(16)]];
-constant bool kHasNormWeight = kNormWeight > 0;
-constant bool kHasNormBias = kNormBias > 0;
+constant bool kRms [[function_constant(kFcNormedRowsRms)]];
+constant int kNormWeight [[function_constant(kFcNormedRowsWeight)]];  // ParameterKind
+constant int kNormBias [[function_constant(kFcNormedRowsBias)]];
+constant bool kHasNormWeight = kNormWeight != int(ParameterKind::kNone);
+constant bool kHasNormBias = kNormBias != int(ParameterKind::kNone);
 
-#define NPU_NORM_PARAMETERS                                                        \
-  const device char *norm_weight [[buffer(9), function_constant(kHasNormWeight)]], \
-      const device char *norm_bias [[buffer(10), function_constant(kHasNormBias)]]
+#define NPU_NORM_PARAMETERS                                                                              \
+  const device char *norm_weight [[buffer(kBufferNormedRowsWeight), function_constant(kHasNormWeight)]], \
+      const device char *norm_bias [[buffer(kBufferNormedRowsBias), function_constant(kHasNormBias)]]
 
 // Four elements at a multiple of as many bytes.
 inline float4 four_of(const threadgroup float* x) { return *(const threadgroup float4*)x; }
@@ -44,13 +44,13 @@ inline void measure(threadgroup T* normal, threadgroup Spread* room, constant No
     const device T* from = x + int64_t(r) * step_of(args.matmul.product.rows, NPU_LEFT);
     const float centre = kRms ? 0.0f : float(*from);
     Spread spread = Spreads::none();
-    for (int i = int(at.simdgroup) * 32 + int(at.lane); i < depth; i += kSimdgroups * 32) {
+    for (int i = int(at.simdgroup) * 32 + int(at.lane); i < depth; i += kStreamSimdgroups * 32) {
       const T element = from[int64_t(i) * args.matmul.left_depth];
       normal[r * args.row_step + i] = element;
       spread = Spreads::add(spread, float(element) - centre, uint(i));
     }
     spread = across_lanes<Spreads>(spread);
-    if (at.lane == 0) room[r * kSimdgroups + int(at.simdgroup)] = spread;
+    if (at.lane == 0) room[r * kStreamSimdgroups + int(at.simdgroup)] = spread;
   }
 }
 
@@ -64,12 +64,13 @@ inline void normalise(threadgroup T* normal, threadgroup Spread* room, constant 
   for (int r = 0; r < rows; ++r) {
     const float centre = kRms ? 0.0f : float(x[int64_t(r) * step_of(args.matmul.product.rows, NPU_LEFT)]);
     Spread spread = Spreads::none();
-    for (int s = 0; s < kSimdgroups; ++s) spread = Spreads::merge(spread, room[r * kSimdgroups + s]);
+    for (int s = 0; s < kStreamSimdgroups; ++s)
+      spread = Spreads::merge(spread, room[r * kStreamSimdgroups + s]);
     const Normal row = normal_of(spread, centre, float(depth), args.eps, kRms);
-    for (int i = int(at.simdgroup) * 32 + int(at.lane); i < depth; i += kSimdgroups * 32) {
+    for (int i = int(at.simdgroup) * 32 + int(at.lane); i < depth; i += kStreamSimdgroups * 32) {
       float result = row.of(float(normal[r * args.row_step + i]));
-      if (kHasNormWeight) result *= parameter<T>(weight, kNormWeight, i * args.weight_step);
-      if (kHasNormBias) result += parameter<T>(bias, kNormBias, i * args.bias_step);
+      if (kHasNormWeight) result *= parameter<T>(weight, ParameterKind(kNormWeight), i * args.weight_step);
+      if (kHasNormBias) result += parameter<T>(bias, ParameterKind(kNormBias), i * args.bias_step);
       normal[r * args.row_step + i] = T(result);
     }
   }
@@ -77,14 +78,15 @@ inline void normalise(threadgroup T* normal, threadgroup Spread* room, constant 
 }
 
 template <typename T, int kRows, int kColumns>
-[[kernel]] void matmul_rows_norm_deep(constant NormedRowsArgs& args [[buffer(0)]],
-                                      const device T* left [[buffer(1)]], const device T* right [[buffer(2)]],
-                                      NPU_ENDS, NPU_NORM_PARAMETERS, threadgroup T* normal [[threadgroup(0)]],
+[[kernel]] void matmul_rows_norm_deep(constant NormedRowsArgs& args [[buffer(kBufferArgs)]],
+                                      const device T* left [[buffer(kBufferLeft)]],
+                                      const device T* right [[buffer(kBufferRight)]], NPU_ENDS,
+                                      NPU_NORM_PARAMETERS, threadgroup T* normal [[threadgroup(0)]],
                                       uint3 group [[threadgroup_position_in_grid]],
                                       uint simdgroup [[simdgroup_index_in_threadgroup]],
                                       uint lane [[thread_index_in_simdgroup]]) {
-  threadgroup float room[kSimdgroups * kRows * kColumns];
-  threadgroup Spread spreads[kSimdgroups * kRows];
+  threadgroup float room[kStreamSimdgroups * kRows * kColumns];
+  threadgroup Spread spreads[kStreamSimdgroups * kRows];
   if (deep_is_beyond<kColumns>(args.matmul, group)) return;
   const RowPlaces places = places_of_block(args.matmul.product, group.z);
   const Spot spot = {group, simdgroup, lane};
@@ -95,14 +97,15 @@ template <typename T, int kRows, int kColumns>
 }
 
 template <typename T, int kRows, int kColumns>
-[[kernel]] void matmul_rows_norm_wide(constant NormedRowsArgs& args [[buffer(0)]],
-                                      const device T* left [[buffer(1)]], const device T* right [[buffer(2)]],
-                                      NPU_ENDS, NPU_NORM_PARAMETERS, threadgroup T* normal [[threadgroup(0)]],
+[[kernel]] void matmul_rows_norm_wide(constant NormedRowsArgs& args [[buffer(kBufferArgs)]],
+                                      const device T* left [[buffer(kBufferLeft)]],
+                                      const device T* right [[buffer(kBufferRight)]], NPU_ENDS,
+                                      NPU_NORM_PARAMETERS, threadgroup T* normal [[threadgroup(0)]],
                                       uint3 group [[threadgroup_position_in_grid]],
                                       uint simdgroup [[simdgroup_index_in_threadgroup]],
                                       uint lane [[thread_index_in_simdgroup]]) {
-  threadgroup float room[kSimdgroups * 32 * kColumns];
-  threadgroup Spread spreads[kSimdgroups * kRows];
+  threadgroup float room[kStreamSimdgroups * 32 * kColumns];
+  threadgroup Spread spreads[kStreamSimdgroups * kRows];
   if (wide_is_beyond<kColumns>(args.matmul, group)) return;
   const RowPlaces places = places_of_block(args.matmul.product, group.z);
   const Spot spot = {group, simdgroup, lane};
@@ -112,12 +115,12 @@ template <typename T, int kRows, int kColumns>
   multiply_wide<T, kRows, kColumns>(args.matmul, rows, right, ends, places, room, spot);
 }
 
-#if NPU_ONLY < 0 || NPU_ONLY == 0
+#if NPU_ONLY < 0 || NPU_ONLY == NPU_FLOAT32
 NPU_DEEP_AND_WIDE(matmul_rows_norm_deep, matmul_rows_norm_wide, float)
 #endif
-#if NPU_ONLY < 0 || NPU_ONLY == 1
+#if NPU_ONLY < 0 || NPU_ONLY == NPU_FLOAT16
 NPU_DEEP_AND_WIDE(matmul_rows_norm_deep, matmul_rows_norm_wide, half)
 #endif
-#if NPU_ONLY < 0 || NPU_ONLY == 2
+#if NPU_ONLY < 0 || NPU_ONLY == NPU_BFLOAT16
 NPU_DEEP_AND_WIDE(matmul_rows_norm_deep, matmul_rows_norm_wide, bfloat)
 #endif

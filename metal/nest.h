@@ -126,7 +126,7 @@ struct Words {
 #define NPU_WORDS(T)                                                 \
   template <>                                                        \
   struct Words<T> {                                                  \
-    static constant constexpr uint kMany = 4;                        \
+    static constant constexpr uint kMany = kWordsAtOnce;             \
     static void copy_many(device T* y, const device T* x) {          \
       *(device packed_##T##4 *)y = *(const device packed_##T##4 *)x; \
     }                                                                \

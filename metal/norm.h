@@ -3,10 +3,10 @@
 
 #include "fold.h"
 
-// An element of a weight or bias; `kind` 1: as x, 2: float.
+// An element of a weight or bias.
 template <typename T>
-inline float parameter(const device char* from, int kind, int64_t at) {
-  return kind == 2 ? ((const device float*)from)[at] : float(((const device T*)from)[at]);
+inline float parameter(const device char* from, ParameterKind kind, int64_t at) {
+  return kind == ParameterKind::kFloat ? ((const device float*)from)[at] : float(((const device T*)from)[at]);
 }
 
 // As in PyTorch, squares that a float cannot hold give NaN, but for RMS norms.

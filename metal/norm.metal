@@ -3,16 +3,20 @@
 #include "norm.h"
 #include "rows.h"
 
-constant bool kRms [[function_constant(2)]];
-constant int kWeight [[function_constant(3)]];  // 0: none, 1: as x, 2: float
-constant int kBias [[function_constant(4)]];
-constant bool kHasWeight = kWeight > 0;
-constant bool kHasBias = kBias > 0;
+constant bool kRms [[function_constant(kFcNormRms)]];
+constant int kWeight [[function_constant(kFcNormWeight)]];  // ParameterKind
+constant int kBias [[function_constant(kFcNormBias)]];
+constant bool kHasWeight = kWeight != int(ParameterKind::kNone);
+constant bool kHasBias = kBias != int(ParameterKind::kNone);
+
+static_assert(sizeof(Spread) == kSpreadBytes && sizeof(float2) == kFactorBytes, "as in the scratch");
 
 // Four elements at i of n; what is beyond does not matter.
 template <typename T>
-inline float4 parameters(const device char* from, int kind, uint i, uint n) {
-  if (i + 4 <= n) return kind == 2 ? load4((const device float*)from + i) : load4((const device T*)from + i);
+inline float4 parameters(const device char* from, ParameterKind kind, uint i, uint n) {
+  if (i + 4 <= n)
+    return kind == ParameterKind::kFloat ? load4((const device float*)from + i)
+                                         : load4((const device T*)from + i);
   const uint last = n - 1;
   return float4(parameter<T>(from, kind, i), parameter<T>(from, kind, min(i + 1, last)),
                 parameter<T>(from, kind, min(i + 2, last)), 0.0f);
@@ -20,10 +24,11 @@ inline float4 parameters(const device char* from, int kind, uint i, uint n) {
 
 // Rows whose elements lie one after the other in x, y, weight and bias.
 template <typename T>
-[[kernel]] void norm_dense(constant NormArgs& args [[buffer(0)]], const device T* x [[buffer(1)]],
-                           device T* y [[buffer(2)]],
-                           const device char* weight [[buffer(3), function_constant(kHasWeight)]],
-                           const device char* bias [[buffer(4), function_constant(kHasBias)]],
+[[kernel]] void norm_dense(constant NormArgs& args [[buffer(kBufferArgs)]],
+                           const device T* x [[buffer(kBufferX)]], device T* y [[buffer(kBufferY)]],
+                           const device char* weight
+                           [[buffer(kBufferNormWeight), function_constant(kHasWeight)]],
+                           const device char* bias [[buffer(kBufferNormBias), function_constant(kHasBias)]],
                            uint group [[threadgroup_position_in_grid]],
                            uint simdgroup [[simdgroup_index_in_threadgroup]],
                            uint simdgroups [[simdgroups_per_threadgroup]],
@@ -33,45 +38,46 @@ template <typename T>
   if (seat.row >= uint(args.count)) return;  // whole simdgroups leave, or the threadgroup
   const Places<4> at = walk(args.rows, seat.row);
   const uint n = uint(args.n);
-  float4 row[kMostVectors];
+  float4 row[kMostRowVectors];
   load_row(x + at.of[1], n, seat, 0.0f, row);
   if (!kRms) {
     // Around the first element, so that nothing is left where all are equal.
     const float first = float(x[at.of[1]]);
     Exact sum = exact(0.0f);
-    for (int v = 0; v < kMostVectors; ++v) {
+    for (int v = 0; v < kMostRowVectors; ++v) {
       const uint i = place_of(seat, v);  // what is beyond the row stays zero
       row[v] = select(row[v] - first, float4(0.0f), uint4(i, i + 1, i + 2, i + 3) >= n);
       for (int k = 0; k < 4 && v < kVectors; ++k) sum = plus(sum, exact(row[v][k]));
     }
     const Exact mean = mean_of(across_row<Sum<float>>(sum, room, seat), float(n));
-    for (int v = 0; v < kMostVectors; ++v) {
+    for (int v = 0; v < kMostRowVectors; ++v) {
       const uint i = place_of(seat, v);
       row[v] = select((row[v] - mean.main) - mean.rest, float4(0.0f), uint4(i, i + 1, i + 2, i + 3) >= n);
     }
   }
   Exact squares = exact(0.0f);
-  for (int v = 0; v < kMostVectors; ++v) {
+  for (int v = 0; v < kMostRowVectors; ++v) {
     if (v < kVectors) squares = plus(squares, exact(dot(row[v], row[v])));
   }
   const float scale =
       scale_of(value_of(across_row<Sum<float>>(squares, room, seat)), float(n), args.eps, kRms);
-  for (int v = 0; v < kMostVectors; ++v) {
+  for (int v = 0; v < kMostRowVectors; ++v) {
     const uint i = place_of(seat, v);
     if (v >= kVectors || i >= n) continue;
     float4 result = row[v] * scale;
-    if (kHasWeight) result *= parameters<T>(weight, kWeight, i, n);
-    if (kHasBias) result += parameters<T>(bias, kBias, i, n);
+    if (kHasWeight) result *= parameters<T>(weight, ParameterKind(kWeight), i, n);
+    if (kHasBias) result += parameters<T>(bias, ParameterKind(kBias), i, n);
     store_some(y + at.of[0], i, n, result);
   }
 }
 
 // Any rows.
 template <typename T>
-[[kernel]] void norm_any(constant NormArgs& args [[buffer(0)]], const device T* x [[buffer(1)]],
-                         device T* y [[buffer(2)]],
-                         const device char* weight [[buffer(3), function_constant(kHasWeight)]],
-                         const device char* bias [[buffer(4), function_constant(kHasBias)]],
+[[kernel]] void norm_any(constant NormArgs& args [[buffer(kBufferArgs)]],
+                         const device T* x [[buffer(kBufferX)]], device T* y [[buffer(kBufferY)]],
+                         const device char* weight
+                         [[buffer(kBufferNormWeight), function_constant(kHasWeight)]],
+                         const device char* bias [[buffer(kBufferNormBias), function_constant(kHasBias)]],
                          uint group [[threadgroup_position_in_grid]],
                          uint simdgroup [[simdgroup_index_in_threadgroup]],
                          uint simdgroups [[simdgroups_per_threadgroup]],
@@ -94,8 +100,10 @@ template <typename T>
   Stepper<4> again(args.elements, seat.index, seat.threads);
   for (uint i = seat.index; i < n; i += seat.threads) {
     float result = normal.of(float(from[again.place(args.elements, 1)]));
-    if (kHasWeight) result *= parameter<T>(weight, kWeight, at.of[2] + again.place(args.elements, 2));
-    if (kHasBias) result += parameter<T>(bias, kBias, at.of[3] + again.place(args.elements, 3));
+    if (kHasWeight)
+      result *= parameter<T>(weight, ParameterKind(kWeight), at.of[2] + again.place(args.elements, 2));
+    if (kHasBias)
+      result += parameter<T>(bias, ParameterKind(kBias), at.of[3] + again.place(args.elements, 3));
     y[at.of[0] + again.place(args.elements, 0)] = T(result);
     again.advance(args.elements);
   }
@@ -104,8 +112,9 @@ template <typename T>
 // The columns of group norms: each thread adds up one channel over some pixels, simdgroups join what belongs
 // to a group, and a last launch normalises.
 template <typename T>
-[[kernel]] void norm_columns_measure(constant NormColumnsArgs& args [[buffer(0)]],
-                                     const device T* x [[buffer(1)]], device Spread* spreads [[buffer(2)]],
+[[kernel]] void norm_columns_measure(constant NormColumnsArgs& args [[buffer(kBufferArgs)]],
+                                     const device T* x [[buffer(kBufferX)]],
+                                     device Spread* spreads [[buffer(kBufferNormSpreads)]],
                                      uint3 at [[thread_position_in_grid]]) {
   const uint channel = at.x, part = at.y, image = at.z;
   if (channel >= uint(args.channels) || part >= uint(args.parts) || image >= uint(args.images)) return;
@@ -120,9 +129,10 @@ template <typename T>
 }
 
 template <typename T>
-[[kernel]] void norm_columns_join(constant NormColumnsArgs& args [[buffer(0)]],
-                                  const device T* x [[buffer(1)]], const device Spread* spreads [[buffer(2)]],
-                                  device float2* factors [[buffer(3)]],
+[[kernel]] void norm_columns_join(constant NormColumnsArgs& args [[buffer(kBufferArgs)]],
+                                  const device T* x [[buffer(kBufferX)]],
+                                  const device Spread* spreads [[buffer(kBufferNormSpreads)]],
+                                  device float2* factors [[buffer(kBufferNormFactors)]],
                                   uint2 group [[threadgroup_position_in_grid]],
                                   uint lane [[thread_index_in_simdgroup]]) {
   const uint each = uint(args.each), image = group.y;
@@ -143,18 +153,20 @@ template <typename T>
 }
 
 template <typename T>
-[[kernel]] void norm_columns_apply(constant NormColumnsArgs& args [[buffer(0)]],
-                                   const device T* x [[buffer(1)]], device T* y [[buffer(2)]],
-                                   const device char* weight [[buffer(3), function_constant(kHasWeight)]],
-                                   const device char* bias [[buffer(4), function_constant(kHasBias)]],
-                                   const device float2* factors [[buffer(5)]],
+[[kernel]] void norm_columns_apply(constant NormColumnsArgs& args [[buffer(kBufferArgs)]],
+                                   const device T* x [[buffer(kBufferX)]], device T* y [[buffer(kBufferY)]],
+                                   const device char* weight
+                                   [[buffer(kBufferNormWeight), function_constant(kHasWeight)]],
+                                   const device char* bias
+                                   [[buffer(kBufferNormBias), function_constant(kHasBias)]],
+                                   const device float2* factors [[buffer(kBufferNormFactors)]],
                                    uint3 at [[thread_position_in_grid]]) {
   const uint channel = at.x, image = at.z;
   if (channel >= uint(args.channels) || at.y >= uint(args.parts) || image >= uint(args.images)) return;
   const float2 factor = factors[int64_t(image) * args.groups + channel / uint(args.each)];
   float scale = factor.y, shift = 0.0f;
-  if (kHasWeight) scale *= parameter<T>(weight, kWeight, channel * args.weight_step);
-  if (kHasBias) shift = parameter<T>(bias, kBias, channel * args.bias_step);
+  if (kHasWeight) scale *= parameter<T>(weight, ParameterKind(kWeight), channel * args.weight_step);
+  if (kHasBias) shift = parameter<T>(bias, ParameterKind(kBias), channel * args.bias_step);
   const device T* from = x + image * args.x_batch + channel;
   device T* to = y + image * args.y_batch + channel;
   const uint end = min((at.y + 1) * uint(args.part), uint(args.pixels));

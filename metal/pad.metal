@@ -1,7 +1,7 @@
 // Padding: each element of the output finds where it comes from, dimension by dimension.
 #include "nest.h"
 
-constant int kKind [[function_constant(0)]];  // PadKind
+constant int kKind [[function_constant(kFcPadKind)]];  // PadKind
 
 // Where position o of dimension d comes from, or -1.
 inline int source(constant PadArgs& args, int d, uint o) {
@@ -24,8 +24,8 @@ inline int source(constant PadArgs& args, int d, uint o) {
 }
 
 template <typename T>
-[[kernel]] void pad(constant PadArgs& args [[buffer(0)]], const device T* x [[buffer(1)]],
-                    device T* y [[buffer(2)]], uint2 at [[thread_position_in_grid]]) {
+[[kernel]] void pad(constant PadArgs& args [[buffer(kBufferArgs)]], const device T* x [[buffer(kBufferX)]],
+                    device T* y [[buffer(kBufferY)]], uint2 at [[thread_position_in_grid]]) {
   const int last = args.rank - 1;
   if (at.x >= uint(args.out[last]) || at.y >= uint(args.rows)) return;
   const int column = source(args, last, at.x);

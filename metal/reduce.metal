@@ -3,9 +3,9 @@
 // are folded in parts, which reduce_parts joins.
 #include "fold.h"
 
-constant int kKind [[function_constant(0)]];    // ReduceKind
-constant bool kParts [[function_constant(1)]];  // y is not written but the parts
-constant bool kDense [[function_constant(2)]];  // the elements of a result are neighbours
+constant int kKind [[function_constant(kFcReduceKind)]];     // ReduceKind
+constant bool kParts [[function_constant(kFcReduceParts)]];  // y is not written but the parts
+constant bool kDense [[function_constant(kFcReduceDense)]];  // the elements of a result are neighbours
 
 inline ReduceKind what() { return ReduceKind(kKind); }
 
@@ -247,13 +247,12 @@ inline bool has_part(constant ReduceArgs& args, uint part) {
 
 // A simdgroup for a result; parts along y.
 template <typename T, typename Fold>
-[[kernel]] void reduce_lanes(constant ReduceArgs& args [[buffer(0)]], const device T* x [[buffer(1)]],
-                             device char* y [[buffer(2), function_constant(kWhole)]],
-                             device typename Fold::Acc* parts [[buffer(3), function_constant(kParts)]],
-                             uint2 group [[threadgroup_position_in_grid]],
-                             uint simdgroup [[simdgroup_index_in_threadgroup]],
-                             uint simdgroups [[simdgroups_per_threadgroup]],
-                             uint lane [[thread_index_in_simdgroup]]) {
+[[kernel]] void reduce_lanes(
+    constant ReduceArgs& args [[buffer(kBufferArgs)]], const device T* x [[buffer(kBufferX)]],
+    device char* y [[buffer(kBufferY), function_constant(kWhole)]],
+    device typename Fold::Acc* parts [[buffer(kBufferReduceParts), function_constant(kParts)]],
+    uint2 group [[threadgroup_position_in_grid]], uint simdgroup [[simdgroup_index_in_threadgroup]],
+    uint simdgroups [[simdgroups_per_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
   const uint result = group.x * simdgroups + simdgroup;
   if (result >= uint(args.results) || !has_part(args, group.y)) return;  // the whole simdgroup leaves
   const uint begin = group.y * uint(args.part), end = min(begin + uint(args.part), uint(args.count));
@@ -264,15 +263,13 @@ template <typename T, typename Fold>
 
 // A threadgroup for a result; parts along y.
 template <typename T, typename Fold>
-[[kernel]] void reduce_group(constant ReduceArgs& args [[buffer(0)]], const device T* x [[buffer(1)]],
-                             device char* y [[buffer(2), function_constant(kWhole)]],
-                             device typename Fold::Acc* parts [[buffer(3), function_constant(kParts)]],
-                             uint2 group [[threadgroup_position_in_grid]],
-                             uint2 thread_at [[thread_position_in_threadgroup]],
-                             uint2 threads [[threads_per_threadgroup]],
-                             uint simdgroup [[simdgroup_index_in_threadgroup]],
-                             uint simdgroups [[simdgroups_per_threadgroup]],
-                             uint lane [[thread_index_in_simdgroup]]) {
+[[kernel]] void reduce_group(
+    constant ReduceArgs& args [[buffer(kBufferArgs)]], const device T* x [[buffer(kBufferX)]],
+    device char* y [[buffer(kBufferY), function_constant(kWhole)]],
+    device typename Fold::Acc* parts [[buffer(kBufferReduceParts), function_constant(kParts)]],
+    uint2 group [[threadgroup_position_in_grid]], uint2 thread_at [[thread_position_in_threadgroup]],
+    uint2 threads [[threads_per_threadgroup]], uint simdgroup [[simdgroup_index_in_threadgroup]],
+    uint simdgroups [[simdgroups_per_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
   threadgroup typename Fold::Acc room[kSimd];
   if (group.x >= uint(args.results) || !has_part(args, group.y)) return;
   const uint begin = group.y * uint(args.part), end = min(begin + uint(args.part), uint(args.count));
@@ -282,18 +279,15 @@ template <typename T, typename Fold>
   if (thread_at.x == 0) finish<T, Fold>(args, y, parts, group.x, group.y, a);
 }
 
-constant constexpr uint kMostSlices = 16;
-
 // A lane for a result, and a slice of its elements for each simdgroup; parts along y.
 template <typename T, typename Fold>
-[[kernel]] void reduce_columns(constant ReduceArgs& args [[buffer(0)]], const device T* x [[buffer(1)]],
-                               device char* y [[buffer(2), function_constant(kWhole)]],
-                               device typename Fold::Acc* parts [[buffer(3), function_constant(kParts)]],
-                               uint2 group [[threadgroup_position_in_grid]],
-                               uint slice [[simdgroup_index_in_threadgroup]],
-                               uint slices [[simdgroups_per_threadgroup]],
-                               uint lane [[thread_index_in_simdgroup]]) {
-  threadgroup typename Fold::Acc room[kMostSlices * kSimd];
+[[kernel]] void reduce_columns(
+    constant ReduceArgs& args [[buffer(kBufferArgs)]], const device T* x [[buffer(kBufferX)]],
+    device char* y [[buffer(kBufferY), function_constant(kWhole)]],
+    device typename Fold::Acc* parts [[buffer(kBufferReduceParts), function_constant(kParts)]],
+    uint2 group [[threadgroup_position_in_grid]], uint slice [[simdgroup_index_in_threadgroup]],
+    uint slices [[simdgroups_per_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
+  threadgroup typename Fold::Acc room[kMostReduceSimdgroups * kSimd];
   if (!has_part(args, group.y)) return;
   const uint result = group.x * kSimd + lane;
   const bool exists = result < uint(args.results);
@@ -309,9 +303,9 @@ template <typename T, typename Fold>
 
 // Joins the parts of a result by a simdgroup; args.part says how many there are.
 template <typename T, typename Fold>
-[[kernel]] void reduce_parts(constant ReduceArgs& args [[buffer(0)]],
-                             const device typename Fold::Acc* parts [[buffer(1)]],
-                             device char* y [[buffer(2)]], uint group [[threadgroup_position_in_grid]],
+[[kernel]] void reduce_parts(constant ReduceArgs& args [[buffer(kBufferArgs)]],
+                             const device typename Fold::Acc* parts [[buffer(kBufferReduceParts)]],
+                             device char* y [[buffer(kBufferY)]], uint group [[threadgroup_position_in_grid]],
                              uint simdgroup [[simdgroup_index_in_threadgroup]],
                              uint simdgroups [[simdgroups_per_threadgroup]],
                              uint lane [[thread_index_in_simdgroup]]) {
@@ -323,6 +317,12 @@ template <typename T, typename Fold>
   a = across_lanes<Fold>(a);
   if (lane == 0) Fold::template write<T>(y, walk(args.kept, result).of[0], a, args);
 }
+
+static_assert(sizeof(Total<float>::Acc) == kTotalBytes && sizeof(Total<int64_t>::Acc) == kTotalBytes &&
+                  sizeof(Place<float>::Acc) == kCandidateBytes &&
+                  sizeof(Place<int64_t>::Acc) == kWideCandidateBytes &&
+                  sizeof(Variance<float>::Acc) == kVarianceBytes,
+              "as in the scratch");
 
 #define NPU_REDUCE(kernel, name, Fold, T) \
   template [[host_name(                   \

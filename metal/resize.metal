@@ -1,10 +1,11 @@
 // Resizing of spatial dimensions: a thread for each result, or for four neighbouring channels.
 #include "fold.h"
 
-constant int kKind [[function_constant(0)]];           // ResizeKind
-constant bool kChannelsLast [[function_constant(1)]];  // neighbouring threads are neighbouring channels
-constant bool kNarrow [[function_constant(2)]];        // positions fit into 32 bits
-constant int kDims [[function_constant(3)]];           // that are resized
+constant int kKind [[function_constant(kFcResizeKind)]];  // ResizeKind
+// Neighbouring threads are neighbouring channels.
+constant bool kChannelsLast [[function_constant(kFcResizeChannelsLast)]];
+constant bool kNarrow [[function_constant(kFcResizeNarrow)]];  // positions fit into 32 bits
+constant int kDims [[function_constant(kFcResizeDims)]];       // that are resized
 
 inline ResizeKind how() { return ResizeKind(kKind); }
 constant int kTaps = kKind == int(ResizeKind::kCubic) ? 4 : kKind == int(ResizeKind::kLinear) ? 2 : 1;
@@ -85,8 +86,9 @@ inline Taps taps_of(constant ResizeAxis& axis, uint o, bool exists) {
 
 // V is float, or float4 for four neighbouring channels.
 template <typename T, typename V>
-[[kernel]] void resize(constant ResizeArgs& args [[buffer(0)]], const device T* x [[buffer(1)]],
-                       device T* y [[buffer(2)]], uint2 at [[thread_position_in_grid]]) {
+[[kernel]] void resize(constant ResizeArgs& args [[buffer(kBufferArgs)]],
+                       const device T* x [[buffer(kBufferX)]], device T* y [[buffer(kBufferY)]],
+                       uint2 at [[thread_position_in_grid]]) {
   constexpr uint kChannels = sizeof(V) / sizeof(float);
   const uint3 out = uint3(uint(args.axes[0].out), uint(args.axes[1].out), uint(args.axes[2].out));
   const uint columns = kChannelsLast ? uint(args.channels) : out.z;

@@ -2,10 +2,10 @@
 // one launch. A simdgroup has one row of one head.
 #include "report.h"
 
-constant bool kInterleaved [[function_constant(0)]];
-constant bool kCached [[function_constant(1)]];    // rows of the outputs are chosen by an index
-constant bool kFloatCos [[function_constant(2)]];  // else of the dtype of what is rotated
-constant bool kFloatSin [[function_constant(3)]];
+constant bool kInterleaved [[function_constant(kFcRopeInterleaved)]];
+constant bool kCached [[function_constant(kFcRopeCached)]];      // rows of the outputs are chosen by an index
+constant bool kFloatCos [[function_constant(kFcRopeFloatCos)]];  // else of the dtype of what is rotated
+constant bool kFloatSin [[function_constant(kFcRopeFloatSin)]];
 
 // A row among all of x, then of key, then of value.
 struct RopeRow {
@@ -68,15 +68,15 @@ inline int64_t place_of_row(constant RopeArgs& args, const device int64_t* index
 }
 
 template <typename T>
-[[kernel]] void rope(constant RopeArgs& args [[buffer(0)]], const device T* x [[buffer(1)]],
-                     const device char* cos [[buffer(2)]], const device char* sin [[buffer(3)]],
-                     const device T* key [[buffer(4)]], const device T* value [[buffer(5)]],
-                     const device int64_t* index [[buffer(6)]], device T* out [[buffer(7)]],
-                     device T* key_out [[buffer(8)]], device T* value_out [[buffer(9)]],
-                     device Status* status [[buffer(10)]], uint group [[threadgroup_position_in_grid]],
-                     uint simdgroup [[simdgroup_index_in_threadgroup]],
-                     uint simdgroups [[simdgroups_per_threadgroup]],
-                     uint lane_index [[thread_index_in_simdgroup]]) {
+[[kernel]] void rope(
+    constant RopeArgs& args [[buffer(kBufferArgs)]], const device T* x [[buffer(kBufferRopeX)]],
+    const device char* cos [[buffer(kBufferRopeCos)]], const device char* sin [[buffer(kBufferRopeSin)]],
+    const device T* key [[buffer(kBufferRopeKey)]], const device T* value [[buffer(kBufferRopeValue)]],
+    const device int64_t* index [[buffer(kBufferRopeIndex)]], device T* out [[buffer(kBufferRopeOut)]],
+    device T* key_out [[buffer(kBufferRopeKeyOut)]], device T* value_out [[buffer(kBufferRopeValueOut)]],
+    device Status* status [[buffer(kBufferRopeStatus)]], uint group [[threadgroup_position_in_grid]],
+    uint simdgroup [[simdgroup_index_in_threadgroup]], uint simdgroups [[simdgroups_per_threadgroup]],
+    uint lane_index [[thread_index_in_simdgroup]]) {
   const int lane = int(lane_index);
   const uint rows = uint(args.batch) * uint(args.length);
   const uint queries = rows * uint(args.heads), keys = rows * uint(args.key_heads);

@@ -4,7 +4,7 @@
 #include "fold.h"
 
 // How rows are shared: each by a thread, a simdgroup or a threadgroup (RowShare).
-constant int kShare [[function_constant(0)]];
+constant int kShare [[function_constant(kFcRowsShare)]];
 
 // Where a thread is.
 struct Seat {
@@ -40,15 +40,16 @@ inline typename Fold::Acc across_row(typename Fold::Acc a, threadgroup typename 
 }
 
 // A dense row in registers: each thread keeps some vectors of four neighbours.
-constant int kVectors [[function_constant(1)]];  // of a thread
-constant constexpr int kMostVectors = 4;
+constant int kVectors [[function_constant(kFcRowsVectors)]];  // of a thread
 
-inline uint place_of(Seat seat, int vector) { return 4 * (seat.index + uint(vector) * seat.threads); }
+inline uint place_of(Seat seat, int vector) {
+  return kRowVector * (seat.index + uint(vector) * seat.threads);
+}
 
 // The vectors of a thread; what is beyond the n elements of the row is `beyond`.
 template <typename T>
 inline void load_row(const device T* x, uint n, Seat seat, float beyond, thread float4* row) {
-  for (int v = 0; v < kMostVectors; ++v) {
+  for (int v = 0; v < kMostRowVectors; ++v) {
     const uint i = place_of(seat, v);
     row[v] = float4(beyond);
     if (v >= kVectors || i >= n) continue;

@@ -2,8 +2,8 @@
 // others are scanned by a threadgroup, block after block, and long ones in parts by several threadgroups.
 #include "fold.h"
 
-constant bool kProduct [[function_constant(0)]];
-constant bool kParts [[function_constant(1)]];  // a row is more than one
+constant bool kProduct [[function_constant(kFcScanProduct)]];
+constant bool kParts [[function_constant(kFcScanParts)]];  // a row is more than one
 
 template <typename R>
 struct Step {
@@ -35,10 +35,13 @@ NPU_RESULT(bfloat)
 
 template <typename T>
 using Carried = typename Step<Register<T>>::Acc;
+static_assert(sizeof(Carried<float>) == kCarriedBytes && sizeof(Carried<long>) == kCarriedBytes,
+              "as in scratch");
 
 template <typename T>
-[[kernel]] void scan_columns(constant ScanArgs& args [[buffer(0)]], const device T* x [[buffer(1)]],
-                             device typename Result<T>::type* y [[buffer(2)]],
+[[kernel]] void scan_columns(constant ScanArgs& args [[buffer(kBufferArgs)]],
+                             const device T* x [[buffer(kBufferX)]],
+                             device typename Result<T>::type* y [[buffer(kBufferY)]],
                              uint row [[thread_position_in_grid]]) {
   if (row >= uint(args.count)) return;
   const Places<2> at = walk(args.rows, row);
@@ -49,18 +52,14 @@ template <typename T>
   }
 }
 
-constant constexpr uint kEach = 4;  // elements of a thread in one block
-
 // All of a part, into totals[row * parts + part].
 template <typename T>
-[[kernel]] void scan_totals(constant ScanArgs& args [[buffer(0)]], const device T* x [[buffer(1)]],
-                            device Carried<T>* totals [[buffer(2)]],
-                            uint2 group [[threadgroup_position_in_grid]],
-                            uint2 thread_at [[thread_position_in_threadgroup]],
-                            uint2 threads [[threads_per_threadgroup]],
-                            uint simdgroup [[simdgroup_index_in_threadgroup]],
-                            uint simdgroups [[simdgroups_per_threadgroup]],
-                            uint lane [[thread_index_in_simdgroup]]) {
+[[kernel]] void scan_totals(
+    constant ScanArgs& args [[buffer(kBufferArgs)]], const device T* x [[buffer(kBufferX)]],
+    device Carried<T>* totals [[buffer(kBufferScanTotals)]], uint2 group [[threadgroup_position_in_grid]],
+    uint2 thread_at [[thread_position_in_threadgroup]], uint2 threads [[threads_per_threadgroup]],
+    uint simdgroup [[simdgroup_index_in_threadgroup]], uint simdgroups [[simdgroups_per_threadgroup]],
+    uint lane [[thread_index_in_simdgroup]]) {
   using Fold = Step<Register<T>>;
   threadgroup Carried<T> room[kSimd];
   if (group.y >= uint(args.count) || group.x >= uint(args.parts)) return;
@@ -76,15 +75,13 @@ template <typename T>
 
 // One part of a row, from what the totals of those before it give.
 template <typename T>
-[[kernel]] void scan_rows(constant ScanArgs& args [[buffer(0)]], const device T* x [[buffer(1)]],
-                          device typename Result<T>::type* y [[buffer(2)]],
-                          const device Carried<T>* totals [[buffer(3), function_constant(kParts)]],
-                          uint2 group [[threadgroup_position_in_grid]],
-                          uint2 thread_at [[thread_position_in_threadgroup]],
-                          uint2 threads [[threads_per_threadgroup]],
-                          uint simdgroup [[simdgroup_index_in_threadgroup]],
-                          uint simdgroups [[simdgroups_per_threadgroup]],
-                          uint lane [[thread_index_in_simdgroup]]) {
+[[kernel]] void scan_rows(
+    constant ScanArgs& args [[buffer(kBufferArgs)]], const device T* x [[buffer(kBufferX)]],
+    device typename Result<T>::type* y [[buffer(kBufferY)]],
+    const device Carried<T>* totals [[buffer(kBufferScanTotals), function_constant(kParts)]],
+    uint2 group [[threadgroup_position_in_grid]], uint2 thread_at [[thread_position_in_threadgroup]],
+    uint2 threads [[threads_per_threadgroup]], uint simdgroup [[simdgroup_index_in_threadgroup]],
+    uint simdgroups [[simdgroups_per_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
   using Fold = Step<Register<T>>;
   threadgroup Carried<T> room[kSimd];
   if (group.y >= uint(args.count)) return;
@@ -98,11 +95,11 @@ template <typename T>
     }
     before = across_group<Fold>(before, room, lane, simdgroup, simdgroups);
   }
-  for (uint block = begin; block < end; block += threads.x * kEach) {
-    const uint first = block + thread_at.x * kEach;
-    Carried<T> own[kEach];
+  for (uint block = begin; block < end; block += threads.x * kScanEach) {
+    const uint first = block + thread_at.x * kScanEach;
+    Carried<T> own[kScanEach];
     Carried<T> total = Fold::none();
-    for (uint k = 0; k < kEach; ++k) {
+    for (uint k = 0; k < kScanEach; ++k) {
       const uint i = first + k;
       if (i < end) total = Fold::merge(total, carried(Register<T>(from[i * args.x_step])));
       own[k] = total;
@@ -121,7 +118,7 @@ template <typename T>
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);
     if (lane > 0) start = Fold::merge(start, lower);
-    for (uint k = 0; k < kEach; ++k) {
+    for (uint k = 0; k < kScanEach; ++k) {
       const uint i = first + k;
       if (i < end) y[at.of[0] + i * args.y_step] = Result<T>::of(Fold::merge(start, own[k]));
     }

@@ -4,10 +4,11 @@
 // of one place. Indices out of range are reported and left out.
 #include "indexed.h"
 
-constant bool kDense [[function_constant(2)]];  // whole rows, whose neighbours are neighbours in both
-constant int kKind [[function_constant(3)]];    // ScatterKind
+// Whole rows, whose neighbours are neighbours in both.
+constant bool kDense [[function_constant(kFcScatterDense)]];
+constant int kKind [[function_constant(kFcScatterKind)]];  // ScatterKind
 
-constant bool kSorted [[function_constant(4)]];  // items say which updates meet
+constant bool kSorted [[function_constant(kFcScatterSorted)]];  // items say which updates meet
 
 // As in sort.metal. The key is the place among those that are indexed.
 struct ScatterItem {
@@ -81,9 +82,11 @@ inline Places<kOperands> owned(constant ScatterArgs& args, uint column, uint row
 }
 
 template <typename T, typename Apply>
-[[kernel]] void scatter(constant ScatterArgs& args [[buffer(0)]], const device T* updates [[buffer(1)]],
-                        device T* out [[buffer(2)]], device Status* status [[buffer(3)]], NPU_INDICES,
-                        const device ScatterItem* items [[buffer(12), function_constant(kSorted)]],
+[[kernel]] void scatter(constant ScatterArgs& args [[buffer(kBufferArgs)]],
+                        const device T* updates [[buffer(kBufferX)]], device T* out [[buffer(kBufferY)]],
+                        device Status* status [[buffer(kBufferIndexedStatus)]], NPU_INDICES,
+                        const device ScatterItem* items
+                        [[buffer(kBufferScatterItems), function_constant(kSorted)]],
                         uint3 at [[thread_position_in_grid]]) {
   const Indices indices = NPU_ALL_INDICES;
   const uint inner = inner_of(args.kept), first = at.x * (kDense ? Apply::kMany : 1);
@@ -110,9 +113,10 @@ template <typename T, typename Apply>
 }
 
 // The items of each list, in order: one list, or one for each of what is kept when its indices differ.
-[[kernel]] void scatter_items(constant ScatterArgs& args [[buffer(0)]],
-                              device ScatterItem* items [[buffer(1)]], device Status* status [[buffer(3)]],
-                              NPU_INDICES, uint2 at [[thread_position_in_grid]]) {
+[[kernel]] void scatter_items(constant ScatterArgs& args [[buffer(kBufferArgs)]],
+                              device ScatterItem* items [[buffer(kBufferScatterItems)]],
+                              device Status* status [[buffer(kBufferIndexedStatus)]], NPU_INDICES,
+                              uint2 at [[thread_position_in_grid]]) {
   const Indices indices = NPU_ALL_INDICES;
   if (at.x >= uint(args.updates) || at.y >= uint(args.lists)) return;
   const uint inner = inner_of(args.kept), row = at.y / inner;

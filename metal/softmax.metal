@@ -2,14 +2,16 @@
 // by a thread, a simdgroup or a threadgroup; few very long ones in parts by several threadgroups.
 #include "rows.h"
 
-constant bool kLog [[function_constant(2)]];
-constant bool kParts [[function_constant(3)]];  // what softmax_peaks found is read
+constant bool kLog [[function_constant(kFcSoftmaxLog)]];
+constant bool kParts [[function_constant(kFcSoftmaxParts)]];  // what softmax_peaks found is read
 
 // The greatest of some numbers, and the sum of the exponentials of how far they are below it.
 struct Peak {
   float most;
   float sum;
 };
+
+static_assert(sizeof(Peak) == kPeakBytes, "as in the scratch");
 
 template <typename Shuffle>
 inline Peak moved(Peak a, Shuffle shuffle) {
@@ -47,8 +49,9 @@ struct Plain {
 };
 
 template <typename T>
-[[kernel]] void softmax_dense(constant SoftmaxArgs& args [[buffer(0)]], const device T* x [[buffer(1)]],
-                              device T* y [[buffer(2)]], uint group [[threadgroup_position_in_grid]],
+[[kernel]] void softmax_dense(constant SoftmaxArgs& args [[buffer(kBufferArgs)]],
+                              const device T* x [[buffer(kBufferX)]], device T* y [[buffer(kBufferY)]],
+                              uint group [[threadgroup_position_in_grid]],
                               uint simdgroup [[simdgroup_index_in_threadgroup]],
                               uint simdgroups [[simdgroups_per_threadgroup]],
                               uint lane [[thread_index_in_simdgroup]]) {
@@ -57,15 +60,15 @@ template <typename T>
   if (seat.row >= uint(args.count)) return;  // who shares a row leaves together
   const Places<2> at = walk(args.rows, seat.row);
   const uint n = uint(args.n);
-  float4 row[kMostVectors];
+  float4 row[kMostRowVectors];
   load_row(x + at.of[1], n, seat, -INFINITY, row);
   float most = -INFINITY;
-  for (int v = 0; v < kMostVectors; ++v) {
+  for (int v = 0; v < kMostRowVectors; ++v) {
     if (v < kVectors) most = nan_max(nan_max(nan_max(row[v].x, row[v].y), nan_max(row[v].z, row[v].w)), most);
   }
   most = across_row<Most>(most, room, seat);
   float sum = 0.0f;
-  for (int v = 0; v < kMostVectors; ++v) {
+  for (int v = 0; v < kMostRowVectors; ++v) {
     if (v >= kVectors || place_of(seat, v) >= n) continue;
     row[v] -= most;
     const float4 part = precise::exp(row[v]);
@@ -74,7 +77,7 @@ template <typename T>
   }
   sum = across_row<Plain>(sum, room, seat);
   const float scale = 1.0f / sum, shift = kLog ? precise::log(sum) : 0.0f;
-  for (int v = 0; v < kMostVectors; ++v) {
+  for (int v = 0; v < kMostRowVectors; ++v) {
     const uint i = place_of(seat, v);
     if (v < kVectors && i < n) store_some(y + at.of[0], i, n, kLog ? row[v] - shift : row[v] * scale);
   }
@@ -89,8 +92,10 @@ inline Peak peak_of(const device T* x, int64_t step, uint first, uint by, uint e
 
 // Of each part of a row, into peaks[row * parts + part].
 template <typename T>
-[[kernel]] void softmax_peaks(constant SoftmaxArgs& args [[buffer(0)]], const device T* x [[buffer(1)]],
-                              device Peak* peaks [[buffer(2)]], uint2 group [[threadgroup_position_in_grid]],
+[[kernel]] void softmax_peaks(constant SoftmaxArgs& args [[buffer(kBufferArgs)]],
+                              const device T* x [[buffer(kBufferX)]],
+                              device Peak* peaks [[buffer(kBufferSoftmaxPeaks)]],
+                              uint2 group [[threadgroup_position_in_grid]],
                               uint simdgroup [[simdgroup_index_in_threadgroup]],
                               uint simdgroups [[simdgroups_per_threadgroup]],
                               uint lane [[thread_index_in_simdgroup]]) {
@@ -105,9 +110,10 @@ template <typename T>
 }
 
 template <typename T>
-[[kernel]] void softmax_any(constant SoftmaxArgs& args [[buffer(0)]], const device T* x [[buffer(1)]],
-                            device T* y [[buffer(2)]],
-                            const device Peak* peaks [[buffer(3), function_constant(kParts)]],
+[[kernel]] void softmax_any(constant SoftmaxArgs& args [[buffer(kBufferArgs)]],
+                            const device T* x [[buffer(kBufferX)]], device T* y [[buffer(kBufferY)]],
+                            const device Peak* peaks
+                            [[buffer(kBufferSoftmaxPeaks), function_constant(kParts)]],
                             uint2 group [[threadgroup_position_in_grid]],
                             uint simdgroup [[simdgroup_index_in_threadgroup]],
                             uint simdgroups [[simdgroups_per_threadgroup]],

@@ -3,11 +3,11 @@
 // items go on to the next round. Items carry their index, so that no two are equal and any order is stable.
 #include "fold.h"
 
-constant bool kDescending [[function_constant(0)]];
-constant bool kHasValues [[function_constant(1)]];
-constant bool kHasIndices [[function_constant(2)]];
-constant bool kFirst [[function_constant(3)]];  // items are made from x, else they lie in a buffer
-constant bool kLast [[function_constant(4)]];   // results are written, else items
+constant bool kDescending [[function_constant(kFcSortDescending)]];
+constant bool kHasValues [[function_constant(kFcSortHasValues)]];
+constant bool kHasIndices [[function_constant(kFcSortHasIndices)]];
+constant bool kFirst [[function_constant(kFcSortFirst)]];  // items are made from x, else they lie in a buffer
+constant bool kLast [[function_constant(kFcSortLast)]];    // results are written, else items
 constant bool kReadsItems = !kFirst;
 constant bool kReadsX = kFirst || (kLast && kHasValues);
 constant bool kWritesItems = !kLast;
@@ -23,7 +23,7 @@ struct WideItem {
 template <typename T>
 struct Items {
   using Item = ulong;
-  static constant constexpr uint kMost = 2048;  // of a block
+  static constant constexpr uint kMost = kSortBlock;
   static Item last() { return ~0ul; }
   static Item make(uint key, uint index) { return ulong(kDescending ? ~key : key) << 32 | index; }
   static bool less(Item a, Item b) { return a < b; }
@@ -32,7 +32,7 @@ struct Items {
 template <>
 struct Items<long> {
   using Item = WideItem;
-  static constant constexpr uint kMost = 1024;
+  static constant constexpr uint kMost = kSortWideBlock;
   static Item last() { return {~0ul, ~0ul}; }
   static Item make(ulong key, uint index) { return {kDescending ? ~key : key, index}; }
   static bool less(Item a, Item b) { return a.key != b.key ? a.key < b.key : a.index < b.index; }
@@ -54,12 +54,15 @@ inline uint key_of(T number) {
 
 template <typename T>
 using Item = typename Items<T>::Item;
+static_assert(sizeof(Item<int>) == kSortItemBytes && sizeof(Item<long>) == kSortWideItemBytes,
+              "as in scratch");
 
-#define NPU_SORT_BUFFERS                                                                              \
-  constant SortArgs &args [[buffer(0)]], const device T *x [[buffer(1), function_constant(kReadsX)]], \
-      device T *values [[buffer(2), function_constant(kWritesValues)]],                               \
-      device int64_t *indices [[buffer(3), function_constant(kWritesIndices)]],                       \
-      const device Item<T>*in [[buffer(4), function_constant(kReadsItems)]]
+#define NPU_SORT_BUFFERS                                                                         \
+  constant SortArgs &args [[buffer(kBufferArgs)]],                                               \
+      const device T *x [[buffer(kBufferX), function_constant(kReadsX)]],                        \
+      device T *values [[buffer(kBufferSortValues), function_constant(kWritesValues)]],          \
+      device int64_t *indices [[buffer(kBufferSortIndices), function_constant(kWritesIndices)]], \
+      const device Item<T>*in [[buffer(kBufferSortFrom), function_constant(kReadsItems)]]
 
 template <typename T>
 inline void write(constant SortArgs& args, const device T* x, device T* values, device int64_t* indices,
@@ -73,7 +76,7 @@ inline void write(constant SortArgs& args, const device T* x, device T* values, 
 // Sorts a block of a row; its first `keep` items go on.
 template <typename T>
 [[kernel]] void sort_blocks(NPU_SORT_BUFFERS,
-                            device Item<T>* out [[buffer(5), function_constant(kWritesItems)]],
+                            device Item<T>* out [[buffer(kBufferSortTo), function_constant(kWritesItems)]],
                             uint2 group [[threadgroup_position_in_grid]],
                             uint2 thread_at [[thread_position_in_threadgroup]],
                             uint2 threads [[threads_per_threadgroup]]) {
@@ -120,13 +123,13 @@ template <typename T>
   }
 }
 
-constant constexpr uint kMergedByThread = 8;
-
 // Merges neighbouring runs of a row.
 template <typename T>
-[[kernel]] void sort_merge(constant SortArgs& args [[buffer(0)]], const device Item<T>* in [[buffer(4)]],
-                           device Item<T>* out [[buffer(5)]], uint2 at [[thread_position_in_grid]]) {
-  const uint n = uint(args.n), run = uint(args.run), first = at.x * kMergedByThread;
+[[kernel]] void sort_merge(constant SortArgs& args [[buffer(kBufferArgs)]],
+                           const device Item<T>* in [[buffer(kBufferSortFrom)]],
+                           device Item<T>* out [[buffer(kBufferSortTo)]],
+                           uint2 at [[thread_position_in_grid]]) {
+  const uint n = uint(args.n), run = uint(args.run), first = at.x * kSortMerged;
   if (first >= n || at.y >= uint(args.count)) return;
   const device Item<T>* from = in + int64_t(at.y) * n;
   device Item<T>* to = out + int64_t(at.y) * n;
@@ -143,7 +146,7 @@ template <typename T>
     }
   }
   uint a = begin + least, b = middle + skip - least;
-  for (uint i = first; i < min(first + kMergedByThread, end); ++i) {
+  for (uint i = first; i < min(first + kSortMerged, end); ++i) {
     const bool take_a = b >= end || (a < middle && Items<T>::less(from[a], from[b]));
     to[i] = take_a ? from[a] : from[b];
     a += take_a ? 1 : 0;

@@ -1,11 +1,12 @@
 // Pooling: a thread for each result, or for four neighbouring channels, looks at the cells of its window.
 #include "fold.h"
 
-constant bool kMaximum [[function_constant(0)]];
-constant bool kAdaptive [[function_constant(1)]];
-constant bool kChannelsLast [[function_constant(2)]];  // neighbouring threads are neighbouring channels
-constant bool kHasIndices [[function_constant(3)]];
-constant bool kCountPadding [[function_constant(4)]];
+constant bool kMaximum [[function_constant(kFcWindowMaximum)]];
+constant bool kAdaptive [[function_constant(kFcWindowAdaptive)]];
+// Neighbouring threads are neighbouring channels.
+constant bool kChannelsLast [[function_constant(kFcWindowChannelsLast)]];
+constant bool kHasIndices [[function_constant(kFcWindowHasIndices)]];
+constant bool kCountPadding [[function_constant(kFcWindowCountPadding)]];
 
 // The cells of a window along one axis that lie inside the input.
 struct Cells {
@@ -145,9 +146,9 @@ struct Average {
 
 // V is float, or float4 for four neighbouring channels.
 template <typename T, typename V>
-[[kernel]] void pool(constant WindowArgs& args [[buffer(0)]], const device T* x [[buffer(1)]],
-                     device T* y [[buffer(2)]],
-                     device int64_t* indices [[buffer(3), function_constant(kHasIndices)]],
+[[kernel]] void pool(constant WindowArgs& args [[buffer(kBufferArgs)]],
+                     const device T* x [[buffer(kBufferX)]], device T* y [[buffer(kBufferY)]],
+                     device int64_t* indices [[buffer(kBufferWindowIndices), function_constant(kHasIndices)]],
                      uint2 at [[thread_position_in_grid]]) {
   constexpr uint kChannels = sizeof(V) / sizeof(float);
   if (outside(args, at, kChannels)) return;

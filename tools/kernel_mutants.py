@@ -14,6 +14,7 @@ from check_kernels import without_comments
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS = ROOT / "metal"
 EQUIVALENT = ROOT / "tests" / "metal" / "equivalent_mutants.txt"
+SHARED = {"args.h", "constants.h"}  # what they say is said to C++ too
 
 Replacement = str | Callable[[re.Match[str]], str]
 

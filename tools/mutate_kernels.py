@@ -22,12 +22,11 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 
-from kernel_mutants import KERNELS, ROOT, Mutant, equivalents, mutants_of, sample
+from kernel_mutants import KERNELS, ROOT, SHARED, Mutant, equivalents, mutants_of, sample
 from mutant_cases import ready_cases
 from mutant_trials import CAUGHT, REFUSED, SURVIVED, Tests, Verdict, cpp_tests, try_mutant
 
 WORK = ROOT / "build" / "mutants"
-SHARED = {"args.h"}  # its layout is that of C++ too
 WANTED = 0.95
 
 TESTS = Tests([], None)  # of this process and those forked from it

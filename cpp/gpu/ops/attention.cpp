@@ -2,8 +2,8 @@
 #include "core/geometry/attention.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
+#include <iterator>
 
 #include "gpu/ops/launch.h"
 #include "gpu/ops/ops.h"
@@ -14,11 +14,8 @@ namespace {
 
 enum Input : std::uint8_t { kQ, kK, kV, kMask, kInputs };
 
-constexpr int kSimdgroups = 8;  // of a threadgroup that makes some rows
-constexpr int kColumns = 32;    // of a block
 constexpr std::int64_t kGroupsPerCore = 2;
 constexpr std::int64_t kFewRows = 8;
-constexpr std::array kTileWidths = {32, 64, 96, 128, 256};  // heads of metal/attention.metal
 
 void take_steps(std::int64_t (&steps)[4], const TensorDesc& operand) {
   if (operand.present()) std::copy(operand.strides.begin(), operand.strides.end(), steps);
@@ -45,11 +42,11 @@ AttentionArgs arguments(const Request& r) {
   return args;
 }
 
-// As metal/attention.h counts them.
-std::int32_t mask_kind(const Request& r) {
-  const TensorDesc& mask = r.inputs[kMask];
-  if (!mask.present()) return 0;
-  return mask.dtype == DType::kBool ? 1 : mask.dtype == DType::kFloat32 ? 2 : 3;
+MaskKind mask_kind(const TensorDesc& mask) {
+  if (!mask.present()) return MaskKind::kNone;
+  return mask.dtype == DType::kBool      ? MaskKind::kBool
+         : mask.dtype == DType::kFloat32 ? MaskKind::kFloat
+                                         : MaskKind::kOwn;
 }
 
 // Whether every row starts at a multiple of 16 bytes and is made of such.
@@ -77,14 +74,22 @@ class Maker {
   // One of metal/attention_rows.metal; all function constants of a file want a value.
   Dispatch of_rows(std::string_view kernel, bool splits = false) const {
     Dispatch launch("attention_rows", function_name(kernel, r_.inputs[kQ].dtype));
-    launch.with(args_).constant(0, mask_kind(r_)).constant(1, attrs().causal).constant(2, nan_rows());
-    launch.constant(3, in_vectors(r_.inputs[kK])).constant(4, in_vectors(r_.inputs[kV]));
-    launch.constant(5, lanes(args_.width)).constant(6, lanes(args_.value_width));
-    return launch.constant(7, splits);
+    common_constants(launch.with(args_));
+    launch.constant(kFcFewRowsWideKeys, in_vectors(r_.inputs[kK]));
+    launch.constant(kFcFewRowsWideValues, in_vectors(r_.inputs[kV]));
+    launch.constant(kFcFewRowsKeyLanes, lanes(args_.width));
+    launch.constant(kFcFewRowsValueLanes, lanes(args_.value_width));
+    return launch.constant(kFcFewRowsParts, splits);
+  }
+
+  void common_constants(Dispatch& launch) const {
+    launch.constant(kFcAttentionMask, static_cast<std::int32_t>(mask_kind(r_.inputs[kMask])));
+    launch.constant(kFcAttentionCausal, attrs().causal).constant(kFcAttentionNanRows, nan_rows());
   }
 
   void bind_operands(Dispatch& launch) const {
-    launch.input(1, kQ, r_).input(2, kK, r_).input(3, kV, r_).input(4, kMask, r_);
+    launch.input(kBufferAttentionQ, kQ, r_).input(kBufferAttentionK, kK, r_);
+    launch.input(kBufferAttentionV, kV, r_).input(kBufferAttentionMask, kMask, r_);
   }
 
   const AttentionAttrs& attrs() const { return std::get<AttentionAttrs>(r_.op.attrs); }
@@ -99,17 +104,19 @@ class Maker {
     return ceil_div(width, 16 / static_cast<std::int64_t>(size_of(r_.inputs[kQ].dtype)));
   }
   std::int64_t most_vectors() const { return std::max(vectors(args_.width), vectors(args_.value_width)); }
-  bool fits_rows() const { return most_vectors() <= (r_.inputs[kQ].dtype == DType::kFloat32 ? 64 : 32); }
+  bool fits_rows() const {
+    return most_vectors() <= (r_.inputs[kQ].dtype == DType::kFloat32 ? 2 : 1) * std::int64_t{kSimd};
+  }
 
   std::int32_t lanes(std::int64_t width) const {
-    const auto all = static_cast<std::uint64_t>(std::clamp<std::int64_t>(vectors(width), 4, 32));
+    const auto all = static_cast<std::uint64_t>(std::clamp<std::int64_t>(vectors(width), 4, kSimd));
     return static_cast<std::int32_t>(std::bit_ceil(all));
   }
 
   // Few columns are the work of one threadgroup; of many, each gets at least a block for every simdgroup.
   void split_columns(std::int64_t row_groups) {
     const std::int64_t wanted = ceil_div(kGroupsPerCore * r_.caps.cores, row_groups);
-    const std::int64_t most = ceil_div(args_.length, kSimdgroups * kColumns);
+    const std::int64_t most = ceil_div(args_.length, kFewRowsSimdgroups * kFewRowsColumns);
     args_.splits = static_cast<std::int32_t>(most <= 2 ? 1 : std::min(wanted, most));
   }
 
@@ -122,22 +129,24 @@ class Maker {
     const std::int64_t sums = (results * args_.value_width * 4 + 255) / 256 * 256;
     const bool splits = args_.splits > 1;
     auto kernel = std::make_unique<GpuKernel>(splits ? "attention[rows, split]" : "attention[rows]");
-    const std::string form = std::to_string(made) + "x" + (most_vectors() > 32 ? "2" : "1");
+    const std::string form = std::to_string(made) + "x" + (most_vectors() > kSimd ? "2" : "1");
     Dispatch launch = of_rows("attention_rows_" + form, splits);
     bind_operands(launch);
     if (splits) {
-      launch.buffers.push_back({.slot = 5});
-      launch.scratch(6, 0, sums, false, true).scratch(7, sums, peaks, false, true);
+      launch.nothing(kBufferAttentionOut).scratch(kBufferAttentionParts, 0, sums, false, true);
+      launch.scratch(kBufferAttentionPeaks, sums, peaks, false, true);
     } else {
-      launch.output(5, 0, r_);
-      for (const int slot : {6, 7}) launch.buffers.push_back({.slot = slot});
+      launch.output(kBufferAttentionOut, 0, r_).nothing(kBufferAttentionParts);
+      launch.nothing(kBufferAttentionPeaks);
     }
-    launch.grid({blocks, static_cast<std::uint32_t>(args_.splits), groups()}, {32 * kSimdgroups, 1, 1});
+    launch.grid({blocks, static_cast<std::uint32_t>(args_.splits), groups()},
+                {kSimd * kFewRowsSimdgroups, 1, 1});
     kernel->add(std::move(launch));
     if (!splits) return kernel;
     kernel->set_scratch(sums + peaks);
     Dispatch join = of_rows("attention_join");
-    join.scratch(1, 0, sums, true, false).scratch(2, sums, peaks, true, false).output(3, 0, r_);
+    join.scratch(kBufferAttentionParts, 0, sums, true, false);
+    join.scratch(kBufferAttentionPeaks, sums, peaks, true, false).output(kBufferAttentionOut, 0, r_);
     over_rows(join, args_.value_width, shared_rows() * groups());
     kernel->add(std::move(join));
     return kernel;
@@ -146,35 +155,38 @@ class Maker {
   // Rows that are few are made by simdgroups that share the columns, however many heads share these.
   bool many_rows() const { return args_.rows > kFewRows && shared_rows() > 2 * kFewRows; }
   bool fits_tiles() const {
-    return r_.caps.matrices && std::max(args_.width, args_.value_width) <= kTileWidths.back();
+    return r_.caps.matrices && std::max(args_.width, args_.value_width) <= *std::rbegin(kAttentionTiles);
   }
 
   Made by_tiles() const {
     const DType dtype = r_.inputs[kQ].dtype;
-    const int width =
-        *std::lower_bound(kTileWidths.begin(), kTileWidths.end(), std::max(args_.width, args_.value_width));
-    const bool small = width == 256 && dtype == DType::kFloat32;  // no more fits
-    const std::uint32_t simdgroups = small ? 2 : 4;
+    const int width = *std::lower_bound(std::begin(kAttentionTiles), std::end(kAttentionTiles),
+                                        std::max(args_.width, args_.value_width));
+    const bool widest = width == *std::rbegin(kAttentionTiles) && dtype == DType::kFloat32;
+    const std::uint32_t simdgroups = widest ? kWideTileSimdgroups : kTileSimdgroups;
     const auto is_dense = [&](Input input) { return r_.inputs[input].strides[3] == 1; };
     Dispatch launch("attention", function_name("attention_" + std::to_string(width), dtype));
-    launch.with(args_).constant(0, mask_kind(r_)).constant(1, attrs().causal).constant(2, nan_rows());
-    launch.constant(3, is_dense(kQ)).constant(4, is_dense(kK)).constant(5, is_dense(kV));
+    common_constants(launch.with(args_));
+    launch.constant(kFcTilesDenseQueries, is_dense(kQ)).constant(kFcTilesDenseKeys, is_dense(kK));
+    launch.constant(kFcTilesDenseValues, is_dense(kV));
     bind_operands(launch);
-    launch.output(5, 0, r_).grid({ceil_div(count32(r_.op, shared_rows()), 8 * simdgroups), 1, groups()},
-                                 {32 * simdgroups, 1, 1});
+    launch.output(kBufferAttentionOut, 0, r_);
+    launch.grid({ceil_div(count32(r_.op, shared_rows()), kTileRows * simdgroups), 1, groups()},
+                {kSimd * simdgroups, 1, 1});
     auto kernel = std::make_unique<GpuKernel>("attention[tiles]");
     kernel->add(std::move(launch));
     return kernel;
   }
 
   Made by_any() const {
-    constexpr std::uint32_t kRows = 4, kPartOfRow = 256;
+    constexpr std::uint32_t kRows = 4;  // of a threadgroup, a simdgroup for each
     auto kernel = std::make_unique<GpuKernel>("attention[any]");
     Dispatch launch = of_rows("attention_any");
     bind_operands(launch);
-    launch.output(5, 0, r_).grid(
-        {ceil_div(count32(r_.op, shared_rows()), kRows), ceil_div(args_.value_width, kPartOfRow), groups()},
-        {32 * kRows, 1, 1});
+    launch.output(kBufferAttentionOut, 0, r_);
+    launch.grid({ceil_div(count32(r_.op, shared_rows()), kRows), ceil_div(args_.value_width, kAnyPartOfRow),
+                 groups()},
+                {kSimd * kRows, 1, 1});
     kernel->add(std::move(launch));
     return kernel;
   }

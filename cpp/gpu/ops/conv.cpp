@@ -12,8 +12,10 @@ namespace npu::gpu {
 
 namespace {
 
-constexpr std::int64_t kFewColumns = 8;  // of a group: too few for a block
-constexpr int kGroupsPerCore = 2;        // that keep a core busy
+constexpr std::int64_t kFewColumns = 8;   // of a group: too few for a block
+constexpr int kGroupsPerCore = 2;         // that keep a core busy
+constexpr std::int64_t kTinyDepth = 256;  // from which tiny blocks, whose simdgroups share it, are worth it
+constexpr std::uint32_t kThreads = 256;   // of a threadgroup without blocks
 
 ConvGeometry geometry_of(const Request& r) {
   return conv_geometry(std::get<ConvAttrs>(r.op.attrs), r.inputs[0], r.inputs[1], r.outputs[0]);
@@ -120,14 +122,14 @@ class Maker {
 
   Dispatch launch_of(std::string_view library, const std::string& kernel, std::int64_t packed_bytes) const {
     Dispatch launch(library, function_name(kernel, r_.inputs[0].dtype));
-    launch.with(args_).input(1, 0, r_);
+    launch.with(args_).input(kBufferLeft, 0, r_);
     if (packed_bytes > 0) {
-      launch.packed(2, packed_bytes);
+      launch.packed(kBufferRight, packed_bytes);
     } else {
-      launch.input(2, 1, r_);
+      launch.input(kBufferRight, 1, r_);
     }
     product_.finish(launch);
-    return launch.constant(10, g_.spreads()).constant(12, short_offsets());
+    return launch.constant(kFcConvSpreads, g_.spreads()).constant(kFcConvShort, short_offsets());
   }
 
   bool short_offsets() const {
@@ -145,9 +147,11 @@ class Maker {
              args_.groups;
     };
     const std::int64_t wanted = kGroupsPerCore * r_.caps.cores;
-    const bool large = rows > 32 && columns > 32 && groups(64, 64) >= wanted;
-    const bool tiny = !large && groups(32, 32) < wanted && args_.product.depth >= 256;
-    const std::int64_t down = large ? 64 : tiny ? 16 : 32, across = large ? 64 : 32;
+    const bool large =
+        rows > kSmallBlock && columns > kSmallBlock && groups(kLargeBlock, kLargeBlock) >= wanted;
+    const bool tiny =
+        !large && groups(kSmallBlock, kSmallBlock) < wanted && args_.product.depth >= kTinyDepth;
+    const std::int64_t across = large ? kLargeBlock : kSmallBlock, down = tiny ? kTinyRows : across;
     const bool fours = args_.x_channel == 1 && args_.channels % 4 == 0;
     auto kernel = std::make_unique<ConvKernel>("conv[blocks]", r_.inputs[1], g_, padded);
     Dispatch launch = launch_of("conv",
@@ -157,10 +161,10 @@ class Maker {
                                             : "small") +
                                     (fours ? "_fours" : "_any"),
                                 static_cast<std::int64_t>(kernel->packed_bytes()));
-    launch.constant(11, static_cast<int>(padded));
+    launch.constant(kFcConvPaddedColumns, static_cast<int>(padded));
     launch.grid({ceil_div(columns, across), ceil_div(rows, down),
                  static_cast<std::uint32_t>(args_.blocks * args_.groups)},
-                {large ? 128u : 256u, 1, 1});
+                {large ? kLargeBlockThreads : kSmallBlockThreads, 1, 1});
     kernel->add(std::move(launch));
     return kernel;
   }
@@ -170,9 +174,10 @@ class Maker {
     auto kernel = std::make_unique<ConvKernel>("conv[depthwise]", r_.inputs[1], swapped(), args_.groups);
     Dispatch launch =
         launch_of("conv_direct", "conv_depthwise", static_cast<std::int64_t>(kernel->packed_bytes()));
-    const std::int64_t fours = ceil_div(args_.groups, 4), strips = ceil_div(width, 4);
+    const std::int64_t fours = ceil_div(args_.groups, kConvChannels),
+                       strips = ceil_div(width, kDepthwisePixels);
     const std::uint32_t x = fours > 16 ? 32 : fours > 8 ? 16 : 8, y = strips > 4 ? 8 : strips > 2 ? 4 : 2;
-    const std::uint32_t z = 256 / (x * y);
+    const std::uint32_t z = kThreads / (x * y);
     launch.grid({ceil_div(fours, x), ceil_div(strips, y), ceil_div(lines, z)}, {x, y, z});
     kernel->add(std::move(launch));
     return kernel;
@@ -204,9 +209,9 @@ class Maker {
       kernel = std::make_unique<GpuKernel>("conv[direct]");
     }
     Dispatch launch = launch_of("conv_direct", "conv_direct", bytes);
-    const std::int64_t fours = ceil_div(args_.columns, 4);
+    const std::int64_t fours = ceil_div(args_.columns, kConvChannels);
     const std::uint32_t x = fours > 4 ? 8 : fours > 2 ? 4 : fours > 1 ? 2 : 1;
-    const std::uint32_t z = args_.groups > 8 ? 8 : 1, y = 256 / (x * z);
+    const std::uint32_t z = args_.groups > 8 ? 8 : 1, y = kThreads / (x * z);
     launch.grid({ceil_div(fours, x), ceil_div(args_.pixels, y), ceil_div(args_.groups, z)}, {x, y, z});
     kernel->add(std::move(launch));
     return kernel;

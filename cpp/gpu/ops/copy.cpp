@@ -8,7 +8,6 @@ namespace npu::gpu {
 
 namespace {
 
-constexpr std::int64_t kTile = 32;
 constexpr std::int64_t kLargestPart = std::int64_t{1} << 30;  // words of a dense copy in one launch
 
 bool lie_alike(const TensorDesc& a, const TensorDesc& b) {
@@ -48,16 +47,18 @@ Dispatch transposed(const Request& r, const TensorDesc& y, const TensorDesc& x, 
   const Nest rest = without_dim(without_dim(nest, nest.rank - 1), dim);
   args.rest = nest_of<2>(r.op, rest);
   Dispatch launch("copy", Moved{nest, size_of(dtype), false}.function("copy_transposed"));
-  launch.with(args).constant(0, false).grid(
-      {ceil_div(args.across, kTile), ceil_div(args.down, kTile), static_cast<std::uint32_t>(rest.elements())},
-      {kTile, 8, 1});
+  launch.with(args)
+      .constant(kFcCopyDense, false)
+      .grid({ceil_div(args.across, kCopyTile), ceil_div(args.down, kCopyTile),
+             static_cast<std::uint32_t>(rest.elements())},
+            {kCopyTile, 8, 1});
   return launch;
 }
 
 Dispatch along_rows(const Request& r, const TensorDesc& y, const TensorDesc& x, const Moved& some) {
   Dispatch launch("copy", some.function("copy_rows"));
   launch.with(CopyArgs{nest_of<2>(r.op, some.nest), first_of(y, some.word), first_of(x, some.word)})
-      .constant(0, some.dense);
+      .constant(kFcCopyDense, some.dense);
   over_rows(launch, some.columns(), some.nest.rows);
   return launch;
 }
@@ -70,7 +71,7 @@ void add_copy(GpuKernel& kernel, const Request& r, int output, int input) {
   const Nest nest = make_nest(y.shape, {y.strides, x.strides});
   if (nest.elements() == 0) return;
   const auto add = [&](Dispatch launch) -> Dispatch& {
-    launch.input(1, input, r).output(2, output, r);
+    launch.input(kBufferX, input, r).output(kBufferY, output, r);
     if (lie_alike(y, x)) launch.unless_same(output, input);
     return kernel.add(std::move(launch));
   };

@@ -20,7 +20,7 @@ Made make_gather(const Request& r) {
   args.nest = nest_of<2 + NPU_MAX_INDICES>(r.op, all.nest);
   fill_axes(args.axes, g.axes, x.dtype, all.word);
   Dispatch launch("gather", all.function("gather"));
-  launch.with(args).constant(2, all.dense).input(1, 0, r).output(2, 0, r);
+  launch.with(args).constant(kFcGatherDense, all.dense).input(kBufferX, 0, r).output(kBufferY, 0, r);
   bind_indices(launch, r, attrs.axes.size(), 1, attrs.wrap);
   over_rows(launch, all.columns(), all.nest.rows);
   kernel->add(std::move(launch));

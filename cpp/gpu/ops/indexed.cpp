@@ -38,8 +38,9 @@ Shape axis_strides(const std::vector<IndexAxis>& axes) {
 }
 
 void bind_indices(Dispatch& launch, const Request& r, std::size_t axes, int first_index, bool wrap) {
-  launch.constant(0, static_cast<std::int32_t>(axes)).constant(1, wrap).status(3);
-  for (int k = 0; k < static_cast<int>(axes); ++k) launch.input(4 + k, first_index + k, r);
+  launch.constant(kFcIndexedAxes, static_cast<std::int32_t>(axes)).constant(kFcIndexedWrap, wrap);
+  launch.status(kBufferIndexedStatus);
+  for (int k = 0; k < static_cast<int>(axes); ++k) launch.input(kBufferIndices + k, first_index + k, r);
 }
 
 }  // namespace npu::gpu

@@ -33,7 +33,7 @@ Made make_iota(const Request& r) {
   }
   constexpr std::uint32_t kThreads = 256;
   Dispatch launch("iota", function_name("iota", y.dtype));
-  launch.with(args).output(1, 0, r).grid({ceil_div(args.count, kThreads), 1, 1}, {kThreads, 1, 1});
+  launch.with(args).output(kBufferY, 0, r).grid({ceil_div(args.count, kThreads), 1, 1}, {kThreads, 1, 1});
   kernel->add(std::move(launch));
   return kernel;
 }

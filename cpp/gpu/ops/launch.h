@@ -9,6 +9,7 @@
 #include "core/geometry/nest.h"
 #include "gpu/plan/gpu_kernel.h"
 #include "metal/args.h"
+#include "metal/constants.h"
 
 namespace npu::gpu {
 
@@ -43,6 +44,14 @@ Nest without_dim(const Nest& nest, int dim);
 
 inline bool dense(const Nest& nest, int operand) { return nest.step(operand) == 1 || nest.inner() == 1; }
 
+// What metal/norm.h is told of a weight or bias.
+inline std::int32_t parameter_kind(const TensorDesc& parameter, DType x) {
+  const ParameterKind kind = !parameter.present()   ? ParameterKind::kNone
+                             : parameter.dtype == x ? ParameterKind::kOwn
+                                                    : ParameterKind::kFloat;
+  return static_cast<std::int32_t>(kind);
+}
+
 // Elements that are only moved may be moved as wider or narrower ones.
 struct Moved {
   Nest nest;         // in words
@@ -51,8 +60,8 @@ struct Moved {
 
   // Threads for a row.
   std::int64_t columns() const { return dense ? (nest.inner() + at_once() - 1) / at_once() : nest.inner(); }
-  std::int64_t at_once() const { return word == 8 ? 1 : 4; }  // Words<T>::kMany of metal/nest.h
-  std::string function(std::string_view kernel) const;        // "copy_rows_ushort"
+  std::int64_t at_once() const { return word == 8 ? 1 : kWordsAtOnce; }
+  std::string function(std::string_view kernel) const;  // "copy_rows_ushort"
 };
 
 // The nest's first two operands are those that are moved between; `alignment` is that of the less aligned

@@ -49,8 +49,9 @@ class MapWriter {
   std::string text() const {
     std::string text = "#include \"map.h\"\n\n" + expression_.function + "\n";
     text += "[[kernel]] void map(constant MapArgs<" + std::to_string(operands_.size() + 1) +
-            ">& args [[buffer(0)]],\n                device " + out_.type + "* y [[buffer(1)]],\n";
-    int slot = 2;
+            ">& args [[buffer(" + std::to_string(kBufferArgs) + ")]],\n" +
+            parameter("device " + out_.type + "* y", kBufferMapY);
+    int slot = kBufferMapOperands;
     for (const Array& x : operands_) text += parameter("const device " + x.type + "* " + x.name, slot++);
     if (expression_.divides) text += parameter("device Status* status", slot);
     text += "                uint3 at [[thread_position_in_grid]]) {\n";
@@ -191,8 +192,8 @@ Dispatch launch_of(const Request& r, const ExpressionText& expression) {
   Dispatch launch("", "map");
   launch.prologue = writer.text();
   launch.args = args_of(r, nest, descs);
-  launch.output(1, 0, r);
-  int slot = 2;
+  launch.output(kBufferMapY, 0, r);
+  int slot = kBufferMapOperands;
   for (const int k : expression.operands) launch.input(slot++, k, r);
   if (expression.divides) launch.status(slot);
   over_nest(launch, nest, writer.per_thread());

@@ -12,9 +12,7 @@ namespace npu::gpu {
 namespace {
 
 constexpr std::int64_t kFewRows = 8;
-constexpr int kSimdgroups = 8;     // of a threadgroup that streams
-constexpr int kGroupsPerCore = 4;  // that keep a core busy
-constexpr std::int64_t kLargestBlock = 64, kSmallBlock = 32;
+constexpr int kGroupsPerCore = 4;          // that keep a core busy
 constexpr std::int64_t kLeastSplit = 512;  // depth worth a launch of its own to add up
 
 // The product with its roles fixed: rows of `left` times columns of `right`.
@@ -100,7 +98,7 @@ class Maker {
 
   Dispatch launch_of(std::string_view library, const std::string& function) const {
     Dispatch launch(library, function);
-    return launch.with(args_).input(1, f_.left_input, r_).input(2, f_.right_input, r_);
+    return launch.with(args_).input(kBufferLeft, f_.left_input, r_).input(kBufferRight, f_.right_input, r_);
   }
 
   Made by_rows(const Product& product) {
@@ -112,12 +110,13 @@ class Maker {
     int made_columns = 4;
     const int of_result = deep && epilogue_.halves ? 2 : 1;  // columns
     const auto per_group = [&] {
-      return deep ? kSimdgroups / args_.slices * made_columns / of_result : 32 * made_columns;
+      return deep ? std::int64_t{kStreamSimdgroups} / args_.slices * made_columns / of_result
+                  : std::int64_t{kSimd} * made_columns;
     };
     if (groups(per_group()) < wanted) made_columns = of_result;
     // First fewer columns for each simdgroup, then simdgroups that share the depth while each has enough.
-    const std::int64_t pass = 32 * 16 / static_cast<std::int64_t>(size_of(f_.right.dtype));
-    while (deep && args_.slices < kSimdgroups && groups(per_group()) < wanted &&
+    const std::int64_t pass = std::int64_t{kSimd} * 16 / static_cast<std::int64_t>(size_of(f_.right.dtype));
+    while (deep && args_.slices < kStreamSimdgroups && groups(per_group()) < wanted &&
            args_.product.depth >= 2 * pass * args_.slices * 2)
       args_.slices *= 2;
     const std::string form = std::string(deep ? "deep" : "wide") + "_" + std::to_string(made_rows) + "x" +
@@ -126,9 +125,10 @@ class Maker {
     Dispatch launch = launch_of(library, function_name(library + "_" + form, f_.left.dtype));
     product.finish(launch);
     if (norm_) norm_->apply(launch, args_);
-    launch.constant(10, f_.left_depth == 1).constant(11, aligned(f_.right));
+    launch.constant(kFcMatmulRowsLeftFours, f_.left_depth == 1);
+    launch.constant(kFcMatmulRowsRightAligned, aligned(f_.right));
     launch.grid({ceil_div(columns, per_group()), 1, static_cast<std::uint32_t>(args_.blocks)},
-                {32 * kSimdgroups, 1, 1});
+                {kSimd * kStreamSimdgroups, 1, 1});
     auto kernel = std::make_unique<GpuKernel>((norm_ ? norm_->name() + " + " : "") +
                                               (epilogue_.halves ? "matmul[rows, halves]" : "matmul[rows]"));
     kernel->add(std::move(launch));
@@ -153,8 +153,8 @@ class Maker {
     };
     const std::int64_t wanted = 2 * r_.caps.cores;
     const bool large =
-        rows > kSmallBlock && columns * of_result > kSmallBlock && groups(kLargestBlock) >= wanted;
-    const std::int64_t size = large ? kLargestBlock : kSmallBlock;
+        rows > kSmallBlock && columns * of_result > kSmallBlock && groups(kLargeBlock) >= wanted;
+    const std::int64_t size = large ? kLargeBlock : kSmallBlock;
     if (!large) split_depth(wanted / groups(size));
     const bool deep = f_.right_depth == 1;
     const std::string form = std::string(large ? "large" : "small") + (deep ? "_deep" : "_wide");
@@ -166,7 +166,7 @@ class Maker {
     const std::int64_t bytes =
         splits ? args_.splits * args_.blocks * rows * columns * of_result * std::int64_t{4} : 0;
     if (splits) {
-      no_epilogue(launch.scratch(3, 0, bytes, false, true), epilogue_.halves);
+      no_epilogue(launch.scratch(kBufferResult, 0, bytes, false, true), epilogue_.halves);
     } else {
       product.finish(launch);
     }
@@ -176,10 +176,10 @@ class Maker {
     const Neighbours right = deep                   ? Neighbours::kOfDepth
                              : f_.right_column == 1 ? Neighbours::kOfLines
                                                     : Neighbours::kNone;
-    launch.constant(10, static_cast<int>(left)).constant(11, static_cast<int>(right)).constant(12, splits);
+    form_constants(launch, left, right, splits);
     launch.grid({ceil_div(columns * of_result, size), ceil_div(rows, size),
                  static_cast<std::uint32_t>(args_.blocks) * static_cast<std::uint32_t>(args_.splits)},
-                {large ? 128u : 256u, 1, 1});
+                {large ? kLargeBlockThreads : kSmallBlockThreads, 1, 1});
     kernel->add(std::move(launch));
     if (splits) add_sum(*kernel, product, bytes);
     kernel->set_scratch(bytes);
@@ -198,24 +198,33 @@ class Maker {
     if (args_.splits == 1) args_.split_depth = args_.product.depth;
   }
 
+  // Of metal/matmul.metal.
+  static void form_constants(Dispatch& launch, Neighbours left, Neighbours right, bool splits) {
+    launch.constant(kFcMatmulLeftAlong, static_cast<int>(left));
+    launch.constant(kFcMatmulRightAlong, static_cast<int>(right)).constant(kFcMatmulSplits, splits);
+  }
+
+  // A thread for each of `columns` x `rows` of every block.
+  void over_results(Dispatch& launch, std::int64_t columns, std::int64_t rows) const {
+    constexpr std::uint32_t kRows = 8;
+    launch.grid({ceil_div(columns, kSimd), ceil_div(rows, kRows), static_cast<std::uint32_t>(args_.blocks)},
+                {kSimd, kRows, 1});
+  }
+
   void add_sum(GpuKernel& kernel, const Product& product, std::int64_t bytes) const {
     Dispatch sum("matmul", "matmul_sum");
-    sum.with(args_).scratch(1, 0, bytes, true, false);
+    sum.with(args_).scratch(kBufferMatmulParts, 0, bytes, true, false);
     product.finish(sum);
-    sum.constant(10, 0).constant(11, 0).constant(12, false);
-    sum.grid({ceil_div(args_.product.columns, 4 * 32), ceil_div(product.rows(), 8),
-              static_cast<std::uint32_t>(args_.blocks)},
-             {32, 8, 1});
+    form_constants(sum, {}, {}, false);
+    over_results(sum, ceil_div(args_.product.columns, kSumColumns), product.rows());
     kernel.add(std::move(sum));
   }
 
   Made one_by_one(const Product& product) {
     Dispatch launch = launch_of("matmul", function_name("matmul_single", f_.left.dtype));
     product.finish(launch);
-    launch.constant(10, 0).constant(11, 0).constant(12, false);
-    launch.grid({ceil_div(args_.product.columns, 32), ceil_div(product.rows(), 8),
-                 static_cast<std::uint32_t>(args_.blocks)},
-                {32, 8, 1});
+    form_constants(launch, {}, {}, false);
+    over_results(launch, args_.product.columns, product.rows());
     auto kernel = std::make_unique<GpuKernel>("matmul[single]");
     kernel->add(std::move(launch));
     return kernel;

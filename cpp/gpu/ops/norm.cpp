@@ -9,8 +9,6 @@ namespace npu::gpu {
 
 namespace {
 
-int parameter_kind(const TensorDesc& t, DType x) { return !t.present() ? 0 : t.dtype == x ? 1 : 2; }
-
 bool is_dense(const Request& r, const NormCut& cut) {
   if (cut.elements.rank > 1 || std::get<NormAttrs>(r.op.attrs).kind == NormAttrs::Kind::kGroup) return false;
   for (int k = 0; k < 4; ++k) {
@@ -22,10 +20,10 @@ bool is_dense(const Request& r, const NormCut& cut) {
 
 void bind_parameters(Dispatch& launch, const Request& r) {
   const DType dtype = r.inputs[0].dtype;
-  launch.constant(3, parameter_kind(r.inputs[1], dtype)).constant(4, parameter_kind(r.inputs[2], dtype));
-  for (int k : {1, 2}) {
-    if (r.inputs[static_cast<std::size_t>(k)].present()) launch.input(k + 2, k, r);
-  }
+  launch.constant(kFcNormWeight, parameter_kind(r.inputs[1], dtype));
+  launch.constant(kFcNormBias, parameter_kind(r.inputs[2], dtype));
+  if (r.inputs[1].present()) launch.input(kBufferNormWeight, 1, r);
+  if (r.inputs[2].present()) launch.input(kBufferNormBias, 2, r);
 }
 
 NormColumnsArgs column_arguments(const Request& r, const NormAttrs& attrs, const ChannelsLastNorm& norm) {
@@ -54,24 +52,25 @@ void add_columns(GpuKernel& kernel, const Request& r, const NormAttrs& attrs, co
   constexpr std::uint32_t kThreads = 64;
   const NormColumnsArgs args = column_arguments(r, attrs, norm);
   const auto images = static_cast<std::uint32_t>(norm.images);
-  const std::int64_t spreads = 16ll * images * args.parts * args.channels,
-                     factors = 8ll * images * args.groups;
+  const std::int64_t spreads = std::int64_t{kSpreadBytes} * images * args.parts * args.channels,
+                     factors = std::int64_t{kFactorBytes} * images * args.groups;
   kernel.set_scratch(spreads + factors);
   const auto launch = [&](const char* name) {
     Dispatch made("norm", function_name(name, r.inputs[0].dtype));
-    made.with(args).constant(2, false).input(1, 0, r);
-    return made.constant(0, 0).constant(1, 1);
+    made.with(args).constant(kFcNormRms, false).input(kBufferX, 0, r);
+    return made.constant(kFcRowsShare, 0).constant(kFcRowsVectors, 1);
   };
   const Size all{ceil_div(args.channels, kThreads), static_cast<std::uint32_t>(args.parts), images};
   Dispatch measure = launch("norm_columns_measure"), join = launch("norm_columns_join"),
            apply = launch("norm_columns_apply");
-  measure.constant(3, 0).constant(4, 0).scratch(2, 0, spreads, false, true).grid(all, {kThreads, 1, 1});
-  join.constant(3, 0)
-      .constant(4, 0)
-      .scratch(2, 0, spreads, true, false)
-      .scratch(3, spreads, factors, false, true);
-  join.grid({static_cast<std::uint32_t>(args.groups), images, 1}, {32, 1, 1});
-  bind_parameters(apply.output(2, 0, r).scratch(5, spreads, factors, true, false), r);
+  measure.constant(kFcNormWeight, 0).constant(kFcNormBias, 0);
+  measure.scratch(kBufferNormSpreads, 0, spreads, false, true).grid(all, {kThreads, 1, 1});
+  join.constant(kFcNormWeight, 0).constant(kFcNormBias, 0);
+  join.scratch(kBufferNormSpreads, 0, spreads, true, false);
+  join.scratch(kBufferNormFactors, spreads, factors, false, true);
+  join.grid({static_cast<std::uint32_t>(args.groups), images, 1}, {kSimd, 1, 1});
+  apply.output(kBufferY, 0, r).scratch(kBufferNormFactors, spreads, factors, true, false);
+  bind_parameters(apply, r);
   apply.grid(all, {kThreads, 1, 1});
   kernel.add(std::move(measure));
   kernel.add(std::move(join));
@@ -89,7 +88,8 @@ void add_rows(GpuKernel& kernel, const Request& r, const NormAttrs& attrs) {
   const bool columns = cut.rows.inner() >= 8 && std::abs(cut.rows.step(1)) < std::abs(cut.elements.step(1));
   const RowPlan plan = plan_rows(args.count, args.n, is_dense(r, cut), columns, r.caps);
   Dispatch launch("norm", function_name(plan.in_registers ? "norm_dense" : "norm_any", r.inputs[0].dtype));
-  launch.with(args).constant(2, attrs.kind == NormAttrs::Kind::kRms).input(1, 0, r).output(2, 0, r);
+  launch.with(args).constant(kFcNormRms, attrs.kind == NormAttrs::Kind::kRms);
+  launch.input(kBufferX, 0, r).output(kBufferY, 0, r);
   bind_parameters(launch, r);
   plan.apply(launch);
   kernel.add(std::move(launch));

@@ -46,19 +46,18 @@ std::string NormOfRows::name() const {
 }
 
 void NormOfRows::apply(Dispatch& launch, const MatmulArgs& matmul) const {
-  constexpr int kRms = 14, kFirstSlot = 9;  // of metal/matmul_rows_norm.metal
   const DType dtype = request_->inputs[0].dtype;
   NormedRowsArgs args = args_;
   args.matmul = matmul;
   launch.with(args);
   launch.threadgroup_bytes =
       static_cast<int>(rows_ * args.row_step * static_cast<std::int64_t>(size_of(dtype)));
-  launch.constant(kRms, norm_attrs(*request_).kind == NormAttrs::Kind::kRms);
+  launch.constant(kFcNormedRowsRms, norm_attrs(*request_).kind == NormAttrs::Kind::kRms);
   for (int k = 0; k < 2; ++k) {
     const TensorDesc& desc = parameter(*request_, k);
-    launch.constant(kRms + 1 + k, !desc.present() ? 0 : desc.dtype == dtype ? 1 : 2);
+    launch.constant(kFcNormedRowsWeight + k, parameter_kind(desc, dtype));
     const int input = static_cast<int>(request_->inputs.size()) - 2 + k;
-    if (desc.present()) launch.input(kFirstSlot + k, input, *request_);
+    if (desc.present()) launch.input(kBufferNormedRowsWeight + k, input, *request_);
   }
 }
 

@@ -71,7 +71,8 @@ Made make_pad(const Request& r) {
   }
   args.rows = count32(r.op, rows);
   Dispatch launch("pad", Moved{{}, size_of(y.dtype), false}.function("pad"));
-  launch.with(args).constant(0, static_cast<std::int32_t>(attrs.kind)).input(1, 0, r).output(2, 0, r);
+  launch.with(args).constant(kFcPadKind, static_cast<std::int32_t>(attrs.kind));
+  launch.input(kBufferX, 0, r).output(kBufferY, 0, r);
   over_rows(launch, dims.back().out, rows);
   kernel->add(std::move(launch));
   return kernel;

@@ -9,12 +9,14 @@ namespace npu::gpu {
 namespace {
 
 constexpr int kFirstExtra = 3;  // among the inputs of the op
-constexpr int kEndSlot = 3;     // of the result; bias and extras follow
 
-// Slots that the kernel declares and will not read.
-void bind_nothing(Dispatch& launch, int first_slot) {
-  for (int slot = first_slot; slot < kEndSlot + 2 + NPU_EXTRAS; ++slot)
-    launch.buffers.push_back({.slot = slot});
+static_assert(static_cast<int>(DType::kFloat32) == NPU_FLOAT32 &&
+              static_cast<int>(DType::kFloat16) == NPU_FLOAT16 &&
+              static_cast<int>(DType::kBFloat16) == NPU_BFLOAT16);
+
+// What the kernel declares from this buffer on and will not read.
+void bind_nothing(Dispatch& launch, int first) {
+  for (int slot = first; slot < kBufferExtrasEnd; ++slot) launch.nothing(slot);
 }
 
 // Reads an expression from its end: activation, combination with an extra operand, activation of the sum.
@@ -129,6 +131,15 @@ std::string generated(const Request& r, const ExpressionText& expression, int su
   return text + "  return Finished(expression(" + call + "));\n}\n";
 }
 
+void usual_constants(Dispatch& launch, DType result, DType extra, const Epilogue& epilogue) {
+  launch.constant(kFcEpilogueResult, static_cast<int>(result));
+  launch.constant(kFcEpilogueExtraType, static_cast<int>(extra));
+  launch.constant(kFcEpilogueFirst, static_cast<int>(epilogue.first));
+  launch.constant(kFcEpilogueCombine, static_cast<int>(epilogue.combine));
+  launch.constant(kFcEpilogueLast, static_cast<int>(epilogue.last));
+  launch.constant(kFcEpilogueClipLow, epilogue.low).constant(kFcEpilogueClipHigh, epilogue.high);
+}
+
 }  // namespace
 
 std::optional<Epilogue> make_epilogue(const Request& r, const Expr& expr, bool halves) {
@@ -188,32 +199,32 @@ Product::Product(const Request& r, const Epilogue& epilogue, const std::vector<i
 }
 
 void no_epilogue(Dispatch& launch, bool halves) {
-  for (const int constant : {0, 1, 3, 4, 5, 6, 7}) launch.constant(constant, 0);
-  launch.constant(2, false).constant(8, 0.0f).constant(9, 0.0f).constant(13, halves);
-  bind_nothing(launch, kEndSlot + 1);
+  launch.constant(kFcEpilogueBias, 0).constant(kFcEpilogueExtras, 0).constant(kFcEpilogueFours, false);
+  usual_constants(launch, DType::kFloat32, DType::kFloat32, {});
+  launch.constant(kFcEpilogueGated, halves);
+  bind_nothing(launch, kBufferBias);
 }
 
 void Product::finish(Dispatch& launch) const {
   const TensorDesc& bias = request_.inputs[2];
   const auto extras = static_cast<int>(epilogue_.extras.size());
   launch.prologue = epilogue_.prologue;
-  launch.constant(0, bias.present() ? static_cast<int>(bias.dtype) + 1 : 0).constant(1, extras);
-  launch.output(kEndSlot, 0, request_);
+  launch.constant(kFcEpilogueBias, bias.present() ? static_cast<int>(bias.dtype) + 1 : 0);
+  launch.constant(kFcEpilogueExtras, extras);
+  launch.output(kBufferResult, 0, request_);
   bool fours = args_.column[0] == 1;
-  launch.input(kEndSlot + 1, 2, request_);
+  launch.input(kBufferBias, 2, request_);
   fours = fours && (!bias.present() || args_.column[1] == 1);
   for (int k = 0; k < extras; ++k) {
-    launch.input(kEndSlot + 2 + k, epilogue_.extras[static_cast<std::size_t>(k)], request_);
+    launch.input(kBufferExtras + k, epilogue_.extras[static_cast<std::size_t>(k)], request_);
     fours = fours && args_.column[2 + k] == 1;
   }
-  bind_nothing(launch, kEndSlot + 2 + extras);
-  launch.constant(2, fours).constant(13, epilogue_.halves);
+  bind_nothing(launch, kBufferExtras + extras);
+  launch.constant(kFcEpilogueFours, fours).constant(kFcEpilogueGated, epilogue_.halves);
   if (!epilogue_.prologue.empty()) return;
   const DType extra =
       extras > 0 ? request_.inputs[static_cast<std::size_t>(epilogue_.extras[0])].dtype : DType::kFloat32;
-  launch.constant(3, static_cast<int>(request_.outputs[0].dtype)).constant(4, static_cast<int>(extra));
-  launch.constant(5, static_cast<int>(epilogue_.first)).constant(6, static_cast<int>(epilogue_.combine));
-  launch.constant(7, static_cast<int>(epilogue_.last)).constant(8, epilogue_.low).constant(9, epilogue_.high);
+  usual_constants(launch, request_.outputs[0].dtype, extra, epilogue_);
 }
 
 Made with_separate_epilogue(const Request& r, const Expr& epilogue, const Attrs& without_epilogue,

@@ -25,7 +25,7 @@ struct Epilogue {
 // the way: it is a map of its own then.
 std::optional<Epilogue> make_epilogue(const Request& request, const Expr& expr, bool halves = false);
 
-// What metal/epilogue.h is told where sums go to the scratch as they are; the slots from 4 on are not read.
+// What metal/epilogue.h is told where sums go to the scratch as they are; bias and extras are not read.
 void no_epilogue(Dispatch& launch, bool halves = false);
 
 class Product {
@@ -39,7 +39,7 @@ class Product {
   std::int64_t rows() const { return args_.rows.extent[args_.rows.rank - 1]; }
   std::int64_t blocks() const { return args_.rows.rows; }  // of rows
 
-  // Sets what metal/epilogue.h asks for: slots from 3 on, function constants up to 9.
+  // Binds what metal/epilogue.h asks for, and sets its function constants.
   void finish(Dispatch& launch) const;
 
  private:

@@ -13,7 +13,7 @@ using Kind = ReduceAttrs::Kind;
 static_assert(static_cast<int>(Kind::kSum) == static_cast<int>(ReduceKind::kSum) &&
               static_cast<int>(Kind::kStd) == static_cast<int>(ReduceKind::kStd));
 
-constexpr std::int64_t kSimd = 32;
+constexpr std::uint32_t kRowsOfGroup = 4;  // of a simdgroup each
 
 struct Plan : ReduceCut {
   std::int64_t parts = 1, part = 0;  // how many, and elements of one
@@ -31,23 +31,24 @@ void cut_parts(Plan& p, std::int64_t threads, std::int64_t wanted, std::int64_t 
 }
 
 void by_columns(Plan& p, std::int64_t wanted) {
-  constexpr std::int64_t kMostSlices = 16, kShortest = 8;  // elements of a slice
+  constexpr std::int64_t kShortest = 8;  // elements of a slice
   p.kernel = "reduce_columns";
-  const std::int64_t lanes = ceil_div(p.results, kSimd) * kSimd;
+  const std::int64_t lanes = std::int64_t{ceil_div(p.results, kSimd)} * kSimd;
   std::int64_t slices = 1;
-  while (slices < kMostSlices && lanes * slices < wanted && p.elements >= 2 * slices * kShortest) slices *= 2;
+  while (slices < kMostReduceSimdgroups && lanes * slices < wanted && p.elements >= 2 * slices * kShortest)
+    slices *= 2;
   cut_parts(p, lanes * slices, wanted, slices * 4 * kShortest);
   p.groups = {ceil_div(p.results, kSimd), static_cast<std::uint32_t>(p.parts), 1};
-  p.threads = {static_cast<std::uint32_t>(kSimd * slices), 1, 1};
+  p.threads = {kSimd * static_cast<std::uint32_t>(slices), 1, 1};
 }
 
 void by_rows(Plan& p, std::int64_t wanted) {
-  constexpr std::int64_t kRows = 4, kThreads = 256, kShort = 1024, kShortest = 4096;
+  constexpr std::int64_t kThreads = 256, kShort = 1024, kShortest = 4096;
   if (p.elements <= kShort || (p.results * kSimd >= wanted && p.elements <= 4 * kShort)) {
     p.kernel = "reduce_lanes";
     p.part = p.elements;
-    p.groups = {ceil_div(p.results, kRows), 1, 1};
-    p.threads = {kSimd * kRows, 1, 1};
+    p.groups = {ceil_div(p.results, kRowsOfGroup), 1, 1};
+    p.threads = {kSimd * kRowsOfGroup, 1, 1};
     return;
   }
   p.kernel = "reduce_group";
@@ -67,8 +68,9 @@ bool is_variance(Kind kind) { return kind == Kind::kVar || kind == Kind::kStd; }
 
 // What a kernel carries for a result, in bytes.
 std::int64_t carried(Kind kind, DType dtype) {
-  const bool place = kind == Kind::kArgmax || kind == Kind::kArgmin;
-  return is_variance(kind) ? 32 : place && !is_float(dtype) ? 16 : 8;
+  if (is_variance(kind)) return kVarianceBytes;
+  if (kind != Kind::kArgmax && kind != Kind::kArgmin) return kTotalBytes;
+  return is_float(dtype) ? kCandidateBytes : kWideCandidateBytes;
 }
 
 }  // namespace
@@ -96,19 +98,21 @@ Made make_reduce(const Request& r) {
   const std::string fold = is_variance(attrs.kind) ? "_variance" : place ? "_place" : "_total";
   const auto launch = [&](const std::string& name, bool parts) {
     Dispatch made("reduce", function_name(name + fold, x.dtype));
-    made.with(args).constant(0, static_cast<std::int32_t>(attrs.kind)).constant(1, parts);
-    return made.constant(2, p.reduced.rank == 1 && dense(p.reduced, 0) && is_float(x.dtype));
+    made.with(args).constant(kFcReduceKind, static_cast<std::int32_t>(attrs.kind));
+    made.constant(kFcReduceParts, parts);
+    return made.constant(kFcReduceDense, p.reduced.rank == 1 && dense(p.reduced, 0) && is_float(x.dtype));
   };
   const std::int64_t bytes = p.parts * p.results * carried(attrs.kind, x.dtype);
   Dispatch first = launch(p.kernel, p.parts > 1);
-  first.input(1, 0, r).grid(p.groups, p.threads);
-  p.parts > 1 ? first.scratch(3, 0, bytes, false, true) : first.output(2, 0, r);
+  first.input(kBufferX, 0, r).grid(p.groups, p.threads);
+  p.parts > 1 ? first.scratch(kBufferReduceParts, 0, bytes, false, true) : first.output(kBufferY, 0, r);
   kernel->add(std::move(first));
   if (p.parts > 1) {
     args.part = static_cast<std::int32_t>(p.parts);
     Dispatch second = launch("reduce_parts", false);
-    second.scratch(1, 0, bytes, true, false).output(2, 0, r);
-    kernel->add(std::move(second.grid({ceil_div(p.results, 4), 1, 1}, {128, 1, 1})));
+    second.scratch(kBufferReduceParts, 0, bytes, true, false).output(kBufferY, 0, r);
+    kernel->add(
+        std::move(second.grid({ceil_div(p.results, kRowsOfGroup), 1, 1}, {kSimd * kRowsOfGroup, 1, 1})));
     kernel->set_scratch(bytes);
   }
   kernel->set_cost(static_cast<double>(p.results * p.elements));

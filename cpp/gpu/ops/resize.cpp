@@ -82,9 +82,10 @@ Made make_resize(const Request& r) {
   const bool four = channels_last && x.strides[1] == 1 && y.strides[1] == 1 && y.shape[1] % 4 == 0;
 
   Dispatch launch("resize", function_name(four ? "resize_four" : "resize", x.dtype));
-  launch.with(args).constant(0, static_cast<std::int32_t>(attrs.kind)).constant(1, channels_last);
-  launch.constant(2, is_narrow(args)).constant(3, static_cast<std::int32_t>(y.shape.size()) - 2);
-  launch.input(1, 0, r).output(2, 0, r);
+  launch.with(args).constant(kFcResizeKind, static_cast<std::int32_t>(attrs.kind));
+  launch.constant(kFcResizeChannelsLast, channels_last).constant(kFcResizeNarrow, is_narrow(args));
+  launch.constant(kFcResizeDims, static_cast<std::int32_t>(y.shape.size()) - 2);
+  launch.input(kBufferX, 0, r).output(kBufferY, 0, r);
   const std::int64_t columns = channels_last ? y.shape[1] / (four ? 4 : 1) : y.shape[last];
   over_rows(launch, columns, y.elements() / (channels_last ? y.shape[1] : y.shape[last]));
   kernel->add(std::move(launch));

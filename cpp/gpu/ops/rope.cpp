@@ -70,16 +70,19 @@ void add_rotation(GpuKernel& kernel, const Request& r) {
   const bool cached = r.inputs[kIndex].present();
   const auto is_float = [&](Input input) { return r.inputs[input].dtype == DType::kFloat32; };
   Dispatch launch("rope", function_name("rope", r.inputs[kX].dtype));
-  launch.with(args).constant(0, std::get<RopeAttrs>(r.op.attrs).interleaved).constant(1, cached);
-  launch.constant(2, is_float(kCos)).constant(3, is_float(kSin));
-  launch.input(1, kX, r).input(2, kCos, r).input(3, kSin, r).input(4, kKey, r).input(5, kValue, r);
-  launch.input(6, kIndex, r).output(7, kOut, r).output(8, kKeyOut, r).output(9, kValueOut, r);
+  launch.with(args).constant(kFcRopeInterleaved, std::get<RopeAttrs>(r.op.attrs).interleaved);
+  launch.constant(kFcRopeCached, cached);
+  launch.constant(kFcRopeFloatCos, is_float(kCos)).constant(kFcRopeFloatSin, is_float(kSin));
+  launch.input(kBufferRopeX, kX, r).input(kBufferRopeCos, kCos, r).input(kBufferRopeSin, kSin, r);
+  launch.input(kBufferRopeKey, kKey, r).input(kBufferRopeValue, kValue, r);
+  launch.input(kBufferRopeIndex, kIndex, r).output(kBufferRopeOut, kOut, r);
+  launch.output(kBufferRopeKeyOut, kKeyOut, r).output(kBufferRopeValueOut, kValueOut, r);
   if (cached) {
-    launch.status(10);
+    launch.status(kBufferRopeStatus);
   } else {
-    launch.buffers.push_back({.slot = 10});
+    launch.nothing(kBufferRopeStatus);
   }
-  launch.grid({ceil_div(rows, kSimdgroups), 1, 1}, {32 * kSimdgroups, 1, 1});
+  launch.grid({ceil_div(rows, kSimdgroups), 1, 1}, {kSimd * kSimdgroups, 1, 1});
   kernel.add(std::move(launch));
 }
 

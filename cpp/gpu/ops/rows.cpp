@@ -4,13 +4,12 @@ namespace npu::gpu {
 
 namespace {
 
-constexpr std::int64_t kSimd = 32, kMostVectors = 4, kOfVector = 4;
 constexpr std::int64_t kRowsOfGroup = 4;  // when simdgroups have one each
 
 void by_simdgroups(RowPlan& plan, std::int64_t rows) {
   plan.share = RowShare::kSimdgroup;
   plan.groups = ceil_div(rows, kRowsOfGroup);
-  plan.threads = kSimd * kRowsOfGroup;
+  plan.threads = kSimd * static_cast<std::uint32_t>(kRowsOfGroup);
 }
 
 void by_threadgroups(RowPlan& plan, std::int64_t rows, std::int64_t threads, const Caps& caps) {
@@ -23,7 +22,7 @@ void by_threadgroups(RowPlan& plan, std::int64_t rows, std::int64_t threads, con
 }  // namespace
 
 void RowPlan::apply(Dispatch& launch) const {
-  launch.constant(0, static_cast<std::int32_t>(share)).constant(1, vectors);
+  launch.constant(kFcRowsShare, static_cast<std::int32_t>(share)).constant(kFcRowsVectors, vectors);
   launch.grid({groups, 1, 1}, {threads, 1, 1});
 }
 
@@ -31,15 +30,15 @@ RowPlan plan_rows(std::int64_t rows, std::int64_t n, bool dense, bool columns, c
   constexpr std::int64_t kThreads = 256, kShort = 64, kSimdRow = 1024;
   RowPlan plan;
   const bool fill = rows >= 8 * caps.cores;  // simdgroups alone keep the device busy
-  plan.in_registers = dense && n <= kMostVectors * kOfVector * caps.threads_per_group;
+  plan.in_registers = dense && n <= std::int64_t{kMostRowVectors} * kRowVector * caps.threads_per_group;
   if (plan.in_registers) {
-    const std::int64_t vectors = ceil_div(n, kOfVector);
-    if (vectors <= kSimd || (vectors <= kSimd * kMostVectors && fill)) {
+    const std::int64_t vectors = ceil_div(n, kRowVector);
+    if (vectors <= kSimd || (vectors <= kSimd * kMostRowVectors && fill)) {
       plan.vectors = static_cast<std::int32_t>(ceil_div(vectors, kSimd));
       by_simdgroups(plan, rows);
       return plan;
     }
-    while (plan.vectors < kMostVectors && vectors > plan.vectors * kThreads) plan.vectors *= 2;
+    while (plan.vectors < kMostRowVectors && vectors > plan.vectors * kThreads) plan.vectors *= 2;
     by_threadgroups(plan, rows, ceil_div(vectors, plan.vectors), caps);
   } else if (n <= 8 || (columns && (n <= kShort || rows >= kThreads * caps.cores))) {
     plan.share = RowShare::kThread;

@@ -8,10 +8,10 @@ namespace npu::gpu {
 struct RowPlan {
   RowShare share = RowShare::kSimdgroup;
   bool in_registers = false;
-  std::int32_t vectors = 1;  // of four elements, that a thread keeps
+  std::int32_t vectors = 1;  // of kRowVector elements, that a thread keeps
   std::uint32_t groups = 1, threads = 32;
 
-  void apply(Dispatch& launch) const;  // constants 0 and 1, and the grid
+  void apply(Dispatch& launch) const;  // function constants and the grid
 };
 
 // `dense` rows lie one element after the other; in `columns` the neighbours of an element are of other rows.

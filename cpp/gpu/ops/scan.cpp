@@ -16,7 +16,7 @@ void cut_parts(ScanArgs& args, const Caps& caps) {
   const std::int64_t groups = 4 * static_cast<std::int64_t>(caps.cores), n = args.n;
   std::int64_t parts = std::clamp<std::int64_t>(groups / args.count, 1, kMost);
   parts = std::min<std::int64_t>(parts, ceil_div(n, kShortest));
-  const std::int64_t part = ceil_div(ceil_div(n, parts), 4 * kThreads) * 4 * kThreads;
+  const std::int64_t part = ceil_div(ceil_div(n, parts), kScanEach * kThreads) * kScanEach * kThreads;
   args.part = static_cast<std::int32_t>(part);
   args.parts = static_cast<std::int32_t>(ceil_div(n, part));
 }
@@ -40,27 +40,28 @@ Made make_scan(const Request& r) {
 
   const auto launch = [&](const char* name) {
     Dispatch made("scan", function_name(name, x.dtype));
-    made.with(args).constant(0, product).constant(1, args.parts > 1).input(1, 0, r);
+    made.with(args).constant(kFcScanProduct, product).constant(kFcScanParts, args.parts > 1);
+    made.input(kBufferX, 0, r);
     return made;
   };
   const bool neighbours = std::abs(args.x_step) > std::abs(rows.step(1)) && rows.inner() >= 8;
   const bool many = args.count >= 256 * r.caps.cores;
   if (args.n <= 16 || (neighbours && (many || args.n <= 512))) {
     Dispatch columns = launch("scan_columns");
-    kernel->add(columns.output(2, 0, r).grid({ceil_div(args.count, 64), 1, 1}, {64, 1, 1}));
+    kernel->add(columns.output(kBufferY, 0, r).grid({ceil_div(args.count, 64), 1, 1}, {64, 1, 1}));
     return kernel;
   }
   cut_parts(args, r.caps);
   const Size groups{static_cast<std::uint32_t>(args.parts), static_cast<std::uint32_t>(args.count), 1};
-  const std::int64_t bytes = args.parts > 1 ? 8ll * args.parts * args.count : 0;
+  const std::int64_t bytes = args.parts > 1 ? std::int64_t{kCarriedBytes} * args.parts * args.count : 0;
   if (bytes > 0) {
     Dispatch totals = launch("scan_totals");
-    kernel->add(totals.scratch(2, 0, bytes, false, true).grid(groups, {kThreads, 1, 1}));
+    kernel->add(totals.scratch(kBufferScanTotals, 0, bytes, false, true).grid(groups, {kThreads, 1, 1}));
     kernel->set_scratch(bytes);
   }
   Dispatch scan = launch("scan_rows");
-  scan.output(2, 0, r).grid(groups, {kThreads, 1, 1});
-  if (bytes > 0) scan.scratch(3, 0, bytes, true, false);
+  scan.output(kBufferY, 0, r).grid(groups, {kThreads, 1, 1});
+  if (bytes > 0) scan.scratch(kBufferScanTotals, 0, bytes, true, false);
   kernel->add(std::move(scan));
   return kernel;
 }

@@ -46,7 +46,7 @@ std::int64_t lists_of(const Cut& positions, std::int64_t threads, const Caps& ca
     }
   }
   const std::int64_t lists = differ ? positions.kept.elements() : 1;
-  return 2 * kItemBytes * lists * updates <= kMostBytes ? lists : 0;
+  return 2 * kSortWideItemBytes * lists * updates <= kMostBytes ? lists : 0;
 }
 
 Moved words_of(const Request& r, const IndexedGeometry& g, const ScatterAttrs& attrs, const Cut& positions) {
@@ -75,21 +75,22 @@ void add_updates(GpuKernel& kernel, const Request& r, const ScatterAttrs& attrs)
   fill_axes(args.axes, g.axes, out.dtype, all.word);
   const auto launch = [&](const std::string& name) {
     Dispatch made("scatter", name);
-    made.with(args).constant(2, all.dense).constant(3, static_cast<std::int32_t>(attrs.kind));
-    made.constant(4, args.lists > 0);
+    made.with(args).constant(kFcScatterDense, all.dense);
+    made.constant(kFcScatterKind, static_cast<std::int32_t>(attrs.kind));
+    made.constant(kFcScatterSorted, args.lists > 0);
     bind_indices(made, r, attrs.axes.size(), 2, attrs.wrap);
     return made;
   };
   Dispatch apply = launch(set ? all.function("scatter_set") : function_name("scatter_combine", out.dtype));
-  over_rows(apply.input(1, 1, r).update(2, 0, r), all.columns(), all.nest.rows);
+  over_rows(apply.input(kBufferX, 1, r).update(kBufferY, 0, r), all.columns(), all.nest.rows);
   if (args.lists > 0) {
-    const std::int64_t bytes = kItemBytes * args.lists * args.updates;
+    const std::int64_t bytes = kSortWideItemBytes * args.lists * args.updates;
     Dispatch items = launch("scatter_items");
-    over_rows(items.scratch(1, 0, bytes, false, true), args.updates, args.lists);
+    over_rows(items.scratch(kBufferScatterItems, 0, bytes, false, true), args.updates, args.lists);
     kernel.add(std::move(items));
     const int sorted = add_item_sort(kernel, args.lists, args.updates);
     apply.groups[2] = static_cast<std::uint32_t>(args.updates);
-    apply.scratch(12, sorted * bytes, bytes, true, false);
+    apply.scratch(kBufferScatterItems, sorted * bytes, bytes, true, false);
     kernel.set_scratch(2 * bytes);
   }
   kernel.add(std::move(apply));

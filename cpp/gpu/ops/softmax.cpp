@@ -16,18 +16,19 @@ void add_parts(GpuKernel& kernel, const Request& r, SoftmaxArgs args, bool log) 
   const std::int64_t parts = std::min<std::int64_t>(wanted, ceil_div(args.n, kShortest));
   args.part = static_cast<std::int32_t>(ceil_div(args.n, parts));
   args.parts = static_cast<std::int32_t>(ceil_div(args.n, args.part));
-  const std::int64_t bytes = 8ll * args.count * args.parts;
+  const std::int64_t bytes = std::int64_t{kPeakBytes} * args.count * args.parts;
   const Size groups{static_cast<std::uint32_t>(args.count), static_cast<std::uint32_t>(args.parts), 1};
   const auto launch = [&](const char* name) {
     Dispatch made("softmax", function_name(name, r.inputs[0].dtype));
-    made.with(args).constant(0, static_cast<std::int32_t>(RowShare::kThreadgroup)).constant(1, 1);
-    made.constant(2, log).constant(3, true).input(1, 0, r);
+    made.with(args).constant(kFcRowsShare, static_cast<std::int32_t>(RowShare::kThreadgroup));
+    made.constant(kFcRowsVectors, 1).constant(kFcSoftmaxLog, log).constant(kFcSoftmaxParts, true);
+    made.input(kBufferX, 0, r);
     return made.grid(groups, {kThreads, 1, 1});
   };
   kernel.set_scratch(bytes);
   Dispatch peaks = launch("softmax_peaks"), rest = launch("softmax_any");
-  kernel.add(std::move(peaks.scratch(2, 0, bytes, false, true)));
-  kernel.add(std::move(rest.output(2, 0, r).scratch(3, 0, bytes, true, false)));
+  kernel.add(std::move(peaks.scratch(kBufferSoftmaxPeaks, 0, bytes, false, true)));
+  kernel.add(std::move(rest.output(kBufferY, 0, r).scratch(kBufferSoftmaxPeaks, 0, bytes, true, false)));
 }
 
 }  // namespace
@@ -56,7 +57,8 @@ Made make_softmax(const Request& r) {
   const bool columns = rows.inner() >= 8 && std::abs(rows.step(1)) < std::abs(args.x_step);
   const RowPlan plan = plan_rows(args.count, args.n, is_dense, columns, r.caps);
   Dispatch launch("softmax", function_name(plan.in_registers ? "softmax_dense" : "softmax_any", x.dtype));
-  launch.with(args).constant(2, attrs.log).constant(3, false).input(1, 0, r).output(2, 0, r);
+  launch.with(args).constant(kFcSoftmaxLog, attrs.log).constant(kFcSoftmaxParts, false);
+  launch.input(kBufferX, 0, r).output(kBufferY, 0, r);
   plan.apply(launch);
   kernel->add(std::move(launch));
   return kernel;

@@ -7,22 +7,19 @@ namespace npu::gpu {
 
 namespace {
 
-// As in metal/sort.metal: outputs of a thread that merges, and items of a block.
-constexpr std::int64_t kMergedByThread = 8, kBlock = 2048, kWideBlock = 1024;
-
 std::int64_t block_of(std::int64_t n, std::int64_t most) {
   const auto room = std::bit_ceil(static_cast<std::uint64_t>(std::max<std::int64_t>(n, 2)));
   return std::min(most, static_cast<std::int64_t>(room));
 }
 
 Dispatch& over_blocks(Dispatch& launch, const SortArgs& args) {
-  const auto threads = static_cast<std::uint32_t>(std::clamp(args.run / 2, 32, 1024));
+  const auto threads = static_cast<std::uint32_t>(std::clamp<std::int32_t>(args.run / 2, kSimd, 1024));
   return launch.grid({ceil_div(args.n, args.run), static_cast<std::uint32_t>(args.count), 1},
                      {threads, 1, 1});
 }
 
 Dispatch& over_merged(Dispatch& launch, const SortArgs& args) {
-  return over_rows(launch, ceil_div(args.n, kMergedByThread), args.count);
+  return over_rows(launch, ceil_div(args.n, kSortMerged), args.count);
 }
 
 // Where a launch takes items from, and where it puts them: x, one of two places in scratch, or the results.
@@ -44,8 +41,8 @@ class Ordered {
     n_ = count32(r.op, n);
     count_ = std::min(count, n_);
     const bool wide = r.inputs[0].dtype == DType::kInt64;
-    item_ = wide ? kItemBytes : 8;
-    most_ = wide ? kWideBlock : kBlock;
+    item_ = wide ? kSortWideItemBytes : kSortItemBytes;
+    most_ = wide ? kSortWideBlock : kSortBlock;
   }
 
   Made make() {
@@ -106,13 +103,15 @@ class Ordered {
   Dispatch begin(const Round& round) {
     const bool values = r_.outputs[0].present(), indices = r_.outputs[1].present();
     Dispatch launch("sort", function_name(round.kernel, r_.inputs[0].dtype));
-    launch.with(args_).constant(0, descending_).constant(1, values).constant(2, indices);
-    launch.constant(3, round.from < 0).constant(4, round.to < 0);
-    if (round.from < 0 || (round.to < 0 && values)) launch.input(1, 0, r_);
-    if (round.to < 0 && values) launch.output(2, 0, r_);
-    if (round.to < 0 && indices) launch.output(3, 1, r_);
-    if (round.from >= 0) launch.scratch(4, round.from * place_bytes_, place_bytes_, true, false);
-    if (round.to >= 0) launch.scratch(5, round.to * place_bytes_, place_bytes_, false, true);
+    launch.with(args_).constant(kFcSortDescending, descending_);
+    launch.constant(kFcSortHasValues, values).constant(kFcSortHasIndices, indices);
+    launch.constant(kFcSortFirst, round.from < 0).constant(kFcSortLast, round.to < 0);
+    if (round.from < 0 || (round.to < 0 && values)) launch.input(kBufferX, 0, r_);
+    if (round.to < 0 && values) launch.output(kBufferSortValues, 0, r_);
+    if (round.to < 0 && indices) launch.output(kBufferSortIndices, 1, r_);
+    if (round.from >= 0)
+      launch.scratch(kBufferSortFrom, round.from * place_bytes_, place_bytes_, true, false);
+    if (round.to >= 0) launch.scratch(kBufferSortTo, round.to * place_bytes_, place_bytes_, false, true);
     kernel_->set_scratch(2 * place_bytes_);
     return launch;
   }
@@ -134,17 +133,18 @@ Made make_ordered(const Request& request, std::int64_t axis, bool descending, st
 }
 
 int add_item_sort(GpuKernel& kernel, std::int64_t rows, std::int64_t n) {
-  const std::int64_t bytes = kItemBytes * rows * n;
+  const std::int64_t bytes = kSortWideItemBytes * rows * n;
   SortArgs args{};
   args.n = static_cast<std::int32_t>(n);
   args.count = static_cast<std::int32_t>(rows);
-  args.run = args.keep = static_cast<std::int32_t>(block_of(n, kWideBlock));
+  args.run = args.keep = static_cast<std::int32_t>(block_of(n, kSortWideBlock));
   int place = 0;
   const auto launch = [&](const char* name) {
     Dispatch made("sort", name);
     made.with(args);
-    for (int k = 0; k < 5; ++k) made.constant(k, false);
-    made.scratch(4, place * bytes, bytes, true, false).scratch(5, (1 - place) * bytes, bytes, false, true);
+    for (int fc = kFcSortDescending; fc <= kFcSortLast; ++fc) made.constant(fc, false);
+    made.scratch(kBufferSortFrom, place * bytes, bytes, true, false);
+    made.scratch(kBufferSortTo, (1 - place) * bytes, bytes, false, true);
     place = 1 - place;
     return made;
   };

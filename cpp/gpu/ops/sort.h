@@ -12,7 +12,6 @@ Made make_ordered(const Request& request, std::int64_t axis, bool descending, st
 
 // Sorts rows of n items, a 64-bit key and a 64-bit number each, that lie at the start of the scratch. There
 // must be room for them twice; returns in which of the two places they end.
-inline constexpr std::int64_t kItemBytes = 16;
 int add_item_sort(GpuKernel& kernel, std::int64_t rows, std::int64_t n);
 
 }  // namespace npu::gpu

@@ -53,9 +53,11 @@ Made make_windows(const Request& r, const WindowGeometry& geometry, const Window
       channels_last && !indices && x.strides[1] == 1 && y.strides[1] == 1 && y.shape[1] % 4 == 0;
 
   Dispatch launch("window", function_name(four ? "pool_four" : "pool", x.dtype));
-  launch.with(args).constant(0, options.maximum).constant(1, options.adaptive).constant(2, channels_last);
-  launch.constant(3, indices).constant(4, options.count_padding).input(1, 0, r).output(2, 0, r);
-  if (indices) launch.output(3, 1, r);
+  launch.with(args).constant(kFcWindowMaximum, options.maximum);
+  launch.constant(kFcWindowAdaptive, options.adaptive).constant(kFcWindowChannelsLast, channels_last);
+  launch.constant(kFcWindowHasIndices, indices).constant(kFcWindowCountPadding, options.count_padding);
+  launch.input(kBufferX, 0, r).output(kBufferY, 0, r);
+  if (indices) launch.output(kBufferWindowIndices, 1, r);
   const std::int64_t columns = channels_last ? y.shape[1] / (four ? 4 : 1) : y.shape[last];
   over_rows(launch, columns, y.elements() / (channels_last ? y.shape[1] : y.shape[last]));
   kernel->add(std::move(launch));

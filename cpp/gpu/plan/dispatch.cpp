@@ -92,6 +92,11 @@ Dispatch& Dispatch::status(int slot) {
   return *this;
 }
 
+Dispatch& Dispatch::nothing(int slot) {
+  buffers.push_back({.slot = slot});
+  return *this;
+}
+
 Dispatch& Dispatch::unless_same(int output, int input) {
   same_output = output;
   same_input = input;

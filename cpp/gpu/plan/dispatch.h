@@ -76,6 +76,7 @@ struct Dispatch {
   Dispatch& scratch(int slot, std::int64_t offset, std::int64_t bytes, bool reads, bool writes);
   Dispatch& packed(int slot, std::int64_t bytes);
   Dispatch& status(int slot);
+  Dispatch& nothing(int slot);                   // of a buffer that the kernel declares and will not read
   Dispatch& unless_same(int output, int input);  // see same_output
   // `groups` threadgroups of `threads` threads. Empty grids are for the kernel's maker to leave out.
   Dispatch& grid(Size groups_, Size threads_);

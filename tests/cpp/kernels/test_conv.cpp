@@ -1,4 +1,5 @@
 // Convolutions on the software shader machine, against their definition in double.
+#include "metal/constants.h"
 #include "npu/buffer.h"
 #include "support/gpu_machine.h"
 
@@ -233,7 +234,7 @@ TEST(kernels_conv, depthwise) {
 
 // As offsets are computed in inputs whose offsets do not fit into 32 bits.
 TEST(kernels_conv, wide_offsets) {
-  const gpu::FunctionConstant wide{12, gpu::FunctionConstant::Type::kBool, 0};
+  const gpu::FunctionConstant wide{gpu::kFcConvShort, gpu::FunctionConstant::Type::kBool, 0};
   for (const Layout layout : {Layout::kDense, Layout::kChannelsLast}) {
     for (const std::int64_t groups : {1, 8}) {
       check({.x = {2, 8, 4, 5, 6},

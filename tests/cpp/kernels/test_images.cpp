@@ -1,4 +1,5 @@
 // Pooling and resizing beside the CPU's kernels.
+#include "metal/constants.h"
 #include "support/gpu_against_cpu.h"
 
 using namespace npu;
@@ -11,7 +12,7 @@ const Subject kAdaptive{cpu::make_adaptive_pool, gpu::make_adaptive_pool, OpKind
 const Subject kResize{cpu::make_resize, gpu::make_resize, OpKind::kResize};
 
 // As positions are computed where they do not fit into 32 bits.
-const gpu::FunctionConstant kWidePositions{2, gpu::FunctionConstant::Type::kBool, 0};
+const gpu::FunctionConstant kWidePositions{gpu::kFcResizeNarrow, gpu::FunctionConstant::Type::kBool, 0};
 
 }  // namespace
 
