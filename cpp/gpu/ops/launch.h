@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdlib>
 #include <limits>
 #include <string>
 #include <string_view>
@@ -41,6 +42,13 @@ NestOf<kOperands> nest_of(const Op& op, const Nest& nest) {
 
 // The nest without one of its dimensions.
 Nest without_dim(const Nest& nest, int dim);
+
+// Whether neighbours in memory belong to different rows, and enough of them to read together; `rows` are
+// those of y and x, whose elements lie `step` apart in x.
+inline bool in_columns(const Nest& rows, std::int64_t step) {
+  constexpr std::int64_t kFewest = 8;
+  return rows.inner() >= kFewest && std::abs(rows.step(1)) < std::abs(step);
+}
 
 inline bool dense(const Nest& nest, int operand) { return nest.step(operand) == 1 || nest.inner() == 1; }
 

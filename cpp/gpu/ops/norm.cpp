@@ -1,7 +1,5 @@
 #include "core/geometry/norm.h"
 
-#include <cstdlib>
-
 #include "gpu/ops/ops.h"
 #include "gpu/ops/rows.h"
 
@@ -85,7 +83,7 @@ void add_rows(GpuKernel& kernel, const Request& r, const NormAttrs& attrs) {
   args.count = count32(r.op, cut.rows.elements());
   args.n = count32(r.op, cut.elements.elements());
   args.eps = static_cast<float>(attrs.eps);
-  const bool columns = cut.rows.inner() >= 8 && std::abs(cut.rows.step(1)) < std::abs(cut.elements.step(1));
+  const bool columns = in_columns(cut.rows, cut.elements.step(1));
   const RowPlan plan = plan_rows(args.count, args.n, is_dense(r, cut), columns, r.caps);
   Dispatch launch("norm", function_name(plan.in_registers ? "norm_dense" : "norm_any", r.inputs[0].dtype));
   launch.with(args).constant(kFcNormRms, attrs.kind == NormAttrs::Kind::kRms);

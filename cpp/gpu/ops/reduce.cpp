@@ -1,7 +1,5 @@
 #include "core/geometry/reduce.h"
 
-#include <cstdlib>
-
 #include "gpu/ops/launch.h"
 #include "gpu/ops/ops.h"
 
@@ -60,7 +58,7 @@ void by_rows(Plan& p, std::int64_t wanted) {
 void choose(Plan& p, const Caps& caps) {
   constexpr std::int64_t kThreadsOfCore = 1024, kFew = 16;
   const std::int64_t wanted = kThreadsOfCore * caps.cores;
-  const bool columns = p.kept.inner() >= 8 && std::abs(p.kept.step(1)) < std::abs(p.reduced.step(0));
+  const bool columns = in_columns(p.kept, p.reduced.step(0));
   columns || p.elements <= kFew ? by_columns(p, wanted) : by_rows(p, wanted);
 }
 

@@ -1,5 +1,3 @@
-#include <cstdlib>
-
 #include "core/geometry/axis.h"
 #include "gpu/ops/launch.h"
 #include "gpu/ops/ops.h"
@@ -44,7 +42,7 @@ Made make_scan(const Request& r) {
     made.input(kBufferX, 0, r);
     return made;
   };
-  const bool neighbours = std::abs(args.x_step) > std::abs(rows.step(1)) && rows.inner() >= 8;
+  const bool neighbours = in_columns(rows, args.x_step);
   const bool many = args.count >= 256 * r.caps.cores;
   if (args.n <= 16 || (neighbours && (many || args.n <= 512))) {
     Dispatch columns = launch("scan_columns");

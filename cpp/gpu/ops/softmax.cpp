@@ -1,5 +1,3 @@
-#include <cstdlib>
-
 #include "core/geometry/axis.h"
 #include "gpu/ops/ops.h"
 #include "gpu/ops/rows.h"
@@ -54,7 +52,7 @@ Made make_softmax(const Request& r) {
     return kernel;
   }
   const bool is_dense = args.n == 1 || (args.x_step == 1 && args.y_step == 1);
-  const bool columns = rows.inner() >= 8 && std::abs(rows.step(1)) < std::abs(args.x_step);
+  const bool columns = in_columns(rows, args.x_step);
   const RowPlan plan = plan_rows(args.count, args.n, is_dense, columns, r.caps);
   Dispatch launch("softmax", function_name(plan.in_registers ? "softmax_dense" : "softmax_any", x.dtype));
   launch.with(args).constant(kFcSoftmaxLog, attrs.log).constant(kFcSoftmaxParts, false);
