@@ -21,7 +21,7 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from dataclasses import replace as copy_with
-from functools import lru_cache
+from functools import cached_property
 
 from .exprs import class_of
 from .graph import Graph, Op, View, dense_strides, nodes_of, remap, same
@@ -50,8 +50,41 @@ class Call:
     name: str
     args: tuple[Node, ...]
 
+    @cached_property
+    def starts(self) -> frozenset[str]:
+        """What the last step of an op may be that this is; empty where any tensor fits."""
+        if self.kind == "step":
+            return frozenset((self.name, "div") if self.is_scaling else (self.name,))
+        if self.kind in ("reduce", "op"):
+            return frozenset((self.name,))
+        parts = [self.args[0], self.bare] if self.kind == "maybe" else [self.args[0]]
+        starts = [part.starts if isinstance(part, Call) else frozenset() for part in parts]
+        return frozenset().union(*starts) if all(starts) else frozenset()
+
+    @cached_property
+    def bare(self) -> Node:
+        """What is left of it where its optional part is absent, without a conversion that only that explains."""
+        if self.kind not in ("maybe", "rounded", "alone"):
+            return self
+        part = self.args[-1]
+        return part.bare if isinstance(part, Call) and part.kind in ("rounded", "alone") else part
+
+    @cached_property
+    def is_scaling(self) -> bool:
+        """Times a number."""
+        return self.name == "mul" and isinstance(self.args[1], Hole) and self.args[1].is_number
+
+    @cached_property
+    def has_optional_part(self) -> bool:
+        return self.kind == "step" and len(self.args) == 2 and isinstance(self.args[1], Hole) and self.args[1].optional
+
+    def may_be(self, op: Op | None) -> bool:
+        return op is not None and ((start := _start(op)) in self.starts or start in _TRANSPARENT)
+
 
 Node = Hole | Call
+_TRANSPARENT = ("in", "cast")
+_OPTIONAL = "_optional"
 
 
 @dataclass(frozen=True)
@@ -111,8 +144,11 @@ class Pattern:
 
     def __init__(self, text: str, numbers: Collection[str] = ()) -> None:
         self.text = text
-        self.root = _node(ast.parse(re.sub(r"(\w+)\?", r"\1_optional", text), mode="eval").body, frozenset(numbers))
-        self.starts = frozenset(_starts(self.root))
+        tree = ast.parse(re.sub(r"(\w+)\?", rf"\1{_OPTIONAL}", text), mode="eval").body
+        root = _node(tree, frozenset(numbers))
+        if isinstance(root, Hole):
+            raise ValueError(f"any tensor fits '{text}'")
+        self.root, self.starts = root, root.starts
 
     def match(self, graph: Graph, op: Op) -> Iterator[Match]:
         """All ways in which ``op`` is what the pattern says."""
@@ -137,11 +173,18 @@ def rewrite(graph: Graph, rules: Collection[Rule]) -> list[Op]:
     made: list[Op] = []
     for op in reversed(graph.main):
         for rule in by_start.get(_start(op), ()):
-            new = next((n for m in rule.pattern.match(graph, op) if (n := rule.make(m)) is not None), None)
-            if new is not None:
-                made.append(graph.replace(op, new))
+            found = next(((m, new) for m in rule.pattern.match(graph, op) if (new := rule.make(m)) is not None), None)
+            if found is not None:
+                made.append(graph.replace(op, found[1]))
+                _drop_unread(graph, found[0].ops[1:])
                 break
     return made
+
+
+def _drop_unread(graph: Graph, ops: Collection[Op]) -> None:
+    for op in sorted(ops, key=graph.position, reverse=True):
+        if not any(graph.readers(view.value) or graph.is_output(view.value) for view in op.writes()):
+            graph.remove(op)
 
 
 # From text
@@ -149,16 +192,23 @@ def rewrite(graph: Graph, rules: Collection[Rule]) -> list[Op]:
 
 def _node(tree: ast.expr, numbers: frozenset[str]) -> Node:
     if isinstance(tree, ast.Name):
-        name = tree.id.removesuffix("_optional")
+        name = tree.id.removesuffix(_OPTIONAL)
         return Hole(name, name in numbers, name != tree.id)
-    if isinstance(tree, ast.BinOp):
-        args: tuple[Node, ...] = (_node(tree.left, numbers), _node(tree.right, numbers))
-        call = Call("step", _OPERATORS[type(tree.op)], args)
-        return Call("maybe", "maybe", (call, args[0])) if isinstance(args[1], Hole) and args[1].optional else call
+    node = _call(tree, numbers)
+    if not node.starts:
+        raise ValueError(f"any tensor fits '{ast.unparse(tree)}'")
+    return node
+
+
+def _call(tree: ast.expr, numbers: frozenset[str]) -> Call:
+    if isinstance(tree, ast.BinOp) and type(tree.op) in _OPERATORS:
+        left, right = _node(tree.left, numbers), _node(tree.right, numbers)
+        call = Call("step", _OPERATORS[type(tree.op)], (left, right))
+        return Call("maybe", "maybe", (call, left)) if call.has_optional_part else call
     if isinstance(tree, ast.IfExp):
         return Call("step", "where", tuple(_node(t, numbers) for t in (tree.test, tree.body, tree.orelse)))
     if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name):
-        raise ValueError(f"no pattern: {ast.unparse(tree)}")
+        raise ValueError(f"'{ast.unparse(tree)}' is no pattern; expected names, operators, functions and choices")
     name, args = tree.func.id, tuple(_node(t, numbers) for t in tree.args)
     if name in ("rounded", "alone"):
         return Call(name, name, args)
@@ -167,31 +217,6 @@ def _node(tree: ast.expr, numbers: frozenset[str]) -> Node:
     if kind is None:
         raise ValueError(f"'{name}' is neither a reduction nor an op nor a step of an expression")
     return Call(kind, name, args)
-
-
-def _starts(node: Node) -> Iterator[str]:
-    """What an op's last step may be that matches the node."""
-    if isinstance(node, Hole):
-        raise ValueError(f"a pattern that any tensor fits: {node.name}")
-    if node.kind == "maybe":
-        yield from _starts(node.args[0])
-        yield from _starts(_bare(node.args[1]))
-    elif node.kind in ("rounded", "alone"):
-        yield from _starts(node.args[0])
-    else:
-        yield node.name
-        if _is_scaling(node):
-            yield "div"
-
-
-def _is_scaling(node: Call) -> bool:
-    return node.name == "mul" and isinstance(node.args[1], Hole) and node.args[1].is_number
-
-
-@lru_cache(maxsize=1024)
-def _bare(node: Node) -> Node:
-    """Without the conversion that only what follows explains."""
-    return _bare(node.args[0]) if isinstance(node, Call) and node.kind in ("rounded", "alone") else node
 
 
 def _start(op: Op) -> str:
@@ -219,7 +244,7 @@ def _view(node: Node, view: View, m: Match, alone: bool = False) -> Iterator[Mat
     elif node.kind == "rounded":
         yield from _view(node.args[0], view, m, alone)
     elif node.kind == "maybe":
-        yield from _view(_bare(node.args[1]), view, m, alone)
+        yield from _view(node.bare, view, m, alone)
     elif node.kind == "reduce" and op.kind == "reduce" and op.attrs["kind"] == node.name:
         yield from _reduction(node, op, view, m.covering(op))
     elif node.kind == "op" and op.kind == node.name and view.is_dense:
@@ -242,7 +267,10 @@ def _step(node: Node, op: Op, view: View, at: int, m: Match, alone: bool = False
     steps = op.attrs["expr"]
     name, *args = steps[at]
     if name == "in":
-        inner = _operand(op, args[0], view)
+        operand = list(op.reads())[args[0]]
+        if isinstance(node, Call) and not node.may_be(m.graph.maker(operand)):
+            return
+        inner = operand if view.is_dense else remap(view, operand)
         if inner is not None:
             yield from _view(node, inner, m, alone)
     elif isinstance(node, Call) and node.kind == "alone":
@@ -259,24 +287,22 @@ def _step(node: Node, op: Op, view: View, at: int, m: Match, alone: bool = False
         if found is not None:
             yield found
     elif node.kind == "maybe":
-        whole, part = node.args
-        yield from _step(whole, op, view, at, m, alone)
-        yield from _step(_bare(part), op, view, at, m, alone)
+        yield from _step(node.args[0], op, view, at, m, alone)
+        yield from _step(node.bare, op, view, at, m, alone)
     elif node.kind == "step":
         yield from _arguments(node, op, view, (name, args), m)
 
 
 def _arguments(node: Call, op: Op, view: View, step: tuple[str, list[int]], m: Match) -> Iterator[Match]:
     (name, args), nodes = step, node.args
-    if name == "div" and _is_scaling(node):
+    if name == "div" and node.is_scaling:
         yield from _division(node, op, view, args, m)
     if name != node.name:
         return
-    optional = len(nodes) == 2 and isinstance(nodes[1], Hole) and nodes[1].optional
     for order in (nodes, nodes[::-1]) if name in _EITHER_ORDER else (nodes,):
         found = iter((m,))
         for part, at in sorted(zip(order, args, strict=True), key=_is_open):  # what can fail at once comes first
-            found = _each(found, part, op, view, at, alone=optional and part is nodes[0])
+            found = _each(found, part, op, view, at, alone=node.has_optional_part and part is nodes[0])
         yield from found
 
 
@@ -336,12 +362,6 @@ def _each_view(found: Iterator[Match], node: Node, view: View) -> Iterator[Match
         yield from _view(node, view, m)
 
 
-def _operand(op: Op, k: int, view: View) -> View | None:
-    """Operand k of a map as ``view``, which is of its result, sees it."""
-    operand = list(op.reads())[k]
-    return operand if view.is_dense else remap(view, operand)
-
-
 def _is_float(op: Op, at: int) -> bool:
     """Whether a step gives floats; of steps that compute something the first operand tells."""
     name, *args = op.attrs["expr"][at]
@@ -369,5 +389,6 @@ def _unwidened(graph: Graph, view: View) -> View:
     op = graph.dense_maker(view)
     if op is None or op.kind != "map" or op.attrs["expr"] not in ([["in", 0], ["cast", 0, "float32"]], [["in", 0]]):
         return view
-    source = _operand(op, 0, view)
+    operand = next(op.reads())
+    source = operand if view.is_dense else remap(view, operand)
     return source if source is not None and source.dtype in ("float16", "bfloat16") else view

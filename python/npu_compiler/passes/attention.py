@@ -15,7 +15,7 @@ _NEVER = -1e30
 def fuse_attention(graph: Graph) -> None:
     for op in rewrite(graph, ATTENTION):
         _lay_heads_together(graph, op)
-    dead_code(graph)  # or the products that are gone would seem to read queries and keys
+    dead_code(graph)  # or copies that nobody needs now would seem to read queries and keys
     for op in graph.main:
         if op.kind == "attention":
             _absorb_scales(graph, op)
