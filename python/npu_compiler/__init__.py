@@ -3,9 +3,10 @@
 from .compiled_program import CompiledProgram, TensorSpec
 from .compiler import compile, compile_ir
 from .errors import CompileError, InternalCompileError, IRError, ProgramError
+from .extensions import is_extended
 from .partition_report import PlanReport
 from .partitioner import Partition, PartitionPlan, TransferOp, partition, partition_ir
-from .passes import PASSES
+from .passes import PASSES, register_pass, unregister_pass
 from .support import explain_ir, explain_support, get_supported_ops, is_op_supported
 
 __all__ = [
@@ -25,7 +26,10 @@ __all__ = [
     "explain_ir",
     "explain_support",
     "get_supported_ops",
+    "is_extended",
     "is_op_supported",
     "partition",
     "partition_ir",
+    "register_pass",
+    "unregister_pass",
 ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
+from npu_base.errors import InvalidTypeError, InvalidValueError
 
 from .errors import MISFIT, CompileError, Defect, Refused, Unsupported
 from .exprs import Expression, Ref, as_stored, class_of
@@ -65,22 +66,49 @@ _KINDS = {"Tensor": "tensor", "Tensor | None": "tensor", "list[Tensor]": "tensor
           "Tensor | Scalar": "either", "Tensor | Scalar | None": "either"}  # fmt: skip
 
 
-def lowering(*op_types: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Registers a function whose parameters, after the builder, are those of the ATen schema by name."""
+def lowering(*op_types: str, replace: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Registers a function whose parameters, after the builder, are those of the ATen schema by name, with annotations
+    that say which are tensors. With ``replace`` it may take the place of another lowering."""
+    if not op_types or not all(isinstance(op_type, str) for op_type in op_types):
+        got = ", ".join(type(op_type).__name__ for op_type in op_types) or "nothing"
+        raise InvalidTypeError(
+            f"[compiler] lowering(...) names no operators; got {got}; expected names such as 'aten.relu.default'"
+        )
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         parameters, hints = [], _hints(function)
         for p in list(inspect.signature(function).parameters.values())[1:]:
-            text, empty = str(p.annotation), p.default is inspect.Parameter.empty
+            empty = p.default is inspect.Parameter.empty
             default = None if empty else p.default
-            optional = text.endswith("None")
-            kind = _KINDS.get(text, "attr")
+            optional = str(p.annotation).endswith("None")
+            kind = _kind(function, p)
             hint = hints.get(p.name, Any)
             parameters.append(Parameter(p.name, kind, empty and not optional, optional, default, hint))
-        add(op_types, function, parameters)
+        add(op_types, function, parameters, replace)
         return function
 
     return register
+
+
+def _kind(function: Callable[..., Any], p: inspect.Parameter) -> str:
+    """What its annotation says that a parameter is. Only text is taken for a tensor, so that it needs no import."""
+    text = p.annotation if isinstance(p.annotation, str) else None
+    if text is not None and ("Tensor" not in text or text in _KINDS):
+        return _KINDS.get(text, "attr")
+    names = {getattr(one, "__name__", "") for one in _parts(p.annotation)}
+    if text is None and p.annotation is not inspect.Parameter.empty and not names & {"Tensor", "View"}:
+        return "attr"
+    got = "nothing" if p.annotation is inspect.Parameter.empty else text or f"{p.annotation} without quotes"
+    kinds = ", ".join(f'"{kind}"' for kind in _KINDS)
+    raise InvalidTypeError(
+        f"[compiler] the lowering '{function.__name__}' does not say what its parameter '{p.name}' is; got {got}; "
+        f"expected one of {kinds} in quotes for tensors, or the type of another argument; try quotes, or "
+        "'from __future__ import annotations' in the first line of the file"
+    )
+
+
+def _parts(annotation: Any) -> list[Any]:
+    return [annotation, *(part for arg in get_args(annotation) for part in _parts(arg))]
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
@@ -90,10 +118,19 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
-def add(op_types: Iterable[str], function: Callable[..., Any], parameters: Iterable[Parameter]) -> None:
+def add(
+    op_types: Iterable[str], function: Callable[..., Any], parameters: Iterable[Parameter], replace: bool = False
+) -> None:
+    op_types, rule = list(op_types), Lowering(function, tuple(parameters))
     for op_type in op_types:
-        assert op_type not in LOWERINGS, op_type
-        LOWERINGS[op_type] = Lowering(function, tuple(parameters))
+        if op_type in LOWERINGS and not replace:
+            known = LOWERINGS[op_type].function
+            raise InvalidValueError(
+                f"[compiler] '{op_type}' has a lowering already, {known.__module__}.{known.__name__}; "
+                f"got another, {function.__module__}.{function.__name__}; expected one for each operator; "
+                "try lowering(..., replace=True)"
+            )
+    LOWERINGS.update(dict.fromkeys(op_types, rule))
 
 
 def _is_a(value: Any, hint: Any) -> bool:

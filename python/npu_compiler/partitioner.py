@@ -90,8 +90,9 @@ def partition(
     *,
     strict: bool = False,
 ) -> PartitionPlan:
-    """A plan of parts, "npu" where ``is_supported_fn`` says so, else "cpu". Our own function is asked the full
-    question, with shapes and dtypes. The IR is given as its dict, its path or the object.
+    """A plan of parts, "npu" where nodes compile with their shapes and dtypes, else "cpu". ``is_supported_fn`` may
+    keep more of them on the host, but it cannot claim a node that does not compile. The IR is given as its dict, its
+    path or the object.
 
     "sequential" keeps the order of the nodes: consecutive ones of one kind make a part. "cost" changes it, so that
     there are as few borders as the graph allows, and has the host run cheap nodes that lie between others of the host.
@@ -163,12 +164,17 @@ def _steps(ir_dict: dict[str, Any], groups: Groups, only_crossing: bool = False)
 def _refused(ir_dict: dict[str, Any], supported: Supported) -> list[str | None]:
     """By node: why it is not for the device, or None."""
     nodes = ir_dict["nodes"]
-    if supported is not is_op_supported:
-        return [None if supported(n["op_type"], n.get("attrs")) else "the caller's function refuses it" for n in nodes]
     try:
-        return [reason for _, reason in explain_ir(ir_dict)]
+        reasons = [reason for _, reason in explain_ir(ir_dict)]
     except IRError:  # a graph that does not hang together can be cut too, node by node
-        return [explain_support(node) for node in nodes]
+        reasons = [explain_support(node) for node in nodes]
+    if supported is is_op_supported:
+        return reasons
+    wanted = [supported(node["op_type"], node.get("attrs")) for node in nodes]
+    return [
+        reason or (None if want else "the caller's function refuses it")
+        for want, reason in zip(wanted, reasons, strict=True)
+    ]
 
 
 def _all_refused(ir_dict: dict[str, Any], refused: Sequence[str | None]) -> str:

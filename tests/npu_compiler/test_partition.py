@@ -23,6 +23,7 @@ from npu_compiler import (
     partition,
     partition_ir,
 )
+from npu_compiler.lowering import LOWERINGS, Builder, lowering
 from torch import Tensor
 
 from .helpers import ir_of
@@ -47,6 +48,18 @@ def graph(*nodes: dict[str, Any], outputs: tuple[str, ...] = (), weights: tuple[
 
 def by_name(op_type: str, attrs: dict[str, Any] | None) -> bool:
     return op_type.startswith("npu")
+
+
+@pytest.fixture(autouse=True)
+def made_up_operators(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They compile, so that the callback alone decides."""
+
+    def apply(b: Builder, x: Tensor, y: Tensor | None) -> Tensor:
+        return b.map("x + x" if y is None else "x + y", "float32", x=x, **({} if y is None else {"y": y}))
+
+    rules = dict(LOWERINGS)
+    monkeypatch.setattr("npu_compiler.lowering.LOWERINGS", rules)
+    lowering("npu.1", "npu.2", "npu.3", "npu.4", "cpu.1", "cpu.2")(apply)
 
 
 def shown(plan: PartitionPlan) -> list[Any]:
@@ -99,7 +112,7 @@ def test_no_nodes_no_steps() -> None:
     assert partition(ir).steps == [] and partition(ir, by_name).steps == []
 
 
-def test_a_callback_is_asked_as_is() -> None:
+def test_a_callback_gets_operators_and_attributes() -> None:
     asked = []
 
     def callback(op_type: str, attrs: dict[str, Any] | None) -> bool:
@@ -396,3 +409,25 @@ def test_any_graph_is_cut_so_that_it_can_run(strategy: str, ir: dict[str, Any]) 
         assert made[n["name"]] == ("cpu" if n["name"] in plan.reasons else "npu")
         assert n["op_type"].startswith("npu") or made[n["name"]] == "cpu"
     assert len(parts) <= len([p for p in partition(ir, by_name).steps if isinstance(p, Partition)])
+
+
+def test_a_callback_cannot_claim_what_does_not_compile() -> None:
+    ir = graph(
+        node("a", "aten.relu.default", "x"), node("b", "no.such.op", "a"), node("c", "aten.neg.default", "b"),
+        outputs=("c",),
+    )  # fmt: skip
+    plan = partition(ir, lambda op_type, attrs: True)
+    assert [step.target for step in plan.steps if isinstance(step, Partition)] == ["npu", "cpu", "npu"]
+    assert plan.reasons == {"b": "no lowering for this operator"}
+    plan = partition(ir, lambda op_type, attrs: op_type != "aten.neg.default")
+    assert plan.reasons == {"b": "no lowering for this operator", "c": "the caller's function refuses it"}
+    with pytest.raises(CompileError, match=r"(?s)2 of 3 nodes .*no lowering.*refuses it"):
+        partition(ir, lambda op_type, attrs: op_type != "aten.neg.default", strict=True)
+
+
+def test_a_callback_cannot_claim_a_dtype_that_no_program_has() -> None:
+    ir = graph(node("a", "aten.relu.default", "x"), outputs=("a",))
+    for tensor in (*ir["graph_inputs"], *ir["graph_outputs"], *ir["nodes"][0]["inputs"], *ir["nodes"][0]["outputs"]):
+        tensor["dtype"] = "float64"
+    plan = partition(ir, lambda op_type, attrs: True)
+    assert plan.reasons == {"a": "dtype float64"}

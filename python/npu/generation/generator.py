@@ -246,7 +246,7 @@ class Generator:
         """From the cache, if it is there and whole; else made, and kept there."""
         import npu_compiler
 
-        key = self._source.key()
+        key = None if npu_compiler.is_extended() else self._source.key()  # what was added may change any program
         cache, file = self._cache if key is not None else None, f"{key}-{name}.npubin"
         kept = cache.find(file) if cache is not None else None
         if kept is not None:

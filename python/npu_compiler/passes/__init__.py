@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from npu_base.errors import InvalidValueError
+from npu_base.errors import InvalidTypeError, InvalidValueError
 
 from ..graph import Graph, Op
 from ..verify import verify
@@ -20,9 +20,11 @@ from .rope import fuse_rope
 from .rows import needed_rows
 from .simplify import cse, dead_code, hoist
 
-__all__ = ["INEXACT", "PASSES", "run_passes"]
+__all__ = ["INEXACT", "PASSES", "register_pass", "run_passes", "unregister_pass"]
 
-PASSES: tuple[tuple[str, Callable[[Graph], None]], ...] = (
+Pass = tuple[str, Callable[[Graph], None]]
+
+PASSES: list[Pass] = [
     ("dead_code", dead_code),
     ("cse", cse),
     ("fold_batch_norm", fold_batch_norm),
@@ -39,11 +41,53 @@ PASSES: tuple[tuple[str, Callable[[Graph], None]], ...] = (
     ("place_cat", place_cat),
     ("dead_code", dead_code),
     ("alias", alias),
-)
+]
 REQUIRED = frozenset({"alias"})
 """What the program means hangs on these."""
-INEXACT = frozenset({"fold_batch_norm", "fuse_rms_norm", "fuse_layer_norm", "fuse_attention", "fuse_rope"})
+INEXACT = {"fold_batch_norm", "fuse_rms_norm", "fuse_layer_norm", "fuse_attention", "fuse_rope"}
 """They compute in another order than eager mode, or round less often."""
+_OWN = frozenset(name for name, _ in PASSES)
+
+
+def register_pass(
+    name: str,
+    function: Callable[[Graph], None],
+    *,
+    before: str | None = None,
+    exact: bool = False,
+    replace: bool = False,
+) -> None:
+    """Has every compilation from now on run a pass: ``before`` the first of that name, or after all that improve a
+    program. Unless it is ``exact``, it may change what is computed by roundings, and ``compile(exact=True)`` leaves it
+    out. ``replace`` takes the place of a pass that was registered under this name."""
+    if not isinstance(name, str) or not name:
+        raise InvalidTypeError(f"[compiler] a pass needs a name; got {name!r}; expected text")
+    if not callable(function):
+        got = type(function).__name__
+        raise InvalidTypeError(f"[compiler] the pass '{name}' is no function; got {got}; expected one of a Graph")
+    known = [entry for entry, _ in PASSES]
+    if name in _OWN or (name in known and not replace):
+        hint = f"another name, and compile(disable='{name}')" if name in _OWN else "another name, or replace=True"
+        raise InvalidValueError(f"[compiler] there is a pass '{name}' already; expected a new name; try {hint}")
+    place = before or "alias"
+    if place not in known or place == name:
+        raise InvalidValueError(
+            f"[compiler] no pass '{before}' to run '{name}' before; expected any of {sorted(set(known) - {name})}"
+        )
+    if name in known:
+        unregister_pass(name)
+    PASSES.insert([entry for entry, _ in PASSES].index(place), (name, function))
+    if not exact:
+        INEXACT.add(name)
+
+
+def unregister_pass(name: str) -> None:
+    """Takes a registered pass away again."""
+    registered = {entry for entry, _ in PASSES} - _OWN
+    if name not in registered:
+        raise InvalidValueError(f"[compiler] no pass '{name}' was registered; expected any of {sorted(registered)}")
+    PASSES[:] = [entry for entry in PASSES if entry[0] != name]
+    INEXACT.discard(name)
 
 
 def run_passes(graph: Graph, disable: Collection[str] = ()) -> None:
