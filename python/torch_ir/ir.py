@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from npu_base.errors import is_program
+from npu_base.files import write_file
 from torch import Tensor, nn
 
 from ._encoding import decode_attr, decode_constant, encode_attr, encode_constant
+from ._text import from_text, read_text, to_text
 from .errors import InvalidIRError, SerializationError
 
 SCHEMA_VERSION = 2
 """Written into every file. Files without a version come from before versions existed and count as 1."""
+_REQUIRED = ("graph_inputs", "graph_outputs", "weights", "nodes")
 
 
 def _read(d: Any, key: str, kind: type | tuple[type, ...], default: Any = ...) -> Any:
@@ -234,15 +237,11 @@ class IR:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the IR as JSON into an existing folder; an old file stays whole if this fails."""
-        from .serializer import write_ir
-
-        write_ir(self, path)
+        write_file(path, to_text(self.to_dict()))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> IR:
-        from .serializer import load_ir
-
-        return load_ir(path)
+        return dict_to_ir(from_text(read_text(path)))
 
 
 def check_ir(given: Any) -> None:
@@ -256,3 +255,27 @@ def check_ir(given: Any) -> None:
     elif isinstance(given, dict):
         advice = "make an IR of it: IR.from_dict(...)"
     raise InvalidIRError(f"Expected an IR, got {type(given).__name__}; {advice}")
+
+
+def dict_to_ir(d: Any) -> IR:
+    if not isinstance(d, dict):
+        raise SerializationError(f"Invalid IR format: expected an object, got {type(d).__name__}")
+    version = d.get("schema_version", 1)
+    if type(version) is not int or version < 1:
+        raise SerializationError(f"Invalid IR format: schema_version is {version!r}, expected a positive integer")
+    if version > SCHEMA_VERSION:
+        raise SerializationError(
+            f"Invalid IR format: schema version {version} is newer than {SCHEMA_VERSION}, the newest that this "
+            f"version of torch_ir reads; upgrade torch_ir"
+        )
+    missing = [k for k in _REQUIRED if k not in d]
+    if missing:
+        raise SerializationError(f"Invalid IR format: missing {', '.join(map(repr, missing))}")
+    try:
+        return IR.from_dict(d)
+    except SerializationError as e:
+        raise SerializationError(f"Invalid IR format: {e}") from e
+    except KeyError as e:
+        raise SerializationError(f"Invalid IR format: missing key {e}") from e
+    except (TypeError, ValueError, AttributeError) as e:
+        raise SerializationError(f"Invalid IR format: {e}") from e

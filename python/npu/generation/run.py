@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from npu_base.errors import InvalidTypeError
+from npu_runtime import Weights
 
 from npu.generation.checks import listed, shown, whole_number, wrong
 from npu.generation.chunks import chunks
-from npu.generation.sampler import Sampler, refuse_not_finite
+from npu.generation.sampler import Sampler, SamplerSource, refuse_not_finite
 from npu.generation.sampling import Sampling
 from npu.generation.text import TextPieces
-
-if TYPE_CHECKING:
-    from npu.generation.generator import Generator
 
 __all__ = ["Generation", "Piece", "Run", "stop_set"]
 
@@ -45,12 +44,34 @@ class Generation:
     seconds: float = 0.0
 
 
+class Engine(SamplerSource, Protocol):
+    """What a run needs of the generator that it belongs to."""
+
+    tokenizer: Any
+    stop_tokens: frozenset[int]
+    vocabulary: int
+    capacity: int
+    buckets: tuple[int, ...]
+    _weights: Weights | None
+    _cached: list[int]
+    _turn: int
+
+    @property
+    def _lock(self) -> AbstractContextManager[Any]: ...
+
+    def encode(self, prompt: Any) -> list[int]: ...
+
+    def _begin(self, batch: int, keep: bool) -> int: ...
+
+    def _program(self, batch: int, rows: int) -> Any: ...
+
+
 class Run:
     """One generation: a row for each prompt, all at the same place in the caches. Shorter prompts begin later."""
 
     def __init__(
         self,
-        generator: Generator,
+        generator: Engine,
         prompt: Any,
         max_new_tokens: int,
         *,

@@ -11,7 +11,7 @@ from npu_runtime import Device, Executor, NPUBuffer, Session
 from npu.generation.checks import wrong
 from npu.generation.sampling import Rules, Sampling, UniformNumbers
 
-__all__ = ["Sampler", "refuse_not_finite"]
+__all__ = ["Sampler", "SamplerSource", "refuse_not_finite"]
 
 
 class SamplerSource(Protocol):
