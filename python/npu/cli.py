@@ -14,35 +14,17 @@ from statistics import median
 from typing import Any
 from zipfile import BadZipFile
 
+from npu_base.commands import run_command
 from npu_base.errors import InvalidValueError
-from npu_base.files import file_error, make_folder, output_error, write_file
+from npu_base.files import file_error, make_folder, write_file
 from npu_runtime import __version__
 
 __all__ = ["create_parser", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Errors are one line on stderr, never a traceback."""
-    parser = create_parser()
-    args = parser.parse_args(argv)
-    if args.command is None:
-        parser.print_help()
-        return 2
-    try:
-        status: int = args.run(args)
-        sys.stdout.flush()
-        return status
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        return 141
-    except OSError as error:
-        print(f"Error: {output_error(error) or error}", file=sys.stderr)
-        return 1
-    except (ValueError, RuntimeError, MemoryError, ImportError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 1
+    """Run the command line and return its exit status."""
+    return run_command(create_parser(), argv, (ValueError, RuntimeError, ImportError))
 
 
 def _number(least: int, most: int) -> Callable[[str], int]:

@@ -1,0 +1,51 @@
+"""The main function of commands."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+from .files import output_error
+
+__all__ = ["run_command"]
+
+_INTERRUPTED = 130
+_BROKEN_PIPE = 141  # what a shell reports for a command that SIGPIPE ended
+
+
+def run_command(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None, expected: tuple[type[Exception], ...]
+) -> int:
+    """Calls ``run`` of the parsed arguments and returns the exit status. Errors that are ``expected``, and those of
+    files and memory, are one line on stderr, never a traceback; their status is the error's own, the command's
+    ``trouble`` or 1."""
+    for stream in (sys.stdout, sys.stderr):
+        _allow_any_text(stream)
+    args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help()
+        return 2
+    try:
+        status: int = args.run(args)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # The reader has left, as `head` does. Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except (OSError, MemoryError, *expected) as error:  # type: ignore[misc]  # mypy cannot see into the tuple
+        print(f"Error: {output_error(error) or str(error) or type(error).__name__}", file=sys.stderr)
+        return int(getattr(error, "status", 0) or getattr(args, "trouble", 1))
+    return status
+
+
+def _allow_any_text(stream: TextIO) -> None:
+    """A name that the terminal's encoding lacks is shown escaped instead of ending the command."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
