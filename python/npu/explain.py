@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +15,20 @@ def explain_file(path: Path) -> dict[str, Any]:
     import npu_compiler
     from npu_compiler.flops import flops_of
     from npu_compiler.reader import load_ir
+    from npu_compiler.refusals import refusals
 
     ir = load_ir(path)
-    refused: dict[tuple[str, str], dict[str, Any]] = {}
-    supported: dict[str, int] = {}
+    explained = npu_compiler.explain_ir(ir)
     arithmetic = {True: 0.0, False: 0.0}
-    for node, reason in npu_compiler.explain_ir(ir):
+    for node, reason in explained:
         arithmetic[reason is None] += flops_of(node)
-        if reason is None:
-            supported[node["op_type"]] = supported.get(node["op_type"], 0) + 1
-            continue
-        entry = refused.setdefault(
-            (node["op_type"], reason),
-            {
-                "op": node["op_type"],
-                "count": 0,
-                "reason": reason,
-                "node": node["name"],
-                "module": node.get("module_path"),
-                "source": node.get("source"),
-            },
-        )
-        entry["count"] += 1
+    supported = Counter(node["op_type"] for node, reason in explained if reason is None)
     return {
         "model": ir.get("model_name", ""),
-        "nodes": sum(supported.values()) + sum(e["count"] for e in refused.values()),
+        "nodes": len(explained),
         "arithmetic": arithmetic[True] / max(sum(arithmetic.values()), 1.0) if any(arithmetic.values()) else None,
-        "supported": dict(sorted(supported.items(), key=lambda item: -item[1])),
-        "unsupported": sorted(refused.values(), key=lambda e: -e["count"]),
+        "supported": dict(supported.most_common()),
+        "unsupported": [asdict(one) for one in sorted(refusals(explained), key=lambda one: -one.count)],
     }
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import struct
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from npu_base.errors import InvalidTypeError
 from npu_base.files import PROGRAM_MAGIC, read_file, write_file
+from npu_base.specs import TensorSpec
 
 from .errors import ProgramError
 from .validate import validate
@@ -20,13 +20,6 @@ __all__ = ["FORMAT_VERSION", "CompiledProgram", "TensorSpec"]
 FORMAT_VERSION = 1
 _HEADER = struct.Struct("<8sIIQQQQ16s")
 _PRIME, _MASK = 0x100000001B3, 0xFFFFFFFFFFFFFFFF
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    name: str
-    shape: list[int]
-    dtype: str
 
 
 def checksum(data: bytes) -> int:

@@ -18,6 +18,7 @@ from .opset import DTYPES
 from .passes import INEXACT, run_passes
 from .passes.narrow import narrow
 from .reader import Meta, Model, Node, numpy_dtype, read_ir
+from .refusals import refusals
 
 __all__ = ["compile", "compile_ir"]
 
@@ -281,15 +282,8 @@ def _explain_defects(model: Model, defects: Sequence[tuple[Node, str]]) -> str:
 
 
 def _explain(model: Model, failures: Sequence[tuple[Node, str]]) -> str:
-    groups: dict[tuple[str, str], list[Node]] = {}
-    for node, reason in failures:
-        groups.setdefault((node.op_type, reason), []).append(node)
     lines = [f"[compiler] {len(failures)} of {len(model.nodes)} nodes of '{model.name}' cannot be compiled:"]
-    for (op_type, reason), nodes in groups.items():
-        first = nodes[0]
-        where = f"'{first.name}'" + (f" in {first.module}" if first.module else "")
-        where += f" ({first.source})" if first.source else ""
-        lines.append(f"  - {op_type}, {len(nodes)} times: {reason}; first at {where}")
+    lines += [f"  - {refusal}" for refusal in refusals(failures)]
     if any("dtype float64" in reason for _, reason in failures):
         lines.append(
             "Programs have no float64; make such tensors float32 where they begin, as in arange(n, dtype=float32)"

@@ -6,17 +6,9 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["HostReason", "PartReport", "PlanReport"]
+from .refusals import Refusal
 
-
-@dataclass(frozen=True)
-class HostReason:
-    """Why nodes of an operator are on the host."""
-
-    op: str
-    count: int
-    reason: str
-    node: str  # the first one
+__all__ = ["PartReport", "PlanReport"]
 
 
 @dataclass
@@ -24,7 +16,7 @@ class PartReport:
     partition_id: int
     target: str
     ops: dict[str, int]
-    reasons: list[HostReason]
+    reasons: list[Refusal]
     inputs: list[str]  # that cross
     bytes_in: int
     outputs: list[str]

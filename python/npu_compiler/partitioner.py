@@ -13,8 +13,9 @@ from .errors import CompileError, IRError
 from .lowering import GETITEM
 from .partition_costs import bytes_of, crossing_seconds, part_seconds
 from .partition_order import CHEAPER, Arrangement
-from .partition_report import HostReason, PartReport, PlanReport
+from .partition_report import PartReport, PlanReport
 from .reader import load_ir, malformed
+from .refusals import Refusal, refusals
 from .support import check_outline, explain_ir, explain_support, is_op_supported, node_reads, results_of
 
 __all__ = ["Partition", "PartitionPlan", "TransferOp", "partition", "partition_ir"]
@@ -73,14 +74,10 @@ class PartitionPlan:
             )
         return report
 
-    def _reasons_of(self, part: Partition) -> list[HostReason]:
+    def _reasons_of(self, part: Partition) -> list[Refusal]:
         if part.target == "npu":
             return []
-        found: dict[tuple[str, str], list[str]] = {}
-        for node in part.nodes:
-            reason = self.reasons.get(node["name"], "not supported")
-            found.setdefault((node["op_type"], reason), []).append(node["name"])
-        return [HostReason(op, len(names), reason, names[0]) for (op, reason), names in found.items()]
+        return refusals((node, self.reasons.get(node["name"], "not supported")) for node in part.nodes)
 
 
 def partition(
@@ -178,15 +175,9 @@ def _refused(ir_dict: dict[str, Any], supported: Supported) -> list[str | None]:
 
 
 def _all_refused(ir_dict: dict[str, Any], refused: Sequence[str | None]) -> str:
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for node, reason in zip(ir_dict["nodes"], refused, strict=True):
-        if reason:
-            groups.setdefault((node["op_type"], reason), []).append(node)
-    count = sum(map(len, groups.values()))
+    count = sum(reason is not None for reason in refused)
     lines = [f"[compiler] {count} of {len(refused)} nodes of '{ir_dict.get('model_name', '')}' are not supported:"]
-    for (op_type, reason), nodes in groups.items():
-        where = f"'{nodes[0]['name']}'" + (f" ({nodes[0]['source']})" if nodes[0].get("source") else "")
-        lines.append(f"  - {op_type}, {len(nodes)} times: {reason}; first at {where}")
+    lines += [f"  - {refusal}" for refusal in refusals(zip(ir_dict["nodes"], refused, strict=True))]
     return "\n".join([*lines, "without strict=True, they run on the host"])
 
 

@@ -16,6 +16,7 @@ import ml_dtypes
 import numpy as np
 from npu_base.errors import InvalidTypeError, is_program
 from npu_base.files import PROGRAM_MAGIC, read_file
+from npu_base.specs import TensorSpec
 
 from .errors import IRError
 
@@ -28,10 +29,10 @@ _RUN_IT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Meta:
-    name: str
-    dtype: str
+@dataclass
+class Meta(TensorSpec):
+    """``producer`` is the node that makes it, where the file says so, and ``index`` which of its results it is."""
+
     shape: tuple[int, ...]
     producer: str | None = None
     index: int = 0
@@ -175,7 +176,7 @@ def _meta(data: Mapping[str, Any]) -> Meta:
         dtype = data["dtype"]  # text, or a torch dtype of an IR in memory
         if isinstance(dtype, list | dict | int | float) or dtype is None:
             raise TypeError(f"its dtype is {dtype!r:.60}")
-        return Meta(name, str(dtype).removeprefix("torch."), shape, producer, index or 0)
+        return Meta(name, shape, str(dtype).removeprefix("torch."), producer, index or 0)
 
 
 def read_node(data: Mapping[str, Any], version: int = 1) -> Node:

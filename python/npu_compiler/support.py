@@ -166,4 +166,4 @@ def _probes(rule: Lowering, attrs: dict[str, Any]) -> Iterator[list[Meta]]:
 
 
 def _meta(i: int, dtype: str, shape: tuple[int, ...]) -> Meta:
-    return Meta(f"x{i}", dtype, shape)
+    return Meta(f"x{i}", shape, dtype)

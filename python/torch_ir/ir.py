@@ -9,6 +9,7 @@ from typing import Any
 
 from npu_base.errors import is_program
 from npu_base.files import write_file
+from npu_base.specs import TensorSpec
 from torch import Tensor, nn
 
 from ._encoding import decode_attr, decode_constant, encode_attr, encode_constant
@@ -40,15 +41,13 @@ def _read_map(d: dict[str, Any], key: str) -> dict[str, str]:
 
 
 @dataclass
-class TensorMeta:
+class TensorMeta(TensorSpec):
     """A tensor's name, shape and dtype, and where a node input comes from.
 
     A node input that is a weight has no producer. A graph input is its own producer.
     """
 
-    name: str
     shape: tuple[int, ...]
-    dtype: str
     producer_node: str | None = None
     producer_output_idx: int = 0
 

@@ -1,0 +1,47 @@
+"""What does not compile, told in one way wherever it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .reader import Node
+
+__all__ = ["Refusal", "refusals"]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The nodes of one operator that do not compile, or are on the host, for one reason. ``node`` is the first of
+    them, ``module`` and ``source`` say where it comes from."""
+
+    op: str
+    count: int
+    reason: str
+    node: str
+    module: str | None = None
+    source: str | None = None
+
+    def __str__(self) -> str:
+        where = f"'{self.node}'" + (f" in {self.module}" if self.module else "")
+        where += f" ({self.source})" if self.source else ""
+        return f"{self.op}, {self.count} times: {self.reason}; first at {where}"
+
+
+def refusals(nodes: Iterable[tuple[Node | Mapping[str, Any], str | None]]) -> list[Refusal]:
+    """Of nodes with their reasons, None where they compile; in the order of the first node of each."""
+    found: dict[tuple[str, str], Refusal] = {}
+    for node, reason in nodes:
+        if reason is None:
+            continue
+        one = _refusal(node, reason)
+        known = found.get((one.op, reason))
+        found[one.op, reason] = one if known is None else replace(known, count=known.count + 1)
+    return list(found.values())
+
+
+def _refusal(node: Node | Mapping[str, Any], reason: str) -> Refusal:
+    if isinstance(node, Node):
+        return Refusal(node.op_type, 1, reason, node.name, node.module or None, node.source or None)
+    return Refusal(node["op_type"], 1, reason, node["name"], node.get("module_path"), node.get("source"))
