@@ -78,7 +78,7 @@ def reductions(draw: Any) -> tuple[Callable[..., Any], list[Tensor]]:
     if kind == "layer_norm":
         return lambda x: F.layer_norm(view(x).contiguous(), view(x).shape[axis:]), [x]
     if kind == "sort":
-        return lambda x: view(x).sort(axis, stable=True), [x]
+        return lambda x: view(x).sort(dim=axis, stable=True), [x]
     return lambda x: getattr(torch, kind)(view(x), axis), [x]
 
 
