@@ -61,7 +61,7 @@ enum { kBufferReduceParts = kBufferOwn };
 NPU_SHARED int32_t kTotalBytes = 8;           // of what is carried for a result: sums, products, extremes
 NPU_SHARED int32_t kCandidateBytes = 8;       // an extreme and its position
 NPU_SHARED int32_t kWideCandidateBytes = 16;  // of integers
-NPU_SHARED int32_t kVarianceBytes = 32;
+NPU_SHARED int32_t kVarianceBytes = 40;
 NPU_SHARED uint32_t kMostReduceSimdgroups = 16;  // simdgroups that share the elements of 32 results
 
 // pool, adaptive_pool

@@ -156,9 +156,10 @@ struct Place {
 struct Deviation {
   Spread spread;  // its sum times kSum
   Exact large;    // squares of numbers times kDown
-  Exact small;    // and times kUp
+  Spread small;   // of numbers times kUp
 };
-constant constexpr float kDown = 0x1p-64f, kUp = 0x1p64f, kSum = 0x1p-24f;
+// kSum keeps sums of the largest numbers finite, kDown their squares; kUp keeps squares of denormals normal.
+constant constexpr float kDown = 0x1p-80f, kUp = 0x1p90f, kSum = 0x1p-24f;
 
 template <typename Shuffle>
 inline Deviation moved(Deviation a, Shuffle shuffle) {
@@ -169,16 +170,15 @@ template <typename R>
 struct Variance {
   using Acc = Deviation;
   static constant constexpr bool kCentred = true;
-  static Acc none() { return {Spreads::none(), exact(0.0f), exact(0.0f)}; }
+  static Acc none() { return {Spreads::none(), exact(0.0f), Spreads::none()}; }
   static Exact plus_square(Exact a, float x) { return plus(a, times(exact(x), exact(x))); }
   static Acc add(Acc a, float above, uint index) {
     if (what() == ReduceKind::kVar) return {Spreads::add(a.spread, above, index), a.large, a.small};
     return {{plus(a.spread.sum, exact(above * kSum)), plus_square(a.spread.squares, above)},
-            plus_square(a.large, above * kDown),
-            plus_square(a.small, above * kUp)};
+            plus_square(a.large, above * kDown), Spreads::add(a.small, above * kUp, index)};
   }
   static Acc merge(Acc a, Acc b) {
-    return {Spreads::merge(a.spread, b.spread), plus(a.large, b.large), plus(a.small, b.small)};
+    return {Spreads::merge(a.spread, b.spread), plus(a.large, b.large), Spreads::merge(a.small, b.small)};
   }
 
   // Around the mean, of the numbers times `scale`.
@@ -191,8 +191,9 @@ struct Variance {
     const float plain = scaled_squares(a, a.spread.squares, 1.0f, args);
     if (plain > 1e-30f && isfinite(plain)) return precise::sqrt(plain / args.divisor);
     const bool tiny = plain <= 1e-30f;
-    const float scale = tiny ? kUp : kDown;
-    return precise::sqrt(scaled_squares(a, tiny ? a.small : a.large, scale, args) / args.divisor) / scale;
+    const float squares =
+        tiny ? squares_around_mean(a.small, float(args.count)) : scaled_squares(a, a.large, kDown, args);
+    return precise::sqrt(squares / args.divisor) / (tiny ? kUp : kDown);
   }
 
   template <typename T>

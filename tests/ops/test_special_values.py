@@ -43,6 +43,8 @@ DEVIATIONS = {
     "norm": "overflow",
 }
 """Operators that may differ in places, and the row of docs/operators.md that says how."""
+METAL_DEVIATIONS = {"cumsum": "overflow", "cumprod": "overflow"}
+"""Further ones on GPUs, which have no float64 to carry what lies between."""
 
 
 @pytest.fixture(params=["cpu", pytest.param("metal", marks=pytest.mark.slow)])
@@ -136,9 +138,10 @@ def faults(device: Device, named: list[tuple[str, Callable[..., Tensor]]], args:
     exact = tuple(x.double() if x.is_floating_point() else x for x in args)
     compiled = npu.compile(Calls([f for _, f, _ in usable]).eval(), args, device=device, exact=True)
     outputs = compiled(*args)
+    allowed = DEVIATIONS if device.kind == "cpu" else DEVIATIONS | METAL_DEVIATIONS
     for (name, function, own), ours in zip(usable, outputs, strict=True):
         wrong = differing(ours, own, function(*exact)).reshape(-1)
-        if bool(wrong.any()) and (name.split(".")[1] if "." in name else name) not in DEVIATIONS:
+        if bool(wrong.any()) and (name.split(".")[1] if "." in name else name) not in allowed:
             at = int(wrong.nonzero()[0])
             given = [x.reshape(-1)[at].item() if x.numel() == own.numel() else "a row" for x in args]
             yield f"{name}{given}: {ours.reshape(-1)[at].item()}, PyTorch has {own.reshape(-1)[at].item()}"
@@ -267,5 +270,5 @@ def test_reductions_of_nothing(device: Device, shape: tuple[int, ...]) -> None:
 
 def test_deviations_are_documented() -> None:
     page = (Path(__file__).parents[2] / "docs" / "operators.md").read_text()
-    for name, row in DEVIATIONS.items():
+    for name, row in (DEVIATIONS | METAL_DEVIATIONS).items():
         assert re.search(rf"^\| .*`{name}`.*\| {row}", page, re.MULTILINE), f"{name}: {row}"
