@@ -34,7 +34,8 @@ Plan::Plan(Program program_, Device device_, int threads_)
   assign_layouts();
   for (const Op& op : model().prepare) {
     prepare.push_back(make_prepare_step(op));
-    count(prepare.back());
+    prepare_scratch_bytes = std::max(prepare_scratch_bytes, prepare.back().kernel->scratch_bytes());
+    count_operands(prepare.back());
   }
   add_main_steps();
   const ArenaSizes sizes = assign_memory(values, steps);
@@ -111,6 +112,10 @@ Step Plan::make_prepare_step(const Op& op) const {
 
 void Plan::count(const Step& step) {
   scratch_bytes = std::max(scratch_bytes, step.kernel->scratch_bytes());
+  count_operands(step);
+}
+
+void Plan::count_operands(const Step& step) {
   operands_at_most = std::max(operands_at_most, step.inputs.size() + step.outputs.size());
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -15,6 +16,7 @@
 #include "npu/device.h"
 #include "npu/executor.h"
 #include "npu/program.h"
+#include "npu/weights.h"
 
 namespace npu {
 
@@ -51,21 +53,38 @@ inline const HostKernel& host_kernel(const Step& step) {
   return static_cast<const HostKernel&>(*step.kernel);
 }
 
+// Weights keep what they prepared for a plan, and the state of its runs, until the plan is gone.
+class PlanUsers {
+ public:
+  void add(std::weak_ptr<Weights::State> weights);
+  // What they keep for this plan is dropped.
+  void forget(std::uint64_t plan);
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::weak_ptr<Weights::State>> weights_;
+};
+
 struct Plan {
   Plan(Program program_, Device device_, int threads_);
+  ~Plan() { users.forget(id); }
+  Plan(const Plan&) = delete;
+  Plan& operator=(const Plan&) = delete;
 
   std::uint64_t id;  // no other plan of this process has it
   Program program;
   Device device;
   int threads;
   std::shared_ptr<ThreadPool> pool;
-  std::vector<PlannedValue> values;  // those of the program, then those that changes of layout need
-  std::vector<Step> steps;           // of main
-  std::vector<Step> prepare;         // in the program's order
-  std::vector<int> packed;           // steps that read a packed form
-  std::vector<int> output_values;    // per program output
-  std::size_t operands_at_most = 0;  // of one step, inputs plus outputs
-  std::size_t scratch_bytes = 0;
+  std::vector<PlannedValue> values;       // those of the program, then those that changes of layout need
+  std::vector<Step> steps;                // of main
+  std::vector<Step> prepare;              // in the program's order
+  std::vector<int> packed;                // steps that read a packed form
+  std::vector<int> output_values;         // per program output
+  std::size_t operands_at_most = 0;       // of one step, inputs plus outputs
+  std::size_t scratch_bytes = 0;          // of main
+  std::size_t prepare_scratch_bytes = 0;  // of prepare
+  mutable PlanUsers users;                // weights that hold something made for this plan
   std::int64_t arena_bytes = 0, largest_live_bytes = 0;
 
   const ProgramModel& model() const { return program.model(); }
@@ -85,6 +104,7 @@ struct Plan {
   void add_with_fused(std::span<const std::size_t> before, const Op& op);
   std::optional<Step> make_fused_step(std::span<const std::size_t> fused, const Op& op) const;
   void count(const Step& step);
+  void count_operands(const Step& step);
   Operand add_value(const Operand& like, const std::string& name, Layout layout);
   void add_layout_copy(const Operand& from, const Operand& to, const std::string& name);
   Operand relayout(const Operand& operand, Layout layout, const std::string& reader);

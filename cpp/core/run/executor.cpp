@@ -10,6 +10,10 @@
 namespace npu {
 
 struct Executor::Impl {
+  ~Impl() {
+    if (plan) plan->users.forget(plan->id);  // the state of runs holds the plan
+  }
+
   std::shared_ptr<const Plan> plan;
   bool has_state = false;
   mutable std::mutex mutex;

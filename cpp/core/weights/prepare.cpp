@@ -130,7 +130,7 @@ class Preparation {
     }
     count_uses();
     for (const std::size_t v : read_raw_) raw_.insert(sources_[v].data());
-    scratch_ = Buffer::allocate(DType::kUInt8, {static_cast<std::int64_t>(plan.scratch_bytes)});
+    scratch_ = Buffer::allocate(DType::kUInt8, {static_cast<std::int64_t>(plan.prepare_scratch_bytes)});
   }
 
   std::shared_ptr<const PreparedWeights> run() {
@@ -337,6 +337,7 @@ std::shared_ptr<const PreparedWeights> prepared_for(const Plan& plan, const Weig
   const std::lock_guard lock(state.mutex);
   auto& cached = state.prepared[plan.id];
   if (!cached) {
+    plan.users.add(state.weak_from_this());
     try {
       cached = Preparation(plan, state, progress).run();
     } catch (...) {

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <string>
@@ -33,7 +34,7 @@ struct DefaultSession {
 // Never twice the same: it tells other weights at a freed address from those that were there.
 std::uint64_t next_weights_version();
 
-struct Weights::State {
+struct Weights::State : std::enable_shared_from_this<State> {
   mutable std::mutex mutex;
   std::atomic<std::uint64_t> version{next_weights_version()};  // another one with every set()
   std::map<std::string, Buffer> tensors;

@@ -131,6 +131,33 @@ Weights Weights::random(const Program& program, std::uint64_t seed) {
   return weights;
 }
 
+void PlanUsers::add(std::weak_ptr<Weights::State> weights) {
+  const std::lock_guard lock(mutex_);
+  std::erase_if(weights_, [&](const auto& known) {
+    return known.expired() || !(known.owner_before(weights) || weights.owner_before(known));
+  });
+  weights_.push_back(std::move(weights));
+}
+
+void PlanUsers::forget(std::uint64_t plan) {
+  std::vector<std::weak_ptr<Weights::State>> all;
+  {
+    const std::lock_guard lock(mutex_);
+    all = weights_;
+  }
+  for (const auto& user : all) {
+    const auto weights = user.lock();
+    if (!weights) continue;
+    std::shared_ptr<DefaultSession> session;  // destroyed when the weights are no longer locked
+    const std::lock_guard weights_lock(weights->mutex);
+    weights->prepared.erase(plan);
+    const auto found = weights->sessions.find(plan);
+    if (found == weights->sessions.end()) continue;
+    session = std::move(found->second);
+    weights->sessions.erase(found);
+  }
+}
+
 void default_session(const std::shared_ptr<const Plan>& plan, const Weights& weights,
                      const std::function<void(Session::Impl&)>& use) {
   Weights::State& state = weights.state();
@@ -139,6 +166,7 @@ void default_session(const std::shared_ptr<const Plan>& plan, const Weights& wei
     const std::lock_guard lock(state.mutex);
     auto& slot = state.sessions[plan->id];
     if (!slot) {
+      plan->users.add(state.weak_from_this());
       slot = std::make_shared<DefaultSession>();
       slot->session = std::make_shared<Session::Impl>(plan);
     }

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "core/weights/prepare.h"
 #include "npu/npu.h"
 #include "support/check.h"
 #include "support/step_program.h"
@@ -136,4 +137,16 @@ TEST(sharing, plans_hold_the_same_prepared_weights) {
   const std::vector<Buffer> inputs = {filled({2, 64}, 1, 0), filled({4, 48}, 0, 0), position(0)};
   CHECK_EQ(*static_cast<const float*>(one.run(inputs, w)[0].data()), 129.0f);
   CHECK_EQ(*static_cast<const float*>(two.run(inputs, w)[0].data()), 129.0f);
+}
+
+TEST(sharing, weights_give_back_what_an_executor_held) {
+  const Weights w = weights();
+  {
+    const Executor gone = step();
+    gone.run(std::vector<Buffer>{filled({2, 64}, 1, 0), Buffer(), position(0)}, w);
+    CHECK_EQ(w.state().sessions.size(), std::size_t{1});
+    CHECK_EQ(w.state().prepared.size(), std::size_t{1});
+  }
+  CHECK(w.state().sessions.empty());
+  CHECK(w.state().prepared.empty());
 }
