@@ -71,7 +71,7 @@ class StridedCopy {
   StridedCopy(const Shape& shape, const Shape& dst, const Shape& src, std::size_t size, int threads);
   void run(void* dst, const void* src, ThreadPool& pool) const;
   bool dense() const { return nest_.rows == 1 && nest_.step(0) == 1 && nest_.step(1) == 1; }
-  bool same_layout() const { return nest_.strides[0] == nest_.strides[1]; }
+  bool same_layout() const { return nest_.alike(); }
 
  private:
   void rows(std::byte* dst, const std::byte* src, ThreadPool& pool) const;

@@ -23,6 +23,7 @@ struct Nest {
   std::int64_t inner() const { return extent[rank - 1]; }
   std::int64_t elements() const { return rows * inner(); }
   std::int64_t step(int operand) const { return strides[operand][rank - 1]; }  // of the inner row
+  bool alike() const { return strides[0] == strides[1]; }  // the first two operands lie in the same order
 };
 
 // Without `reorder` the rows are in row-major order.

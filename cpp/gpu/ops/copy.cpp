@@ -10,13 +10,6 @@ namespace {
 
 constexpr std::int64_t kLargestPart = std::int64_t{1} << 30;  // words of a dense copy in one launch
 
-bool lie_alike(const TensorDesc& a, const TensorDesc& b) {
-  for (std::size_t d = 0; d < a.shape.size(); ++d) {
-    if (a.shape[d] > 1 && a.strides[d] != b.strides[d]) return false;
-  }
-  return true;
-}
-
 // The dimension along which x is contiguous, when it is another one than y's and tiles are worth it; or -1.
 int tiled_dim(const Nest& nest) {
   constexpr std::int64_t kWorthwhile = 8;
@@ -72,7 +65,7 @@ void add_copy(GpuKernel& kernel, const Request& r, int output, int input) {
   if (nest.elements() == 0) return;
   const auto add = [&](Dispatch launch) -> Dispatch& {
     launch.input(kBufferX, input, r).output(kBufferY, output, r);
-    if (lie_alike(y, x)) launch.unless_same(output, input);
+    if (nest.alike()) launch.unless_same(output, input);
     return kernel.add(std::move(launch));
   };
   if (const int dim = tiled_dim(nest); dim >= 0) {

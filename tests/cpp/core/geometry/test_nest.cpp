@@ -32,6 +32,13 @@ TEST(nest, there_always_is_an_inner_row) {
   CHECK_EQ(make_nest({3, 0}, {{0, 1}}).elements(), 0);
 }
 
+TEST(nest, operands_that_lie_alike) {
+  CHECK(make_nest({2, 1, 3}, {{3, 7, 1}, {3, 9, 1}}).alike());  // the step of one element says nothing
+  CHECK(make_nest({2, 3}, {{1, 2}, {1, 2}}).alike());
+  CHECK(!make_nest({2, 3}, {{1, 2}, {3, 1}}).alike());
+  CHECK(make_nest({1, 1}, {{5, 5}, {1, 1}}).alike());
+}
+
 TEST(nest, dimensions_left_out) {
   CHECK(without({2, 3, 4}, {false, true, false}) == (Shape{2, 4}));
   CHECK(only_axis(3, 1) == (std::vector<bool>{false, true, false}));
