@@ -110,6 +110,8 @@ void Function::check_constants() const {
     if (entry->index == kComputed) continue;
     std::string what =
         std::string("function constant ") + entry->name + " (" + std::to_string(entry->index) + ")";
+    for (const ConstantEntry* other = entry->next; other; other = other->next)
+      if (other->index == entry->index) throw MachineError(what + " has the number of " + other->name);
     const ConstantValue* value = value_of(*entry, constants_);
     if (!value && entry->required) throw MachineError("function " + name_ + ": " + what + " has no value");
     if (value && (value->bytes.size() != entry->bytes || (value->kind && value->kind != entry->kind) ||
@@ -135,7 +137,12 @@ void Function::find_arguments() {
       for (const ConstantEntry* c = image().table().constants; c; c = c->next)
         if (std::strcmp(c->name, argument.condition) == 0) exists = *static_cast<const bool*>(c->address());
     }
-    if (exists) arguments_.push_back(argument);
+    if (!exists) continue;
+    for (const Argument& other : arguments_)
+      if (other.source == argument.source && other.index == argument.index)
+        throw MachineError("function " + name_ + ": arguments " + other.name + " and " + argument.name +
+                           " have one number, " + std::to_string(argument.index));
+    arguments_.push_back(argument);
   }
 }
 

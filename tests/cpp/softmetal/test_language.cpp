@@ -200,6 +200,31 @@ TEST(softmetal_language, numbers_of_attributes_must_be_known) {
                  "kNoNumber");
 }
 
+TEST(softmetal_language, numbers_of_attributes_differ) {
+  const std::string buffers =
+      "enum { kX, kY = kX };\n"
+      "constant bool both [[function_constant(0)]];\n"
+      "kernel void f(device float* x [[buffer(kX), function_constant(both)]], device float* y "
+      "[[buffer(kY)]]) {\n"
+      "  y[0] = both ? x[0] : 1.0f;\n}\n";
+  for (const bool both : {false, true}) {  // one that does not exist has no number
+    Kernels kernels(buffers);
+    kernels.set_constant(0, &both, 1);
+    std::string fault;
+    try {
+      kernels.function("f", Mode::fast);
+    } catch (const softmetal::MachineError& error) {
+      fault = error.what();
+    }
+    CHECK_EQ(fault, both ? "function f: arguments x and y have one number, 0" : "");
+  }
+  CHECK_CONTAINS(
+      compile_error("constant bool a [[function_constant(2)]];\n"
+                    "constant bool b [[function_constant(1 + 1)]];\n"
+                    "kernel void f(device float* y [[buffer(0)]]) { y[0] = a || b ? 1.0f : 0.0f; }"),
+      "function constant a (2) has the number of b");
+}
+
 TEST(softmetal_language, inputs_of_threads_also_at_the_edges) {
   set(kernels(), false);
   const Shape shape{{10, 5, 1}, {8, 4, 1}, {}};
