@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -19,6 +20,20 @@ pytestmark = pytest.mark.skipif(
 @pytest.mark.parametrize("path", KERNELS, ids=[p.stem for p in KERNELS])
 def test_kernels_keep_the_rules(path: Path) -> None:
     assert check_kernels.check_sources([(path.name, path.read_text())]) == []
+
+
+# Neither side of a launch writes numbers that metal/constants.h has names for.
+NUMBERS = {
+    "metal": r"\[\[(?:buffer|function_constant)\(\d",
+    "cpp/gpu/ops": r"(?:\.|->)(?:constant|input|output|update|scratch|packed|status|nothing)\(\d",
+}
+
+
+@pytest.mark.parametrize("folder", NUMBERS)
+def test_numbers_have_names(folder: str) -> None:
+    files = sorted((ROOT / folder).iterdir())
+    assert [path.name for path in files if re.search(NUMBERS[folder], path.read_text())] == []
+    assert re.search(NUMBERS[folder], "[[buffer(3)]] launch.constant(4, true)")
 
 
 HEAD = "#include <metal_stdlib>\nusing namespace metal;\n"
