@@ -7,7 +7,7 @@ AxisCut cut_axis(std::int64_t axis, const std::vector<const TensorDesc*>& operan
   const std::vector<bool> drop = only_axis(shape.size(), axis);
   const auto a = static_cast<std::size_t>(axis);
   AxisCut cut;
-  if (!shape.empty()) cut.extent = shape[a];
+  cut.extent = extent_along(*operands.front(), axis);
   std::vector<Shape> strides;
   for (const TensorDesc* operand : operands) {
     if (!operand->present()) {

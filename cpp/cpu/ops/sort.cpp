@@ -139,8 +139,7 @@ Made make_ordered(const KernelRequest& request, std::int64_t axis, bool descendi
 
 Made make_sort(const KernelRequest& request) {
   const auto& attrs = std::get<SortAttrs>(request.op.attrs);
-  const Shape& shape = request.inputs[0].shape;
-  const std::int64_t count = shape.empty() ? 1 : shape[static_cast<std::size_t>(attrs.axis)];
+  const std::int64_t count = extent_along(request.inputs[0], attrs.axis);
   return make_ordered(request, attrs.axis, attrs.descending, count, "sort");
 }
 

@@ -1,3 +1,4 @@
+#include "core/geometry/axis.h"
 #include "cpu/ops/sort.h"
 
 namespace npu::cpu {
@@ -5,7 +6,7 @@ namespace npu::cpu {
 Made make_topk(const KernelRequest& request) {
   const auto& attrs = std::get<TopkAttrs>(request.op.attrs);
   const TensorDesc& out = request.outputs[0].present() ? request.outputs[0] : request.outputs[1];
-  const std::int64_t count = out.shape.empty() ? 1 : out.shape[static_cast<std::size_t>(attrs.axis)];
+  const std::int64_t count = extent_along(out, attrs.axis);
   return make_ordered(request, attrs.axis, attrs.largest, count, "topk");
 }
 

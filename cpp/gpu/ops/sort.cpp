@@ -159,8 +159,7 @@ int add_item_sort(GpuKernel& kernel, std::int64_t rows, std::int64_t n) {
 
 Made make_sort(const Request& r) {
   const auto& attrs = std::get<SortAttrs>(r.op.attrs);
-  const Shape& shape = r.inputs[0].shape;
-  const std::int64_t count = shape.empty() ? 1 : shape[static_cast<std::size_t>(attrs.axis)];
+  const std::int64_t count = extent_along(r.inputs[0], attrs.axis);
   return make_ordered(r, attrs.axis, attrs.descending, count, "sort");
 }
 

@@ -1,3 +1,4 @@
+#include "core/geometry/axis.h"
 #include "gpu/ops/sort.h"
 
 namespace npu::gpu {
@@ -5,7 +6,7 @@ namespace npu::gpu {
 Made make_topk(const Request& r) {
   const auto& attrs = std::get<TopkAttrs>(r.op.attrs);
   const TensorDesc& out = r.outputs[0].present() ? r.outputs[0] : r.outputs[1];
-  const std::int64_t count = out.shape.empty() ? 1 : out.shape[static_cast<std::size_t>(attrs.axis)];
+  const std::int64_t count = extent_along(out, attrs.axis);
   return make_ordered(r, attrs.axis, attrs.largest, count, "topk");
 }
 
