@@ -13,7 +13,7 @@ struct Blocking {
   typedef T Element;
   static constant constexpr int kRows = kRows_, kColumns = kColumns_, kDepth = kDepth_;
   static constant constexpr int kDown = kDown_, kAcross = kAcross_, kSlices = kSlices_;
-  static constant constexpr int kThreads = kDown * kAcross * kSlices * 32;
+  static constant constexpr int kThreads = kDown * kAcross * kSlices * int(kSimd);
   static constant constexpr int kPad = 16 / int(sizeof(T));     // keeps rows in different banks
   static constant constexpr int kDeepStride = kDepth + kPad;    // of rows of depth
   static constant constexpr int kWideStride = kColumns + kPad;  // of rows of columns
@@ -153,7 +153,8 @@ inline void hand_out(thread Sums<B>& sums, threadgroup float* memory, thread con
     }
     // The slices of a part share the handing out as well.
     const threadgroup float* strip = memory + (int(simdgroup) % kParts) * B::kStrip;
-    for (int f = standing.lane + standing.slice * 32; f < 8 * fours_across; f += 32 * B::kSlices) {
+    for (int f = standing.lane + standing.slice * int(kSimd); f < 8 * fours_across;
+         f += int(kSimd) * B::kSlices) {
       const int row = f / fours_across, column = f % fours_across * 4;
       const threadgroup float* from = strip + row * B::kStripStride + column;
       float4 all = *(const threadgroup float4*)from, others = float4(0.0f);

@@ -119,8 +119,8 @@ inline void multiply_deep(constant MatmulArgs& args, const thread Left& left, co
     w[c] = right + places.of[NPU_RIGHT] + (column + int64_t(c % together) * columns) * args.right_column;
   }
   LaneSums<T, kRows, kColumns> sums;
-  const int stride = 32 * kStep * slices;
-  for (int k = (slice * 32 + int(at.lane)) * kStep; k < depth; k += stride) {
+  const int stride = int(kSimd) * kStep * slices;
+  for (int k = (slice * int(kSimd) + int(at.lane)) * kStep; k < depth; k += stride) {
     if (k + kStep <= depth) {
       sums.add_step(left, w, k);
     } else {
@@ -136,8 +136,8 @@ inline void multiply_deep(constant MatmulArgs& args, const thread Left& left, co
     }
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
-  const int thread_index = int(at.simdgroup) * 32 + int(at.lane);
-  for (int i = thread_index; i < made * min(rows, kRows); i += kStreamSimdgroups * 32) {
+  const int thread_index = int(at.simdgroup) * int(kSimd) + int(at.lane);
+  for (int i = thread_index; i < made * min(rows, kRows); i += kStreamSimdgroups * int(kSimd)) {
     const int r = i / made, c = i % made * together, column = first + i % made;
     if (column >= columns) continue;
     float sum = 0.0f, other = 0.0f;
@@ -184,11 +184,11 @@ struct ColumnSums {
 
   // What all simdgroups have of one row; each thread gets a column. `room` may be used again at once.
   float gather(threadgroup float* room, int row, int simdgroup, int lane) const {
-    constexpr int kWidth = 32 * kColumns;
+    constexpr int kWidth = int(kSimd) * kColumns;
     NPU_UNROLL
     for (int c = 0; c < kColumns; ++c) room[simdgroup * kWidth + lane * kColumns + c] = of[row][c];
     threadgroup_barrier(mem_flags::mem_threadgroup);
-    const int mine = simdgroup * 32 + lane;
+    const int mine = simdgroup * int(kSimd) + lane;
     float sum = 0.0f;
     for (int s = 0; s < kStreamSimdgroups && mine < kWidth; ++s) sum += room[s * kWidth + mine];
     threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -198,14 +198,14 @@ struct ColumnSums {
 
 template <int kColumns>
 inline bool wide_is_beyond(constant MatmulArgs& args, uint3 group) {
-  return int(group.x) * 32 * kColumns >= args.product.columns || group.z >= uint(args.blocks);
+  return int(group.x) * int(kSimd) * kColumns >= args.product.columns || group.z >= uint(args.blocks);
 }
 
 // kColumns columns of kRows rows for each lane; `room` has an element for each column of each simdgroup.
 template <typename T, int kRows, int kColumns, typename Left>
 inline void multiply_wide(constant MatmulArgs& args, const thread Left& left, const device T* right,
                           Ends ends, RowPlaces places, threadgroup float* room, Spot at) {
-  const int columns = args.product.columns, begin = int(at.group.x) * 32 * kColumns;
+  const int columns = args.product.columns, begin = int(at.group.x) * int(kSimd) * kColumns;
   const int rows = int(inner_of(args.product.rows));
   const int lane = int(at.lane), simdgroup = int(at.simdgroup);
   const int column = begin + lane * kColumns, many = columns - column;
@@ -213,12 +213,12 @@ inline void multiply_wide(constant MatmulArgs& args, const thread Left& left, co
   ColumnSums<T, kRows, kColumns> sums, others;
   sums.add_all(args, left, w, simdgroup, many);
   if (kHalves) others.add_all(args, left, w + columns, simdgroup, many);
-  const int mine = simdgroup * 32 + lane, target = begin + mine;
+  const int mine = simdgroup * int(kSimd) + lane, target = begin + mine;
   NPU_UNROLL
   for (int r = 0; r < kRows; ++r) {
     const float sum = sums.gather(room, r, simdgroup, lane);
     const float other = kHalves ? others.gather(room, r, simdgroup, lane) : 0.0f;
-    if (mine < 32 * kColumns && target < columns && r < rows) {
+    if (mine < int(kSimd) * kColumns && target < columns && r < rows) {
       finish_one(sum, other, args.product, ends, places_of_row(args.product, places, r), target);
     }
   }

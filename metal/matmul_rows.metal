@@ -24,7 +24,7 @@ template <typename T, int kRows, int kColumns>
                                  uint3 group [[threadgroup_position_in_grid]],
                                  uint simdgroup [[simdgroup_index_in_threadgroup]],
                                  uint lane [[thread_index_in_simdgroup]]) {
-  threadgroup float room[kStreamSimdgroups * 32 * kColumns];
+  threadgroup float room[kStreamSimdgroups * int(kSimd) * kColumns];
   if (wide_is_beyond<kColumns>(args, group)) return;
   const RowPlaces places = places_of_block(args.product, group.z);
   const LyingRows<T, kRows> rows(args, left + places.of[NPU_LEFT]);

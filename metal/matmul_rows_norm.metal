@@ -44,7 +44,8 @@ inline void measure(threadgroup T* normal, threadgroup Spread* room, constant No
     const device T* from = x + int64_t(r) * step_of(args.matmul.product.rows, NPU_LEFT);
     const float centre = kRms ? 0.0f : float(*from);
     Spread spread = Spreads::none();
-    for (int i = int(at.simdgroup) * 32 + int(at.lane); i < depth; i += kStreamSimdgroups * 32) {
+    for (int i = int(at.simdgroup) * int(kSimd) + int(at.lane); i < depth;
+         i += kStreamSimdgroups * int(kSimd)) {
       const T element = from[int64_t(i) * args.matmul.left_depth];
       normal[r * args.row_step + i] = element;
       spread = Spreads::add(spread, float(element) - centre, uint(i));
@@ -67,7 +68,8 @@ inline void normalise(threadgroup T* normal, threadgroup Spread* room, constant 
     for (int s = 0; s < kStreamSimdgroups; ++s)
       spread = Spreads::merge(spread, room[r * kStreamSimdgroups + s]);
     const Normal row = normal_of(spread, centre, float(depth), args.eps, kRms);
-    for (int i = int(at.simdgroup) * 32 + int(at.lane); i < depth; i += kStreamSimdgroups * 32) {
+    for (int i = int(at.simdgroup) * int(kSimd) + int(at.lane); i < depth;
+         i += kStreamSimdgroups * int(kSimd)) {
       float result = row.of(float(normal[r * args.row_step + i]));
       if (kHasNormWeight) result *= parameter<T>(weight, ParameterKind(kNormWeight), i * args.weight_step);
       if (kHasNormBias) result += parameter<T>(bias, ParameterKind(kNormBias), i * args.bias_step);
@@ -104,7 +106,7 @@ template <typename T, int kRows, int kColumns>
                                       uint3 group [[threadgroup_position_in_grid]],
                                       uint simdgroup [[simdgroup_index_in_threadgroup]],
                                       uint lane [[thread_index_in_simdgroup]]) {
-  threadgroup float room[kStreamSimdgroups * 32 * kColumns];
+  threadgroup float room[kStreamSimdgroups * int(kSimd) * kColumns];
   threadgroup Spread spreads[kStreamSimdgroups * kRows];
   if (wide_is_beyond<kColumns>(args.matmul, group)) return;
   const RowPlaces places = places_of_block(args.matmul.product, group.z);
