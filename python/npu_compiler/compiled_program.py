@@ -13,6 +13,7 @@ from npu_base.files import PROGRAM_MAGIC, read_file, write_file
 from npu_base.specs import TensorSpec
 
 from .errors import ProgramError
+from .listing import listing
 from .validate import validate
 
 __all__ = ["FORMAT_VERSION", "CompiledProgram", "TensorSpec"]
@@ -117,8 +118,6 @@ class CompiledProgram:
 
     def text(self) -> str:
         """A readable listing."""
-        from .listing import listing
-
         return listing(self.data)
 
     def __repr__(self) -> str:

@@ -10,6 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
+from npu_compiler import CompiledProgram
 from safetensors.torch import save_file
 from torch import nn
 from torch_ir import extract_ir
@@ -119,7 +120,8 @@ def test_inputs_and_outputs_of_every_dtype(folder, tmp_path):
 def test_plan_and_text(folder):
     assert "arena" in npu("plan", folder / "net.npubin")
     assert ", 1 thread\n" in npu("plan", folder / "net.npubin", "--threads", 1)
-    assert "conv(" in npu("plan", folder / "net.npubin", "--text")
+    text = npu("plan", folder / "net.npubin", "--text")
+    assert "conv(" in text and text == CompiledProgram.load(folder / "net.npubin").text()
     for option in (("--device", "gpu"), ("--device", "cpu"), ("--threads", 1)):
         shown = npu("plan", folder / "net.npubin", "--text", *option, code=1)
         assert f"got {option[0]} too" in shown and "try without --text" in shown

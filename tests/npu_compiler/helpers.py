@@ -10,7 +10,6 @@ import ml_dtypes
 import numpy as np
 import torch
 from npu_compiler import PASSES, CompiledProgram, compile
-from npu_compiler.listing import formula
 from npu_compiler.passes import REQUIRED
 from torch import Tensor, nn
 from torch_ir import extract_ir, serialize_ir
@@ -18,6 +17,34 @@ from torch_ir import extract_ir, serialize_ir
 from .reference import run
 
 OPTIONAL = frozenset(name for name, _ in PASSES) - REQUIRED
+
+
+def formula(steps: list[list[Any]]) -> str:
+    """The expression in one line; steps that are used often are named."""
+    uses: dict[int, int] = {}
+    for name, *args in steps:
+        for a in _arguments(name, args):
+            uses[a] = uses.get(a, 0) + 1
+    texts: list[str] = []
+    named: list[str] = []
+    for i, (name, *args) in enumerate(steps):
+        if name == "in":
+            text = f"${args[0]}"
+        elif name == "const":
+            text = str(args[0])
+        elif name == "cast":
+            text = f"{args[1]}({texts[args[0]]})"
+        else:
+            text = f"{name}({', '.join(texts[a] for a in args)})"
+        if uses.get(i, 0) > 1 and name not in ("in", "const"):
+            named.append(f"t{len(named)}={text}")
+            text = f"t{len(named) - 1}"
+        texts.append(text)
+    return "{" + "; ".join([*named, texts[-1]]) + "}"
+
+
+def _arguments(name: str, args: list[Any]) -> list[int]:
+    return [] if name in ("in", "const") else args[:1] if name == "cast" else args
 
 
 class Calls(nn.Module):

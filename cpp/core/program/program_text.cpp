@@ -135,17 +135,8 @@ struct ProgramText {
       std::string results;
       for (const Operand& x : op.outputs) results += (results.empty() ? "" : ", ") + result(x);
       text += "  " + results + " = " + std::string(info_of(op.kind).name) + "(" + inputs(op) + ")" +
-              attributes_text(op) + "  # " + shown_name(op.name) + "\n";
-    }
-  }
-
-  template <class T>
-  void count(const char* kind, const std::vector<T>& things) {
-    std::uint64_t bytes = 0;
-    for (const T& thing : things) bytes += static_cast<std::uint64_t>(value(thing.value).bytes());
-    if (!things.empty()) {
-      text += std::string(kind) + ": " + std::to_string(things.size()) + ", " + std::to_string(bytes) +
-              " bytes\n";
+              attributes_text(op) + "  # " + shown_name(op.name) +
+              (op.module.empty() ? "" : " (" + shown_name(op.module) + ")") + "\n";
     }
   }
 
@@ -169,8 +160,14 @@ struct ProgramText {
       }
       text += "\n";
     }
-    count("weights", program.weights);
-    count("constants", program.constants);
+    for (const ProgramWeight& weight : program.weights) {
+      text += "weight " + shown_name(weight.name) + ": " + typed(weight.value);
+      for (const std::string& name : weight.ties) text += ", also " + shown_name(name);
+      text += "\n";
+    }
+    for (const ProgramConstant& constant : program.constants) {
+      text += "constant " + shown_name(constant.name) + ": " + typed(constant.value) + "\n";
+    }
   }
 };
 

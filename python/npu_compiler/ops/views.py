@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from ..errors import Unsupported
 from ..graph import View
-from ..lowering import Builder, DType, Tensor, dim_of, lowering
+from ..lowering import Builder, DType, Tensor, broadcast, dim_of, lowering
 
 
 @lowering("aten.view.default", "aten.reshape.default", "aten._unsafe_view.default", "aten.view_copy.default",
@@ -119,8 +119,6 @@ def expand_as(b: Builder, self: Tensor, other: Tensor) -> Tensor:
 
 @lowering("aten.broadcast_tensors.default")
 def broadcast_tensors(b: Builder, tensors: list[Tensor]) -> list[Tensor]:
-    from ..lowering import broadcast
-
     shape = broadcast(*(x.shape for x in tensors))
     return [x.expand(shape) for x in tensors]
 

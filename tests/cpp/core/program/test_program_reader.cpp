@@ -189,12 +189,12 @@ input tokens: %9 int32[2*len+1]
 output both: %5 float32[2,6], also logits
 output updated: %7 float32[16,4], updates cache
 output flags: %10 bool[2*len+1]
-weights: 1, 64 bytes
-constants: 1, 16 bytes
+weight fc.weight: %1 float32[4,4], also head.weight
+constant scale: %2 float32[4]
 prepare: 1 op
   %3 float32[4,4] = map(%1, %2[4,4 by 1,0]) expr="e0 * e1"  # fold
 main: 5 ops
-  %4 float32[2,4] = matmul(%0, b=%3[4,4 by 1,4], e1=%0) epilogue="relu(acc + e1)"  # linear
+  %4 float32[2,4] = matmul(%0, b=%3[4,4 by 1,4], e1=%0) epilogue="relu(acc + e1)"  # linear (fc)
   %5[2,3 by 6,1] float32 = copy(%4[2,3 by 4,1 at 1])  # left
   %5[2,3 by 6,1 at 3] float32 = copy(%4[2,3 by 4,-1 at 3])  # right
   %7 float32[16,4] = scatter(%6, updates=%4, indices=%8) kind=set axes=[0] dims=[-1,1] wrap=true  # update
