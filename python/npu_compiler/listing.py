@@ -21,7 +21,9 @@ def listing(data: dict[str, Any]) -> str:
 
 def _header(data: dict[str, Any]) -> list[str]:
     text = _Values(data)
-    lines = [f"program {_name(data['model_name'])}" + (f" by {_quoted(data['producer'])}" if data["producer"] else "")]
+    lines = [
+        f"program {_name(data['model_name'])}" + (f" by {_quoted(data['producer'])}" if data.get("producer") else "")
+    ]
     lines += [f"symbol {_name(s['name'])}: {s['min']} to {s['max']}" for s in data["symbols"]]
     for entry in data["inputs"]:
         marks = ("" if entry.get("required", True) else ", optional") + (", state" if entry.get("state") else "")
