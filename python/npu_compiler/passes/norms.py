@@ -26,7 +26,8 @@ def _norm(kind: str) -> Callable[[Match], Op | None]:
         out, eps, axes = m.root.out, m.numbers["eps"], m.axes or ()
         if not out.is_whole or m["x"].shape != out.shape or not math.isfinite(eps):
             return None
-        source = next((v for x in m.seen("x") if (v := in_dtype(m.graph, x, out.dtype)) is not None), None)
+        given_as = [x for x in m.seen("x") if x.shape == out.shape]
+        source = next((v for x in given_as if (v := in_dtype(m.graph, x, out.dtype)) is not None), None)
         holes = [hole for hole in ("w", "b") if m.get(hole) is not None]
         given = {hole: _of_last_axes(m[hole], len(axes), out) for hole in holes}
         if source is None or axes != tuple(range(out.rank - len(axes), out.rank)) or None in given.values():
