@@ -175,7 +175,8 @@ struct Variance {
   static Acc add(Acc a, float above, uint index) {
     if (what() == ReduceKind::kVar) return {Spreads::add(a.spread, above, index), a.large, a.small};
     return {{plus(a.spread.sum, exact(above * kSum)), plus_square(a.spread.squares, above)},
-            plus_square(a.large, above * kDown), Spreads::add(a.small, above * kUp, index)};
+            plus_square(a.large, above * kDown),
+            Spreads::add(a.small, above * kUp, index)};
   }
   static Acc merge(Acc a, Acc b) {
     return {Spreads::merge(a.spread, b.spread), plus(a.large, b.large), Spreads::merge(a.small, b.small)};
