@@ -22,6 +22,15 @@ struct Use {
   std::size_t read_at = 0;     // index of the last op of `main` that reads it
 };
 
+// The names of the ops that can update an operand.
+std::string ops_in_place() {
+  std::string names;
+  for (const OpInfo& op : op_table()) {
+    if (!op.in_place.empty()) names += (names.empty() ? "" : ", ") + std::string(op.name);
+  }
+  return names;
+}
+
 class ProgramCheck {
  public:
   ProgramCheck(const ProgramModel& program, const std::string& where)
@@ -228,7 +237,7 @@ class ProgramCheck {
     while (writer.outputs[result].value != output.value) ++result;
     if (u.writers.size() != 1 || !u.writers[0]->whole || !writes_in_place(writer, result)) {
       spot_.refuse("it updates an input in place", quoted(writer.name),
-                   "one 'map', 'copy', 'scatter' or 'rope' that writes the whole of it");
+                   "one op that writes the whole of it: " + ops_in_place());
     }
     const auto lies_there = [&](const Operand& operand) { return operand.value == input; };
     if (use(input).read_at > u.written_at)
