@@ -270,6 +270,9 @@ def _rms_norms() -> None:
     staying("eps is a tensor", lambda x, w, e: rms(x, w, -1, e), both.replace("1e-05", "$1"),
             ((2, 3, 8), (8,), torch.tensor(0.1)))  # fmt: skip
     staying("sum instead of mean", lambda x, w: w * (x * torch.rsqrt(x.pow(2).sum(-1, keepdim=True) + 1e-5)), both)
+    staying("a mean that is rounded", lambda x, w: w * (x * torch.rsqrt(
+            x.pow(2).mean(-1, keepdim=True).half().float() + 1e-5)),
+            both.replace("reduce", "reduce map{float16($0)} map{float32($0)}"))  # fmt: skip
     staying("another power", lambda x, w: w * (x * torch.rsqrt(x.pow(4).mean(-1, keepdim=True) + 1e-5)),
             both.replace("mul($0,$0)", "pow($0,4.0)"))  # fmt: skip
 
