@@ -39,8 +39,8 @@ def _imported(name: str) -> Iterator[str]:
             parents = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
             base = ".".join([*parents, *([node.module] if node.module else [])])
             for alias in node.names:
-                found = f"{base}.{alias.name}"
-                yield from (found if found in MODULES else base,) if base in MODULES else ()
+                module = f"{base}.{alias.name}"
+                yield from (module if module in MODULES else base,) if base in MODULES else ()
 
 
 def _circles(imports: dict[str, set[str]]) -> list[list[str]]:
@@ -48,7 +48,7 @@ def _circles(imports: dict[str, set[str]]) -> list[list[str]]:
     order: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []
-    found: list[list[str]] = []
+    circles: list[list[str]] = []
 
     def visit(name: str) -> None:
         order[name] = low[name] = len(order)
@@ -64,12 +64,12 @@ def _circles(imports: dict[str, set[str]]) -> list[list[str]]:
             group = stack[at:]
             del stack[at:]
             if len(group) > 1:
-                found.append(sorted(group))
+                circles.append(sorted(group))
 
     for name in imports:
         if name not in order:
             visit(name)
-    return found
+    return circles
 
 
 def test_circles_are_noticed() -> None:

@@ -252,13 +252,13 @@ class Graph:
 def _relocated(
     views: Iterable[View | None], values: set[Value], moved: Callable[[View], View | None]
 ) -> list[View | None] | None:
-    found: list[View | None] = []
+    relocated: list[View | None] = []
     for view in views:
         if view is None or view.value not in values:
-            found.append(view)
+            relocated.append(view)
             continue
         other = moved(view)
         if other is None:
             return None
-        found.append(other)
-    return found
+        relocated.append(other)
+    return relocated

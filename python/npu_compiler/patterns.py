@@ -165,20 +165,23 @@ class Rule:
 
 
 def rewrite(graph: Graph, rules: Collection[Rule]) -> list[Op]:
-    """The ops that the rules made, the last first: so a pattern's longest form is found before its parts."""
+    """Applies the rules and returns the ops that they put in, the last first: so the longest form of a pattern is
+    matched before its parts."""
     by_start: dict[str, list[Rule]] = {}
     for rule in rules:
         for start in rule.pattern.starts:
             by_start.setdefault(start, []).append(rule)
-    made: list[Op] = []
+    replacements: list[Op] = []
     for op in reversed(graph.main):
         for rule in by_start.get(_start(op), ()):
-            found = next(((m, new) for m in rule.pattern.match(graph, op) if (new := rule.make(m)) is not None), None)
-            if found is not None:
-                made.append(graph.replace(op, found[1]))
-                _drop_unread(graph, found[0].ops[1:])
+            accepted = next(
+                ((m, new) for m in rule.pattern.match(graph, op) if (new := rule.make(m)) is not None), None
+            )
+            if accepted is not None:
+                replacements.append(graph.replace(op, accepted[1]))
+                _drop_unread(graph, accepted[0].ops[1:])
                 break
-    return made
+    return replacements
 
 
 def _drop_unread(graph: Graph, ops: Collection[Op]) -> None:
@@ -253,13 +256,13 @@ def _view(node: Node, view: View, m: Match, alone: bool = False) -> Iterator[Mat
 
 def _hole(hole: Hole, view: View, m: Match) -> Iterator[Match]:
     if not hole.is_number:
-        found = m.holding(hole.name, view)
+        bound = m.holding(hole.name, view)
     else:
         makers = m.graph.writers(view.value)
         steps = makers[0].attrs.get("expr", []) if len(makers) == 1 else []
-        found = m.counting(hole.name, float(steps[0][1])) if len(steps) == 1 and steps[0][0] == "const" else None
-    if found is not None:
-        yield found
+        bound = m.counting(hole.name, float(steps[0][1])) if len(steps) == 1 and steps[0][0] == "const" else None
+    if bound is not None:
+        yield bound
 
 
 def _step(node: Node, op: Op, view: View, at: int, m: Match, alone: bool = False) -> Iterator[Match]:
@@ -283,9 +286,9 @@ def _step(node: Node, op: Op, view: View, at: int, m: Match, alone: bool = False
         if args[1] == "float32" and _is_float(op, args[0]):
             yield from _step(node, op, view, args[0], m, alone)
     elif isinstance(node, Hole):
-        found = m.counting(node.name, float(args[0])) if node.is_number and name == "const" else None
-        if found is not None:
-            yield found
+        bound = m.counting(node.name, float(args[0])) if node.is_number and name == "const" else None
+        if bound is not None:
+            yield bound
     elif node.kind == "maybe":
         yield from _step(node.args[0], op, view, at, m, alone)
         yield from _step(node.bare, op, view, at, m, alone)
@@ -300,18 +303,18 @@ def _arguments(node: Call, op: Op, view: View, step: tuple[str, list[int]], m: M
     if name != node.name:
         return
     for order in (nodes, nodes[::-1]) if name in _EITHER_ORDER else (nodes,):
-        found = iter((m,))
+        matches = iter((m,))
         for part, at in sorted(zip(order, args, strict=True), key=_is_open):  # what can fail at once comes first
-            found = _each(found, part, op, view, at, alone=node.has_optional_part and part is nodes[0])
-        yield from found
+            matches = _each(matches, part, op, view, at, alone=node.has_optional_part and part is nodes[0])
+        yield from matches
 
 
 def _is_open(pair: tuple[Node, int]) -> bool:
     return isinstance(pair[0], Hole)
 
 
-def _each(found: Iterator[Match], node: Node, op: Op, view: View, at: int, alone: bool) -> Iterator[Match]:
-    for m in found:
+def _each(matches: Iterator[Match], node: Node, op: Op, view: View, at: int, alone: bool) -> Iterator[Match]:
+    for m in matches:
         yield from _step(node, op, view, at, m, alone)
 
 
@@ -322,10 +325,10 @@ def _division(node: Call, op: Op, view: View, args: list[int], m: Match) -> Iter
         return
     part, hole = node.args
     assert isinstance(hole, Hole)
-    for found in _step(part, op, view, args[0], m, alone=hole.optional):
-        counted = found.counting(hole.name, 1 / float(divisor[1]))
-        if counted is not None:
-            yield counted
+    for partial in _step(part, op, view, args[0], m, alone=hole.optional):
+        bound = partial.counting(hole.name, 1 / float(divisor[1]))
+        if bound is not None:
+            yield bound
 
 
 def _reduction(node: Call, op: Op, view: View, m: Match) -> Iterator[Match]:
@@ -334,9 +337,9 @@ def _reduction(node: Call, op: Op, view: View, m: Match) -> Iterator[Match]:
     axes = tuple(sorted(op.attrs["axes"]))
     if op.attrs.get("correction") or not (view.is_dense or same(view, _spread(view, x, axes))):
         return
-    found = m.reducing(axes)
-    if found is not None:
-        yield from _view(node.args[0], x, found)
+    reduced = m.reducing(axes)
+    if reduced is not None:
+        yield from _view(node.args[0], x, reduced)
 
 
 def _spread(view: View, x: View, axes: tuple[int, ...]) -> View:
@@ -347,18 +350,18 @@ def _spread(view: View, x: View, axes: tuple[int, ...]) -> View:
 def _operands(node: Call, op: Op, m: Match) -> Iterator[Match]:
     if op.attrs.get("epilogue") or any(v is not None for v in op.inputs[len(node.args) :]):
         return
-    found = iter((m,))
+    matches = iter((m,))
     for i, part in enumerate(node.args):
         view = op.inputs[i] if i < len(op.inputs) else None
         if view is not None:
-            found = _each_view(found, part, view)
+            matches = _each_view(matches, part, view)
         elif not (isinstance(part, Hole) and part.optional):
             return
-    yield from found
+    yield from matches
 
 
-def _each_view(found: Iterator[Match], node: Node, view: View) -> Iterator[Match]:
-    for m in found:
+def _each_view(matches: Iterator[Match], node: Node, view: View) -> Iterator[Match]:
+    for m in matches:
         yield from _view(node, view, m)
 
 

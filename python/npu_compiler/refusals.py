@@ -31,14 +31,14 @@ class Refusal:
 
 def refusals(nodes: Iterable[tuple[Node | Mapping[str, Any], str | None]]) -> list[Refusal]:
     """Of nodes with their reasons, None where they compile; in the order of the first node of each."""
-    found: dict[tuple[str, str], Refusal] = {}
+    groups: dict[tuple[str, str], Refusal] = {}
     for node, reason in nodes:
         if reason is None:
             continue
         one = _refusal(node, reason)
-        known = found.get((one.op, reason))
-        found[one.op, reason] = one if known is None else replace(known, count=known.count + 1)
-    return list(found.values())
+        known = groups.get((one.op, reason))
+        groups[one.op, reason] = one if known is None else replace(known, count=known.count + 1)
+    return list(groups.values())
 
 
 def _refusal(node: Node | Mapping[str, Any], reason: str) -> Refusal:

@@ -125,8 +125,8 @@ def test_relocating_changes_all_readers_and_writers_or_none() -> None:
     assert not graph.relocate([x], lambda view: remap(view, target))
     assert names(graph) == ["make", "rows", "flat"] and rows in graph
     assert graph.relocate([x], lambda view: remap(view, target), skip=[flat])
-    made, rows, _ = graph.main
-    assert made.out == target
+    maker, rows, _ = graph.main
+    assert maker.out == target
     assert rows.inputs[0] == View(wide, (1, 3), (0, 1), 6)
     assert graph.readers(x) == [flat]
     assert_kept(graph)

@@ -90,9 +90,9 @@ def test_expressions(steps: list[Any], text: str) -> None:
 
 
 def test_everything_around_the_ops() -> None:
-    made = program([["in", 0], ["relu", 0]], model="m", producer="someone", op="act")
-    made.data["main"][0]["module"] = "net.act"
-    mine, cores = both(made)
+    listed = program([["in", 0], ["relu", 0]], model="m", producer="someone", op="act")
+    listed.data["main"][0]["module"] = "net.act"
+    mine, cores = both(listed)
     assert mine == cores == (
         'program m by "someone"\ninput x: %0 float32[2]\noutput y: %1 float32[2], also z\n'
         'main: 1 op\n  %1 float32[2] = map(%0) expr="relu(e0)"  # act (net.act)\n'
@@ -100,10 +100,10 @@ def test_everything_around_the_ops() -> None:
 
 
 def test_symbols() -> None:
-    made = program([["in", 0], ["relu", 0]])
-    made.data["symbols"] = [{"name": "len", "min": 1, "max": 4}]
+    listed = program([["in", 0], ["relu", 0]])
+    listed.data["symbols"] = [{"name": "len", "min": 1, "max": 4}]
     extent = {"sym": 0, "scale": 2, "offset": 1}
-    for entry in made.data["values"]:
+    for entry in listed.data["values"]:
         entry["shape"] = [extent]
-    mine, cores = both(made)
+    mine, cores = both(listed)
     assert mine == cores and "symbol len: 1 to 4\n" in mine and "%0 float32[2*len+1]" in mine

@@ -70,10 +70,10 @@ def test_subtraction_and_division_have_one_order() -> None:
 
 def test_all_ways_are_offered() -> None:
     graph = graph_of(lambda x, y: x * y, X, X)
-    found = {(m["a"].value.name, m["b"].value.name) for m in matches("a * b", graph)}
-    assert found == {("args_0", "args_1"), ("args_1", "args_0")}
-    made = rewrite(graph, [Rule(Pattern("a * b"), lambda m: None)])
-    assert not made and len(graph.main) == 1
+    holes = {(m["a"].value.name, m["b"].value.name) for m in matches("a * b", graph)}
+    assert holes == {("args_0", "args_1"), ("args_1", "args_0")}
+    replaced = rewrite(graph, [Rule(Pattern("a * b"), lambda m: None)])
+    assert not replaced and len(graph.main) == 1
 
 
 def test_one_name_is_one_tensor() -> None:
@@ -206,9 +206,9 @@ def test_rewriting_takes_the_longest_form() -> None:
         return Op("map", m.root.name, (m["x"],), (m.root.out,), {"expr": [["in", 0], ["sin", 0]]}, m.nodes)
 
     graph = graph_of(lambda x, w: (x.exp() * w).sum(), X, X)
-    (made,) = rewrite(graph, [Rule(Pattern("exp(x) * w?"), product)])
+    (new,) = rewrite(graph, [Rule(Pattern("exp(x) * w?"), product)])
     assert [op.kind for op in graph.main] == ["map", "reduce"]
-    assert made.nodes == ("exp", "mul")
+    assert new.nodes == ("exp", "mul")
 
 
 @pytest.mark.parametrize("text", ["x", "rounded(x)", "exp(alone(x))", "x * w?", "exp(x * w?)"])

@@ -69,14 +69,14 @@ def register_pass(
     if name in _OWN or (name in known and not replace):
         hint = f"another name, and compile(disable='{name}')" if name in _OWN else "another name, or replace=True"
         raise InvalidValueError(f"[compiler] there is a pass '{name}' already; expected a new name; try {hint}")
-    place = before or "alias"
-    if place not in known or place == name:
+    following = before or "alias"
+    if following not in known or following == name:
         raise InvalidValueError(
             f"[compiler] no pass '{before}' to run '{name}' before; expected any of {sorted(set(known) - {name})}"
         )
     if name in known:
         unregister_pass(name)
-    PASSES.insert([entry for entry, _ in PASSES].index(place), (name, function))
+    PASSES.insert([entry for entry, _ in PASSES].index(following), (name, function))
     if not exact:
         INEXACT.add(name)
 

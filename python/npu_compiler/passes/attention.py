@@ -72,9 +72,9 @@ def _mask(m: Match, shape: tuple[int, ...]) -> View | None:
             small = small.slice(d, 0, 1)
     choice = ["where", 0, 1, 2] if hidden == "when" else ["where", 0, 2, 1]
     expr = [["in", 0], ["const", as_number(m.numbers[hidden]), "f"], ["const", 0.0, "f"], choice]
-    made = whole(m.graph.temp(f"{m.root.out.value.name}.mask", "float32", small.shape))
-    m.graph.insert(Op("map", m.graph.unique(made.value.name), (small,), (made,), {"expr": expr}), before=m.root)
-    return made.expand(chooser.shape).reshape(shape)
+    addend = whole(m.graph.temp(f"{m.root.out.value.name}.mask", "float32", small.shape))
+    m.graph.insert(Op("map", m.graph.unique(addend.value.name), (small,), (addend,), {"expr": expr}), before=m.root)
+    return addend.expand(chooser.shape).reshape(shape)
 
 
 def _operands(m: Match, shape: tuple[int, ...]) -> tuple[View, View, View, View] | None:
@@ -102,8 +102,8 @@ def _shared(graph: Graph, x: View, shape: tuple[int, ...]) -> View | None:
         return None
     groups = source.shape[1]
     split = x.reshape((n, groups, heads // groups, rows, width)) if groups and heads % groups == 0 else None
-    found = remap(split, source) if split is not None else None
-    return found.slice(2, 0, 1).drop(2) if found is not None and found.strides[2] == 0 else None
+    grouped = remap(split, source) if split is not None else None
+    return grouped.slice(2, 0, 1).drop(2) if grouped is not None and grouped.strides[2] == 0 else None
 
 
 def _lay_heads_together(graph: Graph, op: Op) -> None:
@@ -111,8 +111,8 @@ def _lay_heads_together(graph: Graph, op: Op) -> None:
     value, (n, heads, rows, width) = op.out.value, op.out.shape
     if graph.is_output(value) or not op.out.elements:
         return
-    made = graph.temp(value.name, value.dtype, (n, rows, heads, width))
-    target = whole(made).permute((0, 2, 1, 3))
+    joined = graph.temp(value.name, value.dtype, (n, rows, heads, width))
+    target = whole(joined).permute((0, 2, 1, 3))
     if graph.relocate([value], lambda view: remap(view, target), skip=[op]):
         graph.change(op, outputs=[target])
 

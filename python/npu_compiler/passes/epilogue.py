@@ -18,9 +18,9 @@ def fuse_epilogues(graph: Graph) -> None:
         if op.kind != "map":
             continue
         makers = {view.value: graph.maker(view) for view in op.reads()}
-        found = [m for m in makers.values() if m is not None and m.kind in ("conv", "matmul") and m.out.is_whole]
+        products = [m for m in makers.values() if m is not None and m.kind in ("conv", "matmul") and m.out.is_whole]
         # The latest of them: what the others made exists by then.
-        for maker in sorted(found, key=graph.position, reverse=True):
+        for maker in sorted(products, key=graph.position, reverse=True):
             value = maker.out.value
             if value in outputs or len(graph.readers(value)) != 1 or value.dtype != op.out.dtype:
                 continue

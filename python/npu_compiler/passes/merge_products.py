@@ -79,9 +79,9 @@ def _merge(graph: Graph, group: list[Op]) -> None:
         return
     head, weights, bias = group[0], _weights(graph, group, name), _bias(graph, group, name, rows)
     inputs = (head.inputs[0], weights, *([bias] if bias is not None else []))
-    made = Op("matmul", head.name, inputs, (merged,), {}, nodes_of(*group), head.module)
+    product = Op("matmul", head.name, inputs, (merged,), {}, nodes_of(*group), head.module)
     graph.remove(*group[1:])
-    graph.replace(head, made)
+    graph.replace(head, product)
 
 
 def _weights(graph: Graph, group: list[Op], name: str) -> View:

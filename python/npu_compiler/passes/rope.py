@@ -98,10 +98,10 @@ def _signed_source(graph: Graph, part: Op) -> tuple[View, bool] | None:
 
 def _join_parts(graph: Graph, op: Op) -> None:
     """Where only the first elements of each row are rotated and the rest is put beside them, the op does both."""
-    found = _whole_row(graph, op)
-    if found is not None:
-        x, out, gone = found
-        graph.merge([op, *gone], copy_with(op, inputs=(x, *op.inputs[1:]), outputs=(out,)))
+    row = _whole_row(graph, op)
+    if row is not None:
+        x, out, copies = row
+        graph.merge([op, *copies], copy_with(op, inputs=(x, *op.inputs[1:]), outputs=(out,)))
 
 
 def _whole_row(graph: Graph, op: Op) -> tuple[View, View, list[Op]] | None:
@@ -139,10 +139,10 @@ def _join_keys(graph: Graph) -> None:
         rope = graph.maker(attention.inputs[0]) if attention.kind == "attention" else None
         if rope is None or rope.kind != "rope" or len(rope.inputs) != 3:
             continue
-        found = _keys(graph, rope, attention.inputs[1])
-        if found is None:
+        written = _keys(graph, rope, attention.inputs[1])
+        if written is None:
             continue
-        keys, write = found
+        keys, write = written
         values = _values(graph, write, attention.inputs[2]) if write is not None else None
         _join(graph, [op for op in (rope, keys, write, values) if op is not None])
 

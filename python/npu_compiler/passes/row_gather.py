@@ -19,10 +19,10 @@ def gather_first(graph: Graph, op: Op) -> None:
     count = math.prod(result.shape[:-1])
     if not gather.out.is_dense or not 0 < count < math.prod(rows.shape[:-1]) or _comes_later(graph, op, gather):
         return
-    found = _by_rows(op, rows.shape, count)
-    if found is None:
+    by_rows = _by_rows(op, rows.shape, count)
+    if by_rows is None:
         return
-    operand, inputs, at = found
+    operand, inputs, at = by_rows
     width = operand.shape[-1]
     chosen = graph.temp(f"{operand.value.name}.rows", operand.dtype, (*result.shape[:-1], width))
     inputs[at] = whole(chosen).reshape((count, width))
