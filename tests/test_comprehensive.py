@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.models import TestModelSpec, get_model
+from tests.support.weights import build_seeded
 from tests.testing import TestResult, TestRunner
-from tests.testing.weights import build_seeded
 
 # name: (nodes, parameters + buffers + constants, edges)
 KNOWN = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import fuzz
 import pytest
 
-from tests.fuzz_ir import fuzz_ir
+from tests.support.fuzz_ir import fuzz_ir
 
 ROOT = Path(__file__).resolve().parent.parent
 

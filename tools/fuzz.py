@@ -134,7 +134,7 @@ def main() -> int:
             fuzz(name, max(1, int(arguments.runs * share)), arguments.seed)
     if arguments.ir_runs > 0:
         sys.path.insert(0, str(ROOT))
-        from tests.fuzz_ir import fuzz_ir
+        from tests.support.fuzz_ir import fuzz_ir
 
         began = time.perf_counter()
         accepted, refused = fuzz_ir(arguments.ir_runs, arguments.seed)

@@ -21,7 +21,7 @@ from torch_ir import extract_ir
 
 sys.path.insert(0, str(ROOT))
 from tests.ops.test_execution import RUNNABLE, cast, evaluate
-from tests.runtime import numbers
+from tests.support import numbers
 
 CHIP = "metal:m4pro"
 

@@ -15,8 +15,8 @@ from torch import nn
 from torch_ir import extract_ir
 
 from tests.ops.test_execution import cast
-from tests.runtime import numbers
-from tests.runtime.devices import metal_device
+from tests.support import numbers
+from tests.support.devices import metal_device
 
 # Each kernel is compiled when it is first met, so the default tier takes one dtype.
 DTYPES = [torch.bfloat16, *(pytest.param(dtype, marks=pytest.mark.slow) for dtype in (torch.float32, torch.float16))]

@@ -17,7 +17,7 @@ from npu_runtime import InvalidValueError, MissingWeightError
 from safetensors.torch import load_file, save_file
 
 from tests.runtime.causal import VOCABULARY, causal, continued, tokens
-from tests.runtime.devices import chosen_device
+from tests.support.devices import chosen_device
 
 KIND = chosen_device().kind
 

@@ -17,8 +17,8 @@ from npu_compiler.passes.rows import _cover, _moved, _walk
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from tests.runtime import numbers
-from tests.runtime.devices import device_of
+from tests.support import numbers
+from tests.support.devices import device_of
 
 from .helpers import as_numpy, assert_same, ir_of, module_of, only, results
 from .pass_cases import Net

@@ -8,8 +8,8 @@ import pytest
 import torch
 from npu_runtime import DeviceBuffer, InvalidValueError, NPUBuffer, TensorSpec, UnavailableError
 
-from tests.runtime.devices import chosen_device
-from tests.runtime.programs import Add, ready
+from tests.support.devices import chosen_device
+from tests.support.programs import Add, ready
 
 DEVICE = chosen_device()
 DTYPES = ["float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool"]

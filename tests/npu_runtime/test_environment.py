@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from npu_runtime import Device, InvalidValueError
 
-from tests.runtime.devices import metal_device
+from tests.support.devices import metal_device
 
 RUN = """
 import numpy as np, npu_compiler, torch

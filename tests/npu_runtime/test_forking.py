@@ -9,8 +9,8 @@ import torch
 from npu_runtime import NPUBuffer, UnavailableError
 from torch import nn
 
-from tests.runtime.devices import chosen_device, metal_device
-from tests.runtime.programs import ready
+from tests.support.devices import chosen_device, metal_device
+from tests.support.programs import ready
 
 X = torch.randn(64, 256, generator=torch.Generator().manual_seed(0))
 

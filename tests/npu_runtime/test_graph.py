@@ -17,7 +17,7 @@ from npu_runtime._core import Executor, Graph
 from torch import Tensor, nn
 from torch_ir import extract_ir
 
-from tests.runtime.devices import chosen_device, metal_device
+from tests.support.devices import chosen_device, metal_device
 
 
 class Double(nn.Module):

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch_ir import extract_ir
 
-from tests.runtime.devices import metal_device
+from tests.support.devices import metal_device
 
 
 @pytest.fixture(scope="module")

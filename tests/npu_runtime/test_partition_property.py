@@ -15,9 +15,9 @@ from npu_runtime.host import numpy_to_torch
 from torch import Tensor, nn
 from torch_ir import extract_ir
 
-from tests.runtime import numbers
 from tests.runtime.decoder import DecodeStep, empty_caches, step_inputs, tiny_qwen2
-from tests.runtime.devices import backend_of
+from tests.support import numbers
+from tests.support.devices import backend_of
 
 
 class Branches(nn.Module):

@@ -21,7 +21,7 @@ from npu_runtime.host import numpy_to_torch, torch_to_numpy
 from torch import nn
 from torch_ir import extract_ir
 
-from tests.runtime.devices import backend_of
+from tests.support.devices import backend_of
 
 
 class Mixed(nn.Module):

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch_ir import extract_ir
 
-from tests.runtime.devices import chosen_device
+from tests.support.devices import chosen_device
 
 WIDTH = 64
 

@@ -10,7 +10,7 @@ from npu_runtime import InvalidValueError, Profiler, profile
 from npu_runtime.profiler import Profiler as FromModule
 from torch import nn
 
-from tests.runtime.programs import ready
+from tests.support.programs import ready
 
 
 @pytest.fixture(scope="module")

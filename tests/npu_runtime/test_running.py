@@ -23,8 +23,8 @@ from npu_runtime import (
 from torch import nn
 from torch_ir import extract_ir
 
-from tests.runtime.devices import chosen_device
-from tests.runtime.programs import Add, mlp, ready
+from tests.support.devices import chosen_device
+from tests.support.programs import Add, mlp, ready
 
 A = np.arange(12, dtype=np.float32).reshape(3, 4)
 B = np.full((3, 4), 0.5, np.float32)

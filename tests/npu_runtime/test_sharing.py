@@ -11,8 +11,8 @@ from npu_runtime import InvalidValueError, NPUBuffer, Weights, load_weights
 from safetensors.torch import save_file
 from torch import nn
 
-from tests.runtime.devices import chosen_device
-from tests.runtime.programs import mlp, ready
+from tests.support.devices import chosen_device
+from tests.support.programs import mlp, ready
 
 DEVICE = chosen_device()
 ROWS = 1 << 20  # large enough that freed memory goes back to the system

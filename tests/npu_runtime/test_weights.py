@@ -19,7 +19,7 @@ from npu_runtime import (
 from safetensors.torch import save_file
 from torch import nn
 
-from tests.runtime.programs import mlp, ready
+from tests.support.programs import mlp, ready
 
 X = torch.randn(4, 12, generator=torch.Generator().manual_seed(1))
 

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch_ir import extract_ir
 
-from tests.runtime import numbers
-from tests.runtime.devices import chosen_device
+from tests.support import numbers
+from tests.support.devices import chosen_device
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.bool)
 SAMPLES = 6  # of each operator and dtype

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch_ir import ConversionError, ExportError, extract_ir
 
-from tests.runtime import numbers
+from tests.support import numbers
 
 from .cases import CASES, Case
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from npu_runtime import Device
 from torch import Tensor
 
-from tests.runtime.devices import metal_device
+from tests.support.devices import metal_device
 
 from .making import Case
 from .test_execution import run_case

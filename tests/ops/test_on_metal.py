@@ -8,7 +8,7 @@ from npu_compiler import CompileError
 from npu_runtime import Device
 from torch_ir import ConversionError, ExportError
 
-from tests.runtime.devices import metal_device
+from tests.support.devices import metal_device
 
 from .cases import Case
 from .test_execution import HALF, RUNNABLE, run_case

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.runtime.devices import chosen_device
+from tests.support.devices import chosen_device
 
 from .operator_samples import DTYPES, LIST, operators, refusals, run
 

@@ -18,7 +18,7 @@ from npu_compiler.lowering import LOWERINGS
 from npu_runtime import Device
 from torch import Tensor, nn
 
-from tests.runtime.devices import device_of
+from tests.support.devices import device_of
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)

@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 
-from tests.runtime.devices import chosen_device
+from tests.support.devices import chosen_device
 
 from .modules import check
 from .worker import workers

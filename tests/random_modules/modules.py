@@ -24,7 +24,7 @@ from npu_runtime import Executor, load_weights
 from torch import Tensor, nn
 from torch_ir import IR, ConversionError, ExportError, extract_ir
 
-from tests.runtime.devices import chosen_device
+from tests.support.devices import chosen_device
 
 from .steps import CLOSE, DTYPES, EXACT, FLOATS, FREE, SHAPES, SPECIAL, Draw, Step
 from .worker import Worker

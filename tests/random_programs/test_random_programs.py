@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from npu_compiler.opset import OPS
 
-from tests.runtime.devices import chosen_device, device_of
+from tests.support.devices import chosen_device, device_of
 
 from .making import a_program
 from .shrinking import Choices, run_many, shrink

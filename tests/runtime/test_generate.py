@@ -16,9 +16,9 @@ from npu.generation.chunks import chunks
 from npu.generation.text import TextPieces
 from npu_runtime import InvalidValueError
 
-from tests.runtime import numbers
 from tests.runtime.causal import FAMILIES, VOCABULARY, Letters, causal, continued, tokens
-from tests.runtime.devices import chosen_device, metal_device
+from tests.support import numbers
+from tests.support.devices import chosen_device, metal_device
 
 CAPACITY = 128
 

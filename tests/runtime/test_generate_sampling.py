@@ -18,7 +18,7 @@ from npu.generation.sampling import Rules, UniformNumbers
 from npu_runtime import Executor, InvalidValueError, NPUBuffer
 
 from tests.runtime.causal import VOCABULARY, Letters, causal, tokens
-from tests.runtime.devices import chosen_device, device_of
+from tests.support.devices import chosen_device, device_of
 
 OPTIONS = [
     {"temperature": 0.7}, {"temperature": 1.3, "top_k": 7}, {"temperature": 1.0, "top_p": 0.6},

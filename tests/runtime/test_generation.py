@@ -21,9 +21,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch_ir import extract_ir
 
-from tests.runtime import numbers
 from tests.runtime.decoder import DecodeStep, Prefill, empty_caches, prompt_inputs, step_inputs, tiny_qwen2
-from tests.runtime.devices import device_of
+from tests.support import numbers
+from tests.support.devices import device_of
 
 PROMPT = torch.tensor([[7, 3, 99, 150, 8, 42, 2]])
 LENGTH, TOKENS = 24, 12

@@ -13,9 +13,9 @@ import torch
 from npu_runtime import Executor, load_weights
 from torch_ir import extract_ir
 
-from tests.runtime import numbers
-from tests.runtime.devices import device_of
 from tests.runtime.models import BUILDERS, build, images
+from tests.support import numbers
+from tests.support.devices import device_of
 
 FAST = ("resnet18", "mobilenet_v3_small", "squeezenet1_0", "unet", "shufflenet_v2_x1_0")
 

@@ -18,10 +18,10 @@ from torch import Tensor
 from torch_ir import IR, extract_ir
 from torch_ir.inputs import InputBinder
 
-from tests.runtime import numbers
-from tests.runtime.calls import arguments, call, wide
-from tests.runtime.devices import metal_device
-from tests.testing.weights import build_seeded
+from tests.support import numbers
+from tests.support.calls import arguments, call, wide
+from tests.support.devices import metal_device
+from tests.support.weights import build_seeded
 from tests.zoo.harness import ZooEntry
 from tests.zoo.huggingface_models import ENTRIES
 

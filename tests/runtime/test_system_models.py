@@ -15,8 +15,8 @@ from torch.utils import _pytree as pytree
 from torch_ir import extract_ir
 
 from tests.models import MODEL_REGISTRY, TestModelSpec
-from tests.runtime import numbers
-from tests.testing.weights import build_seeded
+from tests.support import numbers
+from tests.support.weights import build_seeded
 
 HOST = {"Conditional": "cond"}  # branches chosen at run time are the host's
 

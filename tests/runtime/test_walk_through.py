@@ -14,8 +14,8 @@ from npu_runtime import DAGExecutor, Executor, NPUBuffer, Profiler, load_weights
 from npu_runtime.profiler import Profiler as ProfilerOfModule
 from torch_ir import extract_ir
 
-from tests.runtime import numbers
-from tests.runtime.devices import backend_of, chosen_device, device_of
+from tests.support import numbers
+from tests.support.devices import backend_of, chosen_device, device_of
 from tests.zoo.torchvision_compat import declare_operators
 
 

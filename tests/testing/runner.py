@@ -16,9 +16,9 @@ from torch.utils import _pytree as pytree
 from torch_ir import IR, IRExecutor, VerificationReport, extract_ir, validate_ir, verify_ir_with_state_dict
 
 from tests.models.base import MODEL_REGISTRY, TestModelSpec, list_models
+from tests.support.weights import build_seeded
 
 from .statistics import IRStatistics
-from .weights import build_seeded
 
 
 class TestFailure(Exception):

@@ -14,8 +14,8 @@ from torch.utils import _pytree as pytree
 from torch_ir import verify_ir_with_state_dict
 from torch_ir.containers import register_containers
 
+from tests.support.weights import build_seeded
 from tests.testing.runner import check_outputs_tell, extract_and_reload, to_meta
-from tests.testing.weights import build_seeded
 
 DTYPES = (torch.float32, torch.bfloat16)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = "libsoftmetal_machine.so"
 
 
@@ -214,7 +214,7 @@ class Library:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Compile sources in both modes and list their kernels: python tests/softmetal_harness.py [--lowered] FILE..."""
+    """Compile sources in both modes and list their kernels: softmetal_harness.py [--lowered] FILE..."""
     for path in arguments:
         if path.startswith("-"):
             continue

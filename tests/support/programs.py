@@ -12,7 +12,7 @@ from npu_runtime import Executor, Weights, load_weights
 from torch import Tensor, nn
 from torch_ir import extract_ir
 
-from tests.runtime.devices import chosen_device
+from tests.support.devices import chosen_device
 
 
 @dataclass
