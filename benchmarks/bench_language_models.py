@@ -41,7 +41,7 @@ def architecture() -> Any:
     """On the meta device, but for what no checkpoint holds."""
     import torch
 
-    from tests.zoo.torchvision_compat import declare_operators
+    from tests.models.zoo.torchvision_compat import declare_operators
 
     declare_operators()  # before transformers looks for torchvision
     from transformers import Qwen2ForCausalLM

@@ -23,7 +23,7 @@ def model(case: str) -> Any:
     """Seeded weights, and batch-norm statistics as after training: folding them is real work."""
     import torch
 
-    from tests.zoo.torchvision_compat import declare_operators
+    from tests.models.zoo.torchvision_compat import declare_operators
 
     declare_operators()
     import torchvision

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from tests.zoo.torchvision_compat import declare_operators
+from tests.models.zoo.torchvision_compat import declare_operators
 
 declare_operators()  # transformers imports torchvision where it is installed
 

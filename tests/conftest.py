@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.zoo.torchvision_compat import declare_operators
+from tests.models.zoo.torchvision_compat import declare_operators
 
 # pytest records all that is logged, and PyTorch's structured trace is costly to make.
 logging.getLogger("torch.__trace").setLevel(logging.CRITICAL)

@@ -27,7 +27,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from torch_ir.errors import ConversionError, ExportError
 from torch_ir.visualize import modules_to_mermaid
 
-from tests.runtime.causal import causal
+from tests.models.zoo.language_models import causal
 
 INTERNAL = {
     "Unsupported",

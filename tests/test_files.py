@@ -23,7 +23,7 @@ from torch import nn
 from torch_ir import extract_ir, save_ir
 from torch_ir.cli import main as torch_ir_main
 
-from tests.runtime.causal import causal
+from tests.models.zoo.language_models import causal
 from tests.support.limits import permissions_hold, small_files
 
 Main = Callable[[Sequence[str]], int]

@@ -102,7 +102,7 @@ def _as_python(block: Block) -> str:
 
 # transformers imports torchvision where it is installed; beside a CPU-only PyTorch that needs a hand.
 _PRELUDE = """
-from tests.zoo.torchvision_compat import declare_operators
+from tests.models.zoo.torchvision_compat import declare_operators
 declare_operators()
 
 def _bash(code, line):

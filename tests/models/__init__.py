@@ -1,4 +1,6 @@
-"""Models that the comprehensive tests run, found in three ways.
+"""Models of tests and benchmarks.
+
+Real architectures are in ``zoo``. Those that the test system runs are registered, and found in three ways:
 
 * Every module in this folder is imported.
 * ``--import path/to/file.py`` or ``--import some.module`` (repeatable; for ``python -m tests`` and for pytest)
@@ -85,5 +87,5 @@ def _import_module(name: str) -> ModuleType:
     return importlib.import_module(name)
 
 
-for _module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
+for _module in sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg):
     importlib.import_module(f"{__name__}.{_module}")

@@ -16,7 +16,7 @@ from npu.generation.pretrained import FolderSource
 from npu_runtime import InvalidValueError, MissingWeightError
 from safetensors.torch import load_file, save_file
 
-from tests.runtime.causal import VOCABULARY, causal, continued, tokens
+from tests.models.zoo.language_models import VOCABULARY, causal, continued, tokens
 from tests.support.devices import chosen_device
 
 KIND = chosen_device().kind

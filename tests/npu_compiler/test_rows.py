@@ -174,7 +174,7 @@ def test_on_devices(name: str, dtype: torch.dtype, kind: str) -> None:
 
 def test_a_language_model() -> None:
     """All rows are traced; of the head, and of all that the last layer does after its attention, one is computed."""
-    from tests.runtime.causal import VOCABULARY, causal
+    from tests.models.zoo.language_models import VOCABULARY, causal
 
     model, ids = causal("qwen2"), torch.arange(12)[None]
 

@@ -15,7 +15,7 @@ from npu_runtime.host import numpy_to_torch
 from torch import Tensor, nn
 from torch_ir import extract_ir
 
-from tests.runtime.decoder import DecodeStep, empty_caches, step_inputs, tiny_qwen2
+from tests.models.zoo.decoding import DecodeStep, empty_caches, step_inputs, tiny_qwen2
 from tests.support import numbers
 from tests.support.devices import backend_of
 

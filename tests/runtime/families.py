@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from torch_ir import IR, extract_ir
 from torch_ir.inputs import InputBinder
 
+from tests.models.zoo.harness import ZooEntry
 from tests.support import numbers
 from tests.support.calls import arguments, call, call_exactly
 from tests.support.weights import build_seeded
 from tests.testing.runner import to_meta
-from tests.zoo.harness import ZooEntry
 
 LIMIT = 1e-4
 """Of the relative Frobenius norm, against float64."""
@@ -138,10 +138,10 @@ def row(family: str, o: Outcome, reason: str | None = None) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    from tests.zoo.torchvision_compat import declare_operators
+    from tests.models.zoo.torchvision_compat import declare_operators
 
     declare_operators()
-    from tests.zoo import timm_models, transformers_types
+    from tests.models.zoo import timm_models, transformers_types
 
     parser = argparse.ArgumentParser(prog="python -m tests.runtime.families")
     parser.add_argument("names", nargs="*", help="only families whose name contains one of these")

@@ -11,7 +11,7 @@ import torch
 from npu_runtime import Executor, InvalidValueError, NPUBuffer, load_weights
 from torch_ir import extract_ir
 
-from tests.runtime.decoder import DecodeStep, empty_caches, step_inputs, tiny_qwen2
+from tests.models.zoo.decoding import DecodeStep, empty_caches, step_inputs, tiny_qwen2
 from tests.support import numbers
 from tests.support.devices import device_of
 

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.models.zoo.harness import ZooEntry
+from tests.models.zoo.torchvision_compat import declare_operators
 from tests.runtime.families import HEADING, Outcome, prove, row
-from tests.zoo.harness import ZooEntry
-from tests.zoo.torchvision_compat import declare_operators
 
 declare_operators()  # both libraries import torchvision
 
-from tests.zoo import timm_models, tiny_transformers, transformers_types  # noqa: E402
+from tests.models.zoo import timm_models, tiny_transformers, transformers_types  # noqa: E402
 
 TIMM = timm_models.ENTRIES
 TRANSFORMERS = transformers_types.entries()

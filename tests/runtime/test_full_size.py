@@ -70,7 +70,7 @@ def test_scores_in_bfloat16() -> None:
 
 STEPS_ON_METAL = """
 import sys
-from tests.zoo.torchvision_compat import declare_operators
+from tests.models.zoo.torchvision_compat import declare_operators
 declare_operators()
 import npu, numpy as np
 generator = npu.Generator.from_pretrained(sys.argv[1], device=sys.argv[2], capacity=64, buckets=(1,))

@@ -16,7 +16,7 @@ from npu.generation.chunks import chunks
 from npu.generation.text import TextPieces
 from npu_runtime import InvalidValueError
 
-from tests.runtime.causal import FAMILIES, VOCABULARY, Letters, causal, continued, tokens
+from tests.models.zoo.language_models import FAMILIES, VOCABULARY, Letters, causal, continued, tokens
 from tests.support import numbers
 from tests.support.devices import chosen_device, metal_device
 

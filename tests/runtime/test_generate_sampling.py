@@ -17,7 +17,7 @@ from npu.generation.sampler import Sampler
 from npu.generation.sampling import Rules, UniformNumbers
 from npu_runtime import Executor, InvalidValueError, NPUBuffer
 
-from tests.runtime.causal import VOCABULARY, Letters, causal, tokens
+from tests.models.zoo.language_models import VOCABULARY, Letters, causal, tokens
 from tests.support.devices import chosen_device, device_of
 
 OPTIONS = [

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch_ir import extract_ir
 
-from tests.runtime.decoder import DecodeStep, Prefill, empty_caches, prompt_inputs, step_inputs, tiny_qwen2
+from tests.models.zoo.decoding import DecodeStep, Prefill, empty_caches, prompt_inputs, step_inputs, tiny_qwen2
 from tests.support import numbers
 from tests.support.devices import device_of
 

@@ -13,7 +13,7 @@ import torch
 from npu_runtime import Executor, load_weights
 from torch_ir import extract_ir
 
-from tests.runtime.models import BUILDERS, build, images
+from tests.models.zoo.image_models import BUILDERS, build, images
 from tests.support import numbers
 from tests.support.devices import device_of
 

@@ -18,12 +18,12 @@ from torch import Tensor
 from torch_ir import IR, extract_ir
 from torch_ir.inputs import InputBinder
 
+from tests.models.zoo.harness import ZooEntry
+from tests.models.zoo.huggingface_models import ENTRIES
 from tests.support import numbers
 from tests.support.calls import arguments, call, wide
 from tests.support.devices import metal_device
 from tests.support.weights import build_seeded
-from tests.zoo.harness import ZooEntry
-from tests.zoo.huggingface_models import ENTRIES
 
 ZOO = {entry.name: entry for entry in ENTRIES if not entry.slow}
 IN_PARTS = {

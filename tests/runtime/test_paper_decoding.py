@@ -11,7 +11,7 @@ from npu_runtime import Device, Executor
 from torch_ir import extract_ir
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from tests.runtime.decoder import DecodeStep
+from tests.models.zoo.decoding import DecodeStep
 
 POSITION = 128
 LARGE = 1e6  # bytes of a launch that streams weights

@@ -10,8 +10,8 @@ import torch
 from npu_runtime import Device, Executor
 from torch_ir import extract_ir
 
-from tests.runtime.decoder import DecodeStep, empty_caches, step_inputs, tiny_qwen2
-from tests.runtime.models import build
+from tests.models.zoo.decoding import DecodeStep, empty_caches, step_inputs, tiny_qwen2
+from tests.models.zoo.image_models import build
 
 # Launches at most, and bytes beside the least possible.
 MODELS = {"resnet18": (25, 1.15), "resnet50": (60, 1.15), "mobilenet_v2": (60, 1.15)}

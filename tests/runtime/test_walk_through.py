@@ -14,9 +14,9 @@ from npu_runtime import DAGExecutor, Executor, NPUBuffer, Profiler, load_weights
 from npu_runtime.profiler import Profiler as ProfilerOfModule
 from torch_ir import extract_ir
 
+from tests.models.zoo.torchvision_compat import declare_operators
 from tests.support import numbers
 from tests.support.devices import backend_of, chosen_device, device_of
-from tests.zoo.torchvision_compat import declare_operators
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 from transformers.cache_utils import Cache
 
-from tests.runtime.causal import randomise
+from tests.models.zoo.language_models import randomise
 
 
 class FlatCache(Cache):

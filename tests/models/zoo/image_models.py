@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from tests.zoo.torchvision_compat import declare_operators
+from tests.models.zoo.torchvision_compat import declare_operators
 
 declare_operators()
 

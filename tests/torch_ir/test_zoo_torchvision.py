@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from .harness import ZooEntry, check
-from .torchvision_compat import has_torchvision
-from .torchvision_models import ENTRIES, FULL_SIZE
+from tests.models.zoo.harness import ZooEntry, check
+from tests.models.zoo.torchvision_compat import has_torchvision
+from tests.models.zoo.torchvision_models import ENTRIES, FULL_SIZE
 
 
 def test_torchvision_is_installed() -> None:

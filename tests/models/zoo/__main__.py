@@ -1,4 +1,4 @@
-"""``python -m tests.zoo``: run the zoo and print a table.
+"""``python -m tests.models.zoo``: run the zoo and print a table.
 
 ``--full`` takes the full-size models too; a name, or a part of one, takes only those that match.
 """
@@ -19,7 +19,7 @@ _ROW = "{:<34} {:>5} {:>9}  {:<6} {:<6} {}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.zoo", description="Prove torch_ir on real models.")
+    parser = argparse.ArgumentParser(prog="python -m tests.models.zoo", description="Prove torch_ir on real models.")
     parser.add_argument("names", nargs="*", help="only models whose name contains one of these")
     parser.add_argument("--full", action="store_true", help="full-size models too")
     args = parser.parse_args(argv)

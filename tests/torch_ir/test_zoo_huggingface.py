@@ -8,8 +8,8 @@ import re
 import pytest
 import torch
 
-from .harness import ZooEntry, check
-from .huggingface_models import (
+from tests.models.zoo.harness import ZooEntry, check
+from tests.models.zoo.huggingface_models import (
     AUDIO,
     DECODERS,
     ENCODER_DECODERS,
@@ -19,7 +19,7 @@ from .huggingface_models import (
     FULL_SIZE,
     VISION_MODELS,
 )
-from .unexportable import UNEXPORTABLE, Unexportable
+from tests.models.zoo.unexportable import UNEXPORTABLE, Unexportable
 
 _CASES = [pytest.param(e, d, id=f"{e.name}-{str(d)[6:]}") for e in ENTRIES for d in e.dtypes]
 
