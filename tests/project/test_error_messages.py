@@ -335,7 +335,7 @@ DYNAMIC: dict[str, tuple[Callable[[Tensor], Any], str, Callable[[Tensor], Any]]]
 @pytest.mark.parametrize("name", DYNAMIC)
 def test_results_without_a_fixed_size(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     dynamic, advice, fixed = DYNAMIC[name]
-    with pytest.raises(ConversionError, match=r"test_errors\.py:\d+") as caught:
+    with pytest.raises(ConversionError, match=r"test_error_messages\.py:\d+") as caught:
         npu.compile(Call(dynamic), X)
     assert advice in str(caught.value)
     assert "".join(capfd.readouterr()) == ""
@@ -385,7 +385,7 @@ def test_a_branch_on_contents_says_where(capfd: pytest.CaptureFixture[str]) -> N
         return x if x.sum() > 0 else -x
 
     with pytest.raises(
-        ExportError, match=r"use torch.where or torch.cond there. It was at .*test_errors\.py"
+        ExportError, match=r"use torch.where or torch.cond there. It was at .*test_error_messages\.py"
     ) as caught:
         npu.compile(Call(branch), X)
     assert len(str(caught.value).splitlines()) == 1 and len(str(caught.value)) < 600

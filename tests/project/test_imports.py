@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-PYTHON = Path(__file__).parent.parent / "python"
+PYTHON = Path(__file__).parents[2] / "python"
 PACKAGES = ("npu_base", "torch_ir", "npu_compiler", "npu_runtime", "npu")
 
 

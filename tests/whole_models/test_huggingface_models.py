@@ -1,6 +1,6 @@
 """Tiny models of many families: whole on the device where the op set allows, else in parts, against PyTorch.
 
-``python -m tests.runtime.test_model_zoo`` prints how much of each the device runs.
+``python -m tests.whole_models.test_huggingface_models`` prints how much of each the device runs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Proof of one architecture: extracted on meta, weights of a real model's state dict alone, whole on the CPU device.
 
-``python -m tests.runtime.families`` prints the table of every family of timm and of the architectures of transformers.
+``python -m tests.whole_models.families`` prints the table of every family of timm and the types of transformers.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def main(argv: list[str] | None = None) -> int:
     declare_operators()
     from tests.models.zoo import timm_models, transformers_types
 
-    parser = argparse.ArgumentParser(prog="python -m tests.runtime.families")
+    parser = argparse.ArgumentParser(prog="python -m tests.whole_models.families")
     parser.add_argument("names", nargs="*", help="only families whose name contains one of these")
     args = parser.parse_args(argv)
     logging.disable(logging.WARNING)

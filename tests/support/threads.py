@@ -1,4 +1,4 @@
-"""Fixtures of whole models."""
+"""PyTorch's threads, for the folders that take it as the reference; their ``conftest.py`` imports the fixture."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from filelock import FileLock
 from torch import nn
 from torch_ir import extract_ir
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 EXPECTED_HEADERS = {"npu.h", "buffer.h", "device.h", "error.h", "executor.h", "program.h", "weights.h"}
 
 

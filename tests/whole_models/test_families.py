@@ -10,7 +10,7 @@ import pytest
 
 from tests.models.zoo.harness import ZooEntry
 from tests.models.zoo.torchvision_compat import declare_operators
-from tests.runtime.families import HEADING, Outcome, prove, row
+from tests.whole_models.families import HEADING, Outcome, prove, row
 
 declare_operators()  # both libraries import torchvision
 

@@ -22,8 +22,8 @@ from tests.testing import IRStatistics, ReportGenerator, TestResult, TestRunner
 from tests.testing import mermaid as mermaid_names
 from tests.testing.files import file_name, write_atomic
 
-GOLDEN = Path(__file__).parent / "testing" / "golden"
-ROOT = Path(__file__).parent.parent
+GOLDEN = Path(__file__).parent / "golden"
+ROOT = Path(__file__).parents[2]
 
 USER_MODEL = """
     import torch

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 # No import of the checkout, and no thread count of the developer, may leak into what is tested.
 CLEAN = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "NPU_NUM_THREADS")}
 

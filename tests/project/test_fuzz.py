@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.fuzz_ir import fuzz_ir
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_damaged_ir():
