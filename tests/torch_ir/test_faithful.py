@@ -1,4 +1,4 @@
-"""What the IR records: absent arguments, ties, inlined regions, mutations, control flow, constants."""
+"""What the IR records: absent arguments, ties, inlined regions, control flow, constants."""
 
 from __future__ import annotations
 
@@ -8,36 +8,9 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch_ir import ConversionError, ExportError, IRExecutor, deserialize_ir, extract_ir, serialize_ir, validate_ir
-from torch_ir.verifier import verify_ir_with_state_dict
+from torch_ir import ConversionError, IRExecutor, extract_ir
 
-
-def prove(factory, *inputs, ops: set[str] | None = None, exact: bool = True):
-    """Extract on meta, through JSON, and compare with the real model; returns the IR."""
-    with torch.device("meta"):
-        model = factory().eval()
-        args = tuple(torch.empty_like(x, device="meta") for x in inputs)
-    ir = deserialize_ir(serialize_ir(extract_ir(model, args)))
-    validate_ir(ir)
-    torch.manual_seed(0)
-    real = factory().eval()
-    tolerance = 0.0 if exact else None
-    ok, report = verify_ir_with_state_dict(ir, real.state_dict(), real, inputs, tolerance, tolerance)
-    assert ok, f"{report}\n{report.output_details}"
-    if ops is not None:
-        assert {n.op_type for n in ir.nodes} == ops
-    return ir
-
-
-class Fn(nn.Module):
-    """A module around a function."""
-
-    def __init__(self, fn) -> None:
-        super().__init__()
-        self.fn = fn
-
-    def forward(self, *args):
-        return self.fn(*args)
+from tests.torch_ir.proof import Fn, prove
 
 
 class TestAbsentTensors:
@@ -203,129 +176,6 @@ class TestRegions:
         assert len(set(names)) == len(names) == 9
 
 
-class Counter(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("count", torch.zeros(3))
-
-    def forward(self, x):
-        self.count.add_(1)
-        before = self.count * 1
-        self.count.mul_(2)
-        return x + before, self.count - 1
-
-
-class Cache(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("keys", torch.zeros(1, 8, 4))
-
-    def forward(self, x, position):
-        self.keys.index_copy_(1, position, x)
-        return self.keys.sum(1)
-
-
-def _views(x):
-    y = x * 1
-    y[:, 0] = 5.0
-    z = y.view(-1)
-    z.mul_(2)
-    a, b = y.chunk(2, dim=1)
-    a.add_(b)
-    return y, z, a
-
-
-def _chain(x):
-    y = (x * 2).reshape(2, 2, 3).contiguous().flatten(1)
-    y += 1
-    y.relu_().clamp_(max=2.0)
-    return torch.dropout(y, 0.5, False).sub_(1)
-
-
-def _masked(x):
-    y = x.clone()
-    y.masked_fill_(y > 0, -1.0)
-    y[y < -1] = 0.0
-    y.index_put_((torch.tensor([0, 1]),), torch.tensor(3.0), accumulate=True)
-    return y.unsqueeze_(0)
-
-
-class TestMutation:
-    @pytest.mark.parametrize("fn", [_views, _chain, _masked])
-    def test_in_place_ops_become_functional(self, fn):
-        ir = prove(lambda: Fn(fn), torch.randn(2, 6))
-        for node in ir.nodes:
-            name = node.op_type.removeprefix("aten.").split(".")[0]
-            assert not (name.endswith("_") and not name.endswith("__")), node.op_type
-        assert ir.mutations == []
-
-    def test_write_through_a_dropout_that_returns_its_input_is_refused(self):
-        def fn(x):
-            torch.dropout(x, 0.5, False).add_(1)
-            return x * 2
-
-        with pytest.raises(ConversionError, match=r"writes memory in place that .* shares through 'dropout'"):
-            extract_ir(Fn(fn).eval(), torch.randn(3))
-
-    def test_write_into_the_result_of_such_a_dropout_is_fine(self):
-        def fn(x):
-            y = torch.dropout(x * 2, 0.5, False)
-            y += 1
-            return y
-
-        prove(lambda: Fn(fn), torch.randn(3), ops={"aten.mul.Tensor", "aten.dropout.default", "aten.add.Tensor"})
-
-    def test_plain_in_place_keeps_the_traced_graph(self):
-        ir = prove(
-            lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True)),
-            torch.randn(1, 3, 8, 8),
-        )
-        assert [n.op_type for n in ir.nodes] == [
-            "aten.conv2d.default",
-            "aten.batch_norm.default",
-            "aten.relu.default",
-        ]
-
-    def test_buffers_are_recorded_and_kept_between_runs(self):
-        ir = prove(Counter, torch.randn(3))
-        assert [(m.target, m.kind) for m in ir.mutations] == [("count", "buffer")]
-        real = Counter().eval()
-        given = torch.zeros(3)
-        executor = IRExecutor(ir, {"count": given})
-        for _ in range(3):
-            x = torch.randn(3)
-            for a, b in zip(executor(x), real(x), strict=True):
-                assert torch.equal(a, b)
-        assert torch.equal(executor.state["count"], real.count)
-        assert torch.equal(given, torch.zeros(3))
-        executor.reset_state()
-        assert torch.equal(executor(torch.zeros(3))[0], torch.ones(3))
-
-    def test_cache_update_stays_an_index_copy(self):
-        ir = prove(Cache, torch.randn(1, 2, 4), torch.tensor([3, 4]))
-        assert "aten.index_copy.default" in {n.op_type for n in ir.nodes}
-        assert ir.mutations[0].target == "keys"
-
-    def test_inputs_of_the_caller_are_not_written(self):
-        ir = prove(lambda: Fn(lambda x: x.add_(1) * 2), torch.randn(3))
-        assert [(m.target, m.kind) for m in ir.mutations] == [("x", "input")] or ir.mutations[0].kind == "input"
-        x = torch.randn(3)
-        kept = x.clone()
-        executor = IRExecutor(ir, {})
-        (out,) = executor(x)
-        assert torch.equal(x, kept)
-        assert torch.equal(out, (kept + 1) * 2)
-        assert torch.equal(next(iter(executor.mutations.values())), kept + 1)
-
-    def test_view_of_an_input_written(self):
-        ir = prove(lambda: Fn(lambda x: x.view(-1).mul_(3).sum()), torch.randn(2, 3))
-        assert ir.mutations[0].kind == "input"
-
-    def test_promotion_in_place_keeps_the_dtype(self):
-        ir = prove(lambda: Fn(lambda x, y: (x * 1).add_(y)), torch.randn(3).half(), torch.randn(3))
-        assert ir.graph_outputs[0].dtype == "float16"
-
-
 class Branch(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -337,113 +187,6 @@ class Branch(nn.Module):
     def test_dropout_in_place_outside_of_training(self):
         model = lambda: nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5, inplace=True), nn.ReLU(inplace=True))  # noqa: E731
         prove(model, torch.randn(2, 4), ops={"aten.linear.default", "aten.dropout.default", "aten.relu.default"})
-
-
-class Rebinds(nn.Module):
-    """Gives a buffer another tensor, and returns what it held."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("last", torch.arange(3.0))
-
-    def forward(self, x):
-        old = self.last
-        self.last = x * 2
-        return old, old.view(-1) + 1
-
-
-class SharesState(nn.Module):
-    """The buffer must not become the caller's own tensor."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("state", torch.zeros(2, 3))
-
-    def forward(self, x):
-        flat = self.state.view(-1)
-        self.state.copy_(x)
-        return flat + 1, self.state
-
-
-class BroadcastsIntoBuffer(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("state", torch.zeros(2, 3))
-
-    def forward(self, x):
-        flat = self.state.view(-1)
-        self.state.copy_(x.mean())
-        return flat.sum()
-
-
-class TestBuffersGivenAnotherTensor:
-    def test_reads_of_the_old_one(self):
-        ir = prove(Rebinds, torch.randn(3))
-        real = Rebinds().eval()
-        executor = IRExecutor(ir, {"last": torch.arange(3.0)})
-        for _ in range(3):
-            x = torch.randn(3)
-            for a, b in zip(executor(x), real(x), strict=True):
-                assert torch.equal(a, b)
-
-    def test_state_is_not_the_caller_s_tensor(self):
-        executor = IRExecutor(prove(SharesState, torch.randn(2, 3)), {"state": torch.zeros(2, 3)})
-        x = torch.ones(2, 3)
-        outputs = executor(x)
-        x.fill_(9)
-        assert torch.equal(executor.state["state"], torch.ones(2, 3))
-        assert torch.equal(outputs[1], torch.ones(2, 3))
-
-    def test_broadcast_into_a_buffer(self):
-        prove(BroadcastsIntoBuffer, torch.randn(3), exact=False)
-
-    def test_einsum_may_be_a_view(self):
-        def fn(x):
-            h = x + 0
-            z = torch.einsum("ij->ji", h)
-            z += 1
-            return h, z
-
-        with pytest.raises(ConversionError, match="shares through 'einsum'"):
-            extract_ir(Fn(fn).eval(), torch.randn(2, 3))
-
-    def test_an_attribute_that_is_no_buffer(self):
-        class Late(Rebinds):
-            def __init__(self) -> None:
-                super().__init__()
-                self.register_buffer("late", None)
-
-            def forward(self, x):
-                self.late = x * 2
-                return x + 1
-
-        with pytest.raises(ConversionError, match="neither a buffer nor a parameter"):
-            extract_ir(Late().eval(), torch.randn(3))
-
-    def test_data_of_a_parameter(self):
-        class Behind(nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.w = nn.Parameter(torch.ones(3))
-
-            def forward(self, x):
-                self.w.data.add_(1)
-                return x * self.w
-
-        for device in ("meta", "cpu"):
-            with torch.device(device):
-                model, x = Behind().eval(), torch.empty(3)
-            with pytest.raises((ConversionError, ExportError)):
-                extract_ir(model, x)
-
-    def test_metadata_of_a_buffer(self):
-        class Turns(Rebinds):
-            def forward(self, x):
-                self.last.unsqueeze_(0)
-                return x + self.last
-
-        with pytest.raises((ConversionError, ExportError)):
-            extract_ir(Turns().eval(), torch.randn(3))
 
 
 class TestControlFlow:
