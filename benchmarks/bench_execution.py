@@ -6,15 +6,24 @@ python benchmarks/bench_execution.py [--json FILE]
 from __future__ import annotations
 
 import json
+import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
-from common import in_child, paired, parser, peak_during, ratio_text, report
-from models import bert_base, resnet50
 from torch_ir import IRExecutor, extract_ir
 
-MODELS = {"resnet50": resnet50, "bert_base": bert_base}
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.common import in_child, paired, parser, peak_during, ratio_text, report
+from tests.models.zoo.image_models import build
+from tests.models.zoo.language_models import bert
+
+MODELS = {
+    "resnet50": lambda: (build("resnet50"), (torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0)),)),
+    "bert_base": lambda: (bert(), (torch.randint(0, 30000, (1, 128)),)),
+}
 
 
 def main() -> None:

@@ -6,13 +6,16 @@ python benchmarks/bench_extraction.py [--json FILE]
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
 
-from common import in_child, paired, parser, peak_during, ratio_text, report, seconds
-from models import llama_70b, qwen2_5_1_5b
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.common import in_child, paired, parser, peak_during, ratio_text, report, seconds
+from tests.models.zoo.language_models import llama_70b_on_meta, qwen2_5_1_5b_on_meta
 
 LIMITS = {"extract": 1.2, "save": 0.1, "load": 0.1, "llama_70b_peak": 0.5e9}
 
@@ -47,11 +50,17 @@ def main() -> None:
     )
 
 
+def prompt() -> tuple[Any]:
+    import torch
+
+    return (torch.zeros(1, 128, dtype=torch.int64, device="meta"),)
+
+
 def qwen(repeats: int) -> dict[str, Any]:
     import torch
     from torch_ir import IR, extract_ir
 
-    model, inputs = qwen2_5_1_5b()
+    model, inputs = qwen2_5_1_5b_on_meta(), prompt()
     kwargs = {"use_cache": False}
     result: dict[str, Any] = {
         "extract": paired(
@@ -73,13 +82,12 @@ def llama_peak() -> dict[str, Any]:
     from torch_ir import extract_ir
 
     # Classes are imported and the first export has been made: what imports take is not counted.
-    small, inputs = llama_70b(layers=1)
-    extract_ir(small, inputs, {"use_cache": False})
+    extract_ir(llama_70b_on_meta(layers=1), prompt(), {"use_cache": False})
     found: dict[str, Any] = {}
 
     def run() -> None:
-        model, inputs = llama_70b()
-        found["seconds"] = seconds(lambda: found.update(ir=extract_ir(model, inputs, {"use_cache": False})))
+        model = llama_70b_on_meta()
+        found["seconds"] = seconds(lambda: found.update(ir=extract_ir(model, prompt(), {"use_cache": False})))
 
     peak = peak_during(run)
     return {"peak": peak, "nodes": len(found["ir"].nodes), "seconds": found["seconds"]}

@@ -28,29 +28,20 @@ WEIGHTS = "NPU_BENCH_WEIGHTS"
 
 
 def config() -> Any:
-    from transformers import Qwen2Config
+    from tests.models.zoo.language_models import qwen2_5_1_5b_config
 
-    return Qwen2Config(
-        vocab_size=151936, hidden_size=1536, intermediate_size=8960, num_hidden_layers=28, num_attention_heads=12,
-        num_key_value_heads=2, max_position_embeddings=32768, rope_theta=1e6, rms_norm_eps=1e-6,
-        tie_word_embeddings=True, dtype="bfloat16",
-    )  # fmt: skip
+    return qwen2_5_1_5b_config(dtype="bfloat16")
 
 
 def architecture() -> Any:
     """On the meta device, but for what no checkpoint holds."""
     import torch
 
-    from tests.models.zoo.torchvision_compat import declare_operators
-
-    declare_operators()  # before transformers looks for torchvision
-    from transformers import Qwen2ForCausalLM
-    from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
+    from tests.models.zoo.language_models import qwen2_5_1_5b_on_meta
 
     torch.set_num_threads(THREADS)
-    with torch.device("meta"):
-        model = Qwen2ForCausalLM(config()).to(torch.bfloat16).eval().requires_grad_(False)
-    model.model.rotary_emb = Qwen2RotaryEmbedding(config())
+    model = qwen2_5_1_5b_on_meta(dtype="bfloat16")
+    model.model.rotary_emb = type(model.model.rotary_emb)(config())
     return model
 
 

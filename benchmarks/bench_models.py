@@ -20,24 +20,12 @@ THREADS = int(os.environ.get("NPU_NUM_THREADS", "2"))
 
 
 def model(case: str) -> Any:
-    """Seeded weights, and batch-norm statistics as after training: folding them is real work."""
     import torch
 
-    from tests.models.zoo.torchvision_compat import declare_operators
-
-    declare_operators()
-    import torchvision
+    from tests.models.zoo import image_models
 
     torch.set_num_threads(THREADS)
-    torch.manual_seed(0)
-    net = getattr(torchvision.models, case)(weights=None).eval().requires_grad_(False)
-    for module in net.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.8, 1.2)
-            module.weight.uniform_(0.8, 1.2)
-            module.bias.normal_(0, 0.1)
-    return net
+    return image_models.build(case)
 
 
 def image() -> Any:

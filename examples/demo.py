@@ -17,8 +17,9 @@ from rich.console import Console
 from torch import nn
 from torch_ir import IRExecutor, extract_ir, load_ir, verify_ir_with_state_dict
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
-from models import qwen2_5_1_5b, randomize_batch_norm
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tests.models.zoo.image_models import build
+from tests.models.zoo.language_models import qwen2_5_1_5b_on_meta
 
 console = Console(highlight=False)
 
@@ -51,8 +52,7 @@ def resnet(folder: Path) -> bool:
 
     console.print("[bold]2. Run from that file, with weights that it never saw[/]")
     torch.manual_seed(0)
-    model = resnet18().eval()
-    randomize_batch_norm(model)
+    model = build("resnet18")
     picture = torch.randn(1, 3, 224, 224)
     (logits,) = IRExecutor(load_ir(path), model.state_dict()).execute((picture,))
     with torch.no_grad():
@@ -68,7 +68,7 @@ def resnet(folder: Path) -> bool:
 
 def qwen(folder: Path) -> None:
     console.print("[bold]4. A language model of 1.5 billion parameters, still without weights[/]")
-    model, inputs = qwen2_5_1_5b()
+    model, inputs = qwen2_5_1_5b_on_meta(), torch.zeros(1, 128, dtype=torch.int64, device="meta")
     start = time.perf_counter()
     ir = extract_ir(model, inputs, {"use_cache": False}, model_name="Qwen2.5-1.5B")
     path = folder / "qwen2.5-1.5b_ir.json"

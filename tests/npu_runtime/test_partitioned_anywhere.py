@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch_ir import extract_ir
 
 from tests.models.zoo.decoding import DecodeStep, empty_caches, step_inputs, tiny_qwen2
+from tests.models.zoo.language_models import bert
 from tests.support import numbers
 from tests.support.devices import backend_of
 
@@ -164,14 +165,10 @@ class Encoding:
     """A BERT, with a mask."""
 
     def __init__(self, dtype: torch.dtype) -> None:
-        from transformers import BertConfig, BertModel
-
-        torch.manual_seed(0)
-        config = BertConfig(
-            vocab_size=97, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
-            max_position_embeddings=32, attn_implementation="eager",
-        )  # fmt: skip
-        model = BertModel(config, add_pooling_layer=False).eval().requires_grad_(False).to(dtype)
+        model = bert(
+            add_pooling_layer=False, vocab_size=97, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+            intermediate_size=48, max_position_embeddings=32, attn_implementation="eager",
+        ).to(dtype)  # fmt: skip
         mask = torch.ones(2, 9, dtype=torch.int64)
         mask[1, 6:] = 0
         ids = torch.randint(0, 97, (2, 9), generator=torch.Generator().manual_seed(1))

@@ -12,8 +12,8 @@ import npu
 import numpy as np
 import pytest
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from tests.models.zoo.language_models import qwen2_5_1_5b
 from tests.support import numbers
 from tests.support.devices import device_of, metal_device
 
@@ -23,27 +23,6 @@ TOKENS = 64
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def qwen(dtype: torch.dtype) -> Qwen2ForCausalLM:
-    config = Qwen2Config(
-        vocab_size=151936, hidden_size=1536, intermediate_size=8960, num_hidden_layers=28, num_attention_heads=12,
-        num_key_value_heads=2, max_position_embeddings=32768, rope_theta=1e6, rms_norm_eps=1e-6,
-        tie_word_embeddings=True, eos_token_id=None, dtype=dtype,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        model = Qwen2ForCausalLM(config).eval().requires_grad_(False)
-    finally:
-        torch.set_default_dtype(default)
-    for name, parameter in model.named_parameters():
-        if "norm" in name:
-            parameter.uniform_(0.5, 1.5)
-        elif parameter.ndim == 1:
-            parameter.normal_(0, 0.1)
-    return model
-
-
 def last_scores(model: Any) -> torch.Tensor:
     with torch.no_grad():
         scores: torch.Tensor = model(torch.tensor([PROMPT]), logits_to_keep=1).logits[0, -1]
@@ -51,7 +30,7 @@ def last_scores(model: Any) -> torch.Tensor:
 
 
 def test_greedy_tokens_are_those_of_pytorch() -> None:
-    model = qwen(torch.float32)
+    model = qwen2_5_1_5b(torch.float32)
     wanted = model.generate(torch.tensor([PROMPT]), max_new_tokens=TOKENS, do_sample=False)[0, len(PROMPT) :]
     generator = npu.Generator.from_model(model, capacity=256, device=device_of("chosen"), stop_tokens=())
     found = generator.generate(PROMPT, TOKENS)
@@ -60,7 +39,7 @@ def test_greedy_tokens_are_those_of_pytorch() -> None:
 
 
 def test_scores_in_bfloat16() -> None:
-    model = qwen(torch.bfloat16)
+    model = qwen2_5_1_5b(torch.bfloat16)
     generator = npu.Generator.from_model(model, capacity=256, device=device_of("chosen"), stop_tokens=())
     own = last_scores(model)
     ours = generator.logits(PROMPT)
@@ -81,7 +60,7 @@ np.save(sys.argv[3], generator.logits([int(token) for token in sys.argv[4:]]).as
 def test_steps_on_metal(tmp_path: Path) -> None:
     """Steps of one token. Where Metal is emulated, nothing is checked beside the result: that would take 20 GB."""
     device, prompt = metal_device(), PROMPT[:3]
-    model = qwen(torch.bfloat16)
+    model = qwen2_5_1_5b(torch.bfloat16)
     model.save_pretrained(tmp_path / "model")
     kind = "metal:emulated" if sys.platform == "linux" else device.kind
     command = [sys.executable, "-c", STEPS_ON_METAL, tmp_path / "model", kind, tmp_path / "scores.npy"]

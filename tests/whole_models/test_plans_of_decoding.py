@@ -9,9 +9,9 @@ import pytest
 import torch
 from npu_runtime import Device, Executor
 from torch_ir import extract_ir
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from tests.models.zoo.decoding import DecodeStep
+from tests.models.zoo.language_models import qwen2_5_1_5b_on_meta
 
 POSITION = 128
 LARGE = 1e6  # bytes of a launch that streams weights
@@ -19,13 +19,8 @@ LARGE = 1e6  # bytes of a launch that streams weights
 
 def decode_program(layers: int) -> npu_compiler.CompiledProgram:
     """Caches hold what is valid at the position: decoding costs that much, whatever their capacity."""
-    config = Qwen2Config(
-        vocab_size=151936, hidden_size=1536, intermediate_size=8960, num_hidden_layers=layers, num_attention_heads=12,
-        num_key_value_heads=2, max_position_embeddings=32768, rope_theta=1e6, tie_word_embeddings=True,
-        attn_implementation="eager",
-    )  # fmt: skip
+    model = qwen2_5_1_5b_on_meta(num_hidden_layers=layers, attn_implementation="eager")
     with torch.device("meta"):
-        model = Qwen2ForCausalLM(config).to(torch.bfloat16).eval()
         one = torch.zeros(1, 1, dtype=torch.int64)
         caches = [torch.zeros(1, 2, POSITION + 1, 128, dtype=torch.bfloat16) for _ in range(2 * layers)]
         inputs = (one, torch.zeros(1, 1, 1, POSITION + 1), one, one[0], caches)

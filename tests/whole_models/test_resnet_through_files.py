@@ -14,25 +14,14 @@ from npu_runtime import DAGExecutor, Executor, NPUBuffer, Profiler, load_weights
 from npu_runtime.profiler import Profiler as ProfilerOfModule
 from torch_ir import extract_ir
 
-from tests.models.zoo.torchvision_compat import declare_operators
+from tests.models.zoo.image_models import build
 from tests.support import numbers
 from tests.support.devices import backend_of, chosen_device, device_of
 
 
 @pytest.fixture(scope="module")
 def resnet() -> Any:
-    declare_operators()
-    import torchvision
-
-    torch.manual_seed(0)
-    model = torchvision.models.resnet18(weights=None).eval().requires_grad_(False)
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            assert module.running_mean is not None
-            assert module.running_var is not None
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.8, 1.2)
-    return model
+    return build("resnet18")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""A small Qwen2 whose decode step takes its caches as inputs and returns them updated."""
+"""Decoding with a Qwen2: a step that takes its caches as inputs and returns them updated, and the prompt before it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import Qwen2ForCausalLM
 from transformers.cache_utils import Cache
 
-from tests.models.zoo.language_models import randomise
+from tests.models.zoo.language_models import causal
 
 
 class FlatCache(Cache):
@@ -49,15 +49,13 @@ class DecodeStep(nn.Module):
         return (out.logits, *cache.flat)
 
 
-def tiny_qwen2(dtype: torch.dtype = torch.float32, layers: int = 2) -> Qwen2ForCausalLM:
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=211, hidden_size=96, intermediate_size=160, num_hidden_layers=layers, num_attention_heads=6,
-        num_key_value_heads=2, max_position_embeddings=256, rope_theta=1e6, attn_implementation="eager",
+def tiny_qwen2(dtype: torch.dtype = torch.float32) -> Qwen2ForCausalLM:
+    """With three heads for each of keys and values, and attention that export can follow."""
+    model: Qwen2ForCausalLM = causal(
+        "qwen2", dtype, spread=0.08, hidden_size=96, intermediate_size=160, num_attention_heads=6,
+        attn_implementation="eager",
     )  # fmt: skip
-    model = Qwen2ForCausalLM(config).eval().requires_grad_(False)
-    randomise(model, 0.08)
-    return model.to(dtype)
+    return model
 
 
 def step_inputs(model: Qwen2ForCausalLM, token: int, position: int, past: list[Tensor]) -> tuple[Any, ...]:

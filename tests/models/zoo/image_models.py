@@ -1,4 +1,4 @@
-"""Image models as they are used: true architectures, seeded weights, batch-norm statistics as after training."""
+"""Image models at their full size: seeded weights, batch-norm statistics as after training."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from tests.models.zoo.torchvision_compat import declare_operators
+from tests.support.weights import build_seeded
 
 declare_operators()
 
@@ -70,16 +71,9 @@ SIZES = {"fcn_resnet50": 65, "unet": 64, "alexnet": 128, "vgg16_bn": 64, "google
 
 
 def build(name: str) -> nn.Module:
-    torch.manual_seed(0)
-    model = BUILDERS[name]().eval().requires_grad_(False)
-    generator = torch.Generator().manual_seed(1)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1, generator=generator)
-            module.running_var.uniform_(0.5, 1.5, generator=generator)
-            module.weight.uniform_(0.8, 1.2, generator=generator)
-            module.bias.normal_(0, 0.1, generator=generator)
-    return model
+    """One of the builders', or any other of torchvision's."""
+    builder = BUILDERS.get(name) or (lambda: tv.get_model(name, weights=None))
+    return build_seeded(builder).requires_grad_(False)
 
 
 def images(name: str, batch: int) -> torch.Tensor:

@@ -1,11 +1,16 @@
-"""Small causal language models of several families, with seeded weights that matter."""
+"""Language models with seeded weights that matter: small ones of many families, and a few at their full size."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-import transformers as hf
+
+from tests.models.zoo.torchvision_compat import declare_operators
+
+declare_operators()  # transformers imports torchvision where it is installed
+
+import transformers as hf  # noqa: E402
 
 VOCABULARY = 211
 _BASE: dict[str, Any] = {
@@ -48,22 +53,75 @@ FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def causal(family: str, dtype: torch.dtype = torch.float32, **changes: Any) -> Any:
+def causal(family: str, dtype: torch.dtype = torch.float32, spread: float = 0.12, **changes: Any) -> Any:
+    """A small model of a family; ``changes`` are of its configuration."""
     kind, config_kind, options = FAMILIES[family]
     config = getattr(hf, config_kind)(**{**options, "bos_token_id": None, "eos_token_id": None, **changes})
     torch.manual_seed(0)
     model = getattr(hf, kind)(config).eval().requires_grad_(False)
-    randomise(model, 0.12)
+    draw_weights(model, spread)
     return model.to(dtype)
 
 
-def randomise(model: torch.nn.Module, spread: float) -> None:
+def draw_weights(model: torch.nn.Module, spread: float) -> None:
     """Weights that matter: those of norms are not all one, biases not all zero."""
     for name, parameter in model.named_parameters():
         if parameter.ndim == 1 and ("norm" in name or "ln_" in name) and "bias" not in name:
             parameter.uniform_(0.5, 1.5)
         else:
             parameter.normal_(0, 0.1 if parameter.ndim == 1 else spread)
+
+
+def qwen2_5_1_5b_config(**changes: Any) -> Any:
+    return hf.Qwen2Config(
+        **{
+            "vocab_size": 151936, "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28,
+            "num_attention_heads": 12, "num_key_value_heads": 2, "max_position_embeddings": 32768,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}, "rms_norm_eps": 1e-6,
+            "tie_word_embeddings": True, **changes,
+        }
+    )  # fmt: skip
+
+
+def qwen2_5_1_5b(dtype: torch.dtype) -> Any:
+    """At its full size, with weights."""
+    torch.manual_seed(0)
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        model = hf.Qwen2ForCausalLM(qwen2_5_1_5b_config(eos_token_id=None, dtype=dtype)).eval().requires_grad_(False)
+    finally:
+        torch.set_default_dtype(default)
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            parameter.uniform_(0.5, 1.5)
+        elif parameter.ndim == 1:
+            parameter.normal_(0, 0.1)
+    return model
+
+
+def qwen2_5_1_5b_on_meta(**changes: Any) -> Any:
+    return _on_meta(hf.Qwen2ForCausalLM, qwen2_5_1_5b_config(**changes))
+
+
+def llama_70b_on_meta(layers: int = 80) -> Any:
+    config = hf.LlamaConfig(
+        vocab_size=128256, hidden_size=8192, intermediate_size=28672, num_hidden_layers=layers, num_attention_heads=64,
+        num_key_value_heads=8, max_position_embeddings=8192,
+        rope_parameters={"rope_type": "default", "rope_theta": 5e5},
+    )  # fmt: skip
+    return _on_meta(hf.LlamaForCausalLM, config)
+
+
+def _on_meta(kind: Any, config: Any) -> Any:
+    with torch.device("meta"):
+        return kind(config).to(torch.bfloat16).eval().requires_grad_(False)
+
+
+def bert(add_pooling_layer: bool = True, **changes: Any) -> Any:
+    """BERT-base, or one of another size: ``changes`` are of its configuration."""
+    torch.manual_seed(0)
+    return hf.BertModel(hf.BertConfig(**changes), add_pooling_layer).eval().requires_grad_(False)
 
 
 def tokens(count: int, seed: int = 1) -> list[int]:
