@@ -13,13 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests.models.zoo.torchvision_compat import declare_operators
+import tests.models.zoo  # noqa: F401 - before any test imports torchvision, or transformers, which imports it
 
 # pytest records all that is logged, and PyTorch's structured trace is costly to make.
 logging.getLogger("torch.__trace").setLevel(logging.CRITICAL)
-
-# Before any test imports torchvision, or transformers, which imports it.
-declare_operators()
 
 _COLLECTED: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
 

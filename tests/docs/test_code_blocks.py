@@ -100,10 +100,8 @@ def _as_python(block: Block) -> str:
     return ""
 
 
-# transformers imports torchvision where it is installed; beside a CPU-only PyTorch that needs a hand.
 _PRELUDE = """
-from tests.models.zoo.torchvision_compat import declare_operators
-declare_operators()
+import tests.models.zoo  # makes torchvision importable, which transformers imports
 
 def _bash(code, line):
     import subprocess

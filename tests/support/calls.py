@@ -26,10 +26,10 @@ def call_exactly(model: nn.Module, inputs: Any) -> list[Tensor]:
     """In float64, whatever the model makes on the way included; the model stays so."""
     torch.set_default_dtype(torch.float64)
     try:
-        return call(model.double(), wide(inputs))
+        return call(model.double(), in_float64(inputs))
     finally:
         torch.set_default_dtype(torch.float32)
 
 
-def wide(inputs: Any) -> Any:
+def in_float64(inputs: Any) -> Any:
     return pytree.tree_map(lambda x: x.double() if isinstance(x, Tensor) and x.is_floating_point() else x, inputs)

@@ -29,6 +29,8 @@ from torch_ir.converter import convert_node
 from torch_ir.executor import TensorRegistry
 from torch_ir.ops import clear_registry, get_execution_fn, is_supported_op
 
+from tests.torch_ir.proof import Fn
+
 
 class Net(nn.Module):
     def __init__(self) -> None:
@@ -449,15 +451,6 @@ FUNCTIONS = {
     ),
     "empty": lambda x: (x[:0].sum(0), torch.cat([x[:0], x]), x[:, :, :0].reshape(2, -1)),
 }
-
-
-class Fn(nn.Module):
-    def __init__(self, fn) -> None:
-        super().__init__()
-        self.fn = fn
-
-    def forward(self, x):
-        return self.fn(x)
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "transposed", "channels_last", "offset"])

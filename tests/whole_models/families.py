@@ -138,9 +138,6 @@ def row(family: str, o: Outcome, reason: str | None = None) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    from tests.models.zoo.torchvision_compat import declare_operators
-
-    declare_operators()
     from tests.models.zoo import timm_models, transformers_types
 
     parser = argparse.ArgumentParser(prog="python -m tests.whole_models.families")

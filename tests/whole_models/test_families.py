@@ -8,13 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.models.zoo import timm_models, tiny_transformers, transformers_types
 from tests.models.zoo.harness import ZooEntry
-from tests.models.zoo.torchvision_compat import declare_operators
 from tests.whole_models.families import HEADING, Outcome, prove, row
-
-declare_operators()  # both libraries import torchvision
-
-from tests.models.zoo import timm_models, tiny_transformers, transformers_types  # noqa: E402
 
 TIMM = timm_models.ENTRIES
 TRANSFORMERS = transformers_types.entries()

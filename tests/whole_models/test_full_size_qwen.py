@@ -49,8 +49,7 @@ def test_scores_in_bfloat16() -> None:
 
 STEPS_ON_METAL = """
 import sys
-from tests.models.zoo.torchvision_compat import declare_operators
-declare_operators()
+import tests.models.zoo  # makes torchvision importable, which transformers imports
 import npu, numpy as np
 generator = npu.Generator.from_pretrained(sys.argv[1], device=sys.argv[2], capacity=64, buckets=(1,))
 np.save(sys.argv[3], generator.logits([int(token) for token in sys.argv[4:]]).astype(np.float32))

@@ -21,7 +21,7 @@ from torch_ir.inputs import InputBinder
 from tests.models.zoo.harness import ZooEntry
 from tests.models.zoo.huggingface_models import ENTRIES
 from tests.support import numbers
-from tests.support.calls import arguments, call, wide
+from tests.support.calls import arguments, call, in_float64
 from tests.support.devices import metal_device
 from tests.support.weights import build_seeded
 
@@ -55,7 +55,7 @@ class Case:
 
     def _in_float64(self, inputs: Any) -> list[Tensor]:
         try:
-            return call(copy.deepcopy(self.model).double(), wide(inputs))
+            return call(copy.deepcopy(self.model).double(), in_float64(inputs))
         except RuntimeError:  # PyTorch's grouped products have no float64
             self.only_close = True
             return self.own

@@ -10,12 +10,11 @@ import npu_compiler
 import pytest
 import torch
 from npu_runtime import CPUBackend, DAGExecutor
-from torch import Tensor
-from torch.utils import _pytree as pytree
 from torch_ir import extract_ir
 
 from tests.models import MODEL_REGISTRY, TestModelSpec
 from tests.support import numbers
+from tests.support.calls import call, in_float64
 from tests.support.weights import build_seeded
 
 HOST = {"Conditional": "cond"}  # branches chosen at run time are the host's
@@ -26,17 +25,6 @@ def batched(spec: TestModelSpec, batch: int) -> Any:
         return spec.inputs()
     generator = torch.Generator().manual_seed(batch)
     return tuple(torch.randn(batch, *shape, generator=generator).to(spec.dtype) for shape in spec.input_shapes)
-
-
-def in_float64(value: Any) -> Any:
-    return pytree.tree_map(lambda v: v.double() if isinstance(v, Tensor) and v.is_floating_point() else v, value)
-
-
-def call(module: Any, inputs: Any) -> list[Tensor]:
-    fresh = pytree.tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, inputs)
-    with torch.no_grad():
-        outputs = module(**fresh) if isinstance(fresh, dict) else module(*fresh)
-    return [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
 
 
 @pytest.mark.parametrize("batch", [1, 3])

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 import torch
 
 from .harness import DTYPES, ZooEntry, ZooResult, check
-from .torchvision_compat import declare_operators
 
 _ROW = "{:<34} {:>5} {:>9}  {:<6} {:<6} {}"
 
@@ -23,7 +22,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", help="only models whose name contains one of these")
     parser.add_argument("--full", action="store_true", help="full-size models too")
     args = parser.parse_args(argv)
-    declare_operators()
     logging.disable(logging.WARNING)  # models warn about their own configurations
 
     from .huggingface_models import ENTRIES as HUGGINGFACE

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torchvision.models as tv
 from torch import nn
 
-from tests.models.zoo.torchvision_compat import declare_operators
 from tests.support.weights import build_seeded
-
-declare_operators()
-
-import torchvision.models as tv  # noqa: E402
 
 CLASSIFIERS = (
     "resnet18", "resnet34", "resnet50", "resnext50_32x4d", "wide_resnet50_2", "vgg16_bn", "alexnet", "squeezenet1_0",

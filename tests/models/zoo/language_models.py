@@ -5,12 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-
-from tests.models.zoo.torchvision_compat import declare_operators
-
-declare_operators()  # transformers imports torchvision where it is installed
-
-import transformers as hf  # noqa: E402
+import transformers as hf
 
 VOCABULARY = 211
 _BASE: dict[str, Any] = {
@@ -136,9 +131,7 @@ def continued(model: Any, prompt: list[int], count: int) -> list[int]:
 
 
 class Letters:
-    """A tokenizer for tests: most tokens are a letter, some half of one that takes two."""
-
-    halves = (200, 201)
+    """A tokenizer for tests: most tokens are a letter, 200 and 201 are one together."""
 
     def __call__(self, text: str) -> dict[str, list[int]]:
         return {"input_ids": [ord(c) % 199 + 1 for c in text]}
