@@ -125,7 +125,7 @@ void check_indices(const OpCheck& c, const std::vector<std::int64_t>& axes,
   }
   for (std::size_t i = first; i < c.op.inputs.size(); ++i) {
     c.need_shape(c.in(i), positions, "indices");
-    c.need(is_integer(c.dtype(c.in(i))), "integers as indices");
+    c.need_integer(c.in(i), "indices");
   }
 }
 

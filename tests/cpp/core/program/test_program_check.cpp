@@ -197,7 +197,7 @@ TEST(program_check, ops_refuse_what_does_not_fit) {
       {{"gather", R"("axes":[0,1],"dims":[-1,-1])", {"float32 [9,4]", "int64 [5,4]"}, {"float32 [5,4]"}},
        "an index operand for each"},
       {{"gather", R"("axes":[0],"dims":[-1,1])", {"float32 [9,4]", "float32 [5,4]"}, {"float32 [5,4]"}},
-       "integers as indices"},
+       "an integer dtype for 'indices'"},
       {{"gather", R"("axes":[0],"dims":[-1,1])", {"float32 [9,4]", "int64 [5]"}, {"float32 [5,4]"}},
        "for 'indices'"},
       {{"scatter",
