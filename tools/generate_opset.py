@@ -242,12 +242,12 @@ def op_rows(opset: Any) -> Iterator[str]:
 
 
 def in_place_rows(opset: Any) -> Iterator[str]:
-    yield "| result | may lie in the memory of | what is read when |\n|---|---|---|"
+    yield "| result | may reuse the memory of | order of reads and writes |\n|---|---|---|"
     for op in opset.OPS.values():
         for entry in op.in_place:
-            when = f"`{entry.operand}` only where it is written; all others at any time"
+            when = f"`{entry.operand}` is read only where it is written; other operands at any time"
             if entry.elementwise:
-                when = "an element of every operand before that element of the result is written"
+                when = "each element of the operands is read before that element of the result is written"
             yield f"| `{entry.result}` of `{op.name}` | `{entry.operand}` | {when} |"
 
 

@@ -192,7 +192,7 @@ OPS: Final[dict[str, OpDef]] = {
         OpDef(
             "copy",
             "x -> out",
-            "`out[i] = x[i]`, bit for bit",
+            "`out[i] = x[i]`, bitwise",
             rules=("same x out",),
             in_place=(InPlace("out", "x", elementwise=True),),
             layout="follows",
@@ -203,9 +203,9 @@ OPS: Final[dict[str, OpDef]] = {
         OpDef(
             "conv",
             "x weight bias? extra* -> out",
-            "cross-correlation; `weight` is `[O, C / groups, kernel...]`, `bias` `[O]`. `input_dilation` d "
-            "places d-1 zeros between the elements of `x` first (transposed convolution). `out` extent "
-            "decides; padding may be negative.",
+            "cross-correlation; `weight` is `[O, C / groups, kernel...]`, `bias` is `[O]`. `input_dilation` d "
+            "first inserts d-1 zeros between the elements of `x` (transposed convolution). The shape of `out` "
+            "determines how many windows there are; padding may be negative",
             attrs={
                 "stride": _need("ints"),
                 "padding_low": _need("ints"),
@@ -221,10 +221,10 @@ OPS: Final[dict[str, OpDef]] = {
         OpDef(
             "matmul",
             "a b bias? extra* -> out",
-            "`out[..., m, n] = sum_k a[..., m, k] * b[..., k, n] + bias[..., m, n]`; batch dimensions are "
-            "broadcast by strides, and the bias over all rows; all three have the rank of `out`, at least 2. "
-            'With `halves`, `b` and `bias` have twice the columns of `out`: the epilogue\'s `["in", 0]` is the'
-            ' sum of column n, `["in", 1]` that of column n + N, and extras begin at 2',
+            "`out[..., m, n] = sum_k a[..., m, k] * b[..., k, n] + bias[..., m, n]`. Batch dimensions are "
+            "broadcast by strides, and so is the bias over rows; all have the rank of `out`, which is at least "
+            '2. With `halves`, `b` and `bias` have twice the columns of `out`. In the epilogue, `["in", 0]` is '
+            'then the sum of column n and `["in", 1]` that of column n + N, and extras start at 2',
             attrs={"halves": Attr("bool", False), "epilogue": Attr("expr")},
             negative_strides=True,
             rows=_product_rows,
@@ -232,11 +232,11 @@ OPS: Final[dict[str, OpDef]] = {
         OpDef(
             "attention",
             "q k v mask? -> out",
-            "`softmax(q k^T * scale + mask) v` per head. `q` is `[N, H, S, D]`, `k` `[N, G, T, D]`, `v` `[N, "
-            "G, T, E]`, where G divides H and head h reads group h / (H / G). `mask` is `[N, H, S, T]` "
-            "(broadcast by strides): bool (false: not seen) or a float addend, float32 or `q`'s dtype. "
-            "`causal`: row i sees columns up to i. A row that sees nothing (all scores -inf) gives zeros, or "
-            "NaN with `masked_rows=nan`",
+            "`softmax(q k^T * scale + mask) v` per head. `q` is `[N, H, S, D]`, `k` `[N, G, T, D]`, `v` `[N, G, "
+            "T, E]`, where G divides H and head h reads group h / (H / G). `mask` is `[N, H, S, T]` (broadcast "
+            "by strides): bool, where false hides a column, or a term that is added, in float32 or `q`'s dtype. "
+            "With `causal`, row i sees columns up to i. A row that sees no column (all scores are -inf) gives "
+            "zeros, or NaN with `masked_rows=nan`",
             attrs={
                 "scale": _need("float"),
                 "causal": Attr("bool", False),
@@ -247,12 +247,12 @@ OPS: Final[dict[str, OpDef]] = {
         OpDef(
             "rope",
             "x cos sin key? value? key_cache? value_cache? index? -> out key_out? value_out?",
-            "rotates the first R elements of each row of `x` `[N, H, S, D]`, where `cos` and `sin` are `[N, "
-            "1, S, R]`: element i is paired with i + R/2 (`interleaved`: 2i with 2i + 1), the first of a pair"
-            " becomes `a cos - b sin`, the second `b cos + a sin`, each with its own cos and sin. `key` `[N, "
-            "G, S, D]` is rotated likewise, to `key_out`. With caches `[N, G, C, ..]`, `key_out` is "
-            "`key_cache` with the rotated keys in the rows that `index` `[S]` names, and `value_out` is "
-            "`value_cache` with `value` there; out of range is an error at run time",
+            "rotates the first R elements of each row of `x` `[N, H, S, D]`, where `cos` and `sin` are `[N, 1, "
+            "S, R]`. Element i is paired with i + R/2 (with `interleaved`, 2i with 2i + 1); the first of a pair "
+            "becomes `a cos - b sin` and the second `b cos + a sin`, each with its own cos and sin. `key` `[N, "
+            "G, S, D]` is rotated in the same way, to `key_out`. With caches `[N, G, C, ..]`, `key_out` is "
+            "`key_cache` with the rotated keys written to the rows given by `index` `[S]`, and `value_out` is "
+            "`value_cache` with `value` written there. An index out of range is an error at run time",
             attrs={"interleaved": Attr("bool", False)},
             in_place=(InPlace("key_out", "key_cache"), InPlace("value_out", "value_cache")),
             indexed="key_cache",
@@ -260,9 +260,10 @@ OPS: Final[dict[str, OpDef]] = {
         OpDef(
             "pool",
             "x -> out indices?",
-            "`max` (NaN wins; padding never) or `avg`. `count_padding` counts cells of the padding, cells "
-            "beyond it never; `divisor` replaces the count. `indices`: flat index into the spatial extent, "
-            "int64. `out` extents decide how many windows there are",
+            "`max` (any NaN gives NaN; padding is ignored) or `avg`. With `count_padding`, an average counts "
+            "padded elements, but never elements beyond the padding; `divisor` replaces the count. `indices` are "
+            "flat indices into the spatial dimensions, int64. The shape of `out` determines how many windows "
+            "there are",
             attrs={
                 "kind": _need("choice", "max", "avg"),
                 "kernel": _need("ints"),
@@ -278,7 +279,7 @@ OPS: Final[dict[str, OpDef]] = {
         OpDef(
             "adaptive_pool",
             "x -> out indices?",
-            "window i is from floor(i*in/out) to ceil((i+1)*in/out)",
+            "as `pool`, where window i ranges from floor(i*in/out) to ceil((i+1)*in/out)",
             attrs={"kind": _need("choice", "max", "avg")},
             layout="channels_last",
             moves=1,
@@ -286,9 +287,9 @@ OPS: Final[dict[str, OpDef]] = {
         OpDef(
             "norm",
             "x weight? bias? -> out",
-            "`layer` and `rms` over the last `axes` dimensions, `group` over each of `groups` of channels and"
-            " all that follows; weight and bias have the normalised shape (`group`: `[C]`). `eps` may be any "
-            "number. A sum of squares beyond float32 gives NaN, and 0 for `rms`",
+            "`layer` and `rms` normalise over the last `axes` dimensions, `group` over each of `groups` groups "
+            "of channels and all dimensions after them. Weight and bias have the normalised shape (for `group`, "
+            "`[C]`). `eps` may be any number. A sum of squares that overflows float32 gives NaN, and 0 for `rms`",
             attrs={
                 "kind": _need("choice", "layer", "rms", "group"),
                 "axes": Attr("int", 1),
@@ -301,7 +302,7 @@ OPS: Final[dict[str, OpDef]] = {
         OpDef(
             "softmax",
             "x -> out",
-            "along `axis`; `log` gives its logarithm. A row that is -inf throughout gives NaN, as in PyTorch",
+            "along `axis`; with `log`, its logarithm. A row in which every element is -inf gives NaN, as in PyTorch",
             attrs={"axis": _need("int"), "log": Attr("bool", False)},
             rules=("float x", "same x out", "axis axis of x"),
             layout="follows",
@@ -310,9 +311,10 @@ OPS: Final[dict[str, OpDef]] = {
         OpDef(
             "reduce",
             "x -> out",
-            "over `axes`, kept as extent 1. `argmax`/`argmin` (one axis) give int64, the first of equals, NaN"
-            " wins; `any`/`all` give bool; `sum`/`prod` of integers and bools give int64; `var` subtracts "
-            "`correction` from the count; `std` is its root, which exists where the variance overflows",
+            "over `axes`, which stay as dimensions of size 1. `argmax` and `argmin` (one axis) give int64: the "
+            "first of equal elements, or the first NaN. `any` and `all` give bool; `sum` and `prod` of integers "
+            "and bools give int64; `var` subtracts `correction` from the count; `std` is its root, and may be "
+            "finite where the variance overflows",
             attrs={
                 "kind": _need(
                     "choice", "sum", "mean", "prod", "max", "min", "any", "all", "argmax", "argmin", "var", "std"
@@ -325,7 +327,7 @@ OPS: Final[dict[str, OpDef]] = {
         OpDef(
             "scan",
             "x -> out",
-            "cumulative along `axis`; integers give int64",
+            "cumulative sum or product along `axis`; integers give int64",
             attrs={"kind": _need("choice", "sum", "prod"), "axis": _need("int")},
             rules=("shape out = x", "dtype out = sum(x)", "axis axis of x"),
             layout="follows",
@@ -334,7 +336,7 @@ OPS: Final[dict[str, OpDef]] = {
         OpDef(
             "sort",
             "x -> values? indices?",
-            "stable; NaN counts as largest; `indices` int64",
+            "stable; NaN sorts as the largest; `indices` are int64",
             attrs={"axis": _need("int"), "descending": Attr("bool", False)},
             rules=("same x values", "shape indices = x", "dtype indices = int64", "axis axis of x"),
             moves=1,
@@ -342,16 +344,16 @@ OPS: Final[dict[str, OpDef]] = {
         OpDef(
             "topk",
             "x -> values? indices?",
-            "the extent of the outputs along `axis` says how many; sorted",
+            "the largest or smallest elements, sorted; the size of the outputs along `axis` is the number of elements",
             attrs={"axis": _need("int"), "largest": Attr("bool", True)},
             moves=1,
         ),
         OpDef(
             "gather",
             "x indices* -> out",
-            "`out[o] = x[c]`, where `c[d] = indices_k[o]` for `d = axes[k]`, else `c[d] = o[dims[d]]`; `dims`"
-            " has one entry per dimension of `x` (-1 for those in `axes`). Index operands have the shape of "
-            "`out`; `wrap` allows negative indices. Out of range is an error at run time",
+            "`out[o] = x[c]`, where `c[d] = indices_k[o]` for `d = axes[k]`, and `c[d] = o[dims[d]]` otherwise; "
+            "`dims` has one entry per dimension of `x` (-1 for those in `axes`). Index operands have the shape "
+            "of `out`; `wrap` allows negative indices. An index out of range is an error at run time",
             attrs={"axes": _need("ints"), "dims": _need("ints"), "wrap": Attr("bool", False)},
             indexed="x",
             moves=1,
@@ -359,8 +361,8 @@ OPS: Final[dict[str, OpDef]] = {
         OpDef(
             "scatter",
             "x updates indices* -> out",
-            "`out = x`, then for every position `u` of `updates`, in order: `out[c] = updates[u]` (or `+=`, "
-            "...), `c` as in `gather`",
+            "`out = x`; then, for each position `u` of `updates` in order, `out[c] = updates[u]` (or `+=`, ...), "
+            "with `c` as in `gather`",
             attrs={
                 "kind": _need("choice", "set", "add", "mul", "max", "min"),
                 "axes": _need("ints"),
@@ -375,9 +377,9 @@ OPS: Final[dict[str, OpDef]] = {
         OpDef(
             "resize",
             "x -> out",
-            "spatial dimensions of a floating-point `x` to those of `out`, as "
-            "`torch.nn.functional.interpolate`; a scale of 0 means the ratio of sizes, else it is the given "
-            "scale factor; cubic uses a = -0.75",
+            "resizes the spatial dimensions of a floating-point `x` to those of `out`, as "
+            "`torch.nn.functional.interpolate` does. A scale of 0 means the ratio of the sizes; any other is "
+            "used as the scale factor. Cubic uses a = -0.75",
             attrs={
                 "kind": _need("choice", "nearest", "nearest_exact", "linear", "cubic"),
                 "align_corners": Attr("bool", False),
@@ -389,7 +391,7 @@ OPS: Final[dict[str, OpDef]] = {
         OpDef(
             "pad",
             "x -> out",
-            "per dimension; `value` for `constant`",
+            "pads each dimension; `value` is the padding for `constant`",
             attrs={
                 "low": _need("ints"),
                 "high": _need("ints"),
