@@ -154,7 +154,7 @@ def cpp_tests(binary: Path, scratch: Path, cache: Path) -> dict[str, set[str]]:
             if path.stem != left:
                 path.write_text("")
         (folder / "map.h").write_text("#error generated kernels are not compiled for this")
-        for path in sorted((KERNELS.parent / "tests" / "cpp").glob("test_kernels_*.cpp")):
+        for path in sorted((KERNELS.parent / "tests" / "cpp" / "kernels").glob("test_*.cpp")):
             for group, name in re.findall(r"^TEST\((\w+), (\w+)\)", path.read_text(), re.M):
                 result = subprocess.run(
                     [binary, f"{group}.{name}"],
