@@ -2,12 +2,6 @@
 
 namespace npu {
 
-std::string Step::name() const {
-  std::string all;
-  for (auto before = fused.rbegin(); before != fused.rend(); ++before) all += (*before)->name + " + ";
-  return all + op->name;
-}
-
 std::string Plan::text() const {
   std::string text = "plan of " + model().model_name + " for " + device.name() + ", " +
                      std::to_string(threads) + (threads == 1 ? " thread" : " threads") + "\narena " +
