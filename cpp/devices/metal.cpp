@@ -54,16 +54,16 @@ DeviceInfo metal_info() {
         std::string("not macOS; this build can emulate it: 'metal:emulated', or ") + kEmulate + "=1";
     return device;
   }
-  const metal::Found found = metal::find_device();
-  if (found.name.empty()) {
+  const metal::GpuInfo info = metal::find_device();
+  if (info.name.empty()) {
     device.reason = "no GPU of an Apple M1 or later was found";
     return device;
   }
   device.available = true;
-  device.name = found.name;
-  device.memory_bytes = found.memory_bytes;
-  device.features = found.features;
-  if (const auto chip = gpu::find_chip(found.name)) device.cores = chip->cores;
+  device.name = info.name;
+  device.memory_bytes = info.memory_bytes;
+  device.features = info.features;
+  if (const auto chip = gpu::find_chip(info.name)) device.cores = chip->cores;
   return device;
 }
 

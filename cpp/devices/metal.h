@@ -10,7 +10,7 @@ namespace npu {
 
 DeviceInfo metal_info();
 
-// Asked for by name, which the device "metal" of an emulating build is not until somebody says so.
+// Whether Device("metal") may be used: a build that emulates Metal needs NPU_EMULATE_METAL=1 for that.
 bool metal_is_emulated();
 bool metal_is_chosen();
 

@@ -1,4 +1,4 @@
-// The one place that knows every kind of device.
+// The only file that knows every kind of device.
 #include "core/run/checked_runner.h"
 #include "cpu/cpu_device.h"
 #include "devices/metal.h"

@@ -9,13 +9,13 @@
 
 namespace npu::metal {
 
-struct Found {
+struct GpuInfo {
   std::string name;  // empty: there is none
   std::uint64_t memory_bytes = 0;
   std::vector<std::string> features;
 };
 
-Found find_device();
+GpuInfo find_device();
 
 // Throws Error when there is none that will do.
 std::shared_ptr<gpu::Driver> open_driver();

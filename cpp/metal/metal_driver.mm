@@ -84,9 +84,10 @@ class Encoder {
   };
 
   void bind(const gpu::Binding& binding) {
-    const Place& place = submission_.resources[static_cast<std::size_t>(binding.resource)];
-    const auto& memory = static_cast<const MetalMemory&>(*place.memory);
-    const Bound wanted{memory.buffer(), static_cast<NSUInteger>(place.data - memory.data() + binding.offset)};
+    const Address& address = submission_.resources[static_cast<std::size_t>(binding.resource)];
+    const auto& memory = static_cast<const MetalMemory&>(*address.memory);
+    const Bound wanted{memory.buffer(),
+                       static_cast<NSUInteger>(address.data - memory.data() + binding.offset)};
     Bound& bound = bound_[static_cast<std::size_t>(binding.slot)];
     const auto slot = static_cast<NSUInteger>(binding.slot);
     if (bound.buffer != wanted.buffer) {
@@ -198,16 +199,16 @@ bool will_do(id<MTLDevice> device) { return [device supportsFamily:MTLGPUFamilyA
 
 }  // namespace
 
-Found find_device() {
+GpuInfo find_device() {
   return in_pool([] {
     const auto device = Ref<id<MTLDevice>>::adopt(MTLCreateSystemDefaultDevice());
-    Found found;
-    if (!device || !will_do(device.get())) return found;
-    found.name = text([device.get() name]);
-    found.memory_bytes = [device.get() recommendedMaxWorkingSetSize];
-    found.features = {"bfloat16", "simdgroup_matrix"};
-    if (@available(macOS 15.0, *)) found.features.emplace_back("residency_sets");
-    return found;
+    GpuInfo info;
+    if (!device || !will_do(device.get())) return info;
+    info.name = text([device.get() name]);
+    info.memory_bytes = [device.get() recommendedMaxWorkingSetSize];
+    info.features = {"bfloat16", "simdgroup_matrix"};
+    if (@available(macOS 15.0, *)) info.features.emplace_back("residency_sets");
+    return info;
   });
 }
 

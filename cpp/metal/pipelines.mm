@@ -107,8 +107,8 @@ void in_parallel(std::size_t count, F f) {
 Ref<id<MTLLibrary>> Pipelines::library(const Source& source) {
   {
     const std::lock_guard lock(mutex_);
-    const auto found = libraries_.find(source);
-    if (found != libraries_.end()) return found->second;
+    const auto result = libraries_.find(source);
+    if (result != libraries_.end()) return result->second;
   }
   NSError* error = nil;
   const auto options = compile_options();
@@ -152,7 +152,7 @@ std::shared_ptr<const gpu::Pipeline> Pipelines::pipeline(const gpu::PipelineKey&
 }
 
 std::vector<std::shared_ptr<const gpu::Pipeline>> Pipelines::compile(std::span<const gpu::PipelineKey> keys) {
-  std::vector<std::shared_ptr<const gpu::Pipeline>> found(keys.size());
+  std::vector<std::shared_ptr<const gpu::Pipeline>> result(keys.size());
   std::vector<std::size_t> missing;
   std::vector<Source> sources;
   {
@@ -161,7 +161,7 @@ std::vector<std::shared_ptr<const gpu::Pipeline>> Pipelines::compile(std::span<c
       const auto known = std::find_if(pipelines_.begin(), pipelines_.end(),
                                       [&](const auto& entry) { return entry.first == keys[i]; });
       if (known != pipelines_.end()) {
-        found[i] = known->second;
+        result[i] = known->second;
         continue;
       }
       missing.push_back(i);
@@ -170,10 +170,10 @@ std::vector<std::shared_ptr<const gpu::Pipeline>> Pipelines::compile(std::span<c
     }
   }
   in_parallel(sources.size(), [&](std::size_t i) { library(sources[i]); });
-  in_parallel(missing.size(), [&](std::size_t i) { found[missing[i]] = pipeline(keys[missing[i]]); });
+  in_parallel(missing.size(), [&](std::size_t i) { result[missing[i]] = pipeline(keys[missing[i]]); });
   const std::lock_guard lock(mutex_);
-  for (const std::size_t i : missing) pipelines_.emplace_back(keys[i], found[i]);
-  return found;
+  for (const std::size_t i : missing) pipelines_.emplace_back(keys[i], result[i]);
+  return result;
 }
 
 }  // namespace npu::metal

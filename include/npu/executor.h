@@ -79,7 +79,7 @@ class Executor {
   const Device& device() const;
   int threads() const;
   PlanSummary summary() const;
-  std::string plan() const;  // as text: kernels, layouts, places in memory
+  std::string plan() const;  // as text: kernels, layouts, offsets in memory
 
   Session session() const;
   // In a session of its own for each caller; state inputs that are missing come from the default session of

@@ -32,7 +32,7 @@ class Graph {
   // A part of the caller's: reads `inputs`, fills `outputs`, both in the order of its slots.
   using HostPart = std::function<void(std::span<const GraphValue> inputs, std::span<GraphValue> outputs)>;
 
-  // Of such a part, by place among its inputs and outputs: the output is the input's memory, which the part
+  // Of such a part, by index among its inputs and outputs: the output is the input's memory, which the part
   // writes. It gets a copy to write where others still need the old contents.
   struct Update {
     int input = 0;

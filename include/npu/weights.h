@@ -25,8 +25,9 @@ class Weights {
   // .safetensors, or the .safetensors.index.json of several. The file is mapped, not read.
   static Weights load(const std::string& path);
 
-  void set(const std::string& name, Buffer tensor);  // replaces, and forgets what was prepared from it
-  Buffer get(const std::string& name) const;         // empty when there is none of that name
+  void set(const std::string& name,
+           Buffer tensor);                    // replaces, and forgets what was prepared from it
+  Buffer get(const std::string& name) const;  // empty when there is none of that name
   std::vector<std::string> names() const;
   std::size_t prepared_bytes() const;  // of what executors made of them and hold in memory, each once
 

@@ -20,29 +20,29 @@ namespace {
 
 std::string quoted_key(std::string_view key) { return "'" + std::string(key) + "'"; }
 
-std::string wrong(std::string_view key) { return quoted_key(key) + " has a wrong value"; }
+std::string invalid(std::string_view key) { return quoted_key(key) + " has a wrong value"; }
 
 }  // namespace
 
 const std::string& FileSpot::text(Json value, std::string_view key) const {
-  if (!value.is(JsonKind::kString)) refuse(wrong(key), value.shown(), "a string");
+  if (!value.is(JsonKind::kString)) refuse(invalid(key), value.summary(), "a string");
   return value.text();
 }
 
 const std::string& FileSpot::name(Json value, std::string_view key) const {
   const std::string& text_of = text(value, key);
-  if (text_of.empty()) refuse(wrong(key), "an empty string", "a name");
+  if (text_of.empty()) refuse(invalid(key), "an empty string", "a name");
   return text_of;
 }
 
 bool FileSpot::boolean(Json value, std::string_view key) const {
-  if (!value.is(JsonKind::kBool)) refuse(wrong(key), value.shown(), "true or false");
+  if (!value.is(JsonKind::kBool)) refuse(invalid(key), value.summary(), "true or false");
   return value.boolean();
 }
 
 std::int64_t FileSpot::integer(Json value, std::string_view key, std::int64_t low, std::int64_t high) const {
   if (!value.is(JsonKind::kInteger) || value.integer() < low || value.integer() > high) {
-    refuse(wrong(key), value.shown(),
+    refuse(invalid(key), value.summary(),
            "an integer from " + std::to_string(low) + " to " + std::to_string(high));
   }
   return value.integer();
@@ -55,11 +55,11 @@ double FileSpot::number(Json value, std::string_view key) const {
     if (value.text() == "-inf") return -std::numeric_limits<double>::infinity();
     if (value.text() == "nan") return std::numeric_limits<double>::quiet_NaN();
   }
-  refuse(wrong(key), value.shown(), R"(a number, "inf", "-inf" or "nan")");
+  refuse(invalid(key), value.summary(), R"(a number, "inf", "-inf" or "nan")");
 }
 
 Json FileSpot::array(Json value, std::string_view key, std::size_t longest) const {
-  if (!value.is(JsonKind::kArray)) refuse(wrong(key), value.shown(), "an array");
+  if (!value.is(JsonKind::kArray)) refuse(invalid(key), value.summary(), "an array");
   if (value.size() > longest) {
     refuse(quoted_key(key) + " is too long", std::to_string(value.size()),
            "at most " + std::to_string(longest));
@@ -83,8 +83,8 @@ std::vector<std::string> FileSpot::texts(Json value, std::string_view key) const
 }
 
 void FileSpot::find_fields(Json object, std::span<const std::string_view> names,
-                           std::optional<Json>* found) const {
-  if (!object.is(JsonKind::kObject)) refuse("is not an object", object.shown());
+                           std::optional<Json>* members) const {
+  if (!object.is(JsonKind::kObject)) refuse("is not an object", object.summary());
   for (auto at = object.begin(); at != object.end(); ++at) {
     const std::string& key = (*at).text();
     std::size_t i = 0;
@@ -93,10 +93,10 @@ void FileSpot::find_fields(Json object, std::span<const std::string_view> names,
       ++i;
     if (i == names.size()) refuse("has an unknown key", quoted(key));
     ++at;
-    found[i].emplace(*at);
+    members[i].emplace(*at);
   }
   for (std::size_t i = 0; i < names.size(); ++i) {
-    if (!found[i] && !names[i].ends_with('?')) refuse(quoted_key(names[i]) + " is missing");
+    if (!members[i] && !names[i].ends_with('?')) refuse(quoted_key(names[i]) + " is missing");
   }
 }
 

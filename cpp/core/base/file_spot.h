@@ -1,4 +1,4 @@
-// A place in a file that is being checked: values of JSON as typed values, and errors that say where.
+// A file that is being checked: typed values from JSON, and errors that say where a bad one is.
 #pragma once
 
 #include <array>
@@ -36,13 +36,13 @@ struct FileSpot {
   // with other names are refused.
   template <std::size_t N>
   std::array<std::optional<Json>, N> fields(Json object, const std::string_view (&names)[N]) const {
-    std::array<std::optional<Json>, N> found;
-    find_fields(object, names, found.data());
-    return found;
+    std::array<std::optional<Json>, N> members;
+    find_fields(object, names, members.data());
+    return members;
   }
 
  private:
-  void find_fields(Json object, std::span<const std::string_view> names, std::optional<Json>* found) const;
+  void find_fields(Json object, std::span<const std::string_view> names, std::optional<Json>* members) const;
 };
 
 }  // namespace npu

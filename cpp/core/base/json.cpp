@@ -24,7 +24,7 @@ struct JsonBuilder {
   using Node = JsonDocument::Node;
 
   JsonDocument& document;
-  std::vector<std::uint32_t> open;  // arrays and objects around the current place
+  std::vector<std::uint32_t> open;  // arrays and objects around the current position
   std::string problem;
 
   Node& add(JsonKind kind) {
@@ -160,7 +160,7 @@ Json::Iterator& Json::Iterator::operator++() {
   return *this;
 }
 
-std::string Json::shown() const {
+std::string Json::summary() const {
   switch (kind()) {
     case JsonKind::kNull:
       return "null";

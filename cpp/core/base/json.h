@@ -26,7 +26,7 @@ class Json {
   std::size_t size() const;  // members of an array or an object
 
   // A short form for messages.
-  std::string shown() const;
+  std::string summary() const;
 
   // For arrays: the elements. For objects: key, value, key, value, ... in the order of the text.
   class Iterator {

@@ -35,8 +35,8 @@ class Memory {
   std::size_t bytes_;
 };
 
-// Where a value lies during a run; `memory` is null for what only the host reaches.
-struct Place {
+// Where a value is during a run; `memory` is null for what only the host reaches.
+struct Address {
   std::byte* data = nullptr;
   const Memory* memory = nullptr;
 };
@@ -46,7 +46,7 @@ std::int64_t tensor_bytes(DType dtype, const std::vector<std::int64_t>& shape);
 [[noreturn]] void refuse_memory(DType dtype, const std::vector<std::int64_t>& shape,
                                 const std::string& more = {});
 
-inline Place place_of(const Buffer& buffer) {
+inline Address address_of(const Buffer& buffer) {
   return {static_cast<std::byte*>(buffer.data()), buffer.memory()};
 }
 

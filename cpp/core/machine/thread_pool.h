@@ -32,7 +32,8 @@ class ThreadPool {
   int threads() const noexcept { return threads_; }
 
   // Calls task(piece, thread) for every piece in [0, pieces); thread < threads() tells concurrent calls
-  // apart. Returns when all are done. An exception of a piece is thrown here once the others have stopped.
+  // apart. Returns when all are done. If a piece throws, the exception is rethrown here once the others have
+  // stopped.
   void run_pieces(std::int64_t pieces, TaskRef task);
 
   template <class F>

@@ -30,11 +30,11 @@ ArenaSizes arrange(std::vector<Lifetime>& lifetimes) {
   std::stable_sort(order.begin(), order.end(),
                    [&](std::size_t a, std::size_t b) { return lifetimes[a].bytes > lifetimes[b].bytes; });
   ArenaSizes sizes{0, largest_live(lifetimes)};
-  std::vector<const Lifetime*> placed, near;
+  std::vector<const Lifetime*> arranged, near;
   for (const std::size_t index : order) {
     Lifetime& life = lifetimes[index];
     near.clear();
-    for (const Lifetime* other : placed) {
+    for (const Lifetime* other : arranged) {
       if (other->first <= life.last && life.first <= other->last) near.push_back(other);
     }
     std::sort(near.begin(), near.end(), [](auto* a, auto* b) { return a->offset < b->offset; });
@@ -50,7 +50,7 @@ ArenaSizes arrange(std::vector<Lifetime>& lifetimes) {
     }
     life.offset = best >= 0 ? best : at;
     sizes.total = std::max(sizes.total, life.offset + bytes);
-    placed.push_back(&life);
+    arranged.push_back(&life);
   }
   return sizes;
 }

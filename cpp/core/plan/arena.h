@@ -1,4 +1,4 @@
-// Places for intermediates in one block of memory.
+// Offsets of intermediates in one block of memory.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ struct ArenaSizes {
   std::int64_t largest_live = 0;  // the least that any arrangement needs
 };
 
-// Gives those that live at the same time different places.
+// Gives those that live at the same time different addresses.
 ArenaSizes arrange(std::vector<Lifetime>& lifetimes);
 
 }  // namespace npu

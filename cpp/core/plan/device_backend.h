@@ -30,7 +30,8 @@ class DeviceBackend {
   // own; fewer are offered then.
   virtual std::unique_ptr<Kernel> make_kernel(const KernelRequest& request) const = 0;
 
-  // Whether kernels of this op reach an operand or a result as it lies; a copy is made where they do not.
+  // Whether kernels of this op can use an operand or a result with these strides; if not, the plan adds a
+  // copy.
   virtual bool takes(const Op&, const TensorDesc&) const { return true; }
 
   // The device whose kernels prepare weights, in memory of this one.

@@ -33,17 +33,17 @@ std::optional<Operand> before_norm(const Op& norm, const Operand& rows) {
   if (n <= 1 || !row_step || !step) return std::nullopt;
   if (rows.shape.back() != n || rows.strides.back() != 1 || rows.offset % n != 0 || !rows.extents.empty())
     return std::nullopt;
-  Operand made;
-  made.value = x.value;
-  made.shape = rows.shape;
-  made.whole = false;
-  made.offset = x.offset + rows.offset / n * *row_step;
+  Operand result;
+  result.value = x.value;
+  result.shape = rows.shape;
+  result.whole = false;
+  result.offset = x.offset + rows.offset / n * *row_step;
   for (std::size_t d = 0; d + 1 < rows.shape.size(); ++d) {
     if (rows.shape[d] == 0 || rows.strides[d] % n != 0) return std::nullopt;
-    made.strides.push_back(rows.strides[d] / n * *row_step);
+    result.strides.push_back(rows.strides[d] / n * *row_step);
   }
-  made.strides.push_back(*step);
-  return made;
+  result.strides.push_back(*step);
+  return result;
 }
 
 // A layer or RMS norm whose rows a product multiplies: the product normalises them as it reads them.

@@ -48,20 +48,20 @@ struct Walk {
 
 }  // namespace
 
-std::optional<PlacedOperand> place(const Operand& operand, const Value& value, Layout layout) {
-  PlacedOperand placed;
-  placed.desc.present_ = true;
-  placed.desc.dtype = value.dtype;
-  placed.desc.shape = operand.shape;
+std::optional<PhysicalOperand> physical_operand(const Operand& operand, const Value& value, Layout layout) {
+  PhysicalOperand result;
+  result.desc.present_ = true;
+  result.desc.dtype = value.dtype;
+  result.desc.shape = operand.shape;
   if (layout == Layout::kRowMajor) {
-    placed.desc.strides = operand.strides;
-    placed.offset = operand.offset;
-    return placed;
+    result.desc.strides = operand.strides;
+    result.offset = operand.offset;
+    return result;
   }
   const Shape physical = dense_strides(value.shape, layout);
   if (operand.whole) {
-    placed.desc.strides = physical;
-    return placed;
+    result.desc.strides = physical;
+    return result;
   }
   const Shape row_major = dense_strides(value.shape, Layout::kRowMajor);
   Shape start(value.shape.size(), 0);
@@ -70,20 +70,20 @@ std::optional<PlacedOperand> place(const Operand& operand, const Value& value, L
     if (row_major[d] == 0 || value.shape[d] == 0) return std::nullopt;
     start[d] = rest / row_major[d];
     rest %= row_major[d];
-    placed.offset += start[d] * physical[d];
+    result.offset += start[d] * physical[d];
   }
   Walk walk{value.shape, row_major, start, start};
   for (std::size_t d = 0; d < operand.shape.size(); ++d) {
     const std::int64_t stride = operand.strides[d], extent = operand.shape[d];
     if (extent <= 1 || stride == 0) {
-      placed.desc.strides.push_back(0);
+      result.desc.strides.push_back(0);
       continue;
     }
     const auto along = walk.take(stride, extent);
     if (!along) return std::nullopt;
-    placed.desc.strides.push_back(stride / row_major[*along] * physical[*along]);
+    result.desc.strides.push_back(stride / row_major[*along] * physical[*along]);
   }
-  return placed;
+  return result;
 }
 
 }  // namespace npu

@@ -20,13 +20,13 @@ Shape dense_strides(const Shape& shape, Layout layout);
 // Whether a tensor of this shape may have channels, and what has positions.
 inline bool spatial(const Shape& shape) { return shape.size() >= 3 && shape.size() <= 5; }
 
-struct PlacedOperand {
+struct PhysicalOperand {
   TensorDesc desc;
   std::int64_t offset = 0;  // of the first element, in elements
 };
 
 // The operand's strides in a value that lies as `layout` says; nothing when the view cannot be expressed
 // there.
-std::optional<PlacedOperand> place(const Operand& operand, const Value& value, Layout layout);
+std::optional<PhysicalOperand> physical_operand(const Operand& operand, const Value& value, Layout layout);
 
 }  // namespace npu

@@ -65,25 +65,25 @@ void Plan::assign_spaces() {
   }
 }
 
-Step Plan::place_operands(const Op& op) const {
+Step Plan::resolve_operands(const Op& op) const {
   Step step;
   step.op = std::make_unique<const Op>(op);
-  const auto resolve = [&](const std::vector<Operand>& operands, std::vector<PlannedOperand>& placed_operands,
+  const auto resolve = [&](const std::vector<Operand>& operands, std::vector<PlannedOperand>& planned,
                            std::vector<TensorDesc>& descs) {
     for (const Operand& operand : operands) {
       if (!operand.present()) {
-        placed_operands.push_back({});
+        planned.push_back({});
         descs.push_back({});
         continue;
       }
       const PlannedValue& value = values[static_cast<std::size_t>(operand.value)];
-      PlacedOperand placed = *place(operand, value.value, value.layout);
-      placed.desc.constant =
+      PhysicalOperand physical = *physical_operand(operand, value.value, value.layout);
+      physical.desc.constant =
           value.space == Space::kWeight || value.space == Space::kConstant || value.space == Space::kPrepared;
-      const std::int64_t offset = placed.offset * static_cast<std::int64_t>(size_of(value.value.dtype));
-      placed.desc.alignment = alignment_of(offset);
-      placed_operands.push_back({operand.value, offset});
-      descs.push_back(std::move(placed.desc));
+      const std::int64_t offset = physical.offset * static_cast<std::int64_t>(size_of(value.value.dtype));
+      physical.desc.alignment = alignment_of(offset);
+      planned.push_back({operand.value, offset});
+      descs.push_back(std::move(physical.desc));
     }
   };
   resolve(op.inputs, step.inputs, step.input_descs);
@@ -96,7 +96,7 @@ KernelRequest Plan::request_of(const Step& step) const {
 }
 
 Step Plan::make_step(const Op& op) {
-  Step step = place_operands(op);
+  Step step = resolve_operands(op);
   step.kernel = device.backend().make_kernel(request_of(step));
   count(step);
   return step;
@@ -104,7 +104,7 @@ Step Plan::make_step(const Op& op) {
 
 // It runs once: nothing is packed for it.
 Step Plan::make_prepare_step(const Op& op) const {
-  Step step = place_operands(op);
+  Step step = resolve_operands(op);
   for (TensorDesc& desc : step.input_descs) desc.constant = false;
   step.kernel = device.backend().host().make_kernel(request_of(step));
   return step;
@@ -121,16 +121,16 @@ void Plan::count_operands(const Step& step) {
 
 // A value of the plan's own, as a whole operand.
 Operand Plan::add_value(const Operand& like, const std::string& name, Layout layout) {
-  PlannedValue made;
-  made.value.dtype = values[static_cast<std::size_t>(like.value)].value.dtype;
-  made.value.shape = like.shape;
-  made.value.name = name;
-  made.layout = layout;
+  PlannedValue value;
+  value.value.dtype = values[static_cast<std::size_t>(like.value)].value.dtype;
+  value.value.shape = like.shape;
+  value.value.name = name;
+  value.layout = layout;
   Operand whole;
   whole.value = static_cast<int>(values.size());
   whole.shape = like.shape;
   whole.strides = dense_strides(like.shape, Layout::kRowMajor);
-  values.push_back(std::move(made));
+  values.push_back(std::move(value));
   return whole;
 }
 
@@ -159,19 +159,19 @@ void Plan::copy_unreadable(Op& op) {
     Operand& in = op.inputs[i];
     if (!in.present()) continue;
     const PlannedValue& source = values[static_cast<std::size_t>(in.value)];
-    auto placed = place(in, source.value, source.layout);
-    const bool moved = !placed;
+    auto physical = physical_operand(in, source.value, source.layout);
+    const bool moved = !physical;
     if (moved) {
       Operand whole;
       whole.value = in.value;
       whole.shape = source.value.shape;
       whole.strides = dense_strides(whole.shape, Layout::kRowMajor);
       in.value = relayout(whole, Layout::kRowMajor, op.name).value;
-      placed = place(in, values.back().value, Layout::kRowMajor);
+      physical = physical_operand(in, values.back().value, Layout::kRowMajor);
     }
-    const bool readable = device.backend().takes(op, placed->desc);
+    const bool readable = device.backend().takes(op, physical->desc);
     const bool scattered = !moved && i == 0 && wants_channels_last(op) && spatial(in.shape) &&
-                           in.shape[1] > 1 && placed->desc.strides[1] != 1 && !placed->desc.constant;
+                           in.shape[1] > 1 && physical->desc.strides[1] != 1 && !physical->desc.constant;
     if (readable && !scattered) continue;
     in = relayout(in, readable ? Layout::kChannelsLast : Layout::kRowMajor, op.name);
   }
@@ -184,7 +184,7 @@ void Plan::add_main_step(Op op) {
   for (Operand& out : op.outputs) {
     if (!out.present()) continue;
     const PlannedValue& target = values[static_cast<std::size_t>(out.value)];
-    if (device.backend().takes(op, place(out, target.value, target.layout)->desc)) continue;
+    if (device.backend().takes(op, physical_operand(out, target.value, target.layout)->desc)) continue;
     const std::string name = target.value.name + " of " + op.name;
     copies.emplace_back(add_value(out, name, Layout::kRowMajor), out);
     out = copies.back().first;
@@ -232,10 +232,10 @@ std::optional<Step> Plan::make_fused_step(std::span<const std::size_t> fused, co
   const auto lies = [&](const Operand& operand) {
     if (!operand.present()) return true;
     const PlannedValue& value = values[static_cast<std::size_t>(operand.value)];
-    return place(operand, value.value, value.layout).has_value();
+    return physical_operand(operand, value.value, value.layout).has_value();
   };
   if (!std::all_of(all.inputs.begin(), all.inputs.end(), lies)) return std::nullopt;
-  Step step = place_operands(all);
+  Step step = resolve_operands(all);
   for (const std::size_t i : fused) step.fused.push_back(&model().main[i]);
   step.kernel = device.backend().make_kernel(request_of(step));
   if (!step.kernel || step.kernel->fused_ops() != fused.size()) return std::nullopt;

@@ -1,4 +1,4 @@
-// A program laid out for a device: kernels, layouts, places in memory. Immutable once built.
+// A program laid out for a device: kernels, layouts, addresses in memory. Immutable once built.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +28,7 @@ struct PlannedValue {
   Space space = Space::kArena;
   int index = -1;           // of the input, output, weight or constant
   std::int64_t offset = 0;  // in the arena, or in the constants
-  int memory_of = -1;       // the value whose place it takes over; -1: its own
+  int memory_of = -1;       // the value whose memory it takes over; -1: its own
 };
 
 struct PlannedOperand {
@@ -94,7 +94,7 @@ struct Plan {
  private:
   void assign_spaces();
   void assign_layouts();  // plan_layouts.cpp
-  Step place_operands(const Op& op) const;
+  Step resolve_operands(const Op& op) const;
   KernelRequest request_of(const Step& step) const;
   Step make_step(const Op& op);
   Step make_prepare_step(const Op& op) const;

@@ -30,7 +30,7 @@ void Plan::assign_layouts() {
     for (const Operand& out : op.outputs) {
       if (!out.present()) continue;
       PlannedValue& target = values[static_cast<std::size_t>(out.value)];
-      if (!place(out, target.value, target.layout)) target.layout = Layout::kRowMajor;
+      if (!physical_operand(out, target.value, target.layout)) target.layout = Layout::kRowMajor;
     }
   }
 }

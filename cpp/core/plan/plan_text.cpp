@@ -12,9 +12,9 @@ std::string Plan::text() const {
     if (operand.value < 0) return "-";
     const PlannedValue& v = values[static_cast<std::size_t>(operand.value)];
     static constexpr const char* names[] = {"@", "input:", "output:", "weight:", "constant:", "prepared:"};
-    const std::string place =
+    const std::string location =
         v.space == Space::kArena ? std::to_string(v.offset + operand.offset) : v.value.name;
-    return names[static_cast<int>(v.space)] + place;
+    return names[static_cast<int>(v.space)] + location;
   };
   for (std::size_t s = 0; s < steps.size(); ++s) {
     const Step& step = steps[s];

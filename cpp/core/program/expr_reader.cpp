@@ -20,9 +20,9 @@ std::optional<ExprOp> find_op(std::string_view name) {
       names.emplace(kExprOps[i].name, static_cast<ExprOp>(i));
     return names;
   }();
-  const auto found = table.find(name);
-  if (found == table.end()) return std::nullopt;
-  return found->second;
+  const auto match = table.find(name);
+  if (match == table.end()) return std::nullopt;
+  return match->second;
 }
 
 // The class that an op gives for the classes it got; 0 when it does not take them. Letters that repeat in
@@ -59,7 +59,7 @@ struct ExprReader {
     step.op = ExprOp::kConst;
     const std::string& type = spot.text(parts[2], key);
     if (type != "f" && type != "i" && type != "b")
-      refuse(at, "no such class", parts[2].shown(), "\"f\", \"i\" or \"b\"");
+      refuse(at, "no such class", parts[2].summary(), "\"f\", \"i\" or \"b\"");
     step.type = type[0];
     if (step.type == 'f') {
       step.number = spot.number(parts[1], key);
@@ -80,12 +80,12 @@ struct ExprReader {
     for (const Json part : json) parts.push_back(part);
     if (parts.empty()) refuse(at, "is empty");
     const auto op = find_op(spot.text(parts[0], key));
-    if (!op) refuse(at, "no such operation", parts[0].shown());
+    if (!op) refuse(at, "no such operation", parts[0].summary());
     const std::size_t takes = *op == ExprOp::kIn                              ? 1
                               : *op == ExprOp::kConst || *op == ExprOp::kCast ? 2
                                                                               : info(*op).takes.size();
     if (parts.size() != takes + 1) {
-      refuse(at, parts[0].shown() + " takes " + std::to_string(takes), std::to_string(parts.size() - 1));
+      refuse(at, parts[0].summary() + " takes " + std::to_string(takes), std::to_string(parts.size() - 1));
     }
     if (*op == ExprOp::kConst) return constant(parts, at);
     ExprStep result;
@@ -96,7 +96,7 @@ struct ExprReader {
     }
     if (*op == ExprOp::kCast) {
       const auto dtype = parse_dtype(spot.text(parts[2], key));
-      if (!dtype) refuse(at, "no such dtype", parts[2].shown());
+      if (!dtype) refuse(at, "no such dtype", parts[2].summary());
       result.dtype = *dtype;
     }
     for (std::size_t k = 0; k < (*op == ExprOp::kCast ? 1 : takes); ++k) {

@@ -51,7 +51,7 @@ Operand read_operand(Json json, const ProgramModel& program, const FileSpot& spo
     operand.strides = row_major_strides(value.shape);
     return operand;
   }
-  if (json.size() != 4) spot.refuse("a view is malformed", json.shown(), "[value, shape, strides, offset]");
+  if (json.size() != 4) spot.refuse("a view is malformed", json.summary(), "[value, shape, strides, offset]");
   auto part = json.begin();
   const Value& value = value_of(*part);
   read_shape(*++part, "shape", program.symbols, spot, operand.shape, operand.extents);
@@ -126,7 +126,7 @@ class AttrReader {
   AttrReader(std::optional<Json> attrs, const Op& op, const ProgramModel& program, const FileSpot& spot)
       : attrs_(attrs), op_(op), program_(program), spot_(spot) {
     if (attrs_ && !attrs_->is(JsonKind::kObject))
-      spot_.refuse("'attrs' has a wrong value", attrs_->shown(), "an object");
+      spot_.refuse("'attrs' has a wrong value", attrs_->summary(), "an object");
   }
 
   void field(std::string_view name, std::int64_t& member, bool required) {
@@ -169,7 +169,7 @@ class AttrReader {
       ++i;
       all += (all.empty() ? "" : ", ") + std::string(choice);
     }
-    spot_.refuse("'" + std::string(name) + "' has a wrong value", value->shown(), "one of " + all);
+    spot_.refuse("'" + std::string(name) + "' has a wrong value", value->summary(), "one of " + all);
   }
 
   void finish() const {
@@ -256,12 +256,12 @@ Op read_op(Json json, const ProgramModel& program, const FileSpot& outer) {
   Op op;
   op.name = outer.name(*name, "name");
   const FileSpot spot{outer.area, outer.where, outer.subject + " " + quoted(op.name)};
-  const auto found = find_kind(spot.text(*kind, "op"));
-  if (!found) {
-    spot.refuse("there is no such op", kind->shown(), {},
+  const auto match = find_kind(spot.text(*kind, "op"));
+  if (!match) {
+    spot.refuse("there is no such op", kind->summary(), {},
                 "a newer release of npu-simulation, or compiling again");
   }
-  op.kind = *found;
+  op.kind = *match;
   if (nodes) op.nodes = spot.texts(*nodes, "nodes");
   if (module) op.module = spot.text(*module, "module");
   const OpInfo& info = info_of(op.kind);

@@ -108,7 +108,7 @@ class ProgramReader {
   // For people and for Python; nothing here reads it.
   void check_mapping(Json mapping) const {
     if (!mapping.is(JsonKind::kObject)) {
-      spot_.refuse("'weight_name_mapping' has a wrong value", mapping.shown(), "an object");
+      spot_.refuse("'weight_name_mapping' has a wrong value", mapping.summary(), "an object");
     }
     for (const Json name : mapping) spot_.text(name, "weight_name_mapping");
   }
@@ -150,7 +150,7 @@ class ProgramReader {
     Value value;
     read_name(value.name, *name);
     const auto parsed = parse_dtype(spot_.text(*dtype, "dtype"));
-    if (!parsed) spot_.refuse("there is no such dtype", dtype->shown());
+    if (!parsed) spot_.refuse("there is no such dtype", dtype->summary());
     value.dtype = *parsed;
     read_shape(*shape, "shape", program_.symbols, spot_, value.shape, value.extents);
     if (value.elements() > kMostBytes / static_cast<std::int64_t>(size_of(value.dtype))) {

@@ -11,7 +11,7 @@ namespace npu {
 namespace {
 
 // A name from the file; quoted when it could be mistaken for something else.
-std::string shown_name(const std::string& name) {
+std::string printable(const std::string& name) {
   const auto plain = [](unsigned char c) {
     return c > 0x20 && c < 0x7f && c != '"' && c != '\\' && c != '#';
   };
@@ -74,7 +74,7 @@ struct ProgramText {
   std::string extent_text(const Extent& extent) const {
     if (extent.symbol < 0) return std::to_string(extent.offset);
     std::string out = extent.scale == 1 ? "" : std::to_string(extent.scale) + "*";
-    out += shown_name(program.symbols[static_cast<std::size_t>(extent.symbol)].name);
+    out += printable(program.symbols[static_cast<std::size_t>(extent.symbol)].name);
     if (extent.offset > 0) out += '+';
     return extent.offset == 0 ? out : out + std::to_string(extent.offset);
   }
@@ -107,7 +107,7 @@ struct ProgramText {
     return x.whole ? typed(x.value) : operand(x) + " " + std::string(dtype_name(value(x.value).dtype));
   }
 
-  static bool has_halves(const Op& op) {
+  static bool is_gated(const Op& op) {
     const auto* const matmul = std::get_if<MatmulAttrs>(&op.attrs);
     return matmul != nullptr && matmul->halves;
   }
@@ -121,7 +121,7 @@ struct ProgramText {
       if (!op.inputs[i].present()) continue;
       if (!out.empty()) out += ", ";
       std::string name(entry.substr(0, entry.find_first_of("?*")));
-      if (name == "extra") name = "e" + std::to_string(i + 2 - table.size() + (has_halves(op) ? 1 : 0));
+      if (name == "extra") name = "e" + std::to_string(i + 2 - table.size() + (is_gated(op) ? 1 : 0));
       if (i > 0 && name != "operands") out += name + "=";
       out += operand(op.inputs[i]);
     }
@@ -135,38 +135,38 @@ struct ProgramText {
       std::string results;
       for (const Operand& x : op.outputs) results += (results.empty() ? "" : ", ") + result(x);
       text += "  " + results + " = " + std::string(info_of(op.kind).name) + "(" + inputs(op) + ")" +
-              attributes_text(op) + "  # " + shown_name(op.name) +
-              (op.module.empty() ? "" : " (" + shown_name(op.module) + ")") + "\n";
+              attributes_text(op) + "  # " + printable(op.name) +
+              (op.module.empty() ? "" : " (" + printable(op.module) + ")") + "\n";
     }
   }
 
   void header() {
-    text += "program " + shown_name(program.model_name);
+    text += "program " + printable(program.model_name);
     if (!program.producer.empty()) text += " by " + quoted(program.producer);
     text += "\n";
     for (const Symbol& s : program.symbols) {
-      text += "symbol " + shown_name(s.name) + ": " + std::to_string(s.min) + " to " + std::to_string(s.max) +
+      text += "symbol " + printable(s.name) + ": " + std::to_string(s.min) + " to " + std::to_string(s.max) +
               "\n";
     }
     for (const ProgramInput& input : program.inputs) {
-      text += "input " + shown_name(input.name) + ": " + typed(input.value) +
+      text += "input " + printable(input.name) + ": " + typed(input.value) +
               (input.required ? "" : ", optional") + (input.state ? ", state" : "") + "\n";
     }
     for (const ProgramOutput& output : program.outputs) {
-      text += "output " + shown_name(output.name) + ": " + typed(output.value);
-      for (const std::string& name : output.names) text += ", also " + shown_name(name);
+      text += "output " + printable(output.name) + ": " + typed(output.value);
+      for (const std::string& name : output.names) text += ", also " + printable(name);
       if (output.alias >= 0) {
-        text += ", updates " + shown_name(program.inputs[static_cast<std::size_t>(output.alias)].name);
+        text += ", updates " + printable(program.inputs[static_cast<std::size_t>(output.alias)].name);
       }
       text += "\n";
     }
     for (const ProgramWeight& weight : program.weights) {
-      text += "weight " + shown_name(weight.name) + ": " + typed(weight.value);
-      for (const std::string& name : weight.ties) text += ", also " + shown_name(name);
+      text += "weight " + printable(weight.name) + ": " + typed(weight.value);
+      for (const std::string& name : weight.ties) text += ", also " + printable(name);
       text += "\n";
     }
     for (const ProgramConstant& constant : program.constants) {
-      text += "constant " + shown_name(constant.name) + ": " + typed(constant.value) + "\n";
+      text += "constant " + printable(constant.name) + ": " + typed(constant.value) + "\n";
     }
   }
 };

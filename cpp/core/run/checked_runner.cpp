@@ -58,28 +58,30 @@ class CheckedRunner final : public Runner {
     }
   }
 
-  void run(const RunPlaces& places, std::span<StepTime> times) override {
-    const RunPlaces apart = begin(places);
+  void run(const RunAddresses& addresses, std::span<StepTime> times) override {
+    const RunAddresses apart = begin(addresses);
     const std::int64_t start = nanoseconds_now();
     for (std::size_t s = 0; s < plan_.steps.size(); ++s) {
       const std::int64_t before = nanoseconds_now();
-      runner_->run_step(places, s);
+      runner_->run_step(addresses, s);
       if (!times.empty()) times[s] = {before - start, nanoseconds_now() - before};
       runner_->run_step(apart, s);
-      check_results(places, s);
-      check_kept(places, s);
+      check_results(addresses, s);
+      check_kept(addresses, s);
     }
   }
 
-  void run_step(const RunPlaces& places, std::size_t step) override { runner_->run_step(places, step); }
+  void run_step(const RunAddresses& addresses, std::size_t step) override {
+    runner_->run_step(addresses, step);
+  }
 
  private:
   static std::size_t index(const PlannedOperand& operand) { return static_cast<std::size_t>(operand.value); }
   int end() const { return static_cast<int>(plan_.steps.size()); }
 
   // Inputs as they are, and nothing else yet.
-  RunPlaces begin(const RunPlaces& places) {
-    apart_.assign(places.values.begin(), places.values.end());
+  RunAddresses begin(const RunAddresses& addresses) {
+    apart_.assign(addresses.values.begin(), addresses.values.end());
     kept_.clear();
     for (std::size_t v = 0; v < own_.size(); ++v) {
       const std::byte* const given = apart_[v].data;
@@ -90,38 +92,38 @@ class CheckedRunner final : public Runner {
       } else {
         std::memcpy(own_[v].data(), given, own_[v].bytes());
         const bool updated = std::any_of(plan_.output_values.begin(), plan_.output_values.end(), [&](int o) {
-          return places.values[static_cast<std::size_t>(o)].data == given;
+          return addresses.values[static_cast<std::size_t>(o)].data == given;
         });
         kept_.push_back({{static_cast<int>(v), 0}, &whole_[v], updated ? last_[v] : end()});
       }
-      apart_[v] = place_of(own_[v]);
+      apart_[v] = address_of(own_[v]);
     }
-    return {apart_, places.packed, places.scratch};
+    return {apart_, addresses.packed, addresses.scratch};
   }
 
-  bool same(const RunPlaces& places, const Part& part) const {
+  bool same(const RunAddresses& addresses, const Part& part) const {
     const Nest nest = make_nest(part.desc->shape, {part.desc->strides});
     const std::size_t v = index(part.operand);
     return nest.rows == 0 ||
            same_bits(nest, 0, static_cast<std::int64_t>(size_of(part.desc->dtype)),
-                     places.values[v].data + part.operand.offset, apart_[v].data + part.operand.offset);
+                     addresses.values[v].data + part.operand.offset, apart_[v].data + part.operand.offset);
   }
 
-  void check_results(const RunPlaces& places, std::size_t s) {
+  void check_results(const RunAddresses& addresses, std::size_t s) {
     const Step& step = plan_.steps[s];
     for (std::size_t i = 0; i < step.outputs.size(); ++i) {
       if (step.outputs[i].value < 0) continue;
       const Part part{step.outputs[i], &step.output_descs[i], last_[index(step.outputs[i])]};
-      if (!same(places, part))
+      if (!same(addresses, part))
         refuse(s, "gives other bits than it does with each tensor in memory of its own", part);
       kept_.push_back(part);
     }
   }
 
-  void check_kept(const RunPlaces& places, std::size_t s) {
+  void check_kept(const RunAddresses& addresses, std::size_t s) {
     std::erase_if(kept_, [&](const Part& part) { return part.until <= static_cast<int>(s); });
     for (const Part& part : kept_) {
-      if (!same(places, part)) refuse(s, "writes over a tensor that is still needed", part);
+      if (!same(addresses, part)) refuse(s, "writes over a tensor that is still needed", part);
     }
   }
 
@@ -140,7 +142,7 @@ class CheckedRunner final : public Runner {
   std::vector<Buffer> own_;        // by value, of those that a run writes or is given
   std::vector<TensorDesc> whole_;  // the same
   std::vector<int> last_;          // by value, the last step that reads it
-  std::vector<Place> apart_;       // by value
+  std::vector<Address> apart_;     // by value
   std::vector<Part> kept_;         // what must not change now
 };
 

@@ -21,10 +21,10 @@ bool contains(const std::vector<int>& slots, int slot) {
 
 // The same memory, and a token that lives as long as anybody holds it through this.
 Buffer lend(const Buffer& buffer, std::weak_ptr<void>& token) {
-  const auto held = std::make_shared<Buffer>(buffer);
-  token = held;
-  if (buffer.memory() == nullptr) return Buffer::wrap(buffer.data(), buffer.dtype(), buffer.shape(), held);
-  const std::shared_ptr<Memory> memory(held, buffer.shared_memory().get());
+  const auto keeper = std::make_shared<Buffer>(buffer);
+  token = keeper;
+  if (buffer.memory() == nullptr) return Buffer::wrap(buffer.data(), buffer.dtype(), buffer.shape(), keeper);
+  const std::shared_ptr<Memory> memory(keeper, buffer.shared_memory().get());
   return Buffer::in(memory, buffer.data(), buffer.dtype(), buffer.shape());
 }
 
@@ -172,8 +172,8 @@ void Graph::run_program(const Part& part, Run& run, const Weights& weights) cons
     const int slot = part.inputs[i];
     if (slot < 0 || !run.at(slot)) continue;
     if (!run.at(slot).buffer)
-      refuse("a program reads " + quoted(names_[static_cast<std::size_t>(slot)]), "something else",
-             "a tensor");
+      refuse("a program reads " + quoted(names_[static_cast<std::size_t>(slot)]),
+             "a value that is not a tensor", "a tensor");
     bring(*part.executor, slot, ins[i].state, run);
     donated[i] = ins[i].state && may_take(part, slot, run);
     inputs[i] = run.at(slot).buffer;
@@ -181,9 +181,9 @@ void Graph::run_program(const Part& part, Run& run, const Weights& weights) cons
   part.executor->run(inputs, weights, {donated.get(), ins.size()}, outputs);
   for (std::size_t i = 0; i < outs.size(); ++i) {
     const auto alias = static_cast<std::size_t>(outs[i].alias);
-    const bool updates = outs[i].alias >= 0, held = updates && !inputs[alias];
-    if (updates && !held && !donated[alias]) run.count(part.outputs[i], outputs[i]);
-    run.at(part.outputs[i]) = {std::move(outputs[i]), nullptr, !held};
+    const bool updates = outs[i].alias >= 0, in_session = updates && !inputs[alias];
+    if (updates && !in_session && !donated[alias]) run.count(part.outputs[i], outputs[i]);
+    run.at(part.outputs[i]) = {std::move(outputs[i]), nullptr, !in_session};
   }
 }
 
@@ -191,7 +191,8 @@ Buffer Graph::writable(const Part& part, const Update& update, Run& run) const {
   const int slot = part.inputs[static_cast<std::size_t>(update.input)];
   const Buffer& from = run.at(slot).buffer;
   if (!from)
-    refuse("a part updates " + quoted(names_[static_cast<std::size_t>(slot)]), "something else", "a tensor");
+    refuse("a part updates " + quoted(names_[static_cast<std::size_t>(slot)]), "a value that is not a tensor",
+           "a tensor");
   if (may_take(part, slot, run)) return from;
   run.count(part.outputs[static_cast<std::size_t>(update.output)], from);
   Buffer copy = part.device ? part.device->allocate(from.dtype(), from.shape())
@@ -212,10 +213,10 @@ void Graph::run_host(const Part& part, Run& run) const {
   }
   std::vector<Buffer> updated;
   for (const Update& update : part.updates) {
-    const auto place = static_cast<std::size_t>(update.input);
-    inputs[place] = {};  // it is not lent to itself
+    const auto i = static_cast<std::size_t>(update.input);
+    inputs[i] = {};  // it is not lent to itself
     updated.push_back(writable(part, update, run));
-    inputs[place] = {run.lend_out(updated.back()), nullptr};
+    inputs[i] = {run.lend_out(updated.back()), nullptr};
   }
   part.host(inputs, outputs);
   inputs.clear();

@@ -18,38 +18,40 @@ class HostRunner final : public Runner {
  public:
   explicit HostRunner(const Plan& plan) : plan_(plan), pointers_(plan.operands_at_most) {}
 
-  void run(const RunPlaces& places, std::span<StepTime> times) override {
+  void run(const RunAddresses& addresses, std::span<StepTime> times) override {
     if (times.empty()) {
-      for (const Step& step : plan_.steps) follow(step, places);
+      for (const Step& step : plan_.steps) follow(step, addresses);
       return;
     }
     const std::int64_t start = nanoseconds_now();
     for (std::size_t s = 0; s < times.size(); ++s) {
       const std::int64_t before = nanoseconds_now();
-      follow(plan_.steps[s], places);
+      follow(plan_.steps[s], addresses);
       times[s] = {before - start, nanoseconds_now() - before};
     }
   }
 
-  void run_step(const RunPlaces& places, std::size_t step) override { follow(plan_.steps[step], places); }
+  void run_step(const RunAddresses& addresses, std::size_t step) override {
+    follow(plan_.steps[step], addresses);
+  }
 
  private:
-  void follow(const Step& step, const RunPlaces& places) {
+  void follow(const Step& step, const RunAddresses& addresses) {
     void** at = pointers_.data();
     const auto bind = [&](const std::vector<PlannedOperand>& operands) {
       void** const first = at;
       for (const auto& operand : operands) {
         *at++ = operand.value < 0
                     ? nullptr
-                    : places.values[static_cast<std::size_t>(operand.value)].data + operand.offset;
+                    : addresses.values[static_cast<std::size_t>(operand.value)].data + operand.offset;
       }
       return first;
     };
     void** const inputs = bind(step.inputs);
     void** const outputs = bind(step.outputs);
     const std::byte* const packed =
-        step.packed < 0 ? nullptr : places.packed[static_cast<std::size_t>(step.packed)].data;
-    host_kernel(step).run({inputs, outputs, places.scratch.data, packed}, *plan_.pool);
+        step.packed < 0 ? nullptr : addresses.packed[static_cast<std::size_t>(step.packed)].data;
+    host_kernel(step).run({inputs, outputs, addresses.scratch.data, packed}, *plan_.pool);
   }
 
   const Plan& plan_;

@@ -16,20 +16,20 @@ struct StepTime {
   std::int64_t nanoseconds = 0;
 };
 
-// Where everything is for one run. What lies in the arena has its place too.
-struct RunPlaces {
-  std::span<const Place> values;  // by value of the plan
-  std::span<const Place> packed;  // by Plan::packed
-  Place scratch;
+// Where everything is for one run, what lies in the arena too.
+struct RunAddresses {
+  std::span<const Address> values;  // by value of the plan
+  std::span<const Address> packed;  // by Plan::packed
+  Address scratch;
 };
 
 class Runner {
  public:
   virtual ~Runner() = default;
   // Returns when outputs can be read. `times` is empty, or has an element for each step.
-  virtual void run(const RunPlaces& places, std::span<StepTime> times) = 0;
+  virtual void run(const RunAddresses& addresses, std::span<StepTime> times) = 0;
   // One step of the plan alone; returns when it is done.
-  virtual void run_step(const RunPlaces& places, std::size_t step) = 0;
+  virtual void run_step(const RunAddresses& addresses, std::size_t step) = 0;
 };
 
 std::int64_t nanoseconds_now();

@@ -36,29 +36,29 @@ Session::Impl::Impl(std::shared_ptr<const Plan> plan_)
     : plan(std::move(plan_)), backend_(plan->device.backend()), runner_(backend_.make_runner(*plan)) {
   if (plans_are_checked()) runner_ = make_checked_runner(*plan, std::move(runner_));
   scratch_ = backend_.allocate(DType::kUInt8, {static_cast<std::int64_t>(plan->scratch_bytes)});
-  places_.resize(plan->values.size());
+  addresses_.resize(plan->values.size());
   packed_.resize(plan->packed.size());
-  place_arena();
+  bind_arena();
   states.resize(plan->model().inputs.size());
   copies_.resize(plan->model().inputs.size());
   taken_.resize(plan->model().inputs.size());
   pool_.resize(plan->model().outputs.size());
 }
 
-void Session::Impl::place_arena() {
+void Session::Impl::bind_arena() {
   const bool separates = backend_.separates();
-  if (separates) separate_.resize(places_.size());
+  if (separates) separate_.resize(addresses_.size());
   if (!separates) arena_ = backend_.allocate(DType::kUInt8, {plan->arena_bytes});
-  for (std::size_t v = 0; v < places_.size(); ++v) {
+  for (std::size_t v = 0; v < addresses_.size(); ++v) {
     const PlannedValue& value = plan->values[v];
     if (value.space != Space::kArena) continue;
     if (separates) {
       Buffer& own = separate_[value.memory_of < 0 ? v : static_cast<std::size_t>(value.memory_of)];
       if (!own) own = backend_.allocate(value.value.dtype, value.value.shape);
-      places_[v] = place_of(own);
+      addresses_[v] = address_of(own);
     } else {
-      places_[v] = place_of(arena_);
-      places_[v].data += value.offset;
+      addresses_[v] = address_of(arena_);
+      addresses_[v].data += value.offset;
     }
   }
 }
@@ -69,12 +69,12 @@ void Session::Impl::use_weights(const Weights& weights) {
   if (version_ == version) return;
   prepared_ = prepared_for(*plan, weights, {});
   version_ = version;
-  for (std::size_t v = 0; v < places_.size(); ++v) {
+  for (std::size_t v = 0; v < addresses_.size(); ++v) {
     const Space space = plan->values[v].space;
     if (space != Space::kWeight && space != Space::kConstant && space != Space::kPrepared) continue;
-    places_[v] = place_of(prepared_->values[v]);
+    addresses_[v] = address_of(prepared_->values[v]);
   }
-  for (std::size_t p = 0; p < packed_.size(); ++p) packed_[p] = place_of(prepared_->packed[p]);
+  for (std::size_t p = 0; p < packed_.size(); ++p) packed_[p] = address_of(prepared_->packed[p]);
   find_weight_memory(weights);
 }
 
@@ -119,7 +119,7 @@ Buffer Session::Impl::reachable_copy(std::size_t i, const Buffer& input, bool ke
   return keep ? std::exchange(copy, Buffer()) : copy;
 }
 
-void Session::Impl::place_input(std::size_t i, const Buffer& input, bool donated, const Weights& weights) {
+void Session::Impl::bind_input(std::size_t i, const Buffer& input, bool donated, const Weights& weights) {
   const ProgramModel& model = plan->model();
   const ProgramInput& spec = model.inputs[i];
   const Value& value = model.values[static_cast<std::size_t>(spec.value)];
@@ -128,7 +128,7 @@ void Session::Impl::place_input(std::size_t i, const Buffer& input, bool donated
       // The session's own; always updated in place.
       if (!states[i]) begin_state(i, weights);
       taken_[i] = states[i];
-      places_[static_cast<std::size_t>(spec.value)] = place_of(states[i]);
+      addresses_[static_cast<std::size_t>(spec.value)] = address_of(states[i]);
       return;
     }
     if (spec.required) wrong_input(model, i, "nothing");
@@ -139,9 +139,9 @@ void Session::Impl::place_input(std::size_t i, const Buffer& input, bool donated
   }
   Buffer copy;
   if (!backend_.reaches(input)) copy = reachable_copy(i, input, donated);
-  const Buffer& placed = copy ? copy : input;
-  if (donated) taken_[i] = placed;
-  places_[static_cast<std::size_t>(spec.value)] = place_of(placed);
+  const Buffer& bound = copy ? copy : input;
+  if (donated) taken_[i] = bound;
+  addresses_[static_cast<std::size_t>(spec.value)] = address_of(bound);
 }
 
 // What is updated in place must not be read as another input: that would depend on the order of the kernels.
@@ -191,13 +191,13 @@ Buffer Session::Impl::recycled(std::size_t output, const Value& value) {
   return fresh;
 }
 
-void Session::Impl::place_output(std::size_t i, std::span<Buffer> outputs) {
+void Session::Impl::bind_output(std::size_t i, std::span<Buffer> outputs) {
   const ProgramModel& model = plan->model();
   const ProgramOutput& spec = model.outputs[i];
   Buffer taken;
   if (spec.alias >= 0) taken = taken_[static_cast<std::size_t>(spec.alias)];
   outputs[i] = taken ? taken : recycled(i, model.values[static_cast<std::size_t>(spec.value)]);
-  places_[static_cast<std::size_t>(spec.value)] = place_of(outputs[i]);
+  addresses_[static_cast<std::size_t>(spec.value)] = address_of(outputs[i]);
 }
 
 void Session::Impl::run(std::span<const Buffer> inputs, const Weights& weights, std::span<const bool> donate,
@@ -228,10 +228,10 @@ void Session::Impl::run_alone(std::span<const Buffer> inputs, const Weights& wei
   for (Buffer& taken : taken_) taken = Buffer();  // of a run that failed
   use_weights(weights);
   for (std::size_t i = 0; i < inputs.size(); ++i)
-    place_input(i, inputs[i], i < donate.size() && donate[i], weights);
+    bind_input(i, inputs[i], i < donate.size() && donate[i], weights);
   refuse_shared(inputs);
   refuse_weights(inputs, weights);
-  for (std::size_t i = 0; i < outputs.size(); ++i) place_output(i, outputs);
+  for (std::size_t i = 0; i < outputs.size(); ++i) bind_output(i, outputs);
   run_steps(profile);
   for (Buffer& taken : taken_) {
     if (taken) taken = Buffer();
@@ -260,11 +260,11 @@ void Session::Impl::describe_times() {
 }
 
 void Session::Impl::run_steps(bool profile) {
-  const RunPlaces places{places_, packed_, place_of(scratch_)};
-  if (!profile) return runner_->run(places, {});
+  const RunAddresses addresses{addresses_, packed_, address_of(scratch_)};
+  if (!profile) return runner_->run(addresses, {});
   if (times.empty()) describe_times();
   step_times_.resize(times.size());
-  runner_->run(places, step_times_);
+  runner_->run(addresses, step_times_);
   for (std::size_t s = 0; s < times.size(); ++s) {
     ++times[s].calls;
     times[s].nanoseconds += step_times_[s].nanoseconds;
@@ -326,17 +326,17 @@ void Session::share_state(Session& other) {
     if (theirs[j].state) named.emplace(theirs[j].name, static_cast<int>(j));
   }
   for (std::size_t i = 0; i < ours.size(); ++i) {
-    const auto found = named.find(ours[i].name);
-    if (!ours[i].state || found == named.end()) continue;
-    Buffer held = other.state(found->second);
-    if (!held) held = impl_->states[i];
-    if (!held) {
+    const auto match = named.find(ours[i].name);
+    if (!ours[i].state || match == named.end()) continue;
+    Buffer shared = other.state(match->second);
+    if (!shared) shared = impl_->states[i];
+    if (!shared) {
       const Value& value = impl_->plan->model().values[static_cast<std::size_t>(ours[i].value)];
-      held = impl_->plan->device.backend().allocate(value.dtype, value.shape, true);
+      shared = impl_->plan->device.backend().allocate(value.dtype, value.shape, true);
     }
-    set_state(static_cast<int>(i), held);
-    other.set_state(found->second, state(static_cast<int>(i)));
-    if (state(static_cast<int>(i)).data() != other.state(found->second).data()) {
+    set_state(static_cast<int>(i), shared);
+    other.set_state(match->second, state(static_cast<int>(i)));
+    if (state(static_cast<int>(i)).data() != other.state(match->second).data()) {
       throw Error(ErrorKind::kInvalidValue, {.area = "session",
                                              .what = "the sessions cannot share " + quoted(ours[i].name),
                                              .got = "executors of different devices",

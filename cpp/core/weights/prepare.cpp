@@ -31,22 +31,22 @@ std::vector<Buffer> find_weights(const ProgramModel& model, const Weights::State
       std::string full = name;
       if (prefix > 0) full = "model." + name;
       if (prefix < 0) full = name.rfind("model.", 0) == 0 ? name.substr(6) : std::string();
-      const auto found = tensors.find(full);
-      return found == tensors.end() ? nullptr : &found->second;
+      const auto match = tensors.find(full);
+      return match == tensors.end() ? nullptr : &match->second;
     };
-    if (const Buffer* found = look(weight.name)) return found;
+    if (const Buffer* tensor = look(weight.name)) return tensor;
     for (const auto& tie : weight.ties) {
-      if (const Buffer* found = look(tie)) return found;
+      if (const Buffer* tensor = look(tie)) return tensor;
     }
     return nullptr;
   };
-  std::vector<Buffer> found;
+  std::vector<Buffer> matches;
   for (const int prefix : {0, 1, -1}) {
-    found.clear();
+    matches.clear();
     for (const auto& weight : model.weights) {
-      if (const Buffer* tensor = with_prefix(weight, prefix)) found.push_back(*tensor);
+      if (const Buffer* tensor = with_prefix(weight, prefix)) matches.push_back(*tensor);
     }
-    if (found.size() == model.weights.size()) return found;
+    if (matches.size() == model.weights.size()) return matches;
   }
   std::string missing;
   int count = 0;
@@ -63,9 +63,9 @@ std::vector<Buffer> find_weights(const ProgramModel& model, const Weights::State
   }
   if (count > 5) missing += " and " + std::to_string(count - 5) + " more";
   std::string have;
-  int shown = 0;
+  int listed = 0;
   for (const auto& [name, tensor] : tensors) {
-    if (shown++ < 5) have += (have.empty() ? "" : ", ") + quoted(name);
+    if (listed++ < 5) have += (have.empty() ? "" : ", ") + quoted(name);
   }
   if (tensors.size() > 5) have += ", ...";
   const char* advice = "";
@@ -168,7 +168,7 @@ class Preparation {
   // Made by another plan already, or by `make` now; empty when there is no `make` and it is not there.
   template <class Make>
   Buffer shared(std::size_t v, const std::string& form, Make&& make) {
-    Buffer& slot = state_.made[{signatures_.of(v), backend_.kind(), form}];
+    Buffer& slot = state_.derived[{signatures_.of(v), backend_.kind(), form}];
     if (!slot || !backend_.reaches(slot)) slot = make();
     return slot;
   }
@@ -248,23 +248,23 @@ class Preparation {
     });
   }
 
-  // Whether another plan has made it.
-  bool found(std::size_t v) {
+  // Takes it from another plan that has made it; false if there is none.
+  bool take_prepared(std::size_t v) {
     if (looked_up_[v] || space(v) != Space::kPrepared || !read_raw_.count(v) || !made_alone(v)) return false;
     looked_up_[v] = true;
-    const auto at = state_.made.find({signatures_.of(v), backend_.kind(), "prepared"});
-    if (at == state_.made.end() || !backend_.reaches(at->second)) return false;
+    const auto at = state_.derived.find({signatures_.of(v), backend_.kind(), "prepared"});
+    if (at == state_.derived.end() || !backend_.reaches(at->second)) return false;
     result_->values[v] = at->second;
     skip_producers(v);
     return true;
   }
 
   void evaluate(std::size_t v) {
-    if (found(v)) return;
-    bool made = false;
+    if (take_prepared(v)) return;
+    bool computed = false;
     for (const std::size_t s : producers_[v]) {
       if (done_[s]) continue;
-      made = done_[s] = true;
+      computed = done_[s] = true;
       const Step& step = plan_.prepare[s];
       for (const auto& in : step.inputs) {
         if (in.value >= 0) evaluate(index(in));
@@ -283,8 +283,8 @@ class Preparation {
           {inputs.data(), outputs.data(), static_cast<std::byte*>(scratch_.data()), nullptr}, *plan_.pool);
       release_inputs(step);
     }
-    if (made && read_raw_.count(v) && made_alone(v))
-      state_.made[{signatures_.of(v), backend_.kind(), "prepared"}] = result_->values[v];
+    if (computed && read_raw_.count(v) && made_alone(v))
+      state_.derived[{signatures_.of(v), backend_.kind(), "prepared"}] = result_->values[v];
   }
 
   void* pointer(const PlannedOperand& operand) const {

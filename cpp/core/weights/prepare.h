@@ -42,7 +42,7 @@ struct Weights::State : std::enable_shared_from_this<State> {
   std::map<std::uint64_t, std::shared_ptr<const PreparedWeights>> prepared;  // by plan
   // What plans made of tensors, once for all plans that make the same: by what it is made of, the kind of
   // device, and the form.
-  std::map<std::tuple<Signature, std::string, std::string>, Buffer> made;
+  std::map<std::tuple<Signature, std::string, std::string>, Buffer> derived;
   std::set<const void*> read_raw;  // tensors that a plan reads where they lie
   std::map<std::uint64_t, std::shared_ptr<DefaultSession>> sessions;  // by plan
 };

@@ -109,7 +109,7 @@ TensorFile parse(std::span<const std::byte> bytes, const std::string& where,
   const JsonDocument document = JsonDocument::parse(text, spot.area, where);
   const auto data = bytes.subspan(sizeof length + length);
   if (!document.root().is(JsonKind::kObject))
-    spot.refuse("the header is not an object", document.root().shown());
+    spot.refuse("the header is not an object", document.root().summary());
   TensorFile file;
   for (auto at = document.root().begin(); at != document.root().end(); ++at) {
     const std::string& name = (*at).text();

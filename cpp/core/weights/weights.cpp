@@ -46,15 +46,15 @@ void Weights::set(const std::string& name, Buffer tensor) {
   const std::lock_guard lock(state_->mutex);
   state_->tensors[name] = std::move(tensor);
   state_->prepared.clear();
-  state_->made.clear();
+  state_->derived.clear();
   state_->read_raw.clear();
   state_->version.store(next_weights_version(), std::memory_order_release);
 }
 
 Buffer Weights::get(const std::string& name) const {
   const std::lock_guard lock(state_->mutex);
-  const auto found = state_->tensors.find(name);
-  return found == state_->tensors.end() ? Buffer() : found->second;
+  const auto match = state_->tensors.find(name);
+  return match == state_->tensors.end() ? Buffer() : match->second;
 }
 
 std::vector<std::string> Weights::names() const {
@@ -69,7 +69,7 @@ std::size_t Weights::prepared_bytes() const {
   std::set<const void*> counted;
   for (const auto& [name, tensor] : state_->tensors) counted.insert(tensor.data());
   std::size_t sum = 0;
-  for (const auto& [key, buffer] : state_->made) {
+  for (const auto& [key, buffer] : state_->derived) {
     if (buffer && counted.insert(buffer.data()).second) sum += buffer.bytes();
   }
   return sum;
@@ -151,10 +151,10 @@ void PlanUsers::forget(std::uint64_t plan) {
     std::shared_ptr<DefaultSession> session;  // destroyed when the weights are no longer locked
     const std::lock_guard weights_lock(weights->mutex);
     weights->prepared.erase(plan);
-    const auto found = weights->sessions.find(plan);
-    if (found == weights->sessions.end()) continue;
-    session = std::move(found->second);
-    weights->sessions.erase(found);
+    const auto match = weights->sessions.find(plan);
+    if (match == weights->sessions.end()) continue;
+    session = std::move(match->second);
+    weights->sessions.erase(match);
   }
 }
 

@@ -29,7 +29,7 @@ class Pipeline {
 
 struct Binding {
   int slot = 0;
-  int resource = 0;         // index of a Place
+  int resource = 0;         // index of an Address
   std::int64_t offset = 0;  // in bytes, from there
 };
 
@@ -47,8 +47,8 @@ struct Submission {
   const std::string& label;
   std::span<const Launch> launches;
   std::span<const std::shared_ptr<const Pipeline>> pipelines;
-  std::span<const Place> resources;  // all in memory of this driver
-  std::span<const bool> skipped;     // by launch; may be empty
+  std::span<const Address> resources;  // all in memory of this driver
+  std::span<const bool> skipped;       // by launch; may be empty
 };
 
 struct GpuTime {

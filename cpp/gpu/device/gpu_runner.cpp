@@ -10,7 +10,7 @@
 namespace npu::gpu {
 
 namespace {
-constexpr std::size_t kSmallRoom = 64;  // for a status, or in the place of an absent operand
+constexpr std::size_t kSmallRoom = 64;  // for a status, or instead of an absent operand
 
 struct ByStep {  // launches are in the order of their steps
   bool operator()(const Launch& launch, int step) const { return launch.step < step; }
@@ -69,23 +69,23 @@ GpuRunner::GpuRunner(const Plan& plan, std::shared_ptr<Driver> driver)
 }
 
 // What copies an operand to where it is already has nothing to do.
-void GpuRunner::find_skipped(const RunPlaces& places) {
+void GpuRunner::find_skipped(const RunAddresses& addresses) {
   for (const std::size_t i : skippable_) {
     const Launch& launch = gpu_.schedule.launches[i];
     const Step& step = plan_.steps[static_cast<std::size_t>(launch.step)];
     const auto address = [&](const PlannedOperand& operand) {
-      return places.values[static_cast<std::size_t>(operand.value)].data + operand.offset;
+      return addresses.values[static_cast<std::size_t>(operand.value)].data + operand.offset;
     };
     skipped_[i] = address(step.outputs[static_cast<std::size_t>(launch.dispatch->same_output)]) ==
                   address(step.inputs[static_cast<std::size_t>(launch.dispatch->same_input)]);
   }
 }
 
-void GpuRunner::place_resources(const RunPlaces& places) {
-  auto at = std::copy(places.values.begin(), places.values.end(), resources_.begin());
-  at = std::copy(places.packed.begin(), places.packed.end(), at);
-  *at = places.scratch;
-  find_skipped(places);
+void GpuRunner::bind_resources(const RunAddresses& addresses) {
+  auto at = std::copy(addresses.values.begin(), addresses.values.end(), resources_.begin());
+  at = std::copy(addresses.packed.begin(), addresses.packed.end(), at);
+  *at = addresses.scratch;
+  find_skipped(addresses);
 }
 
 // Some of the schedule's launches.
@@ -97,16 +97,16 @@ void GpuRunner::submit(std::size_t first, std::size_t count, std::span<GpuTime> 
   check_status();
 }
 
-void GpuRunner::run(const RunPlaces& places, std::span<StepTime> times) {
-  place_resources(places);
+void GpuRunner::run(const RunAddresses& addresses, std::span<StepTime> times) {
+  bind_resources(addresses);
   if (!times.empty()) gpu_times_.assign(gpu_.schedule.launches.size(), {});
   submit(0, gpu_.schedule.launches.size(),
          times.empty() ? std::span<GpuTime>() : std::span<GpuTime>(gpu_times_));
   if (!times.empty()) sum_times(gpu_.schedule.launches, skipped(), gpu_times_, times);
 }
 
-void GpuRunner::run_step(const RunPlaces& places, std::size_t step) {
-  place_resources(places);
+void GpuRunner::run_step(const RunAddresses& addresses, std::size_t step) {
+  bind_resources(addresses);
   const auto& launches = gpu_.schedule.launches;
   const auto [first, end] =
       std::equal_range(launches.begin(), launches.end(), static_cast<int>(step), ByStep());

@@ -36,12 +36,12 @@ void sum_times(std::span<const Launch> launches, std::span<const bool> skipped,
 class GpuRunner final : public Runner {
  public:
   GpuRunner(const Plan& plan, std::shared_ptr<Driver> driver);
-  void run(const RunPlaces& places, std::span<StepTime> times) override;
-  void run_step(const RunPlaces& places, std::size_t step) override;
+  void run(const RunAddresses& addresses, std::span<StepTime> times) override;
+  void run_step(const RunAddresses& addresses, std::size_t step) override;
 
  private:
-  void place_resources(const RunPlaces& places);
-  void find_skipped(const RunPlaces& places);
+  void bind_resources(const RunAddresses& addresses);
+  void find_skipped(const RunAddresses& addresses);
   void submit(std::size_t first, std::size_t count, std::span<GpuTime> times) const;
   void check_status() const;
   std::span<const bool> skipped() const {
@@ -52,7 +52,7 @@ class GpuRunner final : public Runner {
   const GpuPlan& gpu_;
   std::shared_ptr<Driver> driver_;
   std::shared_ptr<Memory> status_, nothing_;
-  std::vector<Place> resources_;
+  std::vector<Address> resources_;
   std::vector<std::size_t> skippable_;  // launches
   std::unique_ptr<bool[]> skipped_;     // by launch; null when none ever is
   std::vector<GpuTime> gpu_times_;

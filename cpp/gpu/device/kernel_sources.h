@@ -13,7 +13,7 @@ struct KernelFile {
 extern const KernelFile kKernelFiles[];  // generated
 extern const int kKernelFileCount;
 
-// `prologue` and then the library's file, with every file that they include in the place where it is first
+// `prologue` and then the library's file, with every file that they include where it is first
 // asked for. Without a library the prologue is all.
 std::string kernel_source(std::string_view library, std::string_view prologue = {});
 

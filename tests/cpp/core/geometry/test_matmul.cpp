@@ -25,7 +25,7 @@ TEST(matmul_geometry, batches_of_one_share_what_there_is) {
   CHECK(matmul_geometry(left, right, out).shared);
 }
 
-TEST(matmul_geometry, halves_have_two_columns_for_a_result) {
+TEST(matmul_geometry, gated_products_have_two_columns_for_a_result) {
   const MatmulGeometry g = matmul_geometry(desc({5, 7}), desc({7, 8}), desc({5, 4}));
   CHECK_EQ(g.columns, 4);  // of the result
 }

@@ -1,4 +1,4 @@
-// NPU_CHECK_PLAN: plans that are right run, and those that somebody got wrong are found out.
+// NPU_CHECK_PLAN: right plans run, and broken ones are caught.
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -62,13 +62,13 @@ std::vector<Buffer> run(const std::shared_ptr<Plan>& plan) {
 }
 
 std::vector<std::string> devices() {
-  std::vector<std::string> found = {"cpu"};
+  std::vector<std::string> devices = {"cpu"};
   try {
     Device::open("metal:emulated");
-    found.emplace_back("metal:emulated");
+    devices.emplace_back("metal:emulated");
   } catch (const Error&) {
   }
-  return found;
+  return devices;
 }
 
 void check_plans(bool on) { setenv("NPU_CHECK_PLAN", on ? "1" : "", 1); }

@@ -58,22 +58,25 @@ Value image() {
 
 TEST(planning, views_move_to_channels_last) {
   // x[:, 1:, ::2, 1:4] of [2, 3, 4, 5].
-  const auto slice = place(view({2, 2, 2, 3}, {60, 20, 10, 1}, 21), image(), Layout::kChannelsLast);
+  const auto slice =
+      physical_operand(view({2, 2, 2, 3}, {60, 20, 10, 1}, 21), image(), Layout::kChannelsLast);
   CHECK(slice.has_value());
   CHECK(slice->offset == 1 + 3);
   CHECK((slice->desc.strides == Shape{60, 1, 30, 3}));
   // x.permute(0, 2, 3, 1)
-  const auto permuted = place(view({2, 4, 5, 3}, {60, 5, 1, 20}, 0), image(), Layout::kChannelsLast);
+  const auto permuted =
+      physical_operand(view({2, 4, 5, 3}, {60, 5, 1, 20}, 0), image(), Layout::kChannelsLast);
   CHECK(permuted.has_value());
   CHECK((permuted->desc.strides == Shape{60, 15, 3, 1}));
   // x.flip(1): a negative stride.
-  const auto flipped = place(view({2, 3, 4, 5}, {60, -20, 5, 1}, 40), image(), Layout::kChannelsLast);
+  const auto flipped =
+      physical_operand(view({2, 3, 4, 5}, {60, -20, 5, 1}, 40), image(), Layout::kChannelsLast);
   CHECK(flipped.has_value());
   CHECK(flipped->offset == 2);
   CHECK((flipped->desc.strides == Shape{60, -1, 15, 3}));
   // x.flatten(1) runs through channels and pixels: not expressible.
-  CHECK(!place(view({2, 60}, {60, 1}, 0), image(), Layout::kChannelsLast).has_value());
-  CHECK(place(view({2, 60}, {60, 1}, 0), image(), Layout::kRowMajor).has_value());
+  CHECK(!physical_operand(view({2, 60}, {60, 1}, 0), image(), Layout::kChannelsLast).has_value());
+  CHECK(physical_operand(view({2, 60}, {60, 1}, 0), image(), Layout::kRowMajor).has_value());
 }
 
 TEST(planning, tapered_ranges_cover_all_and_shrink) {

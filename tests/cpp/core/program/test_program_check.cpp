@@ -267,7 +267,7 @@ TEST(program_check, the_order_of_the_ops_counts) {
       {"\"in\": [[4, [2, 3], [4, -1], 3]]", "\"in\": [[5, [2, 3], [6, 1], 0]]",
        "writes the value \"both\" after or while"},
       {"\"in\": [1, [2,", "\"in\": [6, [2,", "it reads the input \"cache\""},
-      {"\"in\": [1, [2,", "\"in\": [4, [2,", "before that is written"},
+      {"\"in\": [1, [2,", "\"in\": [4, [2,", "before it is written"},
       {"\"out\": [3]", "\"out\": [1]", "which is defined as weight"},
       {"\"out\": [4]", "\"out\": [0]", "which is defined as input"},
       {"\"weights\": [{\"name\": \"fc.weight\", \"value\": 1",

@@ -15,9 +15,9 @@ namespace {
 Executor step() { return Executor(step_program(), Device::open("cpu"), {1}); }
 
 Weights weights() {
-  Weights made;
-  made.set("w", filled({48, 64}, -0.3f, 0.05f));
-  return made;
+  Weights state;
+  state.set("w", filled({48, 64}, -0.3f, 0.05f));
+  return state;
 }
 
 float first(const GraphValue& value) { return *static_cast<const float*>(value.buffer.data()); }
@@ -90,7 +90,8 @@ TEST(graph, refuses_what_does_not_fit) {
   CHECK_THROWS(graph.add_program(step(), {0, 1}, {3, 4}), "the slots of a program do not fit it");
   CHECK_THROWS(graph.add_program(step(), {0, 1, 9}, {3, 4}), "a part names no slot; got 9");
   CHECK_THROWS(graph.add_host({}, {-1}, {3}), "a part names no slot; got -1");
-  CHECK_THROWS(graph.add_host({}, {0}, {3}, {{.input = 1, .output = 0}}), "an update is none of the part's");
+  CHECK_THROWS(graph.add_host({}, {0}, {3}, {{.input = 1, .output = 0}}),
+               "an update is none of the part's inputs and outputs");
   graph.add_program(step(), {0, 1, 2}, {3, 4});
   std::vector<GraphValue> values(5);
   const std::vector<Weights> by_part = {weights()};

@@ -98,8 +98,8 @@ TEST(executor, memory_updated_in_place_is_no_other_input) {
   s.executor.run(std::vector<Buffer>{x, cache, position(0)}, s.weights);  // without donation it may be
   Session session = s.executor.session();
   session.run(std::vector<Buffer>{s.x, Buffer(), position(0)}, s.weights);
-  const Buffer held = session.state(1);
-  const Buffer again = Buffer::wrap(held.data(), DType::kFloat32, {2, 64}, std::make_shared<Buffer>(held));
+  const Buffer state = session.state(1);
+  const Buffer again = Buffer::wrap(state.data(), DType::kFloat32, {2, 64}, std::make_shared<Buffer>(state));
   CHECK_THROWS(session.run(std::vector<Buffer>{again, Buffer(), position(0)}, s.weights),
                "held by the session");
 }
@@ -138,21 +138,21 @@ TEST(executor, sessions_keep_state) {
 TEST(executor, held_outputs_stay_as_they_are) {
   const Step s;
   Session session = s.executor.session();
-  std::vector<Buffer> held;
+  std::vector<Buffer> outputs;
   for (int i = 0; i < 12; ++i) {
-    held.push_back(session.run(
+    outputs.push_back(session.run(
         std::vector<Buffer>{filled({2, 64}, 0.1f * static_cast<float>(i), 0), Buffer(), position(0)},
         s.weights)[0]);
   }
-  for (std::size_t i = 1; i < held.size(); ++i) CHECK(held[i].data() != held[i - 1].data());
+  for (std::size_t i = 1; i < outputs.size(); ++i) CHECK(outputs[i].data() != outputs[i - 1].data());
   const Buffer x = filled({2, 64}, 0, 0);
-  CHECK(close(static_cast<float*>(held[0].data())[5], expected(x, s.w, 0, 5)));
+  CHECK(close(static_cast<float*>(outputs[0].data())[5], expected(x, s.w, 0, 5)));
 }
 
 TEST(executor, many_threads_share_one) {
   const Step s;
   std::vector<std::thread> threads;
-  std::atomic<int> wrong{0};
+  std::atomic<int> failures{0};
   for (int t = 0; t < 64; ++t) {
     threads.emplace_back([&, t] {
       const Buffer x = filled({2, 64}, 0.01f * static_cast<float>(t), 0.003f);
@@ -160,19 +160,19 @@ TEST(executor, many_threads_share_one) {
         const auto outputs =
             s.executor.run(std::vector<Buffer>{x, filled({4, 48}, 0, 0), position(t % 4)}, s.weights);
         for (std::int64_t c = 0; c < 48; ++c)
-          wrong += !close(static_cast<float*>(outputs[0].data())[c], expected(x, s.w, 0, c));
+          failures += !close(static_cast<float*>(outputs[0].data())[c], expected(x, s.w, 0, c));
       }
     });
   }
   for (auto& thread : threads) thread.join();
-  CHECK_EQ(wrong.load(), 0);
+  CHECK_EQ(failures.load(), 0);
 }
 
 TEST(executor, a_session_is_for_one_thread) {
   const Step s;
   Session session = s.executor.session();
   const std::vector<Buffer> inputs = {s.x, filled({4, 48}, 0, 0), position(0)};
-  std::atomic<int> refused{0}, wrong{0};
+  std::atomic<int> refused{0}, failures{0};
   std::vector<std::thread> threads;
   for (int t = 0; t < 8; ++t) {
     threads.emplace_back([&] {
@@ -180,13 +180,13 @@ TEST(executor, a_session_is_for_one_thread) {
         try {
           session.run(inputs, s.weights);
         } catch (const Error& error) {
-          ++(std::string(error.what()).find("another thread") != std::string::npos ? refused : wrong);
+          ++(std::string(error.what()).find("another thread") != std::string::npos ? refused : failures);
         }
       }
     });
   }
   for (auto& thread : threads) thread.join();
-  CHECK_EQ(wrong.load(), 0);
+  CHECK_EQ(failures.load(), 0);
   CHECK(refused.load() < 1600);
   s.check(session.run(inputs, s.weights)[0]);
 }
@@ -222,9 +222,9 @@ TEST(executor, mistakes_are_named) {
   CHECK_THROWS(s.executor.run(Inputs{s.x, cache, position(4)}, s.weights), "write");
   CHECK_THROWS(s.executor.run(Inputs{s.x, cache, position(-1)}, s.weights), "write");
   CHECK_THROWS(s.executor.run(Inputs{s.x, cache, position(0)}, Weights()), "missing weights: \"w\"");
-  Weights wrong;
-  wrong.set("w", filled({64, 48}, 0, 0));
-  CHECK_THROWS(s.executor.run(Inputs{s.x, cache, position(0)}, wrong), "float32[48, 64]");
+  Weights transposed;
+  transposed.set("w", filled({64, 48}, 0, 0));
+  CHECK_THROWS(s.executor.run(Inputs{s.x, cache, position(0)}, transposed), "float32[48, 64]");
   CHECK_THROWS(Device::open("metall"), "no such kind");
   CHECK_THROWS(Executor(s.program, Device::open(), {-1}), "number of threads");
   CHECK_THROWS(Buffer::allocate(DType::kFloat32, {std::int64_t{1} << 44}), "not enough memory");
