@@ -9,7 +9,7 @@ namespace npu::cpu {
 namespace {
 
 #define NPU_MAKER(name, Name) make_##name,
-constexpr Made (*kMakers[])(const KernelRequest&) = {NPU_FOR_EACH_OP(NPU_MAKER)};
+constexpr KernelPtr (*kMakers[])(const KernelRequest&) = {NPU_FOR_EACH_OP(NPU_MAKER)};
 #undef NPU_MAKER
 
 class CpuDevice final : public HostDevice {

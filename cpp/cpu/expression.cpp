@@ -12,8 +12,8 @@ namespace npu::cpu {
 
 namespace {
 
-// A place is a byte offset in the scratch, or the output, or an operand (-1 - k).
-constexpr int kOutPlace = INT_MIN;
+// A slot is a byte offset in the scratch, kOutSlot for the output, or -1 - k for operand k.
+constexpr int kOutSlot = INT_MIN;
 
 constexpr std::size_t kMost = 64;  // operands
 
@@ -52,11 +52,11 @@ double step_cost(const Expression::Step& step) {
 
 }  // namespace
 
-// Turns an expression into steps with places, reusing registers whose value is no longer needed.
+// Turns an expression into steps with slots, reusing registers whose value is no longer needed.
 struct Expression::Builder {
-  Expression& made;
+  Expression& result;
   Expr expr;
-  std::vector<int> alias, last_use, place;
+  std::vector<int> alias, last_use, slots;
   std::vector<bool> live;
   std::vector<int> free_f, free_i, free_b;
 
@@ -65,14 +65,14 @@ struct Expression::Builder {
   int allocate(char type) {
     auto& list = free_list(type);
     if (list.empty()) return allocate_fresh(type);
-    const int found = list.back();
+    const int offset = list.back();
     list.pop_back();
-    return found;
+    return offset;
   }
 
   int allocate_fresh(char type) {
-    const int offset = static_cast<int>(made.scratch_bytes_);
-    made.scratch_bytes_ += static_cast<std::size_t>(register_bytes(type));
+    const int offset = static_cast<int>(result.scratch_bytes_);
+    result.scratch_bytes_ += static_cast<std::size_t>(register_bytes(type));
     return offset;
   }
 
@@ -102,41 +102,41 @@ struct Expression::Builder {
   void build() {
     expr = with_simple_powers(expr);
     find_uses();
-    place.assign(expr.size(), 0);
+    slots.assign(expr.size(), 0);
     const int last = alias[expr.size() - 1];
     for (int i = 0; i < static_cast<int>(expr.size()); ++i) {
       if (live[i]) build_step(i, i == last);
     }
-    made.out_type_ = expr.back().type;
-    made.result_ = place[last];
+    result.out_type_ = expr.back().type;
+    result.result_ = slots[last];
   }
 
   void build_step(int i, bool is_last) {
     const ExprStep& step = expr[i];
     if (step.op == ExprOp::kIn) {
-      place[i] = -1 - step.operand;
-      if (std::find(made.used_.begin(), made.used_.end(), step.operand) == made.used_.end()) {
-        made.used_.push_back(step.operand);
+      slots[i] = -1 - step.operand;
+      if (std::find(result.used_.begin(), result.used_.end(), step.operand) == result.used_.end()) {
+        result.used_.push_back(step.operand);
       }
       return;
     }
     if (step.op == ExprOp::kConst) {
       // Filled once for many tiles: no step may ever write there.
-      place[i] = allocate_fresh(step.type);
-      made.constants_.push_back({place[i], step.type, step.number, step.integer});
+      slots[i] = allocate_fresh(step.type);
+      result.constants_.push_back({slots[i], step.type, step.number, step.integer});
       return;
     }
     Step compiled{.op = step.op, .gives = step.type, .dtype = step.dtype};
     for (int k = 0; k < 3; ++k) {
-      if (step.args[k] >= 0) compiled.args[k] = place[alias[step.args[k]]];
+      if (step.args[k] >= 0) compiled.args[k] = slots[alias[step.args[k]]];
     }
     compiled.takes = expr[step.args[step.op == ExprOp::kWhere ? 1 : 0]].type;
     // A new register even where an argument ends: loops are faster when y is not x.
     const int slot = allocate(step.type);
-    if (is_last) made.out_slot_ = slot;
-    place[i] = compiled.out = is_last ? kOutPlace : slot;
-    made.steps_.push_back(compiled);
-    made.cost_ += step_cost(compiled);
+    if (is_last) result.out_slot_ = slot;
+    slots[i] = compiled.out = is_last ? kOutSlot : slot;
+    result.steps_.push_back(compiled);
+    result.cost_ += step_cost(compiled);
     release(i);
   }
 
@@ -147,7 +147,7 @@ struct Expression::Builder {
       const bool temporary = expr[arg].op != ExprOp::kIn && expr[arg].op != ExprOp::kConst;
       if (last_use[arg] != i || !temporary) continue;
       last_use[arg] = -1;  // once, if it is used twice
-      free_list(expr[arg].type).push_back(place[arg]);
+      free_list(expr[arg].type).push_back(slots[arg]);
     }
   }
 };
@@ -177,7 +177,7 @@ void Expression::begin(std::byte* scratch, std::int64_t longest) const {
   for (std::size_t k = 0; k < operands_.size(); ++k) loaded[k] = {nullptr, 0};
   const std::int64_t n = std::min(longest, kExprBlock);
   for (const Constant& constant : constants_) {
-    std::byte* to = scratch + constant.place;
+    std::byte* to = scratch + constant.slot;
     if (constant.type == 'f') {
       std::fill_n(reinterpret_cast<float*>(to), n, static_cast<float>(constant.number));
     } else if (constant.type == 'i') {
@@ -215,16 +215,16 @@ void Expression::run_tile(const Tile& tile, std::byte* scratch) const {
   const bool direct = dense && out_ == native(out_type_);
   auto* const out = direct ? static_cast<std::byte*>(tile.out) : scratch + out_slot_;
   const auto* const addresses = reinterpret_cast<const std::byte* const*>(scratch);
-  const auto find = [&](int place) -> const std::byte* {
-    if (place >= 0) return scratch + place;
-    return place == kOutPlace ? out : addresses[-1 - place];
+  const auto find = [&](int slot) -> const std::byte* {
+    if (slot >= 0) return scratch + slot;
+    return slot == kOutSlot ? out : addresses[-1 - slot];
   };
   const std::int64_t n = total(tile);
   for (const Step& step : steps_) {
     run_step(*micro_, step, find(step.args[0]), find(step.args[1]), find(step.args[2]),
-             step.out == kOutPlace ? out : scratch + step.out, n);
+             step.out == kOutSlot ? out : scratch + step.out, n);
   }
-  if (result_ != kOutPlace || !direct) store(tile, find(result_));
+  if (result_ != kOutSlot || !direct) store(tile, find(result_));
 }
 
 void Expression::load(int operand, const Tile& tile, std::byte* scratch) const {

@@ -19,7 +19,7 @@ class Expression {
   double cost() const { return cost_; }                         // element operations for one element, roughly
 
   // One row: element i of operand k lies at operands[k] + i * strides[k] (in elements). `out` may be an
-  // operand that lies element by element in the same place.
+  // operand that has the same elements in the same memory.
   void run(std::int64_t n, const void* const* operands, const std::int64_t* strides, void* out,
            std::int64_t out_stride, std::byte* scratch) const;
 
@@ -41,14 +41,14 @@ class Expression {
   struct Step {
     ExprOp op = ExprOp::kIn;
     char takes = 'f', gives = 'f';  // register classes; of kWhere the class of the chosen values
-    int args[3] = {};               // places
+    int args[3] = {};               // slots
     int out = 0;
     DType dtype = DType::kFloat32;  // of kCast
   };
 
  private:
   struct Constant {
-    int place;
+    int slot;
     char type;
     double number;
     std::int64_t integer;
@@ -72,7 +72,7 @@ class Expression {
   std::vector<int> registers_;  // [operand] byte offset in the scratch
   std::vector<Constant> constants_;
   std::vector<Step> steps_;
-  int result_ = 0;    // place of the result
+  int result_ = 0;    // slot of the result
   int out_slot_ = 0;  // where the last step writes when it cannot write to the output itself
   std::size_t scratch_bytes_ = 0;
   double cost_ = 0;

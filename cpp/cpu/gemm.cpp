@@ -24,25 +24,25 @@ struct Simple {
 };
 
 Simple simple_form(const Expr& expr) {
-  Simple found;
+  Simple form;
   if (expr.empty()) return {true, false, -1};
   int last = static_cast<int>(expr.size()) - 1;
   const ExprStep* step = &expr[last];
   if (step->op == ExprOp::kRelu) {
-    found.relu = true;
+    form.relu = true;
     step = &expr[step->args[0]];
   }
   if (step->op == ExprOp::kAdd) {
     const ExprStep *a = &expr[step->args[0]], *b = &expr[step->args[1]];
-    if (a->op != ExprOp::kIn || b->op != ExprOp::kIn) return found;
+    if (a->op != ExprOp::kIn || b->op != ExprOp::kIn) return form;
     if (a->operand != 0) std::swap(a, b);
-    if (a->operand != 0 || b->operand == 0) return found;
-    found.residual = b->operand - 1;
-    found.matches = true;
+    if (a->operand != 0 || b->operand == 0) return form;
+    form.residual = b->operand - 1;
+    form.matches = true;
   } else {
-    found.matches = step->op == ExprOp::kIn && step->operand == 0;
+    form.matches = step->op == ExprOp::kIn && step->operand == 0;
   }
-  return found;
+  return form;
 }
 
 }  // namespace
@@ -92,8 +92,8 @@ void store_row(DType dtype, const float* from, void* to, std::int64_t stride, st
 }
 
 Epilogue::Epilogue(const Expr& expr, const std::vector<TensorDesc>& extras, const TensorDesc& out,
-                   int column_dim, bool halves)
-    : halves_(halves ? 2 : 1),
+                   int column_dim, bool gated)
+    : sums_per_result_(gated ? 2 : 1),
       extras_(extras),
       out_dtype_(out.dtype),
       out_stride_(out.strides[static_cast<std::size_t>(column_dim)]),
@@ -105,7 +105,7 @@ Epilogue::Epilogue(const Expr& expr, const std::vector<TensorDesc>& extras, cons
                                           .expected = "at most " + std::to_string(kMaxExtras)});
   }
   for (const auto& extra : extras) strides_.push_back(extra.strides[static_cast<std::size_t>(column_dim)]);
-  const Simple simple = halves ? Simple{} : simple_form(expr);
+  const Simple simple = gated ? Simple{} : simple_form(expr);
   const bool direct = out.dtype == DType::kFloat32 && out_stride_ == 1;
   const bool residual_fits = simple.residual < 0 || (extras[simple.residual].dtype == DType::kFloat32 &&
                                                      strides_[simple.residual] == 1);
@@ -116,7 +116,7 @@ Epilogue::Epilogue(const Expr& expr, const std::vector<TensorDesc>& extras, cons
     return;
   }
   if (expr.empty()) return;
-  std::vector<DType> dtypes(static_cast<std::size_t>(halves_), DType::kFloat32);
+  std::vector<DType> dtypes(static_cast<std::size_t>(sums_per_result_), DType::kFloat32);
   for (const auto& extra : extras) dtypes.push_back(extra.dtype);
   expression_.emplace(expr, dtypes, out.dtype);
 }
@@ -126,7 +126,7 @@ void Epilogue::run(const float* sums, std::int64_t apart, std::int64_t n, const 
   if (!expression_) return store_row(out_dtype_, sums, out, out_stride_, n);
   const void* operands[kMaxExtras + 2] = {sums, sums + apart};
   std::int64_t strides[kMaxExtras + 2] = {1, 1};
-  const auto first = static_cast<std::size_t>(halves_);
+  const auto first = static_cast<std::size_t>(sums_per_result_);
   for (std::size_t k = 0; k < extras_.size(); ++k) {
     operands[first + k] = at[k];
     strides[first + k] = strides_[k];
@@ -151,7 +151,7 @@ namespace {
 
 bool worth_sharing(const GemmShape& shape, int threads, std::int64_t copies) {
   const double work = static_cast<double>(shape.rows) * static_cast<double>(shape.columns) *
-                      static_cast<double>(shape.depth) * static_cast<double>(shape.halves * copies);
+                      static_cast<double>(shape.depth) * static_cast<double>(shape.sums_per_result * copies);
   return threads > 1 && work >= 100e3 && copies < 4 * threads;
 }
 
@@ -194,8 +194,8 @@ std::size_t gemm_scratch(const Micro& micro, const GemmShape& shape, const GemmG
   std::size_t bytes = aligned(sizeof(float) * static_cast<std::size_t>(grid.block_rows * kPackedStride));
   bytes += aligned(sizeof(float) * static_cast<std::size_t>(micro.nr * kPackedK));  // a panel packed here
   if (!epilogue.in_tile()) {
-    bytes +=
-        aligned(sizeof(float) * static_cast<std::size_t>(grid.block_rows * shape.halves * panels * micro.nr));
+    bytes += aligned(sizeof(float) *
+                     static_cast<std::size_t>(grid.block_rows * shape.sums_per_result * panels * micro.nr));
   }
   return bytes + aligned(epilogue.scratch_bytes());
 }
@@ -224,13 +224,14 @@ struct Block {
   std::int64_t rows_stride = kPackedStride;
 
   std::int64_t half_width() const { return (panel_end - panel_begin) * call.micro->nr; }
-  std::int64_t sums_stride() const { return call.shape.halves * half_width(); }
+  std::int64_t sums_stride() const { return call.shape.sums_per_result * half_width(); }
 
   const float* panel(std::int64_t half, std::int64_t p, std::int64_t k, std::int64_t length) const {
     const GemmShape& s = call.shape;
     const int nr = call.micro->nr;
     const std::int64_t panels = s.panels(*call.micro);
-    if (call.packed) return call.packed + (k * s.halves * panels + (half * panels + p) * length) * nr;
+    if (call.packed)
+      return call.packed + (k * s.sums_per_result * panels + (half * panels + p) * length) * nr;
     const std::int64_t column = p * nr;
     call.operands->pack_panel(half * s.columns + column, std::min<std::int64_t>(nr, s.columns - column), k,
                               length, nr, panel_packed);
@@ -351,7 +352,7 @@ struct Block {
     // Panels one after the other where rows need not be packed and panels do: these lie along the depth.
     const bool along = in_place && !call.packed && sums;
     for (std::int64_t p = panel_begin; along && p < panel_end; ++p) {
-      for (std::int64_t half = 0; half < s.halves; ++half) steps(in_place, half, p, p + 1);
+      for (std::int64_t half = 0; half < s.sums_per_result; ++half) steps(in_place, half, p, p + 1);
     }
     if (!along) steps(in_place, -1, panel_begin, panel_end);
     if (sums) finish_rows();
@@ -365,7 +366,7 @@ struct Block {
       const std::int64_t length = std::min(kPackedK, s.depth - k);
       if (!in_place) call.operands->pack_rows(row, rows, k, length, rows_packed);
       rows_at = in_place ? in_place + k : rows_packed;
-      const std::int64_t first = half < 0 ? 0 : half, last = half < 0 ? s.halves - 1 : half;
+      const std::int64_t first = half < 0 ? 0 : half, last = half < 0 ? s.sums_per_result - 1 : half;
       for (std::int64_t h = first; h <= last; ++h) {
         for (std::int64_t p = begin; p < end; ++p) tiles(h, p, k, length);
       }
@@ -388,8 +389,8 @@ void gemm_piece(const GemmCall& call, const GemmGrid& grid, std::int64_t piece, 
   if (!call.epilogue->in_tile()) {
     most = std::min(most, grid.block_panels);
     sums = reinterpret_cast<float*>(scratch);
-    scratch +=
-        aligned(sizeof(float) * static_cast<std::size_t>(grid.block_rows * call.shape.halves * most * m.nr));
+    scratch += aligned(sizeof(float) *
+                       static_cast<std::size_t>(grid.block_rows * call.shape.sums_per_result * most * m.nr));
   }
   Strip strips[kMaxRows];
   for (std::int64_t row = rows.begin; row < rows.end; row += grid.block_rows) {
@@ -404,7 +405,7 @@ void gemm_piece(const GemmCall& call, const GemmGrid& grid, std::int64_t piece, 
 
 void pack_panels(const Micro& micro, const GemmShape& shape, const GemmOperands& operands, float* to,
                  ThreadPool& pool) {
-  const std::int64_t panels = shape.panels(micro), all = shape.halves * panels;
+  const std::int64_t panels = shape.panels(micro), all = shape.sums_per_result * panels;
   pool.run(shape.steps() * all, [&](std::int64_t piece, int) {
     const std::int64_t k = piece / all * kPackedK, p = piece % all;
     const std::int64_t length = std::min(kPackedK, shape.depth - k), column = p % panels * micro.nr;

@@ -28,9 +28,9 @@ inline std::byte* element(void* base, DType dtype, std::int64_t index) {
 // What happens to a sum before it is stored.
 class Epilogue {
  public:
-  // `extras` are the operands of expression inputs 1, 2, ...; of two `halves`, those of 2, 3, ...
+  // `extras` are the operands of expression inputs 1, 2, ...; where it is `gated`, those of 2, 3, ...
   Epilogue(const Expr& expr, const std::vector<TensorDesc>& extras, const TensorDesc& out, int column_dim,
-           bool halves = false);
+           bool gated = false);
 
   bool in_tile() const {
     return in_tile_;
@@ -39,9 +39,9 @@ class Epilogue {
   int residual() const { return residual_; }  // index of the extra, or -1
   std::size_t scratch_bytes() const { return expression_ ? expression_->scratch_bytes() : 0; }
 
-  int halves() const { return halves_; }  // sums that one result is made of
+  int sums_per_result() const { return sums_per_result_; }  // 2 where it is gated
 
-  // Finishes one row of n sums, those of the second half `apart` further on; `at` are pointers to the row's
+  // Finishes one row of n sums, the second sums `apart` further on; `at` are pointers to the row's
   // first element of each extra.
   void run(const float* sums, std::int64_t apart, std::int64_t n, const void* const* at, void* out,
            std::byte* scratch) const;
@@ -52,7 +52,7 @@ class Epilogue {
  private:
   bool in_tile_ = false;
   bool relu_ = false;
-  int halves_ = 1;
+  int sums_per_result_ = 1;
   int residual_ = -1;
   std::vector<TensorDesc> extras_;
   DType out_dtype_;
@@ -63,14 +63,15 @@ class Epilogue {
 };
 
 // Sizes of one product: rows x depth times depth x columns. Depth counts words: float32, or pairs of
-// bfloat16. Two `halves` have `columns` each, and panels of their own.
+// bfloat16. Where a result is made of two sums, each has
+// `columns` columns and panels of its own.
 struct GemmShape {
-  std::int64_t rows = 0, columns = 0, depth = 0, halves = 1;
+  std::int64_t rows = 0, columns = 0, depth = 0, sums_per_result = 1;
 
-  std::int64_t panels(const Micro& m) const { return (columns + m.nr - 1) / m.nr; }  // of a half
+  std::int64_t panels(const Micro& m) const { return (columns + m.nr - 1) / m.nr; }  // of one sum
   std::int64_t steps() const { return (depth + kPackedK - 1) / kPackedK; }
   std::size_t packed_floats(const Micro& m) const {
-    return static_cast<std::size_t>(halves * panels(m) * m.nr * depth);
+    return static_cast<std::size_t>(sums_per_result * panels(m) * m.nr * depth);
   }
 };
 
@@ -110,7 +111,7 @@ struct GemmCall {
   bool pairs = false;  // words are pairs of bfloat16
   const GemmOperands* operands = nullptr;
   const float* packed = nullptr;  // panels packed before, or null: pack them here
-  const void* bias = nullptr;     // one for each column, of all halves
+  const void* bias = nullptr;     // one for each column of each sum
   DType bias_dtype = DType::kFloat32;
   std::int64_t bias_stride = 1;
   const Epilogue* epilogue = nullptr;

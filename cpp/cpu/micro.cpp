@@ -33,12 +33,12 @@ namespace {
 
 std::vector<Micro> runnable() {
   const CpuInfo info = query_cpu_info();
-  std::vector<Micro> found;
+  std::vector<Micro> available;
   [[maybe_unused]] const auto offer = [&](void (*fill)(Micro&), std::initializer_list<const char*> features) {
     for (const char* feature : features) {
       if (!info.has(feature)) return;
     }
-    fill(found.emplace_back());
+    fill(available.emplace_back());
   };
 #if defined(__x86_64__)
   offer(avx512_bf16::fill,
@@ -51,7 +51,7 @@ std::vector<Micro> runnable() {
 #else
   offer(portable::fill, {});
 #endif
-  return found;
+  return available;
 }
 
 const std::vector<Micro>& all_micros() {

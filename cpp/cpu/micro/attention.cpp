@@ -17,7 +17,7 @@ inline I32 chosen(const std::uint8_t* p) {
   return __builtin_convertvector(bytes, I32) != 0;
 }
 
-// x = change(x, its place), and the maximum of that; NaN wins.
+// x = change(x, its index), and the maximum of that; NaN wins.
 template <class F>
 inline float change_and_peak(float* x, std::int64_t n, F change) {
   const float least = -__builtin_inff();
@@ -97,10 +97,10 @@ bool any_set(const std::uint8_t* x, std::int64_t n) {
     acc |= v;
   }
   const Words words = (Words)acc;
-  std::uint64_t found = 0;
-  for (int j = 0; j < 8; ++j) found |= words[j];
-  for (; i < n; ++i) found |= x[i];
-  return found != 0;
+  std::uint64_t bits = 0;
+  for (int j = 0; j < 8; ++j) bits |= words[j];
+  for (; i < n; ++i) bits |= x[i];
+  return bits != 0;
 }
 
 int addends_above(const float* x, float bound, std::int64_t n) {

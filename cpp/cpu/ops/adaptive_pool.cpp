@@ -2,7 +2,7 @@
 
 namespace npu::cpu {
 
-Made make_adaptive_pool(const KernelRequest& request) {
+KernelPtr make_adaptive_pool(const KernelRequest& request) {
   const auto& attrs = std::get<AdaptivePoolAttrs>(request.op.attrs);
   const WindowGeometry g = window_geometry(request);
   const auto span = [&](std::size_t dim, std::int64_t position) { return adaptive_span(g, dim, position); };

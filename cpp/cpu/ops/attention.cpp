@@ -117,7 +117,7 @@ class Attention final : public HostKernel {
   }
 
   std::int64_t part_floats() const { return 2 * padded(block_rows_) + block_rows_ * sums_stride_; }
-  std::int64_t place(const TensorDesc& t, const AttentionUnit& u, std::int64_t row) const {
+  std::int64_t offset_of(const TensorDesc& t, const AttentionUnit& u, std::int64_t row) const {
     return u.n * t.strides[0] + shape_.head(u.g, row) * t.strides[1] + shape_.position(row) * t.strides[2];
   }
 
@@ -197,7 +197,7 @@ class Attention final : public HostKernel {
       micro_->scale_shift(sums, 1.0f / w.totals[i], 0.0f, sums, shape_.value_width);
     }
     store_floats(*micro_, out.dtype, sums,
-                 at(w.args.outputs[0], place(out, w.unit, w.unit.rows.begin + i), size_of(out.dtype)),
+                 at(w.args.outputs[0], offset_of(out, w.unit, w.unit.rows.begin + i), size_of(out.dtype)),
                  out.strides[3], shape_.value_width);
   }
 
@@ -240,6 +240,6 @@ class Attention final : public HostKernel {
 
 }  // namespace
 
-Made make_attention(const KernelRequest& request) { return std::make_unique<Attention>(request); }
+KernelPtr make_attention(const KernelRequest& request) { return std::make_unique<Attention>(request); }
 
 }  // namespace npu::cpu

@@ -56,8 +56,8 @@ void AttentionMask::find_unit(const void* mask, std::int64_t unit, std::uint8_t*
   for (std::int64_t s = s0; s < s1; ++s) {
     for (std::int64_t h = 0; h < h1; ++h) {
       const std::int64_t head = g * shape_.heads_of_group() + h;
-      const std::int64_t place = n * mask_.strides[0] + head * mask_.strides[1] + s * mask_.strides[2];
-      if (!find_row(at(mask, place, size_of(mask_.dtype)), table, buffer)) long_way = true;
+      const std::int64_t offset = n * mask_.strides[0] + head * mask_.strides[1] + s * mask_.strides[2];
+      if (!find_row(at(mask, offset, size_of(mask_.dtype)), table, buffer)) long_way = true;
     }
   }
   const std::uint8_t wanted = long_way ? kFinite : kSeen;
@@ -70,9 +70,9 @@ bool AttentionMask::find_row(const std::byte* row, std::uint8_t* table, float* b
   for (std::int64_t b = 0; b < shape_.column_blocks(); ++b) {
     const std::int64_t column = b * shape_.block_columns;
     const std::int64_t count = std::min(shape_.block_columns, shape_.keys - column);
-    const std::uint8_t found = look(at(row, column * mask_.strides[3], size_of(mask_.dtype)), count, buffer);
-    table[b] |= found;
-    all |= found;
+    const std::uint8_t seen = look(at(row, column * mask_.strides[3], size_of(mask_.dtype)), count, buffer);
+    table[b] |= seen;
+    all |= seen;
   }
   return all != kFinite;
 }
@@ -90,8 +90,8 @@ std::uint8_t AttentionMask::look(const std::byte* from, std::int64_t count, floa
     return any ? kSeen | kFinite : 0;
   }
   const float* const addends = float_row(*micro_, mask_.dtype, from, step, count, buffer);
-  constexpr std::uint8_t kFound[] = {0, kFinite, kSeen | kFinite};
-  return kFound[micro_->addends_above(addends, kNothing, count)];
+  constexpr std::uint8_t kByAddends[] = {0, kFinite, kSeen | kFinite};
+  return kByAddends[micro_->addends_above(addends, kNothing, count)];
 }
 
 std::int64_t AttentionMask::columns_end(const AttentionUnit& unit) const {
@@ -108,8 +108,8 @@ std::int64_t AttentionMask::next_seen(const std::uint8_t* table, const Attention
   const std::int64_t block = row_blocks_ > 1 ? unit.block : 0;
   const std::uint8_t* const mine = table + ((n * groups_ + g) * row_blocks_ + block) * blocks;
   if (begin >= blocks) return blocks;
-  const void* const found = std::memchr(mine + begin, 1, static_cast<std::size_t>(blocks - begin));
-  return found == nullptr ? blocks : static_cast<const std::uint8_t*>(found) - mine;
+  const void* const next = std::memchr(mine + begin, 1, static_cast<std::size_t>(blocks - begin));
+  return next == nullptr ? blocks : static_cast<const std::uint8_t*>(next) - mine;
 }
 
 std::int64_t AttentionMask::reach(std::int64_t row, std::int64_t column, std::int64_t count) const {
@@ -120,9 +120,9 @@ std::int64_t AttentionMask::reach(std::int64_t row, std::int64_t column, std::in
 float AttentionMask::apply(const void* mask, const AttentionUnit& unit, std::int64_t row, std::int64_t column,
                            std::int64_t count, float scale, float* scores, float* buffer) const {
   if (!mask_.present()) return micro_->scaled_peak(scores, scale, nullptr, nullptr, count);
-  const std::int64_t place = unit.n * mask_.strides[0] + shape_.head(unit.g, row) * mask_.strides[1] +
-                             shape_.position(row) * mask_.strides[2] + column * mask_.strides[3];
-  const std::byte* const from = at(mask, place, size_of(mask_.dtype));
+  const std::int64_t offset = unit.n * mask_.strides[0] + shape_.head(unit.g, row) * mask_.strides[1] +
+                              shape_.position(row) * mask_.strides[2] + column * mask_.strides[3];
+  const std::byte* const from = at(mask, offset, size_of(mask_.dtype));
   if (mask_.dtype != DType::kBool) {
     const float* addend = float_row(*micro_, mask_.dtype, from, mask_.strides[3], count, buffer);
     return micro_->scaled_peak(scores, scale, addend, nullptr, count);

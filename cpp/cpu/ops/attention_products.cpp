@@ -191,7 +191,7 @@ void AttentionProducts::pack_values(const std::byte* values, std::int64_t rows, 
   const std::int64_t nr = micro_->nr, step = v_.strides[3];
   const std::size_t size = size_of(v_.dtype);
   std::uint16_t gathered[2][64];
-  const auto halves = [&](std::int64_t i) -> const std::uint16_t* {
+  const auto half_row = [&](std::int64_t i) -> const std::uint16_t* {
     const std::byte* const from = at(values, i * v_.strides[2], size);
     if (step == 1) return reinterpret_cast<const std::uint16_t*>(from);
     copy_row(reinterpret_cast<std::byte*>(gathered[i % 2]), 1, from, step, count, 2);
@@ -199,8 +199,8 @@ void AttentionProducts::pack_values(const std::byte* values, std::int64_t rows, 
   };
   for (std::int64_t i = 0; i < words(rows, pairs_); ++i, panel += nr) {
     if (pairs_) {
-      const std::uint16_t* const first = halves(2 * i);
-      micro_->pair_rows(first, 2 * i + 1 < rows ? halves(2 * i + 1) : nullptr, panel, count);
+      const std::uint16_t* const first = half_row(2 * i);
+      micro_->pair_rows(first, 2 * i + 1 < rows ? half_row(2 * i + 1) : nullptr, panel, count);
     } else {
       load_floats(*micro_, v_.dtype, at(values, i * v_.strides[2], size), step, count, panel);
     }

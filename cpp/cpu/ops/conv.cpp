@@ -77,7 +77,7 @@ class GemmConv final : public ConvBase {
 
 }  // namespace
 
-Made make_conv(const KernelRequest& request) {
+KernelPtr make_conv(const KernelRequest& request) {
   if (is_depthwise(request)) return make_depthwise_conv(request);
   if (is_direct(request)) return make_direct_conv(request);
   return std::make_unique<GemmConv>(request);

@@ -36,8 +36,8 @@ class ConvBase : public HostKernel {
 };
 
 bool is_direct(const KernelRequest& request);
-Made make_direct_conv(const KernelRequest& request);
+KernelPtr make_direct_conv(const KernelRequest& request);
 bool is_depthwise(const KernelRequest& request);
-Made make_depthwise_conv(const KernelRequest& request);
+KernelPtr make_depthwise_conv(const KernelRequest& request);
 
 }  // namespace npu::cpu

@@ -110,6 +110,8 @@ bool is_depthwise(const KernelRequest& request) {
   return g.depthwise() && g.x_channel == 1 && request.inputs[1].constant;
 }
 
-Made make_depthwise_conv(const KernelRequest& request) { return std::make_unique<DepthwiseConv>(request); }
+KernelPtr make_depthwise_conv(const KernelRequest& request) {
+  return std::make_unique<DepthwiseConv>(request);
+}
 
 }  // namespace npu::cpu

@@ -204,6 +204,6 @@ class DirectConv final : public ConvBase {
 }  // namespace
 
 bool is_direct(const KernelRequest& request) { return DirectConv::fits(request); }
-Made make_direct_conv(const KernelRequest& request) { return std::make_unique<DirectConv>(request); }
+KernelPtr make_direct_conv(const KernelRequest& request) { return std::make_unique<DirectConv>(request); }
 
 }  // namespace npu::cpu

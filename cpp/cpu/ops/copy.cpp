@@ -22,6 +22,6 @@ class Copy : public HostKernel {
 
 }  // namespace
 
-Made make_copy(const KernelRequest& request) { return std::make_unique<Copy>(request); }
+KernelPtr make_copy(const KernelRequest& request) { return std::make_unique<Copy>(request); }
 
 }  // namespace npu::cpu

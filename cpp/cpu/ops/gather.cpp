@@ -63,7 +63,7 @@ class Gather : public HostKernel {
 
 }  // namespace
 
-Made make_gather(const KernelRequest& request) {
+KernelPtr make_gather(const KernelRequest& request) {
   return std::make_unique<Gather>(request, std::get<GatherAttrs>(request.op.attrs));
 }
 

@@ -36,6 +36,6 @@ class Iota : public HostKernel {
 
 }  // namespace
 
-Made make_iota(const KernelRequest& request) { return std::make_unique<Iota>(request); }
+KernelPtr make_iota(const KernelRequest& request) { return std::make_unique<Iota>(request); }
 
 }  // namespace npu::cpu

@@ -64,8 +64,8 @@ class Map : public HostKernel {
   }
 
   // Fills in where the tile starts, `skip` elements after the cursor's row.
-  void place(const KernelArgs& args, const Cursor& cursor, std::int64_t skip, const void** operands,
-             Expression::Tile& tile) const {
+  void locate(const KernelArgs& args, const Cursor& cursor, std::int64_t skip, const void** operands,
+              Expression::Tile& tile) const {
     const std::size_t count = steps_.size();
     for (std::size_t k = 0; k < count; ++k) {
       operands[k] = static_cast<const std::byte*>(args.inputs[k]) +
@@ -84,7 +84,7 @@ class Map : public HostKernel {
       const std::int64_t chunk = unit % chunks_, end = std::min(nest_.inner(), (chunk + 1) * kChunk);
       for (std::int64_t i = chunk * kChunk; i < end; i += kExprBlock) {
         tile.n = std::min(kExprBlock, end - i);
-        place(args, cursor, i, operands, tile);
+        locate(args, cursor, i, operands, tile);
         expression_.run_tile(tile, scratch);
       }
       if (chunk == chunks_ - 1) cursor.advance();
@@ -103,7 +103,7 @@ class Map : public HostKernel {
     Cursor cursor(nest_, range.begin);
     for (std::int64_t row = range.begin; row < range.end; row += tile.rows) {
       tile.rows = std::min({tile_rows_, cursor.left(), range.end - row});
-      place(args, cursor, 0, operands, tile);
+      locate(args, cursor, 0, operands, tile);
       expression_.run_tile(tile, scratch);
       cursor.advance(tile.rows);
     }
@@ -120,6 +120,6 @@ class Map : public HostKernel {
 
 }  // namespace
 
-Made make_map(const KernelRequest& request) { return std::make_unique<Map>(request); }
+KernelPtr make_map(const KernelRequest& request) { return std::make_unique<Map>(request); }
 
 }  // namespace npu::cpu

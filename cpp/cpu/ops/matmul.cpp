@@ -124,7 +124,8 @@ class MatmulOperands final : public GemmOperands {
     }
   }
 
-  // Words [k, k + length) of the column or row that starts at element `at`, to places `spread` words apart.
+  // Words [k, k + length) of the column or row that starts at element `at`, to addresses `spread` words
+  // apart.
   void load_pairs(const void* from, std::int64_t at, std::int64_t step, std::int64_t k, std::int64_t length,
                   float* to, std::int64_t spread) const {
     const auto* x = static_cast<const std::uint16_t*>(from) + at + 2 * k * step;
@@ -154,7 +155,7 @@ class Matmul final : public HostKernel {
         epilogue_(std::get<MatmulAttrs>(r.op.attrs).epilogue, extras(r), r.outputs[0],
                   static_cast<int>(r.outputs[0].shape.size()) - 1, std::get<MatmulAttrs>(r.op.attrs).halves) {
     pairs_ = multiplies_pairs(*micro_, r.inputs[0].dtype, r.inputs[1].dtype);
-    shape_ = {g_.rows, g_.columns, words(g_.depth, pairs_), epilogue_.halves()};
+    shape_ = {g_.rows, g_.columns, words(g_.depth, pairs_), epilogue_.sums_per_result()};
     grid_ = packs() ? plan_gemm(*micro_, shape_, r.threads, g_.batches)
                     : plan_unpacked_gemm(*micro_, shape_, r.threads, g_.batches);
     scratch_ = align(gemm_scratch(*micro_, shape_, grid_, epilogue_));
@@ -166,11 +167,11 @@ class Matmul final : public HostKernel {
   }
   std::size_t scratch_bytes() const override { return scratch_ * static_cast<std::size_t>(r_.threads); }
   double flops() const override {
-    return 2.0 * static_cast<double>(g_.batches * g_.rows * shape_.halves) *
+    return 2.0 * static_cast<double>(g_.batches * g_.rows * shape_.sums_per_result) *
            static_cast<double>(shape_.columns * g_.depth);
   }
 
-  // Halves are packed panel by panel while they are used: a packed copy would double the weights.
+  // Half dtypes are packed panel by panel while they are used: a packed copy would double the weights.
   bool packs() const { return g_.shared && r_.inputs[1].constant && r_.inputs[1].dtype == DType::kFloat32; }
   int packed_input() const override { return packs() ? 1 : -1; }
   std::size_t packed_bytes() const override {
@@ -178,7 +179,7 @@ class Matmul final : public HostKernel {
   }
   std::string packing() const override {
     return "matmul panels " + std::to_string(micro_->nr) + " of " + std::to_string(g_.depth) + "x" +
-           (shape_.halves > 1 ? "2*" : "") + std::to_string(shape_.columns) + "," +
+           (shape_.sums_per_result > 1 ? "2*" : "") + std::to_string(shape_.columns) + "," +
            std::to_string(g_.right_depth) + "," + std::to_string(g_.right_column);
   }
   void pack(const void* raw, std::byte* packed, ThreadPool& pool) const override {
@@ -248,7 +249,7 @@ class Matmul final : public HostKernel {
 
 }  // namespace
 
-Made make_matmul(const KernelRequest& request) {
+KernelPtr make_matmul(const KernelRequest& request) {
   // A bias that differs between rows is an addend like any other: an extra of the epilogue.
   if (request.inputs[2].present() && !Matmul::fits(request)) {
     throw Error(ErrorKind::kUnavailable,

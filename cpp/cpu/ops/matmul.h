@@ -18,6 +18,6 @@ inline std::int64_t right_offset(const KernelRequest& r, const MatmulGeometry& g
 
 // Few rows, and a right-hand side that can be read as it lies, along the depth or across.
 bool few_rows(const KernelRequest& request);
-Made make_matmul_rows(const KernelRequest& request);
+KernelPtr make_matmul_rows(const KernelRequest& request);
 
 }  // namespace npu::cpu

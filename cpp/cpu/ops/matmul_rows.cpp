@@ -28,18 +28,18 @@ class MatmulRows final : public HostKernel {
              : b.dtype == DType::kBFloat16 ? micro_->weigh_bf16
                                            : micro_->weigh_f16;
     in_place_ = g_.left_depth == 1 && (pairs_ || a.dtype == DType::kFloat32);
-    const std::int64_t halves = epilogue_.halves();
-    const double weights = static_cast<double>(halves * g_.columns) * static_cast<double>(g_.depth);
+    const std::int64_t sums = epilogue_.sums_per_result();
+    const double weights = static_cast<double>(sums * g_.columns) * static_cast<double>(g_.depth);
     const double worth = static_cast<double>(g_.batches * g_.rows) * weights;
     const std::int64_t groups = (g_.columns + kGroup - 1) / kGroup;
     const bool shared = worth > 30000 && r.threads > 1;
     const double group_bytes =
-        static_cast<double>(kGroup * halves * g_.depth) * static_cast<double>(size_of(b.dtype));
+        static_cast<double>(kGroup * sums * g_.depth) * static_cast<double>(size_of(b.dtype));
     const auto least = static_cast<std::int64_t>(kLeastBytes / std::max(group_bytes, 1.0));
     pieces_ = tapered(groups, shared ? least : groups, shared ? r.threads : 1);
     const std::size_t x_bytes = static_cast<std::size_t>(g_.rows * g_.depth) * (pairs_ ? 2 : sizeof(float));
     x_bytes_ = round_up(x_bytes);
-    sums_bytes_ = static_cast<std::size_t>((g_.rows * halves + 1) * kChunk) * sizeof(float);
+    sums_bytes_ = static_cast<std::size_t>((g_.rows * sums + 1) * kChunk) * sizeof(float);
     scratch_ = x_bytes_ + sums_bytes_ + round_up(epilogue_.scratch_bytes());
   }
 
@@ -51,7 +51,7 @@ class MatmulRows final : public HostKernel {
   }
   std::size_t scratch_bytes() const override { return scratch_ * static_cast<std::size_t>(r_.threads); }
   double flops() const override {
-    return 2.0 * static_cast<double>(g_.batches * g_.rows * epilogue_.halves()) *
+    return 2.0 * static_cast<double>(g_.batches * g_.rows * epilogue_.sums_per_result()) *
            static_cast<double>(g_.columns * g_.depth);
   }
 
@@ -67,7 +67,7 @@ class MatmulRows final : public HostKernel {
       call.depth = g_.depth;
       call.stride = along_ ? g_.right_column : g_.right_depth;
       call.out = reinterpret_cast<float*>(scratch + x_bytes_);
-      call.out_stride = epilogue_.halves() * kChunk;
+      call.out_stride = epilogue_.sums_per_result() * kChunk;
       find_rows(args, batch, scratch, call);
       const std::int64_t end = std::min(range.end * kGroup, g_.columns);
       for (std::int64_t column = range.begin * kGroup; column < end; column += kChunk) {
@@ -107,7 +107,7 @@ class MatmulRows final : public HostKernel {
     const TensorDesc& b = r_.inputs[1];
     float* const sums = call.out;
     call.columns = n;
-    for (std::int64_t half = 0; half < epilogue_.halves(); ++half) {
+    for (std::int64_t half = 0; half < epilogue_.sums_per_result(); ++half) {
       const std::int64_t first = half * g_.columns + column;
       call.w = element(args.inputs[1], b.dtype, right_offset(r_, g_, batch) + first * g_.right_column);
       call.out = sums + half * kChunk;
@@ -146,7 +146,7 @@ class MatmulRows final : public HostKernel {
                   float* buffer) const {
     const TensorDesc &out = r_.outputs[0], &bias = r_.inputs[2];
     const std::size_t last = g_.rank - 1;
-    for (std::int64_t half = 0; half < epilogue_.halves() && args.inputs[2]; ++half) {
+    for (std::int64_t half = 0; half < epilogue_.sums_per_result() && args.inputs[2]; ++half) {
       const std::int64_t at =
           row_offset(out.shape, bias.strides, row) + (half * g_.columns + column) * bias.strides[last];
       load_row(bias.dtype, element(args.inputs[2], bias.dtype, at), bias.strides[last], buffer, n);
@@ -191,6 +191,6 @@ bool few_rows(const KernelRequest& request) {
   return g.right_depth == 1 || (g.right_column == 1 && !packed);
 }
 
-Made make_matmul_rows(const KernelRequest& request) { return std::make_unique<MatmulRows>(request); }
+KernelPtr make_matmul_rows(const KernelRequest& request) { return std::make_unique<MatmulRows>(request); }
 
 }  // namespace npu::cpu

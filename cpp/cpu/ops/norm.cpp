@@ -161,7 +161,7 @@ class Norm : public HostKernel {
 
 }  // namespace
 
-Made make_norm(const KernelRequest& request) {
+KernelPtr make_norm(const KernelRequest& request) {
   if (auto fast = make_channels_last_norm(request)) return fast;
   return std::make_unique<Norm>(request);
 }

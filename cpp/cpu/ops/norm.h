@@ -18,6 +18,6 @@ inline double scale_of(double squares, double count, const NormAttrs& attrs) {
 }
 
 // A group norm whose channels lie next to each other, or null when the request is another one.
-Made make_channels_last_norm(const KernelRequest& request);
+KernelPtr make_channels_last_norm(const KernelRequest& request);
 
 }  // namespace npu::cpu

@@ -149,7 +149,7 @@ class ColumnNorm : public HostKernel {
 
 }  // namespace
 
-Made make_channels_last_norm(const KernelRequest& r) {
+KernelPtr make_channels_last_norm(const KernelRequest& r) {
   const auto norm = channels_last_norm(std::get<NormAttrs>(r.op.attrs), r.outputs[0], r.inputs[0]);
   return norm ? std::make_unique<ColumnNorm>(r, *norm) : nullptr;
 }

@@ -7,9 +7,9 @@
 
 namespace npu::cpu {
 
-using Made = std::unique_ptr<HostKernel>;
+using KernelPtr = std::unique_ptr<HostKernel>;
 
-#define NPU_DECLARE_MAKER(name, Name) Made make_##name(const KernelRequest& request);
+#define NPU_DECLARE_MAKER(name, Name) KernelPtr make_##name(const KernelRequest& request);
 NPU_FOR_EACH_OP(NPU_DECLARE_MAKER)
 #undef NPU_DECLARE_MAKER
 

@@ -105,6 +105,6 @@ class Pad : public HostKernel {
 
 }  // namespace
 
-Made make_pad(const KernelRequest& request) { return std::make_unique<Pad>(request); }
+KernelPtr make_pad(const KernelRequest& request) { return std::make_unique<Pad>(request); }
 
 }  // namespace npu::cpu

@@ -2,7 +2,7 @@
 
 namespace npu::cpu {
 
-Made make_pool(const KernelRequest& request) {
+KernelPtr make_pool(const KernelRequest& request) {
   const auto& attrs = std::get<PoolAttrs>(request.op.attrs);
   const WindowGeometry g = pool_geometry(request, attrs);
   const auto span = [&](std::size_t dim, std::int64_t position) {

@@ -249,7 +249,7 @@ std::string ReducePlan::name() const {
   return std::string("reduce[") + kNames[static_cast<int>(attrs.kind)] + "]";
 }
 
-Made make_reduce(const KernelRequest& request) {
+KernelPtr make_reduce(const KernelRequest& request) {
   const ReducePlan plan(request);
   if (columns_fit(plan)) return make_column_reduce(plan);
   return std::make_unique<Reduce>(plan);

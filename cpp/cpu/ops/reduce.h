@@ -22,6 +22,6 @@ struct ReducePlan : ReduceCut {
 
 // Whether neighbours in memory belong to different results, so that rows are combined elementwise.
 bool columns_fit(const ReducePlan& plan);
-Made make_column_reduce(const ReducePlan& plan);
+KernelPtr make_column_reduce(const ReducePlan& plan);
 
 }  // namespace npu::cpu

@@ -116,6 +116,6 @@ bool columns_fit(const ReducePlan& p) {
          p.kept.inner() >= 4 && p.reduced.step(0) != 1;
 }
 
-Made make_column_reduce(const ReducePlan& plan) { return std::make_unique<ColumnReduce>(plan); }
+KernelPtr make_column_reduce(const ReducePlan& plan) { return std::make_unique<ColumnReduce>(plan); }
 
 }  // namespace npu::cpu

@@ -192,6 +192,6 @@ class Resize : public HostKernel {
 
 }  // namespace
 
-Made make_resize(const KernelRequest& request) { return std::make_unique<Resize>(request); }
+KernelPtr make_resize(const KernelRequest& request) { return std::make_unique<Resize>(request); }
 
 }  // namespace npu::cpu

@@ -140,6 +140,6 @@ class Rope final : public HostKernel {
 
 }  // namespace
 
-Made make_rope(const KernelRequest& request) { return std::make_unique<Rope>(request); }
+KernelPtr make_rope(const KernelRequest& request) { return std::make_unique<Rope>(request); }
 
 }  // namespace npu::cpu

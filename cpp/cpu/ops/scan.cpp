@@ -82,6 +82,6 @@ class Scan : public HostKernel {
 
 }  // namespace
 
-Made make_scan(const KernelRequest& request) { return std::make_unique<Scan>(request); }
+KernelPtr make_scan(const KernelRequest& request) { return std::make_unique<Scan>(request); }
 
 }  // namespace npu::cpu

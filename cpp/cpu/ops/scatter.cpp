@@ -112,7 +112,7 @@ class Scatter : public HostKernel {
 
 }  // namespace
 
-Made make_scatter(const KernelRequest& request) {
+KernelPtr make_scatter(const KernelRequest& request) {
   return std::make_unique<Scatter>(request, std::get<ScatterAttrs>(request.op.attrs));
 }
 

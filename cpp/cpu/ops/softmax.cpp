@@ -78,6 +78,6 @@ class Softmax : public HostKernel {
 
 }  // namespace
 
-Made make_softmax(const KernelRequest& request) { return std::make_unique<Softmax>(request); }
+KernelPtr make_softmax(const KernelRequest& request) { return std::make_unique<Softmax>(request); }
 
 }  // namespace npu::cpu

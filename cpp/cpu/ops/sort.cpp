@@ -132,12 +132,12 @@ class Ordered : public HostKernel {
 
 }  // namespace
 
-Made make_ordered(const KernelRequest& request, std::int64_t axis, bool descending, std::int64_t count,
-                  const char* name) {
+KernelPtr make_ordered(const KernelRequest& request, std::int64_t axis, bool descending, std::int64_t count,
+                       const char* name) {
   return std::make_unique<Ordered>(request, axis, descending, count, name);
 }
 
-Made make_sort(const KernelRequest& request) {
+KernelPtr make_sort(const KernelRequest& request) {
   const auto& attrs = std::get<SortAttrs>(request.op.attrs);
   const std::int64_t count = extent_along(request.inputs[0], attrs.axis);
   return make_ordered(request, attrs.axis, attrs.descending, count, "sort");

@@ -3,7 +3,7 @@
 
 namespace npu::cpu {
 
-Made make_topk(const KernelRequest& request) {
+KernelPtr make_topk(const KernelRequest& request) {
   const auto& attrs = std::get<TopkAttrs>(request.op.attrs);
   const TensorDesc& out = request.outputs[0].present() ? request.outputs[0] : request.outputs[1];
   const std::int64_t count = extent_along(out, attrs.axis);

@@ -172,7 +172,7 @@ class Windows : public HostKernel {
     store_integers(y_.dtype, s.integer_total, y, y_.strides[1], n);
   }
 
-  // Maxima with the places where they are: the first of equals, NaN before everything.
+  // Maxima and their positions: the first of equals, NaN before everything.
   void run_indexed(const std::byte* x, std::byte* y, std::int64_t* indices, std::int64_t n,
                    std::int64_t cells, const Scratch& s) const {
     if (is_float(x_.dtype)) {
@@ -220,8 +220,8 @@ class Windows : public HostKernel {
 
 }  // namespace
 
-Made make_windows(const KernelRequest& request, const WindowGeometry& geometry, const Spans& span,
-                  bool maximum, std::int64_t divisor, const char* name) {
+KernelPtr make_windows(const KernelRequest& request, const WindowGeometry& geometry, const Spans& span,
+                       bool maximum, std::int64_t divisor, const char* name) {
   return std::make_unique<Windows>(request, geometry, span, maximum, divisor, name);
 }
 

@@ -14,7 +14,7 @@ namespace npu::cpu {
 using Spans = std::function<WindowSpan(std::size_t dim, std::int64_t position)>;
 
 // `divisor` of an average, or 0 for the cells covered by its window.
-Made make_windows(const KernelRequest& request, const WindowGeometry& geometry, const Spans& span,
-                  bool maximum, std::int64_t divisor, const char* name);
+KernelPtr make_windows(const KernelRequest& request, const WindowGeometry& geometry, const Spans& span,
+                       bool maximum, std::int64_t divisor, const char* name);
 
 }  // namespace npu::cpu

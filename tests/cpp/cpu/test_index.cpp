@@ -137,7 +137,7 @@ TEST(cpu_index, scatter) {
   }
 }
 
-// Of updates to one place the last one, in row-major order, stays.
+// Of updates to one element the last one, in row-major order, stays.
 TEST(cpu_index, scatter_order) {
   Tensor x(DType::kInt64, {4}), up(DType::kInt64, {3, 5}, Layout::kReversed), ids(DType::kInt64, {3, 5}),
       y(DType::kInt64, {4});

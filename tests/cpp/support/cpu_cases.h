@@ -136,7 +136,7 @@ inline Tensor random(DType dtype, const Shape& shape, Layout layout = Layout::kD
   return t;
 }
 
-using Maker = cpu::Made (*)(const KernelRequest&);
+using Maker = cpu::KernelPtr (*)(const KernelRequest&);
 
 inline TensorDesc describe(const Tensor* t) {
   TensorDesc desc;
