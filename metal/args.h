@@ -80,7 +80,7 @@ struct IndexedAxis {
 NPU_ARGS(IndexedAxis, 24);
 
 struct GatherArgs {
-  NestOf<2 + NPU_MAX_INDICES> nest;  // out, the place in x that is not indexed, the indices
+  NestOf<2 + NPU_MAX_INDICES> nest;  // out, the offset in x without what is indexed, the indices
   IndexedAxis axes[NPU_MAX_INDICES];
 };
 NPU_ARGS(GatherArgs, 872);
@@ -88,12 +88,11 @@ NPU_ARGS(GatherArgs, 872);
 enum class ScatterKind : int32_t { kSet, kAdd, kMul, kMax, kMin };
 
 struct ScatterArgs {
-  NestOf<2 + NPU_MAX_INDICES>
-      kept;  // the place in out, updates, indices: over dimensions that are not indexed
+  NestOf<2 + NPU_MAX_INDICES> kept;  // offsets in out, updates, indices: over dimensions that are not indexed
   NestOf<2 + NPU_MAX_INDICES> free;  // over the others, along which updates may meet
   IndexedAxis axes[NPU_MAX_INDICES];
   int32_t updates;  // of free
-  int32_t lists;    // of items, where updates are sorted by place
+  int32_t lists;    // of items, where updates are sorted by target
 };
 NPU_ARGS(ScatterArgs, 1560);
 
@@ -181,10 +180,10 @@ struct MatmulArgs {
   int64_t left_depth;  // steps of the operands that are multiplied
   int64_t right_depth;
   int64_t right_column;
-  int32_t splits;  // parts of the depth, each with a block of the grid's z and a place in the scratch
+  int32_t splits;  // parts of the depth, each with a block of the grid's z and a part of the scratch
   int32_t split_depth;
-  int32_t slices;  // simdgroups that share the depth of one column
-  int32_t blocks;  // of rows: the extent of the grid's z without the splits
+  int32_t simdgroups_per_column;  // they share its depth
+  int32_t blocks;                 // of rows: the extent of the grid's z without the splits
 };
 NPU_ARGS(MatmulArgs, 712);
 
@@ -369,7 +368,7 @@ struct AttentionArgs {
   int32_t length;  // of k and v
   int32_t width;   // of q and k
   int32_t value_width;
-  int32_t splits;  // of the length, each with a threadgroup and a place in the scratch
+  int32_t splits;  // of the length, each with a threadgroup and a part of the scratch
   float scale;
   int32_t reserved;
 };

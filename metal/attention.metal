@@ -21,7 +21,7 @@ struct Tile {
   static constant constexpr int kPad = 16 / int(sizeof(T));  // keeps rows in different banks
   static constant constexpr int kStride = kWidth + kPad;
   static constant constexpr int kStaged = kRows * kStride;
-  static_assert(kRows >= kColumns, "queries are staged in the place of keys and values");
+  static_assert(kRows >= kColumns, "queries are staged in the memory of keys and values");
   static constant constexpr int kStripStride = kColumns + 4;  // of a simdgroup's scores, and then weights
   static constant constexpr int kStrip = 8 * kStripStride;
   static constant constexpr int kWeightStride = kStripStride * 4 / int(sizeof(T));
@@ -49,18 +49,18 @@ inline void stage_queries(threadgroup typename B::Element* to, const device type
   constexpr int kAcross = B::kWidth / 4;
   for (int i = thread_index; i < B::kRows * kAcross; i += B::kThreads) {
     const int index = i / kAcross, column = i % kAcross * 4;
-    vec<T, 4> found = vec<T, 4>(T(0.0f));
+    vec<T, 4> value = vec<T, 4>(T(0.0f));
     if (first + index < args.rows * args.shared && column < args.width) {
       const device T* row = q + QueryRow(args, batch, group, first + index).q;
       if (kDenseQueries && column + 4 <= args.width) {
-        found = four(row + column);
+        value = four(row + column);
       } else {
         for (int k = 0; k < 4; ++k) {
-          if (column + k < args.width) found[k] = row[(column + k) * args.q_step[3]];
+          if (column + k < args.width) value[k] = row[(column + k) * args.q_step[3]];
         }
       }
     }
-    *(threadgroup vec<T, 4>*)(to + index * B::kStride + column) = found;
+    *(threadgroup vec<T, 4>*)(to + index * B::kStride + column) = value;
   }
 }
 
@@ -113,7 +113,7 @@ struct Strip {
     return !spared;
   }
 
-  // Makes weights of scores, in their place.
+  // Turns scores into weights, in place.
   void weigh(threadgroup float* scores, const thread float* addends, float scale) {
     const threadgroup float* from = scores + lane / 4 * B::kStripStride + lane % 4 * B::kOfLane;
     float weights[B::kOfLane];
@@ -259,7 +259,7 @@ template <typename B>
   begin(strip, staged + 8 * int(simdgroup) * B::kStride, room);
   const int last = (min(index + B::kRows, rows) - 1) / args.shared;
   const int length = kCausal ? min(args.length, last + 1) : args.length;
-  threadgroup int* seen = seen_by;  // of two places, in turn
+  threadgroup int* seen = seen_by;  // two slots, in turn
   for (int first = 0; first < length; first += B::kColumns) {
     float addends[B::kOfLane];
     const bool counts = strip.look(args, mask, batch, group, first, addends);

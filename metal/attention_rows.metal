@@ -96,18 +96,18 @@ struct Part {
     NPU_UNROLL
     for (int v = 0; v < kVectors; ++v) {
       const int first = first_of(lane, v);
-      Wide<T> found;
+      Wide<T> chunk;
       if (wide) {
-        found = load_wide(row + (first < width ? first : 0));
+        chunk = load_wide(row + (first < width ? first : 0));
       } else {
         NPU_UNROLL
         for (int i = 0; i < kElements; ++i) {
-          found.at[i / 4][i % 4] = first + i < width ? float(row[(first + i) * step]) : 0.0f;
+          chunk.at[i / 4][i % 4] = first + i < width ? float(row[(first + i) * step]) : 0.0f;
         }
       }
       NPU_UNROLL
       for (int f = 0; f < Wide<T>::kFours; ++f) {
-        of[v].at[f] = kept && first < width ? found.at[f] : float4(0.0f);
+        of[v].at[f] = kept && first < width ? chunk.at[f] : float4(0.0f);
       }
     }
   }
@@ -214,7 +214,7 @@ struct Rows {
 
   void add_values(constant AttentionArgs& args, const device T* v, int begin, int lane,
                   const thread float* weights) {
-    const int place = lane % kValueLanes, first = lane - place;
+    const int row_lane = lane % kValueLanes, first = lane - row_lane;
     bool used = false;  // the lane's column, by any row
     NPU_UNROLL
     for (int r = 0; r < kRows; ++r) used = used || weights[r] != 0.0f;
@@ -224,7 +224,7 @@ struct Rows {
       for (int j = 0; j < kTogether; ++j) {
         const bool kept = simd_shuffle(used ? 1 : 0, ushort(first + i + j)) != 0;
         const int t = min(begin + first + i + j, args.length - 1);
-        values[j].load(v + t * args.v_step[2], args.v_step[3], args.value_width, place, kWideValues, kept);
+        values[j].load(v + t * args.v_step[2], args.v_step[3], args.value_width, row_lane, kWideValues, kept);
       }
       add_some(values, first + i, weights);
     }
@@ -248,13 +248,13 @@ struct Rows {
 template <typename T, int kRows, int kVectors>
 inline void score(constant AttentionArgs& args, const thread Part<T, kVectors>* queries, const device T* k,
                   int begin, int lane, const thread float* addends, thread float* scores) {
-  const int place = lane % kKeyLanes, first = begin + lane - place;
+  const int row_lane = lane % kKeyLanes, first = begin + lane - row_lane;
   for (int i = 0; i < kKeyLanes; i += kTogether) {
     Part<T, kVectors> keys[kTogether];
     NPU_UNROLL
     for (int j = 0; j < kTogether; ++j) {
       const int t = min(first + i + j, args.length - 1);
-      keys[j].load(k + t * args.k_step[2], args.k_step[3], args.width, place, kWideKeys, true);
+      keys[j].load(k + t * args.k_step[2], args.k_step[3], args.width, row_lane, kWideKeys, true);
     }
     NPU_UNROLL
     for (int r = 0; r < kRows; ++r) {
@@ -262,7 +262,7 @@ inline void score(constant AttentionArgs& args, const thread Part<T, kVectors>* 
       NPU_UNROLL
       for (int j = 0; j < kTogether; ++j) sums[j] = queries[r].times(keys[j]);
       const float sum = across_key_lanes(sums, lane);
-      if (place / kTogether == i / kTogether) scores[r] = sum;
+      if (row_lane / kTogether == i / kTogether) scores[r] = sum;
     }
   }
   NPU_UNROLL
@@ -413,8 +413,8 @@ template <typename T>
     sum += parts[(row * args.splits + s) * args.value_width + e] * kept;
   }
   const int head = int(row / rows), batch = head / args.groups;
-  const QueryRow place(args, batch, head - batch * args.groups, int(row - int64_t(head) * rows));
-  out[place.out + e * args.out_step[3]] = T(divided(sum, total));
+  const QueryRow query(args, batch, head - batch * args.groups, int(row - int64_t(head) * rows));
+  out[query.out + e * args.out_step[3]] = T(divided(sum, total));
 }
 
 NPU_INSTANTIATE_FLOATS(attention_any)

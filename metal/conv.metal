@@ -18,7 +18,7 @@ inline void stage_patches(threadgroup typename B::Element* to, const device type
   for (int row = thread_index / kAcross; row < B::kRows; row += B::kThreads / kAcross) {
     bool inside;
     const device T* from = x + offset_of(args, windows[row], tap, inside);
-    threadgroup T* at = to + row * B::kDeepStride + column;
+    threadgroup T* at = to + row * B::kKMajorStride + column;
     if (kAtOnce == 4) {
       *(threadgroup vec<T, 4>*)at = inside ? four(from) : vec<T, 4>(T(0.0f));
     } else {
@@ -30,14 +30,14 @@ inline void stage_patches(threadgroup typename B::Element* to, const device type
 struct Finish {
   constant ConvArgs& args;
   Ends ends;
-  RowPlaces block;
+  RowOffsets block;
   int row, column;  // column of its group
   int group;
 
   void operator()(int i, int j, float4 sums, float4 /*others*/) const {
     if (row + i >= int(inner_of(args.product.rows)) || column + j >= args.columns) return;
     const int first = group * args.columns;
-    finish_columns(sums, args.product, ends, places_of_row(args.product, block, row + i), first + column + j,
+    finish_columns(sums, args.product, ends, row_offsets(args.product, block, row + i), first + column + j,
                    first + args.columns);
   }
 };
@@ -54,7 +54,7 @@ template <typename B, int kAtOnce>
   threadgroup float4 memory[B::kMemory];
   threadgroup Window windows[B::kRows];
   threadgroup T* staged_patches = (threadgroup T*)memory;
-  threadgroup T* staged_weights = staged_patches + B::kRows * B::kDeepStride;
+  threadgroup T* staged_weights = staged_patches + B::kRows * B::kKMajorStride;
   const uint group = position.z / uint(args.blocks), block = position.z - group * uint(args.blocks);
   const int column = int(position.x) * B::kColumns, row = int(position.y) * B::kRows;
   const int rows = int(inner_of(args.product.rows)), depth = args.product.depth;
@@ -71,7 +71,7 @@ template <typename B, int kAtOnce>
   Sums<B> sums;
   for (int k = 0; k < depth; k += B::kDepth) {
     stage_patches<B, kAtOnce>(staged_patches, x, args, windows, tap, int(thread_index));
-    stage_fours<T, B::kDepth, B::kColumns, B::kWideStride, B::kThreads>(
+    stage_fours<T, B::kDepth, B::kColumns, B::kNMajorStride, B::kThreads>(
         staged_weights, weights + int64_t(k) * kPaddedColumns, kPaddedColumns, depth - k,
         kPaddedColumns - column, int(thread_index));
     tap.step(args, B::kDepth);
@@ -80,8 +80,7 @@ template <typename B, int kAtOnce>
     sums.fold_after(k + B::kDepth);
     threadgroup_barrier(mem_flags::mem_threadgroup);
   }
-  const Finish finish = {args, NPU_GATHER_ENDS, places_of_block(args.product, block),
-                         row,  column,          int(group)};
+  const Finish finish = {args, NPU_GATHER_ENDS, block_offsets(args.product, block), row, column, int(group)};
   hand_out(sums, (threadgroup float*)memory, standing, simdgroup, finish);
 }
 

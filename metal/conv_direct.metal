@@ -2,22 +2,22 @@
 #include "conv_geometry.h"
 
 // Offsets of a pixel in the result and what is read beside it.
-inline RowPlaces places_of_pixel(constant ConvArgs& args, uint pixel) {
+inline RowOffsets pixel_offsets(constant ConvArgs& args, uint pixel) {
   const uint rows = inner_of(args.product.rows);
   const uint block = args.product.rows.rank == 1 ? 0 : pixel / rows;
-  return places_of_row(args.product, places_of_block(args.product, block), int(pixel - block * rows));
+  return row_offsets(args.product, block_offsets(args.product, block), int(pixel - block * rows));
 }
 
 // Four channels as floats, of which those from `left` on are not there.
 template <typename T>
 inline float4 some_of_four(const device T* from, int left) {
   if (left >= 4) return load4(from);
-  float4 found = float4(0.0f);
+  float4 value = float4(0.0f);
   NPU_UNROLL
   for (int k = 0; k < 4; ++k) {
-    if (k < left) found[k] = float(from[k]);
+    if (k < left) value[k] = float(from[k]);
   }
-  return found;
+  return value;
 }
 
 // One filter for each channel, weights packed as [tap][channel]. A thread makes four channels of
@@ -57,7 +57,7 @@ template <typename T>
   NPU_UNROLL
   for (int p = 0; p < kDepthwisePixels; ++p) {
     if (first + p >= width) continue;
-    finish_columns(sums[p], args.product, ends, places_of_pixel(args, pixel + uint(p)), channel, args.groups);
+    finish_columns(sums[p], args.product, ends, pixel_offsets(args, pixel + uint(p)), channel, args.groups);
   }
 }
 
@@ -96,8 +96,7 @@ template <typename T>
   }
   const Ends ends = NPU_GATHER_ENDS;
   const int first = int(group) * args.columns;
-  finish_columns(total, args.product, ends, places_of_pixel(args, pixel), first + column,
-                 first + args.columns);
+  finish_columns(total, args.product, ends, pixel_offsets(args, pixel), first + column, first + args.columns);
 }
 
 #if NPU_ONLY < 0 || NPU_ONLY == NPU_FLOAT32

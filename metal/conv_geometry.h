@@ -29,7 +29,7 @@ inline Window window_of(constant ConvArgs& args, uint pixel) {
   return window;
 }
 
-// The input coordinate at a place of the padded and dilated input, or -1.
+// The input coordinate at a position of the padded and dilated input, or -1.
 inline int source_of(constant ConvArgs& args, int dim, int at) {
   if (!kSpreads) return at < args.in[dim] ? at : -1;
   const int coordinate = at / args.up[dim];

@@ -13,7 +13,7 @@ template <typename T>
   const uint many = kDense ? Words<T>::kMany : 1;
   const uint first = at.x * many;
   if (first >= inner || at.y >= uint(args.nest.rows)) return;
-  const Places<2> row = walk_row(args.nest, at.y);
+  const Offsets<2> row = walk_row(args.nest, at.y);
   if (!kDense) {
     y[args.y_first + row.of[0] + int64_t(first) * step_of(args.nest, 0)] =
         x[args.x_first + row.of[1] + int64_t(first) * step_of(args.nest, 1)];
@@ -34,7 +34,7 @@ template <typename T>
                                 uint3 threads [[threads_per_threadgroup]]) {
   threadgroup T tile[kCopyTile][kCopyTile + 1];
   if (group.z >= uint(args.rest.rows) * inner_of(args.rest)) return;
-  const Places<2> rest = walk(args.rest, group.z);
+  const Offsets<2> rest = walk(args.rest, group.z);
   const uint across = group.x * kCopyTile, down = group.y * kCopyTile;
   const device T* from = x + args.x_first + rest.of[1] + across * args.x_across + down * args.x_down;
   for (uint a = thread_at.y; a < kCopyTile; a += threads.y) {

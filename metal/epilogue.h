@@ -18,9 +18,9 @@ constant int kBias [[function_constant(kFcEpilogueBias)]];
 constant int kExtras [[function_constant(kFcEpilogueExtras)]];
 // The columns of result, bias and extra are neighbours.
 constant bool kFours [[function_constant(kFcEpilogueFours)]];
-// A result comes from the sums of two columns, of which the other one is as many further as there are
+// A result comes from the sums of two columns; the second is as many columns further on as there are
 // results.
-constant bool kHalves [[function_constant(kFcEpilogueGated)]];
+constant bool kGated [[function_constant(kFcEpilogueGated)]];
 
 static_assert(kBufferExtrasEnd == kBufferExtras + NPU_EXTRAS, "each extra operand has a buffer");
 
@@ -54,40 +54,40 @@ inline void store_floats(device char* to, int type, int64_t at, float4 x) {
 }
 
 // Where a row of the product starts in each operand.
-typedef Places<4 + NPU_EXTRAS> RowPlaces;
+typedef Offsets<4 + NPU_EXTRAS> RowOffsets;
 
-inline RowPlaces places_of_block(constant ProductArgs& args, uint block) {
-  RowPlaces places = walk_row(args.rows, block);
+inline RowOffsets block_offsets(constant ProductArgs& args, uint block) {
+  RowOffsets offsets = walk_row(args.rows, block);
   NPU_UNROLL
-  for (int k = 0; k < 4 + NPU_EXTRAS; ++k) places.of[k] += args.first[k];
-  return places;
+  for (int k = 0; k < 4 + NPU_EXTRAS; ++k) offsets.of[k] += args.first[k];
+  return offsets;
 }
-inline RowPlaces places_of_row(constant ProductArgs& args, RowPlaces block, int row) {
+inline RowOffsets row_offsets(constant ProductArgs& args, RowOffsets block, int row) {
   NPU_UNROLL
   for (int k = 0; k < 4 + NPU_EXTRAS; ++k) block.of[k] += int64_t(row) * step_of(args.rows, k);
   return block;
 }
-inline int64_t place_of(constant ProductArgs& args, RowPlaces row, int operand, int column) {
+inline int64_t offset_of(constant ProductArgs& args, RowOffsets row, int operand, int column) {
   return row.of[operand] + int64_t(column) * args.column[operand];
 }
 
-inline float biased(float sum, constant ProductArgs& args, Ends ends, RowPlaces row, int column) {
-  return kBias > 0 ? sum + load_float(ends.bias, kBias - 1, place_of(args, row, 1, column)) : sum;
+inline float biased(float sum, constant ProductArgs& args, Ends ends, RowOffsets row, int column) {
+  return kBias > 0 ? sum + load_float(ends.bias, kBias - 1, offset_of(args, row, 1, column)) : sum;
 }
 
 #ifdef NPU_EPILOGUE
 
-inline void finish_one(float sum, float other, constant ProductArgs& args, Ends ends, RowPlaces row,
+inline void finish_one(float sum, float other, constant ProductArgs& args, Ends ends, RowOffsets row,
                        int column) {
   int64_t at[NPU_EXTRAS];
   NPU_UNROLL
-  for (int k = 0; k < NPU_EXTRAS; ++k) at[k] = k < kExtras ? place_of(args, row, 2 + k, column) : 0;
+  for (int k = 0; k < NPU_EXTRAS; ++k) at[k] = k < kExtras ? offset_of(args, row, 2 + k, column) : 0;
   sum = biased(sum, args, ends, row, column);
-  if (kHalves) other = biased(other, args, ends, row, column + args.columns);
-  ((device Finished*)ends.result)[place_of(args, row, 0, column)] = finish(sum, other, ends, at);
+  if (kGated) other = biased(other, args, ends, row, column + args.columns);
+  ((device Finished*)ends.result)[offset_of(args, row, 0, column)] = finish(sum, other, ends, at);
 }
 
-inline void finish_four(float4 sums, float4 others, constant ProductArgs& args, Ends ends, RowPlaces row,
+inline void finish_four(float4 sums, float4 others, constant ProductArgs& args, Ends ends, RowOffsets row,
                         int column) {
   NPU_UNROLL
   for (int k = 0; k < 4; ++k) finish_one(sums[k], others[k], args, ends, row, column + k);
@@ -140,16 +140,16 @@ inline float finished(float sum, float extra) {
   }
 }
 
-inline void finish_one(float sum, float other, constant ProductArgs& args, Ends ends, RowPlaces row,
+inline void finish_one(float sum, float other, constant ProductArgs& args, Ends ends, RowOffsets row,
                        int column) {
   float extra = 0.0f;
-  if (kExtras > 0) extra = load_float(ends.extra[0], kExtraType, place_of(args, row, 2, column));
-  if (kHalves) extra = biased(other, args, ends, row, column + args.columns);
+  if (kExtras > 0) extra = load_float(ends.extra[0], kExtraType, offset_of(args, row, 2, column));
+  if (kGated) extra = biased(other, args, ends, row, column + args.columns);
   const float result = finished(biased(sum, args, ends, row, column), extra);
-  store_float(ends.result, kResult, place_of(args, row, 0, column), result);
+  store_float(ends.result, kResult, offset_of(args, row, 0, column), result);
 }
 
-inline void finish_four(float4 sums, float4 others, constant ProductArgs& args, Ends ends, RowPlaces row,
+inline void finish_four(float4 sums, float4 others, constant ProductArgs& args, Ends ends, RowOffsets row,
                         int column) {
   if (!kFours) {
     NPU_UNROLL
@@ -158,7 +158,7 @@ inline void finish_four(float4 sums, float4 others, constant ProductArgs& args, 
   }
   float4 extra = others;
   if (kBias > 0) sums += load_floats(ends.bias, kBias - 1, row.of[1] + column);
-  if (kBias > 0 && kHalves) extra += load_floats(ends.bias, kBias - 1, row.of[1] + column + args.columns);
+  if (kBias > 0 && kGated) extra += load_floats(ends.bias, kBias - 1, row.of[1] + column + args.columns);
   if (kExtras > 0) extra = load_floats(ends.extra[0], kExtraType, row.of[2] + column);
   NPU_UNROLL
   for (int k = 0; k < 4; ++k) sums[k] = finished(sums[k], extra[k]);
@@ -168,7 +168,7 @@ inline void finish_four(float4 sums, float4 others, constant ProductArgs& args, 
 #endif
 
 // Four neighbours of a row, of which those from `end` on are not there.
-inline void finish_columns(float4 sums, float4 others, constant ProductArgs& args, Ends ends, RowPlaces row,
+inline void finish_columns(float4 sums, float4 others, constant ProductArgs& args, Ends ends, RowOffsets row,
                            int column, int end) {
   if (column + 4 <= end) {
     finish_four(sums, others, args, ends, row, column);
@@ -179,7 +179,7 @@ inline void finish_columns(float4 sums, float4 others, constant ProductArgs& arg
     if (column + k < end) finish_one(sums[k], others[k], args, ends, row, column + k);
   }
 }
-inline void finish_columns(float4 sums, constant ProductArgs& args, Ends ends, RowPlaces row, int column,
+inline void finish_columns(float4 sums, constant ProductArgs& args, Ends ends, RowOffsets row, int column,
                            int end) {
   finish_columns(sums, float4(0.0f), args, ends, row, column, end);
 }

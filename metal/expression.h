@@ -263,10 +263,10 @@ inline long ipow_of(long base, long exponent) {
 
 // Reports a zero; the first thing reported stays.
 inline long checked_divisor(long divisor, device Status* status) {
-  int found = divisor == 0 ? 0 : 1;
-  while (found == 0) {
-    const bool taken = atomic_compare_exchange_weak_explicit((device atomic_int*)&status->dimension, &found,
-                                                             -1, memory_order_relaxed, memory_order_relaxed);
+  int expected = divisor == 0 ? 0 : 1;
+  while (expected == 0) {
+    const bool taken = atomic_compare_exchange_weak_explicit(
+        (device atomic_int*)&status->dimension, &expected, -1, memory_order_relaxed, memory_order_relaxed);
     if (taken) break;
   }
   return divisor;

@@ -1,4 +1,4 @@
-// Elements of x at places that index operands choose. Indices out of range are reported and give zero.
+// Elements of x that index operands choose. Indices out of range are reported and give zero.
 #include "indexed.h"
 
 // Whole rows, whose neighbours are neighbours in both.
@@ -14,13 +14,13 @@ template <typename T>
   const uint many = kDense ? Words<T>::kMany : 1;
   const uint first = at.x * many;
   if (first >= inner || at.y >= uint(args.nest.rows)) return;
-  Places<kOperands> place = walk_row(args.nest, at.y, 2 + kAxes);
+  Offsets<kOperands> offsets = walk_row(args.nest, at.y, 2 + kAxes);
   if (!kDense) {
-    for (int k = 0; k < 2 + kAxes; ++k) place.of[k] += int64_t(first) * step_of(args.nest, k);
+    for (int k = 0; k < 2 + kAxes; ++k) offsets.of[k] += int64_t(first) * step_of(args.nest, k);
   }
-  device T* to = out + place.of[0];
-  int64_t from = place.of[1];
-  const bool valid = add_indexed(args.axes, indices, place, status, from);
+  device T* to = out + offsets.of[0];
+  int64_t from = offsets.of[1];
+  const bool valid = add_indexed(args.axes, indices, offsets, status, from);
   if (!kDense) {
     *to = valid ? x[from] : T(0);
   } else if (valid && first + many <= inner) {

@@ -1,4 +1,4 @@
-// Places chosen by index operands: what gather and scatter share.
+// Offsets that index operands choose: what gather and scatter share.
 #pragma once
 
 #include "nest.h"
@@ -57,9 +57,9 @@ inline int64_t load_index(const device char* from, int64_t at, IndexType type) {
   }
 }
 
-// Adds to `place` what the indices at these offsets say; false when one is out of range.
-inline bool add_indexed(constant IndexedAxis* axes, Indices indices, Places<kOperands> at,
-                        device Status* status, thread int64_t& place) {
+// Adds to `offset` what the indices at `at` say; false when one is out of range.
+inline bool add_indexed(constant IndexedAxis* axes, Indices indices, Offsets<kOperands> at,
+                        device Status* status, thread int64_t& offset) {
   for (int k = 0; k < kAxes; ++k) {
     const int64_t index = load_index(indices.of[k], at.of[2 + k], axes[k].type);
     const int64_t wrapped = kWrap && index < 0 ? index + axes[k].extent : index;
@@ -67,7 +67,7 @@ inline bool add_indexed(constant IndexedAxis* axes, Indices indices, Places<kOpe
       report(status, axes[k].dimension, index);
       return false;
     }
-    place += wrapped * axes[k].step;
+    offset += wrapped * axes[k].step;
   }
   return true;
 }

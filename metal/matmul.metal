@@ -12,50 +12,50 @@ inline void stage_left(threadgroup typename B::Element* to, const device typenam
   const int rows = inner_of(args.product.rows) - row;
   from += int64_t(row) * row_step + int64_t(k) * args.left_depth;
   if (Neighbours(kLeftAlong) == Neighbours::kOfDepth) {
-    stage_fours<typename B::Element, B::kRows, B::kDepth, B::kDeepStride, B::kThreads>(
+    stage_fours<typename B::Element, B::kRows, B::kDepth, B::kKMajorStride, B::kThreads>(
         to, from, row_step, rows, end - k, thread_index);
   } else {
-    stage_any<typename B::Element, B::kRows, B::kDepth, B::kDeepStride, B::kThreads>(
+    stage_any<typename B::Element, B::kRows, B::kDepth, B::kKMajorStride, B::kThreads>(
         to, from, row_step, args.left_depth, rows, end - k, Neighbours(kLeftAlong) == Neighbours::kOfLines,
         thread_index);
   }
 }
 
 // kCount columns of the right side.
-template <typename B, bool kDeep, int kCount>
+template <typename B, bool kKMajor, int kCount>
 inline void stage_columns(threadgroup typename B::Element* to, const device typename B::Element* from,
                           constant MatmulArgs& args, int columns, int depth, int thread_index) {
   typedef typename B::Element T;
-  if (kDeep) {
-    stage_fours<T, kCount, B::kDepth, B::kDeepStride, B::kThreads>(to, from, args.right_column, columns,
-                                                                   depth, thread_index);
+  if (kKMajor) {
+    stage_fours<T, kCount, B::kDepth, B::kKMajorStride, B::kThreads>(to, from, args.right_column, columns,
+                                                                     depth, thread_index);
   } else if (Neighbours(kRightAlong) == Neighbours::kOfLines) {
-    stage_fours<T, B::kDepth, kCount, B::kWideStride, B::kThreads>(to, from, args.right_depth, depth, columns,
-                                                                   thread_index);
+    stage_fours<T, B::kDepth, kCount, B::kNMajorStride, B::kThreads>(to, from, args.right_depth, depth,
+                                                                     columns, thread_index);
   } else {
-    stage_any<T, B::kDepth, kCount, B::kWideStride, B::kThreads>(
+    stage_any<T, B::kDepth, kCount, B::kNMajorStride, B::kThreads>(
         to, from, args.right_depth, args.right_column, depth, columns, false, thread_index);
   }
 }
 
-// Of halves, each part of the block has columns of the first half and then those of the second: see hand_out.
-template <typename B, bool kDeep>
+// Gated, each part of the block has columns of the results and then those of their gates: see hand_out.
+template <typename B, bool kKMajor>
 inline void stage_right(threadgroup typename B::Element* to, const device typename B::Element* from,
                         constant MatmulArgs& args, int column, int k, int end, int thread_index) {
-  constexpr int kCount = B::kPartColumns / 2, kStep = kDeep ? B::kDeepStride : 1;
+  constexpr int kCount = B::kPartColumns / 2, kStep = kKMajor ? B::kKMajorStride : 1;
   from += int64_t(k) * args.right_depth;
   const int columns = args.product.columns - column;
-  if (!kHalves) {
-    stage_columns<B, kDeep, B::kColumns>(to, from + int64_t(column) * args.right_column, args, columns,
-                                         end - k, thread_index);
+  if (!kGated) {
+    stage_columns<B, kKMajor, B::kColumns>(to, from + int64_t(column) * args.right_column, args, columns,
+                                           end - k, thread_index);
     return;
   }
   NPU_UNROLL
   for (int piece = 0; piece < 2 * B::kAcross; ++piece) {
     const int first = piece / 2 * kCount;
     const int64_t at = column + first + int64_t(piece % 2) * args.product.columns;
-    stage_columns<B, kDeep, kCount>(to + piece * kCount * kStep, from + at * args.right_column, args,
-                                    columns - first, end - k, thread_index);
+    stage_columns<B, kKMajor, kCount>(to + piece * kCount * kStep, from + at * args.right_column, args,
+                                      columns - first, end - k, thread_index);
   }
 }
 
@@ -63,7 +63,7 @@ inline void stage_right(threadgroup typename B::Element* to, const device typena
 struct Finish {
   constant MatmulArgs& args;
   Ends ends;
-  RowPlaces block;
+  RowOffsets block;
   int row, column;
   int64_t part;  // where the block's sums start in the scratch
 
@@ -78,18 +78,18 @@ struct Finish {
     const int rows = int(inner_of(args.product.rows)), columns = args.product.columns;
     if (row + i >= rows) return;
     if (!kSplits) {
-      finish_columns(sums, others, args.product, ends, places_of_row(args.product, block, row + i),
-                     column + j, columns);
+      finish_columns(sums, others, args.product, ends, row_offsets(args.product, block, row + i), column + j,
+                     columns);
       return;
     }
-    const int64_t width = kHalves ? 2 * int64_t(columns) : columns;
+    const int64_t width = kGated ? 2 * int64_t(columns) : columns;
     device float* to = (device float*)ends.result + part + (row + i) * width;
     keep(to, column + j, sums);
-    if (kHalves) keep(to + columns, column + j, others);
+    if (kGated) keep(to + columns, column + j, others);
   }
 };
 
-template <typename B, bool kDeep>
+template <typename B, bool kKMajor>
 [[kernel]] void matmul(constant MatmulArgs& args [[buffer(kBufferArgs)]],
                        const device typename B::Element* left [[buffer(kBufferLeft)]],
                        const device typename B::Element* right [[buffer(kBufferRight)]], NPU_ENDS,
@@ -99,28 +99,28 @@ template <typename B, bool kDeep>
                        uint lane [[thread_index_in_simdgroup]]) {
   threadgroup float4 memory[B::kMemory];
   threadgroup typename B::Element* staged_left = (threadgroup typename B::Element*)memory;
-  threadgroup typename B::Element* staged_right = staged_left + B::kRows * B::kDeepStride;
+  threadgroup typename B::Element* staged_right = staged_left + B::kRows * B::kKMajorStride;
   const uint split = kSplits ? group.z / uint(args.blocks) : 0;
   const uint block = group.z - split * uint(args.blocks);
-  const int column = int(group.x) * (kHalves ? B::kColumns / 2 : B::kColumns), row = int(group.y) * B::kRows;
+  const int column = int(group.x) * (kGated ? B::kColumns / 2 : B::kColumns), row = int(group.y) * B::kRows;
   const int rows = int(inner_of(args.product.rows));
   if (column >= args.product.columns || row >= rows) return;
   if (block >= uint(args.blocks) || split >= uint(args.splits)) return;
-  const RowPlaces places = places_of_block(args.product, block);
+  const RowOffsets offsets = block_offsets(args.product, block);
   const Standing<B> standing(simdgroup, lane);
   const int begin = int(split) * args.split_depth, end = min(begin + args.split_depth, args.product.depth);
   Sums<B> sums;
   for (int k = begin; k < end; k += B::kDepth) {
-    stage_left<B>(staged_left, left + places.of[NPU_LEFT], args, row, k, end, int(thread_index));
-    stage_right<B, kDeep>(staged_right, right + places.of[NPU_RIGHT], args, column, k, end,
-                          int(thread_index));
+    stage_left<B>(staged_left, left + offsets.of[NPU_LEFT], args, row, k, end, int(thread_index));
+    stage_right<B, kKMajor>(staged_right, right + offsets.of[NPU_RIGHT], args, column, k, end,
+                            int(thread_index));
     threadgroup_barrier(mem_flags::mem_threadgroup);
-    multiply<B, kDeep>(sums, staged_left, staged_right, standing);
+    multiply<B, kKMajor>(sums, staged_left, staged_right, standing);
     sums.fold_after(k - begin + B::kDepth);
     threadgroup_barrier(mem_flags::mem_threadgroup);
   }
-  const int64_t part = int64_t(group.z) * rows * args.product.columns * (kHalves ? 2 : 1);
-  const Finish finish = {args, NPU_GATHER_ENDS, places, row, column, part};
+  const int64_t part = int64_t(group.z) * rows * args.product.columns * (kGated ? 2 : 1);
+  const Finish finish = {args, NPU_GATHER_ENDS, offsets, row, column, part};
   hand_out(sums, (threadgroup float*)memory, standing, simdgroup, finish);
 }
 
@@ -145,13 +145,13 @@ inline float4 sum_of_parts(constant MatmulArgs& args, const device float* parts,
   const int columns = args.product.columns, rows = int(inner_of(args.product.rows));
   const int column = int(at.x) * kSumColumns, row = int(at.y), many = columns - column;
   if (many <= 0 || row >= rows || at.z >= uint(args.blocks)) return;
-  const int64_t width = kHalves ? 2 * int64_t(columns) : columns;
+  const int64_t width = kGated ? 2 * int64_t(columns) : columns;
   const float4 sums = sum_of_parts(args, parts, at.z, row, width, column, many);
   float4 others = float4(0.0f);
-  if (kHalves) others = sum_of_parts(args, parts + columns, at.z, row, width, column, many);
+  if (kGated) others = sum_of_parts(args, parts + columns, at.z, row, width, column, many);
   const Ends ends = NPU_GATHER_ENDS;
-  const RowPlaces places = places_of_row(args.product, places_of_block(args.product, at.z), row);
-  finish_columns(sums, others, args.product, ends, places, column, columns);
+  const RowOffsets offsets = row_offsets(args.product, block_offsets(args.product, at.z), row);
+  finish_columns(sums, others, args.product, ends, offsets, column, columns);
 }
 
 template <typename T>
@@ -175,24 +175,24 @@ template <typename T>
   const int column = int(at.x), row = int(at.y);
   if (column >= args.product.columns || row >= int(inner_of(args.product.rows)) || at.z >= uint(args.blocks))
     return;
-  const RowPlaces places = places_of_row(args.product, places_of_block(args.product, at.z), row);
-  const device T* a = left + places.of[NPU_LEFT];
-  const device T* b = right + places.of[NPU_RIGHT] + int64_t(column) * args.right_column;
+  const RowOffsets offsets = row_offsets(args.product, block_offsets(args.product, at.z), row);
+  const device T* a = left + offsets.of[NPU_LEFT];
+  const device T* b = right + offsets.of[NPU_RIGHT] + int64_t(column) * args.right_column;
   const float sum = sum_of_column(args, a, b);
   float other = 0.0f;
-  if (kHalves) other = sum_of_column(args, a, b + int64_t(args.product.columns) * args.right_column);
+  if (kGated) other = sum_of_column(args, a, b + int64_t(args.product.columns) * args.right_column);
   const Ends ends = NPU_GATHER_ENDS;
-  finish_one(sum, other, args.product, ends, places, column);
+  finish_one(sum, other, args.product, ends, offsets, column);
 }
 
-#define NPU_MATMUL(name, T, deep, ...)            \
+#define NPU_MATMUL(name, T, k_major, ...)         \
   template [[host_name(#name "_" #T)]] [[kernel]] \
-  decltype(matmul<Blocking<T, __VA_ARGS__>, deep>) matmul<Blocking<T, __VA_ARGS__>, deep>;
-#define NPU_MATMULS(T, depth)                                                       \
-  NPU_MATMUL(matmul_large_deep, T, true, kLargeBlock, kLargeBlock, depth, 2, 2, 1)  \
-  NPU_MATMUL(matmul_large_wide, T, false, kLargeBlock, kLargeBlock, depth, 2, 2, 1) \
-  NPU_MATMUL(matmul_small_deep, T, true, kSmallBlock, kSmallBlock, 32, 2, 2, 2)     \
-  NPU_MATMUL(matmul_small_wide, T, false, kSmallBlock, kSmallBlock, 32, 2, 2, 2)
+  decltype(matmul<Blocking<T, __VA_ARGS__>, k_major>) matmul<Blocking<T, __VA_ARGS__>, k_major>;
+#define NPU_MATMULS(T, depth)                                                          \
+  NPU_MATMUL(matmul_large_k_major, T, true, kLargeBlock, kLargeBlock, depth, 2, 2, 1)  \
+  NPU_MATMUL(matmul_large_n_major, T, false, kLargeBlock, kLargeBlock, depth, 2, 2, 1) \
+  NPU_MATMUL(matmul_small_k_major, T, true, kSmallBlock, kSmallBlock, 32, 2, 2, 2)     \
+  NPU_MATMUL(matmul_small_n_major, T, false, kSmallBlock, kSmallBlock, 32, 2, 2, 2)
 #if NPU_ONLY < 0 || NPU_ONLY == NPU_FLOAT32
 NPU_MATMULS(float, 16)
 NPU_INSTANTIATE(matmul_single, float)

@@ -1,9 +1,9 @@
 // How products with few rows are computed: the right-hand side is read once, as it lies, and everything else
 // follows its speed. The left side may lie anywhere.
 //
-// "deep": the depth of a column is side by side, as in linear's weights. A simdgroup makes some columns, its
-// lanes along the depth; simdgroups may share the depth of a column. "wide": columns are side by side. Lanes
-// take columns, and the simdgroups of a threadgroup share the depth.
+// k_major: the depth of a column is contiguous, as in linear's weights. A simdgroup makes a few columns, its
+// lanes along the depth; several simdgroups may share the depth of a column. n_major: columns are contiguous.
+// Lanes take columns, and the simdgroups of a threadgroup share the depth.
 #pragma once
 
 #include "epilogue.h"
@@ -88,39 +88,41 @@ struct LaneSums {
   }
 };
 
-// Results of a threadgroup, of which each simdgroup makes kColumns columns. Of halves, two make a result.
+// Results of a threadgroup, of which each simdgroup makes kColumns columns. Gated, two columns make a result.
 template <int kColumns>
-inline int deep_results(constant MatmulArgs& args) {
-  return kStreamSimdgroups / args.slices * kColumns / (kHalves && kColumns % 2 == 0 ? 2 : 1);
+inline int results_per_group(constant MatmulArgs& args) {
+  return kStreamSimdgroups / args.simdgroups_per_column * kColumns / (kGated && kColumns % 2 == 0 ? 2 : 1);
 }
 
 template <int kColumns>
-inline bool deep_is_beyond(constant MatmulArgs& args, uint3 group) {
-  return int(group.x) * deep_results<kColumns>(args) >= args.product.columns || group.z >= uint(args.blocks);
+inline bool k_major_is_beyond(constant MatmulArgs& args, uint3 group) {
+  return int(group.x) * results_per_group<kColumns>(args) >= args.product.columns ||
+         group.z >= uint(args.blocks);
 }
 
-// kColumns columns of kRows rows for each simdgroup; `room` has an element for each. Of halves, neighbours
+// kColumns columns of kRows rows for each simdgroup; `room` has an element for each. Gated, neighbours
 // make a result.
 template <typename T, int kRows, int kColumns, typename Left>
-inline void multiply_deep(constant MatmulArgs& args, const thread Left& left, const device T* right,
-                          Ends ends, RowPlaces places, threadgroup float* room, Spot at) {
+inline void multiply_k_major(constant MatmulArgs& args, const thread Left& left, const device T* right,
+                             Ends ends, RowOffsets offsets, threadgroup float* room, Spot at) {
   constexpr int kStep = 4 * Wide<T>::kFours;
-  const int slices = args.slices;
-  const int slice = int(at.simdgroup) % slices, set = int(at.simdgroup) / slices;
+  const int sharers = args.simdgroups_per_column;
+  const int share = int(at.simdgroup) % sharers, set = int(at.simdgroup) / sharers;
   const int columns = args.product.columns, depth = args.product.depth;
   const int rows = int(inner_of(args.product.rows));
-  constexpr int kOfResult = kColumns % 2 == 0 ? 2 : 1;  // columns, of halves
-  const int together = kHalves ? kOfResult : 1, made = deep_results<kColumns>(args);
-  const int first = int(at.group.x) * made;  // column of the threadgroup
-  const device T* w[kColumns];               // columns that are not there repeat the last one
+  constexpr int kOfResult = kColumns % 2 == 0 ? 2 : 1;  // columns, when gated
+  const int columns_per_result = kGated ? kOfResult : 1, results = results_per_group<kColumns>(args);
+  const int first = int(at.group.x) * results;  // column of the threadgroup
+  const device T* w[kColumns];                  // columns that are not there repeat the last one
   NPU_UNROLL
   for (int c = 0; c < kColumns; ++c) {
-    const int column = min(first + (set * kColumns + c) / together, columns - 1);
-    w[c] = right + places.of[NPU_RIGHT] + (column + int64_t(c % together) * columns) * args.right_column;
+    const int column = min(first + (set * kColumns + c) / columns_per_result, columns - 1);
+    w[c] = right + offsets.of[NPU_RIGHT] +
+           (column + int64_t(c % columns_per_result) * columns) * args.right_column;
   }
   LaneSums<T, kRows, kColumns> sums;
-  const int stride = int(kSimd) * kStep * slices;
-  for (int k = (slice * int(kSimd) + int(at.lane)) * kStep; k < depth; k += stride) {
+  const int stride = int(kSimd) * kStep * sharers;
+  for (int k = (share * int(kSimd) + int(at.lane)) * kStep; k < depth; k += stride) {
     if (k + kStep <= depth) {
       sums.add_step(left, w, k);
     } else {
@@ -137,16 +139,16 @@ inline void multiply_deep(constant MatmulArgs& args, const thread Left& left, co
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
   const int thread_index = int(at.simdgroup) * int(kSimd) + int(at.lane);
-  for (int i = thread_index; i < made * min(rows, kRows); i += kStreamSimdgroups * int(kSimd)) {
-    const int r = i / made, c = i % made * together, column = first + i % made;
+  for (int i = thread_index; i < results * min(rows, kRows); i += kStreamSimdgroups * int(kSimd)) {
+    const int r = i / results, c = i % results * columns_per_result, column = first + i % results;
     if (column >= columns) continue;
     float sum = 0.0f, other = 0.0f;
-    for (int s = 0; s < slices; ++s) {
-      const int from = ((c / kColumns * slices + s) * kRows + r) * kColumns + c % kColumns;
+    for (int s = 0; s < sharers; ++s) {
+      const int from = ((c / kColumns * sharers + s) * kRows + r) * kColumns + c % kColumns;
       sum += room[from];
-      if (kHalves) other += room[from + 1];
+      if (kGated) other += room[from + 1];
     }
-    finish_one(sum, other, args.product, ends, places_of_row(args.product, places, r), column);
+    finish_one(sum, other, args.product, ends, row_offsets(args.product, offsets, r), column);
   }
 }
 
@@ -197,29 +199,29 @@ struct ColumnSums {
 };
 
 template <int kColumns>
-inline bool wide_is_beyond(constant MatmulArgs& args, uint3 group) {
+inline bool n_major_is_beyond(constant MatmulArgs& args, uint3 group) {
   return int(group.x) * int(kSimd) * kColumns >= args.product.columns || group.z >= uint(args.blocks);
 }
 
 // kColumns columns of kRows rows for each lane; `room` has an element for each column of each simdgroup.
 template <typename T, int kRows, int kColumns, typename Left>
-inline void multiply_wide(constant MatmulArgs& args, const thread Left& left, const device T* right,
-                          Ends ends, RowPlaces places, threadgroup float* room, Spot at) {
+inline void multiply_n_major(constant MatmulArgs& args, const thread Left& left, const device T* right,
+                             Ends ends, RowOffsets offsets, threadgroup float* room, Spot at) {
   const int columns = args.product.columns, begin = int(at.group.x) * int(kSimd) * kColumns;
   const int rows = int(inner_of(args.product.rows));
   const int lane = int(at.lane), simdgroup = int(at.simdgroup);
   const int column = begin + lane * kColumns, many = columns - column;
-  const device T* w = right + places.of[NPU_RIGHT] + (many > 0 ? column : 0);
+  const device T* w = right + offsets.of[NPU_RIGHT] + (many > 0 ? column : 0);
   ColumnSums<T, kRows, kColumns> sums, others;
   sums.add_all(args, left, w, simdgroup, many);
-  if (kHalves) others.add_all(args, left, w + columns, simdgroup, many);
+  if (kGated) others.add_all(args, left, w + columns, simdgroup, many);
   const int mine = simdgroup * int(kSimd) + lane, target = begin + mine;
   NPU_UNROLL
   for (int r = 0; r < kRows; ++r) {
     const float sum = sums.gather(room, r, simdgroup, lane);
-    const float other = kHalves ? others.gather(room, r, simdgroup, lane) : 0.0f;
+    const float other = kGated ? others.gather(room, r, simdgroup, lane) : 0.0f;
     if (mine < int(kSimd) * kColumns && target < columns && r < rows) {
-      finish_one(sum, other, args.product, ends, places_of_row(args.product, places, r), target);
+      finish_one(sum, other, args.product, ends, row_offsets(args.product, offsets, r), target);
     }
   }
 }
@@ -234,9 +236,9 @@ inline void multiply_wide(constant MatmulArgs& args, const thread Left& left, co
   NPU_ROWS(kernel, T, 2, columns)       \
   NPU_ROWS(kernel, T, 4, columns)       \
   NPU_ROWS(kernel, T, 8, columns)
-#define NPU_DEEP_AND_WIDE(deep, wide, T) \
-  NPU_ROWS_OF(deep, T, 1)                \
-  NPU_ROWS_OF(deep, T, 2)                \
-  NPU_ROWS_OF(deep, T, 4)                \
-  NPU_ROWS_OF(wide, T, 1)                \
-  NPU_ROWS_OF(wide, T, 4)
+#define NPU_K_AND_N_MAJOR(k_major, n_major, T) \
+  NPU_ROWS_OF(k_major, T, 1)                   \
+  NPU_ROWS_OF(k_major, T, 2)                   \
+  NPU_ROWS_OF(k_major, T, 4)                   \
+  NPU_ROWS_OF(n_major, T, 1)                   \
+  NPU_ROWS_OF(n_major, T, 4)

@@ -80,49 +80,49 @@ inline void normalise(threadgroup T* normal, threadgroup Spread* room, constant 
 }
 
 template <typename T, int kRows, int kColumns>
-[[kernel]] void matmul_rows_norm_deep(constant NormedRowsArgs& args [[buffer(kBufferArgs)]],
-                                      const device T* left [[buffer(kBufferLeft)]],
-                                      const device T* right [[buffer(kBufferRight)]], NPU_ENDS,
-                                      NPU_NORM_PARAMETERS, threadgroup T* normal [[threadgroup(0)]],
-                                      uint3 group [[threadgroup_position_in_grid]],
-                                      uint simdgroup [[simdgroup_index_in_threadgroup]],
-                                      uint lane [[thread_index_in_simdgroup]]) {
+[[kernel]] void matmul_rows_norm_k_major(constant NormedRowsArgs& args [[buffer(kBufferArgs)]],
+                                         const device T* left [[buffer(kBufferLeft)]],
+                                         const device T* right [[buffer(kBufferRight)]], NPU_ENDS,
+                                         NPU_NORM_PARAMETERS, threadgroup T* normal [[threadgroup(0)]],
+                                         uint3 group [[threadgroup_position_in_grid]],
+                                         uint simdgroup [[simdgroup_index_in_threadgroup]],
+                                         uint lane [[thread_index_in_simdgroup]]) {
   threadgroup float room[kStreamSimdgroups * kRows * kColumns];
   threadgroup Spread spreads[kStreamSimdgroups * kRows];
-  if (deep_is_beyond<kColumns>(args.matmul, group)) return;
-  const RowPlaces places = places_of_block(args.matmul.product, group.z);
+  if (k_major_is_beyond<kColumns>(args.matmul, group)) return;
+  const RowOffsets offsets = block_offsets(args.matmul.product, group.z);
   const Spot spot = {group, simdgroup, lane};
-  normalise(normal, spreads, args, left + places.of[NPU_LEFT], norm_weight, norm_bias, spot);
+  normalise(normal, spreads, args, left + offsets.of[NPU_LEFT], norm_weight, norm_bias, spot);
   const NormalRows<T, kRows> rows(args, normal);
   const Ends ends = NPU_GATHER_ENDS;
-  multiply_deep<T, kRows, kColumns>(args.matmul, rows, right, ends, places, room, spot);
+  multiply_k_major<T, kRows, kColumns>(args.matmul, rows, right, ends, offsets, room, spot);
 }
 
 template <typename T, int kRows, int kColumns>
-[[kernel]] void matmul_rows_norm_wide(constant NormedRowsArgs& args [[buffer(kBufferArgs)]],
-                                      const device T* left [[buffer(kBufferLeft)]],
-                                      const device T* right [[buffer(kBufferRight)]], NPU_ENDS,
-                                      NPU_NORM_PARAMETERS, threadgroup T* normal [[threadgroup(0)]],
-                                      uint3 group [[threadgroup_position_in_grid]],
-                                      uint simdgroup [[simdgroup_index_in_threadgroup]],
-                                      uint lane [[thread_index_in_simdgroup]]) {
+[[kernel]] void matmul_rows_norm_n_major(constant NormedRowsArgs& args [[buffer(kBufferArgs)]],
+                                         const device T* left [[buffer(kBufferLeft)]],
+                                         const device T* right [[buffer(kBufferRight)]], NPU_ENDS,
+                                         NPU_NORM_PARAMETERS, threadgroup T* normal [[threadgroup(0)]],
+                                         uint3 group [[threadgroup_position_in_grid]],
+                                         uint simdgroup [[simdgroup_index_in_threadgroup]],
+                                         uint lane [[thread_index_in_simdgroup]]) {
   threadgroup float room[kStreamSimdgroups * int(kSimd) * kColumns];
   threadgroup Spread spreads[kStreamSimdgroups * kRows];
-  if (wide_is_beyond<kColumns>(args.matmul, group)) return;
-  const RowPlaces places = places_of_block(args.matmul.product, group.z);
+  if (n_major_is_beyond<kColumns>(args.matmul, group)) return;
+  const RowOffsets offsets = block_offsets(args.matmul.product, group.z);
   const Spot spot = {group, simdgroup, lane};
-  normalise(normal, spreads, args, left + places.of[NPU_LEFT], norm_weight, norm_bias, spot);
+  normalise(normal, spreads, args, left + offsets.of[NPU_LEFT], norm_weight, norm_bias, spot);
   const NormalRows<T, kRows> rows(args, normal);
   const Ends ends = NPU_GATHER_ENDS;
-  multiply_wide<T, kRows, kColumns>(args.matmul, rows, right, ends, places, room, spot);
+  multiply_n_major<T, kRows, kColumns>(args.matmul, rows, right, ends, offsets, room, spot);
 }
 
 #if NPU_ONLY < 0 || NPU_ONLY == NPU_FLOAT32
-NPU_DEEP_AND_WIDE(matmul_rows_norm_deep, matmul_rows_norm_wide, float)
+NPU_K_AND_N_MAJOR(matmul_rows_norm_k_major, matmul_rows_norm_n_major, float)
 #endif
 #if NPU_ONLY < 0 || NPU_ONLY == NPU_FLOAT16
-NPU_DEEP_AND_WIDE(matmul_rows_norm_deep, matmul_rows_norm_wide, half)
+NPU_K_AND_N_MAJOR(matmul_rows_norm_k_major, matmul_rows_norm_n_major, half)
 #endif
 #if NPU_ONLY < 0 || NPU_ONLY == NPU_BFLOAT16
-NPU_DEEP_AND_WIDE(matmul_rows_norm_deep, matmul_rows_norm_wide, bfloat)
+NPU_K_AND_N_MAJOR(matmul_rows_norm_k_major, matmul_rows_norm_n_major, bfloat)
 #endif

@@ -5,14 +5,14 @@
 
 // Offsets of the operands of a nest, in elements.
 template <int N>
-struct Places {
+struct Offsets {
   int64_t of[N];
 };
 
 // At position `index` of the first `dims` dimensions; of the first `count` operands.
 template <int N>
-inline Places<N> walk_dims(constant NestOf<N>& nest, int dims, uint index, int count = N) {
-  Places<N> at;
+inline Offsets<N> walk_dims(constant NestOf<N>& nest, int dims, uint index, int count = N) {
+  Offsets<N> at;
   for (int k = 0; k < count; ++k) at.of[k] = 0;
   for (int d = dims - 1; d >= 0; --d) {
     uint i = index;
@@ -27,12 +27,12 @@ inline Places<N> walk_dims(constant NestOf<N>& nest, int dims, uint index, int c
 }
 
 template <int N>
-inline Places<N> walk(constant NestOf<N>& nest, uint index, int count = N) {
+inline Offsets<N> walk(constant NestOf<N>& nest, uint index, int count = N) {
   return walk_dims(nest, nest.rank, index, count);
 }
 
 template <int N>
-inline Places<N> walk_row(constant NestOf<N>& nest, uint row, int count = N) {
+inline Offsets<N> walk_row(constant NestOf<N>& nest, uint row, int count = N) {
   return walk_dims(nest, nest.rank - 1, row, count);
 }
 
@@ -49,7 +49,7 @@ inline int64_t step_of(constant NestOf<N>& nest, int operand) {
 // Visits elements first, first + by, first + 2 * by, ... of a nest; only a change of row costs a walk.
 template <int N>
 struct Stepper {
-  Places<N> base;
+  Offsets<N> base;
   uint row, column, rows_by, columns_by;
 
   Stepper(constant NestOf<N>& nest, uint first, uint by) {
@@ -61,7 +61,7 @@ struct Stepper {
     base = walk_row(nest, row);
   }
 
-  int64_t place(constant NestOf<N>& nest, int operand) const {
+  int64_t offset(constant NestOf<N>& nest, int operand) const {
     return base.of[operand] + int64_t(column) * step_of(nest, operand);
   }
 

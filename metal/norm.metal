@@ -36,7 +36,7 @@ template <typename T>
   threadgroup Exact room[kSimd];
   const Seat seat = seat_of(group, simdgroup, simdgroups, lane);
   if (seat.row >= uint(args.count)) return;  // whole simdgroups leave, or the threadgroup
-  const Places<4> at = walk(args.rows, seat.row);
+  const Offsets<4> at = walk(args.rows, seat.row);
   const uint n = uint(args.n);
   float4 row[kMostRowVectors];
   load_row(x + at.of[1], n, seat, 0.0f, row);
@@ -45,13 +45,13 @@ template <typename T>
     const float first = float(x[at.of[1]]);
     Exact sum = exact(0.0f);
     for (int v = 0; v < kMostRowVectors; ++v) {
-      const uint i = place_of(seat, v);  // what is beyond the row stays zero
+      const uint i = element_of(seat, v);  // what is beyond the row stays zero
       row[v] = select(row[v] - first, float4(0.0f), uint4(i, i + 1, i + 2, i + 3) >= n);
       for (int k = 0; k < 4 && v < kVectors; ++k) sum = plus(sum, exact(row[v][k]));
     }
     const Exact mean = mean_of(across_row<Sum<float>>(sum, room, seat), float(n));
     for (int v = 0; v < kMostRowVectors; ++v) {
-      const uint i = place_of(seat, v);
+      const uint i = element_of(seat, v);
       row[v] = select((row[v] - mean.main) - mean.rest, float4(0.0f), uint4(i, i + 1, i + 2, i + 3) >= n);
     }
   }
@@ -62,7 +62,7 @@ template <typename T>
   const float scale =
       scale_of(value_of(across_row<Sum<float>>(squares, room, seat)), float(n), args.eps, kRms);
   for (int v = 0; v < kMostRowVectors; ++v) {
-    const uint i = place_of(seat, v);
+    const uint i = element_of(seat, v);
     if (v >= kVectors || i >= n) continue;
     float4 result = row[v] * scale;
     if (kHasWeight) result *= parameters<T>(weight, ParameterKind(kWeight), i, n);
@@ -85,26 +85,26 @@ template <typename T>
   threadgroup Spread room[kSimd];
   const Seat seat = seat_of(group, simdgroup, simdgroups, lane);
   if (seat.row >= uint(args.count)) return;  // who shares a row leaves together
-  const Places<4> at = walk(args.rows, seat.row);
+  const Offsets<4> at = walk(args.rows, seat.row);
   const uint n = uint(args.n);
   const device T* from = x + at.of[1];
   const float centre = kRms ? 0.0f : float(*from);
   Spread spread = Spreads::none();
   Stepper<4> element(args.elements, seat.index, seat.threads);
   for (uint i = seat.index; i < n; i += seat.threads) {
-    spread = Spreads::add(spread, float(from[element.place(args.elements, 1)]) - centre, i);
+    spread = Spreads::add(spread, float(from[element.offset(args.elements, 1)]) - centre, i);
     element.advance(args.elements);
   }
   spread = across_row<Spreads>(spread, room, seat);
   const Normal normal = normal_of(spread, centre, float(n), args.eps, kRms);
   Stepper<4> again(args.elements, seat.index, seat.threads);
   for (uint i = seat.index; i < n; i += seat.threads) {
-    float result = normal.of(float(from[again.place(args.elements, 1)]));
+    float result = normal.of(float(from[again.offset(args.elements, 1)]));
     if (kHasWeight)
-      result *= parameter<T>(weight, ParameterKind(kWeight), at.of[2] + again.place(args.elements, 2));
+      result *= parameter<T>(weight, ParameterKind(kWeight), at.of[2] + again.offset(args.elements, 2));
     if (kHasBias)
-      result += parameter<T>(bias, ParameterKind(kBias), at.of[3] + again.place(args.elements, 3));
-    y[at.of[0] + again.place(args.elements, 0)] = T(result);
+      result += parameter<T>(bias, ParameterKind(kBias), at.of[3] + again.offset(args.elements, 3));
+    y[at.of[0] + again.offset(args.elements, 0)] = T(result);
     again.advance(args.elements);
   }
 }

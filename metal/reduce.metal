@@ -112,20 +112,20 @@ struct Total<int64_t> {
 };
 
 template <typename R>
-struct Best {
+struct Candidate {
   R value;
   uint index;
 };
 
 template <typename R, typename Shuffle>
-inline Best<R> moved(Best<R> a, Shuffle shuffle) {
+inline Candidate<R> moved(Candidate<R> a, Shuffle shuffle) {
   return {moved(a.value, shuffle), shuffle(a.index)};
 }
 
 // Where the greatest or least is: the first of equals, NaN before everything.
 template <typename R>
-struct Place {
-  using Acc = Best<R>;
+struct Position {
+  using Acc = Candidate<R>;
   static constant constexpr bool kCentred = false;
   static Acc none() { return {what() == ReduceKind::kArgmax ? least(R(0)) : greatest(R(0)), 0xffffffffu}; }
   static float least(float) { return -INFINITY; }
@@ -223,7 +223,7 @@ inline typename Fold::Acc fold_some(constant ReduceArgs& args, const device T* x
   if (begin + thread_at >= end) return a;
   Stepper<1> at(args.reduced, begin + thread_at, threads);
   for (uint i = begin + thread_at; i < end; i += threads) {
-    const auto value = Register<T>(x[at.place(args.reduced, 0)]);
+    const auto value = Register<T>(x[at.offset(args.reduced, 0)]);
     a = Fold::add(a, Fold::kCentred ? value - centre : value, i);
     at.advance(args.reduced);
   }
@@ -281,25 +281,26 @@ template <typename T, typename Fold>
   if (thread_at.x == 0) finish<T, Fold>(args, y, parts, group.x, group.y, a);
 }
 
-// A lane for a result, and a slice of its elements for each simdgroup; parts along y.
+// A lane for a result, whose elements the simdgroups share; parts along y.
 template <typename T, typename Fold>
 [[kernel]] void reduce_columns(
     constant ReduceArgs& args [[buffer(kBufferArgs)]], const device T* x [[buffer(kBufferX)]],
     device char* y [[buffer(kBufferY), function_constant(kWhole)]],
     device typename Fold::Acc* parts [[buffer(kBufferReduceParts), function_constant(kParts)]],
-    uint2 group [[threadgroup_position_in_grid]], uint slice [[simdgroup_index_in_threadgroup]],
-    uint slices [[simdgroups_per_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
+    uint2 group [[threadgroup_position_in_grid]], uint simdgroup [[simdgroup_index_in_threadgroup]],
+    uint simdgroups [[simdgroups_per_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
   threadgroup typename Fold::Acc room[kMostReduceSimdgroups * kSimd];
   if (!has_part(args, group.y)) return;
   const uint result = group.x * kSimd + lane;
   const bool exists = result < uint(args.results);
   const uint begin = group.y * uint(args.part), end = min(begin + uint(args.part), uint(args.count));
   typename Fold::Acc a = Fold::none();
-  if (exists) a = fold_some<T, Fold>(args, x + walk(args.kept, result).of[1], begin, end, slice, slices);
-  room[slice * kSimd + lane] = a;
+  if (exists)
+    a = fold_some<T, Fold>(args, x + walk(args.kept, result).of[1], begin, end, simdgroup, simdgroups);
+  room[simdgroup * kSimd + lane] = a;
   threadgroup_barrier(mem_flags::mem_threadgroup);
-  if (!exists || slice > 0) return;
-  for (uint s = 1; s < slices; ++s) a = Fold::merge(a, room[s * kSimd + lane]);
+  if (!exists || simdgroup > 0) return;
+  for (uint s = 1; s < simdgroups; ++s) a = Fold::merge(a, room[s * kSimd + lane]);
   finish<T, Fold>(args, y, parts, result, group.y, a);
 }
 
@@ -321,8 +322,8 @@ template <typename T, typename Fold>
 }
 
 static_assert(sizeof(Total<float>::Acc) == kTotalBytes && sizeof(Total<int64_t>::Acc) == kTotalBytes &&
-                  sizeof(Place<float>::Acc) == kCandidateBytes &&
-                  sizeof(Place<int64_t>::Acc) == kWideCandidateBytes &&
+                  sizeof(Position<float>::Acc) == kCandidateBytes &&
+                  sizeof(Position<int64_t>::Acc) == kWideCandidateBytes &&
                   sizeof(Variance<float>::Acc) == kVarianceBytes,
               "as in the scratch");
 
@@ -337,7 +338,7 @@ static_assert(sizeof(Total<float>::Acc) == kTotalBytes && sizeof(Total<int64_t>:
   NPU_REDUCE(reduce_parts, name, Fold, T)
 #define NPU_REDUCE_TYPE(T)           \
   NPU_REDUCE_FOLD("total", Total, T) \
-  NPU_REDUCE_FOLD("place", Place, T)
+  NPU_REDUCE_FOLD("position", Position, T)
 
 NPU_REDUCE_TYPE(float)
 NPU_REDUCE_TYPE(half)

@@ -15,7 +15,7 @@ constant constexpr int kMostTaps = 4;
 
 // Where a result takes from along one axis, and how much.
 struct Taps {
-  int64_t place[kMostTaps];  // steps included
+  int64_t offset[kMostTaps];  // steps included
   float weight[kMostTaps];
 };
 
@@ -54,7 +54,7 @@ inline float far_weight(float x) {
 inline Taps taps_of(constant ResizeAxis& axis, uint o, bool exists) {
   Taps taps;
   if (!exists) {
-    taps.place[0] = 0;
+    taps.offset[0] = 0;
     taps.weight[0] = 1.0f;
     return taps;
   }
@@ -62,7 +62,7 @@ inline Taps taps_of(constant ResizeAxis& axis, uint o, bool exists) {
   if (how() == ResizeKind::kNearest || how() == ResizeKind::kNearestExact) {
     const float shift = how() == ResizeKind::kNearest ? 0.0f : 0.5f;
     const int i = int(min(floor((float(o) + shift) * axis.scale), float(last)));
-    taps.place[0] = min(i, last) * axis.x_step;
+    taps.offset[0] = min(i, last) * axis.x_step;
     taps.weight[0] = 1.0f;
     return taps;
   }
@@ -70,13 +70,13 @@ inline Taps taps_of(constant ResizeAxis& axis, uint o, bool exists) {
   if (how() == ResizeKind::kLinear) {
     if (at.whole < 0) at = {0, 0.0f, 1.0f};
     if (at.whole > last) at = {last, 1.0f, 0.0f};
-    taps.place[0] = at.whole * axis.x_step;
-    taps.place[1] = min(at.whole + 1, last) * axis.x_step;
+    taps.offset[0] = at.whole * axis.x_step;
+    taps.offset[1] = min(at.whole + 1, last) * axis.x_step;
     taps.weight[0] = at.below;
     taps.weight[1] = at.above;
     return taps;
   }
-  for (int k = 0; k < 4; ++k) taps.place[k] = clamp(at.whole + k - 1, 0, last) * axis.x_step;
+  for (int k = 0; k < 4; ++k) taps.offset[k] = clamp(at.whole + k - 1, 0, last) * axis.x_step;
   taps.weight[0] = far_weight(at.above + 1.0f);
   taps.weight[1] = near_weight(at.above);
   taps.weight[2] = near_weight(at.below);
@@ -112,7 +112,7 @@ template <typename T, typename V>
   device T* to = y + rest * args.y_batch + channel * args.y_channel + o.x * args.axes[0].y_step +
                  o.y * args.axes[1].y_step + o.z * args.axes[2].y_step;
   if (kTaps == 1) {
-    const device T* single = from + a.place[0] + b.place[0] + c.place[0];
+    const device T* single = from + a.offset[0] + b.offset[0] + c.offset[0];
     for (uint k = 0; k < kChannels; ++k) to[k] = single[k];
     return;
   }
@@ -122,7 +122,7 @@ template <typename T, typename V>
       for (int k = 0; k < kTaps; ++k) {
         // A weight of zero must not turn an infinity next to it into NaN.
         const float weight = a.weight[i] * b.weight[j] * c.weight[k];
-        if (weight != 0.0f) sum += load(from + a.place[i] + b.place[j] + c.place[k], sum) * weight;
+        if (weight != 0.0f) sum += load(from + a.offset[i] + b.offset[j] + c.offset[k], sum) * weight;
       }
     }
   }

@@ -52,19 +52,19 @@ inline void rotate_row(constant RopeArgs& args, const device T* x, int64_t step,
 }
 
 // Where row `row` goes to; -1: nowhere, as its index is out of range or a later row has the same one.
-inline int64_t place_of_row(constant RopeArgs& args, const device int64_t* index, device Status* status,
-                            int row, int lane) {
+inline int64_t target_row(constant RopeArgs& args, const device int64_t* index, device Status* status,
+                          int row, int lane) {
   if (!kCached) return row;
-  const int64_t place = index[row * args.index_step];
-  if (place < 0 || place >= args.capacity) {
-    report(status, 2, place);
+  const int64_t target = index[row * args.index_step];
+  if (target < 0 || target >= args.capacity) {
+    report(status, 2, target);
     return -1;
   }
   bool again = false;
   for (int later = row + 1 + lane; later < args.length; later += int(kSimd)) {
-    again = again || index[later * args.index_step] == place;
+    again = again || index[later * args.index_step] == target;
   }
-  return simd_any(again) ? -1 : place;
+  return simd_any(again) ? -1 : target;
 }
 
 template <typename T>
@@ -84,10 +84,10 @@ template <typename T>
   if (at >= queries + keys + rows * uint(args.value_heads)) return;
   if (at >= queries + keys) {
     const RopeRow row(args, at - queries - keys, args.value_heads);
-    const int64_t place = place_of_row(args, index, status, row.row, lane);
-    if (place < 0) return;
+    const int64_t target = target_row(args, index, status, row.row, lane);
+    if (target < 0) return;
     const device T* from = value + row.at(args.value_step, row.row);
-    device T* to = value_out + row.at(args.value_out_step, 0) + place * args.value_out_step[2];
+    device T* to = value_out + row.at(args.value_out_step, 0) + target * args.value_out_step[2];
     for (int i = lane; i < args.value_width; i += int(kSimd)) {
       to[i * args.value_out_step[3]] = from[i * args.value_step[3]];
     }
@@ -106,10 +106,10 @@ template <typename T>
                args.out_step[3], turn, lane);
     return;
   }
-  const int64_t place = place_of_row(args, index, status, row.row, lane);
-  if (place < 0) return;
+  const int64_t target = target_row(args, index, status, row.row, lane);
+  if (target < 0) return;
   rotate_row(args, key + row.at(args.key_step, row.row), args.key_step[3],
-             key_out + row.at(args.key_out_step, 0) + place * args.key_out_step[2], args.key_out_step[3],
+             key_out + row.at(args.key_out_step, 0) + target * args.key_out_step[2], args.key_out_step[3],
              turn, lane);
 }
 

@@ -42,7 +42,7 @@ inline typename Fold::Acc across_row(typename Fold::Acc a, threadgroup typename 
 // A dense row in registers: each thread keeps some vectors of four neighbours.
 constant int kVectors [[function_constant(kFcRowsVectors)]];  // of a thread
 
-inline uint place_of(Seat seat, int vector) {
+inline uint element_of(Seat seat, int vector) {
   return kRowVector * (seat.index + uint(vector) * seat.threads);
 }
 
@@ -50,7 +50,7 @@ inline uint place_of(Seat seat, int vector) {
 template <typename T>
 inline void load_row(const device T* x, uint n, Seat seat, float beyond, thread float4* row) {
   for (int v = 0; v < kMostRowVectors; ++v) {
-    const uint i = place_of(seat, v);
+    const uint i = element_of(seat, v);
     row[v] = float4(beyond);
     if (v >= kVectors || i >= n) continue;
     if (i + 4 <= n) {

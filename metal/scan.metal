@@ -44,7 +44,7 @@ template <typename T>
                              device typename Result<T>::type* y [[buffer(kBufferY)]],
                              uint row [[thread_position_in_grid]]) {
   if (row >= uint(args.count)) return;
-  const Places<2> at = walk(args.rows, row);
+  const Offsets<2> at = walk(args.rows, row);
   Carried<T> total = Step<Register<T>>::none();
   for (int i = 0; i < args.n; ++i) {
     total = Step<Register<T>>::merge(total, carried(Register<T>(x[at.of[1] + i * args.x_step])));
@@ -85,7 +85,7 @@ template <typename T>
   using Fold = Step<Register<T>>;
   threadgroup Carried<T> room[kSimd];
   if (group.y >= uint(args.count)) return;
-  const Places<2> at = walk(args.rows, group.y);
+  const Offsets<2> at = walk(args.rows, group.y);
   const device T* from = x + at.of[1];
   const uint begin = group.x * uint(args.part), end = min(begin + uint(args.part), uint(args.n));
   Carried<T> before = Fold::none();

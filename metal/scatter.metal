@@ -1,7 +1,7 @@
-// Updates of places that index operands choose, in order: each thread owns places that no other one updates,
-// and applies what comes to them one after the other. Along dimensions where updates may meet, a thread goes
-// through all of them; where they are many, they are sorted by place before, and a thread goes through those
-// of one place. Indices out of range are reported and left out.
+// Updates of the elements that index operands choose, in order: each thread owns elements that no other one
+// updates, and applies their updates one after the other. Along dimensions where updates may meet, a thread
+// goes through all of them; where they are many, they are sorted by target first, and a thread goes through
+// those of one target. Indices out of range are reported and skipped.
 #include "indexed.h"
 
 // Whole rows, whose neighbours are neighbours in both.
@@ -10,7 +10,7 @@ constant int kKind [[function_constant(kFcScatterKind)]];  // ScatterKind
 
 constant bool kSorted [[function_constant(kFcScatterSorted)]];  // items say which updates meet
 
-// As in sort.metal. The key is the place among those that are indexed.
+// As in sort.metal. The key is the position along the indexed axes.
 struct ScatterItem {
   ulong key;
   ulong update;
@@ -63,18 +63,18 @@ struct Combine {
 // Update `u` of what a thread owns; `many` neighbours.
 template <typename T, typename Apply>
 inline void apply(constant ScatterArgs& args, const device T* updates, device T* out, device Status* status,
-                  Indices indices, Places<kOperands> own, uint u, uint many) {
-  Places<kOperands> place = walk(args.free, u, 2 + kAxes);
-  for (int k = 0; k < 2 + kAxes; ++k) place.of[k] += own.of[k];
-  int64_t to = place.of[0];
-  if (!add_indexed(args.axes, indices, place, status, to)) return;
-  const device T* from = updates + place.of[1];
+                  Indices indices, Offsets<kOperands> own, uint u, uint many) {
+  Offsets<kOperands> offsets = walk(args.free, u, 2 + kAxes);
+  for (int k = 0; k < 2 + kAxes; ++k) offsets.of[k] += own.of[k];
+  int64_t to = offsets.of[0];
+  if (!add_indexed(args.axes, indices, offsets, status, to)) return;
+  const device T* from = updates + offsets.of[1];
   if (many == (kDense ? Apply::kMany : 1)) return Apply::many(out + to, from);
   for (uint i = 0; i < many; ++i) Apply::one(out + to + i, from + i);
 }
 
-inline Places<kOperands> owned(constant ScatterArgs& args, uint column, uint row) {
-  Places<kOperands> own = walk_row(args.kept, row, 2 + kAxes);
+inline Offsets<kOperands> owned(constant ScatterArgs& args, uint column, uint row) {
+  Offsets<kOperands> own = walk_row(args.kept, row, 2 + kAxes);
   for (int k = 0; k < 2 + kAxes; ++k) {
     own.of[k] += int64_t(column) * (kDense && k < 2 ? 1 : step_of(args.kept, k));
   }
@@ -92,7 +92,7 @@ template <typename T, typename Apply>
   const uint inner = inner_of(args.kept), first = at.x * (kDense ? Apply::kMany : 1);
   if (first >= inner || at.y >= uint(args.kept.rows)) return;
   const uint many = min(kDense ? Apply::kMany : 1, inner - first), count = uint(args.updates);
-  const Places<kOperands> own = owned(args, first, at.y);
+  const Offsets<kOperands> own = owned(args, first, at.y);
   if (!kSorted) {
     for (uint u = 0; u < count; ++u) apply<T, Apply>(args, updates, out, status, indices, own, u, many);
     return;
@@ -120,11 +120,11 @@ template <typename T, typename Apply>
   const Indices indices = NPU_ALL_INDICES;
   if (at.x >= uint(args.updates) || at.y >= uint(args.lists)) return;
   const uint inner = inner_of(args.kept), row = at.y / inner;
-  const Places<kOperands> own = owned(args, at.y - row * inner, row);
-  Places<kOperands> place = walk(args.free, at.x, 2 + kAxes);
+  const Offsets<kOperands> own = owned(args, at.y - row * inner, row);
+  Offsets<kOperands> offsets = walk(args.free, at.x, 2 + kAxes);
   ulong key = 0;
   for (int k = 0; k < kAxes; ++k) {
-    const int64_t index = load_index(indices.of[k], place.of[2 + k] + own.of[2 + k], args.axes[k].type);
+    const int64_t index = load_index(indices.of[k], offsets.of[2 + k] + own.of[2 + k], args.axes[k].type);
     const int64_t wrapped = kWrap && index < 0 ? index + args.axes[k].extent : index;
     if (wrapped < 0 || wrapped >= args.axes[k].extent) {
       report(status, args.axes[k].dimension, index);

@@ -58,7 +58,7 @@ template <typename T>
   threadgroup float room[kSimd];
   const Seat seat = seat_of(group, simdgroup, simdgroups, lane);
   if (seat.row >= uint(args.count)) return;  // who shares a row leaves together
-  const Places<2> at = walk(args.rows, seat.row);
+  const Offsets<2> at = walk(args.rows, seat.row);
   const uint n = uint(args.n);
   float4 row[kMostRowVectors];
   load_row(x + at.of[1], n, seat, -INFINITY, row);
@@ -69,7 +69,7 @@ template <typename T>
   most = across_row<Most>(most, room, seat);
   float sum = 0.0f;
   for (int v = 0; v < kMostRowVectors; ++v) {
-    if (v >= kVectors || place_of(seat, v) >= n) continue;
+    if (v >= kVectors || element_of(seat, v) >= n) continue;
     row[v] -= most;
     const float4 part = precise::exp(row[v]);
     sum += (part.x + part.y) + (part.z + part.w);
@@ -78,7 +78,7 @@ template <typename T>
   sum = across_row<Plain>(sum, room, seat);
   const float scale = 1.0f / sum, shift = kLog ? precise::log(sum) : 0.0f;
   for (int v = 0; v < kMostRowVectors; ++v) {
-    const uint i = place_of(seat, v);
+    const uint i = element_of(seat, v);
     if (v < kVectors && i < n) store_some(y + at.of[0], i, n, kLog ? row[v] - shift : row[v] * scale);
   }
 }
@@ -121,7 +121,7 @@ template <typename T>
   threadgroup Peak room[kSimd];
   const Seat seat = seat_of(group.x, simdgroup, simdgroups, lane);
   if (seat.row >= uint(args.count)) return;  // who shares a row leaves together
-  const Places<2> at = walk(args.rows, seat.row);
+  const Offsets<2> at = walk(args.rows, seat.row);
   const device T* from = x + at.of[1];
   Peak peak = Peaks::none();
   if (kParts) {

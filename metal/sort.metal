@@ -67,7 +67,7 @@ static_assert(sizeof(Item<int>) == kSortItemBytes && sizeof(Item<long>) == kSort
 template <typename T>
 inline void write(constant SortArgs& args, const device T* x, device T* values, device int64_t* indices,
                   uint row, uint position, Item<T> item) {
-  const Places<3> at = walk(args.rows, row);
+  const Offsets<3> at = walk(args.rows, row);
   const uint index = Items<T>::index(item);
   if (kHasValues) values[at.of[1] + position * args.values_step] = x[at.of[0] + index * args.x_step];
   if (kHasIndices) indices[at.of[2] + position * args.indices_step] = int64_t(index);

@@ -11,15 +11,15 @@ inline void stage_fours(threadgroup T* to, const device T* from, int64_t row_ste
   for (int i = thread_index; i < kRows * kAcross; i += kThreads) {
     const int row = i / kAcross, column = i % kAcross * 4;
     const device T* at = from + int64_t(row) * row_step + column;
-    vec<T, 4> found = vec<T, 4>(T(0.0f));
+    vec<T, 4> value = vec<T, 4>(T(0.0f));
     if (row < rows && column + 4 <= columns) {
-      found = four(at);
+      value = four(at);
     } else if (row < rows) {
       for (int k = 0; k < 4; ++k) {
-        if (column + k < columns) found[k] = at[k];
+        if (column + k < columns) value[k] = at[k];
       }
     }
-    *(threadgroup vec<T, 4>*)(to + row * kStride + column) = found;
+    *(threadgroup vec<T, 4>*)(to + row * kStride + column) = value;
   }
 }
 

@@ -15,7 +15,7 @@ struct Cells {
   int covered;  // cells that an average divides by
 };
 
-// The cells k of 0 <= k < size whose place start + k * dilation is below `end`.
+// The cells k of 0 <= k < size whose position start + k * dilation is below `end`.
 inline int cells_below(int end, int start, constant WindowAxis& axis) {
   if (end <= start) return 0;
   return min(axis.window, (end - start + axis.dilation - 1) / axis.dilation);
@@ -112,16 +112,16 @@ struct Maximum {
 
 // The first of equals, NaN before everything.
 template <typename T>
-struct Place {
+struct FirstMaximum {
   const device T* x;
   float best;
-  int place;
+  int index;
   bool none;  // so far
   void operator()(int64_t at, int position) {
     const float value = float(x[at]);
     if (none || value > best || (isnan(value) && !isnan(best))) {
       best = value;
-      place = position;
+      index = position;
     }
     none = false;
   }
@@ -154,10 +154,10 @@ template <typename T, typename V>
   if (outside(args, at, kChannels)) return;
   const Window w = window_of(args, at, kChannels);
   if (kHasIndices) {
-    Place<T> cell = {x, -INFINITY, 0, true};
+    FirstMaximum<T> cell = {x, -INFINITY, 0, true};
     each_cell(args, w, cell);
     y[w.y] = T(cell.best);
-    indices[w.indices] = cell.place;
+    indices[w.indices] = cell.index;
   } else if (kMaximum) {
     Maximum<T, V> cell = {x, V(-INFINITY)};
     each_cell(args, w, cell);

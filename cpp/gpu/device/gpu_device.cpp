@@ -15,7 +15,7 @@ namespace npu::gpu {
 namespace {
 
 #define NPU_MAKER(name, Name) make_##name,
-constexpr Made (*kMakers[])(const Request&) = {NPU_FOR_EACH_OP(NPU_MAKER)};
+constexpr KernelPtr (*kMakers[])(const Request&) = {NPU_FOR_EACH_OP(NPU_MAKER)};
 #undef NPU_MAKER
 
 class GpuDevice final : public DeviceBackend {

@@ -12,7 +12,7 @@ bool is_global(const Request& r) {
   return std::all_of(shape.begin() + 2, shape.end(), [](std::int64_t extent) { return extent == 1; });
 }
 
-Made make_global(const Request& r, bool maximum) {
+KernelPtr make_global(const Request& r, bool maximum) {
   Op op = r.op;
   ReduceAttrs attrs;
   attrs.kind = maximum ? ReduceAttrs::Kind::kMax : ReduceAttrs::Kind::kMean;
@@ -24,7 +24,7 @@ Made make_global(const Request& r, bool maximum) {
 
 }  // namespace
 
-Made make_adaptive_pool(const Request& r) {
+KernelPtr make_adaptive_pool(const Request& r) {
   const auto& attrs = std::get<AdaptivePoolAttrs>(r.op.attrs);
   const bool maximum = attrs.kind == AdaptivePoolAttrs::Kind::kMax;
   if (is_global(r)) return make_global(r, maximum);

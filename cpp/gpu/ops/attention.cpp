@@ -62,8 +62,8 @@ class Maker {
  public:
   explicit Maker(const Request& r) : r_(r), args_(arguments(r)) {}
 
-  Made make() {
-    Made kernel = fits_tiles() && many_rows() ? by_tiles() : fits_rows() ? by_rows() : by_any();
+  KernelPtr make() {
+    KernelPtr kernel = fits_tiles() && many_rows() ? by_tiles() : fits_rows() ? by_rows() : by_any();
     const double products =
         static_cast<double>(r_.inputs[kK].shape[2]) * static_cast<double>(args_.width + args_.value_width);
     kernel->set_cost(2.0 * products * args_.batch * args_.groups * args_.shared * args_.rows);
@@ -120,16 +120,16 @@ class Maker {
     args_.splits = static_cast<std::int32_t>(most <= 2 ? 1 : std::min(wanted, most));
   }
 
-  Made by_rows() {
-    const int made = shared_rows() <= 1 ? 1 : shared_rows() <= 2 ? 2 : shared_rows() <= 4 ? 4 : 8;
-    const std::uint32_t blocks = ceil_div(count32(r_.op, shared_rows()), made);
+  KernelPtr by_rows() {
+    const int tile_rows = shared_rows() <= 1 ? 1 : shared_rows() <= 2 ? 2 : shared_rows() <= 4 ? 4 : 8;
+    const std::uint32_t blocks = ceil_div(count32(r_.op, shared_rows()), tile_rows);
     split_columns(std::int64_t{blocks} * groups());
     const std::int64_t results = shared_rows() * groups() * args_.splits;
     const std::int64_t peaks = results * 8;
     const std::int64_t sums = (results * args_.value_width * 4 + 255) / 256 * 256;
     const bool splits = args_.splits > 1;
     auto kernel = std::make_unique<GpuKernel>(splits ? "attention[rows, split]" : "attention[rows]");
-    const std::string form = std::to_string(made) + "x" + (most_vectors() > kSimd ? "2" : "1");
+    const std::string form = std::to_string(tile_rows) + "x" + (most_vectors() > kSimd ? "2" : "1");
     Dispatch launch = of_rows("attention_rows_" + form, splits);
     bind_operands(launch);
     if (splits) {
@@ -158,7 +158,7 @@ class Maker {
     return r_.caps.matrices && std::max(args_.width, args_.value_width) <= *std::rbegin(kAttentionTiles);
   }
 
-  Made by_tiles() const {
+  KernelPtr by_tiles() const {
     const DType dtype = r_.inputs[kQ].dtype;
     const int width = *std::lower_bound(std::begin(kAttentionTiles), std::end(kAttentionTiles),
                                         std::max(args_.width, args_.value_width));
@@ -178,7 +178,7 @@ class Maker {
     return kernel;
   }
 
-  Made by_any() const {
+  KernelPtr by_any() const {
     constexpr std::uint32_t kRows = 4;  // of a threadgroup, a simdgroup for each
     auto kernel = std::make_unique<GpuKernel>("attention[any]");
     Dispatch launch = of_rows("attention_any");
@@ -197,7 +197,7 @@ class Maker {
 
 }  // namespace
 
-Made make_attention(const Request& request) {
+KernelPtr make_attention(const Request& request) {
   Request r = request;
   r.inputs.resize(kInputs);
   if (r.outputs[0].elements() == 0) return std::make_unique<GpuKernel>("attention");

@@ -99,12 +99,12 @@ class Maker {
     args_.blocks = count32(r.op, product_.blocks());
   }
 
-  Made make() {
+  KernelPtr make() {
     const bool packs = r_.inputs[1].constant && args_.channels > 0;
     const bool depthwise = g_.depthwise() && args_.x_channel == 1;
     const bool blocks =
         r_.caps.matrices && (args_.groups == 1 ? args_.columns >= kFewColumns : wide_groups());
-    Made kernel = packs && depthwise ? by_channels() : packs && blocks ? by_blocks() : directly(packs);
+    KernelPtr kernel = packs && depthwise ? by_channels() : packs && blocks ? by_blocks() : directly(packs);
     const double sums = static_cast<double>(r_.outputs[0].elements());
     kernel->set_cost(2.0 * args_.product.depth * sums);
     return kernel;
@@ -140,7 +140,7 @@ class Maker {
     return reach <= std::numeric_limits<std::int32_t>::max();
   }
 
-  Made by_blocks() {
+  KernelPtr by_blocks() {
     const std::int64_t rows = product_.rows(), columns = args_.columns, padded = (columns + 3) / 4 * 4;
     const auto groups = [&](std::int64_t down, std::int64_t across) {
       return static_cast<std::int64_t>(ceil_div(rows, down)) * ceil_div(columns, across) * args_.blocks *
@@ -169,7 +169,7 @@ class Maker {
     return kernel;
   }
 
-  Made by_channels() {
+  KernelPtr by_channels() {
     const std::int64_t width = args_.out[2], lines = args_.pixels / width;
     auto kernel = std::make_unique<ConvKernel>("conv[depthwise]", r_.inputs[1], swapped(), args_.groups);
     Dispatch launch =
@@ -190,8 +190,8 @@ class Maker {
     return g;
   }
 
-  Made directly(bool packs) {
-    Made kernel;
+  KernelPtr directly(bool packs) {
+    KernelPtr kernel;
     std::int64_t bytes = 0;
     if (packs) {
       auto packing = std::make_unique<ConvKernel>("conv[direct]", r_.inputs[1], g_, args_.columns);
@@ -225,7 +225,7 @@ class Maker {
 
 }  // namespace
 
-Made make_conv(const Request& r) {
+KernelPtr make_conv(const Request& r) {
   if (r.outputs[0].elements() == 0) return std::make_unique<GpuKernel>("conv");
   const auto& attrs = std::get<ConvAttrs>(r.op.attrs);
   const std::optional<Epilogue> epilogue = make_epilogue(r, attrs.epilogue);

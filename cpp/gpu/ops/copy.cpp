@@ -87,7 +87,7 @@ void add_copy(GpuKernel& kernel, const Request& r, int output, int input) {
   }
 }
 
-Made make_copy(const Request& r) {
+KernelPtr make_copy(const Request& r) {
   const Nest nest = make_nest(r.outputs[0].shape, {r.outputs[0].strides, r.inputs[0].strides});
   const bool whole = nest.rank == 1 && dense(nest, 0) && dense(nest, 1);
   auto kernel = std::make_unique<GpuKernel>(whole ? "copy" : "copy[strided]");

@@ -164,14 +164,14 @@ class Writer {
   }
 
   ExpressionText write(std::string_view name) {
-    ExpressionText made;
+    ExpressionText result;
     std::string body;
     std::vector<std::pair<int, char>> operands;
     for (std::size_t i = 0; i < expr_.size(); ++i) {
       const ExprStep& step = expr_[i];
       if (!live_[i]) continue;
-      made.cost += step_cost(step);
-      made.divides |= divides(step.op);
+      result.cost += step_cost(step);
+      result.divides |= divides(step.op);
       if (step.op == ExprOp::kIn) {
         names_[i] = "e" + std::to_string(step.operand);
         operands.emplace_back(step.operand, step.type);
@@ -186,16 +186,17 @@ class Writer {
     }
     std::sort(operands.begin(), operands.end());
     operands.erase(std::unique(operands.begin(), operands.end()), operands.end());
-    made.type = expr_.back().type;
-    made.function = "inline " + std::string(register_type(made.type)) + " " + std::string(name) + "(";
+    result.type = expr_.back().type;
+    result.function = "inline " + std::string(register_type(result.type)) + " " + std::string(name) + "(";
     for (const auto& [operand, type] : operands) {
-      if (!made.operands.empty()) made.function += ", ";
-      made.function += std::string(register_type(type)) + " e" + std::to_string(operand);
-      made.operands.push_back(operand);
+      if (!result.operands.empty()) result.function += ", ";
+      result.function += std::string(register_type(type)) + " e" + std::to_string(operand);
+      result.operands.push_back(operand);
     }
-    if (made.divides) made.function += std::string(operands.empty() ? "" : ", ") + "device Status* status";
-    made.function += ") {\n" + body + "  return " + names_.back() + ";\n}\n";
-    return made;
+    if (result.divides)
+      result.function += std::string(operands.empty() ? "" : ", ") + "device Status* status";
+    result.function += ") {\n" + body + "  return " + names_.back() + ";\n}\n";
+    return result;
   }
 
  private:
@@ -205,15 +206,15 @@ class Writer {
   std::string spell(const ExprStep& step) const {
     const char takes = type_of(step.args[0]);
     if (step.op == ExprOp::kCast) return cast_text(step, takes, name_of(step.args[0]));
-    const auto* found = std::find_if(std::begin(kSpellings), std::end(kSpellings), [&](const Spelling& s) {
+    const auto* spelling = std::find_if(std::begin(kSpellings), std::end(kSpellings), [&](const Spelling& s) {
       return s.op == step.op && (s.takes == 'a' || s.takes == takes);
     });
     std::string text;
-    for (std::size_t i = 0; i < found->text.size(); ++i) {
-      if (found->text[i] == '$') {
-        text += name_of(step.args[found->text[++i] - '0']);
+    for (std::size_t i = 0; i < spelling->text.size(); ++i) {
+      if (spelling->text[i] == '$') {
+        text += name_of(step.args[spelling->text[++i] - '0']);
       } else {
-        text += found->text[i];
+        text += spelling->text[i];
       }
     }
     return text;

@@ -3,7 +3,7 @@
 
 namespace npu::gpu {
 
-Made make_gather(const Request& r) {
+KernelPtr make_gather(const Request& r) {
   const auto& attrs = std::get<GatherAttrs>(r.op.attrs);
   const TensorDesc &x = r.inputs[0], &out = r.outputs[0];
   const IndexedGeometry g = gather_geometry(r, attrs);

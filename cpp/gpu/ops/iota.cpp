@@ -16,7 +16,7 @@ void split(double number, float* parts) {
 
 }  // namespace
 
-Made make_iota(const Request& r) {
+KernelPtr make_iota(const Request& r) {
   const auto& attrs = std::get<IotaAttrs>(r.op.attrs);
   const TensorDesc& y = r.outputs[0];
   auto kernel = std::make_unique<GpuKernel>("iota");

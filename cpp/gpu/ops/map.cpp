@@ -24,7 +24,7 @@ struct Array {
   std::string name, type;  // in memory
   char kind = 'f';         // register class
   Along along = Along::kDense;
-  int place = 0;  // among the operands of the nest
+  int operand = 0;  // among the operands of the nest
 };
 
 std::string memory_type(DType dtype) {
@@ -63,12 +63,12 @@ class MapWriter {
   }
 
  private:
-  Array array(std::string name, DType dtype, int place) const {
-    const std::int64_t step = nest_.step(place);
+  Array array(std::string name, DType dtype, int operand) const {
+    const std::int64_t step = nest_.step(operand);
     const Along along = step == 1 || nest_.inner() == 1 ? Along::kDense
                         : step == 0                     ? Along::kStill
                                                         : Along::kStrided;
-    return {std::move(name), memory_type(dtype), register_class(dtype), along, place};
+    return {std::move(name), memory_type(dtype), register_class(dtype), along, operand};
   }
 
   static std::string parameter(const std::string& declaration, int slot) {
@@ -77,11 +77,11 @@ class MapWriter {
 
   // The start of the thread's row, and how far apart its elements are.
   std::string row(const Array& x, const std::string& space) const {
-    const std::string place = std::to_string(x.place);
+    const std::string operand = std::to_string(x.operand);
     std::string text = "  " + space + x.type + "* " + x.name + "_row = " + x.name + " + row_offset<" + rank_ +
-                       ">(args, " + place + ", at);\n";
+                       ">(args, " + operand + ", at);\n";
     if (x.along == Along::kStrided)
-      text += "  const int64_t " + x.name + "_step = step_of(args.nest, " + place + ");\n";
+      text += "  const int64_t " + x.name + "_step = step_of(args.nest, " + operand + ");\n";
     return text;
   }
 
@@ -269,7 +269,7 @@ class Parts {
 
 }  // namespace
 
-Made make_map(const Request& r) {
+KernelPtr make_map(const Request& r) {
   auto kernel = std::make_unique<GpuKernel>("map");
   const TensorDesc& out = r.outputs[0];
   if (out.elements() == 0) return kernel;

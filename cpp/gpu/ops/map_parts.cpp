@@ -22,8 +22,8 @@ class Copy {
   }
 
   int add(int index) {
-    const auto found = copied_.find(index);
-    if (found != copied_.end()) return found->second;
+    const auto copy = copied_.find(index);
+    if (copy != copied_.end()) return copy->second;
     ExprStep step = from_[static_cast<std::size_t>(index)];
     if (step.op == ExprOp::kIn)
       return copied_[index] = load(operands_[static_cast<std::size_t>(step.operand)], step.type);
@@ -39,12 +39,12 @@ class Copy {
     return static_cast<int>(part.expr.size()) - 1;
   }
   int load(int operand, char type) {
-    auto found = std::find(part.operands.begin(), part.operands.end(), operand);
-    const auto place = static_cast<int>(found - part.operands.begin());
-    if (found == part.operands.end()) part.operands.push_back(operand);
+    const auto known = std::find(part.operands.begin(), part.operands.end(), operand);
+    const auto index = static_cast<int>(known - part.operands.begin());
+    if (known == part.operands.end()) part.operands.push_back(operand);
     ExprStep step;
     step.op = ExprOp::kIn;
-    step.operand = place;
+    step.operand = index;
     step.type = type;
     return append(step);
   }
@@ -56,13 +56,13 @@ class Copy {
 
 // The steps before `cut` whose results are used after it.
 std::vector<int> crossing(const Expr& expr, int cut) {
-  std::set<int> found;
+  std::set<int> steps;
   for (std::size_t i = static_cast<std::size_t>(cut); i < expr.size(); ++i) {
     for (const int arg : expr[i].args) {
-      if (arg >= 0 && arg < cut && !is_leaf(expr[static_cast<std::size_t>(arg)])) found.insert(arg);
+      if (arg >= 0 && arg < cut && !is_leaf(expr[static_cast<std::size_t>(arg)])) steps.insert(arg);
     }
   }
-  return {found.begin(), found.end()};
+  return {steps.begin(), steps.end()};
 }
 
 // Where to cut: as few results as can be cross it, and then it is as late as it can be.

@@ -51,12 +51,12 @@ class Maker {
  public:
   Maker(const Request& r, const Epilogue& epilogue)
       : r_(r), epilogue_(epilogue), out_(r.outputs[0]), f_(factors_of(r)) {
-    if (epilogue.halves) return;
+    if (epilogue.gated) return;
     const std::int64_t rows = out_.shape[f_.row], columns = out_.shape[f_.column];
     if (columns <= kFewRows && columns < rows && f_.left_depth == 1) swap_roles(f_);
   }
 
-  Made make() {
+  KernelPtr make() {
     const Product product = product_of();
     args_.product = product.args();
     args_.product.depth = count32(r_.op, f_.depth);
@@ -65,7 +65,7 @@ class Maker {
     args_.left_depth = f_.left_depth;
     args_.right_depth = f_.right_depth;
     args_.right_column = f_.right_column;
-    args_.splits = args_.slices = 1;
+    args_.splits = args_.simdgroups_per_column = 1;
     args_.split_depth = args_.product.depth;
     args_.blocks = count32(r_.op, product.blocks());
     const bool few = product.rows() <= kFewRows && (f_.right_depth == 1 || f_.right_column == 1);
@@ -73,8 +73,8 @@ class Maker {
       if (few && f_.left_input == 0) norm_ = norm_of_rows(r_, product.rows(), args_);
       if (!norm_) return nullptr;
     }
-    Made kernel = few ? by_rows(product) : r_.caps.matrices ? by_blocks(product) : one_by_one(product);
-    const double sums = static_cast<double>(out_.elements()) * (epilogue_.halves ? 2 : 1);
+    KernelPtr kernel = few ? by_rows(product) : r_.caps.matrices ? by_blocks(product) : one_by_one(product);
+    const double sums = static_cast<double>(out_.elements()) * (epilogue_.gated ? 2 : 1);
     kernel->set_cost(2.0 * args_.product.depth * sums + (norm_ ? norm_->flops(*kernel) : 0));
     if (norm_) kernel->set_fused(1);
     return kernel;
@@ -101,26 +101,27 @@ class Maker {
     return launch.with(args_).input(kBufferLeft, f_.left_input, r_).input(kBufferRight, f_.right_input, r_);
   }
 
-  Made by_rows(const Product& product) {
+  KernelPtr by_rows(const Product& product) {
     const std::int64_t rows = product.rows(), columns = args_.product.columns;
     const std::int64_t wanted = kGroupsPerCore * r_.caps.cores;
-    const bool deep = f_.right_depth == 1;
-    const int made_rows = rows <= 1 ? 1 : rows <= 2 ? 2 : rows <= 4 ? 4 : 8;
+    const bool k_major = f_.right_depth == 1;
+    const int tile_rows = rows <= 1 ? 1 : rows <= 2 ? 2 : rows <= 4 ? 4 : 8;
     const auto groups = [&](std::int64_t per_group) { return ceil_div(columns, per_group) * args_.blocks; };
-    int made_columns = 4;
-    const int of_result = deep && epilogue_.halves ? 2 : 1;  // columns
+    int tile_columns = 4;
+    const int of_result = k_major && epilogue_.gated ? 2 : 1;  // columns
     const auto per_group = [&] {
-      return deep ? std::int64_t{kStreamSimdgroups} / args_.slices * made_columns / of_result
-                  : std::int64_t{kSimd} * made_columns;
+      return k_major
+                 ? std::int64_t{kStreamSimdgroups} / args_.simdgroups_per_column * tile_columns / of_result
+                 : std::int64_t{kSimd} * tile_columns;
     };
-    if (groups(per_group()) < wanted) made_columns = of_result;
+    if (groups(per_group()) < wanted) tile_columns = of_result;
     // First fewer columns for each simdgroup, then simdgroups that share the depth while each has enough.
     const std::int64_t pass = std::int64_t{kSimd} * 16 / static_cast<std::int64_t>(size_of(f_.right.dtype));
-    while (deep && args_.slices < kStreamSimdgroups && groups(per_group()) < wanted &&
-           args_.product.depth >= 2 * pass * args_.slices * 2)
-      args_.slices *= 2;
-    const std::string form = std::string(deep ? "deep" : "wide") + "_" + std::to_string(made_rows) + "x" +
-                             std::to_string(made_columns);
+    while (k_major && args_.simdgroups_per_column < kStreamSimdgroups && groups(per_group()) < wanted &&
+           args_.product.depth >= 2 * pass * args_.simdgroups_per_column * 2)
+      args_.simdgroups_per_column *= 2;
+    const std::string form = std::string(k_major ? "k_major" : "n_major") + "_" + std::to_string(tile_rows) +
+                             "x" + std::to_string(tile_columns);
     const std::string library = norm_ ? "matmul_rows_norm" : "matmul_rows";
     Dispatch launch = launch_of(library, function_name(library + "_" + form, f_.left.dtype));
     product.finish(launch);
@@ -130,7 +131,7 @@ class Maker {
     launch.grid({ceil_div(columns, per_group()), 1, static_cast<std::uint32_t>(args_.blocks)},
                 {kSimd * kStreamSimdgroups, 1, 1});
     auto kernel = std::make_unique<GpuKernel>((norm_ ? norm_->name() + " + " : "") +
-                                              (epilogue_.halves ? "matmul[rows, halves]" : "matmul[rows]"));
+                                              (epilogue_.gated ? "matmul[rows, halves]" : "matmul[rows]"));
     kernel->add(std::move(launch));
     return kernel;
   }
@@ -144,9 +145,9 @@ class Maker {
     return x.alignment >= 16;
   }
 
-  Made by_blocks(const Product& product) {
+  KernelPtr by_blocks(const Product& product) {
     const std::int64_t rows = product.rows(), columns = args_.product.columns;
-    const int of_result = epilogue_.halves ? 2 : 1;  // columns
+    const int of_result = epilogue_.gated ? 2 : 1;  // columns
     const auto groups = [&](std::int64_t size) {
       return static_cast<std::int64_t>(ceil_div(columns * of_result, size)) * ceil_div(rows, size) *
              args_.blocks;
@@ -156,24 +157,24 @@ class Maker {
         rows > kSmallBlock && columns * of_result > kSmallBlock && groups(kLargeBlock) >= wanted;
     const std::int64_t size = large ? kLargeBlock : kSmallBlock;
     if (!large) split_depth(wanted / groups(size));
-    const bool deep = f_.right_depth == 1;
-    const std::string form = std::string(large ? "large" : "small") + (deep ? "_deep" : "_wide");
-    auto kernel = std::make_unique<GpuKernel>(args_.splits > 1   ? "matmul[blocks, split]"
-                                              : epilogue_.halves ? "matmul[blocks, halves]"
-                                                                 : "matmul[blocks]");
+    const bool k_major = f_.right_depth == 1;
+    const std::string form = std::string(large ? "large" : "small") + (k_major ? "_k_major" : "_n_major");
+    auto kernel = std::make_unique<GpuKernel>(args_.splits > 1  ? "matmul[blocks, split]"
+                                              : epilogue_.gated ? "matmul[blocks, halves]"
+                                                                : "matmul[blocks]");
     Dispatch launch = launch_of("matmul", function_name("matmul_" + form, f_.left.dtype));
     const bool splits = args_.splits > 1;
     const std::int64_t bytes =
         splits ? args_.splits * args_.blocks * rows * columns * of_result * std::int64_t{4} : 0;
     if (splits) {
-      no_epilogue(launch.scratch(kBufferResult, 0, bytes, false, true), epilogue_.halves);
+      no_epilogue(launch.scratch(kBufferResult, 0, bytes, false, true), epilogue_.gated);
     } else {
       product.finish(launch);
     }
     const Neighbours left = f_.left_depth == 1 ? Neighbours::kOfDepth
                             : f_.left_row == 1 ? Neighbours::kOfLines
                                                : Neighbours::kNone;
-    const Neighbours right = deep                   ? Neighbours::kOfDepth
+    const Neighbours right = k_major                ? Neighbours::kOfDepth
                              : f_.right_column == 1 ? Neighbours::kOfLines
                                                     : Neighbours::kNone;
     form_constants(launch, left, right, splits);
@@ -220,7 +221,7 @@ class Maker {
     kernel.add(std::move(sum));
   }
 
-  Made one_by_one(const Product& product) {
+  KernelPtr one_by_one(const Product& product) {
     Dispatch launch = launch_of("matmul", function_name("matmul_single", f_.left.dtype));
     product.finish(launch);
     form_constants(launch, {}, {}, false);
@@ -240,7 +241,7 @@ class Maker {
 
 }  // namespace
 
-Made make_matmul(const Request& r) {
+KernelPtr make_matmul(const Request& r) {
   if (r.outputs[0].elements() == 0) return r.fused.empty() ? std::make_unique<GpuKernel>("matmul") : nullptr;
   const auto& attrs = std::get<MatmulAttrs>(r.op.attrs);
   const std::optional<Epilogue> epilogue = make_epilogue(r, attrs.epilogue, attrs.halves);

@@ -54,9 +54,9 @@ void add_columns(GpuKernel& kernel, const Request& r, const NormAttrs& attrs, co
                      factors = std::int64_t{kFactorBytes} * images * args.groups;
   kernel.set_scratch(spreads + factors);
   const auto launch = [&](const char* name) {
-    Dispatch made("norm", function_name(name, r.inputs[0].dtype));
-    made.with(args).constant(kFcNormRms, false).input(kBufferX, 0, r);
-    return made.constant(kFcRowsShare, 0).constant(kFcRowsVectors, 1);
+    Dispatch dispatch("norm", function_name(name, r.inputs[0].dtype));
+    dispatch.with(args).constant(kFcNormRms, false).input(kBufferX, 0, r);
+    return dispatch.constant(kFcRowsShare, 0).constant(kFcRowsVectors, 1);
   };
   const Size all{ceil_div(args.channels, kThreads), static_cast<std::uint32_t>(args.parts), images};
   Dispatch measure = launch("norm_columns_measure"), join = launch("norm_columns_join"),
@@ -95,7 +95,7 @@ void add_rows(GpuKernel& kernel, const Request& r, const NormAttrs& attrs) {
 
 }  // namespace
 
-Made make_norm(const Request& request) {
+KernelPtr make_norm(const Request& request) {
   constexpr std::int64_t kMany = 1 << 16;  // elements that are worth three launches
   static constexpr const char* kNames[] = {"norm[layer]", "norm[rms]", "norm[group]"};
   Request r = request;

@@ -9,9 +9,9 @@
 
 namespace npu::gpu {
 
-using Made = std::unique_ptr<GpuKernel>;
+using KernelPtr = std::unique_ptr<GpuKernel>;
 
-#define NPU_DECLARE_MAKER(name, Name) Made make_##name(const Request& request);
+#define NPU_DECLARE_MAKER(name, Name) KernelPtr make_##name(const Request& request);
 NPU_FOR_EACH_OP(NPU_DECLARE_MAKER)
 #undef NPU_DECLARE_MAKER
 

@@ -50,7 +50,7 @@ std::uint64_t bits_of(double value, DType dtype) {
 
 }  // namespace
 
-Made make_pad(const Request& r) {
+KernelPtr make_pad(const Request& r) {
   const auto& attrs = std::get<PadAttrs>(r.op.attrs);
   const TensorDesc& y = r.outputs[0];
   auto kernel = std::make_unique<GpuKernel>("pad");

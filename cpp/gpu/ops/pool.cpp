@@ -3,7 +3,7 @@
 
 namespace npu::gpu {
 
-Made make_pool(const Request& r) {
+KernelPtr make_pool(const Request& r) {
   const auto& attrs = std::get<PoolAttrs>(r.op.attrs);
   const WindowGeometry g = pool_geometry(r, attrs);
   for (std::size_t d = 0; d < 3; ++d)

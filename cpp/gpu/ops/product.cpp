@@ -22,17 +22,17 @@ void bind_nothing(Dispatch& launch, int first) {
 // Reads an expression from its end: activation, combination with an extra operand, activation of the sum.
 class Usual {
  public:
-  Usual(const Expr& expr, Epilogue& made) : expr_(expr), made_(made) {}
+  Usual(const Expr& expr, Epilogue& epilogue) : expr_(expr), epilogue_(epilogue) {}
 
   bool recognise() {
-    int at = activation(static_cast<int>(expr_.size()) - 1, made_.last);
+    int at = activation(static_cast<int>(expr_.size()) - 1, epilogue_.last);
     if (const ExprStep& step = expr_at(at); step.op == ExprOp::kAdd || step.op == ExprOp::kMul) {
       const bool swapped = is_extra(step.args[0]);
       const int extra = step.args[swapped ? 0 : 1];
       if (!is_extra(extra)) return false;
-      made_.combine = step.op == ExprOp::kAdd ? Combination::kSum : Combination::kProduct;
-      if (!made_.halves) made_.extras = {kFirstExtra - 1 + expr_at(extra).operand};
-      at = activation(step.args[swapped ? 1 : 0], made_.first);
+      epilogue_.combine = step.op == ExprOp::kAdd ? Combination::kSum : Combination::kProduct;
+      if (!epilogue_.gated) epilogue_.extras = {kFirstExtra - 1 + expr_at(extra).operand};
+      at = activation(step.args[swapped ? 1 : 0], epilogue_.first);
     }
     return expr_at(at).op == ExprOp::kIn && expr_at(at).operand == 0;
   }
@@ -41,41 +41,41 @@ class Usual {
   const ExprStep& expr_at(int step) const { return expr_[static_cast<std::size_t>(step)]; }
   bool is_extra(int step) const {
     const int operand = expr_at(step).operand;
-    return expr_at(step).op == ExprOp::kIn && (made_.halves ? operand == 1 : operand > 0) &&
+    return expr_at(step).op == ExprOp::kIn && (epilogue_.gated ? operand == 1 : operand > 0) &&
            expr_at(step).type == 'f';
   }
   bool is_number(int step) const { return step >= 0 && expr_at(step).op == ExprOp::kConst; }
 
   // The step before an activation that ends at `at`, or `at`.
-  int activation(int at, Activation& found) {
+  int activation(int at, Activation& result) {
     const ExprStep& step = expr_at(at);
     switch (step.op) {
       case ExprOp::kRelu:
-        found = Activation::kRelu;
+        result = Activation::kRelu;
         break;
       case ExprOp::kSilu:
-        found = Activation::kSilu;
+        result = Activation::kSilu;
         break;
       case ExprOp::kGelu:
-        found = Activation::kGelu;
+        result = Activation::kGelu;
         break;
       case ExprOp::kGeluTanh:
-        found = Activation::kGeluTanh;
+        result = Activation::kGeluTanh;
         break;
       case ExprOp::kSigmoid:
-        found = Activation::kSigmoid;
+        result = Activation::kSigmoid;
         break;
       case ExprOp::kTanh:
-        found = Activation::kTanh;
+        result = Activation::kTanh;
         break;
       case ExprOp::kHardswish:
-        found = Activation::kHardswish;
+        result = Activation::kHardswish;
         break;
       case ExprOp::kHardsigmoid:
-        found = Activation::kHardsigmoid;
+        result = Activation::kHardsigmoid;
         break;
       case ExprOp::kMin:
-        return clip(at, found);
+        return clip(at, result);
       default:
         return at;
     }
@@ -83,20 +83,20 @@ class Usual {
   }
 
   // min(max(x, low), high), as hardtanh and relu6 are; once in an epilogue.
-  int clip(int at, Activation& found) {
+  int clip(int at, Activation& result) {
     const ExprStep& least = expr_at(at);
     if (clipped_ || least.type != 'f' || !is_number(least.args[1])) return at;
     const ExprStep& most = expr_at(least.args[0]);
     if (most.op != ExprOp::kMax || !is_number(most.args[1])) return at;
     clipped_ = true;
-    found = Activation::kClip;
-    made_.low = static_cast<float>(expr_at(most.args[1]).number);
-    made_.high = static_cast<float>(expr_at(least.args[1]).number);
+    result = Activation::kClip;
+    epilogue_.low = static_cast<float>(expr_at(most.args[1]).number);
+    epilogue_.high = static_cast<float>(expr_at(least.args[1]).number);
     return most.args[0];
   }
 
   const Expr& expr_;
-  Epilogue& made_;
+  Epilogue& epilogue_;
   bool clipped_ = false;
 };
 
@@ -117,9 +117,9 @@ std::string generated(const Request& r, const ExpressionText& expression, int su
       continue;
     }
     const DType dtype = r.inputs[static_cast<std::size_t>(kFirstExtra - sums + k)].dtype;
-    const std::string place = std::to_string(extra++);
+    const std::string index = std::to_string(extra++);
     const std::string element =
-        "((const device " + memory_type(dtype) + "*)ends.extra[" + place + "])[at[" + place + "]]";
+        "((const device " + memory_type(dtype) + "*)ends.extra[" + index + "])[at[" + index + "]]";
     const char kind = register_class(dtype);
     call += kind == 'b' ? element + " != 0" : std::string(register_type(kind)) + "(" + element + ")";
   }
@@ -142,21 +142,21 @@ void usual_constants(Dispatch& launch, DType result, DType extra, const Epilogue
 
 }  // namespace
 
-std::optional<Epilogue> make_epilogue(const Request& r, const Expr& expr, bool halves) {
-  Epilogue made;
-  made.halves = halves;
-  if (expr.empty()) return made;
-  if (expr.back().type == 'f' && Usual(expr, made).recognise()) return made;
+std::optional<Epilogue> make_epilogue(const Request& r, const Expr& expr, bool gated) {
+  Epilogue epilogue;
+  epilogue.gated = gated;
+  if (expr.empty()) return epilogue;
+  if (expr.back().type == 'f' && Usual(expr, epilogue).recognise()) return epilogue;
   const ExpressionText expression = expression_text(expr, "expression");
-  const int sums = halves ? 2 : 1;
-  made = {};
-  made.halves = halves;
+  const int sums = gated ? 2 : 1;
+  epilogue = {};
+  epilogue.gated = gated;
   for (const int k : expression.operands) {
-    if (k >= sums) made.extras.push_back(kFirstExtra - sums + k);
+    if (k >= sums) epilogue.extras.push_back(kFirstExtra - sums + k);
   }
-  if (made.extras.size() > NPU_EXTRAS || expression.divides) return std::nullopt;
-  made.prologue = generated(r, expression, sums);
-  return made;
+  if (epilogue.extras.size() > NPU_EXTRAS || expression.divides) return std::nullopt;
+  epilogue.prologue = generated(r, expression, sums);
+  return epilogue;
 }
 
 Product::Product(const Request& r, const Epilogue& epilogue, const std::vector<int>& dims, int column,
@@ -198,10 +198,10 @@ Product::Product(const Request& r, const Epilogue& epilogue, const std::vector<i
   args_.columns = count32(r.op, out.shape[c]);
 }
 
-void no_epilogue(Dispatch& launch, bool halves) {
+void no_epilogue(Dispatch& launch, bool gated) {
   launch.constant(kFcEpilogueBias, 0).constant(kFcEpilogueExtras, 0).constant(kFcEpilogueFours, false);
   usual_constants(launch, DType::kFloat32, DType::kFloat32, {});
-  launch.constant(kFcEpilogueGated, halves);
+  launch.constant(kFcEpilogueGated, gated);
   bind_nothing(launch, kBufferBias);
 }
 
@@ -220,16 +220,16 @@ void Product::finish(Dispatch& launch) const {
     fours = fours && args_.column[2 + k] == 1;
   }
   bind_nothing(launch, kBufferExtras + extras);
-  launch.constant(kFcEpilogueFours, fours).constant(kFcEpilogueGated, epilogue_.halves);
+  launch.constant(kFcEpilogueFours, fours).constant(kFcEpilogueGated, epilogue_.gated);
   if (!epilogue_.prologue.empty()) return;
   const DType extra =
       extras > 0 ? request_.inputs[static_cast<std::size_t>(epilogue_.extras[0])].dtype : DType::kFloat32;
   usual_constants(launch, request_.outputs[0].dtype, extra, epilogue_);
 }
 
-Made with_separate_epilogue(const Request& r, const Expr& epilogue, const Attrs& without_epilogue,
-                            Made (*make)(const Request&), bool halves) {
-  const int operands = halves ? 2 : 1;  // of the map, that are sums
+KernelPtr with_separate_epilogue(const Request& r, const Expr& epilogue, const Attrs& without_epilogue,
+                                 KernelPtr (*make)(const Request&), bool gated) {
+  const int operands = gated ? 2 : 1;  // of the map, that are sums
   TensorDesc sums;
   sums.present_ = true;
   sums.shape = r.outputs[0].shape;
@@ -243,7 +243,7 @@ Made with_separate_epilogue(const Request& r, const Expr& epilogue, const Attrs&
   product_op.attrs = without_epilogue;
   const Request product{{product_op, {r.inputs.begin(), r.inputs.begin() + kFirstExtra}, {sums}, r.threads},
                         r.caps};
-  Made kernel = make(product);
+  KernelPtr kernel = make(product);
   const auto at = static_cast<std::int64_t>(kernel->scratch_bytes());
   const std::int64_t bytes = step * static_cast<std::int64_t>(sizeof(float));
 
@@ -255,7 +255,7 @@ Made with_separate_epilogue(const Request& r, const Expr& epilogue, const Attrs&
       {map_op, std::vector<TensorDesc>(static_cast<std::size_t>(operands), sums), r.outputs, r.threads},
       r.caps};
   map.inputs.insert(map.inputs.end(), r.inputs.begin() + kFirstExtra, r.inputs.end());
-  const Made finish = make_map(map);
+  const KernelPtr finish = make_map(map);
 
   const auto in_scratch = [&](BufferUse& use, std::int64_t first) {
     use.from = From::kScratch;

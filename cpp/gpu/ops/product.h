@@ -18,15 +18,15 @@ struct Epilogue {
   Activation first = Activation::kNone, last = Activation::kNone;
   Combination combine = Combination::kAlone;
   float low = 0, high = 0;  // of Activation::kClip
-  bool halves = false;      // it makes one result of two sums
+  bool gated = false;       // it makes one result of two sums
 };
 
 // Of an op with the inputs of a product: two factors, a bias, extras. Nothing when kernels cannot do it on
 // the way: it is a map of its own then.
-std::optional<Epilogue> make_epilogue(const Request& request, const Expr& expr, bool halves = false);
+std::optional<Epilogue> make_epilogue(const Request& request, const Expr& expr, bool gated = false);
 
 // What metal/epilogue.h is told where sums go to the scratch as they are; bias and extras are not read.
-void no_epilogue(Dispatch& launch, bool halves = false);
+void no_epilogue(Dispatch& launch, bool gated = false);
 
 class Product {
  public:
@@ -49,7 +49,7 @@ class Product {
 };
 
 // A product whose epilogue is a map of its own, over sums in the scratch.
-Made with_separate_epilogue(const Request& request, const Expr& epilogue, const Attrs& without_epilogue,
-                            Made (*make)(const Request&), bool halves = false);
+KernelPtr with_separate_epilogue(const Request& request, const Expr& epilogue, const Attrs& without_epilogue,
+                                 KernelPtr (*make)(const Request&), bool gated = false);
 
 }  // namespace npu::gpu

@@ -29,15 +29,16 @@ void cut_parts(Plan& p, std::int64_t threads, std::int64_t wanted, std::int64_t 
 }
 
 void by_columns(Plan& p, std::int64_t wanted) {
-  constexpr std::int64_t kShortest = 8;  // elements of a slice
+  constexpr std::int64_t kShortest = 8;  // elements of a simdgroup
   p.kernel = "reduce_columns";
   const std::int64_t lanes = std::int64_t{ceil_div(p.results, kSimd)} * kSimd;
-  std::int64_t slices = 1;
-  while (slices < kMostReduceSimdgroups && lanes * slices < wanted && p.elements >= 2 * slices * kShortest)
-    slices *= 2;
-  cut_parts(p, lanes * slices, wanted, slices * 4 * kShortest);
+  std::int64_t simdgroups = 1;
+  while (simdgroups < kMostReduceSimdgroups && lanes * simdgroups < wanted &&
+         p.elements >= 2 * simdgroups * kShortest)
+    simdgroups *= 2;
+  cut_parts(p, lanes * simdgroups, wanted, simdgroups * 4 * kShortest);
   p.groups = {ceil_div(p.results, kSimd), static_cast<std::uint32_t>(p.parts), 1};
-  p.threads = {kSimd * static_cast<std::uint32_t>(slices), 1, 1};
+  p.threads = {kSimd * static_cast<std::uint32_t>(simdgroups), 1, 1};
 }
 
 void by_rows(Plan& p, std::int64_t wanted) {
@@ -73,7 +74,7 @@ std::int64_t carried(Kind kind, DType dtype) {
 
 }  // namespace
 
-Made make_reduce(const Request& r) {
+KernelPtr make_reduce(const Request& r) {
   static constexpr const char* kNames[] = {"sum", "mean",   "prod",   "max", "min", "any",
                                            "all", "argmax", "argmin", "var", "std"};
   const auto& attrs = std::get<ReduceAttrs>(r.op.attrs);
@@ -92,13 +93,13 @@ Made make_reduce(const Request& r) {
   args.count = count32(r.op, p.elements);
   args.part = count32(r.op, p.part);
   args.divisor = static_cast<float>(std::max(static_cast<double>(p.elements) - attrs.correction, 0.0));
-  const bool place = attrs.kind == Kind::kArgmax || attrs.kind == Kind::kArgmin;
-  const std::string fold = is_variance(attrs.kind) ? "_variance" : place ? "_place" : "_total";
+  const bool position = attrs.kind == Kind::kArgmax || attrs.kind == Kind::kArgmin;
+  const std::string fold = is_variance(attrs.kind) ? "_variance" : position ? "_position" : "_total";
   const auto launch = [&](const std::string& name, bool parts) {
-    Dispatch made("reduce", function_name(name + fold, x.dtype));
-    made.with(args).constant(kFcReduceKind, static_cast<std::int32_t>(attrs.kind));
-    made.constant(kFcReduceParts, parts);
-    return made.constant(kFcReduceDense, p.reduced.rank == 1 && dense(p.reduced, 0) && is_float(x.dtype));
+    Dispatch dispatch("reduce", function_name(name + fold, x.dtype));
+    dispatch.with(args).constant(kFcReduceKind, static_cast<std::int32_t>(attrs.kind));
+    dispatch.constant(kFcReduceParts, parts);
+    return dispatch.constant(kFcReduceDense, p.reduced.rank == 1 && dense(p.reduced, 0) && is_float(x.dtype));
   };
   const std::int64_t bytes = p.parts * p.results * carried(attrs.kind, x.dtype);
   Dispatch first = launch(p.kernel, p.parts > 1);

@@ -69,7 +69,7 @@ bool is_narrow(const ResizeArgs& args) {
 
 }  // namespace
 
-Made make_resize(const Request& r) {
+KernelPtr make_resize(const Request& r) {
   static constexpr const char* kNames[] = {"resize[nearest]", "resize[nearest]", "resize[linear]",
                                            "resize[cubic]"};
   const auto& attrs = std::get<ResizeAttrs>(r.op.attrs);

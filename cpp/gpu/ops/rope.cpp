@@ -88,7 +88,7 @@ void add_rotation(GpuKernel& kernel, const Request& r) {
 
 }  // namespace
 
-Made make_rope(const Request& request) {
+KernelPtr make_rope(const Request& request) {
   Request r = request;
   r.inputs.resize(kInputs);
   r.outputs.resize(kOutputs);

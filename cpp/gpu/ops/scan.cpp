@@ -21,7 +21,7 @@ void cut_parts(ScanArgs& args, const Caps& caps) {
 
 }  // namespace
 
-Made make_scan(const Request& r) {
+KernelPtr make_scan(const Request& r) {
   const auto& attrs = std::get<ScanAttrs>(r.op.attrs);
   const TensorDesc &x = r.inputs[0], &y = r.outputs[0];
   const bool product = attrs.kind == ScanAttrs::Kind::kProd;
@@ -37,10 +37,10 @@ Made make_scan(const Request& r) {
   kernel->set_cost(static_cast<double>(y.elements()));
 
   const auto launch = [&](const char* name) {
-    Dispatch made("scan", function_name(name, x.dtype));
-    made.with(args).constant(kFcScanProduct, product).constant(kFcScanParts, args.parts > 1);
-    made.input(kBufferX, 0, r);
-    return made;
+    Dispatch dispatch("scan", function_name(name, x.dtype));
+    dispatch.with(args).constant(kFcScanProduct, product).constant(kFcScanParts, args.parts > 1);
+    dispatch.input(kBufferX, 0, r);
+    return dispatch;
   };
   const bool neighbours = in_columns(rows, args.x_step);
   const bool many = args.count >= 256 * r.caps.cores;

@@ -74,12 +74,12 @@ void add_updates(GpuKernel& kernel, const Request& r, const ScatterAttrs& attrs)
   args.lists = static_cast<std::int32_t>(lists_of(positions, all.columns() * all.nest.rows, r.caps));
   fill_axes(args.axes, g.axes, out.dtype, all.word);
   const auto launch = [&](const std::string& name) {
-    Dispatch made("scatter", name);
-    made.with(args).constant(kFcScatterDense, all.dense);
-    made.constant(kFcScatterKind, static_cast<std::int32_t>(attrs.kind));
-    made.constant(kFcScatterSorted, args.lists > 0);
-    bind_indices(made, r, attrs.axes.size(), 2, attrs.wrap);
-    return made;
+    Dispatch dispatch("scatter", name);
+    dispatch.with(args).constant(kFcScatterDense, all.dense);
+    dispatch.constant(kFcScatterKind, static_cast<std::int32_t>(attrs.kind));
+    dispatch.constant(kFcScatterSorted, args.lists > 0);
+    bind_indices(dispatch, r, attrs.axes.size(), 2, attrs.wrap);
+    return dispatch;
   };
   Dispatch apply = launch(set ? all.function("scatter_set") : function_name("scatter_combine", out.dtype));
   over_rows(apply.input(kBufferX, 1, r).update(kBufferY, 0, r), all.columns(), all.nest.rows);
@@ -98,7 +98,7 @@ void add_updates(GpuKernel& kernel, const Request& r, const ScatterAttrs& attrs)
 
 }  // namespace
 
-Made make_scatter(const Request& r) {
+KernelPtr make_scatter(const Request& r) {
   static constexpr const char* kNames[] = {"scatter[set]", "scatter[add]", "scatter[mul]", "scatter[max]",
                                            "scatter[min]"};
   const auto& attrs = std::get<ScatterAttrs>(r.op.attrs);

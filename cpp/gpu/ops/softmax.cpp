@@ -17,11 +17,11 @@ void add_parts(GpuKernel& kernel, const Request& r, SoftmaxArgs args, bool log) 
   const std::int64_t bytes = std::int64_t{kPeakBytes} * args.count * args.parts;
   const Size groups{static_cast<std::uint32_t>(args.count), static_cast<std::uint32_t>(args.parts), 1};
   const auto launch = [&](const char* name) {
-    Dispatch made("softmax", function_name(name, r.inputs[0].dtype));
-    made.with(args).constant(kFcRowsShare, static_cast<std::int32_t>(RowShare::kThreadgroup));
-    made.constant(kFcRowsVectors, 1).constant(kFcSoftmaxLog, log).constant(kFcSoftmaxParts, true);
-    made.input(kBufferX, 0, r);
-    return made.grid(groups, {kThreads, 1, 1});
+    Dispatch dispatch("softmax", function_name(name, r.inputs[0].dtype));
+    dispatch.with(args).constant(kFcRowsShare, static_cast<std::int32_t>(RowShare::kThreadgroup));
+    dispatch.constant(kFcRowsVectors, 1).constant(kFcSoftmaxLog, log).constant(kFcSoftmaxParts, true);
+    dispatch.input(kBufferX, 0, r);
+    return dispatch.grid(groups, {kThreads, 1, 1});
   };
   kernel.set_scratch(bytes);
   Dispatch peaks = launch("softmax_peaks"), rest = launch("softmax_any");
@@ -31,7 +31,7 @@ void add_parts(GpuKernel& kernel, const Request& r, SoftmaxArgs args, bool log) 
 
 }  // namespace
 
-Made make_softmax(const Request& r) {
+KernelPtr make_softmax(const Request& r) {
   constexpr std::int64_t kLong = 1 << 15;
   const auto& attrs = std::get<SoftmaxAttrs>(r.op.attrs);
   const TensorDesc &x = r.inputs[0], &y = r.outputs[0];

@@ -22,10 +22,10 @@ Dispatch& over_merged(Dispatch& launch, const SortArgs& args) {
   return over_rows(launch, ceil_div(args.n, kSortMerged), args.count);
 }
 
-// Where a launch takes items from, and where it puts them: x, one of two places in scratch, or the results.
+// Where a launch takes items from, and where it puts them: x, one of two lists in scratch, or the results.
 struct Round {
   const char* kernel;
-  int from = -1, to = -1;  // places in scratch; -1: x, the results
+  int from = -1, to = -1;  // lists in scratch; -1: x, the results
 };
 
 class Ordered {
@@ -45,7 +45,7 @@ class Ordered {
     most_ = wide ? kSortWideBlock : kSortBlock;
   }
 
-  Made make() {
+  KernelPtr make() {
     if (args_.count == 0 || count_ == 0) return std::move(kernel_);
     kernel_->set_cost(static_cast<double>(args_.count) * static_cast<double>(n_) *
                       std::bit_width(static_cast<std::uint64_t>(n_)));
@@ -62,7 +62,7 @@ class Ordered {
  private:
   // Only the first of each block go on, until there is one block.
   void select() {
-    place_bytes_ = item_ * args_.count * ((n_ + most_ - 1) / most_) * count_;
+    list_bytes_ = item_ * args_.count * ((n_ + most_ - 1) / most_) * count_;
     std::int64_t n = n_;
     int from = -1;
     while (n > most_) {
@@ -75,7 +75,7 @@ class Ordered {
   }
 
   void merge() {
-    place_bytes_ = item_ * args_.count * n_;
+    list_bytes_ = item_ * args_.count * n_;
     add_blocks({"sort_blocks", -1, 0}, n_, most_);
     int from = 0;
     for (std::int64_t run = most_; run < n_; run *= 2, from = 1 - from) {
@@ -109,24 +109,23 @@ class Ordered {
     if (round.from < 0 || (round.to < 0 && values)) launch.input(kBufferX, 0, r_);
     if (round.to < 0 && values) launch.output(kBufferSortValues, 0, r_);
     if (round.to < 0 && indices) launch.output(kBufferSortIndices, 1, r_);
-    if (round.from >= 0)
-      launch.scratch(kBufferSortFrom, round.from * place_bytes_, place_bytes_, true, false);
-    if (round.to >= 0) launch.scratch(kBufferSortTo, round.to * place_bytes_, place_bytes_, false, true);
-    kernel_->set_scratch(2 * place_bytes_);
+    if (round.from >= 0) launch.scratch(kBufferSortFrom, round.from * list_bytes_, list_bytes_, true, false);
+    if (round.to >= 0) launch.scratch(kBufferSortTo, round.to * list_bytes_, list_bytes_, false, true);
+    kernel_->set_scratch(2 * list_bytes_);
     return launch;
   }
 
   const Request& r_;
   bool descending_;
-  Made kernel_;
+  KernelPtr kernel_;
   SortArgs args_{};
-  std::int64_t n_ = 1, count_ = 0, item_ = 8, most_ = 0, place_bytes_ = 0;
+  std::int64_t n_ = 1, count_ = 0, item_ = 8, most_ = 0, list_bytes_ = 0;
 };
 
 }  // namespace
 
-Made make_ordered(const Request& request, std::int64_t axis, bool descending, std::int64_t count,
-                  const char* name) {
+KernelPtr make_ordered(const Request& request, std::int64_t axis, bool descending, std::int64_t count,
+                       const char* name) {
   Request r = request;
   r.outputs.resize(2);
   return Ordered(r, axis, descending, count, name).make();
@@ -138,15 +137,15 @@ int add_item_sort(GpuKernel& kernel, std::int64_t rows, std::int64_t n) {
   args.n = static_cast<std::int32_t>(n);
   args.count = static_cast<std::int32_t>(rows);
   args.run = args.keep = static_cast<std::int32_t>(block_of(n, kSortWideBlock));
-  int place = 0;
+  int current = 0;
   const auto launch = [&](const char* name) {
-    Dispatch made("sort", name);
-    made.with(args);
-    for (int fc = kFcSortDescending; fc <= kFcSortLast; ++fc) made.constant(fc, false);
-    made.scratch(kBufferSortFrom, place * bytes, bytes, true, false);
-    made.scratch(kBufferSortTo, (1 - place) * bytes, bytes, false, true);
-    place = 1 - place;
-    return made;
+    Dispatch dispatch("sort", name);
+    dispatch.with(args);
+    for (int fc = kFcSortDescending; fc <= kFcSortLast; ++fc) dispatch.constant(fc, false);
+    dispatch.scratch(kBufferSortFrom, current * bytes, bytes, true, false);
+    dispatch.scratch(kBufferSortTo, (1 - current) * bytes, bytes, false, true);
+    current = 1 - current;
+    return dispatch;
   };
   Dispatch blocks = launch("sort_blocks_long");
   kernel.add(std::move(over_blocks(blocks, args)));
@@ -154,10 +153,10 @@ int add_item_sort(GpuKernel& kernel, std::int64_t rows, std::int64_t n) {
     Dispatch merge = launch("sort_merge_long");
     kernel.add(std::move(over_merged(merge, args)));
   }
-  return place;
+  return current;
 }
 
-Made make_sort(const Request& r) {
+KernelPtr make_sort(const Request& r) {
   const auto& attrs = std::get<SortAttrs>(r.op.attrs);
   const std::int64_t count = extent_along(r.inputs[0], attrs.axis);
   return make_ordered(r, attrs.axis, attrs.descending, count, "sort");

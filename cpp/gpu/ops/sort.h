@@ -7,11 +7,11 @@
 namespace npu::gpu {
 
 // The first `count` of each row along `axis`.
-Made make_ordered(const Request& request, std::int64_t axis, bool descending, std::int64_t count,
-                  const char* name);
+KernelPtr make_ordered(const Request& request, std::int64_t axis, bool descending, std::int64_t count,
+                       const char* name);
 
 // Sorts rows of n items, a 64-bit key and a 64-bit number each, that lie at the start of the scratch. There
-// must be room for them twice; returns in which of the two places they end.
+// must be room for two such lists; returns which of the two holds the result.
 int add_item_sort(GpuKernel& kernel, std::int64_t rows, std::int64_t n);
 
 }  // namespace npu::gpu

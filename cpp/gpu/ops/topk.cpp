@@ -3,7 +3,7 @@
 
 namespace npu::gpu {
 
-Made make_topk(const Request& r) {
+KernelPtr make_topk(const Request& r) {
   const auto& attrs = std::get<TopkAttrs>(r.op.attrs);
   const TensorDesc& out = r.outputs[0].present() ? r.outputs[0] : r.outputs[1];
   const std::int64_t count = extent_along(out, attrs.axis);

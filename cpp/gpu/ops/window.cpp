@@ -40,8 +40,8 @@ std::int64_t cells(const WindowArgs& args, bool adaptive) {
 
 }  // namespace
 
-Made make_windows(const Request& r, const WindowGeometry& geometry, const WindowOptions& options,
-                  const std::string& name) {
+KernelPtr make_windows(const Request& r, const WindowGeometry& geometry, const WindowOptions& options,
+                       const std::string& name) {
   const TensorDesc &x = r.inputs[0], &y = r.outputs[0];
   auto kernel = std::make_unique<GpuKernel>(name + (options.maximum ? "[max]" : "[avg]"));
   if (y.elements() == 0) return kernel;

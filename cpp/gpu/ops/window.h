@@ -12,7 +12,7 @@ struct WindowOptions {
   std::int64_t divisor = 0;  // of an average; 0: the cells that count
 };
 
-Made make_windows(const Request& request, const WindowGeometry& geometry, const WindowOptions& options,
-                  const std::string& name);
+KernelPtr make_windows(const Request& request, const WindowGeometry& geometry, const WindowOptions& options,
+                       const std::string& name);
 
 }  // namespace npu::gpu

@@ -20,7 +20,7 @@ enum class From : std::uint8_t {
   kScratch,  // the kernel's own room, of scratch_bytes(); holds nothing between kernels
   kPacked,   // what pack() wrote
   kStatus,   // where kernels report bad indices: see Status in metal/args.h
-  kNothing,  // an absent operand: a place that must be bound and is not read
+  kNothing,  // an absent operand: a slot that must be bound and is not read
 };
 
 struct BufferUse {

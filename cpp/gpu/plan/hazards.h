@@ -16,7 +16,7 @@ struct Touched {
 // Follows launches in their order; between two barriers nothing may touch what another one writes.
 class Hazards {
  public:
-  // Whether a barrier is needed before a launch that touches these; counts it as placed if so.
+  // Whether a barrier is needed before a launch that touches these; counts it as set if so.
   bool next(const std::vector<Touched>& touched);
 
  private:

@@ -106,9 +106,9 @@ Schedule::Schedule(const Plan& plan) : label(plan.model().model_name) {
       const auto threads = dispatch.threads[0] * dispatch.threads[1] * dispatch.threads[2];
       const PipelineKey key{dispatch.library, dispatch.prologue, dispatch.function, dispatch.constants,
                             static_cast<int>(threads)};
-      auto found = std::find(pipelines.begin(), pipelines.end(), key);
-      if (found == pipelines.end()) found = pipelines.insert(pipelines.end(), key);
-      launch.pipeline = static_cast<int>(found - pipelines.begin());
+      auto pipeline = std::find(pipelines.begin(), pipelines.end(), key);
+      if (pipeline == pipelines.end()) pipeline = pipelines.insert(pipelines.end(), key);
+      launch.pipeline = static_cast<int>(pipeline - pipelines.begin());
       std::vector<Touched> touched;
       for (const BufferUse& use : dispatch.buffers) {
         launch.bindings.push_back(bind(step, use, resources));

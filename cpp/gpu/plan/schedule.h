@@ -33,7 +33,7 @@ struct Schedule {
   std::vector<Launch> launches;
   std::vector<PipelineKey> pipelines;
   int dispatches = 0;          // without copies of states
-  std::vector<int> reporting;  // steps whose kernels may report an error, by the place of their Status
+  std::vector<int> reporting;  // steps whose kernels may report an error, in the order of their Status
   int barriers = 0;
 };
 

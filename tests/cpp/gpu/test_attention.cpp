@@ -19,7 +19,7 @@ struct Heads {
   std::int64_t heads, groups, rows, length, width;
 };
 
-Made attention(const Heads& h, DType dtype = kBFloat, const Caps& caps = cores(40)) {
+KernelPtr attention(const Heads& h, DType dtype = kBFloat, const Caps& caps = cores(40)) {
   Op op;
   op.kind = OpKind::kAttention;
   op.attrs.emplace<AttentionAttrs>(AttentionAttrs{0.1, false, {}});
@@ -29,7 +29,7 @@ Made attention(const Heads& h, DType dtype = kBFloat, const Caps& caps = cores(4
   return make_attention({{op, {q, k, k, mask}, {q}, 1}, caps});
 }
 
-const Dispatch& first(const Made& kernel) { return kernel->dispatches().front(); }
+const Dispatch& first(const KernelPtr& kernel) { return kernel->dispatches().front(); }
 
 std::string text(const Dispatch& launch) {
   std::string text = launch.function;
@@ -40,7 +40,7 @@ std::string text(const Dispatch& launch) {
 }  // namespace
 
 TEST(gpu_attention, heads_that_share_keys_share_what_is_read) {
-  const Made decode = attention({12, 2, 1, 256, 128});
+  const KernelPtr decode = attention({12, 2, 1, 256, 128});
   CHECK_EQ(decode->dispatches().size(), 1u);
   CHECK_EQ(text(first(decode)), "attention_rows_8x1_bfloat 1 1 2 of 256");
   CHECK_EQ(decode->bytes(), 0.0);  // the operands, once each
@@ -51,7 +51,7 @@ TEST(gpu_attention, heads_that_share_keys_share_what_is_read) {
 }
 
 TEST(gpu_attention, long_caches_are_split_over_the_cores) {
-  const Made decode = attention({12, 2, 1, 4096, 128});
+  const KernelPtr decode = attention({12, 2, 1, 4096, 128});
   CHECK_EQ(decode->dispatches().size(), 2u);
   CHECK_EQ(text(first(decode)), "attention_rows_8x1_bfloat 1 16 2 of 256");
   CHECK_EQ(decode->dispatches()[1].function, "attention_join_bfloat");
@@ -62,7 +62,7 @@ TEST(gpu_attention, long_caches_are_split_over_the_cores) {
 }
 
 TEST(gpu_attention, many_rows_go_in_tiles) {
-  const Made prefill = attention({12, 2, 512, 512, 128});
+  const KernelPtr prefill = attention({12, 2, 512, 512, 128});
   CHECK_EQ(prefill->dispatches().size(), 1u);
   CHECK_EQ(text(first(prefill)), "attention_128_bfloat 96 1 2 of 128");
   CHECK_EQ(prefill->scratch_bytes(), std::size_t{0});
@@ -83,7 +83,7 @@ TEST(gpu_attention, rotary_positions_are_one_launch) {
   const TensorDesc x = tensor(kBFloat, {1, 12, 1, 128}), key = tensor(kBFloat, {1, 2, 1, 128});
   const TensorDesc factors = tensor(kFloat, {1, 1, 1, 128}), cache = tensor(kBFloat, {1, 2, 4096, 128});
   const TensorDesc index = tensor(DType::kInt64, {1});
-  const Made kernel = make_rope(
+  const KernelPtr kernel = make_rope(
       {{op, {x, factors, factors, key, key, cache, cache, index}, {x, cache, cache}, 1}, cores(40)});
   CHECK_EQ(kernel->dispatches().size(), 3u);
   for (const int copy : {0, 1}) {

@@ -19,8 +19,8 @@ TensorDesc channels_last(DType dtype, const Shape& shape) {
   return tensor(dtype, shape, dense_strides(shape, Layout::kChannelsLast));
 }
 
-Made make(Made (*maker)(const Request&), OpKind kind, const Attrs& attrs, std::vector<TensorDesc> inputs,
-          std::vector<TensorDesc> outputs, const Caps& caps = kCaps) {
+KernelPtr make(KernelPtr (*maker)(const Request&), OpKind kind, const Attrs& attrs,
+               std::vector<TensorDesc> inputs, std::vector<TensorDesc> outputs, const Caps& caps = kCaps) {
   Op op;
   op.kind = kind;
   op.name = "chosen";
@@ -48,7 +48,7 @@ Args arguments(const Dispatch& launch) {
 
 constexpr DType kHalf = DType::kFloat16, kFloat = DType::kFloat32, kLong = DType::kInt64;
 
-Made copy(const TensorDesc& y, const TensorDesc& x) {
+KernelPtr copy(const TensorDesc& y, const TensorDesc& x) {
   return make(make_copy, OpKind::kCopy, CopyAttrs{}, {x}, {y});
 }
 
@@ -156,14 +156,14 @@ TEST(gpu_choice, reductions_follow_memory) {
   const auto reduce = [](ReduceAttrs::Kind kind, const TensorDesc& x, const std::vector<std::int64_t>& axes) {
     Shape shape = x.shape;
     for (const auto axis : axes) shape[static_cast<std::size_t>(axis)] = 1;
-    const bool place = kind == ReduceAttrs::Kind::kArgmax;
+    const bool position = kind == ReduceAttrs::Kind::kArgmax;
     return launches(*make(make_reduce, OpKind::kReduce, ReduceAttrs{kind, axes, 0}, {x},
-                          {tensor(place ? kLong : x.dtype, shape)}));
+                          {tensor(position ? kLong : x.dtype, shape)}));
   };
   using Kind = ReduceAttrs::Kind;
   CHECK_EQ(reduce(Kind::kSum, tensor(kFloat, {1000, 256}), {1}), "reduce_lanes_total_float 250x1x1 of 128x1");
   CHECK_EQ(reduce(Kind::kArgmax, tensor(kFloat, {1, 151936}), {1}),
-           "reduce_group_place_float 1x32x1 of 256x1, reduce_parts_place_float 1x1x1 of 128x1");
+           "reduce_group_position_float 1x32x1 of 256x1, reduce_parts_position_float 1x1x1 of 128x1");
   CHECK_EQ(reduce(Kind::kMean, channels_last(kHalf, {8, 2048, 7, 7}), {2, 3}),
            "reduce_columns_total_half 512x1x1 of 32x1");
   CHECK_EQ(reduce(Kind::kMean, tensor(kHalf, {8, 2048, 7, 7}), {2, 3}),

@@ -61,7 +61,7 @@ TEST(gpu_norms, a_norm_and_its_product_are_one_step) {
   const auto& gpu = static_cast<const GpuPlan&>(*plan.device_plan);
   CHECK_EQ(gpu.schedule.dispatches, 1);
   const Dispatch& launch = *gpu.schedule.launches[0].dispatch;
-  CHECK_EQ(launch.function, "matmul_rows_norm_deep_2x1_float");
+  CHECK_EQ(launch.function, "matmul_rows_norm_k_major_2x1_float");
   CHECK_EQ(launch.threadgroup_bytes, 2 * 64 * 4);
   CHECK_EQ(gpu.schedule.launches[0].label, launch.function + " of norm + product");
   CHECK_EQ(step.kernel->flops(), 2.0 * 2 * 32 * 64 + launch.groups[0] * 7.0 * 2 * 64);

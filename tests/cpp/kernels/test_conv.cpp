@@ -53,11 +53,11 @@ double exact(const Problem& p, const ConvAttrs& attrs, const Tensor& x, const Te
     filter[0] = at[1];
     from[1] = group * per_group + tap[1];
     for (std::size_t d = 0; d < spatial; ++d) {
-      const std::int64_t place =
+      const std::int64_t position =
           at[d + 2] * attrs.stride[d] - attrs.padding_low[d] + tap[d + 2] * attrs.dilation[d];
       const std::int64_t up = attrs.input_dilation[d];
-      if (place < 0 || place % up != 0 || place / up >= p.x[d + 2]) return;
-      from[d + 2] = place / up;
+      if (position < 0 || position % up != 0 || position / up >= p.x[d + 2]) return;
+      from[d + 2] = position / up;
     }
     sum += x.get(from) * w.get(filter);
   });

@@ -21,7 +21,7 @@ TEST(kernels_images, pools) {
   for (const DType dtype : kFloatTypes) {
     for (const Layout layout : kReadLayouts) {
       Tensor x = random(dtype, {2, 8, 9, 7}, layout), y(dtype, {2, 8, 5, 4}, layout),
-             places(DType::kInt64, {2, 8, 5, 4});
+             indices(DType::kInt64, {2, 8, 5, 4});
       x.set({0, 0, 1, 1}, NAN);
       for (const bool padding : {false, true}) {
         for (const std::int64_t divisor : {0, 5}) {
@@ -31,7 +31,7 @@ TEST(kernels_images, pools) {
       }
       const PoolAttrs attrs{Kind::kMax, {3, 2}, {2, 2}, {1, 1}, {2, 1}, true, 0};
       AGREE(kPool, attrs, (Operands{&x}), (Operands{&y, nullptr}), 0);
-      AGREE(kPool, attrs, (Operands{&x}), (Operands{&y, &places}), 0);
+      AGREE(kPool, attrs, (Operands{&x}), (Operands{&y, &indices}), 0);
     }
     for (const Shape& shape : {Shape{2, 3, 20}, Shape{1, 4, 6, 5, 8}}) {
       const std::size_t dims = shape.size() - 2;
@@ -50,10 +50,10 @@ TEST(kernels_images, pools_adaptively) {
   for (const DType dtype : kFloatTypes) {
     for (const Layout layout : kReadLayouts) {
       for (const Shape& out : {Shape{2, 8, 1, 1}, Shape{2, 8, 3, 4}, Shape{2, 8, 11, 9}}) {
-        Tensor x = random(dtype, {2, 8, 9, 7}, layout), y(dtype, out, layout), places(DType::kInt64, out);
+        Tensor x = random(dtype, {2, 8, 9, 7}, layout), y(dtype, out, layout), indices(DType::kInt64, out);
         AGREE(kAdaptive, (AdaptivePoolAttrs{Kind::kAvg}), (Operands{&x}), (Operands{&y, nullptr}), 1);
         AGREE(kAdaptive, (AdaptivePoolAttrs{Kind::kMax}), (Operands{&x}), (Operands{&y, nullptr}), 0);
-        AGREE(kAdaptive, (AdaptivePoolAttrs{Kind::kMax}), (Operands{&x}), (Operands{&y, &places}), 0);
+        AGREE(kAdaptive, (AdaptivePoolAttrs{Kind::kMax}), (Operands{&x}), (Operands{&y, &indices}), 0);
       }
     }
   }

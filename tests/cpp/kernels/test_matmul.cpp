@@ -33,7 +33,7 @@ struct Problem {
   Expr epilogue = {};
   int extras = 0;
   gpu::Caps caps{};
-  bool halves = false;  // the right side has twice the columns; extras are numbered from 2
+  bool gated = false;  // the right side has twice the columns; extras are numbered from 2
 };
 
 Shape with(const Shape& batch, std::int64_t rows, std::int64_t columns) {
@@ -59,11 +59,11 @@ Tensor factor(DType dtype, const Shape& shape, Layout layout, std::uint64_t seed
   return transposed(random(dtype, turned, Layout::kDense, seed));
 }
 
-// `finish` is the epilogue in double; of halves, the other sum comes before the extras.
+// `finish` is the epilogue in double; gated, the other sum comes before the extras.
 std::string check(const Problem& p,
                   const std::function<double(double, const std::vector<double>&)>& finish = {}) {
   const Shape shape = with(p.batch, p.m, p.n);
-  const std::int64_t columns = p.halves ? 2 * p.n : p.n;
+  const std::int64_t columns = p.gated ? 2 * p.n : p.n;
   Tensor a = factor(p.dtype, with(p.batch, p.m, p.k), p.a, 1);
   Tensor b = p.shared ? factor(p.dtype, with({}, p.k, columns), p.b, 2).expanded(with(p.batch, p.k, columns))
                       : factor(p.dtype, with(p.batch, p.k, columns), p.b, 2);
@@ -75,7 +75,7 @@ std::string check(const Problem& p,
   std::vector<Tensor*> inputs = {&a, &b, p.bias ? &bias : nullptr};
   for (Tensor& extra : extras) inputs.push_back(&extra);
   GpuRun run{.caps = p.caps};
-  run_gpu(gpu::make_matmul, OpKind::kMatmul, MatmulAttrs{p.halves, p.epilogue}, inputs, {&out}, run);
+  run_gpu(gpu::make_matmul, OpKind::kMatmul, MatmulAttrs{p.gated, p.epilogue}, inputs, {&out}, run);
   Norms norms;
   for_each(shape, [&](const Shape& at) {
     const auto sum_of = [&](std::int64_t column) {
@@ -90,7 +90,7 @@ std::string check(const Problem& p,
     };
     const double sum = sum_of(at.back());
     std::vector<double> others;
-    if (p.halves) others.push_back(sum_of(at.back() + p.n));
+    if (p.gated) others.push_back(sum_of(at.back() + p.n));
     for (const Tensor& extra : extras) others.push_back(extra.get(at));
     norms.add(out.get(at), finish ? finish(sum, others) : sum);
   });
@@ -177,7 +177,7 @@ TEST(kernels_matmul, batches) {
   check({.batch = {3}, .m = 0, .n = 5, .k = 3});
 }
 
-TEST(kernels_matmul, deep_products_are_split) {
+TEST(kernels_matmul, products_of_large_depth_are_split) {
   for (const DType dtype : kFloats) {
     const std::string name = check({.batch = {2}, .m = 20, .n = 24, .k = 2100, .dtype = dtype, .bias = true});
     CHECK_EQ(name, "matmul[blocks, split]");
@@ -234,7 +234,7 @@ TEST(kernels_matmul, epilogues) {
   }
 }
 
-TEST(kernels_matmul, halves) {
+TEST(kernels_matmul, gated) {
   using Others = std::vector<double>;
   const auto silu = [](double x) { return x / (1 + std::exp(-x)); };
   const auto relu = [](double x) { return std::max(x, 0.0); };
@@ -255,7 +255,7 @@ TEST(kernels_matmul, halves) {
                                     {70, 65, 130},
                                     {40, 33, 1100}}) {
         Problem p{.batch = {}, .m = m, .n = n, .k = k, .dtype = dtype, .b = b, .bias = true};
-        p.halves = true;
+        p.gated = true;
         for (const gpu::Caps& caps : {gpu::Caps{}, one}) {
           p.caps = caps;
           p.epilogue = k > 1000 ? cut : gated;  // of large sums, little of silu is exact
@@ -274,7 +274,7 @@ TEST(kernels_matmul, halves) {
     for (const std::int64_t m : {2, 9}) {
       Problem p{.batch = {2}, .m = m, .n = 12, .k = 30, .dtype = dtype, .out = Layout::kSpaced, .bias = true};
       p.b = Layout::kReversed;
-      p.halves = p.shared = true;
+      p.gated = p.shared = true;
       p.epilogue = gated;
       check(p, [&](double s, const Others& e) { return silu(s) * e[0]; });
       p.caps = single;
@@ -284,7 +284,7 @@ TEST(kernels_matmul, halves) {
 }
 
 // What kernels cannot do on the way is a map of both sums.
-TEST(kernels_matmul, halves_with_many_extras) {
+TEST(kernels_matmul, gated_with_many_extras) {
   Expr expr = {in(0), in(1), step(ExprOp::kSub, 'f', 0, 1)};
   for (int k = 2; k < 8; ++k) {
     expr.push_back(in(k));
@@ -294,7 +294,7 @@ TEST(kernels_matmul, halves_with_many_extras) {
   for (const std::int64_t m : {2, 20}) {
     Problem p{.batch = {2}, .m = m, .n = 21, .k = 30, .b = Layout::kReversed, .bias = true, .epilogue = expr};
     p.extras = 6;
-    p.halves = true;
+    p.gated = true;
     check(p, [](double s, const std::vector<double>& e) {
       return std::accumulate(e.begin() + 1, e.end(), s - e[0]);
     });

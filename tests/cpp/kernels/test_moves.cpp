@@ -96,17 +96,17 @@ TEST(kernels_moves, gathers_by_several_indices) {
 TEST(kernels_moves, as_many_indices_as_there_can_be) {
   for (std::size_t axes = 1; axes <= 8; ++axes) {
     Tensor x = random(DType::kFloat32, Shape(axes, 2)), y(DType::kFloat32, {9});
-    std::vector<Tensor> places;
+    std::vector<Tensor> index_operands;
     std::vector<std::int64_t> which(axes), rest(axes, -1);
     for (std::size_t k = 0; k < axes; ++k) {
       which[k] = static_cast<std::int64_t>(k);
-      places.push_back(random(DType::kBool, {9}, Layout::kDense, k + 1));
+      index_operands.push_back(random(DType::kBool, {9}, Layout::kDense, k + 1));
       Tensor number(DType::kInt64, {9});
-      for_each({9}, [&](const Shape& i) { number.set(i, places[k].get(i)); });
-      places[k] = number;
+      for_each({9}, [&](const Shape& i) { number.set(i, index_operands[k].get(i)); });
+      index_operands[k] = number;
     }
     Operands operands{&x};
-    for (Tensor& t : places) operands.push_back(&t);
+    for (Tensor& t : index_operands) operands.push_back(&t);
     AGREE(kGather, (GatherAttrs{which, rest, false}), operands, (Operands{&y}), 0);
   }
 }
@@ -145,7 +145,7 @@ TEST(kernels_moves, scatters_in_order) {
   }
 }
 
-// So many updates that they are sorted by place, in one block and in several.
+// So many updates that they are sorted by target, in one block and in several.
 TEST(kernels_moves, scatters_many_updates_in_order) {
   using Kind = ScatterAttrs::Kind;
   for (const std::int64_t updates : {200, 3000}) {

@@ -24,7 +24,7 @@ struct Problem {
   Kind kind = Kind::kRms;
   Parameter weight = Parameter::kSame, bias = Parameter::kNone;
   Layout x = Layout::kDense, b = Layout::kReversed;  // reversed: as linear holds it
-  bool product_bias = false, halves = false;
+  bool product_bias = false, gated = false;
   Expr epilogue = {};
   int extras = 0;
   gpu::Caps caps{};
@@ -95,18 +95,19 @@ struct Operands {
 };
 
 Operands operands_of(const Problem& p) {
-  const std::int64_t columns = p.halves ? 2 * p.n : p.n;
-  Operands made{random(p.dtype, with(p.batch, p.m, p.k), p.x, 1),
-                factor(p, columns),
-                random(p.dtype, {columns}, Layout::kDense, 3).expanded(with(p.batch, p.m, columns)),
-                parameter(p, p.weight, 4),
-                parameter(p, p.bias, 5),
-                {}};
-  for_each(made.x.shape, [&](const Shape& at) { made.x.set(at, made.x.get(at) * p.scale + p.shift); });
+  const std::int64_t columns = p.gated ? 2 * p.n : p.n;
+  Operands operands{random(p.dtype, with(p.batch, p.m, p.k), p.x, 1),
+                    factor(p, columns),
+                    random(p.dtype, {columns}, Layout::kDense, 3).expanded(with(p.batch, p.m, columns)),
+                    parameter(p, p.weight, 4),
+                    parameter(p, p.bias, 5),
+                    {}};
+  for_each(operands.x.shape,
+           [&](const Shape& at) { operands.x.set(at, operands.x.get(at) * p.scale + p.shift); });
   for (int e = 0; e < p.extras; ++e)
-    made.extras.push_back(
+    operands.extras.push_back(
         random(p.dtype, with(p.batch, p.m, p.n), Layout::kDense, 6 + static_cast<std::uint64_t>(e)));
-  return made;
+  return operands;
 }
 
 double error_of(const Problem& p, Operands& given, const Tensor& out, const Finish& finish) {
@@ -125,7 +126,7 @@ double error_of(const Problem& p, Operands& given, const Tensor& out, const Fini
       return sum;
     };
     std::vector<double> others;
-    if (p.halves) others.push_back(sum_of(at.back() + p.n));
+    if (p.gated) others.push_back(sum_of(at.back() + p.n));
     for (const Tensor& extra : given.extras) others.push_back(extra.get(at));
     const double sum = sum_of(at.back()), want = finish ? finish(sum, others) : sum;
     difference += std::pow(out.get(at) - want, 2);
@@ -147,8 +148,8 @@ std::string check(const Problem& p, const Finish& finish = {}) {
   Tensor out(p.dtype, with(p.batch, p.m, p.n));
   const Op norm = norm_of(p);
   GpuRun run{.caps = p.caps, .fused = {&norm}};
-  run_gpu(gpu::make_matmul, OpKind::kMatmul, MatmulAttrs{p.halves, p.epilogue},
-          given.pointers(p.product_bias), {&out}, run);
+  run_gpu(gpu::make_matmul, OpKind::kMatmul, MatmulAttrs{p.gated, p.epilogue}, given.pointers(p.product_bias),
+          {&out}, run);
   if (run.kernel.empty()) return {};
   CHECK_EQ(run.launches, 1u);
   const double error = error_of(p, given, out, finish);
@@ -239,7 +240,7 @@ TEST(kernels_normed, any_strides) {
   }
 }
 
-TEST(kernels_normed, epilogues_and_halves) {
+TEST(kernels_normed, epilogues_and_gates) {
   const auto silu = [](double x) { return x / (1 + std::exp(-x)); };
   const Expr residual = {in(0), in(1), step(ExprOp::kAdd, 'f', 0, 1)};
   const Expr gated = {in(0), step(ExprOp::kSilu, 'f', 0), in(1), step(ExprOp::kMul, 'f', 1, 2)};
@@ -257,7 +258,7 @@ TEST(kernels_normed, epilogues_and_halves) {
         check(p, [](double s, const Others& e) { return s * e[0] - e[1]; });
         p.epilogue = gated;
         p.extras = 0;
-        p.halves = true;
+        p.gated = true;
         CHECK_EQ(check(p, [&](double s, const Others& e) { return silu(s) * e[0]; }),
                  "norm[rms] + matmul[rows, halves]");
       }

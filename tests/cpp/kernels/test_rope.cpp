@@ -28,10 +28,10 @@ double rotated(const Problem& p, const Tensor& x, const Tensor& cos, const Tenso
   return x.get(at) * cos.get(factor) + (first ? -1 : 1) * x.get(other) * sin.get(factor);
 }
 
-// The row that goes to place `at` of a cache, or -1.
-std::int64_t source(const Problem& p, std::int64_t place) {
+// The row that goes to row `target` of a cache, or -1.
+std::int64_t source(const Problem& p, std::int64_t target) {
   for (std::size_t s = p.index.size(); s-- > 0;) {
-    if (p.index[s] == place) return static_cast<std::int64_t>(s);
+    if (p.index[s] == target) return static_cast<std::int64_t>(s);
   }
   return -1;
 }
@@ -173,19 +173,19 @@ TEST(kernels_rope, nothing_to_do) {
 }
 
 TEST(kernels_rope, indices_out_of_range_are_reported) {
-  for (const std::int64_t wrong : {-1, 6, 1000}) {
+  for (const std::int64_t outside : {-1, 6, 1000}) {
     Tensor x = random(DType::kFloat32, {1, 2, 2, 4}), cos = random(DType::kFloat32, {1, 1, 2, 4}), sin = cos;
     Tensor cache = random(DType::kFloat32, {1, 2, 6, 4}), index(DType::kInt64, {2}), out = x;
     const Tensor before = cache;
     index.set({0}, 3);
-    index.set({1}, static_cast<double>(wrong));
+    index.set({1}, static_cast<double>(outside));
     GpuRun run;
     run_gpu(gpu::make_rope, OpKind::kRope, RopeAttrs{},
             {&x, &cos, &sin, &x, nullptr, &cache, nullptr, &index}, {&out, &cache}, run);
     gpu::Status status;
     std::memcpy(&status, run.status.data(), sizeof status);
     CHECK_EQ(status.dimension, 3);
-    CHECK_EQ(status.index, wrong);
+    CHECK_EQ(status.index, outside);
     const Problem p{.width = 4, .rotated = 4};
     CHECK_TENSOR(cache, [&](Shape at) {
       if (at[2] != 3) return before.get(at);

@@ -28,9 +28,9 @@ DType reduced(Reduction kind, DType from) {
 void check_reductions(DType dtype, const Shape& shape, const std::vector<std::int64_t>& axes, Layout layout,
                       bool special = false) {
   for (const Reduction kind : kReductions) {
-    const bool place = kind == Reduction::kArgmax || kind == Reduction::kArgmin;
+    const bool position = kind == Reduction::kArgmax || kind == Reduction::kArgmin;
     const bool fraction = kind == Reduction::kMean || kind == Reduction::kVar;
-    if ((place && axes.size() != 1) || (fraction && !is_float(dtype))) continue;
+    if ((position && axes.size() != 1) || (fraction && !is_float(dtype))) continue;
     Tensor x = random(dtype, shape, layout);
     if (kind == Reduction::kProd && is_float(dtype))
       for_each(shape, [&](const Shape& i) { x.set(i, x.get(i) < 0 ? -1.001 : 1.001); });
@@ -187,9 +187,9 @@ TEST(kernels_rows, sorts_and_finds_the_first) {
   for (const DType dtype : kAllTypes) {
     for (const bool descending : {false, true}) {
       for (const std::int64_t n : {1, 2, 33, 2500}) {
-        Tensor x = random(dtype, {3, n}), values(dtype, {3, n}), places(DType::kInt64, {3, n});
+        Tensor x = random(dtype, {3, n}), values(dtype, {3, n}), indices(DType::kInt64, {3, n});
         if (is_float(dtype) && n > 2) x.set({0, 1}, NAN), x.set({0, 2}, -0.0), x.set({1, 1}, -INFINITY);
-        AGREE(kSort, (SortAttrs{1, descending}), (Operands{&x}), (Operands{&values, &places}), 0);
+        AGREE(kSort, (SortAttrs{1, descending}), (Operands{&x}), (Operands{&values, &indices}), 0);
         Tensor some(dtype, {3, std::min<std::int64_t>(n, 3)}), where(DType::kInt64, some.shape);
         AGREE(kTopk, (TopkAttrs{1, descending}), (Operands{&x}), (Operands{&some, &where}), 0);
         AGREE(kTopk, (TopkAttrs{1, descending}), (Operands{&x}), (Operands{nullptr, &where}), 0);
