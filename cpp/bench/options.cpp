@@ -29,7 +29,7 @@ auto number(Number Options::* member, Number least) {
     Number value{};
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (error != std::errc() || end != text.data() + text.size() || value < least) {
-      refuse(name + " wants a number from " + std::to_string(least) + " on", quoted(text));
+      refuse(name + " wants a number from " + std::to_string(least), quoted(text));
     }
     options.*member = value;
   };
@@ -77,13 +77,13 @@ Options parse_options(int argc, const char* const* argv) {
     }
     const auto equals = argument.find('=');
     const std::string name = argument.substr(0, equals);
-    const Option* found = nullptr;
+    const Option* match = nullptr;
     for (const Option& option : table()) {
-      if (option.name == name) found = &option;
+      if (option.name == name) match = &option;
     }
-    if (found == nullptr) refuse("unknown option", quoted(name));
+    if (match == nullptr) refuse("unknown option", quoted(name));
     std::string value;
-    if (!found->value.empty()) {
+    if (!match->value.empty()) {
       if (equals != std::string::npos) {
         value = argument.substr(equals + 1);
       } else if (++i < argc) {
@@ -94,7 +94,7 @@ Options parse_options(int argc, const char* const* argv) {
     } else if (equals != std::string::npos) {
       refuse("a switch takes no value", quoted(argument));
     }
-    found->set(options, name, value);
+    match->set(options, name, value);
   }
   if (options.program.empty() && !options.help && !options.version) refuse("no program given", "");
   return options;

@@ -43,8 +43,8 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
     return refuse_view(view, "[buffer] the buffer protocol has no bfloat16; use to_numpy() or DLPack");
   }
   const std::size_t rank = buffer.shape().size();
-  auto* const held = new View{buffer, std::vector<Py_ssize_t>(2 * rank + 1)};
-  Py_ssize_t* const extents = held->extents.data();
+  auto* const state = new View{buffer, std::vector<Py_ssize_t>(2 * rank + 1)};
+  Py_ssize_t* const extents = state->extents.data();
   auto step = static_cast<Py_ssize_t>(size_of(buffer.dtype()));
   for (std::size_t d = rank; d-- > 0;) {
     extents[d] = static_cast<Py_ssize_t>(buffer.shape()[d]);
@@ -62,7 +62,7 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
   view->shape = (flags & PyBUF_ND) != 0 ? extents : nullptr;
   view->strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES ? extents + rank : nullptr;
   view->suboffsets = nullptr;
-  view->internal = held;
+  view->internal = state;
   return 0;
 }
 
@@ -184,9 +184,9 @@ void bind_tensors(nb::module_& m) {
       .def_static(
           "from_numpy",
           [](nb::handle data, const Device& device, nb::handle, nb::handle spec) {
-            PyBuffer made{copy_of(data, "data", &device)};
-            check_spec(made.buffer, spec);
-            return made;
+            PyBuffer result{copy_of(data, "data", &device)};
+            check_spec(result.buffer, spec);
+            return result;
           },
           "data"_a.none(), "device"_a, "alloc_shape"_a = nb::none(), "spec"_a = nb::none(),
           "A copy of an array. `spec` is checked against its shape and dtype; nothing is cast. `alloc_shape` "

@@ -82,7 +82,7 @@ void bind_execution(nb::module_& m) {
             std::string name;
             if (!kind.is_none() && (!nb::try_cast(kind, name) || name.empty())) {
               throw Error(ErrorKind::kInvalidValue, {.area = "device",
-                                                     .what = "not the kind of a device",
+                                                     .what = "the kind of a device must be a string",
                                                      .got = nb::cast<std::string>(nb::repr(kind)),
                                                      .expected = "'cpu', or nothing for the best one"});
             }
@@ -119,9 +119,9 @@ void bind_execution(nb::module_& m) {
       .def(
           "state",
           [](const PySession& self, const std::string& name) -> std::optional<PyBuffer> {
-            Buffer held = self.session.state(self.input_index(name));
-            if (!held) return std::nullopt;
-            return PyBuffer{.buffer = std::move(held), .read_only = true};
+            Buffer state = self.session.state(self.input_index(name));
+            if (!state) return std::nullopt;
+            return PyBuffer{.buffer = std::move(state), .read_only = true};
           },
           "name"_a, "What it holds for a state input; None before the first run.")
       .def(
@@ -189,7 +189,7 @@ void bind_execution(nb::module_& m) {
           "the way.")
       .def(
           "plan", [](const PyExecutor& self) { return self.executor.plan(); },
-          "Kernels, layouts and places in memory, as text.")
+          "Kernels, layouts and offsets in memory, as text.")
       .def_prop_ro("summary", [](const PyExecutor& self) { return self.executor.summary(); })
       .def_prop_ro("program", [](const PyExecutor& self) { return self.executor.program(); })
       .def_prop_ro("device", [](const PyExecutor& self) { return self.executor.device(); })

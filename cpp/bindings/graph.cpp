@@ -25,9 +25,9 @@ namespace {
 
 // Keeps a Python object wherever the last holder lets go of it.
 std::shared_ptr<void> owned(nb::object object) {
-  return {object.release().ptr(), [](void* held) {
+  return {object.release().ptr(), [](void* object) {
             const nb::gil_scoped_acquire acquire;
-            Py_DECREF(static_cast<PyObject*>(held));
+            Py_DECREF(static_cast<PyObject*>(object));
           }};
 }
 
@@ -118,8 +118,8 @@ class PyGraph {
   }
 
   static int index_of(const std::vector<std::string>& names, const std::string& name) {
-    const auto found = std::find(names.begin(), names.end(), name);
-    return found == names.end() ? -1 : static_cast<int>(found - names.begin());
+    const auto match = std::find(names.begin(), names.end(), name);
+    return match == names.end() ? -1 : static_cast<int>(match - names.begin());
   }
 
   static std::vector<int> slots_of(const std::vector<std::string>& names,
@@ -132,10 +132,10 @@ class PyGraph {
   int find(const std::string& name) const { return index_of(graph_.names(), name); }
 
   int slot(const std::string& name) const {
-    const int found = find(name);
-    if (found >= 0) return found;
+    const int index = find(name);
+    if (index >= 0) return index;
     throw Error(ErrorKind::kInvalidValue,
-                {.area = "graph", .what = "a part names a value that there is not", .got = quoted(name)});
+                {.area = "graph", .what = "a part names a value that does not exist", .got = quoted(name)});
   }
 
   // The graph holds what is donated without its object, which says from now on that it is used up.
@@ -181,14 +181,13 @@ class PyGraph {
     const nb::gil_scoped_acquire acquire;
     nb::list inputs;
     for (const GraphValue& value : in) inputs.append(python_value(value));
-    const nb::object made = nb::borrow(static_cast<PyObject*>(function))(inputs);
-    if (!nb::isinstance<nb::sequence>(made) || nb::len(made) != out.size()) {
-      throw Error(ErrorKind::kInvalidValue,
-                  {.area = "graph",
-                   .what = "a part of the host returned other values than it should",
-                   .expected = "a list of " + std::to_string(out.size())});
+    const nb::object results = nb::borrow(static_cast<PyObject*>(function))(inputs);
+    if (!nb::isinstance<nb::sequence>(results) || nb::len(results) != out.size()) {
+      throw Error(ErrorKind::kInvalidValue, {.area = "graph",
+                                             .what = "a host part returned the wrong number of values",
+                                             .expected = "a list of " + std::to_string(out.size())});
     }
-    for (std::size_t i = 0; i < out.size(); ++i) out[i] = value_of(nb::object(made[i]), to[i]);
+    for (std::size_t i = 0; i < out.size(); ++i) out[i] = value_of(nb::object(results[i]), to[i]);
   }
 
   std::vector<nb::str> names_;

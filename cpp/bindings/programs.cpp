@@ -88,19 +88,19 @@ void bind_weights(nb::module_& m) {
       .def(
           "__getitem__",
           [](const Weights& self, const std::string& name) {
-            Buffer found = self.get(name);
-            if (!found) {
+            Buffer tensor = self.get(name);
+            if (!tensor) {
               throw Error(ErrorKind::kMissing,
                           {.area = "weights", .what = "there is no such tensor", .got = quoted(name)});
             }
-            return PyBuffer{.buffer = std::move(found), .read_only = true};
+            return PyBuffer{.buffer = std::move(tensor), .read_only = true};
           },
           "name"_a)
       .def(
           "get",
           [](const Weights& self, const std::string& name, nb::object otherwise) {
-            Buffer found = self.get(name);
-            return found ? nb::cast(PyBuffer{.buffer = std::move(found), .read_only = true}) : otherwise;
+            Buffer tensor = self.get(name);
+            return tensor ? nb::cast(PyBuffer{.buffer = std::move(tensor), .read_only = true}) : otherwise;
           },
           "name"_a, "default"_a = nb::none(),
           nb::sig("def get(self, name: str, default: typing.Any = None) -> typing.Any"))

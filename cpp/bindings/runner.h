@@ -62,9 +62,9 @@ struct PyRunner {
     std::string unknown, known;
     for (const nb::handle name : given) {
       const auto text = safe_text(name);
-      bool found = false;
-      for (const TensorSpec& spec : program.inputs()) found |= spec.name == text;
-      if (!found) unknown += (unknown.empty() ? "" : ", ") + quoted(text);
+      bool matched = false;
+      for (const TensorSpec& spec : program.inputs()) matched |= spec.name == text;
+      if (!matched) unknown += (unknown.empty() ? "" : ", ") + quoted(text);
     }
     for (const TensorSpec& spec : program.inputs()) known += (known.empty() ? "" : ", ") + quoted(spec.name);
     throw Error(ErrorKind::kInvalidValue,
@@ -116,18 +116,18 @@ struct PyRunner {
       buffers[0] = borrowed[0].buffer();
       return;
     }
-    Py_ssize_t found = 0;
+    Py_ssize_t matched = 0;
     for (std::size_t i = 0; i < input_names.size(); ++i) {
       PyObject* const object = PyDict_GetItemWithError(inputs.ptr(), input_names[i].ptr());
       if (object == nullptr) {
         if (PyErr_Occurred()) throw nb::python_error();
         continue;
       }
-      ++found;
+      ++matched;
       borrowed[i].take(object, program.inputs()[i].name.c_str());
       buffers[i] = borrowed[i].buffer();
     }
-    if (found == PyDict_Size(inputs.ptr())) return;
+    if (matched == PyDict_Size(inputs.ptr())) return;
     // One unknown name for the one input: what callers of single-input programs write.
     if (input_names.size() == 1 && PyDict_Size(inputs.ptr()) == 1) {
       const nb::object value = nb::borrow<nb::dict>(inputs).values()[0];

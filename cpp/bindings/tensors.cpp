@@ -204,12 +204,12 @@ namespace {
 
 // Whether the attribute, or what calling it gives, is there and true.
 bool says_yes(nb::handle object, const char* name, bool call) {
-  PyObject* const found = PyObject_GetAttrString(object.ptr(), name);
-  if (found == nullptr) {
+  PyObject* const attribute = PyObject_GetAttrString(object.ptr(), name);
+  if (attribute == nullptr) {
     PyErr_Clear();
     return false;
   }
-  nb::object value = nb::steal(found);
+  nb::object value = nb::steal(attribute);
   if (call) value = value();
   return value.ptr() == Py_True;
 }
@@ -246,9 +246,9 @@ void Borrowed::take_array(nb::handle object, const char* name) {
 }
 
 Buffer lent_by(nb::handle object, const char* name, bool* copied) {
-  const std::shared_ptr<Borrowed> borrowed(new Borrowed, [](Borrowed* held) {
+  const std::shared_ptr<Borrowed> borrowed(new Borrowed, [](Borrowed* tensor) {
     const nb::gil_scoped_acquire acquire;
-    delete held;
+    delete tensor;
   });
   borrowed->take(object, name);
   if (copied != nullptr) *copied = borrowed->copied();

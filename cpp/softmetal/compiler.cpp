@@ -242,19 +242,19 @@ class BuildLock {
 void build(const std::string& lowered, const std::string& name, Mode mode, const fs::path& target) {
   static std::atomic<int> serial{0};
   std::string own = std::to_string(getpid()) + "." + std::to_string(++serial);
-  fs::path made = target.string() + "." + own;
+  fs::path temporary = target.string() + "." + own;
   std::vector<std::string> command{compiler_path()};
   for (const std::string& flag : compile_flags(mode)) command.push_back(flag);
-  for (const char* part : {"-o", made.c_str(), "-"}) command.push_back(part);
+  for (const char* part : {"-o", temporary.c_str(), "-"}) command.push_back(part);
   if (mode == Mode::fast) command.push_back("-lm");
   if (std::getenv("SOFTMETAL_KEEP")) std::ofstream(target.string() + ".cpp") << lowered;
   ProcessResult result = run_process(command, lowered);
   if (result.status != 0) {
     std::error_code ignored;
-    fs::remove(made, ignored);
+    fs::remove(temporary, ignored);
     fail(name, result.errors);
   }
-  fs::rename(made, target);
+  fs::rename(temporary, target);
 }
 
 }  // namespace
@@ -267,9 +267,9 @@ std::string compile(const std::string& source, const CompileOptions& options, Mo
   std::string text = source + Includes(options).of(source);
   fs::path folder = cache_path();
   std::string file = cache_key(text, options, mode) + ".so";
-  for (const fs::path& place :
+  for (const fs::path& directory :
        {fs::path(environment("SOFTMETAL_PREBUILT", SOFTMETAL_DEFAULT_PREBUILT)), folder})
-    if (!place.empty() && fs::exists(place / file)) return (place / file).string();
+    if (!directory.empty() && fs::exists(directory / file)) return (directory / file).string();
   fs::create_directories(folder);
   BuildLock lock(folder, file);
   if (fs::exists(folder / file)) return (folder / file).string();

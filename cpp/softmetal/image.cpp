@@ -57,7 +57,7 @@ const KernelEntry* Image::find(const std::string& name) const {
   return nullptr;
 }
 
-// A kernel called with a place for its layout tells it and returns at once.
+// A kernel called with a pointer for its layout fills it in and returns at once.
 const Layout& Image::layout(const KernelEntry& kernel) const {
   const Layout* layout = nullptr;
   alignas(64) static char nothing[4096];

@@ -55,13 +55,13 @@ void Worker::begin(const Launch& launch, Checker* checker) {
   group_.nominal_threads = t;
   group_.grid = g;
   group_.groups = {(g.x + t.x - 1) / t.x, (g.y + t.y - 1) / t.y, (g.z + t.z - 1) / t.z};
-  place_memory();
+  assign_memory();
   launch.function->set_constants();
   checker_ = checker;  // from here on: setting the constants is no access of a thread
 }
 
 // The kernel's own variables first, then what the encoder gave sizes for, with guards between.
-void Worker::place_memory() {
+void Worker::assign_memory() {
   constexpr std::size_t kMost = kMaxThreadgroupMemory + (64 + kMaxThreadgroupArguments) * (kGuardBytes + 16);
   if (!memory_) memory_ = std::make_unique<char[]>(kMost + 128);
   auto base = (reinterpret_cast<std::uintptr_t>(memory_.get()) + 127) & ~std::uintptr_t{127};

@@ -43,7 +43,7 @@ class Worker {
   static void fiber_main();
 
   void arrange(Extent threads);
-  void place_memory();
+  void assign_memory();
   void start_simdgroups();
   void arrive(Thread* me, Site site);
   void release(Simdgroup& simdgroup);

@@ -363,7 +363,7 @@ class Executor:
         """
 
     def plan(self) -> str:
-        """Kernels, layouts and places in memory, as text."""
+        """Kernels, layouts and offsets in memory, as text."""
 
     @property
     def summary(self) -> PlanSummary: ...

@@ -126,12 +126,12 @@ const Checker::Range* Checker::find(std::vector<Range>& ranges, std::size_t& las
   };
   if (last < ranges.size() && fits(ranges[last]) && (ranges[last].writable || !access.write))
     return &ranges[last];
-  const Range* found = nullptr;
+  const Range* match = nullptr;
   for (std::size_t i = 0; i < ranges.size(); ++i) {
     if (!fits(ranges[i])) continue;
-    if (!found || (access.write && !found->writable)) found = &ranges[last = i];
+    if (!match || (access.write && !match->writable)) match = &ranges[last = i];
   }
-  return found;
+  return match;
 }
 
 // The stack of the thread, and where the lanes of simdgroups lay values down for each other.

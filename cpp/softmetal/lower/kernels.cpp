@@ -139,12 +139,12 @@ size_t Lowering::lower_instantiation(size_t begin) {
   }
   size_t base = name_begin;
   while (base < name_end && !list_[base].is("<")) ++base;
-  auto found = name_end ? kernels_.find(list_[base - 1].spelling) : kernels_.end();
-  if (found == kernels_.end()) {
+  auto entry = name_end ? kernels_.find(list_[base - 1].spelling) : kernels_.end();
+  if (entry == kernels_.end()) {
     if (!instance.host_name.empty()) fail(begin, "an instantiation of something that is no kernel template");
     return stop;
   }
-  KernelFunction kernel = found->second;
+  KernelFunction kernel = entry->second;
   if (instance.host_name.empty()) fail(begin, "an instantiation of a kernel needs [[host_name(\"...\")]]");
   kernel.host_name = instance.host_name;
   if (instance.max_threads != "0") kernel.max_threads = instance.max_threads;

@@ -97,6 +97,6 @@ inline std::string compile_error(const std::string& body) {
 
 }  // namespace npu::test
 
-#define CHECK_CONTAINS(whole, fragment)                                      \
-  if (const std::string found = (whole); found.find(fragment) == found.npos) \
-  npu::test::report_failure(__FILE__, __LINE__, "'" + found + "' does not contain '" + (fragment) + "'")
+#define CHECK_CONTAINS(whole, fragment)                                         \
+  if (const std::string actual = (whole); actual.find(fragment) == actual.npos) \
+  npu::test::report_failure(__FILE__, __LINE__, "'" + actual + "' does not contain '" + (fragment) + "'")

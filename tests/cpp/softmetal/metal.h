@@ -34,9 +34,9 @@ inline bool contains(const std::string& text, const std::string& fragment) {
 
 }  // namespace npu::test
 
-#define CHECK_CONTAINS(whole, fragment)                                         \
-  if (const std::string found = (whole); !npu::test::contains(found, fragment)) \
-  npu::test::report_failure(__FILE__, __LINE__, "'" + found + "' does not contain '" + (fragment) + "'")
+#define CHECK_CONTAINS(whole, fragment)                                           \
+  if (const std::string actual = (whole); !npu::test::contains(actual, fragment)) \
+  npu::test::report_failure(__FILE__, __LINE__, "'" + actual + "' does not contain '" + (fragment) + "'")
 
 #define CHECK_REFUSED(expression, fragment)                                        \
   try {                                                                            \

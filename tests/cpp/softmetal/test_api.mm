@@ -172,8 +172,8 @@ TEST(api, sources_and_functions_that_are_wrong_give_errors) {
     Owned<MTLFunctionConstantValues*> constants([[MTLFunctionConstantValues alloc] init]);
     CHECK([metal.library() newFunctionWithName:@"scale" constantValues:constants error:&error] == nil);
     CHECK_CONTAINS(text(error), "function constant factor (0) has no value");
-    float wrong = 1;
-    [constants.get() setConstantValue:&wrong type:MTLDataTypeFloat atIndex:0];
+    float number = 1;
+    [constants.get() setConstantValue:&number type:MTLDataTypeFloat atIndex:0];
     CHECK([metal.library() newFunctionWithName:@"scale" constantValues:constants error:&error] == nil);
     CHECK_CONTAINS(text(error), "another type");
     CHECK([metal.library() newFunctionWithName:@"nothing" constantValues:constants error:&error] == nil);
@@ -446,7 +446,7 @@ TEST(api, many_threads_use_one_queue) {
   @autoreleasepool {
     Metal metal;
     std::vector<std::thread> threads;
-    std::atomic<int> wrong{0};
+    std::atomic<int> failures{0};
     for (int t = 0; t < 4; ++t)
       threads.emplace_back([&] {
         for (int run = 0; run < 50; ++run) @autoreleasepool {
@@ -457,11 +457,11 @@ TEST(api, many_threads_use_one_queue) {
             [encoder endEncoding];
             [commands commit];
             [commands waitUntilCompleted];
-            if (floats(y)[7] != static_cast<float>(run + 1)) ++wrong;
+            if (floats(y)[7] != static_cast<float>(run + 1)) ++failures;
           }
       });
     for (std::thread& thread : threads) thread.join();
-    CHECK_EQ(wrong.load(), 0);
+    CHECK_EQ(failures.load(), 0);
   }
 }
 

@@ -1,7 +1,7 @@
 // The part of Apple's Metal API that the driver uses, declared for Linux: names, signatures and values are
 // those of the macOS SDK, so that one source compiles against both. What it does is in ../../objc. Instance
-// variables are declared here, where Apple declares none, since the runtime of GCC wants to know their
-// places.
+// variables are declared here, where Apple declares none, since the runtime of GCC needs their
+// offsets.
 #pragma once
 
 #import <Foundation/Foundation.h>

@@ -20,7 +20,7 @@ template <class Kernel>
 inline Layout layout_of = {};
 
 template <class T>
-unsigned long place(Layout& layout, const char* name) {
+unsigned long reserve(Layout& layout, const char* name) {
   unsigned long offset = layout.end + kVariableGuard;
   unsigned long rounded = (sizeof(T) + 15) / 16 * 16;
   layout.variables[layout.count < 63 ? layout.count++ : 63] = {name, offset, sizeof(T)};
@@ -39,7 +39,7 @@ struct Name {
 
 template <class Kernel, Name name, class T>
 struct Variable {
-  static inline const unsigned long offset = place<T>(layout_of<Kernel>, name.text);
+  static inline const unsigned long offset = reserve<T>(layout_of<Kernel>, name.text);
 };
 
 template <class Kernel, Name name, class T>
@@ -276,11 +276,11 @@ struct Misalignment {
   unsigned char log_alignment, kind;
 };
 }  // namespace softmetal
-SOFTMETAL_HOOK __ubsan_handle_type_mismatch_v1(const softmetal::Misalignment* found, void* at) {
+SOFTMETAL_HOOK __ubsan_handle_type_mismatch_v1(const softmetal::Misalignment* misalignment, void* at) {
   if (softmetal::runtime)
     softmetal::runtime->misaligned(
-        at, 1ul << found->log_alignment,
-        {found->file, static_cast<int>(found->line), static_cast<int>(found->column)});
+        at, 1ul << misalignment->log_alignment,
+        {misalignment->file, static_cast<int>(misalignment->line), static_cast<int>(misalignment->column)});
 }
 #undef SOFTMETAL_SIZED_HOOKS
 #undef SOFTMETAL_REPORT
