@@ -33,7 +33,7 @@ def _number(least: int, most: int) -> Callable[[str], int]:
     def read(text: str) -> int:
         value = int(text)
         if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{value} is not from {least} to {most}")
+            raise argparse.ArgumentTypeError(f"{value} is not between {least} and {most}")
         return value
 
     read.__name__ = "integer"
@@ -45,52 +45,73 @@ _THREADS = _number(0, 1024)
 
 def create_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="npu", description="Compile PyTorch models to programs, run them, and see what runs where and how fast."
+        prog="npu", description="Compile PyTorch models into programs, run them, and show what runs where and how fast."
     )
     parser.add_argument("--version", action="version", version=f"npu {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command")
 
-    p = _command(commands, "compile", _compile, "compile an IR file to an .npubin program")
-    p.add_argument("ir", type=Path, help="IR in JSON, as torch_ir writes it")
-    p.add_argument("-o", "--output", type=Path, help="where to write the program (default: the IR's name with .npubin)")
-    p.add_argument("--compute-dtype", choices=["float16", "bfloat16"], help="run a float32 model in half precision")
-    p.add_argument("--disable", action="append", default=[], metavar="PASS", help="leave out a compiler pass")
-    p.add_argument("--exact", action="store_true", help="round half results after every op, as eager PyTorch does")
+    p = _command(commands, "compile", _compile, "compile an IR file into an .npubin program")
+    p.add_argument("ir", type=Path, help="the IR file (.json) to compile")
+    p.add_argument(
+        "-o", "--output", type=Path, help="the file to write (default: the name of the IR file with .npubin)"
+    )
+    p.add_argument("--compute-dtype", choices=["float16", "bfloat16"], help="compute a float32 model in this dtype")
+    p.add_argument(
+        "--disable", action="append", default=[], metavar="PASS", help="disable a compiler pass; may be repeated"
+    )
+    p.add_argument(
+        "--exact", action="store_true", help="round half-precision results after every op, as eager PyTorch does"
+    )
 
-    p = _command(commands, "run", _run, "run a program once on arrays or random inputs")
+    p = _command(commands, "run", _run, "run a program once, on your own arrays or on random inputs")
     _program_arguments(p)
-    p.add_argument("--input", action="append", default=[], metavar="NAME=FILE.npy", help="an input; random without it")
-    p.add_argument("-o", "--output", type=Path, help="folder for the outputs as .npy files")
+    p.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        metavar="NAME=FILE.npy",
+        help="read an input from a file; may be repeated",
+    )
+    p.add_argument("-o", "--output", type=Path, help="write each output to a .npy file in this folder")
 
-    p = _command(commands, "plan", _plan, "show a program's plan: kernels, layouts, places in memory")
-    p.add_argument("program", type=Path)
-    p.add_argument("--device", help="cpu, metal, or for plans a chip such as metal:m4pro (default: the best present)")
-    p.add_argument("--threads", type=_THREADS, default=0)
-    p.add_argument("--text", action="store_true", help="show the program itself, which no device has touched yet")
+    p = _command(commands, "plan", _plan, "show the plan of a program: its kernels, layouts and memory offsets")
+    p.add_argument("program", type=Path, help="the program (.npubin) to plan")
+    p.add_argument("--device", help="cpu, metal, or a chip on paper such as metal:m4pro (default: the best available)")
+    _threads_argument(p)
+    p.add_argument("--text", action="store_true", help="show the program itself, which is the same for all devices")
 
-    p = _command(commands, "explain", _explain, "show which nodes of an IR the device runs, and why not the others")
-    p.add_argument("ir", type=Path)
-    p.add_argument("--json", action="store_true")
+    p = _command(
+        commands, "explain", _explain, "show which nodes of an IR can run on the device, and why others cannot"
+    )
+    p.add_argument("ir", type=Path, help="the IR file (.json) to check")
+    _json_argument(p)
 
-    p = _command(commands, "partition", _partition, "show how an IR is cut between device and host, and what it costs")
-    p.add_argument("ir", type=Path)
-    p.add_argument("--strategy", choices=["sequential", "cost"], default="sequential", help="default: sequential")
-    p.add_argument("--strict", action="store_true", help="fail, with all reasons, if anything would be on the host")
-    p.add_argument("--json", action="store_true")
+    p = _command(commands, "partition", _partition, "show how an IR is split between device and host, and the cost")
+    p.add_argument("ir", type=Path, help="the IR file (.json) to partition")
+    p.add_argument(
+        "--strategy",
+        choices=["sequential", "cost"],
+        default="sequential",
+        help="keep the order of nodes, or reorder them for fewer transfers (default: sequential)",
+    )
+    p.add_argument("--strict", action="store_true", help="fail and list all reasons if any node would run on the host")
+    _json_argument(p)
 
-    p = _command(commands, "bench", _bench, "time a program")
+    p = _command(commands, "bench", _bench, "measure how long a program takes")
     _program_arguments(p)
-    p.add_argument("--runs", type=_number(1, 10**9), default=20)
-    p.add_argument("--warmup", type=_number(0, 10**9), default=3)
-    p.add_argument("--profile", action="store_true", help="show what each kernel takes")
-    p.add_argument("--trace", type=Path, metavar="FILE", help="write a Chrome trace of the last profiled run")
-    p.add_argument("--json", action="store_true")
+    p.add_argument("--runs", type=_number(1, 10**9), default=20, help="the number of runs to time (default: 20)")
+    p.add_argument("--warmup", type=_number(0, 10**9), default=3, help="the number of runs before those (default: 3)")
+    p.add_argument("--profile", action="store_true", help="also show the time of each kernel")
+    p.add_argument("--trace", type=Path, metavar="FILE", help="write a Chrome trace of the last profiled run to FILE")
+    _json_argument(p)
 
-    p = _command(commands, "generate", _generate, "continue a prompt with a language model from a folder")
+    p = _command(commands, "generate", _generate, "generate text with a language model from a folder")
     _generate_arguments(p)
 
-    p = _command(commands, "doctor", _doctor, "show what is installed, which devices there are, and why not the others")
-    p.add_argument("--json", action="store_true")
+    p = _command(
+        commands, "doctor", _doctor, "show what is installed, which devices are available, and why others are not"
+    )
+    _json_argument(p)
     return parser
 
 
@@ -101,31 +122,65 @@ def _command(commands: Any, name: str, run: Any, text: str) -> argparse.Argument
 
 
 def _program_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("program", type=Path, help="a compiled .npubin program")
-    p.add_argument("--weights", type=Path, help=".safetensors, its index, a folder of them or .pt; random without it")
-    p.add_argument("--device", help="cpu, metal, or for plans a chip such as metal:m4pro (default: the best present)")
-    p.add_argument("--threads", type=_THREADS, default=0, help="default: all usable cores")
-    p.add_argument("--seed", type=_number(0, 2**63), default=0, help="of random weights and inputs")
+    p.add_argument("program", type=Path, help="the program (.npubin) to run")
+    p.add_argument(
+        "--weights",
+        type=Path,
+        help="a .safetensors file, the index of a sharded one, a folder with either, or a .pt file (default: random)",
+    )
+    p.add_argument("--device", help="cpu, metal or metal:emulated (default: the best available)")
+    _threads_argument(p)
+    p.add_argument(
+        "--seed", type=_number(0, 2**63), default=0, help="the seed of random weights and inputs (default: 0)"
+    )
+
+
+def _threads_argument(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--threads", type=_THREADS, default=0, help="the number of threads (default: all usable cores)")
+
+
+def _json_argument(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def _generate_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("folder", type=Path, help="config.json, safetensors and, for text, a tokenizer")
-    p.add_argument("--prompt", help="a text")
-    p.add_argument("--ids", metavar="1,2,3", help="the prompt's tokens instead, for a folder without a tokenizer")
-    p.add_argument("--chat", action="store_true", help="put the prompt into the tokenizer's chat template")
-    p.add_argument("--tokens", type=_number(1, 10**9), default=128, help="how many at most (default: 128)")
-    p.add_argument("--temperature", type=float, default=0.0, help="0, the default, takes the likeliest token")
-    p.add_argument("--top-k", type=_number(0, 10**9), default=0, help="draw from the k likeliest only")
-    p.add_argument("--top-p", type=float, default=1.0, help="draw from the likeliest that have this share together")
-    p.add_argument("--repetition-penalty", type=float, default=1.0)
-    p.add_argument("--seed", type=_number(0, 2**63), default=0)
-    p.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end at this text; repeatable")
-    p.add_argument("--device", help="cpu, metal or metal:emulated (default: the best present)")
-    p.add_argument("--threads", type=_THREADS, default=0)
-    p.add_argument("--capacity", type=_number(1, 10**9), help="of the caches, in tokens (default: at most 2048)")
-    p.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], help="other than the checkpoint's")
-    p.add_argument("--cache", type=Path, metavar="FOLDER", help="where programs are kept (default: ~/.cache/npu)")
-    p.add_argument("--no-cache", action="store_true", help="make programs anew, and keep none")
+    p.add_argument("folder", type=Path, help="a folder with config.json, safetensors and, for text, a tokenizer")
+    p.add_argument("--prompt", help="the text to continue")
+    p.add_argument("--ids", metavar="1,2,3", help="the tokens to continue, instead of --prompt; needs no tokenizer")
+    p.add_argument("--chat", action="store_true", help="apply the tokenizer's chat template to the prompt")
+    p.add_argument("--tokens", type=_number(1, 10**9), default=128, help="the maximum number of tokens (default: 128)")
+    p.add_argument("--temperature", type=float, default=0.0, help="0, the default, chooses the most likely token")
+    p.add_argument(
+        "--top-k", type=_number(0, 10**9), default=0, help="sample only from the k most likely tokens (default: all)"
+    )
+    p.add_argument(
+        "--top-p",
+        type=float,
+        default=1.0,
+        help="sample only from the most likely tokens that together have this probability (default: 1, all)",
+    )
+    p.add_argument(
+        "--repetition-penalty",
+        type=float,
+        default=1.0,
+        help="make tokens that occurred before less likely (default: 1, no penalty)",
+    )
+    p.add_argument("--seed", type=_number(0, 2**63), default=0, help="the seed for sampling (default: 0)")
+    p.add_argument(
+        "--stop", action="append", default=[], metavar="TEXT", help="end the text before TEXT; may be repeated"
+    )
+    p.add_argument("--device", help="cpu, metal or metal:emulated (default: the best available)")
+    _threads_argument(p)
+    p.add_argument(
+        "--capacity", type=_number(1, 10**9), help="the number of tokens that the caches hold (default: at most 2048)"
+    )
+    p.add_argument(
+        "--dtype", choices=["float32", "float16", "bfloat16"], help="compute in this dtype (default: the checkpoint's)"
+    )
+    p.add_argument(
+        "--cache", type=Path, metavar="FOLDER", help="the folder for compiled programs (default: ~/.cache/npu)"
+    )
+    p.add_argument("--no-cache", action="store_true", help="compile all programs, and do not cache them")
     p.add_argument("--stats", action="store_true", help="show where the time went")
 
 
@@ -142,7 +197,9 @@ def _compile(args: argparse.Namespace) -> int:
     program = npu_compiler.compile(args.ir, compute_dtype=args.compute_dtype, disable=args.disable, exact=args.exact)
     output = args.output or args.ir.with_suffix(".npubin")
     if output.exists() and output.samefile(args.ir):
-        raise InvalidValueError(f"[npu] the program would overwrite the IR; got {output} for both")
+        raise InvalidValueError(
+            f"[npu] the program would overwrite the IR file; got {output} for both; try another --output"
+        )
     program.save(output)
     took = (time.perf_counter() - begin) * 1e3
     print(f"{output}: {program!r}, {output.stat().st_size:,} bytes, {took:.0f} ms")
@@ -190,17 +247,19 @@ def _given(executor: Any, arguments: list[str]) -> dict[str, Any]:
     for argument in arguments:
         name, equals, path = argument.partition("=")
         if not equals:
-            raise InvalidValueError(f"[npu] --input needs NAME=FILE.npy; got {argument!r}")
+            raise InvalidValueError(f"[npu] --input must have the form NAME=FILE.npy; got {argument!r}")
         if name not in dtypes:
-            raise InvalidValueError(f"[npu] unknown inputs; got {name}; expected {', '.join(dtypes)}")
+            raise InvalidValueError(
+                f"[npu] the program has no such input; got {name}; expected one of {', '.join(dtypes)}"
+            )
         try:
             array = np.load(path, allow_pickle=False)
         except OSError as error:
             raise file_error("read", path, error) from error
         except (ValueError, EOFError, BadZipFile) as error:
-            raise InvalidValueError(f"[npu] {path} is no .npy file: {error}") from error
+            raise InvalidValueError(f"[npu] {path} is not a valid .npy file: {error}") from error
         if not isinstance(array, np.ndarray):
-            raise InvalidValueError(f"[npu] {path} holds several arrays; expected a .npy file")
+            raise InvalidValueError(f"[npu] {path} contains several arrays; expected a .npy file, which contains one")
         given[name] = _as_bfloat16(array) if dtypes[name] == "bfloat16" else array
     return given
 
@@ -247,8 +306,8 @@ def _plan(args: argparse.Namespace) -> int:
     if args.text and (args.device or args.threads):
         option = "--device" if args.device else "--threads"
         raise InvalidValueError(
-            f"[npu] --text shows the program before any device has seen it; got {option} too; expected one of the two; "
-            f"try without --text for the plan of a device"
+            f"[npu] --text shows the program itself, which is the same for all devices; got {option} too; "
+            "expected only one of the two; try without --text, which shows the plan for a device"
         )
     if args.text:
         print(Program.load(args.program).text(), end="")

@@ -18,27 +18,27 @@ _EXAMPLES = """examples:
 _VISUALIZE = """examples:
   torch-ir visualize model_ir.json                        Mermaid text, first 30 nodes
   torch-ir visualize model_ir.json --max-nodes 0          all nodes
-  torch-ir visualize model_ir.json -o graph.svg           a picture
-  torch-ir visualize qwen_ir.json --fold                  a box for each module, equal layers joined
+  torch-ir visualize model_ir.json -o graph.svg           a rendered diagram
+  torch-ir visualize qwen_ir.json --fold                  one box per module, identical layers merged
   torch-ir visualize qwen_ir.json --fold --depth 3
   torch-ir visualize qwen_ir.json --expand model.layers.0 --expand 'model.layers.0.self_attn'
 
-Pictures need the extra `rendering`: pip install "npu-simulation[rendering]". Drawing needs no network."""
+PNG and SVG need the extra `rendering`: pip install "npu-simulation[rendering]". No network is needed."""
 
-_VERIFY = """The model is imported from the current folder or from installed packages. ATTRIBUTE is a Module
-class or a function, which is called without arguments, or a module that exists already. Without
---weights the model's own values are used; without --inputs, random ones of the IR's shapes and dtypes.
+_VERIFY = """The model is imported from the current folder or from installed packages. ATTRIBUTE is an
+nn.Module class or a function, which is called without arguments, or an nn.Module object. Without --weights,
+the model keeps the values it was built with. Without --inputs, inputs are random.
 
 examples:
   torch-ir verify model_ir.json --model my_models:MyModel
   torch-ir verify model_ir.json --model my_models:build --weights weights.safetensors --inputs batch.npz
   torch-ir verify model_ir.json --model my_models:MyModel --per-layer
 
-exit status: 0 equal, 1 different, 2 could not be verified"""
+exit status: 0 if the results agree, 1 if they differ, 2 if verification failed"""
 
-_DIFF = """Nodes are matched by operator, module and result, so new names alone are no difference.
+_DIFF = """Nodes are matched by operator, module and result, so renaming a node is not a difference.
 
-exit status: 0 same, 1 different, 2 trouble"""
+exit status: 0 if the graphs are the same, 1 if they differ, 2 on an error"""
 
 
 class _Version(argparse.Action):
@@ -57,7 +57,7 @@ class _Version(argparse.Action):
 def create_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="torch-ir",
-        description="Look at, draw, verify and compare extracted model graphs (IR files).",
+        description="Inspect, draw, verify and compare IR files, the graphs of models.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -80,62 +80,72 @@ def _command(commands: _Commands[argparse.ArgumentParser], name: str, text: str,
 
 
 def _add_info(commands: _Commands[argparse.ArgumentParser]) -> None:
-    p = _command(commands, "info", "Show what a graph reads, returns and computes.", "")
-    p.add_argument("ir", metavar="IR", help="IR file (.json)")
-    p.add_argument("--json", action="store_true", help="as JSON")
+    p = _command(commands, "info", "Show the inputs, outputs and operators of a graph.", "")
+    p.add_argument("ir", metavar="IR", help="the IR file (.json)")
+    p.add_argument("--json", action="store_true", help="print JSON instead of text")
     p.add_argument("-o", "--output", metavar="FILE", help="write to FILE instead of stdout")
     p.set_defaults(run=run_info, trouble=1)
 
 
 def _add_visualize(commands: _Commands[argparse.ArgumentParser]) -> None:
     p = _command(commands, "visualize", "Draw a graph as Mermaid text, PNG or SVG.", _VISUALIZE)
-    p.add_argument("ir", metavar="IR", help="IR file (.json)")
+    p.add_argument("ir", metavar="IR", help="the IR file (.json)")
     p.add_argument(
         "-o",
         "--output",
         metavar="FILE",
-        help="write to FILE; .png and .svg are rendered, all else is Mermaid text",
+        help="write to FILE: an image if its name ends in .png or .svg, otherwise Mermaid text",
     )
     p.add_argument(
         "--max-nodes", type=_count, metavar="N",
-        help="draw the first N nodes (default 30), or boxes when folded (default all); 0 for all",
+        help="draw the first N nodes (default: 30), or the first N boxes if folded (default: all); 0 draws all",
     )  # fmt: skip
-    p.add_argument("--no-weights", action="store_true", help="leave weights out")
+    p.add_argument("--no-weights", action="store_true", help="leave out the weights")
     folding = p.add_argument_group("folding by module, for large graphs")
-    folding.add_argument("--fold", "--group-by-module", action="store_true", help="one box for each module")
+    folding.add_argument("--fold", "--group-by-module", action="store_true", help="draw one box per module")
     folding.add_argument(
         "--depth",
         type=_positive,
         metavar="N",
-        help="fold at N levels of modules (default: chosen to show something)",
+        help="draw N levels of modules (default: chosen automatically)",
     )
     folding.add_argument(
         "--expand", action="append", default=[], metavar="MODULE",
-        help="draw this module open, such as model.layers.0 or 'model.layers.*'; may be repeated",
+        help="draw the operators of this module, such as model.layers.0 or 'model.layers.*'; may be repeated",
     )  # fmt: skip
-    folding.add_argument("--no-collapse", action="store_true", help="draw identical neighbours one by one")
+    folding.add_argument("--no-collapse", action="store_true", help="draw identical neighbours separately")
     p.set_defaults(run=run_visualize, trouble=1)
 
 
 def _add_verify(commands: _Commands[argparse.ArgumentParser]) -> None:
-    p = _command(commands, "verify", "Prove that a graph computes what its model computes.", _VERIFY)
-    p.add_argument("ir", metavar="IR", help="IR file (.json)")
-    p.add_argument("--model", required=True, metavar="MODULE:ATTRIBUTE", help="where the original model comes from")
-    p.add_argument("--weights", metavar="FILE", help="weights for both (.safetensors, .pt, .pth, .bin)")
-    p.add_argument("--inputs", metavar="FILE", help="test inputs by name or in order (.npz, .safetensors, .pt)")
-    p.add_argument("--seed", type=int, default=0, metavar="N", help="for random weights and inputs (default 0)")
-    p.add_argument("--rtol", type=_tolerance, metavar="X", help="relative tolerance (default: by dtype)")
-    p.add_argument("--atol", type=_tolerance, metavar="X", help="absolute tolerance (default: by dtype)")
-    p.add_argument("--per-layer", action="store_true", help="compare node by node, and name the first that departs")
-    p.add_argument("--json", action="store_true", help="the report as JSON")
+    p = _command(commands, "verify", "Run a graph and its model, and compare the results.", _VERIFY)
+    p.add_argument("ir", metavar="IR", help="the IR file (.json)")
+    p.add_argument(
+        "--model", required=True, metavar="MODULE:ATTRIBUTE", help="the model: an attribute of a Python module"
+    )
+    p.add_argument("--weights", metavar="FILE", help="the weights to load into both (.safetensors, .pt, .pth, .bin)")
+    p.add_argument("--inputs", metavar="FILE", help="the inputs, by name or in order (.npz, .safetensors, .pt)")
+    p.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="the seed of random weights and inputs (default: 0)"
+    )
+    p.add_argument(
+        "--rtol", type=_tolerance, metavar="X", help="the relative tolerance (default: depends on the dtype)"
+    )
+    p.add_argument(
+        "--atol", type=_tolerance, metavar="X", help="the absolute tolerance (default: depends on the dtype)"
+    )
+    p.add_argument(
+        "--per-layer", action="store_true", help="compare node by node, and name the first node that differs"
+    )
+    p.add_argument("--json", action="store_true", help="print the report as JSON")
     p.set_defaults(run=run_verify, trouble=2)
 
 
 def _add_diff(commands: _Commands[argparse.ArgumentParser]) -> None:
-    p = _command(commands, "diff", "Show what differs between two graphs.", _DIFF)
-    p.add_argument("left", metavar="A", help="IR file (.json)")
-    p.add_argument("right", metavar="B", help="IR file (.json)")
-    p.add_argument("--json", action="store_true", help="as JSON")
+    p = _command(commands, "diff", "Show the differences between two graphs.", _DIFF)
+    p.add_argument("left", metavar="A", help="the first IR file (.json)")
+    p.add_argument("right", metavar="B", help="the second IR file (.json)")
+    p.add_argument("--json", action="store_true", help="print JSON instead of text")
     p.set_defaults(run=run_diff, trouble=2)
 
 
