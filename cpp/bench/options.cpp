@@ -29,7 +29,7 @@ auto number(Number Options::* member, Number least) {
     Number value{};
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (error != std::errc() || end != text.data() + text.size() || value < least) {
-      refuse(name + " wants a number from " + std::to_string(least), quoted(text));
+      refuse(name + " needs a number of at least " + std::to_string(least), quoted(text));
     }
     options.*member = value;
   };
@@ -89,7 +89,7 @@ Options parse_options(int argc, const char* const* argv) {
       } else if (++i < argc) {
         value = argv[i];
       } else {
-        refuse("an option lacks its value", quoted(name));
+        refuse("an option needs a value", quoted(name));
       }
     } else if (equals != std::string::npos) {
       refuse("a switch takes no value", quoted(argument));

@@ -53,7 +53,7 @@ void raise_wrong_type(const Error::Parts& parts) {
 
 void raise_not_made(nb::handle instance, const char* instead) {
   const std::string name = class_name(instance);
-  raise_wrong_type({.area = "core", .what = name + " is not made by calling it", .action = instead});
+  raise_wrong_type({.area = "core", .what = name + " cannot be created by calling it", .action = instead});
 }
 
 }  // namespace npu::bindings

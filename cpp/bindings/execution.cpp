@@ -44,7 +44,7 @@ struct PySession {
       if (input.state) known += (known.empty() ? "" : ", ") + quoted(input.name);
     }
     throw Error(ErrorKind::kInvalidValue, {.area = "session",
-                                           .what = "not an input that a session holds",
+                                           .what = "not a state input of the session",
                                            .got = quoted(name),
                                            .expected = known.empty() ? "none; it has no state" : known});
   }

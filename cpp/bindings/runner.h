@@ -146,7 +146,7 @@ struct PyRunner {
     }
     if (!PyDict_Check(inputs.ptr())) {
       throw Error(ErrorKind::kInvalidValue, {.area = "run",
-                                             .what = "an input that is donated must be given by its name",
+                                             .what = "a donated input must be passed by name",
                                              .got = class_name(inputs),
                                              .expected = "a dict of names to tensors"});
     }

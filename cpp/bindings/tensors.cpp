@@ -22,7 +22,7 @@ namespace {
               {.area = "buffer",
                .what = std::string("cannot use the tensor '") + name + "'",
                .got = got,
-               .expected = "an NPUBuffer, a NumPy array or a CPU tensor of a dtype that programs have",
+               .expected = "an NPUBuffer, a NumPy array or a CPU tensor of a dtype that programs support",
                .action = !is_double  ? ""
                          : is_tensor ? ".float() of the tensor, or of the whole model"
                                      : ".astype('float32')"});
@@ -298,7 +298,7 @@ DType dtype_from(nb::handle object) {
   if (const auto dtype = parse_dtype(name)) return *dtype;
   throw Error(ErrorKind::kInvalidValue,
               {.area = "buffer",
-               .what = "not a dtype of programs",
+               .what = "not a dtype that programs support",
                .got = quoted(name),
                .expected = "float32, float16, bfloat16, int8, int16, int32, int64, uint8 or bool"});
 }

@@ -67,7 +67,7 @@ const Micro& named(std::string_view name, const char* where) {
   }
   throw Error(ErrorKind::kInvalidValue,
               {.area = "cpu",
-               .what = std::string(where) + " names no instruction set that can run here",
+               .what = std::string(where) + " does not name an instruction set that this machine can run",
                .got = quoted(name),
                .expected = "one of " + names,
                .action = {}});

@@ -34,10 +34,9 @@ void watch_forks() {
 
 void refuse_forked() {
   if (!forked) return;
-  throw Error(ErrorKind::kUnavailable,
-              {.area = "metal",
-               .what = "a forked process cannot use the GPU of its parent",
-               .action = "start processes anew: multiprocessing.set_start_method('spawn')"});
+  throw Error(ErrorKind::kUnavailable, {.area = "metal",
+                                        .what = "a forked process cannot use the GPU of its parent",
+                                        .action = "multiprocessing.set_start_method('spawn')"});
 }
 
 MTLSize size_of_grid(const gpu::Size& size) { return MTLSizeMake(size[0], size[1], size[2]); }

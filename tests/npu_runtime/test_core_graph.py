@@ -131,10 +131,10 @@ def test_threads_may_share_a_graph() -> None:
 
 
 def test_mistakes() -> None:
-    with pytest.raises(InvalidValueError, match="a result is no slot"):
+    with pytest.raises(InvalidValueError, match="a result is not a slot"):
         Graph(["a"], ["b"])
     graph = graph_of("x", "mul", "y", results=["mul"])
-    with pytest.raises(InvalidValueError, match='names a value that there is not; got "z"'):
+    with pytest.raises(InvalidValueError, match='names a value that does not exist; got "z"'):
         graph.add_host(lambda values: values, ["z"], ["y"])
     graph.add_program(doubling("x", "mul"))
     with pytest.raises(InvalidValueError, match="cannot use the tensor 'x'; got complex64"):
@@ -146,7 +146,7 @@ def test_mistakes() -> None:
     for result in ([], None, [1, 2]):
         other = graph_of("x", "y", results=["y"])
         other.add_host(lambda values, result=result: result, ["x"], ["y"])
-        with pytest.raises(InvalidValueError, match="returned other values than it should; expected a list of 1"):
+        with pytest.raises(InvalidValueError, match="returned the wrong number of values; expected a list of 1"):
             other.run({"x": 1}, [None])
     with pytest.raises(InvalidValueError, match='a part reads "x"; got nothing'):
         other.run({}, [None])

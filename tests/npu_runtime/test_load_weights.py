@@ -252,8 +252,8 @@ def test_cut_pickles_are_named(model, made, tmp_path, zipped):
 
 
 SHARDS = {
-    "outside the folder": ("../w.safetensors", "no plain name"),
-    "anywhere": ("/etc/passwd", "no plain name"),
+    "outside the folder": ("../w.safetensors", "not a plain name"),
+    "anywhere": ("/etc/passwd", "not a plain name"),
     "not there": ("gone.safetensors", "gone.safetensors"),
     "not in it": ("part.safetensors", "where the index puts it"),
     "no name": (None, "expected a string"),

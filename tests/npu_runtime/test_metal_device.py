@@ -170,9 +170,9 @@ def test_chips_on_paper_plan_and_do_not_run(chip: str, two: Made) -> None:
     executor = Executor(two.program, paper)
     assert executor.summary.seconds > 0
     assert "cores: about" in executor.plan()
-    with pytest.raises(UnavailableError, match="no device of this machine"):
+    with pytest.raises(UnavailableError, match="not a device of this machine"):
         executor.run({two.inputs[0]: X}, two.weights)
-    with pytest.raises(UnavailableError, match="no device of this machine"):
+    with pytest.raises(UnavailableError, match="not a device of this machine"):
         NPUBuffer.zeros([1], paper)
 
 

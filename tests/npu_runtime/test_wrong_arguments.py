@@ -96,7 +96,7 @@ WRONG: dict[str, tuple[Call, str]] = {
     "bytes": (lambda g: Program.parse("x"), r"\[program\] Program\.parse: .*; expected bytes"),  # type: ignore[arg-type]
     "buffer": (
         lambda g: NPUBuffer(g.array),  # type: ignore[call-arg]
-        r"NPUBuffer is not made by calling it; try NPUBuffer\.from_numpy\(array, device\)",
+        r"NPUBuffer cannot be created by calling it; try NPUBuffer\.from_numpy\(array, device\)",
     ),
     "program": (lambda g: Program(), r"try Program\.load\(path\)"),
     "session": (lambda g: Session(), r"try executor\.session\(\)"),
@@ -125,7 +125,7 @@ def test_wrong_values(given: SimpleNamespace) -> None:
     wrong: list[tuple[Call, str]] = [
         (lambda g: g.executor.run({"x": g.array}, 3), "weights must come from load_weights; got int"),
         (lambda g: g.executor.run({"x": g.array}, g.weights, donate=3), "donate must be a set of input names; got 3"),
-        (lambda g: g.executor.run(g.array, g.weights, donate=["x"]), "given by its name; got ndarray"),
+        (lambda g: g.executor.run(g.array, g.weights, donate=["x"]), "passed by name; got ndarray"),
         (lambda g: g.executor.run([g.array], g.weights), "must be a dict of names to tensors; got list"),
     ]
     for call, words in wrong:

@@ -277,7 +277,7 @@ def test_an_ir_where_a_program_belongs(compiled: npu.CompiledModule, files: Path
     for ir in (compiled.ir, compiled.ir.to_dict()):
         with pytest.raises(npu.NPUError, match=r"an IR is not a program yet; .*; try npu_compiler\.compile\(ir\)"):
             Executor(ir, Device("cpu"))
-    with pytest.raises(npu.NPUError, match=r"m\.json: not a compiled program; got JSON, as an IR is; .*try npu_comp"):
+    with pytest.raises(npu.NPUError, match=r"m\.json: not a compiled program; got JSON, as in an IR; .*try npu_comp"):
         Executor(files / "m.json", Device("cpu"))
     with pytest.raises(npu.NPUError, match=r"m\.json is not a compiled program: .*; if it is an IR, compile it with"):
         npu_compiler.CompiledProgram.load(files / "m.json")

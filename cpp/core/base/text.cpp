@@ -128,7 +128,7 @@ std::string environment_choice(const char* name, std::initializer_list<const cha
   }
   throw Error(ErrorKind::kInvalidValue,
               {.area = "environment",
-               .what = std::string("the environment variable ") + name + " has another value than it may",
+               .what = std::string("the environment variable ") + name + " has an invalid value",
                .got = quoted(value),
                .expected = expected,
                .action = "unsetting it"});

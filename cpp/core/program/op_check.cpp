@@ -47,7 +47,7 @@ void OpCheck::need_axis(std::int64_t axis, const Operand& operand) const {
 }
 
 void OpCheck::need_same(const Operand& a, const Operand& b) const {
-  need(a.shape == b.shape && dtype(a) == dtype(b), "'x' and the result of one shape and dtype");
+  need(a.shape == b.shape && dtype(a) == dtype(b), "'x' and the result of the same shape and dtype");
 }
 
 void OpCheck::need_epilogue(const Expr& epilogue) const {
@@ -110,7 +110,7 @@ void check_indices(const OpCheck& c, const std::vector<std::int64_t>& axes,
   std::vector<bool> indexed(rank, false);
   for (const std::int64_t axis : axes) {
     c.need_axis(axis, x);
-    c.need(!indexed[static_cast<std::size_t>(axis)], "axes that differ");
+    c.need(!indexed[static_cast<std::size_t>(axis)], "distinct axes");
     indexed[static_cast<std::size_t>(axis)] = true;
   }
   for (std::size_t d = 0; d < rank; ++d) {
@@ -142,7 +142,8 @@ void check_matmul(const OpCheck& c, const MatmulAttrs& attrs) {
   const Operand &a = c.in(0), &b = c.in(1), &bias = c.in(2);
   const Shape& out = c.out().shape;
   const std::size_t rank = out.size();
-  c.need(rank >= 2 && c.rank(a) == rank && c.rank(b) == rank, "operands of the rank of 'out', at least 2");
+  c.need(rank >= 2 && c.rank(a) == rank && c.rank(b) == rank,
+         "operands of the same rank as 'out', at least 2");
   Shape sums = out;
   if (attrs.halves) sums[rank - 1] *= 2;
   Shape left = out, right = sums;
@@ -157,7 +158,7 @@ void check_matmul(const OpCheck& c, const MatmulAttrs& attrs) {
       c.need(bias.shape[d] <= 1 || bias.strides[d] == 0, "one 'bias' for all rows");
     }
   }
-  c.need(!attrs.halves || !attrs.epilogue.empty(), "an epilogue that makes one of two halves");
+  c.need(!attrs.halves || !attrs.epilogue.empty(), "an epilogue that combines the two halves");
   c.need_float(a, "a");
   c.need_dtype(b, c.dtype(a), "b");
   c.need_epilogue(attrs.epilogue);
@@ -174,7 +175,7 @@ void check_norm(const OpCheck& c, const NormAttrs& attrs) {
            "groups that divide the channels");
     normalised = {x.shape[1]};
   } else {
-    c.need(attrs.axes >= 1 && attrs.axes <= rank, "as many normalised axes as 'x' may have");
+    c.need(attrs.axes >= 1 && attrs.axes <= rank, "at least one normalised axis, and no more than 'x' has");
     normalised.assign(x.shape.end() - attrs.axes, x.shape.end());
   }
   for (const std::size_t i : {std::size_t{1}, std::size_t{2}}) {
@@ -194,7 +195,7 @@ void check_reduce(const OpCheck& c, const ReduceAttrs& attrs) {
   for (const std::int64_t axis : attrs.axes) {
     c.need_axis(axis, x);
     const auto d = static_cast<std::size_t>(axis);
-    c.need(!reduced[d], "axes that differ");
+    c.need(!reduced[d], "distinct axes");
     reduced[d] = true;
     if (shape[d] == 0) count = 0;
     shape[d] = 1;
@@ -211,7 +212,7 @@ void check_reduce(const OpCheck& c, const ReduceAttrs& attrs) {
 void check_topk(const OpCheck& c, const TopkAttrs& attrs) {
   c.need_axis(attrs.axis, c.in(0));
   const Operand& some = c.out(0).present() ? c.out(0) : c.out(1);
-  c.need(c.rank(some) == c.rank(c.in(0)), "results of the rank of 'x'");
+  c.need(c.rank(some) == c.rank(c.in(0)), "results of the same rank as 'x'");
   const auto d = static_cast<std::size_t>(attrs.axis);
   Shape shape = c.in(0).shape;
   c.need(some.shape[d] <= shape[d], "no more results along the axis than 'x' has elements");

@@ -8,7 +8,8 @@ void check_attention(const OpCheck& c, const AttentionAttrs& attrs) {
   const Operand &q = c.in(0), &k = c.in(1), &v = c.in(2), &mask = c.in(3);
   c.need_float(q, "q");
   c.need(c.rank(q) == 4 && c.rank(k) == 4 && c.rank(v) == 4, "'q', 'k' and 'v' of rank 4");
-  c.need(k.shape[1] > 0 && q.shape[1] % k.shape[1] == 0, "heads that those of 'k' divide");
+  c.need(k.shape[1] > 0 && q.shape[1] % k.shape[1] == 0,
+         "a number of 'q' heads that is a multiple of the 'k' heads");
   c.need_shape(k, {q.shape[0], k.shape[1], k.shape[2], q.shape[3]}, "k");
   c.need_shape(v, {q.shape[0], k.shape[1], k.shape[2], v.shape[3]}, "v");
   c.need_shape(c.out(), {q.shape[0], q.shape[1], q.shape[2], v.shape[3]}, "out");

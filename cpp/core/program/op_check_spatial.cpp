@@ -14,8 +14,8 @@ constexpr std::int64_t kLargestStep = std::int64_t{1} << 20;
 std::size_t spatial_dims(const OpCheck& c) {
   const std::size_t rank = c.rank(c.in(0));
   c.need(rank >= 3 && rank <= 5, "1 to 3 spatial dimensions");
-  c.need(c.rank(c.out()) == rank, "'x' and 'out' of one rank");
-  c.need(c.in(0).shape[0] == c.out().shape[0], "'x' and 'out' of one batch size");
+  c.need(c.rank(c.out()) == rank, "'x' and 'out' of the same rank");
+  c.need(c.in(0).shape[0] == c.out().shape[0], "'x' and 'out' of the same batch size");
   return rank - 2;
 }
 
@@ -47,7 +47,7 @@ void check_conv(const OpCheck& c, const ConvAttrs& attrs) {
   const Shape& out = c.out().shape;
   c.need_float(x, "x");
   c.need_dtype(weight, c.dtype(x), "weight");
-  c.need(c.rank(weight) == dims + 2, "a weight of the rank of 'x'");
+  c.need(c.rank(weight) == dims + 2, "a weight of the same rank as 'x'");
   c.need(attrs.groups >= 1 && x.shape[1] % attrs.groups == 0 && out[1] % attrs.groups == 0,
          "groups that divide the channels");
   c.need(weight.shape[0] == out[1] && weight.shape[1] == x.shape[1] / attrs.groups,
@@ -135,7 +135,7 @@ void check_pad(const OpCheck& c, const PadAttrs& attrs) {
   Shape shape(rank);
   for (std::size_t d = 0; d < rank; ++d) {
     const std::int64_t low = attrs.low[d], high = attrs.high[d], extent = x.shape[d];
-    c.need(low >= -extent && high >= -extent, "no more to be cut off than 'x' has");
+    c.need(low >= -extent && high >= -extent, "negative padding that removes no more than 'x' has");
     shape[d] = extent + low + high;
   }
   c.need_shape(c.out(), shape, "out");

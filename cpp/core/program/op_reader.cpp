@@ -58,7 +58,7 @@ Operand read_operand(Json json, const ProgramModel& program, const FileSpot& spo
   operand.strides = spot.integers(*++part, "strides", -kMostBytes, kMostBytes, kMaxRank);
   operand.offset = spot.integer(*++part, "offset", 0, kMostBytes);
   if (operand.strides.size() != operand.shape.size()) {
-    spot.refuse("a view has another number of strides than extents", std::to_string(operand.strides.size()),
+    spot.refuse("a view has different numbers of strides and extents", std::to_string(operand.strides.size()),
                 std::to_string(operand.shape.size()));
   }
   operand.whole = covers(operand, value);

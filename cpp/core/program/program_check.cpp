@@ -86,7 +86,7 @@ class ProgramCheck {
       at(kind, thing.name);
       Use& u = use(thing.value);
       if (!u.source.empty()) {
-        spot_.refuse("its value is that of another " + std::string(u.source),
+        spot_.refuse("its value already belongs to another " + std::string(u.source),
                      quoted(value(thing.value).name));
       }
       u.source = kind;
@@ -103,7 +103,7 @@ class ProgramCheck {
       if (!value(constant.value).extents.empty()) spot_.refuse("its shape depends on a symbol");
       const std::int64_t bytes = value(constant.value).bytes();
       if (constant.offset < 0 || bytes > section || constant.offset > section - bytes) {
-        spot_.refuse("it lies outside of the constants section",
+        spot_.refuse("it lies outside the constants section",
                      std::to_string(bytes) + " bytes from " + std::to_string(constant.offset),
                      "an end within " + std::to_string(section));
       }
@@ -155,7 +155,7 @@ class ProgramCheck {
       fits = low >= 0 && high < elements;
     }
     if (!fits) {
-      spot_.refuse("a view reaches outside of its value " + quoted(value(x.value).name),
+      spot_.refuse("a view reaches outside its value " + quoted(value(x.value).name),
                    std::to_string(low) + " to " + std::to_string(high),
                    "0 to " + std::to_string(elements - 1));
     }
@@ -167,7 +167,7 @@ class ProgramCheck {
     u.read = true;
     if (!prepare) u.read_at = index;
     const bool known = !u.source.empty() || !u.writers.empty();
-    if (!known) spot_.refuse("it reads the value " + quoted(value(x.value).name) + " before that is written");
+    if (!known) spot_.refuse("it reads the value " + quoted(value(x.value).name) + " before it is written");
     if (prepare && u.source == "input") {
       spot_.refuse("it reads the input " + quoted(value(x.value).name), {},
                    "weights and constants in 'prepare'");
@@ -181,7 +181,7 @@ class ProgramCheck {
       spot_.refuse("it writes the value " + quoted(value(x.value).name) + what);
     };
     if (!u.source.empty()) refuse(", which is defined as " + std::string(u.source));
-    if (u.read) refuse(" after or while that is read");
+    if (u.read) refuse(" after or while it is read");
     if (!u.writers.empty() && u.in_prepare != prepare) refuse(", which 'prepare' writes");
     const bool symbolic = !x.extents.empty() || !value(x.value).extents.empty();
     if (symbolic && !x.whole) refuse(" in part, with a shape that depends on a symbol");
@@ -218,7 +218,7 @@ class ProgramCheck {
       at("input", input.name);
       // It may be absent when the program runs.
       if (!input.required && !input.state && use(input.value).read)
-        spot_.refuse("it is read, but not required");
+        spot_.refuse("it is read but not marked as required");
     }
   }
 

@@ -53,8 +53,9 @@ Sections split(std::span<const std::byte> bytes, const FileSpot& spot) {
   if (bytes.size() < 12 || std::memcmp(bytes.data(), kMagic, 8) != 0) {
     const bool is_text = !bytes.empty() && bytes[0] == std::byte{'{'};
     if (is_text)
-      spot.refuse("not a compiled program", "JSON, as an IR is", "a .npubin file", "npu_compiler.compile");
-    spot.refuse("not a compiled program", bytes.size() < 12 ? size : "other first bytes", "a .npubin file");
+      spot.refuse("not a compiled program", "JSON, as in an IR", "a .npubin file", "npu_compiler.compile");
+    spot.refuse("not a compiled program", bytes.size() < 12 ? size : "different first bytes",
+                "a .npubin file");
   }
   const auto version = load<std::uint32_t>(bytes, 8);
   if (version > kFormatVersion) {

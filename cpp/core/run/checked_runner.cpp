@@ -115,7 +115,7 @@ class CheckedRunner final : public Runner {
       if (step.outputs[i].value < 0) continue;
       const Part part{step.outputs[i], &step.output_descs[i], last_[index(step.outputs[i])]};
       if (!same(addresses, part))
-        refuse(s, "gives other bits than it does with each tensor in memory of its own", part);
+        refuse(s, "gives different bits than with every tensor in its own memory", part);
       kept_.push_back(part);
     }
   }

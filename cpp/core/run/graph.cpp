@@ -53,7 +53,7 @@ Graph::Graph(std::vector<std::string> names, std::vector<int> results)
       program_readers_(names_.size(), 0) {
   for (const int slot : results) {
     if (slot < 0 || static_cast<std::size_t>(slot) >= slots())
-      refuse("a result is no slot", std::to_string(slot), std::to_string(slots()) + " slots");
+      refuse("a result is not a slot", std::to_string(slot), std::to_string(slots()) + " slots");
     kept_[static_cast<std::size_t>(slot)] = true;
   }
 }
@@ -61,7 +61,7 @@ Graph::Graph(std::vector<std::string> names, std::vector<int> results)
 void Graph::add_program(Executor executor, std::vector<int> inputs, std::vector<int> outputs) {
   const Program& program = executor.program();
   if (inputs.size() != program.inputs().size() || outputs.size() != program.outputs().size()) {
-    refuse("the slots of a program do not fit it",
+    refuse("the number of slots does not match the program",
            std::to_string(inputs.size()) + " inputs and " + std::to_string(outputs.size()) + " outputs",
            std::to_string(program.inputs().size()) + " and " + std::to_string(program.outputs().size()));
   }
@@ -77,7 +77,7 @@ void Graph::add_host(HostPart run, std::vector<int> inputs, std::vector<int> out
   for (const Update& update : updates) {
     const auto in = static_cast<std::size_t>(update.input), out = static_cast<std::size_t>(update.output);
     if (in >= inputs.size() || out >= outputs.size())
-      refuse("an update is none of the part's inputs and outputs",
+      refuse("an update names no input or output of the part",
              std::to_string(update.input) + " and " + std::to_string(update.output),
              std::to_string(inputs.size()) + " inputs and " + std::to_string(outputs.size()) + " outputs");
   }
@@ -93,7 +93,8 @@ void Graph::add_host(HostPart run, std::vector<int> inputs, std::vector<int> out
 void Graph::add(Part part) {
   const auto check = [&](int slot, int least) {
     if (slot < least || slot >= static_cast<int>(slots()))
-      refuse("a part names no slot", std::to_string(slot), std::to_string(slots()) + " slots");
+      refuse("a part names a slot that does not exist", std::to_string(slot),
+             std::to_string(slots()) + " slots");
   };
   for (const int slot : part.inputs) check(slot, part.executor ? -1 : 0);
   for (const int slot : part.outputs) check(slot, 0);
@@ -207,7 +208,7 @@ void Graph::run_host(const Part& part, Run& run) const {
     const GraphValue& value = run.at(slot);
     if (!value)
       refuse("a part reads " + quoted(names_[static_cast<std::size_t>(slot)]), "nothing",
-             "a value that is given or made before");
+             "a value that is passed in or comes from an earlier part");
     inputs.push_back(value);
     if (value.owned && !value.foreign) inputs.back() = {run.lend_out(value.buffer), nullptr};
   }

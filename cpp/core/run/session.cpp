@@ -156,7 +156,7 @@ void Session::Impl::refuse_shared(std::span<const Buffer> inputs) const {
                    .what = "input " + quoted(plan->model().inputs[i].name) +
                            (inputs[i] ? " is donated" : " is held by the session") +
                            ", but its memory is also that of " + quoted(plan->model().inputs[j].name),
-                   .action = "a copy for one of them"});
+                   .action = "copying one of them first"});
     }
   }
 }
@@ -177,7 +177,7 @@ void Session::Impl::refuse_weights(std::span<const Buffer> inputs, const Weights
                                            .what = "input " + quoted(plan->model().inputs[i].name) +
                                                    " is donated, but its memory is also that of the weight " +
                                                    quoted(name) + ", which the run would overwrite",
-                                           .action = "a copy for one of them"});
+                                           .action = "copying one of them first"});
   }
 }
 

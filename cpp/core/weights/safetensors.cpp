@@ -70,7 +70,7 @@ StoredTensor read_tensor(const std::string& name, Json json, std::span<const std
   if (range.size() != 2 || range[0] > range[1])
     spot.refuse("has no valid 'data_offsets'", {}, "[begin, end]");
   if (*elements * type->bits % 8 != 0 || *elements * type->bits / 8 != range[1] - range[0]) {
-    spot.refuse("has a size that does not follow from its shape and dtype",
+    spot.refuse("has a size that does not match its shape and dtype",
                 std::to_string(range[1] - range[0]) + " bytes");
   }
   tensor.data =
@@ -155,8 +155,7 @@ std::map<std::string, std::set<std::string>> read_index(const std::string& path)
       if (here) map.emplace(*at);
     }
   }
-  if (!map || !map->is(JsonKind::kObject))
-    spot.refuse("not an index of weights", {}, "an object 'weight_map'");
+  if (!map || !map->is(JsonKind::kObject)) spot.refuse("not a weight index", {}, "an object 'weight_map'");
   std::map<std::string, std::set<std::string>> shards;
   for (auto at = map->begin(); at != map->end(); ++at) {
     const std::string& name = (*at).text();
@@ -164,7 +163,7 @@ std::map<std::string, std::set<std::string>> read_index(const std::string& path)
     spot.subject = "tensor " + quoted(name);
     const std::string& shard = spot.text(*at, "weight_map");
     if (!plain_name(shard)) {
-      spot.refuse("its file has no plain name", quoted(shard), "a file in the folder of the index");
+      spot.refuse("its file name is not a plain name", quoted(shard), "a file in the folder of the index");
     }
     shards[shard].insert(name);
   }

@@ -21,7 +21,7 @@ std::string replacing_folder() {
   if (std::filesystem::is_directory(folder)) return folder;
   throw Error(ErrorKind::kInvalidValue,
               {.area = "environment",
-               .what = std::string("the environment variable ") + kFolder + " names no folder",
+               .what = std::string("the environment variable ") + kFolder + " does not name a folder",
                .got = npu::quoted(folder),
                .expected = "a folder of kernels",
                .action = "unsetting it to use those of the build"});

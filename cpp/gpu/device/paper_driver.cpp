@@ -21,7 +21,7 @@ class PaperDriver final : public Driver {
  private:
   [[noreturn]] void refuse() const {
     throw Error(ErrorKind::kUnavailable, {.area = "device",
-                                          .what = "the " + caps_.name + " is no device of this machine",
+                                          .what = "the " + caps_.name + " is not a device of this machine",
                                           .expected = "a plan to look at: nothing runs on it"});
   }
 

@@ -108,13 +108,12 @@ TEST(checked_plan, steps_that_read_what_they_write_are_named) {
     const auto plan = plan_for(device);
     CHECK_EQ(plan->values[kTurned].memory_of, static_cast<int>(kSoft));
     plan->values[kTurned].offset = plan->values[kNegative].offset;  // the updates
-    CHECK_THROWS(run(plan), "step 3, scatter[add] of \"turn\", gives other bits");
+    CHECK_THROWS(run(plan), "step 3, scatter[add] of \"turn\", gives different bits");
   }
 }
 
 TEST(checked_plan, the_variable_has_two_values) {
   setenv("NPU_CHECK_PLAN", "yes", 1);
-  CHECK_THROWS(Device::open("cpu"),
-               "NPU_CHECK_PLAN has another value than it may; got \"yes\"; expected 0 or 1");
+  CHECK_THROWS(Device::open("cpu"), "NPU_CHECK_PLAN has an invalid value; got \"yes\"; expected 0 or 1");
   check_plans(false);
 }

@@ -85,13 +85,14 @@ TEST(graph, owned_memory_is_written_in_place_and_copies_are_counted) {
 }
 
 TEST(graph, refuses_what_does_not_fit) {
-  CHECK_THROWS(Graph({"a"}, {1}), "a result is no slot");
+  CHECK_THROWS(Graph({"a"}, {1}), "a result is not a slot");
   Graph graph({"x", "cache", "at", "y", "after"}, {3});
-  CHECK_THROWS(graph.add_program(step(), {0, 1}, {3, 4}), "the slots of a program do not fit it");
-  CHECK_THROWS(graph.add_program(step(), {0, 1, 9}, {3, 4}), "a part names no slot; got 9");
-  CHECK_THROWS(graph.add_host({}, {-1}, {3}), "a part names no slot; got -1");
+  CHECK_THROWS(graph.add_program(step(), {0, 1}, {3, 4}), "the number of slots does not match the program");
+  CHECK_THROWS(graph.add_program(step(), {0, 1, 9}, {3, 4}),
+               "a part names a slot that does not exist; got 9");
+  CHECK_THROWS(graph.add_host({}, {-1}, {3}), "a part names a slot that does not exist; got -1");
   CHECK_THROWS(graph.add_host({}, {0}, {3}, {{.input = 1, .output = 0}}),
-               "an update is none of the part's inputs and outputs");
+               "an update names no input or output of the part");
   graph.add_program(step(), {0, 1, 2}, {3, 4});
   std::vector<GraphValue> values(5);
   const std::vector<Weights> by_part = {weights()};
