@@ -177,7 +177,7 @@ struct Rows {
     return !spared;
   }
 
-  // Makes weights of scores.
+  // Turns scores into weights.
   void weigh(thread float* scores) {
     NPU_UNROLL
     for (int r = 0; r < kRows; ++r) {

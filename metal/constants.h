@@ -1,5 +1,5 @@
 // What kernels and the C++ that launches them agree on, beside arguments (args.h): numbers of function
-// constants and of buffers, and the shapes that grids are made for.
+// constants and of buffers, and the shapes that grids assume.
 //
 // kFc...: function constants. Those of a header come before those of the libraries that include it.
 // kBuffer...: buffers; kernels leave out those that they do not need.
@@ -18,7 +18,7 @@ NPU_SHARED uint32_t kSimd = 32;  // threads of a simdgroup on every Apple GPU
 // Of every kernel that makes y of x; its other ones follow.
 enum { kBufferArgs, kBufferX, kBufferY, kBufferOwn };
 
-// What a number in memory is, where a kernel reads several kinds.
+// The type of a number in memory, where a kernel reads several types.
 #define NPU_FLOAT32 0  // as DType counts them; also for #if
 #define NPU_FLOAT16 1
 #define NPU_BFLOAT16 2

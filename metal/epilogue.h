@@ -53,7 +53,7 @@ inline void store_floats(device char* to, int type, int64_t at, float4 x) {
   }
 }
 
-// Where a row of the product starts in each operand.
+// Offsets of a row of the product in each operand.
 typedef Offsets<4 + NPU_EXTRAS> RowOffsets;
 
 inline RowOffsets block_offsets(constant ProductArgs& args, uint block) {

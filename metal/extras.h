@@ -1,4 +1,4 @@
-// What a product reads and writes beside its factors.
+// The operands of a product other than its factors.
 #pragma once
 
 #include "expression.h"

@@ -26,8 +26,8 @@ struct RegisterOf<bfloat> {
 template <typename T>
 using Register = typename RegisterOf<T>::type;
 
-// A number and what rounding took from it. Operations on it must not be contracted: a product that is rounded
-// in one place only would be counted twice.
+// A number and its rounding error. Operations on it must not be contracted: a product that is rounded
+// in only one of its uses would be counted twice.
 struct Exact {
   float main;
   float rest;

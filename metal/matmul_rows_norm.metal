@@ -1,5 +1,5 @@
 // Products with few rows that are normalised on the way: every threadgroup does the whole norm of its rows,
-// which costs less than to wait for a launch that does it once.
+// which costs less than waiting for a launch that does it once.
 #include "matmul_rows.h"
 #include "norm.h"
 
@@ -34,7 +34,7 @@ struct NormalRows {
   float4 four(int r, int k) const { return four_of(row[r] + k); }
 };
 
-// How far the elements of a row spread: what each simdgroup has found goes to `room`. The rows are left in
+// The mean and spread of each row; each simdgroup's share goes to `room`. The rows are left in
 // `normal`, as they are, by the threads that will read them again.
 template <typename T>
 inline void measure(threadgroup T* normal, threadgroup Spread* room, constant NormedRowsArgs& args,

@@ -1,9 +1,9 @@
-// How kernels tell of an index that is out of range.
+// How kernels report an index that is out of range.
 #pragma once
 
 #include "common.h"
 
-// The first report stays.
+// Only the first report is kept.
 inline void report(device Status* status, int dimension, int64_t index) {
   device atomic_int* first = (device atomic_int*)&status->dimension;
   int expected = 0;

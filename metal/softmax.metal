@@ -3,7 +3,7 @@
 #include "rows.h"
 
 constant bool kLog [[function_constant(kFcSoftmaxLog)]];
-constant bool kParts [[function_constant(kFcSoftmaxParts)]];  // what softmax_peaks found is read
+constant bool kParts [[function_constant(kFcSoftmaxParts)]];  // reads the peaks from softmax_peaks
 
 // The greatest of some numbers, and the sum of the exponentials of how far they are below it.
 struct Peak {

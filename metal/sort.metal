@@ -6,7 +6,7 @@
 constant bool kDescending [[function_constant(kFcSortDescending)]];
 constant bool kHasValues [[function_constant(kFcSortHasValues)]];
 constant bool kHasIndices [[function_constant(kFcSortHasIndices)]];
-constant bool kFirst [[function_constant(kFcSortFirst)]];  // items are made from x, else they lie in a buffer
+constant bool kFirst [[function_constant(kFcSortFirst)]];  // items come from x, else from a buffer
 constant bool kLast [[function_constant(kFcSortLast)]];    // results are written, else items
 constant bool kReadsItems = !kFirst;
 constant bool kReadsX = kFirst || (kLast && kHasValues);

@@ -1,4 +1,4 @@
-// Wrong arguments become errors of ours: nanobind's own show the signatures of C++.
+// Turns argument errors into our own: nanobind's show C++ signatures.
 #include <nanobind/nanobind.h>
 
 #include <array>
@@ -21,7 +21,7 @@ namespace {
 constexpr std::size_t kMostEntries = 16;
 std::array<vectorcallfunc, kMostEntries> entries{};
 
-// And not one of another function, which this one called.
+// And not from another function that this one called.
 bool is_misfit(nb::handle error, nb::handle function) {
   const std::string begin = safe_text(function.attr("__name__")) + "(): incompatible function arguments";
   return safe_text(error).rfind(begin, 0) == 0;

@@ -13,7 +13,7 @@ void register_errors();
 [[noreturn]] void raise_wrong_type(const Error::Parts& parts);
 [[noreturn]] void raise_not_made(nanobind::handle instance, const char* instead);
 
-// The constructor of a class that Python does not make by calling it.
+// The constructor of a class that cannot be created by calling it.
 inline auto refuse_call(const char* instead) {
   return [instead](nanobind::handle self, const nanobind::args&, const nanobind::kwargs&) {
     raise_not_made(self, instead);

@@ -1,4 +1,4 @@
-// Graphs whose parts of the host are Python functions.
+// Graphs whose host parts are Python functions.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>

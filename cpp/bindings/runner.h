@@ -106,7 +106,7 @@ struct PyRunner {
  private:
   void take_inputs(nb::handle inputs, Borrowed* borrowed, Buffer* buffers) const {
     if (!PyDict_Check(inputs.ptr())) {
-      // With a single input there is nothing to name.
+      // A single input needs no name.
       if (input_names.size() != 1 || PyList_Check(inputs.ptr()) || PyTuple_Check(inputs.ptr())) {
         throw Error(
             ErrorKind::kInvalidValue,

@@ -16,7 +16,7 @@ class Expression {
   Expression(const Expr& expr, const std::vector<DType>& operands, DType out);
 
   std::size_t scratch_bytes() const { return scratch_bytes_; }  // of one thread; 64-byte aligned
-  double cost() const { return cost_; }                         // element operations for one element, roughly
+  double cost() const { return cost_; }                         // operations per element, roughly
 
   // One row: element i of operand k lies at operands[k] + i * strides[k] (in elements). `out` may be an
   // operand that has the same elements in the same memory.
@@ -73,7 +73,7 @@ class Expression {
   std::vector<Constant> constants_;
   std::vector<Step> steps_;
   int result_ = 0;    // slot of the result
-  int out_slot_ = 0;  // where the last step writes when it cannot write to the output itself
+  int out_slot_ = 0;  // where the last step writes if it cannot write to the output
   std::size_t scratch_bytes_ = 0;
   double cost_ = 0;
 };

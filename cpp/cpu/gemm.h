@@ -32,9 +32,7 @@ class Epilogue {
   Epilogue(const Expr& expr, const std::vector<TensorDesc>& extras, const TensorDesc& out, int column_dim,
            bool gated = false);
 
-  bool in_tile() const {
-    return in_tile_;
-  }  // nothing, or + residual and relu in float32: done with the product
+  bool in_tile() const { return in_tile_; }  // nothing, or a residual and relu in float32, done in registers
   bool relu() const { return relu_; }
   int residual() const { return residual_; }  // index of the extra, or -1
   std::size_t scratch_bytes() const { return expression_ ? expression_->scratch_bytes() : 0; }

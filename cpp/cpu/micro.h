@@ -40,7 +40,7 @@ struct GemmTile {
   const float* residual = nullptr;
   std::int64_t residual_stride = 0;
   bool relu = false;
-  const float* next = nullptr;  // what is wanted soon: a line at each of k steps
+  const float* next = nullptr;  // prefetched: a cache line at each of k steps
   std::int64_t next_step = 16;  // from one to the next, in floats
 };
 
@@ -161,8 +161,8 @@ inline constexpr std::int64_t kExprBlock = 512;
 
 const Micro& micro();  // the best that this machine can run, or the one NPU_CPU_ISA names
 
-// For tests: the sets that this build has and this machine can run, best first, and a choice for kernels made
-// from now.
+// For tests: the sets that this build has and this machine can run, best first; and the one for kernels
+// created from now on.
 std::vector<std::string> available_micros();
 void select_micro(std::string_view name);
 

@@ -45,7 +45,7 @@ DeviceInfo metal_info() {
   device.kind = "metal";
   try {
     check_environment();
-  } catch (const Error& error) {  // the list of devices is where one looks for the cause
+  } catch (const Error& error) {  // shown in the list of devices
     device.reason = error.what();
     return device;
   }

@@ -1,4 +1,4 @@
-// Metal, as far as this build has it.
+// Metal, where this build has it.
 #pragma once
 
 #include <memory>

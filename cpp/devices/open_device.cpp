@@ -30,7 +30,7 @@ std::string chips_text() {
 }  // namespace
 
 Device Device::open(const std::string& kind) {
-  plans_are_checked();  // throws where the environment is wrong about it
+  plans_are_checked();  // throws if the environment variable is invalid
   if (kind.empty()) return open_best();
   if (kind == "cpu") return Device(cpu::open_device());
   if (kind == "metal:emulated" && metal_is_emulated()) return Device(open_metal());
@@ -39,7 +39,7 @@ Device Device::open(const std::string& kind) {
       return Device(gpu::make_device("metal", gpu::open_paper(*chip), cpu::open_device()));
     }
   }
-  if (kind == "metal") metal_is_chosen();  // throws where the environment is wrong about it
+  if (kind == "metal") metal_is_chosen();  // throws if the environment variable is invalid
   const DeviceInfo metal = metal_info();
   if (kind == "metal" && metal.available) return Device(open_metal());
   if (kind == "metal" || kind == "metal:emulated") {

@@ -17,7 +17,7 @@ struct GpuInfo {
 
 GpuInfo find_device();
 
-// Throws Error when there is none that will do.
+// Throws Error when no suitable device exists.
 std::shared_ptr<gpu::Driver> open_driver();
 
 }  // namespace npu::metal

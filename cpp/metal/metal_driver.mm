@@ -24,7 +24,7 @@ using gpu::Submission;
 
 constexpr int kSlots = 31;  // of buffers, for one kernel
 
-// A child that was forked has its parent's objects and nothing behind them.
+// A forked child has its parent's Metal objects, but no connection to the GPU.
 std::atomic<bool> forked{false};
 
 void watch_forks() {
@@ -45,7 +45,7 @@ bool skips(const Submission& submission, std::size_t launch) {
   return !submission.skipped.empty() && submission.skipped[launch];
 }
 
-// What is bound stays bound from launch to launch; only what changes is encoded.
+// Bindings persist between launches; only changes are encoded.
 class Encoder {
  public:
   Encoder(id<MTLCommandBuffer> commands, const Submission& submission)
@@ -54,7 +54,7 @@ class Encoder {
     [encoder_ setLabel:text(submission.label)];
   }
 
-  // One that is skipped leaves its barrier to the next.
+  // A skipped launch passes its barrier on to the next one.
   void launch(const Launch& launch, bool skipped) {
     barrier_ = barrier_ || launch.barrier;
     if (skipped) return;
@@ -170,7 +170,7 @@ class MetalDriver final : public gpu::Driver {
     finish(commands, submission.label);
   }
 
-  // GPUs tell when command buffers begin and end, so each launch gets its own.
+  // GPUs report times per command buffer, so each launch gets its own.
   void run_one_by_one(const Submission& submission, std::span<GpuTime> times) {
     for (std::size_t i = 0; i < submission.launches.size(); ++i) {
       if (skips(submission, i)) continue;

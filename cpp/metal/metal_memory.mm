@@ -14,7 +14,7 @@ namespace {
 // The plan's barriers order all access, so Metal need not track it.
 constexpr MTLResourceOptions kOptions = MTLResourceStorageModeShared | MTLResourceHazardTrackingModeUntracked;
 constexpr std::size_t kLeast = 16;
-constexpr std::size_t kResident = std::size_t{64} << 10;  // smaller ones come and go
+constexpr std::size_t kResident = std::size_t{64} << 10;  // smaller blocks come and go too often
 
 }  // namespace
 

@@ -3,7 +3,7 @@
 
 #import <Foundation/Foundation.h>
 
-// What came with macOS 15 is used where both the SDK and the system have it.
+// macOS 15 features are used where both the SDK and the system have them.
 #if !defined(__APPLE__) || __has_include(<Metal/MTLResidencySet.h>)
 #define NPU_SDK_15 1
 #else

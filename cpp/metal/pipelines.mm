@@ -61,7 +61,7 @@ Ref<MTLFunctionConstantValues*> constants_of(const gpu::PipelineKey& key) {
   return values;
 }
 
-// From the build, if that had Apple's compiler; what Metal does not take after all is compiled from its text.
+// Prebuilt, if the build had Apple's compiler; if Metal rejects that, it is compiled from source.
 Ref<id<MTLLibrary>> compiled_before([[maybe_unused]] id<MTLDevice> device,
                                     [[maybe_unused]] const std::pair<std::string, std::string>& source) {
 #ifdef __APPLE__

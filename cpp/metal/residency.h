@@ -1,4 +1,4 @@
-// Memory that stays where the GPU reaches it, on systems that can be told so (macOS 15).
+// Keeps memory resident for the GPU, on systems that support it (macOS 15).
 #pragma once
 
 #import <Metal/Metal.h>

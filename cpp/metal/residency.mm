@@ -6,7 +6,7 @@ namespace npu::metal {
 
 namespace {
 
-// The set, where the system has such.
+// The residency set, on systems that have them.
 template <class F>
 void with_set(const Ref<id<NSObject>>& set, F f) {
   if (!set) return;
@@ -20,7 +20,7 @@ Residency::Residency(id<MTLDevice> device, id<MTLCommandQueue> queue) {
     auto descriptor = Ref<MTLResidencySetDescriptor*>::adopt([[MTLResidencySetDescriptor alloc] init]);
     auto set = Ref<id<MTLResidencySet>>::adopt([device newResidencySetWithDescriptor:descriptor.get()
                                                                                error:nil]);
-    if (!set) return;  // it only makes things faster
+    if (!set) return;  // an optimisation: runs work without it
     [queue addResidencySet:set.get()];
     set_ = Ref<id<NSObject>>::share(static_cast<id<NSObject>>(set.get()));
   }

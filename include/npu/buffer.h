@@ -15,12 +15,12 @@ class Memory;
 
 class Buffer {
  public:
-  Buffer() = default;  // empty: holds nothing
+  Buffer() = default;  // empty
 
   // Aligned memory, not initialised unless `zero`. Throws Error when there is not enough.
   static Buffer allocate(DType dtype, std::vector<std::int64_t> shape, bool zero = false);
 
-  // Memory of somebody else, which `owner` keeps.
+  // Memory that `owner` keeps alive.
   static Buffer wrap(void* data, DType dtype, std::vector<std::int64_t> shape, std::shared_ptr<void> owner);
 
   // Part of a device's memory, from `data` on.

@@ -23,7 +23,7 @@ class Device {
   const std::string& kind() const;
   const std::string& name() const;
 
-  // Where its kernels reach it, so that runs need not copy it; not initialised unless `zero`.
+  // In memory that its kernels can reach, so that runs need not copy it; not initialised unless `zero`.
   Buffer allocate(DType dtype, std::vector<std::int64_t> shape, bool zero = false) const;
   const DeviceBackend& backend() const { return *backend_; }  // for the library itself
 

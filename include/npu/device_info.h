@@ -8,7 +8,7 @@
 namespace npu {
 
 struct DeviceInfo {
-  std::string kind;  // "cpu" or "metal": what a program is run on
+  std::string kind;  // "cpu" or "metal"
   bool available = false;
   std::string name;    // the product's name; empty when not available
   std::string reason;  // why it is not available; empty when it is

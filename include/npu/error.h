@@ -7,12 +7,12 @@
 
 namespace npu {
 
-// What kind of mistake or trouble it was; Python maps each kind to a class below npu_runtime.NPUError.
+// Python maps each kind to a subclass of npu_runtime.NPUError.
 enum class ErrorKind {
-  kInvalidValue,  // an argument, an environment variable or a file has a wrong value
-  kMissing,       // weights that a program reads are not there
-  kUnavailable,   // the machine, or this build, has not got what was asked for
-  kInternal,      // a defect in the library itself
+  kInvalidValue,  // an argument, an environment variable or a file has an invalid value
+  kMissing,       // weights that a program reads are missing
+  kUnavailable,   // not available on this machine or in this build
+  kInternal,      // a bug in the library
 };
 
 // The message reads: [area] what happened; got <value>; expected <rule>; try <action>.

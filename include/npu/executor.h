@@ -18,7 +18,7 @@ struct ExecutorOptions {
   int threads = 0;  // 0: npu::num_threads()
 };
 
-// What one kernel took, summed over the runs that were profiled.
+// The time of one kernel, summed over profiled runs.
 struct KernelTime {
   std::string op;      // its name in the program
   std::string kernel;  // what ran
@@ -36,7 +36,7 @@ struct PlanSummary {
   std::int64_t largest_live_bytes = 0;  // the most that intermediates hold at once
   int kernels = 0;
   // Of GPUs; zero where the host runs the kernels.
-  int dispatches = 0;  // without copies of inputs that are updated in place when they are donated or held
+  int dispatches = 0;  // not counting copies that donated or session-held inputs make unnecessary
   int barriers = 0;
   double bytes = 0;        // that a run moves from and to memory, each operand and result of a launch once
   double least_bytes = 0;  // the same for the ops of the program alone

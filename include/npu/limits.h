@@ -1,4 +1,4 @@
-// What this machine can do at most, measured now: what timings are to be held against.
+// The peaks of this machine, measured now: what timings are compared with.
 #pragma once
 
 namespace npu {

@@ -1,4 +1,4 @@
-// The tensors of a model by name, and what executors made of them.
+// The tensors of a model by name, and the forms that executors have prepared from them.
 #pragma once
 
 #include <cstddef>
@@ -26,10 +26,10 @@ class Weights {
   static Weights load(const std::string& path);
 
   void set(const std::string& name,
-           Buffer tensor);                    // replaces, and forgets what was prepared from it
+           Buffer tensor);                    // replaces the tensor and drops what was prepared from it
   Buffer get(const std::string& name) const;  // empty when there is none of that name
   std::vector<std::string> names() const;
-  std::size_t prepared_bytes() const;  // of what executors made of them and hold in memory, each once
+  std::size_t prepared_bytes() const;  // of what executors have prepared and keep in memory, each once
 
   // Throws Error when `program` could not run with these: a weight is missing, or has another shape or dtype.
   void check(const Program& program) const;

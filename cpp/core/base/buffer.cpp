@@ -49,7 +49,7 @@ void refuse_memory(DType dtype, const std::vector<std::int64_t>& shape, const st
 Buffer Buffer::allocate(DType dtype, std::vector<std::int64_t> shape, bool zero) {
   const std::int64_t size = tensor_bytes(dtype, shape);
   if (size < 0) refuse_memory(dtype, shape);
-  // Kernels may read a whole vector where a tensor ends; never past this.
+  // Kernels may read a whole vector at the end of a tensor, but never past this.
   const std::size_t bytes = (static_cast<std::size_t>(size) + kAlignment) / kAlignment * kAlignment;
   const std::size_t alignment = bytes >= kLarge ? kHugePage : bytes >= kHugePage ? 4096 : kAlignment;
   void* const data = ::operator new(bytes, std::align_val_t(alignment), std::nothrow);

@@ -1,4 +1,4 @@
-// JSON from files that nobody vouches for: read into one flat array, so that memory stays proportional to the
+// JSON from untrusted files: read into one flat array, so that memory stays proportional to the
 // text.
 #pragma once
 
@@ -25,7 +25,7 @@ class Json {
   const std::string& text() const;
   std::size_t size() const;  // members of an array or an object
 
-  // A short form for messages.
+  // A short description for messages.
   std::string summary() const;
 
   // For arrays: the elements. For objects: key, value, key, value, ... in the order of the text.

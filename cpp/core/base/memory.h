@@ -22,7 +22,7 @@ class Memory {
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
 
-  const void* device() const { return device_; }  // whose it is; only compared
+  const void* device() const { return device_; }  // the owner; only compared
   std::byte* data() const { return data_; }
   std::size_t bytes() const { return bytes_; }
 

@@ -1,4 +1,4 @@
-// Shapes and strides of several operands, made as simple as they are.
+// Shapes and strides of several operands, reduced to as few dimensions as possible.
 #pragma once
 
 #include <array>

@@ -19,7 +19,7 @@ struct Registers {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
 };
 
-// All zero when the processor has not got the leaf.
+// All zero when the processor lacks the leaf.
 Registers cpuid(unsigned leaf, unsigned subleaf = 0) {
   Registers r;
   if (__get_cpuid_count(leaf, subleaf, &r.eax, &r.ebx, &r.ecx, &r.edx) == 0) return {};

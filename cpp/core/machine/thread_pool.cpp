@@ -31,7 +31,7 @@ void relax() {
 #endif
 }
 
-// A forked child has none of its parent's threads: what was made before the fork must not wait for them.
+// A forked child has none of its parent's threads: pools from before the fork must not wait for them.
 std::atomic<int> g_forks{0};
 
 int forks() {

@@ -41,7 +41,7 @@ int num_threads() {
   if (decided != 0) return decided;
   const int initial = initial_num_threads();
   int expected = 0;
-  // Somebody may have called set_num_threads meanwhile; that wins.
+  // set_num_threads may have been called meanwhile; that wins.
   return g_num_threads.compare_exchange_strong(expected, initial) ? initial : expected;
 }
 

@@ -9,7 +9,7 @@ namespace npu {
 struct Lifetime {
   std::int64_t bytes = 0;
   int first = 0, last = 0;  // the steps between which it is needed, both included
-  std::int64_t offset = 0;  // the answer
+  std::int64_t offset = 0;  // the result
 };
 
 struct ArenaSizes {
@@ -17,7 +17,7 @@ struct ArenaSizes {
   std::int64_t largest_live = 0;  // the least that any arrangement needs
 };
 
-// Gives those that live at the same time different addresses.
+// Assigns offsets so that values that live at the same time do not overlap.
 ArenaSizes arrange(std::vector<Lifetime>& lifetimes);
 
 }  // namespace npu

@@ -1,4 +1,4 @@
-// What the core asks of a device.
+// What a device must provide to the core.
 #pragma once
 
 #include <memory>
@@ -42,7 +42,7 @@ class DeviceBackend {
   // Memory for what kernels read and write; not initialised unless `zero`.
   virtual Buffer allocate(DType dtype, Shape shape, bool zero = false) const = 0;
   virtual bool reaches(const Buffer& buffer) const = 0;
-  // The same tensor where kernels reach it: without a copy if that can be, for as long as it is held.
+  // The same tensor where kernels can reach it, without a copy if possible.
   virtual Buffer adopt(const Buffer& buffer) const = 0;
   // Whether each intermediate has memory of its own, so that checks see who reaches beyond one.
   virtual bool separates() const { return false; }

@@ -30,7 +30,7 @@ struct KernelRequest {
   const Op& op;
   std::vector<TensorDesc> inputs;   // as in op.inputs
   std::vector<TensorDesc> outputs;  // as in op.outputs
-  int threads = 1;                  // that run() may use at most
+  int threads = 1;                  // the most that run() may use
   // Ops that the kernel may do on its way, the nearest first; `op` and the operands are those that fusion.h
   // joins. It says by fused_ops() that it does them.
   std::vector<const Op*> fused{};
@@ -39,7 +39,7 @@ struct KernelRequest {
 class Kernel {
  public:
   virtual ~Kernel() = default;
-  virtual std::string name() const = 0;                    // as plans and profiles show it
+  virtual std::string name() const = 0;                    // as in plans and profiles
   virtual std::size_t scratch_bytes() const { return 0; }  // in all, 64-byte aligned
   virtual std::size_t fused_ops() const { return 0; }      // of request.fused
 

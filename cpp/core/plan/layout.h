@@ -11,13 +11,13 @@ namespace npu {
 
 enum class Layout : std::uint8_t { kRowMajor, kChannelsLast };
 
-// Whether this op would rather have channels innermost in what it reads first and in what it writes.
+// Whether this op prefers channels innermost in its first operand and its result.
 inline bool wants_channels_last(const Op& op) { return info_of(op.kind).layout == LayoutRule::kChannelsLast; }
 
 // Strides of a dense tensor; channels-last puts dimension 1 innermost.
 Shape dense_strides(const Shape& shape, Layout layout);
 
-// Whether a tensor of this shape may have channels, and what has positions.
+// Whether a tensor of this shape can have channels and spatial positions.
 inline bool spatial(const Shape& shape) { return shape.size() >= 3 && shape.size() <= 5; }
 
 struct PhysicalOperand {

@@ -102,7 +102,7 @@ Step Plan::make_step(const Op& op) {
   return step;
 }
 
-// It runs once: nothing is packed for it.
+// `prepare` runs once, so packing would not pay.
 Step Plan::make_prepare_step(const Op& op) const {
   Step step = resolve_operands(op);
   for (TensorDesc& desc : step.input_descs) desc.constant = false;
@@ -153,7 +153,7 @@ Operand Plan::relayout(const Operand& operand, Layout layout, const std::string&
   return copy;
 }
 
-// Copies of what the device's kernel does not read as it lies.
+// Adds copies of operands that the device's kernel cannot read in their layout.
 void Plan::copy_unreadable(Op& op) {
   for (std::size_t i = 0; i < op.inputs.size(); ++i) {
     Operand& in = op.inputs[i];
@@ -179,7 +179,7 @@ void Plan::copy_unreadable(Op& op) {
 
 void Plan::add_main_step(Op op) {
   copy_unreadable(op);
-  // What the kernel does not write as it lies goes to a value of its own first.
+  // Results that the kernel cannot write in their layout go to a temporary first.
   std::vector<std::pair<Operand, Operand>> copies;
   for (Operand& out : op.outputs) {
     if (!out.present()) continue;
@@ -210,7 +210,7 @@ void Plan::add_main_steps() {
   }
 }
 
-// As many of the ops before it as the device takes, and the others as steps of their own.
+// Fuses as many of the ops before it as the device takes; the others become steps of their own.
 void Plan::add_with_fused(std::span<const std::size_t> before, const Op& op) {
   const std::vector<Op>& ops = model().main;
   for (std::size_t taken = before.size(); taken > 0; --taken) {
@@ -225,7 +225,7 @@ void Plan::add_with_fused(std::span<const std::size_t> before, const Op& op) {
   add_main_step(op);
 }
 
-// All of them as one, if the device does that where the operands lie as they do.
+// Fuses all of them, if the device can with operands in these layouts.
 std::optional<Step> Plan::make_fused_step(std::span<const std::size_t> fused, const Op& op) const {
   Op all = op;
   for (const std::size_t i : fused) all = *joined(model().main[i], all);

@@ -38,12 +38,12 @@ struct PlannedOperand {
 
 struct Step {
   std::unique_ptr<const Op> op;  // kernels may refer to it
-  std::vector<const Op*> fused;  // ops of the program that it does as well, the nearest first; see fusion.h
+  std::vector<const Op*> fused;  // fused ops of the program, the nearest first; see fusion.h
   std::unique_ptr<Kernel> kernel;
   std::vector<PlannedOperand> inputs, outputs;
   std::vector<TensorDesc> input_descs, output_descs;
   int packed = -1;               // index of the packed form it reads
-  bool made_for_layout = false;  // no op of the program
+  bool made_for_layout = false;  // inserted by the planner, not in the program
 
   std::string name() const;  // for people
 };
@@ -57,7 +57,7 @@ inline const HostKernel& host_kernel(const Step& step) {
 class PlanUsers {
  public:
   void add(std::weak_ptr<Weights::State> weights);
-  // What they keep for this plan is dropped.
+  // Drops what weights keep for this plan.
   void forget(std::uint64_t plan);
 
  private:
@@ -76,7 +76,7 @@ struct Plan {
   Device device;
   int threads;
   std::shared_ptr<ThreadPool> pool;
-  std::vector<PlannedValue> values;       // those of the program, then those that changes of layout need
+  std::vector<PlannedValue> values;       // those of the program, then copies in another layout
   std::vector<Step> steps;                // of main
   std::vector<Step> prepare;              // in the program's order
   std::vector<int> packed;                // steps that read a packed form

@@ -25,7 +25,7 @@ void Plan::assign_layouts() {
       target.layout = Layout::kChannelsLast;
     }
   }
-  // A part that is written must be expressible; readers get a copy where theirs is not.
+  // A view that is written must be expressible in the layout; a reader's need not be: it gets a copy.
   for (const Op& op : m.main) {
     for (const Operand& out : op.outputs) {
       if (!out.present()) continue;

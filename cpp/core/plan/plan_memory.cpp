@@ -23,7 +23,7 @@ class ArenaPlan {
     }
   }
 
-  // A result that begins with a step may lie where an operand does that ends with it.
+  // A result that is first written by a step may reuse the memory of an operand that is last read by it.
   void share() {
     for (std::size_t s = 0; s < steps_.size(); ++s) {
       const Op& op = *steps_[s].op;

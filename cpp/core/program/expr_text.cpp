@@ -7,7 +7,7 @@ namespace npu {
 
 namespace {
 
-// How strongly the parts of a text hold together.
+// How tightly the operators of a text bind.
 enum Strength { kList = 0, kCompare = 1, kSum = 2, kProduct = 3, kWhole = 4 };
 
 struct Infix {

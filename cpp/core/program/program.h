@@ -1,4 +1,4 @@
-// A program in memory, checked: whoever holds one may trust every number in it.
+// A program in memory, checked: every number in it can be trusted.
 #pragma once
 
 #include <cstdint>
@@ -112,10 +112,10 @@ ProgramModel read_program(std::span<const std::byte> bytes, const std::string& w
 // that each op takes, values written once and before they are read. Called by read_program.
 void check_program(const ProgramModel& program, const std::string& where);
 
-// A constant, in a copy where it does not lie aligned as vectors and wider numbers want it.
+// A constant; copied where it is not aligned for vectors and 64-bit elements.
 Buffer bind_constant(const ProgramModel& program, const ProgramConstant& constant);
 
-// The attributes that are not as usual; equal texts, equal attributes.
+// The attributes that differ from their defaults; equal texts mean equal attributes.
 std::string attributes_text(const Op& op);
 
 // A readable listing.

@@ -106,7 +106,7 @@ class ProgramReader {
   }
 
  private:
-  // For people and for Python; nothing here reads it.
+  // For people and for Python; the core does not use it.
   void check_mapping(Json mapping) const {
     if (!mapping.is(JsonKind::kObject)) {
       spot_.refuse("'weight_name_mapping' has a wrong value", mapping.summary(), "an object");
@@ -117,7 +117,7 @@ class ProgramReader {
   template <class T>
   void each(Json list, const char* section, std::vector<T>& out, T (ProgramReader::*read_one)(Json)) {
     spot_.subject.clear();
-    // Nothing is reserved: how many elements there are is known when they have been found to be some.
+    // No reserve(): the file's count is not trusted before its elements are checked.
     for (const Json item : spot_.array(list, section, INT32_MAX)) {
       spot_.subject = section;
       spot_.subject += '[' + std::to_string(out.size()) + ']';

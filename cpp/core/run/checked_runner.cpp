@@ -12,7 +12,7 @@ namespace npu {
 
 namespace {
 
-constexpr int kUnwritten = 0xa5;  // what own memory holds before a run
+constexpr int kUnwritten = 0xa5;  // fills private memory before a run
 
 // A part of a value as it lies in memory, and the last step before which it must not change.
 struct Part {

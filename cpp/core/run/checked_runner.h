@@ -9,7 +9,7 @@
 
 namespace npu {
 
-// Whether NPU_CHECK_PLAN asks for it.
+// Whether NPU_CHECK_PLAN is set.
 bool plans_are_checked();
 
 // Follows the plan step by step with `runner`, and runs each step again with every value in memory of its

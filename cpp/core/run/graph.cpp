@@ -19,7 +19,7 @@ bool contains(const std::vector<int>& slots, int slot) {
   return std::find(slots.begin(), slots.end(), slot) != slots.end();
 }
 
-// The same memory, and a token that lives as long as anybody holds it through this.
+// The same memory, and a token that lives as long as anything refers to the memory through it.
 Buffer lend(const Buffer& buffer, std::weak_ptr<void>& token) {
   const auto keeper = std::make_shared<Buffer>(buffer);
   token = keeper;
@@ -30,7 +30,7 @@ Buffer lend(const Buffer& buffer, std::weak_ptr<void>& token) {
 
 }  // namespace
 
-// What is lent to functions may live on in views of it, which are values too.
+// Buffers lent to host functions may live on in views, which may be values too.
 struct Graph::Run {
   std::span<GraphValue> values;
   std::span<std::int64_t> copied;
@@ -140,7 +140,7 @@ void Graph::run(std::span<GraphValue> values, std::span<const Weights> weights,
   }
 }
 
-// Whether this part may write where the value lies: nobody else reads it, itself or through a view.
+// Whether this part may write into the value's memory: nothing else reads it, directly or through a view.
 bool Graph::may_take(const Part& part, int slot, const Run& run) const {
   const GraphValue& value = run.values[static_cast<std::size_t>(slot)];
   if (!value.owned || !contains(part.last_read, slot)) return false;
@@ -215,7 +215,7 @@ void Graph::run_host(const Part& part, Run& run) const {
   std::vector<Buffer> updated;
   for (const Update& update : part.updates) {
     const auto i = static_cast<std::size_t>(update.input);
-    inputs[i] = {};  // it is not lent to itself
+    inputs[i] = {};  // drop the loan, so that it does not count as a reader
     updated.push_back(writable(part, update, run));
     inputs[i] = {run.lend_out(updated.back()), nullptr};
   }

@@ -88,7 +88,7 @@ void Session::Impl::find_weight_memory(const Weights& weights) {
   }
   std::sort(spans.begin(), spans.end());
   std::size_t kept = 0;
-  for (const auto& span : spans) {  // tied weights are one memory
+  for (const auto& span : spans) {  // tied weights share memory
     if (kept > 0 && span.first < spans[kept - 1].second) {
       spans[kept - 1].second = std::max(spans[kept - 1].second, span.second);
     } else {
@@ -98,7 +98,7 @@ void Session::Impl::find_weight_memory(const Weights& weights) {
   spans.resize(kept);
 }
 
-// As the weights have it (a buffer of the model), else zero.
+// Starts from the weight of that name (a buffer of the model), else from zero.
 void Session::Impl::begin_state(std::size_t i, const Weights& weights) {
   const ProgramModel& model = plan->model();
   const Value& value = model.values[static_cast<std::size_t>(model.inputs[i].value)];
@@ -111,7 +111,7 @@ void Session::Impl::begin_state(std::size_t i, const Weights& weights) {
   states[i] = std::move(state);
 }
 
-// A copy where the device reaches it; one that is kept is not the copy of the next run too.
+// A copy that the device can reach. With `keep`, the next run gets a new one.
 Buffer Session::Impl::reachable_copy(std::size_t i, const Buffer& input, bool keep) {
   Buffer& copy = copies_[i];
   if (!copy) copy = backend_.allocate(input.dtype(), input.shape());
@@ -144,7 +144,7 @@ void Session::Impl::bind_input(std::size_t i, const Buffer& input, bool donated,
   addresses_[static_cast<std::size_t>(spec.value)] = address_of(bound);
 }
 
-// What is updated in place must not be read as another input: that would depend on the order of the kernels.
+// Memory that is updated in place must not also be another input: the result would depend on kernel order.
 void Session::Impl::refuse_shared(std::span<const Buffer> inputs) const {
   for (std::size_t i = 0; i < taken_.size(); ++i) {
     if (!taken_[i]) continue;

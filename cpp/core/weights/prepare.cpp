@@ -165,7 +165,7 @@ class Preparation {
     return where == Space::kWeight || where == Space::kConstant || where == Space::kPrepared;
   }
 
-  // Made by another plan already, or by `make` now; empty when there is no `make` and it is not there.
+  // From the cache if another plan has computed it, else from `make`.
   template <class Make>
   Buffer shared(std::size_t v, const std::string& form, Make&& make) {
     Buffer& slot = state_.derived[{signatures_.of(v), backend_.kind(), form}];
@@ -224,7 +224,7 @@ class Preparation {
     skip_producers(v);
   }
 
-  // What makes only `v` need not run any more.
+  // Steps that compute only `v` need not run any more.
   void skip_producers(std::size_t v) {
     if (!made_alone(v)) return;
     for (const std::size_t s : producers_[v]) {
@@ -291,7 +291,7 @@ class Preparation {
     return static_cast<std::byte*>(result_->values[index(operand)].data()) + operand.offset;
   }
 
-  // Once for all programs that want it alike.
+  // Once for all programs that need the same packing.
   void pack(const Step& step) {
     const PlannedOperand& operand = step.inputs[static_cast<std::size_t>(step.kernel->packed_input())];
     const std::string form = step.kernel->packing() + " from " + std::to_string(operand.offset);

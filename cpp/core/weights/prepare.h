@@ -31,12 +31,12 @@ struct DefaultSession {
   std::shared_ptr<Session::Impl> session;
 };
 
-// Never twice the same: it tells other weights at a freed address from those that were there.
+// Unique in the process: tells new weights from old ones at the same, freed address.
 std::uint64_t next_weights_version();
 
 struct Weights::State : std::enable_shared_from_this<State> {
   mutable std::mutex mutex;
-  std::atomic<std::uint64_t> version{next_weights_version()};  // another one with every set()
+  std::atomic<std::uint64_t> version{next_weights_version()};  // changes with every set()
   std::map<std::string, Buffer> tensors;
   std::map<std::string, std::string> unusable;  // the dtypes of those that no program can read
   std::map<std::uint64_t, std::shared_ptr<const PreparedWeights>> prepared;  // by plan
@@ -53,7 +53,7 @@ void default_session(const std::shared_ptr<const Plan>& plan, const Weights& wei
 // Throws Error when `program` could not run with these: names, shapes, dtypes.
 void check_weights(const ProgramModel& program, const Weights& weights);
 
-// From the cache of `weights`, else made now.
+// From the cache of `weights`, else computed now.
 std::shared_ptr<const PreparedWeights> prepared_for(const Plan& plan, const Weights& weights,
                                                     const Progress& progress);
 

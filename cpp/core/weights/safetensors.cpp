@@ -123,7 +123,7 @@ TensorFile parse(std::span<const std::byte> bytes, const std::string& where,
   return file;
 }
 
-// Whatever goes wrong becomes an Error.
+// Every failure becomes an npu::Error.
 template <class F>
 auto guarded(const std::string& where, F&& read) {
   try {
@@ -177,7 +177,7 @@ TensorFile read_shards(const std::string& path) {
   for (auto& [shard, names] : read_index(path)) {
     TensorFile file = read_safetensors(folder + shard);
     for (StoredTensor& tensor : file.tensors) {
-      // What the index does not list is not part of the model.
+      // Tensors that the index does not list are not part of the model.
       if (names.erase(tensor.name) != 0) all.tensors.push_back(std::move(tensor));
     }
     if (!names.empty()) {

@@ -25,7 +25,7 @@ Weights Weights::load(const std::string& path) {
   const TensorFile file = sharded ? read_safetensors_index(path) : read_safetensors(path);
   Weights weights;
   for (const StoredTensor& tensor : file.tensors) {
-    if (!tensor.dtype) {  // missed only when a program asks for it
+    if (!tensor.dtype) {  // an error only when a program asks for it
       weights.state_->unusable.emplace(tensor.name, tensor.dtype_text);
       continue;
     }

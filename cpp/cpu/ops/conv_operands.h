@@ -125,7 +125,7 @@ class ConvOperands final : public GemmOperands {
     }
   }
 
-  // As pack_taps, for halves that stay as they are; `k` and `length` count pairs.
+  // As pack_taps, for bfloat16 that is not converted; `k` and `length` count pairs.
   void pack_pairs(const Pixel& p, std::int64_t k, std::int64_t length, std::uint16_t* to) const {
     const std::int64_t channels = g_.group_in(), begin = 2 * k,
                        end = std::min(begin + 2 * length, g_.depth());

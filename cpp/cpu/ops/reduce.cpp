@@ -127,7 +127,7 @@ class Reduce : public HostKernel {
     return squares / std::max(count - p_.attrs.correction, 0.0);
   }
 
-  // Of numbers whose squares no float holds, though their root it does.
+  // For numbers whose squares overflow float32, though the root of their sum does not.
   double wide_squares(const std::byte* x, float* buffer) const {
     const double sum = fold(x, buffer, 0.0, [](double a, float v) { return a + static_cast<double>(v); });
     const double mean = sum / static_cast<double>(p_.elements);

@@ -1,4 +1,4 @@
-// Apple's chips, for what Metal does not tell and for plans on paper.
+// Apple's chips: figures that Metal does not report, also for plans without the hardware.
 #pragma once
 
 #include <optional>

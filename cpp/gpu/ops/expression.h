@@ -15,7 +15,7 @@ struct ExpressionText {
   std::string function;       // its definition
   char type = 'f';            // class of its result
   std::vector<int> operands;  // that it takes, in this order, as e0, e1, ...
-  bool divides = false;       // integers: it takes `device Status* status` at last
+  bool divides = false;       // integers: the last parameter is `device Status* status`
   double cost = 0;            // arithmetic operations, roughly
 };
 

@@ -6,7 +6,7 @@
 
 namespace npu::gpu {
 
-// What kernels are told of the axes, of an operand that is moved in words of `word` bytes.
+// The axes as kernels read them, for an operand that is moved in words of `word` bytes.
 void fill_axes(IndexedAxis* args, const std::vector<IndexAxis>& axes, DType dtype, std::size_t word);
 
 // Their strides in the indexed operand, in elements.

@@ -1,4 +1,4 @@
-// What makers of kernels share: nests as kernels read them, elements that are only moved, grids over rows.
+// Helpers for kernel makers: nests as kernels read them, copies in words, grids over rows.
 #pragma once
 
 #include <algorithm>
@@ -52,7 +52,7 @@ inline bool in_columns(const Nest& rows, std::int64_t step) {
 
 inline bool dense(const Nest& nest, int operand) { return nest.step(operand) == 1 || nest.inner() == 1; }
 
-// What metal/norm.h is told of a weight or bias.
+// The ParameterKind that metal/norm.h expects for a weight or bias.
 inline std::int32_t parameter_kind(const TensorDesc& parameter, DType x) {
   const ParameterKind kind = !parameter.present()   ? ParameterKind::kNone
                              : parameter.dtype == x ? ParameterKind::kOwn
@@ -60,7 +60,7 @@ inline std::int32_t parameter_kind(const TensorDesc& parameter, DType x) {
   return static_cast<std::int32_t>(kind);
 }
 
-// Elements that are only moved may be moved as wider or narrower ones.
+// Elements that are only copied may be copied as wider or narrower words.
 struct Moved {
   Nest nest;         // in words
   std::size_t word;  // bytes of one

@@ -65,7 +65,7 @@ std::vector<int> crossing(const Expr& expr, int cut) {
   return {steps.begin(), steps.end()};
 }
 
-// Where to cut: as few results as can be cross it, and then it is as late as it can be.
+// Cuts where the fewest results cross, and among such cuts at the last.
 int best_cut(const Expr& expr, std::size_t most) {
   std::set<int> operands;
   int best = 0;

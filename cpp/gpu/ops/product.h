@@ -14,11 +14,11 @@ namespace npu::gpu {
 // by a generated text.
 struct Epilogue {
   std::vector<int> extras;  // inputs of the op that it reads
-  std::string prologue;     // empty for a usual one
+  std::string prologue;     // empty unless the epilogue is generated
   Activation first = Activation::kNone, last = Activation::kNone;
   Combination combine = Combination::kAlone;
   float low = 0, high = 0;  // of Activation::kClip
-  bool gated = false;       // it makes one result of two sums
+  bool gated = false;       // one result is computed from two sums
 };
 
 // Of an op with the inputs of a product: two factors, a bias, extras. Nothing when kernels cannot do it on
