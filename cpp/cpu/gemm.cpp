@@ -10,10 +10,12 @@ namespace npu::cpu {
 namespace {
 
 constexpr std::size_t kAlign = 64;
+// Of rows. With AVX-512, 16 packed tiles are 238 KB, and the sums of 10 by kBlockColumns 70 KB. 512x1024
+// times 1024x1024 takes 5.0 ms, with 4 and 3 tiles 6.7.
 constexpr std::int64_t kBlockTiles = 16;
-constexpr std::int64_t kUnpackedTiles = 10;
+constexpr std::int64_t kUnpackedTiles = 10;          // where panels are packed during the product
 constexpr std::int64_t kMaxRows = kBlockTiles * 16;  // of a block
-constexpr std::int64_t kBlockColumns = 128;          // whose sums wait to be finished, in each half
+constexpr std::int64_t kBlockColumns = 128;          // whose sums wait to be finished, of each sum
 std::size_t aligned(std::size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
 // acc, acc + e, relu(acc), relu(acc + e): what a tile finishes in registers.

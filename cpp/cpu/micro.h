@@ -14,7 +14,7 @@ namespace npu::cpu {
 
 // Packed rows of the left matrix are this far apart (in elements), whatever their length. No power of two, or
 // the rows would share cache sets.
-inline constexpr std::int64_t kPackedK = 256;
+inline constexpr std::int64_t kPackedK = 256;  // a panel of AVX-512 then has 32 KB, a first-level cache
 inline constexpr std::int64_t kPackedStride = kPackedK + 16;
 
 // Two bfloat16 that the hardware multiplies and adds at once. They are packed as float32 are, as one word.
@@ -44,7 +44,7 @@ struct GemmTile {
   std::int64_t next_step = 16;  // from one to the next, in floats
 };
 
-inline constexpr int kGemvRows = 8;
+inline constexpr int kGemvRows = 8;  // with more, the sums of a few columns no longer fit registers
 
 struct GemvCall {
   int rows = 1;  // of x, at most kGemvRows
@@ -157,7 +157,7 @@ struct Micro {
                  std::int64_t n);
 };
 
-inline constexpr std::int64_t kExprBlock = 512;
+inline constexpr std::int64_t kExprBlock = 512;  // a register of floats has 2 KB: several fit the first cache
 
 const Micro& micro();  // the best that this machine can run, or the one NPU_CPU_ISA names
 

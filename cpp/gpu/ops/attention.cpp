@@ -14,6 +14,7 @@ namespace {
 
 enum Input : std::uint8_t { kQ, kK, kV, kMask, kInputs };
 
+// Estimates: docs/metal.md, Thresholds.
 constexpr std::int64_t kGroupsPerCore = 2;
 constexpr std::int64_t kFewRows = 8;
 

@@ -12,10 +12,12 @@ namespace npu::gpu {
 
 namespace {
 
+// Estimates: docs/metal.md, Thresholds.
 constexpr std::int64_t kFewColumns = 8;   // of a group: too few for a block
 constexpr int kGroupsPerCore = 2;         // that keep a core busy
 constexpr std::int64_t kTinyDepth = 256;  // from which tiny blocks, whose simdgroups share it, are worth it
-constexpr std::uint32_t kThreads = 256;   // of a threadgroup without blocks
+
+constexpr std::uint32_t kThreads = 256;  // of a threadgroup without blocks
 
 ConvGeometry geometry_of(const Request& r) {
   return conv_geometry(std::get<ConvAttrs>(r.op.attrs), r.inputs[0], r.inputs[1], r.outputs[0]);

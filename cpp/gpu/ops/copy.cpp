@@ -12,7 +12,7 @@ constexpr std::int64_t kLargestPart = std::int64_t{1} << 30;  // words of a dens
 
 // The dimension along which x is contiguous, when it is another one than y's and tiles are worth it; or -1.
 int tiled_dim(const Nest& nest) {
-  constexpr std::int64_t kWorthwhile = 8;
+  constexpr std::int64_t kWorthwhile = 8;  // an estimate: docs/metal.md, Thresholds
   if (nest.inner() < kWorthwhile || std::abs(nest.step(1)) <= 1 || std::abs(nest.step(0)) != 1) return -1;
   for (int d = 0; d + 1 < nest.rank; ++d) {
     const auto i = static_cast<std::size_t>(d);

@@ -46,7 +46,7 @@ Nest without_dim(const Nest& nest, int dim);
 // Whether neighbours in memory belong to different rows, and enough of them to read together; `rows` are
 // those of y and x, whose elements lie `step` apart in x.
 inline bool in_columns(const Nest& rows, std::int64_t step) {
-  constexpr std::int64_t kFewest = 8;
+  constexpr std::int64_t kFewest = 8;  // an estimate: docs/metal.md, Thresholds
   return rows.inner() >= kFewest && std::abs(rows.step(1)) < std::abs(step);
 }
 

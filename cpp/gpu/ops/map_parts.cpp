@@ -65,7 +65,7 @@ std::vector<int> crossing(const Expr& expr, int cut) {
   return {steps.begin(), steps.end()};
 }
 
-// Cuts where the fewest results cross, and among such cuts at the last.
+// The cut that the fewest results cross; the last of several.
 int best_cut(const Expr& expr, std::size_t most) {
   std::set<int> operands;
   int best = 0;

@@ -11,8 +11,10 @@ namespace npu::gpu {
 
 namespace {
 
+// Estimates: docs/metal.md, Thresholds.
 constexpr std::int64_t kFewRows = 8;
-constexpr int kGroupsPerCore = 4;          // that keep a core busy
+constexpr int kGroupsPerCore = 4;          // that keep a core busy, of products with few rows
+constexpr int kBlocksPerCore = 2;          // the same of blocks
 constexpr std::int64_t kLeastSplit = 512;  // depth worth a launch of its own to add up
 
 // The product with its roles fixed: rows of `left` times columns of `right`.
@@ -152,7 +154,7 @@ class Maker {
       return static_cast<std::int64_t>(ceil_div(columns * of_result, size)) * ceil_div(rows, size) *
              args_.blocks;
     };
-    const std::int64_t wanted = 2 * r_.caps.cores;
+    const std::int64_t wanted = kBlocksPerCore * r_.caps.cores;
     const bool large =
         rows > kSmallBlock && columns * of_result > kSmallBlock && groups(kLargeBlock) >= wanted;
     const std::int64_t size = large ? kLargeBlock : kSmallBlock;

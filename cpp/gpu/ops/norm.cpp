@@ -38,7 +38,8 @@ NormColumnsArgs column_arguments(const Request& r, const NormAttrs& attrs, const
   args.each = static_cast<std::int32_t>(norm.channels_of_group());
   args.pixels = count32(r.op, norm.pixels.inner());
   args.eps = static_cast<float>(attrs.eps);
-  const std::int64_t columns = norm.images * norm.channels, wanted = 2048ll * r.caps.cores;
+  constexpr std::int64_t kThreadsOfCore = 2048;  // an estimate: docs/metal.md, Thresholds
+  const std::int64_t columns = norm.images * norm.channels, wanted = kThreadsOfCore * r.caps.cores;
   const std::int64_t parts = std::clamp<std::int64_t>(ceil_div(wanted, columns), 1, ceil_div(args.pixels, 8));
   args.part = static_cast<std::int32_t>(ceil_div(args.pixels, parts));
   args.parts = static_cast<std::int32_t>(ceil_div(args.pixels, args.part));
@@ -96,7 +97,8 @@ void add_rows(GpuKernel& kernel, const Request& r, const NormAttrs& attrs) {
 }  // namespace
 
 KernelPtr make_norm(const Request& request) {
-  constexpr std::int64_t kMany = 1 << 16;  // elements that are worth three launches
+  // Elements that are worth three launches; an estimate: docs/metal.md, Thresholds.
+  constexpr std::int64_t kMany = 1 << 16;
   static constexpr const char* kNames[] = {"norm[layer]", "norm[rms]", "norm[group]"};
   Request r = request;
   r.inputs.resize(3);

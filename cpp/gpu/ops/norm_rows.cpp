@@ -4,8 +4,8 @@ namespace npu::gpu {
 
 namespace {
 
-constexpr std::int64_t kThreadgroupsOfCore = 2;
-constexpr std::int64_t kVector = 8;  // elements: 16 bytes of a half dtype
+constexpr std::int64_t kThreadgroupsOfCore = 2;  // an estimate: docs/metal.md, Thresholds
+constexpr std::int64_t kVector = 8;              // elements: 16 bytes of a half dtype
 constexpr double kFlopsOfElement = 7;
 
 const NormAttrs& norm_attrs(const Request& r) { return std::get<NormAttrs>(r.fused[0]->attrs); }

@@ -23,13 +23,14 @@ struct Plan : ReduceCut {
 void cut_parts(Plan& p, std::int64_t threads, std::int64_t wanted, std::int64_t shortest) {
   std::int64_t parts =
       std::min(ceil_div(wanted, std::max<std::int64_t>(threads, 1)), ceil_div(p.elements, shortest));
-  parts = std::clamp<std::int64_t>(parts, 1, 1024);
+  constexpr std::int64_t kMostParts = 1024;  // an estimate: docs/metal.md, Thresholds
+  parts = std::clamp<std::int64_t>(parts, 1, kMostParts);
   p.part = std::max<std::int64_t>((ceil_div(p.elements, parts) + 3) / 4 * 4, 4);
   p.parts = std::max<std::int64_t>(ceil_div(p.elements, p.part), 1);
 }
 
 void by_columns(Plan& p, std::int64_t wanted) {
-  constexpr std::int64_t kShortest = 8;  // elements of a simdgroup
+  constexpr std::int64_t kShortest = 8;  // elements of a simdgroup; an estimate: docs/metal.md, Thresholds
   p.kernel = "reduce_columns";
   const std::int64_t lanes = std::int64_t{ceil_div(p.results, kSimd)} * kSimd;
   std::int64_t simdgroups = 1;
@@ -42,7 +43,8 @@ void by_columns(Plan& p, std::int64_t wanted) {
 }
 
 void by_rows(Plan& p, std::int64_t wanted) {
-  constexpr std::int64_t kThreads = 256, kShort = 1024, kShortest = 4096;
+  constexpr std::int64_t kThreads = 256;
+  constexpr std::int64_t kShort = 1024, kShortest = 4096;  // an estimate: docs/metal.md, Thresholds
   if (p.elements <= kShort || (p.results * kSimd >= wanted && p.elements <= 4 * kShort)) {
     p.kernel = "reduce_lanes";
     p.part = p.elements;
@@ -57,7 +59,7 @@ void by_rows(Plan& p, std::int64_t wanted) {
 }
 
 void choose(Plan& p, const Caps& caps) {
-  constexpr std::int64_t kThreadsOfCore = 1024, kFew = 16;
+  constexpr std::int64_t kThreadsOfCore = 1024, kFew = 16;  // an estimate: docs/metal.md, Thresholds
   const std::int64_t wanted = kThreadsOfCore * caps.cores;
   const bool columns = in_columns(p.kept, p.reduced.step(0));
   columns || p.elements <= kFew ? by_columns(p, wanted) : by_rows(p, wanted);

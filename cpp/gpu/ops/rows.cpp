@@ -27,9 +27,11 @@ void RowPlan::apply(Dispatch& launch) const {
 }
 
 RowPlan plan_rows(std::int64_t rows, std::int64_t n, bool dense, bool columns, const Caps& caps) {
-  constexpr std::int64_t kThreads = 256, kShort = 64, kSimdRow = 1024;
+  constexpr std::int64_t kThreads = 256;
+  constexpr std::int64_t kShort = 64, kSimdRow = 1024,
+                         kSimdgroupsOfCore = 8;  // an estimate: docs/metal.md, Thresholds
   RowPlan plan;
-  const bool fill = rows >= 8 * caps.cores;  // simdgroups alone keep the device busy
+  const bool fill = rows >= kSimdgroupsOfCore * caps.cores;  // simdgroups alone keep the device busy
   plan.in_registers = dense && n <= std::int64_t{kMostRowVectors} * kRowVector * caps.threads_per_group;
   if (plan.in_registers) {
     const std::int64_t vectors = ceil_div(n, kRowVector);

@@ -10,8 +10,9 @@ constexpr std::uint32_t kThreads = 256;
 
 // Parts of a row, so that few long rows keep the device busy. Each part looks at the totals of all before it.
 void cut_parts(ScanArgs& args, const Caps& caps) {
-  constexpr std::int64_t kShortest = 8192, kMost = 1024;
-  const std::int64_t groups = 4 * static_cast<std::int64_t>(caps.cores), n = args.n;
+  constexpr std::int64_t kShortest = 8192, kMost = 1024,
+                         kGroupsPerCore = 4;  // an estimate: docs/metal.md, Thresholds
+  const std::int64_t groups = kGroupsPerCore * caps.cores, n = args.n;
   std::int64_t parts = std::clamp<std::int64_t>(groups / args.count, 1, kMost);
   parts = std::min<std::int64_t>(parts, ceil_div(n, kShortest));
   const std::int64_t part = ceil_div(ceil_div(n, parts), kScanEach * kThreads) * kScanEach * kThreads;

@@ -35,7 +35,8 @@ Cut cut(const IndexedGeometry& g, const TensorDesc& updates, const ScatterAttrs&
 // Updates that may meet are sorted by their target where they are many and too few threads would go through
 // all of them.
 std::int64_t lists_of(const Cut& positions, std::int64_t threads, const Caps& caps) {
-  constexpr std::int64_t kFew = 128, kThreadsOfCore = 256, kMostBytes = std::int64_t{1} << 30;
+  constexpr std::int64_t kFew = 128, kThreadsOfCore = 256;  // an estimate: docs/metal.md, Thresholds
+  constexpr std::int64_t kMostBytes = std::int64_t{1} << 30;
   const std::int64_t updates = positions.free.elements();
   if (updates < kFew || threads >= kThreadsOfCore * caps.cores) return 0;
   bool differ = false;  // the indices, along what is kept

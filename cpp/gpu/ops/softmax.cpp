@@ -8,9 +8,9 @@ namespace {
 
 // Few long rows: several threadgroups first find the peaks of parts, then each writes its part.
 void add_parts(GpuKernel& kernel, const Request& r, SoftmaxArgs args, bool log) {
-  constexpr std::int64_t kShortest = 4096;  // elements of a part
+  constexpr std::int64_t kShortest = 4096, kGroupsPerCore = 4;  // an estimate: docs/metal.md, Thresholds
   constexpr std::uint32_t kThreads = 256;
-  const std::int64_t wanted = ceil_div(4ll * r.caps.cores, args.count);
+  const std::int64_t wanted = ceil_div(kGroupsPerCore * r.caps.cores, args.count);
   const std::int64_t parts = std::min<std::int64_t>(wanted, ceil_div(args.n, kShortest));
   args.part = static_cast<std::int32_t>(ceil_div(args.n, parts));
   args.parts = static_cast<std::int32_t>(ceil_div(args.n, args.part));
@@ -32,7 +32,7 @@ void add_parts(GpuKernel& kernel, const Request& r, SoftmaxArgs args, bool log) 
 }  // namespace
 
 KernelPtr make_softmax(const Request& r) {
-  constexpr std::int64_t kLong = 1 << 15;
+  constexpr std::int64_t kLong = 1 << 15;  // an estimate: docs/metal.md, Thresholds
   const auto& attrs = std::get<SoftmaxAttrs>(r.op.attrs);
   const TensorDesc &x = r.inputs[0], &y = r.outputs[0];
   auto kernel = std::make_unique<GpuKernel>(attrs.log ? "softmax[log]" : "softmax");

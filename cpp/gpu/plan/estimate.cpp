@@ -10,8 +10,9 @@ namespace npu::gpu {
 
 namespace {
 
-// What a good kernel gets of the peaks, and what a launch costs besides. Guesses from published figures, the
-// same for all chips: they rank plans and find what is far off, they do not predict.
+// The share of the peaks that a good kernel reaches, and the fixed cost of a launch. Guesses from published
+// figures, the same for all chips and not measured on hardware: good enough to rank plans, not to predict
+// times. See docs/metal.md, Thresholds.
 constexpr double kOfBandwidth = 0.8;
 constexpr double kOfFlops = 0.6;
 constexpr double kLaunchSeconds = 1.5e-6;
