@@ -38,7 +38,7 @@ WRONG = [
     ("NPU_SEPARATE_TENSORS", "yes", "got \"yes\"; expected 0 or 1"),
     ("NPU_CHECK_PLAN", "yes", "got \"yes\"; expected 0 or 1"),
     ("NPU_EMULATE_METAL", "true", "got \"true\"; expected 0 or 1"),
-    ("NPU_KERNEL_FOLDER", "no/such/folder", "does not name a folder; got \"no/such/folder\"; expected a folder of kernels"),
+    ("NPU_KERNEL_FOLDER", "no/such/folder", "does not name a folder; got \"no/such/folder\"; expected a folder"),
 ]  # fmt: skip
 
 
