@@ -350,9 +350,9 @@ void check_rope(const RopeCase& c, bool in_place) {
   Tensor &to = in_place ? keys : key_out, &value_to = in_place ? values : value_out;
   run({&x, &cos, &sin, &key, &value, &keys, &values, &index}, {&out, &to, &value_to});
   const auto source = [&](std::int64_t row) {
-    std::int64_t source = -1;
-    for (std::int64_t s = 0; s < c.s; ++s) source = steps[s % 5] == row ? s : source;
-    return source;
+    std::int64_t last = -1;
+    for (std::int64_t s = 0; s < c.s; ++s) last = steps[s % 5] == row ? s : last;
+    return last;
   };
   CHECK_TENSOR(
       to,
