@@ -43,5 +43,5 @@ class Defect(Unsupported):
 
 
 MISFIT = (LookupError, TypeError, ValueError, AssertionError, ArithmeticError, AttributeError, RuntimeError,
-          StopIteration)  # fmt: skip
+          StopIteration, SyntaxError)  # fmt: skip
 """What a lowering raises by itself: it has a mistake, or the arguments are none that the operator can have."""

@@ -51,7 +51,7 @@ std::optional<Op> joined(const Op& before, const Op& op) {
 std::vector<std::vector<std::size_t>> fusible_ops(const ProgramModel& program) {
   const Uses uses(program);
   std::vector<int> maker(program.values.size(), -1);  // that may wait
-  std::vector<std::vector<std::size_t>> readers(program.main.size());
+  std::vector<std::vector<std::size_t>> fusible(program.main.size());
   for (std::size_t i = 0; i < program.main.size(); ++i) {
     const Op& op = program.main[i];
     std::optional<Op> both = op;
@@ -63,13 +63,13 @@ std::vector<std::vector<std::size_t>> fusible_ops(const ProgramModel& program) {
         if (at < 0) continue;
         both = joined(program.main[static_cast<std::size_t>(at)], reader);
         if (!both) continue;
-        readers[i].push_back(static_cast<std::size_t>(at));
+        fusible[i].push_back(static_cast<std::size_t>(at));
         break;
       }
     }
     if (may_wait(op, uses)) maker[static_cast<std::size_t>(op.outputs[0].value)] = static_cast<int>(i);
   }
-  return readers;
+  return fusible;
 }
 
 }  // namespace npu
