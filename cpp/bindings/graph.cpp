@@ -25,9 +25,9 @@ namespace {
 
 // Keeps a Python object wherever the last holder lets go of it.
 std::shared_ptr<void> owned(nb::object object) {
-  return {object.release().ptr(), [](void* object) {
+  return {object.release().ptr(), [](void* reference) {
             const nb::gil_scoped_acquire acquire;
-            Py_DECREF(static_cast<PyObject*>(object));
+            Py_DECREF(static_cast<PyObject*>(reference));
           }};
 }
 
