@@ -379,8 +379,8 @@ def _bench(args: argparse.Namespace) -> int:
 def _doctor(args: argparse.Namespace) -> int:
     from npu.doctor import print_report, report
 
-    found = report()
-    print(json.dumps(found, indent=2)) if args.json else print_report(found)
+    results = report()
+    print(json.dumps(results, indent=2)) if args.json else print_report(results)
     return 0
 
 

@@ -71,7 +71,9 @@ def _executor(program: npu_compiler.CompiledProgram, device: Device, threads: in
     except InvalidValueError as error:
         if not str(error).startswith("[program]"):
             raise
-        raise InternalError(f"{error}; the compiler has just made this program: please report it") from error
+        raise InternalError(
+            f"{error}; the compiler has just produced this program, so this is a bug: please report it"
+        ) from error
 
 
 def compile(

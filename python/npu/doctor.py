@@ -45,21 +45,21 @@ def report() -> dict[str, Any]:
     }
 
 
-def print_report(found: dict[str, Any]) -> None:
+def print_report(results: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
-    console.print(f"Python {found['python']} on {found['system']}")
+    console.print(f"Python {results['python']} on {results['system']}")
     table = Table("Package", "Version")
-    for name, version in found["packages"].items():
+    for name, version in results["packages"].items():
         table.add_row(name, version or "not installed")
     console.print(table)
-    cpu = found["cpu"]
+    cpu = results["cpu"]
     console.print(f"CPU: {cpu['brand']}, {cpu['usable_cores']} usable cores, {cpu['threads']} threads used")
     table = Table("Device", "Available", "Name or reason")
-    for device in found["devices"]:
+    for device in results["devices"]:
         table.add_row(device["kind"], "yes" if device["available"] else "no", device["name"] or device["reason"])
     console.print(table)
-    default = found["default_device"]
+    default = results["default_device"]
     console.print(f"Device() is {default['kind']}: {default['name']}")

@@ -19,9 +19,9 @@ __all__ = ["run"]
 
 def run(args: argparse.Namespace) -> int:
     if (args.prompt is None) == (args.ids is None):
-        raise InvalidValueError("[npu] expected one of --prompt and --ids")
+        raise InvalidValueError("[npu] a prompt is required; expected either --prompt or --ids")
     if args.chat and args.ids is not None:
-        raise InvalidValueError("[npu] --chat puts a text into a template; expected --prompt, not --ids")
+        raise InvalidValueError("[npu] --chat needs a text; got --ids; expected --prompt")
     _leave_out_torchvision()
     started = _since_process_start()
     began = time.perf_counter()
@@ -80,23 +80,23 @@ def _prompt(args: argparse.Namespace, generator: Any) -> Any:
             parts = args.ids.split(",") if args.ids.strip() else []
             return [int(number) for part in parts for number in part.split() or [part]]  # an empty part is no number
         except ValueError:
-            raise InvalidValueError(f"[npu] --ids needs numbers with commas between them; got {args.ids!r}") from None
+            raise InvalidValueError(f"[npu] --ids must be numbers separated by commas; got {args.ids!r}") from None
     if args.chat:
         if not getattr(generator.tokenizer, "chat_template", None):
-            lacking = "no tokenizer" if generator.tokenizer is None else "a tokenizer without a chat template"
-            raise InvalidValueError(f"[npu] --chat needs a tokenizer with a chat template; {args.folder} has {lacking}")
+            problem = "no tokenizer" if generator.tokenizer is None else "a tokenizer without a chat template"
+            raise InvalidValueError(f"[npu] --chat needs a tokenizer with a chat template; {args.folder} has {problem}")
         messages = [{"role": "user", "content": args.prompt}]
         return generator.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     return args.prompt
 
 
 def _generate(args: argparse.Namespace, generator: Any, prompt: Any) -> Any:
-    shown = 0
+    printed = 0
 
     def show(piece: Any) -> None:
-        nonlocal shown
-        text = piece.text if generator.tokenizer is not None else (", " if shown else "") + str(piece.token)
-        shown += 1
+        nonlocal printed
+        text = piece.text if generator.tokenizer is not None else (", " if printed else "") + str(piece.token)
+        printed += 1
         print(text, end="", flush=True)
 
     result = generator.generate(
@@ -106,9 +106,11 @@ def _generate(args: argparse.Namespace, generator: Any, prompt: Any) -> Any:
     print()
     if result.finish == "capacity":
         if generator.capacity == generator.positions:
-            print(f"The model's {generator.positions} positions are used up.", file=sys.stderr)
+            print(f"All {generator.positions} positions of the model are used.", file=sys.stderr)
         else:
-            print(f"The capacity of {generator.capacity} tokens is used up; --capacity gives more.", file=sys.stderr)
+            print(
+                f"All {generator.capacity} tokens of the capacity are used; try a larger --capacity.", file=sys.stderr
+            )
     return result
 
 
@@ -158,13 +160,13 @@ def _since_process_start() -> float:
 class _Progress:
     """A line for what is being done, where somebody is looking."""
 
-    def __init__(self, shown: bool) -> None:
-        self._shown, self._what = shown, ""
+    def __init__(self, visible: bool) -> None:
+        self._visible, self._what = visible, ""
         self._bar: Any = None
         self._task: Any = None
 
     def __enter__(self) -> _Progress:
-        if self._shown:
+        if self._visible:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 

@@ -24,15 +24,15 @@ PROGRAM_MAGIC = b"\x89NPUBIN\n"
 _ELSEWHERE = "another file or folder"
 _ACTIONS = {
     errno.EISDIR: "the name of a file",
-    errno.ENOENT: "an existing folder, or make this one first",
-    errno.ENOTDIR: "a path whose parts before the last are folders",
-    errno.EEXIST: "another name; a file is in the way of the folder",
+    errno.ENOENT: "an existing folder, or creating this one first",
+    errno.ENOTDIR: "a path in an existing folder",
+    errno.EEXIST: "another name for the folder, because a file has this name",
     errno.ENOSPC: "freeing space, or another disk",
     errno.EDQUOT: "freeing space, or another disk",
     errno.EFBIG: "raising the limit on file sizes (ulimit -f), or another disk",
-    errno.EACCES: "a folder and a file that you may write to",
-    errno.EPERM: "a folder and a file that you may write to",
-    errno.EROFS: "a folder and a file that you may write to",
+    errno.EACCES: "a file and a folder that you have permission to write",
+    errno.EPERM: "a file and a folder that you have permission to write",
+    errno.EROFS: "a file and a folder that you have permission to write",
     errno.ENAMETOOLONG: "a shorter name",
 }
 _CLASSES: dict[int | None, type[FileError]] = {
@@ -69,7 +69,7 @@ def read_file(path: str | os.PathLike[str], missing: str) -> bytes:
     except FileNotFoundError as error:
         raise MissingFileError(f"{missing}: {os.fspath(path)}", os.fspath(path), errno.ENOENT) from error
     except (OSError, ValueError) as error:
-        action = "a file that you may read" if isinstance(error, PermissionError) else None
+        action = "a file that you have permission to read" if isinstance(error, PermissionError) else None
         raise file_error("read", path, error, action) from error
 
 
@@ -78,7 +78,7 @@ def as_path(path: str | os.PathLike[str]) -> Path:
         return Path(path)
     except TypeError:
         got, expected = type(path).__name__, "a string or a pathlib.Path"
-        raise InvalidTypeError(format_error("file", "not the path of a file", got=got, expected=expected)) from None
+        raise InvalidTypeError(format_error("file", "a path has the wrong type", got=got, expected=expected)) from None
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:

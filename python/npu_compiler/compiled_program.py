@@ -78,13 +78,13 @@ class CompiledProgram:
     def from_bytes(data: bytes, where: str = "the program") -> CompiledProgram:
         if not isinstance(data, bytes | bytearray | memoryview):
             raise InvalidTypeError(
-                f"[compiler] not the contents of a program; got {type(data).__name__}; expected bytes"
+                f"[compiler] these are not the contents of a program; got {type(data).__name__}; expected bytes"
             )
         data = bytes(data)
         if data[:8] != PROGRAM_MAGIC:
             hint = "; if it is an IR, compile it with npu_compiler.compile" if data[:1] == b"{" else ""
             raise ProgramError(
-                f"[compiler] {where} is not a compiled program: it does not begin as a .npubin file does{hint}"
+                f"[compiler] {where} is not a compiled program: it does not start like a .npubin file{hint}"
             )
         if len(data) < _HEADER.size:
             raise ProgramError(f"[compiler] {where} is damaged: it ends after {len(data)} bytes")
@@ -95,9 +95,9 @@ class CompiledProgram:
                 "compile the model again or update"
             )
         if version < 1 or zero or any(rest):
-            raise ProgramError(f"[compiler] {where} is damaged: its header is not as it must be")
+            raise ProgramError(f"[compiler] {where} is damaged: its header is invalid")
         if _HEADER.size + length > offset or offset % 64 or offset + size != len(data):
-            raise ProgramError(f"[compiler] {where} is damaged: its sections do not fit its {len(data)} bytes")
+            raise ProgramError(f"[compiler] {where} is damaged: its sections do not add up to its {len(data)} bytes")
         if checksum(data[_HEADER.size :]) != want:
             raise ProgramError(f"[compiler] {where} is damaged: its checksum does not match")
         try:

@@ -31,16 +31,18 @@ def compile(
     ``exact`` rounds after every op, so that arithmetic, comparisons and casts equal eager PyTorch bit by bit."""
     inside = str(getattr(compute_dtype, "__name__", compute_dtype)).removeprefix("torch.")
     if compute_dtype is not None and inside not in ("float32", "float16", "bfloat16"):
-        raise InvalidValueError(f"[compiler] compute_dtype {compute_dtype!r}; expected float32, float16 or bfloat16")
+        raise InvalidValueError(
+            f"[compiler] compute_dtype is not supported; got {compute_dtype!r}; expected float32, float16 or bfloat16"
+        )
     if not isinstance(exact, bool):
-        raise InvalidTypeError(f"[compiler] exact={exact!r}; expected True or False")
+        raise InvalidTypeError(f"[compiler] exact must be a bool; got {exact!r}; expected True or False")
     left_out = _left_out(disable)
     graph = Translation(read_ir(ir)).graph_of_all()
     if inside in ("float16", "bfloat16"):
         if exact:
             raise InvalidValueError(
-                f"[compiler] exact=True with compute_dtype {inside}; expected one of the two: exact rounds as the "
-                f"model itself would, and compute_dtype has it round otherwise"
+                f"[compiler] exact=True cannot be combined with compute_dtype; got compute_dtype={inside}; expected "
+                f"only one of the two, because exact rounds as the model does and compute_dtype rounds differently"
             )
         narrow(graph, inside)
         graph.rounding = "none"
@@ -143,7 +145,7 @@ class Translation:
         data = self.model.constants.get(name)
         known = self.metas.get(name)
         if data is None and known is None:
-            raise IRError(f"[compiler] malformed IR: '{meta.name}' is no input, weight, constant or result")
+            raise IRError(f"[compiler] malformed IR: '{meta.name}' is not an input, weight, constant or result")
         if data is not None:
             dtype = known.dtype if known else meta.dtype
             value = Value(self.graph.unique(name), dtype, data.shape, "constant", np.asarray(data, numpy_dtype(dtype)))
@@ -166,7 +168,9 @@ class Translation:
         except CompileError:
             raise
         except MISFIT as error:
-            outputs = self._failure(node, f"its arguments do not fit the operator ({type(error).__name__}: {error})")
+            outputs = self._failure(
+                node, f"its arguments do not match the operator's schema ({type(error).__name__}: {error})"
+            )
         for index, (meta, view) in enumerate(zip(node.outputs, outputs, strict=True)):
             self.results[node.name, index] = self.by_name[meta.name] = view
 
@@ -176,13 +180,13 @@ class Translation:
         wanted = set() if idle else {meta.name for meta in reads(node)}
         for meta, view in zip(node.inputs, inputs, strict=True):
             if view is None and meta.name in wanted:
-                raise Unsupported(f"it reads '{meta.name}', which is not computed here")
+                raise Unsupported(f"it reads '{meta.name}', which the program does not compute")
             if view is not None and view.dtype not in DTYPES and view.value.kind != "constant":
                 raise Unsupported(f"dtype {view.dtype}")
         outputs = lower_node(self.builder, node, inputs)
         for i, (meta, view) in enumerate(zip(node.outputs, outputs, strict=True)):
             if view is None and meta.name in self.needed:
-                raise Unsupported(f"its result {i} is not computed")
+                raise Unsupported(f"its lowering does not compute result {i}")
             if view is not None and view.dtype not in DTYPES and (view.elements != 1 or meta.name in self.given):
                 raise Unsupported(f"dtype {view.dtype}")
         return outputs
@@ -232,28 +236,33 @@ class Translation:
     def _mutation(self, target: str, kind: str, meta: Meta) -> Output:
         if kind not in ("input", "buffer"):
             raise CompileError(
-                f"[compiler] the model writes its {kind} '{target}' in place; expected only inputs and buffers to"
+                f"[compiler] the model writes its {kind} '{target}' in place; expected in-place writes only to inputs "
+                "and buffers; try registering it as a buffer"
             )
         x = (self.inputs if kind == "input" else self.weights).get(target)
         if x is None:
             raise IRError(f"[compiler] malformed IR: the mutated {kind} '{target}' is not among its {kind}s")
         view = self._read(meta, f"the update of '{target}'")
         if view is not None and (view.shape, view.dtype) != (x.shape, x.dtype):
-            raise IRError(f"[compiler] malformed IR: '{target}' is updated by '{meta.name}' of another shape or dtype")
+            raise IRError(
+                f"[compiler] malformed IR: '{target}' is updated by '{meta.name}', which has another shape or dtype"
+            )
         done: list[Output] = []
         return Output(target, self._own(view, target, done), alias=x.value)
 
     def _own(self, view: View | None, name: str, others: Sequence[Output]) -> Value:
         """A value that is this output and nothing else."""
         if view is None:
-            raise CompileError(f"[compiler] the output '{name}' is not computed by any lowering")
+            raise CompileError(f"[compiler] no lowering computes the output '{name}'")
         value = view.value
         free = value.kind == "temp" and all(o.value is not value for o in others)
         if free and view.is_dense:
             value.shape = view.shape  # views count elements, so its shape may change under them
             return value
         if view.dtype not in DTYPES:
-            raise CompileError(f"[compiler] the output '{name}' has the dtype {view.dtype}")
+            raise CompileError(
+                f"[compiler] the output '{name}' has the dtype {view.dtype}; expected one of {', '.join(DTYPES)}"
+            )
         return self.builder.copy(view).value
 
 
@@ -285,8 +294,8 @@ def _explain(model: Model, failures: Sequence[tuple[Node, str]]) -> str:
     lines = [f"[compiler] {len(failures)} of {len(model.nodes)} nodes of '{model.name}' cannot be compiled:"]
     lines += [f"  - {refusal}" for refusal in refusals(failures)]
     if any("dtype float64" in reason for _, reason in failures):
-        lines.append(
-            "Programs have no float64; make such tensors float32 where they begin, as in arange(n, dtype=float32)"
-        )
-    lines.append("npu_compiler.partition and npu_runtime.DAGExecutor run such nodes on the host, the rest as programs")
+        lines.append("Programs have no float64; create such tensors as float32, as in arange(n, dtype=float32)")
+    lines.append(
+        "npu_compiler.partition and npu_runtime.DAGExecutor run such nodes on the host, and the rest as programs"
+    )
     return "\n".join(lines)

@@ -72,7 +72,7 @@ def lowering(*op_types: str, replace: bool = False) -> Callable[[Callable[..., A
     if not op_types or not all(isinstance(op_type, str) for op_type in op_types):
         got = ", ".join(type(op_type).__name__ for op_type in op_types) or "nothing"
         raise InvalidTypeError(
-            f"[compiler] lowering(...) names no operators; got {got}; expected names such as 'aten.relu.default'"
+            f"[compiler] lowering(...) needs names of operators; got {got}; expected names such as 'aten.relu.default'"
         )
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -387,7 +387,7 @@ _MODE = (
 )
 _REASONS = {
     **dict.fromkeys("_upsample_bicubic2d_aa _upsample_bilinear2d_aa".split(), _ANTIALIAS),
-    "nanquantile": "how many values it orders depends on the NaNs; use quantile of values without NaN, or nanmedian",
+    "nanquantile": "how many values it sorts depends on the NaNs; use quantile on values without NaN, or nanmedian",
     "mode": _MODE,
     **dict.fromkeys("ctc_loss _ctc_loss".split(), _CTC),
     **dict.fromkeys(
@@ -397,12 +397,12 @@ _REASONS = {
     **dict.fromkeys("nonzero masked_select unique_dim _unique2 unique_consecutive bincount argwhere".split(),
                     _RUN_TIME),
     "repeat_interleave": "how often it repeats is known only at run time",
-    "embedding_bag": "where its bags begin is known only at run time",
-    "_embedding_bag": "where its bags begin is known only at run time",
-    "as_strided": "it looks at memory, whose layout a program leaves to the device",
-    "as_strided_copy": "it looks at memory, whose layout a program leaves to the device",
-    "item": "it takes a number out of a tensor, which is known only at run time",
-    "_local_scalar_dense": "it takes a number out of a tensor, which is known only at run time",
+    "embedding_bag": "where its bags start is known only at run time",
+    "_embedding_bag": "where its bags start is known only at run time",
+    "as_strided": "it depends on the layout of memory, which a program leaves to the device",
+    "as_strided_copy": "it depends on the layout of memory, which a program leaves to the device",
+    "item": "it reads a number from a tensor, which is known only at run time",
+    "_local_scalar_dense": "it reads a number from a tensor, which is known only at run time",
     **dict.fromkeys("complex polar view_as_real view_as_complex fft_fft fft_ifft fft_rfft fft_irfft fft_fft2 "
                     "fft_ifft2 stft istft angle imag conj".split(), "complex numbers"),
 }  # fmt: skip

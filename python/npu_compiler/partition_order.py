@@ -13,7 +13,7 @@ from .support import node_reads
 
 __all__ = ["CHEAPER", "Arrangement"]
 
-CHEAPER = "cheaper on the host: to bring it to the device and back would cost more than it saves"
+CHEAPER = "it is cheaper on the host: moving its tensors to the device and back costs more than it saves"
 
 _SWEEPS = 4
 _ONE_BY_ONE = 64  # where more parts could move, all do at once: each try looks at the whole graph
@@ -73,7 +73,7 @@ class Arrangement:
         found = [groups for first in ("npu", "cpu") if (groups := self._from(first, targets)) is not None]
         best = min(found, key=len) if found else []
         if sum(len(group) for _, group in best) != len(self.nodes):
-            raise IRError("[compiler] malformed IR: nodes wait for each other's results; expected no circle")
+            raise IRError("[compiler] malformed IR: nodes depend on each other's results; expected no cycle")
         return best
 
     def _from(self, first: str, targets: Sequence[str]) -> Groups | None:

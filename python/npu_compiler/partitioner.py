@@ -98,11 +98,13 @@ def partition(
     if not isinstance(ir_dict, dict):
         ir_dict = dict(load_ir(ir_dict))
     if strategy not in STRATEGIES:
-        raise InvalidValueError(f"[compiler] partition strategy {strategy!r}; expected 'sequential' or 'cost'")
+        raise InvalidValueError(
+            f"[compiler] the partition strategy is unknown; got {strategy!r}; expected 'sequential' or 'cost'"
+        )
     if is_supported_fn is not None and not callable(is_supported_fn):
         got = type(is_supported_fn).__name__
         raise InvalidTypeError(
-            f"[compiler] is_supported_fn is no function; got {got}; expected one of op_type and attrs"
+            f"[compiler] is_supported_fn must be callable; got {got}; expected a function of op_type and attrs"
         )
     check_outline(ir_dict)
     nodes = ir_dict["nodes"]
@@ -119,7 +121,7 @@ def partition(
             arrangement.improve()
     for i, target in enumerate(arrangement.targets):
         if target == "cpu" and not refused[i]:
-            reasons[nodes[i]["name"]] = CHEAPER if i in arrangement.moved else "takes a result of a node on the host"
+            reasons[nodes[i]["name"]] = CHEAPER if i in arrangement.moved else "it reads a result of a node on the host"
     groups = [(target, [nodes[i] for i in group]) for target, group in arrangement.groups]
     return PartitionPlan(_steps(ir_dict, groups, only_crossing=True), ir_dict, strategy, reasons)
 
@@ -169,7 +171,7 @@ def _refused(ir_dict: dict[str, Any], supported: Supported) -> list[str | None]:
         return reasons
     wanted = [supported(node["op_type"], node.get("attrs")) for node in nodes]
     return [
-        reason or (None if want else "the caller's function refuses it")
+        reason or (None if want else "is_supported_fn returned False for it")
         for want, reason in zip(wanted, reasons, strict=True)
     ]
 
@@ -178,14 +180,16 @@ def _all_refused(ir_dict: dict[str, Any], refused: Sequence[str | None]) -> str:
     count = sum(reason is not None for reason in refused)
     lines = [f"[compiler] {count} of {len(refused)} nodes of '{ir_dict.get('model_name', '')}' are not supported:"]
     lines += [f"  - {refusal}" for refusal in refusals(zip(ir_dict["nodes"], refused, strict=True))]
-    return "\n".join([*lines, "without strict=True, they run on the host"])
+    return "\n".join([*lines, "Without strict=True, they run on the host"])
 
 
 def partition_ir(plan: PartitionPlan, part: Partition) -> dict[str, Any]:
     """The IR of one partition alone: what it reads from others is an input of its graph."""
     if not isinstance(plan, PartitionPlan) or not isinstance(part, Partition):
         got = f"{type(plan).__name__} and {type(part).__name__}"
-        raise InvalidTypeError(f"[compiler] no plan and partition of it; got {got}; expected those of partition(...)")
+        raise InvalidTypeError(
+            f"[compiler] expected a plan and one of its parts; got {got}; try the result of partition(...)"
+        )
     with malformed("the graph"):
         return _alone(plan, part)
 

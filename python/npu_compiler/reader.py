@@ -68,7 +68,7 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     try:
         return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
     except TypeError:
-        raise IRError(f"[compiler] a tensor has the dtype '{name}', which has no equivalent here") from None
+        raise IRError(f"[compiler] a tensor has the dtype '{name}', which programs do not have") from None
 
 
 def load_ir(ir: Any) -> Mapping[str, Any]:
@@ -96,7 +96,7 @@ def load_ir(ir: Any) -> Mapping[str, Any]:
     elif hasattr(ir, "forward"):
         hint = "; expected its IR; try torch_ir.extract_ir(module, example_inputs)"
     hint = hint or "; expected an IR, its dict or the path of its file"
-    raise InvalidTypeError(f"[compiler] not an IR; got {got}{hint}")
+    raise InvalidTypeError(f"[compiler] this is not an IR; got {got}{hint}")
 
 
 def read_ir(ir: Any) -> Model:
@@ -154,7 +154,7 @@ def _list(data: Any) -> Sequence[Any]:
 
 def _text(data: Any, what: str) -> str:
     if not isinstance(data, str):
-        raise TypeError(f"{what} is {data!r:.60}, expected text")
+        raise TypeError(f"{what} is {data!r:.60}, expected a string")
     return data
 
 

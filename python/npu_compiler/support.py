@@ -41,9 +41,9 @@ def explain_support(node: Mapping[str, Any] | Node, unread: Sequence[int] | None
     except Unsupported as error:
         return explained(error)
     except MISFIT as error:
-        return f"its arguments do not fit the operator ({type(error).__name__}: {error})"
+        return f"its arguments do not match the operator's schema ({type(error).__name__}: {error})"
     lost = [i for i, view in enumerate(results) if view is None and unread is not None and i not in unread]
-    return f"its result {lost[0]} is not computed" if lost else None
+    return f"its lowering does not compute result {lost[0]}" if lost else None
 
 
 def _record_of(node: Any) -> Mapping[str, Any]:
@@ -53,7 +53,7 @@ def _record_of(node: Any) -> Mapping[str, Any]:
         return record
     hint = "; try explain_ir for all nodes of an IR" if hasattr(node, "graph_inputs") or isinstance(node, str) else ""
     raise InvalidTypeError(
-        f"[compiler] not a node; got {type(node).__name__}; expected a node of an IR or its dict{hint}"
+        f"[compiler] this is not a node; got {type(node).__name__}; expected a node of an IR or its dict{hint}"
     )
 
 
@@ -76,13 +76,13 @@ def check_outline(ir: Mapping[str, Any]) -> None:
     with malformed("the graph"):
         results = results_of(ir)
         if not isinstance(ir["nodes"], list) or not all(isinstance(name, str) for name in results):
-            raise TypeError("its nodes are no list, or an output has no name")
+            raise TypeError("its nodes are not a list, or an output has no name")
         for node in ir["nodes"]:
             with malformed(f"node {node.get('name')!r:.60}"):
                 if not isinstance(node["name"], str) or not isinstance(node["op_type"], str):
-                    raise TypeError("its name and op_type are not both text")
+                    raise TypeError("its name and op_type are not both strings")
                 if not isinstance(node.get("attrs") or {}, Mapping):
-                    raise TypeError("its attrs are no map")
+                    raise TypeError("its attrs are not an object")
                 node_reads(node)
                 if not all(isinstance(t["name"], str) for t in [*node["inputs"], *node["outputs"]]):
                     raise TypeError("one of its tensors has no name")
@@ -104,8 +104,8 @@ def is_op_supported(op_type: str, attrs: Mapping[str, Any] | None = None) -> boo
     """Whether some inputs exist with which ``op_type`` compiles under these attributes."""
     if not isinstance(op_type, str) or not isinstance(attrs, Mapping | None):
         got = f"{type(op_type).__name__} and {type(attrs).__name__}"
-        expected = 'text such as "aten.add.Tensor", and a dict of attributes or None'
-        raise InvalidTypeError(f"[compiler] not an operator and its attributes; got {got}; expected {expected}")
+        expected = 'a string such as "aten.add.Tensor", and a dict of attributes or None'
+        raise InvalidTypeError(f"[compiler] op_type or attrs has the wrong type; got {got}; expected {expected}")
     if op_type == GETITEM:
         return True
     rule = LOWERINGS.get(op_type)

@@ -34,16 +34,16 @@ def validate(data: Any, size: int) -> None:
     for section in ("inputs", "outputs", "weights", "constants"):
         for entry in data[section]:
             _need(isinstance(entry.get("name"), str), f"an entry of '{section}' has no name")
-            _need(_is_id(entry.get("value"), count), f"'{entry['name']}' of '{section}' names no value")
+            _need(_is_id(entry.get("value"), count), f"'{entry['name']}' of '{section}' does not refer to a value")
             for key in ("names", "ties"):
                 _all(entry.get(key, []), f"'{key}' of '{entry['name']}'", lambda name: isinstance(name, str))
     for entry in data["outputs"]:
         alias = entry.get("alias")
-        _need(alias is None or _is_id(alias, len(data["inputs"])), f"'{entry['name']}' updates no input")
+        _need(alias is None or _is_id(alias, len(data["inputs"])), f"the alias of '{entry['name']}' is not an input")
     for entry in data["constants"]:
         _need(_is_id(entry.get("offset"), size + 1), f"constant '{entry['name']}' lies outside the file")
     mapping = data.get("weight_name_mapping", {})
-    _need(isinstance(mapping, dict) and _strings(mapping.values()), "'weight_name_mapping' is no map of names")
+    _need(isinstance(mapping, dict) and _strings(mapping.values()), "'weight_name_mapping' does not map names to names")
     for op in (*data["prepare"], *data["main"]):
         _op(op, count, symbols)
 
@@ -58,7 +58,7 @@ def _op(op: dict[str, Any], count: int, symbols: int) -> None:
     any_number = bool(rule.inputs) and rule.inputs[-1].endswith("*")
     _need(any_number or len(op["in"]) <= len(rule.inputs), f"{where} has {len(op['in'])} operands")
     attrs = op.get("attrs", {})
-    _need(isinstance(attrs, dict), f"{where} has no map of attributes")
+    _need(isinstance(attrs, dict), f"the attributes of {where} are not an object")
     for key, attr in rule.attrs.items():
         value = attrs.get(key)
         if attr.kind != "expr":
@@ -69,7 +69,7 @@ def _op(op: dict[str, Any], count: int, symbols: int) -> None:
             for at, step in enumerate(attrs[key]):
                 _need(_is_step(step, at), f"step {at} of '{key}' of {where} is {step!r}")
     _all(op.get("nodes", []), f"'nodes' of {where}", lambda name: isinstance(name, str))
-    _need(isinstance(op.get("module", ""), str), f"'module' of {where} is no text")
+    _need(isinstance(op.get("module", ""), str), f"'module' of {where} is not a string")
 
 
 def _need(fine: bool, what: str) -> None:
@@ -79,7 +79,7 @@ def _need(fine: bool, what: str) -> None:
 
 def _all(entries: Any, what: str, fits: Callable[[Any], bool]) -> None:
     if not isinstance(entries, list) or not all(fits(entry) for entry in entries):
-        raise ValueError(f"{what} is not as it must be")
+        raise ValueError(f"{what} is missing or malformed")
 
 
 def _strings(entries: Iterable[Any]) -> bool:

@@ -22,7 +22,7 @@ try:
     )
 except ModuleNotFoundError as error:
     raise NotBuiltError(
-        "[install] the compiled part npu_runtime._core is missing; got a source tree that was not built "
+        "[install] the extension npu_runtime._core is missing; got a source tree that was not built "
         "for this Python; expected an installed npu-simulation; try `pip install .` or `make setup` in the "
         "project"
     ) from error

@@ -40,7 +40,7 @@ def wrong_arguments(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any
         expected = _expected(value, annotations[parameter])
         if expected is not None:
             what, action = f"{called}: '{parameter}' has the wrong type", _advice(value, annotations[parameter])
-            return InvalidTypeError(format_error(area, what, got=_shown(value), expected=expected, action=action))
+            return InvalidTypeError(format_error(area, what, got=_short_repr(value), expected=expected, action=action))
     return InvalidTypeError(_beyond_range(area, called, given, usage))
 
 
@@ -89,7 +89,7 @@ def _beyond_range(area: str, called: str, given: Mapping[str, Any], usage: str) 
         if isinstance(value, int) and not 0 <= value < 2**31:
             return format_error(area, f"{called}: '{parameter}' is out of range", got=value, expected=usage)
     kinds = ", ".join(type(value).__name__ for value in given.values())
-    return format_error(area, f"{called}: the arguments do not fit", got=kinds, expected=usage)
+    return format_error(area, f"{called}: the arguments do not match the signature", got=kinds, expected=usage)
 
 
 def _advice(value: Any, annotation: str) -> str | None:
@@ -98,6 +98,6 @@ def _advice(value: Any, annotation: str) -> str | None:
     return f"Device({value!r})" if isinstance(value, str) else "Device()"
 
 
-def _shown(value: Any) -> str:
+def _short_repr(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 40 else type(value).__name__

@@ -82,7 +82,7 @@ class MetalBackend(_DeviceBackend):
     def __init__(self, config: Any = None) -> None:
         metal = next((d for d in devices() if d.kind == "metal"), None)
         if metal is None or not metal.available:
-            reason = metal.reason if metal else "this build does not know it"
+            reason = metal.reason if metal else "this build does not support it"
             present = ", ".join(d.kind for d in devices() if d.available)
             raise UnavailableError(
                 format_error(

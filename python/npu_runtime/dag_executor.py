@@ -146,7 +146,8 @@ class DAGExecutor:
         if not isinstance(weights, Mapping | Weights):
             got, expected = type(weights).__name__, "a dict of names to tensors"
             action = "model.state_dict()" if hasattr(weights, "state_dict") else None
-            raise InvalidValueError(format_error("dag", "no weights", got=got, expected=expected, action=action))
+            what = "weights must be a mapping"
+            raise InvalidValueError(format_error("dag", what, got=got, expected=expected, action=action))
         found = resolve_names(self._names_read(), weights)
         chosen = {name: weights[source] for name, source in found.items()}
         for meta in self.plan.original_ir["weights"]:
@@ -205,8 +206,9 @@ class DAGExecutor:
     def _held_by(self, name: str) -> Held:
         found = next((held for held in self._held if held.name == name), None)
         if found is None:
-            known = ", ".join(repr(held.name) for held in self._held) or "none; it keeps nothing"
-            raise InvalidValueError(format_error("dag", "nothing is held by that name", got=repr(name), expected=known))
+            known = ", ".join(repr(held.name) for held in self._held) or "no name, because this model has no state"
+            what = "the model has no state of this name"
+            raise InvalidValueError(format_error("dag", what, got=repr(name), expected=known))
         return found
 
     def _meta(self, held: Held) -> dict[str, Any]:
@@ -255,8 +257,8 @@ class DAGExecutor:
         updates too.
         """
         if not isinstance(inputs, Mapping):
-            expected = "inputs must be a dict of names to tensors"
-            raise InvalidValueError(format_error("dag", expected, got=type(inputs).__name__))
+            what, got = "inputs must be a mapping", type(inputs).__name__
+            raise InvalidValueError(format_error("dag", what, got=got, expected="a dict of names to tensors"))
         names = [t["name"] for t in self.plan.original_ir["graph_inputs"]]
         if len(names) == 1 and len(inputs) == 1:
             donate = names if not isinstance(donate, str) and set(donate) == set(inputs) else donate

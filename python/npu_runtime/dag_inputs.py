@@ -21,11 +21,11 @@ def _refuse(what: str, *, got: object = None, expected: str | None = None, actio
 
 def check_arguments(plan: Any, backend: Any, compile_fn: Any) -> None:
     if not hasattr(plan, "steps") or not isinstance(getattr(plan, "original_ir", None), Mapping):
-        _refuse("not a plan", got=type(plan).__name__, expected="what npu_compiler.partition returns")
+        _refuse("plan has the wrong type", got=type(plan).__name__, expected="a PartitionPlan, as partition() returns")
     if not isinstance(backend, Backend):
-        _refuse("not a backend", got=type(backend).__name__, expected="CPUBackend(), MetalBackend() or one of yours")
+        _refuse("backend has the wrong type", got=type(backend).__name__, expected="a Backend, such as CPUBackend()")
     if compile_fn is not None and not callable(compile_fn):
-        _refuse("compile_fn is no function", got=type(compile_fn).__name__, expected="a function from IR to program")
+        _refuse("compile_fn must be callable", got=type(compile_fn).__name__, expected="a function from IR to program")
 
 
 def check_inputs(ir: Mapping[str, Any], read: set[str], held: set[str], inputs: Any) -> None:
@@ -34,7 +34,7 @@ def check_inputs(ir: Mapping[str, Any], read: set[str], held: set[str], inputs: 
     missing, surplus = sorted((known & read) - held - set(inputs)), sorted(map(str, set(inputs) - known))
     if missing or surplus:
         got = f"missing {missing}, unknown {surplus}"
-        _refuse("the inputs' names are wrong", got=got, expected=", ".join(sorted(known)))
+        _refuse("the names of the inputs do not match", got=got, expected=", ".join(sorted(known)))
     for meta in ir["graph_inputs"]:
         if meta["name"] in inputs:
             check_tensor("input", meta, inputs[meta["name"]])
@@ -50,7 +50,7 @@ def check_donations(inputs: Mapping[str, Any], donate: Any, returned: Iterable[s
             got = type(inputs[name]).__name__ if name in inputs else "nothing"
             _refuse(f"only an NPUBuffer can be donated as '{name}'", got=got, action="NPUBuffer.from_numpy")
         if name in returned:
-            _refuse(f"input '{name}' is donated, but the model returns it as it is")
+            _refuse(f"input '{name}' cannot be donated, because the model returns it unchanged")
     if names:
         _refuse_shared(inputs, names)
     return names
@@ -64,7 +64,7 @@ def _refuse_shared(inputs: Mapping[str, Any], donated: set[str]) -> None:
             first, second = (name, owner) if name in donated else (owner, name)
             _refuse(
                 f"input '{first}' is donated, but its memory is also that of '{second}'",
-                action="a copy for one of them",
+                action="passing a copy of one of them",
             )
         if stop > end:
             end, owner = stop, name

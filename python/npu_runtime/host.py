@@ -170,7 +170,7 @@ def check_tensor(what: str, meta: Mapping[str, Any], value: Any) -> None:
     else:
         got = f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
     if got != expected:
-        name = f"{what} '{meta['name']}' does not fit"
+        name = f"{what} '{meta['name']}' does not match the graph"
         raise InvalidValueError(format_error("dag", name, got=got, expected=expected))
 
 

@@ -59,7 +59,7 @@ class Profiler:
         """Slowest first; ``by`` is 'kernel' (all calls of one kind together) or 'op' (each step of the program)."""
         if by not in ("kernel", "op"):
             raise InvalidValueError(
-                format_error("profiler", "unknown grouping", got=repr(by), expected="'kernel' or 'op'")
+                format_error("profiler", "the grouping is unknown", got=repr(by), expected="'kernel' or 'op'")
             )
         groups: dict[str, list[float]] = {}
         for t in self._session.times():
@@ -125,7 +125,13 @@ class Profiler:
 def _not_an_executor(executor: object) -> InvalidTypeError:
     got = type(executor).__name__
     return InvalidTypeError(
-        format_error("profiler", "not an executor", got=got, expected="an Executor", action="Executor(program, device)")
+        format_error(
+            "profiler",
+            "executor has the wrong type",
+            got=got,
+            expected="an Executor",
+            action="Executor(program, device)",
+        )
     )
 
 
@@ -160,14 +166,14 @@ def profile(
         raise _not_an_executor(executor)
     if not all(isinstance(count, int) for count in (warmup, iterations)):
         got = f"{warmup!r} and {iterations!r}"
-        raise InvalidTypeError(format_error("profiler", "warmup or iterations is not a number of runs", got=got))
+        raise InvalidTypeError(format_error("profiler", "warmup and iterations must be integers", got=got))
     if iterations < 1 or warmup < 0:
         raise InvalidValueError(
             format_error(
                 "profiler",
-                "cannot measure that many runs",
+                "warmup or iterations is out of range",
                 got=f"{warmup} and {iterations}",
-                expected="iterations >= 1",
+                expected="warmup >= 0 and iterations >= 1",
             )
         )
     run: Callable[[], Any] = lambda: executor.run(inputs, weights)  # noqa: E731

@@ -41,7 +41,9 @@ def load_weights(
     """
     if device is not None and not isinstance(device, Device):
         raise InvalidTypeError(
-            format_error("weights", "not a device", got=type(device).__name__, expected="npu_runtime.Device()")
+            format_error(
+                "weights", "device has the wrong type", got=type(device).__name__, expected="npu_runtime.Device()"
+            )
         )
     names = set(getattr(program, "weight_name_mapping", {}).values())
     program = None if program is None else program if isinstance(program, Program) else Program.load(program)
@@ -58,9 +60,8 @@ def load_weights(
     else:
         expected = "a path, a dict or an nn.Module"
         hint = "load_weights(source, program)" if is_program(source) else None
-        raise InvalidTypeError(
-            format_error("weights", "no source of weights", got=type(source).__name__, expected=expected, action=hint)
-        )
+        what, got = "weights cannot be loaded from this", type(source).__name__
+        raise InvalidTypeError(format_error("weights", what, got=got, expected=expected, action=hint))
     if program is not None:
         weights.check(program)
         _warn_of_constants(weights, program)
@@ -80,13 +81,13 @@ def resolve_names(wanted: Mapping[str, list[str]], given: Any) -> dict[str, str]
 
     changes = (same, lambda name: f"model.{name}", lambda name: name[6:] if name.startswith("model.") else "")
     for change in changes:
-        found = {
+        sources = {
             name: source
             for name, ties in wanted.items()
             if (source := next((s for s in map(change, (name, *ties)) if s in given), None)) is not None
         }
-        if len(found) == len(wanted):
-            return found
+        if len(sources) == len(wanted):
+            return sources
     missing = [name for name, ties in wanted.items() if not any(n in given for n in (name, *ties))]
     named = ", ".join(f'"{name}"' for name in missing[:5])
     named += f" and {len(missing) - 5} more" if len(missing) > 5 else ""
@@ -112,7 +113,7 @@ def _tensors_of(module: Any, program: Any) -> dict[str, Any]:
     on_meta = [name for name, tensor in tensors.items() if tensor.is_meta]
     wanted = on_meta if program is None else [name for name in on_meta if name in read]
     if wanted:
-        what = f'the module has no values for {len(wanted)} tensors, "{wanted[0]}" first: they are on meta'
+        what = f'{len(wanted)} tensors of the module are on the meta device, "{wanted[0]}" first'
         action = "a module built on the CPU, or its checkpoint"
         raise InvalidValueError(format_error("weights", what, expected="tensors with values", action=action))
     return {name: tensor.detach() for name, tensor in tensors.items() if not tensor.is_meta}
@@ -131,29 +132,29 @@ def _tensor_at(module: Any, name: str) -> Any:
 def _check_constants(module: Any, program: Program, names: set[str]) -> None:
     """Buffers and other tensors that no checkpoint has are constants of the program: a module that holds other values
     would compute something else. ``names`` are those of the model's own tensors, as far as they are known."""
-    for name, held in program.constants.items():
+    for name, constant in program.constants.items():
         value = _tensor_at(module, name)
         if value is None or value.is_meta:
             continue
-        given, kept = torch_to_numpy(value), held.to_numpy()
+        given, kept = torch_to_numpy(value), constant.to_numpy()
         if name not in names and given.shape != kept.shape:
             continue  # a constant that the compiler made, and another thing of that name
         if not _same_values(given.astype(kept.dtype), kept):
-            what = f"the module's '{name}' is not what the program holds as a constant"
-            got, expected = f"{given.dtype}{list(given.shape)} with other values", "the extracted model's own tensor"
+            what = f"the module's '{name}' differs from the constant in the program"
+            got, expected = f"{given.dtype}{list(given.shape)} with other values", "the values of the extracted model"
             action = "extracting and compiling this module"
             raise InvalidValueError(format_error("weights", what, got=got, expected=expected, action=action))
 
 
 def _warn_of_constants(weights: Weights, program: Program) -> None:
     """Checkpoints may hold them, in fewer bits too; other values would be ignored in silence."""
-    for name, held in program.constants.items():
+    for name, constant in program.constants.items():
         value = weights.get(name)
-        if value is None or value.shape != held.shape:
+        if value is None or value.shape != constant.shape:
             continue
         given = value.to_numpy()
-        if not _same_values(given, held.to_numpy().astype(given.dtype)):
-            what = f"'{name}' is not read: the program holds it as a constant, with other values"
+        if not _same_values(given, constant.to_numpy().astype(given.dtype)):
+            what = f"'{name}' is not used: the program contains it as a constant with other values"
             action = "extracting and compiling the model that has these values"
             warnings.warn(format_error("weights", what, action=action), stacklevel=3)
 
@@ -168,7 +169,7 @@ def _from_mapping(tensors: Mapping[str, Any], program: Any) -> Weights:
     refused: dict[str, InvalidValueError] = {}
     for name, tensor in tensors.items():
         if not isinstance(name, str):
-            raise InvalidValueError(format_error("weights", "a weight's name is not text", got=repr(name)))
+            raise InvalidValueError(format_error("weights", "the name of a weight must be a str", got=repr(name)))
         try:
             weights[name] = tensor
         except InvalidValueError as error:
@@ -196,7 +197,7 @@ def _from_path(path: Path, program: Any) -> Weights:
     if path.is_dir():
         return _from_path(_in_folder(path), program)
     if not path.exists():
-        raise InvalidValueError(format_error("weights", "there is no such file", got=repr(str(path))))
+        raise InvalidValueError(format_error("weights", "the file does not exist", got=repr(str(path))))
     if path.suffix == ".safetensors" or path.name.endswith(_INDEX):
         return Weights.load(str(path))
     if path.suffix in _PICKLED:
@@ -207,7 +208,7 @@ def _from_path(path: Path, program: Any) -> Weights:
     raise InvalidValueError(
         format_error(
             "weights",
-            f"the format of {path} is unknown",
+            f"{path} has an unknown format",
             got=repr(path.suffix),
             expected=".safetensors, .safetensors.index.json, .pt, .pth or .bin",
         )
@@ -223,18 +224,19 @@ def _from_pickled(path: Path, program: Any) -> Weights:
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         # PyTorch's own words advise to run the code after all.
-        what = f"cannot read {path}: it is damaged, or holds more than tensors, which would need code from it"
+        what = f"cannot read {path}: it is damaged, or contains objects other than tensors, which are not loaded"
         raise InvalidValueError(format_error("weights", what, expected="a state dict of tensors")) from error
     except Exception as error:  # damaged files make the reader fail in any way
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InvalidValueError(format_error("weights", f"cannot read {path}", got=reason)) from error
     if not isinstance(loaded, Mapping):
-        what = f"{path} does not hold a state dict"
+        what = f"{path} does not contain a state dict"
         raise InvalidValueError(format_error("weights", what, got=type(loaded).__name__, expected="a dict of tensors"))
     tensors = {k: v for k, v in loaded.items() if isinstance(v, torch.Tensor)}
     inner = [k for k, v in loaded.items() if isinstance(v, Mapping)]
     if inner and not tensors:
-        what, action = f"{path} holds dicts, not tensors", "load_weights(torch.load(path, weights_only=True)[key], ...)"
+        what = f"{path} contains dicts instead of tensors"
+        action = "load_weights(torch.load(path, weights_only=True)[key], ...)"
         raise InvalidValueError(format_error("weights", what, got=f"the keys {inner}", action=action))
     return _from_mapping(tensors, program)
 
@@ -242,14 +244,14 @@ def _from_pickled(path: Path, program: Any) -> Weights:
 def _in_folder(folder: Path) -> Path:
     indices = sorted(folder.glob(f"*{_INDEX}"))
     files = sorted(folder.glob("*.safetensors"))
-    found = indices or files
-    if len(found) != 1:
+    candidates = indices or files
+    if len(candidates) != 1:
         raise InvalidValueError(
             format_error(
                 "weights",
-                f"the folder {folder} does not hold one set of weights",
-                got=", ".join(p.name for p in found) or "none",
-                expected="one .safetensors file or one index",
+                f"the folder {folder} does not contain exactly one checkpoint",
+                got=", ".join(p.name for p in candidates) or "no files of weights",
+                expected="one .safetensors file or one .safetensors.index.json",
             )
         )
-    return found[0]
+    return candidates[0]

@@ -165,7 +165,7 @@ def test_types_of_attributes_need_no_quotes() -> None:
 
 
 def test_a_lowering_needs_an_operator() -> None:
-    with pytest.raises(TypeError, match="names no operators; got function; expected names such as"):
+    with pytest.raises(TypeError, match="needs names of operators; got function; expected names such as"):
         lowering(twice)  # type: ignore[arg-type]  # @lowering without brackets
     with pytest.raises(TypeError, match="got nothing"):
         lowering()

@@ -92,11 +92,11 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "an output of another shape": (put("graph_outputs", 0, "shape", [4]), "the output takes 'addmm' for"),
     "reads what nobody makes": (
         lambda ir: ir["nodes"][0]["inputs"].__setitem__(0, tensor(name="ghost")),
-        "'ghost' is no input, weight, constant or result",
+        "'ghost' is not an input, weight, constant or result",
     ),
-    "reads what comes later": (lambda ir: ir["nodes"].reverse(), "which is not computed here"),
-    "reads a result that is not there": (put("nodes", -2, "inputs", 0, "producer_output_idx", 9), "not computed"),
-    "gives what nobody makes": (lambda ir: ir["graph_outputs"].append(tensor(name="ghost")), "'ghost' is no input"),
+    "reads what comes later": (lambda ir: ir["nodes"].reverse(), "which the program does not compute"),
+    "reads a result that is not there": (put("nodes", -2, "inputs", 0, "producer_output_idx", 9), "does not compute"),
+    "gives what nobody makes": (lambda ir: ir["graph_outputs"].append(tensor(name="ghost")), "'ghost' is not an input"),
     "updates what is not there": (put("mutations", 0, "target", "ghost"), "the mutated input 'ghost' is not among"),
     "updates with another shape": (
         lambda ir: ir["mutations"][0].update(value=ir["graph_outputs"][1]), "'args_1' is updated by 'getitem'"),
@@ -147,7 +147,7 @@ def test_what_is_no_ir_at_all(tmp_path: Path) -> None:
     for thing in (None, 3, [], object()):
         with pytest.raises(TypeError, match="expected an IR, its dict or the path of its file"):
             compile(thing)
-    with pytest.raises(ValueError, match="compute_dtype 'int8'; expected"):
+    with pytest.raises(ValueError, match="compute_dtype is not supported; got 'int8'; expected"):
         compile({}, compute_dtype="int8")
 
 

@@ -124,7 +124,7 @@ def test_a_callback_gets_operators_and_attributes() -> None:
 
 
 def test_unknown_strategies_are_refused() -> None:
-    with pytest.raises(ValueError, match="strategy 'other'; expected 'sequential' or 'cost'"):
+    with pytest.raises(ValueError, match="strategy is unknown; got 'other'; expected 'sequential' or 'cost'"):
         partition(graph(), strategy="other")
 
 
@@ -332,7 +332,7 @@ def test_strict_lists_all_that_is_refused() -> None:
         partition(ir, by_name, strict=True)
     text = str(caught.value)
     assert "3 of 4 nodes of 'cut' are not supported" in text
-    assert "cpu.1, 2 times: the caller's function refuses it; first at 'b'" in text
+    assert "cpu.1, 2 times: is_supported_fn returned False for it; first at 'b'" in text
     assert "cpu.2, 1 times" in text
     assert len(parts_of(partition(ir, lambda op, attrs: True, strict=True))) == 1
     with pytest.raises(CompileError, match="no lowering for this operator; first at 'linalg_inv'"):
@@ -420,8 +420,8 @@ def test_a_callback_cannot_claim_what_does_not_compile() -> None:
     assert [step.target for step in plan.steps if isinstance(step, Partition)] == ["npu", "cpu", "npu"]
     assert plan.reasons == {"b": "no lowering for this operator"}
     plan = partition(ir, lambda op_type, attrs: op_type != "aten.neg.default")
-    assert plan.reasons == {"b": "no lowering for this operator", "c": "the caller's function refuses it"}
-    with pytest.raises(CompileError, match=r"(?s)2 of 3 nodes .*no lowering.*refuses it"):
+    assert plan.reasons == {"b": "no lowering for this operator", "c": "is_supported_fn returned False for it"}
+    with pytest.raises(CompileError, match=r"(?s)2 of 3 nodes .*no lowering.*returned False"):
         partition(ir, lambda op_type, attrs: op_type != "aten.neg.default", strict=True)
 
 

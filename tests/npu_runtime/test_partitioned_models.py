@@ -278,22 +278,22 @@ def test_wrong_types_are_named():
     ir = extract_ir(Mixed().eval(), (X, SKIP)).to_dict()
     plan, backend = npu_compiler.partition(ir), CPUBackend()
     for arguments, words in (
-        ((ir, backend), "not a plan; got dict; expected what npu_compiler.partition returns"),
-        ((None, backend), "not a plan; got NoneType"),
-        ((plan, backend.device), "not a backend; got Device; expected CPUBackend"),
-        ((plan, CPUBackend), "not a backend; got ABCMeta"),
-        ((plan, backend, "compile"), "compile_fn is no function; got str"),
+        ((ir, backend), "plan has the wrong type; got dict; expected a PartitionPlan"),
+        ((None, backend), "plan has the wrong type; got NoneType"),
+        ((plan, backend.device), "backend has the wrong type; got Device; expected a Backend, such as CPUBackend"),
+        ((plan, CPUBackend), "backend has the wrong type; got ABCMeta"),
+        ((plan, backend, "compile"), "compile_fn must be callable; got str"),
     ):
         with pytest.raises(InvalidValueError, match=words):
             DAGExecutor(*arguments)
-    with pytest.raises(TypeError, match="is_supported_fn is no function; got str"):
+    with pytest.raises(TypeError, match="is_supported_fn must be callable; got str"):
         npu_compiler.partition(ir, "aten.relu.default")
-    with pytest.raises(TypeError, match="no plan and partition of it; got dict and int"):
+    with pytest.raises(TypeError, match="expected a plan and one of its parts; got dict and int"):
         npu_compiler.partition_ir(ir, 0)
     for given in (5, [X, SKIP], X):
-        with pytest.raises(InvalidValueError, match="inputs must be a dict of names to tensors"):
+        with pytest.raises(InvalidValueError, match="inputs must be a mapping"):
             DAGExecutor(plan, backend).execute(given, arrays(Mixed()))
-    with pytest.raises(InvalidValueError, match=r"no weights; got Mixed; .*; try model\.state_dict\(\)"):
+    with pytest.raises(InvalidValueError, match=r"weights must be a mapping; got Mixed; .*; try model\.state_dict\(\)"):
         DAGExecutor(plan, backend).load_weights(Mixed())
 
 

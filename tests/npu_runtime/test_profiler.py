@@ -87,7 +87,7 @@ def test_profile_of_whole_runs(made):
 
 
 def test_mistakes(made):
-    with pytest.raises(InvalidValueError, match="not an executor; got str"):
+    with pytest.raises(InvalidValueError, match="executor has the wrong type; got str"):
         Profiler("executor")
     with pytest.raises(InvalidValueError, match="'kernel' or 'op'"):
         Profiler(made.executor).summary("size")

@@ -103,11 +103,11 @@ WRONG: dict[str, tuple[Call, str]] = {
     "random weights": (lambda g: Weights.random(None), r"not a program; got NoneType"),  # type: ignore[arg-type]
     "path of weights": (lambda g: Weights.load(3), r"not a path; got int; expected a string"),  # type: ignore[arg-type]
     "progress": (lambda g: g.executor.prepare(g.weights, progress=3), r"progress is not callable; got 3"),
-    "profiler": (lambda g: Profiler(g.program), r"not an executor; got CompiledProgram; .*; try Executor\(program"),
-    "profile": (lambda g: profile(g.program, g.array), r"not an executor; got CompiledProgram"),
+    "profiler": (lambda g: Profiler(g.program), r"executor has the wrong type; got CompiledProgram; .*; try Executor"),
+    "profile": (lambda g: profile(g.program, g.array), r"executor has the wrong type; got CompiledProgram"),
     "iterations": (
         lambda g: profile(g.executor, {"x": g.array}, g.weights, iterations="3"),  # type: ignore[arg-type]
-        r"not a number of runs; got 3 and '3'",
+        r"warmup and iterations must be integers; got 3 and '3'",
     ),
 }  # fmt: skip
 

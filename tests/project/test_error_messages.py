@@ -188,7 +188,7 @@ def test_what_is_not_a_path(compiled: npu.CompiledModule) -> None:
     for call in calls:
         for given in (None, 3, program):
             got = type(given).__name__
-            with pytest.raises(TypeError, match=f"not the path of a file; got {got}; expected a string") as caught:
+            with pytest.raises(TypeError, match=f"a path has the wrong type; got {got}; expected a string") as caught:
                 call(given)
             assert isinstance(caught.value, npu.NPUError)
     with pytest.raises(TypeError, match="not the contents of a program; got str; expected bytes"):
@@ -214,7 +214,7 @@ def test_what_is_not_a_node(compiled: npu.CompiledModule) -> None:
             npu_compiler.explain_support(given)  # type: ignore[arg-type]
         assert isinstance(caught.value, npu.NPUError)
     for wrong in ((3, None), ("aten.add.Tensor", 3)):
-        with pytest.raises(TypeError, match="not an operator and its attributes; got"):
+        with pytest.raises(TypeError, match="op_type or attrs has the wrong type; got"):
             npu_compiler.is_op_supported(*wrong)  # type: ignore[arg-type]
 
 
@@ -259,7 +259,7 @@ def test_float64_on_the_way() -> None:
         return x + torch.arange(4, dtype=torch.float64).float()
 
     with pytest.raises(
-        npu.NPUError, match=r"aten\.arange\.default, 1 times: dtype float64(?s:.*)make such tensors float32"
+        npu.NPUError, match=r"aten\.arange\.default, 1 times: dtype float64(?s:.*)create such tensors as float32"
     ):
         npu.compile(Call(positions), X)
     with pytest.raises(npu.NPUError) as caught:
@@ -291,7 +291,7 @@ def test_a_damaged_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text('{"model": {"type": "BPE", "vocab": [')
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
     with pytest.raises(
-        npu.NPUError, match=r"the tokenizer in .* cannot be read; got .*; try .*tokenizer=None"
+        npu.NPUError, match=r"the tokenizer in .* cannot be loaded; got .*; try .*tokenizer=None"
     ) as found:
         npu.Generator.from_pretrained(tmp_path)
     assert len(str(found.value).splitlines()) == 1

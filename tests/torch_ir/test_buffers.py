@@ -286,7 +286,7 @@ class TestConstants:
         other = Scaled(2.0).eval()
         for given in (program, Program.parse(program.to_bytes())):
             with pytest.raises(
-                InvalidValueError, match=r"'scale' is not what the program holds as a constant; got float32\[4\].*; try"
+                InvalidValueError, match=r"'scale' differs from the constant in the program; got float32\[4\].*; try"
             ):
                 load_weights(other, given)
 
@@ -300,7 +300,7 @@ class TestConstants:
         program = npu_compiler.compile(extract_ir(Scaled(1.001).eval(), X))
         state = Scaled(1.001).state_dict()
         with pytest.warns(
-            UserWarning, match=r"'scale' is not read: the program holds it as a constant, with other"
+            UserWarning, match=r"'scale' is not used: the program contains it as a constant with other"
         ) as seen:
             load_weights(state | {"scale": torch.full((4,), 2.0)}, program)
         assert seen[0].filename == __file__
@@ -338,7 +338,9 @@ class TestConstants:
             InvalidValueError, match=r"m\.npubin is a compiled program, not weights; try load_weights\("
         ):
             load_weights(path, program)
-        with pytest.raises(TypeError, match="no source of weights; got CompiledProgram; .*; try load_weights"):
+        with pytest.raises(
+            TypeError, match="weights cannot be loaded from this; got CompiledProgram; .*; try load_weights"
+        ):
             load_weights(program, program)
         with pytest.raises(TypeError, match=r"not a program; got Device"):
             load_weights(model, Device("cpu"))

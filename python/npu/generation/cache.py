@@ -22,7 +22,7 @@ def users_cache() -> Cache | None:
     try:
         return Cache(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "npu")
     except RuntimeError as error:  # a user without a home
-        message = f"{error} Programs are compiled at every start; --cache or XDG_CACHE_HOME names a folder for them"
+        message = f"{error} Programs are compiled at every start; set --cache or XDG_CACHE_HOME to a folder for them"
         warnings.warn(message, CacheWarning, stacklevel=3)
         return None
 
@@ -48,5 +48,5 @@ class Cache:
             write_file(self.folder / name, data, parents=True)
         except FileError as error:
             self._is_broken = True
-            message = f"{error}. The cache folder {self.folder} is not used: programs are compiled at every start"
+            message = f"{error}. Programs are not cached in {self.folder}, and are compiled at every start"
             warnings.warn(message, CacheWarning, stacklevel=2)

@@ -13,18 +13,18 @@ from npu_base.errors import NPUError
 from npu_runtime import InvalidValueError
 from npu_runtime.errors import format_error
 
-__all__ = ["UnsupportedModelError", "listed", "number", "shown", "whole_number", "wrong"]
+__all__ = ["UnsupportedModelError", "invalid", "listed", "number", "short_repr", "whole_number"]
 
 
 class UnsupportedModelError(NPUError, ValueError):
     """A model that cannot be generated with, and why."""
 
 
-def wrong(what: str, got: Any, expected: str | None, action: str | None = None) -> InvalidValueError:
+def invalid(what: str, got: Any, expected: str | None, action: str | None = None) -> InvalidValueError:
     return InvalidValueError(format_error("generate", what, got=got, expected=expected, action=action))
 
 
-def shown(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """A value in an error, however long it is."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
@@ -33,28 +33,28 @@ def shown(value: Any) -> str:
 def whole_number(what: str, value: Any, expected: str, least: int, most: float = math.inf) -> int:
     """An integer of Python, NumPy or whoever has integers; no bool, and no float even if it is whole."""
     try:
-        found = None if isinstance(value, bool | np.bool_) else operator.index(value)
+        integer = None if isinstance(value, bool | np.bool_) else operator.index(value)
     except TypeError:
-        found = None
-    if found is None or not least <= found <= most:
-        raise wrong(f"{what} is out of range", shown(value), expected)
-    return found
+        integer = None
+    if integer is None or not least <= integer <= most:
+        raise invalid(f"{what} is out of range", short_repr(value), expected)
+    return integer
 
 
 def number(what: str, value: Any, expected: str, least: float, most: float) -> float:
     """From ``least`` to ``most``, and in the range of float32."""
     is_real = isinstance(value, Real | np.number) and not isinstance(value, bool | complex | np.complexfloating)
     try:
-        found = float(value) if is_real else math.nan
+        real = float(value) if is_real else math.nan
     except OverflowError:
-        found = math.inf
-    if not least <= found <= most or not found <= float(np.finfo(np.float32).max):
-        raise wrong(f"{what} is out of range", shown(value), expected)
-    return found
+        real = math.inf
+    if not least <= real <= most or not real <= float(np.finfo(np.float32).max):
+        raise invalid(f"{what} is out of range", short_repr(value), expected)
+    return real
 
 
 def listed(what: str, values: Any, expected: str) -> list[Any]:
     """The entries of a collection; text and single values are none."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        raise wrong(f"{what} is not a list", shown(values), expected)
+        raise invalid(f"{what} is not a list", short_repr(values), expected)
     return list(values)

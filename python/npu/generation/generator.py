@@ -16,7 +16,7 @@ import numpy.typing as npt
 from npu_runtime import Device, Executor, NPUError, Session, Weights
 
 from npu.generation.cache import Cache, users_cache
-from npu.generation.checks import listed, shown, whole_number, wrong
+from npu.generation.checks import invalid, listed, short_repr, whole_number
 from npu.generation.run import Generation, Piece, Run, stop_set
 from npu.generation.sampling import Rules
 from npu.generation.source import Facts, ModelSource, Source
@@ -70,7 +70,9 @@ class Generator:
         self.device = _device(device)
         self.timings = timings if timings is not None else {}
         if progress is not None and not callable(progress):
-            raise wrong("progress is no function", shown(progress), "a function of a text and two counts")
+            raise invalid(
+                "progress must be callable", short_repr(progress), "a function that takes a text and two counts"
+            )
         threads = whole_number("threads", threads, "a count, or 0 for one per core", 0)
         self._source, self._threads, self._progress, self._cache = source, threads, progress, cache
         self._weights: Weights | None = None
@@ -104,12 +106,12 @@ class Generator:
 
         timings: dict[str, float] = {}
         if not isinstance(cache, bool | str | os.PathLike):
-            raise wrong("the cache is none", shown(cache), "a folder, True or False")
-        kept = users_cache() if cache is True else Cache(Path(cache)) if cache else None
-        source = FolderSource(folder, dtype, kept, timings)
+            raise invalid("cache has the wrong type", short_repr(cache), "a folder, True or False")
+        programs = users_cache() if cache is True else Cache(Path(cache)) if cache else None
+        source = FolderSource(folder, dtype, programs, timings)
         if "tokenizer" not in options:
             options["tokenizer"] = source.tokenizer()
-        return cls(source, cache=kept, timings=timings, **options)
+        return cls(source, cache=programs, timings=timings, **options)
 
     @property
     def cache_bytes(self) -> int:
@@ -146,7 +148,7 @@ class Generator:
         are those of ``stream``.
         """
         if on_token is not None and not callable(on_token):
-            raise wrong("on_token is no function", shown(on_token), "a function of a Piece")
+            raise invalid("on_token must be callable", short_repr(on_token), "a function that takes a Piece")
         run = self._start(prompt, max_new_tokens, options)
         for piece in run.pieces():
             if on_token is not None:
@@ -167,11 +169,11 @@ class Generator:
         """Of the token after these, in the model's dtype."""
         run = self._start(tokens, 1, {})
         if run.is_batch:
-            raise wrong("there are several prompts", len(run.prompts), "the tokens of one")
+            raise invalid("logits takes a single prompt", f"{len(run.prompts)} prompts", "the tokens of one")
         with self._lock:
             outputs = run.read_prompt()
-        found: npt.NDArray[Any] = outputs["logits"].to_numpy(copy=True)[0]
-        return found
+        scores: npt.NDArray[Any] = outputs["logits"].to_numpy(copy=True)[0]
+        return scores
 
     def _start(self, prompt: Any, max_new_tokens: int, options: dict[str, Any]) -> Run:
         return Run(self, prompt, max_new_tokens, **options)
@@ -180,7 +182,9 @@ class Generator:
         """A prompt's tokens, checked."""
         if isinstance(prompt, str):
             if self.tokenizer is None:
-                raise wrong("there is no tokenizer for a text", repr(prompt[:40]), "tokens", "tokenizer=...")
+                raise invalid(
+                    "a text prompt needs a tokenizer", repr(prompt[:40]), "token ids", "passing tokenizer=..."
+                )
             prompt = self.tokenizer(prompt)["input_ids"]
         try:
             tokens = np.asarray(prompt)
@@ -188,28 +192,29 @@ class Generator:
         except (ValueError, TypeError):
             integers = False
         if not integers:
-            raise wrong("a prompt is neither a text nor its tokens", f"{prompt!r:.60}", "a str or integers")
+            raise invalid("a prompt must be a text or a list of tokens", f"{prompt!r:.60}", "a str or integers")
         if tokens.size == 0:
-            raise wrong("the prompt is empty", "no tokens", "at least one")
+            raise invalid("the prompt is empty", "no tokens", "at least one token")
         outside = tokens[(tokens < 0) | (tokens >= self.vocabulary)]
         if outside.size:
-            raise wrong("a token is not in the vocabulary", outside[0], f"0 to {self.vocabulary - 1}")
+            raise invalid("a token is not in the vocabulary", outside[0], f"a number from 0 to {self.vocabulary - 1}")
         if tokens.size > self.capacity:
+            got = f"{tokens.size} tokens"
             if self.capacity == self.positions:
-                raise wrong("the prompt is longer than the model's positions", tokens.size, f"at most {self.positions}")
+                raise invalid("the prompt is too long for the model", got, f"at most {self.positions}")
             action = "a larger capacity="
-            raise wrong("the prompt is longer than the capacity", tokens.size, f"at most {self.capacity}", action)
+            raise invalid("the prompt is longer than the capacity", got, f"at most {self.capacity}", action)
         return [int(token) for token in tokens]
 
     def _program(self, batch: int, rows: int) -> _Program:
         key = batch, rows
         if key not in self._programs:
-            made = self._make(batch, rows)
-            session = made.session()
+            executor = self._make(batch, rows)
+            session = executor.session()
             others = [p for (b, _), p in self._programs.items() if b == batch]
             if others:
                 session.share_state(others[0].session)
-            self._programs[key] = _Program(made, session)
+            self._programs[key] = _Program(executor, session)
         return self._programs[key]
 
     def _make(self, batch: int, rows: int) -> Executor:
@@ -220,7 +225,7 @@ class Generator:
             executor = Executor(program, self.device, threads=self._threads)
             copied = [s.name for s in executor.program.inputs if s.name.startswith("caches_") and not s.state]
             if copied:
-                raise wrong("a cache would be copied by every step", copied[0], "one that is updated in place")
+                raise invalid("every step would copy a cache", copied[0], "a cache that the model updates in place")
             if self._weights is None:
                 self._weights = self._source.weights_for(program, self.device)
             self._weights.check(program)
@@ -248,10 +253,10 @@ class Generator:
 
         key = None if npu_compiler.is_extended() else self._source.key()  # what was added may change any program
         cache, file = self._cache if key is not None else None, f"{key}-{name}.npubin"
-        kept = cache.find(file) if cache is not None else None
-        if kept is not None:
+        cached = cache.find(file) if cache is not None else None
+        if cached is not None:
             with contextlib.suppress(NPUError):
-                return npu_compiler.CompiledProgram.load(kept)
+                return npu_compiler.CompiledProgram.load(cached)
         with self._stage("extract", what):
             ir = extract()
         with self._stage("compile", what):
@@ -301,7 +306,7 @@ def _capacity(capacity: Any, facts: Facts) -> int:
         return min(CAPACITY, facts.positions or CAPACITY)
     if not facts.positions:
         return whole_number("the capacity", capacity, "at least 1", 1)
-    rule = f"1 to {facts.positions}, the model's positions"
+    rule = f"1 to {facts.positions}, the number of positions of the model"
     return whole_number("the capacity", capacity, rule, 1, facts.positions)
 
 
@@ -309,25 +314,26 @@ def _buckets(buckets: Any, facts: Facts, capacity: int) -> tuple[int, ...]:
     if buckets is None:
         buckets = EXPERT_BUCKETS if facts.experts else BUCKETS
     wanted = listed("buckets", buckets, "numbers of tokens")
-    found = [whole_number("a bucket", rows, "at least 1 token", 1) for rows in wanted]
-    return tuple(sorted({1, *(rows for rows in found if rows <= capacity)}))
+    sizes = [whole_number("a bucket", rows, "at least 1 token", 1) for rows in wanted]
+    return tuple(sorted({1, *(rows for rows in sizes if rows <= capacity)}))
 
 
 def _rows(rows: Any, capacity: int) -> int:
-    return whole_number("a bucket", rows, f"1 to {capacity} tokens, the capacity", 1, capacity)
+    return whole_number("a bucket", rows, f"1 to {capacity} tokens, which is the capacity", 1, capacity)
 
 
 def _device(device: Any) -> Device:
     if device is None or isinstance(device, str):
         return Device(device)
     if not isinstance(device, Device):
-        raise wrong("the device is unknown", shown(device), "a Device, or its kind as a text")
+        raise invalid("device has the wrong type", short_repr(device), "a Device, or its kind as a str")
     return device
 
 
 def _tokenizer(tokenizer: Any) -> Any:
     if tokenizer is not None and not (callable(tokenizer) and callable(getattr(tokenizer, "decode", None))):
-        raise wrong("the tokenizer is none", shown(tokenizer), "an object that is called with a text and has decode()")
+        expected = "a callable that takes a text and has a method decode"
+        raise invalid("tokenizer has the wrong type", short_repr(tokenizer), expected)
     return tokenizer
 
 

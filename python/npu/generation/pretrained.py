@@ -11,7 +11,7 @@ from npu_runtime import Device, InvalidValueError, MissingWeightError, Weights, 
 from npu_runtime.errors import format_error
 
 from npu.generation.cache import Cache
-from npu.generation.checks import shown, wrong
+from npu.generation.checks import invalid, short_repr
 from npu.generation.source import Facts, facts_of, program_key
 
 if TYPE_CHECKING:
@@ -31,13 +31,15 @@ class FolderSource:
     ) -> None:
         rule = "a folder with config.json and safetensors"
         if not isinstance(folder, str | os.PathLike):
-            raise wrong("the folder is none", shown(folder), rule, "from_model" if hasattr(folder, "forward") else None)
+            raise invalid(
+                "folder must be a path", short_repr(folder), rule, "from_model" if hasattr(folder, "forward") else None
+            )
         self.path, self._cache, self._timings = Path(folder), cache, timings
         if not (self.path / "config.json").is_file():
-            raise wrong(f"{self.path} holds no model", None, rule)
+            raise invalid(f"{self.path} does not contain a model", "no config.json", rule)
         self._dtype_name = str(dtype).removeprefix("torch.") if dtype is not None else None
         if self._dtype_name not in (None, *_DTYPES):
-            raise wrong("the dtype is unknown", shown(dtype), ", ".join(_DTYPES))
+            raise invalid("dtype is not supported", short_repr(dtype), f"one of {', '.join(_DTYPES)}")
         self._model: Any = None
         self._shapes: Any = None
         self._key = self._make_key() if cache is not None else None
@@ -70,10 +72,14 @@ class FolderSource:
             self.path, dtype=dtype, local_files_only=True, output_loading_info=True
         )
         read, report = loaded
-        lacking = sorted({*report["missing_keys"], *(str(key[0]) for key in report["mismatched_keys"])})
-        if lacking:  # transformers would go on with random ones
+        missing = sorted({*report["missing_keys"], *(str(key[0]) for key in report["mismatched_keys"])})
+        if missing:  # transformers would go on with random ones
             raise MissingWeightError(
-                format_error("generate", f"{self.path} lacks weights of the model", got=", ".join(lacking[:5]))
+                format_error(
+                    "generate",
+                    f"the checkpoint in {self.path} does not have all weights of the model",
+                    got=", ".join(missing[:5]),
+                )
             )
         wanted = {spec.name for spec in program.weight_specs}
         state = {**dict(read.named_buffers()), **read.state_dict()}
@@ -87,15 +93,15 @@ class FolderSource:
         import transformers
 
         try:
-            found = transformers.AutoTokenizer.from_pretrained(self.path, local_files_only=True)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(self.path, local_files_only=True)
         except Exception as error:  # whatever a damaged file makes the libraries raise
-            said = f"{type(error).__name__}: {_one_line(error)}"
-            action = "the files again, or tokenizer=None and tokens instead of texts"
-            raise wrong(
-                f"the tokenizer in {self.path} cannot be read", said, "files of one tokenizer", action
+            cause = f"{type(error).__name__}: {_one_line(error)}"
+            action = "copying its files again, or tokenizer=None with tokens instead of texts"
+            raise invalid(
+                f"the tokenizer in {self.path} cannot be loaded", cause, "the files of a tokenizer", action
             ) from error
         self._timings["tokenizer"] = time.perf_counter() - began
-        return found
+        return tokenizer
 
     def _make_key(self) -> str:
         files = [self.path / "config.json", self.path / "generation_config.json"]
@@ -103,10 +109,10 @@ class FolderSource:
 
     def _find_facts(self) -> Facts:
         name = f"{self._key}.json"
-        kept = self._cache.find(name) if self._cache is not None else None
-        if kept is not None:
+        cached = self._cache.find(name) if self._cache is not None else None
+        if cached is not None:
             try:
-                return Facts.from_json(kept.read_text())
+                return Facts.from_json(cached.read_text())
             except (OSError, ValueError, TypeError, KeyError):
                 pass  # written by another version, or damaged: made anew
         facts = facts_of(self._built(), self._generation_config())
@@ -131,7 +137,9 @@ class FolderSource:
                 self._model = models.from_config(config, dtype=dtype).eval()
         except Exception as error:  # whatever a configuration makes transformers raise
             config_file = self.path / "config.json"
-            raise wrong(f"{config_file} makes no model", f"{type(error).__name__}: {_one_line(error)}", None) from error
+            raise invalid(
+                f"no model can be built from {config_file}", f"{type(error).__name__}: {_one_line(error)}", None
+            ) from error
         self._timings["model"] = time.perf_counter() - began
         return self._model
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from npu_base.errors import InvalidTypeError
 from npu_runtime import Weights
 
-from npu.generation.checks import listed, shown, whole_number, wrong
+from npu.generation.checks import invalid, listed, short_repr, whole_number
 from npu.generation.chunks import chunks
 from npu.generation.sampler import Sampler, SamplerSource, refuse_not_finite
 from npu.generation.sampling import Sampling
@@ -84,7 +84,7 @@ class Run:
         self.limit = whole_number("max_new_tokens", max_new_tokens, "at least 1", 1)
         unknown = sorted(set(sampling) - set(Sampling.__dataclass_fields__))
         if unknown:
-            raise InvalidTypeError(f"[generate] unknown options: {', '.join(unknown)}")
+            raise InvalidTypeError(f"[generate] unknown options; got {', '.join(unknown)}")
         self.is_batch = _is_batch(prompt)
         self.prompts = [generator.encode(p) for p in (prompt if self.is_batch else [prompt])]
         self.stops = generator.stop_tokens if stop_tokens is None else stop_set(stop_tokens, generator.vocabulary)
@@ -93,20 +93,24 @@ class Run:
         self.length = max(map(len, self.prompts))
         self.starts = np.array([self.length - len(p) for p in self.prompts])
         self.results = [Generation(prompt_tokens=len(p)) for p in self.prompts]
-        strings = [stop_strings] if isinstance(stop_strings, str) else listed("stop_strings", stop_strings, "texts")
+        strings = (
+            [stop_strings] if isinstance(stop_strings, str) else listed("stop_strings", stop_strings, "a list of str")
+        )
         self.texts = [self._text_of(strings) for _ in self.prompts]
         if not isinstance(reuse, bool):
-            raise wrong("reuse is out of range", shown(reuse), "True or False")
+            raise invalid("reuse must be a bool", short_repr(reuse), "True or False")
         self.reuse = reuse and len(self.prompts) == 1
         self.turn = 0
 
     def _text_of(self, stop_strings: list[Any]) -> TextPieces | None:
         if self.generator.tokenizer is None:
             if stop_strings:
-                raise wrong("stop strings need a tokenizer", "none", "one, or stop_tokens instead", "tokenizer=...")
+                raise invalid(
+                    "stop_strings need a tokenizer", "no tokenizer", None, "passing tokenizer=... or stop_tokens=..."
+                )
             return None
         if not all(isinstance(stop, str) and stop for stop in stop_strings):
-            raise wrong("a stop string is empty or no text", shown(stop_strings), "texts")
+            raise invalid("stop_strings must be non-empty texts", short_repr(stop_strings), "a list of str")
         return TextPieces(self.generator.tokenizer, stop_strings)
 
     def pieces(self) -> Iterator[Piece]:
@@ -131,7 +135,7 @@ class Run:
                 return
             with self.generator._lock:
                 if self.generator._turn != self.turn:
-                    raise wrong("this generation was ended by a later one", "a new prompt", "one at a time")
+                    raise invalid("a later generation ended this one", "a new prompt", "one generation at a time")
                 outputs = self._step(1, np.array(tokens)[:, None], position, 1)
                 self._note(tokens[:1])
             position += 1
@@ -213,5 +217,5 @@ def _is_batch(prompt: Any) -> bool:
 
 def stop_set(stop_tokens: Any, vocabulary: int) -> frozenset[int]:
     rule = f"integers from 0 to {vocabulary - 1}"
-    found = listed("stop_tokens", stop_tokens, rule)
-    return frozenset(whole_number("a stop token", token, rule, 0, vocabulary - 1) for token in found)
+    tokens = listed("stop_tokens", stop_tokens, rule)
+    return frozenset(whole_number("a stop token", token, rule, 0, vocabulary - 1) for token in tokens)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from npu_runtime import Device, Executor, NPUBuffer, Session
 
-from npu.generation.checks import wrong
+from npu.generation.checks import invalid
 from npu.generation.sampling import Rules, Sampling, UniformNumbers
 
 __all__ = ["Sampler", "SamplerSource", "refuse_not_finite"]
@@ -65,4 +65,4 @@ class Sampler:
 
 def refuse_not_finite(finite: npt.ArrayLike) -> None:
     if not np.all(finite):
-        raise wrong("the model's scores are not finite", "NaN or infinity", None)
+        raise invalid("the model's scores are not finite", "NaN or infinity", "finite numbers")

@@ -28,20 +28,22 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        found = {
-            "temperature": number("temperature", self.temperature, "0 (greedy) or more, as a float32", 0, math.inf),
+        checked = {
+            "temperature": number(
+                "temperature", self.temperature, "a float32 of at least 0 (0 is greedy)", 0, math.inf
+            ),
             "top_k": whole_number("top_k", self.top_k, "a count, or 0 for all tokens", 0),
-            "top_p": number("top_p", self.top_p, "more than 0 and at most 1", TINY, 1),
+            "top_p": number("top_p", self.top_p, "a number greater than 0 and at most 1", TINY, 1),
             "repetition_penalty": number(
                 "repetition_penalty",
                 self.repetition_penalty,
-                "more than 0, as a normal float32",
+                "a normal float32 greater than 0",
                 TINY,
                 math.inf,
             ),
             "seed": whole_number("seed", self.seed, "0 or more", 0),
         }
-        for name, value in found.items():
+        for name, value in checked.items():
             object.__setattr__(self, name, value)
 
     @property
@@ -89,12 +91,12 @@ def probabilities(scores: npt.ArrayLike, history: Sequence[int], sampling: Sampl
 
 
 def _penalised(scores: npt.ArrayLike, history: Sequence[int], sampling: Sampling) -> Scores:
-    found: Scores = np.array(scores, np.float32)
+    penalised: Scores = np.array(scores, np.float32)
     if sampling.repetition_penalty != 1 and len(history):
         seen = np.unique(np.asarray(history))
-        old, penalty = found[seen], np.float32(sampling.repetition_penalty)
-        found[seen] = np.where(old < 0, old * penalty, old / penalty)
-    return found
+        scored, penalty = penalised[seen], np.float32(sampling.repetition_penalty)
+        penalised[seen] = np.where(scored < 0, scored * penalty, scored / penalty)
+    return penalised
 
 
 def _candidates(scores: Scores, sampling: Sampling) -> tuple[npt.NDArray[np.int64], Scores]:

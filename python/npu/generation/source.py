@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from npu_runtime import Device, Weights, load_weights
 
-from npu.generation.checks import shown, wrong
+from npu.generation.checks import invalid, short_repr
 
 __all__ = [
     "Facts",
@@ -87,9 +87,11 @@ class ModelSource:
 
         if not isinstance(model, torch.nn.Module):
             action = "from_pretrained" if isinstance(model, str | os.PathLike) else None
-            raise wrong("the model is none", shown(model), "a causal language model of transformers", action)
+            raise invalid(
+                "model has the wrong type", short_repr(model), "a causal language model of transformers", action
+            )
         if weights is not None and not isinstance(weights, Weights):
-            raise wrong("the weights are none", shown(weights), "Weights", "npu_runtime.load_weights(...)")
+            raise invalid("weights has the wrong type", short_repr(weights), "Weights", "npu_runtime.load_weights(...)")
         self._model, self._weights = model, weights
         self._shapes = cache_shapes(model)
         self.facts = facts_of(model, getattr(model, "generation_config", None))
@@ -106,7 +108,12 @@ class ModelSource:
         read = {spec.name for spec in program.weight_specs}
         tensors = {f"model.{name}": t.detach() for name, t in state.items() if f"model.{name}" in read}
         if any(tensor.is_meta for tensor in tensors.values()):
-            raise wrong("the model has no weights", "parameters on the meta device", "a model with values", "weights=")
+            raise invalid(
+                "the model has no weights",
+                "parameters on the meta device",
+                "a model with values",
+                "passing weights=...",
+            )
         return load_weights(tensors, program, device)
 
     def key(self) -> str | None:
@@ -115,8 +122,8 @@ class ModelSource:
 
 def program_key(*parts: Any) -> str:
     """Of these parts, and of everything that turns a model into a program."""
-    found = hashlib.sha256(json.dumps([*map(str, parts), _tools()]).encode())
-    return found.hexdigest()[:32]
+    digest = hashlib.sha256(json.dumps([*map(str, parts), _tools()]).encode())
+    return digest.hexdigest()[:32]
 
 
 def _tools() -> str:

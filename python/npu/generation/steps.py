@@ -69,10 +69,10 @@ def _attention(
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     if _masks is None or attention_mask is not None:
-        raise UnsupportedModelError("[generate] the model makes attention masks of its own")
+        raise UnsupportedModelError("[generate] the model builds its own attention masks, which is not supported")
     for name in ("s_aux", "position_bias"):
         if options.get(name) is not None:
-            raise UnsupportedModelError(f"[generate] the model's attention has {name}, which is not supported")
+            raise UnsupportedModelError(f"[generate] the model's attention uses {name}, which is not supported")
     mask = _masks.of(options.pop("sliding_window", None))
     if options.get("softcap") is not None:
         return _capped(query, key, value, mask, options["softcap"], options.get("scaling")), None
@@ -119,8 +119,8 @@ def _set_attention(model: Any) -> None:
         model.set_attn_implementation(_ATTENTION)
     except (AttributeError, ValueError, KeyError, ImportError) as error:
         raise UnsupportedModelError(
-            f"[generate] the attention of {type(model).__name__} cannot be chosen: {error}; "
-            "expected a causal language model of transformers that calls its attention interface"
+            f"[generate] {type(model).__name__} does not use the attention interface of transformers: {error}; "
+            "expected a causal language model of transformers that does"
         ) from error
     # Experts as products of gathered weights: no shape depends on which ones a token goes to.
     for config in {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}.values():
@@ -152,7 +152,7 @@ def _cache_class() -> type:
         ) -> tuple[Tensor, Tensor]:
             layer = layer_idx
             if layer in self.seen:
-                raise UnsupportedModelError("[generate] a layer of the model writes its cache twice")
+                raise UnsupportedModelError("[generate] a layer of the model updates its cache twice in one step")
             self.seen[layer] = key_states, value_states
             if not self.flat:
                 return key_states, value_states
@@ -211,14 +211,16 @@ def cache_shapes(model: nn.Module) -> list[CacheShape]:
     """What each layer writes, seen in a run over one token."""
     if "logits_to_keep" not in inspect.signature(model.forward).parameters:
         raise UnsupportedModelError(
-            f"[generate] {type(model).__name__} is no causal language model: its forward takes no logits_to_keep"
+            f"[generate] {type(model).__name__} is not a causal language model: its forward takes no logits_to_keep"
         )
     if not hasattr(getattr(model, "config", None), "model_type"):
-        raise UnsupportedModelError(f"[generate] {type(model).__name__} is no model of transformers: it has no config")
+        raise UnsupportedModelError(
+            f"[generate] {type(model).__name__} is not a model of transformers: it has no config"
+        )
     _refuse_other_positions(model)
     if "position_ids" not in inspect.signature(model.forward).parameters:
         raise UnsupportedModelError(
-            f"[generate] {type(model).__name__} takes no position_ids: it counts its positions by a cache of its own"
+            f"[generate] {type(model).__name__} counts positions with its own cache: its forward takes no position_ids"
         )
     device = next(model.parameters()).device
     one = torch.zeros(1, 1, dtype=torch.int64, device=device)
@@ -229,15 +231,15 @@ def cache_shapes(model: nn.Module) -> list[CacheShape]:
         raise
     except (LookupError, AttributeError, TypeError, NotImplementedError, RuntimeError) as error:
         raise UnsupportedModelError(
-            f"[generate] {type(model).__name__} does not run with plain caches: {type(error).__name__}: {error}"
+            f"[generate] {type(model).__name__} does not run with key-value caches: {type(error).__name__}: {error}"
         ) from error
     seen = cache.seen
     if cache.asked:
-        raise UnsupportedModelError(f"[generate] {type(model).__name__} counts its positions by a cache of its own")
+        raise UnsupportedModelError(f"[generate] {type(model).__name__} counts positions with its own cache")
     if not seen or sorted(seen) != list(range(len(seen))) or masks.calls != len(seen):
         raise UnsupportedModelError(
             f"[generate] {type(model).__name__} does not keep a key and a value for each token in every layer; got "
-            f"{len(seen)} layers with caches and {masks.calls} attentions; expected a decoder of attention layers alone"
+            f"{len(seen)} layers with caches and {masks.calls} attentions; expected one of each in every layer"
         )
     _refuse_forgotten_window(model, masks)
     shapes = []
@@ -256,19 +258,21 @@ def _refuse_forgotten_window(model: Any, masks: _Masks) -> None:
     if kinds is not None:
         wanted = wanted and "sliding_attention" in kinds
     if wanted and window < getattr(config, "max_position_embeddings", window + 1) and masks.windows == {None}:
-        raise UnsupportedModelError(f"[generate] the attention of {type(model).__name__} does not tell its window")
+        raise UnsupportedModelError(
+            f"[generate] {type(model).__name__} does not pass its sliding window to its attention"
+        )
 
 
 def _refuse_other_positions(model: nn.Module) -> None:
     """Positions that do not begin at zero, or whose angles depend on how many there are."""
     for name, module in model.named_modules():
         if hasattr(module, "create_position_ids_from_input_ids"):
-            raise UnsupportedModelError(f"[generate] the positions of '{name}' begin after its padding token")
+            raise UnsupportedModelError(f"[generate] the positions of '{name}' start after its padding token")
         kinds = getattr(module, "rope_type", None)
         for kind in kinds.values() if isinstance(kinds, dict) else [kinds]:
             if kind in ("dynamic", "longrope"):
                 raise UnsupportedModelError(
-                    f"[generate] the rotary positions of '{name}' are {kind}: they change with the length of the text"
+                    f"[generate] the rotary positions of '{name}' ({kind}) depend on the length of the text"
                 )
 
 

@@ -40,18 +40,18 @@ class TextPieces:
     def _settled(self) -> str:
         if self._cut():
             return self._give(len(self.text))
-        held = 0
+        withheld = 0
         for stop in self._stops:
-            for length in range(min(len(stop) - 1, len(self.text)), held, -1):
+            for length in range(min(len(stop) - 1, len(self.text)), withheld, -1):
                 if self.text.endswith(stop[:length]):
-                    held = length
+                    withheld = length
                     break
-        return self._give(len(self.text) - held)
+        return self._give(len(self.text) - withheld)
 
     def _cut(self) -> bool:
-        found = [at for at in (self.text.find(stop) for stop in self._stops) if at >= 0]
-        if found:
-            self.text, self.stopped = self.text[: min(found)], True
+        positions = [at for at in (self.text.find(stop) for stop in self._stops) if at >= 0]
+        if positions:
+            self.text, self.stopped = self.text[: min(positions)], True
         return self.stopped
 
     def _give(self, until: int) -> str:

@@ -35,7 +35,7 @@ def _running_best(b: Builder, x: View, dim: int, sign: str) -> list[View]:
         return [x, b.full((), 0, "int64")]
     b.check_dtype(x)
     if x.dtype == "bool":
-        raise Unsupported("running extremes of bool")
+        raise Unsupported("cumulative minima or maxima of bools")
     d = dim_of(dim, x.rank)
     n, step, index = x.shape[d], 1, b.iota(x.shape[d])
     for _ in range(x.rank - 1 - d):
