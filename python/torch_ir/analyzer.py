@@ -143,18 +143,18 @@ class GraphAnalyzer:
 
     def get_mutations(self) -> list[Mutation]:
         """Tensors that the model writes in place, with the value that each has at the end."""
-        found = []
+        mutations = []
         for position, spec in enumerate(self.graph_signature.output_specs):
             kind = _MUTATION_KINDS.get(spec.kind)
             value = self._outputs.get(position)
             if kind and spec.target is not None and isinstance(value, Value):
-                found.append(Mutation(self.ties.get(spec.target, spec.target), kind, self._input_meta(value)))
+                mutations.append(Mutation(self.ties.get(spec.target, spec.target), kind, self._input_meta(value)))
         by_placeholder = {s.arg.name: s for s in self.graph_signature.input_specs if hasattr(s.arg, "name")}
         for placeholder, value in self._written:
             spec = by_placeholder[placeholder.name]
             target = spec.target if spec.target is not None else placeholder.name
-            found.append(Mutation(target, _INPUT_MUTATION_KINDS[spec.kind], self._input_meta(value)))
-        return found
+            mutations.append(Mutation(target, _INPUT_MUTATION_KINDS[spec.kind], self._input_meta(value)))
+        return mutations
 
     def get_call_function_nodes(self) -> list[NodeInfo]:
         return self.infos_of(self.flat)
@@ -283,10 +283,10 @@ def _own_source(graph: torch.fx.Graph, node: Any) -> tuple[Any, list[torch.fx.No
     def add(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         nonlocal source
         with graph.inserting_before(node):
-            made = graph.call_function(op, args, kwargs)
-        made.meta = {**node.meta, "val": op(args[0].meta["val"], *args[1:], **kwargs)}
-        added.append(made)
-        source = made
+            call = graph.call_function(op, args, kwargs)
+        call.meta = {**node.meta, "val": op(args[0].meta["val"], *args[1:], **kwargs)}
+        added.append(call)
+        source = call
 
     if source.meta["val"].dtype != target.dtype:
         add(torch.ops.aten._to_copy.default, (source,), {"dtype": target.dtype})

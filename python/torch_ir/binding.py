@@ -45,7 +45,7 @@ def bind_getitem(node: OpNode, slots: list[int]) -> Step:
     index = named[0] if named else wanted
     if not isinstance(index, int) or not -len(slots) <= index < len(slots):
         raise ExecutionError(
-            f"Failed to execute node '{node.name}' (op: {node.op_type}): index {wanted!r} of {len(slots)} outputs"
+            f"Failed to execute node '{node.name}' (op: {node.op_type}): it takes output {wanted!r} of {len(slots)}"
         )
     return Step(node, lambda x: x, [None], [(0, slots[index])])
 
@@ -84,7 +84,7 @@ class _Binder:
         if self.left:
             raise ExecutionError(
                 f"Failed to execute node '{self.node.name}' (op: {self.node.op_type}): {self.left} of its "
-                f"{len(self.node.inputs)} inputs fit no argument of the operator's schema"
+                f"{len(self.node.inputs)} inputs match no argument of the operator's schema"
             )
         return self.step
 

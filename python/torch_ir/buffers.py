@@ -29,14 +29,14 @@ def given_buffers(
     if unknown:
         near = f"; it has {', '.join(sorted(known))[:200]}" if known else ""
         raise ConversionError(f"buffers: the model has no buffer '{unknown[0]}'{near}")
-    found = {}
+    buffers = {}
     for name, like in wanted.items():
         value = tensor_of(source, name) if isinstance(source, nn.Module) else source.get(name)
         if value is None:
             continue
         _check(name, value, like)
-        found[name] = value.detach().cpu().clone()
-    return found
+        buffers[name] = value.detach().cpu().clone()
+    return buffers
 
 
 def tensor_of(module: nn.Module, name: str) -> torch.Tensor | None:

@@ -110,13 +110,13 @@ def _default(info: NodeInfo) -> OpNode:
 
 
 def _refuse_training(ir: IR) -> None:
-    found = [(node, reason) for node in ir.nodes if (reason := training_reason(node))]
-    if not found:
+    refused = [(node, reason) for node in ir.nodes if (reason := training_reason(node))]
+    if not refused:
         return
-    lines = [f"  - node '{n.name}' (module '{n.module_path}', {n.source}): {reason}" for n, reason in found[:5]]
-    more = f"\n  ... and {len(found) - 5} more" if len(found) > 5 else ""
+    lines = [f"  - node '{n.name}' (module '{n.module_path}', {n.source}): {reason}" for n, reason in refused[:5]]
+    more = f"\n  ... and {len(refused) - 5} more" if len(refused) > 5 else ""
     raise ConversionError(
-        f"The graph of '{ir.model_name}' would train; IR holds inference only. Call model.eval() first:\n"
+        f"The graph of '{ir.model_name}' would train; an IR is for inference only. Call model.eval() first:\n"
         + "\n".join(lines)
         + more
     )

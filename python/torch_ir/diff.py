@@ -229,15 +229,15 @@ def _attr_changes(a: OpNode, b: OpNode) -> list[str]:
         # Through the written form: a tensor in an attribute does not compare to a bool.
         x, y = (encode_attr(n.attrs[key], key) if key in n.attrs else None for n in (a, b))
         if x != y or (key in a.attrs) != (key in b.attrs):
-            shown = [repr(n.attrs[key]) if key in n.attrs else "(not there)" for n in (a, b)]
-            changes.append(f"attr {key}: {shown[0]} -> {shown[1]}")
+            values = [repr(n.attrs[key]) if key in n.attrs else "(not there)" for n in (a, b)]
+            changes.append(f"attr {key}: {values[0]} -> {values[1]}")
     return changes
 
 
 def _describe(node: OpNode) -> str:
     shapes = ", ".join(_meta(t) for t in node.outputs)
-    place = f" in {node.module_path}" if node.module_path else ""
-    return f"{node.name} ({node.op_type}) {shapes}{place}".rstrip()
+    location = f" in {node.module_path}" if node.module_path else ""
+    return f"{node.name} ({node.op_type}) {shapes}{location}".rstrip()
 
 
 def _label(wiring: Wiring, origin: Origin) -> str:

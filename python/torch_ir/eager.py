@@ -43,9 +43,13 @@ def fast_path_note(written: list[Any], called: list[Any], rtol: float | None, at
     differing = [(i, a, b) for i, a, b in tensors if not compare(b, a, 0.0, 0.0).is_close]
     if not differing:
         return None
-    found = [_difference(i, a, b) for i, a, b in differing if not compare(b, a, rtol, atol).is_close]
+    differences = [_difference(i, a, b) for i, a, b in differing if not compare(b, a, rtol, atol).is_close]
     rounding = max(compare(b, a).max_diff for _, a, b in differing)
-    what = f"differs from it: {'; '.join(found)}" if found else f"rounds differently, by {rounding:.1e} at most"
+    what = (
+        f"differs from it: {'; '.join(differences)}"
+        if differences
+        else f"rounds differently, by {rounding:.1e} at most"
+    )
     return (
         "the IR was compared with the model as its code is written, without PyTorch's fused kernel for transformer "
         f"encoders (torch.backends.mha.set_fastpath_enabled(False)). The model as called in evaluation {what}"

@@ -122,12 +122,12 @@ class IRExecutor:
     def _fill_registry(self) -> None:
         """Weights and constants answer to their state-dict name and to the name that nodes use."""
         self.registry.clear()
-        held = {**self.constants, **(self.weights or {})}
-        for name, tensor in held.items():
+        tensors = {**self.constants, **(self.weights or {})}
+        for name, tensor in tensors.items():
             self.registry.register(name, tensor)
         for placeholder, name in self.ir.weight_name_mapping.items():
-            if name in held:
-                self.registry.register(placeholder, held[name])
+            if name in tensors:
+                self.registry.register(placeholder, tensors[name])
 
     def reset_state(self) -> None:
         """Forget what earlier runs wrote into buffers."""

@@ -72,7 +72,7 @@ def export_model(
         raise InvalidModelError("A ScriptModule has no Python code to trace; pass the nn.Module that it was made from")
     _refuse_lazy(model)
     if any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda", "mps") if _has_autocast(kind)):
-        raise ExportError("Autocast is on around the extraction; leave it, or put it into the model's forward")
+        raise ExportError("Autocast is active during extraction; disable it, or use it inside the model's forward")
     args, kwargs = normalize_inputs(model, example_inputs, example_kwargs)
     if strict:
         validate_meta_device(model)
@@ -140,7 +140,7 @@ def _first_line(text: str) -> str:
 
 def _undecided(text: str) -> str:
     """PyTorch's pages about a guard, without what is for its own developers."""
-    place = text.partition("The following call raised this error:\n")[2].strip().splitlines()[:2]
-    where = ", ".join(line.strip() for line in place)
+    excerpt = text.partition("The following call raised this error:\n")[2].strip().splitlines()[:2]
+    where = ", ".join(line.strip() for line in excerpt)
     what = "the model decides by a tensor's contents; use torch.where or torch.cond there"
     return f"{what}{f'. It was at {where}' if where else ''}. {_first_line(text)}"

@@ -61,9 +61,9 @@ class Call:
     bodies: dict[str, FlatGraph] = field(default_factory=dict)
 
     def inputs(self) -> Iterable[Value]:
-        found: list[Value] = []
-        map_values((self.args, self.kwargs), found.append)
-        return found
+        values: list[Value] = []
+        map_values((self.args, self.kwargs), values.append)
+        return values
 
 
 @dataclass(eq=False)
@@ -240,15 +240,15 @@ def _resolve(tree: Any, env: dict[fx.Node, Any]) -> Any:
 
 
 def _attribute(module: fx.GraphModule, node: fx.Node) -> Any:
-    found: Any = module
+    attribute: Any = module
     for part in str(node.target).split("."):
-        found = getattr(found, part)
-    if isinstance(found, torch.Tensor):
+        attribute = getattr(attribute, part)
+    if isinstance(attribute, torch.Tensor):
         raise ConversionError(
             f"Node '{node.name}' reads the tensor attribute '{node.target}', which the export did not lift; "
             f"register it as a buffer"
         )
-    return found
+    return attribute
 
 
 def _where(node: fx.Node) -> str:

@@ -137,7 +137,7 @@ class _Functionalizer:
         if (held.fake.shape, held.fake.dtype) != (value.fake.shape, value.fake.dtype):
             raise ConversionError(
                 f"The model replaces '{held.name}', {held.fake.dtype} {list(held.fake.shape)}, by '{value.name}', "
-                f"{value.fake.dtype} {list(value.fake.shape)}; a graph needs it to stay of one shape and dtype"
+                f"{value.fake.dtype} {list(value.fake.shape)}; a graph needs it to keep its shape and dtype"
             )
         self.rebound[held] = value
 
@@ -148,7 +148,7 @@ class _Functionalizer:
         for held in self.rebound:
             if any(self.memory.get(v) == self.memory[held] for v in returned):
                 raise ConversionError(
-                    f"The model replaces '{held.name}' and returns what it held before, in a graph that must be made "
+                    f"The model replaces '{held.name}' and returns its old value, in a graph that must be made "
                     f"functional ({self.reasons[0]}); return a clone of it"
                 )
 
@@ -219,7 +219,7 @@ class _Functionalizer:
                 raise ConversionError(
                     f"Node '{call.name}' ({call.source or 'no source known'}) writes memory in place that "
                     f"'{other.name}' shares through '{unsaid.name}' ({unsaid.call.target} returns its input as it is), "
-                    f"which the graph cannot express; write `x = x + y` instead of `x += y` there"
+                    f"which a graph cannot express; write `x = x + y` instead of `x += y` there"
                 )
             self.reasons.append(f"node '{call.name}' writes memory that '{other.name}' shares")
             return True
@@ -333,12 +333,12 @@ def _functional_variant(call: Call) -> Any | None:
         return None
     if name == "detach_":
         return torch.ops.aten.detach.default
-    found = resolve_op(f"aten.{name[:-1]}.{target._overloadname}")
-    if found is None or (torch.Tag.nondeterministic_seeded in found.tags and not _is_identity(call)):
+    variant = resolve_op(f"aten.{name[:-1]}.{target._overloadname}")
+    if variant is None or (torch.Tag.nondeterministic_seeded in variant.tags and not _is_identity(call)):
         return None
     # The first argument may be self in one and input in the other.
-    same = [a.name for a in found._schema.arguments][1:] == [a.name for a in target._schema.arguments][1:]
-    return found if same and len(found._schema.returns) == 1 and not found._schema.is_mutable else None
+    same = [a.name for a in variant._schema.arguments][1:] == [a.name for a in target._schema.arguments][1:]
+    return variant if same and len(variant._schema.returns) == 1 and not variant._schema.is_mutable else None
 
 
 _METADATA_CHANGES = frozenset(

@@ -95,9 +95,9 @@ class InputBinder:
         got, want = tuple(tensor.shape), tuple(meta.shape)
         free = 0 if self.strict else 1
         if len(got) != len(want) or got[free:] != want[free:]:
-            shown = [*(["*"] if free and want else []), *want[free:]]
+            extents = [*(["*"] if free and want else []), *want[free:]]
             raise InvalidInputError(
-                f"Input '{meta.name}': got shape {list(got)}, expected [{', '.join(map(str, shown))}]"
+                f"Input '{meta.name}': got shape {list(got)}, expected [{', '.join(map(str, extents))}]"
                 + (" (* is free)" if free and want else "")
                 + "; shapes are those of the example inputs: compile or extract again with inputs of this shape"
             )

@@ -34,10 +34,10 @@ def _read(d: Any, key: str, kind: type | tuple[type, ...], default: Any = ...) -
 
 
 def _read_map(d: dict[str, Any], key: str) -> dict[str, str]:
-    found = _read(d, key, dict, {})
-    if not all(isinstance(v, str) for v in found.values()):
+    mapping = _read(d, key, dict, {})
+    if not all(isinstance(v, str) for v in mapping.values()):
         raise SerializationError(f"'{key}' must map text to text")
-    return dict(found)
+    return dict(mapping)
 
 
 @dataclass

@@ -160,5 +160,7 @@ def _run_steps(plan: Plan, slots: list[Any], observe: Observer | None) -> None:
 
 
 def _failure(node: OpNode, error: Exception) -> str:
-    place = ", ".join(x for x in (node.module_path and f"module {node.module_path}", node.source) if x)
-    return f"Failed to execute node '{node.name}' (op: {node.op_type}): {error}" + (f" [{place}]" if place else "")
+    location = ", ".join(x for x in (node.module_path and f"module {node.module_path}", node.source) if x)
+    return f"Failed to execute node '{node.name}' (op: {node.op_type}): {error}" + (
+        f" [{location}]" if location else ""
+    )

@@ -17,7 +17,7 @@ def status(text: str) -> Iterator[None]:
     if not sys.stderr.isatty():
         yield
         return
-    shown: list[Any] = []
+    bars: list[Any] = []
     lock = threading.Lock()
     done = False
 
@@ -28,7 +28,7 @@ def status(text: str) -> Iterator[None]:
             if not done:
                 spinner = Console(stderr=True).status(f"{text} ...")
                 spinner.start()
-                shown.append(spinner)
+                bars.append(spinner)
 
     timer = threading.Timer(_DELAY, show)
     timer.daemon = True
@@ -39,5 +39,5 @@ def status(text: str) -> Iterator[None]:
         timer.cancel()
         with lock:
             done = True
-            for spinner in shown:
+            for spinner in bars:
                 spinner.stop()

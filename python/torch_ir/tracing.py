@@ -80,7 +80,7 @@ def check_leaves(leaves: list[Any]) -> None:
         if kind.__module__ == "numpy":
             shape = list(getattr(leaf, "shape", ()))
             raise InvalidExampleError(
-                f"The example inputs hold a NumPy {kind.__name__} of {getattr(leaf, 'dtype', 'unknown')}{shape}; "
+                f"The example inputs contain a NumPy {kind.__name__} of {getattr(leaf, 'dtype', 'unknown')}{shape}; "
                 f"expected tensors; pass torch.as_tensor(x)"
             )
 
@@ -101,8 +101,8 @@ def _accepts_keyword(model: nn.Module, name: Any) -> bool:
     parameters = _forward_signature(model).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return isinstance(name, str)
-    found = parameters.get(name)
-    return found is not None and found.kind is not found.POSITIONAL_ONLY
+    parameter = parameters.get(name)
+    return parameter is not None and parameter.kind is not parameter.POSITIONAL_ONLY
 
 
 def prepare(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TraceInputs:

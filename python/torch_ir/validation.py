@@ -110,15 +110,15 @@ class _Validator:
             self._error(f"{label}: unknown producer '{t.producer_node}' of input '{t.name}'")
 
     def _check_output_index(self, t: TensorMeta, label: str) -> None:
-        made = self.outputs_of[t.producer_node or ""]
+        outputs = self.outputs_of[t.producer_node or ""]
         index = t.producer_output_idx
-        if type(index) is not int or not 0 <= index < len(made):
-            self._error(f"{label}: input '{t.name}' is output {index} of '{t.producer_node}', which has {len(made)}")
+        if type(index) is not int or not 0 <= index < len(outputs):
+            self._error(f"{label}: input '{t.name}' is output {index} of '{t.producer_node}', which has {len(outputs)}")
             return
-        if tuple(made[index].shape) != tuple(t.shape) or made[index].dtype != t.dtype:
+        if tuple(outputs[index].shape) != tuple(t.shape) or outputs[index].dtype != t.dtype:
             self._error(
                 f"{label}: input '{t.name}' is {t.dtype} {list(t.shape)}, but '{t.producer_node}' makes "
-                f"{made[index].dtype} {list(made[index].shape)}"
+                f"{outputs[index].dtype} {list(outputs[index].shape)}"
             )
 
     def _check_bodies(self, node: OpNode, label: str) -> None:
@@ -131,12 +131,12 @@ class _Validator:
                     self._error(f"{label}: unknown subgraph {body!r}")
 
     def _check_ends(self) -> None:
-        made = {t.name for n in self.ir.nodes for t in n.outputs}
+        results = {t.name for n in self.ir.nodes for t in n.outputs}
         for t in self.ir.graph_outputs:
-            if t.name not in made and t.name not in self.inputs and t.name not in self.weights:
+            if t.name not in results and t.name not in self.inputs and t.name not in self.weights:
                 self._error(f"graph output '{t.name}' is not produced by any node")
         for m in self.ir.mutations:
-            if m.value.name not in made and m.value.name not in self.inputs and m.value.name not in self.weights:
+            if m.value.name not in results and m.value.name not in self.inputs and m.value.name not in self.weights:
                 self._error(f"mutation of '{m.target}': its value '{m.value.name}' is not produced by any node")
         if self.ir.output_names and len(self.ir.output_names) != len(self.ir.graph_outputs):
             self._error(

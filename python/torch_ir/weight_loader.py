@@ -56,11 +56,11 @@ def _only_tensors(loaded: Any, file: Path) -> dict[str, torch.Tensor]:
         raise WeightLoadError(
             f"Failed to load weights from {file}: expected a dict of tensors, got {type(loaded).__name__}"
         )
-    wrong = [f"{k!r} ({type(v).__name__})" for k, v in loaded.items() if not isinstance(v, torch.Tensor)]
-    if wrong:
+    others = [f"{k!r} ({type(v).__name__})" for k, v in loaded.items() if not isinstance(v, torch.Tensor)]
+    if others:
         raise WeightLoadError(
-            f"Failed to load weights from {file}: these entries are not tensors: {', '.join(wrong[:5])}"
-            + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+            f"Failed to load weights from {file}: these entries are not tensors: {', '.join(others[:5])}"
+            + (f" and {len(others) - 5} more" if len(others) > 5 else "")
             + "; save model.state_dict()"
         )
     return {str(k): v.detach() for k, v in loaded.items()}
@@ -127,7 +127,7 @@ def resolve_weights(weights: Mapping[str, torch.Tensor], ir: IR) -> dict[str, to
     aliases: dict[str, list[str]] = {}
     for alias, name in ir.ties.items():
         aliases.setdefault(name, []).append(alias)
-    found: dict[str, torch.Tensor] = {}
+    resolved: dict[str, torch.Tensor] = {}
     for meta in ir.weights:
         names = [n for n in (meta.name, *aliases.get(meta.name, ())) if rename(n) in weights]
         if not names:
@@ -139,8 +139,8 @@ def resolve_weights(weights: Mapping[str, torch.Tensor], ir: IR) -> dict[str, to
                     f"Weights '{names[0]}' and '{other}' are one tensor in the model, but differ in the checkpoint; "
                     f"remove one of them, or extract the model with untied weights"
                 )
-        found[meta.name] = value
-    return found
+        resolved[meta.name] = value
+    return resolved
 
 
 def _prefix_rule(weights: Mapping[str, torch.Tensor], ir: IR) -> Any:

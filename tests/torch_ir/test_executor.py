@@ -177,9 +177,9 @@ def one_node(op_type: str, **attrs) -> IR:
         ),
         (one_node("wrap_with_set_grad_enabled"), "No execution function registered"),
         (one_node("aten.pow.Tensor_Scalar"), "attribute 'exponent' is missing"),
-        (one_node("aten.zeros.default", size=[2]), "1 of its 1 inputs fit no argument"),
+        (one_node("aten.zeros.default", size=[2]), "1 of its 1 inputs match no argument"),
         (one_node("aten.mul.Tensor"), "no input for argument 'other'"),
-        (one_node("<built-in function getitem>", index=3), "index 3 of 1 outputs"),
+        (one_node("<built-in function getitem>", index=3), "it takes output 3 of 1"),
     ],
 )
 def test_nodes_that_cannot_run(ir, message):
@@ -263,7 +263,7 @@ def test_surroundings_do_not_leak_in():
     want = model(x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(IRExecutor(ir, model.state_dict())(x)[0], want)
-        with pytest.raises(ExportError, match="Autocast is on"):
+        with pytest.raises(ExportError, match="Autocast is active"):
             extract_ir(model, x)
     torch.set_default_dtype(torch.float64)
     try:

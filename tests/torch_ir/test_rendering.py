@@ -75,7 +75,7 @@ def test_expanded_modules_and_scalars_are_drawn() -> None:
 
 @needs_renderer
 def test_too_many_arrows_is_an_error_not_an_empty_picture() -> None:
-    with pytest.raises(RenderingError, match=r"500 arrows, more than a picture can hold \(400\)"):
+    with pytest.raises(RenderingError, match=r"500 arrows, more than an image can have \(400\)"):
         render_image(ir_to_mermaid(chain(499), max_nodes=0), ".png")
 
 

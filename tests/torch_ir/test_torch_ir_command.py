@@ -368,7 +368,7 @@ def test_verify_imports_from_the_current_folder(stack: tuple[Path, Stack], tmp_p
         ("torch.nn:Nope", "has no attribute 'Nope'"),
         ("torch.nn:Linear", "without arguments failed"),
         ("torch:__version__", "expected a class or a function"),
-        ("builtins:dict", "gave a dict; expected an nn.Module"),
+        ("builtins:dict", "returned a dict; expected an nn.Module"),
     ],
 )
 def test_verify_bad_model(run: Run, stack: tuple[Path, Stack], model: str, message: str) -> None:
@@ -392,12 +392,14 @@ def test_verify_bad_inputs_and_weights(run: Run, stack: tuple[Path, Stack], tmp_
         assert status == 2
         return err
 
-    assert "holds y; the IR reads x" in error("--inputs", tmp_path / "y.safetensors")
+    assert "contains y; the IR reads x" in error("--inputs", tmp_path / "y.safetensors")
     assert "cannot read inputs" in error("--inputs", tmp_path / "bad.npz")
-    assert "holds 2 tensors; the IR reads 1" in error("--inputs", tmp_path / "two.pt")
+    assert "contains 2 tensors; the IR reads 1" in error("--inputs", tmp_path / "two.pt")
     assert "file not found" in error("--inputs", tmp_path / "none.npz")
     assert "expected .npz, .safetensors or .pt" in error("--inputs", path)
-    assert "lacks weights of the model: embed.weight" in error("--weights", tmp_path / "w.safetensors")
+    assert "all weights of the model; missing: embed.weight" in error(
+        "--weights", tmp_path / "w.safetensors"
+    )
     assert "Weight file not found" in error("--weights", tmp_path / "none.pt")
     assert "expected a number, 0 or more" in error("--rtol", "-1")
 

@@ -34,7 +34,9 @@ def run_visualize(args: argparse.Namespace) -> int:
     from torch_ir.visualize.rendering import is_image
 
     if args.output is not None and Path(args.output).suffix.lower() in (".jpg", ".jpeg", ".gif", ".pdf", ".webp"):
-        raise CommandError(f"cannot draw {args.output}: pictures are .png or .svg, text is .mmd")
+        raise CommandError(
+            f"cannot draw {args.output}: expected a name that ends in .png or .svg (an image), or in .mmd (text)"
+        )
     folded = args.fold or args.depth is not None or bool(args.expand) or args.no_collapse
     ir = read_ir(args.ir)
     text = describe(ir, lambda: _mermaid(ir, args, folded))
@@ -77,7 +79,7 @@ def _render(mermaid: str, output: str, folded: bool) -> None:
             "fold at a smaller --depth, expand less" if folded else "fold it with --fold, draw less with --max-nodes"
         )
         raise CommandError(
-            f"cannot draw {output}: {e}; {fewer}, or write Mermaid text to a .mmd file for another tool"
+            f"cannot draw {output}: {e}; {fewer}, or write Mermaid text to a .mmd file and draw it with another tool"
         ) from e
     write_file(image, output)
 

@@ -69,26 +69,26 @@ def _build(target: str) -> nn.Module:
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        found: Any = importlib.import_module(module_name)
+        model: Any = importlib.import_module(module_name)
     except Exception as e:
         raise CommandError(f"--model: cannot import '{module_name}': {type(e).__name__}: {e}") from e
     for part in path.split("."):
-        if not hasattr(found, part):
+        if not hasattr(model, part):
             raise CommandError(f"--model: '{module_name}' has no attribute '{path}'")
-        found = getattr(found, part)
-    if not isinstance(found, nn.Module):
-        if not callable(found):
-            raise CommandError(f"--model: '{target}' is a {type(found).__name__}; expected a class or a function")
+        model = getattr(model, part)
+    if not isinstance(model, nn.Module):
+        if not callable(model):
+            raise CommandError(f"--model: '{target}' is a {type(model).__name__}; expected a class or a function")
         try:
-            found = found()
+            model = model()
         except Exception as e:
             raise CommandError(
                 f"--model: calling '{target}' without arguments failed: {type(e).__name__}: {e}; "
-                f"write a function that returns the model and name that"
+                f"write a function that returns the model, and pass its name"
             ) from e
-    if not isinstance(found, nn.Module):
-        raise CommandError(f"--model: '{target}' gave a {type(found).__name__}; expected an nn.Module")
-    return found.eval()
+    if not isinstance(model, nn.Module):
+        raise CommandError(f"--model: '{target}' returned a {type(model).__name__}; expected an nn.Module")
+    return model.eval()
 
 
 def _load(model: nn.Module, ir: IR, path: str) -> None:
@@ -108,7 +108,7 @@ def _load(model: nn.Module, ir: IR, path: str) -> None:
     missing = sorted(set(wanted) - set(named))
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        raise CommandError(f"{path} lacks weights of the model: {', '.join(missing[:5])}{more}")
+        raise CommandError(f"{path} does not contain all weights of the model; missing: {', '.join(missing[:5])}{more}")
     try:
         model.load_state_dict(named, assign=any(p.is_meta for p in model.parameters()))
     except RuntimeError as e:
@@ -140,11 +140,11 @@ def _read_inputs(ir: IR, path: str) -> list[Tensor]:
     if isinstance(loaded, dict) and set(loaded) == set(names):
         tensors = [loaded[n] for n in names]
     elif isinstance(loaded, dict) and not all(k.startswith("arr_") for k in loaded):
-        raise CommandError(f"{path} holds {', '.join(sorted(loaded)) or 'nothing'}; the IR reads {', '.join(names)}")
+        raise CommandError(f"{path} contains {', '.join(sorted(loaded)) or 'nothing'}; the IR reads {', '.join(names)}")
     else:
         tensors = list(loaded.values()) if isinstance(loaded, dict) else loaded
     if len(tensors) != len(names):
-        raise CommandError(f"{path} holds {len(tensors)} tensors; the IR reads {len(names)}: {', '.join(names)}")
+        raise CommandError(f"{path} contains {len(tensors)} tensors; the IR reads {len(names)}: {', '.join(names)}")
     return tensors
 
 

@@ -30,10 +30,10 @@ class Argument:
 
 def resolve_op(op_type: str) -> Any | None:
     """The ``OpOverload`` of ``<namespace>.<op>.<overload>``, or None when there is none."""
-    found = _resolved.get(op_type) or _look_up(op_type)
-    if found is not None:  # only what exists is remembered: a library may be loaded later
-        _resolved[op_type] = found
-    return found
+    overload = _resolved.get(op_type) or _look_up(op_type)
+    if overload is not None:  # only what exists is remembered: a library may be loaded later
+        _resolved[op_type] = overload
+    return overload
 
 
 _resolved: dict[str, Any] = {}
@@ -47,8 +47,8 @@ def _look_up(op_type: str) -> Any | None:
         return None
     namespace, name, overload = parts
     packet = getattr(getattr(torch.ops, namespace, None), name, None)
-    found = getattr(packet, overload, None) if packet is not None else None
-    return found if isinstance(found, torch._ops.OpOverload) else None
+    resolved = getattr(packet, overload, None) if packet is not None else None
+    return resolved if isinstance(resolved, torch._ops.OpOverload) else None
 
 
 def type_str(argument: torch._C.Argument) -> str:

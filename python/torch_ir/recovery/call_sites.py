@@ -113,10 +113,10 @@ class _Scope:
             return UnknownError
 
     def value(self, node: ast.expr, depth: int = 0) -> Any:
-        found: dict[str, Any] = {}
-        tree = _Names(lambda inner: self._look_up(inner, depth), found).visit(ast.parse(ast.unparse(node), mode="eval"))
+        known: dict[str, Any] = {}
+        tree = _Names(lambda inner: self._look_up(inner, depth), known).visit(ast.parse(ast.unparse(node), mode="eval"))
         try:
-            value = eval(compile(ast.fix_missing_locations(tree), "<call>", "eval"), {**found, "__builtins__": {}})
+            value = eval(compile(ast.fix_missing_locations(tree), "<call>", "eval"), {**known, "__builtins__": {}})
         except UnknownError:
             raise
         except Exception as error:

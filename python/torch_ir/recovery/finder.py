@@ -32,12 +32,12 @@ def recover_buffers(model: nn.Module, names: list[str]) -> dict[str, Tensor]:
     for name in names:
         owner, _, attr = name.rpartition(".")
         by_owner.setdefault(owner, []).append(attr)
-    found: dict[str, Tensor] = {}
+    buffers: dict[str, Tensor] = {}
     finder = _Finder(model)
     for owner, attrs in by_owner.items():
         values = finder.values(owner, attrs)
-        found |= {f"{owner}.{attr}" if owner else attr: value for attr, value in values.items()}
-    return found
+        buffers |= {f"{owner}.{attr}" if owner else attr: value for attr, value in values.items()}
+    return buffers
 
 
 class _Finder:

@@ -31,11 +31,11 @@ def names_given_to_others(cls: type) -> frozenset[str] | None:
 def setters_of(cls: type, attribute: str) -> frozenset[str]:
     """Methods that give ``self.attribute`` another value once the constructor has run, directly or by one another."""
     methods = _methods_of(cls)
-    found = {name for name, tree in methods.items() if any(_sets_own(node, attribute) for node in ast.walk(tree))}
-    while more := {n for n, tree in methods.items() if n not in found and _calls(tree, on_self=True) & found}:
-        found |= more
+    setters = {name for name, tree in methods.items() if any(_sets_own(node, attribute) for node in ast.walk(tree))}
+    while more := {n for n, tree in methods.items() if n not in setters and _calls(tree, on_self=True) & setters}:
+        setters |= more
     again = _reached("reset_parameters", methods) if ends_with_reset(cls) else set()  # it gives the same value again
-    return frozenset(found - again - {"__init__"})
+    return frozenset(setters - again - {"__init__"})
 
 
 @functools.cache
@@ -62,12 +62,12 @@ def _methods_of(cls: type) -> dict[str, ast.AST]:
 
 def _reached(start: str, methods: dict[str, ast.AST]) -> set[str]:
     """The method and those that it calls on ``self``, and so on."""
-    found: set[str] = set()
+    reached: set[str] = set()
     waiting = {start}
-    while waiting := (waiting & methods.keys()) - found:
-        found |= waiting
+    while waiting := (waiting & methods.keys()) - reached:
+        reached |= waiting
         waiting = {name for own in waiting for name in _calls(methods[own], on_self=True)}
-    return found
+    return reached
 
 
 def _calls(tree: ast.AST, on_self: bool) -> set[str]:
@@ -117,15 +117,15 @@ def ends_with_reset(cls: type) -> bool:
 
 def text_compared(cls: type) -> list[str]:
     """The strings in the source of a class: what an option may be."""
-    found: dict[str, None] = {}
+    texts: dict[str, None] = {}
     for base in cls.__mro__:
         tree = None if base in (nn.Module, object) else tree_of(base)
         for node in ast.walk(tree) if tree is not None else ():
             if isinstance(node, ast.Compare):
                 for leaf in ast.walk(node):
                     if isinstance(leaf, ast.Constant) and isinstance(leaf.value, str):
-                        found[leaf.value] = None
-    return list(found)
+                        texts[leaf.value] = None
+    return list(texts)
 
 
 def parameters_of(cls: type) -> list[inspect.Parameter]:

@@ -18,13 +18,13 @@ class UnknownError(Exception):
 
 def stored_argument(module: nn.Module, name: str) -> Any:
     """The value that the constructor stored unaltered, or a config that the module holds under its usual name."""
-    held = vars(module)
-    if name == "config" and held.get(name) is not None:
-        return held[name]
+    attributes = vars(module)
+    if name == "config" and attributes.get(name) is not None:
+        return attributes[name]
     attribute = stored_under(definer_of(type(module)), name)
-    if attribute is None or attribute not in held:
+    if attribute is None or attribute not in attributes:
         raise UnknownError(name)
-    value = held[attribute]
+    value = attributes[attribute]
     if (value is None and name == "config") or holds_tensors(value):
         raise UnknownError(name)
     return value

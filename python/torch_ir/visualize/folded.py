@@ -38,7 +38,7 @@ def modules_to_mermaid(
     if ir.nodes and not any(n.module_path for n in ir.nodes):
         raise InvalidValueError(
             "this IR does not say which module each node belongs to, so it cannot be folded; "
-            "extract the model again, or show single nodes"
+            "extract the model again, or draw single nodes"
         )
     tree = ModuleTree(n.module_path or "" for n in ir.nodes)
     wiring = Wiring(ir)

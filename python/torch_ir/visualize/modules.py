@@ -118,12 +118,12 @@ class Folding:
     def _matching(self, expand: Sequence[str]) -> set[str]:
         matching: set[str] = set()
         for pattern in expand:
-            found = [m for m in self.tree.modules if m == pattern or fnmatch.fnmatchcase(m, pattern)]
+            matches = [m for m in self.tree.modules if m == pattern or fnmatch.fnmatchcase(m, pattern)]
             # A list of modules, which is never called itself, stands for all in it.
-            found = found or [m for m in self.tree.modules if _list_of(m) == pattern]
-            if not found:
+            matches = matches or [m for m in self.tree.modules if _list_of(m) == pattern]
+            if not matches:
                 raise InvalidValueError(self._unknown(pattern))
-            matching.update(found)
+            matching.update(matches)
         return matching
 
     def _unknown(self, pattern: str) -> str:

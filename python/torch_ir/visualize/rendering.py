@@ -47,7 +47,7 @@ def render_image(mermaid: str, suffix: str) -> bytes:
     renderer = _load_renderer()
     edges = sum(len(_EDGE.findall(line)) for line in mermaid.splitlines())
     if edges > _MAX_EDGES:
-        raise RenderingError(f"the graph has {edges} arrows, more than a picture can hold ({_MAX_EDGES})")
+        raise RenderingError(f"the graph has {edges} arrows, more than an image can have ({_MAX_EDGES})")
     try:
         diagram = renderer.render(mermaid, config=_CONFIG)
         svg: str = diagram.svg()
