@@ -269,7 +269,7 @@ class TestLoadWeightsOfAModule:
 
     def test_a_module_on_meta_has_none(self):
         ir, _ = extract_without_scale()
-        with pytest.raises(InvalidValueError, match=r"no values for \d+ tensors.*on meta"):
+        with pytest.raises(InvalidValueError, match=r"\d+ tensors of the module are on the meta device"):
             load_weights(on_meta(), npu_compiler.compile(ir))
 
     def test_another_module_lacks_names(self):
@@ -313,7 +313,7 @@ class TestConstants:
         program = npu_compiler.compile(extract_ir(Scaled(3.0).eval(), X))
         other = Scaled(3.0).eval()
         other.scale = torch.full((1,), 3.0)
-        with pytest.raises(InvalidValueError, match=r"'scale' is not .*; got float32\[1\]"):
+        with pytest.raises(InvalidValueError, match=r"'scale' differs from .*; got float32\[1\]"):
             load_weights(other, program)
 
     def test_a_constant_of_the_compiler_is_not_one_of_the_module(self):
