@@ -99,10 +99,10 @@ class Translation:
 
     def lower(self) -> None:
         """All nodes; those that cannot be lowered are among the failures, with the reason."""
-        held = {target for target, kind, _ in self.model.mutations if kind == "buffer"}
+        buffers = {target for target, kind, _ in self.model.mutations if kind == "buffer"}
         for meta in self.model.inputs:
             self.inputs[meta.name] = self._input(meta.name, meta)
-        for name in sorted(held):
+        for name in sorted(buffers):
             known = self.metas.get(name)
             if known is None:
                 raise IRError(f"[compiler] malformed IR: the mutated buffer '{name}' is not among the weights")

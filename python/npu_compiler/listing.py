@@ -125,9 +125,9 @@ def _attributes(op: dict[str, Any]) -> str:
     """Those that are not as usual."""
     text = ""
     for name, attr in OPS[op["op"]].attrs.items():
-        shown = _attribute(op["op"], attr, (op.get("attrs") or {}).get(name))
-        if shown is not None and (attr.required or shown != _attribute(op["op"], attr, attr.default)):
-            text += f" {name}={shown}"
+        value = _attribute(op["op"], attr, (op.get("attrs") or {}).get(name))
+        if value is not None and (attr.required or value != _attribute(op["op"], attr, attr.default)):
+            text += f" {name}={value}"
     return text
 
 
@@ -232,8 +232,8 @@ def _name(name: str) -> str:
 
 def _quoted(text: str) -> str:
     data = text.encode("utf-8", "surrogatepass")
-    shown = "".join(
+    escaped = "".join(
         f"\\{chr(byte)}" if byte in b'"\\' else chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}"
         for byte in data[:_LONGEST_QUOTE]
     )
-    return f'"{shown}"' + (f"... ({len(data)} bytes)" if len(data) > _LONGEST_QUOTE else "")
+    return f'"{escaped}"' + (f"... ({len(data)} bytes)" if len(data) > _LONGEST_QUOTE else "")

@@ -234,9 +234,9 @@ def promote(args: Iterable[View | Scalar]) -> str:
             level, dtype = 2, "bool" if isinstance(arg, bool) else "int64" if isinstance(arg, int) else "float32"
         known = ranks[level]
         ranks[level] = dtype if known is None else _join(known, dtype)
-    for found in ranks:
-        if found is not None and (result is None or "bif".index(class_of(found)) > "bif".index(class_of(result))):
-            result = found if not (found == "float64" and result is not None) else "float32"
+    for kind in ranks:
+        if kind is not None and (result is None or "bif".index(class_of(kind)) > "bif".index(class_of(result))):
+            result = kind if not (kind == "float64" and result is not None) else "float32"
     return result or "float32"
 
 
@@ -272,9 +272,9 @@ class Builder:
         return whole(self.graph.temp(self.base, dtype, shape))
 
     def emit(self, op: str, inputs: Sequence[View | None], outputs: Sequence[View | None], /, **attrs: Any) -> Op:
-        wrong = misfit(OPS[op], attrs)
-        if wrong:
-            raise Unsupported(wrong)
+        problem = misfit(OPS[op], attrs)
+        if problem:
+            raise Unsupported(problem)
         nodes, module = ((self.node.name,), self.node.module) if self.node else ((), "")
         return self.graph.append(Op(op, self.op_name(self.base), tuple(inputs), tuple(outputs), attrs, nodes, module))
 
@@ -356,11 +356,11 @@ class Builder:
         shape = tuple(shape)
         if math.prod(shape) != x.elements:
             raise Unsupported(f"shape {list(x.shape)} as {list(shape)}")
-        found = x.reshape(shape)
-        if found is None:
-            found = self.copy(x).reshape(shape)
-            assert found is not None
-        return found
+        reshaped = x.reshape(shape)
+        if reshaped is None:
+            reshaped = self.copy(x).reshape(shape)
+            assert reshaped is not None
+        return reshaped
 
     def full(self, shape: Iterable[int], number: Scalar, dtype: str) -> View:
         return self.map("x", dtype, shape=tuple(shape), x=as_stored(number, dtype))

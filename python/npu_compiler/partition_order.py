@@ -70,8 +70,8 @@ class Arrangement:
     def _schedule(self, targets: Sequence[str]) -> Groups:
         """All that is ready on one side, then all that is ready on the other: no order has fewer borders, for the
         better of the two beginnings."""
-        found = [groups for first in ("npu", "cpu") if (groups := self._from(first, targets)) is not None]
-        best = min(found, key=len) if found else []
+        schedules = [groups for first in ("npu", "cpu") if (groups := self._from(first, targets)) is not None]
+        best = min(schedules, key=len) if schedules else []
         if sum(len(group) for _, group in best) != len(self.nodes):
             raise IRError("[compiler] malformed IR: nodes depend on each other's results; expected no cycle")
         return best
@@ -127,10 +127,10 @@ class Arrangement:
     def _touching(self, edges: Sequence[Any], backwards: bool = False) -> list[bool]:
         """Whether a node of the host comes before each node, or after it."""
         order = [i for _, group in self.groups for i in group]
-        found = [False] * len(self.nodes)
+        touching = [False] * len(self.nodes)
         for i in reversed(order) if backwards else order:
-            found[i] = any(self.targets[j] == "cpu" or found[j] for j in edges[i])
-        return found
+            touching[i] = any(self.targets[j] == "cpu" or touching[j] for j in edges[i])
+        return touching
 
     def _try(self, chosen: list[int]) -> bool:
         if all(self.targets[i] == "cpu" for i in chosen):

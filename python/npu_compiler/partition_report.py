@@ -73,8 +73,8 @@ def _lines(part: PartReport) -> list[str]:
     lines.append(f"     ops: {ops}")
     for name, tensors, size in (("in", part.inputs, part.bytes_in), ("out", part.outputs, part.bytes_out)):
         if tensors:
-            shown = ", ".join(tensors[:4]) + (f" and {len(tensors) - 4} more" if len(tensors) > 4 else "")
-            lines.append(f"     {name}: {size:,} bytes: {shown}")
+            listed = ", ".join(tensors[:4]) + (f" and {len(tensors) - 4} more" if len(tensors) > 4 else "")
+            lines.append(f"     {name}: {size:,} bytes: {listed}")
     for reason in part.reasons:
         first = f", first '{reason.node}'" if reason.count > 1 else f", '{reason.node}'"
         lines.append(f"     {reason.op}, {_plural(reason.count, 'time')}{first}: {reason.reason}")

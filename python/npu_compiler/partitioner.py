@@ -50,15 +50,15 @@ class PartitionPlan:
         """Each part with its target, its operators, why nodes are on the host, what crosses, and a rough time."""
         report = PlanReport(str(self.original_ir.get("model_name") or ""), self.strategy)
         parts = [step for step in self.steps if isinstance(step, Partition)]
-        made = {t["name"]: (part.target, t) for part in parts for node in part.nodes for t in node["outputs"]}
+        producers = {t["name"]: (part.target, t) for part in parts for node in part.nodes for t in node["outputs"]}
         there: set[tuple[str, str]] = set()
         for part in parts:
-            entering = [n for n in part.input_names if made.get(n, (part.target,))[0] != part.target]
+            entering = [n for n in part.input_names if producers.get(n, (part.target,))[0] != part.target]
             entering = [n for n in entering if (n, part.target) not in there]
             there |= {(name, part.target) for name in entering}
             others = {n for other in parts if other.target != part.target for n in other.input_names}
             leaving = [name for name in part.output_names if name in others]
-            metas = [made[name][1] for name in entering]
+            metas = [producers[name][1] for name in entering]
             report.parts.append(
                 PartReport(
                     part.partition_id,
@@ -68,7 +68,7 @@ class PartitionPlan:
                     entering,
                     sum(map(bytes_of, metas)),
                     leaving,
-                    sum(bytes_of(made[name][1]) for name in leaving),
+                    sum(bytes_of(producers[name][1]) for name in leaving),
                     part_seconds(part.target, part.nodes) + crossing_seconds(metas),
                 )
             )

@@ -38,9 +38,9 @@ def verify(graph: Graph, after: str, checked: set[Op] | None = None) -> None:
     names = [op.name for op in graph.prepare], [op.name for op in graph.main]
     if any(len(set(n)) != len(n) for n in names):
         raise VerifyError(f"[compiler] after '{after}': two ops have one name")
-    made = {view.value for op in graph.main for view in op.writes()}
+    written = {view.value for op in graph.main for view in op.writes()}
     for output in graph.outputs:
-        if output.value not in made:
+        if output.value not in written:
             raise VerifyError(f"[compiler] after '{after}': nothing in main writes the output '{output.name}'")
 
 
@@ -77,9 +77,9 @@ def _check_op(op: Op) -> None:
         raise ValueError(f"{len(op.outputs)} outputs, expected {rule.outputs}")
     if any(v is None and not name.endswith("?") for name, v in zip(rule.outputs, op.outputs, strict=False)):
         raise ValueError("a result that is not optional is absent")
-    wrong = misfit(rule, op.attrs)
-    if wrong:
-        raise ValueError(wrong)
+    problem = misfit(rule, op.attrs)
+    if problem:
+        raise ValueError(problem)
     for view in (*op.reads(), *op.writes()):
         _check_view(view)
     if op.kind == "matmul" and len(op.inputs) > 2 and op.inputs[2] is not None:

@@ -81,11 +81,11 @@ def cartesian_prod(b: Builder, tensors: list[Tensor]) -> Tensor:
 @lowering("aten.meshgrid.default", "aten.meshgrid.indexing")
 def meshgrid(b: Builder, tensors: list[Tensor], indexing: str = "ij") -> list[Tensor]:
     shape = [t.elements for t in tensors]
-    found = []
+    grids = []
     for d, t in enumerate(tensors):
         view = b.reshape(t, [n if d == i else 1 for i, n in enumerate(shape)]).expand(shape)
-        found.append(view)
-    return [t.transpose(0, 1) for t in found] if indexing == "xy" and len(shape) > 1 else found
+        grids.append(view)
+    return [t.transpose(0, 1) for t in grids] if indexing == "xy" and len(shape) > 1 else grids
 
 
 @lowering("aten.diff.default")

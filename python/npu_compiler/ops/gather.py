@@ -30,8 +30,8 @@ def advanced(
     before = [d for d in free if d < axes[0]] if start else []
     after = [d for d in free if d not in before]
     full = [shape[d] for d in before] + list(common) + [shape[d] for d in after]
-    place = {d: p for p, d in enumerate(before)} | {d: len(before) + len(common) + p for p, d in enumerate(after)}
-    dims = [place.get(d, -1) for d in range(len(shape))]
+    position = {d: p for p, d in enumerate(before)} | {d: len(before) + len(common) + p for p, d in enumerate(after)}
+    dims = [position.get(d, -1) for d in range(len(shape))]
     views = []
     for _, index in given:
         index = index.expand(common)
@@ -87,8 +87,8 @@ def _gathered(b: Builder, x: View, dim: int, index: View, wrap: bool) -> View:
         return x.expand(index.shape)
     if not index.rank:
         return _gathered(b, x, dim, index.unsqueeze(0), wrap).drop(0)
-    places: dict[str, Any] = along_axis(x, dim_of(dim, x.rank)) | ({"wrap": True} if wrap else {})
-    return b.new("gather", [x, index_of(b, index)], index.shape, x.dtype, **places)
+    attrs: dict[str, Any] = along_axis(x, dim_of(dim, x.rank)) | ({"wrap": True} if wrap else {})
+    return b.new("gather", [x, index_of(b, index)], index.shape, x.dtype, **attrs)
 
 
 @lowering("aten.take_along_dim.default")

@@ -94,7 +94,7 @@ def nll_loss(
         raise Unsupported(f"targets {target.dtype}{list(target.shape)} for {list(self.shape)}")
     index = index_of(b, index).unsqueeze(1)
     safe = b.map("0 if i == skip else i", "int64", i=index, skip=ignore_index)
-    found = b.new("gather", [x, safe], index.shape, x.dtype, **along_axis(x, 1))
+    picked = b.new("gather", [x, safe], index.shape, x.dtype, **along_axis(x, 1))
     scale = b.full((), 1.0, "float32").expand(index.shape)
     if weight is not None:
         per_class = weight
@@ -103,7 +103,7 @@ def nll_loss(
         per_class = per_class.expand((x.shape[0], *x.shape[1:])) if x.rank > 2 else per_class.expand(x.shape)
         scale = b.new("gather", [per_class, safe], index.shape, weight.dtype, **along_axis(x, 1))
     scale = b.map("0.0 if i == skip else s", "float32", i=index, s=scale, skip=ignore_index)
-    loss = b.map("0 - x * s if s != 0 else 0.0", "float32", x=found, s=scale)
+    loss = b.map("0 - x * s if s != 0 else 0.0", "float32", x=picked, s=scale)
     if reduction == 0:
         out = b.cast(loss.drop(1), x.dtype)
         return out if self.rank > 1 else out.drop(0)

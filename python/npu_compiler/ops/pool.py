@@ -35,8 +35,8 @@ def _pool(
     **attrs: int | bool,
 ) -> list[View]:
     if x.dtype in NARROW and kind == "max":  # float32 holds them exactly
-        found = _pool(b, n, b.cast(x, "float32"), kind, kernel_size, stride, padding, dilation, ceil_mode, indices)
-        return [b.cast(found[0], x.dtype), *found[1:]]
+        pooled = _pool(b, n, b.cast(x, "float32"), kind, kernel_size, stride, padding, dilation, ceil_mode, indices)
+        return [b.cast(pooled[0], x.dtype), *pooled[1:]]
     if class_of(x.dtype) != "f":
         raise Unsupported(f"pooling of {x.dtype}")
     lone = x.rank == n + 1

@@ -139,8 +139,8 @@ def masked_scatter(b: Builder, self: Tensor, mask: Tensor, source: Tensor) -> Te
     number = b.new("scan", [chosen], (count,), "int64", kind="sum", axis=0)
     place = b.map("min(max(n - 1, 0), last)", "int64", n=number, last=source.elements - 1)
     flat = b.reshape(source, (source.elements,))
-    found = b.new("gather", [flat, place], (count,), self.dtype, axes=[0], dims=[-1])
-    return select(b, mask.expand(shape), b.reshape(found, shape), self.expand(shape), self.dtype)
+    gathered = b.new("gather", [flat, place], (count,), self.dtype, axes=[0], dims=[-1])
+    return select(b, mask.expand(shape), b.reshape(gathered, shape), self.expand(shape), self.dtype)
 
 
 def _put_mask(b: Builder, x: View, indices: list[View | None], values: View, accumulate: bool) -> View:

@@ -25,7 +25,7 @@ def _compared(b: Builder, text: str, x: View, items: View, kind: str, dtype: str
     return reduced(b, hit, kind, [hit.rank - 1], dtype).drop(hit.rank - 1)
 
 
-def _places(b: Builder, items: View, x: View, right: bool, out_int32: bool) -> View:
+def _positions(b: Builder, items: View, x: View, right: bool, out_int32: bool) -> View:
     if x.dtype != items.dtype:
         raise Unsupported(f"places of {x.dtype} among {items.dtype}")
     text = "y <= x" if right else "y < x"
@@ -36,7 +36,7 @@ def _places(b: Builder, items: View, x: View, right: bool, out_int32: bool) -> V
 
 @lowering("aten.bucketize.Tensor")
 def bucketize(b: Builder, self: Tensor, boundaries: Tensor, out_int32: bool = False, right: bool = False) -> Tensor:
-    return _places(b, boundaries, self, right, out_int32)
+    return _positions(b, boundaries, self, right, out_int32)
 
 
 @lowering("aten.searchsorted.Tensor")
@@ -54,7 +54,7 @@ def searchsorted(
     items = sorted_sequence
     if items.rank > 1:
         items = items.unsqueeze(items.rank - 1)
-    return _places(b, items, self, right or side == "right", out_int32)
+    return _positions(b, items, self, right or side == "right", out_int32)
 
 
 @lowering("aten.isin.Tensor_Tensor")
@@ -62,8 +62,8 @@ def isin(
     b: Builder, elements: Tensor, test_elements: Tensor, assume_unique: bool = False, invert: bool = False
 ) -> Tensor:
     items = b.reshape(test_elements, (test_elements.elements,))
-    found = _compared(b, "x == y", elements, items, "any", "bool")
-    return b.map("not found", "bool", found=found) if invert else found
+    contained = _compared(b, "x == y", elements, items, "any", "bool")
+    return b.map("not contained", "bool", contained=contained) if invert else contained
 
 
 @lowering("aten.isin.Tensor_Scalar")
