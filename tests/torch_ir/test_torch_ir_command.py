@@ -397,9 +397,7 @@ def test_verify_bad_inputs_and_weights(run: Run, stack: tuple[Path, Stack], tmp_
     assert "contains 2 tensors; the IR reads 1" in error("--inputs", tmp_path / "two.pt")
     assert "file not found" in error("--inputs", tmp_path / "none.npz")
     assert "expected .npz, .safetensors or .pt" in error("--inputs", path)
-    assert "all weights of the model; missing: embed.weight" in error(
-        "--weights", tmp_path / "w.safetensors"
-    )
+    assert "all weights of the model; missing: embed.weight" in error("--weights", tmp_path / "w.safetensors")
     assert "Weight file not found" in error("--weights", tmp_path / "none.pt")
     assert "expected a number, 0 or more" in error("--rtol", "-1")
 
