@@ -272,3 +272,33 @@ def test_deviations_are_documented() -> None:
     page = (Path(__file__).parents[2] / "docs" / "operators.md").read_text()
     for name, row in (DEVIATIONS | METAL_DEVIATIONS).items():
         assert re.search(rf"^\| .*`{name}`.*\| {row}", page, re.MULTILINE), f"{name}: {row}"
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("kind", [torch.int16, torch.int32, torch.int64, torch.uint8], ids=str)
+def test_ldexp_reaches_every_exponent(dtype: torch.dtype, kind: torch.dtype, device: Device) -> None:
+    values = [
+        1e-30,
+        3e38,
+        1.0,
+        1e-45,
+        math.inf,
+        -math.inf,
+        0.0,
+        -0.0,
+        1e38,
+        2.0**-100,
+        1.7,
+        0.7,
+        65504.0,
+        5e-40,
+        math.nan,
+    ]
+    powers = [200, -200, 2**31, 400, -5, 3, 1000, -1000, -260, -48, -140, -149, 1, 127, 0]
+    x, n = torch.tensor(values).to(dtype)[:, None].repeat(1, len(powers)), torch.tensor(powers).to(kind)
+    (got,), wanted = npu.compile(Calls([torch.ldexp]), (x, n), device=device)(x, n), torch.ldexp(x, n)
+    if device.kind == "metal":  # GPUs take denormals for zeros
+        smallest = torch.finfo(torch.float32).tiny
+        normal = (x.float().abs() >= smallest) | (x == 0) | x.isnan()
+        got, wanted = (y.masked_fill(~normal | (y.abs() < smallest), 0.0) for y in (got, wanted))
+    torch.testing.assert_close(got, wanted, rtol=0, atol=0, equal_nan=True)

@@ -288,7 +288,16 @@ def square(b: Builder, self: Tensor) -> Tensor:
 
 @lowering("aten.ldexp.Tensor")
 def ldexp(b: Builder, self: Tensor, other: Tensor) -> Tensor:
-    return mul(b, self, pow_(b, 2.0, other))
+    declared = b.node.outputs[0].dtype if b.node else self.dtype
+    if class_of(self.dtype) != "f" or class_of(other.dtype) == "f" or declared != self.dtype:
+        return mul(b, self, pow_(b, 2.0, other))  # older versions of PyTorch do so for integer exponents too
+    exponent = b.cast(clamp(b, b.cast(other, "int32"), -377, 377), "float32")
+    # Three powers of two within a float's range. The odd one comes first, so that a denormal is rounded only once.
+    first = b.map("fmod(e, 126)", "float32", e=exponent)
+    second = b.map("min(126, max(-126, e))", "float32", e=b.map("e - first", "float32", e=exponent, first=first))
+    third = b.map("e - first - second", "float32", e=exponent, first=first, second=second)
+    text = "x * exp2(first) * exp2(second) * exp2(third)"
+    return b.map(text, self.dtype, compute="float32", x=self, first=first, second=second, third=third)
 
 
 @lowering("aten.logit.default", "aten.special_logit.default")
