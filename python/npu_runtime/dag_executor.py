@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from npu_runtime._core import Device, Executor, Graph, NPUBuffer, Weights
 from npu_runtime.backend import Backend
-from npu_runtime.dag_inputs import check_arguments, check_donations, check_inputs
+from npu_runtime.dag_inputs import check_arguments, check_donations, check_inputs, donated_names
 from npu_runtime.dag_state import Held, find_held, updated_in_place, updated_values
 from npu_runtime.errors import InvalidValueError, format_error
 from npu_runtime.host import NOT_ON_DEVICES, Copies, HostPart, check_tensor, decode_constants
+from npu_runtime.ir_checks import check_ir
 from npu_runtime.outputs import outputs_type
 from npu_runtime.weight_loader import load_weights, resolve_names
 
@@ -43,6 +44,7 @@ class DAGExecutor:
         self._part_irs: dict[int, dict[str, Any]] = {}
         self._host: dict[int, HostPart] = {}
         self._parts = [step for step in plan.steps if hasattr(step, "target")]
+        check_ir(plan.original_ir, self._parts)
         self._loaded = False
         self._lock = threading.Lock()  # of the state
         self._state: dict[str, Any] = {}
@@ -241,8 +243,8 @@ class DAGExecutor:
         ir = self.plan.original_ir
         known = {w["name"] for w in ir["weights"]} - set(ir.get("constants") or {})
         given = {t["name"] for t in ir["graph_inputs"]}
-        places = {n for part in self._parts for n in part.input_names} | set(self._weights_returned())
-        read = {self._mapping.get(n, n) for n in places - given} & known
+        used = {n for part in self._parts for n in part.input_names} | set(self._weights_returned())
+        read = ({self._mapping.get(n, n) for n in used - given} | self._written) & known
         ties: dict[str, str] = ir.get("ties") or {}
         return {name: [tie for tie, owner in ties.items() if owner == name] for name in sorted(read)}
 
@@ -261,7 +263,7 @@ class DAGExecutor:
             raise InvalidValueError(format_error("dag", what, got=got, expected="a dict of names to tensors"))
         names = [t["name"] for t in self.plan.original_ir["graph_inputs"]]
         if len(names) == 1 and len(inputs) == 1:
-            donate = names if not isinstance(donate, str) and set(donate) == set(inputs) else donate
+            donate = names if donated_names(donate) == set(inputs) else donate
             inputs = dict(zip(names, inputs.values(), strict=True))
         self._check_inputs(inputs)
         donated = check_donations(inputs, donate, self._output_names)

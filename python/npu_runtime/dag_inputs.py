@@ -12,7 +12,7 @@ from npu_runtime.backend import Backend
 from npu_runtime.errors import InvalidValueError, format_error
 from npu_runtime.host import check_tensor
 
-__all__ = ["check_arguments", "check_donations", "check_inputs"]
+__all__ = ["check_arguments", "check_donations", "check_inputs", "donated_names"]
 
 
 def _refuse(what: str, *, got: object = None, expected: str | None = None, action: str | None = None) -> None:
@@ -40,12 +40,18 @@ def check_inputs(ir: Mapping[str, Any], read: set[str], held: set[str], inputs: 
             check_tensor("input", meta, inputs[meta["name"]])
 
 
+def donated_names(donate: Any) -> set[str]:
+    names = list(donate) if isinstance(donate, Iterable) and not isinstance(donate, str) else [donate, None]
+    if not all(isinstance(name, str) for name in names):
+        got = f"{donate!r} ({type(donate).__name__})"[:80]
+        _refuse("donate must be a set of input names", got=got, expected="a set such as {'cache'}")
+    return set(names)
+
+
 def check_donations(inputs: Mapping[str, Any], donate: Any, returned: Iterable[str]) -> set[str]:
-    """The names; nothing else that is given may lie in the memory of what is donated."""
-    if isinstance(donate, str) or not isinstance(donate, Iterable):
-        _refuse("donate must be a set of input names", got=repr(donate))
-    names = set(donate)
-    for name in sorted(map(str, names)):
+    """The names of the donated inputs, none of which may share memory with another input."""
+    names = donated_names(donate)
+    for name in sorted(names):
         if not isinstance(inputs.get(name), NPUBuffer):
             got = type(inputs[name]).__name__ if name in inputs else "nothing"
             _refuse(f"only an NPUBuffer can be donated as '{name}'", got=got, action="NPUBuffer.from_numpy")

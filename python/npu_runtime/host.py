@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from npu_runtime._core import NPUBuffer
-from npu_runtime.errors import InvalidValueError, format_error
+from npu_runtime._core import NPUBuffer, Weights
+from npu_runtime.errors import InvalidTypeError, InvalidValueError, format_error
+from npu_runtime.ir_checks import check_nodes
 
 __all__ = ["HostPart", "decode_constants", "execute_cpu_partition", "numpy_to_torch", "torch_to_numpy"]
 
@@ -181,18 +182,25 @@ def execute_cpu_partition(
     weight_name_mapping: Mapping[str, str] | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
     """Every tensor that these nodes produce, by name."""
-    mapping = dict(weight_name_mapping or {})
+    check_nodes(partition_nodes)
+    mapping = {} if weight_name_mapping is None else weight_name_mapping
+    for what, given in (("tensor_pool", tensor_pool), ("weights", weights), ("weight_name_mapping", mapping)):
+        if not isinstance(given, Mapping | Weights):
+            text, got = f"{what} must be a mapping", type(given).__name__
+            raise InvalidTypeError(format_error("dag", text, got=got, expected="a dict by name"))
     produced = {t["name"]: t for node in partition_nodes for t in node["outputs"]}
     read = {t["name"]: t for node in partition_nodes for t in node["inputs"] if t["name"] not in produced}
     entering = {n: t for n, t in read.items() if n in tensor_pool}
-    held = {n: t for n, t in read.items() if n not in entering}
+    weight_metas = {n: t for n, t in read.items() if n not in entering}
     ir = {
         "model_name": "host",
         "pytorch_version": "",
         "graph_inputs": [{k: t[k] for k in ("name", "shape", "dtype")} for t in entering.values()],
         "graph_outputs": [{k: t[k] for k in ("name", "shape", "dtype")} for t in produced.values()],
-        "weights": [{**{k: t[k] for k in ("shape", "dtype")}, "name": mapping.get(n, n)} for n, t in held.items()],
-        "weight_name_mapping": {n: mapping.get(n, n) for n in held},
+        "weights": [
+            {"name": mapping.get(n, n), "shape": t["shape"], "dtype": t["dtype"]} for n, t in weight_metas.items()
+        ],
+        "weight_name_mapping": {n: mapping.get(n, n) for n in weight_metas},
         "nodes": [
             {
                 **node,
