@@ -45,6 +45,10 @@ def report() -> dict[str, Any]:
     }
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def print_report(results: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -56,7 +60,8 @@ def print_report(results: dict[str, Any]) -> None:
         table.add_row(name, version or "not installed")
     console.print(table)
     cpu = results["cpu"]
-    console.print(f"CPU: {cpu['brand']}, {cpu['usable_cores']} usable cores, {cpu['threads']} threads used")
+    cores, threads = _count(cpu["usable_cores"], "usable core"), _count(cpu["threads"], "thread")
+    console.print(f"CPU: {cpu['brand']}, {cores}, {threads} used")
     table = Table("Device", "Available", "Name or reason")
     for device in results["devices"]:
         table.add_row(device["kind"], "yes" if device["available"] else "no", device["name"] or device["reason"])

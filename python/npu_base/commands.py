@@ -38,10 +38,18 @@ def run_command(
         # The reader has left, as `head` does. Python would complain once more when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
-    except (OSError, MemoryError, *expected) as error:  # type: ignore[misc]  # mypy cannot see into the tuple
-        print(f"Error: {output_error(error) or str(error) or type(error).__name__}", file=sys.stderr)
+    except (OSError, MemoryError, ModuleNotFoundError, *expected) as error:  # type: ignore[misc]  # a tuple of unknowns
+        if isinstance(error, ModuleNotFoundError) and error.name != "torch" and not isinstance(error, expected):
+            raise
+        print(f"Error: {_message(error, f'{parser.prog} {args.command}')}", file=sys.stderr)
         return int(getattr(error, "status", 0) or getattr(args, "trouble", 1))
     return status
+
+
+def _message(error: Exception, command: str) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+        return f"`{command}` needs PyTorch, which is not installed; try `pip install torch`"
+    return str(output_error(error) or str(error) or type(error).__name__)
 
 
 def _allow_any_text(stream: TextIO) -> None:

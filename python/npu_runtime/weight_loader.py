@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from npu_base.errors import is_program
+from npu_base.files import file_error
 
 from npu_runtime._core import Device, Program, Weights
-from npu_runtime.errors import InvalidTypeError, InvalidValueError, MissingWeightError, format_error
+from npu_runtime.errors import InvalidTypeError, InvalidValueError, MissingWeightError, UnavailableError, format_error
 from npu_runtime.host import torch_to_numpy
 
 if TYPE_CHECKING:  # programs run without PyTorch
@@ -217,8 +218,12 @@ def _from_path(path: Path, program: Any) -> Weights:
 
 def _from_pickled(path: Path, program: Any) -> Weights:
     """By PyTorch's reader that runs no code from the file."""
-    import torch
-
+    try:
+        import torch
+    except ImportError as error:
+        what = f"reading {path} needs PyTorch, which is not installed"
+        action = "installing torch (`pip install torch`), or a .safetensors file, which needs no other package"
+        raise UnavailableError(format_error("weights", what, action=action)) from error
     try:
         # Only the newer of PyTorch's two formats, a zip archive, can be mapped.
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
@@ -226,9 +231,13 @@ def _from_pickled(path: Path, program: Any) -> Weights:
         # PyTorch's own words advise to run the code after all.
         what = f"cannot read {path}: it is damaged, or contains objects other than tensors, which are not loaded"
         raise InvalidValueError(format_error("weights", what, expected="a state dict of tensors")) from error
-    except Exception as error:  # damaged files make the reader fail in any way
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InvalidValueError(format_error("weights", f"cannot read {path}", got=reason)) from error
+    except PermissionError as error:
+        raise file_error("read", path, error, "a file that you have permission to read") from error
+    except Exception as error:  # a damaged file makes the reader fail with almost any exception
+        what = f"cannot read {path}: it is damaged, or not a file that torch.save wrote"
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        expected = "a state dict of tensors"
+        raise InvalidValueError(format_error("weights", what, got=reason, expected=expected)) from error
     if not isinstance(loaded, Mapping):
         what = f"{path} does not contain a state dict"
         raise InvalidValueError(format_error("weights", what, got=type(loaded).__name__, expected="a dict of tensors"))

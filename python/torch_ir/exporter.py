@@ -55,6 +55,11 @@ def validate_inputs_meta(inputs: Any) -> None:
             )
 
 
+def check_model(model: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise InvalidModelError(f"Expected a torch.nn.Module, got {type(model).__name__}{_not_a_module(model)}")
+
+
 def export_model(
     model: nn.Module,
     example_inputs: Any,
@@ -66,8 +71,7 @@ def export_model(
 
     ``strict`` insists that the model and its inputs are on meta. Neither is ever changed.
     """
-    if not isinstance(model, nn.Module):
-        raise InvalidModelError(f"Expected a torch.nn.Module, got {type(model).__name__}{_not_a_module(model)}")
+    check_model(model)
     if isinstance(model, torch.jit.ScriptModule):
         raise InvalidModelError("A ScriptModule has no Python code to trace; pass the nn.Module that it was made from")
     _refuse_lazy(model)

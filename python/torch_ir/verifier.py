@@ -19,6 +19,7 @@ from .compare import Comparison, check_tolerances, compare
 from .containers import register_containers
 from .eager import fast_path_note, has_fast_path, layers_as_written
 from .executor import IRExecutor
+from .exporter import check_model
 from .ir import IR, check_ir
 from .layers import LayerRow, compare_layers, print_layers, same_randomness
 from .progress import status
@@ -107,6 +108,7 @@ def verify_ir_with_state_dict(
     """
     try:
         check_ir(ir)
+        check_model(original_model)
         check_tolerances(rtol, atol)
         with status(f"Verifying {ir.model_name}"):
             check = _Check(ir, original_model, test_inputs, test_kwargs, rtol, atol)

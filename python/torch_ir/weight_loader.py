@@ -44,8 +44,13 @@ def load_weights_pt(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
             loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
         except (RuntimeError, ValueError):  # the format before zip files cannot be mapped
             loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as e:
+    except OSError as e:
         raise WeightLoadError(f"Failed to load weights from {file}: {e}") from e
+    except Exception as e:  # a damaged file makes the reader fail with almost any exception
+        raise WeightLoadError(
+            f"Failed to load weights from {file}: {type(e).__name__}: {e}; "
+            "the file is damaged, or was not written by torch.save"
+        ) from e
     return _only_tensors(loaded, file)
 
 

@@ -166,6 +166,17 @@ def test_no_command_needs_torch(folder, arguments):
     assert result.stdout
 
 
+def test_pickled_weights_without_torch(folder):
+    """The command says which package to install, and which file needs none."""
+    (folder / "junk.pt").write_bytes(b"")
+    arguments = ["run", "net.npubin", "--weights", "junk.pt"]
+    code = f"import sys; sys.modules['torch'] = None; from npu.cli import main; sys.exit(main({arguments!r}))"
+    result = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.startswith("Error: [weights] reading junk.pt needs PyTorch, which is not installed; try ")
+    assert len(result.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("arguments", ["plan net.npubin --text", "doctor --json", "explain net.json", "--help"])
 def test_into_a_closed_pipe(folder, arguments):
     command = f"'{SCRIPT}' {arguments} | true"
@@ -198,6 +209,13 @@ def test_doctor():
     shown = npu("doctor")
     for word in ("cpu", "metal", found["cpu"]["brand"], found["packages"]["numpy"]):
         assert word in shown
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "1 thread used"), (2, "2 threads used")])
+def test_doctor_counts_threads(count, words):
+    environment = {**os.environ, "NPU_NUM_THREADS": str(count), "COLUMNS": "200"}
+    result = subprocess.run([SCRIPT, "doctor"], capture_output=True, text=True, env=environment)
+    assert words in result.stdout, result.stderr
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,8 @@
 import json
 import pickle
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -249,6 +251,27 @@ def test_cut_pickles_are_named(model, made, tmp_path, zipped):
         with pytest.raises(InvalidValueError, match=r"\[weights\] cannot read .*cut\.pt") as caught:
             load_weights(path, made.program)
         assert "weights_only" not in str(caught.value)  # nobody is told to run what the file holds
+
+
+def test_junk_and_missing_torch_are_named(tmp_path):
+    path = tmp_path / "junk.pt"
+    path.write_bytes(b"junk" * 10)
+    words = r"cannot read .*junk\.pt: it is damaged, or not a file that torch\.save wrote; got KeyError: .*; expected a"
+    with pytest.raises(InvalidValueError, match=words):
+        load_weights(path)
+    code = f"""
+import sys
+sys.modules["torch"] = None
+from npu_runtime import UnavailableError, load_weights
+try:
+    load_weights({str(path)!r})
+except UnavailableError as error:
+    print(error)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "junk.pt needs PyTorch, which is not installed; try installing torch (`pip install torch`), or a .safe" in (
+        result.stdout
+    ), result.stderr
 
 
 SHARDS = {

@@ -88,6 +88,15 @@ def test_starts_without_pytorch(argument: str) -> None:
     assert result.returncode == 0, result.stderr
 
 
+def test_without_pytorch(resnet: Path) -> None:
+    code = (
+        f"import sys; sys.modules['torch'] = None; from torch_ir.cli import main; sys.exit(main(['info', '{resnet}']))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    want = "Error: `torch-ir info` needs PyTorch, which is not installed; try `pip install torch`\n"
+    assert (result.returncode, result.stderr) == (1, want)
+
+
 def test_as_module(resnet: Path) -> None:
     result = shell("-m", "torch_ir", "info", str(resnet))
     assert result.returncode == 0, result.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 
 import npu
 import pytest
@@ -90,6 +91,13 @@ def test_never_raises(two, tmp_path):
     ):
         assert not ok
         assert report.error_message.startswith("Verification error: ")
+
+
+def test_models_of_a_wrong_type(two):
+    model, ir, x = two
+    for wrong, words in ((3, "Expected a torch.nn.Module, got int"), (nn.Linear, r"make one of the class: Linear\(")):
+        passed, report = verify_ir_with_state_dict(ir, model.state_dict(), wrong, x)
+        assert not passed and re.search(words, report.error_message)
 
 
 def test_output_count():
