@@ -49,9 +49,15 @@ def create_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"npu {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command")
+    for name, (run, add_arguments, text) in _COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        command.set_defaults(run=run)
+        add_arguments(command)
+    return parser
 
-    p = _command(commands, "compile", _compile, "compile an IR file into an .npubin program")
-    p.add_argument("ir", type=Path, help="the IR file (.json) to compile")
+
+def _compile_arguments(p: argparse.ArgumentParser) -> None:
+    _ir_argument(p, "compile")
     p.add_argument(
         "-o", "--output", type=Path, help="the file to write (default: the name of the IR file with .npubin)"
     )
@@ -63,7 +69,8 @@ def create_parser() -> argparse.ArgumentParser:
         "--exact", action="store_true", help="round half-precision results after every op, as eager PyTorch does"
     )
 
-    p = _command(commands, "run", _run, "run a program once, on your own arrays or on random inputs")
+
+def _run_arguments(p: argparse.ArgumentParser) -> None:
     _program_arguments(p)
     p.add_argument(
         "--input",
@@ -74,20 +81,21 @@ def create_parser() -> argparse.ArgumentParser:
     )
     p.add_argument("-o", "--output", type=Path, help="write each output to a .npy file in this folder")
 
-    p = _command(commands, "plan", _plan, "show the plan of a program: its kernels, layouts and memory offsets")
+
+def _plan_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("program", type=Path, help="the program (.npubin) to plan")
     p.add_argument("--device", help="cpu, metal, or a chip on paper such as metal:m4pro (default: the best available)")
     _threads_argument(p)
     p.add_argument("--text", action="store_true", help="show the program itself, which is the same for all devices")
 
-    p = _command(
-        commands, "explain", _explain, "show which nodes of an IR can run on the device, and why others cannot"
-    )
-    p.add_argument("ir", type=Path, help="the IR file (.json) to check")
+
+def _explain_arguments(p: argparse.ArgumentParser) -> None:
+    _ir_argument(p, "check")
     _json_argument(p)
 
-    p = _command(commands, "partition", _partition, "show how an IR is split between device and host, and the cost")
-    p.add_argument("ir", type=Path, help="the IR file (.json) to partition")
+
+def _partition_arguments(p: argparse.ArgumentParser) -> None:
+    _ir_argument(p, "partition")
     p.add_argument(
         "--strategy",
         choices=["sequential", "cost"],
@@ -97,7 +105,8 @@ def create_parser() -> argparse.ArgumentParser:
     p.add_argument("--strict", action="store_true", help="fail and list all reasons if any node would run on the host")
     _json_argument(p)
 
-    p = _command(commands, "bench", _bench, "measure how long a program takes")
+
+def _bench_arguments(p: argparse.ArgumentParser) -> None:
     _program_arguments(p)
     p.add_argument("--runs", type=_number(1, 10**9), default=20, help="the number of runs to time (default: 20)")
     p.add_argument("--warmup", type=_number(0, 10**9), default=3, help="the number of runs before those (default: 3)")
@@ -105,20 +114,9 @@ def create_parser() -> argparse.ArgumentParser:
     p.add_argument("--trace", type=Path, metavar="FILE", help="write a Chrome trace of the last profiled run to FILE")
     _json_argument(p)
 
-    p = _command(commands, "generate", _generate, "generate text with a language model from a folder")
-    _generate_arguments(p)
 
-    p = _command(
-        commands, "doctor", _doctor, "show what is installed, which devices are available, and why others are not"
-    )
-    _json_argument(p)
-    return parser
-
-
-def _command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    parser.set_defaults(run=run)
-    return parser
+def _ir_argument(p: argparse.ArgumentParser, verb: str) -> None:
+    p.add_argument("ir", type=Path, help=f"the IR file (.json) to {verb}")
 
 
 def _program_arguments(p: argparse.ArgumentParser) -> None:
@@ -382,6 +380,24 @@ def _doctor(args: argparse.Namespace) -> int:
     results = report()
     print(json.dumps(results, indent=2)) if args.json else print_report(results)
     return 0
+
+
+_COMMANDS: dict[str, tuple[Callable[[Any], int], Callable[[argparse.ArgumentParser], None], str]] = {
+    "compile": (_compile, _compile_arguments, "compile an IR file into an .npubin program"),
+    "run": (_run, _run_arguments, "run a program once, on your own arrays or on random inputs"),
+    "plan": (_plan, _plan_arguments, "show the plan of a program: its kernels, layouts and memory offsets"),
+    "explain": (
+        _explain, _explain_arguments, "show which nodes of an IR can run on the device, and why others cannot"
+    ),
+    "partition": (
+        _partition, _partition_arguments, "show how an IR is split between device and host, and the cost"
+    ),
+    "bench": (_bench, _bench_arguments, "measure how long a program takes"),
+    "generate": (_generate, _generate_arguments, "generate text with a language model from a folder"),
+    "doctor": (
+        _doctor, _json_argument, "show what is installed, which devices are available, and why others are not"
+    ),
+}  # fmt: skip
 
 
 if __name__ == "__main__":
