@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from npu_runtime._core import Device, Executor, Graph, NPUBuffer, Weights
 from npu_runtime.backend import Backend
 from npu_runtime.dag_inputs import check_arguments, check_donations, check_inputs, donated_names
-from npu_runtime.dag_state import Held, find_held, updated_in_place, updated_values
+from npu_runtime.dag_state import StateTensor, find_state, updated_in_place, updated_values
 from npu_runtime.errors import InvalidValueError, format_error
 from npu_runtime.host import NOT_ON_DEVICES, Copies, HostPart, check_tensor, decode_constants
 from npu_runtime.ir_checks import check_ir
@@ -24,11 +24,11 @@ __all__ = ["DAGExecutor"]
 
 
 class DAGExecutor:
-    """Runs a ``PartitionPlan``. Only what crosses from one part to another is moved.
+    """Runs a ``PartitionPlan``. Only tensors that cross from one part to another are moved.
 
-    Buffers that the model writes are kept from one ``execute`` to the next, and so are caches, inputs that the model
-    returns updated, when they are left out. ``reset()`` takes them back to what was loaded, caches to zeros.
-    ``copied`` has the bytes that the last ``execute`` copied, by tensor.
+    Buffers that the model writes are kept from one ``execute`` to the next. So are caches (inputs whose updated value
+    the model returns), if they are omitted. ``reset()`` sets buffers to their loaded values and caches to zero.
+    ``copied`` maps tensors to the bytes that the last ``execute`` copied for them.
     """
 
     def __init__(self, plan: Any, backend: Backend, compile_fn: Callable[[dict[str, Any]], Any] | None = None) -> None:
@@ -46,7 +46,7 @@ class DAGExecutor:
         self._parts = [step for step in plan.steps if hasattr(step, "target")]
         check_ir(plan.original_ir, self._parts)
         self._loaded = False
-        self._lock = threading.Lock()  # of the state
+        self._lock = threading.Lock()  # guards _state
         self._state: dict[str, Any] = {}
         self._initial: dict[str, Any] = {}
         self._copies = Copies()
@@ -60,7 +60,7 @@ class DAGExecutor:
             self._add(part, compile_fn, npu_compiler.partition_ir(plan, part), leaving)
         in_place = updated_in_place(self._executors, self._host)
         self._sources = {**in_place, **updated_values(whole)}
-        self._held = find_held(whole, self._sources, in_place)
+        self._state_tensors = find_state(whole, self._sources, in_place)
         self._graph = self._make_graph()
         self._outputs_type, self._updated_inputs = self._name_outputs()
 
@@ -77,7 +77,7 @@ class DAGExecutor:
             self._host[number].copies = self._copies
 
     def _name_outputs(self) -> tuple[type[dict[str, Any]], dict[str, str]]:
-        """Outputs answer to further names. An input that the model writes is one more output, under its own name."""
+        """Further names of outputs. An input that the model writes is also an output, under its own name."""
         whole = self.plan.original_ir
         named = zip(whole.get("output_names") or [], self._output_names, strict=False)
         further = {alias: name for alias, name in named if alias}
@@ -95,13 +95,13 @@ class DAGExecutor:
         return outputs_type(further), updated
 
     def _make_graph(self) -> Graph:
-        """The parts in the core, which runs programs itself and calls back for the others."""
+        """The core's graph of the parts. It runs programs itself and calls back for everything else."""
         ir = self.plan.original_ir
-        made = [name for part in self._parts for name in part.output_names]
+        produced = [name for part in self._parts for name in part.output_names]
         names = dict.fromkeys([*(t["name"] for t in ir["graph_inputs"]), *self._mapping])
-        names |= dict.fromkeys([name for part in self._parts for name in part.input_names] + made)
+        names |= dict.fromkeys([name for part in self._parts for name in part.input_names] + produced)
         wanted = {*self._output_names, *(m["value"]["name"] for m in ir.get("mutations") or [])}
-        graph = Graph(list(names), sorted(wanted & set(made)))
+        graph = Graph(list(names), sorted(wanted & set(produced)))
         device = self.backend.device if isinstance(self.backend.device, Device) else None
         for part in self._parts:
             number = part.partition_id
@@ -111,152 +111,161 @@ class DAGExecutor:
             elif isinstance(self._executors[number], Executor):
                 graph.add_program(self._executors[number])
             else:
-                inputs = [name for name in part.input_names if name in self._given_to(part)]
+                inputs = [name for name in part.input_names if name in self._inputs_of(part)]
                 graph.add_host(self._other_executor(number, inputs, part.output_names), inputs, part.output_names)
         return graph
 
-    def _given_to(self, part: Any) -> set[str]:
-        """What a part reads as inputs, and not as its weights."""
+    def _inputs_of(self, part: Any) -> set[str]:
+        """Names of the tensors that a part reads as inputs rather than as weights."""
         return {t["name"] for t in self._part_irs[part.partition_id]["graph_inputs"]}
 
     def _other_executor(self, number: int, inputs: list[str], outputs: list[str]) -> Callable[[list[Any]], list[Any]]:
-        """A backend's own executor, called as the core's is."""
-        executor, owner = self._executors[number], weakref.ref(self)  # the graph is ours: no circle
+        """Calls the executor of a backend that is not the core's own."""
+        executor, owner = (
+            self._executors[number],
+            weakref.ref(self),
+        )  # we own the graph, so a strong one would be a cycle
 
         def run(values: list[Any]) -> list[Any]:
             dag = owner()
             weights = dag._loaded_weights.get(number) if dag is not None else None
-            made = executor.run(dict(zip(inputs, values, strict=True)), weights)
-            return [made[name] for name in outputs]
+            results = executor.run(dict(zip(inputs, values, strict=True)), weights)
+            return [results[name] for name in outputs]
 
         return run
 
     def _with_state(self, ir: dict[str, Any], part: Any) -> dict[str, Any]:
-        """What the model writes is no weight of a part, but one of its inputs."""
-        held = {n: self._mapping[n] for n in part.input_names if self._mapping.get(n) in self._written}
+        """The part's IR, with buffers that the model writes as inputs instead of weights."""
+        state = {n: self._mapping[n] for n in part.input_names if self._mapping.get(n) in self._written}
         metas = {w["name"]: w for w in self.plan.original_ir["weights"]}
         return {
             **ir,
-            "graph_inputs": [*ir["graph_inputs"], *({**metas[fqn], "name": n} for n, fqn in held.items())],
-            "weights": [w for w in ir["weights"] if w["name"] not in held.values()],
-            "weight_name_mapping": {k: v for k, v in ir["weight_name_mapping"].items() if k not in held},
+            "graph_inputs": [*ir["graph_inputs"], *({**metas[fqn], "name": n} for n, fqn in state.items())],
+            "weights": [w for w in ir["weights"] if w["name"] not in state.values()],
+            "weight_name_mapping": {k: v for k, v in ir["weight_name_mapping"].items() if k not in state},
         }
 
     def load_weights(self, weights: Mapping[str, Any]) -> None:
-        """State-dict names to arrays. Replaces what was loaded before, on the device and on the host, and forgets what
-        runs have written since."""
+        """Load arrays by state-dict name, on the device and on the host. Replaces all weights loaded before, and resets
+        the state."""
         if not isinstance(weights, Mapping | Weights):
             got, expected = type(weights).__name__, "a dict of names to tensors"
             action = "model.state_dict()" if hasattr(weights, "state_dict") else None
             what = "weights must be a mapping"
             raise InvalidValueError(format_error("dag", what, got=got, expected=expected, action=action))
-        found = resolve_names(self._names_read(), weights)
-        chosen = {name: weights[source] for name, source in found.items()}
+        sources = resolve_names(self._names_read(), weights)
+        chosen = {name: weights[source] for name, source in sources.items()}
         for meta in self.plan.original_ir["weights"]:
             if meta["name"] in chosen:
                 check_tensor("weight", meta, chosen[meta["name"]])
-        used: dict[int, Any] = {}
-        on_host: dict[int, Any] = {}
+        device_weights: dict[int, Any] = {}
+        host_weights: dict[int, Any] = {}
         for part in self._parts:
             if part.target == "npu":
                 program = self.npu_programs[part.partition_id]
                 own = {spec.name: chosen[spec.name] for spec in program.weight_specs if spec.name in chosen}
-                used[part.partition_id] = load_weights(own, program, self.backend.device)
+                device_weights[part.partition_id] = load_weights(own, program, self.backend.device)
             else:
-                on_host[part.partition_id] = self._host[part.partition_id].own_weights(chosen)
-        for at, own in on_host.items():  # now that nothing was refused
-            self._host[at].use(own)
+                host_weights[part.partition_id] = self._host[part.partition_id].own_weights(chosen)
+        for number, own in host_weights.items():  # only once all weights were accepted
+            self._host[number].use(own)
         constants = decode_constants(self.plan.original_ir)
         initial = {**constants, **chosen}
-        self._loaded_weights = used
-        # Copies, so that the caller's tensors may change.
+        self._loaded_weights = device_weights
+        # Copies, so that the caller may modify the tensors.
         kept = [*self._written, *(self._mapping[n] for n in self._weights_returned())]
         self._initial = {fqn: _as_numpy(initial[fqn]).copy() for fqn in kept if fqn in initial}
         self._loaded = True
         self.reset()
 
     def _replace_weights(self, weights: Mapping[str, Any]) -> None:
-        """A loop that passes its weights each time goes on where it was: what is held stays, but for buffers that
-        begin with another value now."""
-        begun, state = self._initial, self._state
+        """Load weights but keep the state, so that a loop may pass its weights at each step. Only buffers whose initial
+        value has changed start again."""
+        initial, state = self._initial, self._state
         self.load_weights(weights)
-        for held in self._held:
-            same = held.is_input or _same_bits(begun.get(held.name), self._initial.get(held.name))
-            if held.name in state and same:
-                self._state[held.name] = state[held.name]
+        for tensor in self._state_tensors:
+            same = tensor.is_input or _same_bits(initial.get(tensor.name), self._initial.get(tensor.name))
+            if tensor.name in state and same:
+                self._state[tensor.name] = state[tensor.name]
 
     def reset(self) -> None:
-        """Forget what runs have written into the model's buffers, and the caches that they began."""
+        """Set the model's buffers to their loaded values and caches to zero."""
         self._state = {}
 
     def state(self, name: str) -> Any:
-        """What is held for a cache, by its input's name, or for a buffer that the model writes: a read-only buffer (an
-        array, where devices have no such dtype), which shows what runs write in place; None before it is begun."""
-        value = self._state.get(self._held_by(name).name)
+        """The current value of a cache, by the name of its input, or of a buffer that the model writes.
+
+        It is a read-only NPUBuffer, which shows later updates in place, or an array if no device has the dtype.
+        None before the first run.
+        """
+        value = self._state.get(self._state_tensor(name).name)
         if value is None or isinstance(value, NPUBuffer):
             return value.read_only() if value is not None else None
         array = _as_numpy(value).copy()
         return array if str(array.dtype) in NOT_ON_DEVICES else self.backend.allocate_buffer(array).read_only()
 
     def set_state(self, name: str, value: Any) -> None:
-        """A copy of ``value`` is what the next run finds."""
-        held = self._held_by(name)
-        check_tensor("state", {**self._meta(held), "name": name}, value)
+        """Copy ``value`` into the state for the next run."""
+        tensor = self._state_tensor(name)
+        check_tensor("state", {**self._meta(tensor), "name": name}, value)
         with self._lock:
-            self._state[name] = self._own(_as_numpy(value), held)
+            self._state[name] = self._writable_copy(_as_numpy(value), tensor)
 
-    def _held_by(self, name: str) -> Held:
-        found = next((held for held in self._held if held.name == name), None)
-        if found is None:
-            known = ", ".join(repr(held.name) for held in self._held) or "no name, because this model has no state"
+    def _state_tensor(self, name: str) -> StateTensor:
+        match = next((tensor for tensor in self._state_tensors if tensor.name == name), None)
+        if match is None:
+            known = (
+                ", ".join(repr(tensor.name) for tensor in self._state_tensors)
+                or "no name, because this model has no state"
+            )
             what = "the model has no state of this name"
             raise InvalidValueError(format_error("dag", what, got=repr(name), expected=known))
-        return found
+        return match
 
-    def _meta(self, held: Held) -> dict[str, Any]:
+    def _meta(self, tensor: StateTensor) -> dict[str, Any]:
         ir = self.plan.original_ir
-        metas = ir["graph_inputs"] if held.is_input else ir["weights"]
-        return next(meta for meta in metas if meta["name"] == held.name)
+        metas = ir["graph_inputs"] if tensor.is_input else ir["weights"]
+        return next(meta for meta in metas if meta["name"] == tensor.name)
 
-    def _own(self, value: npt.NDArray[Any], held: Held) -> Any:
-        """A copy that runs may write, where the device reaches it."""
-        return self.backend.allocate_buffer(value) if held.in_place else value.copy()
+    def _writable_copy(self, value: npt.NDArray[Any], tensor: StateTensor) -> Any:
+        """A copy that runs may write, in device memory if they write it in place."""
+        return self.backend.allocate_buffer(value) if tensor.in_place else value.copy()
 
-    def _begun(self, held: Held) -> Any:
+    def _current_value(self, tensor: StateTensor) -> Any:
         import numpy as np
 
-        if held.name not in self._state:
-            meta = self._meta(held)
-            if not held.is_input:
-                self._state[held.name] = self._own(self._initial[held.name], held)
+        if tensor.name not in self._state:
+            meta = self._meta(tensor)
+            if not tensor.is_input:
+                self._state[tensor.name] = self._writable_copy(self._initial[tensor.name], tensor)
             elif meta["dtype"] in NOT_ON_DEVICES:
-                self._state[held.name] = np.zeros(meta["shape"], meta["dtype"])
+                self._state[tensor.name] = np.zeros(meta["shape"], meta["dtype"])
             else:
-                self._state[held.name] = self.backend.allocate_zeros(tuple(meta["shape"]), meta["dtype"])
-        return self._state[held.name]
+                self._state[tensor.name] = self.backend.allocate_zeros(tuple(meta["shape"]), meta["dtype"])
+        return self._state[tensor.name]
 
     def _weights_returned(self) -> list[str]:
         return [t["name"] for t in self.plan.original_ir["graph_outputs"] if t["name"] in self._mapping]
 
     def _names_read(self) -> dict[str, list[str]]:
-        """State-dict names of what runs need, and the names each is tied to."""
+        """State-dict names of the weights that runs read, each with the names tied to it."""
         ir = self.plan.original_ir
         known = {w["name"] for w in ir["weights"]} - set(ir.get("constants") or {})
-        given = {t["name"] for t in ir["graph_inputs"]}
+        inputs = {t["name"] for t in ir["graph_inputs"]}
         used = {n for part in self._parts for n in part.input_names} | set(self._weights_returned())
-        read = ({self._mapping.get(n, n) for n in used - given} | self._written) & known
+        read = ({self._mapping.get(n, n) for n in used - inputs} | self._written) & known
         ties: dict[str, str] = ir.get("ties") or {}
         return {name: [tie for tie, owner in ties.items() if owner == name] for name in sorted(read)}
 
     def execute(
         self, inputs: Mapping[str, Any], weights: Mapping[str, Any] | None = None, *, donate: Iterable[str] = ()
     ) -> dict[str, Any]:
-        """Graph inputs by name (NumPy, torch or NPUBuffer); returns NumPy arrays by graph output name.
+        """Run on graph inputs by name (NumPy, torch or NPUBuffer); returns NumPy arrays by graph output name.
 
-        As with ``Executor.run``, names do not matter where there is one input, outputs answer to further names, and
-        NPUBuffers named in ``donate`` give their memory to the outputs that update them. What updates an NPUBuffer is
-        an NPUBuffer again, for the next run; what updates a cache that is held, a read-only one that shows later
-        updates too.
+        As with ``Executor.run``, a single input may have any name, outputs have further names, and NPUBuffers named in
+        ``donate`` give their memory to the outputs that update them. An output that updates an NPUBuffer is an
+        NPUBuffer too, ready for the next run. An output that updates a cache kept here is a read-only NPUBuffer, which
+        shows later updates too.
         """
         if not isinstance(inputs, Mapping):
             what, got = "inputs must be a mapping", type(inputs).__name__
@@ -270,45 +279,49 @@ class DAGExecutor:
         if weights is not None:
             self._replace_weights(weights)
         self._check_loaded()
-        kept = [held for held in self._held if held.name not in inputs or not held.is_input]
+        kept = [tensor for tensor in self._state_tensors if tensor.name not in inputs or not tensor.is_input]
         if not kept:
             return self._run(inputs, donated, kept)
         with self._lock:
             return self._run(inputs, donated, kept)
 
-    def _run(self, inputs: Mapping[str, Any], donated: set[str], kept: list[Held]) -> dict[str, Any]:
+    def _run(self, inputs: Mapping[str, Any], donated: set[str], kept: list[StateTensor]) -> dict[str, Any]:
         values: dict[str, Any] = {n: self._initial[f] for n, f in self._mapping.items() if f in self._initial}
-        for held in kept:
-            value = self._begun(held)
-            values |= dict.fromkeys(held.places, value)
-            if held.in_place and isinstance(value, NPUBuffer):
-                donated = {*donated, held.places[0]}
+        for tensor in kept:
+            value = self._current_value(tensor)
+            values |= dict.fromkeys(tensor.graph_names, value)
+            if tensor.in_place and isinstance(value, NPUBuffer):
+                donated = {*donated, tensor.graph_names[0]}
         values |= inputs
         weights = [self._loaded_weights.get(part.partition_id) for part in self._parts]
         counts: dict[str, int] = {}
         self._copies.by_name = {}
-        made = self._graph.run(values, weights, donated, counts)
+        results = self._graph.run(values, weights, donated, counts)
         for name, size in counts.items():
             self._copies.add(name, size)
-        made |= {h.result: self._as_buffer(h.result, made[h.result]) for h in kept if h.is_input and h.result in made}
+        for tensor in kept:
+            if tensor.is_input and tensor.result in results:
+                results[tensor.result] = self._as_buffer(tensor.result, results[tensor.result])
         outputs = self._outputs_type()
-        live = {held.result: held for held in kept}
+        by_result = {tensor.result: tensor for tensor in kept}
         for name, result in [*((n, n) for n in self._output_names), *self._updated_inputs.items()]:
-            outputs[name] = self._output(result, values, made, live.get(result))
-        self._keep(kept, values, made)
+            outputs[name] = self._output(result, values, results, by_result.get(result))
+        self._keep(kept, values, results)
         self.copied = self._copies.by_name
         return outputs
 
-    def _output(self, name: str, values: Mapping[str, Any], made: Mapping[str, Any], held: Held | None) -> Any:
-        """The caller's own, except for caches in place."""
-        value = made.get(name)
+    def _output(
+        self, name: str, values: Mapping[str, Any], results: Mapping[str, Any], tensor: StateTensor | None
+    ) -> Any:
+        """The output for the caller. It shares no memory with later runs, unless it is a cache updated in place."""
+        value = results.get(name)
         if value is None:
-            return self._copy(name, values[name])  # an input or a weight as it is
-        if held is not None and not held.is_input:
+            return self._copy(name, values[name])  # an input or a weight, returned unchanged
+        if tensor is not None and not tensor.is_input:
             return self._copy(name, value)
-        if held is not None and isinstance(value, NPUBuffer):
+        if tensor is not None and isinstance(value, NPUBuffer):
             return value.read_only()
-        if held is None and isinstance(values.get(self._sources.get(name, "")), NPUBuffer):
+        if tensor is None and isinstance(values.get(self._sources.get(name, "")), NPUBuffer):
             return self._as_buffer(name, value)
         array = _as_numpy(value)
         if hasattr(value, "is_contiguous") and not value.is_contiguous():
@@ -316,7 +329,7 @@ class DAGExecutor:
         return array
 
     def _as_buffer(self, name: str, value: Any) -> Any:
-        """A tensor that the host made, where the device reaches it."""
+        """A result of the host, in device memory."""
         array = _as_numpy(value)
         if isinstance(value, NPUBuffer) or str(array.dtype) in NOT_ON_DEVICES:
             return value
@@ -328,18 +341,22 @@ class DAGExecutor:
         self._copies.add(name, array.nbytes)
         return array
 
-    def _keep(self, kept: list[Held], values: Mapping[str, Any], made: Mapping[str, Any]) -> None:
+    def _keep(self, kept: list[StateTensor], values: Mapping[str, Any], results: Mapping[str, Any]) -> None:
         taken: set[str] = set()
-        for held in kept:
-            if held.result in made and held.result not in taken:
-                self._state[held.name] = made[held.result]
-            else:  # an input, a weight or what another one is already
-                self._state[held.name] = self._copy(held.result, made.get(held.result, values.get(held.result)))
-            taken.add(held.result)
+        for tensor in kept:
+            if tensor.result in results and tensor.result not in taken:
+                self._state[tensor.name] = results[tensor.result]
+            else:  # an input, a weight, or a result that is already the value of another state tensor
+                self._state[tensor.name] = self._copy(
+                    tensor.result, results.get(tensor.result, values.get(tensor.result))
+                )
+            taken.add(tensor.result)
 
     def _check_inputs(self, inputs: Mapping[str, Any]) -> None:
         read = {name for part in self._parts for name in part.input_names} | set(self._output_names)
-        check_inputs(self.plan.original_ir, read, {held.name for held in self._held if held.is_input}, inputs)
+        check_inputs(
+            self.plan.original_ir, read, {tensor.name for tensor in self._state_tensors if tensor.is_input}, inputs
+        )
 
     def _check_loaded(self) -> None:
         needed = self._returns_or_keeps() or any(self._needs_weights(p) for p in self._parts)

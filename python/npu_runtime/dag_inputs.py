@@ -1,4 +1,4 @@
-"""What a DAGExecutor is given, checked before any work starts."""
+"""Checks the arguments of a DAGExecutor before any work starts."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def check_arguments(plan: Any, backend: Any, compile_fn: Any) -> None:
         _refuse("compile_fn must be callable", got=type(compile_fn).__name__, expected="a function from IR to program")
 
 
-def check_inputs(ir: Mapping[str, Any], read: set[str], held: set[str], inputs: Any) -> None:
-    """Names, then shapes and dtypes. What nobody reads, and what is held, may be left out."""
+def check_inputs(ir: Mapping[str, Any], read: set[str], optional: set[str], inputs: Any) -> None:
+    """Names, then shapes and dtypes. ``optional`` inputs, and those that nothing reads, may be omitted."""
     known = {t["name"] for t in ir["graph_inputs"]}
-    missing, surplus = sorted((known & read) - held - set(inputs)), sorted(map(str, set(inputs) - known))
+    missing, surplus = sorted((known & read) - optional - set(inputs)), sorted(map(str, set(inputs) - known))
     if missing or surplus:
         got = f"missing {missing}, unknown {surplus}"
         _refuse("the names of the inputs do not match", got=got, expected=", ".join(sorted(known)))
@@ -77,7 +77,7 @@ def _refuse_shared(inputs: Mapping[str, Any], donated: set[str]) -> None:
 
 
 def _span(value: Any) -> tuple[int, int]:
-    """Addresses of the first byte and of the one after the last."""
+    """The addresses of the first byte, and of the byte after the last."""
     if isinstance(value, NPUBuffer):
         return value.native_handle, value.native_handle + value.size_bytes
     if isinstance(value, np.ndarray):

@@ -18,7 +18,7 @@ __all__ = ["HostPart", "decode_constants", "execute_cpu_partition", "numpy_to_to
 
 
 def numpy_to_torch(array: Any) -> Any:
-    """Shares memory where it can; bfloat16 passes as such."""
+    """Shares memory if possible, and keeps bfloat16."""
     import torch
     import torch.utils.dlpack
 
@@ -48,7 +48,7 @@ def torch_to_numpy(tensor: Any) -> npt.NDArray[Any]:
 
 
 def decode_constants(ir: Mapping[str, Any]) -> dict[str, Any]:
-    """The tensors that an IR holds itself."""
+    """The tensors whose values the IR contains."""
     if not ir.get("constants"):
         return {}
     from torch_ir import IR
@@ -63,23 +63,23 @@ IN_PLACE = {
     "aten.scatter.src": "aten.scatter_.src",
     "aten.scatter.value": "aten.scatter_.value",
 }
-"""What updates a part of its first input, and the same in place."""
+"""Operators that update part of their first input, and their in-place forms."""
 
 NOT_ON_DEVICES = ("float64", "complex32", "complex64", "complex128", "uint16", "uint32", "uint64")
 
 
 def update_in_place(ir: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The IR with such nodes in place where nothing else in it reads the input; and what then is which input."""
+    """The IR with updates in place where nothing else reads the input, and the input that each such result updates."""
     inputs = {t["name"]: t for t in ir["graph_inputs"] if t["dtype"] not in NOT_ON_DEVICES}
-    given = {t["name"] for t in ir["graph_outputs"]}
+    returned = {t["name"] for t in ir["graph_outputs"]}
     reads = Counter(t["name"] for node in ir["nodes"] for t in node["inputs"])
     updates: dict[str, str] = {}
     nodes = []
     for node in ir["nodes"]:
         source = node["inputs"][0]["name"] if node["inputs"] else ""
         result = node["outputs"][0]["name"] if len(node["outputs"]) == 1 else ""
-        free = source in inputs and source not in given and reads[source] == 1
-        if node["op_type"] in IN_PLACE and free and result in given:
+        free = source in inputs and source not in returned and reads[source] == 1
+        if node["op_type"] in IN_PLACE and free and result in returned:
             updates[result] = source
             node = {**node, "op_type": IN_PLACE[node["op_type"]]}
         nodes.append(node)
@@ -87,7 +87,7 @@ def update_in_place(ir: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]
 
 
 class Copies(threading.local):
-    """Bytes that the running thread's parts have copied, by tensor."""
+    """Bytes copied by the parts that this thread runs, by tensor."""
 
     def __init__(self) -> None:
         self.by_name: dict[str, int] = {}
@@ -99,8 +99,8 @@ class Copies(threading.local):
 class HostPart:
     """A part's IR, executed by ``torch_ir``.
 
-    ``leaving`` names results that callers keep: these have memory of their own. What ``updates`` names is written in
-    the memory of an input.
+    ``leaving`` names results that the caller keeps, which must not share memory with anything else. ``updates`` maps
+    results to the inputs in whose memory they are written.
     """
 
     def __init__(self, ir: dict[str, Any], leaving: Collection[str] = (), *, in_place: bool = False) -> None:
@@ -120,7 +120,7 @@ class HostPart:
         self._own_memory: set[int] = set()
 
     def own_weights(self, weights: Mapping[str, Any]) -> dict[str, Any]:
-        """Copies of what the part reads, so that the caller's tensors may change."""
+        """Copies of the weights that the part reads, so that the caller may modify the tensors."""
         metas = {w["name"]: w for w in self.ir["weights"]}
         ties = {tie: name for tie, name in self.ir.get("ties", {}).items() if name in metas}
         for name in metas.keys() & weights.keys():
@@ -129,14 +129,14 @@ class HostPart:
 
     def use(self, own_weights: Mapping[str, Any]) -> None:
         self._executor.load_weights_from_state_dict(dict(own_weights))
-        held = [*own_weights.values(), *self._executor.constants.values()]
-        self._own_memory = {t.untyped_storage().data_ptr() for t in held}
+        tensors = [*own_weights.values(), *self._executor.constants.values()]
+        self._own_memory = {t.untyped_storage().data_ptr() for t in tensors}
 
     def load_weights(self, weights: Mapping[str, Any]) -> None:
         self.use(self.own_weights(weights))
 
     def call(self, inputs: list[Any]) -> list[Any]:
-        """Tensors in the order of ``input_names``; returns those of ``output_names``."""
+        """Takes tensors in the order of ``input_names`` and returns them in the order of ``output_names``."""
         tensors = [numpy_to_torch(value) for value in inputs]
         for name, value, tensor in zip(self.input_names, inputs, tensors, strict=True):
             if isinstance(value, np.ndarray) and value.size and tensor.data_ptr() != value.ctypes.data:
@@ -148,7 +148,7 @@ class HostPart:
         return self._without_sharing(tensors, results) if self._leaving else results
 
     def _without_sharing(self, inputs: list[Any], results: list[Any]) -> list[Any]:
-        """A view of an input, of a weight or of another result is copied before it leaves."""
+        """Copies results that are views of an input, a weight or another result."""
         taken = self._own_memory | {t.untyped_storage().data_ptr() for t in inputs}
         for i, name in enumerate(self.output_names):
             if name not in self._leaving or not results[i].numel():
@@ -164,7 +164,7 @@ class HostPart:
 
 
 def check_tensor(what: str, meta: Mapping[str, Any], value: Any) -> None:
-    """Whether a value is a tensor of the shape and dtype that the graph has for it."""
+    """Raises unless the value is a tensor with the shape and dtype that the graph expects."""
     expected = f"{meta['dtype']}{list(meta['shape'])}"
     if not hasattr(value, "shape") or not hasattr(value, "dtype"):
         got, expected = type(value).__name__, f"an NPUBuffer, a NumPy array or a tensor, {expected}"
