@@ -1,4 +1,4 @@
-"""The front door: a PyTorch module in, a compiled callable out. ``import npu`` does not import PyTorch."""
+"""Compiles a PyTorch module into a callable, and generates text. ``import npu`` does not import PyTorch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ``npu`` command. PyTorch is imported only where an IR has to be made or run on the host."""
+"""The ``npu`` command. PyTorch is imported only to generate text and to read .pt files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _number(least: int, most: int) -> Callable[[str], int]:
-    """For argparse, which says which argument it was."""
+    """A type for argparse, which adds the name of the argument to the error."""
 
     def read(text: str) -> int:
         value = int(text)
@@ -218,16 +218,16 @@ def _weights(args: argparse.Namespace, executor: Any) -> Any:
     return load_weights(args.weights, executor.program, executor.device)
 
 
-def _inputs(executor: Any, seed: int, given: dict[str, Any]) -> dict[str, Any]:
-    """What was given, and random arrays for the rest; integers are zeros, which index anything."""
+def _inputs(executor: Any, seed: int, arrays: dict[str, Any]) -> dict[str, Any]:
+    """The user's arrays, and random ones for the other inputs. Integers are zero, which is a valid index anywhere."""
     import ml_dtypes
     import numpy as np
 
     random = np.random.default_rng(seed + 1)
     inputs = {}
     for spec in executor.program.inputs:
-        if spec.name in given:
-            inputs[spec.name] = given[spec.name]
+        if spec.name in arrays:
+            inputs[spec.name] = arrays[spec.name]
             continue
         dtype = ml_dtypes.bfloat16 if spec.dtype == "bfloat16" else np.dtype(spec.dtype)
         if "float" in spec.dtype:
@@ -237,11 +237,11 @@ def _inputs(executor: Any, seed: int, given: dict[str, Any]) -> dict[str, Any]:
     return inputs
 
 
-def _given(executor: Any, arguments: list[str]) -> dict[str, Any]:
+def _read_inputs(executor: Any, arguments: list[str]) -> dict[str, Any]:
     import numpy as np
 
     dtypes = {spec.name: spec.dtype for spec in executor.program.inputs}
-    given = {}
+    arrays = {}
     for argument in arguments:
         name, equals, path = argument.partition("=")
         if not equals:
@@ -258,12 +258,12 @@ def _given(executor: Any, arguments: list[str]) -> dict[str, Any]:
             raise InvalidValueError(f"[npu] {path} is not a valid .npy file: {error}") from error
         if not isinstance(array, np.ndarray):
             raise InvalidValueError(f"[npu] {path} contains several arrays; expected a .npy file, which contains one")
-        given[name] = _as_bfloat16(array) if dtypes[name] == "bfloat16" else array
-    return given
+        arrays[name] = _as_bfloat16(array) if dtypes[name] == "bfloat16" else array
+    return arrays
 
 
 def _as_bfloat16(array: Any) -> Any:
-    """A .npy file cannot say bfloat16: it holds the bits without a name, or, as `run -o` writes it, float32."""
+    """The .npy format has no bfloat16: such a file has raw bits, or float32 as `run -o` writes it."""
     import ml_dtypes
 
     if array.dtype.kind == "V" and array.dtype.itemsize == 2:
@@ -276,16 +276,16 @@ def _run(args: argparse.Namespace) -> int:
 
     executor = _executor(args)
     weights = _weights(args, executor)
-    outputs = executor.run(_inputs(executor, args.seed, _given(executor, args.input)), weights)
+    outputs = executor.run(_inputs(executor, args.seed, _read_inputs(executor, args.input)), weights)
     if args.output:
         make_folder(args.output)
     for name, buffer in outputs.items():
         array = buffer.to_numpy()
-        wide = array.astype(np.float64)
-        spread = f"min {wide.min():.6g}, mean {wide.mean():.6g}, max {wide.max():.6g}" if array.size else "empty"
+        values = array.astype(np.float64)
+        spread = f"min {values.min():.6g}, mean {values.mean():.6g}, max {values.max():.6g}" if array.size else "empty"
         print(f"{name}: {array.dtype}{list(array.shape)} {spread}")
         if args.output:
-            file = re.sub(r"[^\w.-]", "_", name).lstrip(".")  # a program's names are not paths
+            file = re.sub(r"[^\w.-]", "_", name).lstrip(".")  # names in a program may not be valid file names
             write_file(args.output / f"{file}.npy", _as_npy(array))
     return 0
 

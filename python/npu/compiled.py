@@ -1,4 +1,4 @@
-"""A module compiled for a device, called as the module is."""
+"""Modules compiled for a device."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["CompiledModule", "compile"]
 
 
 class CompiledModule:
-    """Takes what the module's ``forward`` takes and returns what it returns, in plain tuples, lists and dicts.
+    """A callable with the arguments and results of the module's ``forward``, in plain tuples, lists and dicts.
 
-    The weights are those of the module when it was compiled. Buffers that the module writes are kept by a session of
-    this object; ``reset()`` takes them back to what they were then.
+    It has the module's weights at the time of compilation. Buffers that the module writes are kept in a session of this
+    object; ``reset()`` restores their values of that time.
     """
 
     def __init__(self, ir: IR, program: npu_compiler.CompiledProgram, executor: Executor, weights: Weights) -> None:
         self.ir, self.program, self.executor, self.weights = ir, program, executor, weights
         self._binder = InputBinder(ir, strict=True)
-        # Without state there is nothing to keep, and threads need not wait for each other.
+        # Without state, threads need no common session and do not wait for each other.
         self._session = executor.session() if any(spec.state for spec in executor.program.inputs) else None
         self._lock = threading.Lock()
         self._names = [t.name for t in ir.graph_inputs]
@@ -48,11 +48,11 @@ class CompiledModule:
             return self._session.run(inputs, self.weights)
 
     def _inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Tensor]:
-        given = self._binder.bind(args, kwargs)
-        return dict(zip(self._names, given, strict=True))
+        tensors = self._binder.bind(args, kwargs)
+        return dict(zip(self._names, tensors, strict=True))
 
     def profile(self, *args: Any, **kwargs: Any) -> Profiler:
-        """One measured run; ``.print_summary()`` shows it."""
+        """Profile one run; print the result with ``.print_summary()``."""
         profiler = Profiler(self.executor)
         profiler.run(self._inputs(args, kwargs), self.weights)
         return profiler
@@ -87,12 +87,12 @@ def compile(
     disable: str | Iterable[str] = (),
     exact: bool = False,
 ) -> CompiledModule:
-    """Extract, compile and lay out ``module`` for ``device`` (the best one present by default).
+    """Extract and compile ``module``, and plan it for ``device`` (by default the best one available).
 
     ``example_inputs`` is a tensor, a tuple of positional arguments or a dict of keyword arguments; they fix shapes and
-    dtypes. Results are those of the module's code as written: where eager PyTorch puts a fused kernel in its place
-    (``nn.TransformerEncoder`` with a padding mask), padded rows hold numbers, not zeros. ``compute_dtype`` runs a
-    float32 model in half precision; ``disable`` names compiler passes to leave out; ``exact`` rounds after every op,
+    dtypes. The results are those of the module's code as written: if eager PyTorch would run a fused kernel instead
+    (``nn.TransformerEncoder`` with a padding mask), padded rows contain computed values, not zeros. ``compute_dtype``
+    runs a float32 model in half precision. ``disable`` names compiler passes to skip. ``exact`` rounds after every op,
     as eager PyTorch does.
     """
     ir = extract_ir(module, example_inputs, example_kwargs)

@@ -1,4 +1,4 @@
-"""What is installed here, and what can run."""
+"""The command ``npu doctor``: what is installed, and which devices are available."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the device runs of an IR, and why not the rest."""
+"""The command ``npu explain``: which nodes of an IR run on the device, and why others do not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["explain_file", "print_report"]
 
 
 def explain_file(path: Path) -> dict[str, Any]:
-    """Counts by operator; refused ones with their reason and the first node."""
+    """Counts by operator. Refused operators have a reason and their first node."""
     import npu_compiler
     from npu_compiler.flops import flops_of
     from npu_compiler.reader import load_ir

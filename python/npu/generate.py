@@ -39,7 +39,7 @@ def _run(args: argparse.Namespace, generators: Any, started: float, imported: fl
             progress=progress, cache=args.cache or not args.no_cache,
         )  # fmt: skip
         prompt = _prompt(args, generator)
-        generator.encode(prompt)  # mistakes before anything is compiled
+        generator.encode(prompt)  # report a wrong prompt before compiling
         generator.prepare(buckets=[1])
     generator.timings["import"] = generator.timings.get("import", 0.0) + imported
     before = sum(generator.timings.values())
@@ -51,7 +51,7 @@ def _run(args: argparse.Namespace, generators: Any, started: float, imported: fl
 
 @contextlib.contextmanager
 def _warnings_as_lines() -> Iterator[None]:
-    """What the user should know of the cache, without the line of ours that noticed."""
+    """Print warnings about the cache without the source line that raised them."""
     from npu.generation.cache import CacheWarning
 
     with warnings.catch_warnings():
@@ -69,7 +69,7 @@ def _warnings_as_lines() -> Iterator[None]:
 
 
 def _leave_out_torchvision() -> None:
-    """transformers imports it where it is installed. Text needs none of it, and it takes a second."""
+    """transformers imports torchvision if it is installed. That takes a second, and text does not need it."""
     if "torchvision" not in sys.modules:
         sys.modules["torchvision"] = None  # type: ignore[assignment]
 
@@ -78,7 +78,7 @@ def _prompt(args: argparse.Namespace, generator: Any) -> Any:
     if args.ids is not None:
         try:
             parts = args.ids.split(",") if args.ids.strip() else []
-            return [int(number) for part in parts for number in part.split() or [part]]  # an empty part is no number
+            return [int(number) for part in parts for number in part.split() or [part]]  # int() refuses an empty part
         except ValueError:
             raise InvalidValueError(f"[npu] --ids must be numbers separated by commas; got {args.ids!r}") from None
     if args.chat:
@@ -133,7 +133,7 @@ def _stats(generator: Any, result: Any, started: float, late: float) -> None:
     table.add_row("process start", f"{started:.3f}", "", "")
     for key, name in _STAGES:
         table.add_row(name, f"{generator.timings.get(key, 0.0):.3f}", "", "")
-    prompt = max(result.prompt_seconds - late, 1e-9)  # programs that the prompt needed were compiled in it
+    prompt = max(result.prompt_seconds - late, 1e-9)  # without the time to compile programs for the prompt
     table.add_row("prompt", f"{prompt:.3f}", str(result.prompt_tokens), f"{result.prompt_tokens / prompt:.1f}")
     rest, count = result.seconds - result.prompt_seconds, len(result.tokens) - 1
     if count > 0 and rest > 0:
@@ -148,7 +148,7 @@ def _stats(generator: Any, result: Any, started: float, late: float) -> None:
 
 
 def _since_process_start() -> float:
-    """Seconds, where the system tells when the process began; else since Python's clocks."""
+    """Seconds since the process started if the system tells (Linux), else its processor time."""
     try:
         ticks = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
         uptime = float(Path("/proc/uptime").read_text().split()[0])
@@ -158,7 +158,7 @@ def _since_process_start() -> float:
 
 
 class _Progress:
-    """A line for what is being done, where somebody is looking."""
+    """A progress bar, if stderr is a terminal."""
 
     def __init__(self, visible: bool) -> None:
         self._visible, self._what = visible, ""

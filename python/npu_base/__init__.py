@@ -1,1 +1,1 @@
-"""What all packages share: the root of errors, and the writing of files. Needs the standard library alone."""
+"""Shared by all packages: errors, files and commands. Needs only the standard library."""

@@ -13,15 +13,17 @@ from .files import output_error
 __all__ = ["run_command"]
 
 _INTERRUPTED = 130
-_BROKEN_PIPE = 141  # what a shell reports for a command that SIGPIPE ended
+_BROKEN_PIPE = 141  # as a shell reports a command that SIGPIPE ended
 
 
 def run_command(
     parser: argparse.ArgumentParser, argv: Sequence[str] | None, expected: tuple[type[Exception], ...]
 ) -> int:
-    """Calls ``run`` of the parsed arguments and returns the exit status. Errors that are ``expected``, and those of
-    files and memory, are one line on stderr, never a traceback; their status is the error's own, the command's
-    ``trouble`` or 1."""
+    """Calls ``run`` of the parsed arguments and returns the exit status.
+
+    ``expected`` errors, and errors of files and memory, are one line on stderr without a traceback. The exit status is
+    then that of the error, the command's ``trouble``, or 1.
+    """
     for stream in (sys.stdout, sys.stderr):
         _allow_any_text(stream)
     args = parser.parse_args(argv)
@@ -35,7 +37,7 @@ def run_command(
         print("Interrupted.", file=sys.stderr)
         return _INTERRUPTED
     except BrokenPipeError:
-        # The reader has left, as `head` does. Python would complain once more when it closes stdout.
+        # The reader, such as `head`, has exited. Python's flush at exit must not fail either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
     except (OSError, MemoryError, ModuleNotFoundError, *expected) as error:  # type: ignore[misc]  # a tuple of unknowns
@@ -53,7 +55,7 @@ def _message(error: Exception, command: str) -> str:
 
 
 def _allow_any_text(stream: TextIO) -> None:
-    """A name that the terminal's encoding lacks is shown escaped instead of ending the command."""
+    """Escape characters that the terminal's encoding lacks, instead of failing."""
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")

@@ -1,4 +1,6 @@
-"""The root of every error that NPU Simulation raises on purpose, and those that any package may raise. Messages read
+"""The base class of every error that NPU Simulation raises deliberately, and the errors shared by all packages.
+
+Messages have the form
 
 [area] what happened; got <value>; expected <rule>; try <action>
 """
@@ -21,7 +23,7 @@ __all__ = [
 
 
 class NPUError(RuntimeError):
-    """The root of all errors of NPU Simulation."""
+    """The base class of all errors of NPU Simulation."""
 
 
 class InvalidValueError(NPUError, ValueError):
@@ -29,7 +31,7 @@ class InvalidValueError(NPUError, ValueError):
 
 
 class InvalidTypeError(InvalidValueError, TypeError):
-    """An argument is of a type that makes no sense there."""
+    """An argument has the wrong type."""
 
 
 class NotBuiltError(NPUError, ImportError):
@@ -37,7 +39,7 @@ class NotBuiltError(NPUError, ImportError):
 
 
 class InternalError(NPUError):
-    """A defect in the library itself; please report it."""
+    """A bug in the library; please report it."""
 
 
 class FileError(NPUError, OSError):
@@ -47,25 +49,25 @@ class FileError(NPUError, OSError):
         super().__init__(message)
         self.filename, self.errno, self.reason = path, code, reason
 
-    __str__ = Exception.__str__  # OSError's own shows the number
+    __str__ = Exception.__str__  # OSError's own includes the number
 
 
 class MissingFileError(FileError, FileNotFoundError):
-    """There is no such file, or no such folder for it."""
+    """The file or its folder does not exist."""
 
 
 class FolderError(FileError, IsADirectoryError):
-    """A folder stands where a file was expected."""
+    """A file was expected, but the path is a folder."""
 
 
 class DeniedFileError(FileError, PermissionError):
-    """The file or its folder does not permit it."""
+    """Permission for the file or its folder is missing."""
 
 
 def format_error(
     area: str, what: str, *, got: object = None, expected: str | None = None, action: str | None = None
 ) -> str:
-    """The message of an error, in the form all of them have; parts that are None are left out."""
+    """A message in the common form. Parts that are None are left out."""
     parts = [f"[{area}] {what}"]
     if got is not None:
         parts.append(f"got {got}")
@@ -77,5 +79,5 @@ def format_error(
 
 
 def is_program(given: object) -> bool:
-    """Whether it is a compiled program, for those that expect something else and do not know its class."""
+    """Whether this is a compiled program, for callers that cannot import its class."""
     return type(given).__name__ in ("CompiledProgram", "Program")

@@ -1,4 +1,4 @@
-"""Files that are either written whole or left as they were, and errors that say what to do."""
+"""Reads files, and writes them atomically, with errors that say what to do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from npu_base.errors import (
 __all__ = ["PROGRAM_MAGIC", "as_path", "file_error", "make_folder", "output_error", "read_file", "write_file"]
 
 PROGRAM_MAGIC = b"\x89NPUBIN\n"
-"""How a .npubin file begins: who expects another kind of file can say what this one is."""
+"""The first bytes of an .npubin file, so that readers of other formats can recognise one."""
 
 _ELSEWHERE = "another file or folder"
 _ACTIONS = {
@@ -44,10 +44,10 @@ _CLASSES: dict[int | None, type[FileError]] = {
 
 
 def write_file(path: str | os.PathLike[str], data: bytes | memoryview | str, *, parents: bool = False) -> None:
-    """Write a file whole, or raise FileError and leave the old one as it was. ``parents`` makes its folders.
+    """Write a file atomically, or raise FileError and leave the old one unchanged. ``parents`` creates its folders.
 
-    The data goes to a file beside the target, reaches the disk, and takes the target's name: neither a full disk nor a
-    crash leaves half a file. Text is UTF-8.
+    The data is written to a temporary file in the same folder, synced, and renamed. Neither a full disk nor a crash
+    leaves a partial file. Text is encoded as UTF-8.
     """
     target = as_path(path)
     try:
@@ -55,12 +55,12 @@ def write_file(path: str | os.PathLike[str], data: bytes | memoryview | str, *, 
         if parents:
             target.parent.mkdir(parents=True, exist_ok=True)
         _replace(target, raw)
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have, text that is none
+    except (OSError, ValueError) as error:  # ValueError: an invalid file name, or text that UTF-8 cannot encode
         raise file_error("write", path, error) from error
 
 
 def read_file(path: str | os.PathLike[str], missing: str) -> bytes:
-    """All of a file, or FileError; ``missing`` is the message where there is none."""
+    """The contents of a file, or FileError. ``missing`` is the message if there is no such file."""
     file = as_path(path)
     try:
         if file.is_dir():
@@ -91,7 +91,7 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
 
 
 def file_error(doing: str, path: str | os.PathLike[str], error: Exception, action: str | None = None) -> FileError:
-    """What to raise when ``doing`` something to a file failed with ``error``."""
+    """The error to raise if ``doing`` something to a file failed with ``error``."""
     code = getattr(error, "errno", None)
     reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
     action = action or _ACTIONS.get(code or 0, _ELSEWHERE)
@@ -100,7 +100,7 @@ def file_error(doing: str, path: str | os.PathLike[str], error: Exception, actio
 
 
 def output_error(error: BaseException) -> FileError | None:
-    """The error of a command whose own output cannot be written, which no file name says."""
+    """The error if a command's standard output cannot be written; such an OSError has no file name."""
     if not isinstance(error, OSError) or error.filename:
         return None
     is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -111,9 +111,9 @@ def _replace(target: Path, data: bytes | memoryview) -> None:
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, "it is a folder", str(target))
     if target.exists() and not target.is_file():
-        target.write_bytes(data)  # a device or a pipe, which must not be replaced by a file
+        target.write_bytes(data)  # a device or a pipe must not be replaced by a file
         return
-    path = target.resolve()  # a link stays a link, to the new contents
+    path = target.resolve()  # keep a symbolic link, and replace what it points to
     if not path.parent.is_dir():
         code = errno.ENOTDIR if path.parent.exists() else errno.ENOENT
         raise OSError(code, f"there is no folder '{target.parent}'", str(target))
@@ -135,7 +135,7 @@ def _replace(target: Path, data: bytes | memoryview) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """So that the new name survives a crash too; some file systems cannot, and the file is whole without it."""
+    """Make the rename durable. Some file systems do not support this; the file is complete either way."""
     try:
         fd = os.open(folder, os.O_RDONLY)
     except OSError:
@@ -149,7 +149,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _mode_of(path: Path) -> int:
-    """The old file's permissions, or those a new file gets; mkstemp's own are private."""
+    """The old file's permissions, or the default ones; mkstemp creates private files."""
     try:
         return path.stat().st_mode & 0o7777
     except OSError:

@@ -1,4 +1,4 @@
-"""What is known of a tensor without its values."""
+"""A tensor's name, shape and dtype."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["TensorSpec"]
 
 @dataclass
 class TensorSpec:
-    """``dtype`` is PyTorch's name for it, such as "float32"."""
+    """``dtype`` is PyTorch's name, such as "float32"."""
 
     name: str
     shape: Sequence[int]

@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print_tables(info)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader (`| head`) has seen enough; Python's own flush at exit must not complain either.
+        # The reader, such as `head`, has exited. Python's flush at exit must not fail either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         print(f"Error: {output_error(error) or error}", file=sys.stderr)

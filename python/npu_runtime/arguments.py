@@ -1,4 +1,4 @@
-"""Calls into the compiled core whose arguments fit no signature: an error that says which one, and what would."""
+"""Errors for calls into the compiled core that match no signature: which argument is wrong, and what is expected."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PLAIN: dict[str, tuple[type, str]] = {
 
 
 def wrong_arguments(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> InvalidTypeError:
-    """What to raise for a call that nanobind refused. ``args`` begin with ``self``, where the function has one."""
+    """The error for a call that nanobind refused. ``args`` start with ``self`` if the function has one."""
     owner, _, name = function.__qualname__.rpartition(".")
     called = owner if name == "__init__" else function.__qualname__
     area = owner.removeprefix("NPU").lower() or "core"
@@ -45,7 +45,7 @@ def wrong_arguments(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any
 
 
 def _signature(function: Any) -> tuple[dict[str, str], inspect.Signature]:
-    """Annotations by parameter, and the rest, from nanobind's text, in which `\\0` stands for the first default."""
+    """Annotations by parameter, and the signature without them. In nanobind's text, `\\0` is the first default."""
     text, _, *defaults = function.__nb_signature__[0]
     values = (defaults[0] if defaults else None) or ()
     text = re.sub(r"\\(\d+)", lambda match: repr(values[int(match[1])]), text).replace("npu_runtime._core.", "")
@@ -60,7 +60,7 @@ def _signature(function: Any) -> tuple[dict[str, str], inspect.Signature]:
 
 
 def _expected(value: Any, annotation: str) -> str | None:
-    """What ``annotation`` asks for in words, or None where ``value`` is one."""
+    """What ``annotation`` expects, in words, or None if ``value`` matches it."""
     choices = annotation.split(" | ")
     fits = "None" in choices or choices == ["typing.Any"] if value is None else any(_is_one(value, c) for c in choices)
     return None if fits else _words(choices[0])
@@ -72,7 +72,7 @@ def _is_one(value: Any, choice: str) -> bool:
     if choice == "collections.abc.Sequence[int]":
         return isinstance(value, Sequence) and all(isinstance(extent, int) for extent in value)
     own = getattr(_core, choice, None)
-    return own is None or isinstance(value, own)  # nothing else could be told apart
+    return own is None or isinstance(value, own)  # other annotations cannot be checked here
 
 
 def _words(choice: str) -> str:
@@ -83,7 +83,7 @@ def _words(choice: str) -> str:
 
 
 def _beyond_range(area: str, called: str, given: Mapping[str, Any], usage: str) -> str:
-    """Every argument is of the type it should be: nanobind refuses those that C++'s integers cannot hold too."""
+    """All types are right, so nanobind refused an integer that does not fit into C++'s."""
     numbers = [(p, v) for p, value in given.items() for v in (value if isinstance(value, list | tuple) else [value])]
     for parameter, value in numbers:
         if isinstance(value, int) and not 0 <= value < 2**31:

@@ -1,4 +1,4 @@
-"""What runs the device's part of a partitioned model."""
+"""The device interface of partitioned models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Backend", "CPUBackend", "MetalBackend"]
 
 
 class Backend(abc.ABC):
-    """A device behind the few calls that DAGExecutor makes."""
+    """The calls that a DAGExecutor makes to a device."""
 
     @property
     @abc.abstractmethod
@@ -66,7 +66,7 @@ class _DeviceBackend(Backend):
         return outputs
 
     def synchronize(self) -> None:
-        """Runs return when they are done."""
+        """Nothing to wait for: a run returns when it has finished."""
 
 
 class CPUBackend(_DeviceBackend):
@@ -77,7 +77,7 @@ class CPUBackend(_DeviceBackend):
 
 
 class MetalBackend(_DeviceBackend):
-    """An Apple GPU. Raises where there is none, and says what there is."""
+    """An Apple GPU. If there is none, the error lists the available devices."""
 
     def __init__(self, config: Any = None) -> None:
         metal = next((d for d in devices() if d.kind == "metal"), None)

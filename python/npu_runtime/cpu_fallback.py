@@ -1,4 +1,4 @@
-"""The names under which host execution is imported elsewhere."""
+"""Host execution under the names that other code imports."""
 
 from __future__ import annotations
 

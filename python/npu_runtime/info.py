@@ -1,4 +1,4 @@
-"""What this installation is and what the machine offers, as data and as a table."""
+"""Describes this installation and the machine, as data and as tables."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def _fields(source: object, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def collect() -> dict[str, Any]:
-    """Everything the tables show, as plain values that JSON can hold."""
+    """Everything that the tables show, as JSON types."""
     threads: dict[str, Any] = {"count": None, "error": None, "max": _core.MAX_THREADS}
     try:
         threads["count"] = get_num_threads()
     except InvalidValueError as error:
-        # A bad NPU_NUM_THREADS must not hide the rest: this page is where one looks for the cause.
+        # A wrong NPU_NUM_THREADS must not hide the rest, which helps to find the cause.
         threads["error"] = str(error)
     return {
         "build": _fields(_core.build_info(), _BUILD_FIELDS),
@@ -132,7 +132,7 @@ def _device_table(info: dict[str, Any]) -> Table:
 
 
 def print_tables(info: dict[str, Any], console: Console | None = None) -> None:
-    """Print what `collect` returned."""
+    """Print the result of `collect`."""
     out = console or Console(markup=False, highlight=False)
     for table in (_build_table(info), _cpu_table(info), _device_table(info)):
         out.print(table)

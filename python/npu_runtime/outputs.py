@@ -1,4 +1,4 @@
-"""What a run returns: a dict that also answers to the outputs' further names."""
+"""The outputs of a run: a dict that also accepts their further names."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["Outputs", "outputs_type"]
 
 
 class Outputs(dict[str, Any]):
-    """Outputs by their graph name; ``outputs["logits"]`` works too where the model names its output so.
+    """Outputs by graph name, and by the names that the model gives them, such as ``outputs["logits"]``.
 
-    A program with one output hands it out under any name.
+    If there is only one output, any name works.
     """
 
     further: dict[str, str] = {}  # noqa: RUF012 - set once per program, below
@@ -27,5 +27,5 @@ class Outputs(dict[str, Any]):
 
 
 def outputs_type(further: dict[str, str]) -> type[Outputs]:
-    """One type for each program, so that making one costs no more than making a dict."""
+    """A type for each program, so that creating its outputs costs no more than creating a dict."""
     return type("Outputs", (Outputs,), {"further": dict(further)})

@@ -1,4 +1,4 @@
-"""Where the time of a program goes."""
+"""Measures where a program spends its time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["KernelSummary", "ProfileResult", "Profiler", "profile"]
 
 @dataclass(frozen=True)
 class KernelSummary:
-    """One kernel of the plan, or all of one kind; times in milliseconds."""
+    """One kernel of the plan, or all kernels of one kind. Times are in milliseconds."""
 
     name: str
     calls: int
@@ -33,7 +33,7 @@ class KernelSummary:
 class Profiler:
     """Runs a program and measures every kernel.
 
-    ``run`` takes and returns what ``Executor.run`` does. Times add up over runs until ``clear``.
+    ``run`` has the arguments and result of ``Executor.run``. Times accumulate over runs until ``clear()``.
     """
 
     def __init__(self, executor: Executor) -> None:
@@ -76,7 +76,7 @@ class Profiler:
         return sorted(rows, key=lambda row: -row.total_ms)
 
     def print_summary(self, by: str = "kernel") -> None:
-        """A table, the slowest first, with a line for the whole."""
+        """Print a table, slowest first, with a line for the total."""
         from rich.console import Console
         from rich.markup import escape
         from rich.table import Table

@@ -1,4 +1,4 @@
-"""How many threads the library uses for its own work."""
+"""The number of threads that the library uses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(count: int) -> None:
-    """Set how many threads the library uses, for all of the process."""
+    """Set the number of threads for the whole process."""
     try:
         if isinstance(count, bool):
             raise TypeError
@@ -32,7 +32,7 @@ def set_num_threads(count: int) -> None:
         )
         raise InvalidValueError(message) from None
     if not 1 <= value <= _core.MAX_THREADS:
-        # Here too, because a number beyond 32 bits would never reach the check in C++.
+        # Checked here too, because a number beyond 32 bits would not reach the check in C++.
         message = format_error(
             "threads",
             "the number of threads is out of range",

@@ -33,9 +33,9 @@ def load_weights(
     program: Any = None,
     device: Device | None = None,
 ) -> Weights:
-    """The weights of ``program``: from a .safetensors file, the index of a sharded one or the folder that holds it, a
-    .pt file (without unpickling code), a dict of NumPy arrays or torch tensors, or an ``nn.Module``, whose buffers are
-    taken too, those that no checkpoint holds included.
+    """Load weights from a .safetensors file, the index of a sharded checkpoint or its folder, a .pt file (without
+    running code from it), a dict of NumPy arrays or torch tensors, or an ``nn.Module``, including its non-persistent
+    buffers.
 
     Safetensors are mapped, not read. With a program, names, shapes and dtypes are checked now; folding and packing
     happen at the first run, or with ``executor.prepare(weights)``.
@@ -74,8 +74,8 @@ def load_weights_from_safetensors(path: str | os.PathLike[str], program: Any, de
 
 
 def resolve_names(wanted: Mapping[str, list[str]], given: Any) -> dict[str, str]:
-    """Where each weight is, as the core finds them: by its name or one it is tied to, and, if all of them then match,
-    with the prefix ``model.`` added or taken away."""
+    """The name of each weight in ``given``, by the rule of the core: its own name or one that it is tied to. If some of
+    them do not match, the prefix ``model.`` is added or removed."""
 
     def same(name: str) -> str:
         return name
@@ -98,18 +98,18 @@ def resolve_names(wanted: Mapping[str, list[str]], given: Any) -> dict[str, str]
 
 
 def _is_module(source: Any) -> bool:
-    torch = sys.modules.get("torch")  # without it there can be no module, and programs run without it
+    torch = sys.modules.get("torch")  # not imported here: programs run without PyTorch
     return torch is not None and isinstance(source, torch.nn.Module)
 
 
 def _tensors_of(module: Any, program: Any) -> dict[str, Any]:
-    """Parameters and buffers under each of their names, and other tensors that the program asks for by name."""
+    """Parameters and buffers under all their names, and other tensors that the program reads."""
     tensors = dict(module.named_buffers(remove_duplicate=False))
     tensors |= module.state_dict()
     read = [] if program is None else [spec.name for spec in program.weights]
     for name in read:
         tensor = _tensor_at(module, name)
-        if tensor is not None:  # else the check of names says it
+        if tensor is not None:  # otherwise the check of names reports it
             tensors.setdefault(name, tensor)
     on_meta = [name for name, tensor in tensors.items() if tensor.is_meta]
     wanted = on_meta if program is None else [name for name in on_meta if name in read]
@@ -121,7 +121,7 @@ def _tensors_of(module: Any, program: Any) -> dict[str, Any]:
 
 
 def _tensor_at(module: Any, name: str) -> Any:
-    """The tensor that a module tree holds under a dotted name, in whatever way."""
+    """The tensor at a dotted name in a module tree, registered or not."""
     owner, _, attribute = name.rpartition(".")
     try:
         value = getattr(module.get_submodule(owner), attribute)
@@ -131,15 +131,17 @@ def _tensor_at(module: Any, name: str) -> Any:
 
 
 def _check_constants(module: Any, program: Program, names: set[str]) -> None:
-    """Buffers and other tensors that no checkpoint has are constants of the program: a module that holds other values
-    would compute something else. ``names`` are those of the model's own tensors, as far as they are known."""
+    """Refuse a module whose values differ from the program's constants, because it would compute something else.
+
+    Constants include buffers that no checkpoint contains. ``names`` are the known names of the model's own tensors.
+    """
     for name, constant in program.constants.items():
         value = _tensor_at(module, name)
         if value is None or value.is_meta:
             continue
         given, kept = torch_to_numpy(value), constant.to_numpy()
         if name not in names and given.shape != kept.shape:
-            continue  # a constant that the compiler made, and another thing of that name
+            continue  # a constant of the compiler that happens to have the name of a module's tensor
         if not _same_values(given.astype(kept.dtype), kept):
             what = f"the module's '{name}' differs from the constant in the program"
             got, expected = f"{given.dtype}{list(given.shape)} with other values", "the values of the extracted model"
@@ -148,7 +150,7 @@ def _check_constants(module: Any, program: Program, names: set[str]) -> None:
 
 
 def _warn_of_constants(weights: Weights, program: Program) -> None:
-    """Checkpoints may hold them, in fewer bits too; other values would be ignored in silence."""
+    """Warn of values in the checkpoint that differ from a constant of the program, because they are not used."""
     for name, constant in program.constants.items():
         value = weights.get(name)
         if value is None or value.shape != constant.shape:
@@ -181,7 +183,7 @@ def _from_mapping(tensors: Mapping[str, Any], program: Any) -> Weights:
 
 
 def _raise_if_read(refused: Mapping[str, InvalidValueError], weights: Weights, program: Any) -> None:
-    """Of a dtype that programs do not have, or no tensor at all: a mistake only where the program reads it."""
+    """Raise for entries that are not tensors or have an unsupported dtype, if the program reads them."""
     first = next(iter(refused.values()))
     if program is None:
         raise first
@@ -191,7 +193,7 @@ def _raise_if_read(refused: Mapping[str, InvalidValueError], weights: Weights, p
         read = (error for name, error in refused.items() if f'"{name.removeprefix("model.")}"' in str(missing))
         raise next(read, first) from None
     except InvalidValueError:
-        pass  # said again, by the check of everything
+        pass  # load_weights checks everything again
 
 
 def _from_path(path: Path, program: Any) -> Weights:
@@ -217,7 +219,7 @@ def _from_path(path: Path, program: Any) -> Weights:
 
 
 def _from_pickled(path: Path, program: Any) -> Weights:
-    """By PyTorch's reader that runs no code from the file."""
+    """Read a .pt file without running code from it."""
     try:
         import torch
     except ImportError as error:
@@ -228,7 +230,7 @@ def _from_pickled(path: Path, program: Any) -> Weights:
         # Only the newer of PyTorch's two formats, a zip archive, can be mapped.
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        # PyTorch's own words advise to run the code after all.
+        # PyTorch's own message suggests running the code after all.
         what = f"cannot read {path}: it is damaged, or contains objects other than tensors, which are not loaded"
         raise InvalidValueError(format_error("weights", what, expected="a state dict of tensors")) from error
     except PermissionError as error:

@@ -153,6 +153,7 @@ WITHOUT_TORCH = {
     "run": ["run", "net.npubin", "--weights", "net.safetensors"],
     "plan": ["plan", "net.npubin"],
     "explain": ["explain", "net.json"],
+    "partition": ["partition", "net.json"],
     "bench": ["bench", "net.npubin", "--runs", "1", "--profile"],
     "doctor": ["doctor"],
 }

@@ -1,4 +1,4 @@
-"""Text generation: steps of a causal language model, compiled with their caches as state."""
+"""Text generation with compiled steps of a causal language model, whose caches are state."""
 
 from __future__ import annotations
 

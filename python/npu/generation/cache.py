@@ -1,4 +1,4 @@
-"""What a generator keeps in a folder from one start to the next. It works without, only slower."""
+"""The folder in which a generator keeps compiled programs. It is optional, but saves time at every start."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["Cache", "CacheWarning", "users_cache"]
 
 
 class CacheWarning(UserWarning):
-    """A cache folder cannot be used; what it would hold is made at every start."""
+    """A cache folder cannot be used, so programs are compiled at every start."""
 
 
 def users_cache() -> Cache | None:
-    """Where programs are kept unless the caller says otherwise."""
+    """The default folder."""
     try:
         return Cache(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "npu")
-    except RuntimeError as error:  # a user without a home
+    except RuntimeError as error:  # the user has no home folder
         message = f"{error} Programs are compiled at every start; set --cache or XDG_CACHE_HOME to a folder for them"
         warnings.warn(message, CacheWarning, stacklevel=3)
         return None
@@ -33,7 +33,7 @@ class Cache:
         self._is_broken = False
 
     def find(self, name: str) -> Path | None:
-        """The file of this name, if there is one that can be looked at."""
+        """The path of the file, or None if it does not exist or cannot be accessed."""
         path = self.folder / name
         try:
             return path if path.is_file() else None
@@ -41,7 +41,7 @@ class Cache:
             return None
 
     def keep(self, name: str, data: Any) -> None:
-        """Write a file; the first that cannot be written is warned of, and nothing is tried after it."""
+        """Write a file. After the first failure, which is a warning, nothing more is written."""
         if self._is_broken:
             return
         try:

@@ -1,4 +1,4 @@
-"""What callers give, checked: numbers of any library, and errors that say what came and what was expected."""
+"""Checks of arguments. Numbers may come from any library."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["UnsupportedModelError", "invalid", "listed", "number", "short_repr",
 
 
 class UnsupportedModelError(NPUError, ValueError):
-    """A model that cannot be generated with, and why."""
+    """The model does not support generation with caches."""
 
 
 def invalid(what: str, got: Any, expected: str | None, action: str | None = None) -> InvalidValueError:
@@ -25,13 +25,13 @@ def invalid(what: str, got: Any, expected: str | None, action: str | None = None
 
 
 def short_repr(value: Any) -> str:
-    """A value in an error, however long it is."""
+    """A value for an error message, shortened."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def whole_number(what: str, value: Any, expected: str, least: int, most: float = math.inf) -> int:
-    """An integer of Python, NumPy or whoever has integers; no bool, and no float even if it is whole."""
+    """Any integer type, but neither bools nor whole floats."""
     try:
         integer = None if isinstance(value, bool | np.bool_) else operator.index(value)
     except TypeError:
@@ -42,7 +42,7 @@ def whole_number(what: str, value: Any, expected: str, least: int, most: float =
 
 
 def number(what: str, value: Any, expected: str, least: float, most: float) -> float:
-    """From ``least`` to ``most``, and in the range of float32."""
+    """A real number from ``least`` to ``most`` that float32 can represent."""
     is_real = isinstance(value, Real | np.number) and not isinstance(value, bool | complex | np.complexfloating)
     try:
         real = float(value) if is_real else math.nan
@@ -54,7 +54,7 @@ def number(what: str, value: Any, expected: str, least: float, most: float) -> f
 
 
 def listed(what: str, values: Any, expected: str) -> list[Any]:
-    """The entries of a collection; text and single values are none."""
+    """The entries of a collection, which must not be a string or a single value."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise invalid(f"{what} is not a list", short_repr(values), expected)
     return list(values)

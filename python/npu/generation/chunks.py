@@ -1,4 +1,4 @@
-"""In which programs a prompt is run: each takes a fixed number of tokens at once."""
+"""Splits a prompt into runs of programs, each of which takes a fixed number of tokens."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from functools import lru_cache
 __all__ = ["Chunk", "chunks"]
 
 Chunk = tuple[int, int]
-"""The rows of a program, and how many of them are tokens; the others are padding."""
+"""The number of rows of a program, and how many of them are tokens. The rest are padding."""
 
 _FIXED_COST = 24
-"""What a run costs beside its rows, in rows: it reads all weights."""
+"""The fixed cost of a run (reading all weights), as a number of rows."""
 
 
 def chunks(count: int, position: int, buckets: Sequence[int], capacity: int) -> list[Chunk]:
-    """Programs for ``count`` tokens from ``position`` on. Padding is written after the tokens, where later ones
-    replace it, and never beyond the capacity. ``buckets`` holds 1."""
+    """The cheapest programs for ``count`` tokens from ``position`` on.
+
+    Padding follows the tokens, where later tokens overwrite it, and stays within the capacity. ``buckets`` contains 1.
+    """
     largest = max(buckets)
     whole = max(0, count - 1) // largest
     whole = min(whole, (capacity - position) // largest)
@@ -26,7 +28,7 @@ def chunks(count: int, position: int, buckets: Sequence[int], capacity: int) -> 
 
 @lru_cache(maxsize=4096)
 def _cheapest(count: int, room: int, buckets: tuple[int, ...]) -> tuple[Chunk, ...]:
-    best: list[tuple[int, tuple[Chunk, ...]]] = [(0, ())]  # for 0, 1, ... of the last tokens
+    best: list[tuple[int, tuple[Chunk, ...]]] = [(0, ())]  # best[n]: the cost and the chunks of the last n tokens
     for left in range(1, count + 1):
         free = room - (count - left)
         options = []

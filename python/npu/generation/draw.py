@@ -1,4 +1,4 @@
-"""One draw from scores, as a module that becomes a program. Its rules are those of ``sampling.probabilities``."""
+"""Chooses tokens from scores, as a module to compile. The rules are those of ``sampling.probabilities``."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from npu.generation.sampling import Rules
 
 __all__ = ["Draw", "extract_draw"]
 
-_BLOCK = 512  # tokens that are added up before places are searched
-_LEAST = -104.0  # exp of less is 0
-_HALVINGS = 31  # of that range: what is left is less than float32 can tell apart
+_BLOCK = 512  # tokens per block sum, which is searched before the tokens themselves
+_LEAST = -104.0  # the exp of anything less is 0 in float32
+_HALVINGS = 31  # bisections of that range, after which float32 cannot distinguish the ends
 
 
 class Draw(nn.Module):
-    """Scores to tokens. No sorting of whole rows: what top-p leaves out lies below a score that is found by halving."""
+    """Chooses a token for each row. Rows are not sorted: bisection finds the lowest score that top-p keeps."""
 
     def __init__(self, rules: Rules) -> None:
         super().__init__()
@@ -57,32 +57,32 @@ class Draw(nn.Module):
                 weights = _nucleus(scores, weights, top_p, lambda wanted: _edge_of_few(scores, largest, wanted))
         elif top_p is not None:
             weights = _nucleus(scores, weights, top_p, lambda wanted: _edge(scores, weights, wanted))
-        return _place(weights, lambda total: uniform * total, torch.gt), finite
+        return _index_reaching(weights, lambda total: uniform * total, torch.gt), finite
 
 
 Edge = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""By the weight that is wanted: which tokens have the least score that is needed, and which have more."""
+"""Given the total weight wanted: which tokens have the lowest score that is needed, and which have a higher one."""
 
 
 def _nucleus(scores: Tensor, weights: Tensor, top_p: Tensor, edge: Edge) -> Tensor:
-    """The weights of the fewest tokens that together have ``top_p`` of all; of equal ones the first."""
+    """The weights of the fewest tokens that reach ``top_p`` of the total. Of equal scores, the first ones are kept."""
     wanted = top_p * weights.sum(-1, keepdim=True)
     at_edge, above = edge(wanted)
     missing = wanted - torch.where(above, weights, 0.0).sum(-1, keepdim=True)
-    last = _place(torch.where(at_edge, weights, 0.0), lambda _: missing, torch.ge)
+    last = _index_reaching(torch.where(at_edge, weights, 0.0), lambda _: missing, torch.ge)
     first_ones = torch.arange(scores.shape[1]) <= last
     return torch.where(above | at_edge & first_ones, weights, 0.0)
 
 
 def _edge_of_few(scores: Tensor, largest: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """The least score is among the largest, which are sorted."""
+    """The lowest score needed, if it is among ``largest``, which is sorted."""
     before = F.pad(largest.exp().cumsum(-1)[:, :-1], (1, 0))
     least = torch.where(before < wanted, largest, 0.0).amin(-1, keepdim=True)
     return scores == least, scores > least
 
 
 def _edge(scores: Tensor, weights: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """The least score lies between two numbers, so close that scores between them are equal but for rounding."""
+    """Bisects to the lowest score needed, until scores in the interval differ only by rounding."""
     low, high = torch.full_like(wanted, _LEAST), torch.zeros_like(wanted)
     for _ in range(_HALVINGS):
         middle = (low + high) * 0.5
@@ -91,8 +91,10 @@ def _edge(scores: Tensor, weights: Tensor, wanted: Tensor) -> tuple[Tensor, Tens
     return (scores > low) & (scores <= high), scores > high
 
 
-def _place(weights: Tensor, target: Callable[[Tensor], Tensor], reached: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Where the sum of the weights so far reaches the target, [rows, 1]: first in which block, then where in it."""
+def _index_reaching(
+    weights: Tensor, target: Callable[[Tensor], Tensor], reached: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """The index, [rows, 1], at which the running sum of weights reaches the target: the block, then the index in it."""
     blocks = F.pad(weights, (0, -weights.shape[1] % _BLOCK)).unflatten(1, (-1, _BLOCK))
     sums = blocks.sum(-1)
     until = sums.cumsum(-1)
@@ -104,11 +106,11 @@ def _place(weights: Tensor, target: Callable[[Tensor], Tensor], reached: Callabl
 
 
 def _first(hits: Tensor, weights: Tensor) -> Tensor:
-    """The first hit that weighs anything; where rounding left none, the last place that does."""
+    """The first hit with a weight above 0. If rounding leaves none, the last index with such a weight."""
     count = weights.shape[1]
-    places, heavy = torch.arange(count), weights > 0
-    first = torch.where(hits & heavy, places, count).amin(-1, keepdim=True)
-    return torch.minimum(first, torch.where(heavy, places, 0).amax(-1, keepdim=True))
+    indices, positive = torch.arange(count), weights > 0
+    first = torch.where(hits & positive, indices, count).amin(-1, keepdim=True)
+    return torch.minimum(first, torch.where(positive, indices, 0).amax(-1, keepdim=True))
 
 
 def extract_draw(rules: Rules, batch: int, vocabulary: int, dtype: str) -> IR:

@@ -25,10 +25,10 @@ __all__ = ["Generation", "Generator", "Piece", "Prompt"]
 
 Prompt = str | Sequence[int]
 Progress = Callable[[str, int, int], None]
-"""What is being done, how many parts of it are done, and of how many."""
+"""Called with a description, the number of steps done, and the total."""
 
 BUCKETS = (1, 16, 128)
-EXPERT_BUCKETS = (1, 8)  # weights of experts are gathered for each token
+EXPERT_BUCKETS = (1, 8)  # each token gathers the weights of its experts
 CAPACITY = 2048
 
 
@@ -41,8 +41,7 @@ class _Program:
 class Generator:
     """A causal language model with caches for ``capacity`` tokens on a device.
 
-    Programs for 1, 16 and 128 tokens at once are compiled when they are first needed. They read the same weights and
-    write the same caches.
+    Programs for 1, 16 and 128 tokens are compiled when they are first needed. They share weights and caches.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class Generator:
         cache: Cache | None = None,
         timings: dict[str, float] | None = None,
     ) -> None:
-        """Made by ``from_model`` and ``from_pretrained``."""
+        """Use ``from_model`` or ``from_pretrained`` instead."""
         facts = source.facts
         self.tokenizer, self.vocabulary = _tokenizer(tokenizer), facts.vocabulary
         self.stop_tokens = (
@@ -79,13 +78,15 @@ class Generator:
         self._programs: dict[tuple[int, int], _Program] = {}
         self._samplers: dict[str, Executor] = {}
         self._lock, self._turn = threading.Lock(), 0
-        self._cached: list[int] = []  # the tokens of the one row whose keys and values are in the caches
+        self._cached: list[int] = []  # the tokens whose keys and values are in the caches, if the batch is 1
 
     @classmethod
     def from_model(cls, model: Any, *, weights: Weights | None = None, **options: Any) -> Generator:
-        """Of a model with its weights, or of one on the meta device and ``weights``. ``options``: ``tokenizer``,
-        ``stop_tokens`` (the model's own by default), ``capacity``, ``buckets``, ``device``, ``threads``,
-        ``progress``."""
+        """A generator for a model with its weights, or for one on the meta device with ``weights``.
+
+        ``options`` are ``tokenizer``, ``stop_tokens`` (by default the model's own), ``capacity``, ``buckets``,
+        ``device``, ``threads`` and ``progress``.
+        """
         return cls(ModelSource(model, weights), **options)
 
     @classmethod
@@ -97,10 +98,10 @@ class Generator:
         cache: str | os.PathLike[str] | bool = False,
         **options: Any,
     ) -> Generator:
-        """Of a folder with config.json, safetensors and, for text, a tokenizer. Nothing is downloaded.
+        """A generator for a folder with config.json, safetensors and, for text, a tokenizer. Nothing is downloaded.
 
-        ``dtype`` is another one than the checkpoint's. ``cache`` is a folder that keeps programs from one start to the
-        next, or True for the user's own; ``options`` are those of ``from_model``.
+        ``dtype`` replaces that of the checkpoint. ``cache`` is a folder for compiled programs, or True for the default
+        one. ``options`` are those of ``from_model``.
         """
         from npu.generation.pretrained import FolderSource
 
@@ -115,20 +116,20 @@ class Generator:
 
     @property
     def cache_bytes(self) -> int:
-        """Of one row of a batch."""
+        """Bytes of the caches of one row of a batch."""
         program = self._program(1, 1).executor.program
         return sum(int(np.prod(spec.shape)) * _width(spec.dtype) for spec in program.inputs if spec.state)
 
     @property
     def weights(self) -> Weights:
-        """What all programs read."""
+        """The weights that all programs share."""
         if self._weights is None:
             self.prepare()
         assert self._weights is not None
         return self._weights
 
     def prepare(self, batch: int = 1, buckets: Iterable[int] | None = None) -> None:
-        """Compile and load now instead of when a program is first needed."""
+        """Compile and load programs now, instead of when they are first needed."""
         batch = whole_number("the batch", batch, "at least 1 prompt", 1)
         wanted = self.buckets if buckets is None else listed("buckets", buckets, "numbers of tokens")
         for rows in wanted:
@@ -142,10 +143,10 @@ class Generator:
         on_token: Callable[[Piece], None] | None = None,
         **options: Any,
     ) -> Any:
-        """What follows a prompt: a ``Generation``; of a list of prompts, a list of them.
+        """Continue a prompt; returns a ``Generation``, or a list of them for a list of prompts.
 
-        A prompt is a text or its tokens. Prompts of a list may differ in length and are continued together. ``options``
-        are those of ``stream``.
+        A prompt is a text or a list of tokens. Prompts of a list may differ in length and are continued together.
+        ``options`` are those of ``stream``.
         """
         if on_token is not None and not callable(on_token):
             raise invalid("on_token must be callable", short_repr(on_token), "a function that takes a Piece")
@@ -156,17 +157,16 @@ class Generator:
         return run.results if run.is_batch else run.results[0]
 
     def stream(self, prompt: Prompt | Sequence[Prompt], max_new_tokens: int = 128, **options: Any) -> Iterator[Piece]:
-        """The same, token by token. One generation at a time: a new one ends those before it.
+        """Continue a prompt token by token. Starting another generation ends this one.
 
-        ``temperature`` (0: the likeliest token), ``top_k``, ``top_p``, ``repetition_penalty`` and ``seed`` say how
-        tokens are chosen; ``stop_tokens`` (by default the model's own) and ``stop_strings`` where it ends.
-        With ``reuse=True``, the part of the prompt that the caches hold from the last generation is not computed
-        again.
+        ``temperature`` (0: the most likely token), ``top_k``, ``top_p``, ``repetition_penalty`` and ``seed`` say how
+        tokens are chosen, and ``stop_tokens`` (by default the model's own) and ``stop_strings`` where the text ends.
+        ``reuse=True`` does not compute the part of the prompt again that is still in the caches.
         """
         return self._start(prompt, max_new_tokens, options).pieces()
 
     def logits(self, tokens: Sequence[int]) -> npt.NDArray[Any]:
-        """Of the token after these, in the model's dtype."""
+        """The logits of the next token, in the model's dtype."""
         run = self._start(tokens, 1, {})
         if run.is_batch:
             raise invalid("logits takes a single prompt", f"{len(run.prompts)} prompts", "the tokens of one")
@@ -179,7 +179,7 @@ class Generator:
         return Run(self, prompt, max_new_tokens, **options)
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """A prompt's tokens, checked."""
+        """The tokens of a prompt, after checking them."""
         if isinstance(prompt, str):
             if self.tokenizer is None:
                 raise invalid(
@@ -233,7 +233,7 @@ class Generator:
         return executor
 
     def sampler_executor(self, rules: Rules, batch: int, vocabulary: int, dtype: str) -> Executor:
-        """What chooses tokens by these rules; made when they are first asked for."""
+        """The executor that chooses tokens by these rules; compiled at its first use."""
         name = f"{rules.name}-{dtype}-{batch}x{vocabulary}"
         if name not in self._samplers:
 
@@ -244,14 +244,14 @@ class Generator:
 
             program = self._compiled(name, "sampler", extract)
             with self._stage("load", "sampler"):
-                self._samplers[name] = Executor(program, self.device, threads=1)  # many short ops
+                self._samplers[name] = Executor(program, self.device, threads=1)  # its ops are too short for threads
         return self._samplers[name]
 
     def _compiled(self, name: str, what: str, extract: Callable[[], Any]) -> Any:
-        """From the cache, if it is there and whole; else made, and kept there."""
+        """The program from the cache if it is valid there; otherwise it is compiled and cached."""
         import npu_compiler
 
-        key = None if npu_compiler.is_extended() else self._source.key()  # what was added may change any program
+        key = None if npu_compiler.is_extended() else self._source.key()  # an extension may change any program
         cache, file = self._cache if key is not None else None, f"{key}-{name}.npubin"
         cached = cache.find(file) if cache is not None else None
         if cached is not None:
@@ -269,7 +269,7 @@ class Generator:
         return _Stage(self, stage, f"{stage} {what}")
 
     def _begin(self, batch: int, keep: bool) -> int:
-        """A new turn, with empty caches unless they are to be kept."""
+        """Start a new generation, with empty caches unless ``keep``."""
         self._turn += 1
         if not keep:
             sessions = [p.session for (b, _), p in self._programs.items() if b == batch]
@@ -281,7 +281,7 @@ class Generator:
 
 
 class _Stage:
-    """Adds up the time of a stage and reports it."""
+    """Measures the time of a stage and reports its progress."""
 
     def __init__(self, owner: Generator, stage: str, text: str) -> None:
         self._owner, self._stage, self._text = owner, stage, text

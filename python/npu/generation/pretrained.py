@@ -1,4 +1,4 @@
-"""A model in a folder: its configuration, its weights where they lie, and its tokenizer if it has one."""
+"""A model in a folder: its configuration, its weights, and its tokenizer if it has one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DTYPES = ("float32", "float16", "bfloat16")
 
 
 class FolderSource:
-    """The model is built, without weights, only when a program must be made. Nothing is downloaded."""
+    """Builds the model, without weights, only if a program must be compiled. Nothing is downloaded."""
 
     def __init__(
         self, folder: str | os.PathLike[str], dtype: Any, cache: Cache | None, timings: dict[str, float]
@@ -57,14 +57,14 @@ class FolderSource:
         return extract_step(model, self._shapes, batch, rows, capacity, self.facts.kind)
 
     def weights_for(self, program: Any, device: Device) -> Weights:
-        """The files as they lie, mapped; those that the model stores in another form are read by transformers."""
+        """Maps the files if they fit the program. Otherwise transformers reads and converts them."""
         if any(self.path.glob("*.safetensors")):
             mapped = load_weights(self.path)
             try:
                 mapped.check(program)
                 return mapped
             except InvalidValueError:
-                pass  # other names, another dtype, or experts that are stored one by one
+                pass  # other names, another dtype, or experts stored separately
         import transformers
 
         dtype = self._dtype(self._built().dtype)
@@ -73,7 +73,7 @@ class FolderSource:
         )
         read, report = loaded
         missing = sorted({*report["missing_keys"], *(str(key[0]) for key in report["mismatched_keys"])})
-        if missing:  # transformers would go on with random ones
+        if missing:  # transformers would use random values
             raise MissingWeightError(
                 format_error(
                     "generate",
@@ -94,7 +94,7 @@ class FolderSource:
 
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(self.path, local_files_only=True)
-        except Exception as error:  # whatever a damaged file makes the libraries raise
+        except Exception as error:  # a damaged file may make the libraries raise anything
             cause = f"{type(error).__name__}: {_one_line(error)}"
             action = "copying its files again, or tokenizer=None with tokens instead of texts"
             raise invalid(
@@ -114,7 +114,7 @@ class FolderSource:
             try:
                 return Facts.from_json(cached.read_text())
             except (OSError, ValueError, TypeError, KeyError):
-                pass  # written by another version, or damaged: made anew
+                pass  # damaged, or written by another version
         facts = facts_of(self._built(), self._generation_config())
         if self._cache is not None:
             self._cache.keep(name, facts.to_json())
@@ -127,7 +127,10 @@ class FolderSource:
         import torch
         import transformers
 
-        configs, models = transformers.AutoConfig, transformers.AutoModelForCausalLM  # imported only now
+        configs, models = (
+            transformers.AutoConfig,
+            transformers.AutoModelForCausalLM,
+        )  # transformers imports them on first access
         self._timings["import"] = time.perf_counter() - began
         began = time.perf_counter()
         try:
@@ -135,7 +138,7 @@ class FolderSource:
             with torch.device("meta"):
                 dtype = self._dtype(getattr(config, "dtype", None) or torch.float32)
                 self._model = models.from_config(config, dtype=dtype).eval()
-        except Exception as error:  # whatever a configuration makes transformers raise
+        except Exception as error:  # a wrong configuration may make transformers raise anything
             config_file = self.path / "config.json"
             raise invalid(
                 f"no model can be built from {config_file}", f"{type(error).__name__}: {_one_line(error)}", None

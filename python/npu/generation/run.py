@@ -24,7 +24,7 @@ __all__ = ["Generation", "Piece", "Run", "stop_set"]
 
 @dataclass(frozen=True)
 class Piece:
-    """One more token of a row, and the text that is settled with it, if there is a tokenizer."""
+    """The next token of a row and, if there is a tokenizer, the text that it completes."""
 
     row: int
     token: int
@@ -33,8 +33,8 @@ class Piece:
 
 @dataclass
 class Generation:
-    """What followed a prompt. ``finish`` is "stop" (a stop token, which is left out, or a stop string), "length"
-    (as many as were asked for) or "capacity" (the caches are full)."""
+    """The continuation of a prompt. ``finish`` is "stop" (a stop token, which is not included, or a stop string),
+    "length" (the requested number of tokens) or "capacity" (the caches are full)."""
 
     tokens: list[int] = field(default_factory=list)
     text: str | None = None
@@ -45,7 +45,7 @@ class Generation:
 
 
 class Engine(SamplerSource, Protocol):
-    """What a run needs of the generator that it belongs to."""
+    """The parts of a Generator that a run uses."""
 
     tokenizer: Any
     stop_tokens: frozenset[int]
@@ -67,7 +67,7 @@ class Engine(SamplerSource, Protocol):
 
 
 class Run:
-    """One generation: a row for each prompt, all at the same place in the caches. Shorter prompts begin later."""
+    """One generation, with a row for each prompt. All rows end at one position, so shorter prompts start later."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class Run:
             position += 1
 
     def read_prompt(self) -> Any:
-        """Everything but the last token only fills the caches."""
+        """Fill the caches with the prompt; returns the outputs of its last token."""
         generator, batch = self.generator, len(self.prompts)
         old, first = generator._cached, 0
         if self.reuse:
@@ -167,9 +167,9 @@ class Run:
     def _step(self, rows: int, ids: npt.NDArray[np.int64], position: int, valid: int) -> Any:
         batch = len(self.prompts)
         program = self.generator._program(batch, rows)
-        given = np.zeros((batch, rows), np.int64)
-        given[:, :valid] = ids
-        inputs: dict[str, Any] = {"input_ids": given, "position": np.arange(position, position + rows)}
+        padded = np.zeros((batch, rows), np.int64)
+        padded[:, :valid] = ids
+        inputs: dict[str, Any] = {"input_ids": padded, "position": np.arange(position, position + rows)}
         if rows > 1:
             inputs["last"] = np.array([valid - 1])
         if batch > 1:
@@ -180,12 +180,12 @@ class Run:
         if self.sampler is not None:
             return self.sampler.choose(outputs["logits"])
         tokens = [int(token) for token in outputs["next_token"].to_numpy()]
-        logits = outputs["logits"].to_numpy()  # the memory of the device; NaN wins
+        logits = outputs["logits"].to_numpy()  # a view of device memory, not a copy; argmax picks NaN if there is one
         refuse_not_finite(np.isfinite([float(logits[row, token]) for row, token in enumerate(tokens)]))
         return tokens
 
     def _take(self, row: int, token: int, position: int) -> Piece | None:
-        """The token is the row's next one, unless it ends it."""
+        """Add a token to the row, or finish the row if it is a stop token."""
         result, text = self.results[row], self.texts[row]
         if token in self.stops:
             result.finish = "stop"

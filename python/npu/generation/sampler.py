@@ -1,4 +1,4 @@
-"""The next token, drawn on the device: a program over the scores where the step left them."""
+"""Chooses the next token on the device, from the scores in the step's output buffer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Sampler", "SamplerSource", "refuse_not_finite"]
 
 
 class SamplerSource(Protocol):
-    """Who makes a sampler's executor: once for all generations with the same rules."""
+    """Provides the executor of a sampler, which generations with the same rules share."""
 
     device: Device
 
@@ -23,7 +23,7 @@ class SamplerSource(Protocol):
 
 
 class Sampler:
-    """Chooses the tokens of one generation. Rows draw by themselves: what the others do changes nothing."""
+    """Chooses the tokens of one generation. Rows are independent of each other."""
 
     def __init__(self, source: SamplerSource, sampling: Sampling, prompts: list[list[int]]) -> None:
         self._source, self._sampling = source, sampling
@@ -38,7 +38,7 @@ class Sampler:
         self._inputs: dict[str, Any] = {}
 
     def choose(self, logits: Any) -> list[int]:
-        """A token of each row, from the buffer that a step made. Only the tokens come to the host."""
+        """One token for each row, from the logits of a step. Only the tokens are copied to the host."""
         assert self._session is not None, "prepare() comes first"
         if "uniform" in self._read:
             self._inputs["uniform"] = self._random.draw()[:, None]
@@ -47,7 +47,7 @@ class Sampler:
         return [int(token) for token in outputs["token"].to_numpy()]
 
     def prepare(self, logits: Any) -> None:
-        """For scores like these."""
+        """Set up for logits of this shape and dtype."""
         rows, vocabulary = logits.shape
         executor = self._source.sampler_executor(self._sampling.rules(vocabulary), rows, vocabulary, str(logits.dtype))
         self._session = executor.session()

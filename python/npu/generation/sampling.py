@@ -1,4 +1,4 @@
-"""How a token is chosen from scores: the rules, and what they mean, in NumPy."""
+"""The rules by which a token is chosen from scores, with a reference in NumPy."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ TINY = float(np.finfo(np.float32).tiny)  # the device computes in float32
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen. Temperature 0 takes the likeliest."""
+    """How the next token is chosen. Temperature 0 chooses the most likely one."""
 
     temperature: float = 0.0
-    top_k: int = 0  # 0: all
+    top_k: int = 0  # 0 means all
     top_p: float = 1.0
     repetition_penalty: float = 1.0
     seed: int = 0
@@ -48,12 +48,12 @@ class Sampling:
 
     @property
     def greedy(self) -> bool:
-        """Temperatures that float32 cannot tell from 0 are 0."""
+        """Whether the temperature is 0 in float32."""
         return self.temperature < TINY
 
     @property
     def likeliest(self) -> bool:
-        """Whether nothing is left to do: steps tell the likeliest token themselves."""
+        """Whether no sampler is needed, because steps return the most likely token themselves."""
         return self.greedy and self.repetition_penalty == 1
 
     def rules(self, vocabulary: int) -> Rules:
@@ -66,7 +66,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Rules:
-    """What a program that chooses tokens is made for; the numbers of the other options are its inputs."""
+    """The options that are fixed in a sampler's program. The values of the other options are its inputs."""
 
     greedy: bool
     top_k: int
@@ -82,8 +82,8 @@ class Rules:
 
 
 def probabilities(scores: npt.ArrayLike, history: Sequence[int], sampling: Sampling) -> Scores:
-    """Of each token to be the next one. The rules and their order are those of transformers' ``generate``:
-    repetition penalty, temperature, top-k, top-p."""
+    """The probability of each token. The rules and their order are those of transformers' ``generate``: repetition
+    penalty, temperature, top-k, top-p."""
     tokens, chosen = _candidates(_penalised(scores, history, sampling), sampling)
     full = np.zeros(np.shape(scores), np.float32)
     full[tokens] = chosen
@@ -100,7 +100,7 @@ def _penalised(scores: npt.ArrayLike, history: Sequence[int], sampling: Sampling
 
 
 def _candidates(scores: Scores, sampling: Sampling) -> tuple[npt.NDArray[np.int64], Scores]:
-    """The tokens that may follow, in the order of their numbers, and their probabilities."""
+    """The tokens that may be chosen, in ascending order, and their probabilities."""
     if sampling.greedy:
         return np.array([scores.argmax()]), np.ones(1, np.float32)
     scores = (scores - scores.max()) / np.float32(sampling.temperature)
@@ -110,7 +110,7 @@ def _candidates(scores: Scores, sampling: Sampling) -> tuple[npt.NDArray[np.int6
         tokens = tokens[scores >= least]
     chosen = np.exp(scores[tokens])
     if sampling.top_p < 1:
-        order = np.argsort(-scores[tokens], kind="stable")  # of equal ones the first
+        order = np.argsort(-scores[tokens], kind="stable")  # of equal scores, the first tokens are kept
         before = np.cumsum(chosen[order], dtype=np.float64) - chosen[order]
         keep = np.sort(order[before < np.float32(sampling.top_p) * chosen.sum(dtype=np.float64)])
         tokens, chosen = tokens[keep], chosen[keep]
@@ -118,7 +118,7 @@ def _candidates(scores: Scores, sampling: Sampling) -> tuple[npt.NDArray[np.int6
 
 
 class UniformNumbers:
-    """From 0 up to 1, one for each row: rows and runs with the same seed get the same, whatever the others do."""
+    """Random numbers in [0, 1), one for each row. A row's numbers depend only on the seed and the row."""
 
     def __init__(self, seed: int, rows: int) -> None:
         self._random = [np.random.default_rng([seed, row]) for row in range(rows)]

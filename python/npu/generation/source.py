@@ -1,4 +1,4 @@
-"""Where a generator's programs and weights come from: a model, or a folder that holds one."""
+"""The source of a generator's programs and weights: a model, or a folder that contains one."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Facts:
-    """What a generator must know of a model besides its programs."""
+    """Properties of a model that a generator needs besides its programs."""
 
     kind: str
     vocabulary: int
-    positions: int  # 0: any number
+    positions: int  # 0 means unlimited
     experts: bool
     stop_tokens: tuple[int, ...]
 
@@ -53,7 +53,7 @@ class Source(Protocol):
     def weights_for(self, program: Any, device: Device) -> Weights: ...
 
     def key(self) -> str | None:
-        """What tells the model's programs from those of others; None where they cannot be kept."""
+        """A key for the model's programs in the cache, or None if they cannot be cached."""
 
 
 def facts_of(model: Any, generation_config: Any = None) -> Facts:
@@ -78,7 +78,7 @@ def stop_tokens_of(*configs: Any) -> frozenset[int]:
 
 
 class ModelSource:
-    """A model with its weights, or one on the meta device and weights beside it."""
+    """A model with its weights, or a model on the meta device and separate weights."""
 
     def __init__(self, model: Any, weights: Weights | None) -> None:
         import torch
@@ -121,13 +121,13 @@ class ModelSource:
 
 
 def program_key(*parts: Any) -> str:
-    """Of these parts, and of everything that turns a model into a program."""
+    """A hash of these parts and of everything that affects how a model is compiled."""
     digest = hashlib.sha256(json.dumps([*map(str, parts), _tools()]).encode())
     return digest.hexdigest()[:32]
 
 
 def _tools() -> str:
-    """The versions of the libraries, and the sources of our own packages."""
+    """A hash of the versions of libraries and the sources of our own packages."""
     import npu_compiler
 
     python = Path(npu_compiler.__file__).parents[1]

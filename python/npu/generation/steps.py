@@ -22,7 +22,7 @@ _ATTENTION = "npu_step"
 
 @dataclass(frozen=True)
 class CacheShape:
-    """Of one layer: of what it keeps of each token, for keys and for values."""
+    """Sizes of the keys and values that a layer caches for each token."""
 
     heads: int
     key_width: int
@@ -31,21 +31,21 @@ class CacheShape:
 
 
 class _Masks:
-    """Which keys a query sees: none after its own position, none outside the layer's window, none of the padding."""
+    """Attention masks. A query sees no keys after its own position, outside the layer's window, or of padding."""
 
     def __init__(self, position: Tensor, start: Tensor | None, capacity: int) -> None:
         self.calls = 0
         self.windows: set[int | None] = set()
         self._position, self._start = position, start
         self._keys = torch.arange(capacity, device=position.device)
-        self._made: dict[int | None, Tensor] = {}
+        self._by_window: dict[int | None, Tensor] = {}
 
     def of(self, window: int | None) -> Tensor:
         self.calls += 1
         self.windows.add(window)
-        if window not in self._made:
-            self._made[window] = self._make(window)
-        return self._made[window]
+        if window not in self._by_window:
+            self._by_window[window] = self._make(window)
+        return self._by_window[window]
 
     def _make(self, window: int | None) -> Tensor:
         query = self._position[:, None]
@@ -54,18 +54,18 @@ class _Masks:
             mask = mask & (self._keys > query - window)
         if self._start is None:
             return mask[None, None]
-        # Rows of padding see themselves: a row that sees nothing is NaN, and would stay in the caches as such.
+        # Padding sees itself: a row that sees nothing is NaN, and the NaN would stay in the caches.
         mask = mask & (self._keys >= self._start[:, None, None]) | (self._keys == query)
         return mask[:, None]
 
 
-_masks: _Masks | None = None  # of the step that is being traced
+_masks: _Masks | None = None  # those of the step that is being traced
 
 
 def _attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
-    """What transformers calls in every layer: its own attention, with the mask of the step."""
+    """Called by transformers in every layer: its own attention with the mask of the step."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     if _masks is None or attention_mask is not None:
@@ -92,7 +92,7 @@ def _capped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, cap: float,
 
 @contextmanager
 def step_attention(model: Any) -> Iterator[None]:
-    """Has the model call ``_attention``, which it must do through transformers' interface; then as it was."""
+    """Make the model call ``_attention`` through transformers' interface, inside the block."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(_ATTENTION, _attention)
@@ -122,14 +122,14 @@ def _set_attention(model: Any) -> None:
             f"[generate] {type(model).__name__} does not use the attention interface of transformers: {error}; "
             "expected a causal language model of transformers that does"
         ) from error
-    # Experts as products of gathered weights: no shape depends on which ones a token goes to.
+    # Products of gathered weights, so that no shape depends on which experts a token uses.
     for config in {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}.values():
         if getattr(config, "_experts_implementation", None) is not None:
             config._experts_implementation = "batched_mm"
 
 
 def _cache_argument(model: Any) -> str:
-    """Its name: newer versions of transformers warn of the one that older ones have alone."""
+    """The name of forward's cache argument. Newer versions of transformers warn about the old name."""
     return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
@@ -137,7 +137,7 @@ def _cache_class() -> type:
     from transformers.cache_utils import Cache
 
     class Caches(Cache):
-        """Plain tensors that are written at the positions of this step; without any, it notes what would be written."""
+        """Writes plain tensors at the positions of this step. Without tensors, it records what would be written."""
 
         is_compileable = False
 
@@ -145,7 +145,7 @@ def _cache_class() -> type:
             super().__init__(layers=[])
             self.flat, self.position = list(flat), position
             self.seen: dict[int, tuple[Tensor, Tensor]] = {}
-            self.asked = False  # for the length, which a step is not told
+            self.asked = False  # whether the model asked for the length, which steps do not know
 
         def update(
             self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any
@@ -171,9 +171,9 @@ def _cache_class() -> type:
 
 
 class Step(nn.Module):
-    """Tokens at consecutive positions, the same in all rows; out come the next token and the scores after ``last``.
+    """Runs tokens at consecutive positions, which all rows share. Returns the next token and the scores after ``last``.
 
-    Rows that are shorter than others begin later, at ``start``; what is before that they never see.
+    Shorter rows start later, at ``start``, and do not see anything before it.
     """
 
     def __init__(self, model: nn.Module, capacity: int) -> None:
@@ -208,7 +208,7 @@ class Step(nn.Module):
 
 
 def cache_shapes(model: nn.Module) -> list[CacheShape]:
-    """What each layer writes, seen in a run over one token."""
+    """The cache of each layer, observed in a run over one token."""
     if "logits_to_keep" not in inspect.signature(model.forward).parameters:
         raise UnsupportedModelError(
             f"[generate] {type(model).__name__} is not a causal language model: its forward takes no logits_to_keep"
@@ -250,7 +250,7 @@ def cache_shapes(model: nn.Module) -> list[CacheShape]:
 
 
 def _refuse_forgotten_window(model: Any, masks: _Masks) -> None:
-    """A window that only the model's own masks know of."""
+    """Refuse a sliding window that only the model's own masks implement."""
     config = model.config
     window: Any = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None)
@@ -264,7 +264,7 @@ def _refuse_forgotten_window(model: Any, masks: _Masks) -> None:
 
 
 def _refuse_other_positions(model: nn.Module) -> None:
-    """Positions that do not begin at zero, or whose angles depend on how many there are."""
+    """Refuse positions that do not start at zero, or whose angles depend on their number."""
     for name, module in model.named_modules():
         if hasattr(module, "create_position_ids_from_input_ids"):
             raise UnsupportedModelError(f"[generate] the positions of '{name}' start after its padding token")

@@ -1,4 +1,4 @@
-"""Text from tokens as they come."""
+"""Decodes a stream of tokens into text."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ __all__ = ["TextPieces"]
 
 
 class TextPieces:
-    """Hands text out once it cannot change any more: characters may take several tokens, and what could become a
-    stop string waits."""
+    """Returns text as soon as it is final. A character may take several tokens, and text that could be the beginning of
+    a stop string is held back."""
 
     def __init__(self, tokenizer: Any, stop_strings: Sequence[str]) -> None:
         self.text, self.stopped = "", False
         self._tokenizer, self._stops = tokenizer, tuple(stop_strings)
         self._tokens: list[int] = []
-        self._from = self._read = self._given = 0
+        self._from = self._read = self._returned = 0
 
     def add(self, token: int) -> str:
         self._tokens.append(token)
@@ -29,7 +29,7 @@ class TextPieces:
         return self._settled()
 
     def end(self) -> str:
-        """What was held back; nothing follows."""
+        """The text that was held back, after the last token."""
         if not self.stopped:
             before = self._decode(self._tokens[self._from : self._read])
             self.text += self._decode(self._tokens[self._from :])[len(before) :]
@@ -55,8 +55,8 @@ class TextPieces:
         return self.stopped
 
     def _give(self, until: int) -> str:
-        piece = self.text[self._given : until]
-        self._given = max(self._given, until)
+        piece = self.text[self._returned : until]
+        self._returned = max(self._returned, until)
         return piece
 
     def _decode(self, tokens: list[int]) -> str:
