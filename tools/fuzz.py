@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Feed damaged files to every reader: libFuzzer for the C++ readers of programs and safetensors, mutations of our own
-for the Python readers of IR. `make fuzz` runs the long form; what fails is kept in build/fuzz/found."""
+"""Feed damaged files to every reader: libFuzzer for the C++ readers of programs and safetensors, our own mutations
+for the Python readers of IR. `make fuzz` runs the long form; inputs that fail are kept in build/fuzz/found."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def say(text: str) -> None:
 
 
 def clang() -> str:
-    """A clang whose libFuzzer is installed; as root on Debian, it is installed when it is not."""
+    """A clang with libFuzzer. As root on Debian, this installs one if necessary."""
     found = compiler_with_libfuzzer()
     if not found and sys.platform == "linux" and can_install():
         packages = ["clang-19", "libclang-rt-19-dev"]
@@ -72,7 +72,7 @@ def build(compiler: str) -> None:
 
 
 def seeds() -> None:
-    """Small programs and weight files of real models, those of the C++ tests, and a dictionary of the words in them."""
+    """Small programs and weight files of real models, those of the C++ tests, and a dictionary of their words."""
     sys.path.insert(0, str(ROOT))
     from safetensors.numpy import save
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Write what follows from python/npu_compiler/opset.py: C++ headers, and tables of the documentation.
+"""Generate C++ headers and tables of the documentation from python/npu_compiler/opset.py.
 
-With --check, only compare.
+With --check, compare without writing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CPP_TYPES = {
 
 
 def load_opset() -> Any:
-    """By path, so that it works before the package is installed."""
+    """Import the op set by its path, which works before the package is installed."""
     spec = importlib.util.spec_from_file_location("opset", ROOT / SOURCE)
     assert spec
     assert spec.loader

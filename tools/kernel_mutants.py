@@ -1,4 +1,4 @@
-"""Small ways of breaking kernels: what can be changed in a file of metal/, and copies of the folder with one change."""
+"""Mutations of kernels: the changes that are possible in a file of metal/, and copies of the folder with one change."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def swap(found: re.Match[str]) -> str:
     return SWAPPED[found.group(1)]
 
 
-# What is looked for, and what is put there. That a call is `precise` is not among it: in software it always is.
-# Spaces tell operators from pointers, references and template brackets.
+# Patterns and replacements. `precise` is not among them, because in emulation every call is precise.
+# Spaces distinguish operators from pointers, references and template brackets.
 OPERATORS: dict[str, tuple[str, Replacement]] = {
     "relation": (r"(?<= )(<|<=|>|>=|==|!=)(?= )", swap),
     "logic": (r"(?<= )(&&|\|\|)(?= )", swap),
@@ -84,7 +84,7 @@ OPERATORS: dict[str, tuple[str, Replacement]] = {
     "shift": (r"(?<= )(?:<<|>>)(?= )", lambda f: ">>" if f.group() == "<<" else "<<"),
 }
 
-# Lines that only declare something, or make instances of templates.
+# Lines that only declare something or instantiate templates.
 SKIPPED = re.compile(r"\s*(?:#|template\b|static_assert|using\b|typedef\b|NPU_[A-Z_]+\(|constant \w+ \w+ \[\[)")
 FLAG = re.compile(r"constant bool (k\w+)\b")
 DEFINITION = re.compile(r"^(?:inline\b[^(;=]*?(\w+)\(|\[\[kernel\]\] void (\w+)\(|struct (\w+)\b)", re.M)
@@ -92,7 +92,7 @@ DEFINITION = re.compile(r"^(?:inline\b[^(;=]*?(\w+)\(|\[\[kernel\]\] void (\w+)\
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change: the text of ``file`` from ``start`` to ``end`` becomes ``new``."""
+    """A change: the text of ``file`` from ``start`` to ``end`` becomes ``new``."""
 
     file: str
     operator: str
@@ -126,7 +126,7 @@ def members() -> dict[str, str]:
 
 
 def dull(text: str) -> list[bool]:
-    """Of each line (from 1), whether nothing in it is to be changed."""
+    """For each line (from 1), whether to leave it unchanged."""
     found = [True]
     macro = False
     for line in text.splitlines():
@@ -166,7 +166,7 @@ def mutants_of(file: str) -> list[Mutant]:
 
 
 def sample(mutants: list[Mutant], count: int, seed: int) -> list[Mutant]:
-    """Some of them, of as many operators and lines as there are; the same ones for the same seed."""
+    """A sample with as many operators and lines as possible; it depends only on the seed."""
     order = random.Random(f"{seed} {mutants[0].file if mutants else ''}")
     shuffled = order.sample(mutants, len(mutants))
     chosen: list[Mutant] = []
@@ -181,7 +181,7 @@ def sample(mutants: list[Mutant], count: int, seed: int) -> list[Mutant]:
 
 
 def includes(file: str) -> set[str]:
-    """The file and all that it includes."""
+    """The file and everything that it includes."""
     found, text = {file}, (KERNELS / file).read_text()
     for name in re.findall(r'^#include "([^"]+)"', text, re.M):
         found |= includes(name)
@@ -200,7 +200,7 @@ def equivalents() -> dict[tuple[str, str, str], str]:
     return found
 
 
-GENERATED = "map"  # the library whose text is made for each program; it includes map.h
+GENERATED = "map"  # the library whose text is generated for each program; it includes map.h
 
 
 def libraries_with(file: str) -> list[str]:
@@ -231,7 +231,7 @@ def users(file: str, position: int) -> set[str]:
 
 
 def libraries_of(mutant: Mutant) -> list[str]:
-    """Those that use what is changed; those that are compiled fast come first."""
+    """The libraries that use the changed code, those that compile fast first."""
     reached, fitting = users(mutant.file, mutant.start), []
     for library in libraries_with(mutant.file):
         text = "" if library == GENERATED else (KERNELS / f"{library}.metal").read_text()
@@ -246,7 +246,7 @@ INSTANCE = re.compile(rf"(?<!define )\bNPU_(?!WORDS|FOURS|RESULT)[A-Z_]+\([^()]*
 
 
 def thinned(text: str) -> str:
-    """Without the instances for most types, which take most of the time to compile."""
+    """The text without the instances for most types, which take most of the compile time."""
     return INSTANCE.sub("", text)
 
 

@@ -1,4 +1,4 @@
-"""Cases of the op table, ready to run: programs, inputs and what PyTorch computes, kept in a file between runs."""
+"""Cases of the op table, ready to run: programs, inputs and PyTorch's results, cached in a file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Ready:
     kernels: tuple[str, ...]
 
     def run(self, device: Device) -> None:
-        """Raises when the device computes something else than PyTorch, or nothing."""
+        """Raises if the device fails or its results differ from PyTorch's."""
         program = CompiledProgram.from_bytes(self.program)
         executor = Executor(program, device)
         names = [spec.name for spec in program.input_specs]
@@ -78,7 +78,7 @@ def state_of(folders: Iterable[Path]) -> str:
 
 
 def ready_cases(kept_in: Path) -> list[Ready]:
-    """All of them, from the file if nothing has changed since it was written."""
+    """All cases, from the file if nothing has changed since it was written."""
     file = kept_in / f"cases-{state_of([ROOT / 'tests' / 'ops', ROOT / 'python' / 'npu_compiler'])}.pt"
     if not file.exists():
         torch.set_num_threads(1)
@@ -90,13 +90,13 @@ def ready_cases(kept_in: Path) -> list[Ready]:
 
 @functools.cache
 def kernels_of(library: str) -> list[str]:
-    """What the names of its kernels begin with."""
+    """The prefix of its kernels' names."""
     return re.findall(r"\[\[kernel\]\] void (\w+)", (KERNELS / f"{library}.metal").read_text())
 
 
 @functools.cache
 def library_of(kernel: str) -> str:
-    """The file that has a kernel: the one whose own kernels begin like it, in most letters."""
+    """The file of a kernel: the one with the longest matching prefix."""
     best, length = GENERATED, 0
     for path in KERNELS.glob("*.metal"):
         for name in kernels_of(path.stem):

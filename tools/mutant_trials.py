@@ -1,4 +1,4 @@
-"""Running the tests on a broken copy of the kernels: cases of the op table first, then the tests in C++."""
+"""Runs tests on a mutated copy of the kernels: cases of the op table first, then the C++ tests."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Tests:
     cases: list[Ready]
     binary: Path | None
     cpp: dict[str, set[str]] = field(default_factory=dict)
-    sound: dict[str, bool] = field(default_factory=dict)  # what passes or fails without any change
+    sound: dict[str, bool] = field(default_factory=dict)  # results without any mutation
 
 
 def environment(folder: Path, cache: Path) -> dict[str, str]:
@@ -73,7 +73,7 @@ def _end_group(process: int) -> None:
 
 
 def _report(cases: list[Ready], outgoing: int) -> None:
-    """Never returns. Each case is announced before it runs, so that it is known if the process dies of it."""
+    """Does not return. Announces each case before running it, so that a crash can be attributed."""
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
@@ -95,7 +95,7 @@ def _report(cases: list[Ready], outgoing: int) -> None:
 
 
 def _follow(incoming: int, limit: float) -> list[str]:
-    """Lines until the end, or until none has come for too long."""
+    """Lines until the end, or until a timeout without a line."""
     text = b""
     while select.select([incoming], [], [], limit)[0]:
         more = os.read(incoming, 65536)
@@ -170,7 +170,7 @@ def cpp_tests(binary: Path, scratch: Path, cache: Path) -> dict[str, set[str]]:
 
 
 def run_cpp(test: str, binary: Path, variables: dict[str, str]) -> str:
-    """What a test in C++ says first when it fails; nothing when it passes."""
+    """The first message of a C++ test that fails, or nothing if it passes."""
     process = subprocess.Popen(
         [binary, test],
         env={**os.environ, **variables},
@@ -180,7 +180,7 @@ def run_cpp(test: str, binary: Path, variables: dict[str, str]) -> str:
     )
     assert process.stderr
     said, status = b"", None
-    while not said.endswith(b"\n"):  # what a line says may come in pieces
+    while not said.endswith(b"\n"):  # a line may arrive in pieces
         if not select.select([process.stderr], [], [], LIMIT_CPP)[0]:
             said = said or b"no end"
             break
@@ -232,7 +232,7 @@ def try_mutant(mutant: Mutant, tests: Tests, scratch: Path, cache: Path) -> Verd
 
 
 def is_sound(name: str, tests: Tests, run: Callable[[dict[str, str]], str], scratch: Path, cache: Path) -> bool:
-    """Whether a test that has failed passes with the kernels as they are."""
+    """Whether a failed test passes with the unmodified kernels."""
     if name not in tests.sound:
         folder = write_folder(scratch / "as it is", None, thin=False)
         tests.sound[name] = not run(environment(folder, cache))

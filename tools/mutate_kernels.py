@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Break the kernels of metal/ in small ways, one at a time, and see whether the tests notice.
 
-Each mutant is a copy of metal/ with one change (kernel_mutants.py has the kinds). The cases of the op table that run
-what was changed are run on the emulated Metal, and then the tests of kernels in C++, until something fails. A mutant
-that survives is either a test that is missing, or changes nothing that can be observed; those are listed, with the
-reason, in tests/metal/equivalent_mutants.txt, and do not count. Nor do those that do not compile.
+Each mutant is a copy of metal/ with one change (kernel_mutants.py has the kinds). First the cases of the op table that
+use the changed code run on emulated Metal, then the C++ tests of kernels, until something fails. A mutant that
+survives shows that a test is missing, or has no observable effect. The latter are listed, with the reason, in
+tests/metal/equivalent_mutants.txt, and do not count. Nor do mutants that do not compile.
 
-Exit status 1 when fewer than 95 of 100 are caught. Needs a build with NPU_SOFTMETAL and NPU_BUILD_TESTS.
+The exit status is 1 if fewer than 95 of 100 are caught. Needs a build with NPU_SOFTMETAL and NPU_BUILD_TESTS.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def key_of(mutant: Mutant) -> str:
 
 
 def try_all(mutants: list[Mutant], workers: int, log: Path) -> list[tuple[Mutant, Verdict]]:
-    """Also writes down each result. What a run before has caught is not tried again."""
+    """Records each result. Mutants that an earlier run caught are not tried again."""
     known = {}
     if log.exists():
         for line in log.read_text().splitlines():
@@ -68,7 +68,7 @@ def try_all(mutants: list[Mutant], workers: int, log: Path) -> list[tuple[Mutant
 
 
 def table(results: list[tuple[Mutant, Verdict]], reasons: dict[tuple[str, str, str], str]) -> float:
-    """Prints the score of each file and what survived; returns the score of all."""
+    """Prints the score of each file and the survivors; returns the total score."""
     counts: dict[str, Counter[str]] = {}
     survivors = []
     for mutant, verdict in sorted(results, key=lambda r: (r[0].file, r[0].start)):
