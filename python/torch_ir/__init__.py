@@ -1,4 +1,4 @@
-"""torch_ir: extract a PyTorch model's graph of ATen calls, without weights; run it; prove it equal to the model."""
+"""torch_ir: extract a PyTorch model's graph of ATen calls without weights, run it, and verify it against the model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ try:
 except PackageNotFoundError:
     __version__ = "0.0.0"
 
-# Imported at first use: `torch-ir --help` must not wait for PyTorch.
+# Imported at first use, so that `torch-ir --help` does not wait for PyTorch.
 _HOME = {
     "IR": "ir",
     "Mutation": "ir",

@@ -1,6 +1,6 @@
-"""How attribute values and constants are written in JSON, and read back unchanged.
+"""Encodes attribute values and constants as JSON, without loss.
 
-A value that JSON has no type for becomes an object with one key that starts with ``$``:
+A value of a type that JSON lacks becomes an object with one key that starts with ``$``:
 ``{"$dtype": "float32"}``, ``{"$device": "cpu"}``, ``{"$layout": "strided"}``,
 ``{"$memory_format": "channels_last"}``, ``{"$complex": [re, im]}``, ``{"$tensor": {...}}``.
 """
@@ -23,7 +23,7 @@ DTYPES: dict[str, torch.dtype] = {
 }
 _LAYOUTS = {str(v).removeprefix("torch."): v for v in vars(torch).values() if isinstance(v, torch.layout)}
 _MEMORY_FORMATS = {str(v).removeprefix("torch."): v for v in vars(torch).values() if isinstance(v, torch.memory_format)}
-_COMPRESS_FROM = 256  # bytes; below this zlib's header costs more than it saves
+_COMPRESS_FROM = 256  # bytes; below this, compression saves less than zlib's header takes
 
 
 def dtype_to_str(dtype: torch.dtype) -> str:
@@ -83,7 +83,7 @@ _DECODERS = {
     "$tensor": lambda v: decode_constant(v, "attribute"),
 }
 
-# Older files hold plain strings such as "torch.float32"; only the operator's schema tells them from text.
+# Older files have plain strings such as "torch.float32". Only the operator's schema distinguishes them from text.
 _FROM_SCHEMA_KIND = {
     "dtype": "$dtype",
     "device": "$device",
@@ -112,7 +112,7 @@ def decode_attr(value: Any, op_type: str, name: str) -> Any:
 
 
 def encode_constant(tensor: torch.Tensor, where: str) -> dict[str, Any]:
-    """Shape, dtype and the little-endian bytes, compressed where that makes them shorter."""
+    """Shape, dtype and little-endian bytes, compressed if that makes them shorter."""
     if tensor.is_quantized:
         raise SerializationError(f"{where}: cannot write a quantized tensor ({tensor.dtype})")
     if tensor.is_meta or tensor.layout != torch.strided:
@@ -158,14 +158,14 @@ def _unpack(data: Any, encoding: str, expected: int, where: str) -> bytes:
         if encoding == "base64":
             return packed
         inflate = zlib.decompressobj()
-        # One byte more than is right: a file cannot make us unpack more than it declares.
+        # One byte more than declared detects wrong sizes, and limits the memory that a file can make us use.
         return inflate.decompress(packed, expected + 1)
     except (binascii.Error, zlib.error, TypeError, ValueError) as e:
         raise SerializationError(f"{where}: damaged data: {e}") from e
 
 
 def _decode_nested(d: dict[str, Any], dtype: torch.dtype, where: str) -> torch.Tensor:
-    """The older form: nested lists, the shape implied by the nesting unless it is given."""
+    """The older form: nested lists. Without a shape, the nesting implies it."""
     try:
         data = d["data"]
         if dtype.is_complex:

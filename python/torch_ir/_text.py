@@ -1,4 +1,4 @@
-"""The JSON of an IR as text: two-space indent, one node or tensor per line."""
+"""Writes and reads the JSON of an IR: two-space indent, one node or tensor per line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["from_text", "read_text", "to_text"]
 
 
 def to_text(d: dict[str, Any], indent: str = "") -> str:
-    """Objects of a list go on a line each: quick to write, and a changed node is a changed line."""
+    """Each object of a list is one line, so that a diff shows changed nodes as changed lines."""
     inner = indent + "  "
     lines = []
     for key, value in d.items():

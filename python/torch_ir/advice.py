@@ -1,4 +1,4 @@
-"""What to write instead of operations whose result has no fixed size, or that no trace can hold."""
+"""Alternatives to operations that cannot be traced, or whose result has no fixed size."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 __all__ = ["fixed_size_form", "of_failed_export", "of_inputs", "of_numbers"]
 
 _MASK = "keep the size and mask instead: torch.where(mask, x, 0)"
-_PLACES = "take a fixed number of places, mask.int().topk(n).indices, or keep the mask: torch.where(mask, x, 0)"
+_INDICES = "take a fixed number of indices, mask.int().topk(n).indices, or keep the mask: torch.where(mask, x, 0)"
 _INSTEAD = {
-    "nonzero": _PLACES,
-    "argwhere": _PLACES,
-    "where": f"give torch.where all three arguments, or {_PLACES}",
+    "nonzero": _INDICES,
+    "argwhere": _INDICES,
+    "where": f"give torch.where all three arguments, or {_INDICES}",
     "index": _MASK,
     "masked_select": _MASK,
     "_unique2": "sort, and mark where a new value begins: torch.sort(x).values.diff() != 0",
     "unique_dim": "keep all rows, and mark those that are repeated",
     "unique_consecutive": "keep all values, and mark where a new one begins: x.diff() != 0",
     "bincount": "count with a fixed number of bins: (x[:, None] == torch.arange(bins)).sum(0)",
-    "repeat_interleave": "repeat by a number, or index with a fixed number of places: x[places]",
+    "repeat_interleave": "repeat by a number, or index with a fixed number of indices: x[indices]",
     "item": "keep it a tensor, x[0] instead of x[0].item()",
 }
 _PACKED = (
@@ -33,13 +33,13 @@ _CTC = (
 
 
 def fixed_size_form(op: str) -> str:
-    """What to write instead of an operator such as ``aten.nonzero.default``; a general rule for those not known."""
+    """The alternative to an operator such as ``aten.nonzero.default``, or a general rule for an unknown one."""
     name = op.split(".")[1] if op.count(".") >= 1 else op
     return _INSTEAD.get(name, "use an operation whose result has a fixed size, such as a mask")
 
 
 def of_failed_export(error: BaseException) -> str | None:
-    """A sentence about failures whose own words do not say what it was."""
+    """An explanation for failures whose own message does not name the cause."""
     if "ctc_loss" in str(error):
         return _CTC
     seen: set[int] = set()
@@ -52,21 +52,21 @@ def of_failed_export(error: BaseException) -> str | None:
 
 
 def of_inputs(leaves: list[Any]) -> str | None:
-    """The same for what is given to the model."""
+    """The same for inputs of the model."""
     from torch.nn.utils.rnn import PackedSequence
 
     return _PACKED if any(isinstance(x, PackedSequence) for x in leaves) else None
 
 
 def of_numbers(error: Exception, leaves: list[Any]) -> str:
-    """Examples without a single tensor, which a forward of numbers may have, but not one that failed."""
+    """Advice for a failed call whose example inputs are all numbers."""
     if not isinstance(error, TypeError) or not leaves or not all(isinstance(x, int | float) for x in leaves):
         return ""
     return "; the example inputs hold numbers and no tensor, make one of them: torch.tensor(...)"
 
 
 def _is_packing(trace: TracebackType | None) -> bool:
-    """Whether a failing call was inside of what packs, or of a recurrent layer that was given something packed."""
+    """Whether the call failed while packing a sequence, or in a recurrent layer with a packed input."""
     while trace is not None:
         code = trace.tb_frame.f_code
         if code.co_filename.endswith("utils/rnn.py") and "pack" in code.co_name:

@@ -1,4 +1,4 @@
-"""Reads an exported program: its inputs, outputs, weights and calls, in the names the IR uses."""
+"""Reads an exported program: its inputs, outputs, weights and calls, under the IR's names."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _INPUT_MUTATION_KINDS = {
 
 @dataclass
 class NodeInfo:
-    """One call, as conversion functions see it."""
+    """One call, as passed to conversion functions."""
 
     name: str
     op: str
@@ -56,7 +56,7 @@ class NodeInfo:
 
 
 class GraphAnalyzer:
-    """What an exported program holds. Regions are inlined, in-place ops made functional, ties merged."""
+    """The contents of an exported program, with regions inlined, in-place ops made functional, and ties merged."""
 
     def __init__(self, exported: ExportedProgram) -> None:
         self.exported = exported
@@ -67,7 +67,7 @@ class GraphAnalyzer:
                 self._read(_functional_form(exported))
             except ConversionError:
                 raise
-            except Exception as e:  # torch raises whatever it pleases here
+            except Exception as e:  # torch may raise anything here
                 raise ConversionError(f"Cannot make the graph functional: {e} (because {first})") from e
             self._check_functional_form()
 
@@ -91,7 +91,7 @@ class GraphAnalyzer:
         self._outputs = dict(enumerate(self.flat.outputs))
 
     def _check_functional_form(self) -> None:
-        """torch drops a copy into a buffer even where it broadcasts or casts; then a result is not what it was."""
+        """Refuse copies into a buffer that broadcast or cast: torch drops them, which changes results."""
         targets = {
             s.target or s.arg.name: s.arg.name for s in self.graph_signature.input_specs if hasattr(s.arg, "name")
         }
@@ -99,11 +99,11 @@ class GraphAnalyzer:
             value = self._outputs.get(position)
             if spec.kind not in _MUTATION_KINDS or not isinstance(value, Value):
                 continue
-            held = self.flat.by_placeholder[targets[spec.target or ""]].fake
-            if (held.shape, held.dtype) != (value.fake.shape, value.fake.dtype):
+            target = self.flat.by_placeholder[targets[spec.target or ""]].fake
+            if (target.shape, target.dtype) != (value.fake.shape, value.fake.dtype):
                 raise ConversionError(
-                    f"'{spec.target}' is {held.dtype} {list(held.shape)}, but is written with '{value.name}', which is "
-                    f"{value.fake.dtype} {list(value.fake.shape)}; write `x.copy_(y.expand_as(x).to(x.dtype))`"
+                    f"'{spec.target}' is {target.dtype} {list(target.shape)}, but is written with '{value.name}', "
+                    f"which is {value.fake.dtype} {list(value.fake.shape)}; write `x.copy_(y.expand_as(x).to(x.dtype))`"
                 )
 
     def get_graph_inputs(self) -> list[TensorMeta]:
@@ -114,7 +114,7 @@ class GraphAnalyzer:
         ]
 
     def user_outputs(self) -> list[Value | Any]:
-        """Every leaf of the model's output: a Value, or the constant that the model returned there."""
+        """The leaves of the model's output: Values, and constants that the model returned."""
         leaves: list[Any] = []
         for position, spec in enumerate(self.graph_signature.output_specs):
             if spec.kind == OutputKind.USER_OUTPUT:
@@ -142,7 +142,7 @@ class GraphAnalyzer:
         }
 
     def get_mutations(self) -> list[Mutation]:
-        """Tensors that the model writes in place, with the value that each has at the end."""
+        """Tensors that the model writes in place, with their final values."""
         mutations = []
         for position, spec in enumerate(self.graph_signature.output_specs):
             kind = _MUTATION_KINDS.get(spec.kind)
@@ -211,7 +211,7 @@ class GraphAnalyzer:
         )  # fmt: skip
 
     def _by_schema(self, call: Call) -> tuple[list[TensorMeta], dict[str, Any], list[str]]:
-        """Tensors in the order of the schema; everything else that was passed, by name."""
+        """Tensors in the order of the schema, other arguments by name, and the names of absent tensors."""
         inputs: list[TensorMeta] = []
         attrs: dict[str, Any] = {}
         absent: list[str] = []
@@ -244,21 +244,21 @@ class GraphAnalyzer:
 
 
 def _functional_form(exported: ExportedProgram) -> ExportedProgram:
-    """The program as torch's own functionalisation writes it, with its operators otherwise kept."""
+    """The program after torch's own functionalization, without other decompositions."""
     undo = _spell_out_copies(exported)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # about internals of torch
+            warnings.simplefilter("ignore", FutureWarning)  # these concern torch's internals
             return exported.run_decompositions({})
     finally:
         undo()
 
 
 def _spell_out_copies(exported: ExportedProgram) -> Callable[[], None]:
-    """Give every ``copy_`` a source of its own, with the target's shape and dtype; returns how to undo it.
+    """Give every ``copy_`` a source of its own, with the target's shape and dtype. Returns a function that undoes it.
 
-    torch replaces a copy into a buffer by its source, also where it casts or broadcasts, and where a caller still
-    holds the source.
+    torch replaces a copy into a buffer by its source, even if the copy casts or broadcasts, or the source is also an
+    output.
     """
     changed: list[tuple[torch.fx.Node, Any, list[torch.fx.Node]]] = []
     for node in list(exported.graph.nodes):

@@ -1,4 +1,4 @@
-"""Nodes matched to the functions that execute them: which slot fills which argument."""
+"""Binds nodes to the functions that execute them, and slots to their arguments."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .ir import OpNode
 from .ops.schemas import Argument, arguments_of, resolve_op
 
 GETITEM = "<built-in function getitem>"
-# These reach outside of the process; a file that came from elsewhere must not.
+# These access files, which an IR from an untrusted source must not do.
 _REFUSED = ("aten.from_file",)
 
 
 @dataclass
 class Step:
-    """One node: the function, its arguments with holes for tensors, and the slots that fill them."""
+    """A node bound for execution: its function, the arguments with holes for tensors, and the slots that fill them."""
 
     node: OpNode
     fn: Callable[..., Any]
@@ -28,7 +28,7 @@ class Step:
     holes: list[tuple[int, int]] = field(default_factory=list)
     """(position in args, slot)"""
     lists: list[tuple[int, list[int | None]]] = field(default_factory=list)
-    """(position in args, slots of a list of tensors, None where it holds None)"""
+    """(position in args, slots of a list of tensors; None for entries that are None)"""
     kwargs: dict[str, Any] = field(default_factory=dict)
     keywords: list[tuple[str, int]] = field(default_factory=list)
     """(keyword, slot)"""
@@ -38,7 +38,7 @@ class Step:
 
 
 def bind_getitem(node: OpNode, slots: list[int]) -> Step:
-    """Selects by the position in the whole tuple, which output names end in; None outputs leave gaps."""
+    """Selects by the position in the whole tuple, with which output names end. None outputs leave gaps."""
     wanted = node.attrs["index"]
     suffix = f"_{wanted}"
     named = [i for i, t in enumerate(node.inputs) if t.producer_node and t.name == t.producer_node + suffix]
@@ -73,7 +73,7 @@ class _Binder:
         self.arguments = arguments_of(op)
         self.sizes = iter(attrs.get("_tensor_list_sizes", ()))
         self.masks = list(attrs.get("_tensor_list_none_masks", ()))
-        # _op skips a Python layer of the overload's own call.
+        # _op avoids the Python layer of the overload's __call__.
         self.step = Step(node, getattr(op, "_op", op))
 
     def bind(self) -> Step:
@@ -120,14 +120,14 @@ class _Binder:
         if size is None:
             if argument.optional or argument.has_default:
                 return None
-            size = self.left  # older files without sizes: one list takes all that is left
+            size = self.left  # older files have no sizes: one list takes all remaining inputs
         holes: list[int | None] = [self._take(argument) for _ in range(size)]
         if holes.count(None):
             raise ExecutionError(
                 f"Failed to execute node '{self.node.name}' (op: {self.node.op_type}): argument '{argument.name}' "
                 f"needs {size} tensors, the node has fewer inputs"
             )
-        # Masks are only written for lists that hold None, so one is taken only where it fits the list's size.
+        # Only lists that contain None have a mask, so a mask is used only if it fits the list's size.
         if not self.masks or self.masks[0].count(False) != size:
             return holes
         mask = self.masks.pop(0)
@@ -149,7 +149,7 @@ class _Binder:
         )
 
     def _is_own_dtype(self, argument: Argument) -> bool:
-        """A tensor made from nothing has the default dtype of the trace, whatever the default is now."""
+        """Tensors created from nothing get the default dtype of the trace, not the current one."""
         return (
             argument.name == "dtype" and argument.kind == "dtype" and not self.node.inputs and bool(self.node.outputs)
         )

@@ -1,4 +1,4 @@
-"""Values of buffers that no checkpoint holds, as a caller gives them."""
+"""Values of non-persistent buffers that the caller passes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ MISSING_BUFFER = (
 def given_buffers(
     source: nn.Module | Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], known: Collection[str]
 ) -> dict[str, torch.Tensor]:
-    """Those of ``wanted`` that ``source`` has, copied to the CPU; a value that does not fit is an error, and so is a
-    name that is not ``known`` to the model."""
+    """The ``wanted`` buffers that ``source`` has, copied to the CPU. A value that does not fit, or a name that is not
+    ``known`` to the model, is an error."""
     if not isinstance(source, nn.Module | Mapping):
         raise ConversionError(
             f"buffers: expected a model with values or a dict of tensors by name, got {type(source).__name__}"
@@ -40,7 +40,7 @@ def given_buffers(
 
 
 def tensor_of(module: nn.Module, name: str) -> torch.Tensor | None:
-    """The tensor that a module tree holds under a dotted name, in whatever way."""
+    """The tensor at a dotted name in a module tree, registered or not."""
     owner, _, attribute = name.rpartition(".")
     try:
         value = getattr(module.get_submodule(owner), attribute)

@@ -1,4 +1,4 @@
-"""How close two tensors are. Integers and bools must be equal; NaNs and infinities must stand in the same places."""
+"""Compares tensors. Integers and bools must be equal, and NaNs and infinities must be in the same positions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from npu_base.errors import InvalidValueError
 from torch import Tensor
 
-# (rtol, atol) for results that went through the same operators; wider where the dtype itself is.
+# (rtol, atol) for results of the same operators; larger for less precise dtypes.
 TOLERANCES: dict[torch.dtype, tuple[float, float]] = {
     torch.float64: (1e-7, 1e-7),
     torch.float32: (1e-5, 1e-5),
@@ -23,7 +23,7 @@ _DEFAULT = (1e-5, 1e-5)
 
 @dataclass(frozen=True)
 class Comparison:
-    """Differences of two tensors; ``reason`` says what kind of difference it is when they are not close."""
+    """The differences of two tensors. ``reason`` says why they are not close."""
 
     is_close: bool
     max_diff: float
@@ -40,7 +40,7 @@ def check_tolerances(rtol: float | None, atol: float | None) -> None:
 
 
 def compare(a: Tensor, b: Tensor, rtol: float | None = None, atol: float | None = None) -> Comparison:
-    """Compare a result with its reference; tolerances not given are those of the reference's dtype."""
+    """Compare a result with its reference. The default tolerances depend on the reference's dtype."""
     if a.shape != b.shape:
         return Comparison(False, math.inf, math.inf, f"shape {list(a.shape)} instead of {list(b.shape)}")
     default_rtol, default_atol = TOLERANCES.get(b.dtype, _DEFAULT)
@@ -84,7 +84,7 @@ def _approximate(a: Tensor, b: Tensor, rtol: float, atol: float) -> Comparison:
     a, b = a.to(wide), b.to(wide)
     same = (a == b) | (torch.isnan(a) & torch.isnan(b))
     gap = torch.where(same, torch.zeros_like(a, dtype=torch.float64), (a - b).abs())
-    # A NaN or an infinity on one side only is as far apart as can be.
+    # A NaN or an infinity on one side only is an infinite difference.
     gap = torch.where(torch.isfinite(gap), gap, torch.full_like(gap, math.inf))
     size = torch.where(torch.isfinite(b.abs()), b.abs(), torch.zeros_like(gap))
     is_close = bool((same | (gap <= atol + rtol * size)).all())

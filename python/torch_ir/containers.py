@@ -1,4 +1,4 @@
-"""Announces container classes to PyTorch, so that what they hold counts as inputs and outputs."""
+"""Registers container classes with PyTorch, so that their contents count as inputs and outputs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 
 
 def register_containers(tree: Any) -> None:
-    """Make structure of every dataclass and Hugging Face cache in a tree."""
+    """Register the class of every dataclass and Hugging Face cache in a tree."""
     for leaf in pytree.tree_leaves(tree):
         cls = type(leaf)
         if cls in pytree.SUPPORTED_NODES:
@@ -23,7 +23,7 @@ def register_containers(tree: Any) -> None:
 
 
 def _register_cache(cls: type) -> bool:
-    """Caches of transformers come with their own way to be taken apart."""
+    """transformers has its own function to register its caches."""
     if not cls.__module__.startswith("transformers.") or not cls.__name__.endswith("Cache"):
         return False
     try:
@@ -35,6 +35,6 @@ def _register_cache(cls: type) -> bool:
             from transformers.exporters.exporter_dynamo import register_pytree_node
 
             register_pytree_node(cls)
-    except ImportError:  # an older transformers; torch.export then names the class itself
+    except ImportError:  # in older versions of transformers; torch.export then names the class in its error
         return False
     return cls in pytree.SUPPORTED_NODES

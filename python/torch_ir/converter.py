@@ -1,4 +1,4 @@
-"""From an exported program to IR."""
+"""Converts an exported program to IR."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["ConversionError", "IRConverter", "convert_exported_program", "conver
 
 
 def convert_node(node_info: NodeInfo) -> OpNode:
-    """One call as IR: by its registered conversion function, else one to one."""
+    """Convert a call, by its registered conversion function or else one to one."""
     custom = get_conversion_fn(get_op_type(node_info.target))
     if custom is None:
         return _default(node_info)
@@ -36,7 +36,7 @@ def convert_exported_program(exported: ExportedProgram, model_name: str = "", st
 
 
 class IRConverter:
-    """``strict``: a conversion function that fails raises, instead of giving way to the default mapping."""
+    """``strict`` raises if a conversion function fails, instead of using the default mapping."""
 
     def __init__(self, strict: bool = False) -> None:
         self.strict = strict
@@ -128,17 +128,17 @@ def _structures(exported: ExportedProgram, outputs: list[Any]) -> tuple[Any, Any
     # A tensor is an argument without a value; a constant of the trace carries one.
     values = [getattr(a, "value", a) for a in leaves]
     tensors = {id(v) for v, a in zip(values, leaves, strict=True) if not hasattr(a, "value")}
-    given = None
+    accepted = None
     if spec.in_spec is not None and spec.in_spec.num_leaves == len(values):
-        given = describe(spec.in_spec, values, lambda v: id(v) in tensors)
+        accepted = describe(spec.in_spec, values, lambda v: id(v) in tensors)
     returned = None
     if spec.out_spec is not None and spec.out_spec.num_leaves == len(outputs):
         returned = describe(spec.out_spec, outputs, lambda v: isinstance(v, Value))
-    return given, returned
+    return accepted, returned
 
 
 def _field_names(structure: Any) -> list[str | None]:
-    """Names for outputs that the model returns under named fields; none for positions of a plain tuple."""
+    """Names of outputs that the model returns in named fields; positions of a plain tuple have none."""
     if structure is None:
         return []
     paths = list(leaf_paths(structure))
@@ -146,7 +146,7 @@ def _field_names(structure: Any) -> list[str | None]:
 
 
 def rename_inputs(ir: IR, names: Sequence[str]) -> None:
-    """Give the graph inputs other names, everywhere they are read."""
+    """Rename the graph inputs, wherever they are read."""
     _check_names(ir, names, len(ir.graph_inputs), "input_names")
     new = {old.name: name for old, name in zip(ir.graph_inputs, names, strict=True)}
     taken = {n.name for n in ir.nodes} | set(ir.weight_name_mapping)

@@ -1,4 +1,4 @@
-"""What differs between two graphs, whatever their nodes are called."""
+"""Compares two graphs, regardless of the names of their nodes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .visualize.wiring import Origin, Wiring
 
 @dataclass
 class NodeChange:
-    """A node that both graphs have, under these names, and how it differs."""
+    """A node of both graphs, its two names, and its differences."""
 
     left: str
     right: str
@@ -24,7 +24,7 @@ class NodeChange:
 
 @dataclass
 class IRDiff:
-    """Empty where the graphs agree. ``renamed`` nodes differ only in their names, and do not count."""
+    """Empty if the graphs agree. ``renamed`` nodes differ only in their names, which does not count."""
 
     metadata: list[str] = field(default_factory=list)
     inputs: list[str] = field(default_factory=list)
@@ -51,10 +51,10 @@ class IRDiff:
 
 
 def diff_ir(left: IR, right: IR) -> IRDiff:
-    """Compare two graphs: what they are made from, read, return, hold and compute.
+    """Compare the metadata, inputs, outputs, weights and nodes of two graphs.
 
-    Nodes are matched in order by operator and result, so a node that was put in or taken out does not make
-    all that follow it look different. Source lines are not compared.
+    Nodes are matched in order by operator and result, so an inserted or removed node does not make all following
+    nodes differ. Source lines are not compared.
     """
     result = IRDiff()
     for name in ("model_name", "pytorch_version"):
@@ -125,7 +125,7 @@ class _Nodes:
     def __init__(self, result: IRDiff, left: IR, right: IR) -> None:
         self.result, self.left, self.right = result, left, right
         self.a_wiring, self.b_wiring = Wiring(left), Wiring(right)
-        # By place: a renamed input is reported once, not at every reader.
+        # By position, so that a renamed input is reported once and not at every reader.
         self.a_place, self.b_place = ({t.name: i for i, t in enumerate(ir.graph_inputs)} for ir in (left, right))
         self.partner: dict[str, str] = {}
 
@@ -143,7 +143,7 @@ class _Nodes:
         self._outputs()
 
     def _align(self) -> tuple[list[tuple[OpNode, OpNode]], list[OpNode], list[OpNode]]:
-        """Nodes of the same operator and result in order; then, in each gap, of the same operator."""
+        """Match nodes of the same operator and result in order, then, in each gap, nodes of the same operator."""
         pairs: list[tuple[OpNode, OpNode]] = []
         removed: list[OpNode] = []
         added: list[OpNode] = []
@@ -187,7 +187,7 @@ class _Nodes:
         return changes
 
     def _in_right(self, origin: Origin) -> tuple[object, ...]:
-        """A tensor of the left graph as the right one would name it."""
+        """The right graph's name for a tensor of the left one."""
         if origin.kind == "node":
             return ("node", self.partner.get(origin.name), origin.output)
         if origin.kind == "input":
@@ -226,7 +226,7 @@ def _signature(node: OpNode) -> Hashable:
 def _attr_changes(a: OpNode, b: OpNode) -> list[str]:
     changes = []
     for key in sorted({*a.attrs, *b.attrs}):
-        # Through the written form: a tensor in an attribute does not compare to a bool.
+        # Compared as JSON, because == of tensors in attributes is not a bool.
         x, y = (encode_attr(n.attrs[key], key) if key in n.attrs else None for n in (a, b))
         if x != y or (key in a.attrs) != (key in b.attrs):
             values = [repr(n.attrs[key]) if key in n.attrs else "(not there)" for n in (a, b)]

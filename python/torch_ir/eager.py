@@ -1,7 +1,7 @@
-"""Where calling a model gives something else than its code as written: PyTorch's fused kernel for transformer encoders.
+"""PyTorch's fused kernel for transformer encoders, for which a call of a model may differ from its code as written.
 
-In evaluation, eager ``nn.MultiheadAttention`` and ``nn.TransformerEncoder`` may leave their own code for a kernel that
-no trace contains. It rounds differently; and with a padding mask the encoder takes hidden rows out and puts zeros back.
+In evaluation mode, eager ``nn.MultiheadAttention`` and ``nn.TransformerEncoder`` may use a kernel that no trace
+contains. It rounds differently, and with a padding mask the encoder writes zeros to hidden rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LAYERS = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEnco
 
 @contextmanager
 def layers_as_written() -> Iterator[None]:
-    """Without the kernel."""
+    """Disable the kernel inside the block."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -32,12 +32,12 @@ def layers_as_written() -> Iterator[None]:
 
 
 def has_fast_path(model: nn.Module) -> bool:
-    """Whether a call of the model may take it."""
+    """Whether a call of the model may use the kernel."""
     return torch.backends.mha.get_fastpath_enabled() and any(isinstance(m, _LAYERS) for m in model.modules())
 
 
 def fast_path_note(written: list[Any], called: list[Any], rtol: float | None, atol: float | None) -> str | None:
-    """What differs between the two runs of a model; None where nothing does."""
+    """The differences between the two runs of a model as text, or None."""
     pairs = zip(written, called, strict=True)
     tensors = [(i, a, b) for i, (a, b) in enumerate(pairs) if isinstance(a, Tensor) and isinstance(b, Tensor)]
     differing = [(i, a, b) for i, a, b in tensors if not compare(b, a, 0.0, 0.0).is_close]
@@ -57,7 +57,7 @@ def fast_path_note(written: list[Any], called: list[Any], rtol: float | None, at
 
 
 def _difference(index: int, written: Tensor, called: Tensor) -> str:
-    if written.shape != called.shape:  # nested tensors that were padded to their longest row alone
+    if written.shape != called.shape:  # nested tensors are padded only to their longest row
         return f"output {index} has the shape {list(called.shape)} instead of {list(written.shape)}"
     unequal = ~torch.isclose(called, written, rtol=1e-3, atol=1e-5, equal_nan=True)
     largest = compare(called, written).max_diff

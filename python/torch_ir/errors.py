@@ -1,4 +1,4 @@
-"""Every error that torch_ir raises on purpose. Those of wrong arguments are ValueErrors or TypeErrors too."""
+"""The errors that torch_ir raises deliberately. Errors about arguments are also ValueErrors or TypeErrors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from npu_base.errors import InvalidTypeError, InvalidValueError, NPUError
 
 
 class TorchIRError(NPUError):
-    """Root of this package's errors."""
+    """The base class of this package's errors."""
 
 
 class ExportError(TorchIRError):
@@ -14,19 +14,19 @@ class ExportError(TorchIRError):
 
 
 class InvalidModelError(ExportError, InvalidTypeError):
-    """What was given as a model is not one that can be traced."""
+    """The model argument is not a model that can be traced."""
 
 
 class InvalidExampleError(ExportError, InvalidValueError):
-    """The example inputs do not suit the model."""
+    """The example inputs do not fit the model."""
 
 
 class ConversionError(TorchIRError):
-    """The traced graph could not be turned into IR."""
+    """The traced graph could not be converted to IR."""
 
 
 class InvalidNameError(ConversionError, InvalidValueError):
-    """A name for the model, its inputs or its outputs cannot be given to them."""
+    """The name for the model, an input or an output is invalid."""
 
 
 class SerializationError(TorchIRError, ValueError):
@@ -38,11 +38,11 @@ class ExecutionError(TorchIRError):
 
 
 class InvalidInputError(ExecutionError, InvalidValueError):
-    """What was given to a run does not fit the graph."""
+    """The inputs or weights of a run do not fit the graph."""
 
 
 class InvalidIRError(InvalidInputError, InvalidTypeError):
-    """What was given as an IR is not one."""
+    """The IR argument is not an IR."""
 
 
 class WeightLoadError(TorchIRError, ValueError):

@@ -54,11 +54,11 @@ class TensorRegistry:
 
 
 class IRExecutor:
-    """Executes one IR. Arguments are resolved once; intermediates are freed at their last use.
+    """Executes one IR. Arguments are resolved once, and intermediates are freed after their last use.
 
-    A model that writes its buffers keeps that state between runs, in ``state``, as the module itself would; the
-    weights given are never written. ``mutations`` holds the written tensors of the last run, inputs included.
-    ``strict`` checks all sizes of the inputs; otherwise dimension 0 may differ from the trace where the ops allow.
+    Buffers that the model writes are kept between runs in ``state``, as the module would keep them; the loaded weights
+    are never written. ``mutations`` contains the tensors written by the last run, including inputs. ``strict`` checks
+    all sizes of the inputs; otherwise dimension 0 may differ from the trace if the ops allow it.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class IRExecutor:
         self.load_weights_from_state_dict(load_weights(path))
 
     def load_weights_from_state_dict(self, sd: Mapping[str, Tensor]) -> None:
-        """Use these weights. All that do not fit are named at once; surplus names are ignored."""
+        """Use these weights. An error names all that do not fit; other names are ignored."""
         _check_mapping(sd, "weights")
         try:
             resolved = resolve_weights(sd, self.ir)
@@ -113,14 +113,14 @@ class IRExecutor:
             if missing:
                 errors.append(f"Missing weights: {missing[:8]}")
             raise InvalidInputError(misfit_message(errors))
-        # Names that the IR's weight list does not have serve hand-written IR.
+        # Hand-written IR may read names that are not in its list of weights.
         extra = {k: v for k, v in sd.items() if k not in resolved and isinstance(v, Tensor)}
         self.weights = {k: v.detach() for k, v in {**extra, **resolved}.items()}
         self._fill_registry()
         self.reset_state()
 
     def _fill_registry(self) -> None:
-        """Weights and constants answer to their state-dict name and to the name that nodes use."""
+        """Register weights and constants under their state-dict names and the names that nodes use."""
         self.registry.clear()
         tensors = {**self.constants, **(self.weights or {})}
         for name, tensor in tensors.items():
@@ -130,7 +130,7 @@ class IRExecutor:
                 self.registry.register(placeholder, tensors[name])
 
     def reset_state(self) -> None:
-        """Forget what earlier runs wrote into buffers."""
+        """Restore the loaded values of buffers that earlier runs wrote."""
         self.state.clear()
         self._bound = None
 
@@ -146,7 +146,7 @@ class IRExecutor:
         return self.run_observed(inputs, None, kwargs)
 
     def rebuild_output(self, outputs: Sequence[Tensor]) -> Any:
-        """The outputs nested as the model returns them, in plain tuples, lists and dicts."""
+        """The outputs in the model's structure, as plain tuples, lists and dicts."""
         if self.ir.output_structure is None:
             return tuple(outputs)
         return rebuild(self.ir.output_structure, tuple(outputs))
@@ -154,7 +154,7 @@ class IRExecutor:
     def run_observed(
         self, inputs: Any, observe: Observer | None, kwargs: dict[str, Any] | None = None
     ) -> tuple[Tensor, ...]:
-        """Run, and show every node's results to ``observe`` before any of them is freed."""
+        """Run, and call ``observe`` with every node's results before any of them is freed."""
         if self.weights is None:
             raise ExecutionError(
                 "Weights not loaded. Call load_weights() or load_weights_from_state_dict() first "
@@ -164,7 +164,7 @@ class IRExecutor:
         plan = self._plan_for(_device_of(tensors, self.weights))
         if not plan.mutations:
             return tuple(run_plan(plan, tensors, self._bind_weights(plan), observe)[0])
-        with self._state_lock:  # one run's state is the next one's input
+        with self._state_lock:  # a run reads the state that the last one wrote
             outputs, self.mutations = run_plan(plan, tensors, self._bind_weights(plan), observe)
             self._keep_state(plan, self.mutations)
         return tuple(outputs)
@@ -188,7 +188,7 @@ class IRExecutor:
                 if tensor is None:
                     raise ExecutionError(self._missing(plan, name))
                 tensor = tensor.detach().to(plan.device)
-                # Some CPU kernels round differently for tensors that could need a gradient, as a module's
+                # Some CPU kernels round differently for tensors that require a gradient, as a module's
                 # parameters do even under no_grad.
                 bound[slot] = tensor.requires_grad_() if name in plan.parameters else tensor
             self._bound = bound

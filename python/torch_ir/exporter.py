@@ -1,4 +1,4 @@
-"""From a model to ``torch.export``'s graph."""
+"""Exports a model with ``torch.export``."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def export_model(
 ) -> ExportedProgram:
     """``torch.export`` of a model, on any device, with any form of inputs and static shapes.
 
-    ``strict`` insists that the model and its inputs are on meta. Neither is ever changed.
+    ``strict`` requires the model and its inputs to be on meta. Neither is modified.
     """
     check_model(model)
     if isinstance(model, torch.jit.ScriptModule):
@@ -90,7 +90,7 @@ def export_model(
     try:
         with ONE_AT_A_TIME, quiet_export(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
-            # Recurrent layers list their parameters anew while fake; nothing of the model's state is lost by it.
+            # Recurrent layers rebuild their list of parameters while they are fake, which loses no state.
             warnings.filterwarnings("ignore", message=r"The tensor attributes? self\S*_flat_weights")
             return torch.export.export(ready.model, ready.args, ready.kwargs, strict=False)
     except Exception as e:
@@ -143,7 +143,7 @@ def _first_line(text: str) -> str:
 
 
 def _undecided(text: str) -> str:
-    """PyTorch's pages about a guard, without what is for its own developers."""
+    """PyTorch's long message about a guard, without the parts for its own developers."""
     excerpt = text.partition("The following call raised this error:\n")[2].strip().splitlines()[:2]
     where = ", ".join(line.strip() for line in excerpt)
     what = "the model decides by a tensor's contents; use torch.where or torch.cond there"

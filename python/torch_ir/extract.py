@@ -1,4 +1,4 @@
-"""The way in: a model and example inputs become IR."""
+"""Extracts IR from a model and example inputs."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def extract_ir(
 ) -> IR:
     """Extract the IR of a model in evaluation mode.
 
-    ``example_inputs`` is a tensor, a tuple or list of positional arguments, or a dict of keyword arguments;
-    they may be nested, and on any device. Only their shapes, dtypes and non-tensor values matter. On the meta
-    device nothing is allocated. ``strict`` makes a failing conversion function an error. ``buffers``, a real model of
-    the same architecture or a dict by name, gives the values that ``model`` holds on meta and no checkpoint has.
+    ``example_inputs`` is a tensor, a tuple or list of positional arguments, or a dict of keyword arguments. They may be
+    nested, and on any device. Only their shapes, dtypes and non-tensor values matter. On the meta device, nothing is
+    allocated. ``strict`` raises if a conversion function fails. ``buffers`` gives the values of non-persistent buffers
+    that ``model`` has on meta: a dict by name, or a real model of the same architecture.
     """
     if model_name is not None and not isinstance(model_name, str):
         raise InvalidNameError(f"model_name: expected a string, got {model_name!r}")
@@ -66,7 +66,7 @@ def _collect_constants(
         elif value.is_meta or isinstance(value, FakeTensor):
             without_data[name] = value
         else:
-            # A copy: the IR must not change when the model's own tensor does.
+            # A copy, so that the IR does not change with the model's own tensor.
             constants[name] = value.detach().clone().cpu()
     known = {*without_data, *(n for n, _ in model.named_buffers()), *(n for n, _ in model.named_parameters())}
     recovered = {} if buffers is None else given_buffers(buffers, without_data, known)

@@ -1,7 +1,7 @@
-"""The traced graph as a flat list of calls.
+"""Flattens the traced graph into a list of calls.
 
-Bodies of ``no_grad`` and disabled autocast regions are inlined, trace-time assertions dropped, tied weights
-merged. What is left are calls of operators over values, plus control flow with bodies of its own.
+Bodies of ``no_grad`` and disabled autocast regions are inlined, trace-time assertions dropped, and tied weights
+merged. The result is a list of operator calls on values, and control flow with its own bodies.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ASSERTIONS = frozenset(
 
 
 class NeedsRetraceError(Exception):
-    """The graph must be functionalised by torch before it can be flattened."""
+    """torch must functionalize the graph before it can be flattened."""
 
 
 @dataclass(eq=False)
@@ -49,7 +49,7 @@ class Value:
 
 @dataclass(eq=False)
 class Call:
-    """One operator call; ``args`` and ``kwargs`` hold Values where the trace had nodes."""
+    """One operator call. ``args`` and ``kwargs`` contain Values in place of the trace's nodes."""
 
     name: str
     target: Any
@@ -94,7 +94,7 @@ class _Flattener:
     def __init__(self, graph_module: fx.GraphModule) -> None:
         self.root = graph_module
         self.calls: list[Call] = []
-        # Names of regions that vanish are free again for what was inside them.
+        # The names of inlined regions may be used again for their contents.
         self.names = {n.name for n in graph_module.graph.nodes if not _vanishes(n)}
 
     def run(self, kinds: dict[str, str], same_as: dict[str, str]) -> FlatGraph:
@@ -201,14 +201,14 @@ class _Flattener:
 
 @dataclass
 class Region:
-    """What an inlined region returned."""
+    """The result of an inlined region."""
 
     results: list[Any]
 
 
 @dataclass
 class Results:
-    """What a call with several outputs returned."""
+    """The results of a call with several outputs."""
 
     call: Call
 

@@ -1,7 +1,7 @@
-"""In-place calls become functional ones; writes to inputs and buffers are recorded.
+"""Replaces in-place calls by functional ones, and records writes to inputs and buffers.
 
-Only the plain case is done here, where nothing else that is read later shares memory with the tensor written.
-It keeps the graph as it was traced. Anything else raises NeedsRetraceError, and torch functionalises the graph.
+This handles only the simple case, in which nothing that is read later shares memory with the written tensor, and
+keeps the graph as it was traced. All other cases raise NeedsRetraceError, and torch functionalizes the graph.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .errors import ConversionError
 from .flatgraph import Call, FlatGraph, NeedsRetraceError, Value, map_values
 from .ops.schemas import resolve_op
 
-# Composite ops may hand back their input without their schema saying so, and are asked. These need not be.
+# Composite ops may return their input although their schema does not say so, so they are tested. These need no test.
 _FRESH_COMPOSITES = frozenset(
     [
         "adaptive_avg_pool1d",
@@ -73,7 +73,7 @@ _FRESH_COMPOSITES = frozenset(
 
 
 def functionalize(graph: FlatGraph) -> list[tuple[Value, Value]]:
-    """Rewrite the calls in place; returns (placeholder, its value at the end) for each tensor written."""
+    """Rewrites the calls of ``graph``; returns (placeholder, final value) for each written tensor."""
     if not any(_mutates(call.target) for call in graph.calls):
         return []
     return _Functionalizer(graph).run()
@@ -91,13 +91,13 @@ class _Functionalizer:
         self.members: dict[int, list[Value]] = {}
         self.last_use = _last_uses(graph)
         self.unsaid: set[Value] = set()
-        """Results that may be their input although their operator's schema does not say so"""
+        """Results that may alias their input although the operator's schema does not say so."""
         self.observable = set(graph.by_placeholder.values())
-        """What inputs and weights hold now; a caller can see it, whether or not the graph reads it again"""
+        """Current values of inputs and weights, which the caller can see even if the graph does not read them again."""
         self.rebound: dict[Value, Value] = {}
-        """Weights that the model gave another tensor, and that tensor; reads of the old one stay what they are"""
+        """Weights that the model replaced, with the new tensor. Reads of the old tensor stay as they are."""
         self.reasons: list[str] = []
-        """Why torch has to functionalise this graph. All of it is looked at, as torch cannot do all of it"""
+        """Why torch must functionalize this graph. All calls are checked, because torch supports only some."""
 
     def run(self) -> list[tuple[Value, Value]]:
         for value in self.graph.by_placeholder.values():
@@ -120,35 +120,36 @@ class _Functionalizer:
         return ends + [(v, self._now(value)) for v, value in self.rebound.items()]
 
     def _rebinds(self, call: Call) -> bool:
-        """``self.buffer = value``, which torch.export writes as a copy of its own at the end of the graph."""
+        """Whether this is ``self.buffer = value``, which torch.export writes as a copy at the end of the graph."""
         return (
             call.target is torch.ops.aten.copy_.default
-            and call.name.startswith("copy__default")  # one that the model makes is named copy_ or copy__1
+            and call.name.startswith("copy__default")  # the model's own calls are named copy_ or copy__1
             and call.args[0] in self.graph.by_placeholder.values()
         )
 
     def _rebind(self, call: Call) -> None:
-        held, value = call.args[0], call.args[1]
-        if held.kind == "input":
+        attribute, value = call.args[0], call.args[1]
+        if attribute.kind == "input":
             raise ConversionError(
                 f"The model assigns '{value.name}' to an attribute that is neither a buffer nor a parameter when it is "
                 f"called; register it as a buffer"
             )
-        if (held.fake.shape, held.fake.dtype) != (value.fake.shape, value.fake.dtype):
+        if (attribute.fake.shape, attribute.fake.dtype) != (value.fake.shape, value.fake.dtype):
             raise ConversionError(
-                f"The model replaces '{held.name}', {held.fake.dtype} {list(held.fake.shape)}, by '{value.name}', "
-                f"{value.fake.dtype} {list(value.fake.shape)}; a graph needs it to keep its shape and dtype"
+                f"The model replaces '{attribute.name}', {attribute.fake.dtype} {list(attribute.fake.shape)}, by "
+                f"'{value.name}', {value.fake.dtype} {list(value.fake.shape)}; a graph needs it to keep its "
+                f"shape and dtype"
             )
-        self.rebound[held] = value
+        self.rebound[attribute] = value
 
     def _check_rebound(self) -> None:
-        """torch would give the new tensor to whoever reads the old one from now on."""
+        """torch's functionalization would replace later reads of the old tensor by the new one."""
         returned: list[Value] = []
         map_values(self._now(self.graph.outputs), returned.append)
-        for held in self.rebound:
-            if any(self.memory.get(v) == self.memory[held] for v in returned):
+        for attribute in self.rebound:
+            if any(self.memory.get(v) == self.memory[attribute] for v in returned):
                 raise ConversionError(
-                    f"The model replaces '{held.name}' and returns its old value, in a graph that must be made "
+                    f"The model replaces '{attribute.name}' and returns its old value, in a graph that must be made "
                     f"functional ({self.reasons[0]}); return a clone of it"
                 )
 
@@ -183,7 +184,7 @@ class _Functionalizer:
         else:
             call.target = functional
         self.latest[current] = new
-        # Reads of the old value from here on are reads of the new one.
+        # From here on, reads of the old value read the new one.
         self.last_use[new] = max(self.last_use.get(v, -1) for v in (new, written, current))
         if current in self.observable:
             self.observable.remove(current)
@@ -195,7 +196,7 @@ class _Functionalizer:
             self.unsaid.add(new)
 
     def _leave(self, position: int, call: Call) -> None:
-        """A call that only torch can make functional: what it writes and what it returns count as one memory."""
+        """A call that only torch can make functional. Its operands and results are treated as one memory."""
         self.reasons.append(f"node '{call.name}' is {call.target}")
         call.args, call.kwargs = self._now((call.args, call.kwargs))
         for out in call.outputs:
@@ -208,12 +209,12 @@ class _Functionalizer:
                     self._merge(value, out)
 
     def _is_shared(self, position: int, call: Call, current: Value) -> bool:
-        """Whether something that is still to be seen shares the memory that the call writes."""
+        """Whether a value that is visible later shares the memory that the call writes."""
         sharing = self.members.get(self.memory.get(current, -1), [])
         for other in sharing:
             if other is current or (other not in self.observable and self.last_use.get(other, -1) <= position):
                 continue
-            # torch's own functionalisation goes by schemas, so it would lose a write through such a result.
+            # torch's functionalization relies on schemas, so it would lose a write through such a result.
             unsaid = next((v for v in sharing if v in self.unsaid), None)
             if unsaid is not None and unsaid.call is not None:
                 raise ConversionError(
@@ -254,13 +255,13 @@ class _Functionalizer:
 
 
 def _written_by(call: Call) -> list[Value]:
-    found: list[Value] = []
+    written: list[Value] = []
     positional = iter(call.args)
     for argument in call.target._schema.arguments:
-        given = None if argument.kwarg_only else next(positional, None)
+        value = None if argument.kwarg_only else next(positional, None)
         if argument.alias_info is not None and argument.alias_info.is_write:
-            map_values(call.kwargs.get(argument.name, given), found.append)
-    return found
+            map_values(call.kwargs.get(argument.name, value), written.append)
+    return written
 
 
 def _last_uses(graph: FlatGraph) -> dict[Value, int]:
@@ -273,7 +274,7 @@ def _last_uses(graph: FlatGraph) -> dict[Value, int]:
 
 
 def _memory_sources(call: Call) -> Iterable[Value]:
-    """The inputs whose memory the outputs may be."""
+    """The inputs that outputs may alias."""
     target = call.target
     if not isinstance(target, torch._ops.OpOverload):
         # getitem selects one output of a call; control flow may return its operands.
@@ -288,7 +289,7 @@ def _memory_sources(call: Call) -> Iterable[Value]:
 
 
 def _observed_sources(call: Call) -> list[Value]:
-    """The inputs that the op really hands back, seen by running it on meta; all of them when it cannot run there."""
+    """The inputs that the op returns, found by running it on meta. All inputs if it cannot run there."""
     stand_ins: dict[Value, torch.Tensor] = {}
 
     def on_meta(v: Value) -> torch.Tensor:
@@ -313,7 +314,7 @@ def _says_alias(target: Any) -> bool:
 
 
 def _is_identity(call: Call) -> bool:
-    """An in-place dropout outside of training, which writes nothing."""
+    """Whether this is an in-place dropout outside of training, which writes nothing."""
     return call.target in _DROPOUTS and len(call.args) == 3 and call.args[2] is False
 
 
@@ -326,7 +327,7 @@ _DROPOUTS = (
 
 
 def _functional_variant(call: Call) -> Any | None:
-    """``aten.add.Tensor`` for ``aten.add_.Tensor``, when it takes the same arguments and returns one tensor."""
+    """``aten.add.Tensor`` for ``aten.add_.Tensor``, if it has the same arguments and returns one tensor."""
     target = call.target
     name = target._opname
     if target.namespace != "aten" or not name.endswith("_") or name.endswith("__") or name in _METADATA_CHANGES:
@@ -336,7 +337,7 @@ def _functional_variant(call: Call) -> Any | None:
     variant = resolve_op(f"aten.{name[:-1]}.{target._overloadname}")
     if variant is None or (torch.Tag.nondeterministic_seeded in variant.tags and not _is_identity(call)):
         return None
-    # The first argument may be self in one and input in the other.
+    # The first argument may be called self in one and input in the other.
     same = [a.name for a in variant._schema.arguments][1:] == [a.name for a in target._schema.arguments][1:]
     return variant if same and len(variant._schema.returns) == 1 and not variant._schema.is_mutable else None
 
@@ -359,7 +360,7 @@ _METADATA_CHANGES = frozenset(
 
 
 def _same_result(functional: Any, call: Call, before: torch.Tensor) -> bool:
-    """Whether the functional op gives what the in-place one leaves behind; asked of the op itself, on meta."""
+    """Whether the functional op has the same result as the in-place one, tested on meta."""
     args, kwargs = map_values((call.args, call.kwargs), lambda v: _meta_like(v.fake))
     try:
         after = functional(*args, **kwargs)

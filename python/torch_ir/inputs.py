@@ -1,4 +1,4 @@
-"""What a caller passes, as the graph's inputs: flattened, counted and checked."""
+"""Flattens and checks the inputs that a caller passes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .structure import leaf_entries
 
 
 class InputBinder:
-    """Turns what a caller passes into the graph's inputs, and checks them."""
+    """Converts the caller's arguments to the graph's inputs, and checks them."""
 
     def __init__(self, ir: IR, strict: bool) -> None:
         self.ir, self.strict = ir, strict
@@ -109,7 +109,7 @@ class InputBinder:
 
 
 def _not_tensors(given: Any) -> str:
-    """What to do with numbers in lists where a tensor belongs."""
+    """Advice for nested lists of numbers that are passed instead of a tensor."""
     leaves = pytree.tree_leaves(given)
     if any(isinstance(x, (int, float)) for x in leaves) and not any(isinstance(x, Tensor) for x in leaves):
         return "; numbers and lists of them are no tensors: pass torch.tensor(...)"
@@ -117,7 +117,7 @@ def _not_tensors(given: Any) -> str:
 
 
 def _is_described(leaf: Any) -> bool:
-    """A constant of a kind that the trace keeps as text only."""
+    """Whether the trace keeps a constant of this type only as text."""
     return not hasattr(leaf, "__array__") and not isinstance(leaf, (bool, int, float, str, type(None), Tensor))
 
 

@@ -17,12 +17,12 @@ from ._text import from_text, read_text, to_text
 from .errors import InvalidIRError, SerializationError
 
 SCHEMA_VERSION = 2
-"""Written into every file. Files without a version come from before versions existed and count as 1."""
+"""Written into every file. Files without a version are version 1."""
 _REQUIRED = ("graph_inputs", "graph_outputs", "weights", "nodes")
 
 
 def _read(d: Any, key: str, kind: type | tuple[type, ...], default: Any = ...) -> Any:
-    """A field of a JSON object, of the type that it must have; files come from anywhere."""
+    """A field of a JSON object, after checking its type; the file may be damaged."""
     if not isinstance(d, dict):
         raise SerializationError(f"expected an object with '{key}', got {str(d)[:60]!r}")
     if default is ... and key not in d:
@@ -42,9 +42,9 @@ def _read_map(d: dict[str, Any], key: str) -> dict[str, str]:
 
 @dataclass
 class TensorMeta(TensorSpec):
-    """A tensor's name, shape and dtype, and where a node input comes from.
+    """A tensor's name, shape and dtype, and the producer of a node's input.
 
-    A node input that is a weight has no producer. A graph input is its own producer.
+    A weight has no producer. A graph input is its own producer.
     """
 
     shape: tuple[int, ...]
@@ -73,10 +73,9 @@ class TensorMeta(TensorSpec):
 class OpNode:
     """One call of an operator.
 
-    ``absent_inputs`` names the optional tensor arguments of the operator's schema that were not
-    given, so that ``layer_norm(x, shape, None, bias)`` cannot be mistaken for one with a weight.
-    ``module_path`` is the dotted path of the module that made the call (``@n`` marks a module's
-    n-th further call) and ``source`` the line of Python it came from.
+    ``absent_inputs`` names the optional tensor arguments of the operator's schema that were not passed, so that
+    ``layer_norm(x, shape, None, bias)`` cannot be mistaken for one with a weight. ``module_path`` is the dotted path of
+    the calling module (``@n`` marks its n-th further call), and ``source`` the line of Python.
     """
 
     name: str
@@ -121,7 +120,7 @@ class OpNode:
 
 @dataclass
 class Mutation:
-    """A tensor that the model writes in place: after a run, ``target`` holds ``value``.
+    """A tensor that the model writes in place: after a run, ``target`` has the value ``value``.
 
     ``kind`` is ``buffer``, ``parameter``, ``constant`` (all three named by their state-dict name) or
     ``input`` (named as the graph input).
@@ -141,27 +140,27 @@ class Mutation:
 
 @dataclass(eq=False)
 class IR:
-    """A model's graph: what it reads, what it computes, what it returns. Holds no weights."""
+    """A model's graph, without the values of weights."""
 
     nodes: list[OpNode]
     graph_inputs: list[TensorMeta]
     graph_outputs: list[TensorMeta]
     weights: list[TensorMeta]
     weight_name_mapping: dict[str, str] = field(default_factory=dict)
-    """Placeholder name, which node inputs use, to state-dict name."""
+    """Maps names that nodes use to state-dict names."""
     constants: dict[str, Tensor] = field(default_factory=dict)
-    """Values of tensors that no checkpoint holds: lifted constants and non-persistent buffers."""
+    """Values of tensors that no checkpoint contains: lifted constants and non-persistent buffers."""
     model_name: str = ""
     pytorch_version: str = ""
     ties: dict[str, str] = field(default_factory=dict)
-    """Further state-dict names of a weight, to the one name it has in ``weights``."""
+    """Maps further state-dict names of a weight to its name in ``weights``."""
     mutations: list[Mutation] = field(default_factory=list)
     output_names: list[str | None] = field(default_factory=list)
-    """Names that graph outputs answer to beside their own, in their order; empty when none has one."""
+    """Further names of the graph outputs, in their order. Empty if there are none."""
     input_structure: Any = None
     output_structure: Any = None
     subgraphs: dict[str, IR] = field(default_factory=dict)
-    """Bodies of control flow; nodes name them in their attributes."""
+    """Bodies of control flow, by the names in nodes' attributes."""
     schema_version: int = SCHEMA_VERSION
 
     def __repr__(self) -> str:
@@ -171,7 +170,7 @@ class IR:
         )
 
     def __eq__(self, other: object) -> bool:
-        # Through the written form: tensors do not compare to a bool, nor NaN to itself.
+        # Compared as JSON, because == of tensors is not a bool and NaN is not equal to itself.
         if not isinstance(other, IR):
             return NotImplemented
         return json.dumps(self.to_dict()) == json.dumps(other.to_dict())
@@ -186,7 +185,7 @@ class IR:
         return {self.weight_name_mapping.get(t.name, t.name) for t in metas if t.producer_node is None} & known
 
     def to_dict(self) -> dict[str, Any]:
-        """A dict of plain JSON types; optional parts appear only when they hold something."""
+        """A dict of JSON types. Empty optional parts are left out."""
         d: dict[str, Any] = {
             "model_name": self.model_name,
             "pytorch_version": self.pytorch_version,
@@ -235,7 +234,7 @@ class IR:
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the IR as JSON into an existing folder; an old file stays whole if this fails."""
+        """Write the IR as JSON, in an existing folder. If this fails, an old file stays unchanged."""
         write_file(path, to_text(self.to_dict()))
 
     @classmethod

@@ -1,7 +1,7 @@
 """Node-by-node comparison of an IR with its model.
 
-Two references are used. The model itself, run with hooks, gives the result of every module. Its graph, exported
-anew and interpreted with PyTorch, gives the result of every operator in between. Neither goes through the IR.
+There are two references. The model itself, run with hooks, gives the result of every module. Its graph, exported
+again and interpreted by PyTorch, gives the result of every operator in between. Neither uses the IR.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
 @dataclass
 class LayerRow:
-    """One node's result against the model's. ``is_close`` is None where the model has no such result."""
+    """A node's result compared with the model's. ``is_close`` is None if the model has no such result."""
 
     node: str
     op_type: str
@@ -60,7 +60,7 @@ def compare_layers(
     def observe(node: OpNode, results: list[Tensor]) -> None:
         row = _node_row(node, results, by_node.get(node.name), rtol, atol)
         for result in results:
-            # A module's result is made by some node inside of it; seeing it there clears the module.
+            # Some node of the module computes its result, so a match at any of them clears the module.
             for path in _enclosing(node.module_path):
                 wanted = by_module.get(path)
                 if wanted is not None and path not in matched and compare(result, wanted, rtol, atol).is_close:
@@ -95,7 +95,7 @@ def _node_row(
 
 
 def _enclosing(path: str | None) -> list[str]:
-    """The path of a module and of those around it."""
+    """The paths of a module and of the modules around it."""
     if not path:
         return []
     parts = path.split(".")
@@ -103,7 +103,7 @@ def _enclosing(path: str | None) -> list[str]:
 
 
 def _mark_departed_modules(rows: list[LayerRow], by_module: dict[str, Tensor], matched: set[str]) -> None:
-    """A module whose result no node gave: its last node is where the departure shows."""
+    """Report a module whose result no node matches, at its last node."""
     last: dict[str, LayerRow] = {}
     for row in rows:
         for path in _enclosing(row.module_path):
@@ -120,24 +120,24 @@ def _mark_departed_modules(rows: list[LayerRow], by_module: dict[str, Tensor], m
 
 @contextmanager
 def same_randomness() -> Iterator[None]:
-    """Every run draws the same random numbers; the caller's generator goes on as if nothing had run."""
+    """Use the same random numbers in every run, and leave the caller's generator unchanged."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
 
 
 def _hooked(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
-    """The tensor that each module returns, when it returns just one and that is not merely its input."""
-    found: dict[str, Tensor] = {}
+    """The result of each module that returns a single tensor other than its input."""
+    results: dict[str, Tensor] = {}
     calls: dict[str, int] = {}
     handles = []
 
     def keep(path: str) -> Any:
         def hook(_module: nn.Module, args: Any, output: Any) -> None:
             n = calls[path] = calls.get(path, -1) + 1
-            given = {x.data_ptr() for x in pytree.tree_leaves(args) if isinstance(x, Tensor)}
-            if isinstance(output, Tensor) and output.data_ptr() not in given:
-                found[f"{path}@{n}" if n else path] = output.detach().clone()
+            passed = {x.data_ptr() for x in pytree.tree_leaves(args) if isinstance(x, Tensor)}
+            if isinstance(output, Tensor) and output.data_ptr() not in passed:
+                results[f"{path}@{n}" if n else path] = output.detach().clone()
 
         return hook
 
@@ -155,7 +155,7 @@ def _hooked(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
         with torch.no_grad():
             for name, buffer in model.named_buffers():
                 buffer.copy_(buffers[name])
-    return found
+    return results
 
 
 def _interpret(model: nn.Module, inputs: Inputs) -> dict[str, list[Tensor]]:
@@ -170,15 +170,15 @@ def _interpret(model: nn.Module, inputs: Inputs) -> dict[str, list[Tensor]]:
         if spec.kind.name == "USER_INPUT":
             values.append(next(leaves))
         else:
-            held = exported.state_dict.get(spec.target, exported.constants.get(spec.target))
-            values.append(held.detach().clone() if isinstance(held, Tensor) else held)
+            value = exported.state_dict.get(spec.target, exported.constants.get(spec.target))
+            values.append(value.detach().clone() if isinstance(value, Tensor) else value)
     with torch.no_grad(), same_randomness():
         recorder.run(*values, enable_io_processing=False)
     return recorder.results
 
 
 class _Recorder(fx.Interpreter):
-    """Runs a graph and keeps a copy of every tensor result, also of those inside inlined regions."""
+    """Runs a graph and copies every tensor result, including those inside inlined regions."""
 
     def __init__(self, module: fx.GraphModule, results: dict[str, list[Tensor]]) -> None:
         super().__init__(module)
@@ -188,7 +188,7 @@ class _Recorder(fx.Interpreter):
         result = super().run_node(n)
         if n.op == "call_function":
             items = result if isinstance(result, (tuple, list)) else [result]
-            # A copy: an in-place operator further on may write it.
+            # A copy, because a later in-place operator may write it.
             self.results.setdefault(n.name, [x.clone() for x in items if isinstance(x, Tensor)])
         return result
 
@@ -202,7 +202,7 @@ class _Recorder(fx.Interpreter):
 
 
 def print_layers(rows: list[LayerRow], limit: int = 20) -> None:
-    """A table of the first departure and what is around it, or of the largest differences when all is close."""
+    """Print the first node that differs and its neighbours, or the largest differences if all nodes are close."""
     from rich.console import Console
 
     console = Console()

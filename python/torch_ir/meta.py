@@ -1,4 +1,4 @@
-"""Models whose parameters take no memory and whose buffers are real."""
+"""Builds models with parameters on the meta device and real buffers."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ _NEEDS_VALUES = (
 
 
 def meta_weights() -> AbstractContextManager[None]:
-    """Inside, each parameter goes to the meta device as a module takes it; buffers keep their values.
+    """Inside the block, parameters move to the meta device when a module registers them. Buffers keep their values.
 
-    A model that is built so has what :func:`extract_ir` needs, the buffers that no checkpoint holds included. Only the
-    thread that entered is affected; entering again inside changes nothing, and the same context may be entered later
-    again. Nothing else may put tensors on meta: not ``torch.device("meta")`` around it. A constructor that computes
-    something from a weight's values (``spectral_norm``) is refused. Parameters of lazy modules stay real, as their
-    first batch makes them. A buffer of random numbers holds other ones than the real model's, whatever the seed.
+    A model built this way has everything that :func:`extract_ir` needs, including non-persistent buffers. Only the
+    current thread is affected. The context may be nested, which changes nothing, and entered again later. It cannot be
+    combined with ``torch.device("meta")``. A constructor that computes with a weight's values (``spectral_norm``) is
+    refused. Parameters of lazy modules stay real, because their first batch creates them. Buffers of random numbers
+    differ from the real model's, whatever the seed.
     """
     return _MetaWeights()
 
@@ -71,7 +71,7 @@ class _MetaWeights(ContextDecorator, threading.local):
 
 
 class _Mover:
-    """Gives a module a parameter's double on meta, the same one each time, so that ties stay ties."""
+    """Registers a parameter's counterpart on meta, always the same one, so that tied weights stay tied."""
 
     def __init__(self, thread: int) -> None:
         self.thread = thread
@@ -95,7 +95,7 @@ class _Mover:
 
 
 class _ParametersSeemReal(TorchFunctionMode):
-    """What a constructor makes "on the device of a weight" is made where the weight would have been."""
+    """Tensors that a constructor creates on the device of a weight are created on its original device."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -113,7 +113,7 @@ class _ParametersSeemReal(TorchFunctionMode):
                 raise
             failure = error
             if False in kinds and not _writes(func, kwargs):
-                # A constructor that runs a layer to learn its shape: the weights on meta and the data are not.
+                # A constructor that runs a layer to find a shape: its weights are on meta, but the data are not.
                 try:
                     return func(*pytree.tree_map(_to_meta, args), **pytree.tree_map(_to_meta, kwargs))
                 except (RuntimeError, NotImplementedError) as again:

@@ -1,4 +1,4 @@
-"""An IR's nodes resolved once into steps over numbered slots, and the loop that runs them."""
+"""Resolves an IR's nodes into steps on numbered slots, and runs them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Observer = Callable[[OpNode, list[Tensor]], None]
 
 
 class Plan:
-    """Steps in order; slots hold inputs first, then weights, then results."""
+    """Steps in order. Each input, weight and result has a slot."""
 
     def __init__(self, ir: IR, device: torch.device) -> None:
         self.device = device
@@ -28,7 +28,7 @@ class Plan:
         self.weights: dict[str, int] = {}
         self.first_reader: dict[str, str] = {}
         self._input_names = {t.name for t in ir.graph_inputs}
-        self._made = {n.name for n in ir.nodes}
+        self._node_names = {n.name for n in ir.nodes}
         self._results_by_name: dict[str, int] = {}
         self._mapping = ir.weight_name_mapping
         floating = {t.name for t in ir.weights if dtype_from_str(t.dtype).is_floating_point}
@@ -45,7 +45,7 @@ class Plan:
 
     def _source(self, t: TensorMeta, reader: str) -> int:
         if t.producer_node is not None:
-            if t.producer_node in self._made:
+            if t.producer_node in self._node_names:
                 return self._slot("result", t.producer_node, t.producer_output_idx)
             return self._slot("input", t.producer_node)
         if t.name in self._results_by_name:
@@ -77,7 +77,7 @@ class Plan:
         return step
 
     def _attrs(self, node: OpNode) -> dict[str, Any]:
-        # The trace was made on a device that need not be the one that runs it.
+        # The device of the trace may not be the one that runs it.
         return {k: self.device if isinstance(v, torch.device) else v for k, v in node.attrs.items()}
 
     def _control_flow(self, node: OpNode) -> Callable[[list[torch.Tensor]], Any]:
@@ -113,7 +113,7 @@ _ROLES = {"cond": ("true_graph", "false_graph"), "while_loop": ("cond_graph", "b
 def run_plan(
     plan: Plan, inputs: Sequence[Tensor], weights: Mapping[int, Tensor], observe: Observer | None = None
 ) -> tuple[list[Tensor], dict[str, Tensor]]:
-    """The graph's outputs, and the tensors it wrote by name."""
+    """The graph's outputs, and the tensors that it wrote, by name."""
     slots: list[Any] = [None] * plan.size
     for slot, tensor in zip(plan.inputs, inputs, strict=True):
         slots[slot] = tensor
@@ -125,7 +125,7 @@ def run_plan(
 
 
 def _without_autocast(kind: str) -> contextlib.AbstractContextManager[Any]:
-    """The graph has its casts in it; those of the caller's surroundings are not part of it."""
+    """Disables the caller's autocast, because the graph already contains its own casts."""
     available = torch.amp.autocast_mode.is_autocast_available(kind)
     if not available or not torch.is_autocast_enabled(kind):
         return contextlib.nullcontext()

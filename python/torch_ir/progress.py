@@ -1,4 +1,4 @@
-"""A spinner for what takes more than a moment; only on a terminal."""
+"""A spinner for slow operations, shown only on a terminal."""
 
 from __future__ import annotations
 

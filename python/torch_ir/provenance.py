@@ -1,4 +1,4 @@
-"""Where in the model a traced node came from."""
+"""The module and source line of a traced node."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def source_of(node: fx.Node) -> str | None:
 
 @lru_cache(maxsize=4096)
 def _innermost(trace: str) -> str | None:
-    # Graphs that were traced twice hold frames of generated code, such as <eval_with_key>.
+    # Graphs that were traced twice have frames of generated code, such as <eval_with_key>.
     frames = [f for f in _FRAME.findall(trace) if not f[0].startswith("<")]
     outside = [f for f in frames if not f[0].startswith(_TORCH_DIR)]
     if not frames:
@@ -43,7 +43,7 @@ def _innermost(trace: str) -> str | None:
 
 @lru_cache(maxsize=1024)
 def _portable(path: str) -> str:
-    """The path as it would be on another machine: relative to an import root or the current folder."""
+    """The path relative to an import root or the current folder, so that it is the same on every machine."""
     file = Path(path)
     roots = [Path(p) for p in sys.path if p]
     fitting = [root for root in (*roots, Path.cwd()) if root in file.parents]

@@ -1,4 +1,4 @@
-"""Keeps what PyTorch prints and logs about a failing export away from the error that says what to do about it."""
+"""Hides what PyTorch prints and logs about a failing export, because our error says what to do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PRINTING = ("torch.export._trace", "torch.fx.graph_module")
 
 @contextmanager
 def quiet_export() -> Iterator[None]:
-    """For this thread, which holds the lock of tracing. Whoever asked for logs with TORCH_LOGS gets everything."""
+    """For this thread, which has the lock for tracing. TORCH_LOGS shows everything."""
     if os.environ.get("TORCH_LOGS"):
         yield
         return

@@ -1,4 +1,4 @@
-"""IR as JSON text and files."""
+"""Reads and writes IR as JSON text and files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def ir_to_dict(ir: IR) -> dict[str, Any]:
 
 
 def save_ir(ir: IR, path: str | os.PathLike[str]) -> None:
-    """Write the IR to a file, creating its folder. An old file stays as it was if anything fails."""
+    """Write the IR to a file, creating its folder. If this fails, an old file stays unchanged."""
     write_file(path, serialize_ir(ir), parents=True)
 
 

@@ -1,4 +1,4 @@
-"""Static shapes, and a clear word about dynamic ones."""
+"""Static shapes, and errors for dynamic ones."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _first_with(size: Any, exported: ExportedProgram) -> Any:
 
 
 def _origin(size: Any, exported: ExportedProgram) -> str:
-    """Which input's dimension, or which line of the model, the size came from."""
+    """The input's dimension, or the line of the model, that a size comes from."""
     node = _first_with(size, exported)
     if node is None:
         return "whose origin is not known"

@@ -1,4 +1,4 @@
-"""Counts that describe a graph, as text and as JSON types."""
+"""Summarizes a graph, as text and as JSON types."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def summarize(ir: IR) -> dict[str, Any]:
-    """What ``torch-ir info --json`` prints; parameters count buffers and constants too, a scalar as one."""
+    """The output of ``torch-ir info --json``. Parameters include buffers and constants; a scalar counts as one."""
     ops = Counter(n.op_type for n in ir.nodes)
     return {
         "model_name": ir.model_name,
@@ -37,7 +37,7 @@ def summary_text(ir: IR) -> str:
         f"Total parameters: {s['total_parameters']:,}",
         "",
         "Input shapes:",
-        # Not from the dict: one tensor may be returned twice.
+        # From the list, because one tensor may be returned twice.
         *(f"  {t.name}: {list(t.shape)}" for t in ir.graph_inputs),
         "",
         "Output shapes:",

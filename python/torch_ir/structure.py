@@ -1,6 +1,6 @@
-"""The shape of nested inputs and outputs as JSON, so that IR can take and give what the model does.
+"""The structure of nested inputs and outputs as JSON, so that IR has the model's signature.
 
-A node of it is ``{"tensor": i}`` (the i-th graph input or output), ``{"value": v}`` (a constant of the trace),
+A node is ``{"tensor": i}`` (the i-th graph input or output), ``{"value": v}`` (a constant of the trace),
 or ``{"kind": "tuple" | "list" | "dict" | "object", "type": ..., "keys": [...], "items": [...]}``.
 """
 
@@ -17,7 +17,7 @@ from ._encoding import decode_attr, encode_attr
 
 
 def describe(spec: pytree.TreeSpec, leaves: list[Any], is_tensor: Callable[[Any], bool]) -> dict[str, Any]:
-    """JSON for a tree; leaves that are tensors are numbered in order, the others written out."""
+    """JSON for a tree. Tensors are numbered in order; other leaves are written as values."""
     remaining = iter(leaves)
     count = iter(range(len(leaves)))
 
@@ -46,7 +46,7 @@ def _constant(value: Any) -> Any:
     try:
         return encode_attr(value, "constant")
     except Exception:
-        return repr(value)  # an object that only the model understands; good for comparing, not for rebuilding
+        return repr(value)  # an object of the model's own, which can be compared but not rebuilt
 
 
 def _kind_and_keys(node: pytree.TreeSpec) -> tuple[str, list[Any] | None]:
@@ -62,7 +62,7 @@ def _kind_and_keys(node: pytree.TreeSpec) -> tuple[str, list[Any] | None]:
 
 
 def _field_names(cls: Any, context: Any, count: int) -> list[str] | None:
-    """Names of a registered class's children, when its context tells them."""
+    """Names of a registered class's children, if its context contains them."""
     candidates = [getattr(context, "_fields", None), getattr(cls, "_fields", None), context]
     if isinstance(context, (list, tuple)) and context:
         candidates.append(context[0])
@@ -74,7 +74,7 @@ def _field_names(cls: Any, context: Any, count: int) -> list[str] | None:
 
 
 def leaf_paths(structure: dict[str, Any]) -> Iterator[tuple[str, bool]]:
-    """For each tensor: its dotted path, and whether the path starts with a name rather than a position."""
+    """For each tensor, its dotted path and whether the path starts with a name instead of a position."""
 
     def walk(node: dict[str, Any], path: tuple[str, ...], named: bool) -> Iterator[tuple[str, bool]]:
         if "tensor" in node:
@@ -95,7 +95,7 @@ def leaf_entries(structure: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def rebuild(structure: dict[str, Any], tensors: tuple[torch.Tensor, ...]) -> Any:
-    """Plain tuples, lists and dicts around the tensors; objects become dicts where their fields have names."""
+    """Plain tuples, lists and dicts with the tensors. Objects with named fields become dicts."""
     if "tensor" in structure:
         return tensors[structure["tensor"]]
     if "kind" not in structure:

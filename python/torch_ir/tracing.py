@@ -1,8 +1,8 @@
-"""Makes a model and its inputs ready to trace, without touching either.
+"""Prepares a model and its inputs for tracing, without modifying them.
 
-The module tree is copied but its tensors are not. Where they are on meta they are replaced by fake CPU
-tensors, so that the graph is the one the model has with real weights: constants made "on the device of x"
-keep their values, and no meta device is left in any attribute.
+The module tree is copied, but its tensors are not. Meta tensors are replaced by fake CPU tensors, so that the graph is
+the one that the model has with real weights: constants created on the device of an input keep their values, and no
+attribute contains the meta device.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from .containers import register_containers
 from .errors import InvalidExampleError
 
 ONE_AT_A_TIME = threading.RLock()
-"""Held while a model is traced: PyTorch's modes of tracing belong to the whole process."""
+"""The lock for tracing, because PyTorch's tracing modes apply to the whole process."""
 
 _PLAIN_TENSORS = (torch.Tensor, nn.Parameter, nn.Buffer) if hasattr(nn, "Buffer") else (torch.Tensor, nn.Parameter)
 
 
 @dataclasses.dataclass
 class TraceInputs:
-    """What goes into ``torch.export``: a module and example arguments that may be fake."""
+    """The arguments of ``torch.export``: a module and example arguments, which may be fake."""
 
     model: nn.Module
     args: tuple[Any, ...]
@@ -40,7 +40,7 @@ class TraceInputs:
 def normalize_inputs(
     model: nn.Module, example_inputs: Any, example_kwargs: dict[str, Any] | None
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """A tensor, tuple, list or dict of keyword arguments, as ``(args, kwargs)``."""
+    """The example inputs as ``(args, kwargs)``."""
     kwargs = _checked_kwargs(model, example_kwargs)
     if isinstance(example_inputs, dict):
         unknown = sorted(str(k) for k in example_inputs if not _accepts_keyword(model, k))
@@ -74,7 +74,7 @@ def _checked_kwargs(model: nn.Module, given: dict[str, Any] | None) -> dict[str,
 
 
 def check_leaves(leaves: list[Any]) -> None:
-    """Arrays are refused here, since torch.export explains at length how to register new containers for them."""
+    """Refuse NumPy arrays, for which torch.export would explain at length how to register containers."""
     for leaf in leaves:
         kind = type(leaf)
         if kind.__module__ == "numpy":
@@ -116,11 +116,11 @@ def prepare(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         memo: dict[int, Any] = {id(t): _fake(t, fake_mode, device) if t.is_meta else t for t in model_tensors}
         traced = copy.deepcopy(model, memo)
     except Exception:
-        # Some models cannot be copied (locks, open files). Tracing them as they are changes nothing in them.
+        # Some models cannot be copied (locks, open files). Tracing the original does not modify it either.
         return TraceInputs(model, args, kwargs)
     traced.register_forward_hook(_register_output_types)
 
-    # Each input becomes a tensor of its own: torch.export takes one that is given twice for one input.
+    # Each input becomes its own tensor, because torch.export treats a tensor that is passed twice as one input.
     def apart(x: Any) -> Any:
         if not isinstance(x, torch.Tensor):
             return x
@@ -164,7 +164,7 @@ def _device_of(tensors: list[torch.Tensor]) -> torch.device:
 def _fake(tensor: torch.Tensor, mode: FakeTensorMode, device: torch.device) -> torch.Tensor:
     """The same tensor as a fake one: shape, strides, dtype and kind, but no data."""
     if isinstance(tensor, FakeTensor) or type(tensor) not in _PLAIN_TENSORS:
-        return tensor  # tensor subclasses know better what they are
+        return tensor  # tensor subclasses keep their own class
     with mode:
         fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
     if isinstance(tensor, nn.Parameter):

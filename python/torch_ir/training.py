@@ -1,4 +1,4 @@
-"""Tells a graph that would train from one that infers."""
+"""Recognises graphs of models in training mode."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _RNNS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 
 
 def training_reason(node: OpNode) -> str | None:
-    """Why the node only makes sense in training, or None."""
+    """Why the node is only valid in training, or None."""
     parts = node.op_type.split(".")
     if len(parts) != 3 or parts[0] != "aten":
         return None
@@ -25,7 +25,7 @@ def training_reason(node: OpNode) -> str | None:
         return f"attention dropout with p={_attr(node, 'dropout_p')} is active"
     if name == "rrelu" and _attr(node, "training"):
         return "its slopes are random"
-    # Without running statistics a batch norm uses the batch's own in evaluation too.
+    # Without running statistics, a batch norm uses those of the batch in evaluation too.
     if name in ("batch_norm", "native_batch_norm", "_native_batch_norm_legit"):
         has_statistics = "running_mean" not in node.absent_inputs and len(node.inputs) >= 3
         if _attr(node, "training") and has_statistics:

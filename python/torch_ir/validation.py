@@ -1,4 +1,4 @@
-"""Checks an IR for everything that would make it unreadable or unrunnable, and reports all of it."""
+"""Validates an IR, and reports all errors at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .ir import IR, OpNode, TensorMeta
 
 
 def validate_ir(ir: IR) -> bool:
-    """True, or SerializationError with every fault found."""
+    """True, or raises a SerializationError that lists every error."""
     if not isinstance(ir, IR):
         raise SerializationError(f"Expected an IR, got {type(ir).__name__}")
     errors = _Validator(ir).run()

@@ -1,4 +1,4 @@
-"""Proves that an IR computes what its model computes."""
+"""Verifies that an IR computes what its model computes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _NOT_CLOSE = "Output tensors do not match within tolerance"
 
 @dataclass
 class VerificationReport:
-    """What was compared and how far apart it was. ``layers`` is filled by ``per_layer=True``."""
+    """What was compared, and the differences. ``per_layer=True`` fills ``layers``."""
 
     is_valid: bool
     max_diff: float = 0.0
@@ -42,11 +42,11 @@ class VerificationReport:
     error_message: str | None = None
     layers: list[LayerRow] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    """Where what was compared is not what calling the model gives."""
+    """How the results of calling the model differ from those that were compared."""
 
     @property
     def first_divergence(self) -> LayerRow | None:
-        """The first node whose result departs from the model's."""
+        """The first node whose result differs from the model's."""
         return next((row for row in self.layers if row.is_close is False), None)
 
     def __str__(self) -> str:
@@ -73,7 +73,7 @@ def verify_ir(
     test_kwargs: dict[str, Any] | None = None,
     per_layer: bool = False,
 ) -> tuple[bool, VerificationReport]:
-    """As ``verify_ir_with_state_dict``, with weights from a file."""
+    """Like ``verify_ir_with_state_dict``, with weights from a file."""
     try:
         state_dict = load_weights(weights_path)
     except Exception as e:
@@ -96,15 +96,15 @@ def verify_ir_with_state_dict(
     test_kwargs: dict[str, Any] | None = None,
     per_layer: bool = False,
 ) -> tuple[bool, VerificationReport]:
-    """Run the model and the IR on the same inputs and compare everything that comes out.
+    """Run the model and the IR on the same inputs, and compare all outputs and all buffers or inputs that they write.
 
-    That is every output, and every buffer or input that either of them writes. Tolerances not given follow each
-    output's dtype (1e-5 for float32); integers and bools must be equal. ``per_layer`` also compares node by node,
-    prints the table, and names the first node that departs. Never raises; neither model nor inputs are changed.
+    The default tolerances depend on the dtype of each output (1e-5 for float32); integers and bools must be equal.
+    ``per_layer`` also compares node by node, prints a table, and names the first node that differs. This function does
+    not raise, and modifies neither the model nor the inputs.
 
-    The model runs as its code is written: without the fused kernel by which PyTorch replaces nn.MultiheadAttention and
-    nn.TransformerEncoder in evaluation, as nothing that traces the model has it. If that kernel gives something else,
-    such as zeros in the rows that a padding mask hides, a note of the report says how much.
+    The model runs as its code is written, without the fused kernel that PyTorch uses for nn.MultiheadAttention and
+    nn.TransformerEncoder in evaluation mode, because no trace contains it. If that kernel has other results, such as
+    zeros in rows hidden by a padding mask, a note in the report says how they differ.
     """
     try:
         check_ir(ir)
@@ -128,7 +128,7 @@ def _failed(error: Exception) -> tuple[bool, VerificationReport]:
 
 @dataclass
 class _Observed:
-    """What a run of the model gave, and what it left written."""
+    """The outputs of a run of the model, and the tensors that it wrote."""
 
     leaves: list[Any]
     buffers: dict[str, Tensor]
@@ -144,7 +144,7 @@ class _Check:
         self._inputs = normalize_inputs(model, inputs, kwargs)
 
     def inputs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Fresh copies, so that a model that writes its inputs cannot reach the caller's."""
+        """Fresh copies, so that a model that writes its inputs does not modify the caller's."""
         copied: tuple[tuple[Any, ...], dict[str, Any]] = pytree.tree_map(
             lambda x: x.detach().clone() if isinstance(x, Tensor) else x, self._inputs
         )
@@ -164,7 +164,7 @@ class _Check:
     def _notes_of_fast_path(self, observed: _Observed) -> list[str]:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # it says that its nested tensors are a prototype
+                warnings.simplefilter("ignore")  # PyTorch warns that nested tensors are a prototype
                 called = self._run_model(as_called=True)
         except Exception as e:
             return [f"the model as called, with PyTorch's fused kernels, does not run: {type(e).__name__}: {e}"]
@@ -172,7 +172,7 @@ class _Check:
         return [note] if note else []
 
     def _run_model(self, as_called: bool = False) -> _Observed:
-        """As its code is written, or with PyTorch's fused kernels where a call of it would have them."""
+        """Run the model's code as written, or ``as_called``, with PyTorch's fused kernels."""
         args, kwargs = self.inputs()
         before = {name: t.detach().clone() for name, t in self._writable().items()}
         try:
@@ -191,9 +191,9 @@ class _Check:
         return _Observed(leaves, changed, tensors)
 
     def _writable(self) -> dict[str, Tensor]:
-        """The tensors of the model that its call may write: buffers, and parameters that the IR says are written.
+        """The tensors that a call of the model may write: buffers, and parameters that the IR writes.
 
-        Copying all parameters to see whether one changes would double the memory of a large model.
+        Other parameters are not checked, because copies of them would double the memory of a large model.
         """
         written = {m.target for m in self.ir.mutations if m.kind == "parameter"}
         parameters = {n: p for n, p in self.model.named_parameters() if n in written}
@@ -235,7 +235,7 @@ class _Check:
         report.is_valid = report.is_valid and result.is_close
 
     def _compare_written(self, report: VerificationReport, observed: _Observed, executor: IRExecutor) -> None:
-        """Buffers and inputs that were written are results too."""
+        """Compare the buffers and inputs that were written."""
         recorded = {m.target for m in self.ir.mutations}
         aliases = {**self.ir.ties}
         current = self._writable()
@@ -264,7 +264,7 @@ class _Check:
         return {"index": len(report.output_details), "shape": list(tensor.shape), "written": what}
 
     def _compare_constants(self, report: VerificationReport, observed: _Observed) -> None:
-        """Numbers, strings and None that the model returns beside tensors are constants of the trace."""
+        """Compare numbers, strings and None in the output, which are constants of the trace."""
         if self.ir.output_structure is None:
             return
         entries = list(leaf_entries(self.ir.output_structure))
@@ -290,7 +290,7 @@ class _Check:
 
 
 class IRVerifier:
-    """Verification with fixed tolerances; None follows each output's dtype."""
+    """Verification with fixed tolerances. None means the default for each output's dtype."""
 
     def __init__(self, rtol: float | None = 1e-5, atol: float | None = 1e-5) -> None:
         self.rtol, self.atol = rtol, atol

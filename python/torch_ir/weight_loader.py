@@ -1,4 +1,4 @@
-"""Weights from files, and whether they fit an IR. Nothing here unpickles code."""
+"""Loads weights from files without running code from them, and checks that they fit an IR."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
 
 
 def load_weights_pt(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
-    """A state dict saved by ``torch.save``; a file that would run code on loading is refused."""
+    """Load a state dict that ``torch.save`` wrote. Files that would run code are refused."""
     file = _existing(path)
     try:
         try:
             loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-        except (RuntimeError, ValueError):  # the format before zip files cannot be mapped
+        except (RuntimeError, ValueError):  # the older format, which is not a zip file, cannot be mapped
             loaded = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as e:
         raise WeightLoadError(f"Failed to load weights from {file}: {e}") from e
@@ -72,7 +72,7 @@ def _only_tensors(loaded: Any, file: Path) -> dict[str, torch.Tensor]:
 
 
 def load_weights_safetensors(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
-    """Tensors mapped from the file: their pages are read when they are used."""
+    """Map the tensors of a file. Their pages are read when they are used."""
     file = _existing(path)
     from safetensors import safe_open
 
@@ -124,9 +124,9 @@ def _load_sharded(index: Path) -> dict[str, torch.Tensor]:
 
 
 def resolve_weights(weights: Mapping[str, torch.Tensor], ir: IR) -> dict[str, torch.Tensor]:
-    """The weights under the IR's names: as they are, through ties, or with the prefix ``model.`` on one side.
+    """The weights by the IR's names: the same name, a tied name, or with the prefix ``model.`` added or removed.
 
-    Names that cannot be found are left out. A tie whose two names hold different values is an error.
+    Names that are not found are left out. Tied names with different values are an error.
     """
     rename = _prefix_rule(weights, ir)
     aliases: dict[str, list[str]] = {}
@@ -179,11 +179,11 @@ def _same_tensor(a: torch.Tensor, b: torch.Tensor) -> bool:
     if a.data_ptr() == b.data_ptr() and a.stride() == b.stride():
         return True
     raw_a, raw_b = (t.detach().contiguous().view(-1).view(torch.uint8) for t in (a, b))
-    return torch.equal(raw_a, raw_b)  # bytes, so that equal NaNs are equal
+    return torch.equal(raw_a, raw_b)  # compares bytes, so that NaN equals NaN
 
 
 def validate_weights_against_ir(weights: Mapping[str, Any], ir: IR) -> list[str]:
-    """Every mismatch between the weights and the IR, as text; an empty list when they fit."""
+    """All mismatches between the weights and the IR, as text. The list is empty if they fit."""
     errors: list[str] = []
     resolved = resolve_weights(weights, ir)
     missing = [m.name for m in ir.weights if m.name not in resolved and m.name not in ir.constants]
@@ -207,7 +207,7 @@ def mismatches(tensor: Any, name: str, shape: tuple[int, ...], dtype: str) -> li
 
 
 def misfit_message(errors: list[str]) -> str:
-    """All mismatches, a line each, and what to do about those of dtypes."""
+    """All mismatches, one per line, and advice for those of dtypes."""
     lines = ["Weights do not fit the IR:", *(f"  - {e}" for e in errors)]
     wanted = {e.split("expected ")[1].split(",")[0] for e in errors if e.startswith("Dtype mismatch")}
     if wanted:
@@ -216,7 +216,7 @@ def misfit_message(errors: list[str]) -> str:
 
 
 class WeightLoader:
-    """Loads weights and, given an IR, insists that they fit it."""
+    """Loads weights and, if an IR is passed, checks that they fit it."""
 
     def __init__(self, validate: bool = True) -> None:
         self.validate = validate

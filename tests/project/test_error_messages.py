@@ -326,7 +326,7 @@ DYNAMIC: dict[str, tuple[Callable[[Tensor], Any], str, Callable[[Tensor], Any]]]
         lambda x: (x[:, None] == torch.arange(5)).sum(0),
     ),
     "repeat_interleave": (
-        lambda x: x.repeat_interleave(x.long()), "x[places]", lambda x: x[torch.tensor([1, 1, 1, 2])],
+        lambda x: x.repeat_interleave(x.long()), "x[indices]", lambda x: x[torch.tensor([1, 1, 1, 2])],
     ),
     "item": (lambda x: x * x[1].item(), "x[0] instead of x[0].item()", lambda x: x * x[1]),
 }  # fmt: skip

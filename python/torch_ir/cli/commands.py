@@ -1,4 +1,4 @@
-"""What each command does. Returns the exit status."""
+"""The commands. Each function returns the exit status."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def run_verify(args: argparse.Namespace) -> int:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no infinity: such numbers become strings."""
+    """Replace infinities and NaN, which JSON does not have, by strings."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Reading and writing the files that commands name, with an error that says what to do."""
+"""Reads and writes the files of commands, with errors that say what to do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class CommandError(Exception):
-    """What to print after ``Error:``. ``status`` overrides the command's usual exit status."""
+    """An error to print after ``Error:``. ``status`` overrides the command's exit status."""
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
@@ -29,7 +29,7 @@ def read_ir(path: str) -> IR:
             raise CommandError(f"invalid IR file: '{path}' is a folder; expected a .json file that save_ir wrote")
         if not file.exists():
             raise CommandError(f"file not found: {path}")
-    except (OSError, ValueError) as e:  # such as a name that is too long, or one with a null byte
+    except (OSError, ValueError) as e:  # for example, the name is too long or has a null byte
         raise CommandError(f"cannot read {path!r}: {_reason(e)}") from e
     from torch_ir.errors import SerializationError
     from torch_ir.progress import status
@@ -47,7 +47,7 @@ def read_ir(path: str) -> IR:
 
 
 def describe(ir: IR, work: Callable[[], T]) -> T:
-    """Run ``work`` on an IR from a file; when that makes no sense, say what validation finds in it."""
+    """Run ``work`` on an IR from a file. If it fails, report the IR's validation errors."""
     from torch_ir.errors import SerializationError
     from torch_ir.serializer import validate_ir
 
@@ -56,15 +56,15 @@ def describe(ir: IR, work: Callable[[], T]) -> T:
     except (TypeError, AttributeError, KeyError, IndexError, OverflowError) as e:
         try:
             validate_ir(ir)
-        except SerializationError as found:
-            raise CommandError(f"invalid IR file: {found}") from e
+        except SerializationError as invalid:
+            raise CommandError(f"invalid IR file: {invalid}") from e
         except Exception:
             raise CommandError(f"invalid IR file: {type(e).__name__}: {e}") from e
         raise
 
 
 def emit(text: str, output: str | None) -> None:
-    """To a file as it is, or to stdout with a newline."""
+    """Write to a file unchanged, or to stdout with a newline."""
     if output is None:
         print(text)
     else:
@@ -72,7 +72,7 @@ def emit(text: str, output: str | None) -> None:
 
 
 def write_file(data: bytes, output: str) -> None:
-    """Write a file, creating its folder. An old file stays whole if this fails."""
+    """Write a file, creating its folder. If this fails, an old file stays unchanged."""
     from npu_base.files import write_file as write_whole
 
     try:

@@ -42,7 +42,7 @@ exit status: 0 if the graphs are the same, 1 if they differ, 2 on an error"""
 
 
 class _Version(argparse.Action):
-    """Looks the version up only when it is asked for."""
+    """Imports the version only when it is needed."""
 
     def __init__(self, option_strings: list[str], dest: str, **kwargs: object) -> None:
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="show the version and exit")

@@ -26,7 +26,7 @@ from .files import CommandError, read_ir
 
 
 def verify(args: argparse.Namespace) -> dict[str, Any]:
-    """The report as a dict; printed as text too, unless ``--json`` is given."""
+    """The report as a dict. Also prints it as text, unless ``--json`` is used."""
     ir = read_ir(args.ir)
     try:
         validate_ir(ir)
@@ -40,7 +40,7 @@ def verify(args: argparse.Namespace) -> dict[str, Any]:
         raise CommandError(f"the model from '{args.model}' is on the meta device and has no values; give --weights")
     leaves = _read_inputs(ir, args.inputs) if args.inputs is not None else _random_inputs(ir, args.seed)
     positional, keywords = _arguments(ir, leaves)
-    # The table of layers is for people; whoever asks for JSON finds its rows in the report.
+    # With --json, the rows of this table are in the report.
     table = contextlib.redirect_stdout(io.StringIO()) if args.json else contextlib.nullcontext()
     with table:
         _, report = verify_ir_with_state_dict(
@@ -56,7 +56,7 @@ def verify(args: argparse.Namespace) -> dict[str, Any]:
 
 def _state(model: nn.Module) -> dict[str, Tensor]:
     state: dict[str, Tensor] = dict(model.state_dict())
-    # state_dict leaves out buffers that are not persistent, which a graph may read.
+    # state_dict lacks non-persistent buffers, which a graph may read.
     for name, buffer in model.named_buffers():
         state.setdefault(name, buffer)
     return state
@@ -125,7 +125,7 @@ def _random(t: TensorMeta, generator: torch.Generator) -> Tensor:
     if dtype.is_floating_point or dtype.is_complex:
         wide = torch.complex64 if dtype.is_complex else torch.float32
         return torch.randn(t.shape, dtype=wide, generator=generator).to(dtype)
-    # Integers are mostly ids or positions: small ones are valid in any table.
+    # Integers are mostly ids or positions, and small ones are valid in any table.
     return torch.randint(0, 2, t.shape, generator=generator).to(dtype)
 
 
@@ -170,7 +170,7 @@ def _load_tensors(path: Path) -> dict[str, Tensor] | list[Tensor]:
 
 
 def _arguments(ir: IR, leaves: list[Tensor]) -> tuple[Any, dict[str, Any]]:
-    """Positional and keyword arguments in the structure that the model was traced with."""
+    """Positional and keyword arguments in the structure of the trace."""
     if ir.input_structure is None:
         return tuple(leaves), {}
     try:

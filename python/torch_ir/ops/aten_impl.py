@@ -1,4 +1,4 @@
-"""Execution functions by operator name: PyTorch's own, unless one was registered."""
+"""Execution functions by operator name: a registered one, or PyTorch's own."""
 
 from __future__ import annotations
 

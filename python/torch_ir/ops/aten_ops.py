@@ -6,5 +6,5 @@ from typing import Any
 
 
 def get_op_type(target: Any) -> str:
-    """``aten.<op>.<overload>`` for an overload, ``<built-in function getitem>`` for tuple indexing, else its text."""
+    """``aten.<op>.<overload>`` for an overload, ``<built-in function getitem>`` for tuple indexing, else ``str``."""
     return str(target)

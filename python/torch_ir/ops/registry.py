@@ -1,4 +1,4 @@
-"""Custom operators: how a call becomes IR, and how it is executed."""
+"""Registers how calls of custom operators are converted to IR and executed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def register_op(op_pattern: str) -> Callable[[_Fn], _Fn]:
 
 
 def register_executor(op_pattern: str) -> Callable[[_Fn], _Fn]:
-    """Decorator: ``f(inputs, attrs) -> list of tensors`` executes this op in place of PyTorch."""
+    """Decorator: ``f(inputs, attrs) -> list of tensors`` executes this op instead of PyTorch."""
     return _register(_execution, op_pattern)
 
 
@@ -48,7 +48,7 @@ def get_execution_fn(op_type: str) -> Callable[..., Any] | None:
 
 
 def _lookup(table: dict[str, Callable[..., Any]], op_type: str) -> Callable[..., Any] | None:
-    """The exact overload first; a base name only when it was registered without an overload."""
+    """The function for the exact overload, or else for the base name registered without an overload."""
     if op_type in table:
         return table[op_type]
     parts = op_type.split(".")
@@ -60,7 +60,7 @@ def list_registered_ops() -> dict[str, list[str]]:
 
 
 def is_supported_op(op: Any) -> bool:
-    """Whether IR with this op can be executed: PyTorch has it, or an executor was registered."""
+    """Whether this op can be executed, by PyTorch or by a registered executor."""
     op_type = str(op)
     return op_type == "<built-in function getitem>" or bool(get_execution_fn(op_type) or resolve_op(op_type))
 

@@ -1,4 +1,4 @@
-"""Operator schemas by the names the IR uses (``aten.add.Tensor``), resolved once per name."""
+"""Operator schemas by the IR's names (``aten.add.Tensor``), resolved once per name."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Argument:
 
 
 def resolve_op(op_type: str) -> Any | None:
-    """The ``OpOverload`` of ``<namespace>.<op>.<overload>``, or None when there is none."""
+    """The ``OpOverload`` of ``<namespace>.<op>.<overload>``, or None."""
     overload = _resolved.get(op_type) or _look_up(op_type)
-    if overload is not None:  # only what exists is remembered: a library may be loaded later
+    if overload is not None:  # only existing operators are cached, because a library may be loaded later
         _resolved[op_type] = overload
     return overload
 
@@ -52,7 +52,7 @@ def _look_up(op_type: str) -> Any | None:
 
 
 def type_str(argument: torch._C.Argument) -> str:
-    # real_type keeps what type hides: ScalarType, Layout and MemoryFormat are all "int" otherwise.
+    # type is "int" for ScalarType, Layout and MemoryFormat; real_type distinguishes them.
     return str(argument.real_type)
 
 

@@ -1,4 +1,4 @@
-"""Values of buffers that a model on meta does not hold and no checkpoint has."""
+"""Computes non-persistent buffers of models on the meta device."""
 
 from .finder import recover_buffers
 

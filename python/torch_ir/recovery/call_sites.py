@@ -1,4 +1,4 @@
-"""Calls of a class in the source of the constructor around it, and what their arguments were."""
+"""Finds the arguments of a module's constructor in the source code that calls it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from .stored import PLACEMENT, UnknownError, holds_tensors, stored_argument
 
 
 def call_site(model: nn.Module, path: str, module: nn.Module) -> dict[str, Any] | None:
-    """Arguments of the calls of the module's class in the constructor around it: ``UnknownError`` for those that the
-    code does not tell, or that differ among calls that could be this one."""
+    """The arguments with which the constructor of the surrounding module calls the module's class.
+
+    ``UnknownError`` stands for arguments that the code does not determine, or that differ among possible calls.
+    """
     parts = path.split(".") if path else []
     for depth in range(len(parts) - 1, -1, -1):
         around = model.get_submodule(".".join(parts[:depth]))
@@ -32,7 +34,7 @@ def _sites(around: nn.Module, name: str, module: nn.Module) -> list[dict[str, An
     if function is None or not only_set_in(type(around), function, name):
         return []
     scope = _Scope(function, around)
-    # By where the result goes, if the code says it: `self.name = Class(...)`.
+    # If the code assigns the result, `self.name = Class(...)`, only that call counts.
     assigned = {id(v): t.attr for t, v in assignments(function) if isinstance(t, ast.Attribute) and v is not None}
     sites: list[tuple[str | None, dict[str, Any]]] = []
     for node in ast.walk(function):
@@ -59,7 +61,7 @@ def _same(a: Any, b: Any) -> bool:
 
 
 class _Scope:
-    """What names mean inside of a constructor that has run."""
+    """The values of names in a constructor that has run."""
 
     def __init__(self, function: ast.FunctionDef, module: nn.Module) -> None:
         self.function, self.module = function, module
@@ -67,9 +69,9 @@ class _Scope:
         self.globals: dict[str, Any] = getattr(init, "__globals__", {})
         cells = zip(init.__code__.co_freevars, init.__closure__ or (), strict=True) if hasattr(init, "__code__") else ()
         self.closure = {name: cell.cell_contents for name, cell in cells if _is_filled(cell)}
-        given = function.args
-        self.parameters = {a.arg for a in (*given.posonlyargs, *given.args, *given.kwonlyargs)} - {"self"}
-        self.others = {a.arg for a in (given.vararg, given.kwarg) if a is not None}
+        signature = function.args
+        self.parameters = {a.arg for a in (*signature.posonlyargs, *signature.args, *signature.kwonlyargs)} - {"self"}
+        self.others = {a.arg for a in (signature.vararg, signature.kwarg) if a is not None}
         self.local: dict[str, list[ast.expr | None]] = {}
         plain = {id(t): v for t, v in assignments(function) if isinstance(t, ast.Name)}
         for node in ast.walk(function):
@@ -77,7 +79,7 @@ class _Scope:
                 self.local.setdefault(node.id, []).append(plain.get(id(node)))
 
     def arguments(self, node: ast.Call, cls: type) -> dict[str, Any] | None:
-        """By parameter, if this calls the class, or a ``functools.partial`` of it."""
+        """The arguments by parameter, if this calls the class or a ``functools.partial`` of it."""
         try:
             target = self.value(node.func)
         except UnknownError:
@@ -152,14 +154,14 @@ class _Scope:
 
 
 class _Names(ast.NodeTransformer):
-    """Puts values in the place of names and of attributes of ``self``."""
+    """Replaces names and attributes of ``self`` by variables with their values."""
 
-    def __init__(self, look_up: Callable[[Any], Any], found: dict[str, Any]) -> None:
-        self.look_up, self.found = look_up, found
+    def __init__(self, look_up: Callable[[Any], Any], values: dict[str, Any]) -> None:
+        self.look_up, self.values = look_up, values
 
     def _put(self, node: ast.Name | ast.Attribute) -> ast.Name:
-        name = f"value_{len(self.found)}"
-        self.found[name] = self.look_up(node)
+        name = f"value_{len(self.values)}"
+        self.values[name] = self.look_up(node)
         return ast.Name(name, ast.Load())
 
     def visit_Name(self, node: ast.Name) -> ast.Name:

@@ -1,7 +1,7 @@
-"""With what arguments a module was made, as far as it and the code around it tell.
+"""Determines the constructor arguments of a module.
 
-An argument is *known* where the constructor stores it unaltered, under whatever name, or where the one call in the
-source of the module around it gives it. It is *guessed* where only an attribute of the same name or a default is left.
+An argument is *known* if the constructor stores it unmodified, under any name, or if the only call in the source of the
+surrounding module passes it. It is *guessed* if there is only an attribute of the same name, or a default.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class ConstructorCall:
 
 
 def stored_call(module: nn.Module) -> ConstructorCall | None:
-    """The call as far as the module alone tells; None where an argument is not stored."""
+    """The arguments that the module itself stores, or None if it does not store all of them."""
     call = ConstructorCall()
     for parameter in parameters_of(type(module)):
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
@@ -40,7 +40,7 @@ def stored_call(module: nn.Module) -> ConstructorCall | None:
 
 
 def likely_call(model: nn.Module, path: str) -> ConstructorCall | None:
-    """The call with what else the source tells, and guesses for the rest; None where there is not even a guess."""
+    """The arguments from the module and the source, and guesses for the rest. None if an argument has no guess."""
     module = model.get_submodule(path)
     site = call_site(model, path, module)
     call = ConstructorCall()
@@ -58,7 +58,7 @@ def likely_call(model: nn.Module, path: str) -> ConstructorCall | None:
         except UnknownError:
             pass
         if site is not None and name not in site and parameter.default is not parameter.empty:
-            call.known[name] = parameter.default  # the call is in view, and does not give it
+            call.known[name] = parameter.default  # the call was found, and does not pass it
         elif site is not None and site.get(name, UnknownError) is not UnknownError:
             call.known[name] = site[name]
         elif is_plain(vars(module).get(name, UnknownError)):
@@ -72,7 +72,7 @@ def likely_call(model: nn.Module, path: str) -> ConstructorCall | None:
 
 
 def _shown_by_children(module: nn.Module, name: str, default: Any) -> Any:
-    """What layers that are named after the argument (``drop_path1`` after ``drop_path``) keep, else the default."""
+    """The value that a layer named after the argument keeps (``drop_path1`` after ``drop_path``), or the default."""
     for child_name, child in module.named_children():
         own = parameters_of(type(child))
         if child_name.startswith(name) and own:

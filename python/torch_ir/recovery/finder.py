@@ -1,16 +1,16 @@
-"""Values of non-persistent buffers of a model on meta: no checkpoint holds them, so they are computed anew.
+"""Computes the values of non-persistent buffers of a model on meta, which no checkpoint contains.
 
-A buffer such as RoPE's ``inv_freq`` is what a constructor made, so one is run again. In this order:
+A constructor computes a buffer such as RoPE's ``inv_freq``, so it is run again. These are tried in order:
 
-1. The outermost module whose arguments are all stored by it, unaltered, so that what modules do to the buffers of
-   those inside them is done again too.
-2. ``reset_parameters()`` of the module itself, on a copy, where that is the last thing its constructor did.
-3. The module, or one around it, with arguments that its caller's source tells, and guesses for the rest. A guess counts
-   only if the module that it gives is alike in everything that can be compared, and if no other argument in its place
-   gives a module that is alike too and holds another value.
+1. The outermost module that stores all its arguments unmodified, so that what it does to buffers of inner modules is
+   repeated too.
+2. ``reset_parameters()`` of the module itself, on a copy, if that is the last thing that its constructor did.
+3. The module, or one around it, with arguments from its caller's source and guesses for the rest. A guess counts only
+   if the rebuilt module equals the original in everything that can be compared, and if no other argument also gives an
+   equal module, but with another value of the buffer.
 
-In each, the value must not depend on randomness or on uninitialised memory, and nothing may have been written into
-the buffer since. No code of the modules around the one that is rebuilt may give the buffer another value.
+In each case, the value must not depend on randomness or uninitialised memory, and the buffer must not have been written
+since. No code of the modules around the rebuilt one may assign the buffer.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from .calls import likely_call, stored_call
 from .guesses import certain_pair
 from .rebuilding import SEEDS, Pair, agreed_value, alike, construct, initialise, is_plain
-from .source import called_on_others, ends_with_reset, names_given_to_others, setters_of
+from .source import called_on_others, ends_with_reset, names_set_on_others, setters_of
 
 __all__ = ["recover_buffers"]
 
 
 def recover_buffers(model: nn.Module, names: list[str]) -> dict[str, Tensor]:
-    """The values that could be computed, by buffer name; the others are left out."""
+    """The values that could be computed, by buffer name. Others are left out."""
     by_owner: dict[str, list[str]] = {}
     for name in names:
         owner, _, attr = name.rpartition(".")
@@ -41,7 +41,7 @@ def recover_buffers(model: nn.Module, names: list[str]) -> dict[str, Tensor]:
 
 
 class _Finder:
-    """Finds values of one model's buffers."""
+    """Computes the buffers of one model."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
@@ -63,7 +63,7 @@ class _Finder:
         return None
 
     def _stored_value(self, owner: str, attr: str, want: object) -> Tensor | None:
-        """As part of the outermost module whose arguments are known."""
+        """Rebuild the outermost module whose arguments are known."""
         for path, inside in _around(owner):
             if path not in self.stored:
                 self.stored[path] = self._rebuild_stored(path)
@@ -87,10 +87,10 @@ class _Finder:
         return built[0], built[1]
 
     def _initialised_value(self, owner: str, attr: str, want: object) -> Tensor | None:
-        """What ``reset_parameters`` makes of it."""
+        """Run ``reset_parameters`` of the owner again."""
         module = self.model.get_submodule(owner)
         if isinstance(want, Tensor) and want.is_floating_point() and want.dtype != torch.float32:
-            return None  # a cast makes another tensor, and the count of writes begins anew
+            return None  # a cast creates a new tensor, whose count of writes starts at 0
         plain = {k for k, v in vars(module).items() if not k.startswith("_") and k != "training" and is_plain(v)}
         if not ends_with_reset(type(module)) or not self._is_left_alone(owner, owner, {attr} | plain):
             return None
@@ -98,7 +98,7 @@ class _Finder:
         return None if first is None or second is None else agreed_value(want, (first, second), attr, same_writes=True)
 
     def _likely_value(self, owner: str, attr: str, want: object) -> Tensor | None:
-        """By a call that the source tells or that can be guessed, of the module itself or of one around it."""
+        """Rebuild the owner, or a module around it, with arguments from the source or guesses."""
         for path, inside in reversed(_around(owner)):
             call = likely_call(self.model, path)
             pair = None if call is None else certain_pair(self.model.get_submodule(path), call, inside, attr)
@@ -108,13 +108,13 @@ class _Finder:
         return None
 
     def _is_left_alone(self, path: str, owner: str, names: set[str]) -> bool:
-        """Whether no code of the modules around ``path`` may give such an attribute of the owner another value, itself
-        or by a method of the owner."""
+        """Whether no code of the modules around ``path`` may assign the owner's attribute, directly or through a method
+        of the owner."""
         owning = type(self.model.get_submodule(owner))
         for outer, _ in _around(path)[:-1]:
             around = type(self.model.get_submodule(outer))
-            given = names_given_to_others(around)  # type: ignore[arg-type]
-            if given is None or given & names:
+            assigned = names_set_on_others(around)  # type: ignore[arg-type]
+            if assigned is None or assigned & names:
                 return False
             called = called_on_others(around)  # type: ignore[arg-type]
             if any(called & setters_of(owning, name) for name in names):  # type: ignore[arg-type]
@@ -123,7 +123,7 @@ class _Finder:
 
 
 def _around(owner: str) -> list[tuple[str, str]]:
-    """Each module that the owner lies in, itself the last: its path, and the owner's path inside of it."""
+    """The modules that contain the owner, and then the owner: their paths, and the owner's path inside each."""
     parts = owner.split(".") if owner else []
     return [(".".join(parts[:depth]), ".".join(parts[depth:])) for depth in range(len(parts) + 1)]
 

@@ -1,8 +1,8 @@
-"""Whether a guess at a constructor's arguments can be relied on.
+"""Tests whether guessed arguments of a constructor can be relied on.
 
-Other arguments are tried in the place of each guessed one, and of two at a time. An argument that is wrong shows by a
-module that is not alike; one that does not matter, by a buffer that stays the same. Where the module is alike and the
-buffer another, nothing tells which of the two it was, and the guess is dropped.
+Each guessed argument, and each pair of them, is replaced by other values. If the module then differs, the other value
+is wrong. If the buffer stays the same, the argument does not matter. If the module is the same but the buffer differs,
+either value could be right, so the guess is dropped.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from .source import text_compared
 
 _BUILDS = 200
 _MODULES = 64
-"""At most, for one buffer, and within what is built: beyond them, a guess counts as uncertain."""
+"""Limits for one buffer. A guess that needs more builds counts as uncertain."""
 _IN_PLACE_OF_NONE = (True, 1, 2, 4, 0.5, 2.0, (2, 2), "none")
 
 
 def certain_pair(module: nn.Module, call: ConstructorCall, inside: str, attr: str) -> Pair | None:
-    """Two builds of the owner at ``inside`` of the module, whose ``attr`` is certain; None where it is not."""
+    """Two builds of the owner at ``inside`` of the module, or None if the value of ``attr`` is uncertain."""
     if call.guessed and sum(1 for _ in module.modules()) > _MODULES:
         return None
     arguments = {**call.known, **call.guessed}
@@ -40,7 +40,7 @@ def certain_pair(module: nn.Module, call: ConstructorCall, inside: str, attr: st
 
 
 class _Trials:
-    """Builds with other arguments in the place of guessed ones."""
+    """Builds modules with other values for guessed arguments."""
 
     def __init__(
         self, module: nn.Module, arguments: dict[str, Any], inside: str, attr: str, value: torch.Tensor
@@ -52,7 +52,7 @@ class _Trials:
 
     def pass_for(self, guessed: dict[str, Any]) -> bool:
         variants = {name: list(_variants(value, type(self.module))) for name, value in guessed.items()}
-        # Those that show in the module; the others change nothing, whatever they are.
+        # Only arguments whose other values change the module; the rest do not matter.
         seen = []
         for name, values in variants.items():
             shows = [not self.is_alike({name: value}) for value in values]
@@ -80,12 +80,12 @@ def _same(a: torch.Tensor, b: object) -> bool:
 
 
 def _can_be_varied(value: Any) -> bool:
-    # The class of a layer shows in the types of the modules; what a function does, nowhere.
+    # Another class of a layer is visible in the types of modules; another function is not visible.
     return is_plain(value) or (isinstance(value, type) and issubclass(value, nn.Module))
 
 
 def _variants(value: Any, cls: type) -> Iterator[Any]:
-    """Other values of the kind, the likeliest first."""
+    """Other values of the same kind, the most likely first."""
     return (other for other in _changed(value, cls) if type(other) is not type(value) or other != value)
 
 

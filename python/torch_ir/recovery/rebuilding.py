@@ -1,7 +1,7 @@
-"""Modules made again, to learn what their buffers hold.
+"""Rebuilds modules to compute their buffers.
 
-Each is made twice, with other random numbers and other contents of uninitialised memory. What then differs cannot be
-known.
+Each is built twice, with different random numbers and different uninitialised memory. Buffers that then differ are
+unknown.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PLAIN = (bool, int, float, complex, str, type(None), torch.dtype, torch.Size)
 SEEDS = (0, 1)
 _UNINITIALISED = {torch.empty, torch.empty_like, torch.empty_strided, torch.Tensor.new_empty}
 _LARGE = 1 << 20
-"""Elements. Larger tensors are weights, which on meta cost nothing."""
+"""In elements. Larger tensors are weights, which take no memory on meta."""
 _OF_MODULES = frozenset(vars(nn.Module()))
 
 Pair = tuple[nn.Module, nn.Module]
@@ -31,15 +31,15 @@ Pair = tuple[nn.Module, nn.Module]
 
 def construct(cls: type[nn.Module], arguments: dict[str, Any], seed: int) -> nn.Module | None:
     try:
-        given = copy.deepcopy(arguments)  # constructors may write into what they get
+        copied = copy.deepcopy(arguments)  # constructors may modify their arguments
         with _repeatable(seed), meta_weights():
-            return cls(**given)
+            return cls(**copied)
     except Exception:
         return None
 
 
 def initialise(module: nn.Module, seed: int) -> nn.Module | None:
-    """A copy whose buffers are what ``reset_parameters`` makes of them."""
+    """A copy, after ``reset_parameters``."""
     try:
         memo: dict[int, Any] = {}
         for parameter in module.parameters():
@@ -55,9 +55,9 @@ def initialise(module: nn.Module, seed: int) -> nn.Module | None:
 
 
 def alike(old: nn.Module, new: nn.Module, strictly: bool = False) -> bool:
-    """Same modules, same tensors by name and shape, same plain attributes: the constructor's call was the same.
+    """Whether both have the same modules, tensors (by name and shape) and plain attributes, and so the same arguments.
 
-    ``strictly`` also compares what else can be: names of all attributes, types of objects, dtypes, persistence.
+    ``strictly`` also compares the names of all attributes, types of objects, dtypes and persistence.
     """
     if [n for n, _ in old.named_modules()] != [n for n, _ in new.named_modules()]:
         return False
@@ -75,7 +75,7 @@ def alike(old: nn.Module, new: nn.Module, strictly: bool = False) -> bool:
 
 
 def agreed_value(want: object, pair: Pair, attr: str, same_writes: bool = False) -> torch.Tensor | None:
-    """What both of a pair hold, unless the original was written to after it was made."""
+    """The value that both of a pair have, unless the original was written after its construction."""
     first, second = (getattr(m, attr, None) for m in pair)
     if not (isinstance(want, torch.Tensor) and isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor)):
         return None
@@ -83,7 +83,7 @@ def agreed_value(want: object, pair: Pair, attr: str, same_writes: bool = False)
         return None
     if first.is_meta or first.shape != want.shape or not torch.equal(first, second):
         return None
-    # The model may have been cast after it was built; casting the value does the same.
+    # The model may have been cast after it was built, so the value is cast too.
     return first.detach().to(want.dtype)
 
 
@@ -104,7 +104,7 @@ def _plain_attributes(module: nn.Module) -> dict[str, Any]:
 
 
 def _all_attributes(module: nn.Module) -> dict[str, Any]:
-    """What of each attribute can be compared; names of private ones may follow from what was done since."""
+    """The comparable part of each attribute. Private ones are left out, because later calls may add some."""
     return {k: _outline(v) for k, v in vars(module).items() if k not in _OF_MODULES and not k.startswith("_")}
 
 
@@ -135,7 +135,7 @@ def _repeatable(seed: int) -> Iterator[None]:
 
 
 class _NoUninitialisedMemory(TorchFunctionMode):
-    """Memory as it comes may be the same twice; here it holds what the seed says."""
+    """Fill uninitialised memory by the seed, because it could be the same in both builds by chance."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -158,6 +158,6 @@ def _garbage(like: torch.Tensor, seed: int) -> torch.Tensor:
 def _fill(tensor: torch.Tensor, seed: int) -> torch.Tensor:
     if not tensor.is_meta:
         kind = tensor.dtype
-        # Through .data, which does not count as a write.
+        # Through .data, so that it does not count as a write.
         tensor.data.fill_(bool(seed) if kind == torch.bool else 3 + seed if not kind.is_floating_point else 0.7 + seed)
     return tensor

@@ -1,4 +1,4 @@
-"""What the source of constructors says, without running them."""
+"""Analyses the source of constructors, without running them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import nn
 
 
 @functools.cache
-def names_given_to_others(cls: type) -> frozenset[str] | None:
-    """Attributes that code of the class may give others than ``self``; None where its source is not to be had."""
+def names_set_on_others(cls: type) -> frozenset[str] | None:
+    """Attributes that code of the class may set on objects other than ``self``. None if its source is not available."""
     names: set[str] = set()
     for base in cls.__mro__:
         if base in (nn.Module, object) or base.__module__.startswith("torch.nn."):
@@ -23,24 +23,24 @@ def names_given_to_others(cls: type) -> frozenset[str] | None:
         if tree is None:
             return None
         for node in ast.walk(tree):
-            names |= _given_to_others(node)
+            names |= _set_on_others(node)
     return frozenset(names)
 
 
 @functools.cache
 def setters_of(cls: type, attribute: str) -> frozenset[str]:
-    """Methods that give ``self.attribute`` another value once the constructor has run, directly or by one another."""
+    """Methods that may set ``self.attribute`` after the constructor, directly or through each other."""
     methods = _methods_of(cls)
     setters = {name for name, tree in methods.items() if any(_sets_own(node, attribute) for node in ast.walk(tree))}
     while more := {n for n, tree in methods.items() if n not in setters and _calls(tree, on_self=True) & setters}:
         setters |= more
-    again = _reached("reset_parameters", methods) if ends_with_reset(cls) else set()  # it gives the same value again
+    again = _reached("reset_parameters", methods) if ends_with_reset(cls) else set()  # it sets the same value again
     return frozenset(setters - again - {"__init__"})
 
 
 @functools.cache
 def called_on_others(cls: type) -> frozenset[str]:
-    """Methods of other objects that the constructor calls, itself or by methods of ``self``."""
+    """Methods of other objects that the constructor calls, directly or through methods of ``self``."""
     methods = _methods_of(cls)
     constructors = [m for base in cls.__mro__ if (m := _methods_of(base).get("__init__")) is not None]
     reached = {name for tree in constructors for own in _calls(tree, on_self=True) for name in _reached(own, methods)}
@@ -49,7 +49,7 @@ def called_on_others(cls: type) -> frozenset[str]:
 
 
 def _methods_of(cls: type) -> dict[str, ast.AST]:
-    """By name, as an object of the class has them."""
+    """Methods by name, as an object of the class has them."""
     methods: dict[str, ast.AST] = {}
     for base in cls.__mro__:
         tree = None if base in (nn.Module, object) else tree_of(base)
@@ -61,7 +61,7 @@ def _methods_of(cls: type) -> dict[str, ast.AST]:
 
 
 def _reached(start: str, methods: dict[str, ast.AST]) -> set[str]:
-    """The method and those that it calls on ``self``, and so on."""
+    """The method, the methods that it calls on ``self``, and so on."""
     reached: set[str] = set()
     waiting = {start}
     while waiting := (waiting & methods.keys()) - reached:
@@ -100,7 +100,7 @@ def _count_set(tree: ast.AST, attribute: str) -> int:
 
 
 def ends_with_reset(cls: type) -> bool:
-    """Whether the last thing that the constructor does is ``self.reset_parameters()``."""
+    """Whether the constructor ends with ``self.reset_parameters()``."""
     definer = definer_of(cls)
     function = constructor_of(definer)
     if function is None or not function.body:
@@ -116,7 +116,7 @@ def ends_with_reset(cls: type) -> bool:
 
 
 def text_compared(cls: type) -> list[str]:
-    """The strings in the source of a class: what an option may be."""
+    """Strings that the source of a class compares with: possible values of options."""
     texts: dict[str, None] = {}
     for base in cls.__mro__:
         tree = None if base in (nn.Module, object) else tree_of(base)
@@ -134,7 +134,7 @@ def parameters_of(cls: type) -> list[inspect.Parameter]:
 
 @functools.cache
 def stored_under(definer: type, name: str) -> str | None:
-    """The attribute that gets the argument as it is, in code that gives neither of the two another value."""
+    """The attribute that stores the argument unmodified, if the code assigns neither of them again."""
     function = constructor_of(definer)
     if function is None or _is_stored(function, name):
         return None
@@ -154,7 +154,7 @@ def stored_under(definer: type, name: str) -> str | None:
 
 
 def _passed_on(function: ast.FunctionDef, base: type, name: str) -> str | None:
-    """The parameter of the base's constructor that gets the argument as it is."""
+    """The parameter of the base's constructor to which the argument is passed unmodified."""
     calls = [n for n in ast.walk(function) if isinstance(n, ast.Call) and _is_super_init(n)]
     if len(calls) != 1 or any(isinstance(a, ast.Starred) for a in calls[0].args):
         return None
@@ -173,7 +173,7 @@ def definer_of(cls: type) -> type:
 
 
 def _base(definer: type) -> type | None:
-    """Whose constructor ``super().__init__`` calls, for an object of just this class."""
+    """The class whose constructor ``super().__init__`` calls, for an object of exactly this class."""
     return next((b for b in definer.__mro__[1:] if "__init__" in vars(b) and b not in (nn.Module, object)), None)
 
 
@@ -210,7 +210,7 @@ def _is_stored(tree: ast.AST, name: str) -> bool:
     return any(isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Store) for n in ast.walk(tree))
 
 
-def _given_to_others(node: ast.AST) -> set[str]:
+def _set_on_others(node: ast.AST) -> set[str]:
     if isinstance(node, ast.Attribute):
         return {node.attr} if isinstance(node.ctx, ast.Store) and not is_on_self(node) else set()
     if isinstance(node, ast.Call):
@@ -222,7 +222,7 @@ def _given_to_others(node: ast.AST) -> set[str]:
 
 
 def assignments(tree: ast.AST) -> Iterator[tuple[ast.expr, ast.expr | None]]:
-    """Every target of an assignment with what it gets, None where that is not a plain ``target = value``."""
+    """Every assigned target with its value, or None if it is not a plain ``target = value``."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign):
             for target in node.targets:

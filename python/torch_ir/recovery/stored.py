@@ -1,4 +1,4 @@
-"""Arguments that a module keeps."""
+"""Constructor arguments that a module stores."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ PLACEMENT = ("device", "dtype")
 
 
 class UnknownError(Exception):
-    """A value does not follow from what is known."""
+    """The value cannot be determined."""
 
 
 def stored_argument(module: nn.Module, name: str) -> Any:
-    """The value that the constructor stored unaltered, or a config that the module holds under its usual name."""
+    """The value that the constructor stored unmodified, or a config under its usual name."""
     attributes = vars(module)
     if name == "config" and attributes.get(name) is not None:
         return attributes[name]

@@ -1,4 +1,4 @@
-"""Mermaid text with a box for every node."""
+"""Draws a graph as Mermaid text, with a box for every node."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ PREFIXES = {"node": "op_", "input": "input_", "weight": "w_"}
 
 
 def ir_to_mermaid(ir: IR, max_nodes: int = 30, include_weights: bool = True) -> str:
-    """A Mermaid flowchart of the first ``max_nodes`` nodes; 0 shows all of them.
+    """A Mermaid flowchart of the first ``max_nodes`` nodes; 0 draws all of them.
 
-    Graph outputs whose producer is beyond the limit hang from the note that says how many nodes are left out.
+    Graph outputs whose producer is beyond the limit are connected to a note with the number of remaining nodes.
     """
     check_ir(ir)
     if not isinstance(max_nodes, int) or max_nodes < 0:
@@ -41,13 +41,13 @@ def node_line(ids: IdTable, node: OpNode) -> str:
 
 
 def output_lines(ids: IdTable, index: int, t: TensorMeta, producer: str) -> list[str]:
-    # Another graph part may be called output_0 too.
+    # A node or tensor may be called output_0 too.
     own = ids.get("output_", str(index))
     return [f'    {own}[\\"Output<br/>{_format_shape(t.shape)}"/]', f"    {producer} --> {own}"]
 
 
 def arrow(source: str, label: str, target: str, line: str = "-->") -> str:
-    # Mermaid refuses an empty label, which a scalar would have.
+    # Mermaid refuses empty labels, which scalars would have.
     return f'    {source} {line}|"{label}"| {target}' if label else f"    {source} {line} {target}"
 
 
@@ -58,22 +58,22 @@ def first_shape(outputs: Sequence[TensorMeta]) -> str:
 class _Flowchart:
     def __init__(self, ir: IR, limit: int, include_weights: bool) -> None:
         self.ir = ir
-        self.shown = ir.nodes[:limit]
-        self.hidden = len(ir.nodes) - len(self.shown)
+        self.nodes = ir.nodes[:limit]
+        self.hidden = len(ir.nodes) - len(self.nodes)
         self.include_weights = include_weights
         self.wiring = Wiring(ir)
         self.ids = IdTable()
         self.lines = ["flowchart TD"]
 
     def draw(self) -> str:
-        # Ids first, in the order of the graph: what an odd name becomes must not depend on who reads it.
+        # Assign ids first, in the order of the graph, so that they do not depend on the readers of a node.
         for t in self.ir.graph_inputs:
             self.lines.append(input_line(self.ids, t))
-        for node in self.shown:
+        for node in self.nodes:
             self.ids.get("op_", node.name)
-        for node in self.shown:
+        for node in self.nodes:
             self._node(node)
-        drawn = {n.name for n in self.shown}
+        drawn = {n.name for n in self.nodes}
         for i, t in enumerate(self.ir.graph_outputs):
             self._output(i, t, drawn)
         if self.hidden:

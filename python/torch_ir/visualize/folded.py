@@ -1,4 +1,4 @@
-"""Mermaid text of a graph folded by module: for graphs too large to show every node."""
+"""Draws a graph folded by module as Mermaid text, for graphs too large to draw every node."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from .wiring import Origin, Wiring
 if TYPE_CHECKING:
     from torch_ir.ir import IR, OpNode
 
-_ENOUGH_BOXES = 4  # an automatic depth goes on unfolding until there is this much to see
+_ENOUGH_BOXES = 4  # the automatic depth is the first with this many boxes
 
 
 def modules_to_mermaid(
     ir: IR, depth: int | None = None, expand: Sequence[str] = (), max_boxes: int = 0, collapse: bool = True
 ) -> str:
-    """A Mermaid flowchart with a box for every module call at ``depth``, and arrows for what passes between.
+    """A Mermaid flowchart with a box for every module call at ``depth``, and arrows for the tensors between them.
 
-    Without ``depth`` the first one that shows something is taken. Modules named in ``expand`` (patterns with
-    ``*`` are understood) are drawn open, down to their operators. Neighbours that differ in nothing but their
-    weights become one box, unless ``collapse`` is off. ``max_boxes`` limits the picture; 0 does not.
+    By default, ``depth`` is the first one with several boxes. Modules named in ``expand``, which may contain ``*``, are
+    drawn as their operators. Neighbours that differ only in their weights become one box, unless ``collapse`` is False.
+    ``max_boxes`` limits the number of boxes; 0 means no limit.
     """
     check_ir(ir)
     if depth is not None and (not isinstance(depth, int) or depth < 1):
@@ -55,7 +55,7 @@ def modules_to_mermaid(
 
 
 class _Collapser:
-    """Joins neighbouring calls of the same structure, such as the layers of a decoder."""
+    """Merges neighbouring calls of the same structure, such as the layers of a decoder."""
 
     def __init__(self, ir: IR, wiring: Wiring) -> None:
         self.ir, self.wiring = ir, wiring
@@ -93,7 +93,7 @@ class _Collapser:
             elif origin.kind == "node" and origin.name in index:
                 where = (index[origin.name], origin.output)
             else:
-                # Which of the tensors from outside it is, not whose: only the first layer reads the embedding.
+                # The position among tensors from outside, not the producer: only the first layer reads the embedding.
                 where = outside.setdefault(origin, len(outside))
             inputs.append((where, t.shape, t.dtype))
         outputs = tuple((t.shape, t.dtype) for t in node.outputs)
@@ -123,7 +123,7 @@ class _Drawing:
         self.hidden = len(units) - len(self.units)
         self.ids = IdTable()
         self.unit_of = {ir.nodes[i].name: unit for unit in units for i in unit.nodes}
-        self.shown = {id(u) for u in self.units}
+        self.drawn = {id(u) for u in self.units}
         self.leaving = self._leaving()
 
     def draw(self) -> str:
@@ -141,7 +141,7 @@ class _Drawing:
         return "\n".join(lines)
 
     def _leaving(self) -> dict[int, dict[Origin, tuple[int, ...]]]:
-        """For each unit, the tensors that something outside of it reads."""
+        """For each unit, the tensors that are read outside of it."""
         leaving: dict[int, dict[Origin, tuple[int, ...]]] = {}
         reads = [(t, self.unit_of[n.name]) for n in self.ir.nodes for t in n.inputs]
         ends = [*self.ir.graph_outputs, *(m.value for m in self.ir.mutations)]
@@ -154,7 +154,7 @@ class _Drawing:
         return leaving
 
     def _boxes(self) -> list[str]:
-        """Declarations, inside the subgraphs of unfolded modules."""
+        """Declarations of boxes, inside the subgraphs of unfolded modules."""
         lines: list[str] = []
         open_frames: list[str] = []
         for unit in self.units:
@@ -228,7 +228,7 @@ class _Drawing:
         if origin.kind != "node":
             return self.ids.get("input_" if origin.kind == "input" else "w_", origin.name)
         unit = self.unit_of[origin.name]
-        return self._id(unit) if id(unit) in self.shown else "note"
+        return self._id(unit) if id(unit) in self.drawn else "note"
 
     def _edges(self) -> dict[_Edge, str]:
         tensors: dict[_Edge, dict[Origin, tuple[int, ...]]] = {}

@@ -1,11 +1,11 @@
-"""Text and ids that Mermaid reads the way they were meant."""
+"""Escapes text and ids for Mermaid."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 
-# Mermaid reads these as markup even between quotes; `#NN;` is how it spells a character.
+# Mermaid interprets these as markup even in quotes; `#NN;` is its escape for a character.
 _SPECIAL = str.maketrans(
     {
         '"': "'",
@@ -44,7 +44,7 @@ def short_count(n: int) -> str:
 
 
 class IdTable:
-    """One id for each name: the name itself where Mermaid can read it, else a spelling of its own."""
+    """A unique id for each name: the name itself if it is valid in Mermaid, or else an escaped form."""
 
     def __init__(self) -> None:
         self._ids: dict[tuple[str, str], str] = {}

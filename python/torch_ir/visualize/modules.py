@@ -1,4 +1,4 @@
-"""Which module call each node belongs to, and which of them a folded picture shows as one box."""
+"""Assigns nodes to module calls, and module calls to the boxes of a folded picture."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def split_call(path: str) -> tuple[str, int]:
 
 
 def levels(module: str) -> list[str]:
-    """The modules around and including one. The number in ``layers.0`` is no level: lists are not called."""
+    """The modules around and including one. ``layers.0`` is one level, because lists are not called."""
     parts = module.split(".") if module else []
     ends = [
         i
@@ -43,8 +43,8 @@ def _list_of(module: str) -> str | None:
 class ModuleTree:
     """Calls of modules, from the paths that nodes carry.
 
-    A path numbers only the innermost module's call: in the second call of ``cell``, its ``linear`` is
-    ``cell.linear@1``. The calls of the modules around it follow from how often each is called.
+    A path has only the number of the innermost module's call: in the second call of ``cell``, its ``linear`` is
+    ``cell.linear@1``. The numbers of the calls around it are computed from how often each is called.
     """
 
     def __init__(self, paths: Iterable[str]) -> None:
@@ -72,12 +72,12 @@ class ModuleTree:
                 children.setdefault(above[-1], []).append(module)
         for module in sorted(self.modules, key=lambda m: -len(levels(m))):
             if module not in counts:
-                # Without operators of its own it was called as often as fits all that it calls.
+                # A module without its own operators: the largest number that divides the calls of all its children.
                 counts[module] = math.gcd(*(counts[c] for c in children[module]))
         return counts
 
     def chain(self, path: str) -> tuple[str, ...]:
-        """The calls around a node, outermost first, each with ``@n`` when it is not the first."""
+        """The calls around a node, outermost first, each with ``@n`` unless it is the first."""
         known = self._chains.get(path)
         if known is not None:
             return known
@@ -103,7 +103,7 @@ class Unit:
     frame: tuple[str, ...]
     nodes: list[int] = field(default_factory=list)
     members: list[str] = field(default_factory=list)
-    """Keys of the identical module calls that it stands for."""
+    """Keys of the identical module calls in this box."""
 
 
 class Folding:
@@ -119,7 +119,7 @@ class Folding:
         matching: set[str] = set()
         for pattern in expand:
             matches = [m for m in self.tree.modules if m == pattern or fnmatch.fnmatchcase(m, pattern)]
-            # A list of modules, which is never called itself, stands for all in it.
+            # A list of modules, which is not called itself, includes all its modules.
             matches = matches or [m for m in self.tree.modules if _list_of(m) == pattern]
             if not matches:
                 raise InvalidValueError(self._unknown(pattern))

@@ -1,4 +1,4 @@
-"""PNG and SVG from Mermaid text, without a browser or a network."""
+"""Renders Mermaid text as PNG and SVG, without a browser or a network."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from torch_ir.errors import TorchIRError
 FORMATS = (".png", ".svg")
 INSTALL_HINT = 'pip install "npu-simulation[rendering]"'
 
-_MAX_EDGES = 400  # the layout's time grows with the square: this many take about a minute
-_MAX_SIDE = 32_000  # pixels; the rasterizer fails beyond
-_SHARP_SIDE = 6_000  # pictures up to this size are drawn at twice their size, for sharp text
+_MAX_EDGES = 400  # the time for the layout is quadratic; this many take about a minute
+_MAX_SIDE = 32_000  # pixels; the rasterizer fails with more
+_SHARP_SIDE = 6_000  # pictures up to this size are drawn at double size, for sharp text
 _EDGE = re.compile(r"-->|-\.->")
 _VIEW_BOX = re.compile(r'viewBox="[-\d.e]+ [-\d.e]+ ([\d.e]+) ([\d.e]+)"')
 _CONFIG: dict[str, Any] = {
     "maxEdges": _MAX_EDGES,
     "maxTextSize": 10_000_000,
     "fontFamily": "DejaVu Sans, Verdana, sans-serif",  # the second has the widths of the first
-    # Labels as HTML: drawing them as text takes ten times as long. Wrapping would break words in two.
+    # HTML labels, because text labels take ten times as long. Wrapping would break words.
     "flowchart": {
         "htmlLabels": True,
         "wrappingWidth": 700,
@@ -33,7 +33,7 @@ _CONFIG: dict[str, Any] = {
 
 
 class RenderingError(TorchIRError):
-    """A picture could not be made."""
+    """Rendering failed."""
 
 
 class RenderingUnavailableError(RenderingError):
@@ -41,7 +41,7 @@ class RenderingUnavailableError(RenderingError):
 
 
 def render_image(mermaid: str, suffix: str) -> bytes:
-    """The picture as ``.png`` or ``.svg``; RenderingError says why there is none."""
+    """The picture as ``.png`` or ``.svg``, or a RenderingError."""
     if suffix.lower() not in FORMATS:
         raise InvalidValueError(f"suffix must be one of {', '.join(FORMATS)}, got {suffix!r}")
     renderer = _load_renderer()
@@ -53,7 +53,7 @@ def render_image(mermaid: str, suffix: str) -> bytes:
         svg: str = diagram.svg()
     except Exception as e:
         raise RenderingError(f"the renderer failed: {e}") from e
-    # Mermaid draws its own failures instead of raising them.
+    # Mermaid draws an error as a picture instead of raising it.
     if 'aria-roledescription="error"' in svg:
         raise RenderingError("the renderer could not read the graph")
     return svg.encode("utf-8") if suffix.lower() == ".svg" else _png(diagram, svg)
@@ -79,7 +79,7 @@ def _load_renderer() -> Any:
     try:
         return importlib.import_module("mermaidx")
     except ImportError as e:
-        # `mmdc` is the name that the project had, and the one that scripts look for in this message.
+        # Scripts look for `mmdc`, the former name of the renderer, in this message.
         raise RenderingUnavailableError(
             "image rendering requires the 'mmdc' package.\n"
             f"Its releases continue as 'mermaidx'; install it with: {INSTALL_HINT}"

@@ -1,4 +1,4 @@
-"""Where the tensors of a graph come from, by name."""
+"""Finds the producers of a graph's tensors, by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 class Origin(NamedTuple):
     kind: Literal["node", "input", "weight"]
     name: str
-    """Of the node, of the graph input, or of the weight as the node calls it."""
+    """The name of the node or graph input, or the node's name for the weight."""
     output: int = 0
 
 
@@ -21,11 +21,11 @@ class Wiring:
         self.inputs = {t.name for t in ir.graph_inputs}
         self.mapping = ir.weight_name_mapping
         self.weights = {t.name: t for t in ir.weights}
-        # Outputs of a node with several have names of their own.
+        # The outputs of a node with several results have their own names.
         self._outputs = {t.name: (n.name, i) for n in ir.nodes for i, t in enumerate(n.outputs)}
 
     def origin(self, t: TensorMeta) -> Origin:
-        """Who makes a tensor that a node or the graph's end reads, also where no producer is recorded."""
+        """The producer of a tensor that a node or graph output reads, even if none is recorded."""
         producer = t.producer_node
         if producer is not None:
             if producer in self.nodes:
@@ -38,7 +38,7 @@ class Wiring:
             return Origin("input", t.name)
         if t.name in self._outputs:
             return Origin("node", *self._outputs[t.name])
-        # Validation reports such a tensor; the picture shows it as what the graph cannot make itself.
+        # Validation reports such a tensor. The picture shows it as a weight.
         return Origin("weight", t.name)
 
     def state_name(self, placeholder: str) -> str:
