@@ -18,7 +18,7 @@ _KINDS: dict[type, str] = {str: "a string", Sequence: "a list", Mapping: "a dict
 
 
 def check_ir(ir: Mapping[str, Any], parts: Sequence[Any] = ()) -> None:
-    """The fields that a DAGExecutor reads, and that every name it looks up is defined; in the nodes of parts too."""
+    """Check the fields that a DAGExecutor reads, and that the names in them exist; also in the nodes of ``parts``."""
     for key, what in _TENSORS.items():
         _check_tensors(_field(ir, key, Sequence, "the IR"), what)
     check_nodes(_field(ir, "nodes", Sequence, "the IR"))
@@ -35,7 +35,7 @@ def check_ir(ir: Mapping[str, Any], parts: Sequence[Any] = ()) -> None:
         check_nodes(part.nodes, operands)
     for name in mapping.values():
         if not isinstance(name, str) or name not in weights:
-            raise _error(f"weight_name_mapping names {name!r}, which is no weight")
+            raise _error(f"weight_name_mapping names {name!r}, which is not a weight")
     for tensor in ir["graph_outputs"]:
         if tensor["name"] not in values:
             raise _error(f"graph output '{tensor['name']}' is not produced by any node")
@@ -44,7 +44,7 @@ def check_ir(ir: Mapping[str, Any], parts: Sequence[Any] = ()) -> None:
 
 
 def check_nodes(nodes: Any, operands: Collection[str] | None = None) -> None:
-    """``operands`` are the names that nodes may read; None allows all."""
+    """Check the fields of nodes. ``operands`` are the names that they may read; None allows all."""
     if not _is_a(nodes, Sequence):
         raise _wrong("nodes", nodes, "a list of nodes")
     for index, node in enumerate(nodes):
@@ -63,7 +63,7 @@ def _check_mutation(mutation: Any, where: str, inputs: set[str], weights: set[st
     value = _field(mutation, "value", Mapping, where)
     _check_tensor(value, f"'value' of {where}")
     if target not in (inputs if kind == "input" else weights):
-        raise _error(f"{where} writes '{target}', which is no {'input' if kind == 'input' else 'weight'}")
+        raise _error(f"{where} writes '{target}', which is not {'an input' if kind == 'input' else 'a weight'}")
     if value["name"] not in values:
         raise _error(f"{where} stores '{value['name']}', which is not produced by any node")
 

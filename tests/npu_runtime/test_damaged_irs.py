@@ -97,9 +97,9 @@ NAMED: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "dtype": (("graph_inputs", 0, "dtype"), DROP, "'dtype' of graph input 0 is missing; expected a string"),
     "output": (("graph_outputs", 0, "name"), "other", "graph output 'other' is not produced by any node"),
     "mutations": (("mutations",), True, r"'mutations' of the IR is wrong; got True \(bool\); expected a list"),
-    "target": (("mutations", 0, "target"), "other", "mutation 0 writes 'other', which is no weight"),
+    "target": (("mutations", 0, "target"), "other", "mutation 0 writes 'other', which is not a weight"),
     "value": (("mutations", 0, "value", "name"), "other", "mutation 0 stores 'other', which is not produced by"),
-    "mapping": (("weight_name_mapping", "b_count"), "other", "weight_name_mapping names 'other', which is no weight"),
+    "mapping": (("weight_name_mapping", "b_count"), "other", "weight_name_mapping names 'other', which is not a"),
 }  # fmt: skip
 
 
