@@ -2,7 +2,7 @@
 
 from .compiled_program import CompiledProgram, TensorSpec
 from .compiler import compile, compile_ir
-from .errors import CompileError, InternalCompileError, IRError, ProgramError
+from .errors import CompileError, ExtensionError, InternalCompileError, IRError, ProgramError
 from .extensions import is_extended
 from .partition_report import PlanReport
 from .partitioner import Partition, PartitionPlan, TransferOp, partition, partition_ir
@@ -13,6 +13,7 @@ __all__ = [
     "PASSES",
     "CompileError",
     "CompiledProgram",
+    "ExtensionError",
     "IRError",
     "InternalCompileError",
     "Partition",

@@ -11,14 +11,14 @@ from npu_base.errors import InvalidTypeError, InvalidValueError
 from . import ops as _ops  # noqa: F401  (registers the lowerings)
 from .compiled_program import CompiledProgram
 from .emit import emit
-from .errors import MISFIT, CompileError, Defect, InternalCompileError, IRError, Unsupported
+from .errors import MISFIT, CompileError, Defect, ExtensionError, InternalCompileError, IRError, Unsupported
 from .graph import Graph, Output, Value, View, whole
 from .lowering import GETITEM, Builder, lower_node, reads
 from .opset import DTYPES
 from .passes import INEXACT, run_passes
 from .passes.narrow import narrow
 from .reader import Meta, Model, Node, numpy_dtype, read_ir
-from .refusals import refusals
+from .refusals import located, refusals
 
 __all__ = ["compile", "compile_ir"]
 
@@ -77,8 +77,8 @@ class Translation:
         self.metas = {w.name: w for w in model.weights}
         self.made = {node.name for node in model.nodes}
         self.failures: list[tuple[Node, str]] = []
-        self.defects: list[tuple[Node, str]] = []
-        """Those of the failures that are mistakes of ours."""
+        self.defects: list[tuple[Node, Defect]] = []
+        """The failures that are mistakes of a lowering."""
         self.given = {m.name for m in (*model.outputs, *(value for _, _, value in model.mutations))}
         self.needed = _needed(model, self.given)
 
@@ -91,7 +91,7 @@ class Translation:
                 )
         self.lower()
         if self.defects:
-            raise InternalCompileError(_explain_defects(self.model, self.defects))
+            raise _defect_error(self.model, self.defects) from self.defects[0][1].__cause__
         if self.failures:
             raise CompileError(_explain(self.model, self.failures))
         self._outputs()
@@ -164,7 +164,7 @@ class Translation:
         except Unsupported as error:
             outputs = self._failure(node, explained(error))
             if isinstance(error, Defect):
-                self.defects.append((node, str(error)))
+                self.defects.append((node, error))
         except CompileError:
             raise
         except MISFIT as error:
@@ -277,16 +277,23 @@ def _needed(model: Model, given: set[str]) -> set[str]:
 
 def explained(error: Unsupported) -> str:
     """Why a node does not compile."""
-    return f"internal error, please report it: {error}" if isinstance(error, Defect) else str(error)
+    ours = isinstance(error, Defect) and error.ours
+    return f"internal error, please report it: {error}" if ours else str(error)
 
 
-def _explain_defects(model: Model, defects: Sequence[tuple[Node, str]]) -> str:
-    node, reason = defects[0]
+def _defect_error(model: Model, defects: Sequence[tuple[Node, Defect]]) -> CompileError:
+    node, defect = defects[0]
     more = f" (and {len(defects) - 1} more nodes)" if len(defects) > 1 else ""
-    return (
-        f"[compiler] internal error at node '{node.name}' of '{model.name}', {node.op_type}{more}: {reason}; "
-        f"expected a program, or a refusal with its reason; try partition, which leaves the node to the host, and "
-        f"please report this with the IR"
+    where = located(node.name, node.module, node.source)
+    if defect.ours:
+        return InternalCompileError(
+            f"[compiler] internal error at node {where} of '{model.name}', {node.op_type}{more}: {defect}; expected a "
+            "program, or a refusal with its reason; try partition, which leaves the node to the host, and please "
+            "report this with the IR"
+        )
+    return ExtensionError(
+        f"[compiler] node {where} of '{model.name}' cannot be compiled{more}: {defect}; if these arguments are not "
+        "supported, raise npu_compiler.errors.Unsupported with the reason"
     )
 
 

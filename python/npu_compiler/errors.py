@@ -5,8 +5,8 @@ from __future__ import annotations
 from npu_base.errors import InternalError, NPUError
 
 __all__ = [
-    "MISFIT", "CompileError", "Defect", "IRError", "InternalCompileError", "ProgramError", "Refused", "Unsupported",
-    "VerifyError",
+    "MISFIT", "CompileError", "Defect", "ExtensionError", "IRError", "InternalCompileError", "ProgramError", "Refused",
+    "Unsupported", "VerifyError", "described",
 ]  # fmt: skip
 
 
@@ -22,8 +22,13 @@ class InternalCompileError(CompileError, InternalError):
     """The compiler failed where it should have compiled or refused; please report it."""
 
 
+class ExtensionError(CompileError):
+    """A lowering, a pass or a predicate of the user's failed. ``__cause__`` is what it raised."""
+
+
 class VerifyError(InternalCompileError):
-    """A pass left a graph that breaks the rules of docs/program-format.md: a mistake of ours."""
+    """A pass left a graph that breaks the rules of docs/program-format.md. The message names the pass, and says whether
+    it was registered by the user."""
 
 
 class ProgramError(NPUError, ValueError):
@@ -31,17 +36,27 @@ class ProgramError(NPUError, ValueError):
 
 
 class Unsupported(Exception):
-    """One node has no lowering, for the reason given. Never leaves the package."""
+    """A node cannot be compiled, for the reason given. Lowerings raise it; the compiler collects the reasons."""
 
 
 class Refused(Unsupported):
-    """It has none whatever its inputs: its attributes ask for what cannot be done."""
+    """The node's attributes cannot be compiled, whatever its inputs are."""
 
 
 class Defect(Unsupported):
-    """Its lowering failed, or made something else than the IR declares: a mistake of ours, if the IR is PyTorch's."""
+    """A lowering failed, or its results are not those that the IR declares. It is ours, or the user's."""
+
+    def __init__(self, reason: str, ours: bool = True) -> None:
+        super().__init__(reason)
+        self.ours = ours
 
 
 MISFIT = (LookupError, TypeError, ValueError, AssertionError, ArithmeticError, AttributeError, RuntimeError,
           StopIteration, SyntaxError)  # fmt: skip
-"""What a lowering raises by itself: it has a mistake, or the arguments are none that the operator can have."""
+"""What code raises by itself when its arguments are not those that it was written for."""
+
+
+def described(error: BaseException) -> str:
+    """An exception within a message: its type, unless its text is a message of ours, and its text."""
+    text = str(error)
+    return text if isinstance(error, NPUError) and text else f"{type(error).__name__}: {text}" if text else repr(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+from npu_base.errors import InvalidValueError
 
 from .errors import Unsupported
 from .opset import EXPRESSION_OPS
@@ -23,6 +25,7 @@ _BINARY: dict[type, str] = {
     ast.BitXor: "xor", ast.LShift: "shl", ast.RShift: "shr", ast.FloorDiv: "idiv_floor", ast.Mod: "irem_floor",
 }  # fmt: skip
 _COMPARE: dict[type, str] = {ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge", ast.Eq: "eq", ast.NotEq: "ne"}
+_OPERATORS = "+ - * / // % & | ^ << >>"
 _FOLD: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
 }  # fmt: skip
@@ -98,7 +101,22 @@ def _gives(name: str, got: list[str], at: int) -> str:
 
 @lru_cache(maxsize=1024)
 def _parse(text: str) -> ast.expr:
-    return ast.parse(text.strip(), mode="eval").body
+    try:
+        return ast.parse(text.strip(), mode="eval").body
+    except SyntaxError as error:
+        raise InvalidValueError(f"the formula '{text.strip()}' is not an expression: {error.msg}") from None
+
+
+def _is_known(node: ast.expr) -> bool:
+    if isinstance(node, ast.BinOp):
+        return type(node.op) in _BINARY
+    if isinstance(node, ast.UnaryOp):
+        return isinstance(node.op, ast.USub | ast.Not)
+    if isinstance(node, ast.Compare):
+        return len(node.ops) == 1 and type(node.ops[0]) in _COMPARE
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Name) and not node.keywords
+    return isinstance(node, ast.Name | ast.Constant | ast.IfExp | ast.BoolOp)
 
 
 class Expression:
@@ -108,6 +126,7 @@ class Expression:
         self.steps: list[Step] = []
         self.classes: list[str] = []
         self._known: dict[tuple[Any, ...], int] = {}
+        self._text = ""
         self._rounds_to = "float32"
 
     def _add(self, step: Step, cls: str) -> int:
@@ -210,7 +229,7 @@ class Expression:
     def eval(self, text: str, names: Mapping[str, int | float | Ref], dtype: str = "float32") -> int:
         """``names`` gives a float or int number as itself and a step as ``Ref``; ``rounded(x)`` is x as a tensor of
         ``dtype`` would hold it."""
-        self._rounds_to = dtype
+        self._text, self._rounds_to = text.strip(), dtype
         value = self._eval(_parse(text), names)
         return self._step(value, "i" if isinstance(value, int) and not isinstance(value, bool) else "f")
 
@@ -226,8 +245,14 @@ class Expression:
         return [self._step(v, cls) for v in values]
 
     def _eval(self, node: ast.expr, names: Mapping[str, Any]) -> Any:
+        if not _is_known(node):
+            raise self._error(
+                f"'{ast.unparse(node)}'",
+                "names, numbers, calls such as pow(x, y), one comparison at a time, 'x if c else y', 'and', 'or', "
+                f"'not' and the operators {_OPERATORS}",
+            )
         if isinstance(node, ast.Name):
-            return names[node.id]
+            return self._named(node.id, names)
         if isinstance(node, ast.Constant):
             return node.value
         if isinstance(node, ast.UnaryOp):
@@ -254,6 +279,17 @@ class Expression:
         assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
         return self._call(node.func.id, [self._eval(a, names) for a in node.args])
 
+    def _named(self, name: str, names: Mapping[str, Any]) -> Any:
+        if name not in names:
+            raise self._error(f"the unknown name '{name}'", f"one of {', '.join(sorted(names)) or 'no names'}")
+        value = names[name]
+        if not isinstance(value, Ref | int | float):
+            raise self._error(f"'{name}', which is {value!r:.60}", "a tensor of the builder or a number")
+        return value
+
+    def _error(self, contents: str, expected: str) -> InvalidValueError:
+        return InvalidValueError(f"the formula '{self._text}' contains {contents}; expected {expected}")
+
     def _binary(self, kind: type, left: Any, right: Any) -> Any:
         if not isinstance(left, Ref) and not isinstance(right, Ref):
             return _FOLD[kind](left, right)
@@ -268,8 +304,15 @@ class Expression:
             if self._rounds_to not in _HALVES:
                 return args[0]
             return Ref(self.cast(self._step(args[0], "f"), self._rounds_to))
-        if name == "min_" or name == "max_":
-            name = name[:-1]
+        if name not in EXPRESSION_OPS:
+            close = difflib.get_close_matches(name, EXPRESSION_OPS, n=1)
+            raise self._error(
+                f"the unknown function '{name}'",
+                "a step of an expression" + (f", such as '{close[0]}'" if close else " (docs/program-format.md)"),
+            )
+        if len(args) != len(EXPRESSION_OPS[name].takes):
+            takes = len(EXPRESSION_OPS[name].takes)
+            raise self._error(f"'{name}' with {len(args)} arguments", f"{takes} of them")
         return Ref(self.op(name, *self._steps(args)))
 
 

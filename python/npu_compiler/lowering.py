@@ -1,24 +1,24 @@
-"""From ATen nodes to ops: the registry of lowerings, how arguments are bound, and what lowerings build with."""
+"""From ATen nodes to ops: how arguments are bound to a lowering, and what lowerings build with."""
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, get_args, get_origin, get_type_hints
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, get_args, get_origin
 
 import numpy as np
-from npu_base.errors import InvalidTypeError, InvalidValueError
+from npu_base.errors import InvalidValueError
 
-from .errors import MISFIT, CompileError, Defect, Refused, Unsupported
+from .errors import CompileError, Defect, Refused, Unsupported, described
 from .exprs import Expression, Ref, as_stored, class_of
 from .graph import Graph, Op, Value, View, whole
 from .opset import DTYPES, OPS, misfit
 from .reader import Meta, Node
+from .registry import LOWERINGS, Lowering, Parameter, Scalar, full_name, is_ours, lowering
 
 Tensor = View
-Scalar = int | float
 DType = str
 
 __all__ = [
@@ -42,95 +42,6 @@ IGNORED = frozenset(
     + ["_tensor_list_sizes", "_tensor_list_none_masks"]
 )
 """Arguments that say where or how memory lies, never what a value is."""
-
-
-@dataclass(frozen=True)
-class Parameter:
-    name: str
-    kind: str  # tensor, tensors, attr, or either: a tensor unless the node gives it as an attribute
-    required: bool
-    optional_tensor: bool = False
-    default: Any = None
-    hint: Any = Any
-    """The types that an attribute may have."""
-
-
-@dataclass(frozen=True)
-class Lowering:
-    function: Callable[..., Any]
-    parameters: tuple[Parameter, ...]
-
-
-LOWERINGS: dict[str, Lowering] = {}
-_KINDS = {"Tensor": "tensor", "Tensor | None": "tensor", "list[Tensor]": "tensors", "list[Tensor | None]": "tensors",
-          "Tensor | Scalar": "either", "Tensor | Scalar | None": "either"}  # fmt: skip
-
-
-def lowering(*op_types: str, replace: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Registers a function whose parameters, after the builder, are those of the ATen schema by name, with annotations
-    that say which are tensors. With ``replace`` it may take the place of another lowering."""
-    if not op_types or not all(isinstance(op_type, str) for op_type in op_types):
-        got = ", ".join(type(op_type).__name__ for op_type in op_types) or "nothing"
-        raise InvalidTypeError(
-            f"[compiler] lowering(...) needs names of operators; got {got}; expected names such as 'aten.relu.default'"
-        )
-
-    def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        parameters, hints = [], _hints(function)
-        for p in list(inspect.signature(function).parameters.values())[1:]:
-            empty = p.default is inspect.Parameter.empty
-            default = None if empty else p.default
-            optional = str(p.annotation).endswith("None")
-            kind = _kind(function, p)
-            hint = hints.get(p.name, Any)
-            parameters.append(Parameter(p.name, kind, empty and not optional, optional, default, hint))
-        add(op_types, function, parameters, replace)
-        return function
-
-    return register
-
-
-def _kind(function: Callable[..., Any], p: inspect.Parameter) -> str:
-    """What its annotation says that a parameter is. Only text is taken for a tensor, so that it needs no import."""
-    text = p.annotation if isinstance(p.annotation, str) else None
-    if text is not None and ("Tensor" not in text or text in _KINDS):
-        return _KINDS.get(text, "attr")
-    names = {getattr(one, "__name__", "") for one in _parts(p.annotation)}
-    if text is None and p.annotation is not inspect.Parameter.empty and not names & {"Tensor", "View"}:
-        return "attr"
-    got = "nothing" if p.annotation is inspect.Parameter.empty else text or f"{p.annotation} without quotes"
-    kinds = ", ".join(f'"{kind}"' for kind in _KINDS)
-    raise InvalidTypeError(
-        f"[compiler] the lowering '{function.__name__}' does not say what its parameter '{p.name}' is; got {got}; "
-        f"expected one of {kinds} in quotes for tensors, or the type of another argument; try quotes, or "
-        "'from __future__ import annotations' in the first line of the file"
-    )
-
-
-def _parts(annotation: Any) -> list[Any]:
-    return [annotation, *(part for arg in get_args(annotation) for part in _parts(arg))]
-
-
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    try:
-        return get_type_hints(function)
-    except NameError:  # "Tensor", where nothing of that name was imported
-        return {}
-
-
-def add(
-    op_types: Iterable[str], function: Callable[..., Any], parameters: Iterable[Parameter], replace: bool = False
-) -> None:
-    op_types, rule = list(op_types), Lowering(function, tuple(parameters))
-    for op_type in op_types:
-        if op_type in LOWERINGS and not replace:
-            known = LOWERINGS[op_type].function
-            raise InvalidValueError(
-                f"[compiler] '{op_type}' has a lowering already, {known.__module__}.{known.__name__}; "
-                f"got another, {function.__module__}.{function.__name__}; expected one for each operator; "
-                "try lowering(..., replace=True)"
-            )
-    LOWERINGS.update(dict.fromkeys(op_types, rule))
 
 
 def _is_a(value: Any, hint: Any) -> bool:
@@ -272,6 +183,10 @@ class Builder:
         return whole(self.graph.temp(self.base, dtype, shape))
 
     def emit(self, op: str, inputs: Sequence[View | None], outputs: Sequence[View | None], /, **attrs: Any) -> Op:
+        if op not in OPS:
+            close = difflib.get_close_matches(op, OPS, n=1)
+            hint = f"; try '{close[0]}'" if close else ""
+            raise InvalidValueError(f"the op set has no op '{op}'; expected one of docs/program-format.md{hint}")
         problem = misfit(OPS[op], attrs)
         if problem:
             raise Unsupported(problem)
@@ -430,19 +345,37 @@ def lower_node(builder: Builder, node: Node, inputs: Sequence[View | None]) -> l
         result = rule.function(builder, **arguments)
     except (Unsupported, CompileError):
         raise
-    except MISFIT as error:
-        raise Defect(f"its lowering failed ({type(error).__name__}: {error})") from error
+    except Exception as error:
+        raise _defect(node, rule, f"failed ({described(error)})") from error
     results = list(result) if isinstance(result, list | tuple) else [result]
+    if not all(isinstance(view, View) or (view is None and len(results) > 1) for view in results):
+        got = "[" + ", ".join(_type_name(view) for view in results) + "]"
+        got = got if isinstance(result, list | tuple) else _type_name(result)
+        raise _defect(node, rule, f"returned {got}; expected a Tensor of the builder, or a tuple of them")
     if node.outputs is not None:
-        _check_results(node, results)
+        _check_results(node, results, rule)
     return results
+
+
+def _defect(node: Node, rule: Lowering | None, what: str) -> Defect:
+    """The lowering's own mistake: of this package, or of the user who registered it."""
+    if rule is None or is_ours(rule.function):
+        return Defect(f"its lowering {what}")
+    return Defect(f"your lowering {full_name(rule.function)} of {node.op_type} {what}", ours=False)
+
+
+def _type_name(value: Any) -> str:
+    kind = type(value)
+    if value is None or kind.__module__ == "builtins":
+        return "None" if value is None else kind.__name__
+    return "Tensor" if isinstance(value, View) else f"{kind.__module__}.{kind.__name__}"
 
 
 def _getitem(node: Node, inputs: Sequence[View | None]) -> list[View | None]:
     at = node.attrs.get("index")
     if not isinstance(at, int) or not -len(inputs) <= at < len(inputs):
         raise Unsupported(f"result {at!r} of {len(inputs)}")
-    _check_results(node, [inputs[at]])
+    _check_results(node, [inputs[at]], None)
     return [inputs[at]]
 
 
@@ -454,16 +387,17 @@ def reads(node: Node) -> list[Meta]:
     return [node.inputs[at]] if isinstance(at, int) and -len(node.inputs) <= at < len(node.inputs) else []
 
 
-def _check_results(node: Node, results: list[View | None]) -> None:
+def _check_results(node: Node, results: list[View | None], rule: Lowering | None) -> None:
     if len(results) != len(node.outputs):
-        raise Defect(f"lowered to {len(results)} results, the IR declares {len(node.outputs)}")
+        raise _defect(node, rule, f"gives {len(results)} results; expected {len(node.outputs)}, as the IR declares")
     for view, meta in zip(results, node.outputs, strict=True):
         if view is not None and view.rank > 8:
             raise Unsupported(f"rank {view.rank}, above 8")
         if view is not None and meta.dtype not in DTYPES and view.dtype in DTYPES:
             raise Unsupported(f"dtype {meta.dtype}")
         if view is not None and (view.shape, view.dtype) != (meta.shape, meta.dtype):
-            raise Defect(f"lowered to {view.dtype}{list(view.shape)}, the IR declares {meta.dtype}{list(meta.shape)}")
+            got, want = f"{view.dtype}{list(view.shape)}", f"{meta.dtype}{list(meta.shape)}"
+            raise _defect(node, rule, f"gives {got}; expected {want}, as the IR declares")
 
 
 def dim_of(dim: int, rank: int) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from .reader import Node
 
-__all__ = ["Refusal", "refusals"]
+__all__ = ["Refusal", "located", "refusals"]
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,13 @@ class Refusal:
     source: str | None = None
 
     def __str__(self) -> str:
-        where = f"'{self.node}'" + (f" in {self.module}" if self.module else "")
-        where += f" ({self.source})" if self.source else ""
+        where = located(self.node, self.module, self.source)
         return f"{self.op}, {self.count} times: {self.reason}; first at {where}"
+
+
+def located(node: str, module: str | None, source: str | None) -> str:
+    """A node as messages name it, with its module and its line in the model's source."""
+    return f"'{node}'" + (f" in {module}" if module else "") + (f" ({source})" if source else "")
 
 
 def refusals(nodes: Iterable[tuple[Node | Mapping[str, Any], str | None]]) -> list[Refusal]:

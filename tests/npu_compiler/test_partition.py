@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -51,15 +52,17 @@ def by_name(op_type: str, attrs: dict[str, Any] | None) -> bool:
 
 
 @pytest.fixture(autouse=True)
-def made_up_operators(monkeypatch: pytest.MonkeyPatch) -> None:
+def made_up_operators() -> Iterator[None]:
     """They compile, so that the callback alone decides."""
 
     def apply(b: Builder, x: Tensor, y: Tensor | None) -> Tensor:
         return b.map("x + x" if y is None else "x + y", "float32", x=x, **({} if y is None else {"y": y}))
 
-    rules = dict(LOWERINGS)
-    monkeypatch.setattr("npu_compiler.lowering.LOWERINGS", rules)
-    lowering("npu.1", "npu.2", "npu.3", "npu.4", "cpu.1", "cpu.2")(apply)
+    known = dict(LOWERINGS)
+    lowering("npu.x.1", "npu.x.2", "npu.x.3", "npu.x.4", "cpu.x.1", "cpu.x.2")(apply)
+    yield
+    LOWERINGS.clear()
+    LOWERINGS.update(known)
 
 
 def shown(plan: PartitionPlan) -> list[Any]:
@@ -74,11 +77,11 @@ def shown(plan: PartitionPlan) -> list[Any]:
 def test_steps() -> None:
     """Consecutive nodes of a kind; transfers bring all that was made before, from whichever side."""
     ir = graph(
-        node("a", "npu.1", "x", "w"),
-        node("b", "npu.2", "a"),
-        node("c", "cpu.1", "b", "v"),
-        node("d", "npu.3", "c", "a"),
-        node("e", "npu.4", "x"),
+        node("a", "npu.x.1", "x", "w"),
+        node("b", "npu.x.2", "a"),
+        node("c", "cpu.x.1", "b", "v"),
+        node("d", "npu.x.3", "c", "a"),
+        node("e", "npu.x.4", "x"),
         outputs=("e", "d"),
         weights=("w", "v"),
     )
@@ -94,14 +97,14 @@ def test_steps() -> None:
 
 
 def test_no_transfer_of_what_is_given() -> None:
-    ir = graph(node("a", "npu.1", "x"), node("b", "cpu.1", "x", "w"), outputs=("a", "b"), weights=("w",))
+    ir = graph(node("a", "npu.x.1", "x"), node("b", "cpu.x.1", "x", "w"), outputs=("a", "b"), weights=("w",))
     assert shown(partition(ir, by_name)) == [
         (0, "npu", ["a"], ["x"], ["a"]),
         (1, "cpu", ["b"], ["w", "x"], ["b"]),
     ]
 
 
-@pytest.mark.parametrize(("op", "target"), [("npu.1", "npu"), ("cpu.1", "cpu")])
+@pytest.mark.parametrize(("op", "target"), [("npu.x.1", "npu"), ("cpu.x.1", "cpu")])
 def test_one_kind_is_one_part(op: str, target: str) -> None:
     ir = graph(node("a", op, "x"), node("b", op, "a"), outputs=("b",))
     assert shown(partition(ir, by_name)) == [(0, target, ["a", "b"], ["x"], ["b"])]
@@ -223,7 +226,7 @@ def test_a_node_alone() -> None:
     assert explain_support(node("a", "aten.relu.default", "x")) is None
     assert explain_support(node("a", "aten.rand.default", size=[2])) == "it draws random numbers"
     assert explain_support({**node("a", "aten.relu.default", "x"), "outputs": [{**meta("a"), "shape": [3]}]}) == (
-        "internal error, please report it: lowered to float32[2], the IR declares float32[3]"
+        "internal error, please report it: its lowering gives float32[2]; expected float32[3], as the IR declares"
     )
     assert explain_support({"op_type": "aten.relu.default"}) == (
         "malformed IR: a node: the key 'name' is missing; expected the format of docs/ir-format.md"
@@ -258,8 +261,8 @@ def parts_of(plan: PartitionPlan) -> list[tuple[str, list[str]]]:
 def test_cost_has_as_few_borders_as_the_graph_allows() -> None:
     """Two chains that alternate, each with a node of the host in its middle."""
     ir = graph(
-        node("a1", "npu.1", "x"), node("a2", "cpu.1", "a1"), node("a3", "npu.2", "a2"),
-        node("b1", "npu.3", "x"), node("b2", "cpu.2", "b1"), node("b3", "npu.4", "b2"),
+        node("a1", "npu.x.1", "x"), node("a2", "cpu.x.1", "a1"), node("a3", "npu.x.2", "a2"),
+        node("b1", "npu.x.3", "x"), node("b2", "cpu.x.2", "b1"), node("b3", "npu.x.4", "b2"),
         outputs=("a3", "b3"),
     )  # fmt: skip
     assert len(parts_of(partition(ir, by_name))) == 5
@@ -276,7 +279,8 @@ def test_cost_has_as_few_borders_as_the_graph_allows() -> None:
 
 def test_cost_moves_only_what_crosses_and_only_once() -> None:
     ir = graph(
-        node("a", "npu.1", "x"), node("b", "cpu.1", "a"), node("c", "npu.2", "b", "a"), node("d", "cpu.2", "c", "a"),
+        node("a", "npu.x.1", "x"), node("b", "cpu.x.1", "a"),
+        node("c", "npu.x.2", "b", "a"), node("d", "cpu.x.2", "c", "a"),
         outputs=("d",),
     )  # fmt: skip
     big = {**ir, "nodes": [{**n, "outputs": [{**meta(n["name"]), "shape": [1 << 22]}]} for n in ir["nodes"]]}
@@ -287,8 +291,8 @@ def test_cost_moves_only_what_crosses_and_only_once() -> None:
 
 def test_a_cheap_node_between_nodes_of_the_host_stays_there() -> None:
     ir = graph(
-        node("a", "npu.1", "x"), node("b", "cpu.1", "a"), node("c", "npu.2", "b"), node("d", "cpu.2", "c"),
-        node("e", "npu.3", "d"), outputs=("e",),
+        node("a", "npu.x.1", "x"), node("b", "cpu.x.1", "a"), node("c", "npu.x.2", "b"), node("d", "cpu.x.2", "c"),
+        node("e", "npu.x.3", "d"), outputs=("e",),
     )  # fmt: skip
     plan = partition(ir, by_name, strategy="cost")
     assert parts_of(plan) == [("npu", ["a"]), ("cpu", ["b", "c", "d"]), ("npu", ["e"])]
@@ -316,7 +320,7 @@ def test_results_are_taken_where_they_are() -> None:
 
 def test_random_nodes_keep_their_order() -> None:
     ir = graph(
-        node("r1", "aten.rand.default"), node("a", "npu.1", "x"), node("r2", "aten.rand.default", "a"),
+        node("r1", "aten.rand.default"), node("a", "npu.x.1", "x"), node("r2", "aten.rand.default", "a"),
         node("r3", "aten.rand.default"), outputs=("r1", "r2", "r3"),
     )  # fmt: skip
     order = [name for _, names in parts_of(partition(ir, by_name, strategy="cost")) for name in names]
@@ -325,15 +329,15 @@ def test_random_nodes_keep_their_order() -> None:
 
 def test_strict_lists_all_that_is_refused() -> None:
     ir = graph(
-        node("a", "npu.1", "x"), node("b", "cpu.1", "a"), node("c", "cpu.1", "b"), node("d", "cpu.2", "c"),
+        node("a", "npu.x.1", "x"), node("b", "cpu.x.1", "a"), node("c", "cpu.x.1", "b"), node("d", "cpu.x.2", "c"),
         outputs=("d",),
     )  # fmt: skip
     with pytest.raises(CompileError) as caught:
         partition(ir, by_name, strict=True)
     text = str(caught.value)
     assert "3 of 4 nodes of 'cut' are not supported" in text
-    assert "cpu.1, 2 times: is_supported_fn returned False for it; first at 'b'" in text
-    assert "cpu.2, 1 times" in text
+    assert "cpu.x.1, 2 times: is_supported_fn returned False for it; first at 'b'" in text
+    assert "cpu.x.2, 1 times" in text
     assert len(parts_of(partition(ir, lambda op, attrs: True, strict=True))) == 1
     with pytest.raises(CompileError, match="no lowering for this operator; first at 'linalg_inv'"):
         partition(ir_of(torch.linalg.inv, torch.eye(3)), strict=True)
@@ -363,7 +367,7 @@ def test_a_plan_explains_itself() -> None:
 
 
 def test_plans_by_hand_explain_themselves() -> None:
-    plan = PartitionPlan([Partition(0, "cpu", [node("a", "cpu.1", "x")], ["x"], ["a"])], graph())
+    plan = PartitionPlan([Partition(0, "cpu", [node("a", "cpu.x.1", "x")], ["x"], ["a"])], graph())
     assert plan.explain().parts[0].reasons[0].reason == "not supported"
 
 

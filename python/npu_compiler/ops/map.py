@@ -19,7 +19,8 @@ from typing import Any
 from ..errors import Refused, Unsupported
 from ..exprs import as_stored, class_of
 from ..graph import View
-from ..lowering import Builder, Parameter, Scalar, Tensor, add, broadcast, lowering, promote
+from ..lowering import Builder, Scalar, Tensor, broadcast, lowering, promote
+from ..registry import Parameter, add
 
 TABLE = """
 abs neg sign relu (self) same: {name}(self)
