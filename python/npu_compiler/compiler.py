@@ -37,7 +37,8 @@ def compile(
     if not isinstance(exact, bool):
         raise InvalidTypeError(f"[compiler] exact must be a bool; got {exact!r}; expected True or False")
     left_out = _left_out(disable)
-    graph = Translation(read_ir(ir)).graph_of_all()
+    translation = Translation(read_ir(ir))
+    graph = translation.graph_of_all()
     if inside in ("float16", "bfloat16"):
         if exact:
             raise InvalidValueError(
@@ -49,7 +50,7 @@ def compile(
     elif exact:
         left_out |= INEXACT
         graph.rounding = "all"
-    run_passes(graph, left_out)
+    run_passes(graph, left_out, translation.builder.checked)
     return emit(graph)
 
 

@@ -2,27 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from dataclasses import replace as copy_with
 from typing import Any
 
+from npu_base.errors import InvalidTypeError
+
 from .oplist import Link, OpList
 from .view import Shape, Value, View, dense_strides, remap, same, whole
 
-__all__ = ["Graph", "Op", "Output", "Shape", "Value", "View", "dense_strides", "nodes_of", "remap", "same", "whole"]
+__all__ = [
+    "Attributes",
+    "Graph",
+    "Op",
+    "Output",
+    "Shape",
+    "Value",
+    "View",
+    "dense_strides",
+    "nodes_of",
+    "remap",
+    "same",
+    "whole",
+]
+
+
+class Attributes(dict[str, Any]):
+    """The attributes of an op: a dict that cannot be changed."""
+
+    def _refuse(self, *args: Any, **more: Any) -> Any:
+        raise InvalidTypeError(
+            "[compiler] the attributes of an op are read-only; try graph.change(op, attrs={**op.attrs, 'name': value})"
+        )
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> Any:
+        return Attributes, (dict(self),)
 
 
 @dataclass(eq=False, slots=True, frozen=True)
 class Op:
-    """Once in a graph an op does not change: the graph puts another in its place. ``hints`` hold what a pass may want
-    to know about the op's origin; they are not written."""
+    """An op is immutable: a pass replaces it, as in ``graph.change(op, attrs={**op.attrs, "axis": 1})``. ``hints`` tell
+    later passes about its origin and are not written to the program."""
 
     kind: str
     name: str
     inputs: tuple[View | None, ...]
     outputs: tuple[View | None, ...]
-    attrs: dict[str, Any] = field(default_factory=dict)
+    attrs: Mapping[str, Any] = field(default_factory=Attributes)
     nodes: tuple[str, ...] = ()
     module: str = ""
     hints: dict[str, Any] = field(default_factory=dict)
@@ -32,6 +61,8 @@ class Op:
             object.__setattr__(self, "inputs", tuple(self.inputs))
         if type(self.outputs) is not tuple:
             object.__setattr__(self, "outputs", tuple(self.outputs))
+        if type(self.attrs) is not Attributes:
+            object.__setattr__(self, "attrs", Attributes(self.attrs))
 
     @property
     def out(self) -> View:

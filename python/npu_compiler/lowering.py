@@ -14,6 +14,7 @@ from npu_base.errors import InvalidValueError
 from .errors import CompileError, Defect, Refused, Unsupported, described
 from .exprs import Expression, Ref, as_stored, class_of
 from .graph import Graph, Op, Value, View, whole
+from .op_check import check_op
 from .opset import DTYPES, OPS, misfit
 from .reader import Meta, Node
 from .registry import LOWERINGS, Lowering, Parameter, Scalar, full_name, is_ours, lowering
@@ -159,6 +160,8 @@ class Builder:
         self.node: Node | None = None
         self.copies: dict[Value, View] = {}
         """What the values made by ``copy`` are copies of."""
+        self.checked: set[Op] = set()
+        """The ops that are known to be valid."""
         self._op_names: set[str] = set()
 
     @property
@@ -191,7 +194,13 @@ class Builder:
         if problem:
             raise Unsupported(problem)
         nodes, module = ((self.node.name,), self.node.module) if self.node else ((), "")
-        return self.graph.append(Op(op, self.op_name(self.base), tuple(inputs), tuple(outputs), attrs, nodes, module))
+        new = Op(op, self.op_name(self.base), tuple(inputs), tuple(outputs), attrs, nodes, module)
+        try:
+            check_op(new)
+        except ValueError as error:
+            raise InvalidValueError(f"an invalid {op}: {error}") from None
+        self.checked.add(new)
+        return self.graph.append(new)
 
     def new(self, op: str, inputs: Sequence[View | None], shape: Iterable[int], dtype: str, /, **attrs: Any) -> View:
         out = self.temp(shape, dtype)

@@ -133,7 +133,7 @@ _FITS: Final[dict[str, Callable[[Any], bool]]] = {
 }
 
 
-def misfit(op: OpDef, attrs: dict[str, Any]) -> str | None:
+def misfit(op: OpDef, attrs: Mapping[str, Any]) -> str | None:
     """What is wrong with these attributes of an op."""
     for name, attr in op.attrs.items():
         if name not in attrs:

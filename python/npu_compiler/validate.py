@@ -10,7 +10,7 @@ from typing import Any
 
 from .opset import DTYPES, EXPRESSION_OPS, OPS, Attr
 
-__all__ = ["validate"]
+__all__ = ["is_step", "validate"]
 
 _LISTS = ("symbols", "values", "inputs", "outputs", "weights", "constants", "prepare", "main")
 
@@ -67,7 +67,7 @@ def _op(op: dict[str, Any], count: int, symbols: int) -> None:
             _all(attrs[key], f"'{key}' of {where}", lambda step: isinstance(step, list) and bool(step))
             _need(bool(attrs[key]), f"'{key}' of {where} is empty")
             for at, step in enumerate(attrs[key]):
-                _need(_is_step(step, at), f"step {at} of '{key}' of {where} is {step!r}")
+                _need(is_step(step, at), f"step {at} of '{key}' of {where} is {step!r}")
     _all(op.get("nodes", []), f"'nodes' of {where}", lambda name: isinstance(name, str))
     _need(isinstance(op.get("module", ""), str), f"'module' of {where} is not a string")
 
@@ -126,7 +126,7 @@ def _is_operand(x: Any, count: int, symbols: int) -> bool:
     return all(_is_extent(extent, symbols) for extent in x[1]) and all(map(_is_int, [*x[2], x[3]]))
 
 
-def _is_step(step: list[Any], at: int) -> bool:
+def is_step(step: list[Any], at: int) -> bool:
     name, args = step[0], step[1:]
     if name == "in":
         return len(args) == 1 and _is_int(args[0])

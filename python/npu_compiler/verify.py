@@ -2,120 +2,146 @@
 
 from __future__ import annotations
 
-from .errors import VerifyError
-from .exprs import class_of, classes_of
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .errors import VerifyError, described
 from .graph import Graph, Op, Value, View
-from .opset import DTYPES, OPS, misfit
+from .op_check import check_op
 
-__all__ = ["verify"]
+__all__ = ["Verified", "signature_of", "verify"]
 
-
-def verify(graph: Graph, after: str, checked: set[Op] | None = None) -> None:
-    """``checked``: the ops that were found right earlier and need no second look by themselves, as ops do not
-    change."""
-    checked = set() if checked is None else checked
-    given = {*graph.inputs, *graph.weights, *graph.constants}
-    known = {*graph.weights, *graph.constants}
-    left = _written(graph)
-    for ops, more in ((graph.prepare, ()), (graph.main, graph.inputs)):
-        known.update(more)
-        for op in ops:
-            try:
-                if op not in checked:
-                    _check_op(op)
-                    checked.add(op)
-                _check_reads(op, known, left)
-                for view in op.writes():
-                    left[view.value] -= view.elements
-                    if view.value in given or left[view.value] < 0:
-                        raise ValueError(f"'{view.value.name}' is written twice")
-                    known.add(view.value)
-            except ValueError as error:
-                raise VerifyError(f"[compiler] after '{after}': op '{op.name}' ({op.kind}): {error}") from None
-    for value, count in left.items():
-        if count:
-            raise VerifyError(f"[compiler] after '{after}': {count} elements of '{value.name}' are never written")
-    names = [op.name for op in graph.prepare], [op.name for op in graph.main]
-    if any(len(set(n)) != len(n) for n in names):
-        raise VerifyError(f"[compiler] after '{after}': two ops have one name")
-    written = {view.value for op in graph.main for view in op.writes()}
-    for output in graph.outputs:
-        if output.value not in written:
-            raise VerifyError(f"[compiler] after '{after}': nothing in main writes the output '{output.name}'")
+_LARGEST = 2**24
+"""Elements of the largest value whose writers are compared element by element; the core compares any."""
 
 
-def _written(graph: Graph) -> dict[Value, int]:
-    sizes: dict[Value, int] = {}
+@dataclass
+class Verified:
+    """What was right earlier and is not checked again, because ops do not change."""
+
+    ops: set[Op] = field(default_factory=set)
+    writers: set[tuple[Op, ...]] = field(default_factory=set)
+    signature: list[str] | None = None
+    """The inputs and outputs that the program must keep."""
+
+
+def verify(graph: Graph, after: str, known: Verified | None = None, hint: str = "") -> None:
+    """``after`` names what has changed the graph, and ``hint`` says what to do about it."""
+    known = Verified() if known is None else known
+    where: list[str] = []  # the op at fault
+    try:
+        _verify(graph, known, where)
+    except Exception as error:
+        raise VerifyError(
+            f"[compiler] {after} left an invalid graph: {''.join(where)}"
+            f"{error if type(error) is ValueError else described(error)}; expected a graph that follows the rules of "
+            f"docs/program-format.md{hint}"
+        ) from (None if type(error) is ValueError else error)
+
+
+def _verify(graph: Graph, known: Verified, where: list[str]) -> None:
+    written: dict[Value, list[Op]] = {}
     for op in graph.ops():
+        where[:] = [f"op '{op.name}' ({op.kind}): "]
+        if op not in known.ops:
+            check_op(op)
+            known.ops.add(op)
         for view in op.writes():
-            n = 1
-            for extent in view.value.shape:
-                n *= extent
-            sizes[view.value] = n
-    return sizes
+            written.setdefault(view.value, []).append(op)
+    left = {value: _size(value) for value in written}
+    given = {*graph.inputs, *graph.weights, *graph.constants}
+    readable = {*graph.weights, *graph.constants}
+    for ops, more in ((graph.prepare, ()), (graph.main, graph.inputs)):
+        readable.update(more)
+        for op in ops:
+            where[:] = [f"op '{op.name}' ({op.kind}): "]
+            _check_reads(op, readable, left)
+            for view in op.writes():
+                left[view.value] -= view.elements
+                if view.value in given or left[view.value] < 0:
+                    raise ValueError(f"'{view.value.name}' is written twice")
+                readable.add(view.value)
+    where.clear()
+    for value, writers in written.items():
+        if left[value]:
+            raise ValueError(f"{left[value]} elements of '{value.name}' are never written")
+        _check_writers(value, writers, known)
+    _check_names("two ops of prepare", [op.name for op in graph.prepare])
+    _check_names("two ops of main", [op.name for op in graph.main])
+    _check_names("two values", [value.name for value in {*given, *written}])
+    _check_outputs(graph, {view.value for op in graph.main for view in op.writes()})
+    _check_signature(graph, known)
 
 
-def _check_reads(op: Op, known: set[Value], left: dict[Value, int]) -> None:
+def _check_reads(op: Op, readable: set[Value], left: dict[Value, int]) -> None:
     for view in op.reads():
-        if view.value not in known:
+        if view.value not in readable:
             raise ValueError(f"'{view.value.name}' is read before it is written")
         if left.get(view.value, 0):
             raise ValueError(f"'{view.value.name}' is read before all of it is written")
 
 
-def _check_op(op: Op) -> None:
-    rule = OPS[op.kind]
-    fixed = [n for n in rule.inputs if not n.endswith("*")]
-    if len(op.inputs) < len([n for n in fixed if not n.endswith("?")]):
-        raise ValueError(f"{len(op.inputs)} inputs, expected {rule.inputs}")
-    if len(op.inputs) > len(fixed) and len(fixed) == len(rule.inputs):
-        raise ValueError(f"{len(op.inputs)} inputs, expected {rule.inputs}")
-    for name, view in zip(fixed, op.inputs, strict=False):
-        if view is None and not name.endswith("?"):
-            raise ValueError(f"the input '{name}' is absent")
-    if not 1 <= len(op.outputs) <= len(rule.outputs):
-        raise ValueError(f"{len(op.outputs)} outputs, expected {rule.outputs}")
-    if any(v is None and not name.endswith("?") for name, v in zip(rule.outputs, op.outputs, strict=False)):
-        raise ValueError("a result that is not optional is absent")
-    problem = misfit(rule, op.attrs)
-    if problem:
-        raise ValueError(problem)
-    for view in (*op.reads(), *op.writes()):
-        _check_view(view)
-    if op.kind == "matmul" and len(op.inputs) > 2 and op.inputs[2] is not None:
-        bias = op.inputs[2]
-        if any(n > 1 and s for n, s in zip(bias.shape[:-1], bias.strides[:-1], strict=True)):
-            raise ValueError("a bias that differs between rows")
-    if op.kind == "map":
-        _check_expression(op, [], list(op.reads()))
-    elif op.attrs.get("epilogue"):
-        sums = 2 if op.attrs.get("halves") else 1
-        _check_expression(op, ["f"] * sums, [v for v in op.inputs[3:] if v is not None])
-
-
-def _check_expression(op: Op, sums: list[str], operands: list[View]) -> None:
-    steps = op.attrs["expr" if op.kind == "map" else "epilogue"]
-    if any(view.shape != op.out.shape for view in operands):
-        raise ValueError(f"operands {[list(v.shape) for v in operands]} for {list(op.out.shape)}")
-    if classes_of(steps, [*sums, *(class_of(v.dtype) for v in operands)])[-1] != class_of(op.out.dtype):
-        raise ValueError(f"the result's class does not fit {op.out.dtype}")
-
-
-def _check_view(view: View) -> None:
-    value = view.value
-    if value.dtype not in DTYPES:
-        raise ValueError(f"'{value.name}' has the dtype {value.dtype}")
-    if len(value.shape) > 8 or view.rank > 8:
-        raise ValueError(f"'{value.name}' has rank {max(len(value.shape), view.rank)}, above 8")
-    if len(view.strides) != view.rank:
-        raise ValueError(f"{view.rank} extents with {len(view.strides)} strides")
-    if not view.elements:
+def _check_writers(value: Value, ops: Sequence[Op], known: Verified) -> None:
+    """That no element is written twice. As many are written as there are."""
+    views = [view for op in ops for view in op.writes() if view.value is value]
+    key = tuple(ops)
+    if key in known.writers or (len(views) == 1 and views[0].is_dense) or _size(value) > _LARGEST:
         return
-    low = high = view.offset
+    counts = np.zeros(_size(value), np.uint8)
+    for view in views:
+        counts[_elements(view)] += 1
+    if counts.size and counts.max() > 1:
+        names = ", ".join(f"'{op.name}'" for op in dict.fromkeys(ops))
+        raise ValueError(f"element {int(counts.argmax())} of '{value.name}' is written more than once, by {names}")
+    known.writers.add(key)
+
+
+def _elements(view: View) -> np.ndarray:
+    """The numbers of the elements in the value."""
+    numbers = np.full((), view.offset, np.int64)
     for n, s in zip(view.shape, view.strides, strict=True):
-        low, high = low + min(0, s * (n - 1)), high + max(0, s * (n - 1))
-    size = 1
-    for n in value.shape:
-        size *= n
-    if low < 0 or high >= size:
-        raise ValueError(f"elements {low}..{high} of '{value.name}', which has {size}")
+        numbers = numbers[..., None] + np.arange(n) * s
+    return numbers.reshape(-1)
+
+
+def _check_names(what: str, names: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"{what} are called '{name}'")
+        seen.add(name)
+
+
+def _check_outputs(graph: Graph, written: set[Value]) -> None:
+    seen: set[Value] = set()
+    for output in graph.outputs:
+        if output.value not in written:
+            raise ValueError(f"nothing in main writes the output '{output.name}'")
+        if output.value in seen:
+            raise ValueError(f"the output '{output.name}' has the value of another output")
+        seen.add(output.value)
+        if output.alias is not None and output.alias not in graph.inputs:
+            raise ValueError(f"the output '{output.name}' updates '{output.alias.name}', which is not an input")
+
+
+def _check_signature(graph: Graph, known: Verified) -> None:
+    signature = signature_of(graph)
+    if known.signature is None or signature == known.signature:
+        return
+    lost = [entry for entry in known.signature if entry not in signature]
+    new = [entry for entry in signature if entry not in known.signature]
+    changes = [f"{what} {', '.join(entries)}" for what, entries in (("lost", lost), ("new", new)) if entries]
+    raise ValueError(f"the program's inputs or outputs changed: {'; '.join(changes) or 'they are in another order'}")
+
+
+def signature_of(graph: Graph) -> list[str]:
+    inputs = [("input", graph.label(value), value) for value in graph.inputs]
+    outputs = [("output", output.name, output.value) for output in graph.outputs]
+    return [f"{kind} '{name}' {value.dtype}{list(value.shape)}" for kind, name, value in (*inputs, *outputs)]
+
+
+def _size(value: Value) -> int:
+    return math.prod(value.shape)

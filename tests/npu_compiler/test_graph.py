@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 
 import pytest
@@ -142,6 +143,25 @@ def test_ops_do_not_change_behind_the_graphs_back() -> None:
         graph.main = []  # type: ignore[assignment,misc]
     with pytest.raises(KeyError):
         graph.remove(op("stranger"))
+
+
+def test_attributes_are_changed_by_replacing_the_op() -> None:
+    graph, (first,) = chain(1)
+    attrs = {"axis": 1}
+    changed = graph.change(first, attrs=attrs)
+    attrs["axis"] = 2
+    assert changed.attrs == {"axis": 1} and copy.deepcopy(changed.attrs) == {"axis": 1}
+    for change in (
+        lambda a: a.update(axis=2),
+        lambda a: a.pop("axis"),
+        lambda a: a.setdefault("more", 1),
+        lambda a: a.__setitem__("axis", 2),
+        lambda a: a.__delitem__("axis"),
+        lambda a: a.clear(),
+    ):
+        with pytest.raises(TypeError, match=r"the attributes of an op are read-only; try graph\.change\(op, attrs="):
+            change(changed.attrs)
+    assert changed.attrs == {"axis": 1}
 
 
 @pytest.mark.parametrize("seed", range(20))

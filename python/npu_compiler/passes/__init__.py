@@ -6,8 +6,10 @@ from collections.abc import Callable, Collection
 
 from npu_base.errors import InvalidTypeError, InvalidValueError
 
+from ..errors import ExtensionError, InternalCompileError, described
 from ..graph import Graph, Op
-from ..verify import verify
+from ..registry import full_name
+from ..verify import Verified, signature_of, verify
 from .alias import alias
 from .attention import fuse_attention
 from .batch_norm import fold_batch_norm
@@ -57,22 +59,28 @@ def register_pass(
     exact: bool = False,
     replace: bool = False,
 ) -> None:
-    """Has every compilation from now on run a pass: ``before`` the first of that name, or after all that improve a
-    program. Unless it is ``exact``, it may change what is computed by roundings, and ``compile(exact=True)`` leaves it
-    out. ``replace`` takes the place of a pass that was registered under this name."""
+    """Adds a pass to all later compilations. It runs before the first pass called ``before``, or else after all passes
+    but the required ones. Unless it is ``exact``, its results may be rounded differently, and ``compile(exact=True)``
+    leaves it out. ``replace`` replaces a pass that was registered under this name."""
     if not isinstance(name, str) or not name:
         raise InvalidTypeError(f"[compiler] a pass needs a name; got {name!r}; expected text")
     if not callable(function):
         got = type(function).__name__
-        raise InvalidTypeError(f"[compiler] the pass '{name}' is no function; got {got}; expected one of a Graph")
+        raise InvalidTypeError(
+            f"[compiler] the pass '{name}' must be callable; got {got}; expected a function of a Graph"
+        )
+    if before is not None and not isinstance(before, str):
+        got = type(before).__name__
+        raise InvalidTypeError(f"[compiler] before must be the name of a pass; got {got}; expected text, or None")
     known = [entry for entry, _ in PASSES]
     if name in _OWN or (name in known and not replace):
         hint = f"another name, and compile(disable='{name}')" if name in _OWN else "another name, or replace=True"
         raise InvalidValueError(f"[compiler] there is a pass '{name}' already; expected a new name; try {hint}")
-    following = before or "alias"
+    following = "alias" if before is None else before
     if following not in known or following == name:
+        others = sorted(set(known) - {name})
         raise InvalidValueError(
-            f"[compiler] no pass '{before}' to run '{name}' before; expected any of {sorted(set(known) - {name})}"
+            f"[compiler] there is no pass '{before}' to run '{name}' before; expected one of {others}"
         )
     if name in known:
         unregister_pass(name)
@@ -82,25 +90,43 @@ def register_pass(
 
 
 def unregister_pass(name: str) -> None:
-    """Takes a registered pass away again."""
-    registered = {entry for entry, _ in PASSES} - _OWN
+    """Removes a registered pass."""
+    if not isinstance(name, str):
+        got = type(name).__name__
+        raise InvalidTypeError(f"[compiler] unregister_pass(name) takes one name; got {got}; expected text")
+    registered = sorted({entry for entry, _ in PASSES} - _OWN)
     if name not in registered:
-        raise InvalidValueError(f"[compiler] no pass '{name}' was registered; expected any of {sorted(registered)}")
+        expected = f"one of {registered}" if registered else "a registered pass, and there is none"
+        raise InvalidValueError(f"[compiler] no pass '{name}' was registered; expected {expected}")
     PASSES[:] = [entry for entry in PASSES if entry[0] != name]
     INEXACT.discard(name)
 
 
-def run_passes(graph: Graph, disable: Collection[str] = ()) -> None:
+def run_passes(graph: Graph, disable: Collection[str] = (), checked: Collection[Op] = ()) -> None:
+    """``checked`` are ops that are known to be valid."""
     known = {name for name, _ in PASSES}
     unknown = sorted(set(disable) - known)
     if unknown or set(disable) & REQUIRED:
         raise InvalidValueError(
             f"[compiler] cannot disable {unknown or sorted(REQUIRED)}; expected any of {sorted(known - REQUIRED)}"
         )
-    checked: set[Op] = set()
-    verify(graph, "lowering", checked)
-    for name, run in PASSES:
+    verified = Verified(set(checked), signature=signature_of(graph))
+    verify(graph, "lowering", verified, "; please report this with the IR")
+    for name, function in PASSES:
         if name not in disable:
-            run(graph)
-            verify(graph, name, checked)
-    verify(graph, "the passes")
+            _run(name, function, graph, verified)
+    verify(graph, "the passes", hint="; please report this with the IR")
+
+
+def _run(name: str, function: Callable[[Graph], None], graph: Graph, verified: Verified) -> None:
+    """An error names the pass, and whose it is."""
+    ours = name in _OWN
+    what = f"the pass '{name}'" if ours else f"your pass '{name}' ({full_name(function)})"
+    hint = f"; try compile(disable='{name}'), and please report this with the IR"
+    hint = hint if ours and name not in REQUIRED else "; please report this with the IR" if ours else ""
+    try:
+        function(graph)
+    except Exception as error:
+        kind = InternalCompileError if ours else ExtensionError
+        raise kind(f"[compiler] {what} failed: {described(error)}{hint}") from error
+    verify(graph, what, verified, hint)
