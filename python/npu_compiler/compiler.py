@@ -11,7 +11,7 @@ from npu_base.errors import InvalidTypeError, InvalidValueError
 from . import ops as _ops  # noqa: F401  (registers the lowerings)
 from .compiled_program import CompiledProgram
 from .emit import emit
-from .errors import MISFIT, CompileError, Defect, ExtensionError, InternalCompileError, IRError, Unsupported
+from .errors import MISFIT, CompileError, Defect, ExtensionError, InternalCompileError, IRError, Malformed, Unsupported
 from .graph import Graph, Output, Value, View, whole
 from .lowering import GETITEM, Builder, lower_node, reads
 from .opset import DTYPES
@@ -80,6 +80,8 @@ class Translation:
         self.failures: list[tuple[Node, str]] = []
         self.defects: list[tuple[Node, Defect]] = []
         """The failures that are mistakes of a lowering."""
+        self.malformed: list[tuple[Node, Malformed]] = []
+        """The failures that are mistakes of the IR."""
         self.given = {m.name for m in (*model.outputs, *(value for _, _, value in model.mutations))}
         self.needed = _needed(model, self.given)
 
@@ -91,6 +93,10 @@ class Translation:
                     "convert the model, for example with model.float()"
                 )
         self.lower()
+        if self.malformed:
+            node, error = self.malformed[0]
+            where = located(node.name, node.module, node.source)
+            raise IRError(f"[compiler] malformed IR: node {where}, {node.op_type}: {error}")
         if self.defects:
             raise _defect_error(self.model, self.defects) from self.defects[0][1].__cause__
         if self.failures:
@@ -166,6 +172,8 @@ class Translation:
             outputs = self._failure(node, explained(error))
             if isinstance(error, Defect):
                 self.defects.append((node, error))
+            elif isinstance(error, Malformed):
+                self.malformed.append((node, error))
         except CompileError:
             raise
         except MISFIT as error:
@@ -278,6 +286,8 @@ def _needed(model: Model, given: set[str]) -> set[str]:
 
 def explained(error: Unsupported) -> str:
     """Why a node does not compile."""
+    if isinstance(error, Malformed):
+        return f"malformed IR: {error}"
     ours = isinstance(error, Defect) and error.ours
     return f"internal error, please report it: {error}" if ours else str(error)
 
@@ -289,8 +299,8 @@ def _defect_error(model: Model, defects: Sequence[tuple[Node, Defect]]) -> Compi
     if defect.ours:
         return InternalCompileError(
             f"[compiler] internal error at node {where} of '{model.name}', {node.op_type}{more}: {defect}; expected a "
-            "program, or a refusal with its reason; try partition, which leaves the node to the host, and please "
-            "report this with the IR"
+            "program, or a refusal with its reason; try partition, which leaves the node to the host; if PyTorch runs "
+            "this IR, please report it"
         )
     return ExtensionError(
         f"[compiler] node {where} of '{model.name}' cannot be compiled{more}: {defect}; if these arguments are not "

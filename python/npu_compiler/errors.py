@@ -5,8 +5,8 @@ from __future__ import annotations
 from npu_base.errors import InternalError, NPUError
 
 __all__ = [
-    "MISFIT", "CompileError", "Defect", "ExtensionError", "IRError", "InternalCompileError", "ProgramError", "Refused",
-    "Unsupported", "VerifyError", "described",
+    "MISFIT", "CompileError", "Defect", "ExtensionError", "IRError", "InternalCompileError", "Malformed",
+    "ProgramError", "Refused", "Unsupported", "VerifyError", "described",
 ]  # fmt: skip
 
 
@@ -41,6 +41,10 @@ class Unsupported(Exception):
 
 class Refused(Unsupported):
     """The node's attributes cannot be compiled, whatever its inputs are."""
+
+
+class Malformed(Refused):
+    """An argument of the node has a value that PyTorch itself does not take."""
 
 
 class Defect(Unsupported):

@@ -11,7 +11,7 @@ from typing import Any, get_args, get_origin
 import numpy as np
 from npu_base.errors import InvalidValueError
 
-from .errors import CompileError, Defect, Refused, Unsupported, described
+from .errors import CompileError, Defect, Malformed, Refused, Unsupported, described
 from .exprs import Expression, Ref, as_stored, class_of
 from .graph import Graph, Op, Value, View, whole
 from .op_check import check_op
@@ -74,6 +74,8 @@ def bind(rule: Lowering, node: Node, inputs: Sequence[View | None]) -> dict[str,
     for p in rule.parameters:
         if p.name in attrs:
             arguments[p.name] = given = attrs.pop(p.name)
+            if is_ours(rule.function):
+                _check_value(node, p, given)
             if given is not None and not _is_a(given, p.hint):
                 raise Unsupported(f"its argument '{p.name}' is {given!r:.60}, which the operator does not take")
             if p.kind in ("tensor", "tensors") and arguments[p.name] is not None:
@@ -97,6 +99,27 @@ def bind(rule: Lowering, node: Node, inputs: Sequence[View | None]) -> dict[str,
         if isinstance(value, complex) or (isinstance(value, np.ndarray) and value.ndim):
             raise Refused(f"the argument '{name}' is a {type(value).__name__}")
     return arguments
+
+
+def _check_value(node: Node, p: Parameter, value: Any) -> None:
+    """That PyTorch itself would take the value of an argument; if not, nothing can run the node."""
+    least = None if _ANY_STEP & set(node.op_type.split(".")) else _LEAST.get(p.name)
+    numbers = value if isinstance(value, list) else [value]
+    if value is None and p.kind == "attr" and p.default is not None and not _is_a(None, p.hint):
+        expected = "a value; try leaving it out for its default"
+    elif value is None and p.required and p.kind == "attr":
+        expected = "a value, because it has no default"
+    elif least is not None and any(isinstance(n, int) and n < least for n in numbers):
+        expected = f"at least {least}"
+    else:
+        return
+    raise Malformed(f"its argument '{p.name}' is {'null' if value is None else repr(value)}; expected {expected}")
+
+
+_LEAST = dict.fromkeys(
+    "chunks sections kernel_size stride dilation groups num_groups group step divisor_override upscale_factor "
+    "downscale_factor".split(), 1)  # fmt: skip
+_ANY_STEP = frozenset({"arange", "range"})
 
 
 def _take_list(p: Parameter, queue: list[Any], sizes: list[int], masks: list[list[bool]]) -> Any:

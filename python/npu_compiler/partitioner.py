@@ -7,15 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from npu_base.errors import InvalidTypeError, InvalidValueError
 
-from .errors import CompileError, IRError
+from .errors import CompileError, ExtensionError, IRError, described
 from .lowering import GETITEM
 from .partition_costs import bytes_of, crossing_seconds, part_seconds
 from .partition_order import CHEAPER, Arrangement
 from .partition_report import PartReport, PlanReport
 from .reader import load_ir, malformed
-from .refusals import Refusal, refusals
+from .refusals import Refusal, located, refusals
+from .registry import full_name
 from .support import check_outline, explain_ir, explain_support, is_op_supported, node_reads, results_of
 
 __all__ = ["Partition", "PartitionPlan", "TransferOp", "partition", "partition_ir"]
@@ -51,6 +53,11 @@ class PartitionPlan:
         report = PlanReport(str(self.original_ir.get("model_name") or ""), self.strategy)
         parts = [step for step in self.steps if isinstance(step, Partition)]
         producers = {t["name"]: (part.target, t) for part in parts for node in part.nodes for t in node["outputs"]}
+        for node in (node for part in parts for node in part.nodes):
+            with malformed(f"node '{node['name']}'"):
+                sizes = [bytes_of(meta) for meta in (*node["inputs"], *node["outputs"])]
+                if min(sizes, default=0) < 0:
+                    raise ValueError("one of its tensors has a negative extent")
         there: set[tuple[str, str]] = set()
         for part in parts:
             entering = [n for n in part.input_names if producers.get(n, (part.target,))[0] != part.target]
@@ -106,6 +113,8 @@ def partition(
         raise InvalidTypeError(
             f"[compiler] is_supported_fn must be callable; got {got}; expected a function of op_type and attrs"
         )
+    if not isinstance(strict, bool):
+        raise InvalidTypeError(f"[compiler] strict must be a bool; got {strict!r:.60}; expected True or False")
     check_outline(ir_dict)
     nodes = ir_dict["nodes"]
     refused = _refused(ir_dict, is_supported_fn or is_op_supported)
@@ -169,11 +178,34 @@ def _refused(ir_dict: dict[str, Any], supported: Supported) -> list[str | None]:
         reasons = [explain_support(node) for node in nodes]
     if supported is is_op_supported:
         return reasons
-    wanted = [supported(node["op_type"], node.get("attrs")) for node in nodes]
+    wanted = [_ask(supported, node) for node in nodes]
     return [
         reason or (None if want else "is_supported_fn returned False for it")
         for want, reason in zip(wanted, reasons, strict=True)
     ]
+
+
+def _ask(supported: Supported, node: Mapping[str, Any]) -> bool:
+    where = f"node {located(node['name'], node.get('module_path'), node.get('source'))}, {node['op_type']}"
+    try:
+        answer = supported(node["op_type"], _copied(node.get("attrs")))
+    except Exception as error:
+        raise ExtensionError(
+            f"[compiler] is_supported_fn {full_name(supported)} failed at {where}: {described(error)}"
+        ) from error
+    if not isinstance(answer, bool | np.bool_):
+        raise InvalidTypeError(
+            f"[compiler] is_supported_fn {full_name(supported)} must return a bool; got {answer!r:.60}, a "
+            f"{type(answer).__name__}, at {where}; expected True or False"
+        )
+    return bool(answer)
+
+
+def _copied(attrs: Any) -> Any:
+    """So that a predicate cannot change the caller's IR. Tensors are not copied."""
+    if isinstance(attrs, Mapping):
+        return {key: _copied(value) for key, value in attrs.items()}
+    return [_copied(value) for value in attrs] if isinstance(attrs, list) else attrs
 
 
 def _all_refused(ir_dict: dict[str, Any], refused: Sequence[str | None]) -> str:

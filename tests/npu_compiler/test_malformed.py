@@ -5,13 +5,24 @@ from __future__ import annotations
 import copy
 import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from npu_compiler import CompileError, IRError, Partition, compile, explain_ir, partition, partition_ir
+from npu_compiler import (
+    CompileError,
+    IRError,
+    Partition,
+    compile,
+    explain_ir,
+    explain_support,
+    is_op_supported,
+    partition,
+    partition_ir,
+)
 from torch import Tensor
 from torch_ir import extract_ir
 
@@ -117,6 +128,8 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "an argument of another type": (put("nodes", 0, "attrs", {"other": "x"}), "argument 'other' is 'x'.*'add_'"),
     "an argument too few": (put("nodes", 0, "inputs", []), "the argument 'self' is missing"),
     "a tensor too many": (lambda ir: ir["nodes"][0]["inputs"].append(tensor(name="args_0")), "1 more tensors"),
+    "an argument is null": (put("nodes", 0, "attrs", "alpha", None), "node 'add_' .*'alpha' is null; expected a value"),
+    "a needed argument is null": (put("nodes", -3, "attrs", "dim", None), "node 'max_1' .*'dim' is null; expected"),
     "no such operator": (put("nodes", 0, "op_type", "aten.frobnicate.default"), "no lowering for this operator"),
 }  # fmt: skip
 
@@ -163,9 +176,63 @@ def test_paths_dicts_and_objects_are_the_same(tmp_path: Path) -> None:
 
 def cut(ir: dict[str, Any]) -> None:
     plan = partition(ir)
+    plan.explain()
     for step in plan.steps:
         if isinstance(step, Partition):
             partition_ir(plan, step)
+
+
+IMPOSSIBLE: dict[str, tuple[Callable[[Tensor], Any], str, Any]] = {
+    "no chunks": (lambda x: x.chunk(2), "chunks", 0),
+    "no sections": (lambda x: torch.tensor_split(x, 2), "sections", 0),
+    "no channels shuffled": (lambda x: torch.pixel_shuffle(x, 2), "upscale_factor", 0),
+    "windows that do not move": (lambda x: torch.nn.functional.max_pool2d(x, 2, 1), "stride", [0, 2]),
+    "an empty window": (lambda x: torch.nn.functional.avg_pool2d(x, 2), "kernel_size", [0, 0]),
+    "a slice that does not move": (lambda x: x[:, ::2], "step", 0),
+    "no groups": (lambda x: torch.nn.functional.group_norm(x, 2), "num_groups", 0),
+}
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE)
+def test_arguments_that_pytorch_never_takes(case: str) -> None:
+    function, name, value = IMPOSSIBLE[case]
+    ir = ir_of(function, torch.ones(1, 4, 4, 4), name="impossible")
+    node = next(node for node in ir["nodes"] if name in node["attrs"])
+    assert explain_support(node) is None
+    node["attrs"][name] = value
+    message = f"its argument '{name}' is {value}; expected at least 1"
+    where = rf"node '{node['name']}' \(.*\), {node['op_type']}: "
+    with pytest.raises(IRError, match=f"malformed IR: {where}{re.escape(message)}"):
+        compile(ir)
+    assert explain_support(node) == f"malformed IR: {message}"
+    assert not is_op_supported(node["op_type"], node["attrs"])
+
+
+def test_steps_of_a_range_may_be_negative() -> None:
+    assert compile(ir_of(lambda x: torch.arange(4, 0, -1) + x, torch.ones(4)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (drop("nodes", 0, "inputs", 0, "shape"), "node 'sinh': the key 'shape' is missing"),
+        (put("nodes", 0, "inputs", 0, "shape", None), "node 'sinh': "),
+        (put("nodes", 0, "inputs", 0, "shape", ["n"]), "node 'sinh': "),
+        (put("nodes", 0, "outputs", 0, "shape", [-3]), "node 'sinh': one of its tensors has a negative extent"),
+        (drop("nodes", 0, "outputs", 0, "dtype"), "node 'sinh': the key 'dtype' is missing"),
+    ],
+)
+def test_a_plan_of_a_malformed_ir_says_so_when_it_explains(change: Any, message: str) -> None:
+    ir = ir_of(torch.sinh, torch.ones(3))
+    change(ir)
+    plan = partition(ir)
+    with pytest.raises(IRError, match=message):
+        plan.explain()
+
+
+@pytest.mark.parametrize("thing", [{}, {"name": "a"}, {"name": "a", "op_type": 3}, {"op_type": "aten.relu.default"}])
+def test_what_is_no_node(thing: dict[str, Any]) -> None:
+    assert str(explain_support(thing)).startswith("malformed IR: ")
 
 
 @pytest.mark.parametrize("function", [compile, explain_ir, cut], ids=["compile", "explain_ir", "partition"])

@@ -7,12 +7,14 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from npu_compiler import (
     CompileError,
+    ExtensionError,
     Partition,
     PartitionPlan,
     TransferOp,
@@ -435,3 +437,49 @@ def test_a_callback_cannot_claim_a_dtype_that_no_program_has() -> None:
         tensor["dtype"] = "float64"
     plan = partition(ir, lambda op_type, attrs: True)
     assert plan.reasons == {"a": "dtype float64"}
+
+
+def changes_attrs(op_type: str, attrs: dict[str, Any] | None) -> bool:
+    assert attrs is not None
+    attrs["dims"].append(7)
+    attrs.clear()
+    return True
+
+
+def raises(op_type: str, attrs: dict[str, Any] | None) -> bool:
+    raise KeyError(op_type)
+
+
+def test_a_callback_cannot_change_the_ir() -> None:
+    ir = graph(node("a", "npu.x.1", "x", dims=[1, 2]), outputs=("a",))
+    before = copy.deepcopy(ir)
+    partition(ir, changes_attrs)
+    assert ir == before
+
+
+def test_a_callback_that_fails() -> None:
+    said = r"is_supported_fn tests.npu_compiler.test_partition.raises failed at node 'a', npu.x.1: KeyError: 'npu.x.1'"
+    with pytest.raises(ExtensionError, match=said) as caught:
+        partition(graph(node("a", "npu.x.1", "x"), outputs=("a",)), raises)
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+@pytest.mark.parametrize("answer", ["no", None, 1, [], torch.tensor(True)])
+def test_a_callback_answers_true_or_false(answer: Any) -> None:
+    kind = type(answer).__name__
+    with pytest.raises(
+        TypeError, match=rf"must return a bool; got .*, a {kind}, at node 'a', npu.x.1; expected True or"
+    ):
+        partition(graph(node("a", "npu.x.1", "x"), outputs=("a",)), lambda op, attrs: answer)
+
+
+@pytest.mark.parametrize("answer", [True, np.True_])
+def test_bools_of_numpy_are_bools(answer: Any) -> None:
+    plan = partition(graph(node("a", "npu.x.1", "x"), outputs=("a",)), lambda op, attrs: answer)
+    assert [target for target, _ in parts_of(plan)] == ["npu"]
+
+
+@pytest.mark.parametrize("strict", ["x", 1, None])
+def test_strict_is_a_bool(strict: Any) -> None:
+    with pytest.raises(TypeError, match=r"strict must be a bool; got .*; expected True or False"):
+        partition(graph(), strict=strict)

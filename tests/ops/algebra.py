@@ -122,7 +122,7 @@ def _order() -> None:
     case("quantile special", lambda x: x.quantile(0.5, 1), special(2, 7))
     case("mode", lambda x: x.mode(1), i(3, 5), refused="of sorted rows s it is s.gather")
     case("mode by sorting", _mode, i(6, 7, low=0, high=4))
-    case("nanquantile", lambda x: x.nanquantile(0.5, 1), f(3, 6), refused="use quantile of values without NaN")
+    case("nanquantile", lambda x: x.nanquantile(0.5, 1), f(3, 6), refused="use quantile on values without NaN")
     for name in ("cummax", "cummin"):
         case(name, lambda x, n=name: getattr(torch, n)(x, 1), f(3, 7, 2))
         case(f"{name} special", lambda x, n=name: getattr(torch, n)(x, 0), special(9))

@@ -33,6 +33,7 @@ INTERNAL = {
     "Unsupported",
     "Refused",
     "Defect",
+    "Malformed",
     "NeedsRetraceError",
     "UnknownError",
     "CommandError",

@@ -421,7 +421,7 @@ def masked_fill(b: Builder, self: Tensor, mask: Tensor, value: Tensor | Scalar) 
 
 @lowering("aten.nan_to_num.default")
 def nan_to_num(
-    b: Builder, self: Tensor, nan: Scalar = 0.0, posinf: Scalar | None = None, neginf: Scalar | None = None
+    b: Builder, self: Tensor, nan: Scalar | None = 0.0, posinf: Scalar | None = None, neginf: Scalar | None = None
 ) -> Tensor:
     if class_of(self.dtype) != "f":
         return self
