@@ -59,15 +59,21 @@ BN = f"{SCALE} {SHIFT} {APPLY}"
 FOLDED, FOLDED_BIAS = f"{SCALE} {SHIFT} map{{mul($0,$1)}} conv", f"{SCALE} {SHIFT} map{{mul($0,$1)}} {APPLY} conv"
 
 
-def _batch_norm() -> None:
+def conv() -> nn.Module:
+    return nn.Conv2d(4, 6, 3)
+
+
+def norm() -> nn.Module:
+    return nn.BatchNorm2d(6)
+
+
+BY_HAND = "conv map{mul($0,$1)} map{add($0,$1)}"
+
+
+def _batch_norms() -> None:
     def firing(name: str, model: Any, before: str, after: str, shapes: Any = IMAGE) -> None:
         fires("fold_batch_norm", name, model, shapes, before, after, module=True)
 
-    def staying(name: str, model: Any, before: str, shapes: Any = IMAGE) -> None:
-        stays("fold_batch_norm", name, model, shapes, before, module=True)
-
-    conv: Callable[[], nn.Module] = lambda: nn.Conv2d(4, 6, 3)  # noqa: E731
-    norm: Callable[[], nn.Module] = lambda: nn.BatchNorm2d(6)  # noqa: E731
     firing("bias", lambda: nn.Sequential(conv(), norm()), f"conv {BN}", FOLDED_BIAS)
     firing("no bias", lambda: nn.Sequential(nn.Conv2d(4, 6, 3, bias=False), norm()), f"conv {BN}", FOLDED)
     firing("groups", lambda: nn.Sequential(nn.Conv2d(4, 6, 3, groups=2), norm()), f"conv {BN}", FOLDED_BIAS)
@@ -98,14 +104,19 @@ def _batch_norm() -> None:
         f"conv {BN} map{{mul($0,2.0)}} conv {BN}",
         f"{FOLDED_BIAS} map{{mul($0,2.0)}} {FOLDED_BIAS}",
     )
-    by_hand = "conv map{mul($0,$1)} map{add($0,$1)}"
     firing("a scale and a shift by hand", lambda: Net(
            lambda c, n, x: n.bias.view(-1, 1, 1) + c(x) * n.weight.view(-1, 1, 1), conv(), norm()),
-           by_hand, f"map{{mul($0,$1)}} {APPLY} conv")  # fmt: skip
+           BY_HAND, f"map{{mul($0,$1)}} {APPLY} conv")  # fmt: skip
+
+
+def _other_norms() -> None:
+    def staying(name: str, model: Any, before: str, shapes: Any = IMAGE) -> None:
+        stays("fold_batch_norm", name, model, shapes, before, module=True)
+
     staying("a scale for each row", lambda: Net(lambda c, n, x: c(x) * n.weight[:3, None] + n.bias.view(-1, 1, 1),
-            conv(), norm()), by_hand)  # fmt: skip
+            conv(), norm()), BY_HAND)  # fmt: skip
     staying("a scale that is an input", lambda: Net(lambda c, n, x, s: c(x) * s + n.bias.view(-1, 1, 1),
-            conv(), norm()), by_hand, (*IMAGE, (6, 1, 1)))  # fmt: skip
+            conv(), norm()), BY_HAND, (*IMAGE, (6, 1, 1)))  # fmt: skip
     staying("result shared", lambda: Net(lambda c, n, x: (lambda y: n(y) + y)(c(x)), conv(), norm()),
             f"conv {BN} map{{add($0,$1)}}")  # fmt: skip
     staying("result is an output", lambda: Net(lambda c, n, x: (lambda y: (n(y), y))(c(x)), conv(), norm()),
@@ -357,5 +368,6 @@ def _transformers() -> None:
           module=True)  # fmt: skip
 
 
-for _family in (_batch_norm, _epilogues, _maps, _cats, _rms_norms, _layer_norms, _simplifications, _transformers):
+for _family in (_batch_norms, _other_norms, _epilogues, _maps, _cats, _rms_norms, _layer_norms, _simplifications,
+                _transformers):  # fmt: skip
     _family()
