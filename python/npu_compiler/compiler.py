@@ -76,7 +76,7 @@ class Translation:
         self.inputs: dict[str, View] = {}
         self.weights: dict[str, View] = {}
         self.metas = {w.name: w for w in model.weights}
-        self.made = {node.name for node in model.nodes}
+        self.node_names = {node.name for node in model.nodes}
         self.failures: list[tuple[Node, str]] = []
         self.defects: list[tuple[Node, Defect]] = []
         """The failures that are mistakes of a lowering."""
@@ -114,7 +114,7 @@ class Translation:
             if known is None:
                 raise IRError(f"[compiler] malformed IR: the mutated buffer '{name}' is not among the weights")
             self.weights[name] = self._input(name, known)
-            self.graph.held.add(self.weights[name].value)
+            self.graph.buffers.add(self.weights[name].value)
         for node in self.model.nodes:
             self._lower(node)
 
@@ -125,7 +125,7 @@ class Translation:
         return whole(value)
 
     def resolve(self, meta: Meta) -> View | None:
-        if meta.producer is not None and meta.producer in self.made:
+        if meta.producer is not None and meta.producer in self.node_names:
             return self.results.get((meta.producer, meta.index))
         if meta.producer is not None and meta.producer in self.inputs:
             return self.inputs[meta.producer]

@@ -32,7 +32,7 @@ def emit(graph: Graph) -> CompiledProgram:
         "symbols": [],
         "values": [{"name": v.name, "dtype": v.dtype, "shape": list(v.shape)} for v in ids],
         "inputs": [
-            {"name": graph.label(v), "value": ids[v], "required": v in used and v not in graph.held,
+            {"name": graph.label(v), "value": ids[v], "required": v in used and v not in graph.buffers,
              "state": v in graph.state}
             for v in graph.inputs
         ],

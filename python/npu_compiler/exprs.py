@@ -148,10 +148,10 @@ class Expression:
         return self._add(["const", number(float(value)) if cls == "f" else int(value), cls], cls)
 
     def cast(self, step: int, dtype: str) -> int:
-        made = self.steps[step]
-        if made[0] == "cast" and made[2] == dtype:
+        operand = self.steps[step]
+        if operand[0] == "cast" and operand[2] == dtype:
             return step
-        if made[0] == "const":
+        if operand[0] == "const":
             return self.const(as_stored(self._value(step), dtype), class_of(dtype))
         return self._add(["cast", step, dtype], class_of(dtype))
 
@@ -212,19 +212,19 @@ class Expression:
             order.append(i)
 
         visit(result)
-        place = {old: new for new, old in enumerate(order)}
-        return [self._renumber(self.steps[i], place) for i in order]
+        renumbered = {old: new for new, old in enumerate(order)}
+        return [self._renumber(self.steps[i], renumbered) for i in order]
 
     @staticmethod
     def _args(step: Step) -> list[int]:
         return [] if step[0] in ("in", "const") else step[1:2] if step[0] == "cast" else step[1:]
 
-    def _renumber(self, step: Step, place: dict[int, int]) -> Step:
+    def _renumber(self, step: Step, renumbered: dict[int, int]) -> Step:
         if step[0] in ("in", "const"):
             return list(step)
         if step[0] == "cast":
-            return ["cast", place[step[1]], step[2]]
-        return [step[0], *(place[a] for a in step[1:])]
+            return ["cast", renumbered[step[1]], step[2]]
+        return [step[0], *(renumbered[a] for a in step[1:])]
 
     def eval(self, text: str, names: Mapping[str, int | float | Ref], dtype: str = "float32") -> int:
         """``names`` gives a float or int number as itself and a step as ``Ref``; ``rounded(x)`` is x as a tensor of

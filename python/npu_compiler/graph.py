@@ -104,8 +104,8 @@ class Graph:
     outputs: list[Output] = field(default_factory=list)
     ties: dict[str, str] = field(default_factory=dict)
     state: set[Value] = field(default_factory=set)
-    held: set[Value] = field(default_factory=set)
-    """States that were buffers: a caller need not give them."""
+    buffers: set[Value] = field(default_factory=set)
+    """The state inputs that are buffers of the model: a caller need not pass them."""
     rounding: str = "deciding"
     """Which half results are rounded where they are fused with their readers (passes/rounding.py): those that decide
     something, all, or none."""

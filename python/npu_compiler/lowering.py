@@ -270,8 +270,8 @@ class Builder:
             result = expr.cast(result, dtype)
         steps = expr.finish(result)
         used = sorted({s[1] for s in steps if s[0] == "in"})
-        place = {k: i for i, k in enumerate(used)}
-        steps = [["in", place[s[1]]] if s[0] == "in" else s for s in steps]
+        renumbered = {k: i for i, k in enumerate(used)}
+        steps = [["in", renumbered[s[1]]] if s[0] == "in" else s for s in steps]
         if steps == [["in", 0]] and views[used[0]].dtype == dtype:
             return views[used[0]].expand(shape)
         return self.new("map", [views[k].expand(shape) for k in used], shape, dtype, expr=steps)

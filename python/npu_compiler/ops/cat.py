@@ -1,4 +1,4 @@
-"""Concatenation: every part is written into its place of one value."""
+"""Concatenation: every part is written into its slice of one value."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def stack(b: Builder, tensors: list[Tensor], dim: int = 0) -> Tensor:
 
 @lowering("aten.hstack.default")
 def hstack(b: Builder, tensors: list[Tensor]) -> Tensor:
-    wide = [t if t.rank else t.unsqueeze(0) for t in tensors]
-    return cat(b, wide, 0 if wide[0].rank == 1 else 1)
+    vectors = [t if t.rank else t.unsqueeze(0) for t in tensors]
+    return cat(b, vectors, 0 if vectors[0].rank == 1 else 1)
 
 
 @lowering("aten.vstack.default")

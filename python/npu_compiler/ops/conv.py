@@ -48,8 +48,8 @@ def convolve(
         gaps, strides = strides, [1] * n
     shape = [x.shape[0], weight.shape[0]]
     for i in range(n):
-        wide = (x.shape[2 + i] - 1) * gaps[i] + 1 + low[i] + high[i]
-        shape.append((wide - reach[i] - 1) // strides[i] + 1)
+        padded = (x.shape[2 + i] - 1) * gaps[i] + 1 + low[i] + high[i]
+        shape.append((padded - reach[i] - 1) // strides[i] + 1)
     if x.shape[1] != weight.shape[1] * groups or min(shape) < 0:
         raise Unsupported(f"input {list(x.shape)} with a weight {list(weight.shape)} in {groups} groups")
     return b.new(

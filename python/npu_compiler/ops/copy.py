@@ -12,11 +12,11 @@ def repeat(b: Builder, self: Tensor, repeats: list[int]) -> Tensor:
     x = self
     for _ in range(len(repeats) - x.rank):
         x = x.unsqueeze(0)
-    wide = x
+    expanded = x
     for d in reversed(range(x.rank)):
-        wide = wide.unsqueeze(d)
+        expanded = expanded.unsqueeze(d)
     full = [n for pair in zip(repeats, x.shape, strict=True) for n in pair]
-    return b.reshape(wide.expand(full), [r * n for r, n in zip(repeats, x.shape, strict=True)])
+    return b.reshape(expanded.expand(full), [r * n for r, n in zip(repeats, x.shape, strict=True)])
 
 
 @lowering("aten.tile.default")
@@ -30,10 +30,10 @@ def repeat_interleave(
 ) -> Tensor:
     x = b.reshape(self, (self.elements,)) if dim is None else self
     d = dim_of(dim or 0, x.rank)
-    wide = x.unsqueeze(d + 1)
-    shape = list(wide.shape)
+    expanded = x.unsqueeze(d + 1)
+    shape = list(expanded.shape)
     shape[d + 1] = repeats
-    return b.reshape(wide.expand(shape), [n * repeats if i == d else n for i, n in enumerate(x.shape)])
+    return b.reshape(expanded.expand(shape), [n * repeats if i == d else n for i, n in enumerate(x.shape)])
 
 
 @lowering("aten.roll.default")

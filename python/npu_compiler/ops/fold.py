@@ -58,10 +58,10 @@ def col2im(
     )
     # [kernel rows, kernel columns, rows of windows, columns of windows]
     row, column = row.unsqueeze(2).unsqueeze(1), column.unsqueeze(1).unsqueeze(0)
-    place = b.map("row * width + column", "int64", row=row, width=size[1], column=column)
-    index = b.reshape(place, (place.elements,)).expand((n, c, place.elements))
+    position = b.map("row * width + column", "int64", row=row, width=size[1], column=column)
+    index = b.reshape(position, (position.elements,)).expand((n, c, position.elements))
     zeros = b.full((), 0, self.dtype).expand((n, c, size[0] * size[1]))
-    updates = b.reshape(self, (n, c, place.elements))
+    updates = b.reshape(self, (n, c, position.elements))
     full = b.reshape(written(b, zeros, updates, [index], "add", axes=[2], dims=[0, 1, -1]), (n, c, *size))
     for d in (2, 3):
         full = full.slice(d, padding[d - 2], output_size[d - 2])

@@ -1,4 +1,4 @@
-"""Tensors made from numbers."""
+"""Tensors computed from numbers alone."""
 
 from __future__ import annotations
 
@@ -119,11 +119,11 @@ def logspace(
 def _register_triangle(name: str, text: str) -> None:
     @lowering(f"aten.{name}_indices.default")
     def indices(b: Builder, row: int, col: int, offset: int = 0, dtype: DType | None = None) -> Tensor:
-        """Known when compiling, whatever the program does: they are a constant."""
-        found = [
+        """The indices are known at compile time, so they are a constant."""
+        pairs = [
             (r, c) for r in range(row) for c in range(col) if (c - r <= offset if text == "lower" else c - r >= offset)
         ]
-        return b.constant(np.array(found, np.int64).reshape(-1, 2).T, dtype or "int64")
+        return b.constant(np.array(pairs, np.int64).reshape(-1, 2).T, dtype or "int64")
 
 
 _register_triangle("tril", "lower")

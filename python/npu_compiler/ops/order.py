@@ -1,4 +1,4 @@
-"""Order statistics: sort, then look at a place."""
+"""Order statistics, which sort and then select elements."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .reduce import _arg, reduced
 from .sort import _sorted
 
 
-def _at(b: Builder, x: View, dim: int, place: View) -> View:
-    """x at one place (int64, extent 1 along ``dim``) of every row."""
+def _at(b: Builder, x: View, dim: int, index: View) -> View:
+    """One element of every row of x, by an int64 index of extent 1 along ``dim``."""
     dims = [-1 if d == dim else d for d in range(x.rank)]
-    return b.new("gather", [x, place], place.shape, x.dtype, axes=[dim], dims=dims)
+    return b.new("gather", [x, index], index.shape, x.dtype, axes=[dim], dims=dims)
 
 
 def _seen(x: View, dim: int | None) -> tuple[View | None, int]:
@@ -35,18 +35,18 @@ def _median(b: Builder, x: View, dim: int, keepdim: bool, skip_nan: bool) -> lis
     d = dim_of(dim, x.rank)
     if not x.shape[d]:
         raise Unsupported("the median of no elements")
-    values, places = _sorted(b, x, d, False)
+    values, indices = _sorted(b, x, d, False)
     middle, last = (x.shape[d] - 1) // 2, x.shape[d] - 1
     if class_of(x.dtype) != "f":
-        return [_kept(t.slice(d, middle, 1), d, keepdim) for t in (values, places)]
+        return [_kept(t.slice(d, middle, 1), d, keepdim) for t in (values, indices)]
     if skip_nan:
         numbers = reduced(b, b.map("x == x", "bool", x=x), "sum", [d], "int64")
         at = b.map("max((n - 1) // 2, 0)", "int64", n=numbers)
-        return [_kept(_at(b, t, d, at), d, keepdim) for t in (values, places)]
+        return [_kept(_at(b, t, d, at), d, keepdim) for t in (values, indices)]
     top, first = values.slice(d, last, 1), _arg(b, x, "argmax", d, True)  # NaN is sorted last, and wins an argmax
     value = b.map("top if top != top else v", x.dtype, top=top, v=values.slice(d, middle, 1))
-    place = b.map("first if top != top else at", "int64", top=top, first=first, at=places.slice(d, middle, 1))
-    return [_kept(value, d, keepdim), _kept(place, d, keepdim)]
+    index = b.map("first if top != top else at", "int64", top=top, first=first, at=indices.slice(d, middle, 1))
+    return [_kept(value, d, keepdim), _kept(index, d, keepdim)]
 
 
 @lowering("aten.median.dim")

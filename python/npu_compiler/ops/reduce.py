@@ -120,16 +120,16 @@ def argmin(b: Builder, self: Tensor, dim: int | None = None, keepdim: bool = Fal
 
 @lowering("aten.any.default", "aten.any.dim", "aten.any.dims")
 def any_(b: Builder, self: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    return _as_asked(b, self, _over(b, self, "any", dim, keepdim, "bool"))
+    return _bool_result(b, self, _over(b, self, "any", dim, keepdim, "bool"))
 
 
 @lowering("aten.all.default", "aten.all.dim", "aten.all.dims")
 def all_(b: Builder, self: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    return _as_asked(b, self, _over(b, self, "all", dim, keepdim, "bool"))
+    return _bool_result(b, self, _over(b, self, "all", dim, keepdim, "bool"))
 
 
-def _as_asked(b: Builder, x: View, found: View) -> View:
-    return b.cast(found, "uint8") if x.dtype == "uint8" else found
+def _bool_result(b: Builder, x: View, result: View) -> View:
+    return b.cast(result, "uint8") if x.dtype == "uint8" else result
 
 
 @lowering("aten.nansum.default")

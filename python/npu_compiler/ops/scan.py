@@ -48,9 +48,9 @@ def _running_best(b: Builder, x: View, dim: int, sign: str) -> list[View]:
         old, new = x.slice(d, 0, n - step), x.slice(d, step, n - step)
         was, now = index.slice(d, 0, n - step), index.slice(d, step, n - step)
         values = b.map(f"new if {later} else old", x.dtype, old=old, new=new)
-        places = b.map(f"now if {later} else was", "int64", old=old, new=new, was=was, now=now)
+        indices = b.map(f"now if {later} else was", "int64", old=old, new=new, was=was, now=now)
         x = concatenate(b, [x.slice(d, 0, step), values], d)
-        index = concatenate(b, [index.slice(d, 0, step), places], d)
+        index = concatenate(b, [index.slice(d, 0, step), indices], d)
         step *= 2
     return [x, index]
 

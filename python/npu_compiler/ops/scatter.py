@@ -32,8 +32,8 @@ def written(b: Builder, x: View, updates: View, indices: list[View], kind: str, 
 def _scatter(b: Builder, x: View, dim: int, index: View, source: View | Scalar, kind: str) -> View:
     if not x.rank or not index.rank:
         x_, index_, source_ = (t.unsqueeze(0) if isinstance(t, View) and not t.rank else t for t in (x, index, source))
-        wide = _scatter(b, x_, dim, index_, source_, kind)  # type: ignore[arg-type]
-        return wide if x.rank else wide.drop(0)
+        result = _scatter(b, x_, dim, index_, source_, kind)  # type: ignore[arg-type]
+        return result if x.rank else result.drop(0)
     if isinstance(source, View):
         for d, n in enumerate(index.shape):
             source = source.slice(d, 0, n)
@@ -112,11 +112,11 @@ def index_reduce(
     if not self.rank:
         lifted = index_reduce(b, self.unsqueeze(0), 0, index, _vector(source), reduce, include_self)
         return lifted.drop(0)
-    places: list[View | None] = [None] * dim_of(dim, self.rank)
-    places.append(_vector(index))
+    indices: list[View | None] = [None] * dim_of(dim, self.rank)
+    indices.append(_vector(index))
 
     def write(x: View, values: View | Scalar, kind: str) -> View:
-        return put(b, x, places, values if isinstance(values, View) else b.full((), values, x.dtype), kind)
+        return put(b, x, indices, values if isinstance(values, View) else b.full((), values, x.dtype), kind)
 
     return _reduced(b, self, source, reduce, include_self, write)
 
@@ -130,16 +130,16 @@ def put_flat(b: Builder, self: Tensor, index: Tensor, source: Tensor, accumulate
 
 @lowering("aten.masked_scatter.default")
 def masked_scatter(b: Builder, self: Tensor, mask: Tensor, source: Tensor) -> Tensor:
-    """The n-th place that the mask selects gets the n-th element of the source."""
+    """The n-th position that the mask selects receives the n-th element of the source."""
     shape = broadcast(self.shape, mask.shape)
     if mask.dtype != "bool" or source.dtype != self.dtype or not source.elements:
         raise Unsupported(f"a mask {mask.dtype} and a source {source.dtype}{list(source.shape)}")
     count = math.prod(shape)
     chosen = b.reshape(mask.expand(shape), (count,))
     number = b.new("scan", [chosen], (count,), "int64", kind="sum", axis=0)
-    place = b.map("min(max(n - 1, 0), last)", "int64", n=number, last=source.elements - 1)
+    index = b.map("min(max(n - 1, 0), last)", "int64", n=number, last=source.elements - 1)
     flat = b.reshape(source, (source.elements,))
-    gathered = b.new("gather", [flat, place], (count,), self.dtype, axes=[0], dims=[-1])
+    gathered = b.new("gather", [flat, index], (count,), self.dtype, axes=[0], dims=[-1])
     return select(b, mask.expand(shape), b.reshape(gathered, shape), self.expand(shape), self.dtype)
 
 

@@ -1,4 +1,4 @@
-"""Membership and places in sorted lists, by comparing with all of them."""
+"""Membership and positions in sorted lists, by comparison with all elements."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ MOST = 2**26
 
 def _compared(b: Builder, text: str, x: View, items: View, kind: str, dtype: str) -> View:
     """Over the last dimension of ``items``, which x gets."""
-    wide = x.unsqueeze(x.rank)
+    column = x.unsqueeze(x.rank)
     if x.elements * items.shape[-1] > MOST:
         raise Unsupported(f"more than {MOST} comparisons")
     same = promote([x, items])
     if not items.shape[-1]:
         return b.full(x.shape, 0, dtype)
-    hit = b.map(text, "bool", compute="int64" if same == "bool" else same, x=wide, y=items)
+    hit = b.map(text, "bool", compute="int64" if same == "bool" else same, x=column, y=items)
     return reduced(b, hit, kind, [hit.rank - 1], dtype).drop(hit.rank - 1)
 
 
 def _positions(b: Builder, items: View, x: View, right: bool, out_int32: bool) -> View:
     if x.dtype != items.dtype:
-        raise Unsupported(f"places of {x.dtype} among {items.dtype}")
+        raise Unsupported(f"positions of {x.dtype} among {items.dtype}")
     text = "y <= x" if right else "y < x"
     if class_of(x.dtype) == "f":
         text = f"({text} or isnan(x))"  # NaN counts as largest

@@ -1,4 +1,4 @@
-"""The passes, in the order in which they run. Each can be left out by name; a program is right without any of them."""
+"""The passes in the order in which they run. Each can be disabled by name; programs are correct without any of them."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ PASSES: list[Pass] = [
     ("alias", alias),
 ]
 REQUIRED = frozenset({"alias"})
-"""What the program means hangs on these."""
+"""These give the program its meaning, and cannot be disabled."""
 INEXACT = {"fold_batch_norm", "fuse_rms_norm", "fuse_layer_norm", "fuse_attention", "fuse_rope"}
-"""They compute in another order than eager mode, or round less often."""
+"""These compute in another order than eager mode, or round less often."""
 _OWN = frozenset(name for name, _ in PASSES)
 
 

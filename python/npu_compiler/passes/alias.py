@@ -1,4 +1,4 @@
-"""Which outputs are updates of inputs in place."""
+"""Finds the outputs that update an input in place."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ UPDATED = {
     if not entry.elementwise
     for result, operand, _ in (op.in_place_operands(entry),)
 }
-"""By op and result: the operand that the result is an update of."""
+"""By op and result: the operand that the result updates."""
 
 
 def alias(graph: Graph) -> None:
@@ -31,7 +31,7 @@ def alias(graph: Graph) -> None:
 
 
 def _update(graph: Graph, value: Value) -> Value | None:
-    """The value that ``value`` is an update of and that nobody reads later."""
+    """The value that ``value`` updates, if nobody reads it later."""
     op = graph.maker(whole(value))
     if op is None:
         return None
@@ -48,7 +48,7 @@ def _update(graph: Graph, value: Value) -> Value | None:
 
 
 def _write_back(graph: Graph, output: Output) -> None:
-    """After everything else, when nobody needs the old contents."""
+    """Copies at the end of the program, when nobody needs the old contents."""
     value = graph.temp(output.name, output.value.dtype, output.value.shape)
     source: View = whole(output.value)
     graph.append(Op("copy", graph.unique(f"{value.name}.update"), (source,), (whole(value),)))

@@ -1,4 +1,4 @@
-"""``softmax(q @ k^T * scale + mask) @ v``, written out, as one op that never holds the scores."""
+"""Fuses ``softmax(q @ k^T * scale + mask) @ v`` into one op that never stores the scores."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from .match import scale_of
 from .simplify import dead_code
 
 _NEVER = -1e30
-"""Whatever is added to it in float32, it stays what it is."""
+"""Adding a score to it does not change it in float32."""
 
 
 def fuse_attention(graph: Graph) -> None:
     for op in rewrite(graph, ATTENTION):
         _lay_heads_together(graph, op)
-    dead_code(graph)  # or copies that nobody needs now would seem to read queries and keys
+    dead_code(graph)  # copies that are not needed any more would count as readers of queries and keys
     for op in graph.main:
         if op.kind == "attention":
             _absorb_scales(graph, op)
@@ -23,7 +23,7 @@ def fuse_attention(graph: Graph) -> None:
 
 
 def _absorb_scales(graph: Graph, op: Op) -> None:
-    """Queries or keys that are multiplied by a number for this alone are not: the scores are."""
+    """If queries or keys are multiplied by a number only for this op, its scale takes over."""
     for i in (0, 1):
         view = op.inputs[i]
         maker = graph.maker(view)
@@ -59,7 +59,7 @@ def _attention(m: Match) -> Op | None:
 
 
 def _mask(m: Match, shape: tuple[int, ...]) -> View | None:
-    """The mask in rank 4; a choice between score and number becomes an addend, made once for each broadcast row."""
+    """The mask in rank 4. A choice between score and number becomes an addend, computed once per broadcast row."""
     chooser, mask = m.get("chosen"), m.get("mask")
     if mask is not None:
         return mask.reshape(shape)
@@ -78,7 +78,7 @@ def _mask(m: Match, shape: tuple[int, ...]) -> View | None:
 
 
 def _operands(m: Match, shape: tuple[int, ...]) -> tuple[View, View, View, View] | None:
-    """q, k, v and the result in rank 4."""
+    """q, k, v and the result, in rank 4."""
     n, heads, rows, columns = shape
     q, right, v = m["q"], m["k"], m["v"]
     q4 = q.reshape((n, heads, rows, q.shape[-1]))
@@ -94,7 +94,7 @@ def _operands(m: Match, shape: tuple[int, ...]) -> tuple[View, View, View, View]
 
 
 def _shared(graph: Graph, x: View, shape: tuple[int, ...]) -> View | None:
-    """In rank 4, the source of a copy that only repeats heads; None where it is no such copy."""
+    """In rank 4, the source of a copy that only repeats heads; None for any other."""
     n, heads, rows, width = shape
     maker = graph.maker(x)
     source = maker.inputs[0] if maker is not None and maker.kind == "copy" and maker.out.is_whole else None
@@ -107,7 +107,7 @@ def _shared(graph: Graph, x: View, shape: tuple[int, ...]) -> View | None:
 
 
 def _lay_heads_together(graph: Graph, op: Op) -> None:
-    """The result as [N, S, H, D] in memory, where every reader can read that by strides."""
+    """Stores the result as [N, S, H, D], if every reader can read that by strides."""
     value, (n, heads, rows, width) = op.out.value, op.out.shape
     if graph.is_output(value) or not op.out.elements:
         return

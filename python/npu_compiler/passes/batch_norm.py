@@ -1,4 +1,4 @@
-"""Inference batch norm after a convolution, or any scale and shift of its channels, becomes part of its weights."""
+"""Folds batch norm in inference, or any scale and shift per channel, into the weights of the convolution before it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def fold_batch_norm(graph: Graph) -> None:
 
 
 def _per_channel(view: View) -> View | None:
-    """One float32 for each channel, as a vector."""
+    """The vector of one float32 per channel; None for any other view."""
     same_elsewhere = all(
         n <= 1 or s == 0 for d, (n, s) in enumerate(zip(view.shape, view.strides, strict=True)) if d != 1
     )

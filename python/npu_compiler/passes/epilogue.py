@@ -1,4 +1,4 @@
-"""Elementwise work on the result of a convolution or product happens where the result is made."""
+"""Elementwise ops on the result of a convolution or product become its epilogue."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def fuse_epilogues(graph: Graph) -> None:
             continue
         makers = {view.value: graph.maker(view) for view in op.reads()}
         products = [m for m in makers.values() if m is not None and m.kind in ("conv", "matmul") and m.out.is_whole]
-        # The latest of them: what the others made exists by then.
+        # The latest first, because the results of the others exist by then.
         for maker in sorted(products, key=graph.position, reverse=True):
             value = maker.out.value
             if value in outputs or len(graph.readers(value)) != 1 or value.dtype != op.out.dtype:
@@ -31,7 +31,7 @@ def fuse_epilogues(graph: Graph) -> None:
 
 
 def _fused_halves(maker: Op, op: Op, rounded: bool) -> Op | None:
-    """Where the map pairs each column of the first half with one of the second."""
+    """A map that combines each column of the first half with one of the second, as in gated products."""
     value, shape = maker.out.value, maker.out.shape
     if maker.kind != "matmul" or maker.attrs.get("epilogue") or shape[-1] % 2:
         return None

@@ -13,13 +13,13 @@ _CHEAP = frozenset("in const cast add sub mul neg relu abs max min not lnot inot
 
 
 def fuse_maps(graph: Graph) -> None:
-    """A map whose result only one other map reads moves into it; numbers move into all their readers."""
+    """Fuses a map into its only reader, if that is a map too. Constants are fused into all their readers."""
     _fuse(graph, graph.prepare)
     _fuse(graph, graph.main)
 
 
 def fuse_casts(graph: Graph) -> None:
-    """Conversions move into every map that reads them."""
+    """Fuses conversions into every map that reads them."""
     _fuse(graph, graph.main, duplicate=True)
 
 
@@ -35,7 +35,7 @@ def _fuse(graph: Graph, ops: OpList[Op], duplicate: bool = False) -> None:
 def _fused(
     graph: Graph, ops: OpList[Op], op: Op, outputs: set[Value], rounded: set[Value], duplicate: bool
 ) -> Op | None:
-    """The op with one of the maps that it reads computed inside it."""
+    """The op with one of the maps that it reads fused into it."""
     for value in dict.fromkeys(v.value for v in op.reads()):
         makers = graph.writers(value)
         if len(makers) != 1 or makers[0].kind != "map" or not makers[0].out.is_whole:
@@ -64,8 +64,8 @@ def _allowed(maker: Op, alone: bool, duplicate: bool, local: bool) -> bool:
 
 
 def merge(maker: Op, op: Op, rounded: bool) -> tuple[list[View], list[Step]] | None:
-    """The operands and the expression of ``op`` with ``maker`` computed inside it; its result ``rounded``, where it
-    is a half."""
+    """The operands and the expression of ``op`` with ``maker`` fused into it. ``rounded`` says whether the result of
+    ``maker`` is rounded to its half dtype."""
     value = maker.out.value
     cheap = all(step[0] in _CHEAP for step in maker.attrs["expr"])
     expr = Expression()
@@ -87,15 +87,15 @@ def merge(maker: Op, op: Op, rounded: bool) -> tuple[list[View], list[Step]] | N
         if any(v is None for v in inner):
             return None
         step = expr.inline(maker.attrs["expr"], {i: load(v) for i, v in enumerate(inner) if v is not None})
-        # Narrow integers wrap as they would in memory.
+        # In memory, narrow integers wrap.
         narrow = class_of(value.dtype) == "i" and value.dtype != "int64"
         loads[k] = expr.cast(step, value.dtype) if narrow or rounded else step
     steps = expr.finish(expr.inline(op.attrs["expr"], loads))
     used = sorted({step[1] for step in steps if step[0] == "in"})
     if len(used) > MAX_OPERANDS or len(steps) > MAX_STEPS:
         return None
-    place = {k: i for i, k in enumerate(used)}
-    return [operands[k] for k in used], [["in", place[s[1]]] if s[0] == "in" else s for s in steps]
+    renumbered = {k: i for i, k in enumerate(used)}
+    return [operands[k] for k in used], [["in", renumbered[s[1]]] if s[0] == "in" else s for s in steps]
 
 
 def _repeats(view: View) -> bool:

@@ -1,4 +1,4 @@
-"""What patterns ask of ops: which small expression a map is, and what it combines."""
+"""Helpers that recognise small expressions in maps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ..graph import Graph, Op, View
 
 
 def step_names(op: Op) -> list[str]:
-    """Without the casts that only say that a half operand meets a float32."""
+    """The names of a map's steps, without casts that only widen half operands to float32."""
     steps = op.attrs.get("expr", []) if op.kind == "map" else []
     operands = list(op.reads())
     widened = {
@@ -25,7 +25,7 @@ def first(op: Op) -> View:
 
 
 def scale_of(op: Op) -> tuple[View, float] | None:
-    """``x`` and ``c``, where the op is x * c or x / c for a number c."""
+    """``x`` and ``c`` if the op is x * c, or x and 1 / c if it is x / c, for a number c."""
     if step_names(op) not in (["in", "const", "mul"], ["in", "const", "div"], ["const", "in", "mul"]):
         return None
     number = float(next(step[1] for step in op.attrs["expr"] if step[0] == "const"))
@@ -36,7 +36,7 @@ def scale_of(op: Op) -> tuple[View, float] | None:
 
 
 def in_dtype(graph: Graph, x: View, dtype: str) -> View | None:
-    """x in that dtype: itself, or what it was converted from."""
+    """x in that dtype: x itself, or the view that it was converted from."""
     if x.dtype == dtype:
         return x
     maker = graph.dense_maker(x)

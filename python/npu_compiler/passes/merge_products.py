@@ -25,7 +25,7 @@ def merge_products(graph: Graph) -> None:
 
 
 def _has_own_epilogue(graph: Graph, op: Op, group: set[Value]) -> bool:
-    """Whether elementwise work follows that concerns this product alone: that happens where it is made."""
+    """Whether elementwise ops follow that read only this product. They become its epilogue instead."""
     reader = graph.only_reader(op.out.value)
     alone = reader is not None and reader.kind == "map"
     while reader is not None and reader.kind == "map":
@@ -45,7 +45,7 @@ def _origin(graph: Graph, view: View) -> Value:
 
 
 def _key(graph: Graph, op: Op, fixed: set[Value]) -> Any:
-    """What products must have in common; None where one stays by itself."""
+    """What products must have in common to be merged; None if this one cannot be merged."""
     if op.kind != "matmul" or op.attrs.get("epilogue") or len(op.inputs) > 3 or op.out.rank != 2:
         return None
     a, b = op.inputs[0], op.inputs[1]
@@ -108,7 +108,7 @@ def _side_by_side(graph: Graph, parts: Iterable[View | None], joined: View) -> V
     column = 0
     for part in parts:
         assert part is not None
-        place = joined.slice(1, column, part.shape[1])
+        target = joined.slice(1, column, part.shape[1])
         column += part.shape[1]
-        graph.append(Op("copy", graph.unique(f"{joined.value.name}.part"), (part,), (place,)), graph.prepare)
+        graph.append(Op("copy", graph.unique(f"{joined.value.name}.part"), (part,), (target,)), graph.prepare)
     return joined

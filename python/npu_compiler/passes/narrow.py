@@ -1,7 +1,7 @@
-"""A float32 model computes in a half dtype inside; see ``compile(compute_dtype=...)``.
+"""Lets a float32 model compute in half precision; see ``compile(compute_dtype=...)``.
 
-What stays in float32: inputs and outputs, vectors of weights (biases, scales, frequencies), and whatever depends on
-nothing but integers and such vectors, as the angles of rotary embeddings do.
+Inputs and outputs, vectors of weights (biases, scales, frequencies), and values that depend only on integers and such
+vectors, such as the angles of rotary embeddings, stay in float32.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..graph import Graph, Op, Value, View, whole
 
 _DATA = {"matmul": 2, "conv": 2, "scatter": 2}
-"""How many leading inputs share the dtype of the output; one, where not said."""
+"""How many leading inputs have the dtype of the output; for other ops, one."""
 
 
 def narrow(graph: Graph, dtype: str) -> None:
@@ -17,19 +17,19 @@ def narrow(graph: Graph, dtype: str) -> None:
     sources = [v for v in (*graph.inputs, *graph.weights, *graph.constants) if v in low]
     for value in low - set(sources):
         value.dtype = dtype
-    halves = {value: graph.temp(f"{value.name}.{dtype}", dtype, value.shape) for value in sources}
-    for value, half in halves.items():
+    narrowed = {value: graph.temp(f"{value.name}.{dtype}", dtype, value.shape) for value in sources}
+    for value, half in narrowed.items():
         graph.read_instead(value, half)
     first = next(iter(graph.main), None)
-    for value, half in halves.items():
+    for value, half in narrowed.items():
         graph.insert(_conversion(half.name, whole(value), whole(half)), before=first)
     for op in graph.main:
         _match(graph, op, dtype)
     for output in graph.outputs:
         if output.value in low:
-            wide = graph.temp(f"{output.value.name}.float32", "float32", output.value.shape)
-            graph.append(_conversion(wide.name, whole(output.value), whole(wide)))
-            output.value = wide
+            widened = graph.temp(f"{output.value.name}.float32", "float32", output.value.shape)
+            graph.append(_conversion(widened.name, whole(output.value), whole(widened)))
+            output.value = widened
 
 
 def _reached(graph: Graph) -> set[Value]:
@@ -46,7 +46,7 @@ def _reached(graph: Graph) -> set[Value]:
 
 
 def _match(graph: Graph, op: Op, dtype: str) -> None:
-    """Conversions before the op make its operands agree."""
+    """Converts the operands that must have the dtype of the result."""
     if op.kind == "map":
         return
     if op.kind == "copy" and op.inputs[0] is not None and op.inputs[0].dtype != op.out.dtype:

@@ -1,4 +1,4 @@
-"""What is only made to be copied into a part of another value is made there."""
+"""A value that is only copied into a part of another value is computed there in the first place."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _place(graph: Graph, ops: OpList[Op], copy: Op) -> None:
     target = copy.out.reshape(value.shape)
     if target is None or target.value is value or any(not graph.is_in(m, ops) for m in graph.writers(value)):
         return
-    # The whole becomes readable when its last part is written; whoever else reads ours must come after that.
+    # The whole can be read once its last part is written, so other readers of this part must come after that.
     last = graph.position(graph.writers(target.value)[-1])
     others = [r for r in graph.readers(value) if r is not copy]
     if any(not graph.is_in(r, ops) or graph.position(r) <= last for r in others):

@@ -1,4 +1,4 @@
-"""Rotary positions, written out in the ways that language models do, and the cache writes that follow them."""
+"""Rotary embeddings as language models write them out, and the cache writes that follow."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _rope(m: Match) -> Op | None:
     for table in (cos, sin):
         if table.shape[1] > 1 and table.strides[1] != 0:
             return None
-        small = _wide(graph, table.slice(1, 0, 1))
+        small = _before_rounding(graph, table.slice(1, 0, 1))
         if small.dtype not in ("float32", x.dtype):
             return None
         tables.append(small)
@@ -47,8 +47,8 @@ def _rope(m: Match) -> Op | None:
     return Op("rope", op.name, (x, *tables), (out,), attrs, m.nodes, op.module, hints={"order": order})
 
 
-def _wide(graph: Graph, table: View) -> View:
-    """The table before it was rounded."""
+def _before_rounding(graph: Graph, table: View) -> View:
+    """The table before its values were rounded, if it was."""
     maker = graph.maker(table)
     if maker is None or step_names(maker) != ["in", "cast"] or not maker.out.is_whole:
         return table
@@ -68,23 +68,23 @@ def _quarter_turn(graph: Graph, x: View, other: View) -> bool | None:
     sources = [_signed_source(graph, part) for part in parts]
     for interleaved in (False, True):
         step, gap = (2, 1) if interleaved else (1, half)
-        places = [other.slice(last, 0, half, step), other.slice(last, gap, half, step)]
+        targets = [other.slice(last, 0, half, step), other.slice(last, gap, half, step)]
         wanted = [(x.slice(last, gap, half, step), True), (x.slice(last, 0, half, step), False)]
         for order in ((0, 1), (1, 0)):
-            if all(_is_part(parts[order[i]], sources[order[i]], places[i], wanted[i]) for i in (0, 1)):
+            if all(_is_part(parts[order[i]], sources[order[i]], targets[i], wanted[i]) for i in (0, 1)):
                 return interleaved
     return None
 
 
-def _is_part(part: Op, source: tuple[View, bool] | None, place: View, wanted: tuple[View, bool]) -> bool:
+def _is_part(part: Op, source: tuple[View, bool] | None, target: View, wanted: tuple[View, bool]) -> bool:
     if source is None or source[1] != wanted[1]:
         return False
-    out, view = part.out.reshape(place.shape), source[0].reshape(place.shape)
-    return out is not None and view is not None and same(out, place) and same(view, wanted[0])
+    out, view = part.out.reshape(target.shape), source[0].reshape(target.shape)
+    return out is not None and view is not None and same(out, target) and same(view, wanted[0])
 
 
 def _signed_source(graph: Graph, part: Op) -> tuple[View, bool] | None:
-    """What a part is a copy of, and whether it is negated."""
+    """The view that a part is a copy of, and whether the copy is negated."""
     view, negated = part.inputs[0] if part.inputs else None, False
     if view is None or part.kind not in ("copy", "map"):
         return None
@@ -97,7 +97,7 @@ def _signed_source(graph: Graph, part: Op) -> tuple[View, bool] | None:
 
 
 def _join_parts(graph: Graph, op: Op) -> None:
-    """Where only the first elements of each row are rotated and the rest is put beside them, the op does both."""
+    """If only the first elements of each row are rotated and the rest is copied, the op does both."""
     row = _whole_row(graph, op)
     if row is not None:
         x, out, copies = row
@@ -112,7 +112,7 @@ def _whole_row(graph: Graph, op: Op) -> tuple[View, View, list[Op]] | None:
         return None
     if not same(first(copy), View(out.value, copy.out.shape, first(copy).strides)) or not first(copy).is_dense:
         return None
-    order = op.hints["order"]  # the copies know nothing of the op's own
+    order = op.hints["order"]  # of the op's dimensions in the copies
     target = copy.out.value
     parts = graph.writers(target)
     rest = next((p for p in parts if p is not copy), None)
@@ -129,12 +129,12 @@ def _whole_row(graph: Graph, op: Op) -> tuple[View, View, list[Op]] | None:
     full = View(target, shape, copy.out.strides, copy.out.offset)
     if not full.is_dense or not same(rest.out, full.slice(3, n, passed.shape[3])):
         return None
-    wide = View(row.value, shape, row.strides, row.offset)
-    return wide.permute(order), full.permute(order), [copy, rest]
+    full_row = View(row.value, shape, row.strides, row.offset)
+    return full_row.permute(order), full.permute(order), [copy, rest]
 
 
 def _join_keys(graph: Graph) -> None:
-    """Queries and keys of one attention turn in one op, which also writes both caches."""
+    """One op rotates the queries and keys of an attention, and writes both caches."""
     for attention in graph.main:
         rope = graph.maker(attention.inputs[0]) if attention.kind == "attention" else None
         if rope is None or rope.kind != "rope" or len(rope.inputs) != 3:
@@ -188,7 +188,7 @@ def _values(graph: Graph, write: Op, v: View | None) -> Op | None:
 
 
 def updates_like(a: Op, b: Op) -> bool:
-    """Caches of one size and dtype that get as many rows."""
+    """Whether both write the same number of rows to caches of the same size and dtype."""
     pairs = [(a.inputs[i], b.inputs[i]) for i in (0, 1)]
     return all(x is not None and y is not None and x.shape[:3] == y.shape[:3] and x.dtype == y.dtype for x, y in pairs)
 

@@ -1,10 +1,9 @@
-"""Which half results are rounded where they are fused with what reads them.
+"""Which half-precision results are rounded when they are fused into their readers.
 
-Inside an expression numbers are float32, which is more exact than PyTorch's eager mode, where each result is rounded
-to its dtype. It may differ from eager mode by more than a rounding where a result *decides* something: a comparison, a
-rounding, a remainder, a cast to integers, the order of elements. There, and in the elementwise arithmetic that leads
-there, each result is rounded as eager mode rounds it. A cast to another dtype shows what it casts, which is rounded
-too.
+Expressions compute in float32, which is more exact than PyTorch's eager mode, where each result is rounded to its
+dtype. The difference can exceed a rounding error where a result *decides* something: a comparison, a rounding, a
+remainder, a cast to integers, the order of elements. There, and in the elementwise arithmetic that leads there, each
+result is rounded as in eager mode. So is the operand of a cast to another dtype, because the cast makes it visible.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from ..opset import OPS
 
 _HALVES = ("float16", "bfloat16")
 _BLENDS = ("avg", "linear", "cubic")
-"""Kinds of them that compute something from several elements."""
+"""Kinds of pooling and resizing that compute with several elements."""
 _EXTREMES = ("max", "min")
 _CHOICES = ("argmax", "argmin", "any", "all")
 
@@ -25,22 +24,22 @@ _CHOICES = ("argmax", "argmin", "any", "all")
 def rounded_values(graph: Graph) -> set[Value]:
     """The half values that expressions round, as ``graph.rounding`` says."""
     if graph.rounding != "deciding":
-        made = {view.value for op in graph.ops() for view in op.writes() if view.dtype in _HALVES}
-        return made if graph.rounding == "all" else set()
+        halves = {view.value for op in graph.ops() for view in op.writes() if view.dtype in _HALVES}
+        return halves if graph.rounding == "all" else set()
     deciding: set[Value] = set()
-    shown: set[Value] = set()
+    cast_values: set[Value] = set()
     for op in reversed([*graph.prepare, *graph.main]):
         matters = any(view.value in deciding for view in op.writes())
         if op.kind == "map":
             deciding.update(view.value for view in _deciding_operands(op, matters))
-            shown.update(view.value for view in _shown(op))
+            cast_values.update(view.value for view in _cast_operands(op))
         else:
             deciding.update(view.value for view in _handed_on(op, matters))
-    return {value for value in deciding | shown if value.dtype in _HALVES}
+    return {value for value in deciding | cast_values if value.dtype in _HALVES}
 
 
 def _deciding_operands(op: Op, matters: bool) -> Iterator[View]:
-    """What the expression decides by, or passes on to a result that matters."""
+    """The operands that decide something, or that lead to a result that does."""
     steps = op.attrs["expr"]
     needed = [False] * len(steps)
     needed[-1] = matters
@@ -56,7 +55,7 @@ def _deciding_operands(op: Op, matters: bool) -> Iterator[View]:
             needed[arg] = needed[arg] or needed[at] or decides
 
 
-def _shown(op: Op) -> Iterator[View]:
+def _cast_operands(op: Op) -> Iterator[View]:
     """The operands that the expression casts to another floating-point dtype, or gives as they are."""
     operands = list(op.reads())
     steps = op.attrs["expr"]

@@ -1,4 +1,4 @@
-"""Rows that are chosen by an index at run time, before the op that makes them all."""
+"""Rows selected by an index at run time are gathered before the op that computes all rows."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from ..graph import Graph, Op, Shape, Value, View, whole
 
 
 def gather_first(graph: Graph, op: Op) -> None:
-    """Where only a gather of rows reads the result of ``op``, it gathers rows of the operand instead, before ``op``,
-    which then makes what the gather made."""
+    """If a gather of rows is the only reader of ``op``, it moves before ``op`` and gathers rows of the operand. ``op``
+    then computes the rows that the gather had selected."""
     value = op.out.value
     gather = graph.only_reader(value)
     if gather is None or gather.kind != "gather" or not _makes_all(graph, op) or not _gathers_rows(gather, value):
@@ -36,7 +36,7 @@ def _makes_all(graph: Graph, op: Op) -> bool:
 
 
 def _gathers_rows(gather: Op, value: Value) -> bool:
-    """Whether whole rows of the whole value are read, each place of the last dimension by itself."""
+    """Whether the gather reads whole rows of the whole value, without an index in the last dimension."""
     x, out, dims = gather.inputs[0], gather.out, gather.attrs["dims"]
     if x is None or x.value is not value or not x.is_dense or x.rank < 2 or out.rank < 1:
         return False
@@ -47,14 +47,14 @@ def _gathers_rows(gather: Op, value: Value) -> bool:
 
 
 def _comes_later(graph: Graph, op: Op, gather: Op) -> bool:
-    """Whether an index is made only after ``op``."""
+    """Whether an index is computed only after ``op``."""
     at = graph.position(op)
     return any(graph.position(w) > at for v in gather.inputs[1:] if v for w in graph.writers(v.value))
 
 
 def _by_rows(op: Op, rows: Shape, count: int) -> tuple[View, list[View | None], int] | None:
-    """Of an op each of whose rows comes from one row of one operand: that operand with these ``rows``, all operands
-    for ``count`` rows, and the operand's place among them."""
+    """For an op whose rows each depend on one row of one operand: that operand with these ``rows``, all operands for
+    ``count`` rows, and the number of the operand."""
     if op.out.shape[-1] != rows[-1]:
         return None
     at = next((i for i, v in enumerate(op.inputs) if op.kind == "map" and not _is_shared(v)), 0)
@@ -82,7 +82,7 @@ def _is_shared(view: View | None) -> bool:
 
 
 def _flat(view: View | None, count: int) -> View | None:
-    """What all rows share, for ``count`` of them."""
+    """What all rows share, repeated for ``count`` rows."""
     return None if view is None else View(view.value, (count, view.shape[-1]), (0, view.strides[-1]), view.offset)
 
 

@@ -1,4 +1,4 @@
-"""What nobody reads of a result is not computed: a choice of rows moves before the op that makes them all."""
+"""Rows that nobody reads are not computed: a selection of rows moves before the op that computes all of them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def needed_rows(graph: Graph) -> None:
 @dataclass(frozen=True)
 class _Walk:
     """Which elements of a dense value a view reads: ranges of positions, one for each dimension of the value.
-    ``moves`` says along which dimension each of the view's goes, and in what steps; None where it stands still."""
+    ``moves`` gives, for each dimension of the view, the value's dimension and the step, or None for broadcasting."""
 
     ranges: tuple[range, ...]
     moves: tuple[tuple[int, int] | None, ...]
 
 
 def _narrow(graph: Graph, op: Op, outputs: set[Value]) -> Op:
-    """Slices: the op computes only what lies in the smallest grid of rows that holds all that is read."""
+    """For slices: the op computes only the smallest grid of rows that contains all rows that are read."""
     value = _made_alone(graph, op, outputs)
     follows = _followers(op)
     if value is None or follows is None:
@@ -40,21 +40,21 @@ def _narrow(graph: Graph, op: Op, outputs: set[Value]) -> Op:
             return op
         walks[view] = walk
     if not walks:
-        return op  # nobody reads it at all
+        return op  # nobody reads it
     free = set().union(*follows)
     ranges = [[walk.ranges[i] for walk in walks.values()] for i in range(len(order))]
     kept = [_cover(ranges[i]) if d in free else range(shape[i]) for i, d in enumerate(order)]
     if all(len(r) == n for r, n in zip(kept, shape, strict=True)):
         return op
-    made = graph.temp(value.name, value.dtype, map(len, kept))
-    graph.relocate([value], lambda view: _moved(view, walks[view], kept, made), skip=[op])
+    smaller = graph.temp(value.name, value.dtype, map(len, kept))
+    graph.relocate([value], lambda view: _moved(view, walks[view], kept, smaller), skip=[op])
     back = [order.index(d) for d in range(len(order))]
     inputs = [_sliced(v, dims, [kept[i] for i in back]) for v, dims in zip(op.inputs, follows, strict=True)]
-    return graph.change(op, inputs=inputs, outputs=[whole(made).permute(back)], hints={})
+    return graph.change(op, inputs=inputs, outputs=[whole(smaller).permute(back)], hints={})
 
 
 def _made_alone(graph: Graph, op: Op, outputs: set[Value]) -> Value | None:
-    """The value that the op makes all of, where it makes no other, and no output of the program."""
+    """The op's only result, if no other op writes parts of it and it is not an output of the program."""
     if len(list(op.writes())) != 1 or not op.out.permute(_order(op.out)).is_dense or not op.out.elements:
         return None
     value = op.out.value
@@ -62,7 +62,7 @@ def _made_alone(graph: Graph, op: Op, outputs: set[Value]) -> Value | None:
 
 
 def _order(view: View) -> list[int]:
-    """The dimensions as they lie in memory, the outermost first."""
+    """The dimensions in the order of memory, the outermost first."""
     if view.is_dense:
         return list(range(view.rank))
     return sorted(range(view.rank), key=lambda d: -view.strides[d] if view.shape[d] > 1 else -math.inf)
@@ -73,20 +73,20 @@ def _views(graph: Graph, value: Value) -> list[View]:
 
 
 def _followers(op: Op) -> list[set[int]] | None:
-    """For each operand the dimensions along which it has the rows of the result; None for ops that mix all rows."""
+    """For each operand, the dimensions whose rows are those of the result; None for ops that mix all rows."""
     rows = OPS[op.kind].rows
-    found = rows(op.attrs, op.out.rank, len(op.inputs)) if rows else None
-    if found is None:
+    by_operand = rows(op.attrs, op.out.rank, len(op.inputs)) if rows else None
+    if by_operand is None:
         return None
     rank = op.out.rank
-    for view, dims in zip(op.inputs, found, strict=True):
+    for view, dims in zip(op.inputs, by_operand, strict=True):
         if view is not None and any(view.rank != rank or view.shape[d] != op.out.shape[d] for d in dims):
             return None
-    return found
+    return by_operand
 
 
 def _walk(view: View, shape: Shape) -> _Walk | None:
-    """None where it is no grid along the dimensions."""
+    """None if the view is not a grid along the dimensions of the value."""
     dense, rest = dense_strides(shape), view.offset
     if not view.elements or any(n > 1 and s < 0 for n, s in zip(view.shape, view.strides, strict=True)):
         return None
@@ -108,7 +108,7 @@ def _walk(view: View, shape: Shape) -> _Walk | None:
 
 
 def _advance(ranges: list[range], shape: Shape, d: int, count: int, step: int) -> bool:
-    """``count`` places along dimension d; where it is used up and read whole, on along the one before it."""
+    """Extends the ranges by ``count`` positions along dimension d, and along the one before it once d is read whole."""
     while True:
         start = ranges[d].start
         if len(ranges[d]) != 1:
@@ -126,18 +126,18 @@ def _advance(ranges: list[range], shape: Shape, d: int, count: int, step: int) -
 
 
 def _cover(ranges: Iterable[range]) -> range:
-    """The smallest range that holds all of these."""
-    found = list(ranges)
-    low, high = min(r.start for r in found), max(r[-1] for r in found)
-    step = math.gcd(*(r.start - low for r in found), *(r.step for r in found if len(r) > 1))
+    """The smallest range that contains all of these."""
+    covered = list(ranges)
+    low, high = min(r.start for r in covered), max(r[-1] for r in covered)
+    step = math.gcd(*(r.start - low for r in covered), *(r.step for r in covered if len(r) > 1))
     return range(low, high + 1, step or 1)
 
 
-def _moved(view: View, walk: _Walk, kept: list[range], made: Value) -> View:
-    dense = dense_strides(made.shape)
+def _moved(view: View, walk: _Walk, kept: list[range], smaller: Value) -> View:
+    dense = dense_strides(smaller.shape)
     offset = sum(keep.index(r.start) * d for r, keep, d in zip(walk.ranges, kept, dense, strict=True))
     strides = [0 if move is None else move[1] // kept[move[0]].step * dense[move[0]] for move in walk.moves]
-    return View(made, view.shape, tuple(strides), offset)
+    return View(smaller, view.shape, tuple(strides), offset)
 
 
 def _sliced(view: View | None, dims: set[int], kept: list[range]) -> View | None:

@@ -1,4 +1,4 @@
-"""Dead code, common subexpressions, and what can be computed once."""
+"""Dead code, common subexpressions, and ops that need to run only once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def dead_code(graph: Graph) -> None:
 
 
 def _drop_unread(graph: Graph, op: Op, live: set[Value]) -> None:
-    """Second results that nobody reads are not asked for."""
+    """Drops optional results that nobody reads."""
     wanted = [
         None if view is not None and view.value not in live and OPS[op.kind].outputs[i].endswith("?") else view
         for i, view in enumerate(op.outputs)
@@ -35,7 +35,7 @@ def _drop_unread(graph: Graph, op: Op, live: set[Value]) -> None:
 
 
 def cse(graph: Graph) -> None:
-    """Of equal ops the first serves all."""
+    """Replaces equal ops by the first of them."""
     seen: dict[Any, Op] = {}
     outputs = graph.output_values()
     for op in graph.main:
@@ -50,7 +50,7 @@ def cse(graph: Graph) -> None:
 
 
 def hoist(graph: Graph) -> None:
-    """What depends on weights and constants only moves to ``prepare``."""
+    """Moves ops that depend only on weights and constants to ``prepare``."""
     changing: set[Value] = {*graph.inputs, *graph.output_values()}
     known = -1
     while known != len(changing):  # a value that several ops write moves only if all of them do
