@@ -57,7 +57,7 @@ def _views() -> None:
         case(name, function, x)
     case("block_diag", lambda x, y: torch.block_diag(x, y, x[0]), f(2, 3), f(1, 2))
     case("view as another dtype", lambda x: x.view(torch.int32), f(3), refused="the bits of float32 read as int32")
-    case("as_strided", lambda x: x.as_strided((2, 3), (1, 2)), f(9), refused="layout a program leaves to the device")
+    case("as_strided", lambda x: x.as_strided((2, 3), (1, 2)), f(9), refused="layout of memory, which a program leaves")
     case("repeat_interleave by a tensor", lambda x: torch.repeat_interleave(x, torch.tensor([1, 2, 1]), 0,
          output_size=4), f(3, 2), refused="known only at run time")  # fmt: skip
 
