@@ -1,4 +1,4 @@
-"""A compiled program and its file, as docs/program-format.md has them."""
+"""Compiled programs and their files, as specified in docs/program-format.md."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def checksum(data: bytes) -> int:
 
 
 class CompiledProgram:
-    """What to compute, on no device in particular. ``data`` is the JSON of the file, ``constants`` its last section."""
+    """A device-independent program. ``data`` is the JSON of its file, and ``constants`` its last section."""
 
     def __init__(self, data: dict[str, Any], constants: bytes = b"") -> None:
         self.data = data
@@ -57,7 +57,7 @@ class CompiledProgram:
 
     @property
     def weight_name_mapping(self) -> dict[str, str]:
-        """Names in the IR's graph to names in the state dict."""
+        """From names in the IR's graph to names in the state dict."""
         return dict(self.data.get("weight_name_mapping", {}))
 
     def _specs(self, section: str) -> list[TensorSpec]:
@@ -108,7 +108,7 @@ class CompiledProgram:
         return CompiledProgram(text, data[offset:])
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """A failed save leaves the old file as it was."""
+        """If saving fails, an existing file is left unchanged."""
         write_file(path, self.to_bytes())
 
     @staticmethod

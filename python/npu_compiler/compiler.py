@@ -1,4 +1,4 @@
-"""From an IR to a program."""
+"""Compiles an IR to a program."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ __all__ = ["compile", "compile_ir"]
 def compile(
     ir: Any, *, disable: str | Iterable[str] = (), compute_dtype: Any = None, exact: bool = False
 ) -> CompiledProgram:
-    """The program of an IR, given as its path, its dict or the object. ``disable`` names passes to leave out;
-    ``compute_dtype`` (float16 or bfloat16, as text or as a dtype) has a float32 model compute in it inside;
+    """Compiles an IR, given as its path, its dict or the object. ``disable`` names passes to leave out.
+    ``compute_dtype`` (float16 or bfloat16, as text or as a dtype) lets a float32 model compute in half precision.
     ``exact`` rounds after every op, so that arithmetic, comparisons and casts equal eager PyTorch bit by bit."""
     inside = str(getattr(compute_dtype, "__name__", compute_dtype)).removeprefix("torch.")
     if compute_dtype is not None and inside not in ("float32", "float16", "bfloat16"):
@@ -65,7 +65,7 @@ def _left_out(disable: Any) -> set[str]:
 
 
 class Translation:
-    """One IR on its way into a graph. Names are resolved as in docs/ir-format.md."""
+    """Lowers an IR to a graph. Names are resolved as described in docs/ir-format.md."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -105,7 +105,7 @@ class Translation:
         return self.graph
 
     def lower(self) -> None:
-        """All nodes; those that cannot be lowered are among the failures, with the reason."""
+        """Lowers all nodes. Those that cannot be lowered are added to the failures, with the reason."""
         buffers = {target for target, kind, _ in self.model.mutations if kind == "buffer"}
         for meta in self.model.inputs:
             self.inputs[meta.name] = self._input(meta.name, meta)
@@ -136,7 +136,7 @@ class Translation:
         return self._weight(self.model.mapping.get(meta.name, meta.name), meta)
 
     def _read(self, meta: Meta, reader: str) -> View | None:
-        """What ``meta`` names, which must be what the reader takes it for."""
+        """The tensor that ``meta`` names. It must have the shape and dtype that the reader declares."""
         view = self.resolve(meta)
         if view is not None and (view.shape, view.dtype) != (meta.shape, meta.dtype):
             raise IRError(
@@ -205,14 +205,14 @@ class Translation:
         return [self._stand_in(meta) for meta in node.outputs]
 
     def _stand_in(self, meta: Meta) -> View:
-        """So that what follows can be judged too; the graph is thrown away."""
+        """A placeholder, so that later nodes can be checked too. The graph is discarded."""
         return whole(self.graph.temp(meta.name, meta.dtype, meta.shape))
 
     def _outputs(self) -> None:
-        """Updates of inputs claim their values first; what two outputs share is copied for the second."""
+        """Updates of inputs claim their values first. If two outputs share a value, the second gets a copy."""
         self.builder.node = None
         updates = [self._mutation(*mutation) for mutation in self.model.mutations]
-        # Buffers are held from run to run: what the caller keeps of them is a copy.
+        # Buffers persist between runs, so a buffer that is also an output is copied.
         pairs = zip(self.model.mutations, updates, strict=True)
         given_back = [update for (_, kind, _), update in pairs if kind == "input"]
         named = list(self.model.output_names) + [None] * len(self.model.outputs)
@@ -260,7 +260,7 @@ class Translation:
         return Output(target, self._own(view, target, done), alias=x.value)
 
     def _own(self, view: View | None, name: str, others: Sequence[Output]) -> Value:
-        """A value that is this output and nothing else."""
+        """A value that belongs to this output alone."""
         if view is None:
             raise CompileError(f"[compiler] no lowering computes the output '{name}'")
         value = view.value
@@ -276,7 +276,7 @@ class Translation:
 
 
 def _needed(model: Model, given: set[str]) -> set[str]:
-    """What anybody reads. A ``getitem`` reads nothing unless somebody reads it: traces have one for every result."""
+    """The tensors that are read. A ``getitem`` counts only if it is read itself: traces have one for every result."""
     needed = set(given)
     for node in reversed(model.nodes):
         if node.op_type != GETITEM or any(meta.name in needed for meta in node.outputs):

@@ -1,4 +1,4 @@
-"""A finished graph as a program."""
+"""Writes a finished graph as a program."""
 
 from __future__ import annotations
 
@@ -90,6 +90,6 @@ def _operand(view: View | None, ids: dict[Value, int]) -> Any:
         return at
     if not view.elements:
         return [at, list(view.shape), [0] * view.rank, 0]
-    dense = dense_strides(view.shape)  # the stride of a single element says nothing; so it may look dense
+    dense = dense_strides(view.shape)  # strides of extent 1 are arbitrary; write dense ones where possible
     same = all(n <= 1 or s == d for n, s, d in zip(view.shape, view.strides, dense, strict=True))
     return [at, list(view.shape), list(dense if same else view.strides), view.offset]

@@ -1,4 +1,4 @@
-"""Expressions of `map` and of epilogues: built from text such as ``"self + other * alpha"``, typed and merged."""
+"""Expressions of `map` and of epilogues, built from text such as ``"self + other * alpha"``."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def class_of(dtype: str) -> str:
 
 
 DECIDING = frozenset("eq ne lt le gt ge isnan isinf sign floor ceil round trunc fmod".split())
-"""Steps whose result jumps: a last bit of an operand can change all of it. So do casts to integers and bools."""
+"""Discontinuous steps: the last bit of an operand can change all of the result. So can casts to integers and bools."""
 
 _HALVES: dict[str, Any] = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 
 
 def as_stored(value: float, dtype: str) -> float:
-    """The number as a tensor of that dtype holds it: rounded by way of float32, or wrapped. Fractions are cut off;
-    what lies beyond an integer dtype saturates when it was a float, and NaN gives 0."""
+    """The number as a tensor of that dtype stores it. Floats are rounded to float32 first. For integer dtypes, integers
+    wrap, floats are truncated and saturate, and NaN gives 0."""
     cls = class_of(dtype)
     if cls == "b":
         return bool(value)
@@ -60,20 +60,20 @@ def as_stored(value: float, dtype: str) -> float:
 
 
 def _holds(dtype: str, other: str) -> bool:
-    """Whether every integer of ``other`` is one of ``dtype``."""
+    """Whether ``dtype`` can represent every integer of ``other``."""
     have, want = np.iinfo(dtype), np.iinfo(other)
     return bool(have.min <= want.min and want.max <= have.max)
 
 
 def number(value: float) -> float | str:
-    """A number as JSON can hold it."""
+    """A number as JSON can store it."""
     if isinstance(value, float) and not math.isfinite(value):
         return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
     return value
 
 
 def classes_of(steps: Sequence[Step], operands: Sequence[str]) -> list[str]:
-    """The register class of every step; ValueError where a step is ill-typed."""
+    """The register class of every step. Raises ValueError if a step is ill-typed."""
     classes: list[str] = []
     for at, (name, *args) in enumerate(steps):
         if name == "in":
@@ -120,7 +120,7 @@ def _is_known(node: ast.expr) -> bool:
 
 
 class Expression:
-    """Steps under construction; equal steps are made once. Numbers take the class of what they meet."""
+    """An expression under construction. Equal steps are added once. Numbers take the class of other operands."""
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
@@ -156,12 +156,12 @@ class Expression:
         return self._add(["cast", step, dtype], class_of(dtype))
 
     def _value(self, step: int) -> float:
-        """Of a constant; in float32, as the register that holds it."""
+        """The value of a constant. Floats are in float32, as in registers."""
         value = self.steps[step][1]
         return as_stored(float(value), "float32") if self.classes[step] == "f" else value
 
     def convert(self, step: int, have: str, want: str) -> int:
-        """What a tensor of dtype ``have`` is in ``want``: a cast where that can change it, or shows it rounded."""
+        """Converts from dtype ``have`` to ``want``: a cast, unless it could not change the value."""
         if have == want:
             return step
         cls, new = class_of(have), class_of(want)
@@ -185,7 +185,7 @@ class Expression:
             raise Unsupported(f"'{name}' is not defined for operands of class {', '.join(got)}") from None
 
     def inline(self, steps: Sequence[Step], loads: Mapping[int, int]) -> int:
-        """Append another expression, its operands taken from the steps ``loads``; the step of its result."""
+        """Appends another expression whose operands are the steps ``loads``. Returns the step of its result."""
         at: list[int] = []
         for name, *args in steps:
             if name == "in":
@@ -199,7 +199,7 @@ class Expression:
         return at[-1]
 
     def finish(self, result: int) -> list[Step]:
-        """The steps that the result needs, itself last."""
+        """The steps that the result needs, with the result as the last one."""
         order: list[int] = []
         seen: set[int] = set()
 
@@ -227,8 +227,8 @@ class Expression:
         return [step[0], *(renumbered[a] for a in step[1:])]
 
     def eval(self, text: str, names: Mapping[str, int | float | Ref], dtype: str = "float32") -> int:
-        """``names`` gives a float or int number as itself and a step as ``Ref``; ``rounded(x)`` is x as a tensor of
-        ``dtype`` would hold it."""
+        """``names`` maps names to numbers, or to steps as ``Ref``. ``rounded(x)`` is x rounded as a tensor of ``dtype``
+        would store it."""
         self._text, self._rounds_to = text.strip(), dtype
         value = self._eval(_parse(text), names)
         return self._step(value, "i" if isinstance(value, int) and not isinstance(value, bool) else "f")
@@ -237,7 +237,7 @@ class Expression:
         return value.step if isinstance(value, Ref) else self.const(value, cls)
 
     def _steps(self, values: Sequence[Any]) -> list[int]:
-        """Numbers get the class of their neighbours, or of what is computed."""
+        """Numbers get the class of the other operands, or of the dtype that is computed in."""
         alone = "i" if class_of(self._rounds_to) == "i" else "f"
         cls = next((self.classes[v.step] for v in values if isinstance(v, Ref)), alone)
         if cls == "i" and any(isinstance(v, float) and v != int(v) for v in values if not isinstance(v, Ref)):
@@ -317,7 +317,7 @@ class Expression:
 
 
 class Ref:
-    """A step, told apart from a plain number."""
+    """The number of a step, as opposed to a plain number."""
 
     __slots__ = ("step",)
 

@@ -1,4 +1,4 @@
-"""Whether somebody has added to the compiler."""
+"""Whether the compiler has been extended."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ _LOWERINGS, _PASSES = dict(LOWERINGS), list(PASSES)
 
 
 def is_extended() -> bool:
-    """Whether lowerings or passes were registered or replaced: programs may be others than this version makes."""
+    """Whether lowerings or passes were registered or replaced, so that programs may differ from this version's."""
     return _LOWERINGS != LOWERINGS or _PASSES != PASSES

@@ -1,4 +1,4 @@
-"""Multiplications and additions of IR nodes that are products; all else counts nothing."""
+"""Multiplications and additions of the products among IR nodes; other nodes count as 0."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _product(inputs: Shapes, out: list[int]) -> float:
 
 
 def _last_two(inputs: Shapes, out: list[int]) -> float:
-    """addmm and its kin: the addend comes first."""
+    """For addmm and similar operators, whose addend comes first."""
     return _product(inputs[1:], out) if len(inputs) > 2 else 0.0
 
 

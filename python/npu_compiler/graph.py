@@ -1,4 +1,4 @@
-"""The graph that passes rewrite: ops over views in order, and who reads and writes each value."""
+"""The graph that passes rewrite: ordered ops on views, with the readers and writers of each value."""
 
 from __future__ import annotations
 
@@ -93,9 +93,9 @@ Uses = dict[Value, dict[Op, None]]
 
 @dataclass(eq=False, slots=True)
 class Graph:
-    """Two functions of ops in order, ``prepare`` and ``main``. Ops come and go by the methods here alone, which keep
-    account of the readers and writers of every value. ``state`` holds the inputs that the program also updates;
-    ``ties`` the other names of weights."""
+    """Two functions of ordered ops, ``prepare`` and ``main``. Only methods of this class add and remove ops, because
+    they track the readers and writers of each value. ``state`` are the inputs that the program updates, and ``ties``
+    the other names of weights."""
 
     model_name: str
     inputs: list[Value] = field(default_factory=list)
@@ -107,12 +107,12 @@ class Graph:
     buffers: set[Value] = field(default_factory=set)
     """The state inputs that are buffers of the model: a caller need not pass them."""
     rounding: str = "deciding"
-    """Which half results are rounded where they are fused with their readers (passes/rounding.py): those that decide
-    something, all, or none."""
+    """Which half-precision results are rounded when they are fused into their readers (passes/rounding.py):
+    "deciding", "all" or "none"."""
     name_mapping: dict[str, str] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
     labels: dict[Value, str] = field(default_factory=dict)
-    """What inputs, weights and constants are called outside; the names of values are unique, these need not be."""
+    """The names of inputs, weights and constants outside the program. They need not be unique."""
     _prepare: OpList[Op] = field(default_factory=lambda: OpList(0), repr=False)
     _main: OpList[Op] = field(default_factory=lambda: OpList(1), repr=False)
     _links: dict[Op, Link[Op]] = field(default_factory=dict, repr=False)
@@ -149,7 +149,7 @@ class Graph:
         yield from self.main
 
     def readers(self, value: Value) -> list[Op]:
-        """Each op once, in order."""
+        """Each reader once, in order."""
         return self._in_order(self._readers.get(value))
 
     def writers(self, value: Value) -> list[Op]:
@@ -161,7 +161,7 @@ class Graph:
         return list(uses) if len(uses) == 1 else sorted(uses, key=self.position)
 
     def position(self, op: Op) -> tuple[int, float]:
-        """To compare with that of others: what runs first has the lower one."""
+        """For comparisons: an op that runs earlier has a lower position."""
         link = self._links[op]
         return link.ops.rank, link.key
 
@@ -178,31 +178,31 @@ class Graph:
         return any(output.value is value for output in self.outputs)
 
     def only_reader(self, value: Value) -> Op | None:
-        """The op that alone reads a value which is no output."""
+        """The only reader of a value that is not an output."""
         users = self._readers.get(value, ())
         return next(iter(users)) if len(users) == 1 and not self.is_output(value) else None
 
     def maker(self, view: View | None) -> Op | None:
-        """The op of ``main`` that makes all of the value."""
+        """The op of ``main`` that writes all of the value."""
         writers = self._writers.get(view.value, ()) if view is not None else ()
         op = next(iter(writers)) if len(writers) == 1 else None
         return op if op is not None and self.is_in(op, self.main) else None
 
     def dense_maker(self, view: View | None) -> Op | None:
-        """The same, where it makes it row by row: its elements are those of the op's operands in their order."""
+        """The same, if it writes the value in row-major order, so that elements have the order of the op's result."""
         op = self.maker(view)
         return op if op is not None and op.out.is_dense else None
 
     # Changes
 
     def append(self, op: Op, ops: OpList[Op] | None = None) -> Op:
-        """At the end of ``main``, or of ``ops``."""
+        """Adds the op at the end of ``main``, or of ``ops``."""
         self._links[op] = (self.main if ops is None else ops).append(op)
         self._enter(op)
         return op
 
     def insert(self, op: Op, before: Op | None) -> Op:
-        """Before another op, or at the end of ``main``."""
+        """Adds the op before another one, or at the end of ``main``."""
         if before is None:
             return self.append(op)
         link = self._links[before]
@@ -217,7 +217,7 @@ class Graph:
             self._leave(op)
 
     def replace(self, op: Op, new: Op) -> Op:
-        """``new`` stands where ``op`` stood."""
+        """Puts ``new`` at the position of ``op``."""
         link = self._links[new] = self._links.pop(op)
         link.op = new
         self._leave(op)
@@ -225,17 +225,17 @@ class Graph:
         return new
 
     def change(self, op: Op, **fields: Any) -> Op:
-        """The op with other ``fields``, which replaces it."""
+        """Replaces the op by a copy with other ``fields``."""
         return self.replace(op, copy_with(op, **fields))
 
     def merge(self, ops: Iterable[Op], new: Op) -> Op:
-        """``new`` replaces all of ``ops`` and stands where the last of them stood, when all that they read exists."""
+        """Replaces all of ``ops`` by ``new``, at the position of the last one, where all that they read exists."""
         *others, last = sorted(ops, key=self.position)
         self.remove(*others)
         return self.replace(last, new)
 
     def move(self, op: Op, before: Op | None = None, ops: OpList[Op] | None = None) -> None:
-        """To stand before another op, or at the end of ``ops``."""
+        """Moves the op before another one, or to the end of ``ops``."""
         self.remove(op)
         if before is None:
             self.append(op, ops)
@@ -243,8 +243,8 @@ class Graph:
             self.insert(op, before)
 
     def relocate(self, values: Iterable[Value], moved: Callable[[View], View | None], skip: Iterable[Op] = ()) -> bool:
-        """Whoever reads or writes ``values``, but ``skip``, has ``moved(view)`` for each view of them; False, and
-        nothing has changed, where that is None for one."""
+        """Replaces each view of ``values`` by ``moved(view)`` in all ops that read or write them, except ``skip``. If
+        one of these is None, nothing changes and the result is False."""
         chosen, left = set(values), set(skip)
         users = {op: None for v in chosen for uses in (self._readers, self._writers) for op in uses.get(v, ())}
         plan: list[tuple[Op, list[View | None], list[View | None]]] = []
@@ -258,7 +258,7 @@ class Graph:
         return True
 
     def read_instead(self, value: Value, other: Value) -> None:
-        """Whoever reads the value reads another of its shape."""
+        """All readers of the value read another value of the same shape instead."""
         for op in self.readers(value):
             inputs = [v and (v.of(other) if v.value is value else v) for v in op.inputs]
             self.change(op, inputs=inputs)

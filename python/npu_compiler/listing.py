@@ -1,4 +1,4 @@
-"""Programs as text, for people and for golden files: what `Program::text` gives, to the letter."""
+"""Programs as text, for people and for golden files. `Program::text` gives exactly the same."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class _Values:
         return f"%{at} {self.values[at]['dtype']}[{self.shape(self.values[at]['shape'])}]"
 
     def operand(self, operand: Any) -> str:
-        """%3, or %3[2,2 by 4,1 at 5]: the extents, the strides and where it starts."""
+        """%3, or %3[2,2 by 4,1 at 5] with extents, strides and offset."""
         if self.is_whole(operand):
             return f"%{_value(operand)}"
         at, shape, strides, offset = operand
@@ -105,7 +105,7 @@ class _Values:
         return f"{results} = {op['op']}({operands}){_attributes(op)}  # {_name(op['name'])}{module}"
 
     def _operands(self, op: dict[str, Any]) -> Iterator[str]:
-        """The first one speaks for itself, the others are named as in the table of ops."""
+        """The first operand has no name; the others have those of the op set."""
         names = [name.rstrip("?*") for name in OPS[op["op"]].inputs]
         for i, operand in enumerate(op["in"]):
             if operand is None:
@@ -122,7 +122,7 @@ def _value(operand: Any) -> int:
 
 
 def _attributes(op: dict[str, Any]) -> str:
-    """Those that are not as usual."""
+    """The attributes that differ from their defaults."""
     text = ""
     for name, attr in OPS[op["op"]].attrs.items():
         value = _attribute(op["op"], attr, (op.get("attrs") or {}).get(name))
@@ -144,7 +144,7 @@ def _attribute(op: str, attr: Attr, value: Any) -> str | None:
 
 
 _LIST, _COMPARE, _SUM, _PRODUCT, _WHOLE = range(5)
-"""How strongly the parts of a text hold together."""
+"""The precedence of operators, to set parentheses."""
 _INFIX = {
     "add": ("+", _SUM), "sub": ("-", _SUM), "mul": ("*", _PRODUCT), "div": ("/", _PRODUCT),
     "eq": ("==", _COMPARE), "ne": ("!=", _COMPARE), "lt": ("<", _COMPARE), "le": ("<=", _COMPARE),
@@ -153,7 +153,7 @@ _INFIX = {
 
 
 def _expression(steps: Sequence[Sequence[Any]], epilogue: bool) -> str:
-    """In one line; what several steps use gets a name, or the text could grow exponentially."""
+    """On one line. Shared steps get names, because the text could grow exponentially otherwise."""
     uses = [0] * len(steps)
     for step in steps:
         for at in _arguments(step):
@@ -202,7 +202,7 @@ def _constant(value: Any, cls: str) -> str:
 
 
 def _number(value: float) -> str:
-    """The shortest text that gives the number back, with a point or an exponent."""
+    """The shortest text that reads back as the same number, with a point or an exponent."""
     if not math.isfinite(value):
         return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
     sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()

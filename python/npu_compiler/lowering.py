@@ -42,11 +42,11 @@ IGNORED = frozenset(
     "device layout pin_memory memory_format non_blocking requires_grad".split()
     + ["_tensor_list_sizes", "_tensor_list_none_masks"]
 )
-"""Arguments that say where or how memory lies, never what a value is."""
+"""Arguments about devices and memory, which do not affect values."""
 
 
 def _is_a(value: Any, hint: Any) -> bool:
-    """Whether an attribute fits a lowering's annotation."""
+    """Whether an attribute fits an annotation of a lowering."""
     if hint is Any or hint is inspect.Parameter.empty:
         return True
     parts = get_args(hint)
@@ -128,7 +128,7 @@ def _take_list(p: Parameter, queue: list[Any], sizes: list[int], masks: list[lis
             raise Unsupported(f"the length of the list '{p.name}' is missing")
         return p.default
     count = sizes.pop(0)
-    # Sizes count what is given; masks count the gaps too.
+    # Sizes count the tensors that are given; masks have an entry for absent ones too.
     fits = bool(masks) and count in (len(masks[0]), len(masks[0]) - sum(masks[0]))
     mask = masks.pop(0) if fits else [False] * count
     return [None if gap else queue.pop(0) for gap in mask]
@@ -159,7 +159,7 @@ def _join(a: str, b: str) -> str:
 
 
 def promote(args: Iterable[View | Scalar]) -> str:
-    """The dtype that PyTorch computes in: dimensions outrank 0-d tensors, these outrank numbers, within a class."""
+    """The dtype that PyTorch promotes to. Within a class, tensors outrank 0-d tensors, and these outrank numbers."""
     ranks: list[str | None] = [None, None, None]
     result: str | None = None
     for arg in args:
@@ -176,13 +176,13 @@ def promote(args: Iterable[View | Scalar]) -> str:
 
 
 class Builder:
-    """What lowerings build with. Ops are appended to ``graph.main``; results are views."""
+    """Adds ops to ``graph.main`` on behalf of lowerings. Results are views."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.node: Node | None = None
         self.copies: dict[Value, View] = {}
-        """What the values made by ``copy`` are copies of."""
+        """The sources of the values that ``copy`` returned."""
         self.checked: set[Op] = set()
         """The ops that are known to be valid."""
         self._op_names: set[str] = set()
@@ -240,8 +240,8 @@ class Builder:
         unrounded: Collection[str] = (),
         **names: Any,
     ) -> View:
-        """``text`` over ``names``: views are broadcast and converted to ``compute``, numbers stay numbers. A single
-        element among the ``unrounded`` becomes a float32, however narrow ``compute`` is."""
+        """Computes the formula ``text``, whose ``names`` are numbers or views. Views are broadcast and converted to
+        ``compute``; an ``unrounded`` view of a single element becomes float32 even if ``compute`` is narrower."""
         expr = Expression()
         views: list[View] = []
         env: dict[str, Any] = {}
@@ -266,7 +266,7 @@ class Builder:
         return self.finish_map(expr, result, views, full, dtype)
 
     def finish_map(self, expr: Expression, result: int, views: list[View], shape: Sequence[int], dtype: str) -> View:
-        if expr.steps[result][0] == "const":  # whoever reads it may take the number instead
+        if expr.steps[result][0] == "const":  # so that readers can fold the constant
             result = expr.cast(result, dtype)
         steps = expr.finish(result)
         used = sorted({s[1] for s in steps if s[0] == "in"})
@@ -362,7 +362,7 @@ def _without_lowering(op_type: str) -> str:
 
 
 def lower_node(builder: Builder, node: Node, inputs: Sequence[View | None]) -> list[View | None]:
-    """The node's results; ``None`` for one that is not computed. Raises Unsupported."""
+    """The node's results, with ``None`` for those that are not computed. Raises Unsupported."""
     if node.op_type == GETITEM:
         return _getitem(node, inputs)
     rule = LOWERINGS.get(node.op_type)
@@ -412,7 +412,7 @@ def _getitem(node: Node, inputs: Sequence[View | None]) -> list[View | None]:
 
 
 def reads(node: Node) -> list[Meta]:
-    """What the node really reads: ``getitem`` lists all results and takes one."""
+    """The tensors that the node reads: ``getitem`` lists all results and reads one."""
     if node.op_type != GETITEM:
         return node.inputs
     at = node.attrs.get("index")
@@ -439,7 +439,7 @@ def dim_of(dim: int, rank: int) -> int:
 
 
 def dims_of(dims: int | Sequence[int] | None, rank: int) -> list[int]:
-    """Sorted; all when none are named."""
+    """Sorted dimensions; all of them if none are named."""
     if dims is None or (not isinstance(dims, int) and not len(dims)):
         return list(range(rank))
     return sorted({dim_of(d, rank) for d in ([dims] if isinstance(dims, int) else dims)} if rank else [])

@@ -1,4 +1,4 @@
-"""The rules of one op: its operands, results and attributes fit each other, as the core will demand of the program."""
+"""Checks that the operands, results and attributes of an op fit each other, as the core will require."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EXACT = 2.0**53
 
 
 def check_op(op: Op) -> None:
-    """ValueError with what is wrong."""
+    """Raises ValueError with what is wrong."""
     if op.kind not in OPS:
         raise ValueError("the op set has no such op")
     _check_counts(op)
@@ -105,7 +105,7 @@ def _check_expression(op: Op, sums: list[str], operands: list[View]) -> None:
 
 
 class _Operands:
-    """The operands and results of an op by name, and what may be demanded of them."""
+    """The operands and results of an op by name, with checks that raise ValueError."""
 
     def __init__(self, op: Op) -> None:
         self.op, self.attrs = op, op.attrs

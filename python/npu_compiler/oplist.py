@@ -1,4 +1,4 @@
-"""Ops in order, as a list whose changes cost the same wherever they are."""
+"""An ordered list of ops in which changes take constant time at any position."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Link", "OpList"]
 
 
 class Link(Generic[T]):
-    """One op's place. ``key`` grows along the list; ``op`` is None once it has been removed."""
+    """A node of the list. ``key`` grows along the list; ``op`` is None once it has been removed."""
 
     __slots__ = ("key", "next", "op", "ops", "prev")
 
@@ -21,8 +21,8 @@ class Link(Generic[T]):
 
 
 class OpList(Generic[T]):
-    """May change while it is iterated: what was removed is left out, what was replaced gives the new op if it has not
-    been reached. ``rank`` orders lists among each other. The graph alone changes it."""
+    """The list may change during iteration: removed ops are skipped, and an op that replaces one further on is visited.
+    ``rank`` orders lists relative to each other. Only the graph changes a list."""
 
     __slots__ = ("_end", "_size", "rank")
 
@@ -56,13 +56,13 @@ class OpList(Generic[T]):
         low = before.key - 2.0 if prev is self._end else prev.key
         key = (low + before.key) / 2
         link = self._between(op, prev, before, key)
-        if not low < key < before.key:  # no number is left between them
+        if not low < key < before.key:  # floats between the two have run out
             for at, other in enumerate(self._all()):
                 other.key = float(at)
         return link
 
     def remove(self, link: Link[T]) -> None:
-        """The link still leads on, for whoever is iterating and stands on it."""
+        """The link keeps its neighbours, so that an iteration at this op can continue."""
         link.prev.next, link.next.prev = link.next, link.prev
         link.op = None
         self._size -= 1

@@ -1,4 +1,4 @@
-"""What parts of a graph cost, roughly: enough to say which side a few cheap nodes belong to."""
+"""Rough costs of the parts of a graph, to decide where a few cheap nodes run."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .lowering import GETITEM
 
 __all__ = ["bytes_of", "crossing_seconds", "part_seconds"]
 
-# Per second, and seconds. The ratios decide, and they are alike on all machines that there are: a device is several
-# times faster, a host operator and a program have fixed costs, and what crosses is copied.
+# Per second, and seconds. Only the ratios matter: a device is several times faster than the host, operators on the host
+# and programs have fixed costs, and tensors that cross are copied.
 _BYTES = {"npu": 100e9, "cpu": 20e9}
 _FLOPS = {"npu": 2e12, "cpu": 1e11}
 _EACH_NODE = {"npu": 2e-6, "cpu": 5e-6}

@@ -1,4 +1,4 @@
-"""Which side each node runs on, and in which order, so that as little as possible crosses."""
+"""Decides where each node runs, and in which order, so that as little as possible crosses."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["CHEAPER", "Arrangement"]
 CHEAPER = "it is cheaper on the host: moving its tensors to the device and back costs more than it saves"
 
 _SWEEPS = 4
-_ONE_BY_ONE = 64  # where more parts could move, all do at once: each try looks at the whole graph
-# Their draws depend on the order in which they run.
+_ONE_BY_ONE = 64  # with more candidates, all move at once, because each try costs a pass over the graph
+# Their order is kept, because the numbers that they draw depend on it.
 _RANDOM = ("rand", "bernoulli", "multinomial", "normal", "dropout", "exponential", "poisson", "uniform", "rrelu")
 
 Groups = list[tuple[str, list[int]]]
 
 
 class Arrangement:
-    """Nodes by index. ``targets`` and ``groups`` are the answer; ``moved`` went to the host to be cheaper."""
+    """Nodes are given by index. ``targets`` and ``groups`` are the result; ``moved`` nodes are cheaper on the host."""
 
     def __init__(self, nodes: Sequence[dict[str, Any]], targets: Sequence[str]) -> None:
         self.nodes, self.targets = nodes, list(targets)
@@ -42,7 +42,7 @@ class Arrangement:
         self._seconds = self._cost(self.targets, self.groups)
 
     def improve(self) -> None:
-        """Moves cheap nodes between nodes of the host there, as long as that makes the whole faster."""
+        """Moves cheap nodes that lie between host nodes to the host, as long as the total cost falls."""
         for _ in range(_SWEEPS):
             cheap = [chosen for chosen in self._candidates() if self._may_pay(chosen)]
             if len(cheap) > _ONE_BY_ONE and self._try([i for chosen in cheap for i in chosen]):
@@ -62,14 +62,14 @@ class Arrangement:
         return before
 
     def _keep_results_together(self) -> None:
-        """Taking one of several results is no work, and is done where they are."""
+        """Selecting one of several results is free, and happens where they are."""
         for i, node in enumerate(self.nodes):
             if node["op_type"] == GETITEM and self._reads[i] and self.targets[i] == "npu":
                 self.targets[i] = self.targets[self._home[self._reads[i][0]]]
 
     def _schedule(self, targets: Sequence[str]) -> Groups:
-        """All that is ready on one side, then all that is ready on the other: no order has fewer borders, for the
-        better of the two beginnings."""
+        """Alternates between all nodes that are ready on one side and all that are ready on the other. With the better
+        of the two starting sides, no order has fewer borders."""
         schedules = [groups for first in ("npu", "cpu") if (groups := self._from(first, targets)) is not None]
         best = min(schedules, key=len) if schedules else []
         if sum(len(group) for _, group in best) != len(self.nodes):
@@ -111,13 +111,13 @@ class Arrangement:
         return seconds
 
     def _candidates(self) -> list[list[int]]:
-        """Of each part of the device: what lies between nodes of the host."""
+        """For each device part, the nodes that lie between host nodes."""
         below, above = self._touching(self._before), self._touching(self._after, backwards=True)
         parts = [[i for i in group if below[i] and above[i]] for target, group in self.groups if target == "npu"]
         return [chosen for chosen in parts if chosen]
 
     def _may_pay(self, chosen: Sequence[int]) -> bool:
-        """Whether the host takes less longer for these nodes than a border and all that they touch could cost."""
+        """Whether moving these nodes to the host could save more, in borders and crossing tensors, than it costs."""
         nodes = [self.nodes[i] for i in chosen]
         names = {name for i in chosen for name in self._reads[i]} | {t["name"] for n in nodes for t in n["outputs"]}
         border = part_seconds("npu", []) + part_seconds("cpu", []) + crossing_seconds([])
@@ -125,7 +125,7 @@ class Arrangement:
         return part_seconds("cpu", nodes) - part_seconds("npu", nodes) < saved
 
     def _touching(self, edges: Sequence[Any], backwards: bool = False) -> list[bool]:
-        """Whether a node of the host comes before each node, or after it."""
+        """For each node, whether it depends on a host node, or a host node on it."""
         order = [i for _, group in self.groups for i in group]
         touching = [False] * len(self.nodes)
         for i in reversed(order) if backwards else order:

@@ -1,4 +1,4 @@
-"""What a partition plan does and why, as data and as text."""
+"""The report of a partition plan, as data and as text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class PartReport:
 
 @dataclass
 class PlanReport:
-    """``str()`` of it is a text, ``to_dict()`` goes into JSON."""
+    """``str()`` gives its text, and ``to_dict()`` data for JSON."""
 
     model: str
     strategy: str

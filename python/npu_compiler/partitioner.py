@@ -1,4 +1,4 @@
-"""Splitting a graph between programs and the host."""
+"""Splits a graph into programs and parts for the host."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class PartitionPlan:
     reasons: dict[str, str] = field(default_factory=dict)  # by node: why it is on the host
 
     def explain(self) -> PlanReport:
-        """Each part with its target, its operators, why nodes are on the host, what crosses, and a rough time."""
+        """Reports each part: its target, operators, why nodes are on the host, what crosses, and a rough time."""
         report = PlanReport(str(self.original_ir.get("model_name") or ""), self.strategy)
         parts = [step for step in self.steps if isinstance(step, Partition)]
         producers = {t["name"]: (part.target, t) for part in parts for node in part.nodes for t in node["outputs"]}
@@ -94,13 +94,13 @@ def partition(
     *,
     strict: bool = False,
 ) -> PartitionPlan:
-    """A plan of parts, "npu" where nodes compile with their shapes and dtypes, else "cpu". ``is_supported_fn`` may
-    keep more of them on the host, but it cannot claim a node that does not compile. The IR is given as its dict, its
-    path or the object.
+    """Splits an IR, given as its dict, its path or the object, into parts. The target of nodes that compile with their
+    shapes and dtypes is "npu", and that of others "cpu". If ``is_supported_fn`` returns False for a node, it stays on
+    the host too.
 
-    "sequential" keeps the order of the nodes: consecutive ones of one kind make a part. "cost" changes it, so that
-    there are as few borders as the graph allows, and has the host run cheap nodes that lie between others of the host.
-    ``strict`` raises, with all that is not supported, instead of using the host.
+    The strategy "sequential" keeps the order of the nodes: consecutive nodes of one target form a part. "cost" reorders
+    them for as few borders as the graph allows, and keeps cheap nodes between host nodes on the host. ``strict`` raises
+    an error that lists all nodes that are not supported, instead of using the host.
     """
     if not isinstance(ir_dict, dict):
         ir_dict = dict(load_ir(ir_dict))
@@ -148,7 +148,7 @@ def _consecutive(nodes: Sequence[dict[str, Any]], targets: Sequence[str]) -> Gro
 
 
 def _steps(ir_dict: dict[str, Any], groups: Groups, only_crossing: bool = False) -> list[Partition | TransferOp]:
-    """Transfers bring what a part reads of earlier ones: all of it, or only what is not on its side yet."""
+    """A transfer lists what a part reads from earlier ones, or only what is not on its side yet."""
     home = {output["name"]: i for i, (_, group) in enumerate(groups) for node in group for output in node["outputs"]}
     reads = [{t["name"] for node in group for t in node_reads(node)} for _, group in groups]
     wanted = results_of(ir_dict)
@@ -170,11 +170,11 @@ def _steps(ir_dict: dict[str, Any], groups: Groups, only_crossing: bool = False)
 
 
 def _refused(ir_dict: dict[str, Any], supported: Supported) -> list[str | None]:
-    """By node: why it is not for the device, or None."""
+    """For each node, why it does not run on the device, or None."""
     nodes = ir_dict["nodes"]
     try:
         reasons = [reason for _, reason in explain_ir(ir_dict)]
-    except IRError:  # a graph that does not hang together can be cut too, node by node
+    except IRError:  # an inconsistent graph is judged node by node
         reasons = [explain_support(node) for node in nodes]
     if supported is is_op_supported:
         return reasons
@@ -216,7 +216,7 @@ def _all_refused(ir_dict: dict[str, Any], refused: Sequence[str | None]) -> str:
 
 
 def partition_ir(plan: PartitionPlan, part: Partition) -> dict[str, Any]:
-    """The IR of one partition alone: what it reads from others is an input of its graph."""
+    """The IR of one part. What it reads from other parts becomes an input of its graph."""
     if not isinstance(plan, PartitionPlan) or not isinstance(part, Partition):
         got = f"{type(plan).__name__} and {type(part).__name__}"
         raise InvalidTypeError(
@@ -251,7 +251,7 @@ def _alone(plan: PartitionPlan, part: Partition) -> dict[str, Any]:
 
 
 def _taking_one(node: dict[str, Any], own: set[str]) -> dict[str, Any]:
-    """``getitem`` lists all results of a node; of one in another part, only what it takes is there."""
+    """``getitem`` lists all results of a node. If the node is in another part, only the selected one is available."""
     if node["op_type"] != GETITEM or all(t["name"] in own for t in node["inputs"]):
         return node
     return {**node, "inputs": node_reads(node), "attrs": {**node["attrs"], "index": 0}}

@@ -1,17 +1,17 @@
-"""Patterns as text: ``"x * rsqrt(mean(x * x) + eps) * w?"`` is matched with the ops of a graph.
+"""Patterns as text, matched against the ops of a graph, such as ``"x * rsqrt(mean(x * x) + eps) * w?"``.
 
 A pattern is an expression with named holes, in the language of exprs.py:
 
-- A name is a hole for a tensor, or for a number where the rule lists it. One name twice stands for the same elements.
+- A name is a hole for a tensor, or for a number if the rule lists it. A repeated name means the same elements.
 - A function is a step of a map (``rsqrt``), a reduction (``mean``, ``var`` without correction, ``sum``) or an op
-  (``matmul``). ``+`` and ``*`` take their operands in either order; times a number is also over its inverse.
-- ``E * w?`` is ``E * w`` where nothing else reads E, or else E; of an op's operand, ``?`` says that it may be absent.
-- ``rounded(E)`` is E, perhaps converted to another float dtype. A half that becomes a float32 stays what it is and is
-  matched anywhere, as in match.step_names.
-- ``alone(E)`` is E where nothing else reads it.
+  (``matmul``). ``+`` and ``*`` match operands in either order. ``x * number`` also matches a division by its inverse.
+- ``E * w?`` matches ``E * w`` if nothing else reads E, and otherwise E. ``?`` after an op's operand makes it optional.
+- ``rounded(E)`` matches E with or without a conversion to another float dtype. A conversion from half to float32 is
+  exact, and is allowed anywhere, as in match.step_names.
+- ``alone(E)`` matches E if nothing else reads it.
 
-Whether several steps are one map or many makes no difference, and neither do views: a hole is the view that has its
-elements in the order of the op in which it stands.
+Matching does not depend on how steps are divided into maps, or on views: a hole is a view with its elements in the
+order of the op that reads it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Call:
 
     @cached_property
     def starts(self) -> frozenset[str]:
-        """What the last step of an op may be that this is; empty where any tensor fits."""
+        """What the last step of a matching op may be; empty if any tensor matches."""
         if self.kind == "step":
             return frozenset((self.name, "div") if self.is_scaling else (self.name,))
         if self.kind in ("reduce", "op"):
@@ -63,7 +63,7 @@ class Call:
 
     @cached_property
     def bare(self) -> Node:
-        """What is left of it where its optional part is absent, without a conversion that only that explains."""
+        """The pattern without its optional part, and without a conversion that belongs to that part."""
         if self.kind not in ("maybe", "rounded", "alone"):
             return self
         part = self.args[-1]
@@ -71,7 +71,7 @@ class Call:
 
     @cached_property
     def is_scaling(self) -> bool:
-        """Times a number."""
+        """Whether it multiplies by a number."""
         return self.name == "mul" and isinstance(self.args[1], Hole) and self.args[1].is_number
 
     @cached_property
@@ -89,8 +89,8 @@ _OPTIONAL = "_optional"
 
 @dataclass(frozen=True)
 class Match:
-    """What the holes hold, and the ops that the pattern covers, the root first. ``axes`` are those of its
-    reductions."""
+    """The views and numbers of the holes, and the ops that the pattern covers, the root first. ``axes`` are the axes of
+    its reductions."""
 
     graph: Graph
     views: dict[str, tuple[View, ...]]
@@ -105,7 +105,7 @@ class Match:
         return self.views[hole][0] if hole in self.views else None
 
     def seen(self, hole: str) -> tuple[View, ...]:
-        """All views that stood for the hole: of one half tensor and of its float32, for example."""
+        """All views that matched the hole, for example of a half tensor and of its float32 copy."""
         return self.views.get(hole, ())
 
     @property
@@ -366,7 +366,7 @@ def _each_view(matches: Iterator[Match], node: Node, view: View) -> Iterator[Mat
 
 
 def _is_float(op: Op, at: int) -> bool:
-    """Whether a step gives floats; of steps that compute something the first operand tells."""
+    """Whether a step gives floats. For steps that compute, the first operand decides."""
     name, *args = op.attrs["expr"][at]
     if name == "in":
         return class_of(list(op.reads())[args[0]].dtype) == "f"
@@ -376,7 +376,7 @@ def _is_float(op: Op, at: int) -> bool:
 
 
 def _alike(graph: Graph, a: View, b: View) -> bool:
-    """The same elements in the same order, in whatever shape, perhaps widened."""
+    """Whether the views have the same elements in the same order, in any shape, one of them possibly widened."""
     if _same_in_any_shape(a, b):
         return True
     a, b = _unwidened(graph, a), _unwidened(graph, b)
@@ -388,7 +388,7 @@ def _same_in_any_shape(a: View, b: View) -> bool:
 
 
 def _unwidened(graph: Graph, view: View) -> View:
-    """The half tensor that a float32 was made of."""
+    """The half tensor that a float32 tensor was converted from."""
     op = graph.dense_maker(view)
     if op is None or op.kind != "map" or op.attrs["expr"] not in ([["in", 0], ["cast", 0, "float32"]], [["in", 0]]):
         return view

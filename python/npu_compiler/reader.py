@@ -1,4 +1,4 @@
-"""IR JSON to plain records with decoded attributes; what is malformed is refused here."""
+"""Reads the JSON of an IR into plain records with decoded attributes, and refuses malformed input."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _RUN_IT = (
 
 @dataclass
 class Meta(TensorSpec):
-    """``producer`` is the node that makes it, where the file says so, and ``index`` which of its results it is."""
+    """``producer`` is the node that computes it, if the file says so, and ``index`` the number of the result."""
 
     shape: tuple[int, ...]
     producer: str | None = None
@@ -72,7 +72,7 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 
 
 def load_ir(ir: Any) -> Mapping[str, Any]:
-    """The JSON object behind a path, a dict or anything with ``to_dict()``."""
+    """The JSON object of a path, a dict or an object with ``to_dict()``."""
     if isinstance(ir, Mapping):
         return ir
     if isinstance(ir, str | os.PathLike):
@@ -135,7 +135,7 @@ def read_ir(ir: Any) -> Model:
 
 @contextlib.contextmanager
 def malformed(where: str) -> Iterator[None]:
-    """Whatever goes wrong inside, where JSON is taken apart, is the fault of the IR."""
+    """Turns any error inside, where JSON is read, into an IRError that says where."""
     try:
         yield
     except IRError:
@@ -183,7 +183,7 @@ def read_node(data: Mapping[str, Any], version: int = 1) -> Node:
     with malformed("a node"):
         name = _text(data["name"], "the name of a node")
     with malformed(f"node '{name}'"):
-        # Since version 2 a node without the field has all of its optional tensors, or none that could be mistaken.
+        # Since version 2, a node without this field has all of its optional tensors, or they cannot be confused.
         absent = data.get("absent_inputs", [] if version >= 2 else None)
         return Node(
             name=name,
@@ -198,7 +198,7 @@ def read_node(data: Mapping[str, Any], version: int = 1) -> Node:
 
 
 def _attr(value: Any) -> Any:
-    """Dtypes and their like become their bare names, in the tagged form and in the older text form alike."""
+    """Dtypes, devices and layouts become plain names, from the tagged form and from the older text form."""
     if isinstance(value, Mapping) and len(value) == 1:
         ((key, inner),) = value.items()
         if key in ("$dtype", "$device", "$layout", "$memory_format"):
@@ -213,7 +213,7 @@ def _attr(value: Any) -> Any:
         return value.removeprefix("torch.")
     if value is None or isinstance(value, bool | int | float | complex | Mapping):
         return value
-    text = str(value)  # a torch object of an IR in memory: its text is the older form
+    text = str(value)  # a torch object of an IR in memory, whose text is the older form
     return text.removeprefix("torch.")
 
 

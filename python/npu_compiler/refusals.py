@@ -1,4 +1,4 @@
-"""What does not compile, told in one way wherever it is told."""
+"""The nodes that do not compile, grouped by reason, as every report shows them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ __all__ = ["Refusal", "located", "refusals"]
 
 @dataclass(frozen=True)
 class Refusal:
-    """The nodes of one operator that do not compile, or are on the host, for one reason. ``node`` is the first of
-    them, ``module`` and ``source`` say where it comes from."""
+    """The nodes of one operator that do not compile, or run on the host, for the same reason. ``node`` is the first of
+    them, and ``module`` and ``source`` say where it comes from."""
 
     op: str
     count: int
@@ -34,7 +34,7 @@ def located(node: str, module: str | None, source: str | None) -> str:
 
 
 def refusals(nodes: Iterable[tuple[Node | Mapping[str, Any], str | None]]) -> list[Refusal]:
-    """Of nodes with their reasons, None where they compile; in the order of the first node of each."""
+    """Groups nodes by operator and reason (None if a node compiles), in the order of the first node of each group."""
     groups: dict[tuple[str, str], Refusal] = {}
     for node, reason in nodes:
         if reason is None:

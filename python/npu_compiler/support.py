@@ -1,4 +1,4 @@
-"""What compiles, asked by lowering it and throwing the result away."""
+"""Answers what compiles, by lowering it and discarding the result."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["explain_ir", "explain_support", "get_supported_ops", "is_op_supporte
 
 
 def get_supported_ops() -> frozenset[str]:
-    """The operators that have a lowering; what each can do depends on its attributes, shapes and dtypes."""
+    """The operators that have a lowering. Whether a node compiles also depends on its attributes, shapes and dtypes."""
     return frozenset(LOWERINGS) | {GETITEM}
 
 
 def explain_support(node: Mapping[str, Any] | Node, unread: Sequence[int] | None = None) -> str | None:
-    """Why this node, with its attributes, shapes and dtypes, does not compile; None when it does. ``unread`` names
-    its results that nobody reads."""
+    """Why this node does not compile with its attributes, shapes and dtypes, or None if it does. ``unread`` are the
+    numbers of its results that nobody reads."""
     if not isinstance(node, Node):
         node = _record_of(node)
         try:
@@ -58,7 +58,7 @@ def _record_of(node: Any) -> Mapping[str, Any]:
 
 
 def explain_ir(ir: Any) -> list[tuple[dict[str, Any], str | None]]:
-    """Each node of an IR with the reason why it does not compile, or None: what ``compile`` itself finds."""
+    """Each node of an IR with the reason why it does not compile, or None, exactly as ``compile`` decides."""
     data = load_ir(ir)
     translation = Translation(read_ir(data))
     translation.lower()
@@ -67,12 +67,12 @@ def explain_ir(ir: Any) -> list[tuple[dict[str, Any], str | None]]:
 
 
 def results_of(ir: Mapping[str, Any]) -> set[str]:
-    """The tensors that the graph gives out or back."""
+    """The names of the graph's outputs and of the new values of inputs that it updates."""
     return {t["name"] for t in [*ir.get("graph_outputs", []), *(m["value"] for m in ir.get("mutations") or [])]}
 
 
 def check_outline(ir: Mapping[str, Any]) -> None:
-    """That a graph can be cut: its nodes, their tensors and their names are there."""
+    """Checks what partitioning needs of an IR: nodes and tensors with names."""
     with malformed("the graph"):
         results = results_of(ir)
         if not isinstance(ir["nodes"], list) or not all(isinstance(name, str) for name in results):
@@ -89,7 +89,7 @@ def check_outline(ir: Mapping[str, Any]) -> None:
 
 
 def node_reads(node: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the node really reads: ``getitem`` lists all results and takes one."""
+    """The tensors that the node reads: ``getitem`` lists all results and reads one."""
     inputs: list[dict[str, Any]] = node["inputs"]
     return [inputs[node["attrs"]["index"]]] if node["op_type"] == GETITEM else inputs
 
@@ -101,7 +101,7 @@ def _dry_run(node: Node) -> list[Any]:
 
 
 def is_op_supported(op_type: str, attrs: Mapping[str, Any] | None = None) -> bool:
-    """Whether some inputs exist with which ``op_type`` compiles under these attributes."""
+    """Whether ``op_type`` compiles with these attributes for some inputs."""
     if not isinstance(op_type, str) or not isinstance(attrs, Mapping | None):
         got = f"{type(op_type).__name__} and {type(attrs).__name__}"
         expected = 'a string such as "aten.add.Tensor", and a dict of attributes or None'
@@ -125,7 +125,7 @@ def is_op_supported(op_type: str, attrs: Mapping[str, Any] | None = None) -> boo
             refused = True
         except (Unsupported, *MISFIT):
             continue
-    # Nothing that we tried fits. Attributes can ask for shapes that we did not try, unless they were refused as such.
+    # No probe compiles. The attributes may fit only shapes that are not among the probes, unless they were refused.
     return not refused
 
 

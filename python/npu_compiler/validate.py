@@ -1,6 +1,6 @@
-"""That the JSON of a file has the shape of a program, so that whoever prints or describes it meets no surprise.
+"""Checks that the JSON of a file has the structure of a program, so that it can be printed and described safely.
 
-Whether the program makes sense (bounds, classes, order) is checked by the core that runs it.
+The core, which runs it, checks its meaning: bounds, classes, order.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _LISTS = ("symbols", "values", "inputs", "outputs", "weights", "constants", "pre
 
 
 def validate(data: Any, size: int) -> None:
-    """ValueError with what is wrong. ``size`` is that of the constants in bytes."""
+    """Raises ValueError with what is wrong. ``size`` is the size of the constants in bytes."""
     if not isinstance(data, dict) or not isinstance(data.get("model_name"), str):
         raise ValueError("its JSON has no model_name")
     _need(isinstance(data.get("producer"), str), "its JSON has no producer")

@@ -1,4 +1,4 @@
-"""The rules of docs/program-format.md, checked between passes."""
+"""Checks a graph against the rules of docs/program-format.md between passes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LARGEST = 2**24
 
 @dataclass
 class Verified:
-    """What was right earlier and is not checked again, because ops do not change."""
+    """What was valid earlier and is not checked again, because ops do not change."""
 
     ops: set[Op] = field(default_factory=set)
     writers: set[tuple[Op, ...]] = field(default_factory=set)
@@ -85,7 +85,7 @@ def _check_reads(op: Op, readable: set[Value], left: dict[Value, int]) -> None:
 
 
 def _check_writers(value: Value, ops: Sequence[Op], known: Verified) -> None:
-    """That no element is written twice. As many are written as there are."""
+    """Checks that no element is written twice. The number of elements written is known to be right."""
     views = [view for op in ops for view in op.writes() if view.value is value]
     key = tuple(ops)
     if key in known.writers or (len(views) == 1 and views[0].is_dense) or _size(value) > _LARGEST:

@@ -26,7 +26,7 @@ def dense_strides(shape: Iterable[int]) -> Shape:
 
 @dataclass(eq=False, slots=True)
 class Value:
-    """A dense tensor. ``kind`` is input, weight, constant or temp; constants hold their ``data``."""
+    """A dense tensor. ``kind`` is input, weight, constant or temp. Only constants have ``data``."""
 
     name: str
     dtype: str
@@ -37,7 +37,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Elements of a value by strides, in elements of the value's row-major order."""
+    """A strided view of a value. Strides and offset count elements of the value in row-major order."""
 
     value: Value
     shape: Shape
@@ -58,18 +58,18 @@ class View:
 
     @property
     def is_dense(self) -> bool:
-        """All of the value, row by row, in whatever shape (strides of extents below 2 say nothing)."""
+        """Whether it is all of the value in row-major order, in any shape (strides of extents below 2 are ignored)."""
         dense = dense_strides(self.shape)
         same = all(n <= 1 or s == d for n, s, d in zip(self.shape, self.strides, dense, strict=True))
         return same and not self.offset and self.elements == math.prod(self.value.shape)
 
     @property
     def is_whole(self) -> bool:
-        """The whole value in its own shape."""
+        """Whether it is the whole value in its own shape."""
         return self.shape == self.value.shape and self.is_dense
 
     def of(self, value: Value) -> View:
-        """The same places of another value of the same shape."""
+        """The same elements of another value of the same shape."""
         return View(value, self.shape, self.strides, self.offset)
 
     def permute(self, order: Iterable[int]) -> View:
@@ -100,7 +100,7 @@ class View:
         )
 
     def drop(self, dim: int) -> View:
-        """Without dimension ``dim``, at its position 0."""
+        """Without dimension ``dim``, at index 0 of it."""
         return View(
             self.value,
             self.shape[:dim] + self.shape[dim + 1 :],
@@ -118,13 +118,13 @@ class View:
         return View(self.value, shape, tuple(strides), self.offset)
 
     def reshape(self, shape: Iterable[int]) -> View | None:
-        """None where strides cannot express it."""
+        """None if strides cannot express it."""
         shape = tuple(shape)
         if math.prod(shape) != self.elements:
             return None
         if self.elements == 0:
             return View(self.value, shape, dense_strides(shape), self.offset)
-        # Runs of dimensions that lie behind each other as one, from the last.
+        # Contiguous dimensions are merged into runs, from the last one.
         runs: list[tuple[int, int]] = []
         for n, s in zip(reversed(self.shape), reversed(self.strides), strict=True):
             if n == 1:
@@ -157,7 +157,7 @@ def whole(value: Value) -> View:
 def remap(view: View, target: View) -> View | None:
     """``view``, of a value whose elements lie at ``target`` (a view of the same shape), as a view of target's value.
 
-    None where no strides express it.
+    None if strides cannot express it.
     """
     if view.elements == 0:
         return View(target.value, view.shape, (0,) * view.rank, 0)
@@ -194,7 +194,7 @@ def remap(view: View, target: View) -> View | None:
 
 
 def same(view: View | None, want: View) -> bool:
-    """The same elements in the same order: strides of single elements say nothing."""
+    """Whether both have the same elements in the same order. Strides of extents below 2 do not matter."""
     if view is None or view.value is not want.value or view.shape != want.shape or view.offset != want.offset:
         return False
     return all(n <= 1 or a == b for n, a, b in zip(view.shape, view.strides, want.strides, strict=True))
