@@ -1,7 +1,7 @@
-"""The op set of compiled programs: every fact about an op, once.
+"""The op set of compiled programs, the only definition of each op.
 
-``tools/generate_opset.py`` makes from it what C++ needs (``cpp/core/program/opset.gen.h``, ``op_rules.gen.h``) and the
-tables of ``docs/program-format.md``; the compiler's passes read it as it is. What kernels do is not here.
+``tools/generate_opset.py`` generates from it what C++ needs (``cpp/core/program/opset.gen.h``, ``op_rules.gen.h``) and
+the tables of ``docs/program-format.md``. The compiler's passes read it directly. It says nothing about kernels.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ def _need(kind: str, *choices: str) -> Attr:
 
 @dataclass(frozen=True)
 class InPlace:
-    """A result that may lie in the memory of an operand: both whole, of one shape, with elements of one size. No
-    operand that is not named so may lie there.
+    """A result that may reuse the memory of an operand, if both are whole values of the same shape and element size. No
+    other operand may share its memory.
 
-    ``elementwise``: an element of the result is written after that element of every operand was read. ``operand`` may
-    stand for several then, and all of them may lie there.
-    Otherwise the result is an update of the operand, which is read only where it is written, while the other operands
-    are read at any time.
+    If ``elementwise``, each element of the result is written after that element of every operand was read. ``operand``
+    may then stand for several operands, any of which may share the memory.
+    Otherwise the result is an update of the operand, which is read only where it is written. Other operands may be read
+    at any time.
     """
 
     result: str
@@ -59,8 +59,8 @@ class InPlace:
 
 Attrs = Mapping[str, Any]
 Rows = Callable[[Attrs, int, int], "list[set[int]] | None"]
-"""From attributes, the rank of the result and the number of operands: for each operand, the dimensions along which a
-row of the result needs that row alone; nothing where these attributes mix all rows."""
+"""From the attributes, the rank of the result and the number of operands: for each operand, the dimensions along which
+a row of the result needs only that row, or None if these attributes mix all rows."""
 
 
 @dataclass(frozen=True)
@@ -74,20 +74,22 @@ class OpDef:
     """What it computes, for the table of docs/program-format.md."""
     attrs: Mapping[str, Attr] = field(default_factory=dict)
     rules: tuple[str, ...] | None = None
-    """What operands and attributes must satisfy, if that can be said in these words (X and Y are operands or results):
+    """What operands and attributes must satisfy, if these words can express it (X and Y are operands or results):
     "float X", "integer X" (and no bool), "same X Y" (shape and dtype), "shape X = Y", "dtype X = Y", "dtype X = int64",
-    "dtype X = sum(Y)" (int64 for integers), "axis A of X" (A is an attribute). None: op_check.cpp has a function."""
+    "dtype X = sum(Y)" (int64 for integers), "axis A of X" (A is an attribute). If None, functions in op_check.cpp and
+    op_check.py check the op."""
     in_place: tuple[InPlace, ...] = ()
     layout: str = "row_major"
-    """How results lie: "row_major", "follows" (as the operands do) or "channels_last" (preferred, operand 0 too)."""
+    """The layout of results: "row_major", "follows" (that of the operands) or "channels_last" (preferred, also for
+    operand 0)."""
     negative_strides: bool = False
-    """Whether kernels of GPUs take operands whose strides are negative; copies are made elsewhere."""
+    """Whether GPU kernels support operands with negative strides. Otherwise they get copies."""
     indexed: str = ""
-    """The operand whose rows the index operands (``index``, ``indices``) name."""
+    """The operand whose rows the index operands (``index``, ``indices``) select."""
     moves: int = 0
-    """How many of the first operands have their elements handed on, rather than computed with."""
+    """How many of the first operands have their elements moved, not computed with."""
     rows: Rows | None = None
-    """Whether rows of the result can be computed alone; None: it needs all rows."""
+    """How rows of the result depend on rows of the operands. If None, the op needs all rows."""
 
     def _names(self, side: int) -> tuple[str, ...]:
         return tuple(self.signature.split("->")[side].split())
@@ -110,13 +112,13 @@ class OpDef:
 
     @cached_property
     def expr_operand(self) -> int:
-        """The first operand that an expression loads by itself; -1 where there is no expression."""
+        """The first operand that only an expression loads, or -1 if the op has no expression."""
         if not any(attr.kind == "expr" for attr in self.attrs.values()):
             return -1
         return next(i for i, name in enumerate(self.inputs) if name.endswith("*"))
 
     def in_place_operands(self, entry: InPlace) -> tuple[int, int, int]:
-        """The result, the first operand and the last one that ``entry`` allows (-1: all that follow), by number."""
+        """The numbers of the result, and of the first and last operand that ``entry`` allows (-1: all that follow)."""
         result = [name.rstrip("?") for name in self.outputs].index(entry.result)
         operand = self.input(entry.operand)
         return result, operand, -1 if self.inputs[operand].endswith("*") else operand
@@ -150,7 +152,7 @@ def _all(attrs: Attrs, rank: int, operands: int) -> list[set[int]]:
 
 
 def _except(attribute: str) -> Rows:
-    """All dimensions but those that an attribute names."""
+    """All dimensions except those that an attribute names."""
 
     def rows(attrs: Attrs, rank: int, operands: int) -> list[set[int]]:
         named = attrs[attribute]
@@ -172,7 +174,7 @@ def _norm_rows(attrs: Attrs, rank: int, operands: int) -> list[set[int]] | None:
 
 
 def _attention_rows(attrs: Attrs, rank: int, operands: int) -> list[set[int]]:
-    rows = {0} if attrs.get("causal") else {0, 2}  # causal: what a row sees depends on its number
+    rows = {0} if attrs.get("causal") else {0, 2}  # with causal, the columns that a row sees depend on its index
     return [rows, {0}, {0}, rows][:operands]
 
 
@@ -441,4 +443,4 @@ EXPRESSION_OPS: Final[dict[str, ExprOp]] = {
     "isnan": ExprOp("f", "b"),
     "isinf": ExprOp("f", "b"),
 }  # fmt: skip
-"""Beside these, an expression has ["in", k], ["const", number, class] and ["cast", step, dtype]."""
+"""Expressions also have ["in", k], ["const", number, class] and ["cast", step, dtype]."""

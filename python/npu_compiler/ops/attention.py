@@ -1,4 +1,4 @@
-"""Scaled dot-product attention; heads that share keys and values are read without repeating these."""
+"""Scaled dot-product attention. Keys and values that heads share are not repeated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..lowering import Builder, Tensor, broadcast, lowering
 
 
 def _shared_heads(b: Builder, k: View) -> View | None:
-    """[N, H, T, D] as [N, G, T, D], where it is a copy that only repeats each of G heads."""
+    """[N, H, T, D] as [N, G, T, D], if it is a copy that only repeats each of G heads."""
     source = b.copies.get(k.value)
     if source is None or source.rank != 5 or source.strides[2] != 0 or k.rank != 4:
         return None
@@ -22,7 +22,7 @@ def _shared_heads(b: Builder, k: View) -> View | None:
 
 
 def _keys_and_values(b: Builder, k: View, v: View, heads: int, enable_gqa: bool) -> tuple[View, View]:
-    """Both with one number of heads, which divides that of the queries."""
+    """Both with the same number of heads, which divides the number of query heads."""
     shared = _shared_heads(b, k), _shared_heads(b, v)
     if shared[0] is not None and shared[1] is not None and shared[0].shape[1] == shared[1].shape[1]:
         return shared[0], shared[1]
@@ -34,7 +34,7 @@ def _keys_and_values(b: Builder, k: View, v: View, heads: int, enable_gqa: bool)
 
 
 def _in_rank_4(b: Builder, x: View, lead: tuple[int, ...]) -> View:
-    """Dimensions before the heads as one; where heads are missing, there is one."""
+    """Merges the dimensions before the heads. If there is no dimension of heads, adds one."""
     x = x.expand((*lead, *x.shape[-3:])) if x.rank > 3 else x
     while x.rank < 4:
         x = x.unsqueeze(0)
@@ -84,7 +84,7 @@ def _mask(b: Builder, mask: View, shape: tuple[int, ...], lead: tuple[int, ...],
 
 
 def attended(b: Builder, q: View, k: View, v: View, mask: View | None, scale: float, causal: bool) -> View:
-    """The op. Its result lies with the heads of a position side by side, as the product that follows reads it."""
+    """Adds the op. In memory, the heads of a position are side by side, as the product after it reads them."""
     n, heads, rows, _ = q.shape
     out = whole(b.graph.temp(b.base, q.dtype, (n, rows, heads, v.shape[3]))).permute((0, 2, 1, 3))
     inputs = [q, k, v] if mask is None else [q, k, v, mask]

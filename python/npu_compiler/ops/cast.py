@@ -1,4 +1,4 @@
-"""Conversions between dtypes, and what passes its input on unchanged."""
+"""Conversions between dtypes, and operators that return their input unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Convolutions; a transposed one is a convolution over the dilated input with the kernel turned round."""
+"""Convolutions. A transposed one is a convolution of the dilated input with the reversed kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operators that repeat or rotate what they read; only what strides cannot express is copied."""
+"""Operators that repeat or rotate their input. It is copied only where strides cannot express the result."""
 
 from __future__ import annotations
 

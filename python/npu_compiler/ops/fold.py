@@ -1,4 +1,4 @@
-"""Windows as columns and back, and the inverse of max pooling."""
+"""Unfolding windows to columns, folding them back, and max unpooling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading by index."""
+"""Operators that read elements by index."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def index_of(b: Builder, index: View) -> View:
 def advanced(
     b: Builder, shape: tuple[int, ...], indices: list[View | None]
 ) -> tuple[list[View], list[int], list[int], list[int]]:
-    """Index operands, their axes, the dims of those without, and the shape of what ``x[indices]`` addresses."""
+    """The index operands, their axes, the dims of the other dimensions, and the shape of ``x[indices]``."""
     given = [(d, index_of(b, i)) for d, i in enumerate(indices) if i is not None]
     if not given:
         raise Unsupported("indexing without an index")

@@ -34,7 +34,7 @@ def arange(b: Builder, end: Scalar, start: Scalar = 0, step: Scalar = 1, dtype: 
 def linspace(b: Builder, start: Scalar, end: Scalar, steps: int, dtype: DType | None = None) -> Tensor:
     step = (end - start) / max(steps - 1, 1)
     i = b.iota(steps, dtype="int64")
-    half = (steps + 1) // 2  # from both ends, as PyTorch, so that the last one is exact
+    half = (steps + 1) // 2  # computed from both ends, as in PyTorch, so that the last element is exact
     text = "start + float32(i) * step if i < half else end - float32(last - i) * step"
     numbers: dict[str, Any] = {
         "start": float(start),

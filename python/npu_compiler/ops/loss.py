@@ -1,4 +1,4 @@
-"""Losses: elementwise, then the mean, the sum or neither."""
+"""Losses: elementwise terms, and their mean, their sum or neither."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ MOST_INTEGERS = 2**24
 
 
 def _integers(b: Builder, x: View, y: View, bias: View | None, shape: tuple[int, ...]) -> View:
-    """Every single product, then their sums: exact, and for small matrices only."""
+    """All products, then their sums. This is exact, and meant for small matrices."""
     if math.prod(shape) * x.shape[-1] > MOST_INTEGERS:
         raise Unsupported(f"a product of {x.dtype} matrices with more than {MOST_INTEGERS} multiplications")
     each = b.map("x * y", "int64", compute="int64", x=x.unsqueeze(x.rank), y=y.unsqueeze(y.rank - 2))
@@ -210,7 +210,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def _without_dots(equation: str, tensors: list[View]) -> tuple[list[str], str]:
-    """The terms and the result; dots become letters that nobody uses."""
+    """The terms and the result, with dots replaced by unused letters."""
     left, arrow, result = equation.replace(" ", "").partition("->")
     terms = left.split(",")
     if len(terms) != len(tensors):
@@ -231,7 +231,7 @@ def _without_dots(equation: str, tensors: list[View]) -> tuple[list[str], str]:
 
 
 def _diagonals(b: Builder, term: str, x: View) -> tuple[str, View]:
-    """Letters that a term repeats name a diagonal."""
+    """A letter that a term repeats selects a diagonal."""
     for c in term:
         while term.count(c) > 1:
             i, j = term.index(c), term.rindex(c)
@@ -269,7 +269,7 @@ def _sum_away(b: Builder, names: str, x: View, keep: set[str]) -> tuple[str, Vie
 
 
 def _contract(b: Builder, p: str, x: View, q: str, y: View, later: set[str]) -> tuple[str, View]:
-    """One product of two terms; ``later`` are the indices that must remain."""
+    """The product of two terms; ``later`` are the letters that must remain."""
     p, x = _sum_away(b, p, x, later | set(q))
     q, y = _sum_away(b, q, y, later | set(p))
     sizes = dict(zip(p + q, x.shape + y.shape, strict=True))

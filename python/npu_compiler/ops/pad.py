@@ -1,4 +1,4 @@
-"""Padding; negative amounts cut."""
+"""Padding. Negative amounts crop."""
 
 from __future__ import annotations
 

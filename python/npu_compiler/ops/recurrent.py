@@ -1,4 +1,4 @@
-"""Recurrent layers, step by step: their length is known, so they are unrolled."""
+"""Recurrent layers, unrolled over their time steps, whose number is known."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .cat import concatenate
 from .matmul import linear
 
 MAX_STEPS = 1024
-"""Longer sequences would make programs of unwieldy size."""
+"""The longest sequence; longer ones would make programs too large."""
 
 Step = Callable[[Builder, View, list[View], View, View | None], list[View]]
-"""From the input's share of the gates, the states, and the weights and bias of the hidden state: the new states."""
+"""Computes the new states from the input's contribution to the gates, the states, and the hidden weights and bias."""
 
 
 def _gates(x: View, count: int) -> list[View]:
@@ -58,7 +58,7 @@ STEPS: dict[str, Step] = {
 def _direction(
     b: Builder, step: Step, x: View, states: list[View], params: list[View | None], backward: bool
 ) -> tuple[View, list[View]]:
-    """``x`` is [time, batch, features]; all time steps' shares of the gates are one product."""
+    """``x`` is [time, batch, features]. One product computes its contribution to the gates of all time steps."""
     w_in, w_hidden, b_in, b_hidden = params
     assert w_in is not None and w_hidden is not None
     given = linear(b, x, w_in, b_in)

@@ -1,4 +1,4 @@
-"""Cumulative sums and products; other running values by doubling, in as many steps as their number has bits."""
+"""Cumulative sums and products. Other running values are computed by doubling, in a logarithmic number of steps."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cumprod(b: Builder, self: Tensor, dim: int, dtype: DType | None = None) -> T
 
 
 def _running_best(b: Builder, x: View, dim: int, sign: str) -> list[View]:
-    """Of equal ones the last, and of NaN the last, as in PyTorch."""
+    """Of equal elements the last one counts, and of NaNs the last one, as in PyTorch."""
     if not x.rank:
         return [x, b.full((), 0, "int64")]
     b.check_dtype(x)

@@ -1,4 +1,4 @@
-"""Writing by index: a new tensor that differs from the first one where the indices say."""
+"""Operators that write elements by index, to a copy of their input."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def written(b: Builder, x: View, updates: View, indices: list[View], kind: str, 
     b.check_dtype(x)
     if not updates.elements:
         return x
-    if x.dtype == "bool" and kind != "set":  # sums and products of truth values
+    if x.dtype == "bool" and kind != "set":  # sums and products of bools
         x, updates = b.cast(x, "uint8"), b.cast(updates, "uint8")
         return b.cast(written(b, x, updates, indices, {"add": "max", "mul": "min"}.get(kind, kind), **attrs), "bool")
     return b.new("scatter", [x, updates, *indices], x.shape, x.dtype, kind=kind, **attrs)
@@ -80,7 +80,7 @@ def scatter_reduce(
 def _reduced(
     b: Builder, x: View, src: View, reduce: str, include_self: bool, write: Callable[[View, View | Scalar, str], View]
 ) -> View:
-    """``write`` puts numbers or a source where the indices say."""
+    """``write`` writes numbers or a source at the indices."""
     kind = "add" if reduce == "mean" else _KINDS.get(reduce)
     if kind is None:
         raise Refused(f"reduce={reduce!r}")
@@ -94,7 +94,7 @@ def _reduced(
 
 
 def _nothing(kind: str, dtype: str) -> Scalar:
-    """What changes no result of that kind."""
+    """The identity of a reduction of that kind."""
     if kind in ("add", "mul"):
         return int(kind == "mul")
     if class_of(dtype) == "f":
@@ -144,7 +144,7 @@ def masked_scatter(b: Builder, self: Tensor, mask: Tensor, source: Tensor) -> Te
 
 
 def _put_mask(b: Builder, x: View, indices: list[View | None], values: View, accumulate: bool) -> View:
-    """One mask, and values that are the same wherever it selects."""
+    """Writes where a single mask selects. The value must be the same for all elements that it selects."""
     lead, mask = len(indices) - 1, indices[-1]
     if mask is None or mask.dtype != "bool" or any(i is not None for i in indices[:-1]):
         raise Unsupported("a mask among other indices; how much it selects is known only at run time")

@@ -1,4 +1,4 @@
-"""Operators that only look at their input differently."""
+"""Operators whose results are views of their input."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def broadcast_tensors(b: Builder, tensors: list[Tensor]) -> list[Tensor]:
 
 
 def slice_range(n: int, start: int | None, end: int | None, step: int) -> tuple[int, int]:
-    """First index and count, as Python slices."""
+    """The first index and the count, as in Python slices."""
     first, last, step = slice(start, end, step).indices(n)
     return first, max(0, -(-(last - first) // step))
 
@@ -153,7 +153,7 @@ def select(b: Builder, self: Tensor, dim: int, index: int) -> Tensor:
 
 
 MAX_PARTS = 65536
-"""More results would make programs of unwieldy size."""
+"""The most results of one operator; more would make programs too large."""
 
 
 def split_at(x: View, dim: int, sizes: list[int]) -> list[View]:
