@@ -117,9 +117,12 @@ def _check_value(node: Node, p: Parameter, value: Any) -> None:
 
 
 _LEAST = dict.fromkeys(
-    "chunks sections kernel_size stride dilation groups num_groups group step divisor_override upscale_factor "
-    "downscale_factor".split(), 1)  # fmt: skip
+    "chunks sections kernel_size stride dilation groups num_groups group step upscale_factor downscale_factor".split(),
+    1,
+)
+"""The least values of arguments, by name."""
 _ANY_STEP = frozenset({"arange", "range"})
+"""Operators whose step may be negative."""
 
 
 def _take_list(p: Parameter, queue: list[Any], sizes: list[int], masks: list[list[bool]]) -> Any:

@@ -211,14 +211,14 @@ def _call(tree: ast.expr, numbers: frozenset[str]) -> Call:
     if isinstance(tree, ast.IfExp):
         return Call("step", "where", tuple(_node(t, numbers) for t in (tree.test, tree.body, tree.orelse)))
     if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name):
-        raise ValueError(f"'{ast.unparse(tree)}' is no pattern; expected names, operators, functions and choices")
+        raise ValueError(f"'{ast.unparse(tree)}' is not a pattern; expected names, operators, functions and choices")
     name, args = tree.func.id, tuple(_node(t, numbers) for t in tree.args)
     if name in ("rounded", "alone"):
         return Call(name, name, args)
     kinds = {"reduce": _REDUCTIONS, "op": OPS, "step": EXPRESSION_OPS}
     kind = next((kind for kind, known in kinds.items() if name in known), None)
     if kind is None:
-        raise ValueError(f"'{name}' is neither a reduction nor an op nor a step of an expression")
+        raise ValueError(f"'{name}' is unknown; expected a reduction, an op, or a step of an expression")
     return Call(kind, name, args)
 
 

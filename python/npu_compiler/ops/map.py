@@ -4,7 +4,7 @@ A line is ``names (arguments) kind: expression``; a name may list overloads. Arg
 or numbers where the node
 says so; those with a default are numbers. The kinds tell the dtype to compute in and the result's:
 ``same`` promotes and keeps it, ``float`` makes integers float32 first, ``compare`` promotes and gives bool,
-``logic`` takes truth values and gives bool, ``int`` refuses floats.
+``logic`` takes bools and gives bool, ``int`` refuses floats.
 
 Numbers that take part in the promotion are converted to the dtype, as PyTorch converts them; those with a default
 are not, but where the expression says ``rounded(...)``. See "Numbers" in docs/operators.md.
