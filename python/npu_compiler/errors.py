@@ -38,6 +38,9 @@ class ProgramError(NPUError, ValueError):
 class Unsupported(Exception):
     """A node cannot be compiled, for the reason given. Lowerings raise it; the compiler collects the reasons."""
 
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason or "the lowering refused it without a reason")
+
 
 class Refused(Unsupported):
     """The node's attributes cannot be compiled, whatever its inputs are."""

@@ -445,7 +445,10 @@ def dims_of(dims: int | Sequence[int] | None, rank: int) -> list[int]:
     """Sorted dimensions; all of them if none are named."""
     if dims is None or (not isinstance(dims, int) and not len(dims)):
         return list(range(rank))
-    return sorted({dim_of(d, rank) for d in ([dims] if isinstance(dims, int) else dims)} if rank else [])
+    listed = [dim_of(d, rank) for d in ([dims] if isinstance(dims, int) else dims)]
+    if len(set(listed)) != len(listed):
+        raise Malformed(f"a dimension appears twice in {list(dims) if not isinstance(dims, int) else dims}")
+    return sorted(listed) if rank else []
 
 
 def spread(value: int | Sequence[int], count: int) -> list[int]:

@@ -103,7 +103,7 @@ def read_ir(ir: Any) -> Model:
     data = load_ir(ir)
     version = data.get("schema_version", 1)
     if not isinstance(version, int) or version > SCHEMA_VERSION:
-        raise IRError(f"[compiler] the IR has schema version {version}; expected at most {SCHEMA_VERSION}")
+        raise IRError(f"[compiler] the IR has schema version {version!r}; expected at most {SCHEMA_VERSION}")
     with malformed("the graph"):
         model = Model(
             name=_text(data.get("model_name") or "", "model_name"),
@@ -140,6 +140,8 @@ def malformed(where: str) -> Iterator[None]:
         yield
     except IRError:
         raise
+    except RecursionError:
+        raise IRError(f"[compiler] malformed IR: {where}: lists or dicts are nested too deeply") from None
     except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError, zlib.error) as error:
         what = f"the key {error} is missing" if isinstance(error, KeyError) else str(error)
         message = f"[compiler] malformed IR: {where}: {what}; expected the format of docs/ir-format.md"

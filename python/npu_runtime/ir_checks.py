@@ -24,6 +24,9 @@ def check_ir(ir: Mapping[str, Any], parts: Sequence[Any] = ()) -> None:
     check_nodes(_field(ir, "nodes", Sequence, "the IR"))
     for key, kind in _OPTIONAL.items():
         _optional(ir, key, kind, "the IR")
+    for name in ir.get("output_names") or ():
+        if name is not None and not isinstance(name, str):
+            raise _wrong("a name in 'output_names'", name, "a string or null")
     results = {tensor["name"] for node in ir["nodes"] for tensor in node["outputs"]}
     inputs = {tensor["name"] for tensor in ir["graph_inputs"]}
     weights = {tensor["name"] for tensor in ir["weights"]} | set(ir.get("constants") or ())

@@ -303,3 +303,14 @@ def test_a_pass_of_ours_is_to_be_reported(broken: bool) -> None:
     with pytest.raises(InternalCompileError, match=said) as caught:
         compile(exps())
     assert isinstance(caught.value, VerifyError) is broken
+
+
+def test_a_refusal_without_a_reason_is_one(untouched: None) -> None:  # noqa: F811
+    def refuse(b: Builder, self: Tensor) -> Tensor:
+        raise Unsupported()
+
+    lowering("aten.exp.default", replace=True)(refuse)
+    reason = "the lowering refused it without a reason"
+    assert reason in explain_support(exps()["nodes"][0])
+    with pytest.raises(CompileError, match=reason):
+        compile(exps())

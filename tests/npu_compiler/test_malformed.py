@@ -8,7 +8,7 @@ import random
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -75,7 +75,7 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "no weights": (drop("weights"), "the key 'weights' is missing"),
     "nodes are no list": (put("nodes", {"a": 1}), "expected a list, got"),
     "a newer schema": (put("schema_version", 99), "schema version 99; expected at most 2"),
-    "schema is text": (put("schema_version", "2"), "schema version 2; expected"),
+    "schema is text": (put("schema_version", "2"), "schema version '2'; expected"),
     "a node is a number": (put("nodes", 0, 7), "a node"),
     "a node without a name": (drop("nodes", 0, "name"), "a node: the key 'name' is missing"),
     "a node without outputs": (drop("nodes", 0, "outputs"), "node 'add_': the key 'outputs' is missing"),
@@ -206,6 +206,37 @@ def test_arguments_that_pytorch_never_takes(case: str) -> None:
         compile(ir)
     assert explain_support(node) == f"malformed IR: {message}"
     assert not is_op_supported(node["op_type"], node["attrs"])
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [(lambda x: x.sum((0, 1)), "dim"), (lambda x: x.amax((0, 1)), "dim"), (lambda x: x.flip((0, 1)), "dims")],
+    ids=["sum", "amax", "flip"],
+)
+def test_dimensions_that_appear_twice(function: Any, name: str) -> None:
+    ir = ir_of(function, torch.ones(2, 3), name="twice")
+    ir["nodes"][0]["attrs"][name] = [0, -2]
+    with pytest.raises(IRError, match=r"malformed IR: node '.*: a dimension appears twice in \[0, -2\]"):
+        compile(ir)
+
+
+@pytest.mark.parametrize("function", [compile, explain_ir], ids=["compile", "explain_ir"])
+def test_what_is_nested_too_deeply(function: Any) -> None:
+    ir, deep = ir_of(lambda x: x.exp(), torch.ones(1), name="deep"), cast(list[Any], [])
+    for _ in range(5000):
+        deep = [deep]
+    ir["nodes"][0]["attrs"]["x"] = deep
+    with pytest.raises(IRError, match="malformed IR: node 'exp': lists or dicts are nested too deeply"):
+        function(ir)
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3, 4])
+def test_a_batch_norm_that_lost_an_input(lost: int) -> None:
+    ir = extract_ir(torch.nn.BatchNorm2d(3).eval(), (torch.ones(2, 3, 4, 4),)).to_dict()
+    node = next(node for node in ir["nodes"] if "batch_norm" in node["op_type"])
+    del node["inputs"][lost]
+    with pytest.raises(CompileError, match="without running_mean or running_var"):
+        compile(ir)
 
 
 def test_steps_of_a_range_may_be_negative() -> None:

@@ -96,6 +96,7 @@ NAMED: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "shape": (("nodes", AT, "outputs", 0, "shape"), [-1], rf"'shape' of output 0 of node '{NODE}' is wrong; got \[-1"),
     "dtype": (("graph_inputs", 0, "dtype"), DROP, "'dtype' of graph input 0 is missing; expected a string"),
     "output": (("graph_outputs", 0, "name"), "other", "graph output 'other' is not produced by any node"),
+    "output names": (("output_names",), [["x"]], r"a name in 'output_names' is wrong; got \['x'\] \(list\); expected"),
     "mutations": (("mutations",), True, r"'mutations' of the IR is wrong; got True \(bool\); expected a list"),
     "target": (("mutations", 0, "target"), "other", "mutation 0 writes 'other', which is not a weight"),
     "value": (("mutations", 0, "value", "name"), "other", "mutation 0 stores 'other', which is not produced by"),

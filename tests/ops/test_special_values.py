@@ -14,6 +14,7 @@ import npu
 import pytest
 import torch
 import torch.nn.functional as F
+from npu_compiler import CompileError
 from npu_compiler.lowering import LOWERINGS
 from npu_runtime import Device
 from torch import Tensor, nn
@@ -302,3 +303,13 @@ def test_ldexp_reaches_every_exponent(dtype: torch.dtype, kind: torch.dtype, dev
         normal = (x.float().abs() >= smallest) | (x == 0) | x.isnan()
         got, wanted = (y.masked_fill(~normal | (y.abs() < smallest), 0.0) for y in (got, wanted))
     torch.testing.assert_close(got, wanted, rtol=0, atol=0, equal_nan=True)
+
+
+def test_ldexp_of_two_half_dtypes_is_refused_where_pytorch_rounds_as_no_op_does() -> None:
+    x, n = torch.full((3,), 1.5, dtype=torch.bfloat16), torch.tensor(20.25, dtype=torch.float16)
+    with pytest.raises(CompileError, match="a single element of one half dtype with another one"):
+        npu.compile(Calls([torch.ldexp]), (x, n))
+    with pytest.raises(CompileError, match="PyTorch's trace and its result differ"):
+        npu.compile(Calls([torch.ldexp]), (torch.ones(3, dtype=torch.int32), n))
+    (got,) = npu.compile(Calls([torch.ldexp]), (x, n.bfloat16()))(x, n.bfloat16())
+    assert torch.equal(got, torch.ldexp(x, n.bfloat16()))

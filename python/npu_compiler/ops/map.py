@@ -291,7 +291,12 @@ def square(b: Builder, self: Tensor) -> Tensor:
 def ldexp(b: Builder, self: Tensor, other: Tensor) -> Tensor:
     declared = b.node.outputs[0].dtype if b.node else self.dtype
     if class_of(self.dtype) != "f" or class_of(other.dtype) == "f" or declared != self.dtype:
-        return mul(b, self, pow_(b, 2.0, other))  # older versions of PyTorch do so for integer exponents too
+        if {self.dtype, other.dtype} == {"float16", "bfloat16"} and not (self.rank and other.rank):
+            raise Unsupported("a single element of one half dtype with another one, which PyTorch rounds differently")
+        result = mul(b, self, pow_(b, 2.0, other))  # older versions of PyTorch do so for integer exponents too
+        if result.dtype != declared:
+            raise Unsupported("dtypes of which PyTorch's trace and its result differ; use an exponent like the base")
+        return result
     exponent = b.cast(clamp(b, b.cast(other, "int32"), -377, 377), "float32")
     # Three powers of two within a float's range. The odd one comes first, so that a denormal is rounded only once.
     first = b.map("fmod(e, 126)", "float32", e=exponent)

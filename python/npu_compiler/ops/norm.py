@@ -42,9 +42,11 @@ def batch_norm_of(
     return b.map("x * scale + shift", x.dtype, x=x, scale=scale, shift=shift)
 
 
-def _checked(training: bool, running_mean: View | None) -> None:
-    if training and running_mean is not None:
+def _check_statistics(training: bool, mean: View | None, var: View | None) -> None:
+    if training and mean is not None:
         raise Refused("a batch norm that is training; call eval() before extraction")
+    if not training and (mean is None or var is None):
+        raise Unsupported("a batch norm without running_mean or running_var, that is not training")
 
 
 @lowering("aten.batch_norm.default")
@@ -60,7 +62,7 @@ def batch_norm(
     eps: float,
     cudnn_enabled: bool = False,
 ) -> Tensor:
-    _checked(training, running_mean)
+    _check_statistics(training, running_mean, running_var)
     return batch_norm_of(b, input, weight, bias, running_mean, running_var, eps)
 
 
@@ -90,7 +92,7 @@ def native_batch_norm(
     momentum: float,
     eps: float,
 ) -> list[Tensor | None]:
-    _checked(training, running_mean)
+    _check_statistics(training, running_mean, running_var)
     return [batch_norm_of(b, input, weight, bias, running_mean, running_var, eps), None, None]
 
 
@@ -106,7 +108,7 @@ def cudnn_batch_norm(
     exponential_average_factor: float,
     epsilon: float,
 ) -> list[Tensor | None]:
-    _checked(training, running_mean)
+    _check_statistics(training, running_mean, running_var)
     return [batch_norm_of(b, input, weight, bias, running_mean, running_var, epsilon), None, None, None]
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from ..errors import Unsupported
 from ..graph import View
-from ..lowering import Builder, DType, Tensor, broadcast, dim_of, lowering
+from ..lowering import Builder, DType, Tensor, broadcast, dim_of, dims_of, lowering
 
 
 @lowering("aten.view.default", "aten.reshape.default", "aten._unsafe_view.default", "aten.view_copy.default",
@@ -229,7 +229,7 @@ def unbind(b: Builder, self: Tensor, dim: int = 0) -> list[Tensor]:
 @lowering("aten.flip.default")
 def flip(b: Builder, self: Tensor, dims: list[int]) -> Tensor:
     x = self
-    for d in {dim_of(d, x.rank) for d in dims}:
+    for d in dims_of(dims, x.rank) if len(dims) else ():
         if x.elements:
             x = x.slice(d, x.shape[d] - 1, x.shape[d], -1)
     return x
