@@ -11,7 +11,7 @@ if(TARGET npu_metal)
   list(APPEND NPU_INSTALLED npu_metal)
 endif()
 if(TARGET npu_softmetal)
-  list(APPEND NPU_INSTALLED npu_softmetal npu_softmetal_api npu_softmetal_machine)
+  list(APPEND NPU_INSTALLED npu_softmetal npu_softmetal_api npu_softmetal_machine npu_msl)
 endif()
 install(TARGETS ${NPU_INSTALLED} EXPORT npu_targets COMPONENT development
   ARCHIVE DESTINATION lib)

@@ -13,6 +13,7 @@
 
 #include "image.h"
 #include "lower/lower.h"
+#include "msl/error.h"
 #include "process.h"
 
 namespace softmetal {
@@ -215,7 +216,7 @@ std::string cache_key(const std::string& text, const CompileOptions& options, Mo
 std::string lower_or_fail(const std::string& preprocessed, const std::string& name) {
   try {
     return lower(preprocessed, name);
-  } catch (const LoweringError& error) {
+  } catch (const npu::msl::SourceError& error) {
     fail(name, error.what());
   }
 }

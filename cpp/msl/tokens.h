@@ -2,11 +2,12 @@
 // from.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <vector>
 
-namespace softmetal {
+namespace npu::msl {
 
 struct Token {
   enum Kind { word, number, text, mark, end };
@@ -19,15 +20,22 @@ struct Token {
   bool is(std::string_view s) const { return spelling == s; }
 };
 
+// Tokens [begin, end) of a source.
+struct Range {
+  std::size_t begin = 0, end = 0;
+};
+
 class Tokens {
  public:
-  explicit Tokens(std::string_view source, std::string name);
+  Tokens() = default;
+  Tokens(std::string_view source, std::string name);
 
   std::vector<Token> list;  // ends with a token of kind `end`
   std::vector<std::string> files;
 
   std::string where(const Token& token) const { return files[token.file] + ":" + std::to_string(token.line); }
+  std::string text(Range range) const;  // with blanks where there was space
   std::string joined() const;
 };
 
-}  // namespace softmetal
+}  // namespace npu::msl

@@ -1,9 +1,9 @@
-#include "tokens.h"
+#include "msl/tokens.h"
 
 #include <cctype>
 #include <cstdlib>
 
-namespace softmetal {
+namespace npu::msl {
 
 namespace {
 
@@ -130,10 +130,19 @@ Tokens::Tokens(std::string_view source, std::string name) : files{std::move(name
   Reader(source, *this).read();
 }
 
+std::string Tokens::text(Range range) const {
+  std::string result;
+  for (std::size_t i = range.begin; i < range.end; ++i) {
+    if (!result.empty() && !list[i].space.empty()) result += ' ';
+    result += list[i].spelling;
+  }
+  return result;
+}
+
 std::string Tokens::joined() const {
   std::string result;
   for (const Token& token : list) result += token.space, result += token.spelling;
   return result;
 }
 
-}  // namespace softmetal
+}  // namespace npu::msl
