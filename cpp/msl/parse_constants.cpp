@@ -1,6 +1,7 @@
 // Function constants and the constants computed from them.
 #include <algorithm>
 
+#include "msl/error.h"
 #include "msl/parser.h"
 
 namespace npu::msl {
@@ -21,7 +22,8 @@ void Parser::read_constant(Range range) {
   for (std::size_t i = range.begin; i < range.end; ++i)
     if (at(i).is("[[") && at(i + 1).is("function_constant")) return read_function_constant(range, i);
   const std::size_t assign = source_.find(range.begin, range.end, "=");
-  if (assign == range.end || !depends_on_constants({assign, range.end})) return;
+  if (assign == range.end) return;
+  if (!depends_on_constants({assign, range.end})) return read_numbers(range);
   if (at(assign - 1).is("]"))
     source_.fail(range.begin, "an array computed from function constants is not supported");
   Constant constant;
@@ -50,6 +52,56 @@ std::string Parser::type_of_constant(Range range) const {
   for (const std::string word : {"constant ", "static ", "constexpr ", "const "})
     for (std::size_t i; (i = type.find(word)) != std::string::npos;) type.erase(i, word.size());
   return type;
+}
+
+// `constant constexpr int a = 1, b = 2 * a;`: numbers that attributes may name.
+void Parser::read_numbers(Range range) {
+  for (std::size_t i = range.begin; i + 1 < range.end;) {
+    const std::size_t comma = source_.find(i, range.end - 1, ",");
+    const std::size_t assign = source_.find(i, comma, "=");
+    if (assign < comma && assign > i && at(assign - 1).kind == Token::word)
+      evaluate_number(at(assign - 1).spelling, {assign + 1, comma});
+    i = comma + 1;
+  }
+}
+
+// `enum class Kind : int { kOne = 1, kTwo };`
+void Parser::read_enumerators(Range range) {
+  std::size_t i = range.begin + 1;
+  const bool scoped = at(i).is("class") || at(i).is("struct");
+  if (scoped) ++i;
+  const std::string prefix = scoped ? at(i).spelling + "::" : "";
+  const std::size_t open = source_.find(range.begin, range.end, "{");
+  if (open == range.end) return;
+  const std::size_t close = source_.matching(open);
+  std::string last;
+  for (i = open + 1; i < close;) {
+    const std::size_t comma = source_.find(i, close, ",");
+    const std::string name = prefix + at(i).spelling;
+    if (at(i + 1).is("=")) {
+      evaluate_number(name, {i + 2, comma});
+    } else if (last.empty()) {
+      add_number(name, 0);
+    } else if (source_.numbers.count(last)) {
+      add_number(name, source_.numbers[last] + 1);
+    }
+    last = name;
+    i = comma + 1;
+  }
+}
+
+// What is no integer, or depends on what is not known here, has no number.
+void Parser::evaluate_number(const std::string& name, Range value) {
+  try {
+    add_number(name, source_.number(value));
+  } catch (const SourceError&) {
+  }
+}
+
+void Parser::add_number(const std::string& name, std::int64_t value) {
+  const auto [entry, added] = source_.numbers.emplace(name, value);
+  if (!added && entry->second != value) ambiguous_.insert(name);
+  if (ambiguous_.count(name)) source_.numbers.erase(name);
 }
 
 bool Parser::depends_on_constants(Range range) const {

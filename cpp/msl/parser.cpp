@@ -72,6 +72,7 @@ std::size_t Parser::read_declaration(std::size_t begin, std::size_t end) {
     if (at(i).is("[[")) i = source_.matching(i);
   }
   if (is_constant && start == begin) read_constant({begin, stop});
+  if (at(start).is("enum")) read_enumerators({start, stop});
   return stop;
 }
 

@@ -40,11 +40,16 @@ class Parser {
   void read_function_constant(Range declaration, std::size_t attribute);
   bool depends_on_constants(Range range) const;
   std::string type_of_constant(Range range) const;
+  void read_enumerators(Range declaration);
+  void read_numbers(Range declaration);
+  void evaluate_number(const std::string& name, Range value);
+  void add_number(const std::string& name, std::int64_t value);
 
   const Token& at(std::size_t i) const { return source_.at(i); }
 
   Source source_;
-  std::set<std::string> optional_;  // function constants that may be undefined
+  std::set<std::string> optional_;   // function constants that may be undefined
+  std::set<std::string> ambiguous_;  // names that stand for several numbers, in several namespaces
 };
 
 }  // namespace npu::msl

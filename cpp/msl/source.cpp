@@ -1,8 +1,19 @@
 #include "msl/source.h"
 
+#include <optional>
+
 #include "msl/error.h"
+#include "msl/numbers.h"
 
 namespace npu::msl {
+
+std::int64_t Source::number(Range range) const {
+  return evaluate(tokens, range, [&](const std::string& name) -> std::optional<std::int64_t> {
+    const auto entry = numbers.find(name);
+    if (entry == numbers.end()) return std::nullopt;
+    return entry->second;
+  });
+}
 
 std::size_t Source::matching(std::size_t open) const {
   int depth = 0;

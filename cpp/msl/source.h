@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -78,12 +80,16 @@ struct Source {
   std::vector<Instantiation> instantiations;
   std::vector<Constant> constants;
   std::vector<DefinedQuery> defined_queries;
+  // Of enumerators and integer constants at namespace scope, as far as they are known.
+  std::map<std::string, std::int64_t> numbers;
 
   const Token& at(std::size_t i) const { return tokens.list[i]; }
+  std::int64_t number(Range range) const;  // of a constant expression; throws where a name has no value
   std::string text(Range range) const { return tokens.text(range); }
-  std::size_t matching(std::size_t open) const;  // the token that closes the bracket at `open`
-  std::size_t find(std::size_t begin, std::size_t end,
-                   const char* spelling) const;  // outside of brackets, or end
+  // The token that closes the bracket at `open`.
+  std::size_t matching(std::size_t open) const;
+  // The first token that is spelled so, outside of brackets; `end` if there is none.
+  std::size_t find(std::size_t begin, std::size_t end, const char* spelling) const;
   [[noreturn]] void fail(std::size_t at, const std::string& what) const;
 };
 

@@ -1,7 +1,10 @@
 #include "msl/tokens.h"
 
+#include <algorithm>
 #include <cctype>
 #include <cstdlib>
+
+#include "msl/error.h"
 
 namespace npu::msl {
 
@@ -12,7 +15,8 @@ bool continues_word(char c) { return std::isalnum(static_cast<unsigned char>(c))
 
 class Reader {
  public:
-  Reader(std::string_view source, Tokens& out) : source_(source), out_(out) {}
+  Reader(std::string_view source, Tokens::Lines lines, Tokens& out)
+      : source_(source), directives_(lines == Tokens::Lines::kDirectives), out_(out) {}
 
   void read() {
     for (;;) {
@@ -20,6 +24,8 @@ class Reader {
       token.space = read_space();
       token.file = file_;
       token.line = line_;
+      token.starts_line = line_start_;
+      line_start_ = false;
       if (at_ < source_.size()) read_token(token);
       out_.list.push_back(token);
       if (token.kind == Token::end) return;
@@ -37,18 +43,35 @@ class Reader {
         ++line_, ++at_, line_start_ = true;
       } else if (std::isspace(static_cast<unsigned char>(c))) {
         ++at_;
-      } else if (c == '#' && line_start_) {
-        read_directive();
-      } else {
+      } else if (directives_ ? !read_comment() : c != '#' || !line_start_) {
         break;
+      } else if (!directives_) {
+        read_marker();
       }
     }
-    line_start_ = false;
     return std::string(source_.substr(start, at_ - start));
   }
 
+  // A comment, or a newline that a backslash takes back.
+  bool read_comment() {
+    if (peek() == '\\' && peek(1) == '\n') {
+      ++line_, at_ += 2;
+    } else if (peek() == '/' && peek(1) == '/') {
+      while (at_ < source_.size() && peek() != '\n') ++at_;
+    } else if (peek() == '/' && peek(1) == '*') {
+      const size_t close = source_.find("*/", at_ + 2);
+      if (close == std::string_view::npos)
+        throw SourceError(out_.files[static_cast<size_t>(file_)] + ":" + std::to_string(line_) +
+                          ": error: a comment that does not end");
+      for (; at_ < close + 2; ++at_) line_ += peek() == '\n';
+    } else {
+      return false;
+    }
+    return true;
+  }
+
   // A line marker, `# 12 "file"`; anything else, a pragma for instance, passes through.
-  void read_directive() {
+  void read_marker() {
     size_t stop = source_.find('\n', at_);
     if (stop == std::string_view::npos) stop = source_.size();
     std::string text(source_.substr(at_ + 1, stop - at_ - 1));
@@ -57,19 +80,9 @@ class Reader {
     size_t open = text.find('"'), close = text.rfind('"');
     if (rest != text.c_str() && open != std::string::npos && close > open) {
       line_ = static_cast<int>(line) - 1;  // the newline that ends the marker counts up
-      enter(text.substr(open + 1, close - open - 1));
+      file_ = out_.file(text.substr(open + 1, close - open - 1));
     }
     at_ = stop;
-  }
-
-  void enter(const std::string& name) {
-    for (size_t i = 0; i < out_.files.size(); ++i)
-      if (out_.files[i] == name) {
-        file_ = static_cast<int>(i);
-        return;
-      }
-    file_ = static_cast<int>(out_.files.size());
-    out_.files.push_back(name);
   }
 
   void read_token(Token& token) {
@@ -111,12 +124,14 @@ class Reader {
   }
 
   void read_text(char quote) {
-    for (++at_; at_ < source_.size() && source_[at_] != quote; ++at_)
+    for (++at_; at_ < source_.size() && source_[at_] != quote && source_[at_] != '\n'; ++at_)
       if (source_[at_] == '\\') ++at_;
-    ++at_;
+    if (peek() == quote) ++at_;
+    at_ = std::min(at_, source_.size());
   }
 
   std::string_view source_;
+  bool directives_;
   Tokens& out_;
   size_t at_ = 0;
   int file_ = 0;
@@ -126,8 +141,19 @@ class Reader {
 
 }  // namespace
 
-Tokens::Tokens(std::string_view source, std::string name) : files{std::move(name)} {
-  Reader(source, *this).read();
+Tokens::Tokens(std::string_view source, std::string name, Lines lines) : files{std::move(name)} {
+  Reader(source, lines, *this).read();
+}
+
+std::string Tokens::where(const Token& token) const {
+  return files[static_cast<std::size_t>(token.file)] + ":" + std::to_string(token.line);
+}
+
+int Tokens::file(const std::string& name) {
+  const auto entry = std::find(files.begin(), files.end(), name);
+  const auto number = static_cast<int>(entry - files.begin());
+  if (entry == files.end()) files.push_back(name);
+  return number;
 }
 
 std::string Tokens::text(Range range) const {
