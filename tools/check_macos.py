@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "build" / "cross"
 TARGETS = {"aarch64-macos.14.0": ("Darwin", "arm64"), "aarch64-linux-gnu.2.28": ("Linux", "aarch64")}
-LIBRARIES = ["npu_core", "npu_cpu", "npu_gpu", "npu_devices"]
+LIBRARIES = ["npu_core", "npu_cpu", "npu_gpu", "npu_msl", "npu_cuda", "npu_devices"]
 PROGRAMS = ["npu_core_tests", "npu_cpu_tests", "npu_gpu_tests", "npu_run_tests", "npu-bench"]
 SDK = os.environ.get("NPU_APPLE_SDK")
 

@@ -24,6 +24,7 @@ constexpr std::array<std::string_view, 14> kThreadInputs{
 // `marker` is the word kernel or the attribute that holds it; `begin` is behind any template list.
 std::size_t Parser::read_kernel(std::size_t begin, std::size_t marker, bool is_template) {
   Kernel kernel;
+  kernel.scope = scope_;
   kernel.is_template = is_template;
   if (at(marker).is("kernel")) kernel.attributes.push_back({marker, marker + 1});
   std::size_t open = begin;
@@ -140,6 +141,7 @@ void Parser::read_parameter_attribute(Range range, Parameter& parameter) const {
 std::size_t Parser::read_instantiation(std::size_t begin) {
   Instantiation instance;
   instance.declaration = {begin, past_declaration(begin)};
+  instance.scope = scope_;
   read_attributes(instance.declaration, instance);
   const Range name = instantiated_name(begin);
   std::size_t base = name.begin;

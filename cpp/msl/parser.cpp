@@ -83,8 +83,15 @@ std::size_t Parser::read_namespace(std::size_t begin) {
     ++i;
   }
   if (!at(i).is("{")) return past_declaration(begin);
-  const std::size_t close = source_.matching(i);
+  const std::size_t close = source_.matching(i), outer = scope_.size();
+  for (std::size_t k = begin; k < i; ++k) {  // `inline` and attributes are no part of the name
+    if (at(k).is("[["))
+      k = source_.matching(k);
+    else if (at(k).kind == Token::word && !at(k).is("namespace") && !at(k).is("inline"))
+      scope_ += at(k).spelling + "::";
+  }
   read_declarations(i + 1, close);
+  scope_.resize(outer);
   return close + 1;
 }
 

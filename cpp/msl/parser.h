@@ -48,6 +48,7 @@ class Parser {
   const Token& at(std::size_t i) const { return source_.at(i); }
 
   Source source_;
+  std::string scope_;                // of the declaration that is read: a::b::
   std::set<std::string> optional_;   // function constants that may be undefined
   std::set<std::string> ambiguous_;  // names that stand for several numbers, in several namespaces
 };

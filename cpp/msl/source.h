@@ -37,6 +37,7 @@ struct ThreadgroupVariables {
 };
 
 struct Kernel {
+  std::string scope;  // of the namespaces around it: a::b::
   std::string name;
   std::string host_name;    // string literals, as they are written; may be empty
   std::string max_threads;  // a constant expression; may be empty
@@ -52,6 +53,7 @@ struct Kernel {
 // `template [[host_name("f_float")]] [[kernel]] decltype(f<float>) f<float>;`, or the whole signature.
 struct Instantiation {
   Range declaration;
+  std::string scope;        // of the namespaces around it
   std::size_t kernel = 0;   // of Source::kernels
   std::string function;     // f<float>
   std::string host_name;    // string literals, as they are written

@@ -27,17 +27,9 @@ std::string replacing_folder() {
                .action = "unsetting it to use those of the build"});
 }
 
-// The text of a file of metal/: that of the folder, or of the build where there is none.
-std::string find_file(std::string_view name) {
-  if (const std::string folder = replacing_folder(); !folder.empty()) {
-    std::ifstream file(folder + "/" + std::string(name));
-    if (file) return std::string(std::istreambuf_iterator<char>(file), {});
-  }
-  for (int i = 0; i < kKernelFileCount; ++i) {
-    if (kKernelFiles[i].name == name) return std::string(kKernelFiles[i].text);
-  }
-  throw Error(ErrorKind::kInternal,
-              {.area = "gpu", .what = "there is no kernel file " + npu::quoted(std::string(name))});
+std::string find_file(const std::string& name) {
+  if (std::optional<std::string> text = kernel_file(name)) return *std::move(text);
+  throw Error(ErrorKind::kInternal, {.area = "gpu", .what = "there is no kernel file " + npu::quoted(name)});
 }
 
 // Files are included by lines of this form, and once.
@@ -52,12 +44,24 @@ void append(std::string& to, std::string_view text, std::set<std::string>& inclu
       continue;
     }
     const std::string_view rest = line.substr(kInclude.size());
-    const std::string_view name = rest.substr(0, rest.find('"'));
-    if (included.emplace(name).second) append(to, find_file(name), included);
+    const std::string name(rest.substr(0, rest.find('"')));
+    if (included.insert(name).second) append(to, find_file(name), included);
   }
 }
 
 }  // namespace
+
+// Of a file in the folder that a developer names, or else of the build.
+std::optional<std::string> kernel_file(const std::string& name) {
+  if (const std::string folder = replacing_folder(); !folder.empty()) {
+    std::ifstream file(folder + "/" + name);
+    if (file) return std::string(std::istreambuf_iterator<char>(file), {});
+  }
+  for (int i = 0; i < kKernelFileCount; ++i) {
+    if (kKernelFiles[i].name == name) return std::string(kKernelFiles[i].text);
+  }
+  return std::nullopt;
+}
 
 bool kernels_are_replaced() { return !replacing_folder().empty(); }
 

@@ -47,6 +47,7 @@ TEST(msl_source, kernels_and_parameters) {
   const msl::Kernel& f = source.kernels[0];
   CHECK_EQ(f.name, "f");
   CHECK(f.is_template);
+  CHECK_EQ(f.scope, "inner::");
   CHECK_EQ(f.max_threads, "64");
   CHECK_EQ(f.parameters.size(), 4u);
   using Kind = msl::Parameter::Kind;
@@ -61,6 +62,7 @@ TEST(msl_source, kernels_and_parameters) {
   CHECK_EQ(source.text(f.threadgroup_variables[0].variables[0].extents), "[N][kBlock]");
   CHECK_EQ(f.threadgroup_variables[1].variables[0].name, "count");
   CHECK_EQ(source.kernels[1].host_name, "\"other\"");
+  CHECK_EQ(source.kernels[1].scope, "");
   CHECK(!source.kernels[1].is_template);
 }
 

@@ -1,0 +1,13 @@
+# Writes OUTPUT: the headers in SOURCE, as C++ strings.
+file(GLOB files "${SOURCE}/*.h")
+list(SORT files)
+set(text "#include \"cuda/lower/headers.h\"\n\nnamespace npu::cuda {\n\nconst Header kHeaders[] = {\n")
+foreach(path IN LISTS files)
+  get_filename_component(name "${path}" NAME)
+  file(READ "${path}" content)
+  string(APPEND text "    {\"${name}\", R\"CUDA(${content})CUDA\"},\n")
+endforeach()
+list(LENGTH files count)
+string(APPEND text "};\n\nconst int kHeaderCount = ${count};\n\n}  // namespace npu::cuda\n")
+file(WRITE "${OUTPUT}.new" "${text}")
+execute_process(COMMAND "${CMAKE_COMMAND}" -E copy_if_different "${OUTPUT}.new" "${OUTPUT}")
