@@ -5,7 +5,6 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <cstring>
 #include <string>
 #include <vector>
 
@@ -36,6 +35,9 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
   if (own->donated)
     return refuse_view(view, "[buffer] the buffer was donated to a run, which took its memory over");
   if (own->read_only && (flags & PyBUF_WRITABLE) != 0) return refuse_view(view, "[buffer] it is read-only");
+  if (!own->buffer.on_host())
+    return refuse_view(view,
+                       "[buffer] the host cannot reach this memory of a device; use to_numpy() or DLPack");
   static constexpr const char* formats[kDTypeCount] = {"f", "e", nullptr, "b", "h", "i", "q", "B", "?"};
   const Buffer& buffer = own->buffer;
   const char* const format = formats[static_cast<int>(buffer.dtype())];
@@ -115,10 +117,23 @@ nb::object dtype_of_numpy(nb::handle dtype) {
   }
 }
 
-// Shares the memory; the array keeps it.
+nb::object to_numpy(nb::handle self, nb::handle dtype, nb::handle spec, bool copy);
+
+// Of memory that the host does not reach: the array's own copy.
+nb::object fetched(const Buffer& buffer, nb::handle dtype) {
+  Buffer host;
+  {
+    const nb::gil_scoped_release release;
+    host = buffer.to_host();
+  }
+  return to_numpy(keeper(host), dtype, nb::none(), false);
+}
+
+// Shares the memory where the host reaches it; the array keeps it.
 nb::object to_numpy(nb::handle self, nb::handle dtype, nb::handle spec, bool copy) {
   const Buffer& buffer = alive(*nb::inst_ptr<PyBuffer>(self));
   check_spec(buffer, spec);
+  if (!buffer.on_host()) return fetched(buffer, dtype);
   const nb::module_ numpy = nb::module_::import_("numpy");
   nb::object array;
   if (buffer.bytes() == 0) {
@@ -157,8 +172,10 @@ nb::object to_dlpack(nb::handle self, nb::kwargs options) {
   const bool wanted = !copy.is_none() && nb::cast<bool>(copy);
   if (own.read_only && !copy.is_none() && !wanted)
     throw nb::buffer_error("[buffer] DLPack cannot say read-only; allow a copy");
+  if (!own.buffer.on_host() && !copy.is_none() && !wanted)
+    throw nb::buffer_error("[buffer] this memory of a device has no DLPack device; allow a copy");
   // Readers of DLPack may write, so that read-only memory is copied for them.
-  const Buffer buffer = wanted || own.read_only ? copy_of(self, "self") : alive(own);
+  const Buffer buffer = wanted || own.read_only ? copy_of(self, "self") : alive(own).to_host();
   nb::dlpack::dtype dtype{};
   const auto bits = static_cast<std::uint8_t>(8 * size_of(buffer.dtype()));
   const auto code = buffer.dtype() == DType::kBFloat16 ? nb::dlpack::dtype_code::Bfloat
@@ -209,7 +226,9 @@ void bind_tensors(nb::module_& m) {
            nb::sig("def to_numpy(self, dtype: typing.Any = None, spec: typing.Any = None, *, copy: bool = "
                    "False) -> "
                    "numpy.typing.NDArray[typing.Any]"),
-           "An array that shares this buffer's memory; with `dtype`, a converted copy. `spec` is checked.")
+           "An array that shares this buffer's memory, or a copy where the host does not reach it; with "
+           "`dtype`, "
+           "a converted copy. `spec` is checked.")
       .def(
           "write_from_numpy",
           [](PyBuffer& self, nb::handle data, nb::handle spec) {
@@ -231,7 +250,7 @@ void bind_tensors(nb::module_& m) {
                                   shape_text(borrowed.buffer().shape()),
                            .expected = std::string(dtype_name(to.dtype())) + shape_text(to.shape())});
             }
-            std::memmove(to.data(), borrowed.buffer().data(), to.bytes());
+            to.copy_from(borrowed.buffer());
           },
           "data"_a.none(), "spec"_a = nb::none())
       .def(

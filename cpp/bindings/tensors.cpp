@@ -263,7 +263,7 @@ Buffer copy_of(nb::handle object, const char* name, const Device* device) {
   const Buffer& from = borrowed.buffer();
   Buffer copy = device != nullptr ? device->allocate(from.dtype(), from.shape())
                                   : Buffer::allocate(from.dtype(), from.shape());
-  if (from.bytes() > 0) std::memcpy(copy.data(), from.data(), from.bytes());
+  copy.copy_from(from);
   return copy;
 }
 

@@ -1,6 +1,7 @@
 #include "devices/metal.h"
 
 #include <mutex>
+#include <utility>
 
 #include "core/base/text.h"
 #include "core/run/checked_runner.h"
@@ -10,6 +11,7 @@
 
 #if NPU_METAL
 #include "gpu/device/chips.h"
+#include "gpu/device/far_driver.h"
 #include "gpu/device/gpu_device.h"
 #include "gpu/device/kernel_sources.h"
 #include "metal/metal_device.h"
@@ -29,10 +31,14 @@ bool metal_is_chosen() { return !metal_is_emulated() || environment_choice(kEmul
 
 namespace {
 
+// Whether tests ask for memory that the host does not reach, as on a discrete GPU.
+bool memory_is_far() { return environment_choice("NPU_FAR_MEMORY", {"0", "1"}) == "1"; }
+
 // What is read later, or where a mistake would go unnoticed.
 void check_environment() {
   metal_is_chosen();
   environment_choice("NPU_SEPARATE_TENSORS", {"0", "1"});
+  memory_is_far();
   plans_are_checked();
   if (metal_is_emulated()) environment_choice("SOFTMETAL_MODE", {"checked", "fast"});
   gpu::kernels_are_replaced();
@@ -73,7 +79,11 @@ std::shared_ptr<const DeviceBackend> open_metal() {
   static std::mutex mutex;
   static auto* const device = new std::shared_ptr<const DeviceBackend>;
   const std::lock_guard lock(mutex);
-  if (!*device) *device = gpu::make_device("metal", metal::open_driver(), cpu::open_device());
+  if (!*device) {
+    auto driver = metal::open_driver();
+    if (memory_is_far()) driver = gpu::make_far(std::move(driver));
+    *device = gpu::make_device("metal", std::move(driver), cpu::open_device());
+  }
   return *device;
 }
 

@@ -36,6 +36,14 @@ class Buffer {
   std::shared_ptr<Memory> shared_memory() const;                                         // the same, or empty
   long users() const noexcept { return tensor_.use_count(); }
 
+  // Whether the host can follow data(). Where it cannot, read, write and copy_from move the bytes, in order
+  // with the device's work.
+  bool on_host() const noexcept;
+  void read(void* to) const;                  // all bytes
+  void write(const void* from) const;         // all bytes
+  void copy_from(const Buffer& other) const;  // of the same size, from any device
+  Buffer to_host() const;                     // the same if it is there, else a copy
+
  private:
   struct Tensor {
     void* data = nullptr;

@@ -36,6 +36,7 @@ def _emulated() -> None:
 WRONG = [
     ("SOFTMETAL_MODE", "quick", "got \"quick\"; expected checked or fast"),
     ("NPU_SEPARATE_TENSORS", "yes", "got \"yes\"; expected 0 or 1"),
+    ("NPU_FAR_MEMORY", "yes", "got \"yes\"; expected 0 or 1"),
     ("NPU_CHECK_PLAN", "yes", "got \"yes\"; expected 0 or 1"),
     ("NPU_EMULATE_METAL", "true", "got \"true\"; expected 0 or 1"),
     ("NPU_KERNEL_FOLDER", "no/such/folder", "does not name a folder; got \"no/such/folder\"; expected a folder"),
@@ -54,7 +55,7 @@ def test_wrong_values_are_refused(name: str, value: str, words: str) -> None:
 KERNELS = str(Path(__file__).resolve().parents[2] / "metal")
 RIGHT = [
     {"SOFTMETAL_MODE": "fast", "NPU_SEPARATE_TENSORS": "1", "NPU_CHECK_PLAN": "1", "NPU_EMULATE_METAL": "0",
-     "NPU_KERNEL_FOLDER": KERNELS},
+     "NPU_FAR_MEMORY": "1", "NPU_KERNEL_FOLDER": KERNELS},
     {"SOFTMETAL_MODE": "", "NPU_SEPARATE_TENSORS": "0", "NPU_CHECK_PLAN": "0", "NPU_EMULATE_METAL": "",
      "NPU_KERNEL_FOLDER": ""},
 ]  # fmt: skip

@@ -81,6 +81,27 @@ std::shared_ptr<Memory> Buffer::shared_memory() const {
   return memory() ? std::static_pointer_cast<Memory>(tensor_->owner) : nullptr;
 }
 
+bool Buffer::on_host() const noexcept { return npu::on_host(address_of(*this)); }
+
+void Buffer::read(void* to) const {
+  copy_bytes({static_cast<std::byte*>(to), nullptr}, address_of(*this), bytes());
+}
+
+void Buffer::write(const void* from) const {
+  copy_bytes(address_of(*this), {static_cast<std::byte*>(const_cast<void*>(from)), nullptr}, bytes());
+}
+
+void Buffer::copy_from(const Buffer& other) const {
+  copy_bytes(address_of(*this), address_of(other), bytes());
+}
+
+Buffer Buffer::to_host() const {
+  if (on_host()) return *this;
+  Buffer copy = allocate(dtype(), shape());
+  copy.copy_from(*this);
+  return copy;
+}
+
 const std::vector<std::int64_t>& Buffer::shape() const noexcept {
   static const std::vector<std::int64_t> none;
   return tensor_ ? tensor_->shape : none;

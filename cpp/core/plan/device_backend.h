@@ -42,6 +42,8 @@ class DeviceBackend {
   // Memory for what kernels read and write; not initialised unless `zero`.
   virtual Buffer allocate(DType dtype, Shape shape, bool zero = false) const = 0;
   virtual bool reaches(const Buffer& buffer) const = 0;
+  // Whether the host reaches it too.
+  virtual bool unified() const { return true; }
   // The same tensor where kernels can reach it, without a copy if possible.
   virtual Buffer adopt(const Buffer& buffer) const = 0;
   // Whether each intermediate has memory of its own, so that checks see who reaches beyond one.
@@ -59,8 +61,8 @@ class HostDevice : public DeviceBackend {
   std::unique_ptr<DevicePlan> finish(const Plan&) const final { return nullptr; }
   std::unique_ptr<Runner> make_runner(const Plan& plan) const final;
   Buffer allocate(DType dtype, Shape shape, bool zero) const final;
-  bool reaches(const Buffer&) const final { return true; }
-  Buffer adopt(const Buffer& buffer) const final { return buffer; }
+  bool reaches(const Buffer& buffer) const final { return buffer.on_host(); }
+  Buffer adopt(const Buffer& buffer) const final { return buffer.to_host(); }
 };
 
 }  // namespace npu

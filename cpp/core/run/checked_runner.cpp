@@ -12,7 +12,7 @@ namespace npu {
 
 namespace {
 
-constexpr int kUnwritten = 0xa5;  // fills private memory before a run
+constexpr std::byte kUnwritten{0xa5};  // fills private memory before a run
 
 // A part of a value as it lies in memory, and the last step before which it must not change.
 struct Part {
@@ -34,6 +34,22 @@ bool same_bits(const Nest& nest, int d, std::int64_t size, const std::byte* a, c
   }
   return true;
 }
+
+// What lies at an address, for the host to look at.
+class OnHost {
+ public:
+  OnHost(const Address& address, std::size_t bytes) : data_(address.data) {
+    if (on_host(address)) return;
+    copy_.resize(bytes);
+    copy_bytes({copy_.data(), nullptr}, address, bytes);
+    data_ = copy_.data();
+  }
+  const std::byte* data() const { return data_; }
+
+ private:
+  std::vector<std::byte> copy_;
+  const std::byte* data_;
+};
 
 class CheckedRunner final : public Runner {
  public:
@@ -88,9 +104,10 @@ class CheckedRunner final : public Runner {
       const bool input = plan_.values[v].space == Space::kInput;
       if (!own_[v] || (input && given == nullptr)) continue;
       if (!input) {
-        std::memset(own_[v].data(), kUnwritten, own_[v].bytes());
+        const std::vector<std::byte> unwritten(own_[v].bytes(), kUnwritten);
+        own_[v].write(unwritten.data());
       } else {
-        std::memcpy(own_[v].data(), given, own_[v].bytes());
+        copy_bytes(address_of(own_[v]), apart_[v], own_[v].bytes());
         const bool updated = std::any_of(plan_.output_values.begin(), plan_.output_values.end(), [&](int o) {
           return addresses.values[static_cast<std::size_t>(o)].data == given;
         });
@@ -104,9 +121,10 @@ class CheckedRunner final : public Runner {
   bool same(const RunAddresses& addresses, const Part& part) const {
     const Nest nest = make_nest(part.desc->shape, {part.desc->strides});
     const std::size_t v = index(part.operand);
-    return nest.rows == 0 ||
-           same_bits(nest, 0, static_cast<std::int64_t>(size_of(part.desc->dtype)),
-                     addresses.values[v].data + part.operand.offset, apart_[v].data + part.operand.offset);
+    if (nest.rows == 0) return true;
+    const OnHost planned(addresses.values[v], own_[v].bytes()), apart(apart_[v], own_[v].bytes());
+    return same_bits(nest, 0, static_cast<std::int64_t>(size_of(part.desc->dtype)),
+                     planned.data() + part.operand.offset, apart.data() + part.operand.offset);
   }
 
   void check_results(const RunAddresses& addresses, std::size_t s) {

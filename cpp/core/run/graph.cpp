@@ -1,7 +1,7 @@
 #include "npu/graph.h"
 
 #include <algorithm>
-#include <cstring>
+#include <map>
 #include <utility>
 
 #include "core/plan/device_backend.h"
@@ -35,10 +35,22 @@ struct Graph::Run {
   std::span<GraphValue> values;
   std::span<std::int64_t> copied;
   std::vector<std::pair<const void*, std::weak_ptr<void>>> lent;
+  std::map<int, std::pair<const void*, Buffer>> read;  // by slot: what host parts read of a device's memory
 
   GraphValue& at(int slot) { return values[static_cast<std::size_t>(slot)]; }
   void count(int slot, const Buffer& buffer) {
     if (!copied.empty()) copied[static_cast<std::size_t>(slot)] += static_cast<std::int64_t>(buffer.bytes());
+  }
+  // One copy for all host parts that read the slot.
+  Buffer on_host(int slot) {
+    const Buffer& buffer = at(slot).buffer;
+    auto& [source, copy] = read[slot];
+    if (!copy || source != buffer.data()) {
+      count(slot, buffer);
+      copy = buffer.to_host();
+      source = buffer.data();
+    }
+    return copy;
   }
   Buffer lend_out(const Buffer& buffer) {
     lent.emplace_back(buffer.data(), std::weak_ptr<void>());
@@ -128,7 +140,7 @@ void Graph::run(std::span<GraphValue> values, std::span<const Weights> weights,
   }
   if (!copied.empty() && copied.size() != slots())
     refuse("the number of counts is wrong", std::to_string(copied.size()), std::to_string(slots()));
-  Run run{.values = values, .copied = copied, .lent = {}};
+  Run run{.values = values, .copied = copied, .lent = {}, .read = {}};
   for (std::size_t p = 0; p < parts_.size(); ++p) {
     const Part& part = parts_[p];
     if (part.executor) {
@@ -136,7 +148,10 @@ void Graph::run(std::span<GraphValue> values, std::span<const Weights> weights,
     } else {
       run_host(part, run);
     }
-    for (const int slot : part.last_read) run.at(slot) = {};
+    for (const int slot : part.last_read) {
+      run.at(slot) = {};
+      run.read.erase(slot);
+    }
   }
 }
 
@@ -159,7 +174,7 @@ void Graph::bring(const Executor& executor, int slot, bool updated, Run& run) co
   run.count(slot, value.buffer);
   if (!updated && program_readers_[static_cast<std::size_t>(slot)] < 2) return;
   Buffer copy = device.allocate(value.buffer.dtype(), value.buffer.shape());
-  std::memcpy(copy.data(), value.buffer.data(), value.buffer.bytes());
+  copy.copy_from(value.buffer);
   value.buffer = std::move(copy);
   value.owned = true;
 }
@@ -194,11 +209,12 @@ Buffer Graph::writable(const Part& part, const Update& update, Run& run) const {
   if (!from)
     refuse("a part updates " + quoted(names_[static_cast<std::size_t>(slot)]), "a value that is not a tensor",
            "a tensor");
-  if (may_take(part, slot, run)) return from;
+  if (from.on_host() && may_take(part, slot, run)) return from;
   run.count(part.outputs[static_cast<std::size_t>(update.output)], from);
-  Buffer copy = part.device ? part.device->allocate(from.dtype(), from.shape())
-                            : Buffer::allocate(from.dtype(), from.shape());
-  std::memcpy(copy.data(), from.data(), from.bytes());
+  Buffer copy = part.device && part.device->backend().unified()
+                    ? part.device->allocate(from.dtype(), from.shape())
+                    : Buffer::allocate(from.dtype(), from.shape());
+  copy.copy_from(from);
   return copy;
 }
 
@@ -210,7 +226,12 @@ void Graph::run_host(const Part& part, Run& run) const {
       refuse("a part reads " + quoted(names_[static_cast<std::size_t>(slot)]), "nothing",
              "a value that is passed in or comes from an earlier part");
     inputs.push_back(value);
-    if (value.owned && !value.foreign) inputs.back() = {run.lend_out(value.buffer), nullptr};
+    if (value.foreign) continue;
+    if (!value.buffer.on_host()) {
+      inputs.back() = {run.on_host(slot), nullptr};
+    } else if (value.owned) {
+      inputs.back() = {run.lend_out(value.buffer), nullptr};
+    }
   }
   std::vector<Buffer> updated;
   for (const Update& update : part.updates) {

@@ -1,7 +1,6 @@
 #include "core/run/session.h"
 
 #include <algorithm>
-#include <cstring>
 #include <iterator>
 #include <map>
 #include <utility>
@@ -107,7 +106,7 @@ void Session::Impl::begin_state(std::size_t i, const Weights& weights) {
     wrong_input(model, i, std::string(dtype_name(initial.dtype())) + shape_text(initial.shape()));
   }
   Buffer state = backend_.allocate(value.dtype, value.shape, !initial);
-  if (initial) std::memcpy(state.data(), initial.data(), initial.bytes());
+  if (initial) state.copy_from(initial);
   states[i] = std::move(state);
 }
 
@@ -115,7 +114,7 @@ void Session::Impl::begin_state(std::size_t i, const Weights& weights) {
 Buffer Session::Impl::reachable_copy(std::size_t i, const Buffer& input, bool keep) {
   Buffer& copy = copies_[i];
   if (!copy) copy = backend_.allocate(input.dtype(), input.shape());
-  std::memcpy(copy.data(), input.data(), input.bytes());
+  copy.copy_from(input);
   return keep ? std::exchange(copy, Buffer()) : copy;
 }
 
@@ -312,7 +311,7 @@ void Session::set_state(int input, Buffer value) {
   }
   if (value && !impl_->plan->device.backend().reaches(value)) {
     Buffer copy = impl_->plan->device.backend().allocate(value.dtype(), value.shape());
-    std::memcpy(copy.data(), value.data(), value.bytes());
+    copy.copy_from(value);
     value = std::move(copy);
   }
   impl_->states[i] = std::move(value);

@@ -119,6 +119,7 @@ class Preparation {
         signatures_(plan, sources_) {
     result_->values = sources_;
     result_->packed.resize(plan.packed.size());
+    host_.resize(plan.values.size());
     producers_.resize(plan.values.size());
     uses_.resize(plan.values.size(), 0);
     looked_up_.resize(plan.values.size(), false);
@@ -173,12 +174,23 @@ class Preparation {
     return slot;
   }
 
-  // Weights and constants where the device reaches them, once for all programs.
+  // Memory that the host's kernels write: the device's own where they reach it.
+  Buffer allocate(DType dtype, Shape shape) const {
+    return backend_.unified() ? backend_.allocate(dtype, std::move(shape))
+                              : Buffer::allocate(dtype, std::move(shape));
+  }
+
+  // Everything where the device reaches it, once for all programs.
   void adopt() {
     for (std::size_t v = 0; v < result_->values.size(); ++v) {
       Buffer& value = result_->values[v];
       if (!value || backend_.reaches(value)) continue;
-      value = shared(v, "as it is", [&] { return backend_.adopt(value); });
+      const auto copy = [&] { return backend_.adopt(value); };
+      if (space(v) != Space::kPrepared) {
+        value = shared(v, "as it is", copy);
+      } else {
+        value = made_alone(v) ? shared(v, "prepared", copy) : copy();
+      }
     }
   }
 
@@ -219,6 +231,7 @@ class Preparation {
   void release(std::size_t v) {
     if (--uses_[v] > 0) return;
     leave_source(v);
+    host_[v] = Buffer();
     if (space(v) != Space::kPrepared) return;
     result_->values[v] = Buffer();
     skip_producers(v);
@@ -275,7 +288,7 @@ class Preparation {
       for (const auto& out : step.outputs) {
         if (out.value >= 0 && !result_->values[index(out)]) {
           const Value& value = plan_.values[index(out)].value;
-          result_->values[index(out)] = backend_.allocate(value.dtype, value.shape);
+          result_->values[index(out)] = allocate(value.dtype, value.shape);
         }
         outputs.push_back(out.value < 0 ? nullptr : pointer(out));
       }
@@ -287,8 +300,11 @@ class Preparation {
       state_.derived[{signatures_.of(v), backend_.kind(), "prepared"}] = result_->values[v];
   }
 
-  void* pointer(const PlannedOperand& operand) const {
-    return static_cast<std::byte*>(result_->values[index(operand)].data()) + operand.offset;
+  void* pointer(const PlannedOperand& operand) {
+    const Buffer& value = result_->values[index(operand)];
+    Buffer& host = host_[index(operand)];
+    if (!value.on_host() && !host) host = value.to_host();
+    return static_cast<std::byte*>((host ? host : value).data()) + operand.offset;
   }
 
   // Once for all programs that need the same packing.
@@ -297,10 +313,9 @@ class Preparation {
     const std::string form = step.kernel->packing() + " from " + std::to_string(operand.offset);
     result_->packed[static_cast<std::size_t>(step.packed)] = shared(index(operand), form, [&] {
       evaluate(index(operand));
-      Buffer packed =
-          backend_.allocate(DType::kUInt8, {static_cast<std::int64_t>(step.kernel->packed_bytes())});
+      Buffer packed = allocate(DType::kUInt8, {static_cast<std::int64_t>(step.kernel->packed_bytes())});
       step.kernel->pack(pointer(operand), static_cast<std::byte*>(packed.data()), *plan_.pool);
-      return packed;
+      return backend_.reaches(packed) ? packed : backend_.adopt(packed);
     });
     release(index(operand));
   }
@@ -310,6 +325,7 @@ class Preparation {
   Weights::State& state_;
   const Progress& progress_;
   std::vector<Buffer> sources_;  // weights and constants by value
+  std::vector<Buffer> host_;     // copies for the host of values that it does not reach
   Signatures signatures_;
   std::shared_ptr<PreparedWeights> result_ = std::make_shared<PreparedWeights>();
   std::vector<std::vector<std::size_t>> producers_;  // steps of prepare that write each value

@@ -84,7 +84,7 @@ Signature Signatures::of_source(std::size_t value) const {
   const bool by_content = plan_.values[value].space == Space::kConstant;
   mixer.number(by_content ? 1 : 0);
   if (by_content) {
-    mixer.bytes(tensor.data(), tensor.bytes());
+    mixer.bytes(tensor.to_host().data(), tensor.bytes());
   } else {
     mixer.number(reinterpret_cast<std::uintptr_t>(tensor.data()));
   }

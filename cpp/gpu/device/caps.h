@@ -15,6 +15,7 @@ struct Caps {
   int simd_width = 32;
   bool matrices = true;  // simdgroup_matrix
   bool bfloat = true;    // as a type of kernels
+  bool unified = true;   // the host reaches the memory of kernels
 };
 
 }  // namespace npu::gpu

@@ -62,6 +62,9 @@ class Driver {
 
   // Not initialised unless `zero`. Throws when there is not enough.
   virtual std::shared_ptr<Memory> allocate(std::size_t bytes, bool zero) = 0;
+  // Zeros, for the little that kernels seldom write and the host often reads: always where the host reaches
+  // it.
+  virtual std::shared_ptr<Memory> allocate_visible(std::size_t bytes) { return allocate(bytes, true); }
   // The same pages; null when that cannot be.
   virtual std::shared_ptr<Memory> share(const std::shared_ptr<Memory>& file) = 0;
 

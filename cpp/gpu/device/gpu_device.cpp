@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <cstring>
 #include <utility>
 
 #include "core/base/text.h"
@@ -57,12 +56,14 @@ class GpuDevice final : public DeviceBackend {
     return buffer.memory() != nullptr && buffer.memory()->device() == driver_.get() && aligned(buffer);
   }
 
+  bool unified() const override { return driver_->caps().unified; }
+
   bool separates() const override { return environment_choice("NPU_SEPARATE_TENSORS", {"0", "1"}) == "1"; }
 
   Buffer adopt(const Buffer& buffer) const override {
     if (auto shared = share(buffer)) return shared;
     Buffer copy = allocate(buffer.dtype(), buffer.shape(), false);
-    std::memcpy(copy.data(), buffer.data(), buffer.bytes());
+    copy.copy_from(buffer);
     return copy;
   }
 

@@ -57,7 +57,8 @@ GpuRunner::GpuRunner(const Plan& plan, std::shared_ptr<Driver> driver)
     : plan_(plan),
       gpu_(static_cast<const GpuPlan&>(*plan.device_plan)),
       driver_(std::move(driver)),
-      status_(driver_->allocate(std::max(kSmallRoom, gpu_.schedule.reporting.size() * sizeof(Status)), true)),
+      status_(
+          driver_->allocate_visible(std::max(kSmallRoom, gpu_.schedule.reporting.size() * sizeof(Status)))),
       nothing_(driver_->allocate(kSmallRoom, true)),
       resources_(static_cast<std::size_t>(gpu_.resources.count())) {
   resources_[static_cast<std::size_t>(gpu_.resources.status())] = {status_->data(), status_.get()};
