@@ -65,7 +65,7 @@ void bind_cpu_info(nb::module_& m) {
 
 void bind_device_info(nb::module_& m) {
   nb::class_<DeviceInfo>(m, "DeviceInfo", "One kind of device, present or not.")
-      .def_ro("kind", &DeviceInfo::kind, "'cpu' or 'metal'.")
+      .def_ro("kind", &DeviceInfo::kind, "'cpu', 'metal', 'cuda', 'cuda:1', ...")
       .def_ro("available", &DeviceInfo::available)
       .def_ro("name", &DeviceInfo::name, "The product's name; empty when not available.")
       .def_ro("reason", &DeviceInfo::reason, "Why it is not available; empty when it is.")
@@ -76,6 +76,8 @@ void bind_device_info(nb::module_& m) {
         return d.available ? "DeviceInfo(kind='" + d.kind + "', name='" + d.name + "')"
                            : "DeviceInfo(kind='" + d.kind + "', available=False, reason='" + d.reason + "')";
       });
+  m.def("set_library_folders", &set_library_folders, "folders"_a,
+        "Where libraries of devices may be beside the system's own folders, as pip installs them.");
   m.def("devices", &query_devices, "One entry per kind of device; one that is missing says why.");
 }
 

@@ -88,7 +88,7 @@ void bind_execution(nb::module_& m) {
             }
             new (self) Device(Device::open(name));
           },
-          "kind"_a = nb::none(), "'cpu', or nothing for the best device present.")
+          "kind"_a = nb::none(), "'cpu', 'metal', 'cuda', 'cuda:1', or nothing for the best device present.")
       .def_prop_ro("kind", &Device::kind)
       .def_prop_ro("name", &Device::name)
       .def("__repr__", [](const Device& d) { return "Device('" + d.kind() + "', name='" + d.name() + "')"; });

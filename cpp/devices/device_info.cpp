@@ -1,5 +1,8 @@
 #include "npu/device_info.h"
 
+#include <utility>
+
+#include "devices/cuda.h"
 #include "devices/metal.h"
 #include "npu/cpu_info.h"
 
@@ -21,6 +24,10 @@ DeviceInfo cpu_device() {
 
 }  // namespace
 
-std::vector<DeviceInfo> query_devices() { return {cpu_device(), metal_info()}; }
+std::vector<DeviceInfo> query_devices() {
+  std::vector<DeviceInfo> devices = {cpu_device(), metal_info()};
+  for (DeviceInfo& gpu : cuda_infos()) devices.push_back(std::move(gpu));
+  return devices;
+}
 
 }  // namespace npu

@@ -1,6 +1,7 @@
 // The only file that knows every kind of device.
 #include "core/run/checked_runner.h"
 #include "cpu/cpu_device.h"
+#include "devices/cuda.h"
 #include "devices/metal.h"
 #include "gpu/device/chips.h"
 #include "gpu/device/gpu_device.h"
@@ -16,6 +17,7 @@ namespace {
 // The best device present; an emulated one never is.
 Device open_best() {
   if (!metal_is_emulated() && metal_info().available) return Device(open_metal());
+  if (cuda_infos().front().available) return Device(open_cuda(0));
   return Device(cpu::open_device());
 }
 
@@ -33,6 +35,7 @@ Device Device::open(const std::string& kind) {
   plans_are_checked();  // throws if the environment variable is invalid
   if (kind.empty()) return open_best();
   if (kind == "cpu") return Device(cpu::open_device());
+  if (const auto ordinal = cuda_ordinal(kind)) return Device(open_cuda(*ordinal));
   if (kind == "metal:emulated" && metal_is_emulated()) return Device(open_metal());
   if (kind.rfind("metal:", 0) == 0) {
     if (const auto chip = gpu::find_chip(kind.substr(6))) {
@@ -48,10 +51,11 @@ Device Device::open(const std::string& kind) {
                                           .what = "device " + quoted(kind) + " is not available: " + reason,
                                           .expected = metal.available ? "'cpu' or 'metal'" : "'cpu'"});
   }
-  throw Error(ErrorKind::kInvalidValue, {.area = "device",
-                                         .what = "there is no such kind of device",
-                                         .got = quoted(kind),
-                                         .expected = "'cpu', 'metal', or one to plan for: " + chips_text()});
+  throw Error(ErrorKind::kInvalidValue,
+              {.area = "device",
+               .what = "there is no such kind of device",
+               .got = quoted(kind),
+               .expected = "'cpu', 'metal', 'cuda', or one to plan for: " + chips_text()});
 }
 
 const std::string& Device::kind() const { return backend_->kind(); }

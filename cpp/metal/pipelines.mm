@@ -1,10 +1,8 @@
 #include "metal/pipelines.h"
 
 #include <algorithm>
-#include <atomic>
-#include <exception>
-#include <thread>
 
+#include "gpu/device/in_parallel.h"
 #include "gpu/device/kernel_sources.h"
 #include "metal/metallibs.h"
 #include "npu/error.h"
@@ -13,7 +11,7 @@ namespace npu::metal {
 
 namespace {
 
-constexpr unsigned kMostCompilers = 8;
+constexpr std::size_t kMostCompilers = 8;
 
 [[noreturn]] void failed(const std::string& what, NSError* error) {
   throw Error(ErrorKind::kInternal, {.area = "metal", .what = what, .got = text(error)});
@@ -75,31 +73,6 @@ Ref<id<MTLLibrary>> compiled_before([[maybe_unused]] id<MTLDevice> device,
 #else
   return {};
 #endif
-}
-
-// Calls f(0) to f(count - 1) from several threads; throws what the first of them threw.
-template <class F>
-void in_parallel(std::size_t count, F f) {
-  std::atomic<std::size_t> next{0};
-  std::exception_ptr failure;
-  std::mutex mutex;
-  const auto work = [&] {
-    for (std::size_t i = next++; i < count; i = next++) {
-      try {
-        in_pool([&] { f(i); });
-      } catch (...) {
-        const std::lock_guard lock(mutex);
-        if (!failure) failure = std::current_exception();
-      }
-    }
-  };
-  const std::size_t wanted =
-      std::min<std::size_t>({count, kMostCompilers, std::thread::hardware_concurrency()});
-  std::vector<std::thread> helpers;
-  for (std::size_t i = 1; i < wanted; ++i) helpers.emplace_back(work);
-  work();
-  for (std::thread& helper : helpers) helper.join();
-  if (failure) std::rethrow_exception(failure);
 }
 
 }  // namespace
@@ -169,8 +142,10 @@ std::vector<std::shared_ptr<const gpu::Pipeline>> Pipelines::compile(std::span<c
       if (std::find(sources.begin(), sources.end(), source) == sources.end()) sources.push_back(source);
     }
   }
-  in_parallel(sources.size(), [&](std::size_t i) { library(sources[i]); });
-  in_parallel(missing.size(), [&](std::size_t i) { result[missing[i]] = pipeline(keys[missing[i]]); });
+  gpu::in_parallel(sources.size(), kMostCompilers,
+                   [&](std::size_t i) { in_pool([&] { library(sources[i]); }); });
+  gpu::in_parallel(missing.size(), kMostCompilers,
+                   [&](std::size_t i) { in_pool([&] { result[missing[i]] = pipeline(keys[missing[i]]); }); });
   const std::lock_guard lock(mutex_);
   for (const std::size_t i : missing) pipelines_.emplace_back(keys[i], result[i]);
   return result;

@@ -14,8 +14,8 @@ class DeviceBackend;
 
 class Device {
  public:
-  // "cpu", "metal", or "" for the best one present; "metal:emulated" where the build has that. Throws Error
-  // when it is not there.
+  // "cpu", "metal", "cuda", "cuda:1", or "" for the best one present; "metal:emulated" where the build has
+  // that. Throws Error when it is not there.
   static Device open(const std::string& kind = "");
 
   explicit Device(std::shared_ptr<const DeviceBackend> backend) : backend_(std::move(backend)) {}
@@ -30,5 +30,8 @@ class Device {
  private:
   std::shared_ptr<const DeviceBackend> backend_;
 };
+
+// Where libraries of devices may be beside the system's own folders, as pip installs them: site-packages.
+void set_library_folders(std::vector<std::string> folders);
 
 }  // namespace npu

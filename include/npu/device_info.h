@@ -8,7 +8,7 @@
 namespace npu {
 
 struct DeviceInfo {
-  std::string kind;  // "cpu" or "metal"
+  std::string kind;  // "cpu", "metal", "cuda", "cuda:1", ...
   bool available = false;
   std::string name;    // the product's name; empty when not available
   std::string reason;  // why it is not available; empty when it is
@@ -17,7 +17,7 @@ struct DeviceInfo {
   std::vector<std::string> features;
 };
 
-// One entry per kind of device; one that is missing says why.
+// One entry per kind of device, and for each GPU of NVIDIA; one that is missing says why.
 std::vector<DeviceInfo> query_devices();
 
 }  // namespace npu

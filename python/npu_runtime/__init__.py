@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from npu_base.errors import NotBuiltError
 
 try:
@@ -19,6 +21,7 @@ try:
         build_info,
         cpu_info,
         devices,
+        set_library_folders,
     )
 except ModuleNotFoundError as error:
     raise NotBuiltError(
@@ -27,7 +30,7 @@ except ModuleNotFoundError as error:
         "project"
     ) from error
 
-from npu_runtime.backend import Backend, CPUBackend, MetalBackend
+from npu_runtime.backend import Backend, CPUBackend, CUDABackend, MetalBackend
 from npu_runtime.buffer import DeviceBuffer
 from npu_runtime.dag_executor import DAGExecutor
 from npu_runtime.errors import (
@@ -45,12 +48,15 @@ from npu_runtime.profiler import Profiler, profile
 from npu_runtime.threads import get_num_threads, set_num_threads
 from npu_runtime.weight_loader import load_weights, load_weights_from_safetensors
 
+set_library_folders([folder for folder in sys.path if folder])
+
 __version__: str = build_info().version
 
 __all__ = [
     "Backend",
     "BuildInfo",
     "CPUBackend",
+    "CUDABackend",
     "CpuInfo",
     "DAGExecutor",
     "Device",

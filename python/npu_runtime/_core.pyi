@@ -97,7 +97,7 @@ class DeviceInfo:
 
     @property
     def kind(self) -> str:
-        """'cpu' or 'metal'."""
+        """'cpu', 'metal', 'cuda', 'cuda:1', ..."""
 
     @property
     def available(self) -> bool: ...
@@ -121,6 +121,11 @@ class DeviceInfo:
     def features(self) -> list[str]: ...
 
     def __repr__(self) -> str: ...
+
+def set_library_folders(folders: Sequence[str]) -> None:
+    """
+    Where libraries of devices may be beside the system's own folders, as pip installs them.
+    """
 
 def devices() -> list[DeviceInfo]:
     """One entry per kind of device; one that is missing says why."""
@@ -250,7 +255,9 @@ class Device:
     """A device that programs run on."""
 
     def __init__(self, kind: object | None = None) -> None:
-        """'cpu', or nothing for the best device present."""
+        """
+        'cpu', 'metal', 'cuda', 'cuda:1', or nothing for the best device present.
+        """
 
     @property
     def kind(self) -> str: ...
@@ -397,7 +404,7 @@ class NPUBuffer:
 
     def to_numpy(self, dtype: Any = None, spec: Any = None, *, copy: bool = False) -> numpy.typing.NDArray[Any]:
         """
-        An array that shares this buffer's memory; with `dtype`, a converted copy. `spec` is checked.
+        An array that shares this buffer's memory, or a copy where the host does not reach it; with `dtype`, a converted copy. `spec` is checked.
         """
 
     def write_from_numpy(self, data: object | None, spec: object | None = None) -> None: ...

@@ -6,9 +6,9 @@ import abc
 from typing import Any
 
 from npu_runtime._core import Device, Executor, NPUBuffer, devices
-from npu_runtime.errors import UnavailableError, format_error
+from npu_runtime.errors import InvalidValueError, UnavailableError, format_error
 
-__all__ = ["Backend", "CPUBackend", "MetalBackend"]
+__all__ = ["Backend", "CPUBackend", "CUDABackend", "MetalBackend"]
 
 
 class Backend(abc.ABC):
@@ -74,6 +74,17 @@ class CPUBackend(_DeviceBackend):
 
     def __init__(self) -> None:
         super().__init__("cpu")
+
+
+class CUDABackend(_DeviceBackend):
+    """A GPU of NVIDIA, by its number. Raises where it is missing, and says why."""
+
+    def __init__(self, index: int = 0) -> None:
+        if type(index) is not int or index < 0:
+            raise InvalidValueError(
+                format_error("backend", "not the number of a GPU", got=repr(index), expected="0, 1, 2, ...")
+            )
+        super().__init__("cuda" if index == 0 else f"cuda:{index}")
 
 
 class MetalBackend(_DeviceBackend):

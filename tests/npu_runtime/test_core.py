@@ -72,7 +72,7 @@ def test_cpu_affinity_limits_the_threads():
 
 def test_devices():
     devices = {device.kind: device for device in npu_runtime.devices()}
-    assert list(devices) == ["cpu", "metal"]
+    assert list(devices)[:3] == ["cpu", "metal", "cuda"]
     assert devices["cpu"].available
     assert devices["cpu"].cores == npu_runtime.cpu_info().usable_cores
     assert not devices["metal"].available
@@ -80,6 +80,23 @@ def test_devices():
     if platform.system() == "Linux":
         assert "not macOS" in devices["metal"].reason
     assert "reason=" in repr(devices["metal"])
+    assert devices["cuda"].available != bool(devices["cuda"].reason)
+
+
+@pytest.mark.parametrize("kind", ["cuda", "cuda:1"])
+def test_gpus_that_are_not_there(kind: str) -> None:
+    if any(device.kind == kind and device.available for device in npu_runtime.devices()):
+        pytest.skip("it is there")
+    with pytest.raises(npu_runtime.UnavailableError, match=r"\[device\].*(no NVIDIA driver|finds no GPU|no GPU 1).*'cpu'"):
+        npu_runtime.Device(kind)
+    with pytest.raises(npu_runtime.UnavailableError, match=r"\[device\]"):
+        npu_runtime.CUDABackend(0 if kind == "cuda" else 1)
+
+
+@pytest.mark.parametrize("index", [-1, "cuda", 1.0, None, True])
+def test_what_is_no_number_of_a_gpu(index: object) -> None:
+    with pytest.raises(npu_runtime.InvalidValueError, match="not the number of a GPU.*0, 1, 2"):
+        npu_runtime.CUDABackend(index)
 
 
 def test_importing_does_not_import_torch():

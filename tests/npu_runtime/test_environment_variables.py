@@ -68,7 +68,7 @@ def test_values_that_may_be(variables: dict[str, str]) -> None:
     assert float(done.stdout) == pytest.approx(2)
 
 
-@pytest.mark.parametrize("kind", ["", 5, b"cpu", "cuda"])
+@pytest.mark.parametrize("kind", ["", 5, b"cpu", "cuda:", "cuda:-1", "cuda:x", "cuda0", "tpu"])
 def test_what_is_no_device(kind: object) -> None:
     with pytest.raises(InvalidValueError, match=r"\[device\].*expected"):
         Device(kind)

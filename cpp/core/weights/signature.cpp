@@ -1,51 +1,17 @@
 #include "core/weights/signature.h"
 
-#include <algorithm>
-#include <cstring>
 #include <string>
+
+#include "core/base/mixer.h"
 
 namespace npu {
 
 namespace {
 
-// Two mixings with different constants; bytes that differ give other sums but for one chance in 2^128.
-class Mixer {
- public:
-  void number(std::uint64_t x) {
-    high_ = mix(high_ ^ x, 0xbf58476d1ce4e5b9u);
-    low_ = mix(low_ + x, 0xff51afd7ed558ccdu);
-  }
-  void numbers(const Shape& shape) {
-    number(shape.size());
-    for (const std::int64_t n : shape) number(static_cast<std::uint64_t>(n));
-  }
-  void bytes(const void* data, std::size_t size) {
-    const auto* at = static_cast<const std::byte*>(data);
-    number(size);
-    for (; size > 0; at += sizeof(std::uint64_t)) {
-      std::uint64_t word = 0;
-      const std::size_t part = std::min(size, sizeof word);
-      std::memcpy(&word, at, part);
-      number(word);
-      size -= part;
-    }
-  }
-  void signature(const Signature& s) {
-    number(s.high);
-    number(s.low);
-  }
-  Signature result() const { return {high_, low_}; }
-
- private:
-  static std::uint64_t mix(std::uint64_t z, std::uint64_t factor) {
-    z += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * factor;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-  }
-
-  std::uint64_t high_ = 1, low_ = 2;
-};
+void add(Mixer& mixer, const Signature& s) {
+  mixer.number(s.high);
+  mixer.number(s.low);
+}
 
 void add_view(Mixer& mixer, const Operand& operand) {
   mixer.numbers(operand.shape);
@@ -88,7 +54,7 @@ Signature Signatures::of_source(std::size_t value) const {
   } else {
     mixer.number(reinterpret_cast<std::uintptr_t>(tensor.data()));
   }
-  return mixer.result();
+  return {mixer.high(), mixer.low()};
 }
 
 // Several steps may each write a part of a value.
@@ -105,7 +71,7 @@ Signature Signatures::of_prepared(std::size_t value) {
     for (const Operand& in : op.inputs) {
       mixer.number(in.present() ? 1 : 0);
       if (!in.present()) continue;
-      mixer.signature(of(static_cast<std::size_t>(in.value)));
+      add(mixer, of(static_cast<std::size_t>(in.value)));
       add_view(mixer, in);
     }
     for (std::size_t i = 0; i < op.outputs.size(); ++i) {
@@ -116,7 +82,7 @@ Signature Signatures::of_prepared(std::size_t value) {
       add_view(mixer, out);
     }
   }
-  return mixer.result();
+  return {mixer.high(), mixer.low()};
 }
 
 }  // namespace npu

@@ -1,0 +1,138 @@
+#include "cuda/device/pipelines.h"
+
+#include <algorithm>
+
+#include "core/base/mixer.h"
+#include "cuda/lower/entry.h"
+#include "cuda/lower/library.h"
+#include "gpu/device/in_parallel.h"
+#include "npu/error.h"
+
+namespace npu::cuda {
+
+namespace {
+
+constexpr std::size_t kMostCompilers = 32;
+constexpr std::size_t kLogShown = 4000;  // characters of a compiler's log in an error
+
+const LoweredKernel& kernel_of(const Lowered& library, const gpu::PipelineKey& key) {
+  if (const LoweredKernel* const kernel = library.find(key.function)) return *kernel;
+  throw Error(ErrorKind::kInternal,
+              {.area = "cuda", .what = library.name + " has no kernel " + npu::quoted(key.function)});
+}
+
+std::vector<ConstantBits> constants_of(const gpu::PipelineKey& key) {
+  std::vector<ConstantBits> all;
+  for (const gpu::FunctionConstant& constant : key.constants) all.push_back({constant.index, constant.bits});
+  return all;
+}
+
+}  // namespace
+
+CudaPipeline::CudaPipeline(Pipelines& owner, gpu::PipelineKey key, std::shared_ptr<const Lowered> library)
+    : owner_(owner), key_(std::move(key)), library_(std::move(library)) {
+  for (const KernelParameter& parameter : kernel_of(*library_, key_).parameters) {
+    if (parameter.kind == KernelParameter::Kind::kArgs) parameters_.push_back({.args = true});
+    if (parameter.kind == KernelParameter::Kind::kBuffer) parameters_.push_back({.slot = parameter.number});
+  }
+}
+
+CuFunction CudaPipeline::function(bool as_line) const {
+  const std::lock_guard lock(mutex_);
+  CuFunction& function = functions_[as_line ? 1 : 0];
+  if (function == nullptr) function = owner_.compile_entry(*library_, key_, as_line);
+  return function;
+}
+
+Pipelines::Pipelines(std::shared_ptr<Context> context, std::vector<std::string> site_packages)
+    : context_(std::move(context)),
+      site_packages_(std::move(site_packages)),
+      options_(compile_options(context_->architecture())) {
+  cache_.shrink();
+}
+
+std::shared_ptr<const Nvrtc> Pipelines::nvrtc() {
+  const std::lock_guard lock(mutex_);
+  if (!nvrtc_) nvrtc_ = Nvrtc::open(site_packages_);
+  return nvrtc_;
+}
+
+std::shared_ptr<const Lowered> Pipelines::lowered(const Source& source) {
+  {
+    const std::lock_guard lock(mutex_);
+    const auto known = lowered_.find(source);
+    if (known != lowered_.end()) return known->second;
+  }
+  auto library = std::make_shared<const Lowered>(lowered_library(source.first, source.second));
+  const std::lock_guard lock(mutex_);
+  return lowered_.emplace(source, std::move(library)).first->second;
+}
+
+std::string Pipelines::cubin_of(const std::string& text, const std::string& name) {
+  const auto compiler = nvrtc();
+  Mixer mixer;
+  mixer.text(text);
+  for (const std::string& option : options_) mixer.text(option);
+  mixer.number(static_cast<std::uint64_t>(compiler->major()));
+  mixer.number(static_cast<std::uint64_t>(compiler->minor()));
+  const std::string key = mixer.hex();
+  if (auto cubin = cache_.find(key)) return *std::move(cubin);
+  Nvrtc::Result result = compiler->compile(text, name, options_);
+  if (!result.compiled) {
+    throw Error(ErrorKind::kInternal, {.area = "cuda",
+                                       .what = "the kernel " + npu::quoted(name) + " does not compile",
+                                       .got = result.log.substr(0, kLogShown),
+                                       .action = "reporting this"});
+  }
+  cache_.keep(key, result.cubin);
+  return std::move(result.cubin);
+}
+
+CuFunction Pipelines::compile_entry(const Lowered& library, const gpu::PipelineKey& key, bool as_line) {
+  const LoweredKernel& kernel = kernel_of(library, key);
+  EntryOptions options{.as_line = as_line};
+  if (key.threads > 0) options.most_threads = key.threads;
+  const std::string entry = entry_text(kernel, options);
+  const std::vector<ConstantBits> constants = constants_of(key);
+  const std::string cubin = cubin_of(program_text(library, constants, {&entry, 1}), kernel.name);
+  const Context::Current current(*context_);
+  CuModule module = nullptr;  // stays loaded, as the pipelines do
+  check(api().load_module(&module, cubin.data()), "loading the kernel " + npu::quoted(kernel.name));
+  CuFunction function = nullptr;
+  check(api().function(&function, module, entry_name(kernel).c_str()),
+        "finding the kernel " + npu::quoted(kernel.name));
+  return function;
+}
+
+std::vector<std::shared_ptr<const gpu::Pipeline>> Pipelines::compile(std::span<const gpu::PipelineKey> keys) {
+  std::vector<std::shared_ptr<const gpu::Pipeline>> result(keys.size());
+  std::vector<std::size_t> missing;
+  std::vector<Source> sources;
+  {
+    const std::lock_guard lock(mutex_);
+    for (std::size_t i = 0; i < keys.size(); ++i) {
+      const auto known = std::find_if(pipelines_.begin(), pipelines_.end(),
+                                      [&](const auto& entry) { return entry.first == keys[i]; });
+      if (known != pipelines_.end()) {
+        result[i] = known->second;
+        continue;
+      }
+      missing.push_back(i);
+      const Source source{keys[i].library, keys[i].prologue};
+      if (std::find(sources.begin(), sources.end(), source) == sources.end()) sources.push_back(source);
+    }
+  }
+  gpu::in_parallel(sources.size(), kMostCompilers, [&](std::size_t i) { lowered(sources[i]); });
+  gpu::in_parallel(missing.size(), kMostCompilers, [&](std::size_t i) {
+    const gpu::PipelineKey& key = keys[missing[i]];
+    const auto pipeline =
+        std::make_shared<const CudaPipeline>(*this, key, lowered({key.library, key.prologue}));
+    pipeline->function(false);
+    result[missing[i]] = pipeline;
+  });
+  const std::lock_guard lock(mutex_);
+  for (const std::size_t i : missing) pipelines_.emplace_back(keys[i], result[i]);
+  return result;
+}
+
+}  // namespace npu::cuda

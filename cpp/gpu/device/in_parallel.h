@@ -1,0 +1,38 @@
+// Calls f(0) to f(count - 1) from several threads; throws what the first of them threw.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace npu::gpu {
+
+template <class F>
+void in_parallel(std::size_t count, std::size_t most_threads, F f) {
+  std::atomic<std::size_t> next{0};
+  std::exception_ptr failure;
+  std::mutex mutex;
+  const auto work = [&] {
+    for (std::size_t i = next++; i < count; i = next++) {
+      try {
+        f(i);
+      } catch (...) {
+        const std::lock_guard lock(mutex);
+        if (!failure) failure = std::current_exception();
+      }
+    }
+  };
+  const std::size_t wanted =
+      std::min<std::size_t>({count, most_threads, std::thread::hardware_concurrency()});
+  std::vector<std::thread> helpers;
+  for (std::size_t i = 1; i < wanted; ++i) helpers.emplace_back(work);
+  work();
+  for (std::thread& helper : helpers) helper.join();
+  if (failure) std::rethrow_exception(failure);
+}
+
+}  // namespace npu::gpu
