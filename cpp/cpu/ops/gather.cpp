@@ -39,7 +39,8 @@ class Gather : public HostKernel {
   }
 
  private:
-  // Elements of a long row that one unit of work takes: some microseconds.
+  // Elements of a long row that one unit of work takes: some microseconds. 2048 to 32768
+  // are level for 20000 rows of 64.
   static constexpr std::int64_t kChunk = 8192;
 
   void pick(const KernelArgs& args, const Cursor& cursor, std::int64_t first, std::int64_t end) const {

@@ -7,7 +7,8 @@ namespace npu::cpu {
 
 namespace {
 
-// Elements of a long row that one unit of work takes: some microseconds.
+// Elements of a long row that one unit of work takes: some microseconds. 4096 to 65536 are
+// level for an expression of 1 M elements.
 constexpr std::int64_t kChunk = 16384;
 // Rows up to this long share a block: rows of 64 take 82 us so, alone 140; rows of 256 77 and 85 (AVX-512).
 constexpr std::int64_t kShort = 256;

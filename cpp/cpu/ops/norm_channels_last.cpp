@@ -5,7 +5,9 @@ namespace npu::cpu {
 
 namespace {
 
-constexpr std::int64_t kPixels = 256;  // of one unit of work; also bounds what is added in float32
+// Of one unit of work; also bounds what is added in float32. 256 channels of 64x64: with 64 level, with 1024
+// 8% slower.
+constexpr std::int64_t kPixels = 256;
 
 // Pixels are rows of channels. Each unit of work takes some pixels: first for their mean and sum of squares
 // per group, then, with these combined, to normalise them.

@@ -12,8 +12,9 @@ namespace {
 
 using Kind = ResizeAttrs::Kind;
 
-constexpr std::int64_t kChannels = 512;  // of one block: 2 KB of sums, which stay in the first-level cache
-constexpr int kMostTaps = 64;            // 4 of 3 dimensions each
+// Of one block: 2 KB of sums, which stay in the first-level cache. 128 to 2048 are level for 1024 channels.
+constexpr std::int64_t kChannels = 512;
+constexpr int kMostTaps = 64;  // 4 of 3 dimensions each
 
 // The input positions, and their weights, of every output position along one dimension.
 struct Taps {

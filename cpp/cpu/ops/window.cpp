@@ -6,8 +6,9 @@ namespace npu::cpu {
 
 namespace {
 
-constexpr std::int64_t kChannels = 512;  // of one block: 2 KB of sums, which stay in the first-level cache
-constexpr std::int64_t kCells = 64;      // that are added before the sum is put aside, for accuracy
+// Of one block: 2 KB of sums, which stay in the first-level cache. 128 to 2048 are level for 1024 channels.
+constexpr std::int64_t kChannels = 512;
+constexpr std::int64_t kCells = 64;  // that are added before the sum is put aside, for accuracy
 
 // Cells of one window, and the thread's buffers for a block of channels.
 struct Scratch {
