@@ -84,7 +84,9 @@ def _run_arguments(p: argparse.ArgumentParser) -> None:
 
 def _plan_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("program", type=Path, help="the program (.npubin) to plan")
-    p.add_argument("--device", help="cpu, metal, or a chip on paper such as metal:m4pro (default: the best available)")
+    p.add_argument(
+        "--device", help="cpu, cuda, metal, or a chip on paper such as metal:m4pro (default: the best available)"
+    )
     _threads_argument(p)
     p.add_argument("--text", action="store_true", help="show the program itself, which is the same for all devices")
 
@@ -126,7 +128,7 @@ def _program_arguments(p: argparse.ArgumentParser) -> None:
         type=Path,
         help="a .safetensors file, the index of a sharded one, a folder with either, or a .pt file (default: random)",
     )
-    p.add_argument("--device", help="cpu, metal or metal:emulated (default: the best available)")
+    p.add_argument("--device", help="cpu, cuda, metal or metal:emulated (default: the best available)")
     _threads_argument(p)
     p.add_argument(
         "--seed", type=_number(0, 2**63), default=0, help="the seed of random weights and inputs (default: 0)"
@@ -167,7 +169,7 @@ def _generate_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--stop", action="append", default=[], metavar="TEXT", help="end the text before TEXT; may be repeated"
     )
-    p.add_argument("--device", help="cpu, metal or metal:emulated (default: the best available)")
+    p.add_argument("--device", help="cpu, cuda, metal or metal:emulated (default: the best available)")
     _threads_argument(p)
     p.add_argument(
         "--capacity", type=_number(1, 10**9), help="the number of tokens that the caches hold (default: at most 2048)"
