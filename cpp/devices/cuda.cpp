@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "cpu/cpu_device.h"
+#include "cuda/device/api.h"
 #include "cuda/device/cuda_device.h"
 #include "cuda/nvrtc.h"
 #include "gpu/device/gpu_device.h"
@@ -39,7 +40,7 @@ std::string kind_of(std::size_t ordinal) {
 // Why no kernels can be compiled for it; empty if they can.
 std::string compiler_problem(const cuda::GpuInfo& gpu) {
   try {
-    const auto nvrtc = cuda::Nvrtc::open(library_folders());
+    const auto nvrtc = cuda::Nvrtc::open(library_folders(), cuda::driver_major());
     if (nvrtc->supports(gpu.architecture)) return {};
     return "NVRTC " + std::to_string(nvrtc->major()) + "." + std::to_string(nvrtc->minor()) +
            " does not compile for " + gpu.architecture + "; try pip install -U 'npu-simulation[cuda]'";

@@ -8,7 +8,7 @@ import pytest
 import torch
 from npu_runtime import DeviceBuffer, InvalidValueError, NPUBuffer, TensorSpec, UnavailableError
 
-from tests.support.devices import chosen_device
+from tests.support.devices import chosen_device, of_shared_memory, shares_memory
 from tests.support.programs import Add, ready
 
 DEVICE = chosen_device()
@@ -96,6 +96,7 @@ def test_dlpack_of_others(dtype):
         assert torch.equal(torch.from_dlpack(buffer), given)
 
 
+@of_shared_memory
 def test_dlpack_options():
     buffer = NPUBuffer.from_numpy(np.arange(4, dtype=np.float32), DEVICE)
     assert buffer.__dlpack_device__() == (1, 0)
@@ -108,6 +109,7 @@ def test_dlpack_options():
         buffer.__dlpack__(dl_device=(2, 0))
 
 
+@of_shared_memory
 def test_it_is_a_copy_and_to_numpy_is_not():
     array = np.arange(4, dtype=np.float32)
     buffer = NPUBuffer.from_numpy(array, DEVICE)
@@ -144,9 +146,10 @@ def test_torch_both_ways(dtype, shape):
     assert back.dtype == dtype
     assert torch.equal(back, tensor)
     if back.numel():
-        assert back.data_ptr() == buffer.native_handle
+        assert (back.data_ptr() == buffer.native_handle) == shares_memory(DEVICE)
 
 
+@of_shared_memory
 def test_buffer_protocol_and_array():
     array = numbers((3, 4), "float32")
     buffer = NPUBuffer.from_numpy(array, DEVICE)

@@ -87,7 +87,9 @@ def test_devices():
 def test_gpus_that_are_not_there(kind: str) -> None:
     if any(device.kind == kind and device.available for device in npu_runtime.devices()):
         pytest.skip("it is there")
-    with pytest.raises(npu_runtime.UnavailableError, match=r"\[device\].*(no NVIDIA driver|finds no GPU|no GPU 1).*'cpu'"):
+    with pytest.raises(
+        npu_runtime.UnavailableError, match=r"\[device\].*(no NVIDIA driver|finds no GPU|no GPU 1).*'cpu'"
+    ):
         npu_runtime.Device(kind)
     with pytest.raises(npu_runtime.UnavailableError, match=r"\[device\]"):
         npu_runtime.CUDABackend(0 if kind == "cuda" else 1)

@@ -11,7 +11,7 @@ from npu_runtime import InvalidValueError, NPUBuffer, Weights, load_weights
 from safetensors.torch import save_file
 from torch import nn
 
-from tests.support.devices import chosen_device
+from tests.support.devices import chosen_device, of_shared_memory
 from tests.support.programs import mlp, ready
 
 DEVICE = chosen_device()
@@ -49,6 +49,7 @@ VIEWS = {
 }
 
 
+@of_shared_memory
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS.keys())
 def test_views_outlive_donation(view, dtype):
@@ -92,6 +93,7 @@ def test_donated_buffers_refuse_use(use):
     assert cache.shape == (4,)
 
 
+@of_shared_memory
 def test_donated_memory_is_reused_and_read_nowhere_else():
     made = updater()
     cache, address = ones(made), None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
-from npu_runtime import Backend, CPUBackend, Device, UnavailableError
+from npu_runtime import Backend, CPUBackend, Device, NPUBuffer, UnavailableError
 
 
 def chosen_device() -> Device:
@@ -25,6 +26,21 @@ def metal_device() -> Device:
 
 def device_of(kind: str) -> Device:
     return metal_device() if kind == "metal" else chosen_device()
+
+
+def shares_memory(device: Device) -> bool:
+    """Whether the host sees the memory of kernels itself, and not copies: on no discrete GPU."""
+    try:
+        memoryview(NPUBuffer.zeros([1], device))  # type: ignore[arg-type]
+    except BufferError:
+        return False
+    return True
+
+
+def of_shared_memory(test: Any) -> Any:
+    """A mark for tests that look at one memory from both sides."""
+    shared = shares_memory(chosen_device())
+    return pytest.mark.skipif(not shared, reason="the host does not reach the memory of this device")(test)
 
 
 class OnDevice(CPUBackend):

@@ -114,6 +114,12 @@ const Api& api() {
   return loaded().api;
 }
 
+int driver_major() {
+  int version = 0;
+  check(api().driver_version(&version), "asking for the driver's version");
+  return version / 1000;
+}
+
 std::string describe(CuResult result) {
   const char *name = nullptr, *text = nullptr;
   api().error_name(result, &name);

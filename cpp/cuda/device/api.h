@@ -66,6 +66,8 @@ struct Api {
 const Api* find_api(std::string* why);
 const Api& api();  // throws where there is none
 
+int driver_major();  // the version of CUDA that the driver is for: 13
+
 std::string describe(CuResult result);  // "CUDA_ERROR_OUT_OF_MEMORY: out of memory"
 
 // Throws unless it succeeded; `what` failed.

@@ -53,7 +53,7 @@ Pipelines::Pipelines(std::shared_ptr<Context> context, std::vector<std::string> 
 
 std::shared_ptr<const Nvrtc> Pipelines::nvrtc() {
   const std::lock_guard lock(mutex_);
-  if (!nvrtc_) nvrtc_ = Nvrtc::open(site_packages_);
+  if (!nvrtc_) nvrtc_ = Nvrtc::open(site_packages_, driver_major());
   return nvrtc_;
 }
 
