@@ -230,6 +230,19 @@ def test_what_is_nested_too_deeply(function: Any) -> None:
         function(ir)
 
 
+def test_states_that_an_older_pytorch_declares_with_another_rank() -> None:
+    ir = extract_ir(torch.nn.LSTM(3, 5).eval(), (torch.ones(4, 2, 3),)).to_dict()
+    at = next(i for i, node in enumerate(ir["nodes"]) if "lstm" in node["op_type"])
+    node, after = ir["nodes"][at], ir["nodes"][at + 1 :]
+    tensors = [t for n in after for t in (*n["inputs"], *n["outputs"])] + node["outputs"] + ir["graph_outputs"]
+    for tensor in tensors:
+        if tensor["shape"] == [1, 2, 5]:
+            tensor["shape"] = [1, 1, 2, 5]
+    with pytest.raises(CompileError, match="PyTorch before 2.12 exports with a wrong shape; use a newer PyTorch"):
+        compile(ir)
+    assert "wrong shape" in str(explain_support(node))
+
+
 @pytest.mark.parametrize("lost", [1, 2, 3, 4])
 def test_a_batch_norm_that_lost_an_input(lost: int) -> None:
     ir = extract_ir(torch.nn.BatchNorm2d(3).eval(), (torch.ones(2, 3, 4, 4),)).to_dict()

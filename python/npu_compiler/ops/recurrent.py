@@ -98,8 +98,13 @@ def _run(
         x = concatenate(b, outs, 2)
     finals = [concatenate(b, parts, 0) for parts in ends]
     if lone:
-        return [x.drop(1), *(s.drop(1) for s in finals)]
-    return [x.transpose(0, 1) if batch_first else x, *finals]
+        results = [x.drop(1), *(s.drop(1) for s in finals)]
+    else:
+        results = [x.transpose(0, 1) if batch_first else x, *finals]
+    declared = [len(meta.shape) for meta in b.node.outputs] if b.node else []
+    if len(declared) == len(results) and any(n > y.rank for n, y in zip(declared, results, strict=True)):
+        raise Unsupported("states that PyTorch before 2.12 exports with a wrong shape; use a newer PyTorch")
+    return results
 
 
 @lowering("aten.lstm.input")
