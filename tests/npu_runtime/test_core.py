@@ -88,7 +88,7 @@ def test_gpus_that_are_not_there(kind: str) -> None:
     if any(device.kind == kind and device.available for device in npu_runtime.devices()):
         pytest.skip("it is there")
     with pytest.raises(
-        npu_runtime.UnavailableError, match=r"\[device\].*(no NVIDIA driver|finds no GPU|no GPU 1).*'cpu'"
+        npu_runtime.UnavailableError, match=r"\[device\].*(no NVIDIA driver|finds no GPU|no GPU 1).*expected"
     ):
         npu_runtime.Device(kind)
     with pytest.raises(npu_runtime.UnavailableError, match=r"\[device\]"):
