@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from dataclasses import replace as copy_with
 from functools import cached_property
 
+from npu_base.errors import InvalidTypeError, InvalidValueError
+
 from .exprs import class_of
 from .graph import Graph, Op, View, dense_strides, nodes_of, remap, same
 from .opset import EXPRESSION_OPS, OPS
@@ -143,11 +145,18 @@ class Pattern:
     """``numbers`` names the holes for numbers."""
 
     def __init__(self, text: str, numbers: Collection[str] = ()) -> None:
+        if not isinstance(text, str):
+            got = type(text).__name__
+            raise InvalidTypeError(f"[compiler] a pattern is text; got {got}; expected 'x * y' or the like")
         self.text = text
-        tree = ast.parse(re.sub(r"(\w+)\?", rf"\1{_OPTIONAL}", text), mode="eval").body
-        root = _node(tree, frozenset(numbers))
-        if isinstance(root, Hole):
-            raise ValueError(f"any tensor fits '{text}'")
+        try:
+            tree = ast.parse(re.sub(r"(\w+)\?", rf"\1{_OPTIONAL}", text), mode="eval").body
+            root = _node(tree, frozenset(numbers))
+            if isinstance(root, Hole):
+                raise ValueError("any tensor fits it")
+        except (ValueError, SyntaxError, IndexError) as error:
+            reason = str(error).replace(_OPTIONAL, "?")
+            raise InvalidValueError(f"[compiler] '{text}' cannot be a pattern: {reason}") from None
         self.root, self.starts = root, root.starts
 
     def match(self, graph: Graph, op: Op) -> Iterator[Match]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from npu_base.errors import InvalidTypeError, InvalidValueError
 from npu_compiler.compiler import Translation
 from npu_compiler.graph import Graph, Op
 from npu_compiler.passes.fuse import fuse_maps
@@ -218,7 +219,13 @@ def test_patterns_that_any_tensor_fits_are_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "why"), [("nothing(x)", "'nothing' is unknown"), ("x ** 2", "is not a pattern"),
-                                           ("exp(2)", "is not a pattern")])  # fmt: skip
+                                           ("exp(2)", "is not a pattern"), ("x +", "be a pattern: "),
+                                           ("", "be a pattern: "), ("rounded()", "be a pattern: ")])  # fmt: skip
 def test_other_text_is_refused(text: str, why: str) -> None:
-    with pytest.raises(ValueError, match=why):
+    with pytest.raises(InvalidValueError, match=f"(?s){why}"):
         Pattern(text)
+
+
+def test_what_is_not_text_is_refused() -> None:
+    with pytest.raises(InvalidTypeError, match="a pattern is text; got NoneType"):
+        Pattern(None)  # type: ignore[arg-type]
