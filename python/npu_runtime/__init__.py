@@ -48,7 +48,7 @@ from npu_runtime.profiler import Profiler, profile
 from npu_runtime.threads import get_num_threads, set_num_threads
 from npu_runtime.weight_loader import load_weights, load_weights_from_safetensors
 
-set_library_folders([folder for folder in sys.path if folder])
+set_library_folders([folder for folder in sys.path if isinstance(folder, str) and folder])
 
 __version__: str = build_info().version
 
