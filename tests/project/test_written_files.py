@@ -67,7 +67,7 @@ def test_each_reason_has_its_class(tmp_path: Path) -> None:
     reasons: list[tuple[Path | str, type[Exception], str]] = [
         (tmp_path, FolderError, "it is a folder; try the name of a file"),
         (tmp_path / "no" / "x", MissingFileError, "there is no folder '.*no'; try an existing folder"),
-        (tmp_path / "file" / "x", FileError, "there is no folder '.*file'; try a path whose parts"),
+        (tmp_path / "file" / "x", FileError, "there is no folder '.*file'; try a path in an existing folder"),
         (tmp_path / ("x" * 300), FileError, "file name too long; try a shorter name"),
         ("a\0b", FileError, "embedded null"),
     ]
@@ -148,7 +148,7 @@ def test_a_command_on_a_full_disk(writer: Writer) -> None:
 def test_a_command_in_a_folder_that_forbids_it(writer: Writer) -> None:
     writer.target.parent.chmod(0o555)
     with permissions_hold():
-        writer.is_refused("permission denied; try a folder and a file")
+        writer.is_refused("permission denied; try a file and a folder")
     writer.target.parent.chmod(0o755)
     writer.target.write_bytes(b"old")
     writer.target.chmod(0o444)
@@ -217,7 +217,7 @@ def test_generation_goes_on_without_its_cache(generate: Callable[[], str], tmp_p
     with limit:
         said = generate()
     (line,) = [line for line in said.splitlines() if line.startswith("Warning: ")]
-    assert str(cache) in line and "programs are compiled at every start" in line
+    assert str(cache) in line and "Programs are not cached in" in line and "compiled at every start" in line
     assert cache.read_text() == "kept" if trouble == "a file" else list(cache.iterdir()) == []
 
 
@@ -227,7 +227,7 @@ def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", homeless)
-    with pytest.warns(CacheWarning, match="home directory. Programs are compiled at every start; --cache"):
+    with pytest.warns(CacheWarning, match="home directory. Programs are compiled at every start; set --cache or XDG"):
         assert users_cache() is None
 
 
