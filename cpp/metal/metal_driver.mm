@@ -2,13 +2,11 @@
 #import <Foundation/Foundation.h>
 #import <Metal/Metal.h>
 
-#include <pthread.h>
-
 #include <array>
-#include <atomic>
 #include <utility>
 
 #include "gpu/device/chips.h"
+#include "gpu/device/forks.h"
 #include "metal/metal_device.h"
 #include "metal/metal_memory.h"
 #include "metal/pipelines.h"
@@ -23,21 +21,6 @@ using gpu::Launch;
 using gpu::Submission;
 
 constexpr int kSlots = 31;  // of buffers, for one kernel
-
-// A forked child has its parent's Metal objects, but no connection to the GPU.
-std::atomic<bool> forked{false};
-
-void watch_forks() {
-  static const int registered = pthread_atfork(nullptr, nullptr, [] { forked = true; });
-  (void)registered;
-}
-
-void refuse_forked() {
-  if (!forked) return;
-  throw Error(ErrorKind::kUnavailable, {.area = "metal",
-                                        .what = "a forked process cannot use the GPU of its parent",
-                                        .action = "multiprocessing.set_start_method('spawn')"});
-}
 
 MTLSize size_of_grid(const gpu::Size& size) { return MTLSizeMake(size[0], size[1], size[2]); }
 
@@ -112,7 +95,7 @@ class MetalDriver final : public gpu::Driver {
         residency_(std::make_shared<Residency>(device_.get(), queue_.get())),
         allocator_(this, device_.get(), residency_),
         pipelines_(device_.get()) {
-    watch_forks();
+    gpu::watch_forks();
     [queue_.get() setLabel:@"npu"];
     const std::string name = text([device_.get() name]);
     if (const auto chip = gpu::find_chip(name)) caps_ = gpu::caps_of(*chip);
@@ -123,19 +106,19 @@ class MetalDriver final : public gpu::Driver {
 
   const gpu::Caps& caps() const override { return caps_; }
   std::shared_ptr<Memory> allocate(std::size_t bytes, bool zero) override {
-    refuse_forked();
+    gpu::refuse_forked("metal");
     return allocator_.allocate(bytes, zero);
   }
   std::shared_ptr<Memory> share(const std::shared_ptr<Memory>& file) override {
     return allocator_.share(file);
   }
   std::vector<std::shared_ptr<const gpu::Pipeline>> compile(std::span<const gpu::PipelineKey> keys) override {
-    refuse_forked();
+    gpu::refuse_forked("metal");
     return in_pool([&] { return pipelines_.compile(keys); });
   }
 
   void run(const Submission& submission, std::span<GpuTime> times) override {
-    refuse_forked();
+    gpu::refuse_forked("metal");
     residency_->update();
     in_pool([&] { times.empty() ? run_at_once(submission) : run_one_by_one(submission, times); });
   }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "gpu/device/driver.h"
+#include "gpu/device/known_pipelines.h"
 #include "metal/object.h"
 
 namespace npu::metal {
@@ -31,7 +32,7 @@ class Pipelines {
   std::vector<std::shared_ptr<const gpu::Pipeline>> compile(std::span<const gpu::PipelineKey> keys);
 
  private:
-  using Source = std::pair<std::string, std::string>;  // library, prologue
+  using Source = gpu::KnownPipelines::Source;
 
   Ref<id<MTLLibrary>> library(const Source& source);
   std::shared_ptr<const gpu::Pipeline> pipeline(const gpu::PipelineKey& key);
@@ -39,7 +40,7 @@ class Pipelines {
   id<MTLDevice> device_;
   std::mutex mutex_;
   std::map<Source, Ref<id<MTLLibrary>>> libraries_;
-  std::vector<std::pair<gpu::PipelineKey, std::shared_ptr<const gpu::Pipeline>>> pipelines_;
+  gpu::KnownPipelines pipelines_;
 };
 
 }  // namespace npu::metal

@@ -1,8 +1,5 @@
 #include "metal/pipelines.h"
 
-#include <algorithm>
-
-#include "gpu/device/in_parallel.h"
 #include "gpu/device/kernel_sources.h"
 #include "metal/metallibs.h"
 #include "npu/error.h"
@@ -125,30 +122,9 @@ std::shared_ptr<const gpu::Pipeline> Pipelines::pipeline(const gpu::PipelineKey&
 }
 
 std::vector<std::shared_ptr<const gpu::Pipeline>> Pipelines::compile(std::span<const gpu::PipelineKey> keys) {
-  std::vector<std::shared_ptr<const gpu::Pipeline>> result(keys.size());
-  std::vector<std::size_t> missing;
-  std::vector<Source> sources;
-  {
-    const std::lock_guard lock(mutex_);
-    for (std::size_t i = 0; i < keys.size(); ++i) {
-      const auto known = std::find_if(pipelines_.begin(), pipelines_.end(),
-                                      [&](const auto& entry) { return entry.first == keys[i]; });
-      if (known != pipelines_.end()) {
-        result[i] = known->second;
-        continue;
-      }
-      missing.push_back(i);
-      const Source source{keys[i].library, keys[i].prologue};
-      if (std::find(sources.begin(), sources.end(), source) == sources.end()) sources.push_back(source);
-    }
-  }
-  gpu::in_parallel(sources.size(), kMostCompilers,
-                   [&](std::size_t i) { in_pool([&] { library(sources[i]); }); });
-  gpu::in_parallel(missing.size(), kMostCompilers,
-                   [&](std::size_t i) { in_pool([&] { result[missing[i]] = pipeline(keys[missing[i]]); }); });
-  const std::lock_guard lock(mutex_);
-  for (const std::size_t i : missing) pipelines_.emplace_back(keys[i], result[i]);
-  return result;
+  return pipelines_.get(
+      keys, kMostCompilers, [&](const Source& source) { in_pool([&] { library(source); }); },
+      [&](const gpu::PipelineKey& key) { return in_pool([&] { return pipeline(key); }); });
 }
 
 }  // namespace npu::metal

@@ -1,8 +1,5 @@
 // Launches kernels on streams.
-#include <pthread.h>
-
 #include <array>
-#include <atomic>
 #include <utility>
 
 #include "cuda/device/context.h"
@@ -10,6 +7,7 @@
 #include "cuda/device/memory.h"
 #include "cuda/device/pipelines.h"
 #include "cuda/lower/entry.h"
+#include "gpu/device/forks.h"
 #include "npu/error.h"
 
 namespace npu::cuda {
@@ -22,21 +20,6 @@ using gpu::Submission;
 
 constexpr int kSlots = 31, kMostParameters = kSlots + 4;
 constexpr int kOldestMajor = 8;  // Ampere: products of bfloat16 on tensor cores
-
-// A forked child has its parent's pointers, but no connection to the GPU.
-std::atomic<bool> forked{false};
-
-void watch_forks() {
-  static const int registered = pthread_atfork(nullptr, nullptr, [] { forked = true; });
-  (void)registered;
-}
-
-void refuse_forked() {
-  if (!forked) return;
-  throw Error(ErrorKind::kUnavailable, {.area = "cuda",
-                                        .what = "a forked process cannot use the GPU of its parent",
-                                        .action = "multiprocessing.set_start_method('spawn')"});
-}
 
 bool skips(const Submission& submission, std::size_t launch) {
   return !submission.skipped.empty() && submission.skipped[launch];
@@ -59,7 +42,7 @@ class CudaDriver final : public gpu::Driver {
  public:
   CudaDriver(int ordinal, std::vector<std::string> site_packages)
       : context_(std::make_shared<Context>(ordinal)), pipelines_(context_, std::move(site_packages)) {
-    watch_forks();
+    gpu::watch_forks();
     caps_.name = context_->name();
     caps_.cores = context_->attribute(kCuMultiprocessors);
     caps_.unified = false;
@@ -68,22 +51,22 @@ class CudaDriver final : public gpu::Driver {
   const gpu::Caps& caps() const override { return caps_; }
 
   std::shared_ptr<Memory> allocate(std::size_t bytes, bool zero) override {
-    refuse_forked();
+    gpu::refuse_forked("cuda");
     return allocate_on_device(this, context_, bytes, zero);
   }
   std::shared_ptr<Memory> allocate_visible(std::size_t bytes) override {
-    refuse_forked();
+    gpu::refuse_forked("cuda");
     return allocate_pinned(this, context_, bytes);
   }
   std::shared_ptr<Memory> share(const std::shared_ptr<Memory>&) override { return nullptr; }
 
   std::vector<std::shared_ptr<const gpu::Pipeline>> compile(std::span<const gpu::PipelineKey> keys) override {
-    refuse_forked();
+    gpu::refuse_forked("cuda");
     return pipelines_.compile(keys);
   }
 
   void run(const Submission& submission, std::span<GpuTime> times) override {
-    refuse_forked();
+    gpu::refuse_forked("cuda");
     context_->check_alive();
     const Context::Current current(*context_);
     const BorrowedStream stream(*context_);

@@ -1,11 +1,8 @@
 #include "cuda/device/pipelines.h"
 
-#include <algorithm>
-
 #include "core/base/mixer.h"
 #include "cuda/lower/entry.h"
 #include "cuda/lower/library.h"
-#include "gpu/device/in_parallel.h"
 #include "npu/error.h"
 
 namespace npu::cuda {
@@ -105,34 +102,14 @@ CuFunction Pipelines::compile_entry(const Lowered& library, const gpu::PipelineK
 }
 
 std::vector<std::shared_ptr<const gpu::Pipeline>> Pipelines::compile(std::span<const gpu::PipelineKey> keys) {
-  std::vector<std::shared_ptr<const gpu::Pipeline>> result(keys.size());
-  std::vector<std::size_t> missing;
-  std::vector<Source> sources;
-  {
-    const std::lock_guard lock(mutex_);
-    for (std::size_t i = 0; i < keys.size(); ++i) {
-      const auto known = std::find_if(pipelines_.begin(), pipelines_.end(),
-                                      [&](const auto& entry) { return entry.first == keys[i]; });
-      if (known != pipelines_.end()) {
-        result[i] = known->second;
-        continue;
-      }
-      missing.push_back(i);
-      const Source source{keys[i].library, keys[i].prologue};
-      if (std::find(sources.begin(), sources.end(), source) == sources.end()) sources.push_back(source);
-    }
-  }
-  gpu::in_parallel(sources.size(), kMostCompilers, [&](std::size_t i) { lowered(sources[i]); });
-  gpu::in_parallel(missing.size(), kMostCompilers, [&](std::size_t i) {
-    const gpu::PipelineKey& key = keys[missing[i]];
-    const auto pipeline =
-        std::make_shared<const CudaPipeline>(*this, key, lowered({key.library, key.prologue}));
-    pipeline->function(false);
-    result[missing[i]] = pipeline;
-  });
-  const std::lock_guard lock(mutex_);
-  for (const std::size_t i : missing) pipelines_.emplace_back(keys[i], result[i]);
-  return result;
+  return pipelines_.get(
+      keys, kMostCompilers, [&](const Source& source) { lowered(source); },
+      [&](const gpu::PipelineKey& key) {
+        auto pipeline =
+            std::make_shared<const CudaPipeline>(*this, key, lowered({key.library, key.prologue}));
+        pipeline->function(false);
+        return pipeline;
+      });
 }
 
 }  // namespace npu::cuda

@@ -14,6 +14,7 @@
 #include "cuda/lower/lowered.h"
 #include "cuda/nvrtc.h"
 #include "gpu/device/driver.h"
+#include "gpu/device/known_pipelines.h"
 
 namespace npu::cuda {
 
@@ -51,7 +52,7 @@ class Pipelines {
 
  private:
   friend class CudaPipeline;
-  using Source = std::pair<std::string, std::string>;  // library and prologue
+  using Source = gpu::KnownPipelines::Source;
 
   std::shared_ptr<const Lowered> lowered(const Source& source);
   CuFunction compile_entry(const Lowered& library, const gpu::PipelineKey& key, bool as_line);
@@ -64,7 +65,7 @@ class Pipelines {
   std::mutex mutex_;
   std::shared_ptr<const Nvrtc> nvrtc_;
   std::map<Source, std::shared_ptr<const Lowered>> lowered_;
-  std::vector<std::pair<gpu::PipelineKey, std::shared_ptr<const gpu::Pipeline>>> pipelines_;
+  gpu::KnownPipelines pipelines_;
 };
 
 }  // namespace npu::cuda
