@@ -10,10 +10,10 @@
 #include "npu/error.h"
 
 #if NPU_METAL
-#include "gpu/device/chips.h"
 #include "gpu/device/far_driver.h"
 #include "gpu/device/gpu_device.h"
 #include "gpu/device/kernel_sources.h"
+#include "metal/chips.h"
 #include "metal/metal_device.h"
 #endif
 
@@ -69,7 +69,7 @@ DeviceInfo metal_info() {
   device.name = info.name;
   device.memory_bytes = info.memory_bytes;
   device.features = info.features;
-  if (const auto chip = gpu::find_chip(info.name)) device.cores = chip->cores;
+  if (const auto chip = gpu::find_chip(metal::kChips, info.name)) device.cores = chip->cores;
   return device;
 }
 

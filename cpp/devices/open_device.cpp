@@ -1,11 +1,12 @@
 // The only file that knows every kind of device.
 #include "core/run/checked_runner.h"
 #include "cpu/cpu_device.h"
+#include "cuda/device/chips.h"
 #include "devices/cuda.h"
 #include "devices/metal.h"
-#include "gpu/device/chips.h"
 #include "gpu/device/gpu_device.h"
 #include "gpu/device/paper_driver.h"
+#include "metal/chips.h"
 #include "npu/device.h"
 #include "npu/device_info.h"
 #include "npu/error.h"
@@ -21,11 +22,31 @@ Device open_best() {
   return Device(cpu::open_device());
 }
 
+// "metal:m4pro" or "cuda:h200": what the vendor states of it.
+std::optional<gpu::Caps> caps_on_paper(std::string_view kind) {
+  const auto colon = kind.find(':');
+  if (colon == std::string_view::npos) return std::nullopt;
+  const std::string_view vendor = kind.substr(0, colon), name = kind.substr(colon + 1);
+  if (vendor == "metal") {
+    if (const auto chip = gpu::find_chip(metal::kChips, name)) return metal::caps_of(*chip);
+  }
+  if (vendor == "cuda") {
+    if (const auto chip = gpu::find_chip(cuda::kChips, name)) {
+      return cuda::caps_of(std::string(chip->product), chip->cores);
+    }
+  }
+  return std::nullopt;
+}
+
 std::string chips_text() {
   std::string text;
-  for (const auto& chip : gpu::all_chips()) {
-    text += (text.empty() ? "'metal:" : ", 'metal:") + std::string(chip.name) + "'";
-  }
+  const auto list = [&](std::span<const gpu::Chip> chips, const std::string& vendor) {
+    for (const gpu::Chip& chip : chips) {
+      text += (text.empty() ? "'" : ", '") + vendor + ":" + std::string(chip.name) + "'";
+    }
+  };
+  list(metal::kChips, "metal");
+  list(cuda::kChips, "cuda");
   return text;
 }
 
@@ -37,10 +58,9 @@ Device Device::open(const std::string& kind) {
   if (kind == "cpu") return Device(cpu::open_device());
   if (const auto ordinal = cuda_ordinal(kind)) return Device(open_cuda(*ordinal));
   if (kind == "metal:emulated" && metal_is_emulated()) return Device(open_metal());
-  if (kind.rfind("metal:", 0) == 0) {
-    if (const auto chip = gpu::find_chip(kind.substr(6))) {
-      return Device(gpu::make_device("metal", gpu::open_paper(*chip), cpu::open_device()));
-    }
+  if (auto caps = caps_on_paper(kind)) {
+    const std::string vendor = kind.substr(0, kind.find(':'));
+    return Device(gpu::make_device(vendor, gpu::open_paper(std::move(*caps)), cpu::open_device()));
   }
   if (kind == "metal") metal_is_chosen();  // throws if the environment variable is invalid
   const DeviceInfo metal = metal_info();

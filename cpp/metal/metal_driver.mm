@@ -5,8 +5,8 @@
 #include <array>
 #include <utility>
 
-#include "gpu/device/chips.h"
 #include "gpu/device/forks.h"
+#include "metal/chips.h"
 #include "metal/metal_device.h"
 #include "metal/metal_memory.h"
 #include "metal/pipelines.h"
@@ -98,7 +98,7 @@ class MetalDriver final : public gpu::Driver {
     gpu::watch_forks();
     [queue_.get() setLabel:@"npu"];
     const std::string name = text([device_.get() name]);
-    if (const auto chip = gpu::find_chip(name)) caps_ = gpu::caps_of(*chip);
+    if (const auto chip = gpu::find_chip(kChips, name)) caps_ = caps_of(*chip);
     caps_.name = name;
     caps_.threadgroup_bytes = static_cast<int>([device_.get() maxThreadgroupMemoryLength]);
     caps_.threads_per_group = static_cast<int>([device_.get() maxThreadsPerThreadgroup].width);

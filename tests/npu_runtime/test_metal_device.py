@@ -164,9 +164,10 @@ def test_donated_memory_is_updated_in_place(device: Device) -> None:
     np.testing.assert_array_equal(output.to_numpy(), Write()(cache, at, row))
 
 
-@pytest.mark.parametrize("chip", ["m1", "m4pro", "m3ultra"])
+@pytest.mark.parametrize("chip", ["metal:m1", "metal:m4pro", "metal:m3ultra", "cuda:h200", "cuda:a100", "cuda:rtx4090"])
 def test_chips_on_paper_plan_and_do_not_run(chip: str, two: Made) -> None:
-    paper = Device(f"metal:{chip}")
+    paper = Device(chip)
+    assert paper.kind == chip.split(":")[0] and paper.name.endswith("(on paper)")
     executor = Executor(two.program, paper)
     assert executor.summary.seconds > 0
     assert "cores: about" in executor.plan()
@@ -174,6 +175,30 @@ def test_chips_on_paper_plan_and_do_not_run(chip: str, two: Made) -> None:
         executor.run({two.inputs[0]: X}, two.weights)
     with pytest.raises(UnavailableError, match="not a device of this machine"):
         NPUBuffer.zeros([1], paper)
+
+
+def test_a_chip_that_is_not_known_is_refused_with_all_that_are() -> None:
+    for kind in ("cuda:h300", "metal:h200", "cuda:m1", "metal:", "cuda:"):
+        with pytest.raises(InvalidValueError, match="there is no such kind of device") as refused:
+            Device(kind)
+        assert {"'metal:m4pro'", "'cuda:h200'", "'cuda:rtx5090'"} <= set(str(refused.value).replace(",", "").split())
+
+
+def test_products_of_halves_are_faster_where_tensor_cores_are() -> None:
+    """Figures of the chip's table: NVIDIA's for float32 are without tensor cores, Apple's chips have one rate."""
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.randn(4096, 4096, dtype=dtype)
+        program = npu_compiler.compile(extract_ir(nn.Linear(4096, 4096, bias=False).to(dtype), x))
+        for chip in ("cuda:h200", "metal:m4max"):
+            executor = Executor(program, Device(chip))
+            assert "on an NVIDIA H200 with 132 cores" in executor.plan() or chip != "cuda:h200"
+            seconds[chip, dtype] = executor.summary.seconds
+    assert seconds["cuda:h200", torch.float32] > 10 * seconds["cuda:h200", torch.bfloat16]
+    ratio = seconds["metal:m4max", torch.float32] / seconds["metal:m4max", torch.bfloat16]
+    assert ratio == pytest.approx(1, rel=0.01)
+    least = 2 * 4096**3 / 67e12  # float32 at the H200's peak
+    assert least < seconds["cuda:h200", torch.float32] < 3 * least
 
 
 def test_metal_backend_on_emulated_metal(device: Device) -> None:

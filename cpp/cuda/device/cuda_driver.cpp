@@ -2,6 +2,7 @@
 #include <array>
 #include <utility>
 
+#include "cuda/device/chips.h"
 #include "cuda/device/context.h"
 #include "cuda/device/cuda_device.h"
 #include "cuda/device/memory.h"
@@ -43,9 +44,7 @@ class CudaDriver final : public gpu::Driver {
   CudaDriver(int ordinal, std::vector<std::string> site_packages)
       : context_(std::make_shared<Context>(ordinal)), pipelines_(context_, std::move(site_packages)) {
     gpu::watch_forks();
-    caps_.name = context_->name();
-    caps_.cores = context_->attribute(kCuMultiprocessors);
-    caps_.unified = false;
+    caps_ = caps_of(context_->name(), context_->attribute(kCuMultiprocessors));
   }
 
   const gpu::Caps& caps() const override { return caps_; }

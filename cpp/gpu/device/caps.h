@@ -2,13 +2,16 @@
 // here and for one that is only described.
 #pragma once
 
+#include <optional>
 #include <string>
+
+#include "gpu/device/chip.h"
 
 namespace npu::gpu {
 
 struct Caps {
   std::string name;                  // as people read it
-  std::string chip;                  // "Apple M4 Pro"; empty for one without such a name
+  std::optional<Chip> chip;          // where it is one that we know
   int cores = 8;                     // that run threadgroups
   int threads_per_group = 1024;      // at most
   int threadgroup_bytes = 32 << 10;  // of threadgroup memory, at most

@@ -14,7 +14,7 @@ namespace npu::gpu {
 struct GpuPlan final : DevicePlan {
   GpuPlan(const Plan& plan, Driver& driver)
       : schedule(plan),
-        chip(find_chip(driver.caps().chip)),
+        chip(driver.caps().chip),
         estimate(plan, schedule, chip ? &*chip : nullptr),
         resources(plan),
         pipelines(driver.compile(schedule.pipelines)) {}

@@ -1,5 +1,7 @@
 #include "gpu/device/paper_driver.h"
 
+#include <utility>
+
 #include "npu/error.h"
 
 namespace npu::gpu {
@@ -8,7 +10,7 @@ namespace {
 
 class PaperDriver final : public Driver {
  public:
-  explicit PaperDriver(const Chip& chip) : caps_(caps_of(chip)) { caps_.name += " (on paper)"; }
+  explicit PaperDriver(Caps caps) : caps_(std::move(caps)) { caps_.name += " (on paper)"; }
 
   const Caps& caps() const override { return caps_; }
   std::shared_ptr<Memory> allocate(std::size_t, bool) override { refuse(); }
@@ -30,6 +32,6 @@ class PaperDriver final : public Driver {
 
 }  // namespace
 
-std::shared_ptr<Driver> open_paper(const Chip& chip) { return std::make_shared<PaperDriver>(chip); }
+std::shared_ptr<Driver> open_paper(Caps caps) { return std::make_shared<PaperDriver>(std::move(caps)); }
 
 }  // namespace npu::gpu

@@ -3,11 +3,10 @@
 
 #include <memory>
 
-#include "gpu/device/chips.h"
 #include "gpu/device/driver.h"
 
 namespace npu::gpu {
 
-std::shared_ptr<Driver> open_paper(const Chip& chip);
+std::shared_ptr<Driver> open_paper(Caps caps);
 
 }  // namespace npu::gpu

@@ -62,12 +62,19 @@ LaunchCost cost_of(const Step& step, const Launch& launch) {
   return cost;
 }
 
+// Products of halves have units of their own on some chips; elementwise arithmetic is float32.
+double peak_flops(const Step& step, const Chip& chip) {
+  const OpKind kind = step.op->kind;
+  const bool multiplies = kind == OpKind::kMatmul || kind == OpKind::kConv || kind == OpKind::kAttention;
+  return multiplies && size_of(step.input_descs.front().dtype) == 2 ? chip.half_flops : chip.flops;
+}
+
 double seconds_of(const LaunchCost& cost, bool barrier, const Chip& chip) {
   // Few threads leave cores idle, or waiting for memory.
   const double busy =
       std::min({1.0, cost.threadgroups / chip.cores, cost.threads / (chip.cores * kThreadsPerCore)});
   const double memory = (cost.read + cost.written) / (kOfBandwidth * chip.bytes_per_second * busy);
-  const double arithmetic = cost.flops / (kOfFlops * chip.flops * busy);
+  const double arithmetic = cost.peak_seconds / (kOfFlops * busy);
   return std::max(memory, arithmetic) + kLaunchSeconds + (barrier ? kBarrierSeconds : 0);
 }
 
@@ -103,10 +110,14 @@ Estimate::Estimate(const Plan& plan, const Schedule& schedule, const Chip* chip)
       cost.written = std::min(cost.written, bytes);
       cost.read = bytes - cost.written;
     }
-    if (chip != nullptr) cost.seconds = seconds_of(cost, launch.barrier, *chip);
+    if (chip != nullptr) {
+      cost.peak_seconds = cost.flops / peak_flops(step, *chip);
+      cost.seconds = seconds_of(cost, launch.barrier, *chip);
+    }
     total.read += cost.read;
     total.written += cost.written;
     total.flops += cost.flops;
+    total.peak_seconds += cost.peak_seconds;
     total.threadgroups += cost.threadgroups;
     total.seconds += cost.seconds;
     launches.push_back(cost);
@@ -130,7 +141,7 @@ std::string Estimate::text(const Schedule& schedule, const Chip* chip) const {
     text += "on an " + std::string(chip->product) + " with " + std::to_string(chip->cores) +
             number(" cores: about %.3f ms", total.seconds * 1e3) +
             number(", %.0f%% of its bandwidth", 100 * bytes / chip->bytes_per_second / total.seconds) +
-            number(", %.0f%% of its arithmetic\n", 100 * total.flops / chip->flops / total.seconds);
+            number(", %.0f%% of its arithmetic\n", 100 * total.peak_seconds / total.seconds);
   }
   for (std::size_t i = 0; i < launches.size(); ++i) {
     const Launch& launch = schedule.launches[i];

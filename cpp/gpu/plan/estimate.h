@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "gpu/device/chips.h"
+#include "gpu/device/chip.h"
 #include "gpu/plan/schedule.h"
 
 namespace npu::gpu {
@@ -12,6 +12,7 @@ namespace npu::gpu {
 struct LaunchCost {
   double read = 0, written = 0;  // bytes that must come from and go to memory once
   double flops = 0;
+  double peak_seconds = 0;  // of that arithmetic, at the chip's best
   double threadgroups = 0, threads = 0;
   double seconds = 0;  // 0 for a chip that is not known
 };

@@ -13,6 +13,7 @@
 
 #include "core/plan/plan.h"
 #include "cpu/cpu_device.h"
+#include "cuda/device/chips.h"
 #include "cuda/lower/entry.h"
 #include "cuda/lower/library.h"
 #include "cuda/nvrtc.h"
@@ -29,7 +30,7 @@ namespace {
 using namespace npu;
 
 // Stands for the GPUs that programs are planned for; only the cores matter for what is launched.
-constexpr gpu::Chip kChip{"h200", "NVIDIA H200", 132, 4.8e12, 60e12};
+constexpr gpu::Chip kChip = *gpu::find_chip(cuda::kChips, "h200");
 // Kernels of one program text, beyond which compilers have more to do at a time than other threads wait for.
 constexpr std::size_t kTogether = 12;
 
@@ -147,7 +148,9 @@ class Jobs {
   }
 
   void add_program(const std::string& path) {
-    const Device device(gpu::make_device("metal", gpu::open_paper(kChip), cpu::open_device()));
+    const Device device(
+        gpu::make_device("metal", gpu::open_paper(cuda::caps_of(std::string(kChip.product), kChip.cores)),
+                         cpu::open_device()));
     const Plan plan(Program::load(path), device, 1);
     const gpu::Schedule& schedule = static_cast<const gpu::GpuPlan&>(*plan.device_plan).schedule;
     for (const gpu::Launch& launch : schedule.launches)
