@@ -69,6 +69,7 @@ void bind_device_info(nb::module_& m) {
       .def_ro("available", &DeviceInfo::available)
       .def_ro("name", &DeviceInfo::name, "The product's name; empty when not available.")
       .def_ro("reason", &DeviceInfo::reason, "Why it is not available; empty when it is.")
+      .def_ro("driver", &DeviceInfo::driver, "Its version; empty where it is part of the system.")
       .def_ro("cores", &DeviceInfo::cores, "Those that may be used.")
       .def_ro("memory_bytes", &DeviceInfo::memory_bytes)
       .def_ro("features", &DeviceInfo::features)

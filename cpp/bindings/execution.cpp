@@ -87,6 +87,9 @@ void bind_execution(nb::module_& m) {
                                                      .expected = "'cpu', or nothing for the best one"});
             }
             new (self) Device(Device::open(name));
+            if (name.empty() && self->kind() != "cpu") {
+              nb::module_::import_("npu_runtime.verdicts").attr("mention")(self->kind(), self->name());
+            }
           },
           "kind"_a = nb::none(), "'cpu', 'metal', 'cuda', 'cuda:1', or nothing for the best device present.")
       .def_prop_ro("kind", &Device::kind)

@@ -1,6 +1,8 @@
 #include "devices/cuda.h"
 
+#include <cctype>
 #include <charconv>
+#include <fstream>
 #include <map>
 #include <mutex>
 
@@ -49,6 +51,16 @@ std::string compiler_problem(const cuda::GpuInfo& gpu) {
   }
 }
 
+// "580.159.04", or for which CUDA the driver is where the system does not say.
+std::string driver_version() {
+  std::ifstream file("/proc/driver/nvidia/version");
+  for (std::string word; file >> word;) {
+    if (std::isdigit(static_cast<unsigned char>(word.front())) && word.find('.') != std::string::npos)
+      return word;
+  }
+  return "CUDA " + std::to_string(cuda::driver_major());
+}
+
 }  // namespace
 
 void set_library_folders(std::vector<std::string> paths) {
@@ -73,6 +85,7 @@ std::vector<DeviceInfo> cuda_infos() {
       info.name = gpus[i].name;
       info.cores = gpus[i].cores;
       info.memory_bytes = gpus[i].memory_bytes;
+      info.driver = driver_version();
       info.features = {gpus[i].architecture};
     }
   }

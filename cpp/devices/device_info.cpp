@@ -17,6 +17,7 @@ DeviceInfo cpu_device() {
           .available = true,
           .name = cpu.brand,
           .reason = "",
+          .driver = "",
           .cores = cpu.usable_cores,
           .memory_bytes = limited ? cpu.memory_limit_bytes : cpu.memory_bytes,
           .features = cpu.available_features()};

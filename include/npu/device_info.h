@@ -12,6 +12,7 @@ struct DeviceInfo {
   bool available = false;
   std::string name;    // the product's name; empty when not available
   std::string reason;  // why it is not available; empty when it is
+  std::string driver;  // its version, where the driver is no part of the system
   int cores = 0;       // that may be used
   std::uint64_t memory_bytes = 0;
   std::vector<std::string> features;

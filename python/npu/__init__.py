@@ -9,8 +9,19 @@ from npu_runtime import NPUError, __version__
 if TYPE_CHECKING:
     from npu.compiled import CompiledModule, compile
     from npu.generation import Generation, Generator, Piece
+    from npu.kernels import KernelReport, check_kernels
 
-__all__ = ["CompiledModule", "Generation", "Generator", "NPUError", "Piece", "__version__", "compile"]
+__all__ = [
+    "CompiledModule",
+    "Generation",
+    "Generator",
+    "KernelReport",
+    "NPUError",
+    "Piece",
+    "__version__",
+    "check_kernels",
+    "compile",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -22,6 +33,10 @@ def __getattr__(name: str) -> Any:
         from npu import generation
 
         return getattr(generation, name)
+    if name in ("KernelReport", "check_kernels"):
+        from npu import kernels
+
+        return getattr(kernels, name)
     raise AttributeError(f"module 'npu' has no attribute {name!r}")
 
 

@@ -85,7 +85,8 @@ def _run_arguments(p: argparse.ArgumentParser) -> None:
 def _plan_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("program", type=Path, help="the program (.npubin) to plan")
     p.add_argument(
-        "--device", help="cpu, cuda, metal, or a chip on paper such as metal:m4pro (default: the best available)"
+        "--device",
+        help="cpu, cuda, metal, or a chip on paper such as metal:m4pro or cuda:h200 (default: the best available)",
     )
     _threads_argument(p)
     p.add_argument("--text", action="store_true", help="show the program itself, which is the same for all devices")
@@ -114,6 +115,17 @@ def _bench_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--warmup", type=_number(0, 10**9), default=3, help="the number of runs before those (default: 3)")
     p.add_argument("--profile", action="store_true", help="also show the time of each kernel")
     p.add_argument("--trace", type=Path, metavar="FILE", help="write a Chrome trace of the last profiled run to FILE")
+    _json_argument(p)
+
+
+def _doctor_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--kernels",
+        action="store_true",
+        help="compare the kernels of a GPU with the CPU on a sample of programs, about a minute; "
+        "the exit status is 1 if any deviates",
+    )
+    p.add_argument("--device", help="the GPU for --kernels (default: the best available, else metal:emulated)")
     _json_argument(p)
 
 
@@ -377,8 +389,12 @@ def _bench(args: argparse.Namespace) -> int:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    from npu.doctor import print_report, report
+    from npu.doctor import print_report, report, run_kernels
 
+    if args.kernels:
+        return run_kernels(args.device, args.json)
+    if args.device:
+        raise InvalidValueError("[npu] --device is the device whose kernels are checked; expected --kernels too")
     results = report()
     print(json.dumps(results, indent=2)) if args.json else print_report(results)
     return 0
@@ -397,7 +413,7 @@ _COMMANDS: dict[str, tuple[Callable[[Any], int], Callable[[argparse.ArgumentPars
     "bench": (_bench, _bench_arguments, "measure how long a program takes"),
     "generate": (_generate, _generate_arguments, "generate text with a language model from a folder"),
     "doctor": (
-        _doctor, _json_argument, "show what is installed, which devices are available, and why others are not"
+        _doctor, _doctor_arguments, "show what is installed, which devices are available, and why others are not"
     ),
 }  # fmt: skip
 

@@ -1,12 +1,17 @@
-"""The command ``npu doctor``: what is installed, and which devices are available."""
+"""The command ``npu doctor``: what is installed, which devices are available, and whether their kernels are right."""
 
 from __future__ import annotations
 
+import json
 import platform
+import sys
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import npu_runtime
+
+if TYPE_CHECKING:
+    from npu.kernels import KernelReport
 
 _PACKAGES = ("npu-simulation", "torch", "numpy", "ml_dtypes", "safetensors", "torchvision", "transformers", "mermaidx")
 
@@ -68,3 +73,73 @@ def print_report(results: dict[str, Any]) -> None:
     console.print(table)
     default = results["default_device"]
     console.print(f"Device() is {default['kind']}: {default['name']}")
+
+
+def run_kernels(device: str | None, as_json: bool) -> int:
+    """``npu doctor --kernels``: the exit status is 1 if something deviates."""
+    from npu.kernels import best_gpu, check_kernels
+
+    gpu = npu_runtime.Device(device) if device else best_gpu()
+    if not as_json:
+        emulated = (
+            " Metal is emulated on this machine: this checks our kernels, not a GPU." if _is_emulated(gpu) else ""
+        )
+        print(f"Comparing kernels on {gpu.name} ({gpu.kind}) with the CPU.{emulated}", flush=True)
+    with _KernelProgress(sys.stderr.isatty()) as progress:
+        results = check_kernels(gpu, progress)
+    print(json.dumps(results.as_dict(), indent=2)) if as_json else _print_kernels(results)
+    return 0 if results.good else 1
+
+
+def _is_emulated(device: npu_runtime.Device) -> bool:
+    return device.kind == "metal" and platform.system() != "Darwin"
+
+
+def _print_kernels(results: KernelReport) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(markup=False, highlight=False)
+    if results.deviations:
+        table = Table("Program", "Dtype", "Ops", "Output", "Error", "Allowed", "Largest", "What failed")
+        for d in results.deviations:
+            figures = ("", "", "") if d.reason else (f"{d.error:.2g}", f"{d.tolerance:.2g}", f"{d.largest:.2g}")
+            table.add_row(d.case, d.dtype, d.ops, d.output, *figures, d.reason)
+        console.print(table)
+        console.print(
+            "Error: of a whole tensor, relative to its norm. Largest: of one element, relative to its own size."
+        )
+    if results.not_run:
+        console.print(f"Stopped after errors in a row: {_count(results.not_run, 'program')} not run")
+    verdict = "none deviates" if results.good else _count(len(results.deviations), "deviation")
+    console.print(f"{_count(results.programs, 'program')} in {results.seconds:.0f} s: {verdict}")
+    driver = f"{results.device}, driver {results.driver}, npu-simulation {results.version}"
+    console.print(f"Kept in {results.kept_in}" if results.kept_in else f"The verdict was not kept: {results.not_kept}")
+    console.print(f"It holds for {driver}", soft_wrap=True)
+
+
+class _KernelProgress:
+    """A progress bar, if stderr is a terminal."""
+
+    def __init__(self, shown: bool) -> None:
+        self._bar: Any = None
+        if shown:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+            columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task("")
+
+    def __enter__(self) -> _KernelProgress:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, done: int, total: int, name: str) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=total, description=name)

@@ -111,6 +111,10 @@ class DeviceInfo:
         """Why it is not available; empty when it is."""
 
     @property
+    def driver(self) -> str:
+        """Its version; empty where it is part of the system."""
+
+    @property
     def cores(self) -> int:
         """Those that may be used."""
 

@@ -1,0 +1,229 @@
+"""``npu doctor --kernels``: the sample reaches every kernel, what deviates is named, and the verdict is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import npu
+import numpy as np
+import pytest
+from npu.kernel_sample import Entry, Recipe, pack, read_sample
+from npu.kernels import check_kernels, difference
+from npu_base.errors import InvalidTypeError, InvalidValueError
+from npu_runtime import Device, Executor, Program, UnavailableError, verdicts
+
+from tests.support.devices import metal_device
+
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLE = read_sample()
+CHIPS = ("metal:m1", "metal:m4pro", "metal:m3ultra", "cuda:l4", "cuda:h200")
+# For GPUs without matrices of simdgroups, of which there are none among those that we support.
+UNREACHED = {"matmul_single"}
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(verdicts, "folder", lambda: tmp_path / "npu-simulation" / "kernels")
+    monkeypatch.setattr(verdicts, "_mentioned", False)
+    return tmp_path
+
+
+def test_every_kernel_is_reached() -> None:
+    """Kernels as the build lists them, by template; ``map`` is generated for each program."""
+    lowered = ROOT / "build" / "dev" / "cpp" / "cuda" / "lowered_kernels.gen.cpp"
+    found = re.findall(r'^\s*\{"(\w+)", "([^"<]+)[^"]*", parameters_\d+', lowered.read_text(), re.MULTILINE)
+    templates = dict(found)
+    assert len(set(templates.values())) > 40
+    devices = [Device(chip) for chip in CHIPS]
+    launched: set[str] = set()
+    for entry in SAMPLE:
+        program = Program.parse(entry.program)
+        for device in devices:
+            launched |= set(re.findall(r"^  \d+  (\S+) of ", Executor(program, device).plan(), re.MULTILINE))
+    assert launched - set(templates) == {"map"}
+    missing = set(templates.values()) - {templates[name] for name in launched if name in templates}
+    assert missing == UNREACHED, "run tools/generate_kernel_sample.py, after adding a case that reaches them"
+    for dtype in ("float", "half", "bfloat"):
+        assert {"matmul_large_k_major", "attention_128", "conv_small_fours", "softmax_dense"} <= {
+            name.removesuffix(f"_{dtype}") for name in launched if name.endswith(f"_{dtype}")
+        }
+
+
+def test_the_sample_has_models_and_all_dtypes_and_is_small() -> None:
+    assert {"DeepResNet", "TransformerBlock", "BiLSTM", "UNet", "decoder", "prompt"} <= {e.name for e in SAMPLE}
+    assert {e.dtype for e in SAMPLE} == {"float32", "float16", "bfloat16"}
+    assert len(zlib.compress(pack(SAMPLE))) < 100_000
+    assert read_sample(pack(SAMPLE)) == SAMPLE
+
+
+def test_tensors_are_drawn_the_same_everywhere() -> None:
+    drawn = Recipe("x", "float32", (3,), "normal", 0.0, 1.0).make("case")
+    np.testing.assert_array_equal(drawn, Recipe("x", "float32", (3,), "normal", 0.0, 1.0).make("case"))
+    np.testing.assert_allclose(drawn, DRAWN, rtol=1e-6)
+    assert Recipe("x", "bfloat16", (2,), "uniform", 2.0, 3.0).make("case").astype(float).min() >= 2
+
+
+DRAWN = [-1.5814841985702515, -1.0242828130722046, -0.8183392882347107]
+
+
+def some() -> list[Entry]:
+    return [e for e in SAMPLE[::8] if sum(np.prod(r.shape) for r in e.weights) < 100_000]
+
+
+def test_emulated_metal_agrees(cache: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    report = check_kernels(metal_device(), lambda done, total, name: seen.append((done, total)), entries=some())
+    assert report.good, report.deviations
+    assert report.programs == len(some()) and report.kind == "metal" and report.not_run == 0
+    assert seen == [(i, len(some())) for i in range(len(some()) + 1)]
+    assert report.kept_in is None and not verdicts.folder().exists()  # only the whole sample is a verdict
+
+
+@pytest.mark.slow
+def test_the_whole_sample_agrees_and_is_kept(cache: Path) -> None:
+    command = [sys.executable, "-m", "npu", "doctor", "--kernels", "--device", metal_device().kind, "--json"]
+    emulated = {**os.environ, "NPU_EMULATE_METAL": "1", "XDG_CACHE_HOME": str(cache)}
+    run = subprocess.run(command, text=True, capture_output=True, env=emulated)
+    assert run.returncode == 0, run.stderr
+    report = json.loads(run.stdout)
+    assert report["good"] and report["programs"] == len(SAMPLE) and report["deviations"] == []
+    assert Path(report["kept_in"]).is_relative_to(cache)
+    (verdict,) = verdicts.read_verdicts(report["device"])
+    assert (verdict.deviations, verdict.programs) == (0, len(SAMPLE))
+
+
+def test_a_wrong_kernel_is_named(cache: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "kernels"
+    shutil.copytree(ROOT / "metal", folder)
+    text = (folder / "softmax.metal").read_text()
+    right, wrong = "const float scale = 1.0f / sum,", "const float scale = 1.0001f / sum,"
+    assert right in text
+    (folder / "softmax.metal").write_text(text.replace(right, wrong))
+    code = """
+from npu.kernel_sample import read_sample
+from npu.kernels import check_kernels
+from tests.support.devices import metal_device
+chosen = [e for e in read_sample() if e.ops in ("softmax", "sort")]
+report = check_kernels(metal_device(), entries=chosen)
+print(sorted({d.ops for d in report.deviations}), any(d.error > d.tolerance for d in report.deviations))
+"""
+    environment = {**os.environ, "NPU_KERNEL_FOLDER": str(folder), "PYTHONPATH": str(ROOT)}
+    run = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, env=environment)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == ["['softmax']", "True"]
+
+
+def test_programs_that_fail_are_reported_and_end_the_check(cache: Path) -> None:
+    bad = [replace(e, program=e.program[: len(e.program) // 2]) for e in SAMPLE[:8]]
+    report = check_kernels(metal_device(), entries=bad)
+    assert not report.good and report.programs == 5 and report.not_run == 3
+    assert all(d.reason for d in report.deviations)
+
+
+def test_difference() -> None:
+    x = np.array([1.0, -2.0, 3.0, np.nan, np.inf], np.float32)
+    assert difference(x, x) == (0, 0)
+    assert difference(x[::-1], x) == (np.inf, np.inf)
+    assert difference(x[:2], x) == difference(x.astype(np.float64), x) == (np.inf, np.inf)
+    assert difference(np.array([1, 2]), np.array([1, 3])) == (np.inf, np.inf)
+    assert difference(np.zeros(0), np.zeros(0)) == (0, 0)
+    many = np.ones(10_000, np.float32)
+    one_wrong = many.copy()
+    one_wrong[17] = 0
+    error, largest = difference(one_wrong, many)
+    assert error == pytest.approx(0.01) and largest == 1
+    assert difference(np.full(2, 1e-8), np.zeros(2))[1] == 1e-8
+
+
+def test_one_wrong_element_of_many_is_a_deviation(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bfloat16 the tolerance of a whole tensor would hide it."""
+    entry = next(e for e in SAMPLE if e.dtype == "bfloat16" and e.name.startswith("product of 1000"))
+    assert 2 * entry.tolerances[0] > 1e-3
+    assert 16 * entry.tolerances[0] < 1  # an element that is missing
+
+
+def test_what_cannot_be_checked_is_refused(cache: Path) -> None:
+    with pytest.raises(InvalidValueError, match=r"the CPU is what kernels are compared with; got cpu; expected a GPU"):
+        npu.check_kernels("cpu")
+    with pytest.raises(InvalidTypeError, match=r"a device has the wrong type; got int"):
+        npu.check_kernels(3)  # type: ignore[arg-type]
+    with pytest.raises(UnavailableError, match=r"Apple M4 Pro \(on paper\) is not a device of this machine"):
+        npu.check_kernels("metal:m4pro")
+    with pytest.raises(InvalidValueError, match="no such kind"):
+        npu.check_kernels("metall")
+
+
+BAD = verdicts.Verdict("NVIDIA T", "580.1", "", 3, 200)
+
+
+@pytest.fixture
+def bad(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(verdicts, "driver_of", lambda kind: "580.1")
+    path, why = verdicts.keep_verdict(replace(BAD, version=verdicts._version()))
+    assert path is not None and why == ""
+    return Path(path)
+
+
+def test_a_bad_verdict_is_mentioned_once(bad: Path, recwarn: pytest.WarningsRecorder) -> None:
+    for _ in range(2):
+        verdicts.mention("cuda", "NVIDIA T")
+    (warning,) = recwarn
+    assert "3 deviations in 200 programs on NVIDIA T" in str(warning.message)
+    assert "npu doctor --kernels --device cuda" in str(warning.message)
+
+
+@pytest.mark.parametrize("change", [{"driver": "581"}, {"version": "0"}, {"deviations": 0}, {"chip": "NVIDIA U"}])
+def test_only_of_this_gpu_driver_and_version(
+    cache: Path, change: dict[str, object], monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setattr(verdicts, "driver_of", lambda kind: "580.1")
+    verdicts.keep_verdict(replace(BAD, **{"version": verdicts._version(), **change}))  # type: ignore[arg-type]
+    verdicts.mention("cuda", "NVIDIA T")
+    assert not recwarn.list
+
+
+def test_a_new_verdict_replaces_the_old_one(bad: Path, recwarn: pytest.WarningsRecorder) -> None:
+    version = verdicts._version()
+    verdicts.keep_verdict(replace(BAD, version=version, deviations=0))
+    verdicts.keep_verdict(replace(BAD, version=version, driver="581"))
+    assert [(v.driver, v.deviations) for v in verdicts.read_verdicts("NVIDIA T")] == [("581", 3), ("580.1", 0)]
+    verdicts.mention("cuda", "NVIDIA T")
+    assert not recwarn.list
+
+
+DAMAGED = ["", "[", "{}", "[1]", '[{"chip": "NVIDIA T"}]', '"text"', "[{}]", "\x00\xff"]
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_a_damaged_file_is_as_good_as_none(text: str, bad: Path, recwarn: pytest.WarningsRecorder) -> None:
+    bad.write_bytes(text.encode("latin-1"))
+    assert verdicts.read_verdicts("NVIDIA T") == []
+    verdicts.mention("cuda", "NVIDIA T")
+    assert not recwarn.list
+    assert verdicts.keep_verdict(BAD)[0] == str(bad)
+
+
+def test_wrong_types_in_a_file_count_as_damage(bad: Path) -> None:
+    rows = json.loads(bad.read_text())
+    rows[0]["deviations"] = "3"
+    bad.write_text(json.dumps(rows))
+    assert verdicts.read_verdicts("NVIDIA T") == []
+
+
+def test_a_folder_that_cannot_be_written_is_said(cache: Path) -> None:
+    (cache / "npu-simulation").write_text("a file")
+    path, why = verdicts.keep_verdict(BAD)
+    assert path is None and "npu-simulation" in why
+
+
+def test_the_command_needs_kernels_for_a_device() -> None:
+    run = subprocess.run([sys.executable, "-m", "npu", "doctor", "--device", "cuda"], text=True, capture_output=True)
+    assert run.returncode == 1 and "expected --kernels too" in run.stderr
