@@ -10,7 +10,7 @@ PY_PRESENT := $(wildcard $(PY_FILES))
 CPP_FILES = $(shell find cpp include metal tests/cpp \( -name '*.h' -o -name '*.cpp' -o -name '*.mm' -o -name '*.metal' \) 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow pytest cpp-test lint format bench wheel check-macos random-modules mutants fuzz clean distclean
+.PHONY: help setup demo test test-slow test-cuda pytest cpp-test lint format bench wheel check-macos random-modules mutants fuzz clean distclean
 
 help: ## show this list
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /|/' | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -29,6 +29,9 @@ test: setup lint cpp-test pytest ## everything that must pass: lint, C++ tests, 
 test-slow: setup ## only the tests marked slow: full-size models, wheels, long fuzzing
 	@echo "==> pytest (slow tests)"
 	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-cuda: ## what needs an NVIDIA GPU, with PYTHON as it is: nothing is installed (ARGS="--only ops --list")
+	@$(PYTHON) tools/test_cuda.py $(ARGS)
 
 pytest: setup ## the Python tests only, on all cores (ARGS="-n0 ..." for one, as a debugger needs)
 	@echo "==> pytest"

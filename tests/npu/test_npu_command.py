@@ -15,7 +15,9 @@ from safetensors.torch import save_file
 from torch import nn
 from torch_ir import extract_ir
 
-SCRIPT = Path(sys.executable).with_name("npu")
+from tests.support.commands import script
+
+SCRIPT = script("npu")
 COMMANDS = ["compile", "run", "plan", "explain", "partition", "bench", "generate", "doctor"]
 
 
