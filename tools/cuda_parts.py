@@ -12,6 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+# Without what does not touch a GPU: models on the CPU, and families of timm's and transformers' pinned versions.
+MODELS = (
+    "tests/gpu/test_models.py", "tests/whole_models", "--ignore=tests/whole_models/test_families.py",
+    "-k", "not on_the_cpu",
+)  # fmt: skip
 SANITIZERS = ("compute-sanitizer", "/usr/local/cuda/bin/compute-sanitizer", "/opt/cuda/bin/compute-sanitizer")
 
 
@@ -117,6 +122,7 @@ def random_modules(setting: Setting) -> Result:
         process.wait()
         log.seek(0)
         text = log.read()
+        log.close()
         wrong = re.search(r"^\d+ modules on .*: (\d+) wrong$", text, re.MULTILINE)
         if wrong is None:
             result.failed.append((f"seeds {first} to {first + count - 1}", f"stopped: {last_words(text)}"))
@@ -192,7 +198,7 @@ PARTS = (
     ),
     Part("runtime", "executors, sessions, buffers, partitions, forks", pytest_part("runtime", "tests/npu_runtime")),
     Part("npu", "npu.compile, text generation, the command", pytest_part("npu", "tests/npu")),
-    Part("models", "whole models and decoders", pytest_part("models", "tests/whole_models")),
+    Part("models", "whole models and decoders", pytest_part("models", *MODELS)),
     Part("modules", "random modules against eager PyTorch", random_modules),
     Part("bench", "the C++ benchmark binary", bench),
     Part("memcheck", "memory accesses of every kernel", sanitizer("memcheck")),
