@@ -36,6 +36,14 @@ RUN_MODULES = {
     "torchvision": "torchvision", "transformers": "transformers",
 }  # fmt: skip
 
+# A development install finds its packages by a hook, which goes before PYTHONPATH.
+WITHOUT_EDITABLE = """import sys
+sys.meta_path[:] = [
+    finder for finder in sys.meta_path
+    if not (type(finder).__name__ == "ScikitBuildRedirectingFinder" and "npu_runtime" in str(vars(finder)))
+]
+"""
+
 
 def say(text: str) -> None:
     print(f"==> {text}", flush=True)
@@ -134,6 +142,7 @@ def stage() -> None:
     info = STAGE / f"npu_simulation-{version}.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: npu-simulation\nVersion: {version}\n")
+    (STAGE / "sitecustomize.py").write_text(WITHOUT_EDITABLE)
     SCRIPTS.mkdir(exist_ok=True)
     for name, module in COMMANDS.items():
         path = SCRIPTS / name
@@ -151,14 +160,19 @@ def environment(device: str, staged: bool) -> dict[str, str]:
     return variables
 
 
-def check_device(setting: Setting) -> str:
-    code = f"from npu_runtime import Device; d = Device({setting.device!r}); print(d.kind, d.name, sep=': ')"
-    run = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=setting.environment, text=True, capture_output=True
+def check_device(setting: Setting, staged: bool) -> str:
+    code = (
+        f"from npu_runtime import Device, _core; d = Device({setting.device!r}); "
+        "print(_core.__file__, f'{d.kind}: {d.name}', sep=chr(10))"
     )
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, cwd=ROOT, env=setting.environment, text=True, capture_output=True)
     if run.returncode:
         fail(f"{setting.device} cannot be used: {run.stderr.strip().splitlines()[-1]}")
-    return run.stdout.strip()
+    extension, device = run.stdout.strip().splitlines()
+    if staged and not Path(extension).is_relative_to(STAGE):
+        fail(f"this interpreter imports {extension} before the one that was built; uninstall npu-simulation from it")
+    return device
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -199,7 +213,7 @@ def main(argv: list[str] | None = None) -> int:
     shutil.rmtree(setting.output, ignore_errors=True)
     setting.output.mkdir(parents=True)
     processes = f"{setting.jobs} processes" if setting.xdist else "one process, because pytest-xdist is not installed"
-    say(f"on {check_device(setting)}; {processes}")
+    say(f"on {check_device(setting, building)}; {processes}")
     chosen = [part for part in PARTS if not args.only or part.name in args.only]
     results: list[tuple[Part, Result]] = []
     try:
