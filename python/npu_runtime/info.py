@@ -37,7 +37,7 @@ _CPU_FIELDS = (
     "memory_bytes",
     "memory_limit_bytes",
 )
-_DEVICE_FIELDS = ("kind", "available", "name", "reason", "cores", "memory_bytes", "features")
+_DEVICE_FIELDS = ("kind", "available", "name", "reason", "driver", "cores", "memory_bytes", "features")
 
 
 def _fields(source: object, names: tuple[str, ...]) -> dict[str, Any]:
