@@ -127,6 +127,29 @@ print(sorted({d.ops for d in report.deviations}), any(d.error > d.tolerance for 
     assert run.stdout.split() == ["['softmax']", "True"]
 
 
+def test_torch_is_not_needed() -> None:
+    code = """
+import sys
+sys.modules["torch"] = None
+import npu
+from npu.kernel_sample import read_sample
+from npu_runtime import Device, UnavailableError
+for kind in ("metal", "metal:emulated", "cuda"):
+    try:
+        gpu = Device(kind)
+        break
+    except UnavailableError:
+        pass
+else:
+    sys.exit("no GPU")
+assert npu.check_kernels(gpu, entries=read_sample()[:2]).good
+"""
+    run = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True)
+    if "no GPU" in run.stderr:
+        pytest.skip("this build has no GPU, and no emulated one")
+    assert run.returncode == 0, run.stderr
+
+
 def test_programs_that_fail_are_reported_and_end_the_check(cache: Path) -> None:
     bad = [replace(e, program=e.program[: len(e.program) // 2]) for e in SAMPLE[:8]]
     report = check_kernels(a_gpu(), entries=bad)

@@ -83,7 +83,7 @@ def test_wheel_contents(distributions):
     names = set(zipfile.ZipFile(distributions[1]).namelist())
     for package in ("npu_base", "torch_ir", "npu_runtime"):
         assert {f"{package}/__init__.py", f"{package}/py.typed"} <= names
-    assert "npu_runtime/_core.pyi" in names
+    assert {"npu_runtime/_core.pyi", "npu/kernel_sample.bin"} <= names
     assert sum(name.startswith("npu_runtime/_core.") and name.endswith(".so") for name in names) == 1
     tops = {name.split("/")[0] for name in names}
     version = importlib.metadata.version("npu-simulation")
