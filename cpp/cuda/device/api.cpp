@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 
+#include <cstdlib>
 #include <type_traits>
 #include <utility>
 
@@ -52,6 +53,7 @@ bool find_functions(void* library, Api& api, std::string& missing) {
   find("cuEventDestroy_v2", api.destroy_event);
   find("cuEventRecord", api.record_event);
   find("cuEventElapsedTime", api.elapsed);
+  find("cuStreamWaitEvent", api.wait_event);
   find("cuModuleLoadData", api.load_module);
   find("cuModuleUnload", api.unload_module);
   find("cuModuleGetFunction", api.function);
@@ -65,9 +67,11 @@ std::string version_text(int version) {
 
 Loaded load() {
   Loaded loaded;
-  void* const library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+  const char* const named = std::getenv("NPU_CUDA_DRIVER");
+  const std::string path = named == nullptr || *named == '\0' ? "libcuda.so.1" : named;
+  void* const library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
-    loaded.why = "no NVIDIA driver was found (libcuda.so.1)";
+    loaded.why = "no NVIDIA driver was found (" + path + ")";
     return loaded;
   }
   std::string missing;

@@ -55,6 +55,7 @@ struct Api {
   CuResult (*destroy_event)(CuEvent);
   CuResult (*record_event)(CuEvent, CuStream);
   CuResult (*elapsed)(float*, CuEvent, CuEvent);  // milliseconds
+  CuResult (*wait_event)(CuStream, CuEvent, unsigned);
   CuResult (*load_module)(CuModule*, const void*);
   CuResult (*unload_module)(CuModule);
   CuResult (*function)(CuFunction*, CuModule, const char*);
