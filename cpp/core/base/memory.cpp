@@ -1,6 +1,8 @@
 #include "core/base/memory.h"
 
 #include <cstring>
+#include <map>
+#include <utility>
 
 namespace npu {
 
@@ -10,6 +12,26 @@ void Memory::write(std::byte* to, const void* from, std::size_t bytes) const {
 }
 void Memory::copy(std::byte* to, const Memory&, const std::byte* from, std::size_t bytes) const {
   std::memmove(to, from, bytes);
+}
+
+void Memory::read_all(std::span<const MemoryRead> reads) const {
+  for (const MemoryRead& one : reads) read(one.to, one.from, one.bytes);
+}
+
+std::vector<Buffer> on_host(std::span<const Buffer> buffers) {
+  std::vector<Buffer> result(buffers.begin(), buffers.end());
+  std::map<const void*, std::pair<const Memory*, std::vector<MemoryRead>>> reads;  // by device
+  for (Buffer& buffer : result) {
+    if (!buffer || buffer.on_host()) continue;
+    Buffer copy = Buffer::allocate(buffer.dtype(), buffer.shape());
+    auto& [memory, of_device] = reads[buffer.memory()->device()];
+    memory = buffer.memory();
+    if (copy.bytes() > 0)
+      of_device.push_back({copy.data(), static_cast<const std::byte*>(buffer.data()), copy.bytes()});
+    buffer = std::move(copy);
+  }
+  for (const auto& [device, of_device] : reads) of_device.first->read_all(of_device.second);
+  return result;
 }
 
 void copy_bytes(const Address& to, const Address& from, std::size_t bytes) {

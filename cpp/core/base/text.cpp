@@ -1,6 +1,8 @@
 #include "core/base/text.h"
 
+#include <array>
 #include <charconv>
+#include <cstdio>
 #include <cstdlib>
 
 #include "npu/error.h"
@@ -116,6 +118,16 @@ std::string arm_core_name(std::string_view implementer, std::string_view part) {
     if (known.implementer == implementer && known.part == part) return std::string(known.name);
   }
   return "ARM core (implementer " + std::string(implementer) + ", part " + std::string(part) + ")";
+}
+
+std::string bytes_text(std::uint64_t bytes) {
+  constexpr std::array<const char*, 5> kUnits = {" bytes", " KiB", " MiB", " GiB", " TiB"};
+  double value = static_cast<double>(bytes);
+  std::size_t unit = 0;
+  for (; value >= 1024 && unit + 1 < kUnits.size(); ++unit) value /= 1024;
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), unit == 0 || value >= 100 ? "%.0f" : "%.1f", value);
+  return text.data() + std::string(kUnits[unit]);
 }
 
 std::string environment_choice(const char* name, std::initializer_list<const char*> known) {

@@ -39,6 +39,8 @@ std::optional<std::string> cpuinfo_value(std::string_view cpuinfo, std::string_v
 // The name of an ARM core from its MIDR fields as /proc/cpuinfo prints them ("0x41", "0xd40").
 std::string arm_core_name(std::string_view implementer, std::string_view part);
 
+std::string bytes_text(std::uint64_t bytes);  // "1.5 GiB"
+
 // What an environment variable says, which must be one of `known`; nothing when it is not set, or empty.
 std::string environment_choice(const char* name, std::initializer_list<const char*> known);
 

@@ -42,15 +42,24 @@ struct Graph::Run {
     if (!copied.empty()) copied[static_cast<std::size_t>(slot)] += static_cast<std::int64_t>(buffer.bytes());
   }
   // One copy for all host parts that read the slot.
-  Buffer on_host(int slot) {
-    const Buffer& buffer = at(slot).buffer;
-    auto& [source, copy] = read[slot];
-    if (!copy || source != buffer.data()) {
-      count(slot, buffer);
-      copy = buffer.to_host();
-      source = buffer.data();
+  const Buffer& on_host(int slot) const { return read.at(slot).second; }
+  // Copies of those that the host does not reach, all at once.
+  void fetch(const std::vector<int>& slots) {
+    std::vector<int> wanted;
+    std::vector<Buffer> buffers;
+    for (const int slot : slots) {
+      const GraphValue& value = at(slot);
+      if (value.foreign || !value.buffer || value.buffer.on_host()) continue;
+      const auto known = read.find(slot);
+      if (known != read.end() && known->second.first == value.buffer.data()) continue;
+      if (contains(wanted, slot)) continue;
+      count(slot, value.buffer);
+      wanted.push_back(slot);
+      buffers.push_back(value.buffer);
     }
-    return copy;
+    std::vector<Buffer> copies = npu::on_host(std::span<const Buffer>(buffers));
+    for (std::size_t i = 0; i < wanted.size(); ++i)
+      read[wanted[i]] = {buffers[i].data(), std::move(copies[i])};
   }
   Buffer lend_out(const Buffer& buffer) {
     lent.emplace_back(buffer.data(), std::weak_ptr<void>());
@@ -220,6 +229,7 @@ Buffer Graph::writable(const Part& part, const Update& update, Run& run) const {
 
 void Graph::run_host(const Part& part, Run& run) const {
   std::vector<GraphValue> inputs, outputs(part.outputs.size());
+  run.fetch(part.inputs);
   for (const int slot : part.inputs) {
     const GraphValue& value = run.at(slot);
     if (!value)

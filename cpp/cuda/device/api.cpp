@@ -54,6 +54,7 @@ bool find_functions(void* library, Api& api, std::string& missing) {
   find("cuEventRecord", api.record_event);
   find("cuEventElapsedTime", api.elapsed);
   find("cuStreamWaitEvent", api.wait_event);
+  find("cuEventSynchronize", api.wait_for_event);
   find("cuModuleLoadData", api.load_module);
   find("cuModuleUnload", api.unload_module);
   find("cuModuleGetFunction", api.function);

@@ -17,13 +17,14 @@ using CuFunction = struct CuFunctionObject*;
 using CuEvent = struct CuEventObject*;
 using CuAddress = unsigned long long;
 
-inline constexpr CuResult kCuSuccess = 0, kCuOutOfMemory = 2, kCuNoDevice = 100;
+inline constexpr CuResult kCuSuccess = 0, kCuOutOfMemory = 2, kCuNoDevice = 100, kCuIllegalAddress = 700;
 
 // CUdevice_attribute
 inline constexpr int kCuThreadsPerBlock = 1, kCuSharedBytesPerBlock = 8, kCuWarpSize = 10,
                      kCuMultiprocessors = 16, kCuUnifiedAddressing = 41, kCuMajor = 75, kCuMinor = 76;
 
 inline constexpr unsigned kCuNonBlocking = 1;                      // CU_STREAM_NON_BLOCKING
+inline constexpr unsigned kCuEventNoTiming = 2;                    // CU_EVENT_DISABLE_TIMING
 inline constexpr unsigned kCuHostPortable = 1, kCuHostMapped = 2;  // CU_MEMHOSTALLOC_*
 
 struct Api {
@@ -56,6 +57,7 @@ struct Api {
   CuResult (*record_event)(CuEvent, CuStream);
   CuResult (*elapsed)(float*, CuEvent, CuEvent);  // milliseconds
   CuResult (*wait_event)(CuStream, CuEvent, unsigned);
+  CuResult (*wait_for_event)(CuEvent);  // the host
   CuResult (*load_module)(CuModule*, const void*);
   CuResult (*unload_module)(CuModule);
   CuResult (*function)(CuFunction*, CuModule, const char*);

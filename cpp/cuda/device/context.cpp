@@ -2,11 +2,26 @@
 
 #include <array>
 
+#include "core/base/text.h"
+#include "cuda/device/transfers.h"
 #include "npu/error.h"
 
 namespace npu::cuda {
 
-Context::Context(int ordinal) : ordinal_(ordinal) {
+namespace {
+
+// CUDA refuses all further work after these: faults of kernels and of the hardware.
+bool is_final(CuResult result) {
+  constexpr CuResult kUncorrectable = 214, kUncorrectableLink = 220, kTimeout = 702, kDestroyed = 709,
+                     kAssert = 710, kFirstFault = 714, kLastFault = 719, kUnknown = 999;
+  return result == kUncorrectable || result == kUncorrectableLink || result == kCuIllegalAddress ||
+         result == kTimeout || result == kDestroyed || result == kAssert || result == kUnknown ||
+         (result >= kFirstFault && result <= kLastFault);
+}
+
+}  // namespace
+
+Context::Context(int ordinal) : ordinal_(ordinal), transfers_(std::make_unique<Transfers>(*this)) {
   check(api().device(&device_, ordinal), "finding GPU " + std::to_string(ordinal));
   std::array<char, 256> name{};
   check(api().device_name(name.data(), static_cast<int>(name.size()), device_), "asking for the GPU's name");
@@ -16,19 +31,28 @@ Context::Context(int ordinal) : ordinal_(ordinal) {
   check(api().retain_context(&context_, device_), "starting the GPU " + name_);
 }
 
+Context::~Context() {
+  transfers_.reset();
+  const Current current(*this, std::nothrow);
+  for (const CuStream stream : idle_) api().destroy_stream(stream);
+}
+
 int Context::attribute(int which) const {
   int value = 0;
   check(api().device_attribute(&value, which, device_), "asking for an attribute of the GPU");
   return value;
 }
 
-Context::Current::Current(const Context& context) {
-  check(api().push_context(context.context_), "choosing the GPU " + context.name_);
+Context::Current::Current(const Context& context) : pushed_(true) {
+  context.check_work(api().push_context(context.context_), "choosing the GPU " + context.name_);
 }
+
+Context::Current::Current(const Context& context, std::nothrow_t)
+    : pushed_(api().push_context(context.context_) == kCuSuccess) {}
 
 Context::Current::~Current() {
   CuContext before = nullptr;
-  api().pop_context(&before);
+  if (pushed_) api().pop_context(&before);
 }
 
 void Context::check_alive() const {
@@ -39,9 +63,14 @@ void Context::check_alive() const {
                                         .action = "starting the process again"});
 }
 
-void Context::lose(const std::string& why) {
+void Context::lose(const std::string& why) const {
   const std::lock_guard lock(mutex_);
   if (lost_.empty()) lost_ = why;
+}
+
+void Context::check_work(CuResult result, const std::string& what) const {
+  if (is_final(result)) lose(what + " failed: " + describe(result));
+  check(result, what);
 }
 
 CuStream Context::take_stream() {
@@ -61,6 +90,36 @@ CuStream Context::take_stream() {
 void Context::give_back(CuStream stream) {
   const std::lock_guard lock(mutex_);
   idle_.push_back(stream);
+}
+
+void* allocate_pinned_bytes(Context& context, std::size_t bytes) {
+  void* data = nullptr;
+  const CuResult result = api().allocate_host(&data, bytes, kCuHostPortable | kCuHostMapped);
+  if (result == kCuOutOfMemory) {
+    throw Error(ErrorKind::kUnavailable, {.area = "memory",
+                                          .what = "not enough memory of the host that the GPU can reach",
+                                          .got = bytes_text(bytes) + " were wanted"});
+  }
+  context.check_work(result, "allocating pinned memory");
+  return data;
+}
+
+BorrowedStream::BorrowedStream(Context& context) : context_(context), stream_(context.take_stream()) {
+  try {
+    transfers_ = context.transfers().order(stream_);
+  } catch (...) {
+    context.give_back(stream_);
+    throw;
+  }
+}
+
+BorrowedStream::~BorrowedStream() {
+  if (std::uncaught_exceptions() > failures_) {
+    api().synchronize(stream_);  // nothing of it may go on when memory that it uses is freed
+  } else {
+    context_.transfers().completed(transfers_);
+  }
+  context_.give_back(stream_);
 }
 
 }  // namespace npu::cuda

@@ -1,8 +1,13 @@
 // One GPU: its context, and streams that callers take turns with.
 #pragma once
 
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,9 +16,12 @@
 
 namespace npu::cuda {
 
+class Transfers;
+
 class Context {
  public:
   explicit Context(int ordinal);
+  ~Context();
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
 
@@ -26,14 +34,27 @@ class Context {
   class Current {
    public:
     explicit Current(const Context& context);
+    Current(const Context& context, std::nothrow_t);  // for destructors: it may be lost, and the driver gone
     ~Current();
     Current(const Current&) = delete;
     Current& operator=(const Current&) = delete;
+
+   private:
+    bool pushed_;
   };
 
   // Throws once the GPU is lost: after a kernel's fault CUDA refuses all further work of the process.
   void check_alive() const;
-  void lose(const std::string& why);
+  void lose(const std::string& why) const;
+
+  // As `check` of api.h; the GPU is lost after what it does not recover from.
+  void check_work(CuResult result, const std::string& what) const;
+
+  // Bytes of its memory that we have.
+  std::size_t allocated() const { return allocated_; }
+  void count_allocated(std::ptrdiff_t bytes) { allocated_ += static_cast<std::size_t>(bytes); }
+
+  Transfers& transfers() { return *transfers_; }
 
   CuStream take_stream();
   void give_back(CuStream stream);
@@ -45,14 +66,20 @@ class Context {
   std::string name_, architecture_;
   mutable std::mutex mutex_;
   std::vector<CuStream> idle_;
-  std::string lost_;
+  mutable std::string lost_;
+  std::atomic<std::size_t> allocated_{0};
+  std::unique_ptr<Transfers> transfers_;
 };
 
-// A stream for as long as it lives, in a context that is current.
+// For bytes that the GPU reaches too; throws when there are none. In a current context.
+void* allocate_pinned_bytes(Context& context, std::size_t bytes);
+
+// A stream for as long as it lives, in a context that is current. Its work comes after the transfers that
+// were queued before. Who borrows it waits for it, but for when that fails.
 class BorrowedStream {
  public:
-  explicit BorrowedStream(Context& context) : context_(context), stream_(context.take_stream()) {}
-  ~BorrowedStream() { context_.give_back(stream_); }
+  explicit BorrowedStream(Context& context);
+  ~BorrowedStream();
   BorrowedStream(const BorrowedStream&) = delete;
   BorrowedStream& operator=(const BorrowedStream&) = delete;
   CuStream get() const { return stream_; }
@@ -60,6 +87,8 @@ class BorrowedStream {
  private:
   Context& context_;
   CuStream stream_;
+  std::uint64_t transfers_ = 0;
+  int failures_ = std::uncaught_exceptions();
 };
 
 }  // namespace npu::cuda

@@ -1,9 +1,13 @@
 #include "cuda/device/memory.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <string>
 
+#include "core/base/text.h"
+#include "cuda/device/transfers.h"
+#include "gpu/device/forks.h"
 #include "npu/error.h"
 
 namespace npu::cuda {
@@ -15,59 +19,75 @@ constexpr std::size_t kBeyond = 64;
 
 CuAddress address_of(const std::byte* at) { return reinterpret_cast<CuAddress>(at); }
 
-std::string megabytes(std::size_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB"; }
-
 [[noreturn]] void out_of_memory(const Context& context, std::size_t bytes) {
   std::size_t free = 0, total = 0;
   api().memory_info(&free, &total);
-  throw Error(ErrorKind::kUnavailable, {.area = "memory",
-                                        .what = "not enough memory on the GPU " + context.name(),
-                                        .got = std::to_string(bytes) + " bytes were wanted, " +
-                                               megabytes(free) + " of " + megabytes(total) + " are free"});
-}
-
-// On a stream of its own, done when it returns.
-template <class Copy>
-void move(Context& context, const std::string& what, Copy&& copy) {
-  context.check_alive();
-  const Context::Current current(context);
-  const BorrowedStream stream(context);
-  check(copy(stream.get()), what);
-  check(api().synchronize(stream.get()), what);
+  throw Error(ErrorKind::kUnavailable,
+              {.area = "memory",
+               .what = "not enough memory on the GPU " + context.name(),
+               .got = bytes_text(bytes) + " were wanted; buffers of this process have " +
+                      bytes_text(context.allocated()) + ", and " + bytes_text(free) + " of " +
+                      bytes_text(total) + " are free",
+               .action = "freeing tensors, here or in PyTorch "
+                         "(torch.cuda.empty_cache()), or a smaller program"});
 }
 
 }  // namespace
 
+void GpuMemory::settle(bool shared) const {
+  if (shared) context_->transfers().finish();
+}
+
+void GpuMemory::read(void* to, const std::byte* from, std::size_t bytes) const {
+  const MemoryRead one{to, from, bytes};
+  read_all({&one, 1});
+}
+
+void GpuMemory::read_all(std::span<const MemoryRead> reads) const {
+  gpu::refuse_forked("cuda");
+  context_->transfers().read(reads);
+}
+
+void GpuMemory::write(std::byte* to, const void* from, std::size_t bytes) const {
+  gpu::refuse_forked("cuda");
+  context_->transfers().write(address_of(to), from, bytes);
+  settle(lent_);
+}
+
+void GpuMemory::copy(std::byte* to, const Memory& source, const std::byte* from, std::size_t bytes) const {
+  gpu::refuse_forked("cuda");
+  context_->transfers().copy(address_of(to), address_of(from), bytes);
+  settle(lent_ || static_cast<const GpuMemory&>(source).lent_);
+}
+
+void GpuMemory::lend() const {
+  gpu::refuse_forked("cuda");
+  lent_ = true;
+  settle(true);
+}
+
+DeviceMemory::DeviceMemory(const void* device, std::shared_ptr<Context> context, CuAddress address,
+                           std::size_t bytes, std::size_t room)
+    : GpuMemory(device, std::move(context), address, bytes), room_(room) {
+  this->context().count_allocated(static_cast<std::ptrdiff_t>(room_));
+}
+
 DeviceMemory::~DeviceMemory() {
-  try {
-    const Context::Current current(*context_);
-    api().free(address_of(data()));
-  } catch (const Error&) {  // the driver is gone, and its memory with it
-  }
+  context().count_allocated(-static_cast<std::ptrdiff_t>(room_));
+  if (gpu::is_forked()) return;  // it is the parent's
+  context().transfers().stop_using();
+  const Context::Current current(context(), std::nothrow);
+  api().free(address_of(data()));
 }
 
-void DeviceMemory::read(void* to, const std::byte* from, std::size_t bytes) const {
-  move(*context_, "reading memory of the GPU",
-       [&](CuStream stream) { return api().copy_to_host(to, address_of(from), bytes, stream); });
-}
-
-void DeviceMemory::write(std::byte* to, const void* from, std::size_t bytes) const {
-  move(*context_, "writing memory of the GPU",
-       [&](CuStream stream) { return api().copy_to_device(address_of(to), from, bytes, stream); });
-}
-
-void DeviceMemory::copy(std::byte* to, const Memory&, const std::byte* from, std::size_t bytes) const {
-  move(*context_, "copying memory of the GPU", [&](CuStream stream) {
-    return api().copy_on_device(address_of(to), address_of(from), bytes, stream);
-  });
+ForeignMemory::~ForeignMemory() {
+  if (!gpu::is_forked()) context().transfers().stop_using();
 }
 
 PinnedMemory::~PinnedMemory() {
-  try {
-    const Context::Current current(*context_);
-    api().free_host(data());
-  } catch (const Error&) {  // as above
-  }
+  if (gpu::is_forked()) return;
+  const Context::Current current(*context_, std::nothrow);
+  api().free_host(data());
 }
 
 std::shared_ptr<Memory> allocate_on_device(const void* device, const std::shared_ptr<Context>& context,
@@ -78,13 +98,9 @@ std::shared_ptr<Memory> allocate_on_device(const void* device, const std::shared
   const std::size_t room = bytes + kBeyond;
   const CuResult result = api().allocate(&address, room);
   if (result == kCuOutOfMemory) out_of_memory(*context, room);
-  check(result, "allocating memory of the GPU");
-  auto memory = std::make_shared<DeviceMemory>(device, context, address, bytes);
-  if (zero) {
-    const BorrowedStream stream(*context);
-    check(api().fill(address, 0, room, stream.get()), "filling memory of the GPU");
-    check(api().synchronize(stream.get()), "filling memory of the GPU");
-  }
+  context->check_work(result, "allocating memory of the GPU");
+  auto memory = std::make_shared<DeviceMemory>(device, context, address, bytes, room);
+  if (zero) context->transfers().fill(address, 0, room);
   return memory;
 }
 
@@ -92,9 +108,7 @@ std::shared_ptr<Memory> allocate_pinned(const void* device, const std::shared_pt
                                         std::size_t bytes) {
   context->check_alive();
   const Context::Current current(*context);
-  void* data = nullptr;
-  check(api().allocate_host(&data, std::max<std::size_t>(bytes, 1), kCuHostPortable | kCuHostMapped),
-        "allocating pinned memory");
+  void* const data = allocate_pinned_bytes(*context, std::max<std::size_t>(bytes, 1));
   std::memset(data, 0, bytes);
   return std::make_shared<PinnedMemory>(device, context, data, bytes);
 }

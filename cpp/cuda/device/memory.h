@@ -1,27 +1,64 @@
 // Memory of a GPU, and memory of the host that the GPU reaches.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <memory>
+#include <utility>
 
 #include "core/base/memory.h"
 #include "cuda/device/context.h"
 
 namespace npu::cuda {
 
-// Runs of kernels are done when they return, so that every copy finds them done.
-class DeviceMemory final : public Memory {
+// Writes and copies are queued; runs, reads and later copies come after them. Runs are done when they return.
+class GpuMemory : public Memory {
  public:
-  DeviceMemory(const void* device, std::shared_ptr<Context> context, CuAddress address, std::size_t bytes)
-      : Memory(device, reinterpret_cast<std::byte*>(address), bytes, false), context_(std::move(context)) {}
-  ~DeviceMemory() override;
+  GpuMemory(const void* device, std::shared_ptr<Context> context, CuAddress address, std::size_t bytes,
+            bool lent = false)
+      : Memory(device, reinterpret_cast<std::byte*>(address), bytes, false),
+        context_(std::move(context)),
+        lent_(lent) {}
 
   void read(void* to, const std::byte* from, std::size_t bytes) const override;
+  void read_all(std::span<const MemoryRead> reads) const override;
   void write(std::byte* to, const void* from, std::size_t bytes) const override;
   void copy(std::byte* to, const Memory& source, const std::byte* from, std::size_t bytes) const override;
 
+  DlDevice dl_device() const override { return {kDlCuda, context_->ordinal()}; }
+  void lend() const override;
+
+ protected:
+  Context& context() const { return *context_; }
+
  private:
+  void settle(bool shared) const;
+
   std::shared_ptr<Context> context_;
+  mutable std::atomic<bool> lent_;  // others use it in streams of theirs, so that nothing stays queued
+};
+
+class DeviceMemory final : public GpuMemory {
+ public:
+  // `room`: what was allocated, for `bytes`.
+  DeviceMemory(const void* device, std::shared_ptr<Context> context, CuAddress address, std::size_t bytes,
+               std::size_t room);
+  ~DeviceMemory() override;
+
+ private:
+  std::size_t room_;
+};
+
+// That of somebody else, whom `owner` keeps from freeing it.
+class ForeignMemory final : public GpuMemory {
+ public:
+  ForeignMemory(const void* device, std::shared_ptr<Context> context, CuAddress address, std::size_t bytes,
+                std::shared_ptr<void> owner)
+      : GpuMemory(device, std::move(context), address, bytes, true), owner_(std::move(owner)) {}
+  ~ForeignMemory() override;
+
+ private:
+  std::shared_ptr<void> owner_;
 };
 
 // One address for both: CUDA gives host memory that of the host.

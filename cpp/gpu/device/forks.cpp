@@ -17,6 +17,8 @@ void watch_forks() {
   (void)registered;
 }
 
+bool is_forked() { return forked; }
+
 void refuse_forked(const std::string& area) {
   if (!forked) return;
   throw Error(ErrorKind::kUnavailable, {.area = area,

@@ -8,6 +8,8 @@ namespace npu::gpu {
 // From now on; once is enough.
 void watch_forks();
 
+bool is_forked();
+
 // Throws in a child of a process that watched. `area` is what the message begins with.
 void refuse_forked(const std::string& area);
 

@@ -3,6 +3,14 @@
 
 using namespace npu;
 
+TEST(text, says_how_many_bytes) {
+  CHECK_EQ(bytes_text(0), "0 bytes");
+  CHECK_EQ(bytes_text(1023), "1023 bytes");
+  CHECK_EQ(bytes_text(1536), "1.5 KiB");
+  CHECK_EQ(bytes_text(std::uint64_t{141} << 30), "141 GiB");
+  CHECK_EQ(bytes_text(std::uint64_t{3} << 50), "3072 TiB");
+}
+
 TEST(text, trim) {
   CHECK_EQ(trim("  a b\n"), "a b");
   CHECK_EQ(trim(" \n"), "");

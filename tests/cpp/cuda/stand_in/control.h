@@ -12,7 +12,7 @@ const char* stand_in_leaks();
 // "events", "modules", "compilations", "peak_bytes": counted since the start; "live", "live_host":
 // allocations that there are; "used": bytes of GPU 0. -1 for another name.
 long stand_in_count(const char* name);
-// A member of Settings; 0 when there is none of the name.
+// A member of Settings, or "lost": what every call returns from now on; 0 when there is none of the name.
 int stand_in_set(const char* name, const char* value);
 // What lies at an address of a GPU, without waiting for anything; 0 when it is not allocated.
 int stand_in_peek(void* to, unsigned long long from, unsigned long bytes);

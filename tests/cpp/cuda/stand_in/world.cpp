@@ -48,6 +48,10 @@ bool World::set(const std::string& name, const std::string& value) {
     settings.refuse_kernel = value;
     return true;
   }
+  if (name == "lost") {
+    lost = static_cast<int>(std::strtol(value.c_str(), nullptr, 10));
+    return true;
+  }
   for (const Setting& setting : kSettings) {
     if (name != setting.name) continue;
     settings.*setting.value = std::strtol(value.c_str(), nullptr, 10);
