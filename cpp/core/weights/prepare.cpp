@@ -1,6 +1,7 @@
 #include "core/weights/prepare.h"
 
 #include <algorithm>
+#include <optional>
 #include <set>
 
 #include "npu/error.h"
@@ -158,7 +159,13 @@ class Preparation {
     return result_;
   }
 
+  // What a run that failed has made, which may be what filled a device's memory.
+  void forget() {
+    for (const Derived& key : added_) state_.derived.erase(key);
+  }
+
  private:
+  using Derived = decltype(Weights::State::derived)::key_type;
   static std::size_t index(const PlannedOperand& operand) { return static_cast<std::size_t>(operand.value); }
   Space space(std::size_t v) const { return plan_.values[v].space; }
   bool constant(const PlannedOperand& operand) const {
@@ -169,9 +176,11 @@ class Preparation {
   // From the cache if another plan has computed it, else from `make`.
   template <class Make>
   Buffer shared(std::size_t v, const std::string& form, Make&& make) {
-    Buffer& slot = state_.derived[{signatures_.of(v), backend_.kind(), form}];
-    if (!slot || !backend_.reaches(slot)) slot = make();
-    return slot;
+    Derived key{signatures_.of(v), backend_.kind(), form};
+    Buffer& slot = state_.derived[key];
+    if (slot && backend_.reaches(slot)) return slot;
+    added_.push_back(std::move(key));
+    return slot = make();
   }
 
   // Memory that the host's kernels write: the device's own where they reach it.
@@ -296,8 +305,9 @@ class Preparation {
           {inputs.data(), outputs.data(), static_cast<std::byte*>(scratch_.data()), nullptr}, *plan_.pool);
       release_inputs(step);
     }
-    if (computed && read_raw_.count(v) && made_alone(v))
-      state_.derived[{signatures_.of(v), backend_.kind(), "prepared"}] = result_->values[v];
+    if (!computed || !read_raw_.count(v) || !made_alone(v)) return;
+    added_.emplace_back(signatures_.of(v), backend_.kind(), "prepared");
+    state_.derived[added_.back()] = result_->values[v];
   }
 
   void* pointer(const PlannedOperand& operand) {
@@ -331,6 +341,7 @@ class Preparation {
   std::vector<std::vector<std::size_t>> producers_;  // steps of prepare that write each value
   std::vector<bool> done_, looked_up_;
   std::vector<int> uses_;
+  std::vector<Derived> added_;
   std::set<std::size_t> read_raw_;
   std::set<const void*> raw_;  // where those lie, as long as the device may have no copy
   Buffer scratch_;
@@ -354,9 +365,11 @@ std::shared_ptr<const PreparedWeights> prepared_for(const Plan& plan, const Weig
   auto& cached = state.prepared[plan.id];
   if (!cached) {
     plan.users.add(state.weak_from_this());
+    std::optional<Preparation> preparation;
     try {
-      cached = Preparation(plan, state, progress).run();
+      cached = preparation.emplace(plan, state, progress).run();
     } catch (...) {
+      if (preparation) preparation->forget();
       state.prepared.erase(plan.id);
       throw;
     }
