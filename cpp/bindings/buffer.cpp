@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "bindings/dlpack.h"
 #include "bindings/errors.h"
 #include "bindings/tensors.h"
 
@@ -15,6 +16,17 @@ namespace nb = nanobind;
 using namespace nb::literals;
 
 namespace npu::bindings {
+
+const Buffer& alive(const PyBuffer& self) {
+  if (!self.donated) return self.buffer;
+  throw Error(ErrorKind::kInvalidValue,
+              {.area = "buffer",
+               .what = "the buffer was donated to a run, which took its memory over",
+               .action = "the output of that run"});
+}
+
+// Keeps the memory for an array, which donation of the buffer itself would not.
+nb::object keeper(const Buffer& buffer) { return nb::cast(PyBuffer{buffer}); }
 
 namespace {
 
@@ -95,17 +107,6 @@ void check_spec(const Buffer& buffer, nb::handle spec) {
                .expected = std::string(dtype_name(dtype)) + shape_text(shape)});
 }
 
-const Buffer& alive(const PyBuffer& self) {
-  if (!self.donated) return self.buffer;
-  throw Error(ErrorKind::kInvalidValue,
-              {.area = "buffer",
-               .what = "the buffer was donated to a run, which took its memory over",
-               .action = "the output of that run"});
-}
-
-// Keeps the memory for an array, which donation of the buffer itself would not.
-nb::object keeper(const Buffer& buffer) { return nb::cast(PyBuffer{buffer}); }
-
 nb::object dtype_of_numpy(nb::handle dtype) {
   try {
     return nb::module_::import_("numpy").attr("dtype")(dtype);
@@ -161,38 +162,25 @@ nb::object to_numpy(nb::handle self, nb::handle dtype, nb::handle spec, bool cop
 
 nb::typed<nb::tuple, int, nb::ellipsis> shape_of(const PyBuffer& b) { return shape_tuple(b.buffer.shape()); }
 
-nb::object to_dlpack(nb::handle self, nb::kwargs options) {
-  const PyBuffer& own = *nb::inst_ptr<PyBuffer>(self);
-  const auto option = [&](const char* name) -> nb::object {
-    return options.contains(name) ? nb::object(options[name]) : nb::none();
-  };
-  if (const nb::object where = option("dl_device"); !where.is_none() && !where.equal(nb::make_tuple(1, 0)))
-    throw nb::buffer_error("[buffer] this memory is on the CPU, DLPack device (1, 0)");
-  const nb::object copy = option("copy");
-  const bool wanted = !copy.is_none() && nb::cast<bool>(copy);
-  if (own.read_only && !copy.is_none() && !wanted)
-    throw nb::buffer_error("[buffer] DLPack cannot say read-only; allow a copy");
-  if (!own.buffer.on_host() && !copy.is_none() && !wanted)
-    throw nb::buffer_error("[buffer] this memory of a device has no DLPack device; allow a copy");
-  // Readers of DLPack may write, so that read-only memory is copied for them.
-  const Buffer buffer = wanted || own.read_only ? copy_of(self, "self") : alive(own).to_host();
-  nb::dlpack::dtype dtype{};
-  const auto bits = static_cast<std::uint8_t>(8 * size_of(buffer.dtype()));
-  const auto code = buffer.dtype() == DType::kBFloat16 ? nb::dlpack::dtype_code::Bfloat
-                    : buffer.dtype() == DType::kBool   ? nb::dlpack::dtype_code::Bool
-                    : buffer.dtype() == DType::kUInt8  ? nb::dlpack::dtype_code::UInt
-                    : is_float(buffer.dtype())         ? nb::dlpack::dtype_code::Float
-                                                       : nb::dlpack::dtype_code::Int;
-  dtype = {static_cast<std::uint8_t>(code), bits, 1};
-  std::vector<std::size_t> shape(buffer.shape().begin(), buffer.shape().end());
-  const nb::ndarray<> array(buffer.data(), shape.size(), shape.data(), keeper(buffer), nullptr, dtype,
-                            nb::device::cpu::value, 0);
-  return nb::cast(array);
-}
-
 }  // namespace
 
 void bind_tensors(nb::module_& m) {
+  m.def(
+      "fetch",
+      [](const std::vector<PyBuffer>& buffers) {
+        std::vector<Buffer> all;
+        for (const PyBuffer& buffer : buffers) all.push_back(alive(buffer));
+        std::vector<Buffer> there;
+        {
+          const nb::gil_scoped_release release;
+          there = on_host(std::span<const Buffer>(all));
+        }
+        std::vector<PyBuffer> result;
+        for (Buffer& buffer : there) result.push_back({.buffer = std::move(buffer)});
+        return result;
+      },
+      "buffers"_a,
+      "The same tensors where the host reaches them: copies of those that are elsewhere, fetched together.");
   nb::class_<PyBuffer>(
       m, "NPUBuffer", nb::type_slots(buffer_slots),
       "A dense tensor that a device reads and writes. Speaks the buffer protocol and DLPack.")
@@ -208,6 +196,24 @@ void bind_tensors(nb::module_& m) {
           "data"_a.none(), "device"_a, "alloc_shape"_a = nb::none(), "spec"_a = nb::none(),
           "A copy of an array. `spec` is checked against its shape and dtype; nothing is cast. `alloc_shape` "
           "is ignored.")
+      .def_static(
+          "from_dlpack",
+          [](nb::handle tensor) {
+            PyBuffer result;
+            bool copied = false;
+            result.buffer = lent_by(tensor, "tensor", {.copied = &copied, .read_only = &result.read_only});
+            if (copied) {
+              throw Error(ErrorKind::kInvalidValue,
+                          {.area = "buffer",
+                           .what = "a tensor that is not contiguous cannot be shared",
+                           .got = safe_text(nb::repr(tensor.attr("shape"))),
+                           .action = "a contiguous copy, or from_numpy"});
+            }
+            return result;
+          },
+          "tensor"_a.none(),
+          "Share the memory of a tensor that speaks DLPack or the buffer protocol, on the CPU or a GPU of "
+          "NVIDIA.")
       .def_static(
           "zeros",
           [](std::vector<std::int64_t> shape, const Device& device, nb::handle dtype, nb::handle) {
@@ -289,10 +295,10 @@ void bind_tensors(nb::module_& m) {
           "dtype"_a = nb::none(), "copy"_a = nb::none(),
           nb::sig("def __array__(self, dtype: typing.Any = None, copy: bool | None = None) -> "
                   "numpy.typing.NDArray[typing.Any]"))
-      .def("__dlpack__", &to_dlpack, nb::sig("def __dlpack__(self, **kwargs: typing.Any) -> typing.Any"))
       .def(
-          "__dlpack_device__", [](const PyBuffer&) { return nb::make_tuple(1, 0); },
-          nb::sig("def __dlpack_device__(self) -> tuple[int, int]"))
+          "__dlpack__", [](nb::handle self, const nb::kwargs& options) { return to_dlpack(self, options); },
+          nb::sig("def __dlpack__(self, **kwargs: typing.Any) -> typing.Any"))
+      .def("__dlpack_device__", &dlpack_device, nb::sig("def __dlpack_device__(self) -> tuple[int, int]"))
       .def("__repr__", [](const PyBuffer& b) {
         return "NPUBuffer(shape=" + shape_text(b.buffer.shape()) +
                ", dtype=" + std::string(dtype_name(b.buffer.dtype())) + (b.donated ? ", donated)" : ")");

@@ -63,6 +63,7 @@ class PyGraph {
     for (const TensorSpec& spec : executor.executor.program().inputs()) inputs.push_back(find(spec.name));
     for (const TensorSpec& spec : executor.executor.program().outputs()) outputs.push_back(slot(spec.name));
     graph_.add_program(executor.executor, std::move(inputs), std::move(outputs));
+    if (!device_) device_ = executor.executor.device();
   }
 
   void add_host(nb::callable run, const std::vector<std::string>& inputs,
@@ -168,7 +169,9 @@ class PyGraph {
     GraphValue value;
     const std::string& name = graph_.names()[static_cast<std::size_t>(s)];
     bool copied = false;
-    if (graph_.needs_buffer(s)) value.buffer = lent_by(object, name.c_str(), &copied);
+    if (graph_.needs_buffer(s))
+      value.buffer =
+          lent_by(object, name.c_str(), {.copied = &copied, .target = device_ ? &*device_ : nullptr});
     if (copied)
       Counting::current()->bytes[static_cast<std::size_t>(s)] +=
           static_cast<std::int64_t>(value.buffer.bytes());
@@ -191,6 +194,7 @@ class PyGraph {
   }
 
   std::vector<nb::str> names_;
+  std::optional<Device> device_;  // of the first program
   Graph graph_;
   std::vector<int> results_;
 };

@@ -44,10 +44,11 @@ class Donations {
 // Names are looked up once per call, in the program's order.
 struct PyRunner {
   Program program;
+  Device device;
   std::vector<nb::str> input_names, output_names;
   nb::object outputs_type;  // a dict that knows the outputs' further names
 
-  explicit PyRunner(const Program& p) : program(p) {
+  PyRunner(const Program& p, Device d) : program(p), device(std::move(d)) {
     nb::dict further;
     for (const TensorSpec& spec : p.inputs())
       input_names.push_back(nb::steal<nb::str>(PyUnicode_InternFromString(spec.name.c_str())));
@@ -112,7 +113,7 @@ struct PyRunner {
             ErrorKind::kInvalidValue,
             {.area = "run", .what = "inputs must be a dict of names to tensors", .got = class_name(inputs)});
       }
-      borrowed[0].take(inputs, program.inputs()[0].name.c_str());
+      borrowed[0].take(inputs, program.inputs()[0].name.c_str(), &device);
       buffers[0] = borrowed[0].buffer();
       return;
     }
@@ -124,14 +125,14 @@ struct PyRunner {
         continue;
       }
       ++matched;
-      borrowed[i].take(object, program.inputs()[i].name.c_str());
+      borrowed[i].take(object, program.inputs()[i].name.c_str(), &device);
       buffers[i] = borrowed[i].buffer();
     }
     if (matched == PyDict_Size(inputs.ptr())) return;
     // One unknown name for the one input: what callers of single-input programs write.
     if (input_names.size() == 1 && PyDict_Size(inputs.ptr()) == 1) {
       const nb::object value = nb::borrow<nb::dict>(inputs).values()[0];
-      borrowed[0].take(value, program.inputs()[0].name.c_str());
+      borrowed[0].take(value, program.inputs()[0].name.c_str(), &device);
       buffers[0] = borrowed[0].buffer();
       return;
     }
@@ -162,11 +163,12 @@ struct PyRunner {
       PyBuffer* own = nullptr;
       const bool is_buffer = nb::try_cast<PyBuffer*>(value, own, false) && own != nullptr;
       if (!is_buffer || own->read_only) {
-        throw Error(ErrorKind::kInvalidValue,
-                    {.area = "run",
-                     .what = "only an NPUBuffer of the caller's can be donated; input " +
-                             quoted(program.inputs()[i].name) + (is_buffer ? " is read-only" : " is none"),
-                     .action = "NPUBuffer.from_numpy"});
+        throw Error(
+            ErrorKind::kInvalidValue,
+            {.area = "run",
+             .what = "only an NPUBuffer of the caller's can be donated; input " +
+                     quoted(program.inputs()[i].name) + (is_buffer ? " is read-only" : " is none"),
+             .action = "NPUBuffer.from_numpy, or NPUBuffer.from_dlpack to give the tensor's own memory"});
       }
       donated[i] = 1;
       given.add(value, own);
@@ -182,7 +184,7 @@ struct PyExecutor {
   PyRunner runner;
   Weights none;
   PyExecutor(nb::handle program, const Device& device, int threads)
-      : executor(program_from(program), device, {threads}), runner(executor.program()) {}
+      : executor(program_from(program), device, {threads}), runner(executor.program(), executor.device()) {}
 };
 
 // The Weights that an argument is, or `none` for None and an empty dict.

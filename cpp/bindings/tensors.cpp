@@ -8,25 +8,14 @@
 #include <cstring>
 #include <string>
 
+#include "bindings/dlpack.h"
+
 namespace nb = nanobind;
 using namespace nb::literals;
 
 namespace npu::bindings {
 
 namespace {
-
-[[noreturn]] void unusable(const char* name, const std::string& got) {
-  const bool is_tensor = got.find("torch.") == 0;
-  const bool is_double = got.find("float64") != std::string::npos;
-  throw Error(ErrorKind::kInvalidValue,
-              {.area = "buffer",
-               .what = std::string("cannot use the tensor '") + name + "'",
-               .got = got,
-               .expected = "an NPUBuffer, a NumPy array or a CPU tensor of a dtype that programs support",
-               .action = !is_double  ? ""
-                         : is_tensor ? ".float() of the tensor, or of the whole model"
-                                     : ".astype('float32')"});
-}
 
 std::optional<DType> from_format(const Py_buffer& view) {
   const char* f = view.format;
@@ -55,32 +44,6 @@ std::optional<DType> from_format(const Py_buffer& view) {
     default:
       return std::nullopt;
   }
-}
-
-std::optional<DType> from_dlpack(nb::dlpack::dtype dtype) {
-  if (dtype.lanes != 1) return std::nullopt;
-  switch (static_cast<nb::dlpack::dtype_code>(dtype.code)) {
-    case nb::dlpack::dtype_code::Float:
-      if (dtype.bits == 32) return DType::kFloat32;
-      if (dtype.bits == 16) return DType::kFloat16;
-      break;
-    case nb::dlpack::dtype_code::Bfloat:
-      return DType::kBFloat16;
-    case nb::dlpack::dtype_code::Bool:
-      return DType::kBool;
-    case nb::dlpack::dtype_code::UInt:
-      if (dtype.bits == 8) return DType::kUInt8;
-      break;
-    case nb::dlpack::dtype_code::Int:
-      if (dtype.bits == 8) return DType::kInt8;
-      if (dtype.bits == 16) return DType::kInt16;
-      if (dtype.bits == 32) return DType::kInt32;
-      if (dtype.bits == 64) return DType::kInt64;
-      break;
-    default:
-      break;
-  }
-  return std::nullopt;
 }
 
 template <class T>
@@ -119,19 +82,16 @@ Buffer densely(DType dtype, const std::vector<std::int64_t>& shape, const std::v
   return dense;
 }
 
-// Whether kernels can read it where it is.
-bool usable(const void* data, const std::vector<std::int64_t>& shape,
-            const std::vector<std::int64_t>& strides, std::size_t size) {
-  if (reinterpret_cast<std::uintptr_t>(data) % size != 0) return false;
-  auto expected = static_cast<std::int64_t>(size);
-  for (std::size_t d = shape.size(); d-- > 0; expected *= shape[d]) {
-    if (shape[d] != 1 && strides[d] != expected) return false;
-  }
-  return true;
+bool is_bfloat16_array(nb::handle object) {
+  const nb::object dtype = nb::getattr(object, "dtype", nb::none());
+  return nb::hasattr(dtype, "name") && nb::hasattr(object, "view") &&
+         nb::cast<std::string>(nb::str(nb::getattr(dtype, "name"))) == "bfloat16";
 }
 
+}  // namespace
+
 // "torch.float64 tensor on meta", "complex64 array", "list".
-std::string description(nb::handle object) {
+static std::string description(nb::handle object) {
   const std::string type = safe_text(nb::getattr(nb::getattr(object, "__class__"), "__name__"));
   if (!nb::hasattr(object, "dtype")) return type;
   std::string said = safe_text(object.attr("dtype")) + " " + type;
@@ -142,19 +102,25 @@ std::string description(nb::handle object) {
   return said;
 }
 
-bool is_bfloat16_array(nb::handle object) {
-  const nb::object dtype = nb::getattr(object, "dtype", nb::none());
-  return nb::hasattr(dtype, "name") && nb::hasattr(object, "view") &&
-         nb::cast<std::string>(nb::str(nb::getattr(dtype, "name"))) == "bfloat16";
+void refuse_tensor(const char* name, nb::handle object) {
+  const std::string got = description(object);
+  const bool is_tensor = got.find("torch.") == 0;
+  const bool is_double = got.find("float64") != std::string::npos;
+  throw Error(ErrorKind::kInvalidValue,
+              {.area = "buffer",
+               .what = std::string("cannot use the tensor '") + name + "'",
+               .got = got,
+               .expected = "an NPUBuffer, a NumPy array or a CPU tensor of a dtype that programs support",
+               .action = !is_double  ? ""
+                         : is_tensor ? ".float() of the tensor, or of the whole model"
+                                     : ".astype('float32')"});
 }
-
-}  // namespace
 
 Borrowed::~Borrowed() {
   if (viewing_) PyBuffer_Release(&view_);
 }
 
-void Borrowed::take(nb::handle object, const char* name) {
+void Borrowed::take(nb::handle object, const char* name, const Device* target) {
   PyBuffer* own = nullptr;
   if (nb::try_cast<PyBuffer*>(object, own, false) && own != nullptr) {
     if (own->donated) {
@@ -165,6 +131,7 @@ void Borrowed::take(nb::handle object, const char* name) {
                    .action = "the output of that run"});
     }
     buffer_ = own->buffer;
+    read_only_ = own->read_only;
     return;
   }
   if (PyObject_CheckBuffer(object.ptr())) {
@@ -183,16 +150,17 @@ void Borrowed::take(nb::handle object, const char* name) {
       return take_view(name, object);
     }
   }
-  take_array(object, name);
+  take_array(object, name, target);
 }
 
 void Borrowed::take_view(const char* name, nb::handle object) {
+  read_only_ = view_.readonly != 0;
   const bool brain = view_.format != nullptr && std::strcmp(view_.format, "E") == 0;
   const auto dtype = brain ? std::optional(DType::kBFloat16) : from_format(view_);
-  if (!dtype) unusable(name, description(object));
+  if (!dtype) refuse_tensor(name, object);
   std::vector<std::int64_t> shape(view_.shape, view_.shape + view_.ndim);
   const std::vector<std::int64_t> strides(view_.strides, view_.strides + view_.ndim);
-  if (usable(view_.buf, shape, strides, size_of(*dtype))) {
+  if (is_dense(view_.buf, shape, strides, size_of(*dtype))) {
     buffer_ = Buffer::wrap(view_.buf, *dtype, std::move(shape), nullptr);
   } else {
     buffer_ = densely(*dtype, shape, strides, static_cast<const std::byte*>(view_.buf));
@@ -216,27 +184,34 @@ bool says_yes(nb::handle object, const char* name, bool call) {
 
 }  // namespace
 
-void Borrowed::take_array(nb::handle object, const char* name) {
-  nb::ndarray<nb::ro, nb::device::cpu> array;
+void Borrowed::take_array(nb::handle object, const char* name, const Device* target) {
   nb::object tensor = nb::borrow(object);
   // A tensor that requires gradients does not export itself.
   if (says_yes(object, "requires_grad", false)) tensor = object.attr("detach")();
   // DLPack would export what a lazily negated tensor was negated from.
   if (says_yes(tensor, "is_neg", true)) tensor = tensor.attr("resolve_neg")();
-  try {
-    if (!nb::try_cast(tensor, array)) unusable(name, description(object));
-  } catch (const nb::python_error&) {
-    unusable(name, description(object));
+  if (const auto where = dl_device_of(tensor); where && where->type == kDlCuda) {
+    GpuTensor on_gpu = borrow_from_gpu(tensor, *where, name, target);
+    buffer_ = std::move(on_gpu.buffer);
+    device_ = std::move(on_gpu.device);
+    copied_ = on_gpu.copied;
+    return;
   }
-  const auto dtype = from_dlpack(array.dtype());
-  if (!dtype) unusable(name, description(object));
+  nb::ndarray<nb::ro, nb::device::cpu> array;
+  try {
+    if (!nb::try_cast(tensor, array)) refuse_tensor(name, object);
+  } catch (const nb::python_error&) {
+    refuse_tensor(name, object);
+  }
+  const auto dtype = dtype_from_dlpack(array.dtype());
+  if (!dtype) refuse_tensor(name, object);
   std::vector<std::int64_t> shape, strides;
   for (std::size_t d = 0; d < array.ndim(); ++d) {
     shape.push_back(static_cast<std::int64_t>(array.shape(d)));
     strides.push_back(array.stride(d) * static_cast<std::int64_t>(size_of(*dtype)));
   }
   void* const data = const_cast<void*>(array.data());
-  if (usable(data, shape, strides, size_of(*dtype))) {
+  if (is_dense(data, shape, strides, size_of(*dtype))) {
     array_ = array;
     buffer_ = Buffer::wrap(data, *dtype, std::move(shape), nullptr);
   } else {
@@ -245,15 +220,16 @@ void Borrowed::take_array(nb::handle object, const char* name) {
   }
 }
 
-Buffer lent_by(nb::handle object, const char* name, bool* copied) {
+Buffer lent_by(nb::handle object, const char* name, const Lending& lending) {
   const std::shared_ptr<Borrowed> borrowed(new Borrowed, [](Borrowed* tensor) {
     const nb::gil_scoped_acquire acquire;
     delete tensor;
   });
-  borrowed->take(object, name);
-  if (copied != nullptr) *copied = borrowed->copied();
+  borrowed->take(object, name, lending.target);
+  if (lending.copied != nullptr) *lending.copied = borrowed->copied();
+  if (lending.read_only != nullptr) *lending.read_only = borrowed->read_only();
   const Buffer& buffer = borrowed->buffer();
-  if (nb::isinstance<PyBuffer>(object)) return buffer;
+  if (nb::isinstance<PyBuffer>(object) || buffer.memory() != nullptr) return buffer;
   return Buffer::wrap(buffer.data(), buffer.dtype(), buffer.shape(), borrowed);
 }
 
@@ -261,6 +237,7 @@ Buffer copy_of(nb::handle object, const char* name, const Device* device) {
   Borrowed borrowed;
   borrowed.take(object, name);
   const Buffer& from = borrowed.buffer();
+  if (device == nullptr) device = borrowed.device();
   Buffer copy = device != nullptr ? device->allocate(from.dtype(), from.shape())
                                   : Buffer::allocate(from.dtype(), from.shape());
   copy.copy_from(from);

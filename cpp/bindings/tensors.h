@@ -4,6 +4,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,8 +19,14 @@ struct PyBuffer {
   bool read_only = false;
 };
 
+// Throws when it has been donated.
+const Buffer& alive(const PyBuffer& self);
+
+// Keeps the memory for an array, which donation of the buffer itself would not.
+nanobind::object keeper(const Buffer& buffer);
+
 // Borrows the memory of an NPUBuffer, a NumPy array, or anything that speaks the buffer protocol or DLPack on
-// the CPU, for as long as this object lives; copies only what is not contiguous.
+// the CPU or a GPU of NVIDIA, for as long as this object lives; copies only what is not contiguous.
 class Borrowed {
  public:
   Borrowed() = default;
@@ -27,28 +34,39 @@ class Borrowed {
   Borrowed& operator=(const Borrowed&) = delete;
   ~Borrowed();
 
-  // `name` is for errors.
-  void take(nanobind::handle object, const char* name);
+  // `name` is for errors. Tensors of a GPU other than `target` are refused, if there is a target.
+  void take(nanobind::handle object, const char* name, const Device* target = nullptr);
   const Buffer& buffer() const { return buffer_; }
   bool copied() const { return copied_; }
+  bool read_only() const { return read_only_; }
+  const Device* device() const { return device_ ? &*device_ : nullptr; }  // of a GPU's tensor
 
  private:
   void take_view(const char* name, nanobind::handle object);
-  void take_array(nanobind::handle object, const char* name);
+  void take_array(nanobind::handle object, const char* name, const Device* target);
 
   Buffer buffer_;
   Py_buffer view_{};
-  bool viewing_ = false, copied_ = false;
+  bool viewing_ = false, copied_ = false, read_only_ = false;
+  std::optional<Device> device_;
   nanobind::object kept_;
   nanobind::ndarray<nanobind::ro, nanobind::device::cpu> array_;  // what DLPack lent
 };
 
 // The object's memory for as long as the result is held; without a copy where kernels can read it as it lies,
-// else `copied` is told so.
-Buffer lent_by(nanobind::handle object, const char* name, bool* copied = nullptr);
+// else `copied` is told so, as `read_only` is of memory that must not be written.
+struct Lending {
+  bool* copied = nullptr;
+  bool* read_only = nullptr;
+  const Device* target = nullptr;  // as Borrowed::take has it
+};
+Buffer lent_by(nanobind::handle object, const char* name, const Lending& lending = {});
 
-// A copy that the caller may keep, in memory of the device if there is one.
+// A copy that the caller may keep, in memory of the device if there is one, else where the tensor is if that
+// is a GPU.
 Buffer copy_of(nanobind::handle object, const char* name, const Device* device = nullptr);
+
+[[noreturn]] void refuse_tensor(const char* name, nanobind::handle object);
 
 // str(object), also where that holds what UTF-8 cannot.
 std::string safe_text(nanobind::handle object);

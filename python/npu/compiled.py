@@ -10,6 +10,7 @@ import npu_compiler
 import torch
 from npu_base.errors import InternalError, InvalidValueError
 from npu_runtime import Device, Executor, Profiler, Weights, load_weights
+from npu_runtime._core import fetch
 from torch import Tensor, nn
 from torch.utils.dlpack import from_dlpack
 from torch_ir import IR, extract_ir
@@ -22,8 +23,8 @@ __all__ = ["CompiledModule", "compile"]
 class CompiledModule:
     """A callable with the arguments and results of the module's ``forward``, in plain tuples, lists and dicts.
 
-    It has the module's weights at the time of compilation. Buffers that the module writes are kept in a session of this
-    object; ``reset()`` restores their values of that time.
+    It has the module's weights at the time of compilation. Results are on the GPU of CUDA inputs, else on the CPU.
+    Buffers that the module writes are kept in a session of this object; ``reset()`` restores their values of that time.
     """
 
     def __init__(self, ir: IR, program: npu_compiler.CompiledProgram, executor: Executor, weights: Weights) -> None:
@@ -35,8 +36,12 @@ class CompiledModule:
         self._names = [t.name for t in ir.graph_inputs]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        outputs = self._run(self._inputs(args, kwargs))
-        tensors = tuple(from_dlpack(outputs[meta.name]) for meta in self.ir.graph_outputs)
+        inputs = self._inputs(args, kwargs)
+        outputs = self._run(inputs)
+        results = [outputs[meta.name] for meta in self.ir.graph_outputs]
+        if not any(tensor.is_cuda for tensor in inputs.values()):
+            results = fetch(results)
+        tensors = tuple(from_dlpack(result) for result in results)
         if self.ir.output_structure is None:
             return tensors[0] if len(tensors) == 1 else tensors
         return rebuild(self.ir.output_structure, tensors)
@@ -76,6 +81,12 @@ def _executor(program: npu_compiler.CompiledProgram, device: Device, threads: in
         ) from error
 
 
+def _device_of(module: nn.Module) -> str | None:
+    """The device that holds the module's memory, if it is one of ours: "cuda:1"."""
+    first = next(iter((*module.parameters(), *module.buffers())), None)
+    return str(first.device) if first is not None and first.is_cuda else None
+
+
 def compile(
     module: nn.Module,
     example_inputs: Any,
@@ -87,7 +98,8 @@ def compile(
     disable: str | Iterable[str] = (),
     exact: bool = False,
 ) -> CompiledModule:
-    """Extract and compile ``module``, and plan it for ``device`` (by default the best one available).
+    """Extract and compile ``module``, and plan it for ``device`` (by default the GPU that a module in CUDA memory is
+    on, else the best one available).
 
     ``example_inputs`` is a tensor, a tuple of positional arguments or a dict of keyword arguments; they fix shapes and
     dtypes. The results are those of the module's code as written: if eager PyTorch would run a fused kernel instead
@@ -98,7 +110,7 @@ def compile(
     ir = extract_ir(module, example_inputs, example_kwargs)
     dtype = str(compute_dtype).removeprefix("torch.") if compute_dtype is not None else None
     program = npu_compiler.compile(ir, compute_dtype=dtype, disable=disable, exact=exact)
-    target = device if isinstance(device, Device) else Device(device)
+    target = device if isinstance(device, Device) else Device(device or _device_of(module))
     executor = _executor(program, target, threads)
     read = {spec.name for spec in program.weight_specs} | {s.name for s in executor.program.inputs if s.state}
     state = {**dict(module.named_buffers()), **module.state_dict()}

@@ -390,6 +390,11 @@ class Executor:
 
     def __repr__(self) -> str: ...
 
+def fetch(buffers: Sequence[NPUBuffer]) -> list[NPUBuffer]:
+    """
+    The same tensors where the host reaches them: copies of those that are elsewhere, fetched together.
+    """
+
 class NPUBuffer:
     """
     A dense tensor that a device reads and writes. Speaks the buffer protocol and DLPack.
@@ -401,6 +406,12 @@ class NPUBuffer:
     def from_numpy(data: object | None, device: Device, alloc_shape: object | None = None, spec: object | None = None) -> NPUBuffer:
         """
         A copy of an array. `spec` is checked against its shape and dtype; nothing is cast. `alloc_shape` is ignored.
+        """
+
+    @staticmethod
+    def from_dlpack(tensor: object | None) -> NPUBuffer:
+        """
+        Share the memory of a tensor that speaks DLPack or the buffer protocol, on the CPU or a GPU of NVIDIA.
         """
 
     @staticmethod

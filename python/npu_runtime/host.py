@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from npu_runtime._core import NPUBuffer, Weights
+from npu_runtime._core import NPUBuffer, Weights, fetch
 from npu_runtime.errors import InvalidTypeError, InvalidValueError, format_error
 from npu_runtime.ir_checks import check_nodes
 
@@ -18,13 +18,14 @@ __all__ = ["HostPart", "decode_constants", "execute_cpu_partition", "numpy_to_to
 
 
 def numpy_to_torch(array: Any) -> Any:
-    """Shares memory if possible, and keeps bfloat16."""
+    """A tensor on the CPU, which shares memory if possible, and keeps bfloat16."""
     import torch
     import torch.utils.dlpack
 
     if isinstance(array, torch.Tensor):
-        return array
+        return array.cpu()
     if isinstance(array, NPUBuffer):
+        (array,) = fetch([array])
         return torch.utils.dlpack.from_dlpack(array)
     array = np.asarray(array)
     if array.dtype.name == "bfloat16":

@@ -1,9 +1,11 @@
 // What a device must provide to the core.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
+#include "core/base/memory.h"
 #include "core/plan/kernel.h"
 #include "core/run/runner.h"
 #include "npu/buffer.h"
@@ -46,6 +48,12 @@ class DeviceBackend {
   virtual bool unified() const { return true; }
   // The same tensor where kernels can reach it, without a copy if possible.
   virtual Buffer adopt(const Buffer& buffer) const = 0;
+  // Memory of this device that somebody else allocated. A lender is asked to make `lender_stream` wait for
+  // its work; runs wait for that from `borrow` on.
+  virtual DlDevice dl_device() const { return {}; }
+  virtual std::uintptr_t lender_stream() const { return 0; }
+  virtual Buffer borrow(void* /*data*/, DType, Shape, std::shared_ptr<void> /*owner*/) const { return {}; }
+
   // Whether each intermediate has memory of its own, so that checks see who reaches beyond one.
   virtual bool separates() const { return false; }
 };

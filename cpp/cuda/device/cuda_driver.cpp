@@ -7,6 +7,7 @@
 #include "cuda/device/cuda_device.h"
 #include "cuda/device/memory.h"
 #include "cuda/device/pipelines.h"
+#include "cuda/device/transfers.h"
 #include "cuda/lower/entry.h"
 #include "gpu/device/forks.h"
 #include "npu/error.h"
@@ -58,6 +59,17 @@ class CudaDriver final : public gpu::Driver {
     return allocate_pinned(this, context_, bytes);
   }
   std::shared_ptr<Memory> share(const std::shared_ptr<Memory>&) override { return nullptr; }
+
+  DlDevice dl_device() const override { return {kDlCuda, context_->ordinal()}; }
+  std::uintptr_t lender_stream() override {
+    gpu::refuse_forked("cuda");
+    return reinterpret_cast<std::uintptr_t>(context_->transfers().lender_stream());
+  }
+  std::shared_ptr<Memory> borrow(void* data, std::size_t bytes, std::shared_ptr<void> owner) override {
+    context_->transfers().lent();
+    return std::make_shared<ForeignMemory>(this, context_, reinterpret_cast<CuAddress>(data), bytes,
+                                           std::move(owner));
+  }
 
   std::vector<std::shared_ptr<const gpu::Pipeline>> compile(std::span<const gpu::PipelineKey> keys) override {
     gpu::refuse_forked("cuda");

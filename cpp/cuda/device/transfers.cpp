@@ -150,6 +150,19 @@ void Transfers::completed(std::uint64_t serial) {
   completed_ = std::max(completed_, serial);
 }
 
+CuStream Transfers::lender_stream() {
+  context_.check_alive();
+  const Context::Current current(context_);
+  const std::lock_guard lock(mutex_);
+  begin();
+  return stream_;
+}
+
+void Transfers::lent() {
+  const std::lock_guard lock(mutex_);
+  ++queued_;
+}
+
 void Transfers::finish() {
   const std::lock_guard lock(mutex_);
   if (!pending()) return;

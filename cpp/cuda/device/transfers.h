@@ -38,6 +38,10 @@ class Transfers {
   // stream has been waited for.
   std::uint64_t order(CuStream stream);
   void completed(std::uint64_t serial);
+  // Who lends memory makes the first wait for its work; then the second, for others to wait for that.
+  CuStream lender_stream();
+  void lent();
+
   void finish();               // waits for what is queued
   void stop_using() noexcept;  // the same before memory goes, on a GPU that may be lost
 

@@ -68,6 +68,13 @@ class Driver {
   // The same pages; null when that cannot be.
   virtual std::shared_ptr<Memory> share(const std::shared_ptr<Memory>& file) = 0;
 
+  // Memory that others allocated, as DeviceBackend has it.
+  virtual DlDevice dl_device() const { return {}; }
+  virtual std::uintptr_t lender_stream() { return 0; }
+  virtual std::shared_ptr<Memory> borrow(void*, std::size_t /*bytes*/, std::shared_ptr<void> /*owner*/) {
+    return nullptr;
+  }
+
   // Compiled in parallel, and kept; throws with the compiler's text.
   virtual std::vector<std::shared_ptr<const Pipeline>> compile(std::span<const PipelineKey> keys) = 0;
 

@@ -60,6 +60,14 @@ class GpuDevice final : public DeviceBackend {
 
   bool separates() const override { return environment_choice("NPU_SEPARATE_TENSORS", {"0", "1"}) == "1"; }
 
+  DlDevice dl_device() const override { return driver_->dl_device(); }
+  std::uintptr_t lender_stream() const override { return driver_->lender_stream(); }
+  Buffer borrow(void* data, DType dtype, Shape shape, std::shared_ptr<void> owner) const override {
+    const std::int64_t bytes = tensor_bytes(dtype, shape);
+    return Buffer::in(driver_->borrow(data, static_cast<std::size_t>(bytes), std::move(owner)), data, dtype,
+                      std::move(shape));
+  }
+
   Buffer adopt(const Buffer& buffer) const override {
     if (auto shared = share(buffer)) return shared;
     Buffer copy = allocate(buffer.dtype(), buffer.shape(), false);

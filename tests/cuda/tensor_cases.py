@@ -1,0 +1,207 @@
+"""Tensors of a GPU that go in and out without a copy; run by test_lent_tensors.py over the stand-in."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+
+import ml_dtypes
+import npu_compiler
+import numpy as np
+import pytest
+import torch
+import torch_ir
+from npu_runtime import Device, Executor, NPUBuffer, load_weights
+from npu_runtime.errors import InvalidValueError
+from torch import nn
+
+from tests.cuda.lent_tensor import Gpu, LentTensor, address_in, give_back
+from tests.cuda.stand_in import StandIn
+
+
+class Double(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + x
+
+
+class Cache(nn.Module):
+    def forward(self, cache: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        cache.add_(x)
+        return cache.sum()
+
+
+def executor_of(model: nn.Module, *inputs: torch.Tensor, device: str = "cuda") -> Executor:
+    program = npu_compiler.compile(torch_ir.extract_ir(model.eval(), inputs))
+    return Executor(program, Device(device))
+
+
+def numbers(n: int = 64) -> np.ndarray:
+    return np.arange(n, dtype=np.float32)
+
+
+def borrows_and_orders() -> None:
+    machine = StandIn()
+    gpu = Gpu(machine)
+    data = numbers()
+    lent = gpu.tensor(data)
+    buffer = NPUBuffer.from_dlpack(lent)
+    assert (lent.loans, buffer.native_handle) == (1, lent.address.value)
+    assert buffer.__dlpack_device__() == (2, 0)
+    assert lent.streams[0] != 0
+    np.testing.assert_array_equal(buffer.to_numpy(), data)
+    assert machine.findings() == ""
+    buffer.write_from_numpy(data + 1)  # done when it returns: the lender does not know of our stream
+    np.testing.assert_array_equal(buffer.to_numpy(), data + 1)
+    copied = machine.count("copies")
+    executor = executor_of(Double(), torch.zeros(64))
+    output = executor.run({"x": lent})
+    assert machine.count("copies") == copied, "an input that is on the GPU was copied"
+    assert lent.loans == 2 - 1, "the run has given its loan back"
+    assert machine.findings() == ""
+    del buffer, output
+    gc.collect()
+    assert lent.loans == 0
+    lent.free()
+    assert machine.findings() == ""
+
+
+def sees_a_lender_that_does_not_order() -> None:
+    machine = StandIn()
+    lent = Gpu(machine).tensor(numbers(), orders=False)
+    NPUBuffer.from_dlpack(lent).to_numpy()
+    assert "may still use: a copy to the GPU" in machine.findings()
+
+
+def lends_its_own_memory() -> None:
+    machine = StandIn()
+    gpu = Gpu(machine)
+    buffer = NPUBuffer.from_numpy(numbers(), Device("cuda"))
+    address = buffer.native_handle
+    capsule = buffer.__dlpack__(stream=1)
+    assert address_in(capsule) == address
+    capsule_too = buffer.__dlpack__(dl_device=(2, 0), copy=False)
+    assert address_in(capsule_too) == address
+    give_back(capsule_too)
+    del buffer
+    gc.collect()
+    # The tensor outlives the buffer, and what it has was written before it was lent.
+    gpu.call("cuMemsetD8Async", ctypes.c_uint64(address), 0, ctypes.c_size_t(256), gpu.stream)
+    gpu.call("cuStreamSynchronize", gpu.stream)
+    give_back(capsule)
+    del capsule
+    gc.collect()
+    assert machine.findings() == ""
+    assert "256 bytes" not in machine.leaks()
+
+    other = NPUBuffer.from_numpy(numbers(), Device("cuda"))
+    copy = other.__dlpack__(copy=True)
+    assert address_in(copy) != other.native_handle
+    give_back(copy)
+    protected = other.read_only().__dlpack__()
+    assert address_in(protected) != other.native_handle
+    give_back(protected)
+    np.testing.assert_array_equal(np.from_dlpack(other, device="cpu"), numbers())
+    for options, words in (({"dl_device": (2, 1)}, "got"), ({"dl_device": (1, 0), "copy": False}, "allow a copy")):
+        with pytest.raises(BufferError, match=words):
+            other.__dlpack__(**options)
+    with pytest.raises(BufferError, match="cannot reach"):
+        memoryview(other)
+    given = NPUBuffer.from_dlpack(other)
+    assert given.native_handle == other.native_handle
+
+
+def takes_what_programs_take() -> None:
+    machine = StandIn()
+    gpu = Gpu(machine)
+    executor = executor_of(Double(), torch.zeros(64))
+    with pytest.raises(InvalidValueError, match="not contiguous"):
+        executor.run({"x": gpu.tensor(numbers(128)[:64], strides=[2])})
+    with pytest.raises(InvalidValueError, match="does not fit the program"):
+        executor.run({"x": gpu.tensor(numbers(32))})
+    before = machine.count("copies")
+    executor.run({"x": gpu.tensor(numbers(), offset=4)})  # not as kernels need it: copied on the GPU
+    assert machine.count("copies") - before == 2  # the test's own, and that
+    half = executor_of(Double(), torch.zeros(64, dtype=torch.bfloat16))
+    bits = numbers().astype(ml_dtypes.bfloat16)
+    lent = gpu.tensor(bits.view(np.uint16), bfloat16=True)
+    half.run({"x": lent})
+    np.testing.assert_array_equal(NPUBuffer.from_dlpack(lent).to_numpy(), bits)
+    assert NPUBuffer.from_numpy(lent, Device("cpu")).to_numpy().tobytes() == bits.tobytes()
+    assert machine.findings() == ""
+
+
+class Torchlike(LentTensor):
+    """Says what PyTorch's tensors say too."""
+
+    is_cuda, requires_grad, calls = True, True, 0
+
+    def detach(self) -> LentTensor:
+        type(self).calls += 1
+        self.requires_grad = False
+        return self
+
+    def contiguous(self) -> LentTensor:
+        return self.gpu.tensor(numbers())
+
+
+def asks_tensors_of_pytorch() -> None:
+    machine = StandIn()
+    executor = executor_of(Double(), torch.zeros(64))
+    tensor = Torchlike(Gpu(machine), numbers(128)[:64], strides=[2])
+    executor.run({"x": tensor})
+    assert tensor.calls == 1
+    assert machine.findings() == ""
+
+
+def names_both_devices() -> None:
+    machine = StandIn()
+    second = Gpu(machine, 1)
+    executor = executor_of(Double(), torch.zeros(64))
+    with pytest.raises(InvalidValueError, match=r"'x' is on another .*; got cuda:1; expected cuda:0 or the CPU; try "):
+        executor.run({"x": second.tensor(numbers())})
+    on_cpu = executor_of(Double(), torch.zeros(64), device="cpu")
+    with pytest.raises(InvalidValueError, match=r"got cuda:1; expected cpu; try \.cpu\(\)"):
+        on_cpu.run({"x": second.tensor(numbers())})
+    there = executor_of(Double(), torch.zeros(64), device="cuda:1")
+    there.run({"x": second.tensor(numbers())})
+    buffer = NPUBuffer.from_dlpack(second.tensor(numbers()))
+    assert buffer.__dlpack_device__() == (2, 1)
+    executor.run({"x": buffer})  # a buffer is copied, as from the host
+    assert machine.findings() == ""
+
+
+def donates_a_tensor() -> None:
+    machine = StandIn()
+    gpu = Gpu(machine)
+    executor = executor_of(Cache(), torch.zeros(64), torch.zeros(64))
+    lent, x = gpu.tensor(numbers()), gpu.tensor(numbers())
+    with pytest.raises(InvalidValueError, match="from_dlpack"):
+        executor.run({"cache": lent, "x": x}, donate={"cache"})
+    cache = NPUBuffer.from_dlpack(lent)
+    copies = machine.count("copies")
+    for _ in range(5):
+        outputs = executor.run({"cache": cache, "x": x}, donate={"cache"})
+        assert cache.donated
+        cache = next(b for b in outputs.values() if b.shape == (64,))
+        assert cache.native_handle == lent.address.value
+    assert machine.count("copies") == copies
+    with pytest.raises(InvalidValueError, match="its memory is also that of"):
+        executor.run({"cache": NPUBuffer.from_dlpack(lent), "x": lent}, donate={"cache"})
+    assert machine.findings() == ""
+
+
+def loads_weights() -> None:
+    machine = StandIn()
+    gpu = Gpu(machine)
+    model = nn.LayerNorm(64)
+    executor = executor_of(model, torch.zeros(2, 64))
+    lent = {name: gpu.tensor(numbers() + i) for i, name in enumerate(("weight", "bias"))}
+    weights = load_weights(lent, executor.program, executor.device)
+    for i, name in enumerate(lent):
+        assert weights[name].__dlpack_device__() == (2, 0)
+        assert weights[name].native_handle != lent[name].address.value, "a copy: the module may train on"
+        np.testing.assert_array_equal(weights[name].to_numpy(), numbers() + i)
+        assert lent[name].loans == 0
+    executor.prepare(weights)
+    executor.run({"input": np.zeros((2, 64), np.float32)}, weights)
+    assert machine.findings() == ""
