@@ -79,7 +79,8 @@ std::vector<DeviceInfo> cuda_infos() {
   for (std::size_t i = 0; i < gpus.size(); ++i) {
     DeviceInfo& info = infos.emplace_back();
     info.kind = kind_of(i);
-    info.reason = compiler_problem(gpus[i]);
+    info.reason = cuda::too_old(gpus[i]);
+    if (info.reason.empty()) info.reason = compiler_problem(gpus[i]);
     if (info.reason.empty()) {
       info.available = true;
       info.name = gpus[i].name;

@@ -68,8 +68,12 @@ void Context::lose(const std::string& why) const {
   if (lost_.empty()) lost_ = why;
 }
 
+void Context::note(CuResult result, const std::string& what) const {
+  if (is_final(result)) lose(what + ": " + describe(result));
+}
+
 void Context::check_work(CuResult result, const std::string& what) const {
-  if (is_final(result)) lose(what + " failed: " + describe(result));
+  note(result, what + " failed");
   check(result, what);
 }
 

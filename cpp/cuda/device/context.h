@@ -47,7 +47,9 @@ class Context {
   void check_alive() const;
   void lose(const std::string& why) const;
 
-  // As `check` of api.h; the GPU is lost after what it does not recover from.
+  // The GPU is lost after what it does not recover from.
+  void note(CuResult result, const std::string& what) const;
+  // As `check` of api.h, noting it.
   void check_work(CuResult result, const std::string& what) const;
 
   // Bytes of its memory that we have.

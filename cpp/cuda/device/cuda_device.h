@@ -16,6 +16,9 @@ struct GpuInfo {
   std::uint64_t memory_bytes = 0;
 };
 
+// Why kernels do not run on it; empty if they do.
+std::string too_old(const GpuInfo& gpu);
+
 // Those that are here; `why` says what is missing where there is none. Does not start them.
 std::vector<GpuInfo> find_devices(std::string* why);
 

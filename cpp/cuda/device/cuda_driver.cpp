@@ -97,11 +97,15 @@ class CudaDriver final : public gpu::Driver {
     if (result == kCuSuccess) return;
     const std::string what = "the GPU failed to run " + npu::quoted(label);
     context_->lose(what + ": " + describe(result));
-    throw Error(ErrorKind::kInternal, {.area = "cuda", .what = what, .got = describe(result)});
+    throw Error(ErrorKind::kInternal,
+                {.area = "cuda",
+                 .what = what,
+                 .got = describe(result),
+                 .action = "CUDA_LAUNCH_BLOCKING=1 in the environment, which makes this name the kernel"});
   }
 
   // In one stream launches wait for each other, so that barriers need nothing.
-  static void launch(const Submission& submission, const Launch& launch, CuStream stream) {
+  void launch(const Submission& submission, const Launch& launch, CuStream stream) const {
     const auto& pipeline =
         static_cast<const CudaPipeline&>(*submission.pipelines[static_cast<std::size_t>(launch.pipeline)]);
     const gpu::Dispatch& dispatch = *launch.dispatch;
@@ -132,10 +136,11 @@ class CudaDriver final : public gpu::Driver {
     if (result != kCuSuccess) refuse_launch(launch, result);
   }
 
-  [[noreturn]] static void refuse_launch(const Launch& launch, CuResult result) {
+  [[noreturn]] void refuse_launch(const Launch& launch, CuResult result) const {
     const auto text = [](const gpu::Size& size) {
       return std::to_string(size[0]) + " x " + std::to_string(size[1]) + " x " + std::to_string(size[2]);
     };
+    context_->note(result, "launching " + launch.label + " failed");
     throw Error(ErrorKind::kInternal,
                 {.area = "cuda",
                  .what = "launching " + launch.label + " failed: " + text(launch.dispatch->groups) +
@@ -167,6 +172,12 @@ class CudaDriver final : public gpu::Driver {
 };
 
 }  // namespace
+
+std::string too_old(const GpuInfo& gpu) {
+  if (std::stoi(gpu.architecture.substr(3)) >= 10 * kOldestMajor) return {};
+  return "the GPU " + gpu.name + " is too old; got " + gpu.architecture + "; expected sm_" +
+         std::to_string(10 * kOldestMajor) + " or newer";
+}
 
 std::vector<GpuInfo> find_devices(std::string* why) {
   std::vector<GpuInfo> infos;
@@ -204,12 +215,10 @@ std::shared_ptr<gpu::Driver> open_driver(int ordinal, std::vector<std::string> s
                                       : "there is no GPU " + std::to_string(ordinal),
                  .expected = gpus.empty() ? "'cpu'" : "one from 0 to " + std::to_string(gpus.size() - 1)});
   }
-  const GpuInfo& gpu = gpus[static_cast<std::size_t>(ordinal)];
-  if (std::stoi(gpu.architecture.substr(3)) < 10 * kOldestMajor) {
-    throw Error(ErrorKind::kUnavailable, {.area = "device",
-                                          .what = "the GPU " + gpu.name + " is too old",
-                                          .got = gpu.architecture,
-                                          .expected = "sm_80 or newer"});
+  const std::string problem = too_old(gpus[static_cast<std::size_t>(ordinal)]);
+  if (!problem.empty()) {
+    throw Error(ErrorKind::kUnavailable,
+                {.area = "device", .what = "device \"cuda\" is not available: " + problem});
   }
   return std::make_shared<CudaDriver>(ordinal, std::move(site_packages));
 }

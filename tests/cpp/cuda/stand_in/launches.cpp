@@ -94,7 +94,9 @@ int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned gr
     if (const int refusal = stand_in::describe_launch(world, *static_cast<Kernel*>(function), shape,
                                                       stream.gpu, parameters, operation))
       return refusal;
-    return world.enqueue(stream, std::move(operation));
+    const stand_in::Result result = world.enqueue(stream, std::move(operation));
+    if (result != stand_in::kSuccess || !world.settings.blocking) return result;
+    return world.synchronize(stream);
   });
 }
 

@@ -48,7 +48,7 @@ struct Program {
 
 // nvrtcResult
 constexpr int kSuccess = 0, kInvalidInput = 3, kCompilation = 6;
-constexpr int kArchitectures[] = {80, 86, 89, 90, 100, 120};
+constexpr int kArchitectures[] = {75, 80, 86, 89, 90, 100, 120};
 
 Program* program_of(void* program) { return static_cast<Program*>(program); }
 

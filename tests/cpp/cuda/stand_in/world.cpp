@@ -40,6 +40,8 @@ World::World() {
     if (const char* const value = environment(setting.variable))
       settings.*setting.value = std::strtol(value, nullptr, 10);
   }
+  const char* const blocking = std::getenv("CUDA_LAUNCH_BLOCKING");
+  settings.blocking = blocking != nullptr && std::string(blocking) == "1";
   if (const char* const value = environment("REFUSE_KERNEL")) settings.refuse_kernel = value;
 }
 

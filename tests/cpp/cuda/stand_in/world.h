@@ -42,6 +42,7 @@ struct Settings {
   long fault_at_launch = 0;    // counted from 1: that launch breaks the GPU; 0: none
   long refuse_launch = 0;      // counted from 1: that launch is refused
   long refuse_allocation = 0;  // counted from 1: there is no memory for that one
+  bool blocking = false;       // CUDA_LAUNCH_BLOCKING, which the driver reads too
   std::string refuse_kernel;   // kernels with this in their name do not compile
 };
 
