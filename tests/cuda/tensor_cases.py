@@ -30,8 +30,17 @@ class Cache(nn.Module):
         return cache.sum()
 
 
-def executor_of(model: nn.Module, *inputs: torch.Tensor, device: str = "cuda") -> Executor:
-    program = npu_compiler.compile(torch_ir.extract_ir(model.eval(), inputs))
+def program_of(model: nn.Module, *inputs: torch.Tensor) -> npu_compiler.CompiledProgram:
+    return npu_compiler.compile(torch_ir.extract_ir(model.eval(), inputs))
+
+
+# Compiled once, before the cases fork.
+DOUBLE, NORM = program_of(Double(), torch.zeros(64)), program_of(nn.LayerNorm(64), torch.zeros(2, 64))
+DOUBLE_HALF = program_of(Double(), torch.zeros(64, dtype=torch.bfloat16))
+CACHE = program_of(Cache(), torch.zeros(64), torch.zeros(64))
+
+
+def executor_of(program: npu_compiler.CompiledProgram = DOUBLE, device: str = "cuda") -> Executor:
     return Executor(program, Device(device))
 
 
@@ -53,7 +62,7 @@ def borrows_and_orders() -> None:
     buffer.write_from_numpy(data + 1)  # done when it returns: the lender does not know of our stream
     np.testing.assert_array_equal(buffer.to_numpy(), data + 1)
     copied = machine.count("copies")
-    executor = executor_of(Double(), torch.zeros(64))
+    executor = executor_of()
     output = executor.run({"x": lent})
     assert machine.count("copies") == copied, "an input that is on the GPU was copied"
     assert lent.loans == 2 - 1, "the run has given its loan back"
@@ -113,7 +122,7 @@ def lends_its_own_memory() -> None:
 def takes_what_programs_take() -> None:
     machine = StandIn()
     gpu = Gpu(machine)
-    executor = executor_of(Double(), torch.zeros(64))
+    executor = executor_of()
     with pytest.raises(InvalidValueError, match="not contiguous"):
         executor.run({"x": gpu.tensor(numbers(128)[:64], strides=[2])})
     with pytest.raises(InvalidValueError, match="does not fit the program"):
@@ -121,7 +130,7 @@ def takes_what_programs_take() -> None:
     before = machine.count("copies")
     executor.run({"x": gpu.tensor(numbers(), offset=4)})  # not as kernels need it: copied on the GPU
     assert machine.count("copies") - before == 2  # the test's own, and that
-    half = executor_of(Double(), torch.zeros(64, dtype=torch.bfloat16))
+    half = executor_of(DOUBLE_HALF)
     bits = numbers().astype(ml_dtypes.bfloat16)
     lent = gpu.tensor(bits.view(np.uint16), bfloat16=True)
     half.run({"x": lent})
@@ -146,7 +155,7 @@ class Torchlike(LentTensor):
 
 def asks_tensors_of_pytorch() -> None:
     machine = StandIn()
-    executor = executor_of(Double(), torch.zeros(64))
+    executor = executor_of()
     tensor = Torchlike(Gpu(machine), numbers(128)[:64], strides=[2])
     executor.run({"x": tensor})
     assert tensor.calls == 1
@@ -156,13 +165,13 @@ def asks_tensors_of_pytorch() -> None:
 def names_both_devices() -> None:
     machine = StandIn()
     second = Gpu(machine, 1)
-    executor = executor_of(Double(), torch.zeros(64))
+    executor = executor_of()
     with pytest.raises(InvalidValueError, match=r"'x' is on another .*; got cuda:1; expected cuda:0 or the CPU; try "):
         executor.run({"x": second.tensor(numbers())})
-    on_cpu = executor_of(Double(), torch.zeros(64), device="cpu")
+    on_cpu = executor_of(device="cpu")
     with pytest.raises(InvalidValueError, match=r"got cuda:1; expected cpu; try \.cpu\(\)"):
         on_cpu.run({"x": second.tensor(numbers())})
-    there = executor_of(Double(), torch.zeros(64), device="cuda:1")
+    there = executor_of(device="cuda:1")
     there.run({"x": second.tensor(numbers())})
     buffer = NPUBuffer.from_dlpack(second.tensor(numbers()))
     assert buffer.__dlpack_device__() == (2, 1)
@@ -173,7 +182,7 @@ def names_both_devices() -> None:
 def donates_a_tensor() -> None:
     machine = StandIn()
     gpu = Gpu(machine)
-    executor = executor_of(Cache(), torch.zeros(64), torch.zeros(64))
+    executor = executor_of(CACHE)
     lent, x = gpu.tensor(numbers()), gpu.tensor(numbers())
     with pytest.raises(InvalidValueError, match="from_dlpack"):
         executor.run({"cache": lent, "x": x}, donate={"cache"})
@@ -193,8 +202,7 @@ def donates_a_tensor() -> None:
 def loads_weights() -> None:
     machine = StandIn()
     gpu = Gpu(machine)
-    model = nn.LayerNorm(64)
-    executor = executor_of(model, torch.zeros(2, 64))
+    executor = executor_of(NORM)
     lent = {name: gpu.tensor(numbers() + i) for i, name in enumerate(("weight", "bias"))}
     weights = load_weights(lent, executor.program, executor.device)
     for i, name in enumerate(lent):

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cuda.stand_in import run_case
+from tests.cuda.stand_in import Case, run_cases
 
-
-@pytest.mark.parametrize(
-    "case",
-    [
-        "borrows_and_orders",
-        "sees_a_lender_that_does_not_order",
-        "lends_its_own_memory",
-        "takes_what_programs_take",
-        "asks_tensors_of_pytorch",
-        "names_both_devices",
-        "donates_a_tensor",
-        "loads_weights",
-    ],
+FUNCTIONS = (
+    "borrows_and_orders",
+    "sees_a_lender_that_does_not_order",
+    "lends_its_own_memory",
+    "takes_what_programs_take",
+    "asks_tensors_of_pytorch",
+    "names_both_devices",
+    "donates_a_tensor",
+    "loads_weights",
 )
-def test_lent_tensors(case, tmp_path):
-    run_case("tensor_cases", case, tmp_path, gpus=2)
+
+
+@pytest.fixture(scope="module")
+def failures(tmp_path_factory):
+    cases = {function: Case(function, {"gpus": 2}) for function in FUNCTIONS}
+    return run_cases("tensor_cases", cases, tmp_path_factory.mktemp("lent_tensors"))
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_lent_tensors(function, failures):
+    assert function not in failures, failures[function]
