@@ -30,6 +30,8 @@ class Runner {
   virtual void run(const RunAddresses& addresses, std::span<StepTime> times) = 0;
   // One step of the plan alone; returns when it is done.
   virtual void run_step(const RunAddresses& addresses, std::size_t step) = 0;
+  // Returns when runs are as quick as they will get; what makes them so is otherwise done on the side.
+  virtual void settle() {}
 };
 
 std::int64_t nanoseconds_now();

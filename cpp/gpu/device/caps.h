@@ -2,6 +2,9 @@
 // here and for one that is only described.
 #pragma once
 
+#include <array>
+#include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 
@@ -10,11 +13,15 @@
 namespace npu::gpu {
 
 struct Caps {
-  std::string name;                  // as people read it
-  std::optional<Chip> chip;          // where it is one that we know
-  int cores = 8;                     // that run threadgroups
-  int threads_per_group = 1024;      // at most
-  int threadgroup_bytes = 32 << 10;  // of threadgroup memory, at most
+  static constexpr std::uint32_t kAny = std::numeric_limits<std::uint32_t>::max();
+
+  std::string name;                                        // as people read it
+  std::optional<Chip> chip;                                // where it is one that we know
+  int cores = 8;                                           // that run threadgroups
+  int threads_per_group = 1024;                            // at most
+  std::array<std::uint32_t, 3> threads{1024, 1024, 1024};  // of a threadgroup along x, y and z, at most
+  std::array<std::uint32_t, 3> groups{kAny, kAny, kAny};   // of a grid; a longer one is launched as a line
+  int threadgroup_bytes = 32 << 10;                        // of threadgroup memory, at most
   int simd_width = 32;
   bool matrices = true;  // simdgroup_matrix
   bool bfloat = true;    // as a type of kernels

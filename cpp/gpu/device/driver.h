@@ -18,7 +18,8 @@ namespace npu::gpu {
 struct PipelineKey {
   std::string library, prologue, function;
   std::vector<FunctionConstant> constants;
-  int threads = 0;  // of a threadgroup, at most
+  int threads = 0;       // of a threadgroup, at most
+  bool as_line = false;  // the grid is longer than the device allows, and launched along x alone
   bool operator==(const PipelineKey&) const = default;
 };
 
@@ -38,21 +39,36 @@ struct Launch {
   int step = 0;               // of the plan
   int pipeline = 0;           // of the schedule
   bool barrier = false;       // what came before must be done
+  std::vector<int> after;     // or, where launches run side by side: these must be
   bool copies_state = false;  // left out where the program's input is donated or held: plans count on it
   std::vector<Binding> bindings;
   std::string label;  // for people: kernel and op
 };
 
-struct Submission {
+struct Work {
   const std::string& label;
   std::span<const Launch> launches;
   std::span<const std::shared_ptr<const Pipeline>> pipelines;
+};
+
+struct Submission : Work {
   std::span<const Address> resources;  // all in memory of this driver
   std::span<const bool> skipped;       // by launch; may be empty
 };
 
 struct GpuTime {
   std::int64_t start = 0, end = 0;  // nanoseconds of the GPU's clock
+};
+
+// The launches of a plan, to be run many times. One runner has it, and calls it from one thread at a time.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+  // As Driver::run, of all launches.
+  virtual void run(std::span<const Address> resources, std::span<const bool> skipped,
+                   std::span<GpuTime> times) = 0;
+  // Returns when runs are as quick as they will get; what makes them so is otherwise done on the side.
+  virtual void settle() {}
 };
 
 class Driver {
@@ -80,6 +96,10 @@ class Driver {
 
   // Returns when all is done. `times` is empty, or has an element for each launch, which then run one by one.
   virtual void run(const Submission& submission, std::span<GpuTime> times) = 0;
+
+  // What `work` refers to, and the driver, outlive the recording. This one gives all of it to run() each
+  // time.
+  virtual std::unique_ptr<Recording> record(const Work& work);
 };
 
 }  // namespace npu::gpu

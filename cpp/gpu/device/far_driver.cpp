@@ -81,8 +81,7 @@ class FarDriver final : public Driver {
       if (address.memory != nullptr && !address.memory->on_host())
         address = static_cast<const FarMemory&>(*address.memory).actual(address.data);
     }
-    driver_->run({submission.label, submission.launches, submission.pipelines, resources, submission.skipped},
-                 times);
+    driver_->run({submission, resources, submission.skipped}, times);
   }
 
  private:

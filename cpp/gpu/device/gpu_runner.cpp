@@ -60,6 +60,7 @@ GpuRunner::GpuRunner(const Plan& plan, std::shared_ptr<Driver> driver)
       status_(
           driver_->allocate_visible(std::max(kSmallRoom, gpu_.schedule.reporting.size() * sizeof(Status)))),
       nothing_(driver_->allocate(kSmallRoom, true)),
+      recording_(driver_->record({gpu_.schedule.label, gpu_.schedule.launches, gpu_.pipelines})),
       resources_(static_cast<std::size_t>(gpu_.resources.count())) {
   resources_[static_cast<std::size_t>(gpu_.resources.status())] = {status_->data(), status_.get()};
   resources_[static_cast<std::size_t>(gpu_.resources.nothing())] = {nothing_->data(), nothing_.get()};
@@ -89,30 +90,27 @@ void GpuRunner::bind_resources(const RunAddresses& addresses) {
   find_skipped(addresses);
 }
 
-// Some of the schedule's launches.
-void GpuRunner::submit(std::size_t first, std::size_t count, std::span<GpuTime> times) const {
-  const std::span<const Launch> launches(gpu_.schedule.launches);
-  driver_->run({gpu_.schedule.label, launches.subspan(first, count), gpu_.pipelines, resources_,
-                skipped_ ? skipped().subspan(first, count) : skipped()},
-               times);
-  check_status();
-}
-
 void GpuRunner::run(const RunAddresses& addresses, std::span<StepTime> times) {
   bind_resources(addresses);
   if (!times.empty()) gpu_times_.assign(gpu_.schedule.launches.size(), {});
-  submit(0, gpu_.schedule.launches.size(),
-         times.empty() ? std::span<GpuTime>() : std::span<GpuTime>(gpu_times_));
+  recording_->run(resources_, skipped(), times.empty() ? std::span<GpuTime>() : gpu_times_);
+  check_status();
   if (!times.empty()) sum_times(gpu_.schedule.launches, skipped(), gpu_times_, times);
 }
 
 void GpuRunner::run_step(const RunAddresses& addresses, std::size_t step) {
   bind_resources(addresses);
   const auto& launches = gpu_.schedule.launches;
-  const auto [first, end] =
+  const auto [begin, end] =
       std::equal_range(launches.begin(), launches.end(), static_cast<int>(step), ByStep());
-  if (first != end)
-    submit(static_cast<std::size_t>(first - launches.begin()), static_cast<std::size_t>(end - first), {});
+  if (begin == end) return;
+  const auto first = static_cast<std::size_t>(begin - launches.begin());
+  const auto count = static_cast<std::size_t>(end - begin);
+  driver_->run({{gpu_.schedule.label, {begin, end}, gpu_.pipelines},
+                resources_,
+                skipped_ ? skipped().subspan(first, count) : skipped()},
+               {});
+  check_status();
 }
 
 void GpuRunner::check_status() const {

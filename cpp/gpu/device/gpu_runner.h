@@ -13,7 +13,7 @@ namespace npu::gpu {
 // Shared by the sessions of a plan.
 struct GpuPlan final : DevicePlan {
   GpuPlan(const Plan& plan, Driver& driver)
-      : schedule(plan),
+      : schedule(plan, driver.caps()),
         chip(driver.caps().chip),
         estimate(plan, schedule, chip ? &*chip : nullptr),
         resources(plan),
@@ -38,11 +38,11 @@ class GpuRunner final : public Runner {
   GpuRunner(const Plan& plan, std::shared_ptr<Driver> driver);
   void run(const RunAddresses& addresses, std::span<StepTime> times) override;
   void run_step(const RunAddresses& addresses, std::size_t step) override;
+  void settle() override { recording_->settle(); }
 
  private:
   void bind_resources(const RunAddresses& addresses);
   void find_skipped(const RunAddresses& addresses);
-  void submit(std::size_t first, std::size_t count, std::span<GpuTime> times) const;
   void check_status() const;
   std::span<const bool> skipped() const {
     return {skipped_.get(), skipped_ ? gpu_.schedule.launches.size() : 0};
@@ -52,6 +52,7 @@ class GpuRunner final : public Runner {
   const GpuPlan& gpu_;
   std::shared_ptr<Driver> driver_;
   std::shared_ptr<Memory> status_, nothing_;
+  std::unique_ptr<Recording> recording_;
   std::vector<Address> resources_;
   std::vector<std::size_t> skippable_;  // launches
   std::unique_ptr<bool[]> skipped_;     // by launch; null when none ever is

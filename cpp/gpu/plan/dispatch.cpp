@@ -25,6 +25,7 @@ BufferUse use_of(int slot, From from, int index, const TensorDesc& desc) {
   if (!desc.present()) return use;
   use.from = from;
   use.index = index;
+  use.constant = desc.constant;
   reach(use, desc);
   return use;
 }
@@ -83,7 +84,7 @@ Dispatch& Dispatch::scratch(int slot, std::int64_t offset, std::int64_t bytes, b
 }
 
 Dispatch& Dispatch::packed(int slot, std::int64_t bytes) {
-  buffers.push_back({.slot = slot, .from = From::kPacked, .high = bytes, .reads = true});
+  buffers.push_back({.slot = slot, .from = From::kPacked, .high = bytes, .reads = true, .constant = true});
   return *this;
 }
 

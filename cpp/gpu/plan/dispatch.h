@@ -31,6 +31,7 @@ struct BufferUse {
   std::int64_t low = 0;     // bytes [low, high) from there may be touched
   std::int64_t high = 0;
   bool reads = false, writes = false;
+  bool constant = false;  // what it holds is there before the first run
 };
 
 struct FunctionConstant {
@@ -66,6 +67,9 @@ struct Dispatch {
     std::memcpy(args.data(), &value, sizeof(Args));
     return *this;
   }
+  std::string args_text() const {
+    return {reinterpret_cast<const char*>(args.data()), args.size()};
+  }  // bytes
   Dispatch& constant(int index, bool value);
   Dispatch& constant(int index, std::int32_t value);
   Dispatch& constant(int index, float value);

@@ -6,6 +6,7 @@
 #include "gpu/plan/gpu_kernel.h"
 #include "gpu/plan/hazards.h"
 #include "metal/args.h"
+#include "npu/error.h"
 
 namespace npu::gpu {
 
@@ -87,15 +88,56 @@ bool copies_state(const Plan& plan, const Step& step, const Dispatch& dispatch) 
   });
 }
 
+std::string text_of(const Size& size) {
+  return std::to_string(size[0]) + " x " + std::to_string(size[1]) + " x " + std::to_string(size[2]);
+}
+
+[[noreturn]] void too_large(ErrorKind kind, const Launch& launch, const std::string& what,
+                            const std::string& got, const std::string& expected) {
+  throw Error(kind, {.area = "gpu",
+                     .what = what + " of the launch " + launch.label + " is too large",
+                     .got = got,
+                     .expected = "at most " + expected});
+}
+
+// Whether the device takes the grid only along x; throws where it does not take the launch at all.
+bool as_line(const Launch& launch, const Caps& caps) {
+  const Size &groups = launch.dispatch->groups, &threads = launch.dispatch->threads;
+  bool longer = false;
+  std::uint64_t group = 1, line = 1;
+  for (std::size_t d = 0; d < 3; ++d) {
+    longer = longer || groups[d] > caps.groups[d];
+    group *= threads[d];
+    line *= groups[d];
+    if (threads[d] > caps.threads[d])
+      too_large(ErrorKind::kInternal, launch, "a threadgroup", text_of(threads), text_of(caps.threads));
+  }
+  const auto most = static_cast<std::uint64_t>(caps.threads_per_group);
+  if (group > most)
+    too_large(ErrorKind::kInternal, launch, "a threadgroup", text_of(threads),
+              std::to_string(most) + " threads");
+  if (launch.dispatch->threadgroup_bytes > caps.threadgroup_bytes) {
+    too_large(ErrorKind::kInternal, launch, "the threadgroup memory",
+              std::to_string(launch.dispatch->threadgroup_bytes) + " bytes",
+              std::to_string(caps.threadgroup_bytes));
+  }
+  if (longer && line > caps.groups[0]) {
+    too_large(ErrorKind::kUnavailable, launch, "the grid", text_of(groups),
+              std::to_string(caps.groups[0]) + " threadgroups");
+  }
+  return longer;
+}
+
 }  // namespace
 
 Resources::Resources(const Plan& plan)
     : values_(static_cast<int>(plan.values.size())), packed_(static_cast<int>(plan.packed.size())) {}
 
-Schedule::Schedule(const Plan& plan) : label(plan.model().model_name) {
+Schedule::Schedule(const Plan& plan, const Caps& caps) : label(plan.model().model_name) {
   const Resources resources(plan);
   const Spaces spaces(plan);
   Hazards hazards;
+  Dependencies dependencies;
   for (std::size_t s = 0; s < plan.steps.size(); ++s) {
     const Step& step = plan.steps[s];
     for (const Dispatch& dispatch : gpu_kernel(step).dispatches()) {
@@ -103,12 +145,7 @@ Schedule::Schedule(const Plan& plan) : label(plan.model().model_name) {
       launch.dispatch = &dispatch;
       launch.step = static_cast<int>(s);
       launch.label = dispatch.function + " of " + step.name();
-      const auto threads = dispatch.threads[0] * dispatch.threads[1] * dispatch.threads[2];
-      const PipelineKey key{dispatch.library, dispatch.prologue, dispatch.function, dispatch.constants,
-                            static_cast<int>(threads)};
-      auto pipeline = std::find(pipelines.begin(), pipelines.end(), key);
-      if (pipeline == pipelines.end()) pipeline = pipelines.insert(pipelines.end(), key);
-      launch.pipeline = static_cast<int>(pipeline - pipelines.begin());
+      launch.pipeline = pipeline_of(dispatch, as_line(launch, caps));
       std::vector<Touched> touched;
       for (const BufferUse& use : dispatch.buffers) {
         launch.bindings.push_back(bind(step, use, resources));
@@ -116,17 +153,27 @@ Schedule::Schedule(const Plan& plan) : label(plan.model().model_name) {
           launch.bindings.back().offset = static_cast<std::int64_t>(reporting.size() * sizeof(Status));
           reporting.push_back(static_cast<int>(s));
         }
-        const bool ordered =
-            use.from == From::kInput || use.from == From::kOutput || use.from == From::kScratch;
+        const bool ordered = !use.constant && (use.from == From::kInput || use.from == From::kOutput ||
+                                               use.from == From::kScratch);
         if (ordered && use.low < use.high) touched.push_back(spaces.of(use, operand_of(step, use)));
       }
       launch.copies_state = copies_state(plan, step, dispatch);
       dispatches += launch.copies_state ? 0 : 1;
       launch.barrier = hazards.next(touched);
+      launch.after = dependencies.next(touched);
       barriers += launch.barrier ? 1 : 0;
       launches.push_back(std::move(launch));
     }
   }
+}
+
+int Schedule::pipeline_of(const Dispatch& dispatch, bool as_line) {
+  const auto threads = dispatch.threads[0] * dispatch.threads[1] * dispatch.threads[2];
+  const PipelineKey key{dispatch.library,   dispatch.prologue,         dispatch.function,
+                        dispatch.constants, static_cast<int>(threads), as_line};
+  auto pipeline = std::find(pipelines.begin(), pipelines.end(), key);
+  if (pipeline == pipelines.end()) pipeline = pipelines.insert(pipelines.end(), key);
+  return static_cast<int>(pipeline - pipelines.begin());
 }
 
 }  // namespace npu::gpu

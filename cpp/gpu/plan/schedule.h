@@ -27,7 +27,7 @@ struct Resources {
 };
 
 struct Schedule {
-  explicit Schedule(const Plan& plan);
+  Schedule(const Plan& plan, const Caps& caps);
 
   std::string label;
   std::vector<Launch> launches;
@@ -35,6 +35,9 @@ struct Schedule {
   int dispatches = 0;          // without copies of states
   std::vector<int> reporting;  // steps whose kernels may report an error, in the order of their Status
   int barriers = 0;
+
+ private:
+  int pipeline_of(const Dispatch& dispatch, bool as_line);
 };
 
 }  // namespace npu::gpu

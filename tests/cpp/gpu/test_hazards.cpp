@@ -33,6 +33,18 @@ bool meet(const std::vector<Touched>& a, const std::vector<Touched>& b) {
   return false;
 }
 
+std::vector<Touched> some_bytes(std::mt19937& random) {
+  std::vector<Touched> touched(1 + random() % 4);
+  for (auto& touch : touched) {
+    touch.space = static_cast<int>(random() % 3);
+    touch.low = static_cast<std::int64_t>(random() % 60);
+    touch.high = touch.low + static_cast<std::int64_t>(random() % 9);
+    touch.writes = random() % 3 == 0;
+    touch.reads = !touch.writes;
+  }
+  return touched;
+}
+
 }  // namespace
 
 TEST(gpu_hazards, barriers_are_those_that_are_needed) {
@@ -41,19 +53,38 @@ TEST(gpu_hazards, barriers_are_those_that_are_needed) {
     Hazards hazards;
     std::vector<std::vector<Touched>> since;
     for (int launch = 0; launch < 30; ++launch) {
-      std::vector<Touched> touched(1 + random() % 4);
-      for (auto& touch : touched) {
-        touch.space = static_cast<int>(random() % 3);
-        touch.low = static_cast<std::int64_t>(random() % 60);
-        touch.high = touch.low + static_cast<std::int64_t>(random() % 9);
-        touch.writes = random() % 3 == 0;
-        touch.reads = !touch.writes;
-      }
+      const std::vector<Touched> touched = some_bytes(random);
       bool needed = false;
       for (const auto& before : since) needed = needed || meet(before, touched);
       CHECK_EQ(hazards.next(touched), needed);
       if (needed) since.clear();
       since.push_back(touched);
+    }
+  }
+}
+
+// Whoever meets an earlier launch waits for it, perhaps through others; nobody waits without need, or twice.
+TEST(gpu_hazards, launches_wait_for_those_that_they_meet) {
+  std::mt19937 random(6);
+  for (int round = 0; round < 200; ++round) {
+    Dependencies dependencies;
+    std::vector<std::vector<Touched>> all;
+    std::vector<std::vector<bool>> waits;  // by launch: for which, in the end
+    for (std::size_t launch = 0; launch < 40; ++launch) {
+      all.push_back(some_bytes(random));
+      waits.emplace_back(launch, false);
+      const std::vector<int> after = dependencies.next(all.back());
+      for (const int one : after) {
+        const auto earlier = static_cast<std::size_t>(one);
+        CHECK(meet(all[earlier], all[launch]));
+        CHECK(!waits[launch][earlier]);
+        for (std::size_t i = 0; i < earlier; ++i) {
+          if (waits[earlier][i]) waits[launch][i] = true;
+        }
+      }
+      for (const int one : after) CHECK(!waits[launch][static_cast<std::size_t>(one)]);
+      for (const int one : after) waits[launch][static_cast<std::size_t>(one)] = true;
+      for (std::size_t i = 0; i < launch; ++i) CHECK(waits[launch][i] || !meet(all[i], all[launch]));
     }
   }
 }
@@ -88,6 +119,8 @@ TEST(gpu_hazards, branches_share_no_barrier) {
   CHECK(!gpu.schedule.launches[0].barrier);
   CHECK(!gpu.schedule.launches[1].barrier);
   CHECK(gpu.schedule.launches[2].barrier);
+  CHECK(gpu.schedule.launches[1].after.empty());
+  CHECK_EQ(gpu.schedule.launches[2].after.size(), 2u);
   CHECK_EQ(gpu.schedule.pipelines.size(), 3u);  // a constant tells softmax from its logarithm
   CHECK_EQ(gpu.estimate.total.read, 4.0 * 3200);
   CHECK_EQ(gpu.estimate.total.written, 3.0 * 3200);
