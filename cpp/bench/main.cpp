@@ -128,6 +128,7 @@ Figures measure(const Executor& executor, const Weights& weights, const Options&
   start = Clock::now();
   session.run(inputs, weights, {}, outputs);
   figures.first_ms = ms_since(start);
+  session.settle();
   for (int i = 0; i < options.warmup; ++i) session.run(inputs, weights, {}, outputs);
   for (int i = 0; i < options.runs; ++i) {
     start = Clock::now();

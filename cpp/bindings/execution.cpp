@@ -118,6 +118,9 @@ void bind_execution(nb::module_& m) {
       .def(
           "times", [](const PySession& self) { return self.session.times(); },
           "Of the runs with profile=True.")
+      .def(
+          "settle", [](PySession& self) { self.session.settle(); }, nb::call_guard<nb::gil_scoped_release>(),
+          "Some devices go on making a program quicker while it runs, on the side; wait until that is done.")
       .def("clear_times", [](PySession& self) { self.session.clear_times(); })
       .def(
           "state",

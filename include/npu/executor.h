@@ -53,6 +53,9 @@ class Session {
            std::span<Buffer> outputs, bool profile = false);
   std::vector<Buffer> run(std::span<const Buffer> inputs, const Weights& weights);
 
+  // Some devices go on making a plan quicker while it runs, on the side; waits until that is done.
+  void settle();
+
   const std::vector<KernelTime>& times() const;  // of profiled runs
   void clear_times();
 

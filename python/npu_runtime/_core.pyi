@@ -340,6 +340,11 @@ class Session:
     def times(self) -> list[KernelTime]:
         """Of the runs with profile=True."""
 
+    def settle(self) -> None:
+        """
+        Some devices go on making a program quicker while it runs, on the side; wait until that is done.
+        """
+
     def clear_times(self) -> None: ...
 
     def state(self, name: str) -> NPUBuffer | None:

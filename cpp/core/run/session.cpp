@@ -283,6 +283,7 @@ std::vector<Buffer> Session::run(std::span<const Buffer> inputs, const Weights& 
   return outputs;
 }
 
+void Session::settle() { impl_->settle(); }
 const std::vector<KernelTime>& Session::times() const { return impl_->times; }
 void Session::clear_times() { impl_->times.clear(); }
 

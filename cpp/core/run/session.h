@@ -18,6 +18,7 @@ struct Session::Impl {
 
   void run(std::span<const Buffer> inputs, const Weights& weights, std::span<const bool> donate,
            std::span<Buffer> outputs, bool profile);
+  void settle() { runner_->settle(); }
 
   std::shared_ptr<const Plan> plan;
   std::vector<Buffer> states;  // by input

@@ -59,6 +59,13 @@ bool find_functions(void* library, Api& api, std::string& missing) {
   find("cuModuleUnload", api.unload_module);
   find("cuModuleGetFunction", api.function);
   find("cuLaunchKernel", api.launch);
+  find("cuGraphCreate", api.create_graph);
+  find("cuGraphDestroy", api.destroy_graph);
+  find("cuGraphAddKernelNode_v2", api.add_kernel);
+  find("cuGraphInstantiateWithFlags", api.instantiate);
+  find("cuGraphExecDestroy", api.destroy_exec);
+  find("cuGraphExecKernelNodeSetParams_v2", api.update_kernel);
+  find("cuGraphLaunch", api.launch_graph);
   return missing.empty();
 }
 

@@ -15,6 +15,9 @@ using CuStream = struct CuStreamObject*;
 using CuModule = struct CuModuleObject*;
 using CuFunction = struct CuFunctionObject*;
 using CuEvent = struct CuEventObject*;
+using CuGraph = struct CuGraphObject*;
+using CuGraphNode = struct CuGraphNodeObject*;
+using CuGraphExec = struct CuGraphExecObject*;
 using CuAddress = unsigned long long;
 
 inline constexpr CuResult kCuSuccess = 0, kCuOutOfMemory = 2, kCuNoDevice = 100, kCuIllegalAddress = 700;
@@ -26,6 +29,17 @@ inline constexpr int kCuThreadsPerBlock = 1, kCuSharedBytesPerBlock = 8, kCuWarp
 inline constexpr unsigned kCuNonBlocking = 1;                      // CU_STREAM_NON_BLOCKING
 inline constexpr unsigned kCuEventNoTiming = 2;                    // CU_EVENT_DISABLE_TIMING
 inline constexpr unsigned kCuHostPortable = 1, kCuHostMapped = 2;  // CU_MEMHOSTALLOC_*
+
+// CUDA_KERNEL_NODE_PARAMS_v2
+struct CuKernelNode {
+  CuFunction function;
+  unsigned grid[3], block[3];
+  unsigned shared_bytes;
+  void** parameters;
+  void** extra;
+  void* kernel;
+  CuContext context;
+};
 
 struct Api {
   CuResult (*init)(unsigned);
@@ -63,6 +77,13 @@ struct Api {
   CuResult (*function)(CuFunction*, CuModule, const char*);
   CuResult (*launch)(CuFunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,
                      CuStream, void**, void**);
+  CuResult (*create_graph)(CuGraph*, unsigned);
+  CuResult (*destroy_graph)(CuGraph);
+  CuResult (*add_kernel)(CuGraphNode*, CuGraph, const CuGraphNode*, std::size_t, const CuKernelNode*);
+  CuResult (*instantiate)(CuGraphExec*, CuGraph, unsigned long long);
+  CuResult (*destroy_exec)(CuGraphExec);
+  CuResult (*update_kernel)(CuGraphExec, CuGraphNode, const CuKernelNode*);
+  CuResult (*launch_graph)(CuGraphExec, CuStream);
 };
 
 // Null where there is no driver; `why` then says so in words for people.

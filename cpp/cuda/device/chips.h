@@ -37,6 +37,8 @@ inline gpu::Caps caps_of(std::string name, int cores) {
   caps.chip = gpu::find_chip(kChips, name);
   caps.name = std::move(name);
   caps.cores = cores;
+  caps.threads = {1024, 1024, 64};
+  caps.groups = {0x7fffffff, 65535, 65535};
   caps.unified = false;
   return caps;
 }

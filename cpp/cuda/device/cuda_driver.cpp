@@ -1,14 +1,19 @@
 // Launches kernels on streams.
+#include <algorithm>
 #include <array>
+#include <thread>
 #include <utility>
 
+#include "cuda/device/background.h"
+#include "cuda/device/call.h"
 #include "cuda/device/chips.h"
 #include "cuda/device/context.h"
 #include "cuda/device/cuda_device.h"
 #include "cuda/device/memory.h"
 #include "cuda/device/pipelines.h"
+#include "cuda/device/recording.h"
+#include "cuda/device/stream_run.h"
 #include "cuda/device/transfers.h"
-#include "cuda/lower/entry.h"
 #include "gpu/device/forks.h"
 #include "npu/error.h"
 
@@ -16,34 +21,14 @@ namespace npu::cuda {
 
 namespace {
 
-using gpu::GpuTime;
-using gpu::Launch;
-using gpu::Submission;
-
-constexpr int kSlots = 31, kMostParameters = kSlots + 4;
 constexpr int kOldestMajor = 8;  // Ampere: products of bfloat16 on tensor cores
-
-bool skips(const Submission& submission, std::size_t launch) {
-  return !submission.skipped.empty() && submission.skipped[launch];
-}
-
-// For as long as it lives.
-class Event {
- public:
-  Event() { check(api().create_event(&event_, 0), "making an event"); }
-  ~Event() { api().destroy_event(event_); }
-  Event(const Event&) = delete;
-  Event& operator=(const Event&) = delete;
-  CuEvent get() const { return event_; }
-
- private:
-  CuEvent event_ = nullptr;
-};
 
 class CudaDriver final : public gpu::Driver {
  public:
   CudaDriver(int ordinal, std::vector<std::string> site_packages)
-      : context_(std::make_shared<Context>(ordinal)), pipelines_(context_, std::move(site_packages)) {
+      : context_(std::make_shared<Context>(ordinal)),
+        pipelines_(context_, std::move(site_packages)),
+        background_(std::max(1u, std::thread::hardware_concurrency() / 2)) {
     gpu::watch_forks();
     caps_ = caps_of(context_->name(), context_->attribute(kCuMultiprocessors));
   }
@@ -76,99 +61,25 @@ class CudaDriver final : public gpu::Driver {
     return pipelines_.compile(keys);
   }
 
-  void run(const Submission& submission, std::span<GpuTime> times) override {
+  void run(const gpu::Submission& submission, std::span<gpu::GpuTime> times) override {
     gpu::refuse_forked("cuda");
-    context_->check_alive();
-    const Context::Current current(*context_);
-    const BorrowedStream stream(*context_);
-    if (times.empty()) {
-      for (std::size_t i = 0; i < submission.launches.size(); ++i) {
-        if (!skips(submission, i)) launch(submission, submission.launches[i], stream.get());
-      }
-      finish(stream.get(), submission.label);
-    } else {
-      run_timed(submission, times, stream.get());
+    std::vector<Call> calls;
+    for (const gpu::Launch& launch : submission.launches) {
+      calls.emplace_back(launch, submission.pipelines).bind(submission.resources);
     }
+    StreamRun(*context_).launch(calls, submission.skipped, times, submission.label);
+  }
+
+  std::unique_ptr<gpu::Recording> record(const gpu::Work& work) override {
+    gpu::refuse_forked("cuda");
+    return std::make_unique<CudaRecording>(work, context_, background_);
   }
 
  private:
-  void finish(CuStream stream, const std::string& label) {
-    const CuResult result = api().synchronize(stream);
-    if (result == kCuSuccess) return;
-    const std::string what = "the GPU failed to run " + npu::quoted(label);
-    context_->lose(what + ": " + describe(result));
-    throw Error(ErrorKind::kInternal,
-                {.area = "cuda",
-                 .what = what,
-                 .got = describe(result),
-                 .action = "CUDA_LAUNCH_BLOCKING=1 in the environment, which makes this name the kernel"});
-  }
-
-  // In one stream launches wait for each other, so that barriers need nothing.
-  void launch(const Submission& submission, const Launch& launch, CuStream stream) const {
-    const auto& pipeline =
-        static_cast<const CudaPipeline&>(*submission.pipelines[static_cast<std::size_t>(launch.pipeline)]);
-    const gpu::Dispatch& dispatch = *launch.dispatch;
-    std::array<CuAddress, kSlots> addresses{};
-    for (const gpu::Binding& binding : launch.bindings) {
-      const Address& address = submission.resources[static_cast<std::size_t>(binding.resource)];
-      addresses[static_cast<std::size_t>(binding.slot)] =
-          reinterpret_cast<CuAddress>(address.data) + static_cast<CuAddress>(binding.offset);
-    }
-    const gpu::Size &groups = dispatch.groups, &threads = dispatch.threads;
-    const bool as_line = groups[1] > kMostBlocksYZ || groups[2] > kMostBlocksYZ;
-    gpu::Size extents = groups;
-    std::array<void*, kMostParameters> parameters{};
-    std::size_t count = 0;
-    for (const CudaPipeline::Parameter& parameter : pipeline.parameters()) {
-      parameters[count++] = parameter.args
-                                ? const_cast<std::byte*>(dispatch.args.data())
-                                : static_cast<void*>(&addresses[static_cast<std::size_t>(parameter.slot)]);
-    }
-    gpu::Size grid = groups;
-    if (as_line) {
-      for (std::uint32_t& extent : extents) parameters[count++] = &extent;
-      grid = {groups[0] * groups[1] * groups[2], 1, 1};
-    }
-    const CuResult result = api().launch(
-        pipeline.function(as_line), grid[0], grid[1], grid[2], threads[0], threads[1], threads[2],
-        static_cast<unsigned>(dispatch.threadgroup_bytes), stream, parameters.data(), nullptr);
-    if (result != kCuSuccess) refuse_launch(launch, result);
-  }
-
-  [[noreturn]] void refuse_launch(const Launch& launch, CuResult result) const {
-    const auto text = [](const gpu::Size& size) {
-      return std::to_string(size[0]) + " x " + std::to_string(size[1]) + " x " + std::to_string(size[2]);
-    };
-    context_->note(result, "launching " + launch.label + " failed");
-    throw Error(ErrorKind::kInternal,
-                {.area = "cuda",
-                 .what = "launching " + launch.label + " failed: " + text(launch.dispatch->groups) +
-                         " groups of " + text(launch.dispatch->threads) + " threads",
-                 .got = describe(result)});
-  }
-
-  void run_timed(const Submission& submission, std::span<GpuTime> times, CuStream stream) {
-    const std::vector<Event> events(submission.launches.size() + 1);
-    check(api().record_event(events[0].get(), stream), "recording an event");
-    for (std::size_t i = 0; i < submission.launches.size(); ++i) {
-      if (!skips(submission, i)) launch(submission, submission.launches[i], stream);
-      check(api().record_event(events[i + 1].get(), stream), "recording an event");
-    }
-    finish(stream, submission.label);
-    double now = 0;  // in nanoseconds
-    for (std::size_t i = 0; i < submission.launches.size(); ++i) {
-      float milliseconds = 0;
-      check(api().elapsed(&milliseconds, events[i].get(), events[i + 1].get()), "reading an event");
-      const double end = now + static_cast<double>(milliseconds) * 1e6;
-      times[i] = {static_cast<std::int64_t>(now), static_cast<std::int64_t>(end)};
-      now = end;
-    }
-  }
-
   std::shared_ptr<Context> context_;
   Pipelines pipelines_;
   gpu::Caps caps_;
+  Background background_;  // stopped before what it works on is gone
 };
 
 }  // namespace

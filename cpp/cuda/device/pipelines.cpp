@@ -1,8 +1,11 @@
 #include "cuda/device/pipelines.h"
 
+#include <algorithm>
+
 #include "core/base/mixer.h"
 #include "cuda/lower/entry.h"
 #include "cuda/lower/library.h"
+#include "gpu/device/forks.h"
 #include "npu/error.h"
 
 namespace npu::cuda {
@@ -26,19 +29,61 @@ std::vector<ConstantBits> constants_of(const gpu::PipelineKey& key) {
 
 }  // namespace
 
+LoadedKernel::LoadedKernel(std::shared_ptr<Context> context, const std::string& cubin,
+                           const LoweredKernel& kernel)
+    : context_(std::move(context)) {
+  const Context::Current current(*context_);
+  check(api().load_module(&module_, cubin.data()), "loading the kernel " + npu::quoted(kernel.name));
+  check(api().function(&function_, module_, entry_name(kernel).c_str()),
+        "finding the kernel " + npu::quoted(kernel.name));
+}
+
+LoadedKernel::~LoadedKernel() {
+  if (gpu::is_forked()) return;  // it is the parent's
+  const Context::Current current(*context_, std::nothrow);
+  api().unload_module(module_);
+}
+
 CudaPipeline::CudaPipeline(Pipelines& owner, gpu::PipelineKey key, std::shared_ptr<const Lowered> library)
     : owner_(owner), key_(std::move(key)), library_(std::move(library)) {
   for (const KernelParameter& parameter : kernel_of(*library_, key_).parameters) {
     if (parameter.kind == KernelParameter::Kind::kArgs) parameters_.push_back({.args = true});
     if (parameter.kind == KernelParameter::Kind::kBuffer) parameters_.push_back({.slot = parameter.number});
   }
+  EntryOptions options;
+  if (key_.threads > 0) options.most_threads = key_.threads;
+  kernel_ = compile(options);
 }
 
-CuFunction CudaPipeline::function(bool as_line) const {
+bool CudaPipeline::takes_args() const {
+  return std::any_of(parameters_.begin(), parameters_.end(), [](const Parameter& p) { return p.args; });
+}
+
+std::shared_ptr<const LoadedKernel> CudaPipeline::compile(const EntryOptions& options) const {
+  const LoweredKernel& kernel = kernel_of(*library_, key_);
+  EntryOptions all = options;
+  all.as_line = key_.as_line;
+  const std::string entry = entry_text(kernel, all);
+  const std::string text = program_text(*library_, constants_of(key_), {&entry, 1});
+  return std::make_shared<const LoadedKernel>(owner_.context_, owner_.cubin_of(text, kernel.name), kernel);
+}
+
+std::shared_ptr<const LoadedKernel> CudaPipeline::with_constants(const gpu::Dispatch& dispatch) const {
+  const Constants constants{dispatch.args_text(), dispatch.threads};
+  {
+    const std::lock_guard lock(mutex_);
+    const auto known = with_constants_.find(constants);
+    if (known != with_constants_.end()) {
+      if (auto kernel = known->second.lock()) return kernel;
+      with_constants_.erase(known);
+    }
+  }
+  auto kernel = compile({.threads = dispatch.threads, .constant_args = dispatch.args});
   const std::lock_guard lock(mutex_);
-  CuFunction& function = functions_[as_line ? 1 : 0];
-  if (function == nullptr) function = owner_.compile_entry(*library_, key_, as_line);
-  return function;
+  std::weak_ptr<const LoadedKernel>& kept = with_constants_[constants];
+  if (auto other = kept.lock()) return other;  // of another thread, meanwhile
+  kept = kernel;
+  return kernel;
 }
 
 Pipelines::Pipelines(std::shared_ptr<Context> context, std::vector<std::string> site_packages)
@@ -85,30 +130,11 @@ std::string Pipelines::cubin_of(const std::string& text, const std::string& name
   return std::move(result.cubin);
 }
 
-CuFunction Pipelines::compile_entry(const Lowered& library, const gpu::PipelineKey& key, bool as_line) {
-  const LoweredKernel& kernel = kernel_of(library, key);
-  EntryOptions options{.as_line = as_line};
-  if (key.threads > 0) options.most_threads = key.threads;
-  const std::string entry = entry_text(kernel, options);
-  const std::vector<ConstantBits> constants = constants_of(key);
-  const std::string cubin = cubin_of(program_text(library, constants, {&entry, 1}), kernel.name);
-  const Context::Current current(*context_);
-  CuModule module = nullptr;  // stays loaded, as the pipelines do
-  check(api().load_module(&module, cubin.data()), "loading the kernel " + npu::quoted(kernel.name));
-  CuFunction function = nullptr;
-  check(api().function(&function, module, entry_name(kernel).c_str()),
-        "finding the kernel " + npu::quoted(kernel.name));
-  return function;
-}
-
 std::vector<std::shared_ptr<const gpu::Pipeline>> Pipelines::compile(std::span<const gpu::PipelineKey> keys) {
   return pipelines_.get(
       keys, kMostCompilers, [&](const Source& source) { lowered(source); },
       [&](const gpu::PipelineKey& key) {
-        auto pipeline =
-            std::make_shared<const CudaPipeline>(*this, key, lowered({key.library, key.prologue}));
-        pipeline->function(false);
-        return pipeline;
+        return std::make_shared<const CudaPipeline>(*this, key, lowered({key.library, key.prologue}));
       });
 }
 

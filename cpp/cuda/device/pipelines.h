@@ -11,6 +11,7 @@
 
 #include "cuda/device/context.h"
 #include "cuda/device/kernel_cache.h"
+#include "cuda/lower/entry.h"
 #include "cuda/lower/lowered.h"
 #include "cuda/nvrtc.h"
 #include "gpu/device/driver.h"
@@ -19,6 +20,22 @@
 namespace npu::cuda {
 
 class Pipelines;
+
+// A kernel that is on the GPU for as long as it lives.
+class LoadedKernel {
+ public:
+  LoadedKernel(std::shared_ptr<Context> context, const std::string& cubin, const LoweredKernel& kernel);
+  ~LoadedKernel();
+  LoadedKernel(const LoadedKernel&) = delete;
+  LoadedKernel& operator=(const LoadedKernel&) = delete;
+
+  CuFunction function() const { return function_; }
+
+ private:
+  std::shared_ptr<Context> context_;
+  CuModule module_ = nullptr;
+  CuFunction function_ = nullptr;
+};
 
 class CudaPipeline final : public gpu::Pipeline {
  public:
@@ -30,18 +47,26 @@ class CudaPipeline final : public gpu::Pipeline {
     int slot = 0;
   };
   const std::vector<Parameter>& parameters() const { return parameters_; }
-  const std::string& name() const { return key_.function; }
+  bool takes_args() const;
+  bool as_line() const { return key_.as_line; }
 
-  // `as_line`: for grids that are longer along y or z than CUDA allows. Compiled when it is first asked for.
-  CuFunction function(bool as_line) const;
+  CuFunction function() const { return kernel_->function(); }
+  // The same kernel with this launch's arguments and threads as constants of the code; compiled when it is
+  // first asked for, and kept for as long as somebody has it.
+  std::shared_ptr<const LoadedKernel> with_constants(const gpu::Dispatch& dispatch) const;
 
  private:
+  using Constants = std::pair<std::string, gpu::Size>;  // the arguments' bytes, and threads
+
+  std::shared_ptr<const LoadedKernel> compile(const EntryOptions& options) const;
+
   Pipelines& owner_;
   gpu::PipelineKey key_;
   std::shared_ptr<const Lowered> library_;
   std::vector<Parameter> parameters_;
+  std::shared_ptr<const LoadedKernel> kernel_;
   mutable std::mutex mutex_;
-  mutable CuFunction functions_[2] = {nullptr, nullptr};
+  mutable std::map<Constants, std::weak_ptr<const LoadedKernel>> with_constants_;
 };
 
 class Pipelines {
@@ -55,7 +80,6 @@ class Pipelines {
   using Source = gpu::KnownPipelines::Source;
 
   std::shared_ptr<const Lowered> lowered(const Source& source);
-  CuFunction compile_entry(const Lowered& library, const gpu::PipelineKey& key, bool as_line);
   std::string cubin_of(const std::string& text, const std::string& name);
   std::shared_ptr<const Nvrtc> nvrtc();
 

@@ -1,0 +1,78 @@
+#include "cuda/device/background.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <utility>
+
+namespace npu::cuda {
+
+namespace {
+
+// Those that have threads. Never destroyed, as they may be stopped while the process ends.
+struct Running {
+  std::mutex mutex;
+  std::vector<Background*> all;
+};
+
+Running& running() {
+  static auto* const once = new Running;
+  return *once;
+}
+
+void stop_all() {
+  std::vector<Background*> all;
+  {
+    const std::lock_guard lock(running().mutex);
+    all = running().all;
+  }
+  for (Background* const one : all) one->stop();
+}
+
+void stop_at_exit(Background* background) {
+  const std::lock_guard lock(running().mutex);
+  static const bool registered = std::atexit(stop_all) == 0;
+  if (registered) running().all.push_back(background);
+}
+
+}  // namespace
+
+void Background::add(std::function<void()> work) {
+  const std::lock_guard lock(mutex_);
+  if (stopped_) return;
+  if (threads_.empty()) stop_at_exit(this);
+  open_.push_back(std::move(work));
+  if (idle_ < open_.size() && threads_.size() < most_threads_)
+    threads_.emplace_back([this] { this->work(); });
+  more_.notify_one();
+}
+
+void Background::work() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    ++idle_;
+    more_.wait(lock, [this] { return stopped_ || !open_.empty(); });
+    --idle_;
+    if (stopped_) return;
+    const std::function<void()> next = std::move(open_.front());
+    open_.pop_front();
+    lock.unlock();
+    next();
+    lock.lock();
+  }
+}
+
+void Background::stop() {
+  std::vector<std::thread> threads;
+  {
+    const std::lock_guard lock(mutex_);
+    stopped_ = true;
+    open_.clear();
+    threads.swap(threads_);
+  }
+  more_.notify_all();
+  for (std::thread& thread : threads) thread.join();
+  const std::lock_guard lock(running().mutex);
+  std::erase(running().all, this);
+}
+
+}  // namespace npu::cuda
