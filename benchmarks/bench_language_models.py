@@ -1,7 +1,8 @@
 """Qwen2.5-1.5B in bfloat16 (random weights): tokens with a filled cache, and a prompt of 128, beside PyTorch.
 
 Every case computes the scores of the last position only. Decoding is held against reading all weights once from memory,
-the prompt against its multiplications at the speed of the hardware's bfloat16 products.
+the prompt against its multiplications at the speed of the hardware's bfloat16 products. With ``--device cuda`` both are
+measured on the GPU, by PyTorch, which then takes part eagerly and compiled to CUDA graphs.
 """
 
 from __future__ import annotations
@@ -20,11 +21,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import common, peers
 
-PEERS = ("npu", "torch", "torch-frozen")
+PEERS = {"cpu": ("npu", "torch", "torch-frozen"), "cuda": ("npu", "torch", "torch-graphs")}
 CASES = ("decode128", "decode1024", "prefill128")
 THREADS = int(os.environ.get("NPU_NUM_THREADS", "2"))
 CAPACITY = int(os.environ.get("NPU_BENCH_CAPACITY", "2048"))
 WEIGHTS = "NPU_BENCH_WEIGHTS"
+
+
+def device() -> str:
+    return os.environ.get("NPU_BENCH_DEVICE", "cpu")
 
 
 def config() -> Any:
@@ -79,7 +84,7 @@ def prepare_npu(case: str) -> Any:
 
     generator = npu.Generator.from_model(
         architecture(), weights=load_weights(os.environ[WEIGHTS]), capacity=CAPACITY, buckets=(1, 128),
-        device=Device("cpu"), threads=THREADS, stop_tokens=(),
+        device=Device(device()), threads=THREADS, stop_tokens=(),
     )  # fmt: skip
     filled, count = past(case), rows(case)
     if filled:
@@ -91,6 +96,8 @@ def prepare_npu(case: str) -> Any:
     }
     if count > 1:
         inputs["last"] = np.array([count - 1])
+    session.run(inputs, weights)
+    session.settle()
     return lambda: session.run(inputs, weights), lambda: session.run(inputs, weights)["logits"].to_numpy(copy=True)[0]
 
 
@@ -102,30 +109,36 @@ def prepare_torch(case: str, kind: str) -> Any:
     model = architecture()
     model.load_state_dict(load_file(os.environ[WEIGHTS]), strict=False, assign=True)
     model.tie_weights()
+    model.to(device())
     step: Callable[..., Any] = model
     if kind == "torch-frozen":
         import torch._inductor.config
 
         torch._inductor.config.freezing = True
         step = torch.compile(model, dynamic=False)
+    if kind == "torch-graphs":
+        step = torch.compile(model, mode="reduce-overhead", dynamic=False)
     filled, count = past(case), rows(case)
     cache = StaticCache(config=config(), max_cache_len=filled + count + 64)
-    every = torch.from_numpy(tokens(filled + count))[None]
+    every = torch.from_numpy(tokens(filled + count))[None].to(device())
 
     def run(of: Callable[..., Any] = step, first: int = filled) -> Any:
-        positions = torch.arange(first, filled + (count if first == filled else 0))[None]
+        positions = torch.arange(first, filled + (count if first == filled else 0), device=device())[None]
         for layer in cache.layers:
             if hasattr(layer, "cumulative_length"):
                 layer.cumulative_length.fill_(first)
         with torch.no_grad():
             ids = every[:, first : first + positions.shape[1]]
-            return of(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            result = of(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        if device() == "cuda":
+            torch.cuda.synchronize()
+        return result
 
     if filled:
         run(model, 0)
-    for _ in range(2):
+    for _ in range(4 if kind == "torch-graphs" else 2):
         run()
-    return run, lambda: run().logits[0, -1].float().numpy()
+    return run, lambda: run().logits[0, -1].float().cpu().numpy()
 
 
 @functools.cache
@@ -133,21 +146,58 @@ def parameter_count() -> int:
     return sum(p.numel() for p in architecture().parameters())
 
 
-def limit_ms(case: str) -> float:
-    """Now: reading all weights, or multiplying with them in pairs of bfloat16 (twice the rate of float32)."""
+def read_gbytes() -> float:
+    """A second, of memory."""
+    if device() == "cuda":
+        return gpu_limits()[0]
     from npu_runtime import _core
 
+    return _core.measure_limits(THREADS).read_gbytes
+
+
+def bfloat16_gflops() -> float:
+    if device() == "cuda":
+        return gpu_limits()[1]
+    from npu_runtime import _core
+
+    return 2 * _core.measure_fma_gflops(THREADS)  # in pairs: twice the rate of float32
+
+
+@functools.cache
+def gpu_limits() -> tuple[float, float]:
+    """Gigabytes a second while summing a gigabyte, and gigaflops of a large product."""
+    import torch
+
+    def seconds(run: Callable[[], Any]) -> float:
+        best = float("inf")
+        for _ in range(10):
+            torch.cuda.synchronize()
+            began = time.perf_counter()
+            run()
+            torch.cuda.synchronize()
+            best = min(best, time.perf_counter() - began)
+        return best
+
+    large = torch.ones(2**29, dtype=torch.bfloat16, device=device())
+    square = torch.ones(8192, 8192, dtype=torch.bfloat16, device=device())
+    return large.nbytes / seconds(large.sum) / 1e9, 2 * 8192**3 / seconds(lambda: square @ square) / 1e9
+
+
+def limit_ms(case: str) -> float:
+    """Now: reading all weights, or multiplying with them."""
     head = config().vocab_size * config().hidden_size
     parameters = parameter_count()
     if case.startswith("decode"):
-        return parameters * 2 / _core.measure_limits(THREADS).read_gbytes / 1e6
-    return (2 * (parameters - head) * rows(case) + 2 * head) / (2 * _core.measure_fma_gflops(THREADS)) / 1e6
+        return parameters * 2 / read_gbytes() / 1e6
+    return (2 * (parameters - head) * rows(case) + 2 * head) / bfloat16_gflops() / 1e6
 
 
 def main() -> int:
     parser = common.parser(__doc__ or "")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
-    parser.add_argument("--peers", default=",".join(PEERS), help="comma-separated, of: " + ", ".join(PEERS))
+    parser.add_argument("--device", choices=tuple(PEERS), default="cpu", help="(default: %(default)s)")
+    every = "; ".join(f"{where}: {', '.join(names)}" for where, names in PEERS.items())
+    parser.add_argument("--peers", help="comma-separated, of: " + every)
     parser.add_argument("--cases", default=",".join(CASES), help="decode and prefill, each with a number")
     parser.add_argument("--weights", type=Path, help="where the 3 GB of weights are, or are to be written")
     parser.add_argument("--rounds", type=int, default=4)
@@ -156,6 +206,7 @@ def main() -> int:
     if args.worker:
         peers.serve(lambda case: prepare_npu(case) if args.worker == "npu" else prepare_torch(case, args.worker))
         return 0
+    os.environ["NPU_BENCH_DEVICE"] = args.device
     with tempfile.TemporaryDirectory() as folder:
         path = args.weights or Path(folder) / "qwen.safetensors"
         if not path.exists():
@@ -170,8 +221,9 @@ def main() -> int:
 def _compare(args: argparse.Namespace, folder: str) -> None:
     shown: list[list[str]] = []
     found = {}
+    names = args.peers.split(",") if args.peers else PEERS[device()]
     for case in args.cases.split(","):  # one at a time: each peer holds the weights, frozen ones a packed copy too
-        running = [peers.Peer(name, __file__, THREADS) for name in args.peers.split(",") if name in PEERS]
+        running = [peers.Peer(name, __file__, THREADS) for name in names if name in PEERS[device()]]
         try:
             result = peers.drive(
                 running, [case], "torch", args.rounds, args.runs, functools.partial(limit_ms, case), folder
@@ -185,7 +237,7 @@ def _compare(args: argparse.Namespace, folder: str) -> None:
             shown.append([case, name, *times, ratio, f"{row.get('difference', 0):.1e}"])
         found[case] = result
     columns = ["Case", "Peer", "median ms", "min ms", "x limit", "difference"]
-    common.report(f"{THREADS} threads, capacity {CAPACITY}", columns, shown, {"models": found}, args.json)
+    common.report(f"{device()}, {THREADS} threads, capacity {CAPACITY}", columns, shown, {"models": found}, args.json)
 
 
 if __name__ == "__main__":
