@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <utility>
 
+#include "gpu/device/forks.h"
+
 namespace npu::cuda {
 
 namespace {
@@ -62,6 +64,10 @@ void Background::work() {
 }
 
 void Background::stop() {
+  if (gpu::is_forked()) {  // the threads are the parent's, and the mutex may be theirs
+    static_cast<void>(new std::vector<std::thread>(std::move(threads_)));
+    return;
+  }
   std::vector<std::thread> threads;
   {
     const std::lock_guard lock(mutex_);

@@ -35,6 +35,7 @@ class StandIn {
   void set(const char* name, const std::string& value) const { CHECK(set_(name, value.c_str()) == 1); }
   void set(const char* name, long value) const { set(name, std::to_string(value)); }
   void clear() const { clear_(); }
+  std::string graph() const { return graph_(); }
   bool peek(void* to, cuda::CuAddress from, std::size_t bytes) const { return peek_(to, from, bytes) == 1; }
 
  private:
@@ -54,11 +55,13 @@ class StandIn {
     find("stand_in_count", count_);
     find("stand_in_set", set_);
     find("stand_in_peek", peek_);
+    find("stand_in_graph", graph_);
   }
 
   std::filesystem::path cache_;
   const char* (*findings_)() = nullptr;
   const char* (*leaks_)() = nullptr;
+  const char* (*graph_)() = nullptr;
   void (*clear_)() = nullptr;
   long (*count_)(const char*) = nullptr;
   int (*set_)(const char*, const char*) = nullptr;

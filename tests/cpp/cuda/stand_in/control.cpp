@@ -26,6 +26,9 @@ constexpr Counter kCounters[] = {
     {"events", &Counters::events},
     {"modules", &Counters::modules},
     {"compilations", &Counters::compilations},
+    {"graphs", &Counters::graphs},
+    {"graph_updates", &Counters::graph_updates},
+    {"graph_launches", &Counters::graph_launches},
     {"peak_bytes", &Counters::peak_bytes},
 };
 

@@ -113,6 +113,7 @@ struct Counters {
   long allocations = 0, host_allocations = 0, frees = 0;
   long launches = 0, copies = 0, fills = 0, synchronizes = 0;
   long streams = 0, events = 0, modules = 0, compilations = 0;
+  long graphs = 0, graph_updates = 0, graph_launches = 0;
   long peak_bytes = 0;
 };
 
