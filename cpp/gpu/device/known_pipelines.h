@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "gpu/device/compile_progress.h"
 #include "gpu/device/driver.h"
 #include "gpu/device/in_parallel.h"
 
@@ -42,8 +43,11 @@ class KnownPipelines {
       }
     }
     in_parallel(sources.size(), most_threads, [&](std::size_t i) { load(sources[i]); });
-    in_parallel(missing.size(), most_threads,
-                [&](std::size_t i) { result[missing[i]] = make(keys[missing[i]]); });
+    CompileProgress progress(missing.size());
+    in_parallel(missing.size(), most_threads, [&](std::size_t i) {
+      result[missing[i]] = make(keys[missing[i]]);
+      progress.compiled_one();
+    });
     const std::lock_guard lock(mutex_);
     for (const std::size_t i : missing) pipelines_.emplace_back(keys[i], result[i]);
     return result;

@@ -1,6 +1,8 @@
 // nvrtc*: compiles nothing, but names the entries of a text and their parameters.
+#include <chrono>
 #include <cstring>
 #include <string>
+#include <thread>
 
 #include "cuda/stand_in/kernel_format.h"
 #include "cuda/stand_in/world.h"
@@ -86,6 +88,7 @@ int nvrtcCreateProgram(void** program, const char* text, const char* name, int, 
 
 int nvrtcCompileProgram(void* handle, int, const char* const*) {
   stand_in::World& world = stand_in::World::get();
+  std::this_thread::sleep_for(std::chrono::milliseconds(world.settings.compile_ms));
   const std::lock_guard lock(world.mutex);
   ++world.counters.compilations;
   Program& program = *program_of(handle);

@@ -23,6 +23,7 @@ constexpr Setting kSettings[] = {
     {"fault_at_launch", "FAULT_AT_LAUNCH", &Settings::fault_at_launch},
     {"refuse_launch", "REFUSE_LAUNCH", &Settings::refuse_launch},
     {"refuse_allocation", "REFUSE_ALLOCATION", &Settings::refuse_allocation},
+    {"compile_ms", "COMPILE_MS", &Settings::compile_ms},
 };
 
 const char* environment(const std::string& name) { return std::getenv((kPrefix + name).c_str()); }
