@@ -139,7 +139,7 @@ def memory_runs_out_while_loading() -> None:
     assert machine.findings() == ""
 
 
-def runs_allocate_nothing() -> None:
+def runs_allocate_nothing() -> None:  # without what is compiled on the side; see cuda_recordings for that
     machine = StandIn()
     executor, weights = executor_of()
     for _ in range(20):

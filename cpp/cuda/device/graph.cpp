@@ -36,8 +36,8 @@ void Graph::add(std::span<const Call> calls, std::size_t launch) {
   std::array<void*, Call::kMostParameters> parameters{};
   const CuKernelNode node = calls[launch].node(parameters.data());
   at_[launch].resize(1);
-  check(api().add_kernel(at_[launch].data(), graph_, before.data(), before.size(), &node),
-        "adding " + calls[launch].launch().label + " to a graph");
+  const CuResult result = api().add_kernel(at_[launch].data(), graph_, before.data(), before.size(), &node);
+  if (result != kCuSuccess) calls[launch].refuse(result);
 }
 
 bool Graph::is_for(std::span<const bool> skipped) const {

@@ -122,6 +122,7 @@ int cuGraphAddKernelNode_v2(void** node, void* handle, void* const* after, std::
       }
       added->after.push_back(static_cast<std::size_t>(earlier - graph->nodes.begin()));
     }
+    if (const Result refusal = try_launch(world)) return refusal;
     if (const Result refusal = describe(world, description, gpu, added->operation)) return refusal;
     *node = graph->nodes.emplace_back(std::move(added)).get();
     return kSuccess;
@@ -165,7 +166,7 @@ int cuGraphLaunch(void* handle, void* stream_handle) {
     ++world.counters.graph_launches;
     last_launched() = text_of(*exec);
     for (const Node& node : exec->nodes) {
-      if (const Result refusal = count_launch(world)) return refusal;
+      ++world.counters.launches;
       if (const Result refusal = world.enqueue(stream, node.operation)) return refusal;
     }
     return kSuccess;

@@ -88,7 +88,8 @@ int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned gr
                    unsigned block_y, unsigned block_z, unsigned shared_bytes, void* handle, void** parameters,
                    void**) {
   return stand_in::call_in_stream(handle, [&](World& world, stand_in::Stream& stream) -> int {
-    if (const int refusal = count_launch(world)) return refusal;
+    if (const int refusal = try_launch(world)) return refusal;
+    ++world.counters.launches;
     stand_in::Operation operation;
     const stand_in::LaunchShape shape{{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes};
     if (const int refusal = stand_in::describe_launch(world, *static_cast<Kernel*>(function), shape,

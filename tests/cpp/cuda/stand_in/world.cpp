@@ -72,8 +72,7 @@ void World::find(const std::string& text) {
 }
 
 // A refusal, if this launch is the one that is to be refused.
-Result count_launch(World& world) {
-  ++world.counters.launches;
+Result try_launch(World& world) {
   return ++world.tried_ == world.settings.refuse_launch ? kLaunchOutOfResources : kSuccess;
 }
 

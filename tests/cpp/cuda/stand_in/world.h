@@ -171,7 +171,7 @@ class World {
   std::vector<std::unique_ptr<Stream>> streams_;  // by id; null once destroyed
   std::vector<std::unique_ptr<Event>> events_;
   long launched_ = 0, asked_ = 0, tried_ = 0;  // launches that ran, allocations, launches made
-  friend Result count_launch(World& world);
+  friend Result try_launch(World& world);
 };
 
 }  // namespace stand_in
