@@ -18,7 +18,7 @@ std::shared_ptr<gpu::Driver> open() { return cuda::open_driver(0, {}); }
 
 std::vector<std::byte> counting(std::size_t bytes) {
   std::vector<std::byte> data(bytes);
-  for (std::size_t i = 0; i < bytes; ++i) data[i] = static_cast<std::byte>(i * 2654435761U >> 13);
+  for (std::size_t i = 0; i < bytes; ++i) data[i] = static_cast<std::byte>(i * 0x9e3779b97f4a7c15U >> 56);
   return data;
 }
 
