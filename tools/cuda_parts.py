@@ -196,6 +196,12 @@ PARTS = (
         "10,000 runs, memory, threads, donation, errors, two GPUs",
         pytest_part("gpu", "tests/gpu/test_gpu.py", alone=True),
     ),
+    Part("tensors", "CUDA tensors of PyTorch", pytest_part("tensors", "tests/cuda_device")),
+    Part(
+        "grids",
+        "grids longer than CUDA launches them",
+        pytest_part("grids", "tests/ops/test_large_grids.py", "-m", "slow"),
+    ),
     Part("runtime", "executors, sessions, buffers, partitions, forks", pytest_part("runtime", "tests/npu_runtime")),
     Part("npu", "npu.compile, text generation, the command", pytest_part("npu", "tests/npu")),
     Part("models", "whole models and decoders", pytest_part("models", *MODELS)),

@@ -20,4 +20,4 @@ CASES = [(c, torch.float32) for c in RUNNABLE] + [(c, t) for t in (torch.bfloat1
 @pytest.mark.parametrize(("case", "dtype"), CASES, ids=[f"{c.name}-{str(t).removeprefix('torch.')}" for c, t in CASES])
 def test_op_runs_on_the_gpu(case: Case, dtype: torch.dtype) -> None:
     with skipping_what_older_versions_do_not_export():
-        run_case(case, dtype, device=GPU)
+        run_case(case, dtype, device=GPU, settle=CASES.index((case, dtype)) % 5 == 0)
