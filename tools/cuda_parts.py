@@ -196,7 +196,7 @@ PARTS = (
         "10,000 runs, memory, threads, donation, errors, two GPUs",
         pytest_part("gpu", "tests/gpu/test_gpu.py", alone=True),
     ),
-    Part("tensors", "CUDA tensors of PyTorch", pytest_part("tensors", "tests/cuda_device")),
+    Part("tensors", "CUDA tensors of PyTorch", pytest_part("tensors", "tests/cuda_device", alone=True)),
     Part(
         "grids",
         "grids longer than CUDA launches them",

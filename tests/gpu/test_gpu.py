@@ -113,6 +113,8 @@ def test_many_runs_leak_nothing(net: Made) -> None:
                 kept.clear()
 
     some(200)
+    session.settle()  # compiling takes memory of the host
+    some(20)
     before = held()
     some(RUNS // 2)
     kept.clear()
@@ -218,7 +220,7 @@ def test_memory_that_is_not_there_is_an_error_and_the_process_goes_on(net: Made)
     before = held()
     for _ in range(3):
         with pytest.raises((NPUError, MemoryError), match="memory"):
-            NPUBuffer.zeros([1 << 44], GPU, "uint8")
+            NPUBuffer.zeros([1 << 20, 1 << 19], GPU, "uint8")
     check_nothing_leaked(before)
     assert net(X).to_numpy().sum() == pytest.approx(2, rel=1e-5)
 
