@@ -38,7 +38,7 @@ inline constexpr std::array kChips = {
 inline gpu::Caps caps_of(const gpu::Chip& chip) {
   gpu::Caps caps;
   caps.name = chip.product;
-  caps.chip = chip;
+  caps.chip = &chip;
   caps.cores = chip.cores;
   return caps;
 }

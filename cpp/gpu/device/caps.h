@@ -5,7 +5,6 @@
 #include <array>
 #include <cstdint>
 #include <limits>
-#include <optional>
 #include <string>
 
 #include "gpu/device/chip.h"
@@ -13,10 +12,12 @@
 namespace npu::gpu {
 
 struct Caps {
+  Caps() {}  // not `= default`: GCC 12 then warns that `name` of a temporary may be uninitialized
+
   static constexpr std::uint32_t kAny = std::numeric_limits<std::uint32_t>::max();
 
   std::string name;                                        // as people read it
-  std::optional<Chip> chip;                                // where it is one that we know
+  const Chip* chip = nullptr;                              // where it is one that we know
   int cores = 8;                                           // that run threadgroups
   int threads_per_group = 1024;                            // at most
   std::array<std::uint32_t, 3> threads{1024, 1024, 1024};  // of a threadgroup along x, y and z, at most

@@ -1,7 +1,6 @@
 // A chip as its vendor describes it: what drivers do not report, also for plans without the hardware.
 #pragma once
 
-#include <optional>
 #include <span>
 #include <string_view>
 
@@ -16,12 +15,12 @@ struct Chip {
   double half_flops;         // those of products in half precision that add up in float32
 };
 
-// By either name.
-constexpr std::optional<Chip> find_chip(std::span<const Chip> chips, std::string_view name) {
+// By either name; null if there is none.
+constexpr const Chip* find_chip(std::span<const Chip> chips, std::string_view name) {
   for (const Chip& chip : chips) {
-    if (chip.name == name || chip.product == name) return chip;
+    if (chip.name == name || chip.product == name) return &chip;
   }
-  return std::nullopt;
+  return nullptr;
 }
 
 }  // namespace npu::gpu

@@ -15,14 +15,14 @@ struct GpuPlan final : DevicePlan {
   GpuPlan(const Plan& plan, Driver& driver)
       : schedule(plan, driver.caps()),
         chip(driver.caps().chip),
-        estimate(plan, schedule, chip ? &*chip : nullptr),
+        estimate(plan, schedule, chip),
         resources(plan),
         pipelines(driver.compile(schedule.pipelines)) {}
-  std::string text() const override { return estimate.text(schedule, chip ? &*chip : nullptr); }
+  std::string text() const override { return estimate.text(schedule, chip); }
   void summarize(PlanSummary& summary) const override;
 
   Schedule schedule;
-  std::optional<Chip> chip;  // when it is one that we know
+  const Chip* chip;  // null if it is none that we know
   Estimate estimate;
   Resources resources;
   std::vector<std::shared_ptr<const Pipeline>> pipelines;  // as in schedule.pipelines
