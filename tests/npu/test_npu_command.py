@@ -119,6 +119,17 @@ def test_inputs_and_outputs_of_every_dtype(folder, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["out"]
 
 
+@pytest.mark.parametrize(
+    ("chip", "product", "cores"),
+    [("cuda:h200", "an NVIDIA H200", 132), ("cuda:l4", "an NVIDIA L4", 58), ("metal:m4pro", "an Apple M4 Pro", 20)],
+)
+def test_plan_for_a_chip_that_is_not_here(folder, chip, product, cores):
+    shown = npu("plan", folder / "net.npubin", "--device", chip)
+    assert f"for {product.removeprefix('an ')} (on paper)" in shown
+    assert f"on {product} with {cores} cores: about" in shown
+    assert "'cuda:h200'" in npu("plan", folder / "net.npubin", "--device", f"{chip}x", code=1)
+
+
 def test_plan_and_text(folder):
     assert "arena" in npu("plan", folder / "net.npubin")
     assert ", 1 thread\n" in npu("plan", folder / "net.npubin", "--threads", 1)
