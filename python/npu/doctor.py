@@ -114,7 +114,8 @@ def _print_kernels(results: KernelReport) -> None:
     verdict = "none deviates" if results.good else _count(len(results.deviations), "deviation")
     console.print(f"{_count(results.programs, 'program')} in {results.seconds:.0f} s: {verdict}")
     driver = f"{results.device}, driver {results.driver}, npu-simulation {results.version}"
-    console.print(f"Kept in {results.kept_in}" if results.kept_in else f"The verdict was not kept: {results.not_kept}")
+    kept = f"Kept in {results.kept_in}" if results.kept_in else f"The verdict was not kept: {results.not_kept}"
+    console.print(kept, soft_wrap=True)
     console.print(f"It holds for {driver}", soft_wrap=True)
 
 

@@ -139,10 +139,28 @@ def _compare(entry: Entry, gpu: Device, host: Device) -> list[Deviation]:
     found = []
     for (name, right), tolerance in zip(results[0].items(), entry.tolerances, strict=True):
         error, largest = difference(results[1][name], right)
-        # Both may be off by the tolerance, in opposite directions.
-        if error > 2 * tolerance or largest > 2 * _ELEMENT * tolerance:
+        if not np.isfinite(error):
+            reason = _unlike(results[1][name], right)
+            found.append(Deviation(entry.name, entry.dtype, entry.ops, name, reason=reason))
+        elif deviates(error, largest, tolerance):
             found.append(Deviation(entry.name, entry.dtype, entry.ops, name, error, largest, 2 * tolerance))
     return found
+
+
+def deviates(error: float, largest: float, tolerance: float) -> bool:
+    """Both devices may be off by the tolerance, in opposite directions."""
+    return error > 2 * tolerance or largest > 2 * _ELEMENT * tolerance
+
+
+def _unlike(got: npt.NDArray[Any], right: npt.NDArray[Any]) -> str:
+    """Where no error can be computed."""
+    if got.shape != right.shape or got.dtype != right.dtype:
+        return f"{got.dtype}{list(got.shape)} instead of {right.dtype}{list(right.shape)}"
+    a, b = got.astype(np.float64), right.astype(np.float64)
+    exact = right.dtype.kind in "iu"
+    apart = got != right if exact else ~((np.isfinite(a) & np.isfinite(b)) | (a == b) | (np.isnan(a) & np.isnan(b)))
+    count = int(np.count_nonzero(apart))
+    return f"{count} of {right.size} {'integers differ' if exact else 'elements are infinite or NaN on one side only'}"
 
 
 def difference(got: npt.NDArray[Any], right: npt.NDArray[Any]) -> tuple[float, float]:
