@@ -17,6 +17,7 @@ MODELS = (
     "tests/gpu/test_models.py", "tests/whole_models", "--ignore=tests/whole_models/test_families.py",
     "-k", "not on_the_cpu",
 )  # fmt: skip
+_MOST_AT_ONCE = 10  # failures that are named before the table
 SANITIZERS = ("compute-sanitizer", "/usr/local/cuda/bin/compute-sanitizer", "/opt/cuda/bin/compute-sanitizer")
 
 
@@ -47,8 +48,9 @@ class Result:
     def good(self) -> bool:
         return not self.failed and (self.passed > 0 or self.excused)
 
-    def line(self) -> str:
-        return f"    {self.passed} passed, {len(self.failed)} failed, {len(self.not_run)} not run, {self.seconds:.0f} s"
+    def text(self) -> str:
+        counts = f"{self.passed} passed, {len(self.failed)} failed, {len(self.not_run)} not run, {self.seconds:.0f} s"
+        return "\n".join([f"    {counts}", *(f"    failed: {name}" for name, _ in self.failed[:_MOST_AT_ONCE])])
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -216,11 +217,12 @@ def main(argv: list[str] | None = None) -> int:
     say(f"on {check_device(setting, building)}; {processes}")
     chosen = [part for part in PARTS if not args.only or part.name in args.only]
     results: list[tuple[Part, Result]] = []
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the table is printed then too
     try:
         for part in chosen:
             say(f"{part.name}: {part.text}")
             results.append((part, part.run(setting)))
-            print(results[-1][1].line(), flush=True)
+            print(results[-1][1].text(), flush=True)
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
     unrun = [part for part in PARTS if part not in [p for p, _ in results]]
