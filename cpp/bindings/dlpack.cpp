@@ -38,9 +38,49 @@ Device device_for(DlDevice where, const char* name, const Device* target) {
        .action = wanted.type == kDlCuda ? ".to(\"" + there + "\") of the tensor" : ".cpu() of the tensor"});
 }
 
-// The lender's tensor, which it has made wait for.
-std::shared_ptr<ManagedTensor> take_loan(nb::handle tensor, std::uintptr_t stream, const char* name) {
-  const nb::object capsule = tensor.attr("__dlpack__")(nb::arg("stream") = stream);
+// PyTorch exports only tensors of the GPU that is current.
+class CurrentInTorch {
+ public:
+  CurrentInTorch(nb::handle tensor, int gpu) {
+    const nb::dict modules = nb::module_::import_("sys").attr("modules");
+    if (!modules.contains("torch")) return;
+    const nb::object torch = modules["torch"];
+    const int is_tensor = PyObject_IsInstance(tensor.ptr(), torch.attr("Tensor").ptr());
+    if (is_tensor != 1 || nb::cast<int>(torch.attr("cuda").attr("current_device")()) == gpu) return;
+    guard_ = torch.attr("cuda").attr("device")(gpu);
+    guard_.attr("__enter__")();
+  }
+  ~CurrentInTorch() {
+    if (!guard_.is_valid()) return;
+    const nb::error_scope scope;
+    if (PyObject* const result =
+            PyObject_CallMethod(guard_.ptr(), "__exit__", "OOO", Py_None, Py_None, Py_None)) {
+      Py_DECREF(result);
+    } else {
+      PyErr_Clear();
+    }
+  }
+  CurrentInTorch(const CurrentInTorch&) = delete;
+  CurrentInTorch& operator=(const CurrentInTorch&) = delete;
+
+ private:
+  nb::object guard_;
+};
+
+// The lender's tensor; the lender makes `stream` wait for its work.
+std::shared_ptr<ManagedTensor> take_loan(nb::handle tensor, DlDevice where, std::uintptr_t stream,
+                                         const char* name) {
+  nb::object capsule;
+  try {
+    const CurrentInTorch current(tensor, where.id);
+    capsule = tensor.attr("__dlpack__")(nb::arg("stream") = stream);
+  } catch (const nb::python_error& error) {
+    throw Error(ErrorKind::kInvalidValue,
+                {.area = "buffer",
+                 .what = std::string("the tensor '") + name + "' cannot be lent by its library",
+                 .got = safe_text(error.value()),
+                 .expected = "a dense tensor with memory on " + device_text(where)});
+  }
   auto* const managed = static_cast<ManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), kLent));
   if (managed == nullptr) {
     PyErr_Clear();
@@ -111,7 +151,7 @@ GpuTensor borrow_from_gpu(nb::handle tensor, DlDevice where, const char* name, c
   const DeviceBackend& backend = device.backend();
   nb::object dense = nb::borrow(tensor);
   for (const bool copied : {false, true}) {
-    const auto loan = take_loan(dense, backend.lender_stream(), name);
+    const auto loan = take_loan(dense, where, backend.lender_stream(), name);
     const nb::dlpack::dltensor& lent = loan->tensor;
     const auto dtype = dtype_from_dlpack(lent.dtype);
     if (!dtype) refuse_tensor(name, tensor);

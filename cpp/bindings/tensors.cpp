@@ -110,7 +110,7 @@ void refuse_tensor(const char* name, nb::handle object) {
               {.area = "buffer",
                .what = std::string("cannot use the tensor '") + name + "'",
                .got = got,
-               .expected = "an NPUBuffer, a NumPy array or a CPU tensor of a dtype that programs support",
+               .expected = "an NPUBuffer, a NumPy array or a tensor of a dtype that programs support",
                .action = !is_double  ? ""
                          : is_tensor ? ".float() of the tensor, or of the whole model"
                                      : ".astype('float32')"});

@@ -85,6 +85,7 @@ class LentTensor:
         self._offset = offset
         self._strides = strides
         code = BFLOAT if bfloat16 else FLOAT if data.dtype.kind == "f" else INT
+        self.dtype = data.dtype
         self._dtype = _DType(code, 8 * data.itemsize, 1)
         self.address = ctypes.c_uint64()
         gpu.call("cuMemAlloc_v2", ctypes.byref(self.address), data.nbytes + offset + 64)

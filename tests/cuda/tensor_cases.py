@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import threading
 
 import ml_dtypes
 import npu_compiler
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch_ir
-from npu_runtime import Device, Executor, NPUBuffer, load_weights
+from npu_runtime import CUDABackend, DAGExecutor, Device, Executor, NPUBuffer, load_weights
 from npu_runtime.errors import InvalidValueError
 from torch import nn
 
@@ -22,6 +23,12 @@ from tests.cuda.stand_in import StandIn
 class Double(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + x
+
+
+class Mixed(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        values, _ = torch.linalg.eigh(torch.relu(x * 2))
+        return values + 1
 
 
 class Cache(nn.Module):
@@ -37,6 +44,7 @@ def program_of(model: nn.Module, *inputs: torch.Tensor) -> npu_compiler.Compiled
 # Compiled once, before the cases fork.
 DOUBLE, NORM = program_of(Double(), torch.zeros(64)), program_of(nn.LayerNorm(64), torch.zeros(2, 64))
 DOUBLE_HALF = program_of(Double(), torch.zeros(64, dtype=torch.bfloat16))
+MIXED = npu_compiler.partition(torch_ir.extract_ir(Mixed(), (torch.zeros(8, 8),)))
 CACHE = program_of(Cache(), torch.zeros(64), torch.zeros(64))
 
 
@@ -159,6 +167,60 @@ def asks_tensors_of_pytorch() -> None:
     tensor = Torchlike(Gpu(machine), numbers(128)[:64], strides=[2])
     executor.run({"x": tensor})
     assert tensor.calls == 1
+    assert machine.findings() == ""
+
+
+class Refusing(Torchlike):
+    def __dlpack__(self, *, stream: int) -> object:
+        raise BufferError("cannot export this")
+
+
+def says_what_a_lender_says() -> None:
+    tensor = Refusing(Gpu(StandIn()), numbers())
+    with pytest.raises(InvalidValueError, match="'x' cannot be lent by its library; got cannot export this; expected"):
+        executor_of().run({"x": tensor})
+
+
+def goes_into_partitioned_models() -> None:
+    machine = StandIn()
+    lent = Gpu(machine).tensor(numbers().reshape(8, 8))
+    dag = DAGExecutor(MIXED, CUDABackend())
+    dag.load_weights({})
+    (result,) = dag.execute({"x": lent}).values()
+    assert result.shape == (8,)
+    assert "x" not in dag.copied
+    assert len(lent.streams) == 1
+    with pytest.raises(InvalidValueError, match="got cuda:1; expected cuda:0"):
+        dag.execute({"x": Gpu(machine, 1).tensor(numbers().reshape(8, 8))})
+    assert machine.findings() == ""
+
+
+def serves_threads() -> None:
+    """Each with a stream of its own; what one queues comes before its own runs, and is there when it reads."""
+    machine = StandIn()
+    executor, failures = executor_of(), list[str]()
+
+    def work(value: int) -> None:
+        gpu = Gpu(machine)
+        for i in range(100):
+            data = numbers() + 1000 * value + i
+            lent = gpu.tensor(data)
+            executor.run({"x": lent})
+            executor.run({"x": data})
+            buffer = NPUBuffer.from_numpy(data, executor.device)
+            if not (np.array_equal(buffer.to_numpy(), data) and np.array_equal(from_lent(lent), data)):
+                failures.append(f"{value}, {i}")
+            lent.free()
+
+    def from_lent(lent: LentTensor) -> np.ndarray:
+        return NPUBuffer.from_dlpack(lent).to_numpy()
+
+    threads = [threading.Thread(target=work, args=(t,)) for t in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
     assert machine.findings() == ""
 
 

@@ -103,7 +103,7 @@ def judge(call: Call, inputs: tuple[Tensor, ...], device: Device) -> Outcome:
         return Outcome("wrong", str(error)[:300])
     exact = in_float64(call, inputs)
     for at, (spec, mine) in enumerate(zip(program.output_specs, own, strict=True)):
-        got = torch.from_dlpack(outputs[spec.name]) if mine.numel() else mine
+        got = torch.from_dlpack(outputs[spec.name]).cpu() if mine.numel() else mine
         if got.dtype != mine.dtype or got.shape != mine.shape:
             return Outcome("wrong", f"{got.dtype}{list(got.shape)}, expected {mine.dtype}{list(mine.shape)}")
         same = (got == mine) | ((got != got) & (mine != mine))

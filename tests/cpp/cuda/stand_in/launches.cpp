@@ -1,5 +1,6 @@
 // cuModule*, cuLaunchKernel.
 #include <cstring>
+#include <memory>
 #include <sstream>
 
 #include "cuda/stand_in/entry_point.h"
@@ -51,6 +52,11 @@ struct Module {
   std::vector<Kernel> kernels;
 };
 
+std::vector<std::unique_ptr<Module>>& modules() {
+  static auto* const all = new std::vector<std::unique_ptr<Module>>;
+  return *all;
+}
+
 }  // namespace
 
 extern "C" {
@@ -60,7 +66,7 @@ int cuModuleLoadData(void** module, const void* image) {
     const std::string text = static_cast<const char*>(image);
     if (text.rfind(stand_in::kMagic, 0) != 0) return stand_in::kInvalidImage;
     ++world.counters.modules;
-    auto* const loaded = new Module;
+    Module* const loaded = modules().emplace_back(std::make_unique<Module>()).get();
     std::istringstream lines(text.substr(std::strlen(stand_in::kMagic)));
     for (Kernel kernel; lines >> kernel.name >> kernel.parameters;) loaded->kernels.push_back(kernel);
     *module = loaded;
@@ -69,8 +75,10 @@ int cuModuleLoadData(void** module, const void* image) {
 }
 
 int cuModuleUnload(void* module) {
-  delete static_cast<Module*>(module);
-  return stand_in::kSuccess;
+  return stand_in::call([&](World&) -> int {
+    std::erase_if(modules(), [&](const auto& one) { return one.get() == module; });
+    return stand_in::kSuccess;
+  });
 }
 
 int cuModuleGetFunction(void** function, void* module, const char* name) {
