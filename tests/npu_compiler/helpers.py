@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from npu_compiler import PASSES, CompiledProgram, compile
 from npu_compiler.passes import REQUIRED
+from npu_compiler.reference import run
 from torch import Tensor, nn
 from torch_ir import extract_ir, serialize_ir
-
-from .reference import run
 
 OPTIONAL = frozenset(name for name, _ in PASSES) - REQUIRED
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from npu_compiler import CompiledProgram, CompileError, compile
+from npu_compiler.reference import run
 from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch_ir import extract_ir, serialize_ir
 
 from tests.npu_compiler.helpers import OPTIONAL
-from tests.npu_compiler.reference import run
 
 from .cases import CASES, Case
 

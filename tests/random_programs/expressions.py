@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 from npu_compiler.opset import EXPRESSION_OPS
-
-from tests.npu_compiler.reference import evaluate
+from npu_compiler.reference import evaluate
 
 from .values import FLOATS, INTEGERS, Array, Choose
 

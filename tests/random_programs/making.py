@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from npu_compiler import CompiledProgram
+from npu_compiler import CompiledProgram, reference
 from npu_compiler.opset import OPS as TABLE
-
-from tests.npu_compiler import reference
-from tests.npu_compiler.reference import dtype_of
+from npu_compiler.reference import dtype_of
 
 from .values import (
     DTYPES,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-
-from tests.npu_compiler import reference
+from npu_compiler import reference
 
 from .expressions import Expression
 from .making import Making

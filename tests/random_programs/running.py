@@ -6,9 +6,8 @@ import json
 from typing import Any
 
 import numpy as np
+from npu_compiler import reference
 from npu_runtime import Device, Executor, NPUBuffer, Program, Weights, load_weights
-
-from tests.npu_compiler import reference
 
 from .making import Made
 from .values import Array

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-from tests.npu_compiler.reference import dtype_of
+from npu_compiler.reference import dtype_of
 
 Array = np.ndarray
 FLOATS = ("float32", "float16", "bfloat16")

@@ -1,19 +1,19 @@
 """A slow interpreter of programs in NumPy: what docs/program-format.md says, once more and independently.
 
-Floats are float64 between ops, rounded to each value's dtype where it is stored.
+Floats are float64 within ops, rounded to each value's dtype where it is stored.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-Array = np.ndarray
+Array = Any  # of NumPy; its annotations are stricter than an interpreter can say
 
 
 def dtype_of(name: str) -> np.dtype[Any]:
@@ -22,12 +22,14 @@ def dtype_of(name: str) -> np.dtype[Any]:
 
 def run(program: Any, inputs: Mapping[str, Array], weights: Mapping[str, Array] = {}) -> dict[str, Array]:
     with np.errstate(all="ignore"):
-        return _Run(program).outputs(inputs, weights)
+        return Interpreter(program).outputs(inputs, weights)
 
 
-class _Run:
-    def __init__(self, program: Any) -> None:
-        self.data, self.constants = program.data, program.constants
+class Interpreter:
+    """Flat arrays by value, as far as they are known. Without ``rounded``, results stay float64."""
+
+    def __init__(self, program: Any, *, rounded: bool = True) -> None:
+        self.data, self.constants, self.rounded = program.data, program.constants, rounded
         self.values: dict[int, Array] = {}
 
     def outputs(self, inputs: Mapping[str, Array], weights: Mapping[str, Array]) -> dict[str, Array]:
@@ -51,7 +53,9 @@ class _Run:
         if isinstance(operand, int):
             meta = self.data["values"][operand]
             if operand not in self.values:
-                self.values[operand] = np.zeros(math.prod(meta["shape"]), dtype_of(meta["dtype"]))
+                dtype = dtype_of(meta["dtype"])
+                dtype = dtype if self.rounded or not is_float(dtype) else np.dtype(np.float64)
+                self.values[operand] = np.zeros(math.prod(meta["shape"]), dtype)
             return self.values[operand].reshape(meta["shape"])
         at, shape, strides, offset = operand
         flat = self.view(at).reshape(-1)
@@ -69,7 +73,7 @@ class _Run:
         results = OPS[op["op"]](args, outs, op["attrs"])
         for out, result in zip(outs, results if isinstance(results, tuple) else (results,), strict=False):
             if out is not None and out.size:
-                out[...] = store(result, out.dtype)
+                out[...] = result if out.dtype == np.float64 else store(result, out.dtype)
 
 
 def store(x: Any, dtype: np.dtype[Any]) -> Array:
@@ -157,7 +161,7 @@ def _attention(args: list[Any], outs: list[Array], a: dict[str, Any]) -> Array:
         mask = args[3]
         scores = np.where(mask, scores, -np.inf) if mask.dtype == bool else scores + wide(mask)
     if a.get("causal"):
-        scores = np.where(np.tri(*scores.shape[2:], dtype=bool), scores, -np.inf)
+        scores = np.where(np.tri(*scores.shape[2:]) > 0, scores, -np.inf)
     peak = scores.max(-1, keepdims=True, initial=-np.inf)
     weights = np.exp(scores - peak)
     weights = weights / weights.sum(-1, keepdims=True)
@@ -176,7 +180,8 @@ def _rotated(x: Array, cos: Array, sin: Array, interleaved: bool) -> Array:
 
 
 def _rope(args: list[Any], outs: list[Array], a: dict[str, Any]) -> tuple[Any, ...]:
-    x, cos, sin, key, value, keys, values, index = [*args, *[None] * (8 - len(args))]
+    every: list[Any] = [*args, *[None] * (8 - len(args))]
+    x, cos, sin, key, value, keys, values, index = every
     interleaved = a.get("interleaved", False)
     out = _rotated(x, cos, sin, interleaved)
     if key is None:
@@ -193,23 +198,27 @@ def _rope(args: list[Any], outs: list[Array], a: dict[str, Any]) -> tuple[Any, .
     return out, keys, values
 
 
+def _spatial(index: Iterable[Any]) -> tuple[Any, ...]:
+    """An index of the dimensions behind batch and channels."""
+    return (slice(None), slice(None), *index)
+
+
 def _conv(args: list[Any], outs: list[Array], a: dict[str, Any]) -> Array:
     x, w, bias = wide(args[0]), wide(args[1]), wide(args[2]) if len(args) > 2 and args[2] is not None else None
     n = x.ndim - 2
     gaps = a["input_dilation"]
     spread = np.zeros((*x.shape[:2], *(max((s - 1) * d + 1, 0) for s, d in zip(x.shape[2:], gaps, strict=True))))
-    spread[(slice(None), slice(None), *(slice(None, None, d) for d in gaps))] = x
+    spread[_spatial(slice(None, None, d) for d in gaps)] = x
     x = _padded(spread, [0, 0, *a["padding_low"]], [0, 0, *a["padding_high"]])
     groups, out = a.get("groups", 1), np.zeros(outs[0].shape)
     per_in, per_out = x.shape[1] // groups, w.shape[0] // groups
     for taps in itertools.product(*(range(k) for k in w.shape[2:])):
-        window = x[(slice(None), slice(None), *(
-            slice(t * d, t * d + (o - 1) * s + 1, s)
-            for t, d, s, o in zip(taps, a["dilation"], a["stride"], out.shape[2:], strict=True)))]  # fmt: skip
+        steps = zip(taps, a["dilation"], a["stride"], out.shape[2:], strict=True)
+        window = x[_spatial(slice(t * d, t * d + (o - 1) * s + 1, s) for t, d, s, o in steps)]
         for g in range(groups):
             part = window[:, g * per_in : (g + 1) * per_in]
-            kernel = w[(slice(g * per_out, (g + 1) * per_out), slice(None), *taps)]
-            out[:, g * per_out : (g + 1) * per_out] += np.einsum("oc,nc...->no...", kernel, part)
+            kernel = w[_spatial(taps)][g * per_out : (g + 1) * per_out]
+            out[:, g * per_out : (g + 1) * per_out] += np.moveaxis(np.tensordot(kernel, part, (1, 1)), 0, 1)
     if bias is not None:
         out += bias.reshape(-1, *[1] * n)
     return _epilogue(out, args, a)
@@ -235,9 +244,9 @@ def _pool(args: list[Array], outs: list[Array], a: dict[str, Any]) -> tuple[Arra
         starts = [c * s - p for c, s, p in zip(cell, a["stride"], pad, strict=True)]
         index = [[b + t * d for t in range(k) if 0 <= b + t * d < n]
                  for b, k, d, n in zip(starts, kernel, a["dilation"], x.shape[2:], strict=True)]  # fmt: skip
-        window = x[(slice(None), slice(None), *np.ix_(*index))]
+        window = x[_spatial(np.ix_(*index))]
         window = window.reshape(*x.shape[:2], math.prod(window.shape[2:]))
-        at = (slice(None), slice(None), *cell)
+        at = _spatial(cell)
         if a["kind"] == "max":
             out[at], places[at] = _first_max(window, flat[np.ix_(*index)].reshape(-1))
             continue
@@ -261,7 +270,7 @@ def _adaptive(args: list[Array], outs: list[Array], a: dict[str, Any]) -> tuple[
         cut = tuple(
             slice(c * n // o, -(-(c + 1) * n // o)) for c, n, o in zip(cell, x.shape[2:], out.shape[2:], strict=True)
         )
-        window, at = x[(slice(None), slice(None), *cut)], (slice(None), slice(None), *cell)
+        window, at = x[_spatial(cut)], _spatial(cell)
         window = window.reshape(*x.shape[:2], math.prod(window.shape[2:]))
         if a["kind"] == "max":
             out[at], places[at] = _first_max(window, flat[cut].reshape(-1))
@@ -313,7 +322,7 @@ def _reduce(args: list[Array], outs: list[Array], a: dict[str, Any]) -> Array:
 
 
 def _scan(args: list[Array], outs: list[Array], a: dict[str, Any]) -> Array:
-    return {"sum": np.cumsum, "prod": np.cumprod}[a["kind"]](wide(args[0]), axis=a["axis"])
+    return (np.cumsum if a["kind"] == "sum" else np.cumprod)(wide(args[0]), axis=a["axis"])
 
 
 def _order(x: Array, axis: int, descending: bool) -> Array:
