@@ -105,6 +105,7 @@ NB_MODULE(_core, m) {
   npu::bindings::bind_device_info(m);
   npu::bindings::bind_limits(m);
   npu::bindings::bind_programs(m);
+  npu::bindings::bind_steps(m);
   npu::bindings::bind_execution(m);
   npu::bindings::bind_tensors(m);
   npu::bindings::bind_graph(m);

@@ -170,6 +170,9 @@ void bind_execution(nb::module_& m) {
           },
           "A state to keep between runs.")
       .def(
+          "steps", [](const PyExecutor& self) { return self.executor.steps(); },
+          "The plan's steps, to run them one by one.")
+      .def(
           "prepare",
           [](const PyExecutor& self, nb::handle weights, nb::handle progress) {
             Weights none = self.none;

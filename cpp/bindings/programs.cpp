@@ -76,12 +76,13 @@ void bind_weights(nb::module_& m) {
           "path"_a.none(), nb::sig("def load(path: str | os.PathLike[str]) -> Weights"))
       .def_static(
           "random",
-          [](nb::handle object, std::uint64_t seed) {
+          [](nb::handle object, std::uint64_t seed, const std::string& only) {
             const Program program = program_from(object);
             const nb::gil_scoped_release release;
-            return Weights::random(program, seed);
+            return Weights::random(program, seed, only);
           },
-          "program"_a.none(), "seed"_a = 0)
+          "program"_a.none(), "seed"_a = 0, nb::kw_only(), "only"_a = "",
+          "Seeded random values for all weights of a program, or the same values for one of them.")
       .def(
           "check", [](const Weights& self, nb::handle program) { self.check(program_from(program)); },
           "program"_a.none(), "Raise when `program` could not run with these.")

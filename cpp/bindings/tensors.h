@@ -81,5 +81,6 @@ void bind_tensors(nanobind::module_& m);
 void bind_programs(nanobind::module_& m);  // and weights
 void bind_execution(nanobind::module_& m);
 void bind_graph(nanobind::module_& m);
+void bind_steps(nanobind::module_& m);
 
 }  // namespace npu::bindings

@@ -10,6 +10,7 @@
 #include "npu/buffer.h"
 #include "npu/device.h"
 #include "npu/program.h"
+#include "npu/steps.h"
 #include "npu/weights.h"
 
 namespace npu {
@@ -85,6 +86,7 @@ class Executor {
   std::string plan() const;  // as text: kernels, layouts, offsets in memory
 
   Session session() const;
+  Steps steps() const;  // to run them one by one
   // In a session of its own for each caller; state inputs that are missing come from the default session of
   // `weights`.
   void run(std::span<const Buffer> inputs, const Weights& weights, std::span<const bool> donate,

@@ -12,5 +12,6 @@
 #include "npu/graph.h"
 #include "npu/limits.h"
 #include "npu/program.h"
+#include "npu/steps.h"
 #include "npu/threads.h"
 #include "npu/weights.h"

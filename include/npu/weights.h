@@ -34,8 +34,10 @@ class Weights {
   // Throws Error when `program` could not run with these: a weight is missing, or has another shape or dtype.
   void check(const Program& program) const;
 
-  // Seeded random values for everything that `program` reads: to measure without a checkpoint.
+  // Seeded random values for everything that `program` reads: to measure without a checkpoint. The second
+  // form makes only one of them, with the same values.
   static Weights random(const Program& program, std::uint64_t seed = 0);
+  static Weights random(const Program& program, std::uint64_t seed, const std::string& only);
 
   struct State;
   State& state() const { return *state_; }  // for the library itself

@@ -221,7 +221,10 @@ class Weights:
     def load(path: str | os.PathLike[str]) -> Weights: ...
 
     @staticmethod
-    def random(program: object | None, seed: int = 0) -> Weights: ...
+    def random(program: object | None, seed: int = 0, *, only: str = '') -> Weights:
+        """
+        Seeded random values for all weights of a program, or the same values for one of them.
+        """
 
     def check(self, program: object | None) -> None:
         """Raise when `program` could not run with these."""
@@ -254,6 +257,42 @@ class Weights:
         """
 
     def __repr__(self) -> str: ...
+
+class PlannedStep:
+    """What one kernel of a plan does."""
+
+    @property
+    def kernel(self) -> str: ...
+
+    @property
+    def ops(self) -> list[str]:
+        """Of the program; none for a copy to another layout."""
+
+    @property
+    def reads(self) -> list[int]:
+        """Values, numbered as in the program, then those of the plan alone."""
+
+    @property
+    def writes(self) -> list[int]: ...
+
+class Steps:
+    """
+    Runs single steps of a plan on tensors of the caller. For one thread at a time.
+    """
+
+    def __init__(self) -> None: ...
+
+    @property
+    def prepare(self) -> list[PlannedStep]:
+        """The steps that compute values from weights alone."""
+
+    @property
+    def main(self) -> list[PlannedStep]: ...
+
+    def run(self, steps: Sequence[int], given: dict[int, Any], wanted: Sequence[int], *, prepare: bool = False) -> list[NPUBuffer]:
+        """
+        Run steps of `main` one after another, with every tensor in memory of its own. `given` has the tensors that they read from elsewhere, by value, also weights. Returns those of `wanted`. With `prepare`, steps of `prepare`, which run on the host.
+        """
 
 class Device:
     """A device that programs run on."""
@@ -372,6 +411,9 @@ class Executor:
 
     def session(self) -> Session:
         """A state to keep between runs."""
+
+    def steps(self) -> Steps:
+        """The plan's steps, to run them one by one."""
 
     def prepare(self, weights: object | None = None, progress: object | None = None) -> None:
         """

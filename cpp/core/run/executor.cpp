@@ -73,6 +73,8 @@ PlanSummary Executor::summary() const {
   return summary;
 }
 
+Steps Executor::steps() const { return Steps(impl_->plan); }
+
 Session Executor::session() const { return Session(std::make_shared<Session::Impl>(impl_->plan)); }
 
 void Executor::run(std::span<const Buffer> inputs, const Weights& weights, std::span<const bool> donate,

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <set>
 
+#include "core/geometry/nest.h"
 #include "core/run/session.h"
 #include "core/weights/prepare.h"
 #include "core/weights/safetensors.h"
@@ -79,8 +80,10 @@ void Weights::check(const Program& program) const { check_weights(program.model(
 
 namespace {
 
+constexpr std::uint64_t kRandomStep = 0x9e3779b97f4a7c15u;  // of the state, for each number
+
 std::uint64_t mix(std::uint64_t& state) {
-  state += 0x9e3779b97f4a7c15u;
+  state += kRandomStep;
   std::uint64_t z = state;
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
   z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
@@ -120,9 +123,15 @@ void fill_random(Buffer& tensor, bool positive, std::uint64_t& state) {
 
 }  // namespace
 
-Weights Weights::random(const Program& program, std::uint64_t seed) {
+Weights Weights::random(const Program& program, std::uint64_t seed) { return random(program, seed, {}); }
+
+Weights Weights::random(const Program& program, std::uint64_t seed, const std::string& only) {
   Weights weights;
   for (const TensorSpec& spec : program.weights()) {
+    if (!only.empty() && spec.name != only) {
+      seed += kRandomStep * static_cast<std::uint64_t>(product(spec.shape));
+      continue;
+    }
     Buffer tensor = Buffer::allocate(spec.dtype, spec.shape, true);
     const bool positive = spec.name.size() >= 3 && spec.name.find("var") != std::string::npos;
     fill_random(tensor, positive, seed);
