@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 from npu_runtime import NPUError, __version__
 
 if TYPE_CHECKING:
+    from npu.comparison.api import compare
+    from npu.comparison.report import Comparison
     from npu.compiled import CompiledModule, compile
     from npu.generation import Generation, Generator, Piece
     from npu.kernels import KernelReport, check_kernels
 
 __all__ = [
+    "Comparison",
     "CompiledModule",
     "Generation",
     "Generator",
@@ -20,6 +23,7 @@ __all__ = [
     "Piece",
     "__version__",
     "check_kernels",
+    "compare",
     "compile",
 ]
 
@@ -29,6 +33,14 @@ def __getattr__(name: str) -> Any:
         from npu import compiled
 
         return getattr(compiled, name)
+    if name == "compare":
+        from npu.comparison.api import compare
+
+        return compare
+    if name == "Comparison":
+        from npu.comparison.report import Comparison
+
+        return Comparison
     if name in ("Generation", "Generator", "Piece"):
         from npu import generation
 

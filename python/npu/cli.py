@@ -233,22 +233,9 @@ def _weights(args: argparse.Namespace, executor: Any) -> Any:
 
 
 def _inputs(executor: Any, seed: int, arrays: dict[str, Any]) -> dict[str, Any]:
-    """The user's arrays, and random ones for the other inputs. Integers are zero, which is a valid index anywhere."""
-    import ml_dtypes
-    import numpy as np
+    from npu.random_tensors import random_inputs
 
-    random = np.random.default_rng(seed + 1)
-    inputs = {}
-    for spec in executor.program.inputs:
-        if spec.name in arrays:
-            inputs[spec.name] = arrays[spec.name]
-            continue
-        dtype = ml_dtypes.bfloat16 if spec.dtype == "bfloat16" else np.dtype(spec.dtype)
-        if "float" in spec.dtype:
-            inputs[spec.name] = random.standard_normal(spec.shape).astype(dtype)
-        else:
-            inputs[spec.name] = np.zeros(spec.shape, dtype)
-    return inputs
+    return random_inputs(executor.program.inputs, seed, arrays)
 
 
 def _read_inputs(executor: Any, arguments: list[str]) -> dict[str, Any]:
@@ -390,6 +377,18 @@ def _bench(args: argparse.Namespace) -> int:
     return 0
 
 
+def _compare_arguments(p: argparse.ArgumentParser) -> None:
+    from npu.comparison.command import add_arguments
+
+    add_arguments(p)
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from npu.comparison.command import run
+
+    return run(args)
+
+
 def _doctor(args: argparse.Namespace) -> int:
     from npu.doctor import print_report, report, run_kernels
 
@@ -411,6 +410,9 @@ _COMMANDS: dict[str, tuple[Callable[[Any], int], Callable[[argparse.ArgumentPars
     ),
     "partition": (
         _partition, _partition_arguments, "show how an IR is split between device and host, and the cost"
+    ),
+    "compare": (
+        _compare, _compare_arguments, "run a program on two devices step by step, and show where they differ"
     ),
     "bench": (_bench, _bench_arguments, "measure how long a program takes"),
     "generate": (_generate, _generate_arguments, "generate text with a language model from a folder"),

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from npu.comparison.rule import EPSILON
 from npu_compiler.reference import dtype_of
 
 Array = np.ndarray
 FLOATS = ("float32", "float16", "bfloat16")
 INTEGERS = ("int32", "int64", "int8", "int16", "uint8")
 DTYPES = (*FLOATS, *INTEGERS, "bool")
-EPSILON = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 SIGNIFICANT = {"float32": 24, "float16": 11, "bfloat16": 8}
 
 

@@ -1,4 +1,4 @@
-"""The rule for how close results must be: see "Numbers" in docs/architecture.md."""
+"""The rule for how close results must be, as assertions: see "Numbers" in docs/architecture.md."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-
-EPSILON = {torch.float32: 2.0**-23, torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7}
+from npu.comparison import rule
 
 
 def error(got: Any, exact: torch.Tensor) -> float:
@@ -18,14 +17,11 @@ def error(got: Any, exact: torch.Tensor) -> float:
     finite = torch.isfinite(wanted)
     assert torch.equal(finite, torch.isfinite(value)), "infinite or NaN in other places"
     assert torch.equal(wanted[~finite].nan_to_num(nan=0.5), value[~finite].nan_to_num(nan=0.5))
-    wanted, value = wanted[finite], value[finite]
-    norm = wanted.norm().item()
-    return (value - wanted).norm().item() / norm if norm else value.norm().item()
+    return rule.relative_error(value.detach().numpy(), wanted.numpy())
 
 
 def allowed(torchs_own: float, dtype: torch.dtype) -> float:
-    bound = max(1.5 * torchs_own, 4 * EPSILON[dtype])
-    return min(bound, 1e-4) if dtype == torch.float32 else bound
+    return rule.allowed(torchs_own, str(dtype).removeprefix("torch."))
 
 
 def check(got: Any, exact: torch.Tensor, torchs: torch.Tensor, what: str) -> None:

@@ -1,0 +1,128 @@
+"""The command ``npu compare``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+__all__ = ["add_arguments", "run"]
+
+BEYOND = 1
+TROUBLE = 2
+_DELAY = 1.0  # seconds before progress is shown
+
+
+def add_arguments(p: argparse.ArgumentParser) -> None:
+    p.set_defaults(trouble=TROUBLE)
+    p.add_argument(
+        "file", type=Path, help="a program (.npubin), an IR file (.json), or a step that --save wrote (.safetensors)"
+    )
+    p.add_argument("--device", help="the first device, whose results all steps read (default: cpu)")
+    p.add_argument(
+        "--with", dest="other", metavar="DEVICE", help="the second one: cpu, cuda, metal, metal:emulated, or pytorch"
+    )
+    p.add_argument("--ir", type=Path, help="the IR file of a program, to show lines of code, and for --with pytorch")
+    p.add_argument("--inputs", type=Path, help="a .safetensors file of inputs by name (default: random, integers zero)")
+    p.add_argument(
+        "--weights",
+        type=Path,
+        help="a .safetensors file, the index of a sharded one, a folder with either, or a .pt file (default: random)",
+    )
+    p.add_argument("--seed", type=int, default=0, help="the seed of random weights and inputs (default: 0)")
+    p.add_argument("--threads", type=int, default=0, help="the number of threads (default: all usable cores)")
+    p.add_argument(
+        "--spread", action="store_true", help="also show the error if the second device goes on with its own results"
+    )
+    p.add_argument(
+        "--save", type=Path, metavar="FILE", help="write the operands of the first step beyond the rule to FILE"
+    )
+    p.add_argument("--step", metavar="NAME", help="with --save, write those of this step instead")
+    shown = p.add_mutually_exclusive_group()
+    shown.add_argument(
+        "--top", type=_positive, default=20, metavar="N", help="show the N steps that differ most (default: 20)"
+    )
+    shown.add_argument("--all", action="store_true", help="show all steps")
+    shown.add_argument("--json", action="store_true", help="print all steps as JSON instead of text")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    from npu_runtime.errors import InvalidValueError
+    from rich.console import Console
+
+    from npu.comparison.api import compare
+    from npu.comparison.saved import is_saved_step
+    from npu.comparison.table import print_table
+
+    if args.step and not args.save:
+        raise InvalidValueError("[compare] --step chooses the step that --save writes; try --save FILE too")
+    saved = is_saved_step(args.file)
+    if saved:
+        _refuse_unused(args)
+    elif args.other is None:
+        raise InvalidValueError("[compare] --with is missing; expected a second device, or pytorch; try --with metal")
+    device = args.device or (None if saved else "cpu")
+    with _Progress() as progress:
+        report = compare(
+            args.file, device, args.other, inputs=args.inputs, weights=args.weights, ir=args.ir, seed=args.seed,
+            threads=args.threads, spread=args.spread, step=args.step, save=args.save, progress=progress,
+        )  # fmt: skip
+    if args.json:
+        print(json.dumps(report.to_dict(), indent=2))
+    else:
+        console = Console()
+        console = console if console.is_terminal else Console(width=160)
+        print_table(report, console, None if args.all else args.top)
+    if report.saved is not None:
+        stream = sys.stderr if args.json else sys.stdout
+        print(f"Saved; to run this step again: npu compare {report.saved}", file=stream)
+    if report.stopped:
+        return TROUBLE
+    return 0 if report.agrees else BEYOND
+
+
+def _refuse_unused(args: argparse.Namespace) -> None:
+    from npu_runtime.errors import InvalidValueError
+
+    unused = [f"--{name}" for name in ("ir", "inputs", "weights", "save", "spread") if getattr(args, name)]
+    if unused:
+        raise InvalidValueError(
+            f"[compare] a saved step has its own operands; got {', '.join(unused)} too; expected only devices"
+        )
+
+
+class _Progress:
+    """The step that runs, on a terminal, once it takes longer than a second."""
+
+    def __init__(self) -> None:
+        self._begin = time.monotonic()
+        self._status: Any = None
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __call__(self, done: int, total: int, name: str) -> None:
+        if not sys.stderr.isatty() or time.monotonic() - self._begin < _DELAY:
+            return
+        text = f"step {done + 1} of {total}: {name}"
+        if self._status is None:
+            from rich.console import Console
+            from rich.status import Status
+
+            self._status = Status(text, console=Console(stderr=True, markup=False))
+            self._status.start()
+        self._status.update(text)
+
+    def __exit__(self, *_: object) -> None:
+        if self._status is not None:
+            self._status.stop()

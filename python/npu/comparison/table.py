@@ -1,0 +1,110 @@
+"""A comparison as text."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+from npu.comparison.report import NOTHING_FINITE, Comparison, Row
+
+__all__ = ["print_table", "table_text"]
+
+_WIDTH = 160  # where there is no terminal
+MOST_ROWS = 20
+
+
+def chosen_rows(report: Comparison, top: int | None) -> list[int]:
+    """All, or the first one beyond the rule and those that are furthest off, in their order."""
+    if top is None or len(report) <= top:
+        return list(range(len(report)))
+    order = sorted(range(len(report)), key=lambda i: (not report[i].beyond, -_distance(report[i]), i))
+    first = [report.rows.index(report.first)] if report.first is not None else []
+    return sorted(list(dict.fromkeys([*first, *order]))[: max(top, 1)])
+
+
+def _distance(row: Row) -> float:
+    """Relative to what the dtype resolves, so that steps of different dtypes can be ordered."""
+    from npu.comparison.rule import EPSILON
+
+    return row.relative / EPSILON.get(row.dtype, 1.0)
+
+
+def print_table(report: Comparison, console: Any, top: int | None = MOST_ROWS) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    rows = chosen_rows(report, top)
+    headings: list[tuple[str, bool]] = [("#", True), ("Step", False)]
+    headings += [(f"Kernel on {name}", False) for name in report.sides]
+    has_module = any(row.module for row in report)
+    has_source = any(row.source for row in report)
+    has_spread = any(row.spread is not None for row in report)
+    headings += [("Module", False)] * has_module + [("Line", False)] * has_source
+    headings += [("Max. diff.", True), ("Relative", True), ("SNR", True)]
+    headings += [("Spread", True)] * has_spread + [("", False)]
+    table = Table()
+    for heading, right in headings:
+        table.add_column(heading, justify="right" if right else "left", overflow="fold")
+    for i in rows:
+        row = report[i]
+        cells = [str(i) if row.part is None else f"{row.part}: {i}", row.step, *row.kernels]
+        cells += [row.module] * has_module + [row.source] * has_source + _figures(row)
+        cells += ["" if row.spread is None else _number(row.spread)] * has_spread
+        cells.append(_mark(report, row))
+        table.add_row(*map(escape, cells), style="red" if row.beyond else "")
+    console.print(table)
+    for line in _notes(report, len(rows)):
+        console.print(escape(line), highlight=False, soft_wrap=True)
+
+
+def _figures(row: Row) -> list[str]:
+    if not row.compared:
+        return ["", "", ""]
+    snr = "" if row.relative == 0 else "-inf" if math.isinf(row.relative) else f"{row.snr:.0f} dB"
+    return [_number(row.absolute), _number(row.relative), snr]
+
+
+def _number(value: float) -> str:
+    return "0" if value == 0 else f"{value:.2g}"
+
+
+def _mark(report: Comparison, row: Row) -> str:
+    if row.beyond:
+        return "<- first beyond" if row is report.first else "beyond"
+    if not row.compared:
+        return "not compared"
+    return "nothing finite" if row.reason == NOTHING_FINITE else ""
+
+
+def _notes(report: Comparison, shown: int) -> list[str]:
+    lines = [report.summary()]
+    if shown < len(report):
+        lines.append(f"The {shown} steps with the largest differences; --all shows every step.")
+    if report.first is not None:
+        lines += _explained(report, report.first)
+    if report.empty:
+        lines.append(
+            f"In {len(report.empty)} steps no result is finite on either side, so they prove nothing; "
+            "try other inputs or weights."
+        )
+    if report.stopped:
+        lines.append(f"Stopped: {report.stopped}; try inputs that are valid indices (--inputs).")
+    return lines
+
+
+def _explained(report: Comparison, row: Row) -> list[str]:
+    where = "".join([f", module {row.module}" if row.module else "", f", {row.source}" if row.source else ""])
+    if row.errors is None or row.allowed is None:
+        return [f"{row.step}{where}: {row.reason}"]
+    errors = ", ".join(f"{n} {e:.2g}" for n, e in zip(report.sides, row.errors, strict=True))
+    tensor = f"{row.tensor}, {row.dtype}{row.shape}"
+    return [f"{row.step}{where}: error against float64: {errors}; allowed {row.allowed:.2g} ({tensor})"]
+
+
+def table_text(report: Comparison, top: int | None = MOST_ROWS) -> str:
+    from rich.console import Console
+
+    text = io.StringIO()
+    print_table(report, Console(file=text, width=_WIDTH), top)
+    return text.getvalue()
