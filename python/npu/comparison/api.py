@@ -196,7 +196,9 @@ def _compare_saved(saved: SavedStep, device: Any, other: Any, threads: int, spre
     last = TorchSide(saved.ir or {}) if second == PYTORCH else _side(second, threads)
     report = Comparison(_name_of(saved.program), (first.name, last.name))
     sources = {n["name"]: n.get("source") or "" for n in (saved.ir or {}).get("nodes", [])}
-    walk = Walk(saved.program, (first, last), report, Options(spread, sources=sources), Source())
+    walk = Walk(
+        saved.program, (first, last), report, Options(spread, sources=sources, together=tuple(saved.ops)), Source()
+    )
     walk.run_one(saved.ops, saved.operands)
     return report
 

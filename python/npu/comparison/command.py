@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
     from npu.comparison.api import compare
     from npu.comparison.saved import is_saved_step
-    from npu.comparison.table import print_table
+    from npu.comparison.table import WIDTH, print_table
 
     if args.step and not args.save:
         raise InvalidValueError("[compare] --step chooses the step that --save writes; try --save FILE too")
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(report.to_dict(), indent=2))
     else:
         console = Console()
-        console = console if console.is_terminal else Console(width=160)
+        console = console if console.is_terminal else Console(width=WIDTH)
         print_table(report, console, None if args.all else args.top)
     if report.saved is not None:
         stream = sys.stderr if args.json else sys.stdout

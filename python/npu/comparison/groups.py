@@ -47,7 +47,7 @@ def group_ops(program: CompiledProgram, fused: Iterable[Sequence[int]]) -> list[
         return i
 
     for together in fused:
-        for i in together[1:]:
+        for i in together:
             a, b = sorted((find(together[0]), find(i)))
             leader[a] = b  # the last of them: what is fused into an op is read by nothing else
     members: dict[int, list[int]] = {}

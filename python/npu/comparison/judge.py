@@ -12,7 +12,7 @@ from npu_compiler.reference import Interpreter
 
 from npu.comparison.groups import Group, operand_value
 from npu.comparison.report import NOTHING_FINITE, Row
-from npu.comparison.rule import EPSILON, Figures, allowed, measure, relative_error
+from npu.comparison.rule import EPSILON, Figures, allowed, allowed_in_step, measure, relative_error
 
 __all__ = ["Judge", "parts_of"]
 
@@ -96,7 +96,7 @@ class Judge:
     def _judge(self, value: int, a: Any, b: Any, exact: Any) -> _Verdict:
         errors = (relative_error(a, exact), relative_error(b, exact))
         judged, own = errors if self._reference is not None else (max(errors), min(errors))
-        bound = allowed(own, a.dtype.name)
+        bound = allowed_in_step(own, a.dtype.name)
         return _Verdict(value, self._figures(a, b), errors, bound, beyond=judged > bound)
 
     def _exact(self, group: Group, given: Arrays) -> list[Any]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from npu_compiler import CompiledProgram
-from npu_compiler.reference import Interpreter, dtype_of
 from npu_runtime.errors import InvalidValueError, UnavailableError, format_error
 from npu_runtime.host import decode_constants, numpy_to_torch, torch_to_numpy
 
-from npu.comparison.groups import Group, operand_value
+from npu.comparison.groups import Group
+from npu.comparison.ir_tensors import IRTensors, Key, ValueTensors
 from npu.comparison.prepared import WeightSource
 
 __all__ = ["TorchProgram", "TorchSide"]
@@ -38,24 +36,22 @@ class TorchSide:
 
 
 class TorchProgram:
-    """A value of the program that has the name of a tensor of the IR is that tensor, as its writer sees it. What a pass
-    has made, such as merged products, is taken apart, or has no counterpart."""
+    """It starts from the values that are known, and computes the nodes between them and a step's results."""
 
     fused: list[list[int]] = []  # noqa: RUF012
 
     def __init__(self, ir: Mapping[str, Any], program: CompiledProgram, source: WeightSource) -> None:
         self.ir, self._program, self._source = ir, program, source
-        self._nodes = {t["name"]: n for n, node in enumerate(ir["nodes"]) for t in node["outputs"]}
-        self._metas = {t["name"]: t for node in ir["nodes"] for t in node["outputs"]}
-        self._metas |= {t["name"]: t for t in ir["graph_inputs"]}
+        self._tensors = IRTensors(ir)
+        self._values = ValueTensors(program, self._tensors)
         self._weights: Mapping[str, str] = ir.get("weight_name_mapping") or {}
         self._constants = decode_constants(ir)
-        self._layouts = _Layouts(program, self._metas)
 
     def kernels(self, group: Group) -> list[str]:
         ops = [self._program.data["main"][i] for i in group.ops]
-        kinds = {node["name"]: node["op_type"] for node in self.ir["nodes"]}
-        return [kinds[n].split(".")[1] for op in ops for n in op.get("nodes", []) if n in kinds]
+        nodes = self._tensors.nodes
+        kinds = [nodes[n]["op_type"] for op in ops for n in op.get("nodes", []) if n in nodes]
+        return [kind.split(".")[1] if kind.startswith("aten.") else kind for kind in kinds]
 
     def run(self, group: Group, given: Mapping[int, Any]) -> dict[int, Any]:
         return self._results(group, given, exact=False)
@@ -65,162 +61,83 @@ class TorchProgram:
         return self._results(group, given, exact=True)
 
     def prepare(self, steps: Sequence[int], given: Mapping[int, Any], wanted: Sequence[int]) -> list[Any]:
-        raise NotImplementedError("only the first side prepares weights, and PyTorch is the second one")
+        raise NotImplementedError("the first side prepares weights, and PyTorch is the second one")
 
     def weights_of(self, group: Group, given: Mapping[int, Any]) -> dict[str, Any]:
         """Those that PyTorch reads for a step, by name."""
-        names = {self._weights.get(name, name) for name in self._read(group, given) - set(self._known(group, given))}
+        names = {self._weights.get(key[0], key[0]) for key in self._read(group, given) - self._known(group, given)}
         return {name: self._source.get(name) for name in sorted(names - set(self._constants))}
 
     def operands_of(self, group: Group, given: Mapping[int, Any]) -> dict[int, Any]:
         """Those that either side reads."""
         read = self._read(group, given)
-        return {v: a for v, a in given.items() if v in group.reads or read & set(self._layouts.tensors(v))}
+        return {v: a for v, a in given.items() if v in group.reads or read & set(self._values.keys(v))}
 
-    def _read(self, group: Group, given: Mapping[int, Any]) -> set[str]:
-        names = [t for v in group.results for t in self._layouts.tensors(v)]
-        return set(_entering([self.ir["nodes"][n] for n in self._nodes_for(names, self._known(group, given))]))
+    def _read(self, group: Group, given: Mapping[int, Any]) -> set[Key]:
+        wanted = [key for v in group.results for key in self._values.keys(v)]
+        return set(self._tensors.entering(self._tensors.nodes_for(wanted, self._known(group, given))))
 
-    def _known(self, group: Group, given: Mapping[int, Any]) -> dict[str, Any]:
-        known: dict[str, Any] = {}
-        for value, array in given.items():
-            if value not in group.writes:
-                known |= self._layouts.split(value, array)
-        return known
+    def _known(self, group: Group, given: Mapping[int, Any]) -> set[Key]:
+        return {key for v in given if v not in group.writes for key in self._values.keys(v)}
 
     def _results(self, group: Group, given: Mapping[int, Any], exact: bool) -> dict[int, Any]:
-        wanted = {v: names for v in group.results if (names := self._layouts.tensors(v))}
+        wanted = {v: keys for v in group.results if (keys := self._values.keys(v))}
         if not wanted:
             return {}
-        names = list(dict.fromkeys(name for names in wanted.values() for name in names))
-        computed = self._compute(names, self._known(group, given), exact)
-        return {v: self._layouts.join(v, [computed[name] for name in names]) for v, names in wanted.items()}
+        keys = list(dict.fromkeys(key for keys in wanted.values() for key in keys))
+        nodes = self._tensors.nodes_for(keys, self._known(group, given))
+        computed = self._compute(keys, nodes, self._operands(group, given, nodes), exact)
+        return {v: self._values.join(v, [computed[key] for key in keys]) for v, keys in wanted.items()}
 
-    def _nodes_for(self, names: Iterable[str], known: Mapping[str, Any]) -> list[int]:
-        """The nodes between what is known and the tensors of these names."""
-        waiting, nodes = list(names), set()
-        while waiting:
-            name = waiting.pop()
-            number = self._nodes.get(name)
-            if name in known or number is None or number in nodes:
-                continue
-            nodes.add(number)
-            waiting += [t["name"] for t in self.ir["nodes"][number]["inputs"]]
-        return sorted(nodes)
+    def _operands(self, group: Group, given: Mapping[int, Any], nodes: Sequence[Any]) -> dict[Key, Any]:
+        entering = self._tensors.entering(nodes)
+        tensors: dict[Key, Any] = {}
+        for value, array in given.items():
+            if value not in group.writes and set(self._values.keys(value)) & entering.keys():
+                tensors |= {k: numpy_to_torch(a) for k, a in self._values.split(value, array).items() if k in entering}
+        return {key: tensors[key] if key in tensors else self._weight(key[0]) for key in entering}
 
-    def _compute(self, names: list[str], known: Mapping[str, Any], exact: bool) -> dict[str, Any]:
+    def _weight(self, name: str) -> Any:
+        name = self._weights.get(name, name)
+        return self._constants[name] if name in self._constants else numpy_to_torch(self._source.get(name))
+
+    def _compute(
+        self, keys: Sequence[Key], nodes: Sequence[Any], operands: Mapping[Key, Any], exact: bool
+    ) -> dict[Key, Any]:
         from torch_ir import IR, IRExecutor
         from torch_ir.errors import ExecutionError
 
-        nodes = [self.ir["nodes"][n] for n in self._nodes_for(names, known)]
-        entering = _entering(nodes)
-        tensors = {name: self._tensor(name, known) for name in entering}
+        inputs = {key: f"operand.{n}" for n, key in enumerate(operands)}
+        entering = self._tensors.entering(nodes)
         ir = {
             "model_name": "step",
             "pytorch_version": "",
-            "graph_inputs": [_meta(t) for t in entering.values()],
-            "graph_outputs": [_produced(self._metas[name], nodes) for name in names],
+            "graph_inputs": [{**_meta(entering[key]), "name": name} for key, name in inputs.items()],
+            "graph_outputs": [_produced(self._tensors.metas[key], *key) for key in keys],
             "weights": [],
-            "nodes": [_reading(node, entering) for node in nodes],
+            "nodes": [{**n, "inputs": [self._reading(t, inputs) for t in n["inputs"]]} for n in nodes],
         }
+        tensors = tuple(operands.values())
         if exact:
-            ir, tensors = _in_float64(ir), {n: t.double() if t.is_floating_point() else t for n, t in tensors.items()}
+            ir = _in_float64(ir)
+            tensors = tuple(t.double() if t.is_floating_point() else t for t in tensors)
         try:
-            results = IRExecutor(IR.from_dict(ir), weights={}).execute(tuple(tensors.values()))
+            results = IRExecutor(IR.from_dict(ir), weights={}).execute(tensors)
         except ExecutionError as error:
             raise InvalidValueError(format_error("run", str(error))) from error
-        return {name: torch_to_numpy(tensor) for name, tensor in zip(names, results, strict=True)}
+        return {key: torch_to_numpy(tensor) for key, tensor in zip(keys, results, strict=True)}
 
-    def _tensor(self, name: str, known: Mapping[str, Any]) -> Any:
-        if name in known:
-            return numpy_to_torch(known[name])
-        fqn = self._weights.get(name, name)
-        if fqn in self._constants:
-            return self._constants[fqn]
-        return numpy_to_torch(self._source.get(fqn))
-
-
-class _Layouts:
-    """How tensors of the IR lie in values of the program."""
-
-    def __init__(self, program: CompiledProgram, metas: Mapping[str, Any]) -> None:
-        self._program, self._metas = program, metas
-        self._names = {e["value"]: e["name"] for e in program.data["inputs"]}
-        self._writers: dict[int, list[Any]] = {}
-        for op in program.data["main"]:
-            for operand in op["out"]:
-                if operand is not None:
-                    self._writers.setdefault(operand_value(operand), []).append(operand)
-
-    def tensors(self, value: int) -> list[str]:
-        """The tensors that a value consists of, side by side in its columns; none if it has no counterpart."""
-        meta = self._program.data["values"][value]
-        if value not in self._writers and value not in self._names:
-            return []
-        names = self._names.get(value, meta["name"])
-        parts = [names] if names in self._metas else names.split("+")
-        if any(name not in self._metas or self._metas[name]["dtype"] != meta["dtype"] for name in parts):
-            return []
-        sizes = [math.prod(self._metas[name]["shape"]) for name in parts]
-        return parts if sum(sizes) == math.prod(meta["shape"]) else []
-
-    def _view(self, value: int, array: Any) -> Any:
-        """As the op that writes it sees it, if one op writes all of it."""
-        writers = self._writers.get(value, [])
-        if len(writers) != 1:
-            return array
-        views = Interpreter(self._program)
-        views.values = {value: array.reshape(-1)}
-        return views.view(writers[0])
-
-    def split(self, value: int, array: Any) -> dict[str, Any]:
-        names = self.tensors(value)
-        shapes = [self._metas[name]["shape"] for name in names]
-        view = self._view(value, np.ascontiguousarray(array)) if names else array
-        if len(names) == 1:
-            return {names[0]: np.ascontiguousarray(view).reshape(shapes[0])}
-        widths = [math.prod(shape) // max(math.prod(view.shape[:-1]), 1) for shape in shapes]
-        parts = np.split(view, np.cumsum(widths)[:-1], -1) if names else []
-        return {n: np.ascontiguousarray(p).reshape(s) for n, p, s in zip(names, parts, shapes, strict=True)}
-
-    def join(self, value: int, parts: Sequence[Any]) -> Any:
-        meta = self._program.data["values"][value]
-        dtype = np.dtype(np.float64) if parts[0].dtype == np.float64 else dtype_of(meta["dtype"])
-        array = np.zeros(meta["shape"], dtype)
-        view = self._view(value, array)
-        if len(parts) == 1:
-            view[...] = parts[0].reshape(view.shape)
-        else:
-            rows = view.shape[:-1]
-            view[...] = np.concatenate([p.reshape(*rows, -1) for p in parts], -1)
-        return array
+    def _reading(self, t: Mapping[str, Any], inputs: Mapping[Key, str]) -> dict[str, Any]:
+        key = self._tensors.key(t)
+        return _produced({**t, "name": inputs[key]}, inputs[key], 0) if key in inputs else _produced(t, *key)
 
 
 def _meta(t: Mapping[str, Any]) -> dict[str, Any]:
     return {key: t[key] for key in ("name", "shape", "dtype")}
 
 
-def _entering(nodes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The tensors that nodes read and do not compute, by name."""
-    made = {t["name"] for node in nodes for t in node["outputs"]}
-    return {t["name"]: t for node in nodes for t in node["inputs"] if t["name"] not in made}
-
-
-def _reading(node: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The node, where those tensors are inputs of the graph."""
-    read = [
-        {**_meta(t), "producer_node": t["name"], "producer_output_idx": 0} if t["name"] in inputs else t
-        for t in node["inputs"]
-    ]
-    return {**node, "inputs": read}
-
-
-def _produced(t: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    for node in nodes:
-        for index, result in enumerate(node["outputs"]):
-            if result["name"] == t["name"]:
-                return {**_meta(t), "producer_node": node["name"], "producer_output_idx": index}
-    return _meta(t)
+def _produced(t: Mapping[str, Any], node: str, index: int) -> dict[str, Any]:
+    return {**_meta(t), "producer_node": node, "producer_output_idx": index}
 
 
 def _in_float64(ir: Any) -> Any:

@@ -20,8 +20,8 @@ class Row:
     step: str
     ops: list[str] = field(default_factory=list)  # the kinds of the ops in it
     nodes: list[str] = field(default_factory=list)  # of the IR
-    module: str = ""
-    source: str = ""
+    modules: list[str] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)  # lines of code
     kernels: tuple[str, str] = ("", "")
     tensor: str = ""
     dtype: str = ""
@@ -104,7 +104,7 @@ class Comparison:
 
     def summary(self) -> str:
         a, b = self.sides
-        text = f"{self.model}: {len(self.rows)} steps on {a} and {b}"
+        text = f"{self.model}: {len(self.rows)} step{'' if len(self.rows) == 1 else 's'} on {a} and {b}"
         if a == b:
             text += " (the same device twice)"
         first = self.first

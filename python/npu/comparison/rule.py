@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["EPSILON", "Figures", "allowed", "measure", "relative_error"]
+__all__ = ["EPSILON", "Figures", "allowed", "allowed_in_step", "measure", "relative_error"]
 
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 _MOST_IN_FLOAT32 = 1e-4
@@ -19,6 +19,12 @@ def allowed(own: float, dtype: str) -> float:
     """The error that a result may have, if that of another implementation in the same dtype is ``own``."""
     bound = max(1.5 * own, 4 * EPSILON[dtype])
     return min(bound, _MOST_IN_FLOAT32) if dtype == "float32" else bound
+
+
+def allowed_in_step(own: float, dtype: str) -> float:
+    """The same for one step of a model, with a margin: a sum of thousands of terms exceeds the rule by some percent in
+    another order, on sound devices too. Kernels that are wrong are off by much more."""
+    return 2 * allowed(own, dtype)
 
 
 def relative_error(got: Any, wanted: Any) -> float:

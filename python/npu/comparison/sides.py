@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from npu_compiler import CompiledProgram
-from npu_runtime import Device, Executor
+from npu_runtime import Device, Executor, devices
 
 from npu.comparison.groups import Group
 
@@ -43,10 +43,9 @@ class DeviceSide:
     def __init__(self, device: Device | str | None, threads: int = 0) -> None:
         self.device = device if isinstance(device, Device) else Device(device)
         self.threads = threads
-
-    @property
-    def name(self) -> str:
-        return self.device.kind
+        # What opens it again: where there is no Metal, "metal" alone would not.
+        present = {info.kind for info in devices() if info.available}
+        self.name = "metal:emulated" if self.device.kind == "metal" and "metal" not in present else self.device.kind
 
     def open(self, program: CompiledProgram, source: WeightSource) -> SideProgram:
         return DeviceProgram(program, Executor(program, self.device, threads=self.threads))

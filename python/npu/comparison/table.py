@@ -8,9 +8,9 @@ from typing import Any
 
 from npu.comparison.report import NOTHING_FINITE, Comparison, Row
 
-__all__ = ["print_table", "table_text"]
+__all__ = ["MOST_ROWS", "WIDTH", "print_table", "table_text"]
 
-_WIDTH = 160  # where there is no terminal
+WIDTH = 180  # where there is no terminal
 MOST_ROWS = 20
 
 
@@ -37,8 +37,8 @@ def print_table(report: Comparison, console: Any, top: int | None = MOST_ROWS) -
     rows = chosen_rows(report, top)
     headings: list[tuple[str, bool]] = [("#", True), ("Step", False)]
     headings += [(f"Kernel on {name}", False) for name in report.sides]
-    has_module = any(row.module for row in report)
-    has_source = any(row.source for row in report)
+    has_module = any(row.modules for row in report)
+    has_source = any(row.sources for row in report)
     has_spread = any(row.spread is not None for row in report)
     headings += [("Module", False)] * has_module + [("Line", False)] * has_source
     headings += [("Max. diff.", True), ("Relative", True), ("SNR", True)]
@@ -49,13 +49,20 @@ def print_table(report: Comparison, console: Any, top: int | None = MOST_ROWS) -
     for i in rows:
         row = report[i]
         cells = [str(i) if row.part is None else f"{row.part}: {i}", row.step, *row.kernels]
-        cells += [row.module] * has_module + [row.source] * has_source + _figures(row)
+        cells += [_first(row.modules)] * has_module + [_first(row.sources)] * has_source + _figures(row)
         cells += ["" if row.spread is None else _number(row.spread)] * has_spread
         cells.append(_mark(report, row))
         table.add_row(*map(escape, cells), style="red" if row.beyond else "")
     console.print(table)
     for line in _notes(report, len(rows)):
         console.print(escape(line), highlight=False, soft_wrap=True)
+
+
+def _first(texts: list[str]) -> str:
+    """Of the modules or lines of a step with several; the report has all of them."""
+    if not texts:
+        return ""
+    return texts[0] if len(texts) == 1 else f"{texts[0]} (+{len(texts) - 1})"
 
 
 def _figures(row: Row) -> list[str]:
@@ -94,7 +101,7 @@ def _notes(report: Comparison, shown: int) -> list[str]:
 
 
 def _explained(report: Comparison, row: Row) -> list[str]:
-    where = "".join([f", module {row.module}" if row.module else "", f", {row.source}" if row.source else ""])
+    where = "".join(f", {name}" for name in (_first(row.modules), _first(row.sources)) if name)
     if row.errors is None or row.allowed is None:
         return [f"{row.step}{where}: {row.reason}"]
     errors = ", ".join(f"{n} {e:.2g}" for n, e in zip(report.sides, row.errors, strict=True))
@@ -106,5 +113,5 @@ def table_text(report: Comparison, top: int | None = MOST_ROWS) -> str:
     from rich.console import Console
 
     text = io.StringIO()
-    print_table(report, Console(file=text, width=_WIDTH), top)
+    print_table(report, Console(file=text, width=WIDTH), top)
     return text.getvalue()

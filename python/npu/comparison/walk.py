@@ -29,6 +29,7 @@ class Options:
     observe: Callable[[Walk, Group, Row, Results, list[Results]], None] | None = None  # gets operands and results
     sources: Mapping[str, str] = field(default_factory=dict)  # the line of code of each node
     part: int | None = None
+    together: tuple[str, ...] = ()  # ops that are one step, whatever the devices do
 
 
 class Walk:
@@ -44,7 +45,7 @@ class Walk:
     ) -> None:
         self.program, self.sides, self.report, self.options = program, sides, report, options
         self.opened = [side.open(program, source) for side in sides]
-        self.groups = group_ops(program, [ops for opened in self.opened for ops in opened.fused])
+        self.groups = group_ops(program, [self._indices(), *(ops for opened in self.opened for ops in opened.fused)])
         self._judge = Judge(program, self.opened[1] if hasattr(self.opened[1], "exact") else None)
         self._prepared = PreparedValues(program, self.opened[0], source, self.groups)
         self._values: Results = {}  # of the first side
@@ -52,6 +53,10 @@ class Walk:
         self._last = {v: group.index for group in self.groups for v in (*group.reads, *group.writes)}
         self._written = {v: group.index for group in self.groups for v in group.writes}  # by then, all of it
         self._is_device = not hasattr(self.opened[1], "exact")
+
+    def _indices(self) -> list[int]:
+        index = {op["name"]: i for i, op in enumerate(self.program.data["main"])}
+        return [index[name] for name in self.options.together if name in index]
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Returns what the first side computes, by the names of outputs."""
@@ -147,8 +152,8 @@ class Walk:
             group.name,
             [op["op"] for op in ops],
             nodes,
-            ", ".join(dict.fromkeys(op["module"] for op in ops if op.get("module"))),
-            ", ".join(lines),
+            list(dict.fromkeys(op["module"] for op in ops if op.get("module"))),
+            list(lines),
             tuple(" ; ".join(opened.kernels(group)) for opened in self.opened),  # type: ignore[arg-type]
             part=self.options.part,
         )

@@ -1,0 +1,158 @@
+"""Which tensors of an IR the values of a program hold, and how they lie there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from npu_compiler import CompiledProgram
+from npu_compiler.reference import Interpreter, dtype_of
+
+from npu.comparison.groups import operand_value
+
+__all__ = ["IRTensors", "Key", "ValueTensors"]
+
+Key = tuple[str, int]
+"""A node and the number of its result; of inputs and weights, their name and -1."""
+
+
+class IRTensors:
+    """The tensors of an IR, by key. Names alone are not unique: a node may be called like another one's result."""
+
+    def __init__(self, ir: Mapping[str, Any]) -> None:
+        self.nodes: dict[str, Any] = {node["name"]: node for node in ir["nodes"]}
+        self.order = {name: n for n, name in enumerate(self.nodes)}
+        self.metas: dict[Key, Any] = {(t["name"], -1): t for t in ir["graph_inputs"]}
+        self._by_name: dict[str, Key] = {}
+        for node in ir["nodes"]:
+            for index, t in enumerate(node["outputs"]):
+                self.metas[node["name"], index] = t
+                self._by_name[t["name"]] = (node["name"], index)
+
+    def key(self, t: Mapping[str, Any]) -> Key:
+        """Of what a node reads."""
+        producer = t.get("producer_node")
+        if producer in self.nodes:
+            return producer, t.get("producer_output_idx", 0)
+        return self._by_name.get(t["name"], (t["name"], -1)) if producer is None else (t["name"], -1)
+
+    def nodes_for(self, keys: Iterable[Key], known: Iterable[Key]) -> list[Any]:
+        """The nodes between the tensors that are known and these."""
+        stops, waiting, wanted = set(known), list(keys), set()
+        while waiting:
+            key = waiting.pop()
+            if key in stops or key[0] not in self.nodes or key[1] < 0 or key[0] in wanted:
+                continue
+            wanted.add(key[0])
+            waiting += [self.key(t) for t in self.nodes[key[0]]["inputs"]]
+        return [self.nodes[name] for name in sorted(wanted, key=self.order.__getitem__)]
+
+    def entering(self, nodes: Sequence[Any]) -> dict[Key, Any]:
+        """What these nodes read and do not compute."""
+        own = {node["name"] for node in nodes}
+        read = {self.key(t): t for node in nodes for t in node["inputs"]}
+        return {key: t for key, t in read.items() if key[0] not in own or key[1] < 0}
+
+
+class ValueTensors:
+    """A value that has the name of a node holds its result. What a pass has made, such as the selected rows of a
+    result, has no counterpart; products that were merged lie side by side."""
+
+    def __init__(self, program: CompiledProgram, tensors: IRTensors) -> None:
+        self._program, self._tensors = program, tensors
+        self._writers: dict[int, list[Any]] = {}
+        self._last: dict[str, str] = {}  # by node: the op that completes it
+        makers: dict[int, tuple[Any, int]] = {}
+        for op in program.data["main"]:
+            self._last |= dict.fromkeys(op.get("nodes", []), op["name"])
+            for position, operand in enumerate(op["out"]):
+                if operand is not None:
+                    self._writers.setdefault(operand_value(operand), []).append(operand)
+                    makers[operand_value(operand)] = (op, position)
+        self._keys: dict[int, list[Key]] = {e["value"]: [(e["name"], -1)] for e in program.data["inputs"]}
+        for value, (op, position) in makers.items():
+            self._keys[value] = self._keys_of(value, op, position)
+        for value, keys in self._keys.items():
+            self._keys[value] = keys if self._fits(value, keys) else []
+
+    def keys(self, value: int) -> list[Key]:
+        """The tensors that a value holds, side by side in its columns; none if it has no counterpart."""
+        return self._keys.get(value, [])
+
+    def split(self, value: int, array: Any) -> dict[Key, Any]:
+        """Those tensors, from the value."""
+        keys = self.keys(value)
+        shapes = [self._tensors.metas[key]["shape"] for key in keys]
+        if len(keys) == 1:
+            return {keys[0]: np.ascontiguousarray(self._view(value, array)).reshape(shapes[0])}
+        view = self._view(value, array)
+        widths = [math.prod(shape) // max(math.prod(view.shape[:-1]), 1) for shape in shapes]
+        parts = np.split(view, np.cumsum(widths)[:-1], -1) if keys else []
+        return {k: np.ascontiguousarray(p).reshape(s) for k, p, s in zip(keys, parts, shapes, strict=True)}
+
+    def join(self, value: int, parts: Sequence[Any]) -> Any:
+        """The value, from those tensors; float64 stays so."""
+        meta = self._program.data["values"][value]
+        dtype = np.dtype(np.float64) if parts[0].dtype == np.float64 else dtype_of(meta["dtype"])
+        array = np.zeros(meta["shape"], dtype)
+        view = self._view(value, array)
+        rows = view.shape[:-1]
+        view[...] = (
+            parts[0].reshape(view.shape)
+            if len(parts) == 1
+            else np.concatenate([part.reshape(*rows, -1) for part in parts], -1)
+        )
+        return array
+
+    def _keys_of(self, value: int, op: Any, position: int) -> list[Key]:
+        """``op`` is the last one that writes the value; only what completes a node has its result."""
+        name = self._program.data["values"][value]["name"]
+        nodes = {node for node in op.get("nodes", []) if node in self._tensors.nodes}
+        nodes = {node for node in nodes if self._last[node] == op["name"]}
+        several = {node for node in nodes if len(self._tensors.nodes[node]["outputs"]) > 1}
+        stem, _, number = name.rpartition(".")  # a name that was taken gets a number
+        stem = stem if number.isdigit() else name
+        is_view = name in self._tensors.nodes and name not in self._last  # no op computes it
+        if name in nodes - several or is_view:
+            return [(name, 0)]
+        if "+" in name and nodes.issuperset(name.split("+")):
+            return [(part, 0) for part in name.split("+")]
+        if stem in several and len(op["out"]) == len(self._tensors.nodes[stem]["outputs"]):
+            return [(stem, position)]
+        if stem in nodes - several:
+            wanted = self._tensors.metas[stem, 0]["shape"]
+            return [(stem, 0)] if _extents(self._written(value)) == _extents(wanted) else []
+        return []
+
+    def _written(self, value: int) -> Any:
+        """The shape in which it is written, by the op that writes all of it, or by several in parts."""
+        writers = self._writers[value]
+        return self._shape(writers[0] if len(writers) == 1 else value)
+
+    def _shape(self, operand: Any) -> Any:
+        return operand[1] if isinstance(operand, list) else self._program.data["values"][operand]["shape"]
+
+    def _fits(self, value: int, keys: Sequence[Key]) -> bool:
+        meta = self._program.data["values"][value]
+        metas = [self._tensors.metas.get(key) for key in keys]
+        if not metas or any(m is None or m["dtype"] != meta["dtype"] for m in metas):
+            return False
+        return sum(math.prod(m["shape"]) for m in metas if m is not None) == math.prod(meta["shape"])
+
+    def _view(self, value: int, array: Any) -> Any:
+        """As the op that writes it sees it, if that is what the tensor looks like; else as it lies."""
+        writers = self._writers.get(value, [])
+        if len(writers) != 1:
+            return array
+        keys = self.keys(value)
+        if len(keys) == 1 and _extents(self._shape(writers[0])) != _extents(self._tensors.metas[keys[0]]["shape"]):
+            return array
+        views = Interpreter(self._program)
+        views.values = {value: np.ascontiguousarray(array).reshape(-1)}
+        return views.view(writers[0])
+
+
+def _extents(shape: Iterable[int]) -> list[int]:
+    return [n for n in shape if n != 1]
