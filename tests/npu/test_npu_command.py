@@ -18,7 +18,7 @@ from torch_ir import extract_ir
 from tests.support.commands import script
 
 SCRIPT = script("npu")
-COMMANDS = ["compile", "run", "plan", "explain", "partition", "bench", "generate", "doctor"]
+COMMANDS = ["compile", "run", "plan", "explain", "partition", "compare", "bench", "generate", "doctor"]
 
 
 class Net(nn.Module):

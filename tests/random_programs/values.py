@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from npu.comparison.rule import EPSILON
 from npu_compiler.reference import dtype_of
 
 Array = np.ndarray
