@@ -229,8 +229,17 @@ def _padded(x: Array, low: list[int], high: list[int], **how: Any) -> Array:
     return x[tuple(slice(max(-p, 0), n - max(-q, 0)) for n, p, q in zip(x.shape, low, high, strict=True))]
 
 
+_WIDE_AT_ONCE = 1 << 24  # elements of a weight in float64: the vocabulary of a language model takes gigabytes
+
+
+def _product(a: Array, b: Array) -> Array:
+    a, columns = wide(a), max(1, _WIDE_AT_ONCE * b.shape[-1] // max(b.size, 1))
+    parts = [np.matmul(a, wide(b[..., n : n + columns])) for n in range(0, b.shape[-1], columns)]
+    return np.concatenate(parts, -1) if parts else np.matmul(a, wide(b))
+
+
 def _matmul(args: list[Any], outs: list[Array], a: dict[str, Any]) -> Array:
-    total = np.matmul(wide(args[0]), wide(args[1]))
+    total = _product(args[0], args[1])
     if len(args) > 2 and args[2] is not None:
         total = total + wide(args[2])
     return _epilogue(total, args, a)

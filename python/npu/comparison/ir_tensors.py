@@ -10,7 +10,7 @@ import numpy as np
 from npu_compiler import CompiledProgram
 from npu_compiler.reference import Interpreter, dtype_of
 
-from npu.comparison.groups import operand_value
+from npu.comparison.groups import Group, operand_value
 
 __all__ = ["IRTensors", "Key", "ValueTensors"]
 
@@ -81,23 +81,44 @@ class ValueTensors:
         """The tensors that a value holds, side by side in its columns; none if it has no counterpart."""
         return self._keys.get(value, [])
 
+    def known(self, value: int) -> set[Key]:
+        """The tensors that can be had from it: also those that were concatenated in it."""
+        return {*self.keys(value), *(key for key, *_ in self._joined(value))}
+
+    def written(self, group: Group) -> list[tuple[int, Any, list[Key]]]:
+        """What a group writes: values, operands and the tensors that they hold. The operand is None where these are the
+        whole value's, although the group may write a part of it."""
+        results: list[tuple[int, Any, list[Key]]] = []
+        for i in group.ops:
+            for operand in self._program.data["main"][i]["out"]:
+                value = -1 if operand is None else operand_value(operand)
+                if value not in group.results:
+                    continue
+                part = self._joined_at(value, operand)
+                keys = self.keys(value) if part is None else [part]
+                if keys:
+                    results.append((value, None if part is None else operand, keys))
+        return results
+
     def split(self, value: int, array: Any) -> dict[Key, Any]:
         """Those tensors, from the value."""
         keys = self.keys(value)
         shapes = [self._tensors.metas[key]["shape"] for key in keys]
-        if len(keys) == 1:
-            return {keys[0]: np.ascontiguousarray(self._view(value, array)).reshape(shapes[0])}
         view = self._view(value, array)
+        if len(keys) == 1:
+            whole = np.ascontiguousarray(view).reshape(shapes[0])
+            joined = self._joined(value)
+            return {keys[0]: whole, **{k: whole.take(range(at, at + n), dim) for k, dim, at, n in joined}}
         widths = [math.prod(shape) // max(math.prod(view.shape[:-1]), 1) for shape in shapes]
         parts = np.split(view, np.cumsum(widths)[:-1], -1) if keys else []
         return {k: np.ascontiguousarray(p).reshape(s) for k, p, s in zip(keys, parts, shapes, strict=True)}
 
-    def join(self, value: int, parts: Sequence[Any]) -> Any:
-        """The value, from those tensors; float64 stays so."""
-        meta = self._program.data["values"][value]
-        dtype = np.dtype(np.float64) if parts[0].dtype == np.float64 else dtype_of(meta["dtype"])
-        array = np.zeros(meta["shape"], dtype)
-        view = self._view(value, array)
+    def join(self, value: int, operand: Any, parts: Sequence[Any], array: Any = None) -> Any:
+        """The value, from tensors; with an operand, only that part of it. float64 stays so."""
+        if array is None:
+            meta = self._program.data["values"][value]
+            array = np.zeros(meta["shape"], np.float64 if parts[0].dtype == np.float64 else dtype_of(meta["dtype"]))
+        view = self._view(value, array) if operand is None else self._operand(value, operand, array)
         rows = view.shape[:-1]
         view[...] = (
             parts[0].reshape(view.shape)
@@ -105,6 +126,36 @@ class ValueTensors:
             else np.concatenate([part.reshape(*rows, -1) for part in parts], -1)
         )
         return array
+
+    def _joined(self, value: int) -> list[tuple[Key, int, int, int]]:
+        """Of a concatenation: each tensor, the dimension, and where it begins and how far it reaches there."""
+        keys = self.keys(value)
+        node = self._tensors.nodes.get(keys[0][0]) if len(keys) == 1 and keys[0][1] == 0 else None
+        if node is None or node["op_type"] != "aten.cat.default":
+            return []
+        dim, at, parts = int(node["attrs"].get("dim", 0)), 0, []
+        for t in node["inputs"]:
+            extent = t["shape"][dim] if len(t["shape"]) == len(node["outputs"][0]["shape"]) else 0
+            parts.append((self._tensors.key(t), dim, at, extent))
+            at += extent
+        return [part for part in parts if part[3]]
+
+    def _joined_at(self, value: int, operand: Any) -> Key | None:
+        """The tensor of a concatenation that this operand is."""
+        if not isinstance(operand, list) or len(self._writers.get(value, [])) < 2:
+            return None
+        shape = self._program.data["values"][value]["shape"]
+        for key, dim, at, extent in self._joined(value):
+            wanted = [extent if d == dim % len(shape) else n for d, n in enumerate(shape)]
+            is_result = key in self._tensors.metas  # and no weight
+            if is_result and operand[3] == at * math.prod(shape[dim % len(shape) + 1 :]) and list(operand[1]) == wanted:
+                return key
+        return None
+
+    def _operand(self, value: int, operand: Any, array: Any) -> Any:
+        views = Interpreter(self._program)
+        views.values = {value: np.ascontiguousarray(array).reshape(-1)}
+        return views.view(operand)
 
     def _keys_of(self, value: int, op: Any, position: int) -> list[Key]:
         """``op`` is the last one that writes the value; only what completes a node has its result."""
@@ -149,9 +200,7 @@ class ValueTensors:
         keys = self.keys(value)
         if len(keys) == 1 and _extents(self._shape(writers[0])) != _extents(self._tensors.metas[keys[0]]["shape"]):
             return array
-        views = Interpreter(self._program)
-        views.values = {value: np.ascontiguousarray(array).reshape(-1)}
-        return views.view(writers[0])
+        return self._operand(value, writers[0], array)
 
 
 def _extents(shape: Iterable[int]) -> list[int]:

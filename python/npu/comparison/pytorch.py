@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from npu_compiler import CompiledProgram
 from npu_runtime.errors import InvalidValueError, UnavailableError, format_error
 from npu_runtime.host import decode_constants, numpy_to_torch, torch_to_numpy
@@ -71,31 +72,41 @@ class TorchProgram:
     def operands_of(self, group: Group, given: Mapping[int, Any]) -> dict[int, Any]:
         """Those that either side reads."""
         read = self._read(group, given)
-        return {v: a for v, a in given.items() if v in group.reads or read & set(self._values.keys(v))}
+        return {v: a for v, a in given.items() if v in group.reads or read & self._values.known(v)}
 
     def _read(self, group: Group, given: Mapping[int, Any]) -> set[Key]:
-        wanted = [key for v in group.results for key in self._values.keys(v)]
+        wanted = [key for _, _, keys in self._values.written(group) for key in keys]
         return set(self._tensors.entering(self._tensors.nodes_for(wanted, self._known(group, given))))
 
     def _known(self, group: Group, given: Mapping[int, Any]) -> set[Key]:
-        return {key for v in given if v not in group.writes for key in self._values.keys(v)}
+        return {key for v in given if v not in group.writes for key in self._values.known(v)}
 
     def _results(self, group: Group, given: Mapping[int, Any], exact: bool) -> dict[int, Any]:
-        wanted = {v: keys for v in group.results if (keys := self._values.keys(v))}
-        if not wanted:
-            return {}
-        keys = list(dict.fromkeys(key for keys in wanted.values() for key in keys))
-        nodes = self._tensors.nodes_for(keys, self._known(group, given))
-        computed = self._compute(keys, nodes, self._operands(group, given, nodes), exact)
-        return {v: self._values.join(v, [computed[key] for key in keys]) for v, keys in wanted.items()}
+        written = self._values.written(group)
+        keys = list(dict.fromkeys(key for _, _, own in written for key in own))
+        known = self._known(group, given)
+        nodes = self._tensors.nodes_for(keys, known)
+        computed = self._compute([k for k in keys if k not in known], nodes, self._operands(group, given, nodes), exact)
+        for key, array in self._tensors_of(group, given, known & set(keys)).items():
+            computed[key] = array.astype(np.float64) if exact and array.dtype.name in _FLOATS else array
+        results: dict[int, Any] = {}
+        for value, operand, own in written:
+            parts = [computed[key] for key in own]
+            results[value] = self._values.join(value, operand, parts, results.get(value))
+        return results
+
+    def _tensors_of(self, group: Group, given: Mapping[int, Any], wanted: Collection[Key]) -> dict[Key, Any]:
+        """Arrays of tensors that are known."""
+        tensors: dict[Key, Any] = {}
+        for value, array in given.items():
+            if value not in group.writes and not self._values.known(value).isdisjoint(wanted):
+                tensors |= {k: a for k, a in self._values.split(value, array).items() if k in wanted}
+        return tensors
 
     def _operands(self, group: Group, given: Mapping[int, Any], nodes: Sequence[Any]) -> dict[Key, Any]:
         entering = self._tensors.entering(nodes)
-        tensors: dict[Key, Any] = {}
-        for value, array in given.items():
-            if value not in group.writes and set(self._values.keys(value)) & entering.keys():
-                tensors |= {k: numpy_to_torch(a) for k, a in self._values.split(value, array).items() if k in entering}
-        return {key: tensors[key] if key in tensors else self._weight(key[0]) for key in entering}
+        tensors = self._tensors_of(group, given, entering)
+        return {key: numpy_to_torch(tensors[key]) if key in tensors else self._weight(key[0]) for key in entering}
 
     def _weight(self, name: str) -> Any:
         name = self._weights.get(name, name)
@@ -107,6 +118,8 @@ class TorchProgram:
         from torch_ir import IR, IRExecutor
         from torch_ir.errors import ExecutionError
 
+        if not keys:
+            return {}
         inputs = {key: f"operand.{n}" for n, key in enumerate(operands)}
         entering = self._tensors.entering(nodes)
         ir = {
