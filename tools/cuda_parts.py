@@ -155,7 +155,7 @@ def sanitizer(tool: str) -> Callable[[Setting], Result]:
         )  # fmt: skip
         log.write_text(run.stdout)
         programs = re.search(r"^(\d+) programs? in .* s: (.*)$", run.stdout, re.MULTILINE)
-        summary = re.findall(r"^=+ (ERROR SUMMARY|RACECHECK SUMMARY): (.*)$", run.stdout, re.MULTILINE)
+        summary = re.findall(r"=+ (ERROR SUMMARY|RACECHECK SUMMARY): (.*)$", run.stdout, re.MULTILINE)
         if programs and run.returncode == 0 and summary:
             return Result(passed=int(programs[1]))
         if "not supported" in run.stdout and not programs:

@@ -122,7 +122,11 @@ chosen = [e for e in read_sample() if e.ops in ("softmax", "sort")]
 report = check_kernels(metal_device(), entries=chosen)
 print(sorted({d.ops for d in report.deviations}), any(d.error > d.tolerance for d in report.deviations))
 """
-    environment = {**os.environ, "NPU_KERNEL_FOLDER": str(folder), "PYTHONPATH": str(ROOT)}
+    environment = {
+        **os.environ,
+        "NPU_KERNEL_FOLDER": str(folder),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+    }
     run = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, env=environment)
     assert run.returncode == 0, run.stderr
     assert run.stdout.split() == ["['softmax']", "True"]

@@ -218,7 +218,7 @@ def test_doctor():
     found = json.loads(npu("doctor", "--json"))
     assert found["default_device"]["kind"] in [d["kind"] for d in found["devices"] if d["available"]]
     assert all(bool(d["reason"]) != d["available"] for d in found["devices"])
-    assert found["packages"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(found["packages"]["torch"])  # which may have a suffix: 2.13.0+cpu
     assert found["build"]["version"] == found["packages"]["npu-simulation"]
     shown = npu("doctor")
     for word in ("cpu", "metal", found["cpu"]["brand"], found["packages"]["numpy"]):
