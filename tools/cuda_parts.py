@@ -32,6 +32,7 @@ class Setting:
     runs: int
     slow: bool
     xdist: bool
+    lacking: tuple[str, ...] = ()  # modules that some tests need
 
 
 @dataclass
@@ -76,7 +77,8 @@ def pytest_part(name: str, *paths: str, alone: bool = False) -> Callable[[Settin
 
     def work(setting: Setting) -> Result:
         report, log = setting.output / f"{name}.xml", setting.output / f"{name}.log"
-        command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", "-p", "no:cacheprovider", *paths]
+        command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", "-p", "no:cacheprovider"]
+        command += ["--continue-on-collection-errors", *paths]
         if setting.xdist and not alone:
             command += ["-n", str(setting.jobs), "--dist", "worksteal"]
         if setting.slow:
@@ -84,15 +86,16 @@ def pytest_part(name: str, *paths: str, alone: bool = False) -> Callable[[Settin
         environment = {**setting.environment, "NPU_TEST_RUNS": str(setting.runs)}
         with log.open("w") as file:
             code = subprocess.run(command, cwd=setting.root, env=environment, stdout=file, stderr=file).returncode
-        result = read_report(report)
-        if code not in (0, 1) or (code and not result.failed):
+        result = read_report(report, setting.lacking)
+        if code not in (0, 1) or (code and not result.failed and not result.not_run):
             result.failed.append((f"pytest {' '.join(paths)}", f"exit status {code}: {last_words(log.read_text())}"))
         return result
 
     return work
 
 
-def read_report(path: Path) -> Result:
+def read_report(path: Path, lacking: tuple[str, ...] = ()) -> Result:
+    """``lacking``: modules that are not installed, and whose tests therefore did not run."""
     result = Result()
     if not path.exists():
         return result
@@ -100,7 +103,11 @@ def read_report(path: Path) -> Result:
         name = f"{case.get('classname', '')}::{case.get('name')}".removeprefix("::")
         bad = [child for child in case if child.tag in ("failure", "error")]
         skipped = case.find("skipped")
-        if bad:
+        trace = "\n".join(child.text or "" for child in bad)
+        gone = [module for module in lacking if f"No module named '{module}" in trace]
+        if bad and gone:
+            result.not_run.append((name, f"{gone[0]} is not installed"))
+        elif bad:
             result.failed.append((name, (bad[0].get("message") or bad[0].tag).strip()[:300]))
         elif skipped is not None:
             result.not_run.append((name, (skipped.get("message") or "no reason").strip()[:300]))

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import venv
+from dataclasses import replace
 from pathlib import Path
 
 import cuda_parts
@@ -47,6 +48,17 @@ def test_a_pytest_that_dies_or_collects_nothing_has_failed(tmp_path: Path) -> No
     assert "exit status 4" in fault[1] and "none.py" in fault[1]
 
 
+def test_tests_that_need_what_is_not_installed_did_not_run(tmp_path: Path) -> None:
+    (tmp_path / "test_some.py").write_text("def test_right(): pass\n")
+    (tmp_path / "test_more.py").write_text("import nowhere\ndef test_never(): pass\n")
+    work = cuda_parts.pytest_part("some", str(tmp_path))
+    result = work(replace(setting(tmp_path), lacking=("nowhere",)))
+    assert result.good and result.passed == 1
+    ((name, reason),) = result.not_run
+    assert "test_more" in name and reason == "nowhere is not installed"
+    assert [name for name, _ in work(setting(tmp_path)).failed] == [name]
+
+
 @pytest.mark.parametrize(
     ("result", "status", "words"),
     [
@@ -81,7 +93,7 @@ def test_what_an_interpreter_lacks_is_said_before_anything_starts(tmp_path: Path
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     run = subprocess.run(command, text=True, capture_output=True, env=clean)
     assert run.returncode == 2 and run.stdout == ""
-    for package in ("nanobind", "torch", "numpy", "pytest", "transformers"):
+    for package in ("nanobind", "torch", "numpy", "pytest", "safetensors"):
         assert f"the Python package {package}" in run.stderr
     assert "installs nothing" in run.stderr and "make test-cuda PYTHON=" in run.stderr
     assert sorted((tmp_path / "bare").rglob("*")) == before
