@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import npu_compiler
-from npu_base.files import PROGRAM_MAGIC, as_path, read_file
+from npu_base.files import PROGRAM_MAGIC, as_path, file_error, read_file
 from npu_base.specs import TensorSpec
 from npu_compiler import CompiledProgram, CompileError, IRError, PartitionPlan
 from npu_compiler.errors import InternalCompileError
@@ -122,6 +123,9 @@ class _Comparing:
         names = (self._first.name, PYTORCH if self._second is None else self._second.name)
         self._report = Comparison(_name_of(self._subject), names)
         self._step, self._save, self._saved = step, save, False
+        if save is not None and not as_path(save).parent.is_dir():  # not only after all the work
+            code, folder = errno.ENOENT, as_path(save).parent
+            raise file_error("write", save, OSError(code, f"there is no folder '{folder}'"))
         sources = {n["name"]: n.get("source") or "" for n in (self._ir or {}).get("nodes", [])}
         self._options = Options(spread, progress, self._observe, sources)
 

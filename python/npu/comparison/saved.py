@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import struct
@@ -10,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from npu_base.files import read_file, write_file
+from npu_base.errors import MissingFileError, NPUError
+from npu_base.files import file_error, write_file
 from npu_compiler import CompiledProgram
 from npu_runtime import Weights
 from npu_runtime.errors import InvalidValueError, format_error
@@ -56,23 +58,29 @@ class SavedStep:
             what, expected = f"{os.fspath(path)} is not a saved step", "a file that `npu compare --save` wrote"
             got = "a safetensors file of something else" if metadata.get("format") != _FORMAT else "another version"
             raise InvalidValueError(format_error("compare", what, got=got, expected=expected))
-        tensors = Weights.load(os.fspath(path))
-        ir = tensors.get("ir")
-        operands, weights = {}, {}
-        for name in tensors:
-            kind, _, rest = name.partition("/")
-            if kind == "operand":
-                operands[int(rest.partition("/")[0])] = tensors[name].to_numpy()
-            elif kind == "weight":
-                weights[rest] = tensors[name].to_numpy()
-        return SavedStep(
-            CompiledProgram.from_bytes(tensors["program"].to_numpy().tobytes(), os.fspath(path)),
-            json.loads(metadata["ops"]),
-            tuple(json.loads(metadata["sides"])),
-            operands,
-            weights,
-            None if ir is None else json.loads(ir.to_numpy().tobytes()),
-        )
+        try:
+            return _read(os.fspath(path), Weights.load(os.fspath(path)), metadata)
+        except (NPUError, ValueError, TypeError, KeyError, RecursionError) as error:
+            raise InvalidValueError(_damaged(path, error)) from error
+
+
+def _damaged(path: str | os.PathLike[str], error: Exception) -> str:
+    return format_error("compare", f"{os.fspath(path)} is damaged: {error}", action="saving the step again")
+
+
+def _read(path: str, tensors: Weights, metadata: Mapping[str, str]) -> SavedStep:
+    operands, weights = {}, {}
+    for name in tensors:
+        kind, _, rest = name.partition("/")
+        if kind == "operand":
+            operands[int(rest.partition("/")[0])] = tensors[name].to_numpy()
+        elif kind == "weight":
+            weights[rest] = tensors[name].to_numpy()
+    program = CompiledProgram.from_bytes(tensors["program"].to_numpy().tobytes(), path)
+    first, second = map(str, json.loads(metadata["sides"]))
+    ops = [str(name) for name in json.loads(metadata["ops"])]
+    ir = json.loads(tensors["ir"].to_numpy().tobytes()) if "ir" in tensors else None
+    return SavedStep(program, ops, (first, second), operands, weights, ir)
 
 
 def is_saved_step(path: str | os.PathLike[str]) -> bool:
@@ -95,12 +103,18 @@ def _safetensors(tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> byt
 
 
 def _metadata(path: str | os.PathLike[str]) -> dict[str, str]:
-    data = read_file(path, "[compare] file not found")
     try:
-        length = struct.unpack_from("<Q", data)[0]
-        header = json.loads(data[8 : 8 + length])
-        return dict(header.get("__metadata__") or {})
-    except (struct.error, ValueError, AttributeError) as error:
-        raise InvalidValueError(
-            format_error("compare", f"{os.fspath(path)} is not a safetensors file: {error}")
-        ) from None
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            length = int.from_bytes(file.read(8), "little")
+            if not 0 < length <= size - 8:
+                raise ValueError(f"it has {size} bytes")
+            return dict(json.loads(file.read(length)).get("__metadata__") or {})
+    except FileNotFoundError as error:
+        what = f"[compare] file not found: {os.fspath(path)}"
+        raise MissingFileError(what, os.fspath(path), errno.ENOENT) from error
+    except OSError as error:
+        raise file_error("read", path, error) from error
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        what = f"{os.fspath(path)} is not a safetensors file: {error}"
+        raise InvalidValueError(format_error("compare", what)) from None
