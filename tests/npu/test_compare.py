@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 import torch
 from npu.comparison import rule
-from npu.comparison.prepared import WeightSource
-from npu.comparison.sides import DeviceSide
+from npu.comparison.sides import DeviceSide, WeightSource
 from npu_compiler import CompiledProgram
 from npu_runtime import Device, Executor, InvalidValueError, Weights
 from torch import Tensor, nn

@@ -21,11 +21,12 @@ from npu_runtime.host import torch_to_numpy
 
 from npu.comparison.groups import Group
 from npu.comparison.partitions import compare_parts
-from npu.comparison.prepared import LoadedWeights, RandomWeights, WeightSource
+from npu.comparison.prepared import LoadedWeights, RandomWeights
 from npu.comparison.pytorch import TorchProgram, TorchSide
-from npu.comparison.report import Comparison, Row
+from npu.comparison.report import Comparison
+from npu.comparison.rows import Row
 from npu.comparison.saved import SavedStep, is_saved_step
-from npu.comparison.sides import DeviceSide, Side
+from npu.comparison.sides import DeviceSide, Side, WeightSource
 from npu.comparison.walk import Options, Progress, Results, Walk
 from npu.random_tensors import random_inputs, random_weights
 

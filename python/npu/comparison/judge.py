@@ -11,7 +11,7 @@ from npu_compiler import CompiledProgram
 from npu_compiler.reference import Interpreter
 
 from npu.comparison.groups import Group, operand_value
-from npu.comparison.report import NOTHING_FINITE, Row
+from npu.comparison.rows import NOTHING_FINITE, Row
 from npu.comparison.rule import EPSILON, Figures, allowed, allowed_in_step, measure, relative_error
 
 __all__ = ["Judge", "parts_of"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from npu_compiler import CompiledProgram
@@ -13,14 +13,9 @@ from npu_runtime import Program, Weights
 from npu_runtime.weight_loader import resolve_names
 
 from npu.comparison.groups import Group, values_of
-from npu.comparison.sides import SideProgram
+from npu.comparison.sides import SideProgram, WeightSource
 
-__all__ = ["LoadedWeights", "PreparedValues", "RandomWeights", "WeightSource"]
-
-
-class WeightSource(Protocol):
-    def get(self, name: str) -> Any:
-        """The array of a weight of the program."""
+__all__ = ["LoadedWeights", "PreparedValues", "RandomWeights"]
 
 
 class LoadedWeights:

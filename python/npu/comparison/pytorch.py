@@ -12,7 +12,7 @@ from npu_runtime.host import decode_constants, numpy_to_torch, torch_to_numpy
 
 from npu.comparison.groups import Group
 from npu.comparison.ir_tensors import IRTensors, Key, ValueTensors
-from npu.comparison.prepared import WeightSource
+from npu.comparison.sides import WeightSource
 
 __all__ = ["TorchProgram", "TorchSide"]
 

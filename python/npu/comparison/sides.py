@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from npu_compiler import CompiledProgram
 from npu_runtime import Device, Executor, devices
 
 from npu.comparison.groups import Group
 
-if TYPE_CHECKING:
-    from npu.comparison.prepared import WeightSource
+__all__ = ["DeviceProgram", "DeviceSide", "Side", "SideProgram", "WeightSource"]
 
-__all__ = ["DeviceProgram", "DeviceSide", "Side", "SideProgram"]
+
+class WeightSource(Protocol):
+    def get(self, name: str) -> Any:
+        """The array of a weight of the program."""
 
 
 class SideProgram(Protocol):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import math
-from typing import Any
+from typing import Any, Protocol
 
-from npu.comparison.report import NOTHING_FINITE, Comparison, Row
+from npu.comparison.rows import NOTHING_FINITE, Row
+from npu.comparison.rule import EPSILON
 
 __all__ = ["MOST_ROWS", "WIDTH", "print_table", "table_text"]
 
@@ -14,32 +15,46 @@ WIDTH = 180  # where there is no terminal
 MOST_ROWS = 20
 
 
-def chosen_rows(report: Comparison, top: int | None) -> list[int]:
+class Report(Protocol):
+    """What a Comparison is to its table."""
+
+    rows: list[Row]
+    sides: tuple[str, str]
+    stopped: str
+
+    @property
+    def first(self) -> Row | None: ...
+    @property
+    def beyond(self) -> list[Row]: ...
+    @property
+    def empty(self) -> list[Row]: ...
+    def summary(self) -> str: ...
+
+
+def chosen_rows(report: Report, top: int | None) -> list[int]:
     """All, or the first one beyond the rule and those that are furthest off, in their order."""
-    if top is None or len(report) <= top:
-        return list(range(len(report)))
-    order = sorted(range(len(report)), key=lambda i: (not report[i].beyond, -_distance(report[i]), i))
+    if top is None or len(report.rows) <= top:
+        return list(range(len(report.rows)))
+    order = sorted(range(len(report.rows)), key=lambda i: (not report.rows[i].beyond, -_distance(report.rows[i]), i))
     first = [report.rows.index(report.first)] if report.first is not None else []
     return sorted(list(dict.fromkeys([*first, *order]))[: max(top, 1)])
 
 
 def _distance(row: Row) -> float:
     """Relative to what the dtype resolves, so that steps of different dtypes can be ordered."""
-    from npu.comparison.rule import EPSILON
-
     return row.relative / EPSILON.get(row.dtype, 1.0)
 
 
-def print_table(report: Comparison, console: Any, top: int | None = MOST_ROWS) -> None:
+def print_table(report: Report, console: Any, top: int | None = MOST_ROWS) -> None:
     from rich.markup import escape
     from rich.table import Table
 
     rows = chosen_rows(report, top)
     headings: list[tuple[str, bool]] = [("#", True), ("Step", False)]
     headings += [(f"Kernel on {name}", False) for name in report.sides]
-    has_module = any(row.modules for row in report)
-    has_source = any(row.sources for row in report)
-    has_spread = any(row.spread is not None for row in report)
+    has_module = any(row.modules for row in report.rows)
+    has_source = any(row.sources for row in report.rows)
+    has_spread = any(row.spread is not None for row in report.rows)
     headings += [("Module", False)] * has_module + [("Line", False)] * has_source
     headings += [("Max. diff.", True), ("Relative", True), ("SNR", True)]
     headings += [("Spread", True)] * has_spread + [("", False)]
@@ -47,7 +62,7 @@ def print_table(report: Comparison, console: Any, top: int | None = MOST_ROWS) -
     for heading, right in headings:
         table.add_column(heading, justify="right" if right else "left", overflow="fold")
     for i in rows:
-        row = report[i]
+        row = report.rows[i]
         cells = [str(i) if row.part is None else f"{row.part}: {i}", row.step, *row.kernels]
         cells += [_first(row.modules)] * has_module + [_first(row.sources)] * has_source + _figures(row)
         cells += ["" if row.spread is None else _number(row.spread)] * has_spread
@@ -76,7 +91,7 @@ def _number(value: float) -> str:
     return "0" if value == 0 else f"{value:.2g}"
 
 
-def _mark(report: Comparison, row: Row) -> str:
+def _mark(report: Report, row: Row) -> str:
     if row.beyond:
         return "<- first beyond" if row is report.first else "beyond"
     if not row.compared:
@@ -84,9 +99,9 @@ def _mark(report: Comparison, row: Row) -> str:
     return "nothing finite" if row.reason == NOTHING_FINITE else ""
 
 
-def _notes(report: Comparison, shown: int) -> list[str]:
+def _notes(report: Report, shown: int) -> list[str]:
     lines = [report.summary()]
-    if shown < len(report):
+    if shown < len(report.rows):
         lines.append(f"The {shown} steps with the largest differences; --all shows every step.")
     if report.first is not None:
         lines += _explained(report, report.first)
@@ -100,7 +115,7 @@ def _notes(report: Comparison, shown: int) -> list[str]:
     return lines
 
 
-def _explained(report: Comparison, row: Row) -> list[str]:
+def _explained(report: Report, row: Row) -> list[str]:
     where = "".join(f", {name}" for name in (_first(row.modules), _first(row.sources)) if name)
     if row.errors is None or row.allowed is None:
         return [f"{row.step}{where}: {row.reason}"]
@@ -109,7 +124,7 @@ def _explained(report: Comparison, row: Row) -> list[str]:
     return [f"{row.step}{where}: error against float64: {errors}; allowed {row.allowed:.2g} ({tensor})"]
 
 
-def table_text(report: Comparison, top: int | None = MOST_ROWS) -> str:
+def table_text(report: Report, top: int | None = MOST_ROWS) -> str:
     from rich.console import Console
 
     text = io.StringIO()

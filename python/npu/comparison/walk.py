@@ -11,10 +11,11 @@ from npu_runtime.errors import InvalidValueError, format_error
 
 from npu.comparison.groups import Group, group_ops
 from npu.comparison.judge import Judge, parts_of
-from npu.comparison.prepared import PreparedValues, WeightSource
-from npu.comparison.report import Comparison, Row
+from npu.comparison.prepared import PreparedValues
+from npu.comparison.report import Comparison
+from npu.comparison.rows import Row
 from npu.comparison.rule import relative_error
-from npu.comparison.sides import Side
+from npu.comparison.sides import Side, WeightSource
 
 __all__ = ["Options", "Walk"]
 
