@@ -142,6 +142,8 @@ class HostPart:
         for name, value, tensor in zip(self.input_names, inputs, tensors, strict=True):
             if isinstance(value, np.ndarray) and value.size and tensor.data_ptr() != value.ctypes.data:
                 self.copies.add(name, value.nbytes)
+            if getattr(value, "is_cuda", False):
+                self.copies.add(name, value.nbytes)
         try:
             results = list(self._executor.execute(tuple(tensors)))
         except self._failures as error:

@@ -131,10 +131,11 @@ class LentTensor:
         return _new_capsule(ctypes.addressof(managed), b"dltensor", None)
 
 
-def address_in(capsule: Any) -> int:
-    """Where the tensor is that a capsule lends."""
-    managed = ctypes.cast(_pointer(capsule, b"dltensor"), ctypes.POINTER(_Managed)).contents
-    return int(managed.tensor.data + managed.tensor.byte_offset)
+def address_in(capsule: Any, ordinal: int = 0) -> int:
+    """Where the tensor is that a capsule lends, which must be on that GPU."""
+    tensor = ctypes.cast(_pointer(capsule, b"dltensor"), ctypes.POINTER(_Managed)).contents.tensor
+    assert (tensor.device.type, tensor.device.id) == (KCUDA, ordinal)
+    return int(tensor.data + tensor.byte_offset)
 
 
 def give_back(capsule: Any) -> None:

@@ -237,6 +237,7 @@ def names_both_devices() -> None:
     there.run({"x": second.tensor(numbers())})
     buffer = NPUBuffer.from_dlpack(second.tensor(numbers()))
     assert buffer.__dlpack_device__() == (2, 1)
+    assert address_in(buffer.__dlpack__(), 1) == buffer.native_handle
     executor.run({"x": buffer})  # a buffer is copied, as from the host
     assert machine.findings() == ""
 
