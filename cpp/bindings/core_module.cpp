@@ -99,6 +99,7 @@ void bind_limits(nb::module_& m) {
 
 NB_MODULE(_core, m) {
   m.doc() = "The compiled core of NPU Simulation.";
+  nb::set_leak_warnings(false);  // an interpreter that ends leaves objects behind, which is no news for users
   npu::bindings::register_errors();
   npu::bindings::bind_build_info(m);
   npu::bindings::bind_cpu_info(m);
