@@ -22,8 +22,8 @@ struct EntryOptions {
   int most_threads = 1024;                     // of a block
   std::array<std::uint32_t, 3> threads{};      // exactly so many, if not zero: a constant of the code
   std::span<const std::byte> constant_args{};  // the arguments' bytes as constants of the code, if not empty
-  // The grid is launched along x alone, for longer ones than CUDA allows along y or z: three more parameters of
-  // the entry, unsigned int, say how many blocks it has along x, y and z.
+  // The grid is launched along x alone, for longer ones than CUDA allows along y or z: three more parameters
+  // of the entry, unsigned int, say how many blocks it has along x, y and z.
   bool as_line = false;
 };
 
