@@ -340,6 +340,56 @@ def test_an_index_out_of_range() -> None:
     assert len(report) == len(npu_compiler.compile(ir).data["main"])  # the others go on with the results there are
 
 
+class Counter(nn.Module):
+    """Writes a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("total", torch.zeros(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.total.add_(x)
+        return self.total * 2
+
+
+class Several(nn.Module):
+    def forward(self, x: Tensor) -> Any:
+        values, indices = x.topk(3)
+        left, right = x.split([2, 3], 1)
+        return values, indices, left * right[:, :2], *x.max(1), x.sort(1)[0], x.argmax(1)
+
+
+class Scatter(nn.Module):
+    def forward(self, x: Tensor, index: Tensor) -> Tensor:
+        return x.index_add(0, index, x[:2]) * 1.5
+
+
+class Same(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+ODD: dict[str, tuple[Any, tuple[Tensor, ...]]] = {
+    "a buffer that is written": (Counter, (torch.ones(3),)),
+    "several results": (Several, (torch.randn(4, 5),)),
+    "an input returned": (Same, (torch.randn(3),)),
+    "a node of many ops": (lambda: nn.LSTM(4, 5), (torch.randn(3, 2, 4),)),
+    "no elements": (lambda: nn.Linear(3, 2), (torch.zeros(0, 3),)),
+    "a scatter": (Scatter, (torch.randn(4, 3), torch.tensor([0, 0]))),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_odd_models(case: str) -> None:
+    make, inputs = ODD[case]
+    ir = extract_ir(make().eval(), inputs, model_name="odd")
+    for other in (metal_device(), "pytorch"):
+        report = npu.compare(ir, "cpu", other, spread=True)
+        assert report.agrees and report[len(report) - 1].compared, str(report)
+        unseen = [row for row in report if not row.compared]
+        assert ("not compared" in report.summary()) == bool(unseen) == (other == "pytorch" and "many" in case)
+
+
 LAYERS, WIDTH = 24, 1024
 
 
@@ -420,7 +470,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a device on paper": ({"other": "metal:m4pro"}, "nothing runs on it"),
     "pytorch first": ({"device": "pytorch"}, "PyTorch can only be the second side"),
     "pytorch without the IR": ({"other": "pytorch"}, "needs the IR"),
-    "another IR": ({"other": "pytorch", "ir": "branches"}, "nothing was compared"),
+    "another IR": ({"other": "pytorch", "ir": "branches"}, "so nothing was compared"),
     "an unknown input": ({"inputs": {"q": np.zeros(3)}}, "the model has no such input; got q; expected input"),
     "an input of another shape": (
         {"inputs": {"input": np.zeros(3, np.float32)}}, r"got float32\[3\]; expected float32\[1, 3, 16, 16\]"

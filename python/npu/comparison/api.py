@@ -168,7 +168,7 @@ class _Comparing:
             what, expected = "the program has no such step", ", ".join(row.step for row in report[:8]) or "none"
             raise InvalidValueError(format_error("compare", what, got=repr(self._step), expected=expected))
         if self._with_pytorch and len(report) and not any(row.compared for row in report) and not report.stopped:
-            what = "no tensor of the IR is one of the program, so nothing was compared"
+            what = "no result of a step is a tensor of the IR, so nothing was compared"
             expected = "the IR that the program was compiled from, in its own dtype"
             raise InvalidValueError(format_error("compare", what, expected=expected))
 

@@ -25,11 +25,20 @@ class IRTensors:
         self.nodes: dict[str, Any] = {node["name"]: node for node in ir["nodes"]}
         self.order = {name: n for n, name in enumerate(self.nodes)}
         self.metas: dict[Key, Any] = {(t["name"], -1): t for t in ir["graph_inputs"]}
+        self.weights: dict[str, Key] = {}  # by their names in the state dict
+        self.outputs: dict[str, Any] = {t["name"]: t for t in ir["graph_outputs"]}
+        self.updates: dict[str | None, Any] = {m["target"]: m["value"] for m in ir.get("mutations") or []}
         self._by_name: dict[str, Key] = {}
         for node in ir["nodes"]:
             for index, t in enumerate(node["outputs"]):
                 self.metas[node["name"], index] = t
                 self._by_name[t["name"]] = (node["name"], index)
+        mapping = ir.get("weight_name_mapping") or {}
+        for t in (t for node in ir["nodes"] for t in node["inputs"]):
+            key = self.key(t)
+            if key not in self.metas and key[1] < 0:
+                self.metas[key] = t
+                self.weights[mapping.get(key[0], key[0])] = key
 
     def key(self, t: Mapping[str, Any]) -> Key:
         """Of what a node reads."""
@@ -71,9 +80,18 @@ class ValueTensors:
                 if operand is not None:
                     self._writers.setdefault(operand_value(operand), []).append(operand)
                     makers[operand_value(operand)] = (op, position)
-        self._keys: dict[int, list[Key]] = {e["value"]: [(e["name"], -1)] for e in program.data["inputs"]}
+        inputs = {e["value"]: e["name"] for e in program.data["inputs"]}  # a buffer that the model writes is one too
+        self._keys: dict[int, list[Key]] = {v: [tensors.weights.get(name, (name, -1))] for v, name in inputs.items()}
         for value, (op, position) in makers.items():
             self._keys[value] = self._keys_of(value, op, position)
+        outputs = {}
+        for o in program.data["outputs"]:
+            updated = None if o.get("alias") is None else program.data["inputs"][o["alias"]]["name"]
+            t = tensors.outputs.get(o["name"]) or tensors.updates.get(updated)
+            if t is not None:
+                outputs[o["value"]] = t
+        self._whole = set(outputs)  # these lie as the tensor does
+        self._keys |= {value: [tensors.key(t)] for value, t in outputs.items()}
         for value, keys in self._keys.items():
             self._keys[value] = keys if self._fits(value, keys) else []
 
@@ -147,7 +165,7 @@ class ValueTensors:
         shape = self._program.data["values"][value]["shape"]
         for key, dim, at, extent in self._joined(value):
             wanted = [extent if d == dim % len(shape) else n for d, n in enumerate(shape)]
-            is_result = key in self._tensors.metas  # and no weight
+            is_result = key[1] >= 0
             if is_result and operand[3] == at * math.prod(shape[dim % len(shape) + 1 :]) and list(operand[1]) == wanted:
                 return key
         return None
@@ -195,7 +213,7 @@ class ValueTensors:
     def _view(self, value: int, array: Any) -> Any:
         """As the op that writes it sees it, if that is what the tensor looks like; else as it lies."""
         writers = self._writers.get(value, [])
-        if len(writers) != 1:
+        if len(writers) != 1 or value in self._whole:
             return array
         keys = self.keys(value)
         if len(keys) == 1 and _extents(self._shape(writers[0])) != _extents(self._tensors.metas[keys[0]]["shape"]):

@@ -77,7 +77,8 @@ class Comparison:
             text += f"; {count} beyond the rule, the first is {self.rows.index(first)}, {first.step}"
         elif not self.stopped:
             text += ", none beyond the rule for numbers"
-        return text
+        unseen = sum(not row.compared and not row.beyond for row in self.rows)
+        return text + (f", {unseen} not compared" if unseen and not self.stopped else "")
 
     def __repr__(self) -> str:
         return f"Comparison({self.summary()!r})"
