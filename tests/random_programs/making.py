@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from npu.comparison.rule import EPSILON
 from npu_compiler import CompiledProgram, reference
 from npu_compiler.opset import OPS as TABLE
 from npu_compiler.reference import dtype_of
 
 from .values import (
     DTYPES,
-    EPSILON,
     FLOATS,
     Array,
     Choose,
