@@ -15,6 +15,7 @@ from pathlib import Path
 # Without what does not touch a GPU: models on the CPU, and families of timm's and transformers' pinned versions.
 MODELS = (
     "tests/gpu/test_models.py", "tests/whole_models", "--ignore=tests/whole_models/test_families.py",
+    "--ignore=tests/whole_models/test_plans_of_decoding.py",
     "-k", "not on_the_cpu",
 )  # fmt: skip
 _MOST_AT_ONCE = 10  # failures that are named before the table
@@ -205,11 +206,16 @@ PARTS = (
         "10,000 runs, memory, threads, donation, errors, two GPUs",
         pytest_part("gpu", "tests/gpu/test_gpu.py", alone=True),
     ),
-    Part("tensors", "CUDA tensors of PyTorch", pytest_part("tensors", "tests/cuda_device", alone=True)),
+    Part("tensors", "CUDA tensors of PyTorch", pytest_part("tensors", "tests/gpu/test_cuda_tensors.py", alone=True)),
     Part(
         "grids",
         "grids longer than CUDA launches them",
         pytest_part("grids", "tests/ops/test_large_grids.py", "-m", "slow"),
+    ),
+    Part(
+        "tokens",
+        "Qwen2.5-1.5B, float32, token for token as on the CPU",
+        pytest_part("tokens", "tests/gpu/test_tokens.py", "-m", "slow", alone=True),
     ),
     Part("runtime", "executors, sessions, buffers, partitions, forks", pytest_part("runtime", "tests/npu_runtime")),
     Part("npu", "npu.compile, text generation, the command", pytest_part("npu", "tests/npu")),

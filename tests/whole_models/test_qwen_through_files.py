@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from npu_compiler import compile_ir, is_op_supported, partition
-from npu_runtime import Backend, CPUBackend, DAGExecutor, MetalBackend
+from npu_runtime import Backend, CPUBackend, CUDABackend, DAGExecutor, MetalBackend
 from npu_runtime.buffer import NPUBuffer
 from npu_runtime.device import Device
 from npu_runtime.executor import Executor
@@ -41,6 +41,8 @@ def backend(device: Device, monkeypatch: pytest.MonkeyPatch) -> Backend:
     """As users write it: MetalBackend() is the emulated one where the environment says so."""
     if device.kind == "cpu":
         return CPUBackend()
+    if device.kind.startswith("cuda"):
+        return CUDABackend()
     if device.name != Device().name:
         monkeypatch.setenv("NPU_EMULATE_METAL", "1")
     return MetalBackend()
