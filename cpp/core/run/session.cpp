@@ -199,18 +199,33 @@ void Session::Impl::bind_output(std::size_t i, std::span<Buffer> outputs) {
   addresses_[static_cast<std::size_t>(spec.value)] = address_of(outputs[i]);
 }
 
+// For one call, of one thread.
+class Session::Impl::Turn {
+ public:
+  explicit Turn(std::atomic_flag& running) : running_(running) {
+    if (running_.test_and_set(std::memory_order_acquire)) {
+      throw Error(ErrorKind::kInvalidValue, {.area = "session",
+                                             .what = "the session is running in another thread",
+                                             .action = "a session for each thread, or Executor.run"});
+    }
+  }
+  ~Turn() { running_.clear(std::memory_order_release); }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+ private:
+  std::atomic_flag& running_;
+};
+
 void Session::Impl::run(std::span<const Buffer> inputs, const Weights& weights, std::span<const bool> donate,
                         std::span<Buffer> outputs, bool profile) {
-  if (running_.test_and_set(std::memory_order_acquire)) {
-    throw Error(ErrorKind::kInvalidValue, {.area = "session",
-                                           .what = "the session is running in another thread",
-                                           .action = "a session for each thread, or Executor.run"});
-  }
-  struct Done {
-    std::atomic_flag& flag;
-    ~Done() { flag.clear(std::memory_order_release); }
-  } const done{running_};
+  const Turn turn(running_);
   run_alone(inputs, weights, donate, outputs, profile);
+}
+
+void Session::Impl::settle() {
+  const Turn turn(running_);
+  runner_->settle();
 }
 
 void Session::Impl::run_alone(std::span<const Buffer> inputs, const Weights& weights,

@@ -18,13 +18,14 @@ struct Session::Impl {
 
   void run(std::span<const Buffer> inputs, const Weights& weights, std::span<const bool> donate,
            std::span<Buffer> outputs, bool profile);
-  void settle() { runner_->settle(); }
+  void settle();
 
   std::shared_ptr<const Plan> plan;
   std::vector<Buffer> states;  // by input
   std::vector<KernelTime> times;
 
  private:
+  class Turn;
   void run_alone(std::span<const Buffer> inputs, const Weights& weights, std::span<const bool> donate,
                  std::span<Buffer> outputs, bool profile);
   void use_weights(const Weights& weights);
