@@ -186,7 +186,8 @@ Buffer Session::Impl::recycled(std::size_t output, const Value& value) {
     if (buffer.users() == 1) return buffer;
   }
   Buffer fresh = backend_.allocate(value.dtype, value.shape);
-  if (pool.size() < kPooledOutputs) pool.push_back(fresh);
+  if (pool.size() == kPooledOutputs) pool.erase(pool.begin());  // who has it keeps it
+  pool.push_back(fresh);
   return fresh;
 }
 
