@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <system_error>
 #include <utility>
 
 #include "gpu/device/forks.h"
@@ -33,19 +34,26 @@ void stop_all() {
 void stop_at_exit(Background* background) {
   const std::lock_guard lock(running().mutex);
   static const bool registered = std::atexit(stop_all) == 0;
-  if (registered) running().all.push_back(background);
+  auto& all = running().all;
+  if (registered && std::find(all.begin(), all.end(), background) == all.end()) all.push_back(background);
 }
 
 }  // namespace
 
-void Background::add(std::function<void()> work) {
+bool Background::add(std::function<void()> work) {
   const std::lock_guard lock(mutex_);
-  if (stopped_) return;
+  if (stopped_) return false;
   if (threads_.empty()) stop_at_exit(this);
+  if (idle_ <= open_.size() && threads_.size() < most_threads_) {
+    try {
+      threads_.emplace_back([this] { this->work(); });
+    } catch (const std::system_error&) {  // there are no more threads
+      if (threads_.empty()) return false;
+    }
+  }
   open_.push_back(std::move(work));
-  if (idle_ < open_.size() && threads_.size() < most_threads_)
-    threads_.emplace_back([this] { this->work(); });
   more_.notify_one();
+  return true;
 }
 
 void Background::work() {

@@ -18,8 +18,8 @@ class Background {
   Background(const Background&) = delete;
   Background& operator=(const Background&) = delete;
 
-  // `work` throws nothing.
-  void add(std::function<void()> work);
+  // `work` throws nothing. False where no thread can be had for it.
+  bool add(std::function<void()> work);
   // What has begun is finished, the rest is dropped, and nothing more is taken. Also when the process ends,
   // before the libraries that work uses are torn down.
   void stop();

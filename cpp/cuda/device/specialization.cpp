@@ -20,10 +20,11 @@ std::shared_ptr<Specialization> Specialization::begin(std::span<const Call> call
   all->open_ = alike.size();
   for (const auto& [key, launches] : alike) {
     // The pipeline and the dispatch belong to the plan, which may be gone before the work is done.
-    background.add([all, pipeline = calls[launches.front()].shared_pipeline(),
-                    dispatch = *calls[launches.front()].launch().dispatch, launches] {
+    const bool taken = background.add([all, pipeline = calls[launches.front()].shared_pipeline(),
+                                       dispatch = *calls[launches.front()].launch().dispatch, launches] {
       all->compile(static_cast<const CudaPipeline&>(*pipeline), dispatch, launches);
     });
+    if (!taken) all->open_.fetch_sub(1, std::memory_order_release);  // its arguments are passed, as before
   }
   return all;
 }

@@ -1,4 +1,5 @@
-// Calls f(0) to f(count - 1) from several threads; throws what the first of them threw.
+// Calls f(0) to f(count - 1) from several threads, or as many as there can be; throws what the first of them
+// threw, after which nothing is begun.
 #pragma once
 
 #include <algorithm>
@@ -6,6 +7,7 @@
 #include <cstddef>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -23,13 +25,17 @@ void in_parallel(std::size_t count, std::size_t most_threads, F f) {
       } catch (...) {
         const std::lock_guard lock(mutex);
         if (!failure) failure = std::current_exception();
+        next = count;
       }
     }
   };
   const std::size_t wanted =
       std::min<std::size_t>({count, most_threads, std::thread::hardware_concurrency()});
   std::vector<std::thread> helpers;
-  for (std::size_t i = 1; i < wanted; ++i) helpers.emplace_back(work);
+  try {
+    while (helpers.size() + 1 < wanted) helpers.emplace_back(work);
+  } catch (const std::system_error&) {  // there are no more threads
+  }
   work();
   for (std::thread& helper : helpers) helper.join();
   if (failure) std::rethrow_exception(failure);
