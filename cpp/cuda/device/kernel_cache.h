@@ -8,7 +8,8 @@
 
 namespace npu::cuda {
 
-// A folder that cannot be written or read is as good as none: kernels are then compiled again.
+// A folder that cannot be written or read is as good as none, and so is a damaged file: kernels are then
+// compiled again.
 class KernelCache {
  public:
   // That of the user: NPU_CUDA_CACHE, or npu-simulation/cuda in the folder for caches.

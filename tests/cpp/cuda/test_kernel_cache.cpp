@@ -53,6 +53,36 @@ TEST(kernel_cache, gives_back_what_was_kept) {
   CHECK(cache.find("a") == std::string("other"));
 }
 
+TEST(kernel_cache, passes_over_damaged_files) {
+  const Folder folder;
+  const KernelCache cache(folder.path());
+  const std::string cubin(1000, 'k');
+  cache.keep("a", cubin);
+  fs::path file;
+  for (const auto& entry : fs::directory_iterator(folder.path())) file = entry.path();
+  fs::resize_file(file, 500);
+  CHECK(!cache.find("a"));
+  cache.keep("a", cubin);
+  std::fstream(file, std::ios::in | std::ios::out | std::ios::binary).seekp(700) << 'x';
+  CHECK(!cache.find("a"));
+  std::ofstream(file) << "no line's end";
+  CHECK(!cache.find("a"));
+  cache.keep("a", cubin);
+  CHECK(cache.find("a") == cubin);
+}
+
+TEST(kernel_cache, removes_what_a_killed_process_left) {
+  const Folder folder;
+  const KernelCache cache(folder.path());
+  cache.keep("a", "kernel");
+  std::ofstream(folder.path() / "b.1.0.tmp") << "half";
+  std::ofstream(folder.path() / "c.1.0.tmp") << "is being written";
+  use(folder.path() / "b.1.0.tmp", 2);
+  cache.shrink();
+  CHECK_EQ(folder.files(), 2u);
+  CHECK(cache.find("a") == std::string("kernel"));
+}
+
 TEST(kernel_cache, is_none_where_nothing_can_be_written) {
   const Folder folder;
   fs::create_directories(folder.path());
@@ -76,7 +106,7 @@ TEST(kernel_cache, removes_what_was_used_longest_ago) {
   CHECK(cache.find("used").has_value());  // which counts as a use
   cache.shrink(1000);
   CHECK_EQ(folder.files(), std::size_t{3});
-  cache.shrink(250);
+  cache.shrink(350);
   CHECK(!cache.find("old") && cache.find("used") && cache.find("new"));
   cache.shrink(0);
   CHECK_EQ(folder.files(), std::size_t{0});
