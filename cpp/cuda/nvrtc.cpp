@@ -16,7 +16,11 @@ namespace {
 
 constexpr int kOldest = 12;  // major version: the first with C++20
 constexpr const char* kVariable = "NPU_NVRTC";
-constexpr const char* kInstall = "pip install 'npu-simulation[cuda]'";
+
+// The wheel of NVRTC must not be newer than the driver.
+std::string install_for(int newest) {
+  return newest == kOldest ? "pip install 'npu-simulation[cuda12]'" : "pip install 'npu-simulation[cuda]'";
+}
 
 std::string environment(const char* name) {
   const char* const value = std::getenv(name);
@@ -114,6 +118,7 @@ Nvrtc::Nvrtc(std::string path, std::shared_ptr<const Api> api)
 std::shared_ptr<const Nvrtc> Nvrtc::open(std::span<const std::string> site_packages, int newest) {
   const std::string named = environment(kVariable);
   std::string tried;
+  bool too_new = false;
   const auto load = [&](const std::string& path) -> std::shared_ptr<const Nvrtc> {
     void* const library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     const char* const reason = library == nullptr ? dlerror() : nullptr;
@@ -121,6 +126,7 @@ std::shared_ptr<const Nvrtc> Nvrtc::open(std::span<const std::string> site_packa
     if (api != nullptr) {
       const std::shared_ptr<const Nvrtc> nvrtc(new Nvrtc(path, api));
       if (nvrtc->major() >= kOldest && (newest == 0 || nvrtc->major() <= newest)) return nvrtc;
+      too_new = too_new || nvrtc->major() >= kOldest;
       tried += "\n  " + path + ": version " + std::to_string(nvrtc->major()) + "." +
                std::to_string(nvrtc->minor());
     } else {
@@ -131,12 +137,14 @@ std::shared_ptr<const Nvrtc> Nvrtc::open(std::span<const std::string> site_packa
   if (!named.empty()) {
     if (auto nvrtc = load(named)) return nvrtc;
     unavailable(std::string("the environment variable ") + kVariable + " names no library that can be used",
-                tried, newest, "unsetting it, or " + std::string(kInstall));
+                tried, newest, "unsetting it, or " + install_for(newest));
   }
   for (const std::string& path : candidates(site_packages)) {
     if (auto nvrtc = load(path)) return nvrtc;
   }
-  unavailable("NVRTC, which compiles kernels for NVIDIA GPUs, was not found", tried, newest, kInstall);
+  const std::string nvrtc = "NVRTC, which compiles kernels for NVIDIA GPUs, ";
+  unavailable(nvrtc + (too_new ? "is too new for the NVIDIA driver" : "was not found"), tried, newest,
+              install_for(newest));
 }
 
 bool Nvrtc::supports(const std::string& architecture) const {
