@@ -124,7 +124,10 @@ def memory_runs_out_while_loading() -> None:
     machine.set("memory", planned + (5 << 20))
     for _ in range(2):
         with says(
-            UnavailableError, "not enough memory on the GPU Stand-in 0", "KiB were wanted; buffers of this process"
+            UnavailableError,
+            "not enough memory on the GPU Stand-in 0",
+            "got a request for ",
+            "KiB; buffers of this process",
         ):
             large[0].prepare(large[1])
         assert machine.count("used") == planned, "what the failed load had uploaded is still there"
@@ -158,14 +161,23 @@ def child_is_refused() -> None:
     executor, weights = executor_of()
     buffer = NPUBuffer.from_numpy(X, Device("cuda"))
     run(executor, weights)
+    session = executor.session()
+    for _ in range(2):  # the second time as a graph
+        session.run(X, weights)
     child = os.fork()
     if child == 0:
         try:
-            for use in (lambda: run(executor, weights), buffer.to_numpy, lambda: NPUBuffer.zeros([4], Device("cuda"))):
+            for use in (
+                lambda: run(executor, weights),
+                lambda: session.run(X, weights),
+                session.settle,
+                buffer.to_numpy,
+                lambda: NPUBuffer.zeros([4], Device("cuda")),
+            ):
                 with says(UnavailableError, "a forked process cannot use the GPU of its parent", "spawn"):
                     use()
             calls = machine.count("frees")
-            del executor, weights, buffer
+            del executor, weights, buffer, session, use
             gc.collect()
             os._exit(0 if machine.count("frees") == calls else 2)
         except BaseException as error:

@@ -22,6 +22,7 @@ CASES = {
     "no GPU": unavailable("the NVIDIA driver finds no GPU", gpus=0),
     "an old GPU": unavailable("the GPU Stand-in 0 is too old; got sm_75; expected sm_80 or newer", capability=75),
     "no NVRTC": unavailable("NPU_NVRTC names no library that can be used", NPU_NVRTC="/nowhere/libnvrtc.so"),
+    "an NVRTC newer than the driver": unavailable("is too new for the NVIDIA driver", driver=12080, NPU_NVRTC=""),
     "a GPU that is not there": Case("no_such_gpu", {"gpus": 2}),
     "a kernel that does not compile": Case("kernel_does_not_compile"),
     "a launch that is refused": Case("launch_is_refused"),

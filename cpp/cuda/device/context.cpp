@@ -102,7 +102,7 @@ void* allocate_pinned_bytes(Context& context, std::size_t bytes) {
   if (result == kCuOutOfMemory) {
     throw Error(ErrorKind::kUnavailable, {.area = "memory",
                                           .what = "not enough memory of the host that the GPU can reach",
-                                          .got = bytes_text(bytes) + " were wanted"});
+                                          .got = "a request for " + bytes_text(bytes)});
   }
   context.check_work(result, "allocating pinned memory");
   return data;

@@ -25,7 +25,7 @@ CuAddress address_of(const std::byte* at) { return reinterpret_cast<CuAddress>(a
   throw Error(ErrorKind::kUnavailable,
               {.area = "memory",
                .what = "not enough memory on the GPU " + context.name(),
-               .got = bytes_text(bytes) + " were wanted; buffers of this process have " +
+               .got = "a request for " + bytes_text(bytes) + "; buffers of this process have " +
                       bytes_text(context.allocated()) + ", and " + bytes_text(free) + " of " +
                       bytes_text(total) + " are free",
                .action = "freeing tensors, here or in PyTorch "

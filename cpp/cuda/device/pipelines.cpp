@@ -34,8 +34,10 @@ LoadedKernel::LoadedKernel(std::shared_ptr<Context> context, const std::string& 
     : context_(std::move(context)) {
   const Context::Current current(*context_);
   check(api().load_module(&module_, cubin.data()), "loading the kernel " + npu::quoted(kernel.name));
-  check(api().function(&function_, module_, entry_name(kernel).c_str()),
-        "finding the kernel " + npu::quoted(kernel.name));
+  const CuResult result = api().function(&function_, module_, entry_name(kernel).c_str());
+  if (result == kCuSuccess) return;
+  api().unload_module(module_);
+  check(result, "finding the kernel " + npu::quoted(kernel.name));
 }
 
 LoadedKernel::~LoadedKernel() {

@@ -37,6 +37,7 @@ CudaRecording::CudaRecording(const gpu::Work& work, std::shared_ptr<Context> con
 }
 
 CudaRecording::~CudaRecording() {
+  if (gpu::is_forked()) return;  // the context is the parent's
   const Context::Current current(*context_, std::nothrow);
   graphs_.clear();
 }
@@ -45,13 +46,13 @@ CudaRecording::~CudaRecording() {
 void CudaRecording::bind(std::span<const Address> resources) {
   const auto same = [](const Address& address, const std::byte* before) { return address.data == before; };
   if (std::equal(resources.begin(), resources.end(), bound_.begin(), bound_.end(), same)) return;
-  auto graphs = std::exchange(graphs_, {});  // lost where an update fails
+  auto graphs = std::exchange(graphs_, {});  // lost where an update fails, as is what was bound
+  bound_.clear();
   for (std::size_t i = 0; i < calls_.size(); ++i) {
     if (!calls_[i].bind(resources)) continue;
     for (const auto& graph : graphs) graph->update(calls_[i], i);
   }
   graphs_ = std::move(graphs);
-  bound_.clear();
   for (const Address& address : resources) bound_.push_back(address.data);
 }
 
@@ -93,6 +94,7 @@ void CudaRecording::take_specialized() {
 }
 
 void CudaRecording::settle() {
+  gpu::refuse_forked("cuda");
   specialize();
   if (specialization_) specialization_->wait();
 }

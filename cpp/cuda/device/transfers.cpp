@@ -77,8 +77,15 @@ Transfers::~Transfers() {
 }
 
 void Transfers::create(Chunk& chunk, std::size_t bytes) const {
-  chunk.data = static_cast<std::byte*>(allocate_pinned_bytes(context_, bytes));
-  context_.check_work(api().create_event(&chunk.done, kCuEventNoTiming), "making an event");
+  CuEvent done = nullptr;
+  context_.check_work(api().create_event(&done, kCuEventNoTiming), "making an event");
+  try {
+    chunk.data = static_cast<std::byte*>(allocate_pinned_bytes(context_, bytes));
+  } catch (...) {
+    api().destroy_event(done);
+    throw;
+  }
+  chunk.done = done;
 }
 
 void Transfers::destroy(Chunk& chunk) const {
@@ -88,7 +95,8 @@ void Transfers::destroy(Chunk& chunk) const {
 
 void Transfers::begin() {
   if (stream_ != nullptr) return;
-  context_.check_work(api().create_event(&event_, kCuEventNoTiming), "making an event");
+  if (event_ == nullptr)
+    context_.check_work(api().create_event(&event_, kCuEventNoTiming), "making an event");
   context_.check_work(api().create_stream(&stream_, kCuNonBlocking), "making a stream");
 }
 

@@ -19,7 +19,7 @@ class StandIn {
   static StandIn& get() {
     static StandIn machine;
     machine.clear_();
-    for (const char* const name : {"fault_at_launch", "refuse_launch", "refuse_allocation"})
+    for (const char* const name : {"fault_at_launch", "refuse_launch", "refuse_allocation", "refuse_update"})
       machine.set(name, 0);
     machine.set("refuse_kernel", "");
     machine.set("memory", 1L << 30);

@@ -116,7 +116,7 @@ TEST(cuda_memory, says_what_was_wanted_when_it_runs_out) {
     const std::string text = error.what();
     CHECK(error.kind() == ErrorKind::kUnavailable);
     CHECK(says(text,
-               "not enough memory on the GPU Stand-in 0; got 80.0 MiB were wanted; buffers of this process "
+               "not enough memory on the GPU Stand-in 0; got a request for 80.0 MiB; buffers of this process "
                "have 30.0 MiB, and 70.0 MiB of 100 MiB are free"));
   }
   CHECK_EQ(machine.count("live"), live);

@@ -195,6 +195,20 @@ TEST(cuda_recordings, graphs_follow_addresses_that_move) {
   CHECK_EQ(machine.findings(), "");
 }
 
+TEST(cuda_recordings, an_update_that_fails_leaves_nothing_half_done) {
+  const StandIn& machine = StandIn::get();
+  Decoding step;
+  for (int i = 0; i < 3; ++i) step.planned.run({step.x, {}, step.at}, step.weights);
+  {
+    const Buffer other = step.planned.tensor(DType::kFloat32, {2, 64});
+    machine.set("refuse_update", 1);
+    CHECK_THROWS(step.planned.run({other, {}, step.at}, step.weights), "updating ");
+  }
+  for (int i = 0; i < 2; ++i) step.planned.run({step.x, {}, step.at}, step.weights);
+  CHECK_EQ(machine.count("graphs"), 2);
+  CHECK_EQ(machine.findings(), "");
+}
+
 TEST(cuda_recordings, each_set_of_skipped_launches_has_its_graph) {
   const StandIn& machine = StandIn::get();
   Decoding step;

@@ -153,7 +153,7 @@ int cuGraphExecKernelNodeSetParams_v2(void* handle, void* node, const void* desc
       world.find("a node is updated that the graph does not have");
       return kInvalidValue;
     }
-    ++world.counters.graph_updates;
+    if (++world.counters.graph_updates == world.settings.refuse_update) return kInvalidValue;
     const auto i = static_cast<std::size_t>(changed - exec->handles.begin());
     return describe(world, description, gpu, exec->nodes[i].operation);
   });

@@ -23,6 +23,7 @@ constexpr Setting kSettings[] = {
     {"fault_at_launch", "FAULT_AT_LAUNCH", &Settings::fault_at_launch},
     {"refuse_launch", "REFUSE_LAUNCH", &Settings::refuse_launch},
     {"refuse_allocation", "REFUSE_ALLOCATION", &Settings::refuse_allocation},
+    {"refuse_update", "REFUSE_UPDATE", &Settings::refuse_update},
     {"compile_ms", "COMPILE_MS", &Settings::compile_ms},
 };
 

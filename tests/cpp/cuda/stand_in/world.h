@@ -43,6 +43,7 @@ struct Settings {
   long refuse_launch = 0;      // counted from 1: that launch is refused
   long refuse_allocation = 0;  // counted from 1: there is no memory for that one
   bool blocking = false;       // CUDA_LAUNCH_BLOCKING, which the driver reads too
+  long refuse_update = 0;      // counted from 1: that update of a graph is refused
   long compile_ms = 0;         // what a kernel takes to compile
   std::string refuse_kernel;   // kernels with this in their name do not compile
 };
