@@ -2,6 +2,7 @@
 
 #include <nanobind/stl/pair.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -157,6 +158,8 @@ GpuTensor borrow_from_gpu(nb::handle tensor, DlDevice where, const char* name, c
     if (!dtype) refuse_tensor(name, tensor);
     const auto size = static_cast<std::int64_t>(size_of(*dtype));
     std::vector<std::int64_t> shape(lent.shape, lent.shape + lent.ndim), strides(shape.size());
+    const bool empty = std::ranges::find(shape, 0) != shape.end();
+    if (lent.data == nullptr && !empty) refuse_without_data(name, tensor);
     std::int64_t step = size;
     for (std::size_t d = shape.size(); d-- > 0; step *= shape[d])
       strides[d] = lent.strides != nullptr ? lent.strides[d] * size : step;

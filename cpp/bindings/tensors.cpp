@@ -116,6 +116,15 @@ void refuse_tensor(const char* name, nb::handle object) {
                                      : ".astype('float32')"});
 }
 
+void refuse_without_data(const char* name, nb::handle object) {
+  throw Error(ErrorKind::kInvalidValue,
+              {.area = "buffer",
+               .what = std::string("the tensor '") + name + "' has no values in memory",
+               .got = description(object),
+               .expected = "a tensor that holds its values; fake tensors, lazy zeros and tensors inside a "
+                           "transform of PyTorch hold none"});
+}
+
 Borrowed::~Borrowed() {
   if (viewing_) PyBuffer_Release(&view_);
 }
@@ -205,6 +214,7 @@ void Borrowed::take_array(nb::handle object, const char* name, const Device* tar
   }
   const auto dtype = dtype_from_dlpack(array.dtype());
   if (!dtype) refuse_tensor(name, object);
+  if (array.size() != 0 && array.data() == nullptr) refuse_without_data(name, object);
   std::vector<std::int64_t> shape, strides;
   for (std::size_t d = 0; d < array.ndim(); ++d) {
     shape.push_back(static_cast<std::int64_t>(array.shape(d)));

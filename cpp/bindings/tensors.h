@@ -67,6 +67,8 @@ Buffer lent_by(nanobind::handle object, const char* name, const Lending& lending
 Buffer copy_of(nanobind::handle object, const char* name, const Device* device = nullptr);
 
 [[noreturn]] void refuse_tensor(const char* name, nanobind::handle object);
+// Of a library that lends an address of zero.
+[[noreturn]] void refuse_without_data(const char* name, nanobind::handle object);
 
 // str(object), also where that holds what UTF-8 cannot.
 std::string safe_text(nanobind::handle object);

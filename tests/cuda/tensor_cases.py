@@ -138,6 +138,10 @@ def takes_what_programs_take() -> None:
     before = machine.count("copies")
     executor.run({"x": gpu.tensor(numbers(), offset=4)})  # not as kernels need it: copied on the GPU
     assert machine.count("copies") - before == 2  # the test's own, and that
+    empty = gpu.tensor(numbers())
+    empty.address = ctypes.c_uint64(0)
+    with pytest.raises(InvalidValueError, match="'x' has no values in memory"):
+        executor.run({"x": empty})
     half = executor_of(DOUBLE_HALF)
     bits = numbers().astype(ml_dtypes.bfloat16)
     lent = gpu.tensor(bits.view(np.uint16), bfloat16=True)

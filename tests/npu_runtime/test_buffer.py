@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from npu_runtime import DeviceBuffer, InvalidValueError, NPUBuffer, TensorSpec, UnavailableError
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.support.devices import chosen_device, of_shared_memory, shares_memory
 from tests.support.programs import Add, ready
@@ -206,9 +207,12 @@ WRONG = {
     "a list": ([1.0, 2.0], "list"),
     "another byte order": (np.zeros(2, ">f4"), ">f4"),
     "a meta tensor": (torch.empty(2, device="meta"), "meta"),
+    "a fake tensor": (FakeTensorMode().from_tensor(torch.ones(100)), "has no values in memory"),
+    "lazy zeros": (torch._efficientzerotensor((100,)), "has no values in memory"),
 }
 
 
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
 @pytest.mark.parametrize(("value", "word"), WRONG.values(), ids=WRONG.keys())
 def test_what_is_no_tensor_is_refused(value, word):
     with pytest.raises(InvalidValueError) as caught:
