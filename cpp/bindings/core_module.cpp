@@ -109,6 +109,7 @@ NB_MODULE(_core, m) {
   npu::bindings::bind_steps(m);
   npu::bindings::bind_execution(m);
   npu::bindings::bind_tensors(m);
+  npu::bindings::bind_tensor_calls(m);
   npu::bindings::bind_graph(m);
   m.attr("MAX_THREADS") = npu::kMaxThreads;
   m.def("get_num_threads", &npu::num_threads, "How many threads the library uses.");

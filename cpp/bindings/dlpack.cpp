@@ -123,6 +123,16 @@ std::optional<DType> dtype_from_dlpack(nb::dlpack::dtype dtype) {
   return std::nullopt;
 }
 
+nb::dlpack::dtype dlpack_dtype(DType dtype) {
+  const auto bits = static_cast<std::uint8_t>(8 * size_of(dtype));
+  const auto code = dtype == DType::kBFloat16 ? nb::dlpack::dtype_code::Bfloat
+                    : dtype == DType::kBool   ? nb::dlpack::dtype_code::Bool
+                    : dtype == DType::kUInt8  ? nb::dlpack::dtype_code::UInt
+                    : is_float(dtype)         ? nb::dlpack::dtype_code::Float
+                                              : nb::dlpack::dtype_code::Int;
+  return {static_cast<std::uint8_t>(code), bits, 1};
+}
+
 bool is_dense(const void* data, const std::vector<std::int64_t>& shape,
               const std::vector<std::int64_t>& strides, std::size_t size) {
   if (reinterpret_cast<std::uintptr_t>(data) % size != 0) return false;
@@ -201,16 +211,6 @@ Buffer exported(const PyBuffer& own, DlDevice wanted, const nb::object& copy) {
                      : device_for(where, "self", nullptr).allocate(buffer.dtype(), buffer.shape());
   fresh.copy_from(buffer);
   return fresh;
-}
-
-nb::dlpack::dtype dlpack_dtype(DType dtype) {
-  const auto bits = static_cast<std::uint8_t>(8 * size_of(dtype));
-  const auto code = dtype == DType::kBFloat16 ? nb::dlpack::dtype_code::Bfloat
-                    : dtype == DType::kBool   ? nb::dlpack::dtype_code::Bool
-                    : dtype == DType::kUInt8  ? nb::dlpack::dtype_code::UInt
-                    : is_float(dtype)         ? nb::dlpack::dtype_code::Float
-                                              : nb::dlpack::dtype_code::Int;
-  return {static_cast<std::uint8_t>(code), bits, 1};
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 namespace npu::bindings {
 
 std::optional<DType> dtype_from_dlpack(nanobind::dlpack::dtype dtype);
+nanobind::dlpack::dtype dlpack_dtype(DType dtype);
 
 // Whether kernels can read it where it is; strides are in bytes.
 bool is_dense(const void* data, const std::vector<std::int64_t>& shape,

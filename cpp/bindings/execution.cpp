@@ -30,26 +30,6 @@ const Weights& weights_from(nb::handle object, Weights& none) {
 
 namespace {
 
-struct PySession {
-  Session session;
-  nb::object owner;  // the executor
-  const PyExecutor& executor() const { return *nb::inst_ptr<PyExecutor>(owner); }
-  int input_index(const std::string& name) const {
-    const auto& inputs = executor().executor.program().inputs();
-    for (std::size_t i = 0; i < inputs.size(); ++i) {
-      if (inputs[i].name == name && inputs[i].state) return static_cast<int>(i);
-    }
-    std::string known;
-    for (const TensorSpec& input : inputs) {
-      if (input.state) known += (known.empty() ? "" : ", ") + quoted(input.name);
-    }
-    throw Error(ErrorKind::kInvalidValue, {.area = "session",
-                                           .what = "not a state input of the session",
-                                           .got = quoted(name),
-                                           .expected = known.empty() ? "none; it has no state" : known});
-  }
-};
-
 void bind_times(nb::module_& m) {
   nb::class_<KernelTime>(m, "KernelTime", "What one kernel took, over the profiled runs.")
       .def_ro("op", &KernelTime::op)

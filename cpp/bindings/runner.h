@@ -5,6 +5,7 @@
 #include <nanobind/stl/string.h>
 
 #include <array>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -41,6 +42,28 @@ class Donations {
   std::vector<std::pair<nb::object, PyBuffer*>> added_, begun_;
 };
 
+// The inputs of one run, which are borrowed for as long as this lives; few of them allocate nothing.
+class RunInputs {
+ public:
+  explicit RunInputs(std::size_t count)
+      : count_(count), many_(count > kInline ? count : 0), many_buffers_(many_.size()) {}
+
+  Borrowed& operator[](std::size_t i) { return many_.empty() ? few_[i] : many_[i]; }
+  // Once it has been taken.
+  const Buffer& store(std::size_t i) { return data()[i] = (*this)[i].buffer(); }
+  std::span<const Buffer> buffers() { return {data(), count_}; }
+
+ private:
+  static constexpr std::size_t kInline = 8;
+  Buffer* data() { return many_.empty() ? few_buffers_.data() : many_buffers_.data(); }
+
+  std::size_t count_;
+  std::array<Borrowed, kInline> few_;
+  std::vector<Borrowed> many_;
+  std::array<Buffer, kInline> few_buffers_;
+  std::vector<Buffer> many_buffers_;
+};
+
 // Names are looked up once per call, in the program's order.
 struct PyRunner {
   Program program;
@@ -74,16 +97,9 @@ struct PyRunner {
 
   template <class Run>
   nb::object run(nb::handle inputs, nb::handle donate, Run&& call) const {
-    const std::size_t n = input_names.size();
-    constexpr std::size_t kInline = 8;
-    std::array<Borrowed, kInline> few;
-    std::vector<Borrowed> many(n > kInline ? n : 0);
-    Borrowed* const borrowed = n > kInline ? many.data() : few.data();
-    std::array<Buffer, kInline> few_buffers;
-    std::vector<Buffer> many_buffers(n > kInline ? n : 0);
-    Buffer* const buffers = n > kInline ? many_buffers.data() : few_buffers.data();
+    RunInputs taken(input_names.size());
     std::vector<char> donated;
-    take_inputs(inputs, borrowed, buffers);
+    take_inputs(inputs, taken);
     // Used up from here on, also for other threads; a run that fails gives the buffers back.
     Donations given;
     if (!donate.is_none()) given = take_donations(inputs, donate, donated);
@@ -91,7 +107,7 @@ struct PyRunner {
     {
       nb::gil_scoped_release release;
       static_assert(sizeof(bool) == 1);
-      call(std::span<const Buffer>(buffers, n),
+      call(taken.buffers(),
            std::span<const bool>(reinterpret_cast<const bool*>(donated.data()), donated.size()),
            std::span<Buffer>(outputs));
     }
@@ -105,7 +121,12 @@ struct PyRunner {
   }
 
  private:
-  void take_inputs(nb::handle inputs, Borrowed* borrowed, Buffer* buffers) const {
+  void take_one(RunInputs& taken, std::size_t i, nb::handle object) const {
+    taken[i].take(object, program.inputs()[i].name.c_str(), &device);
+    taken.store(i);
+  }
+
+  void take_inputs(nb::handle inputs, RunInputs& taken) const {
     if (!PyDict_Check(inputs.ptr())) {
       // A single input needs no name.
       if (input_names.size() != 1 || PyList_Check(inputs.ptr()) || PyTuple_Check(inputs.ptr())) {
@@ -113,9 +134,7 @@ struct PyRunner {
             ErrorKind::kInvalidValue,
             {.area = "run", .what = "inputs must be a dict of names to tensors", .got = class_name(inputs)});
       }
-      borrowed[0].take(inputs, program.inputs()[0].name.c_str(), &device);
-      buffers[0] = borrowed[0].buffer();
-      return;
+      return take_one(taken, 0, inputs);
     }
     Py_ssize_t matched = 0;
     for (std::size_t i = 0; i < input_names.size(); ++i) {
@@ -125,16 +144,13 @@ struct PyRunner {
         continue;
       }
       ++matched;
-      borrowed[i].take(object, program.inputs()[i].name.c_str(), &device);
-      buffers[i] = borrowed[i].buffer();
+      take_one(taken, i, object);
     }
     if (matched == PyDict_Size(inputs.ptr())) return;
     // One unknown name for the one input: what callers of single-input programs write.
     if (input_names.size() == 1 && PyDict_Size(inputs.ptr()) == 1) {
       const nb::object value = nb::borrow<nb::dict>(inputs).values()[0];
-      borrowed[0].take(value, program.inputs()[0].name.c_str(), &device);
-      buffers[0] = borrowed[0].buffer();
-      return;
+      return take_one(taken, 0, value);
     }
     surplus(inputs, "inputs");
   }
@@ -185,6 +201,27 @@ struct PyExecutor {
   Weights none;
   PyExecutor(nb::handle program, const Device& device, int threads)
       : executor(program_from(program), device, {threads}), runner(executor.program(), executor.device()) {}
+};
+
+// What Python calls Session.
+struct PySession {
+  Session session;
+  nb::object owner;  // the executor
+  const PyExecutor& executor() const { return *nb::inst_ptr<PyExecutor>(owner); }
+  int input_index(const std::string& name) const {
+    const auto& inputs = executor().executor.program().inputs();
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      if (inputs[i].name == name && inputs[i].state) return static_cast<int>(i);
+    }
+    std::string known;
+    for (const TensorSpec& input : inputs) {
+      if (input.state) known += (known.empty() ? "" : ", ") + quoted(input.name);
+    }
+    throw Error(ErrorKind::kInvalidValue, {.area = "session",
+                                           .what = "not a state input of the session",
+                                           .got = quoted(name),
+                                           .expected = known.empty() ? "none; it has no state" : known});
+  }
 };
 
 // The Weights that an argument is, or `none` for None and an empty dict.

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "bindings/dlpack.h"
+#include "bindings/exchange.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -167,14 +168,26 @@ void Borrowed::take_view(const char* name, nb::handle object) {
   const bool brain = view_.format != nullptr && std::strcmp(view_.format, "E") == 0;
   const auto dtype = brain ? std::optional(DType::kBFloat16) : from_format(view_);
   if (!dtype) refuse_tensor(name, object);
-  std::vector<std::int64_t> shape(view_.shape, view_.shape + view_.ndim);
-  const std::vector<std::int64_t> strides(view_.strides, view_.strides + view_.ndim);
-  if (is_dense(view_.buf, shape, strides, size_of(*dtype))) {
-    buffer_ = Buffer::wrap(view_.buf, *dtype, std::move(shape), nullptr);
-  } else {
-    buffer_ = densely(*dtype, shape, strides, static_cast<const std::byte*>(view_.buf));
-    copied_ = true;
-  }
+  read(HostTensor{.data = view_.buf,
+                  .dtype = *dtype,
+                  .shape = {view_.shape, view_.shape + view_.ndim},
+                  .strides = {view_.strides, view_.strides + view_.ndim}});
+}
+
+void Borrowed::read(HostTensor tensor) {
+  copied_ = !is_dense(tensor.data, tensor.shape, tensor.strides, size_of(tensor.dtype));
+  buffer_ = copied_ ? densely(tensor.dtype, tensor.shape, tensor.strides,
+                              static_cast<const std::byte*>(tensor.data))
+                    : Buffer::wrap(tensor.data, tensor.dtype, std::move(tensor.shape), nullptr);
+}
+
+bool Borrowed::take_from(const Exchange& exchange, nb::handle object) {
+  nb::object kept = nb::borrow(object);
+  auto tensor = exchange.view(kept);
+  if (!tensor) return false;
+  kept_ = std::move(kept);
+  read(std::move(*tensor));
+  return true;
 }
 
 namespace {
@@ -194,6 +207,7 @@ bool says_yes(nb::handle object, const char* name, bool call) {
 }  // namespace
 
 void Borrowed::take_array(nb::handle object, const char* name, const Device* target) {
+  if (const auto exchange = Exchange::of(object.type()); exchange && take_from(*exchange, object)) return;
   nb::object tensor = nb::borrow(object);
   // A tensor that requires gradients does not export itself.
   if (says_yes(object, "requires_grad", false)) tensor = object.attr("detach")();
@@ -215,19 +229,13 @@ void Borrowed::take_array(nb::handle object, const char* name, const Device* tar
   const auto dtype = dtype_from_dlpack(array.dtype());
   if (!dtype) refuse_tensor(name, object);
   if (array.size() != 0 && array.data() == nullptr) refuse_without_data(name, object);
-  std::vector<std::int64_t> shape, strides;
+  HostTensor host{.data = const_cast<void*>(array.data()), .dtype = *dtype, .shape = {}, .strides = {}};
   for (std::size_t d = 0; d < array.ndim(); ++d) {
-    shape.push_back(static_cast<std::int64_t>(array.shape(d)));
-    strides.push_back(array.stride(d) * static_cast<std::int64_t>(size_of(*dtype)));
+    host.shape.push_back(static_cast<std::int64_t>(array.shape(d)));
+    host.strides.push_back(array.stride(d) * static_cast<std::int64_t>(size_of(*dtype)));
   }
-  void* const data = const_cast<void*>(array.data());
-  if (is_dense(data, shape, strides, size_of(*dtype))) {
-    array_ = array;
-    buffer_ = Buffer::wrap(data, *dtype, std::move(shape), nullptr);
-  } else {
-    buffer_ = densely(*dtype, shape, strides, static_cast<const std::byte*>(data));
-    copied_ = true;
-  }
+  array_ = array;
+  read(std::move(host));
 }
 
 Buffer lent_by(nb::handle object, const char* name, const Lending& lending) {
@@ -235,7 +243,10 @@ Buffer lent_by(nb::handle object, const char* name, const Lending& lending) {
     const nb::gil_scoped_acquire acquire;
     delete tensor;
   });
-  borrowed->take(object, name, lending.target);
+  // For longer than a call: the caller may give a tensor that requires gradients other memory meanwhile.
+  nb::object kept = nb::borrow(object);
+  if (Exchange::of(object.type()) && says_yes(object, "requires_grad", false)) kept = object.attr("detach")();
+  borrowed->take(kept, name, lending.target);
   if (lending.copied != nullptr) *lending.copied = borrowed->copied();
   if (lending.read_only != nullptr) *lending.read_only = borrowed->read_only();
   const Buffer& buffer = borrowed->buffer();

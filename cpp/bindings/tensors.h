@@ -25,6 +25,9 @@ const Buffer& alive(const PyBuffer& self);
 // Keeps the memory for an array, which donation of the buffer itself would not.
 nanobind::object keeper(const Buffer& buffer);
 
+class Exchange;
+struct HostTensor;
+
 // Borrows the memory of an NPUBuffer, a NumPy array, or anything that speaks the buffer protocol or DLPack on
 // the CPU or a GPU of NVIDIA, for as long as this object lives; copies only what is not contiguous.
 class Borrowed {
@@ -36,6 +39,8 @@ class Borrowed {
 
   // `name` is for errors. Tensors of a GPU other than `target` are refused, if there is a target.
   void take(nanobind::handle object, const char* name, const Device* target = nullptr);
+  // The same without words for what is wrong: false if this way is not open to the object.
+  bool take_from(const Exchange& exchange, nanobind::handle object);
   const Buffer& buffer() const { return buffer_; }
   bool copied() const { return copied_; }
   bool read_only() const { return read_only_; }
@@ -43,6 +48,7 @@ class Borrowed {
 
  private:
   void take_view(const char* name, nanobind::handle object);
+  void read(HostTensor tensor);
   void take_array(nanobind::handle object, const char* name, const Device* target);
 
   Buffer buffer_;
@@ -82,6 +88,7 @@ Program program_from(nanobind::handle object);  // the core's, npu_compiler's, o
 void bind_tensors(nanobind::module_& m);
 void bind_programs(nanobind::module_& m);  // and weights
 void bind_execution(nanobind::module_& m);
+void bind_tensor_calls(nanobind::module_& m);
 void bind_graph(nanobind::module_& m);
 void bind_steps(nanobind::module_& m);
 

@@ -507,6 +507,19 @@ class NPUBuffer:
 
     def __repr__(self) -> str: ...
 
+class TensorCall:
+    """
+    Runs a program with tensors of one type, through DLPack's C exchange interface.
+    """
+
+    def __init__(self, runner: Executor | Session, inputs: Sequence[str], outputs: Sequence[str], type: type) -> None:
+        """`inputs` and `outputs` name what calls take and return, in this order."""
+
+    def run(self, tensors: tuple[Any, ...], weights: Weights | None = None) -> tuple[Any, ...] | None:
+        """
+        Results as tensors of the host. None, before anything has run, unless all inputs are such tensors of exactly that type, and of the program's shapes and dtypes.
+        """
+
 class Graph:
     """
     Parts that pass values on by name: programs, and Python functions for the rest. May be used from many threads once its parts are added.

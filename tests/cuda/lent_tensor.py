@@ -10,29 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tests.cuda.stand_in import StandIn
+from tests.support.dlpack import DLDataType, DLDevice, DLTensor, new_capsule
 
 KCUDA = 2
 FLOAT, BFLOAT, INT = 2, 4, 0
-
-
-class _Device(ctypes.Structure):
-    _fields_ = [("type", ctypes.c_int), ("id", ctypes.c_int)]
-
-
-class _DType(ctypes.Structure):
-    _fields_ = [("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16)]
-
-
-class _Tensor(ctypes.Structure):
-    _fields_ = [
-        ("data", ctypes.c_void_p),
-        ("device", _Device),
-        ("ndim", ctypes.c_int),
-        ("dtype", _DType),
-        ("shape", ctypes.POINTER(ctypes.c_int64)),
-        ("strides", ctypes.POINTER(ctypes.c_int64)),
-        ("byte_offset", ctypes.c_uint64),
-    ]
 
 
 class _Managed(ctypes.Structure):
@@ -40,9 +21,7 @@ class _Managed(ctypes.Structure):
 
 
 _Deleter = ctypes.CFUNCTYPE(None, ctypes.POINTER(_Managed))
-_Managed._fields_ = [("tensor", _Tensor), ("context", ctypes.c_void_p), ("deleter", _Deleter)]
-_new_capsule = ctypes.pythonapi.PyCapsule_New
-_new_capsule.restype, _new_capsule.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+_Managed._fields_ = [("tensor", DLTensor), ("context", ctypes.c_void_p), ("deleter", _Deleter)]
 _pointer = ctypes.pythonapi.PyCapsule_GetPointer
 _pointer.restype, _pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
 
@@ -86,7 +65,7 @@ class LentTensor:
         self._strides = strides
         code = BFLOAT if bfloat16 else FLOAT if data.dtype.kind == "f" else INT
         self.dtype = data.dtype
-        self._dtype = _DType(code, 8 * data.itemsize, 1)
+        self._dtype = DLDataType(code, 8 * data.itemsize, 1)
         self.address = ctypes.c_uint64()
         gpu.call("cuMemAlloc_v2", ctypes.byref(self.address), data.nbytes + offset + 64)
         self.write(data)
@@ -117,9 +96,9 @@ class LentTensor:
 
         shape = (ctypes.c_int64 * len(self.shape))(*self.shape)
         strides = None if self._strides is None else (ctypes.c_int64 * len(self._strides))(*self._strides)
-        tensor = _Tensor(
+        tensor = DLTensor(
             data=self.address.value,
-            device=_Device(*self.__dlpack_device__()),
+            device=DLDevice(*self.__dlpack_device__()),
             ndim=len(self.shape),
             dtype=self._dtype,
             shape=shape,
@@ -128,7 +107,7 @@ class LentTensor:
         )
         managed = _Managed(tensor=tensor, context=None, deleter=_Deleter(give_back))
         self._keep.append((managed, shape, strides))
-        return _new_capsule(ctypes.addressof(managed), b"dltensor", None)
+        return new_capsule(ctypes.addressof(managed), b"dltensor", None)
 
 
 def address_in(capsule: Any, ordinal: int = 0) -> int:

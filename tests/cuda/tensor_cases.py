@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch_ir
 from npu_runtime import CUDABackend, DAGExecutor, Device, Executor, NPUBuffer, load_weights
+from npu_runtime._core import TensorCall
 from npu_runtime.errors import InvalidValueError
 from torch import nn
 
@@ -43,6 +44,7 @@ def program_of(model: nn.Module, *inputs: torch.Tensor) -> npu_compiler.Compiled
 
 # Compiled once, before the cases fork.
 DOUBLE, NORM = program_of(Double(), torch.zeros(64)), program_of(nn.LayerNorm(64), torch.zeros(2, 64))
+DOUBLE_OUTPUTS = [spec.name for spec in DOUBLE.output_specs]
 DOUBLE_HALF = program_of(Double(), torch.zeros(64, dtype=torch.bfloat16))
 MIXED = npu_compiler.partition(torch_ir.extract_ir(Mixed(), (torch.zeros(8, 8),)))
 CACHE = program_of(Cache(), torch.zeros(64), torch.zeros(64))
@@ -263,6 +265,18 @@ def donates_a_tensor() -> None:
     assert machine.count("copies") == copies
     with pytest.raises(InvalidValueError, match="its memory is also that of"):
         executor.run({"cache": NPUBuffer.from_dlpack(lent), "x": lent}, donate={"cache"})
+    assert machine.findings() == ""
+
+
+def answers_the_host_with_its_tensors() -> None:
+    machine = StandIn()
+    call = TensorCall(executor_of(), ["x"], DOUBLE_OUTPUTS, torch.Tensor)
+    results = [call.run((torch.from_numpy(numbers()),)) for _ in range(3)]
+    for (result,) in filter(None, results):
+        assert (result.device.type, result.shape) == ("cpu", (64,))
+        result.add_(1)  # memory of its own
+    assert None not in results
+    assert len({result.data_ptr() for (result,) in filter(None, results)}) == len(results)
     assert machine.findings() == ""
 
 

@@ -17,6 +17,7 @@ FUNCTIONS = (
     "serves_threads",
     "names_both_devices",
     "donates_a_tensor",
+    "answers_the_host_with_its_tensors",
     "loads_weights",
 )
 
