@@ -10,7 +10,7 @@ import npu_compiler
 import torch
 from npu_base.errors import InternalError, InvalidValueError
 from npu_runtime import Device, Executor, Profiler, Weights, load_weights
-from npu_runtime._core import fetch
+from npu_runtime._core import TensorCall, fetch
 from torch import Tensor, nn
 from torch.utils.dlpack import from_dlpack
 from torch_ir import IR, extract_ir
@@ -34,32 +34,53 @@ class CompiledModule:
         self._session = executor.session() if any(spec.state for spec in executor.program.inputs) else None
         self._lock = threading.Lock()
         self._names = [t.name for t in ir.graph_inputs]
+        self._result_names = [t.name for t in ir.graph_outputs]
+        runner = executor if self._session is None else self._session
+        self._call = TensorCall(runner, self._names, self._result_names, Tensor)
+        structure = ir.output_structure
+        if structure is None and len(self._result_names) == 1:
+            structure = {"tensor": 0}
+        self._structure = structure
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        inputs = self._inputs(args, kwargs)
-        outputs = self._run(inputs)
-        results = [outputs[meta.name] for meta in self.ir.graph_outputs]
-        if not any(tensor.is_cuda for tensor in inputs.values()):
-            results = fetch(results)
-        tensors = tuple(from_dlpack(result) for result in results)
-        if self.ir.output_structure is None:
-            return tensors[0] if len(tensors) == 1 else tensors
-        return rebuild(self.ir.output_structure, tensors)
+        # Plain tensors on the host that fit are run at once; all else is checked first, in words.
+        results = None
+        if not kwargs:
+            results = self._run_plain(args)
+        elif not args and len(kwargs) == len(self._names):
+            results = self._run_plain(tuple(map(kwargs.get, self._names)))
+        if results is None:
+            results = self._run(self._bind(args, kwargs))
+        return results if self._structure is None else rebuild(self._structure, results)
 
-    def _run(self, inputs: dict[str, Tensor]) -> dict[str, Any]:
+    def _run_plain(self, tensors: tuple[Any, ...]) -> tuple[Tensor, ...] | None:
         if self._session is None:
-            return self.executor.run(inputs, self.weights)
+            return self._call.run(tensors, self.weights)
         with self._lock:
-            return self._session.run(inputs, self.weights)
+            return self._call.run(tensors, self.weights)
 
-    def _inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Tensor]:
-        tensors = self._binder.bind(args, kwargs)
-        return dict(zip(self._names, tensors, strict=True))
+    def _run(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        results = self._run_plain(tensors)  # of nested arguments
+        if results is not None:
+            return results
+        inputs = dict(zip(self._names, tensors, strict=True))
+        if self._session is None:
+            outputs = self.executor.run(inputs, self.weights)
+        else:
+            with self._lock:
+                outputs = self._session.run(inputs, self.weights)
+        buffers = [outputs[name] for name in self._result_names]
+        if not any(tensor.is_cuda for tensor in tensors):
+            buffers = fetch(buffers)
+        return tuple(from_dlpack(buffer) for buffer in buffers)
+
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, ...]:
+        return tuple(self._binder.bind(args, kwargs))
 
     def profile(self, *args: Any, **kwargs: Any) -> Profiler:
         """Profile one run; print the result with ``.print_summary()``."""
         profiler = Profiler(self.executor)
-        profiler.run(self._inputs(args, kwargs), self.weights)
+        profiler.run(dict(zip(self._names, self._bind(args, kwargs), strict=True)), self.weights)
         return profiler
 
     def reset(self) -> None:

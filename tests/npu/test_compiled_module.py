@@ -50,6 +50,80 @@ def test_signature_and_structure_are_the_modules():
         close(compiled(*args, **kwargs), module(*args, **kwargs))
 
 
+class Slow:
+    """What a PyTorch without DLPack's C interface leads to."""
+
+    def run(self, tensors, weights):
+        return None
+
+
+@pytest.mark.parametrize("interface", [True, False], ids=["C interface", "capsules"])
+def test_every_way_of_calling(interface, monkeypatch):
+    module = Signature().eval()
+    args, kwargs = example()
+    compiled, memory = npu.compile(module, args, kwargs), npu.compile(Memory(), torch.ones(2))
+    if not interface:
+        monkeypatch.setattr(compiled, "_call", Slow())
+        monkeypatch.setattr(memory, "_call", Slow())
+    close(compiled(*args, **kwargs), module(*args, **kwargs))
+    flat = args[0], args[1]["a"], args[1]["b"], kwargs["mask"]
+    close(compiled(*flat), module(*args, **kwargs))
+    close(compiled(*(x.clone().requires_grad_(x.is_floating_point()) for x in flat)), module(*args, **kwargs))
+    close(compiled(nn.Parameter(flat[0]), *flat[1:]), module(*args, **kwargs))
+    close(compiled(flat[0].t().contiguous().t(), *flat[1:]), module(*args, **kwargs))
+    for n in range(1, 4):
+        assert memory(torch.ones(2)).tolist() == [2 - 0.5 ** (n - 1)] * 2
+    with pytest.raises(ExecutionError, match="shape"):
+        memory(torch.ones(3))
+    with pytest.raises(ExecutionError, match="meta"):
+        memory(torch.ones(2, device="meta"))
+    with pytest.raises(ExecutionError, match="expected a tensor, got ndarray"):
+        memory(np.ones(2, np.float32))
+    memory.reset()
+    assert memory(x=torch.ones(2)).tolist() == [1, 1]
+
+
+def test_results_may_be_none_of_the_inputs_memory():
+    class Pass(nn.Module):
+        def forward(self, x):
+            return x, x
+
+    x = torch.ones(3)
+    first, second = npu.compile(Pass(), x)(x)
+    x.add_(1)
+    assert first.tolist() == second.tolist() == [1, 1, 1]
+
+
+def test_calls_without_inputs():
+    class Constant(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("value", torch.arange(3.0))
+
+        def forward(self):
+            return self.value * 2
+
+    compiled = npu.compile(Constant(), ())
+    assert compiled().tolist() == [0, 2, 4]
+    for call in (lambda: compiled(torch.ones(3)), lambda: compiled(x=torch.ones(3))):
+        with pytest.raises(ExecutionError):
+            call()
+
+
+def test_keywords_in_any_order():
+    class Subtract(nn.Module):
+        def forward(self, a, b):
+            return a - b
+
+    a, b = torch.ones(3), torch.full((3,), 5.0)
+    compiled = npu.compile(Subtract(), (), {"a": a, "b": b})
+    for result in (compiled(a=a, b=b), compiled(b=b, a=a), compiled(a, b)):
+        assert result.tolist() == [-4, -4, -4]
+    for wrong in ({"a": a}, {"a": a, "c": b}, {"a": a, "b": b, "c": b}, {"a": a, "b": 3.0}):
+        with pytest.raises(ExecutionError):
+            compiled(**wrong)
+
+
 def test_results_are_not_overwritten_by_later_calls():
     compiled = npu.compile(nn.ReLU(), torch.ones(3))
     first = compiled(torch.tensor([1.0, -1, 2]))

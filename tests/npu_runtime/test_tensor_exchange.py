@@ -8,6 +8,7 @@ import threading
 import weakref
 from pathlib import Path
 
+import npu
 import numpy as np
 import pytest
 import torch
@@ -81,6 +82,20 @@ def test_every_form_of_tensor(add, form):
     assert torch.equal(result, numbers() * 2)
     by_call = call_of(add).run((given, given))
     assert by_call is None or torch.equal(by_call[0], expected)
+
+
+@needs_exchange
+def test_plain_tensors_need_no_capsule(add, monkeypatch):
+    def capsule(*_, **__):
+        raise AssertionError("a capsule was made")
+
+    x, compiled = numbers(), npu.compile(Add(), (numbers(), numbers()), device=chosen_device())
+    monkeypatch.setattr(torch.Tensor, "__dlpack__", capsule)
+    monkeypatch.setattr(NPUBuffer, "__dlpack__", capsule)
+    np.testing.assert_array_equal(add.array(x, x.t().contiguous().t()), x * 2)
+    np.testing.assert_array_equal(add.executor.session().run({"a": x, "b": x})[add.outputs[0]].to_numpy(), x * 2)
+    for result in (compiled(x, x), compiled(a=x, b=x), *call_of(add).run((x, x))):
+        assert torch.equal(result, x * 2)
 
 
 def test_subclasses_are_asked_for_their_dlpack(add):
