@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
 import time
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +25,7 @@ def run(args: argparse.Namespace) -> int:
     from npu.generation import Generator
 
     imported = time.perf_counter() - began
-    with _warnings_as_lines():
-        return _run(args, Generator, started, imported)
+    return _run(args, Generator, started, imported)
 
 
 def _run(args: argparse.Namespace, generators: Any, started: float, imported: float) -> int:
@@ -47,25 +43,6 @@ def _run(args: argparse.Namespace, generators: Any, started: float, imported: fl
     if args.stats:
         _stats(generator, result, started, sum(generator.timings.values()) - before)
     return 0
-
-
-@contextlib.contextmanager
-def _warnings_as_lines() -> Iterator[None]:
-    """Print warnings about the cache without the source line that raised them."""
-    from npu.generation.cache import CacheWarning
-
-    with warnings.catch_warnings():
-        others = warnings.showwarning
-
-        def show(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
-            if issubclass(category, CacheWarning):
-                print(f"Warning: {message}", file=sys.stderr)
-            else:
-                others(message, category, *rest, **more)
-
-        warnings.showwarning = show
-        warnings.simplefilter("always", CacheWarning)
-        yield
 
 
 def _leave_out_torchvision() -> None:

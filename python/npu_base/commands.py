@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
-from typing import TextIO
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, TextIO
 
+from .errors import NPUWarning
 from .files import output_error
 
 __all__ = ["run_command"]
@@ -31,7 +34,8 @@ def run_command(
         parser.print_help()
         return 2
     try:
-        status: int = args.run(args)
+        with _warnings_as_lines():
+            status: int = args.run(args)
         sys.stdout.flush()
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
@@ -46,6 +50,23 @@ def run_command(
         print(f"Error: {_message(error, f'{parser.prog} {args.command}')}", file=sys.stderr)
         return int(getattr(error, "status", 0) or getattr(args, "trouble", 1))
     return status
+
+
+@contextlib.contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Print our own warnings without the source line that raised them."""
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if issubclass(category, NPUWarning):
+                print(f"Warning: {message}", file=sys.stderr)
+            else:
+                others(message, category, *rest, **more)
+
+        warnings.showwarning = show
+        warnings.simplefilter("always", NPUWarning)
+        yield
 
 
 def _message(error: Exception, command: str) -> str:

@@ -16,6 +16,7 @@ __all__ = [
     "InvalidValueError",
     "MissingFileError",
     "NPUError",
+    "NPUWarning",
     "NotBuiltError",
     "format_error",
     "is_program",
@@ -24,6 +25,10 @@ __all__ = [
 
 class NPUError(RuntimeError):
     """The base class of all errors of NPU Simulation."""
+
+
+class NPUWarning(UserWarning):
+    """For the user of a program or a command: the line of code that raised it does not matter."""
 
 
 class InvalidValueError(NPUError, ValueError):

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from npu_base.errors import NPUWarning
 from npu_base.files import write_file
 
 from npu_runtime._core import Device, build_info, devices
@@ -101,8 +102,9 @@ def mention(kind: str, chip: str) -> None:
             _mentioned = True
             warnings.warn(
                 f"kernels of this GPU gave wrong results when they were checked: {verdict.deviations} deviations in "
-                f"{verdict.programs} programs on {chip}; `npu doctor --kernels --device {kind}` shows "
-                'them; Device("cpu") is not concerned',
+                f"{verdict.programs} programs on {chip}; try `npu doctor --kernels --device {kind}`, which lists them, "
+                'or Device("cpu"), which is not affected',
+                NPUWarning,
                 stacklevel=2,
             )
             return

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from npu_base.errors import is_program
+from npu_base.errors import NPUWarning, is_program
 from npu_base.files import file_error
 
 from npu_runtime._core import Device, Program, Weights
@@ -159,7 +159,7 @@ def _warn_of_constants(weights: Weights, program: Program) -> None:
         if not _same_values(given, constant.to_numpy().astype(given.dtype)):
             what = f"'{name}' is not used: the program contains it as a constant with other values"
             action = "extracting and compiling the model that has these values"
-            warnings.warn(format_error("weights", what, action=action), stacklevel=3)
+            warnings.warn(format_error("weights", what, action=action), NPUWarning, stacklevel=3)
 
 
 def _same_values(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:

@@ -7,13 +7,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from npu_base.errors import FileError
+from npu_base.errors import FileError, NPUWarning
 from npu_base.files import write_file
 
 __all__ = ["Cache", "CacheWarning", "users_cache"]
 
 
-class CacheWarning(UserWarning):
+class CacheWarning(NPUWarning):
     """A cache folder cannot be used, so programs are compiled at every start."""
 
 
