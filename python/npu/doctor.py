@@ -77,9 +77,9 @@ def print_report(results: dict[str, Any]) -> None:
 
 def run_kernels(device: str | None, as_json: bool) -> int:
     """``npu doctor --kernels``: the exit status is 1 if something deviates."""
-    from npu.kernels import best_gpu, check_kernels
+    from npu.kernels import check_kernels, gpu_to_check
 
-    gpu = npu_runtime.Device(device) if device else best_gpu()
+    gpu = gpu_to_check(device)
     if not as_json:
         emulated = (
             " Metal is emulated on this machine: this checks our kernels, not a GPU." if _is_emulated(gpu) else ""
@@ -109,14 +109,17 @@ def _print_kernels(results: KernelReport) -> None:
         console.print(
             "Error: of a whole tensor, relative to its norm. Largest: of one element, relative to its own size."
         )
-    if results.not_run:
+    if results.stopped:
+        console.print(f"{results.stopped}\n{_count(results.not_run, 'program')} not run", soft_wrap=True)
+    elif results.not_run:
         console.print(f"Stopped after errors in a row: {_count(results.not_run, 'program')} not run")
-    verdict = "none deviates" if results.good else _count(len(results.deviations), "deviation")
+    verdict = "none deviates" if not results.deviations else _count(len(results.deviations), "deviation")
     console.print(f"{_count(results.programs, 'program')} in {results.seconds:.0f} s: {verdict}")
+    if results.kept_in is None:
+        console.print(f"The verdict was not kept: {results.not_kept}", soft_wrap=True)
+        return
     driver = f"{results.device}, driver {results.driver}, npu-simulation {results.version}"
-    kept = f"Kept in {results.kept_in}" if results.kept_in else f"The verdict was not kept: {results.not_kept}"
-    console.print(kept, soft_wrap=True)
-    console.print(f"It holds for {driver}", soft_wrap=True)
+    console.print(f"Kept in {results.kept_in}\nIt holds for {driver}", soft_wrap=True)
 
 
 class _KernelProgress:

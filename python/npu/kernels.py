@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
@@ -46,12 +47,13 @@ class KernelReport:
     seconds: float
     deviations: list[Deviation]
     not_run: int = 0
-    kept_in: str | None = None  # the file with the verdict; None if it could not be written
+    kept_in: str | None = None  # the file with the verdict; None if it was not kept
     not_kept: str = field(default="")  # why
+    stopped: str = ""  # why the GPU could not run the rest, which says nothing about its kernels
 
     @property
     def good(self) -> bool:
-        return not self.deviations
+        return not self.deviations and not self.stopped
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "good": self.good}
@@ -76,36 +78,68 @@ def check_kernels(
 ) -> KernelReport:
     """Run the packaged sample on a GPU and on the CPU, compare, and keep the verdict for this user.
 
+    Nothing is kept if the GPU is lost or out of memory before the end, or if its kernels are not those of this version.
     ``progress`` is called before each program, with how many are done, how many there are, and a name.
     """
-    gpu = _gpu(device)
-    NPUBuffer.zeros([1], gpu)  # raises if it is only described, not here
+    gpu = gpu_to_check(device)
     host = Device("cpu")
     sample = list(read_sample() if entries is None else entries)
-    begin, deviations, errors, done = time.perf_counter(), [], 0, 0
-    for done, entry in enumerate(sample, 1):
+    begin, deviations, errors, done, stopped = time.perf_counter(), [], 0, 0, ""
+    for entry in sample:
         if progress is not None:
-            progress(done - 1, len(sample), entry.name)
+            progress(done, len(sample), entry.name)
         try:
             deviations += _compare(entry, gpu, host)
             errors = 0
         except (NPUError, MemoryError) as error:
+            if _is_unavailable(gpu, error):
+                stopped = f"{entry.name} could not be run: {error}"
+                break
             errors += 1
             deviations.append(Deviation(entry.name, entry.dtype, entry.ops, reason=str(error)))
+        done += 1
         if errors == _MOST_ERRORS:
             break
     if progress is not None:
         progress(done, len(sample), "")
     seconds = time.perf_counter() - begin
     verdict = Verdict.of(gpu, deviations=len(deviations), programs=done)
-    path, why = keep_verdict(verdict) if entries is None else (None, "not the packaged sample")
+    why = _not_a_verdict(entries is None, stopped)
+    path, why = (None, why) if why else keep_verdict(verdict)
     return KernelReport(
         gpu.kind, gpu.name, verdict.driver, verdict.version, done, round(seconds, 1), deviations,
-        len(sample) - done, path, why,
+        len(sample) - done, path, why, stopped,
     )  # fmt: skip
 
 
-def _gpu(device: Device | str | None) -> Device:
+def _is_unavailable(gpu: Device, error: Exception) -> bool:
+    """Whether the GPU, and not a kernel, is the trouble: it is lost, or there is no memory."""
+    if isinstance(error, UnavailableError | MemoryError):
+        return True
+    try:
+        NPUBuffer.zeros([1], gpu)
+    except NPUError:
+        return True
+    return False
+
+
+def _not_a_verdict(is_packaged: bool, stopped: str) -> str:
+    """Why the result says nothing about the kernels of this version; empty if it does."""
+    if not is_packaged:
+        return "not the packaged sample"
+    if os.environ.get("NPU_KERNEL_FOLDER"):
+        return "NPU_KERNEL_FOLDER replaces the kernels of this version"
+    return "the check did not reach its end" if stopped else ""
+
+
+def gpu_to_check(device: Device | str | None) -> Device:
+    """Raises if it is the CPU, or not a device of this machine."""
+    gpu = _chosen_gpu(device)
+    NPUBuffer.zeros([1], gpu)  # raises if it is only described, not here
+    return gpu
+
+
+def _chosen_gpu(device: Device | str | None) -> Device:
     if device is None:
         return best_gpu()
     if not isinstance(device, (str, Device)):

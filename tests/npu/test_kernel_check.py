@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -18,8 +19,9 @@ import pytest
 from npu import doctor, kernels
 from npu.kernel_sample import Entry, Recipe, pack, read_sample
 from npu.kernels import Deviation, KernelReport, _unlike, check_kernels, deviates, difference
+from npu_base.commands import run_command
 from npu_base.errors import InvalidTypeError, InvalidValueError
-from npu_runtime import Device, Executor, Program, UnavailableError, Weights, verdicts
+from npu_runtime import Device, Executor, NPUError, Program, UnavailableError, Weights, verdicts
 
 from tests.support.devices import chosen_device, metal_device
 
@@ -159,7 +161,53 @@ def test_programs_that_fail_are_reported_and_end_the_check(cache: Path) -> None:
     bad = [replace(e, program=e.program[: len(e.program) // 2]) for e in SAMPLE[:8]]
     report = check_kernels(a_gpu(), entries=bad)
     assert not report.good and report.programs == 5 and report.not_run == 3
-    assert all(d.reason for d in report.deviations)
+    assert all(d.reason for d in report.deviations) and report.stopped == ""
+
+
+def lost(*_: object) -> None:
+    raise UnavailableError("[cuda] the GPU cannot be used any more in this process")
+
+
+@pytest.mark.parametrize("first", [UnavailableError("[cuda] no memory"), MemoryError("no memory"), NPUError("a fault")])
+def test_a_lost_gpu_is_not_accused(
+    first: Exception, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpu, compare = a_gpu(), kernels._compare
+
+    def fail_at_the_third(entry: Entry, *devices: Device) -> list[Deviation]:
+        if entry.name != SAMPLE[2].name:
+            return compare(entry, *devices)
+        monkeypatch.setattr(kernels.NPUBuffer, "zeros", lost)
+        raise first
+
+    monkeypatch.setattr(kernels, "_compare", fail_at_the_third)
+    monkeypatch.setattr(kernels, "NPUBuffer", type("Buffer", (), {"zeros": kernels.NPUBuffer.zeros}))
+    monkeypatch.setattr(kernels, "read_sample", lambda: SAMPLE[:8])
+    report = check_kernels(gpu)
+    assert not report.good and report.deviations == [] and (report.programs, report.not_run) == (2, 6)
+    assert report.stopped == f"{SAMPLE[2].name} could not be run: {first}"
+    assert report.kept_in is None and not verdicts.folder().exists()
+    doctor._print_kernels(report)
+    shown = capsys.readouterr().out
+    assert "could not be run" in shown and "not kept: the check did not reach its end" in shown
+    assert "It holds" not in shown
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:h200"])
+def test_a_wrong_device_is_refused_before_anything_is_shown(device: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(NPUError, match=r"what kernels are compared with|not a device of this machine"):
+        doctor.run_kernels(device, as_json=False)
+    assert capsys.readouterr().out == ""
+
+
+def test_replaced_kernels_are_no_verdict(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = a_gpu()
+    monkeypatch.setattr(kernels, "read_sample", lambda: SAMPLE[:1])
+    monkeypatch.setenv("NPU_KERNEL_FOLDER", str(ROOT / "metal"))
+    report = check_kernels(gpu)
+    assert report.kept_in is None and "NPU_KERNEL_FOLDER" in report.not_kept and not verdicts.folder().exists()
+    monkeypatch.setenv("NPU_KERNEL_FOLDER", "")
+    assert check_kernels(gpu).kept_in is not None
 
 
 def test_difference() -> None:
@@ -206,7 +254,7 @@ def test_what_deviates_is_shown(
         return
     for words in ("softmax of rows", "bfloat16", "0.051", "0.03", "sort [2, 3]", "2 of 3 integers differ"):
         assert words in shown
-    for words in ("28 programs not run", "200 programs in 31 s: 2 deviations", "not kept: no space left", "driver 1.2"):
+    for words in ("28 programs not run", "200 programs in 31 s: 2 deviations", "not kept: no space left"):
         assert words in shown
 
 
@@ -253,6 +301,14 @@ def test_a_bad_verdict_is_mentioned_once(bad: Path, recwarn: pytest.WarningsReco
     (warning,) = recwarn
     assert "3 deviations in 200 programs on NVIDIA T" in str(warning.message)
     assert "npu doctor --kernels --device cuda" in str(warning.message)
+
+
+def test_a_command_mentions_it_in_a_line(bad: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser(prog="npu")
+    parser.set_defaults(command="x", run=lambda args: verdicts.mention("cuda", "NVIDIA T") or 0)
+    assert run_command(parser, [], ()) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Warning: kernels of this GPU gave wrong results")
 
 
 @pytest.mark.parametrize("change", [{"driver": "581"}, {"version": "0"}, {"deviations": 0}, {"chip": "NVIDIA U"}])
