@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from npu.consoles import output_console
+
 __all__ = ["explain_file", "print_report"]
 
 
@@ -33,16 +35,15 @@ def explain_file(path: Path) -> dict[str, Any]:
 
 
 def print_report(report: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    console = Console()
+    console = output_console()
     on_device = sum(report["supported"].values())
     share = "" if report["arithmetic"] is None else f", {report['arithmetic']:.1%} of the arithmetic"
     console.print(f"{report['model']}: {on_device} of {report['nodes']} nodes run on the device{share}")
     if not report["unsupported"]:
         return
-    table = Table("Operator", "Count", "Reason", "First node", "Module")
+    table = Table("Operator", "Count", *(Column(name, overflow="fold") for name in ("Reason", "First node", "Module")))
     for entry in report["unsupported"]:
         table.add_row(entry["op"], str(entry["count"]), entry["reason"], entry["node"], entry["module"] or "")
     console.print(table)

@@ -205,9 +205,9 @@ def print_layers(rows: list[LayerRow], limit: int = 20) -> None:
     """Print the first node that differs and its neighbours, or the largest differences if all nodes are close."""
     from rich.console import Console
 
-    console = Console()
+    console = Console(markup=False)
     if not console.is_terminal:
-        console = Console(width=160)
+        console = Console(markup=False, width=160)
     first = next((i for i, r in enumerate(rows) if r.is_close is False), None)
     if first is not None:
         console.print(f"First departure: node '{rows[first].node}' in module '{rows[first].module_path}'")

@@ -118,10 +118,11 @@ class _Progress:
         if self._status is None:
             from rich.console import Console
             from rich.status import Status
+            from rich.text import Text
 
-            self._status = Status(text, console=Console(stderr=True, markup=False))
+            self._status = Status(Text(text), console=Console(stderr=True))
             self._status.start()
-        self._status.update(text)
+        self._status.update(Text(text))
 
     def __exit__(self, *_: object) -> None:
         if self._status is not None:

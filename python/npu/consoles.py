@@ -1,0 +1,20 @@
+"""Consoles of rich for texts of ours, which have brackets that are no markup."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["WIDTH", "output_console"]
+
+WIDTH = 180  # where there is no terminal
+
+
+def output_console() -> Console:
+    """Standard output. In a file or a pipe, lines are long enough that no cell is cut."""
+    from rich.console import Console
+
+    console = Console(markup=False, highlight=False)
+    return console if console.is_terminal else Console(markup=False, highlight=False, width=WIDTH)
