@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import platform
+import re
 import sys
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import npu_runtime
 
+from npu.consoles import output_console
+
 if TYPE_CHECKING:
     from npu.kernels import KernelReport
 
-_PACKAGES = ("npu-simulation", "torch", "numpy", "ml_dtypes", "safetensors", "torchvision", "transformers", "mermaidx")
+_PACKAGES = (
+    "npu-simulation", "torch", "numpy", "ml_dtypes", "safetensors", "torchvision", "transformers", "mermaidx",
+    "nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12",
+)  # fmt: skip
+_ALTERNATIVES = ("nvidia-cuda-nvrtc-cu12",)  # not worth a row where it is not installed
 
 
 def _version(package: str) -> str | None:
@@ -43,11 +52,43 @@ def report() -> dict[str, Any]:
             "features": [name for name, there in cpu.features.items() if there],
         },
         "devices": [
-            {"kind": d.kind, "available": d.available, "name": d.name, "reason": d.reason}
+            {
+                "kind": d.kind,
+                "available": d.available,
+                "name": d.name,
+                "reason": d.reason,
+                "features": d.features,
+                "memory_bytes": d.memory_bytes,
+                "driver": d.driver,
+            }
             for d in npu_runtime.devices()
         ],
+        "nvrtc": _nvrtc(),
         "default_device": {"kind": best.kind, "name": best.name},
     }
+
+
+def _nvrtc() -> dict[str, str] | None:
+    """NVIDIA's compiler that this process has loaded, which it does where there is an NVIDIA driver."""
+    try:
+        maps = Path("/proc/self/maps").read_text()
+    except OSError:
+        return None
+    match = re.search(r"\S*/libnvrtc\.so\S*", maps)
+    if match is None:
+        return None
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    ctypes.CDLL(match[0]).nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))
+    return {"version": f"{major.value}.{minor.value}", "path": match[0]}
+
+
+def _description(device: dict[str, Any]) -> str:
+    if not device["available"]:
+        return str(device["reason"])
+    if device["kind"] == "cpu":  # its features are many, and --json has them
+        return f"{device['name']}, {device['memory_bytes'] / 2**30:.1f} GiB"
+    facts = [device["name"], *device["features"], f"{device['memory_bytes'] / 2**30:.1f} GiB"]
+    return ", ".join(facts + ([f"driver {device['driver']}"] if device["driver"] else []))
 
 
 def _count(number: int, noun: str) -> str:
@@ -55,22 +96,24 @@ def _count(number: int, noun: str) -> str:
 
 
 def print_report(results: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    console = Console()
+    console = output_console()
     console.print(f"Python {results['python']} on {results['system']}")
     table = Table("Package", "Version")
     for name, version in results["packages"].items():
-        table.add_row(name, version or "not installed")
+        if version or name not in _ALTERNATIVES:
+            table.add_row(name, version or "not installed")
     console.print(table)
     cpu = results["cpu"]
     cores, threads = _count(cpu["usable_cores"], "usable core"), _count(cpu["threads"], "thread")
     console.print(f"CPU: {cpu['brand']}, {cores}, {threads} used")
-    table = Table("Device", "Available", "Name or reason")
+    table = Table("Device", "Available", Column("Name or reason", overflow="fold"))
     for device in results["devices"]:
-        table.add_row(device["kind"], "yes" if device["available"] else "no", device["name"] or device["reason"])
+        table.add_row(device["kind"], "yes" if device["available"] else "no", _description(device))
     console.print(table)
+    if results["nvrtc"] is not None:
+        console.print(f"NVRTC {results['nvrtc']['version']}: {results['nvrtc']['path']}", soft_wrap=True)
     default = results["default_device"]
     console.print(f"Device() is {default['kind']}: {default['name']}")
 
@@ -96,10 +139,9 @@ def _is_emulated(device: npu_runtime.Device) -> bool:
 
 
 def _print_kernels(results: KernelReport) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(markup=False, highlight=False)
+    console = output_console()
     if results.deviations:
         table = Table("Program", "Dtype", "Ops", "Output", "Error", "Allowed", "Largest", "What failed")
         for d in results.deviations:
@@ -131,7 +173,12 @@ class _KernelProgress:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-            columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+            columns = (
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("{task.description}", markup=False),
+            )
             self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
             self._task = self._bar.add_task("")
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
+from npu import doctor
 from npu_compiler import CompiledProgram
 from safetensors.torch import save_file
 from torch import nn
@@ -223,6 +225,41 @@ def test_doctor():
     shown = npu("doctor")
     for word in ("cpu", "metal", found["cpu"]["brand"], found["packages"]["numpy"]):
         assert word in shown
+
+
+GPU = {
+    "kind": "cuda", "available": True, "name": "NVIDIA T", "reason": "", "features": ["sm_90"],
+    "memory_bytes": 80 << 30, "driver": "CUDA 13",
+}  # fmt: skip
+MISSING = {**GPU, "kind": "cuda:1", "available": False, "reason": "no NVRTC; try pip install 'npu-simulation[cuda]'"}
+
+
+def test_doctor_shows_what_is_known_of_gpus(monkeypatch, capsys):
+    found = doctor.report()
+    assert all(d["memory_bytes"] > 0 and d["features"] for d in found["devices"] if d["available"])
+    found |= {"devices": [GPU, MISSING], "nvrtc": {"version": "13.0", "path": "/lib/libnvrtc.so.13"}}
+    found["packages"] |= {"nvidia-cuda-nvrtc": "13.0.1", "nvidia-cuda-nvrtc-cu12": None}
+    doctor.print_report(found)
+    shown = capsys.readouterr().out
+    for words in ("NVIDIA T, sm_90, 80.0 GiB, driver CUDA 13", "pip install 'npu-simulation[cuda]'",
+                  "NVRTC 13.0: /lib/libnvrtc.so.13", "nvidia-cuda-nvrtc "):  # fmt: skip
+        assert words in shown
+    assert "cu12" not in shown
+
+
+def test_doctor_finds_the_compiler_that_is_loaded():
+    code = """
+import ctypes, sys
+from pathlib import Path
+from npu.doctor import report
+library = next(p for s in sys.path for p in sorted(Path(s, "nvidia").glob("*/lib/libnvrtc.so*")))
+before = report()["nvrtc"]
+ctypes.CDLL(str(library))
+print(before, report()["nvrtc"]["path"] == str(library), report()["nvrtc"]["version"])
+"""
+    pytest.importorskip("nvidia.cu13", reason="the wheel of NVRTC is not installed")
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert re.search(r"True 1\d\.\d+$", run.stdout.strip()), run.stdout + run.stderr
 
 
 @pytest.mark.parametrize(("count", "words"), [(1, "1 thread used"), (2, "2 threads used")])
