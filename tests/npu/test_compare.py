@@ -479,7 +479,9 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "inputs without names": ({"inputs": [1]}, "inputs have the wrong type; got list"),
     "no file of inputs": ({"inputs": "nowhere.safetensors"}, "nowhere.safetensors"),
     "weights of another model": ({"weights": {"a": torch.zeros(3)}}, "missing weights"),
-    "a step that is not there": ({"step": "linear_7", "save": "x"}, "no such step; got 'linear_7'; expected conv2d"),
+    "a step that is not there": (
+        {"step": "linear_7", "save": "x.safetensors"}, "no such step; got 'linear_7'; expected conv2d"
+    ),
     "a folder that is not there": ({"step": "linear", "save": "nowhere/x"}, "cannot write 'nowhere/x'"),
     "threads": ({"threads": -1}, "number of threads is out of range"),
 }  # fmt: skip

@@ -13,6 +13,7 @@ import pytest
 import torch
 from npu.cli import main
 from npu.comparison.saved import SavedStep
+from npu.comparison.walk import Walk
 from safetensors.numpy import save_file
 from torch import nn
 from torch_ir import extract_ir
@@ -32,6 +33,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_file({name: tensor.numpy() for name, tensor in net.state_dict().items()}, folder / "net.safetensors")
     save_file({"input": np.ones((1, 3, 8, 8), np.float32)}, folder / "inputs.safetensors")
     save_file({"input": np.ones((1, 3, 8), np.float32)}, folder / "small.safetensors")
+    save_file({"input": np.ones((1, 3, 8, 8))}, folder / "float64.safetensors")
+    save_file({"inputs": np.ones(3, np.uint32)}, folder / "uint32.safetensors")
+    (folder / "damaged.safetensors").write_bytes((folder / "inputs.safetensors").read_bytes()[:-100])
+    (folder / "text.safetensors").write_text("no tensors")
 
     class Pick(nn.Module):
         def forward(self, x: Any, index: Any) -> Any:
@@ -98,6 +103,14 @@ def test_a_saved_step(folder: Path, run: Run) -> None:
     assert "Saved" not in text and not (folder / "none.safetensors").exists()
 
 
+def test_a_wrong_name_of_a_step_is_said_before_anything_runs(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Walk, "run", lambda *_: pytest.fail("it runs"))
+    text = run("net.npubin", "--with", "cpu", "--save", "s.safetensors", "--step", "nosuch", code=2)
+    assert "the program has no such step; got 'nosuch'; expected conv2d, linear" in text
+
+
 def test_steps_beyond_the_rule_are_exit_status_1(folder: Path, run: Run) -> None:
     """Seen without a broken device: PyTorch runs another IR than the one that the program comes from."""
     changed = (folder / "net.json").read_text().replace("aten.relu.default", "aten.sigmoid.default")
@@ -129,6 +142,26 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "an input of another shape": (
         ["net.npubin", "--with", "cpu", "--inputs", "small.safetensors"], "got float32[1, 3, 8]; expected"
     ),
+    "inputs in float64, which Weights leave out": (
+        ["net.npubin", "--with", "cpu", "--inputs", "float64.safetensors"],
+        "input 'input' does not fit the model; got float64[1, 3, 8, 8]; expected float32[1, 3, 8, 8]",
+    ),
+    "a name that no input has, in a dtype that no program has": (
+        ["net.npubin", "--with", "cpu", "--inputs", "uint32.safetensors"], "no such input; got inputs; expected input"
+    ),
+    "damaged inputs": (
+        ["net.npubin", "--with", "cpu", "--inputs", "damaged.safetensors"],
+        "[compare] the inputs in damaged.safetensors cannot be read: ",
+    ),
+    "inputs that are no safetensors file": (
+        ["net.npubin", "--with", "cpu", "--inputs", "text.safetensors"], "[compare] text.safetensors is not a safetens"
+    ),
+    "no inputs": (["net.npubin", "--with", "cpu", "--inputs", "nowhere.safetensors"], "[compare] file not found: now"),
+    "a step in a file of another name": (
+        ["net.npubin", "--with", "cpu", "--save", "q.npubin", "--step", "linear"],
+        "got q.npubin; expected a name that ends with .safetensors",
+    ),
+    "a folder that is not there": (["net.npubin", "--with", "cpu", "--save", "no/s.safetensors"], "no folder 'no'"),
     "weights of another model": (["net.npubin", "--with", "cpu", "--weights", "inputs.safetensors"], "missing weights"),
     "no row": (["net.npubin", "--with", "cpu", "--top", "0"], "0 is not at least 1"),
     "both": (["net.npubin", "--with", "cpu", "--top", "3", "--all"], "not allowed with"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,22 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import npu_compiler
-from npu_base.files import PROGRAM_MAGIC, as_path, file_error, read_file
+from npu_base.files import PROGRAM_MAGIC, as_path, read_file
 from npu_base.specs import TensorSpec
 from npu_compiler import CompiledProgram, CompileError, IRError, PartitionPlan
 from npu_compiler.errors import InternalCompileError
 from npu_compiler.reader import load_ir
-from npu_runtime import Device, NPUBuffer, Weights, load_weights
+from npu_runtime import Device, Weights, load_weights
 from npu_runtime.errors import InvalidTypeError, InvalidValueError, format_error
-from npu_runtime.host import torch_to_numpy
 
 from npu.comparison.groups import Group
+from npu.comparison.inputs import check_inputs
 from npu.comparison.partitions import compare_parts
 from npu.comparison.prepared import LoadedWeights, RandomWeights
 from npu.comparison.pytorch import TorchProgram, TorchSide
 from npu.comparison.report import Comparison
 from npu.comparison.rows import Row
-from npu.comparison.saved import SavedStep, is_saved_step
+from npu.comparison.saved import SavedStep, check_name, is_saved_step
 from npu.comparison.sides import DeviceSide, Side, WeightSource
 from npu.comparison.walk import Options, Progress, Results, Walk
 from npu.random_tensors import random_inputs, random_weights
@@ -124,9 +123,8 @@ class _Comparing:
         names = (self._first.name, PYTORCH if self._second is None else self._second.name)
         self._report = Comparison(_name_of(self._subject), names)
         self._step, self._save, self._saved = step, save, False
-        if save is not None and not as_path(save).parent.is_dir():  # not only after all the work
-            code, folder = errno.ENOENT, as_path(save).parent
-            raise file_error("write", save, OSError(code, f"there is no folder '{folder}'"))
+        if save is not None:
+            check_name(save)  # not only after all the work
         sources = {n["name"]: n.get("source") or "" for n in (self._ir or {}).get("nodes", [])}
         self._options = Options(spread, progress, self._observe, sources)
 
@@ -140,15 +138,17 @@ class _Comparing:
             source: WeightSource = RandomWeights(program, seed)
             if weights is not None:
                 source = LoadedWeights(load_weights(weights, program), program)
-            given = random_inputs(specs, seed, _checked(specs, inputs))
-            self._report.outputs = self._walk(program, self._ir, None, source).run(given)
+            given = random_inputs(specs, seed, check_inputs(specs, inputs))
+            walk = self._walk(program, self._ir, None, source)
+            self._check_step([group.name for group in walk.groups])
+            self._report.outputs = walk.run(given)
         self._check()
         return self._report
 
     def _run_parts(self, plan: PartitionPlan, inputs: Any, weights: Any, seed: int) -> None:
         ir = plan.original_ir
         specs = [TensorSpec(t["name"], list(t["shape"]), t["dtype"]) for t in ir["graph_inputs"]]
-        given = random_inputs(specs, seed, _checked(specs, inputs))
+        given = random_inputs(specs, seed, check_inputs(specs, inputs))
         if weights is None:
             weights = random_weights([w for w in ir["weights"] if w["name"] not in (ir.get("constants") or {})], seed)
         device = getattr(self._first, "device", None) or Device("cpu")
@@ -162,18 +162,23 @@ class _Comparing:
         options = replace(self._options, part=part)
         return Walk(program, (self._first, second), self._report, options, source)
 
+    def _check_step(self, names: list[str]) -> None:
+        if self._step is not None and not any(_is_named(name, self._step) for name in names):
+            what, expected = "the program has no such step", ", ".join(names[:8]) or "none"
+            expected += f" or one of {len(names) - 8} others" if len(names) > 8 else ""
+            raise InvalidValueError(format_error("compare", what, got=repr(self._step), expected=expected))
+
     def _check(self) -> None:
         report = self._report
-        if self._step is not None and not any(_is_named(row, self._step) for row in report):
-            what, expected = "the program has no such step", ", ".join(row.step for row in report[:8]) or "none"
-            raise InvalidValueError(format_error("compare", what, got=repr(self._step), expected=expected))
+        if not report.stopped:  # else the step may be one of those that did not run
+            self._check_step([row.step for row in report])
         if self._with_pytorch and len(report) and not any(row.compared for row in report) and not report.stopped:
             what = "no result of a step is a tensor of the IR, so nothing was compared"
             expected = "the IR that the program was compiled from, in its own dtype"
             raise InvalidValueError(format_error("compare", what, expected=expected))
 
     def _observe(self, walk: Walk, group: Group, row: Row, given: Results, results: list[Results]) -> None:
-        wanted = row.beyond if self._step is None else _is_named(row, self._step)
+        wanted = row.beyond if self._step is None else _is_named(row.step, self._step)
         if self._save is None or self._saved or not wanted:
             return
         self._saved = True
@@ -226,32 +231,5 @@ def _name_of(subject: Any) -> str:
     return subject.model_name or "model"
 
 
-def _is_named(row: Row, step: str) -> bool:
-    return step in (row.step, *row.step.split(" + "))
-
-
-def _checked(specs: list[TensorSpec], inputs: Any) -> dict[str, Any]:
-    if inputs is None:
-        return {}
-    if isinstance(inputs, str | os.PathLike):
-        tensors = Weights.load(os.fspath(inputs))
-        inputs = {name: tensors[name] for name in tensors}
-    if not isinstance(inputs, Mapping):
-        what, expected = "inputs have the wrong type", "a dict of names to arrays, or the path of a safetensors file"
-        raise InvalidTypeError(format_error("compare", what, got=type(inputs).__name__, expected=expected))
-    by_name = {spec.name: spec for spec in specs}
-    arrays = {}
-    for name, tensor in inputs.items():
-        if name not in by_name:
-            expected = ", ".join(by_name) or "none; the model has no inputs"
-            raise InvalidValueError(format_error("compare", "the model has no such input", got=name, expected=expected))
-        array = tensor.to_numpy() if isinstance(tensor, NPUBuffer) else tensor
-        array = torch_to_numpy(array) if hasattr(array, "detach") else array
-        wanted = f"{by_name[name].dtype}{list(by_name[name].shape)}"
-        got = f"{array.dtype}{list(array.shape)}" if hasattr(array, "dtype") else type(array).__name__
-        if got != wanted:
-            raise InvalidValueError(
-                format_error("compare", f"input '{name}' does not fit the model", got=got, expected=wanted)
-            )
-        arrays[name] = array
-    return arrays
+def _is_named(name: str, step: str) -> bool:
+    return step in (name, *name.split(" + "))

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 from npu_base.errors import MissingFileError, NPUError
-from npu_base.files import file_error, write_file
+from npu_base.files import as_path, file_error, write_file
 from npu_compiler import CompiledProgram
 from npu_runtime import Weights
 from npu_runtime.errors import InvalidValueError, format_error
 
-__all__ = ["SavedStep", "is_saved_step"]
+__all__ = ["SavedStep", "check_name", "dtype_name", "is_saved_step", "read_header"]
 
 _FORMAT = "npu.step"
 _VERSION = "1"
@@ -25,6 +25,7 @@ _DTYPES = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32",
     "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL",
 }  # fmt: skip
+_SUFFIX = ".safetensors"
 
 
 @dataclass
@@ -84,7 +85,22 @@ def _read(path: str, tensors: Weights, metadata: Mapping[str, str]) -> SavedStep
 
 
 def is_saved_step(path: str | os.PathLike[str]) -> bool:
-    return os.fspath(path).endswith(".safetensors")
+    return os.fspath(path).endswith(_SUFFIX)
+
+
+def check_name(path: str | os.PathLike[str]) -> None:
+    """Whether a step can be saved there: ``compare`` knows such a file by its name."""
+    folder = as_path(path).parent
+    if not folder.is_dir():
+        raise file_error("write", path, OSError(errno.ENOENT, f"there is no folder '{folder}'"))
+    if not is_saved_step(path):
+        what, expected = "a step is saved as a safetensors file", f"a name that ends with {_SUFFIX}"
+        raise InvalidValueError(format_error("compare", what, got=os.fspath(path), expected=expected))
+
+
+def dtype_name(text: str) -> str:
+    """The name of a dtype in such a file, as we write it."""
+    return next((name for name, theirs in _DTYPES.items() if theirs == text), text.lower())
 
 
 def _safetensors(tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> bytes:
@@ -103,13 +119,21 @@ def _safetensors(tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> byt
 
 
 def _metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    metadata = read_header(path).get("__metadata__") or {}
+    if not isinstance(metadata, dict):
+        raise InvalidValueError(_damaged(path, TypeError("its metadata is no object")))
+    return metadata
+
+
+def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Of a safetensors file: its tensors by name, and ``__metadata__``."""
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             length = int.from_bytes(file.read(8), "little")
             if not 0 < length <= size - 8:
                 raise ValueError(f"it has {size} bytes")
-            return dict(json.loads(file.read(length)).get("__metadata__") or {})
+            return dict(json.loads(file.read(length)).items())
     except FileNotFoundError as error:
         what = f"[compare] file not found: {os.fspath(path)}"
         raise MissingFileError(what, os.fspath(path), errno.ENOENT) from error
