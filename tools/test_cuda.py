@@ -12,6 +12,7 @@ anything failed, or a part that should have run did not.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import re
 import shutil
@@ -29,6 +30,7 @@ STAGE = BUILD / "python"
 SCRIPTS = BUILD / "scripts"
 COMMANDS = {"npu": "npu.cli", "torch-ir": "torch_ir.cli", "pytorch-ir": "torch_ir.cli"}
 OLDEST_CMAKE = (3, 26)
+CUDA_ERROR_NO_DEVICE = 100
 # Modules: what to install for them.
 BUILD_MODULES = {"nanobind": "nanobind", "nlohmann_json": "nlohmann-json"}
 RUN_MODULES = {
@@ -67,9 +69,29 @@ def has_json_header() -> bool:
     return any(Path(folder, "nlohmann", "json.hpp").exists() for folder in folders)
 
 
-def missing(building: bool) -> list[str]:
+def gpu_problem(device: str) -> str | None:
+    """What is missing for a GPU; asked of the driver, because the extension is not built yet."""
+    path = os.environ.get("NPU_CUDA_DRIVER") or "libcuda.so.1"
+    try:
+        driver = ctypes.CDLL(path)
+    except OSError:
+        return f"NVIDIA's driver ({path} cannot be loaded)"
+    count = ctypes.c_int()
+    status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    if status == CUDA_ERROR_NO_DEVICE or (status == 0 and count.value == 0):
+        return "an NVIDIA GPU (the driver finds none)"
+    if status:
+        return f"an NVIDIA GPU that can be used (the driver reports error {status})"
+    if int(device.partition(":")[2] or 0) >= count.value:
+        return f"a GPU {device} (the driver finds {count.value})"
+    return None
+
+
+def missing(device: str, building: bool) -> list[str]:
     """All that this interpreter and machine lack, in words for one message."""
     lacks = []
+    if building and (problem := gpu_problem(device)):
+        lacks.append(problem)
     if sys.version_info < (3, 10):  # noqa: UP036 - an old python3 must get a sentence, not a traceback
         lacks.append(f"Python 3.10 or newer (this is {sys.version.split()[0]})")
     modules = {**(BUILD_MODULES if building else {}), **RUN_MODULES}
@@ -190,6 +212,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if min(args.jobs, args.modules, args.runs) < 1:
         parser.error("--jobs, --modules and --runs must be at least 1")
+    if not re.fullmatch(r"cuda(:\d{1,4})?|metal(:emulated)?", args.device):
+        parser.error(f"argument --device: got {args.device}; expected cuda, cuda:N or metal:emulated")
     return args
 
 
@@ -200,7 +224,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{part.name:12} {part.text}")
         return 0
     building = args.device.startswith("cuda")
-    if lacks := missing(building):
+    if lacks := missing(args.device, building):
         fail(
             f"{sys.executable} and this machine lack what test-cuda needs: {', '.join(lacks)}. "
             "It installs nothing; install these, or name another interpreter: make test-cuda PYTHON=/path/to/python3"

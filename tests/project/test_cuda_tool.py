@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -97,6 +98,45 @@ def test_what_an_interpreter_lacks_is_said_before_anything_starts(tmp_path: Path
         assert f"the Python package {package}" in run.stderr
     assert "installs nothing" in run.stderr and "make test-cuda PYTHON=" in run.stderr
     assert sorted((tmp_path / "bare").rglob("*")) == before
+
+
+DRIVER = "int cuInit(unsigned f) {{ return {status}; }} int cuDeviceGetCount(int* n) {{ *n = {gpus}; return 0; }}"
+NO_GPU = "an NVIDIA GPU (the driver finds none)"
+
+
+@pytest.mark.parametrize(
+    ("status", "gpus", "device", "problem"),
+    [
+        (0, 2, "cuda:1", None),
+        (0, 2, "cuda:2", "a GPU cuda:2 (the driver finds 2)"),
+        (0, 0, "cuda", NO_GPU),
+        (100, 0, "cuda", NO_GPU),
+        (803, 0, "cuda", "an NVIDIA GPU that can be used (the driver reports error 803)"),
+    ],
+)
+def test_the_gpu_is_looked_for_before_anything_is_built(
+    status: int, gpus: int, device: str, problem: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, library = tmp_path / "driver.c", tmp_path / "driver.so"
+    source.write_text(DRIVER.format(status=status, gpus=gpus))
+    compiler = shutil.which("cc") or pytest.skip("there is no C compiler")
+    subprocess.run([compiler, "-shared", "-fPIC", source, "-o", library], check=True)
+    monkeypatch.setenv("NPU_CUDA_DRIVER", str(library))
+    assert test_cuda.gpu_problem(device) == problem
+
+
+def test_a_machine_without_a_driver_builds_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NPU_CUDA_DRIVER", "/nowhere/libcuda.so.1")
+    monkeypatch.setattr(test_cuda, "build", lambda jobs: pytest.fail("it builds"))
+    with pytest.raises(SystemExit):
+        test_cuda.main([])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "lack what test-cuda needs: NVIDIA's driver (/nowhere/libcuda.so.1 cannot be loaded)" in line
+    with pytest.raises(SystemExit):
+        test_cuda.main(["--device", "cuda:x"])
+    assert "got cuda:x; expected cuda, cuda:N" in capsys.readouterr().err
 
 
 def test_an_old_cmake_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
