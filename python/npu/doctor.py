@@ -16,6 +16,8 @@ import npu_runtime
 from npu.consoles import output_console
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from npu.kernels import KernelReport
 
 _PACKAGES = (
@@ -138,16 +140,23 @@ def _is_emulated(device: npu_runtime.Device) -> bool:
     return device.kind == "metal" and platform.system() != "Darwin"
 
 
-def _print_kernels(results: KernelReport) -> None:
-    from rich.table import Table
+def _deviations(results: KernelReport) -> Table:
+    """Texts are below each other, so that no terminal is too narrow for the figures."""
+    from rich.table import Column, Table
 
+    figures = (Column(name, justify="right", no_wrap=True) for name in ("Error", "Allowed", "Largest"))
+    table = Table(Column("Program", overflow="fold"), "Dtype", Column("Output", overflow="fold"), *figures)
+    for d in results.deviations:
+        numbers = ("", "", "") if d.reason else (f"{d.error:.2g}", f"{d.tolerance:.2g}", f"{d.largest:.2g}")
+        ops = f"ops: {d.ops}" if d.ops != d.case else ""
+        table.add_row("\n".join(filter(None, (d.case, ops, d.reason))), d.dtype, d.output, *numbers)
+    return table
+
+
+def _print_kernels(results: KernelReport) -> None:
     console = output_console()
     if results.deviations:
-        table = Table("Program", "Dtype", "Ops", "Output", "Error", "Allowed", "Largest", "What failed")
-        for d in results.deviations:
-            figures = ("", "", "") if d.reason else (f"{d.error:.2g}", f"{d.tolerance:.2g}", f"{d.largest:.2g}")
-            table.add_row(d.case, d.dtype, d.ops, d.output, *figures, d.reason)
-        console.print(table)
+        console.print(_deviations(results))
         console.print(
             "Error: of a whole tensor, relative to its norm. Largest: of one element, relative to its own size."
         )

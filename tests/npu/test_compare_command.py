@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,11 @@ import numpy as np
 import pytest
 import torch
 from npu.cli import main
+from npu.comparison.api import compare
 from npu.comparison.saved import SavedStep
+from npu.comparison.table import print_table
 from npu.comparison.walk import Walk
+from rich.console import Console
 from safetensors.numpy import save_file
 from torch import nn
 from torch_ir import extract_ir
@@ -74,8 +78,21 @@ def test_devices_that_agree(folder: Path, run: Run) -> None:
     assert "Line" not in text  # a program does not know its lines
     text = run("net.npubin", "--with", "cpu", "--ir", "net.json", "--spread", "--top", 1)
     assert "Line" in text and "conv.py:" in text and "Spread" in text
-    assert "The 1 steps with the largest differences; --all shows every step." in text
+    assert "The step with the largest difference; --all shows every step." in text
     assert "largest differences" not in run("net.npubin", "--with", "cpu", "--all")
+
+
+def test_a_narrow_terminal_cuts_nothing(folder: Path) -> None:
+    report = compare(folder / "net.json", "cpu", "pytorch", spread=True)
+    wide, narrow = io.StringIO(), io.StringIO()
+    print_table(report, Console(file=wide, width=180, markup=False))
+    print_table(report, Console(file=narrow, width=80, markup=False))
+    (conv, linear) = report
+    assert f"{conv.step}" in wide.getvalue() and "Kernel on cpu" in wide.getvalue()
+    text = narrow.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    for words in (f"cpu: {conv.kernels[0].split('[')[0]}", "pytorch: linear", "module: 0", f"{linear.absolute:.2g}"):
+        assert words in text
 
 
 def test_pytorch_from_an_ir(folder: Path, run: Run) -> None:

@@ -248,6 +248,7 @@ def test_what_deviates_is_shown(
     monkeypatch.setattr(kernels, "check_kernels", lambda *_: report)
     assert doctor.run_kernels(None, as_json) == 1
     shown = capsys.readouterr().out
+    assert as_json or max(len(line) for line in shown.splitlines() if line[:1] in "┃│") <= 80
     if as_json:
         figures = json.loads(shown)
         assert figures["good"] is False and figures["deviations"][1]["reason"] == "2 of 3 integers differ"

@@ -58,11 +58,11 @@ def _positive(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     from npu_runtime.errors import InvalidValueError
-    from rich.console import Console
 
     from npu.comparison.api import compare
     from npu.comparison.saved import is_saved_step
-    from npu.comparison.table import WIDTH, print_table
+    from npu.comparison.table import print_table
+    from npu.consoles import output_console
 
     if args.step and not args.save:
         raise InvalidValueError("[compare] --step chooses the step that --save writes; try --save FILE too")
@@ -80,9 +80,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(report.to_dict(), indent=2))
     else:
-        console = Console()
-        console = console if console.is_terminal else Console(width=WIDTH)
-        print_table(report, console, None if args.all else args.top)
+        print_table(report, output_console(), None if args.all else args.top)
     if report.saved is not None:
         stream = sys.stderr if args.json else sys.stdout
         print(f"Saved; to run this step again: npu compare {report.saved}", file=stream)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from npu.comparison.rows import NOTHING_FINITE, Row
 from npu.comparison.rule import EPSILON
+from npu.consoles import WIDTH
 
-__all__ = ["MOST_ROWS", "WIDTH", "print_table", "table_text"]
+__all__ = ["MOST_ROWS", "print_table", "table_text"]
 
-WIDTH = 180  # where there is no terminal
 MOST_ROWS = 20
+_ANY_WIDTH = 100_000
 
 
 class Report(Protocol):
@@ -46,31 +49,76 @@ def _distance(row: Row) -> float:
 
 
 def print_table(report: Report, console: Any, top: int | None = MOST_ROWS) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
     rows = chosen_rows(report, top)
-    headings: list[tuple[str, bool]] = [("#", True), ("Step", False)]
-    headings += [(f"Kernel on {name}", False) for name in report.sides]
-    has_module = any(row.modules for row in report.rows)
-    has_source = any(row.sources for row in report.rows)
-    has_spread = any(row.spread is not None for row in report.rows)
-    headings += [("Module", False)] * has_module + [("Line", False)] * has_source
-    headings += [("Max. diff.", True), ("Relative", True), ("SNR", True)]
-    headings += [("Spread", True)] * has_spread + [("", False)]
-    table = Table()
-    for heading, right in headings:
-        table.add_column(heading, justify="right" if right else "left", overflow="fold")
-    for i in rows:
-        row = report.rows[i]
-        cells = [str(i) if row.part is None else f"{row.part}: {i}", row.step, *row.kernels]
-        cells += [_first(row.modules)] * has_module + [_first(row.sources)] * has_source + _figures(row)
-        cells += ["" if row.spread is None else _number(row.spread)] * has_spread
-        cells.append(_mark(report, row))
-        table.add_row(*map(escape, cells), style="red" if row.beyond else "")
+    cells = [_Cells.of(report, i) for i in rows]
+    table = _wide_table(report, cells)
+    if table.__rich_measure__(console, console.options.update_width(_ANY_WIDTH)).maximum > console.width:
+        table = _narrow_table(report, cells)
     console.print(table)
     for line in _notes(report, len(rows)):
-        console.print(escape(line), highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """Of one step."""
+
+    number: str
+    step: str
+    kernels: Sequence[str]
+    module: str
+    line: str
+    figures: Sequence[str]
+    mark: str
+    style: str
+
+    @classmethod
+    def of(cls, report: Report, i: int) -> _Cells:
+        row = report.rows[i]
+        number = str(i) if row.part is None else f"{row.part}: {i}"
+        figures = _figures(row)
+        if any(row.spread is not None for row in report.rows):
+            figures.append("" if row.spread is None else _number(row.spread))
+        return cls(
+            number, row.step, row.kernels, _first(row.modules), _first(row.sources), figures, _mark(report, row),
+            "red" if row.beyond else "",
+        )  # fmt: skip
+
+
+def _figure_headings(cells: list[_Cells]) -> list[tuple[str, bool]]:
+    count = max((len(c.figures) for c in cells), default=0)
+    return [(name, True) for name in ("Max. diff.", "Relative", "SNR", "Spread")[:count]]
+
+
+def _table(headings: list[tuple[str, bool]], **options: Any) -> Any:
+    from rich.table import Table
+
+    table = Table(**options)
+    for heading, right in headings:
+        table.add_column(heading, justify="right" if right else "left", overflow="fold", no_wrap=right)
+    return table
+
+
+def _wide_table(report: Report, cells: list[_Cells]) -> Any:
+    has_module, has_line = any(c.module for c in cells), any(c.line for c in cells)
+    headings = [("#", True), ("Step", False), *((f"Kernel on {name}", False) for name in report.sides)]
+    headings += [("Module", False)] * has_module + [("Line", False)] * has_line
+    table = _table([*headings, *_figure_headings(cells), ("", False)])
+    for c in cells:
+        texts = [c.number, c.step, *c.kernels, *[c.module] * has_module, *[c.line] * has_line, *c.figures, c.mark]
+        table.add_row(*texts, style=c.style)
+    return table
+
+
+def _narrow_table(report: Report, cells: list[_Cells]) -> Any:
+    """For a terminal that is not wide enough: all texts of a step below each other."""
+    table = _table([("#", True), ("Step", False), *_figure_headings(cells)], show_lines=True)
+    for c in cells:
+        kernels = [f"{side}: {kernel}" for side, kernel in zip(report.sides, c.kernels, strict=True) if kernel]
+        module = f"module: {c.module}" if c.module else ""
+        step = "\n".join(text for text in (c.step, *kernels, module, c.line, c.mark) if text)
+        table.add_row(c.number, step, *c.figures, style=c.style)
+    return table
 
 
 def _first(texts: list[str]) -> str:
@@ -102,12 +150,15 @@ def _mark(report: Report, row: Row) -> str:
 def _notes(report: Report, shown: int) -> list[str]:
     lines = [report.summary()]
     if shown < len(report.rows):
-        lines.append(f"The {shown} steps with the largest differences; --all shows every step.")
+        which = "step with the largest difference" if shown == 1 else f"{shown} steps with the largest differences"
+        lines.append(f"The {which}; --all shows every step.")
     if report.first is not None:
         lines += _explained(report, report.first)
     if report.empty:
+        count = len(report.empty)
+        subject, pronoun, verb = ("step", "it", "proves") if count == 1 else ("steps", "they", "prove")
         lines.append(
-            f"In {len(report.empty)} steps no result is finite on either side, so they prove nothing; "
+            f"In {count} {subject} no result is finite on either side, so {pronoun} {verb} nothing; "
             "try other inputs or weights."
         )
     if report.stopped:
@@ -128,5 +179,5 @@ def table_text(report: Report, top: int | None = MOST_ROWS) -> str:
     from rich.console import Console
 
     text = io.StringIO()
-    print_table(report, Console(file=text, width=WIDTH), top)
+    print_table(report, Console(file=text, width=WIDTH, markup=False, highlight=False), top)
     return text.getvalue()
