@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any
 from zipfile import BadZipFile
 
-from npu_base.commands import run_command
+from npu_base.commands import SEED, THREADS, integer, run_command
 from npu_base.errors import InvalidValueError
 from npu_base.files import file_error, make_folder, write_file
 from npu_runtime import __version__
@@ -25,22 +25,6 @@ __all__ = ["create_parser", "main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     return run_command(create_parser(), argv, (ValueError, RuntimeError, ImportError))
-
-
-def _number(least: int, most: int) -> Callable[[str], int]:
-    """A type for argparse, which adds the name of the argument to the error."""
-
-    def read(text: str) -> int:
-        value = int(text)
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{value} is not between {least} and {most}")
-        return value
-
-    read.__name__ = "integer"
-    return read
-
-
-_THREADS = _number(0, 1024)
 
 
 def create_parser() -> argparse.ArgumentParser:
@@ -111,8 +95,8 @@ def _partition_arguments(p: argparse.ArgumentParser) -> None:
 
 def _bench_arguments(p: argparse.ArgumentParser) -> None:
     _program_arguments(p)
-    p.add_argument("--runs", type=_number(1, 10**9), default=20, help="the number of runs to time (default: 20)")
-    p.add_argument("--warmup", type=_number(0, 10**9), default=3, help="the number of runs before those (default: 3)")
+    p.add_argument("--runs", type=integer(1, 10**9), default=20, help="the number of runs to time (default: 20)")
+    p.add_argument("--warmup", type=integer(0, 10**9), default=3, help="the number of runs before those (default: 3)")
     p.add_argument("--profile", action="store_true", help="also show the time of each kernel")
     p.add_argument("--trace", type=Path, metavar="FILE", help="write a Chrome trace of the last profiled run to FILE")
     _json_argument(p)
@@ -142,13 +126,11 @@ def _program_arguments(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--device", help="cpu, cuda, metal or metal:emulated (default: the best available)")
     _threads_argument(p)
-    p.add_argument(
-        "--seed", type=_number(0, 2**63), default=0, help="the seed of random weights and inputs (default: 0)"
-    )
+    p.add_argument("--seed", type=SEED, default=0, help="the seed of random weights and inputs (default: 0)")
 
 
 def _threads_argument(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--threads", type=_THREADS, default=0, help="the number of threads (default: all usable cores)")
+    p.add_argument("--threads", type=THREADS, default=0, help="the number of threads (default: all usable cores)")
 
 
 def _json_argument(p: argparse.ArgumentParser) -> None:
@@ -160,10 +142,10 @@ def _generate_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--prompt", help="the text to continue")
     p.add_argument("--ids", metavar="1,2,3", help="the tokens to continue, instead of --prompt; needs no tokenizer")
     p.add_argument("--chat", action="store_true", help="apply the tokenizer's chat template to the prompt")
-    p.add_argument("--tokens", type=_number(1, 10**9), default=128, help="the maximum number of tokens (default: 128)")
+    p.add_argument("--tokens", type=integer(1, 10**9), default=128, help="the maximum number of tokens (default: 128)")
     p.add_argument("--temperature", type=float, default=0.0, help="0, the default, chooses the most likely token")
     p.add_argument(
-        "--top-k", type=_number(0, 10**9), default=0, help="sample only from the k most likely tokens (default: all)"
+        "--top-k", type=integer(0, 10**9), default=0, help="sample only from the k most likely tokens (default: all)"
     )
     p.add_argument(
         "--top-p",
@@ -177,14 +159,14 @@ def _generate_arguments(p: argparse.ArgumentParser) -> None:
         default=1.0,
         help="make tokens that occurred before less likely (default: 1, no penalty)",
     )
-    p.add_argument("--seed", type=_number(0, 2**63), default=0, help="the seed for sampling (default: 0)")
+    p.add_argument("--seed", type=SEED, default=0, help="the seed for sampling (default: 0)")
     p.add_argument(
         "--stop", action="append", default=[], metavar="TEXT", help="end the text before TEXT; may be repeated"
     )
     p.add_argument("--device", help="cpu, cuda, metal or metal:emulated (default: the best available)")
     _threads_argument(p)
     p.add_argument(
-        "--capacity", type=_number(1, 10**9), help="the number of tokens that the caches hold (default: at most 2048)"
+        "--capacity", type=integer(1, 10**9), help="the number of tokens that the caches hold (default: at most 2048)"
     )
     p.add_argument(
         "--dtype", choices=["float32", "float16", "bfloat16"], help="compute in this dtype (default: the checkpoint's)"

@@ -7,16 +7,33 @@ import contextlib
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
 
 from .errors import NPUWarning
 from .files import output_error
 
-__all__ = ["run_command"]
+__all__ = ["SEED", "THREADS", "integer", "run_command"]
 
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141  # as a shell reports a command that SIGPIPE ended
+
+
+def integer(least: int, most: int) -> Callable[[str], int]:
+    """A type for argparse, which adds the name of the argument to the error."""
+
+    def read(text: str) -> int:
+        value = int(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{value} is not between {least} and {most}")
+        return value
+
+    read.__name__ = "integer"
+    return read
+
+
+THREADS = integer(0, 1024)
+SEED = integer(0, 2**63)
 
 
 def run_command(
@@ -27,6 +44,7 @@ def run_command(
     ``expected`` errors, and errors of files and memory, are one line on stderr without a traceback. The exit status is
     then that of the error, the command's ``trouble``, or 1.
     """
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         _allow_any_text(stream)
     args = parser.parse_args(argv)
@@ -73,6 +91,13 @@ def _message(error: Exception, command: str) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name == "torch":
         return f"`{command}` needs PyTorch, which is not installed; try `pip install torch`"
     return str(output_error(error) or str(error) or type(error).__name__)
+
+
+def _open_closed_streams() -> None:
+    """Python has None for a stream that the shell has closed (`>&-`); what is written to it is lost."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - until the process ends
 
 
 def _allow_any_text(stream: TextIO) -> None:

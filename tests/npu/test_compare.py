@@ -483,6 +483,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"step": "linear_7", "save": "x.safetensors"}, "no such step; got 'linear_7'; expected conv2d"
     ),
     "a folder that is not there": ({"step": "linear", "save": "nowhere/x"}, "cannot write 'nowhere/x'"),
+    "a negative seed": ({"seed": -1}, "the seed cannot be used; got -1; expected an integer from 0"),
+    "a seed that is no integer": ({"seed": "a"}, "the seed cannot be used; got 'a'"),
     "threads": ({"threads": -1}, "number of threads is out of range"),
 }  # fmt: skip
 

@@ -180,7 +180,9 @@ WRONG: dict[str, tuple[list[str], str]] = {
     ),
     "a folder that is not there": (["net.npubin", "--with", "cpu", "--save", "no/s.safetensors"], "no folder 'no'"),
     "weights of another model": (["net.npubin", "--with", "cpu", "--weights", "inputs.safetensors"], "missing weights"),
-    "no row": (["net.npubin", "--with", "cpu", "--top", "0"], "0 is not at least 1"),
+    "no row": (["net.npubin", "--with", "cpu", "--top", "0"], "0 is not between 1 and"),
+    "a negative seed": (["net.npubin", "--with", "cpu", "--seed", "-1"], "argument --seed: -1 is not between 0 and"),
+    "threads": (["net.npubin", "--with", "cpu", "--threads", "-1"], "argument --threads: -1 is not between 0 and 1024"),
     "both": (["net.npubin", "--with", "cpu", "--top", "3", "--all"], "not allowed with"),
 }  # fmt: skip
 

@@ -200,6 +200,16 @@ def test_into_a_closed_pipe(folder, arguments):
     assert result.stderr == ""
 
 
+@pytest.mark.parametrize("arguments", ["doctor", "compare net.npubin --with cpu", "plan net.npubin", "run none.npubin"])
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-"])
+def test_into_a_closed_stream(folder, arguments, closed):
+    result = subprocess.run(
+        ["sh", "-c", f"'{SCRIPT}' {arguments} {closed}"], cwd=folder, capture_output=True, text=True
+    )
+    assert result.returncode == ("none" in arguments)
+    assert "Traceback" not in result.stderr
+
+
 def test_bench(folder, tmp_path):
     trace = tmp_path / "trace.json"
     shown = npu("bench", folder / "net.npubin", "--runs", 3, "--warmup", 0, "--profile", "--trace", trace)

@@ -18,7 +18,7 @@ from npu_runtime import Device, Weights, load_weights
 from npu_runtime.errors import InvalidTypeError, InvalidValueError, format_error
 
 from npu.comparison.groups import Group
-from npu.comparison.inputs import check_inputs
+from npu.comparison.inputs import check_inputs, check_seed
 from npu.comparison.partitions import compare_parts
 from npu.comparison.prepared import LoadedWeights, RandomWeights
 from npu.comparison.pytorch import TorchProgram, TorchSide
@@ -59,6 +59,7 @@ def compare(
     the step that ``step`` names; comparing that file runs it again. ``progress`` is called with the number of steps
     done, of how many, and the name of the next.
     """
+    check_seed(seed)
     subject = _read(model)
     if isinstance(subject, SavedStep):
         return _compare_saved(subject, device, other, threads, spread)

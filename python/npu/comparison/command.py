@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from npu_base.commands import SEED, THREADS, integer
+
 __all__ = ["add_arguments", "run"]
 
 BEYOND = 1
@@ -32,8 +34,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
         type=Path,
         help="a .safetensors file, the index of a sharded one, a folder with either, or a .pt file (default: random)",
     )
-    p.add_argument("--seed", type=int, default=0, help="the seed of random weights and inputs (default: 0)")
-    p.add_argument("--threads", type=int, default=0, help="the number of threads (default: all usable cores)")
+    p.add_argument("--seed", type=SEED, default=0, help="the seed of random weights and inputs (default: 0)")
+    p.add_argument("--threads", type=THREADS, default=0, help="the number of threads (default: all usable cores)")
     p.add_argument(
         "--spread", action="store_true", help="also show the error if the second device goes on with its own results"
     )
@@ -43,17 +45,10 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--step", metavar="NAME", help="with --save, write those of this step instead")
     shown = p.add_mutually_exclusive_group()
     shown.add_argument(
-        "--top", type=_positive, default=20, metavar="N", help="show the N steps that differ most (default: 20)"
+        "--top", type=integer(1, 10**9), default=20, metavar="N", help="show the N steps that differ most (default: 20)"
     )
     shown.add_argument("--all", action="store_true", help="show all steps")
     shown.add_argument("--json", action="store_true", help="print all steps as JSON instead of text")
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
-    return value
 
 
 def run(args: argparse.Namespace) -> int:

@@ -15,7 +15,9 @@ from npu_runtime.host import torch_to_numpy
 
 from npu.comparison.saved import dtype_name, read_header
 
-__all__ = ["check_inputs"]
+__all__ = ["check_inputs", "check_seed"]
+
+_LARGEST_SEED = 2**63
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,13 @@ def check_inputs(specs: Sequence[TensorSpec], inputs: Any) -> dict[str, Any]:
             )
         arrays[name] = array
     return arrays
+
+
+def check_seed(seed: Any) -> None:
+    if not isinstance(seed, int) or not 0 <= seed <= _LARGEST_SEED:
+        error = InvalidValueError if isinstance(seed, int) else InvalidTypeError
+        expected = "an integer from 0 to 2**63"
+        raise error(format_error("compare", "the seed cannot be used", got=repr(seed), expected=expected))
 
 
 def _read(path: str) -> dict[str, Any]:
