@@ -77,7 +77,7 @@ class CPUBackend(_DeviceBackend):
 
 
 class CUDABackend(_DeviceBackend):
-    """A GPU of NVIDIA, by its number. Raises where it is missing, and says why."""
+    """An NVIDIA GPU, by its number. Raises where it is missing, and says why."""
 
     def __init__(self, index: int = 0) -> None:
         if type(index) is not int or index < 0:
