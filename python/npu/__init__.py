@@ -1,55 +1,82 @@
-"""Compiles a PyTorch module into a callable, and generates text. ``import npu`` does not import PyTorch."""
+"""Compile a PyTorch model and run it on a device: all that a user needs. ``import npu`` does not import PyTorch.
+
+Names are imported when they are first used. The packages below do one thing each: ``torch_ir`` extracts a model's IR,
+``npu_compiler`` compiles it, and ``npu_runtime`` runs what was compiled.
+"""
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from npu_runtime import NPUError, __version__
 
 if TYPE_CHECKING:
+    from npu_compiler import partition
+    from npu_runtime import DAGExecutor, Device, Executor, NPUBuffer, Profiler, Session, Weights, devices, load_weights
+    from npu_runtime import NPUBuffer as Buffer
+    from torch_ir import extract_ir as extract
+
     from npu.comparison.api import compare
     from npu.comparison.report import Comparison
     from npu.compiled import CompiledModule, compile
+    from npu.explanation import Explanation, explain
     from npu.generation import Generation, Generator, Piece
     from npu.kernels import KernelReport, check_kernels
 
 __all__ = [
+    "Buffer",
     "Comparison",
     "CompiledModule",
+    "DAGExecutor",
+    "Device",
+    "Executor",
+    "Explanation",
     "Generation",
     "Generator",
     "KernelReport",
+    "NPUBuffer",
     "NPUError",
     "Piece",
+    "Profiler",
+    "Session",
+    "Weights",
     "__version__",
     "check_kernels",
     "compare",
     "compile",
+    "devices",
+    "explain",
+    "extract",
+    "load_weights",
+    "partition",
 ]
+
+_MODULES = {
+    "npu.comparison.api": ("compare",),
+    "npu.comparison.report": ("Comparison",),
+    "npu.compiled": ("CompiledModule", "compile"),
+    "npu.explanation": ("Explanation", "explain"),
+    "npu.generation": ("Generation", "Generator", "Piece"),
+    "npu.kernels": ("KernelReport", "check_kernels"),
+    "npu_compiler": ("partition",),
+    "npu_runtime": (
+        "DAGExecutor", "Device", "Executor", "NPUBuffer", "Profiler", "Session", "Weights", "devices", "load_weights",
+    ),
+}  # fmt: skip
+_WHERE = {name: (module, name) for module, names in _MODULES.items() for name in names} | {
+    "Buffer": ("npu_runtime", "NPUBuffer"),
+    "extract": ("torch_ir", "extract_ir"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("CompiledModule", "compile"):
-        from npu import compiled
-
-        return getattr(compiled, name)
-    if name == "compare":
-        from npu.comparison.api import compare
-
-        return compare
-    if name == "Comparison":
-        from npu.comparison.report import Comparison
-
-        return Comparison
-    if name in ("Generation", "Generator", "Piece"):
-        from npu import generation
-
-        return getattr(generation, name)
-    if name in ("KernelReport", "check_kernels"):
-        from npu import kernels
-
-        return getattr(kernels, name)
-    raise AttributeError(f"module 'npu' has no attribute {name!r}")
+    if name not in _WHERE:
+        raise AttributeError(f"module 'npu' has no attribute {name!r}")
+    module, attribute = _WHERE[name]
+    value = getattr(importlib.import_module(module), attribute)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

@@ -298,14 +298,14 @@ def _plan(args: argparse.Namespace) -> int:
 
 
 def _explain(args: argparse.Namespace) -> int:
-    from npu.explain import explain_file, print_report
+    from npu.explanation import explain
 
-    report = explain_file(args.ir)
+    explanation = explain(args.ir)
     if args.json:
-        print(json.dumps(report, indent=2))
+        print(json.dumps(explanation.to_dict(), indent=2))
     else:
-        print_report(report)
-    return 0 if not report["unsupported"] else 1
+        explanation.print()
+    return 0 if explanation.whole else 1
 
 
 def _partition(args: argparse.Namespace) -> int:
