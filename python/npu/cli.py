@@ -107,7 +107,7 @@ def _doctor_arguments(p: argparse.ArgumentParser) -> None:
         "--kernels",
         action="store_true",
         help="compare the kernels of a GPU with the CPU on a sample of programs, about a minute; "
-        "the exit status is 1 if any deviates",
+        "the exit status is 1 if any deviates or cannot be run",
     )
     p.add_argument("--device", help="the GPU for --kernels (default: the best available, else metal:emulated)")
     _json_argument(p)
