@@ -1,0 +1,110 @@
+"""Parameters of a graph: prepared once, and again when they change."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+__all__ = ["Parameters"]
+
+Prepared = TypeVar("Prepared")
+_versions = attrgetter("_version")
+
+
+class _Set(Generic[Prepared]):
+    """The parameters of one call, as they were when they were prepared."""
+
+    def __init__(self, tensors: list[Tensor], prepared: Prepared, forget: Callable[[Any], None]) -> None:
+        self.prepared = prepared
+        self.references = [weakref.ref(tensor, forget) for tensor in tensors]
+        self.remember(tensors)
+
+    def remember(self, tensors: list[Tensor]) -> None:
+        self.versions = list(map(_versions, tensors))
+        self.addresses = list(map(Tensor.data_ptr, tensors))
+
+    def is_current(self, tensors: list[Tensor]) -> bool:
+        return self.versions == list(map(_versions, tensors)) and self.addresses == list(map(Tensor.data_ptr, tensors))
+
+    def changed(self, tensors: list[Tensor]) -> list[int]:
+        now = zip(map(_versions, tensors), map(Tensor.data_ptr, tensors), strict=True)
+        before = zip(self.versions, self.addresses, strict=True)
+        return [i for i, (a, b) in enumerate(zip(now, before, strict=True)) if a != b]
+
+
+class Parameters(Generic[Prepared]):
+    """What was prepared from the parameters among the arguments of a call.
+
+    One graph may be called with the parameters of several modules of one class, so there is a set for each. PyTorch
+    counts the writes to a tensor; a tensor that was written, or that has other memory, is prepared again.
+    """
+
+    def __init__(
+        self,
+        positions: list[int],
+        names: list[str],
+        prepare: Callable[[dict[str, Tensor]], Prepared],
+        update: Callable[[Prepared, dict[str, Tensor], dict[str, Tensor]], None],
+    ) -> None:
+        self._positions, self._names = positions, names
+        self._prepare, self._update = prepare, update
+        self._sets: dict[tuple[int, ...], _Set[Prepared]] = {}
+        self._lock = threading.Lock()
+        self._warned = False
+
+    def of(self, args: Sequence[Any]) -> Prepared:
+        tensors = [args[i] for i in self._positions]
+        key = tuple(map(id, tensors))
+        known = self._sets.get(key)
+        try:
+            if known is not None and known.is_current(tensors):
+                return known.prepared
+            with self._lock:
+                return self._make(key, tensors)
+        except RuntimeError:
+            if not any(map(Tensor.is_inference, tensors)):
+                raise
+        return self._uncounted(tensors)
+
+    def _make(self, key: tuple[int, ...], tensors: list[Tensor]) -> Prepared:
+        known = self._sets.get(key)
+        named = dict(zip(self._names, map(_detached, tensors), strict=True))
+        if known is None:
+            versions = list(map(_versions, tensors))  # raises for those that have none, before any work
+            prepared = self._prepare(named)
+            owner = weakref.ref(self)
+
+            def forget(_: Any) -> None:
+                parameters = owner()
+                if parameters is not None:
+                    parameters._sets.pop(key, None)
+
+            known = self._sets[key] = _Set(tensors, prepared, forget)
+            known.versions = versions
+        elif changed := known.changed(tensors):
+            changes = {self._names[i]: named[self._names[i]] for i in changed}
+            known.remember(tensors)
+            self._update(known.prepared, changes, named)
+        return known.prepared
+
+    def _uncounted(self, tensors: list[Tensor]) -> Prepared:
+        """PyTorch does not count the writes to tensors that were made under inference mode."""
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                "torch.compile(backend='npu'): parameters were created under torch.inference_mode(), so PyTorch does "
+                "not tell when they change, and they are prepared at every call; create the model outside of it",
+                stacklevel=2,
+            )
+        return self._prepare(dict(zip(self._names, map(_detached, tensors), strict=True)))
+
+
+def _detached(tensor: Tensor) -> Tensor:
+    return tensor.detach() if isinstance(tensor, torch.nn.Parameter) or tensor.requires_grad else tensor

@@ -1,0 +1,224 @@
+"""A functional graph of ATen calls, compiled and run."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import npu_compiler
+import torch
+from npu_compiler import CompileError, InternalCompileError
+from npu_runtime import CPUBackend, CUDABackend, DAGExecutor, Device, Executor, MetalBackend, Weights, load_weights
+from npu_runtime._core import fetch
+from npu_runtime.host import numpy_to_torch
+from torch import Tensor, fx
+from torch.utils.dlpack import from_dlpack
+from torch_ir.errors import ConversionError
+from torch_ir.traced import convert_traced
+
+from npu.dynamo.notices import host_notice, parts_notice, refuse_host
+from npu.dynamo.options import Options
+from npu.dynamo.parameters import Parameters
+from npu.dynamo.results import Results
+
+__all__ = ["GraphProgram"]
+
+
+class GraphProgram:
+    """Called by AOTAutograd's wrapper, or directly where the wrapper has nothing to do."""
+
+    _boxed_call = True
+
+    def __init__(self, graph: fx.GraphModule, parameters: list[int], options: Options) -> None:
+        _join_attention(graph.graph)
+        graph.graph.eliminate_dead_code()
+        self._results = Results(graph)
+        self._run = _make_runner(graph, parameters, options, self._results)
+
+    def __call__(self, args: Sequence[Any]) -> list[Any]:
+        outputs = self._results.collect(args, self._run(args))
+        if isinstance(args, list):
+            args.clear()
+        return outputs
+
+
+def _make_runner(graph: fx.GraphModule, parameters: list[int], options: Options, results: Results) -> Any:
+    if not results.finish:
+        return _nothing
+    arguments = graph.graph.find_nodes(op="placeholder")
+    weights = {i: arguments[i].name for i in parameters if arguments[i].users}
+    inputs = {i: node.name for i, node in enumerate(arguments) if node.users and i not in weights}
+    for node in arguments:
+        if not node.users:
+            graph.graph.erase_node(node)
+    graph.recompile()
+    try:
+        ir = convert_traced(graph, {name: name for name in weights.values()}, "graph")
+    except ConversionError as error:
+        refuse_host(options, str(error))
+        host_notice(f"a graph runs on the host as a whole: {error}")
+        return _WholeHost(graph, sorted({**inputs, **weights}))
+    device = _device(options, graph)
+    try:
+        program = npu_compiler.compile(ir)
+    except InternalCompileError:
+        raise
+    except CompileError:
+        return _Partitioned(ir.to_dict(), inputs, weights, device, options)
+    if options.explain:
+        print(f"{npu_compiler.partition(ir.to_dict()).explain()}")
+    return _Whole(program, inputs, weights, device, options, results)
+
+
+def _nothing(_args: Sequence[Any]) -> list[Tensor]:
+    return []
+
+
+class _Whole:
+    """All of the graph on the device."""
+
+    def __init__(
+        self,
+        program: Any,
+        inputs: dict[int, str],
+        weights: dict[int, str],
+        device: Device,
+        options: Options,
+        results: Results,
+    ) -> None:
+        self._executor = Executor(program, device, threads=options.threads)
+        self._inputs = [(name, i) for i, name in inputs.items()]
+        self._program = program
+        self._device = device
+        self._devices = results.devices
+        self._fetched = any(d.type != "cuda" for d in results.devices) and device.kind != "cpu"
+        self._moved = any(d.type != "cpu" for d in results.devices)
+        self._order = [t.name for t in self._executor.program.outputs]
+        self._parameters: Parameters[Weights] | None = None
+        if weights:
+            self._parameters = Parameters(list(weights), list(weights.values()), self._prepare, self._update)
+
+    def _prepare(self, tensors: dict[str, Tensor]) -> Weights:
+        weights = load_weights(tensors, self._program, self._device)
+        self._executor.prepare(weights)
+        return weights
+
+    def _update(self, weights: Weights, changed: dict[str, Tensor], _all: dict[str, Tensor]) -> None:
+        for name, tensor in changed.items():
+            weights[name] = tensor
+        self._executor.prepare(weights)
+
+    def __call__(self, args: Sequence[Any]) -> list[Tensor]:
+        weights = self._parameters.of(args) if self._parameters is not None else None
+        outputs = self._executor.run({name: args[i] for name, i in self._inputs}, weights)
+        results = [outputs[name] for name in self._order]
+        if self._fetched:
+            results = fetch(results)
+        tensors = list(map(from_dlpack, results))
+        return [t.to(d) for t, d in zip(tensors, self._devices, strict=True)] if self._moved else tensors
+
+
+class _Partitioned:
+    """Parts of the graph on the device, and the rest on the host."""
+
+    def __init__(
+        self,
+        ir: dict[str, Any],
+        inputs: dict[int, str],
+        weights: dict[int, str],
+        device: Device,
+        options: Options,
+    ) -> None:
+        strict = options.fallback == "error"
+        self._plan = npu_compiler.partition(ir, strategy=_strategy(ir), strict=strict)
+        if options.explain:
+            print(f"{self._plan.explain()}")
+        parts_notice(self._plan)
+        self._programs: dict[str, Any] = {}
+        self._backend = _backend(device)
+        self._inputs = [(name, i) for i, name in inputs.items()]
+        self._order = [t["name"] for t in ir["graph_outputs"]]
+        self._parameters = Parameters(list(weights), list(weights.values()), self._prepare, self._update)
+        self._parameterless = None if weights else self._prepare({})
+
+    def _compile(self, ir: dict[str, Any]) -> Any:
+        """Once for each part, not for each set of parameters."""
+        key = ir["nodes"][0]["name"] if ir["nodes"] else ""
+        if key not in self._programs:
+            self._programs[key] = npu_compiler.compile(ir)
+        return self._programs[key]
+
+    def _prepare(self, tensors: dict[str, Tensor]) -> DAGExecutor:
+        executor = DAGExecutor(self._plan, self._backend, compile_fn=self._compile)
+        executor.load_weights(tensors)
+        return executor
+
+    def _update(self, executor: DAGExecutor, _changed: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
+        executor.load_weights(tensors)
+
+    def __call__(self, args: Sequence[Any]) -> list[Tensor]:
+        executor = self._parameterless or self._parameters.of(args)
+        outputs = executor.execute({name: args[i] for name, i in self._inputs})
+        return [numpy_to_torch(outputs[name]) for name in self._order]
+
+
+class _WholeHost:
+    """A graph that no IR can hold, run by PyTorch."""
+
+    def __init__(self, graph: fx.GraphModule, positions: list[int]) -> None:
+        self._graph, self._positions = graph, positions
+
+    def __call__(self, args: Sequence[Any]) -> list[Tensor]:
+        return [t.contiguous() for t in self._graph(*(args[i] for i in self._positions))]
+
+
+def _strategy(ir: dict[str, Any]) -> str:
+    """Random operators must run in the order in which PyTorch would draw."""
+    from torch_ir.ops.schemas import resolve_op
+
+    ops = [resolve_op(node["op_type"]) for node in ir["nodes"]]
+    is_random = any(op is not None and torch.Tag.nondeterministic_seeded in op.tags for op in ops)
+    return "sequential" if is_random else "cost"
+
+
+def _device(options: Options, graph: fx.GraphModule) -> Device:
+    if isinstance(options.device, Device):
+        return options.device
+    if options.device is not None:
+        return Device(options.device)
+    values = (node.meta.get("val") for node in graph.graph.nodes)
+    cuda = next((v.device for v in values if isinstance(v, Tensor) and v.is_cuda), None)
+    return Device(str(cuda) if cuda is not None else None)
+
+
+def _backend(device: Device) -> Any:
+    if device.kind.startswith("cuda"):
+        _, _, index = device.kind.partition(":")
+        return CUDABackend(int(index or 0))
+    return MetalBackend() if device.kind == "metal" else CPUBackend()
+
+
+_FLASH = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
+
+
+def _join_attention(graph: fx.Graph) -> None:
+    """Replaces the kernel that PyTorch chose for an attention by the operator that the model called."""
+    for node in graph.find_nodes(op="call_function", target=_FLASH):
+        results = [user for user in node.users if user.target is operator.getitem]
+        if any(user.args[1] != 0 for user in results) or len(results) != len(node.users):
+            continue  # its second result is for gradients
+        q, k, v, *rest = list(node.args)
+        dropout, causal = (rest + [0.0, False][len(rest) :])[:2]
+        mask, scale = node.kwargs.get("attn_mask"), node.kwargs.get("scale")
+        with graph.inserting_before(node):
+            joined = graph.call_function(
+                torch.ops.aten.scaled_dot_product_attention.default,
+                (q, k, v, mask, dropout, causal),
+                {} if scale is None else {"scale": scale},
+            )
+        for user in results:
+            joined.meta = {**node.meta, **user.meta}
+            user.replace_all_uses_with(joined)
+            graph.erase_node(user)
+        graph.erase_node(node)
