@@ -6,7 +6,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -21,19 +21,21 @@ _versions = attrgetter("_version")
 class _Set(Generic[Prepared]):
     """The parameters of one call, as they were when they were prepared."""
 
-    def __init__(self, tensors: list[Tensor], prepared: Prepared, forget: Callable[[Any], None]) -> None:
-        self.prepared = prepared
+    def __init__(
+        self, key: tuple[int, ...], tensors: Sequence[Tensor], prepared: Prepared, forget: Callable[[Any], None]
+    ) -> None:
+        self.key, self.prepared = key, prepared
         self.references = [weakref.ref(tensor, forget) for tensor in tensors]
         self.remember(tensors)
 
-    def remember(self, tensors: list[Tensor]) -> None:
+    def remember(self, tensors: Sequence[Tensor]) -> None:
         self.versions = list(map(_versions, tensors))
         self.addresses = list(map(Tensor.data_ptr, tensors))
 
-    def is_current(self, tensors: list[Tensor]) -> bool:
+    def is_current(self, tensors: Sequence[Tensor]) -> bool:
         return self.versions == list(map(_versions, tensors)) and self.addresses == list(map(Tensor.data_ptr, tensors))
 
-    def changed(self, tensors: list[Tensor]) -> list[int]:
+    def changed(self, tensors: Sequence[Tensor]) -> list[int]:
         now = zip(map(_versions, tensors), map(Tensor.data_ptr, tensors), strict=True)
         before = zip(self.versions, self.addresses, strict=True)
         return [i for i, (a, b) in enumerate(zip(now, before, strict=True)) if a != b]
@@ -53,16 +55,20 @@ class Parameters(Generic[Prepared]):
         prepare: Callable[[dict[str, Tensor]], Prepared],
         update: Callable[[Prepared, dict[str, Tensor], dict[str, Tensor]], None],
     ) -> None:
-        self._positions, self._names = positions, names
+        self._names = names
+        self._select = _selection(positions)
         self._prepare, self._update = prepare, update
         self._sets: dict[tuple[int, ...], _Set[Prepared]] = {}
+        self._last: _Set[Prepared] | None = None
         self._lock = threading.Lock()
         self._warned = False
 
     def of(self, args: Sequence[Any]) -> Prepared:
-        tensors = [args[i] for i in self._positions]
+        tensors = self._select(args)
         key = tuple(map(id, tensors))
-        known = self._sets.get(key)
+        known = self._last
+        if known is None or known.key != key:
+            known = self._last = self._sets.get(key)
         try:
             if known is not None and known.is_current(tensors):
                 return known.prepared
@@ -73,7 +79,7 @@ class Parameters(Generic[Prepared]):
                 raise
         return self._uncounted(tensors)
 
-    def _make(self, key: tuple[int, ...], tensors: list[Tensor]) -> Prepared:
+    def _make(self, key: tuple[int, ...], tensors: Sequence[Tensor]) -> Prepared:
         known = self._sets.get(key)
         named = dict(zip(self._names, map(_detached, tensors), strict=True))
         if known is None:
@@ -84,9 +90,10 @@ class Parameters(Generic[Prepared]):
             def forget(_: Any) -> None:
                 parameters = owner()
                 if parameters is not None:
+                    parameters._last = None
                     parameters._sets.pop(key, None)
 
-            known = self._sets[key] = _Set(tensors, prepared, forget)
+            known = self._sets[key] = _Set(key, tensors, prepared, forget)
             known.versions = versions
         elif changed := known.changed(tensors):
             changes = {self._names[i]: named[self._names[i]] for i in changed}
@@ -94,7 +101,7 @@ class Parameters(Generic[Prepared]):
             self._update(known.prepared, changes, named)
         return known.prepared
 
-    def _uncounted(self, tensors: list[Tensor]) -> Prepared:
+    def _uncounted(self, tensors: Sequence[Tensor]) -> Prepared:
         """PyTorch does not count the writes to tensors that were made under inference mode."""
         if not self._warned:
             self._warned = True
@@ -104,6 +111,13 @@ class Parameters(Generic[Prepared]):
                 stacklevel=2,
             )
         return self._prepare(dict(zip(self._names, map(_detached, tensors), strict=True)))
+
+
+def _selection(positions: list[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    if len(positions) == 1:
+        (position,) = positions
+        return lambda args: (args[position],)
+    return itemgetter(*positions) if positions else lambda args: ()
 
 
 def _detached(tensor: Tensor) -> Tensor:

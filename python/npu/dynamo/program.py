@@ -35,6 +35,8 @@ class GraphProgram:
         graph.graph.eliminate_dead_code()
         self._results = Results(graph)
         self._run = _make_runner(graph, parameters, options, self._results)
+        self.direct = self._run if self._results.are_computed else self.__call__
+        """For callers that keep their arguments."""
 
     def __call__(self, args: Sequence[Any]) -> list[Any]:
         outputs = self._results.collect(args, self._run(args))
@@ -88,12 +90,12 @@ class _Whole:
         results: Results,
     ) -> None:
         self._executor = Executor(program, device, threads=options.threads)
+        self._run = self._executor.run
         self._inputs = [(name, i) for i, name in inputs.items()]
         self._program = program
         self._device = device
         self._devices = results.devices
-        self._fetched = any(d.type != "cuda" for d in results.devices) and device.kind != "cpu"
-        self._moved = any(d.type != "cpu" for d in results.devices)
+        self._are_here = device.kind == "cpu" and all(d.type == "cpu" for d in results.devices)
         self._order = [t.name for t in self._executor.program.outputs]
         self._parameters: Parameters[Weights] | None = None
         if weights:
@@ -110,13 +112,19 @@ class _Whole:
         self._executor.prepare(weights)
 
     def __call__(self, args: Sequence[Any]) -> list[Tensor]:
-        weights = self._parameters.of(args) if self._parameters is not None else None
-        outputs = self._executor.run({name: args[i] for name, i in self._inputs}, weights)
-        results = [outputs[name] for name in self._order]
-        if self._fetched:
+        parameters = self._parameters
+        weights = None if parameters is None else parameters.of(args)
+        outputs = self._run({name: args[i] for name, i in self._inputs}, weights)
+        if self._are_here:
+            return [from_dlpack(outputs[name].__dlpack__()) for name in self._order]
+        return self._moved([outputs[name] for name in self._order])
+
+    def _moved(self, results: list[Any]) -> list[Tensor]:
+        """The results on the devices where PyTorch would have them."""
+        if any(device.type == "cpu" for device in self._devices):
             results = fetch(results)
-        tensors = list(map(from_dlpack, results))
-        return [t.to(d) for t, d in zip(tensors, self._devices, strict=True)] if self._moved else tensors
+        tensors = zip(map(from_dlpack, results), self._devices, strict=True)
+        return [tensor.to(device) for tensor, device in tensors]
 
 
 class _Partitioned:

@@ -49,11 +49,12 @@ class Results:
                 self._sources.append(("result", computed[value]))
         output.args = (tuple(rows),)
         self._in_order = self._sources == [("result", i) for i in range(len(rows))]
-        self._fresh = not any(self.finish)
+        self.are_computed = self._in_order and not any(self.finish)
+        """Whether there is nothing left to do with what the program returns."""
 
     def collect(self, args: Sequence[Any], results: list[Tensor]) -> list[Any]:
         """The outputs of one call from its arguments and what the program computed."""
-        if not self._fresh:
+        if any(self.finish):
             results = [r if f is None else f(r) for r, f in zip(results, self.finish, strict=True)]
         if self._in_order:
             return results
@@ -65,7 +66,9 @@ def _row_major(graph: fx.Graph, output: fx.Node, node: fx.Node) -> tuple[fx.Node
     """A node with the same elements in the order of memory, and what makes the result's own strides of it."""
     fake = node.meta["val"]
     shape, strides = tuple(fake.shape), tuple(fake.stride())
-    if strides == _strides_of(shape) or (not fake.numel() and fake.is_contiguous()):
+    if not fake.numel():
+        return node, lambda result: result.as_strided(shape, strides)
+    if strides == _strides_of(shape):
         return node, None
     order = sorted(range(len(shape)), key=lambda i: (-strides[i], shape[i] == 1, i))
     if not _is_dense(shape, strides):

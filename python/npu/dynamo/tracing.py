@@ -96,7 +96,7 @@ def specialize(
         host_notice(f"a graph runs on the host as a whole: {reason}")
         return Specialized(lambda given: graph_module(*given), writes=False)
     if plain:
-        return Specialized(programs[0], writes)
+        return Specialized(programs[0].direct, writes)
     return Specialized(lambda given: wrapped(*given), writes)
 
 
