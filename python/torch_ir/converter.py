@@ -36,10 +36,11 @@ def convert_exported_program(exported: ExportedProgram, model_name: str = "", st
 
 
 class IRConverter:
-    """``strict`` raises if a conversion function fails, instead of using the default mapping."""
+    """``strict`` raises if a conversion function fails, instead of using the default mapping. ``allow_training``
+    accepts operators in their training form, such as an active dropout."""
 
-    def __init__(self, strict: bool = False) -> None:
-        self.strict = strict
+    def __init__(self, strict: bool = False, *, allow_training: bool = False) -> None:
+        self.strict, self.allow_training = strict, allow_training
 
     def convert(self, exported: ExportedProgram, model_name: str = "") -> IR:
         analyzer = GraphAnalyzer(exported)
@@ -61,7 +62,8 @@ class IRConverter:
             output_structure=output_structure,
             subgraphs=subgraphs,
         )
-        _refuse_training(ir)
+        if not self.allow_training:
+            _refuse_training(ir)
         return ir
 
     def _nodes(self, analyzer: GraphAnalyzer, flat: FlatGraph, subgraphs: dict[str, IR]) -> list[OpNode]:

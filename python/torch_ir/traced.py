@@ -49,7 +49,8 @@ def convert_traced(graph_module: fx.GraphModule, weights: Mapping[str, str], mod
     """The IR of a functional graph of ATen calls, whose nodes have their fake tensors in ``meta["val"]``.
 
     ``weights`` maps placeholders to names of weights; all other placeholders are inputs. Every output is a tensor.
-    Tensors that the graph holds as attributes become constants of the IR; this changes ``graph_module``.
+    Tensors that the graph holds as attributes become constants of the IR; this changes ``graph_module``. Operators in
+    their training form are taken as they are, because functional ones write no state.
     """
     constants = _lift_constants(graph_module)
     signature = ExportGraphSignature(
@@ -57,7 +58,7 @@ def convert_traced(graph_module: fx.GraphModule, weights: Mapping[str, str], mod
         [_output_spec(value) for value in _outputs(graph_module)],
     )
     traced = _Traced(graph_module, signature, {name: tensor for _, (name, tensor) in constants.items()})
-    ir = IRConverter().convert(cast(ExportedProgram, traced), model_name=model_name)
+    ir = IRConverter(allow_training=True).convert(cast(ExportedProgram, traced), model_name=model_name)
     ir.constants = {name: tensor.detach().cpu() for name, tensor in traced.constants.items()}
     return ir
 

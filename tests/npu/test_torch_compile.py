@@ -392,6 +392,21 @@ def test_random_numbers_are_pytorchs() -> None:
     torch.testing.assert_close(got, function(X))
 
 
+def test_modules_in_training_mode_without_gradients() -> None:
+    ours = build_seeded(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.ReLU())).train()
+    torchs, x = copy.deepcopy(ours), torch.randn(2, 3, 6, 6)
+    run = torch.compile(ours, backend="npu", options={"device": chosen_device()})
+    for seed in range(3):
+        torch.manual_seed(seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", HostWarning)
+            got = run(x)
+        torch.manual_seed(seed)
+        same(got, torchs(x))
+    same(ours[1].state_dict(), torchs[1].state_dict())
+    assert ours[1].num_batches_tracked == 7 + 3
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex64])
 def test_dtypes_of_no_device_run_on_the_host(dtype: torch.dtype) -> None:
     run = torch.compile(lambda x: x * 2 + 1, backend="npu", options={"device": chosen_device()})
