@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import statistics
 import sys
 import time
@@ -15,6 +16,33 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import common
 
 CALLS = 5000
+
+
+BACKENDS = ("eager", "inductor", "npu")
+
+
+def compiled() -> dict[str, Callable[[], Any]]:
+    """The same addition through ``torch.compile``, each backend with a copy of the function."""
+    import torch
+
+    a, b = torch.arange(16.0), torch.ones(16)
+
+    def caller(backend: str) -> Callable[[], Any]:
+        def add(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return x + y
+
+        options = {"options": {"device": "cpu", "fallback": "error"}} if backend == "npu" else {}
+        call = torch.compile(add, backend=backend, **options)
+
+        def run() -> torch.Tensor:
+            with torch.no_grad():
+                return call(a, b)
+
+        return run
+
+    has_compiler = any(map(shutil.which, ("g++", "clang++")))  # which inductor needs
+    torch.compiler.reset()
+    return {f"torch.compile, {b}": caller(b) for b in BACKENDS if b != "inductor" or has_compiler}
 
 
 def ours() -> dict[str, Callable[[], Any]]:
@@ -75,7 +103,7 @@ def microseconds(call: Callable[[], Any]) -> float:
 
 def main() -> int:
     args = common.parser(__doc__ or "").parse_args()
-    calls = {**ours(), **peers()}
+    calls = {**ours(), **peers(), **compiled()}
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(args.repeats + 1):
         for name, call in calls.items():
