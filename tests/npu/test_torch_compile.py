@@ -393,7 +393,8 @@ def test_random_numbers_are_pytorchs() -> None:
 
 
 def test_modules_in_training_mode_without_gradients() -> None:
-    ours = build_seeded(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.ReLU())).train()
+    layers = (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.ReLU())
+    ours = build_seeded(lambda: nn.Sequential(*layers)).train()
     torchs, x = copy.deepcopy(ours), torch.randn(2, 3, 6, 6)
     run = torch.compile(ours, backend="npu", options={"device": chosen_device()})
     for seed in range(3):
