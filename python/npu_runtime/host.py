@@ -40,7 +40,7 @@ def torch_to_numpy(tensor: Any) -> npt.NDArray[Any]:
     import ml_dtypes
     import torch
 
-    tensor = tensor.detach().cpu().contiguous()
+    tensor = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
     if tensor.dtype == torch.bfloat16:
         bits: npt.NDArray[Any] = tensor.view(torch.uint16).numpy()
         return bits.view(ml_dtypes.bfloat16)
