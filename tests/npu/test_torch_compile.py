@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -345,6 +346,19 @@ def test_prepared_parameters_go_with_the_module(monkeypatch: pytest.MonkeyPatch)
     assert [len(holder._sets) for holder in holders] == [0]
 
 
+def test_many_threads_may_make_the_first_call() -> None:
+    model, x = mlp(), torch.randn(2, 8)
+    run, wanted = compiled(model), model(x)
+
+    def call(_: int) -> Tensor:
+        with torch.no_grad():
+            return run(x)
+
+    with ThreadPoolExecutor(4) as pool:
+        for got in pool.map(call, range(40)):
+            same(got, wanted)
+
+
 def test_parameters_made_under_inference_mode_are_never_stale() -> None:
     with torch.inference_mode():
         model, x = nn.Linear(8, 4), torch.randn(2, 8)
@@ -413,6 +427,12 @@ def test_dtypes_of_no_device_run_on_the_host(dtype: torch.dtype) -> None:
     run = torch.compile(lambda x: x * 2 + 1, backend="npu", options={"device": chosen_device()})
     with pytest.warns(HostWarning):
         same(run(X.to(dtype)), X.to(dtype) * 2 + 1)
+
+
+def test_conjugates_that_pytorch_leaves_lazy() -> None:
+    run = torch.compile(torch.fft.ifft, backend="npu", options={"device": chosen_device()})
+    with pytest.warns(HostWarning):
+        torch.testing.assert_close(run(X), torch.fft.ifft(X))
 
 
 def test_explain_prints_the_parts(capfd: pytest.CaptureFixture[str]) -> None:

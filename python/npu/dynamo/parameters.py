@@ -26,19 +26,11 @@ class _Set(Generic[Prepared]):
     ) -> None:
         self.key, self.prepared = key, prepared
         self.references = [weakref.ref(tensor, forget) for tensor in tensors]
-        self.remember(tensors)
-
-    def remember(self, tensors: Sequence[Tensor]) -> None:
-        self.versions = list(map(_versions, tensors))
-        self.addresses = list(map(Tensor.data_ptr, tensors))
+        self.versions: list[int] = []
+        self.addresses: list[int] = []
 
     def is_current(self, tensors: Sequence[Tensor]) -> bool:
         return self.versions == list(map(_versions, tensors)) and self.addresses == list(map(Tensor.data_ptr, tensors))
-
-    def changed(self, tensors: Sequence[Tensor]) -> list[int]:
-        now = zip(map(_versions, tensors), map(Tensor.data_ptr, tensors), strict=True)
-        before = zip(self.versions, self.addresses, strict=True)
-        return [i for i, (a, b) in enumerate(zip(now, before, strict=True)) if a != b]
 
 
 class Parameters(Generic[Prepared]):
@@ -80,26 +72,31 @@ class Parameters(Generic[Prepared]):
         return self._uncounted(tensors)
 
     def _make(self, key: tuple[int, ...], tensors: Sequence[Tensor]) -> Prepared:
-        known = self._sets.get(key)
+        # Taken before the tensors are read, so that a write of another thread meanwhile is noticed at the next call.
+        versions, addresses = list(map(_versions, tensors)), list(map(Tensor.data_ptr, tensors))
         named = dict(zip(self._names, map(_detached, tensors), strict=True))
+        known = self._sets.get(key)
         if known is None:
-            versions = list(map(_versions, tensors))  # raises for those that have none, before any work
-            prepared = self._prepare(named)
-            owner = weakref.ref(self)
-
-            def forget(_: Any) -> None:
-                parameters = owner()
-                if parameters is not None:
-                    parameters._last = None
-                    parameters._sets.pop(key, None)
-
-            known = self._sets[key] = _Set(key, tensors, prepared, forget)
-            known.versions = versions
-        elif changed := known.changed(tensors):
-            changes = {self._names[i]: named[self._names[i]] for i in changed}
-            known.remember(tensors)
-            self._update(known.prepared, changes, named)
+            known = self._sets[key] = _Set(key, tensors, self._prepare(named), self._forgetting(key))
+        else:
+            before, now = zip(known.versions, known.addresses, strict=True), zip(versions, addresses, strict=True)
+            changed = [name for name, a, b in zip(self._names, before, now, strict=True) if a != b]
+            if changed:
+                self._update(known.prepared, {name: named[name] for name in changed}, named)
+        known.versions, known.addresses = versions, addresses
         return known.prepared
+
+    def _forgetting(self, key: tuple[int, ...]) -> Callable[[Any], None]:
+        """What drops a set when one of its tensors is gone."""
+        owner = weakref.ref(self)
+
+        def forget(_: Any) -> None:
+            parameters = owner()
+            if parameters is not None:
+                parameters._last = None
+                parameters._sets.pop(key, None)
+
+        return forget
 
     def _uncounted(self, tensors: Sequence[Tensor]) -> Prepared:
         """PyTorch does not count the writes to tensors that were made under inference mode."""
