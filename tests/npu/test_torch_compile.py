@@ -429,6 +429,18 @@ def test_dtypes_of_no_device_run_on_the_host(dtype: torch.dtype) -> None:
         same(run(X.to(dtype)), X.to(dtype) * 2 + 1)
 
 
+def test_graphs_that_no_ir_holds_run_on_the_host_as_a_whole() -> None:
+    def function(x: Tensor) -> Tensor:
+        half = (x + torch.tensor([1.0, 2, 3, 4])).to(torch.complex32)
+        return half.real * 2
+
+    run = torch.compile(function, backend="npu", options={"device": chosen_device()})
+    with pytest.warns(HostWarning, match="as a whole: NumPy has no complex32"):
+        same(run(X), function(X))
+    with pytest.raises(InvalidValueError, match=r"cannot be compiled for the device.*complex32.*'fallback': 'host'"):
+        compiled(lambda x: function(x) + 1)(X)
+
+
 def test_conjugates_that_pytorch_leaves_lazy() -> None:
     run = torch.compile(torch.fft.ifft, backend="npu", options={"device": chosen_device()})
     with pytest.warns(HostWarning):
@@ -494,6 +506,12 @@ def test_the_backend_is_registered_without_importing_pytorch() -> None:
     assert "npu" in torch._dynamo.list_backends()
     code = "import sys, npu; assert 'torch' not in sys.modules; assert 'npu.dynamo' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_pooling_of_channels_last_images() -> None:
+    x = torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.ReLU())
+    torch.testing.assert_close(compiled(pool)(x), pool(x))
 
 
 def test_attention_keeps_its_operator() -> None:

@@ -19,6 +19,9 @@ from tests.support.devices import chosen_device
 
 from .operator_samples import DTYPES, Call, Outcome, compare, evaluate, full_name, operators, samples
 
+BY_LAYOUT = ("linalg.cond",)
+"""LAPACK rounds otherwise in tensors of another layout, and these divide by the smallest of its results."""
+
 
 def outcomes(op: Any, dtype: torch.dtype, limit: int) -> Iterator[Outcome]:
     """Of at most ``limit`` samples. ``kind`` is same, host (same, but not whole on the device), wrong, or torch."""
@@ -30,7 +33,9 @@ def outcomes(op: Any, dtype: torch.dtype, limit: int) -> Iterator[Outcome]:
         torch.compiler.reset()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            yield _judge(call, inputs)
+            outcome = _judge(call, inputs)
+        is_known = outcome.kind == "wrong" and op.name in BY_LAYOUT
+        yield Outcome("torch", outcome.reason) if is_known else outcome
 
 
 def _judge(call: Call, inputs: tuple[Tensor, ...]) -> Outcome:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import operator
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +21,7 @@ from npu.dynamo.notices import host_notice, parts_notice, refuse_host
 from npu.dynamo.options import Options
 from npu.dynamo.parameters import Parameters
 from npu.dynamo.results import Results
+from npu.dynamo.tidying import tidy
 
 __all__ = ["GraphProgram"]
 
@@ -31,7 +32,7 @@ class GraphProgram:
     _boxed_call = True
 
     def __init__(self, graph: fx.GraphModule, parameters: list[int], options: Options) -> None:
-        _join_attention(graph.graph)
+        tidy(graph.graph)
         graph.graph.eliminate_dead_code()
         self._results = Results(graph)
         self._run = _make_runner(graph, parameters, options, self._results)
@@ -55,12 +56,14 @@ def _make_runner(graph: fx.GraphModule, parameters: list[int], options: Options,
         if not node.users:
             graph.graph.erase_node(node)
     graph.recompile()
+    kept = fx.GraphModule(graph, copy.deepcopy(graph.graph))
     try:
+        _check_dtypes(graph)
         ir = convert_traced(graph, {name: name for name in weights.values()}, "graph")
     except ConversionError as error:
         refuse_host(options, str(error))
         host_notice(f"a graph runs on the host as a whole: {error}")
-        return _WholeHost(graph, sorted({**inputs, **weights}))
+        return _WholeHost(kept, sorted({**inputs, **weights}))
     device = _device(options, graph)
     try:
         program = npu_compiler.compile(ir)
@@ -71,6 +74,14 @@ def _make_runner(graph: fx.GraphModule, parameters: list[int], options: Options,
     if options.explain:
         print(f"{npu_compiler.partition(ir.to_dict()).explain()}")
     return _Whole(program, inputs, weights, device, options, results)
+
+
+def _check_dtypes(graph: fx.GraphModule) -> None:
+    """Parts on the host exchange NumPy arrays."""
+    for node in graph.graph.nodes:
+        value = node.meta.get("val")
+        if isinstance(value, Tensor) and value.dtype == torch.complex32:
+            raise ConversionError(f"NumPy has no complex32, which is the dtype of '{node.name}'")
 
 
 def _nothing(_args: Sequence[Any]) -> list[Tensor]:
@@ -205,28 +216,3 @@ def _backend(device: Device) -> Any:
         _, _, index = device.kind.partition(":")
         return CUDABackend(int(index or 0))
     return MetalBackend() if device.kind == "metal" else CPUBackend()
-
-
-_FLASH = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
-
-
-def _join_attention(graph: fx.Graph) -> None:
-    """Replaces the kernel that PyTorch chose for an attention by the operator that the model called."""
-    for node in graph.find_nodes(op="call_function", target=_FLASH):
-        results = [user for user in node.users if user.target is operator.getitem]
-        if any(user.args[1] != 0 for user in results) or len(results) != len(node.users):
-            continue  # its second result is for gradients
-        q, k, v, *rest = list(node.args)
-        dropout, causal = (rest + [0.0, False][len(rest) :])[:2]
-        mask, scale = node.kwargs.get("attn_mask"), node.kwargs.get("scale")
-        with graph.inserting_before(node):
-            joined = graph.call_function(
-                torch.ops.aten.scaled_dot_product_attention.default,
-                (q, k, v, mask, dropout, causal),
-                {} if scale is None else {"scale": scale},
-            )
-        for user in results:
-            joined.meta = {**node.meta, **user.meta}
-            user.replace_all_uses_with(joined)
-            graph.erase_node(user)
-        graph.erase_node(node)
