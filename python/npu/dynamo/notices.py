@@ -6,14 +6,14 @@ import warnings
 from collections import Counter
 from typing import Any
 
-from npu_base.errors import InvalidValueError, format_error
+from npu_base.errors import InvalidValueError, NPUWarning, format_error
 
 from npu.dynamo.options import Options
 
 __all__ = ["HostWarning", "host_notice", "parts_notice", "refuse_host"]
 
 
-class HostWarning(UserWarning):
+class HostWarning(NPUWarning):
     """Operators of a compiled graph run on the host."""
 
 
