@@ -114,7 +114,6 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counter:
         lambda x: x[1:].mul_(2),
         lambda x: (y := x + 1, y, y.view(-1)),
     ],
-    ids=str,
 )
 def test_results_are_those_of_pytorch(function: Callable[[Tensor], Any]) -> None:
     check(function, X.clone())
