@@ -11,8 +11,13 @@ namespace npu::cuda {
 Graph::Graph(std::span<const Call> calls, std::span<const bool> skipped)
     : skipped_(skipped.begin(), skipped.end()), at_(calls.size()) {
   check(api().create_graph(&graph_, 0), "making a graph");
-  for (std::size_t i = 0; i < calls.size(); ++i) add(calls, i);
-  check(api().instantiate(&exec_, graph_, 0), "instantiating a graph");
+  try {
+    for (std::size_t i = 0; i < calls.size(); ++i) add(calls, i);
+    check(api().instantiate(&exec_, graph_, 0), "instantiating a graph");
+  } catch (...) {
+    api().destroy_graph(graph_);
+    throw;
+  }
 }
 
 Graph::~Graph() {
