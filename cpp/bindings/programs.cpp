@@ -43,6 +43,8 @@ std::string path_text(nb::handle path) {
 Program program_from(nb::handle object) {
   Program* program = nullptr;
   if (nb::try_cast<Program*>(object, program, false) && program != nullptr) return *program;
+  File* file = nullptr;
+  if (nb::try_cast<File*>(object, file, false) && file != nullptr) return Program::load(*file);
   if (nb::hasattr(object, "to_bytes") && !PyLong_Check(object.ptr()))
     return Program::parse(bytes_span(nb::cast<nb::bytes>(object.attr("to_bytes")())));
   if (is_path(object)) return Program::load(path_text(object));
@@ -58,12 +60,60 @@ Program program_from(nb::handle object) {
 
 namespace {
 
+void bind_files(nb::module_& m) {
+  nb::class_<File>(m, "File", "A file that is mapped into memory, or a part of one. Read-only.")
+      .def("__init__", refuse_call("File.open(path)"), nb::sig("def __init__(self) -> None"))
+      .def_static(
+          "open", [](nb::handle path) { return File::open(path_text(path)); }, "path"_a,
+          nb::sig("def open(path: str | os.PathLike[str]) -> File"))
+      .def_static(
+          "copy_of",
+          [](const nb::bytes& data, std::string name) {
+            return File::copy_of(bytes_span(data), std::move(name));
+          },
+          "data"_a, "name"_a, "Bytes that are the contents of a file.")
+      .def("part", &File::part, "name"_a, "offset"_a, "size"_a)
+      .def_prop_ro("name", &File::name)
+      .def("__len__", [](const File& self) { return self.bytes().size(); })
+      .def("__bytes__", [](const File& self) { return nb::bytes(self.bytes().data(), self.bytes().size()); })
+      .def(
+          "checksum",
+          [](const File& self) {
+            const nb::gil_scoped_release release;
+            return checksum(self.bytes());
+          },
+          "Of all its bytes, as .npubin files have it.")
+      .def("__repr__", [](const File& self) {
+        return "File('" + self.name() + "', " + std::to_string(self.bytes().size()) + " bytes)";
+      });
+  m.def(
+      "checksum",
+      [](nb::handle data) {
+        Py_buffer view;
+        if (PyObject_GetBuffer(data.ptr(), &view, PyBUF_SIMPLE) != 0) throw nb::python_error();
+        std::uint64_t sum;
+        {
+          const nb::gil_scoped_release release;
+          sum = checksum({static_cast<const std::byte*>(view.buf), static_cast<std::size_t>(view.len)});
+        }
+        PyBuffer_Release(&view);
+        return sum;
+      },
+      "data"_a, nb::sig("def checksum(data: bytes | bytearray | memoryview) -> int"),
+      "Of bytes, as .npubin files have it.");
+}
+
 void bind_weights(nb::module_& m) {
   nb::class_<Weights>(m, "Weights", "Tensors by name, and what executors made of them. A mapping.")
       .def(nb::init<>())
       .def_static(
           "load",
           [](nb::handle path) {
+            File* part = nullptr;
+            if (nb::try_cast<File*>(path, part, false) && part != nullptr) {
+              const nb::gil_scoped_release release;
+              return Weights::load(*part);
+            }
             if (!is_path(path))
               raise_wrong_type({.area = "weights",
                                 .what = "not a path",
@@ -73,7 +123,7 @@ void bind_weights(nb::module_& m) {
             const nb::gil_scoped_release release;
             return Weights::load(file);
           },
-          "path"_a.none(), nb::sig("def load(path: str | os.PathLike[str]) -> Weights"))
+          "path"_a.none(), nb::sig("def load(path: str | os.PathLike[str] | File) -> Weights"))
       .def_static(
           "random",
           [](nb::handle object, std::uint64_t seed, const std::string& only) {
@@ -147,6 +197,7 @@ void bind_weights(nb::module_& m) {
 }  // namespace
 
 void bind_programs(nb::module_& m) {
+  bind_files(m);
   nb::class_<TensorSpec>(m, "TensorSpec", "Name, shape and dtype of a tensor of a program.")
       .def_ro("name", &TensorSpec::name)
       .def_ro("shape", &TensorSpec::shape)

@@ -9,6 +9,7 @@
 #include "npu/dtype.h"
 #include "npu/error.h"
 #include "npu/executor.h"
+#include "npu/file.h"
 #include "npu/graph.h"
 #include "npu/limits.h"
 #include "npu/program.h"

@@ -10,6 +10,7 @@
 
 #include "npu/buffer.h"
 #include "npu/dtype.h"
+#include "npu/file.h"
 
 namespace npu {
 
@@ -29,6 +30,7 @@ class Program {
  public:
   // Throws Error when the file cannot be read or is not a valid program.
   static Program load(const std::string& path);
+  static Program load(const File& file);                   // stays mapped
   static Program parse(std::span<const std::byte> bytes);  // copies them
 
   const std::string& model_name() const;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "npu/buffer.h"
+#include "npu/file.h"
 #include "npu/program.h"
 
 namespace npu {
@@ -24,6 +25,7 @@ class Weights {
 
   // .safetensors, or the .safetensors.index.json of several. The file is mapped, not read.
   static Weights load(const std::string& path);
+  static Weights load(const File& file);  // safetensors that are, or are a part of, a file
 
   void set(const std::string& name,
            Buffer tensor);                    // replaces the tensor and drops what was prepared from it

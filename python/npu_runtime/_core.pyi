@@ -154,6 +154,35 @@ def measure_fma_gflops(threads: int = 0) -> float:
 def measure_limits(threads: int = 0) -> MachineLimits:
     """Measures them now, in about half a second."""
 
+class File:
+    """A file that is mapped into memory, or a part of one. Read-only."""
+
+    def __init__(self) -> None: ...
+
+    @staticmethod
+    def open(path: str | os.PathLike[str]) -> File: ...
+
+    @staticmethod
+    def copy_of(data: bytes, name: str) -> File:
+        """Bytes that are the contents of a file."""
+
+    def part(self, name: str, offset: int, size: int) -> File: ...
+
+    @property
+    def name(self) -> str: ...
+
+    def __len__(self) -> int: ...
+
+    def __bytes__(self) -> bytes: ...
+
+    def checksum(self) -> int:
+        """Of all its bytes, as .npubin files have it."""
+
+    def __repr__(self) -> str: ...
+
+def checksum(data: bytes | bytearray | memoryview) -> int:
+    """Of bytes, as .npubin files have it."""
+
 class TensorSpec:
     """Name, shape and dtype of a tensor of a program."""
 
@@ -218,7 +247,7 @@ class Weights:
     def __init__(self) -> None: ...
 
     @staticmethod
-    def load(path: str | os.PathLike[str]) -> Weights: ...
+    def load(path: str | os.PathLike[str] | File) -> Weights: ...
 
     @staticmethod
     def random(program: object | None, seed: int = 0, *, only: str = '') -> Weights:

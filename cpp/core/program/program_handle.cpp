@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "core/base/mapped_file.h"
+#include "core/base/memory.h"
 #include "core/program/program.h"
 #include "npu/buffer.h"
 #include "npu/program.h"
@@ -58,10 +58,11 @@ Buffer bind_constant(const ProgramModel& program, const ProgramConstant& constan
   return copy;
 }
 
-Program Program::load(const std::string& path) {
-  const auto file = MappedFile::open(path);
+Program Program::load(const std::string& path) { return load(File::open(path)); }
+
+Program Program::load(const File& file) {
   Program program;
-  program.state_ = make_state<State>(read_program(file->bytes(), path, file));
+  program.state_ = make_state<State>(read_program(file.bytes(), file.name(), file.memory()));
   return program;
 }
 

@@ -8,6 +8,7 @@
 #include "core/program/program.h"
 #include "core/program/shapes.h"
 #include "npu/error.h"
+#include "npu/file.h"
 
 namespace npu {
 
@@ -24,22 +25,6 @@ T load(std::span<const std::byte> bytes, std::size_t at) {
   T value;
   std::memcpy(&value, bytes.data() + at, sizeof value);
   return value;
-}
-
-std::uint64_t checksum(std::span<const std::byte> bytes) {
-  std::uint64_t hash = 0xcbf29ce484222325u;
-  const auto mix = [&](std::uint64_t word) {
-    hash = (hash ^ word) * 0x100000001b3u;
-    hash ^= hash >> 32;
-  };
-  std::size_t at = 0;
-  for (; at + 8 <= bytes.size(); at += 8) mix(load<std::uint64_t>(bytes, at));
-  if (at < bytes.size()) {
-    std::uint64_t word = 0;
-    std::memcpy(&word, bytes.data() + at, bytes.size() - at);
-    mix(word);
-  }
-  return hash;
 }
 
 struct Sections {

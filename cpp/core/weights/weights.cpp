@@ -19,15 +19,12 @@ std::uint64_t next_weights_version() {
 
 Weights::Weights() : state_(std::make_shared<State>()) {}
 
-Weights Weights::load(const std::string& path) {
-  const std::string index = ".safetensors.index.json";
-  const bool sharded =
-      path.size() > index.size() && path.compare(path.size() - index.size(), index.size(), index) == 0;
-  const TensorFile file = sharded ? read_safetensors_index(path) : read_safetensors(path);
-  Weights weights;
+namespace {
+
+void add_stored(Weights::State& state, const TensorFile& file) {
   for (const StoredTensor& tensor : file.tensors) {
     if (!tensor.dtype) {  // an error only when a program asks for it
-      weights.state_->unusable.emplace(tensor.name, tensor.dtype_text);
+      state.unusable.emplace(tensor.name, tensor.dtype_text);
       continue;
     }
     void* const data = const_cast<std::byte*>(tensor.data.data());
@@ -38,8 +35,24 @@ Weights Weights::load(const std::string& path) {
       buffer = Buffer::allocate(*tensor.dtype, tensor.shape);
       std::memcpy(buffer.data(), data, tensor.data.size());
     }
-    weights.state_->tensors.emplace(tensor.name, std::move(buffer));
+    state.tensors.emplace(tensor.name, std::move(buffer));
   }
+}
+
+}  // namespace
+
+Weights Weights::load(const std::string& path) {
+  const std::string index = ".safetensors.index.json";
+  const bool sharded =
+      path.size() > index.size() && path.compare(path.size() - index.size(), index.size(), index) == 0;
+  Weights weights;
+  add_stored(*weights.state_, sharded ? read_safetensors_index(path) : read_safetensors(path));
+  return weights;
+}
+
+Weights Weights::load(const File& file) {
+  Weights weights;
+  add_stored(*weights.state_, parse_safetensors(file.bytes(), file.name(), file.memory()));
   return weights;
 }
 
