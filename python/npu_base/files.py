@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 from npu_base.errors import (
     DeniedFileError,
@@ -13,13 +15,26 @@ from npu_base.errors import (
     FolderError,
     InvalidTypeError,
     MissingFileError,
+    NPUError,
     format_error,
 )
 
-__all__ = ["PROGRAM_MAGIC", "as_path", "file_error", "make_folder", "output_error", "read_file", "write_file"]
+__all__ = [
+    "PROGRAM_MAGIC",
+    "SAVED_MAGIC",
+    "as_path",
+    "file_error",
+    "make_folder",
+    "output_error",
+    "read_file",
+    "write_file",
+    "write_file_with",
+]
 
 PROGRAM_MAGIC = b"\x89NPUBIN\n"
 """The first bytes of an .npubin file, so that readers of other formats can recognise one."""
+SAVED_MAGIC = b"\x89NPUSAV\n"
+"""The first bytes of a saved file (.npu)."""
 
 _ELSEWHERE = "another file or folder"
 _ACTIONS = {
@@ -54,8 +69,27 @@ def write_file(path: str | os.PathLike[str], data: bytes | memoryview | str, *, 
         raw = data.encode("utf-8") if isinstance(data, str) else data
         if parents:
             target.parent.mkdir(parents=True, exist_ok=True)
-        _replace(target, raw)
+        if target.exists() and not target.is_file() and not target.is_dir():
+            target.write_bytes(raw)  # a device or a pipe must not be replaced by a file
+        else:
+            _replace(target, lambda file: file.write(raw))
     except (OSError, ValueError) as error:  # ValueError: an invalid file name, or text that UTF-8 cannot encode
+        raise file_error("write", path, error) from error
+
+
+def write_file_with(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
+    """Like ``write_file``, for data that is too large to be in memory as a whole.
+
+    ``write`` writes it to the temporary file, and may also seek there and read.
+    """
+    target = as_path(path)
+    try:
+        if target.exists() and not target.is_file() and not target.is_dir():
+            raise OSError(errno.ESPIPE, "it is not a regular file", str(target))
+        _replace(target, write)
+    except NPUError:
+        raise
+    except (OSError, ValueError) as error:
         raise file_error("write", path, error) from error
 
 
@@ -107,12 +141,9 @@ def output_error(error: BaseException) -> FileError | None:
     return file_error("write", "standard output", error) if is_full else None
 
 
-def _replace(target: Path, data: bytes | memoryview) -> None:
+def _replace(target: Path, write: Callable[[BinaryIO], object]) -> None:
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, "it is a folder", str(target))
-    if target.exists() and not target.is_file():
-        target.write_bytes(data)  # a device or a pipe must not be replaced by a file
-        return
     path = target.resolve()  # keep a symbolic link, and replace what it points to
     if not path.parent.is_dir():
         code = errno.ENOTDIR if path.parent.exists() else errno.ENOENT
@@ -122,8 +153,8 @@ def _replace(target: Path, data: bytes | memoryview) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
     fd, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".tmp", dir=path.parent)
     try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
+        with os.fdopen(fd, "w+b") as file:
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, _mode_of(path))
