@@ -28,7 +28,8 @@ def describe(spec: pytree.TreeSpec, leaves: list[Any], is_tensor: Callable[[Any]
         kind, keys = _kind_and_keys(node)
         entry: dict[str, Any] = {"kind": kind}
         if kind == "object":
-            entry["type"] = f"{node.type.__module__}.{node.type.__qualname__}"
+            cls = node.context if isinstance(node.context, type) else node.type  # of a named tuple, it is the context
+            entry["type"] = f"{cls.__module__}.{cls.__qualname__}"
         if keys is not None:
             entry["keys"] = keys
         entry["items"] = [walk(child) for child in _children(node)]

@@ -69,6 +69,13 @@ def meta(factory):
         return factory().eval()
 
 
+def test_structures_name_the_classes_of_named_tuples():
+    args, kwargs = nested_inputs()
+    ir = extract_ir(Nested().eval(), args, kwargs)
+    structure = dict(zip(ir.output_structure["keys"], ir.output_structure["items"], strict=True))["point"]
+    assert structure["type"] == f"{Point.__module__}.Point" and structure["keys"] == list(Point._fields)
+
+
 @pytest.mark.parametrize("device", ["meta", "cpu"])
 @pytest.mark.parametrize("form", ["tensor", "tuple", "list", "dict"])
 def test_input_forms(device, form):
