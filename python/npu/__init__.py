@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from npu.explanation import Explanation, explain
     from npu.generation import Generation, Generator, Piece
     from npu.kernels import KernelReport, check_kernels
+    from npu.saving.loaded import LoadedModule, load
+    from npu.saving.predictor import Predictor
 
 __all__ = [
     "Buffer",
@@ -35,9 +37,11 @@ __all__ = [
     "Generation",
     "Generator",
     "KernelReport",
+    "LoadedModule",
     "NPUBuffer",
     "NPUError",
     "Piece",
+    "Predictor",
     "Profiler",
     "Session",
     "Weights",
@@ -48,6 +52,7 @@ __all__ = [
     "devices",
     "explain",
     "extract",
+    "load",
     "load_weights",
     "partition",
 ]
@@ -59,6 +64,8 @@ _MODULES = {
     "npu.explanation": ("Explanation", "explain"),
     "npu.generation": ("Generation", "Generator", "Piece"),
     "npu.kernels": ("KernelReport", "check_kernels"),
+    "npu.saving.loaded": ("LoadedModule", "load"),
+    "npu.saving.predictor": ("Predictor",),
     "npu_compiler": ("partition",),
     "npu_runtime": (
         "DAGExecutor", "Device", "Executor", "NPUBuffer", "Profiler", "Session", "Weights", "devices", "load_weights",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -13,9 +14,13 @@ from npu_runtime import Device, Executor, Profiler, Weights, load_weights
 from npu_runtime._core import TensorCall, fetch
 from torch import Tensor, nn
 from torch.utils.dlpack import from_dlpack
-from torch_ir import IR, extract_ir
+from torch_ir import IR, extract_ir, serialize_ir
 from torch_ir.inputs import InputBinder
 from torch_ir.structure import rebuild
+
+from npu.saving.loaded import unpickled
+from npu.saving.model import Model
+from npu.saving.signature import make_signature
 
 __all__ = ["CompiledModule", "compile"]
 
@@ -27,8 +32,11 @@ class CompiledModule:
     Buffers that the module writes are kept in a session of this object; ``reset()`` restores their values of that time.
     """
 
-    def __init__(self, ir: IR, program: npu_compiler.CompiledProgram, executor: Executor, weights: Weights) -> None:
+    def __init__(
+        self, ir: IR, program: npu_compiler.CompiledProgram, executor: Executor, weights: Weights, threads: int = 0
+    ) -> None:
         self.ir, self.program, self.executor, self.weights = ir, program, executor, weights
+        self._threads = threads
         self._binder = InputBinder(ir, strict=True)
         # Without state, threads need no common session and do not wait for each other.
         self._session = executor.session() if any(spec.state for spec in executor.program.inputs) else None
@@ -82,6 +90,26 @@ class CompiledModule:
         profiler = Profiler(self.executor)
         profiler.run(dict(zip(self._names, self._bind(args, kwargs), strict=True)), self.weights)
         return profiler
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one file with the program, the weights and the signature, for ``npu.load`` on any device.
+
+        Buffers that the module writes are saved with their values at the time of compilation. If saving fails, an
+        existing file is left unchanged.
+        """
+        self._model().save(path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return unpickled, (self._model().to_bytes(), self.executor.device.kind, self._threads)
+
+    def _model(self) -> Model:
+        return Model(
+            make_signature(self.ir),
+            self.program.to_bytes,
+            self.weights,
+            lambda: serialize_ir(self.ir).encode(),
+            self.program.model_name,
+        )
 
     def reset(self) -> None:
         if self._session is not None:
@@ -144,4 +172,4 @@ def compile(
         )
     weights = load_weights({name: tensor.detach() for name, tensor in tensors.items()}, program, target)
     executor.prepare(weights)
-    return CompiledModule(ir, program, executor, weights)
+    return CompiledModule(ir, program, executor, weights, threads)

@@ -1,0 +1,1 @@
+"""Compiled models as one file, as specified in docs/npu-format.md."""

@@ -1,0 +1,93 @@
+"""Saved models for data frames, streams and workers: dicts of arrays in and out."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from npu_base.errors import InvalidTypeError, InvalidValueError, format_error
+
+from npu.saving.loaded import LoadedModule, load
+from npu.saving.structure import is_tensor, tensor_dtype
+
+__all__ = ["Predictor"]
+
+
+class Predictor:
+    """A function from a dict of NumPy arrays to a dict of NumPy arrays, by the model's own names.
+
+    It loads the file at the first call, and its pickle is the path and the options, so it can be sent to workers. Any
+    number of threads may call it. The options are those of ``npu.load``. Models that keep state are refused, because
+    rows must not depend on those that a worker happened to see before.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, device: str | None = None, threads: int = 0, verify: bool = False
+    ) -> None:
+        if device is not None and not isinstance(device, str):
+            what, got = "a predictor's device must be a name, which can be sent to workers", type(device).__name__
+            raise InvalidTypeError(format_error("predictor", what, got=got, expected="'cpu', 'cuda' or 'metal'"))
+        self._path, self._device, self._threads, self._verify = os.fspath(path), device, threads, verify
+        self._lock = threading.Lock()
+        self._module: LoadedModule | None = None
+
+    def __call__(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        module = self._load()
+        if not isinstance(columns, Mapping):
+            what, got = "a predictor takes a dict of arrays", type(columns).__name__
+            raise InvalidTypeError(format_error("predictor", what, got=got, expected=self._expected(module)))
+        entries = module.signature.inputs
+        unknown = [str(name) for name in columns if name not in {entry.user_name for entry in entries}]
+        missing = [entry.user_name for entry in entries if entry.user_name not in columns]
+        if unknown or missing:
+            parts = [f"missing {', '.join(missing)}"] if missing else []
+            parts += [f"unknown {', '.join(unknown)}"] if unknown else []
+            what, action = "the columns do not match the inputs", "renaming or dropping columns"
+            raise InvalidValueError(
+                format_error("predictor", what, got="; ".join(parts), expected=self._expected(module), action=action)
+            )
+        arrays = [self._array(columns[entry.user_name], entry) for entry in entries]
+        results = module.run_flat(arrays)
+        return dict(zip(module.result_names, results, strict=True))
+
+    def _array(self, column: Any, entry: Any) -> Any:
+        import numpy as np
+
+        array = column if is_tensor(column) else np.asarray(column)
+        if not isinstance(array, np.ndarray):
+            array = np.from_dlpack(array) if tensor_dtype(array) != "bfloat16" else array
+        got = f"{tensor_dtype(array)}{list(array.shape)}"
+        what, expected = f"column '{entry.user_name}' does not fit", f"{entry.dtype}{list(entry.shape)}"
+        if tensor_dtype(array) != entry.dtype:
+            action = f".astype('{entry.dtype}'), because nothing is cast"
+            raise InvalidValueError(format_error("predictor", what, got=got, expected=expected, action=action))
+        if tuple(array.shape) != entry.shape:
+            action = "batches of the size that the model was compiled for"
+            raise InvalidValueError(format_error("predictor", what, got=got, expected=expected, action=action))
+        return array
+
+    def _expected(self, module: LoadedModule) -> str:
+        return ", ".join(f"{e.user_name} {e.dtype}{list(e.shape)}" for e in module.signature.inputs)
+
+    def _load(self) -> LoadedModule:
+        if self._module is None:
+            with self._lock:
+                if self._module is None:
+                    module = load(self._path, self._device, self._threads, verify=self._verify)
+                    if module.has_state:
+                        what, action = f"{self._path}: this model keeps state between calls", "npu.load"
+                        raise InvalidValueError(format_error("predictor", what, action=action))
+                    self._module = module
+        return self._module
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self._path, "device": self._device, "threads": self._threads, "verify": self._verify}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        path = state.pop("path")
+        Predictor.__init__(self, path, **state)
+
+    def __repr__(self) -> str:
+        return f"Predictor({self._path!r}, device={self._device!r})"

@@ -1,0 +1,178 @@
+"""The signature of a saved model: the names, shapes and dtypes of its tensors, and how they are nested. Plain JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from npu.saving.container import refuse
+
+__all__ = ["Signature", "TensorEntry", "class_at", "make_signature", "read_signature"]
+
+_DEEPEST = 100
+_KINDS = ("tuple", "list", "dict", "object")
+_FORMS = ("named tuple", "dataclass")
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorEntry:
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    user_name: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**dataclasses.asdict(self), "shape": list(self.shape)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    inputs: tuple[TensorEntry, ...]
+    outputs: tuple[TensorEntry, ...]
+    input_structure: Any = None
+    output_structure: Any = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "inputs": [entry.to_dict() for entry in self.inputs],
+            "outputs": [entry.to_dict() for entry in self.outputs],
+            "input_structure": self.input_structure,
+            "output_structure": self.output_structure,
+        }
+
+
+def make_signature(ir: Any) -> Signature:
+    """Of an IR object. Classes in its structures are looked up now, to note what kind of class each is."""
+    inputs = tuple(TensorEntry(t.name, tuple(t.shape), t.dtype, t.name) for t in ir.graph_inputs)
+    further = [*ir.output_names, *[None] * (len(ir.graph_outputs) - len(ir.output_names))]
+    outputs = tuple(
+        TensorEntry(t.name, tuple(t.shape), t.dtype, user or t.name)
+        for t, user in zip(ir.graph_outputs, further, strict=True)
+    )
+    output_structure = ir.output_structure
+    if output_structure is None and len(outputs) == 1:
+        output_structure = {"tensor": 0}
+    return Signature(inputs, outputs, _with_forms(ir.input_structure), _with_forms(output_structure))
+
+
+def _with_forms(structure: Any) -> Any:
+    if not isinstance(structure, dict) or "items" not in structure:
+        return structure
+    result = {**structure, "items": [_with_forms(item) for item in structure["items"]]}
+    if structure["kind"] == "object":
+        cls = class_at(structure.get("type"))
+        if _is_named_tuple(cls):
+            result["form"] = "named tuple"
+        elif cls is not None and dataclasses.is_dataclass(cls):
+            result["form"] = "dataclass"
+    return result
+
+
+def _is_named_tuple(cls: Any) -> bool:
+    return isinstance(cls, type) and issubclass(cls, tuple) and hasattr(cls, "_fields")
+
+
+def class_at(path: Any) -> type | None:
+    """The class of this name if its module is imported already. Nothing is imported."""
+    parts = str(path).split(".")
+    for n in range(len(parts) - 1, 0, -1):
+        at: Any = sys.modules.get(".".join(parts[:n]))
+        if at is None:
+            continue
+        for part in parts[n:]:
+            at = vars(at).get(part) if hasattr(at, "__dict__") else None
+        return at if isinstance(at, type) else None
+    return None
+
+
+def read_signature(data: Any, file: str) -> Signature:
+    """Checked: every name, shape and index in it is valid."""
+    fields = _object(data, file, "signature", ("inputs", "outputs", "input_structure", "output_structure"))
+    inputs, outputs = (_entries(fields[key], file, key) for key in ("inputs", "outputs"))
+    _check_structure(fields["input_structure"], len(inputs), file, "input_structure")
+    _check_structure(fields["output_structure"], len(outputs), file, "output_structure")
+    return Signature(inputs, outputs, fields["input_structure"], fields["output_structure"])
+
+
+def _object(data: Any, file: str, what: str, keys: tuple[str, ...]) -> dict[str, Any]:
+    if not isinstance(data, dict) or any(key not in data for key in keys):
+        got = f"the keys {', '.join(map(str, data))}" if isinstance(data, dict) else type(data).__name__
+        _bad(file, f"'{what}' is not valid", got, f"an object with {', '.join(keys)}")
+    return data
+
+
+def _entries(data: Any, file: str, what: str) -> tuple[TensorEntry, ...]:
+    if not isinstance(data, list):
+        _bad(file, f"'{what}' is not valid", type(data).__name__, "a list")
+    entries = []
+    for i, item in enumerate(data):
+        where = f"{what}[{i}]"
+        item = _object(item, file, where, ("name", "shape", "dtype", "user_name"))
+        for key in ("name", "dtype", "user_name"):
+            if not isinstance(item[key], str) or not item[key]:
+                _bad(file, f"'{where}.{key}' is not valid", f"{item[key]!r:.60}", "a string")
+        shape = item["shape"]
+        if not isinstance(shape, list) or any(type(n) is not int or not 0 <= n < 1 << 62 for n in shape):
+            _bad(file, f"'{where}.shape' is not valid", f"{shape!r:.60}", "a list of sizes")
+        entries.append(TensorEntry(item["name"], tuple(shape), item["dtype"], item["user_name"]))
+    for field in ("name", "user_name"):
+        names = [getattr(entry, field) for entry in entries]
+        if what == "inputs" and len(set(names)) != len(names):
+            _bad(file, f"two of '{what}' have the same name", f"{names!r:.100}", "names that differ")
+    return tuple(entries)
+
+
+def _check_structure(structure: Any, count: int, file: str, what: str) -> None:
+    if structure is None:
+        return
+    seen: list[int] = []
+
+    def walk(node: Any, depth: int) -> None:
+        if depth > _DEEPEST:
+            _bad(file, f"'{what}' is nested too deeply", None, f"at most {_DEEPEST} levels")
+        if not isinstance(node, dict):
+            _bad(file, f"'{what}' is not valid", f"{node!r:.60}", "an object")
+        if "tensor" in node:
+            index = node["tensor"]
+            if type(index) is not int or not 0 <= index < count:
+                _bad(file, f"'{what}' has no valid tensor number", f"{index!r:.60}", f"a number below {count}")
+            seen.append(index)
+        elif "kind" in node:
+            _check_node(node, file, what)
+            for item in node["items"]:
+                walk(item, depth + 1)
+        elif "value" not in node:
+            _bad(file, f"'{what}' is not valid", f"{node!r:.60}", "a tensor, a value or a container")
+
+    walk(structure, 0)
+    if what == "input_structure" and seen != list(range(count)):
+        _bad(file, f"'{what}' does not have each input once, in order", f"{seen!r:.60}", f"0 to {count - 1}")
+
+
+def _check_node(node: dict[str, Any], file: str, what: str) -> None:
+    items, keys = node.get("items"), node.get("keys")
+    if node["kind"] not in _KINDS or not isinstance(items, list):
+        _bad(file, f"'{what}' has no valid container", f"{node!r:.60}", f"one of {', '.join(_KINDS)} with items")
+    valid = isinstance(keys, list) and all(type(k) in (str, int) for k in keys)
+    valid = valid and len(set(keys or ())) == len(keys or ()) == len(items)
+    if (keys is None and node["kind"] == "dict") or (keys is not None and not valid):
+        _bad(file, f"'{what}' has a container with wrong keys", f"{keys!r:.60}", "a different key for each item")
+    if node["kind"] == "object" and not isinstance(node.get("type"), str):
+        _bad(file, f"'{what}' has an object without a type", f"{node.get('type')!r:.60}", "the name of a class")
+    if node.get("form") not in (None, *_FORMS):
+        _bad(file, f"'{what}' has an object of an unknown form", f"{node['form']!r:.60}", " or ".join(_FORMS))
+
+
+def _bad(file: str, what: str, got: object, expected: str) -> NoReturn:
+    refuse(file, what, section="manifest", got=got, expected=expected)
+
+
+def objects_in(structure: Any) -> Iterator[dict[str, Any]]:
+    """The nodes of a structure that stand for instances of classes."""
+    if isinstance(structure, dict):
+        if structure.get("kind") == "object":
+            yield structure
+        for item in structure.get("items", ()):
+            yield from objects_in(item)
