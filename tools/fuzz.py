@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Feed damaged files to every reader: libFuzzer for the C++ readers of programs and safetensors, our own mutations
-for the Python readers of IR. `make fuzz` runs the long form; inputs that fail are kept in build/fuzz/found."""
+for the Python readers of IR and of saved files. `make fuzz` runs the long form; inputs that fail in C++ are kept in
+build/fuzz/found."""
 
 from __future__ import annotations
 
@@ -124,6 +125,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=10_000_000, help="files for the C++ readers (default: 10,000,000)")
     parser.add_argument("--ir-runs", type=int, default=100_000, help="files for the readers of IR (default: 100,000)")
+    parser.add_argument("--saved-runs", type=int, default=100_000, help="saved files (default: 100,000)")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     if arguments.runs > 0:
@@ -132,14 +134,16 @@ def main() -> int:
         # Programs have far more rules than safetensors.
         for name, share in (("program", 0.8), ("safetensors", 0.2)):
             fuzz(name, max(1, int(arguments.runs * share)), arguments.seed)
-    if arguments.ir_runs > 0:
-        sys.path.insert(0, str(ROOT))
-        from tests.support.fuzz_ir import fuzz_ir
+    sys.path.insert(0, str(ROOT))
+    from tests.support.fuzz_ir import fuzz_ir
+    from tests.support.fuzz_saved import fuzz_saved
 
-        began = time.perf_counter()
-        accepted, refused = fuzz_ir(arguments.ir_runs, arguments.seed)
-        seconds = time.perf_counter() - began
-        say(f"IR: {accepted:,} accepted and {refused:,} refused in {seconds:.0f} s; nothing found")
+    for name, run, count in (("IR", fuzz_ir, arguments.ir_runs), ("saved files", fuzz_saved, arguments.saved_runs)):
+        if count > 0:
+            began = time.perf_counter()
+            accepted, refused = run(count, arguments.seed)
+            seconds = time.perf_counter() - began
+            say(f"{name}: {accepted:,} accepted and {refused:,} refused in {seconds:.0f} s; nothing found")
     return 0
 
 

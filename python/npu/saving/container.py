@@ -33,6 +33,7 @@ PAGE_ALIGNMENT = 16384  # the largest page of the systems we run on, so that wei
 _HEADER = struct.Struct("<8sIIQQQQ16s")
 _MOST_MANIFEST = 64 << 20  # bytes
 _MOST_SECTIONS = 10_000
+_LONGEST_NAME = 200
 _KINDS = ("program", "weights", "ir", "partition")
 _AGAIN = "saving the model, or copying the file, again"
 
@@ -261,7 +262,8 @@ def _read_entry(file: str, index: int, entry: Any) -> Section:
     if not isinstance(entry, dict):
         refuse(file, f"{where} is not an object", section="manifest", got=type(entry).__name__)
     for key in ("name", "kind", "checksum"):
-        if not isinstance(entry.get(key), str) or not entry[key]:
+        value = entry.get(key)
+        if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_NAME or not value.isprintable():
             refuse(file, f"{where} has no valid '{key}'", section="manifest", got=f"{entry.get(key)!r:.60}")
     for key in ("offset", "size"):
         if type(entry.get(key)) is not int or not 0 <= entry[key] < 1 << 63:
