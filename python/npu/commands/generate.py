@@ -1,0 +1,59 @@
+"""The command ``npu generate``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from npu_base.commands import SEED, integer
+
+from npu.commands.arguments import threads_argument
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument("folder", type=Path, help="a folder with config.json, safetensors and, for text, a tokenizer")
+    p.add_argument("--prompt", help="the text to continue")
+    p.add_argument("--ids", metavar="1,2,3", help="the tokens to continue, instead of --prompt; needs no tokenizer")
+    p.add_argument("--chat", action="store_true", help="apply the tokenizer's chat template to the prompt")
+    p.add_argument("--tokens", type=integer(1, 10**9), default=128, help="the maximum number of tokens (default: 128)")
+    p.add_argument("--temperature", type=float, default=0.0, help="0, the default, chooses the most likely token")
+    p.add_argument(
+        "--top-k", type=integer(0, 10**9), default=0, help="sample only from the k most likely tokens (default: all)"
+    )
+    p.add_argument(
+        "--top-p",
+        type=float,
+        default=1.0,
+        help="sample only from the most likely tokens that together have this probability (default: 1, all)",
+    )
+    p.add_argument(
+        "--repetition-penalty",
+        type=float,
+        default=1.0,
+        help="make tokens that occurred before less likely (default: 1, no penalty)",
+    )
+    p.add_argument("--seed", type=SEED, default=0, help="the seed for sampling (default: 0)")
+    p.add_argument(
+        "--stop", action="append", default=[], metavar="TEXT", help="end the text before TEXT; may be repeated"
+    )
+    p.add_argument("--device", help="cpu, cuda, metal or metal:emulated (default: the best available)")
+    threads_argument(p)
+    p.add_argument(
+        "--capacity", type=integer(1, 10**9), help="the number of tokens that the caches hold (default: at most 2048)"
+    )
+    p.add_argument(
+        "--dtype", choices=["float32", "float16", "bfloat16"], help="compute in this dtype (default: the checkpoint's)"
+    )
+    p.add_argument(
+        "--cache", type=Path, metavar="FOLDER", help="the folder for compiled programs (default: ~/.cache/npu)"
+    )
+    p.add_argument("--no-cache", action="store_true", help="compile all programs, and do not cache them")
+    p.add_argument("--stats", action="store_true", help="show where the time went")
+
+
+def run(args: argparse.Namespace) -> int:
+    from npu.generate import run as generate
+
+    return generate(args)
