@@ -65,14 +65,17 @@ class Explanation:
 def explain(source: Any, example_inputs: Any = None, example_kwargs: dict[str, Any] | None = None) -> Explanation:
     """Which nodes run on the device, and why others do not, as the compiler decides.
 
-    ``source`` is an IR, its dict, the path of one, or a module with example inputs as ``npu.compile`` takes them.
+    ``source`` is an IR, its dict, the path of one or of a saved file, or a module with example inputs as
+    ``npu.compile`` takes them.
     """
     from npu_compiler import explain_ir
     from npu_compiler.flops import flops_of
     from npu_compiler.reader import load_ir
     from npu_compiler.refusals import refusals
 
-    ir = load_ir(_ir_of(source, example_inputs, example_kwargs))
+    from npu.saving.model import ir_at
+
+    ir = load_ir(ir_at(_ir_of(source, example_inputs, example_kwargs)))
     explained = explain_ir(ir)
     arithmetic = {True: 0.0, False: 0.0}
     for node, reason in explained:

@@ -15,7 +15,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 from npu_base.errors import InvalidTypeError, is_program
-from npu_base.files import PROGRAM_MAGIC, read_file
+from npu_base.files import PROGRAM_MAGIC, SAVED_MAGIC, read_file
 from npu_base.specs import TensorSpec
 
 from .errors import IRError
@@ -79,6 +79,8 @@ def load_ir(ir: Any) -> Mapping[str, Any]:
         path, raw = os.fspath(ir), read_file(ir, "[compiler] IR file not found")
         if raw.startswith(PROGRAM_MAGIC):
             raise IRError(f"[compiler] {path} is not an IR file; got a compiled program; {_RUN_IT}")
+        if raw.startswith(SAVED_MAGIC):
+            raise IRError(f"[compiler] {path} is not an IR file; got a saved model; try npu.load(path)")
         try:
             data = json.loads(raw.decode("utf-8"))
         except (ValueError, RecursionError) as error:

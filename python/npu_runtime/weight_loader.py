@@ -208,6 +208,9 @@ def _from_path(path: Path, program: Any) -> Weights:
     if path.suffix == ".npubin":
         what, action = f"{path} is a compiled program, not weights", "load_weights(weights, program)"
         raise InvalidValueError(format_error("weights", what, action=action))
+    if path.suffix == ".npu":
+        what, action = f"{path} is a saved model, not weights", "npu.load(path).weights"
+        raise InvalidValueError(format_error("weights", what, action=action))
     raise InvalidValueError(
         format_error(
             "weights",

@@ -17,6 +17,7 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "files are little-endian and are read as they are");
 
 constexpr char kMagic[9] = "\x89NPUBIN\n";
+constexpr char kSavedMagic[9] = "\x89NPUSAV\n";
 constexpr std::size_t kHeaderBytes = 64;
 constexpr const char* kWriteAgain = "compiling the model, or copying the file, again";
 
@@ -39,6 +40,8 @@ Sections split(std::span<const std::byte> bytes, const FileSpot& spot) {
     const bool is_text = !bytes.empty() && bytes[0] == std::byte{'{'};
     if (is_text)
       spot.refuse("not a compiled program", "JSON, as in an IR", "a .npubin file", "npu_compiler.compile");
+    if (bytes.size() >= 12 && std::memcmp(bytes.data(), kSavedMagic, 8) == 0)
+      spot.refuse("not a compiled program", "a saved model", "a .npubin file", "npu.load(path)");
     spot.refuse("not a compiled program", bytes.size() < 12 ? size : "different first bytes",
                 "a .npubin file");
   }

@@ -11,15 +11,16 @@ __all__ = ["ir_argument", "json_argument", "program_arguments", "threads_argumen
 
 
 def ir_argument(p: argparse.ArgumentParser, verb: str) -> None:
-    p.add_argument("ir", type=Path, help=f"the IR file (.json) to {verb}")
+    p.add_argument("ir", type=Path, help=f"the IR file (.json), or the saved file (.npu) with the IR, to {verb}")
 
 
 def program_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("program", type=Path, help="the program (.npubin) to run")
+    p.add_argument("program", type=Path, help="the program (.npubin) or saved file (.npu) to run")
     p.add_argument(
         "--weights",
         type=Path,
-        help="a .safetensors file, the index of a sharded one, a folder with either, or a .pt file (default: random)",
+        help="a .safetensors file, the index of a sharded one, a folder with either, or a .pt file "
+        "(default: those of a saved file, else random)",
     )
     p.add_argument("--device", help="cpu, cuda, metal or metal:emulated (default: the best available)")
     threads_argument(p)

@@ -29,8 +29,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from npu_runtime import Profiler
 
-    executor = open_executor(args)
-    weights = weights_of(args, executor)
+    executor, saved = open_executor(args)
+    weights = weights_of(args, executor, saved)
     inputs = inputs_of(executor, args.seed, {})
     session = executor.session()
     session.run(inputs, weights)

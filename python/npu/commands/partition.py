@@ -25,6 +25,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import npu_compiler
 
-    report = npu_compiler.partition(args.ir, strategy=args.strategy, strict=args.strict).explain()
+    from npu.saving.model import ir_at
+
+    report = npu_compiler.partition(ir_at(args.ir), strategy=args.strategy, strict=args.strict).explain()
     print(json.dumps(report.to_dict(), indent=2) if args.json else report)
     return 0

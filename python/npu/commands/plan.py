@@ -8,13 +8,13 @@ from pathlib import Path
 from npu_base.errors import InvalidValueError
 
 from npu.commands.arguments import threads_argument
-from npu.commands.programs import open_executor
+from npu.commands.programs import open_executor, open_program
 
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("program", type=Path, help="the program (.npubin) to plan")
+    p.add_argument("program", type=Path, help="the program (.npubin) or saved file (.npu) to plan")
     p.add_argument(
         "--device",
         help="cpu, cuda, metal, or a chip on paper such as metal:m4pro or cuda:h200 (default: the best available)",
@@ -24,8 +24,6 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from npu_runtime import Program
-
     if args.text and (args.device or args.threads):
         option = "--device" if args.device else "--threads"
         raise InvalidValueError(
@@ -33,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
             "expected only one of the two; try without --text, which shows the plan for a device"
         )
     if args.text:
-        print(Program.load(args.program).text(), end="")
+        print(open_program(args)[0].text(), end="")
     else:
-        print(open_executor(args).plan(), end="")
+        print(open_executor(args)[0].plan(), end="")
     return 0

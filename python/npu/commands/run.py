@@ -33,8 +33,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import numpy as np
 
-    executor = open_executor(args)
-    weights = weights_of(args, executor)
+    executor, saved = open_executor(args)
+    weights = weights_of(args, executor, saved)
     outputs = executor.run(inputs_of(executor, args.seed, _read_inputs(executor, args.input)), weights)
     if args.output:
         make_folder(args.output)

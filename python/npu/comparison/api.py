@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,9 @@ from npu.comparison.saved import SavedStep, check_name, is_saved_step
 from npu.comparison.sides import DeviceSide, Side, WeightSource
 from npu.comparison.walk import Options, Progress, Results, Walk
 from npu.random_tensors import random_inputs, random_weights
+from npu.saving.container import is_saved
+from npu.saving.loaded import LoadedModule
+from npu.saving.model import Model, open_model, read_ir
 
 __all__ = ["compare"]
 
@@ -51,13 +54,13 @@ def compare(
 ) -> Comparison:
     """Run a model on two devices step by step, each step on the same operands, and report where they part.
 
-    ``model`` is a program, an IR or a partition plan, the path of a program or of an IR, what ``npu.compile`` returned,
-    or the path of a saved step. An IR that no program can compute alone is partitioned. ``other`` may be "pytorch", for
-    which the IR is needed: pass it as ``ir`` beside a program. ``inputs`` are arrays by name, or a safetensors file;
-    those that are missing are random, as are weights if there are none. With ``spread``, the second device also runs
-    each step on its own earlier results. ``save`` names a file for the first step beyond the rule for numbers, or for
-    the step that ``step`` names; comparing that file runs it again. ``progress`` is called with the number of steps
-    done, of how many, and the name of the next.
+    ``model`` is a program, an IR or a partition plan, the path of a program or of an IR, what ``npu.compile`` or
+    ``npu.load`` returned, or the path of a saved file or step. An IR that no program can compute alone is partitioned.
+    ``other`` may be "pytorch", for which the IR is needed: pass it as ``ir`` beside a program. ``inputs`` are arrays by
+    name, or a safetensors file; those that are missing are random, as are weights if there are none. With ``spread``,
+    the second device also runs each step on its own earlier results. ``save`` names a file for the first step beyond
+    the rule for numbers, or for the step that ``step`` names; comparing that file runs it again. ``progress`` is called
+    with the number of steps done, of how many, and the name of the next.
     """
     check_seed(seed)
     subject = _read(model)
@@ -69,12 +72,30 @@ def compare(
     return _Comparing(subject, device, other, ir, threads, spread, step, save, progress).run(inputs, weights, seed)
 
 
+@dataclass(frozen=True)
+class _Saved:
+    """What a saved file has."""
+
+    program: CompiledProgram
+    ir: dict[str, Any] | None
+    weights: Weights
+
+    @staticmethod
+    def of(model: Model, file: str) -> _Saved:
+        ir = None if model.ir is None else read_ir(model, file)
+        return _Saved(CompiledProgram.from_bytes(model.program(), file), ir, model.weights)
+
+
 def _read(model: Any) -> Any:
-    """A CompiledProgram, an IR as a dict, a PartitionPlan, a SavedStep or a CompiledModule."""
+    """A CompiledProgram, an IR as a dict, a PartitionPlan, a SavedStep, a CompiledModule or a saved one."""
     if isinstance(model, CompiledProgram | PartitionPlan) or type(model).__name__ == "CompiledModule":
         return model
+    if isinstance(model, LoadedModule):
+        return _Saved.of(model.model, "the loaded model")
     if isinstance(model, str | os.PathLike):
         path = as_path(model)
+        if is_saved(path):
+            return _Saved.of(open_model(path)[0], str(path))
         if is_saved_step(path):
             return SavedStep.load(path)
         if read_file(path, "[compare] file not found")[:8] == PROGRAM_MAGIC:
@@ -108,7 +129,7 @@ class _Comparing:
         progress: Progress | None,
     ) -> None:
         self._weights: Any = None
-        if type(subject).__name__ == "CompiledModule":
+        if isinstance(subject, _Saved) or type(subject).__name__ == "CompiledModule":
             ir, self._weights, subject = ir or subject.ir, subject.weights, subject.program
         self._ir = dict(load_ir(ir)) if ir is not None else subject if isinstance(subject, dict) else None
         self._subject = _compiled(subject) if isinstance(subject, dict) else subject

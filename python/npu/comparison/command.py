@@ -21,7 +21,9 @@ _DELAY = 1.0  # seconds before progress is shown
 def add_arguments(p: argparse.ArgumentParser) -> None:
     p.set_defaults(trouble=TROUBLE)
     p.add_argument(
-        "file", type=Path, help="a program (.npubin), an IR file (.json), or a step that --save wrote (.safetensors)"
+        "file",
+        type=Path,
+        help="a program (.npubin), a saved file (.npu), an IR file (.json), or a step that --save wrote (.safetensors)",
     )
     p.add_argument("--device", help="the first device, whose results all steps read (default: cpu)")
     p.add_argument(
@@ -32,7 +34,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--weights",
         type=Path,
-        help="a .safetensors file, the index of a sharded one, a folder with either, or a .pt file (default: random)",
+        help="a .safetensors file, the index of a sharded one, a folder with either, or a .pt file "
+        "(default: those of a saved file, else random)",
     )
     p.add_argument("--seed", type=SEED, default=0, help="the seed of random weights and inputs (default: 0)")
     p.add_argument("--threads", type=THREADS, default=0, help="the number of threads (default: all usable cores)")

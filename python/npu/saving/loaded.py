@@ -29,7 +29,7 @@ class LoadedModule:
 
     def __init__(self, model: Model, executor: Executor, classes: Iterable[type] = (), threads: int = 0) -> None:
         self.executor, self.weights, self.program = executor, model.weights, executor.program
-        self._model, self._threads = model, threads
+        self.model, self._threads = model, threads
         self._arguments = Arguments(model.signature)
         self._names = [entry.name for entry in model.signature.inputs]
         self._result_names = [entry.name for entry in model.signature.outputs]
@@ -44,13 +44,13 @@ class LoadedModule:
 
     @property
     def signature(self) -> Signature:
-        return self._model.signature
+        return self.model.signature
 
     @property
     def result_names(self) -> list[str]:
         """The user's names of the results. A name that two of them share is that of the first."""
         names: list[str] = []
-        for entry in self._model.signature.outputs:
+        for entry in self.model.signature.outputs:
             names.append(entry.user_name if entry.user_name not in names else entry.name)
         return names
 
@@ -110,14 +110,14 @@ class LoadedModule:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file again, with the weights that this object has."""
-        self._model.save(path)
+        self.model.save(path)
 
     def __reduce__(self) -> tuple[Any, ...]:
         device = self.executor.device.kind
-        return unpickled, (self._model.to_bytes(), device, self._threads, self._given_classes)
+        return unpickled, (self.model.to_bytes(), device, self._threads, self._given_classes)
 
     def __repr__(self) -> str:
-        return f"LoadedModule({self._model.name!r}, {self.executor!r})"
+        return f"LoadedModule({self.model.name!r}, {self.executor!r})"
 
 
 def load(

@@ -11,11 +11,11 @@ from typing import Any
 from npu_base.errors import NPUError
 from npu_runtime import Program, Weights, __version__
 
-from npu.saving.container import Container, NewSection, read_json, refuse, to_bytes, write_container
+from npu.saving.container import Container, NewSection, is_saved, read_json, refuse, to_bytes, write_container
 from npu.saving.signature import Signature, read_signature
 from npu.saving.tensors import write_tensors
 
-__all__ = ["Model", "open_model", "read_ir"]
+__all__ = ["Model", "ir_at", "open_model", "read_ir"]
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,14 @@ def _check_program(file: str, signature: Signature, program: Program) -> None:
     for spec in program.inputs:
         if spec.required and not spec.state and spec.name not in named:
             refuse(file, f"the program needs an input that the signature does not have, '{spec.name}'")
+
+
+def ir_at(source: Any) -> Any:
+    """The IR in a saved file, as a dict, if ``source`` is the path of one; anything else is returned as it is."""
+    if not isinstance(source, str | os.PathLike) or not is_saved(source):
+        return source
+    file = os.fspath(source)
+    return read_ir(open_model(source)[0], file)
 
 
 def read_ir(model: Model, file: str) -> dict[str, Any]:
