@@ -213,6 +213,16 @@ def test_the_file(tied, tmp_path):
         npu.load(compiled)
 
 
+def test_metal_reads_weights_in_the_file(tmp_path):
+    model, x = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64)).eval(), torch.ones(4, 64)
+    compiled = npu.compile(model, x, device=metal_device())
+    assert compiled.weights.prepared_bytes > 0  # copies, in memory that Metal reaches
+    compiled.save(tmp_path / "linear.npu")
+    loaded = npu.load(tmp_path / "linear.npu", metal_device())
+    same(loaded(x.numpy()), model(x).detach())
+    assert loaded.weights.prepared_bytes == 0
+
+
 def test_a_file_is_replaced_only_when_complete(tied, tmp_path, monkeypatch):
     compiled, path = tied
     target = tmp_path / "model.npu"

@@ -55,9 +55,13 @@ class Predictor:
     def _array(self, column: Any, entry: Any) -> Any:
         import numpy as np
 
-        array = column if is_tensor(column) else np.asarray(column)
-        if not isinstance(array, np.ndarray):
-            array = np.from_dlpack(array) if tensor_dtype(array) != "bfloat16" else array
+        array = column
+        if not is_tensor(column):
+            try:
+                array = np.asarray(column)
+            except ValueError as error:
+                what = f"column '{entry.user_name}' is not an array"
+                raise InvalidValueError(format_error("predictor", what, got=str(error))) from None
         got = f"{tensor_dtype(array)}{list(array.shape)}"
         what, expected = f"column '{entry.user_name}' does not fit", f"{entry.dtype}{list(entry.shape)}"
         if tensor_dtype(array) != entry.dtype:
