@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sized
 from typing import Any
 
 from torch import Tensor
@@ -56,7 +56,11 @@ class InputBinder:
             if not keys and not args:
                 keys = [t.name for t in self.ir.graph_inputs]
             kwargs = self._ordered(kwargs, keys)
-        leaves = pytree.tree_leaves((args, kwargs))
+        if expected is None:
+            leaves = pytree.tree_leaves((args, kwargs))
+        else:
+            positional, by_name = expected["items"]
+            leaves = [*_leaves(args, positional, "inputs"), *_leaves(kwargs, by_name, "keyword inputs")]
         for i, leaf in enumerate(leaves):
             if not isinstance(leaf, (Tensor, bool, int, float, str, type(None))) and not _is_described(leaf):
                 raise InvalidInputError(
@@ -106,6 +110,37 @@ class InputBinder:
                 f"Input '{meta.name}': got dtype {dtype_to_str(tensor.dtype)}, expected {meta.dtype}; convert it with "
                 f".to(torch.{meta.dtype})"
             )
+
+
+def _leaves(value: Any, node: dict[str, Any], where: str) -> Iterator[Any]:
+    """The leaves of an input in the order in which it was traced, whatever the order of the keys in its dicts."""
+    children = None if "items" not in node else _children(value, node, where)
+    if children is None:
+        if any(isinstance(x, Mapping) for x in pytree.tree_leaves(value, is_leaf=lambda x: isinstance(x, Mapping))):
+            kind = f"a {node['kind']} of {len(node['items'])}" if "items" in node else _describe(node)
+            got = f"{type(value).__name__}" + (f" of {len(value)}" if isinstance(value, Sized) else "")
+            raise InvalidInputError(f"The {where} do not match: got a {got}, traced with {kind}")
+        yield from pytree.tree_leaves(value)
+        return
+    names = node.get("keys") or range(len(children))
+    for name, child, inner in zip(names, children, node["items"], strict=True):
+        yield from _leaves(child, inner, f"contents of {name!r} in the {where}")
+
+
+def _children(value: Any, node: dict[str, Any], where: str) -> list[Any] | None:
+    """What a container holds, in traced order. None if it is another container than in the trace."""
+    keys, count = node.get("keys"), len(node["items"])
+    if keys is not None and isinstance(value, Mapping):
+        by_key = {k if isinstance(k, (str, int)) else repr(k): v for k, v in value.items()}
+        if by_key.keys() == set(keys):
+            return [by_key[k] for k in keys]
+        if node["kind"] == "dict" and value:
+            missing, unknown = [k for k in keys if k not in by_key], [k for k in by_key if k not in keys]
+            raise InvalidInputError(f"The {where} do not match: missing {missing}, unknown {unknown}, expected {keys}")
+    if isinstance(value, Mapping) and node["kind"] != "object":
+        return None
+    children = pytree.tree_leaves(value, is_leaf=lambda x: x is not value)
+    return children if len(children) == count else None
 
 
 def _not_tensors(given: Any) -> str:

@@ -10,7 +10,8 @@ import torch
 from npu_runtime import Device, InvalidValueError
 from torch import nn
 from torch.nn import functional as F
-from torch_ir import ConversionError, ExecutionError
+from torch_ir import ConversionError, ExecutionError, IRExecutor
+from torch_ir.errors import InvalidInputError
 
 
 class Signature(nn.Module):
@@ -122,6 +123,39 @@ def test_keywords_in_any_order():
     for wrong in ({"a": a}, {"a": a, "c": b}, {"a": a, "b": b, "c": b}, {"a": a, "b": 3.0}):
         with pytest.raises(ExecutionError):
             compiled(**wrong)
+
+
+class Nested(nn.Module):
+    def forward(self, x, options):
+        pair, *rest = options["pairs"]
+        return x + pair["a"] - 2 * pair["b"] + rest[0] * options["scale"]
+
+
+def test_keys_of_nested_dicts_in_any_order():
+    x, a, b, c = (torch.full((2,), float(n)) for n in (1, 10, 3, 7))
+    module = Nested()
+    inputs = x, {"pairs": [{"a": a, "b": b}, c], "scale": 2.0}
+    other_order = x, {"scale": 2.0, "pairs": [{"b": b, "a": a}, c]}
+    compiled, ir = npu.compile(module, inputs), npu.extract(module, inputs)
+    by_keyword = npu.compile(module, (x,), {"options": inputs[1]})
+    executor = IRExecutor(ir)
+    executor.load_weights_from_state_dict({})
+    wanted = module(*inputs)
+    assert torch.equal(module(*other_order), wanted)
+    for given in (inputs, other_order):
+        assert torch.equal(compiled(*given), wanted)
+        assert torch.equal(executor.execute(given)[0], wanted)
+        assert torch.equal(by_keyword(given[0], options=given[1]), wanted)
+    wrong = {
+        r"contents of 0 in the contents of 'pairs'.*missing \['b'\], unknown \['c'\]": [{"a": a, "c": b}, c],
+        r"missing \['b'\], unknown \[\]": [{"a": a}, c],
+        r"contents of 'pairs'.*got a list of 1, traced with a list of 2": [{"a": a, "b": b}],
+        r"got a dict of 2, traced with a tensor": [{"a": a, "b": b}, {"d": c, "e": c}],
+    }
+    for words, pairs in wrong.items():
+        for call in (lambda given: compiled(*given), executor.execute):
+            with pytest.raises(InvalidInputError, match=words):
+                call((x, {"pairs": pairs, "scale": 2.0}))
 
 
 def test_results_are_not_overwritten_by_later_calls():
