@@ -8,7 +8,7 @@ from typing import Any
 from npu_runtime._core import Device, Executor, NPUBuffer, devices
 from npu_runtime.errors import InvalidValueError, UnavailableError, format_error
 
-__all__ = ["Backend", "CPUBackend", "CUDABackend", "MetalBackend"]
+__all__ = ["Backend", "CPUBackend", "CUDABackend", "MetalBackend", "backend_of"]
 
 
 class Backend(abc.ABC):
@@ -41,8 +41,8 @@ class Backend(abc.ABC):
 class _DeviceBackend(Backend):
     """One of the core's own devices."""
 
-    def __init__(self, kind: str) -> None:
-        self._device = Device(kind)
+    def __init__(self, device: Device, threads: int = 0) -> None:
+        self._device, self._threads = device, threads
 
     @property
     def name(self) -> str:
@@ -59,7 +59,7 @@ class _DeviceBackend(Backend):
         return NPUBuffer.zeros(list(shape), self._device, dtype, alloc_shape)
 
     def create_executor(self, program: Any) -> Executor:
-        return Executor(program, self._device)
+        return Executor(program, self._device, threads=self._threads)
 
     def execute(self, program: Any, inputs: dict[str, Any], weights: Any) -> dict[str, Any]:
         outputs: dict[str, Any] = self.create_executor(program).run(inputs, weights)
@@ -69,11 +69,16 @@ class _DeviceBackend(Backend):
         """Nothing to wait for: a run returns when it has finished."""
 
 
+def backend_of(device: Device, threads: int = 0) -> Backend:
+    """The backend of a device that is open already. ``threads`` as in ``Executor``."""
+    return _DeviceBackend(device, threads)
+
+
 class CPUBackend(_DeviceBackend):
     """The CPU device, which every machine has."""
 
     def __init__(self) -> None:
-        super().__init__("cpu")
+        super().__init__(Device("cpu"))
 
 
 class CUDABackend(_DeviceBackend):
@@ -84,7 +89,7 @@ class CUDABackend(_DeviceBackend):
             raise InvalidValueError(
                 format_error("backend", "not the number of a GPU", got=repr(index), expected="0, 1, 2, ...")
             )
-        super().__init__("cuda" if index == 0 else f"cuda:{index}")
+        super().__init__(Device("cuda" if index == 0 else f"cuda:{index}"))
 
 
 class MetalBackend(_DeviceBackend):
@@ -100,4 +105,4 @@ class MetalBackend(_DeviceBackend):
                     "backend", f"there is no Metal device: {reason}", got=f"devices: {present}", action="CPUBackend()"
                 )
             )
-        super().__init__("metal")
+        super().__init__(Device("metal"))

@@ -55,7 +55,7 @@ def test_what_the_host_must_do_is_named_and_done(name: str) -> None:
     model, inputs = build_seeded(spec.build), spec.inputs()
     assert isinstance(inputs, tuple)
     with pytest.raises(npu_compiler.CompileError, match=HOST[name]):
-        npu.compile(copy.deepcopy(model), inputs)
+        npu.compile(copy.deepcopy(model), inputs, fallback="error")
     ir = extract_ir(copy.deepcopy(model), inputs).to_dict()
     dag = DAGExecutor(npu_compiler.partition(ir), CPUBackend())
     given = dict(zip((t["name"] for t in ir["graph_inputs"]), inputs, strict=True))

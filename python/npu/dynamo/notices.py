@@ -3,39 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from typing import Any
 
-from npu_base.errors import InvalidValueError, NPUWarning, format_error
+from npu_base.errors import InvalidValueError, format_error
 
 from npu.dynamo.options import Options
+from npu.host_parts import HostWarning, host_nodes
 
 __all__ = ["HostWarning", "host_notice", "parts_notice", "refuse_host"]
 
 
-class HostWarning(NPUWarning):
-    """Operators of a compiled graph run on the host."""
-
-
 def host_notice(what: str) -> None:
-    warnings.warn(
-        f"torch.compile(backend='npu'): {what}. options={{'explain': True}} shows all, 'fallback': 'error' forbids it",
-        HostWarning,
-        stacklevel=2,
-    )
+    advice = "options={'explain': True} shows all, 'fallback': 'error' forbids it"
+    warnings.warn(f"torch.compile(backend='npu'): {what}. {advice}", HostWarning, stacklevel=2)
 
 
 def parts_notice(plan: Any) -> None:
-    host = Counter(
-        node["op_type"].removeprefix("aten.")
-        for step in plan.steps
-        if getattr(step, "target", None) == "cpu"
-        for node in step.nodes
-    )
-    nodes = len(plan.original_ir["nodes"])
-    named = ", ".join(f"{op} x{n}" if n > 1 else op for op, n in host.most_common(4))
-    more = f" and {len(host) - 4} more" if len(host) > 4 else ""
-    host_notice(f"{host.total()} of {nodes} nodes of a graph run on the host: {named}{more}")
+    host_notice(host_nodes(plan, "a graph"))
 
 
 def refuse_host(options: Options, reason: str) -> None:

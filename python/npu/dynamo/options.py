@@ -10,9 +10,9 @@ from typing import Any
 from npu_base.errors import InvalidTypeError, InvalidValueError, format_error
 from npu_runtime import Device
 
-__all__ = ["Options"]
+from npu.host_parts import FALLBACKS
 
-FALLBACKS = ("host", "error")
+__all__ = ["Options"]
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from typing import Any
 import npu_compiler
 import torch
 from npu_compiler import CompileError, InternalCompileError
-from npu_runtime import CPUBackend, CUDABackend, DAGExecutor, Device, Executor, MetalBackend, Weights, load_weights
+from npu_runtime import DAGExecutor, Device, Executor, Weights, load_weights
 from npu_runtime._core import fetch
+from npu_runtime.backend import backend_of
 from npu_runtime.host import numpy_to_torch
 from torch import Tensor, fx
 from torch.utils.dlpack import from_dlpack
@@ -22,6 +23,7 @@ from npu.dynamo.options import Options
 from npu.dynamo.parameters import Parameters
 from npu.dynamo.results import Results
 from npu.dynamo.tidying import tidy
+from npu.host_parts import strategy_of
 
 __all__ = ["GraphProgram"]
 
@@ -150,12 +152,12 @@ class _Partitioned:
         options: Options,
     ) -> None:
         strict = options.fallback == "error"
-        self._plan = npu_compiler.partition(ir, strategy=_strategy(ir), strict=strict)
+        self._plan = npu_compiler.partition(ir, strategy=strategy_of(ir), strict=strict)
         if options.explain:
             print(f"{self._plan.explain()}")
         parts_notice(self._plan)
         self._programs: dict[str, Any] = {}
-        self._backend = _backend(device)
+        self._backend = backend_of(device, options.threads)
         self._inputs = [(name, i) for i, name in inputs.items()]
         self._order = [t["name"] for t in ir["graph_outputs"]]
         self._parameters = Parameters(list(weights), list(weights.values()), self._prepare, self._update)
@@ -192,15 +194,6 @@ class _WholeHost:
         return [t.contiguous() for t in self._graph(*(args[i] for i in self._positions))]
 
 
-def _strategy(ir: dict[str, Any]) -> str:
-    """Random operators must run in the order in which PyTorch would draw."""
-    from torch_ir.ops.schemas import resolve_op
-
-    ops = [resolve_op(node["op_type"]) for node in ir["nodes"]]
-    is_random = any(op is not None and torch.Tag.nondeterministic_seeded in op.tags for op in ops)
-    return "sequential" if is_random else "cost"
-
-
 def _device(options: Options, graph: fx.GraphModule) -> Device:
     if isinstance(options.device, Device):
         return options.device
@@ -209,10 +202,3 @@ def _device(options: Options, graph: fx.GraphModule) -> Device:
     values = (node.meta.get("val") for node in graph.graph.nodes)
     cuda = next((v.device for v in values if isinstance(v, Tensor) and v.is_cuda), None)
     return Device(str(cuda) if cuda is not None else None)
-
-
-def _backend(device: Device) -> Any:
-    if device.kind.startswith("cuda"):
-        _, _, index = device.kind.partition(":")
-        return CUDABackend(int(index or 0))
-    return MetalBackend() if device.kind == "metal" else CPUBackend()

@@ -1,0 +1,151 @@
+"""``npu.compile`` of models that the device cannot run as a whole."""
+
+import copy
+import pickle
+import threading
+
+import npu
+import numpy as np
+import pytest
+import torch
+from npu.host_parts import HostWarning
+from npu_compiler import CompileError
+from npu_runtime import InvalidValueError
+from torch import nn
+from torch_ir import ExecutionError
+
+
+class Solve(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(3, 3)
+
+    def forward(self, a, pair):
+        return {"y": torch.relu(self.linear(torch.linalg.solve(a, pair["b"]))) + pair["c"]}
+
+
+class Counted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(3, 3))
+
+    def forward(self, x):
+        self.seen.mul_(0.5).add_(torch.linalg.pinv(x))
+        return self.seen.clone()
+
+
+A, B, C = torch.eye(3) * 2, torch.arange(9.0).view(3, 3), torch.ones(3, 3)
+
+
+def partly(module, *args, **options):
+    with pytest.warns(HostWarning) as caught:
+        compiled = npu.compile(module, args, **options)
+    (notice,) = [str(one.message) for one in caught if one.category is HostWarning]
+    assert "nodes of the model run on the host" in notice and "npu.explain" in notice
+    return compiled
+
+
+@pytest.mark.parametrize("device", ["cpu", "metal:emulated"])
+@pytest.mark.parametrize("options", [{}, {"exact": True}, {"disable": ["fuse_maps"]}, {"threads": 1}], ids=str)
+def test_it_runs_and_has_the_modules_signature(device, options):
+    if device != "cpu" and options:
+        pytest.skip("options of the compiler, not of devices")
+    module = Solve().eval()
+    try:
+        target = npu.Device(device)
+    except npu.NPUError as error:
+        pytest.skip(str(error))
+    compiled = partly(module, A, {"b": B, "c": C}, device=target, **options)
+    wanted = module(A, {"b": B, "c": C})["y"].detach()
+    for _ in range(2):
+        for pair in ({"b": B, "c": C}, {"c": C, "b": B}):
+            torch.testing.assert_close(compiled(A, pair)["y"], wanted)
+    module.linear.weight.data.zero_()
+    torch.testing.assert_close(compiled(A.clone().requires_grad_(), {"b": B, "c": C})["y"], wanted)
+    assert compiled.plan.explain() is not None and "on the host" in repr(compiled)
+    assert isinstance(compiled, npu.CompiledModule)
+
+
+def test_half_precision_parts():
+    module = Solve().eval()
+    compiled = partly(module, A, {"b": B, "c": C}, compute_dtype=torch.bfloat16)
+    got, wanted = compiled(A, {"b": B, "c": C})["y"], module(A, {"b": B, "c": C})["y"].detach()
+    assert got.dtype == torch.float32
+    assert 0 < ((got - wanted).norm() / wanted.norm()).item() < 0.02
+
+
+def test_random_numbers_are_pytorchs():
+    class Noise(nn.Module):
+        def forward(self, x):
+            return torch.rand_like(x) + x * torch.randn(3)
+
+    compiled = partly(Noise(), C)
+    for seed in range(2):
+        torch.manual_seed(seed)
+        got = compiled(C)
+        torch.manual_seed(seed)
+        torch.testing.assert_close(got, Noise()(C))
+
+
+def test_state_is_kept_and_reset():
+    module = Counted()
+    compiled, reference = partly(module, A), copy.deepcopy(module)
+    results = [compiled(A) for _ in range(3)]
+    for got, wanted in zip(results, [reference(A) for _ in range(3)], strict=True):
+        torch.testing.assert_close(got, wanted)
+    compiled.reset()
+    torch.testing.assert_close(compiled(A), results[0])
+    assert not module.seen.count_nonzero()
+
+
+def test_threads_share_it():
+    module = Solve().eval()
+    compiled, wrong = partly(module, A, {"b": B, "c": C}), []
+    inputs = [(A, {"b": B + i, "c": C}) for i in range(4)]
+    wanted = [module(*given)["y"].detach() for given in inputs]
+
+    def work(i):
+        if not all(torch.allclose(compiled(*inputs[i])["y"], wanted[i], 1e-4, 1e-5) for _ in range(20)):
+            wrong.append(i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_wrong_inputs():
+    compiled = partly(Solve().eval(), A, {"b": B, "c": C})
+    wrong = {
+        "missing": (A, {"b": B, "d": C}),
+        "float64": (A.double(), {"b": B, "c": C}),
+        "shape": (A[:2], {"b": B, "c": C}),
+        "ndarray": (np.eye(3, dtype=np.float32), {"b": B, "c": C}),
+    }
+    for words, given in wrong.items():
+        with pytest.raises(ExecutionError, match=words):
+            compiled(*given)
+
+
+def test_what_is_refused(tmp_path):
+    module, inputs = Solve().eval(), (A, {"b": B, "c": C})
+    with pytest.raises(CompileError, match="linalg_solve"):
+        npu.compile(module, inputs, fallback="error")
+    with pytest.raises(InvalidValueError, match="fallback has a wrong value; got 'gpu'; expected 'host' or 'error'"):
+        npu.compile(module, inputs, fallback="gpu")
+    compiled = partly(module, *inputs)
+    calls = (
+        lambda: compiled.save(tmp_path / "x.npu"),
+        lambda: pickle.dumps(compiled),
+        lambda: compiled.profile(*inputs),
+    )
+    for call in calls:
+        with pytest.raises(InvalidValueError, match="partly on the host.*npu.explain"):
+            call()
+    for name in ("program", "executor", "weights"):
+        with pytest.raises(AttributeError, match=f"no single {name}.*plan"):
+            getattr(compiled, name)
+    assert not list(tmp_path.iterdir())
