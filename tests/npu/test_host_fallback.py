@@ -11,6 +11,7 @@ import torch
 from npu.host_parts import HostWarning
 from npu_compiler import CompileError
 from npu_runtime import InvalidValueError
+from npu_runtime.backend import backend_of
 from torch import nn
 from torch_ir import ExecutionError
 
@@ -149,3 +150,11 @@ def test_what_is_refused(tmp_path):
         with pytest.raises(AttributeError, match=f"no single {name}.*plan"):
             getattr(compiled, name)
     assert not list(tmp_path.iterdir())
+
+
+def test_backends_keep_the_device_and_its_threads():
+    program = npu.compile(nn.Linear(3, 3), A, device="cpu").program
+    device = npu.Device("cpu")
+    backend = backend_of(device, threads=1)
+    assert backend.device is device
+    assert backend.create_executor(program).threads == 1
