@@ -166,7 +166,7 @@ def stage() -> None:
     info = STAGE / f"npu_simulation-{version}.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: npu-simulation\nVersion: {version}\n")
-    (info / "entry_points.txt").write_text('[torch_dynamo_backends]\nnpu = npu.dynamo:compile_graph\n')
+    (info / "entry_points.txt").write_text("[torch_dynamo_backends]\nnpu = npu.dynamo:compile_graph\n")
     (STAGE / "sitecustomize.py").write_text(WITHOUT_EDITABLE)
     SCRIPTS.mkdir(exist_ok=True)
     for name, module in COMMANDS.items():
