@@ -161,12 +161,13 @@ def stage() -> None:
     stub = BUILD / "cpp" / "bindings" / "_core.pyi"
     if stub.exists():
         shutil.copy2(stub, STAGE / "npu_runtime")
-    line = next(x for x in (ROOT / "pyproject.toml").read_text().splitlines() if x.startswith("version = "))
-    version = line.split('"')[1]
+    project = (ROOT / "pyproject.toml").read_text()
+    version = next(x for x in project.splitlines() if x.startswith("version = ")).split('"')[1]
+    backends = project.partition("[project.entry-points.torch_dynamo_backends]\n")[2].partition("\n\n")[0]
     info = STAGE / f"npu_simulation-{version}.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: npu-simulation\nVersion: {version}\n")
-    (info / "entry_points.txt").write_text("[torch_dynamo_backends]\nnpu = npu.dynamo:compile_graph\n")
+    (info / "entry_points.txt").write_text("[torch_dynamo_backends]\n" + backends.replace('"', "") + "\n")
     (STAGE / "sitecustomize.py").write_text(WITHOUT_EDITABLE)
     SCRIPTS.mkdir(exist_ok=True)
     for name, module in COMMANDS.items():

@@ -89,9 +89,7 @@ def _on_host_too(
     module: nn.Module, ir: IR, device: Device, threads: int, compile_ir: Callable[[Any], npu_compiler.CompiledProgram]
 ) -> CompiledModule:
     tensors = _tensors(module, {meta.name for meta in ir.weights} - set(ir.constants))
-    compiled = PartitionedModule(ir, device, threads, compile_ir)
-    compiled.load_weights(tensors)
-    return compiled
+    return PartitionedModule(ir, tensors, device, threads, compile_ir)
 
 
 def _target(device: Device | str | None, module: nn.Module) -> Device:

@@ -27,17 +27,22 @@ class PartitionedModule(CompiledModule):
     It is called as other compiled modules are, and keeps state as they do.
     """
 
-    def __init__(self, ir: IR, device: Device, threads: int, compile_part: Callable[[dict[str, Any]], Any]) -> None:
+    def __init__(
+        self,
+        ir: IR,
+        weights: Mapping[str, Tensor],
+        device: Device,
+        threads: int,
+        compile_part: Callable[[dict[str, Any]], Any],
+    ) -> None:
         self._describe(ir)
         whole = ir.to_dict()
         self.plan = npu_compiler.partition(whole, strategy=strategy_of(whole))
         self._device = device
         self._dag = DAGExecutor(self.plan, backend_of(device, threads), compile_part)
+        self._dag.load_weights(weights)
         advice = "npu.explain(model, inputs) says why, fallback='error' forbids it"
         warnings.warn(f"npu.compile: {host_nodes(self.plan, 'the model')}. {advice}", HostWarning, stacklevel=4)
-
-    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
-        self._dag.load_weights(weights)
 
     def _run_plain(self, tensors: tuple[Any, ...]) -> tuple[Tensor, ...] | None:
         return None
@@ -65,14 +70,14 @@ class PartitionedModule(CompiledModule):
             format_error(
                 "npu",
                 f"{what} does not support a model that runs partly on the host",
-                got=self.model_summary,
+                got=self._summary,
                 expected="a model that the device runs as a whole",
                 action="npu.explain, which says what the device lacks",
             )
         )
 
     @property
-    def model_summary(self) -> str:
+    def _summary(self) -> str:
         parts = [step.target for step in self.plan.steps if hasattr(step, "target")]
         return (
             f"{self.ir.model_name}: {parts.count('npu')} parts on {self._device.kind}, {parts.count('cpu')} on the host"
@@ -86,4 +91,4 @@ class PartitionedModule(CompiledModule):
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __repr__(self) -> str:
-        return f"PartitionedModule({self.model_summary})"
+        return f"PartitionedModule({self._summary})"

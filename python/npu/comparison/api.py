@@ -101,9 +101,12 @@ def _read(model: Any) -> Any:
         if read_file(path, "[compare] file not found")[:8] == PROGRAM_MAGIC:
             return CompiledProgram.load(path)
     elif not isinstance(model, Mapping) and not hasattr(model, "to_dict"):
-        expected = "a program, an IR, a partition plan, what npu.compile returned, or a path"
+        expected = "a program, an IR, a partition plan, what npu.compile returned for a whole program, or a path"
+        action = "compiled.plan, and weights=module.state_dict()" if hasattr(model, "plan") else None
         raise InvalidTypeError(
-            format_error("compare", "this cannot be compared", got=type(model).__name__, expected=expected)
+            format_error(
+                "compare", "this cannot be compared", got=type(model).__name__, expected=expected, action=action
+            )
         )
     return dict(load_ir(model))
 

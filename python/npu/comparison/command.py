@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from npu_base.commands import SEED, THREADS, integer
+from npu_base.commands import integer
+
+from npu.commands.arguments import seed_argument, threads_argument, weights_argument
 
 __all__ = ["add_arguments", "run"]
 
@@ -31,14 +33,9 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--ir", type=Path, help="the IR file of a program, to show lines of code, and for --with pytorch")
     p.add_argument("--inputs", type=Path, help="a .safetensors file of inputs by name (default: random, integers zero)")
-    p.add_argument(
-        "--weights",
-        type=Path,
-        help="a .safetensors file, the index of a sharded one, a folder with either, or a .pt file "
-        "(default: those of a saved file, else random)",
-    )
-    p.add_argument("--seed", type=SEED, default=0, help="the seed of random weights and inputs (default: 0)")
-    p.add_argument("--threads", type=THREADS, default=0, help="the number of threads (default: all usable cores)")
+    weights_argument(p)
+    seed_argument(p)
+    threads_argument(p)
     p.add_argument(
         "--spread", action="store_true", help="also show the error if the second device goes on with its own results"
     )

@@ -136,7 +136,7 @@ def load(
     Named tuples and dataclasses among the results are rebuilt if their class is among ``classes`` or imported already.
     Nothing is imported because a file names it; without the class, they are other named tuples, and dicts.
     """
-    if isinstance(path, Container) or not isinstance(path, str | os.PathLike):
+    if not isinstance(path, str | os.PathLike):
         got, expected = type(path).__name__, "the path of a file that compiled.save wrote"
         raise InvalidTypeError(format_error("saved", "a path has the wrong type", got=got, expected=expected))
     return _load(Container.open(path), device, threads, classes, verify)
