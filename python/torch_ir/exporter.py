@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from .advice import of_failed_export, of_inputs, of_numbers
 from .errors import ExportError, InvalidExampleError, InvalidModelError
+from .pytorch_bugs import worked_around
 from .quiet import quiet_export
 from .tracing import ONE_AT_A_TIME, check_leaves, get_model_name, normalize_inputs, prepare
 
@@ -88,7 +89,7 @@ def export_model(
     check_leaves(leaves)
     ready = prepare(model, args, kwargs)
     try:
-        with ONE_AT_A_TIME, quiet_export(), warnings.catch_warnings():
+        with ONE_AT_A_TIME, worked_around(), quiet_export(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             # Recurrent layers rebuild their list of parameters while they are fake, which loses no state.
             warnings.filterwarnings("ignore", message=r"The tensor attributes? self\S*_flat_weights")
