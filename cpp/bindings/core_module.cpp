@@ -8,6 +8,7 @@
 
 #include "bindings/errors.h"
 #include "bindings/tensors.h"
+#include "core/base/interrupt.h"
 #include "npu/npu.h"
 
 namespace nb = nanobind;
@@ -82,6 +83,12 @@ void bind_device_info(nb::module_& m) {
   m.def("devices", &query_devices, "One entry per kind of device; one that is missing says why.");
 }
 
+// Long work then ends with KeyboardInterrupt after Ctrl-C, in the main thread.
+void raise_on_signals() {
+  const nb::gil_scoped_acquire acquire;
+  if (PyErr_CheckSignals() != 0) nb::raise_python_error();
+}
+
 void bind_limits(nb::module_& m) {
   nb::class_<MachineLimits>(m, "MachineLimits", "What this machine can do at most.")
       .def_ro("threads", &MachineLimits::threads)
@@ -101,6 +108,7 @@ NB_MODULE(_core, m) {
   m.doc() = "The compiled core of NPU Simulation.";
   nb::set_leak_warnings(false);  // an interpreter that ends leaves objects behind, which is no news for users
   npu::bindings::register_errors();
+  npu::set_interrupt_check(npu::bindings::raise_on_signals);
   npu::bindings::bind_build_info(m);
   npu::bindings::bind_cpu_info(m);
   npu::bindings::bind_device_info(m);
