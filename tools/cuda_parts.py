@@ -217,6 +217,11 @@ PARTS = (
         "Qwen2.5-1.5B, float32, token for token as on the CPU",
         pytest_part("tokens", "tests/gpu/test_tokens.py", "-m", "slow", alone=True),
     ),
+    Part(
+        "compare",
+        "npu compare, up to a decode step of Qwen2.5-1.5B",
+        pytest_part("compare", "tests/gpu/test_comparison.py", "-m", "", alone=True),
+    ),
     Part("runtime", "executors, sessions, buffers, partitions, forks", pytest_part("runtime", "tests/npu_runtime")),
     Part("npu", "npu.compile, text generation, the command", pytest_part("npu", "tests/npu")),
     Part("models", "whole models and decoders", pytest_part("models", *MODELS)),
