@@ -346,18 +346,25 @@ def test_prepared_parameters_go_with_the_module(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_many_threads_may_call() -> None:
-    """Not for the first time: while PyTorch traces in one thread, modules cannot be called in others."""
+    """Also while others call for the first time, for which PyTorch traces."""
     model, x = mlp(), torch.randn(2, 8)
     run, wanted = compiled(model), model(x)
-    run(x)
 
     def call(_: int) -> Tensor:
         with torch.no_grad():
             return run(x)
 
-    with ThreadPoolExecutor(4) as pool:
-        for got in pool.map(call, range(40)):
+    def call_first(extent: int) -> None:
+        other = nn.Linear(8, extent)
+        with torch.no_grad():
+            same(compiled(other)(x), other(x))
+
+    with ThreadPoolExecutor(5) as pool:
+        first = [pool.submit(call_first, extent) for extent in range(2, 8)]
+        for got in pool.map(call, range(400)):
             same(got, wanted)
+        for one in first:
+            one.result()
 
 
 def test_parameters_made_under_inference_mode_are_never_stale() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn, cast
 
 import torch
@@ -81,7 +82,7 @@ def specialize(
         return program
 
     try:
-        with tracing(TracingContext(FakeTensorMode())), quiet_export():
+        with tracing(TracingContext(FakeTensorMode())), _compiling(), quiet_export():
             wrapped = aot_module_simplified(
                 graph_module,
                 list(args),
@@ -98,6 +99,17 @@ def specialize(
     if plain:
         return Specialized(programs[0].direct, writes)
     return Specialized(lambda given: wrapped(*given), writes)
+
+
+@contextmanager
+def _compiling() -> Iterator[None]:
+    """Says that PyTorch compiles. Otherwise it refuses every call of a compiled module in other threads meanwhile."""
+    before = torch.compiler._is_compiling_flag
+    torch.compiler._is_compiling_flag = True
+    try:
+        yield
+    finally:
+        torch.compiler._is_compiling_flag = before
 
 
 def _weights_among(metadata: Any, args: Sequence[Any], count: int) -> list[int]:
