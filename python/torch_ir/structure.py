@@ -1,7 +1,6 @@
 """The structure of nested inputs and outputs as JSON, so that IR has the model's signature.
 
-A node is ``{"tensor": i}`` (the i-th graph input or output), ``{"value": v}`` (a constant of the trace),
-or ``{"kind": "tuple" | "list" | "dict" | "object", "type": ..., "keys": [...], "items": [...]}``.
+``npu_base.nesting`` says what the JSON is.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from npu_base import nesting
 from torch.utils import _pytree as pytree
 
 from ._encoding import decode_attr, encode_attr
@@ -32,13 +32,13 @@ def describe(spec: pytree.TreeSpec, leaves: list[Any], is_tensor: Callable[[Any]
             entry["type"] = f"{cls.__module__}.{cls.__qualname__}"
         if keys is not None:
             entry["keys"] = keys
-        entry["items"] = [walk(child) for child in _children(node)]
+        entry["items"] = [walk(child) for child in children_of(node)]
         return entry
 
     return walk(spec)
 
 
-def _children(node: pytree.TreeSpec) -> list[pytree.TreeSpec]:
+def children_of(node: pytree.TreeSpec) -> list[pytree.TreeSpec]:
     # A method since PyTorch 2.10, an attribute before.
     return list(node.children() if hasattr(node, "children") else node.children_specs)
 
@@ -87,21 +87,6 @@ def leaf_paths(structure: dict[str, Any]) -> Iterator[tuple[str, bool]]:
     return walk(structure, (), False)
 
 
-def leaf_entries(structure: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The leaves in order."""
-    if "items" not in structure:
-        yield structure
-    for child in structure.get("items", ()):
-        yield from leaf_entries(child)
-
-
 def rebuild(structure: dict[str, Any], tensors: tuple[torch.Tensor, ...]) -> Any:
     """Plain tuples, lists and dicts with the tensors. Objects with named fields become dicts."""
-    if "tensor" in structure:
-        return tensors[structure["tensor"]]
-    if "kind" not in structure:
-        return decode_attr(structure.get("value"), "", "")
-    items = [rebuild(child, tensors) for child in structure["items"]]
-    if structure.get("keys") is not None:
-        return dict(zip(structure["keys"], items, strict=True))
-    return items if structure["kind"] == "list" else tuple(items)
+    return nesting.rebuild(structure, tensors, lambda value: decode_attr(value, "", ""))

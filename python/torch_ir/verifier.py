@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from npu_base.nesting import leaf_entries
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -23,7 +24,6 @@ from .exporter import check_model
 from .ir import IR, check_ir
 from .layers import LayerRow, compare_layers, print_layers, same_randomness
 from .progress import status
-from .structure import leaf_entries
 from .tracing import normalize_inputs
 from .weight_loader import load_weights
 

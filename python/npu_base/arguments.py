@@ -1,0 +1,223 @@
+"""Brings the arguments of a call into the order of a model's inputs, and checks them. Without PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from typing import Any, ClassVar, Protocol
+
+from npu_base.errors import InvalidValueError, NPUError
+from npu_base.nesting import is_encoded, leaf_entries
+
+__all__ = ["ArgumentBinder", "Spec", "is_tensor", "tensor_dtype"]
+
+_PLAIN = (bool, int, float, str, type(None))
+
+
+class Spec(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> Sequence[int]: ...
+    @property
+    def dtype(self) -> str: ...
+
+
+def is_tensor(value: Any) -> bool:
+    """Of NumPy, PyTorch, ours, or another library that speaks DLPack."""
+    return hasattr(value, "__dlpack__") and hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def tensor_dtype(value: Any) -> str:
+    return str(value.dtype).removeprefix("torch.")
+
+
+class ArgumentBinder:
+    """``inputs`` and ``structure`` are what a model was traced with, ``parameters`` the names of ``forward``'s
+    positional parameters, if they are known. The tensors alone, in order, stand for any nesting of them.
+
+    Layers with PyTorch override what is known about tensors and containers.
+    """
+
+    error: ClassVar[type[NPUError]] = InvalidValueError
+    area = "[run] "
+    conversion = "pass a NumPy array or torch.tensor(...)"
+
+    def __init__(self, inputs: Sequence[Spec], structure: Any, parameters: Sequence[str] = ()) -> None:
+        self.inputs, self.structure, self.parameters = inputs, structure, list(parameters)
+        self.names = [spec.name for spec in inputs]
+        self.is_positional = structure is None or self._is_positional()
+        """Whether tensors by position mean the inputs in their order, as they would to ``forward``."""
+
+    def _is_positional(self) -> bool:
+        positional, by_name = self.structure["items"]
+        order = [*self.parameters[: len(positional["items"])], *by_name.get("keys", [])]
+        return all(name not in self.parameters or self.parameters.index(name) == i for i, name in enumerate(order))
+
+    def is_tensor(self, value: Any) -> bool:
+        return is_tensor(value)
+
+    def contents(self, value: Any) -> list[Any] | None:
+        """What a container holds; None for anything else."""
+        if isinstance(value, Mapping):
+            return list(value.values())
+        return list(value) if isinstance(value, (tuple, list)) else None
+
+    def decode(self, value: Any) -> Any:
+        return value
+
+    def free_axes(self) -> int:
+        """How many leading axes may have any size."""
+        return 0
+
+    def bind(self, inputs: Any, kwargs: Mapping[str, Any]) -> list[Any]:
+        tensors = self._tensors(inputs, dict(kwargs))
+        if len(tensors) != len(self.inputs):
+            names = ", ".join(self.names)
+            hint = self._not_tensors((inputs, kwargs)) if len(tensors) < len(self.inputs) else ""
+            self.refuse(f"Expected {len(self.inputs)} inputs, got {len(tensors)} (the graph takes: {names}){hint}")
+        for tensor, spec in zip(tensors, self.inputs, strict=True):
+            self.check(tensor, spec)
+        return tensors
+
+    def refuse(self, message: str) -> Any:
+        raise self.error(self.area + message)
+
+    def _tensors(self, inputs: Any, kwargs: dict[str, Any]) -> list[Any]:
+        if isinstance(inputs, Mapping):
+            inputs, kwargs = (), {**inputs, **kwargs}
+        if self.is_tensor(inputs):
+            inputs = (inputs,)
+        if not isinstance(inputs, (tuple, list)):
+            self.refuse(f"Expected a tuple of inputs, a tensor or a dict, got {type(inputs).__name__}")
+        if not kwargs and self.is_positional and all(map(self.is_tensor, inputs)):
+            return list(inputs)
+        if not inputs and set(kwargs) == set(self.names) and all(map(self.is_tensor, kwargs.values())):
+            return [kwargs[name] for name in self.names]
+        return self._by_structure(tuple(inputs), kwargs)
+
+    def _by_structure(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+        if self.structure is None:
+            leaves = [*self._flat(args), *self._flat(kwargs)]
+        else:
+            args, kwargs = self._as_traced(args, kwargs)
+            positional, by_name = self.structure["items"]
+            leaves = [*self._leaves(args, positional, "inputs"), *self._leaves(kwargs, by_name, "keyword inputs")]
+        for i, leaf in enumerate(leaves):
+            if not self.is_tensor(leaf) and not isinstance(leaf, _PLAIN) and not _is_described(leaf):
+                self.refuse(f"Input {i}: expected a tensor, got {type(leaf).__name__}; {self.conversion}")
+        if self.structure is not None:
+            traced = list(leaf_entries(self.structure))
+            if len(traced) == len(leaves):
+                self._check_constants(traced, leaves)
+        return [leaf for leaf in leaves if self.is_tensor(leaf)]
+
+    def _as_traced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments by position and by name as they were in the trace, whichever way they come."""
+        positional, by_name = self.structure["items"]
+        count, keys = len(positional["items"]), list(by_name.get("keys", []))
+        wanted = [*self.parameters[:count], *keys]
+        by_parameter = dict(zip(self.parameters, args, strict=False))
+        twice = [name for name in by_parameter if name in kwargs]
+        if twice:
+            self.refuse(f"Inputs {twice} come twice, by position and by name")
+        given = {**by_parameter, **kwargs}
+        if len(given) == len(args) + len(kwargs) and len(wanted) == count + len(keys) and set(given) == set(wanted):
+            return tuple(given[name] for name in wanted[:count]), {key: given[key] for key in keys}
+        if not self.parameters:
+            given, wanted = kwargs, keys or ([] if args else self.names)
+        unknown, missing = [k for k in given if k not in wanted], [k for k in wanted if k not in given]
+        if ((kwargs or keys) and (unknown or missing)) or not self.is_positional:
+            self.refuse(f"Keyword inputs do not match: missing {missing}, unknown {unknown}, expected {wanted}")
+        return args, {key: kwargs[key] for key in keys if key in kwargs}
+
+    def _leaves(self, value: Any, node: dict[str, Any], where: str) -> Iterator[Any]:
+        """In the order of the trace, whatever the order of the keys in dicts."""
+        children = None if "items" not in node else self._children(value, node, where)
+        if children is None:
+            if self._has_mapping(value):
+                kind = f"a {node['kind']} of {len(node['items'])}" if "items" in node else _describe(node)
+                got = f"{type(value).__name__}" + (f" of {len(value)}" if isinstance(value, Sized) else "")
+                self.refuse(f"The {where} do not match: got a {got}, traced with {kind}")
+            yield from self._flat(value)
+            return
+        names = node.get("keys") or range(len(children))
+        for name, child, inner in zip(names, children, node["items"], strict=True):
+            yield from self._leaves(child, inner, f"contents of {name!r} in the {where}")
+
+    def _children(self, value: Any, node: dict[str, Any], where: str) -> list[Any] | None:
+        """What a container holds, in traced order. None if it is another container than in the trace."""
+        keys, count = node.get("keys"), len(node["items"])
+        if keys is not None and isinstance(value, Mapping):
+            by_key = {k if isinstance(k, (str, int)) else repr(k): v for k, v in value.items()}
+            if by_key.keys() == set(keys):
+                return [by_key[k] for k in keys]
+            if node["kind"] == "dict" and value:
+                missing, unknown = [k for k in keys if k not in by_key], [k for k in by_key if k not in keys]
+                self.refuse(f"The {where} do not match: missing {missing}, unknown {unknown}, expected {keys}")
+        if isinstance(value, Mapping) and node["kind"] != "object":
+            return None
+        children = self.contents(value)
+        if children is None and keys and node["kind"] == "object" and all(hasattr(value, str(k)) for k in keys):
+            children = [getattr(value, str(key)) for key in keys]
+        return children if children is not None and len(children) == count else None
+
+    def _flat(self, value: Any) -> Iterator[Any]:
+        children = None if self.is_tensor(value) else self.contents(value)
+        if children is None:
+            yield value
+            return
+        for child in children:
+            yield from self._flat(child)
+
+    def _has_mapping(self, value: Any) -> bool:
+        if isinstance(value, Mapping):
+            return True
+        children = None if self.is_tensor(value) else self.contents(value)
+        return children is not None and any(map(self._has_mapping, children))
+
+    def _check_constants(self, traced: list[dict[str, Any]], leaves: list[Any]) -> None:
+        for i, (entry, leaf) in enumerate(zip(traced, leaves, strict=True)):
+            if "tensor" in entry or self.is_tensor(leaf):
+                if ("tensor" in entry) != self.is_tensor(leaf):
+                    self.refuse(f"Input {i}: got {type(leaf).__name__}, traced with {_describe(entry)}")
+                continue
+            value = entry["value"]
+            if is_encoded(value):
+                value = self.decode(value)
+            if _is_described(leaf) and type(leaf) is not type(value):
+                leaf = repr(leaf)
+            if type(value) is not type(leaf) or value != leaf:
+                self.refuse(
+                    f"Input {i} is {leaf!r}, but the graph was traced with {value!r} there; extract again with {leaf!r}"
+                )
+
+    def check(self, tensor: Any, spec: Spec) -> None:
+        got, want, free = tuple(tensor.shape), tuple(spec.shape), self.free_axes()
+        if len(got) != len(want) or got[free:] != want[free:]:
+            extents = [*(["*"] if free and want else []), *want[free:]]
+            self.refuse(
+                f"Input '{spec.name}': got shape {list(got)}, expected [{', '.join(map(str, extents))}]"
+                + (" (* is free)" if free and want else "")
+                + "; shapes are those of the example inputs: compile or extract again with inputs of this shape"
+            )
+        dtype = tensor_dtype(tensor)
+        if dtype != spec.dtype:
+            theirs = str(tensor.dtype).startswith("torch.")
+            conversion = f".to(torch.{spec.dtype})" if theirs else f'.astype("{spec.dtype}")'
+            self.refuse(f"Input '{spec.name}': got dtype {dtype}, expected {spec.dtype}; convert it with {conversion}")
+
+    def _not_tensors(self, given: Any) -> str:
+        """Advice for nested lists of numbers that are passed instead of a tensor."""
+        leaves = list(self._flat(given))
+        if any(isinstance(x, (int, float)) for x in leaves) and not any(map(self.is_tensor, leaves)):
+            return f"; numbers and lists of them are no tensors: {self.conversion}"
+        return ""
+
+
+def _is_described(leaf: Any) -> bool:
+    """Whether the trace keeps a constant of this type only as text."""
+    return not hasattr(leaf, "__array__") and not isinstance(leaf, _PLAIN) and not is_tensor(leaf)
+
+
+def _describe(entry: dict[str, Any]) -> str:
+    return "a tensor" if "tensor" in entry else repr(entry.get("value"))

@@ -1,0 +1,55 @@
+"""The structure of nested inputs and outputs, as an IR and a saved file describe it: plain JSON.
+
+A node is ``{"tensor": i}`` (the i-th input or output), ``{"value": v}`` (a constant of the trace), or ``{"kind":
+"tuple" | "list" | "dict" | "object", "type": ..., "keys": [...], "items": [...]}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+__all__ = ["Make", "is_encoded", "leaf_entries", "objects_in", "plain", "rebuild"]
+
+Make = Callable[[dict[str, Any], list[Any]], Any]
+"""A container from its node and its contents."""
+
+
+def leaf_entries(structure: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The leaves in order."""
+    if "items" not in structure:
+        yield structure
+    for child in structure.get("items", ()):
+        yield from leaf_entries(child)
+
+
+def objects_in(structure: Any) -> Iterator[dict[str, Any]]:
+    """The nodes that stand for instances of classes."""
+    if isinstance(structure, dict):
+        if structure.get("kind") == "object":
+            yield structure
+        for item in structure.get("items", ()):
+            yield from objects_in(item)
+
+
+def plain(node: dict[str, Any], items: list[Any]) -> Any:
+    """Tuples, lists and dicts. Objects with named fields become dicts, others tuples."""
+    if node.get("keys") is not None:
+        return dict(zip(node["keys"], items, strict=True))
+    return items if node["kind"] == "list" else tuple(items)
+
+
+def rebuild(structure: dict[str, Any], tensors: Sequence[Any], decode: Callable[[Any], Any], make: Make = plain) -> Any:
+    """What the structure describes, with these tensors. ``make`` gets containers' nodes and their contents."""
+    if "tensor" in structure:
+        return tensors[structure["tensor"]]
+    if "kind" not in structure:
+        return decode(structure.get("value"))
+    return make(structure, [rebuild(child, tensors, decode, make) for child in structure["items"]])
+
+
+def is_encoded(value: Any) -> bool:
+    """Whether a constant is not plain JSON but stands for a value of PyTorch, such as a dtype."""
+    if isinstance(value, dict):
+        return any(str(key).startswith("$") for key in value) or any(map(is_encoded, value.values()))
+    return isinstance(value, list) and any(map(is_encoded, value))
