@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
     from npu.comparison.api import compare
     from npu.comparison.report import Comparison
-    from npu.compiled import CompiledModule, compile
+    from npu.compiled import compile
+    from npu.compiled_module import CompiledModule, load
     from npu.explanation import Explanation, explain
     from npu.generation import Generation, Generator, Piece
     from npu.kernels import KernelReport, check_kernels
-    from npu.saving.loaded import LoadedModule, load
     from npu.saving.predictor import Predictor
 
 __all__ = [
@@ -37,7 +37,6 @@ __all__ = [
     "Generation",
     "Generator",
     "KernelReport",
-    "LoadedModule",
     "NPUBuffer",
     "NPUError",
     "Piece",
@@ -60,11 +59,11 @@ __all__ = [
 _MODULES = {
     "npu.comparison.api": ("compare",),
     "npu.comparison.report": ("Comparison",),
-    "npu.compiled": ("CompiledModule", "compile"),
+    "npu.compiled": ("compile",),
+    "npu.compiled_module": ("CompiledModule", "load"),
     "npu.explanation": ("Explanation", "explain"),
     "npu.generation": ("Generation", "Generator", "Piece"),
     "npu.kernels": ("KernelReport", "check_kernels"),
-    "npu.saving.loaded": ("LoadedModule", "load"),
     "npu.saving.predictor": ("Predictor",),
     "npu_compiler": ("partition",),
     "npu_runtime": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -10,13 +11,18 @@ import npu_compiler
 import torch
 from npu_base.errors import InternalError, InvalidValueError, format_error
 from npu_compiler import CompileError, ExtensionError, InternalCompileError, IRError
-from npu_runtime import Device, Executor, load_weights
+from npu_runtime import Device, Executor, Weights, load_weights
 from torch import Tensor, nn
-from torch_ir import IR, extract_ir
+from torch_ir import IR, extract_ir, serialize_ir
 
 from npu.compiled_module import CompiledModule
 from npu.host_parts import FALLBACKS
-from npu.partitioned import PartitionedModule
+from npu.partitioned import PartitionRunner
+from npu.result_classes import as_traced
+from npu.runners import ProgramRunner, Runner
+from npu.saving.model import Model
+from npu.saving.signature import make_signature
+from npu.saving.structure import Classes
 
 __all__ = ["CompiledModule", "compile"]
 
@@ -81,15 +87,45 @@ def compile(
     executor = _executor(program, target, threads)
     read = {spec.name for spec in program.weight_specs} | {s.name for s in executor.program.inputs if s.state}
     weights = load_weights(_tensors(module, read), program, target)
-    executor.prepare(weights)
-    return CompiledModule(ir, program, executor, weights, threads)
+    return whole_module(ir, program, executor, weights, threads, _parameters(module))
+
+
+def whole_module(
+    ir: IR,
+    program: npu_compiler.CompiledProgram,
+    executor: Executor,
+    weights: Weights,
+    threads: int = 0,
+    parameters: Iterable[str] = (),
+) -> CompiledModule:
+    """The callable for an IR that was compiled to one program."""
+    signature = make_signature(ir, parameters)
+    model = Model(signature, program.to_bytes, weights, lambda: serialize_ir(ir).encode(), program.model_name)
+    return _module_of(model, ProgramRunner(executor, weights, signature, program), ir, threads)
+
+
+def _module_of(model: Model, runner: Runner, ir: IR, threads: int) -> CompiledModule:
+    """The callable around a runner, whose results have the classes of the trace."""
+    structure = model.signature.output_structure
+    exact = structure is not None and ir.output_spec is not None
+    make = as_traced(structure, ir.output_spec) if exact else Classes((), structure).make
+    return CompiledModule(model, runner, make, ir=ir, threads=threads, traced=True)
+
+
+def _parameters(module: nn.Module) -> list[str]:
+    """The names of the parameters of ``forward`` that may be given by position."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
 
 def _on_host_too(
     module: nn.Module, ir: IR, device: Device, threads: int, compile_ir: Callable[[Any], npu_compiler.CompiledProgram]
 ) -> CompiledModule:
     tensors = _tensors(module, {meta.name for meta in ir.weights} - set(ir.constants))
-    return PartitionedModule(ir, tensors, device, threads, compile_ir)
+    signature = make_signature(ir, _parameters(module))
+    runner = PartitionRunner(ir, tensors, signature, device, threads, compile_ir)
+    model = Model(signature, None, None, lambda: serialize_ir(ir).encode(), ir.model_name)
+    return _module_of(model, runner, ir, threads)
 
 
 def _target(device: Device | str | None, module: nn.Module) -> Device:

@@ -1,96 +1,126 @@
-"""The callable that ``npu.compile`` returns."""
+"""The callable that ``npu.compile`` returns, and ``npu.load`` from a saved file. PyTorch is used only if the caller has
+imported it."""
 
 from __future__ import annotations
 
 import os
-import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
-import npu_compiler
-from npu_runtime import Executor, Profiler, Weights
-from npu_runtime._core import TensorCall, fetch
-from torch import Tensor
-from torch.utils.dlpack import from_dlpack
-from torch_ir import IR, serialize_ir
-from torch_ir.inputs import InputBinder
-from torch_ir.structure import rebuild
+from npu_base.errors import InvalidTypeError, format_error
+from npu_base.nesting import Make, rebuild
+from npu_runtime import Device, Executor, Profiler, Weights
 
-from npu.saving.loaded import unpickled
-from npu.saving.model import Model
-from npu.saving.signature import make_signature
+from npu.runners import ProgramRunner, Runner, uses_torch
+from npu.saving.container import Container
+from npu.saving.model import Model, open_model, read_ir
+from npu.saving.signature import Signature
+from npu.saving.structure import Arguments, Classes, decode
 
-__all__ = ["CompiledModule"]
+__all__ = ["CompiledModule", "load", "unpickled"]
 
 
 class CompiledModule:
-    """A callable with the arguments and results of the module's ``forward``, in plain tuples, lists and dicts.
+    """A callable with the arguments and results of the module's ``forward``.
 
-    It has the module's weights at the time of compilation. Results are on the GPU of CUDA inputs, else on the CPU.
-    Buffers that the module writes are kept in a session of this object; ``reset()`` restores their values of that time.
+    Results are torch tensors if an argument is one, on the GPU if one is there, otherwise NumPy arrays. It has the
+    module's weights at the time of compilation. Buffers that the module writes are kept in this object; ``reset()``
+    restores their values of that time.
+
+    ``signature`` says what it is called with. A model that the device runs as a whole has a ``program``, an
+    ``executor`` and ``weights``; one that runs partly on the host has a ``plan``.
     """
 
     def __init__(
-        self, ir: IR, program: npu_compiler.CompiledProgram, executor: Executor, weights: Weights, threads: int = 0
+        self,
+        model: Model,
+        runner: Runner,
+        make: Make,
+        *,
+        ir: Any = None,
+        threads: int = 0,
+        classes: Iterable[type] = (),
+        traced: bool = False,
     ) -> None:
-        self.program, self.executor, self.weights = program, executor, weights
-        self._threads = threads
-        self._describe(ir)
-        # Without state, threads need no common session and do not wait for each other.
-        self._session = executor.session() if any(spec.state for spec in executor.program.inputs) else None
-        self._lock = threading.Lock()
-        runner = executor if self._session is None else self._session
-        self._call = TensorCall(runner, self._names, self._result_names, Tensor)
-
-    def _describe(self, ir: IR) -> None:
-        self.ir = ir
-        self._binder = InputBinder(ir, strict=True)
-        self._names = [t.name for t in ir.graph_inputs]
-        self._result_names = [t.name for t in ir.graph_outputs]
-        structure = ir.output_structure
-        if structure is None and len(self._result_names) == 1:
-            structure = {"tensor": 0}
-        self._structure = structure
+        """``make`` builds the containers of results. ``traced``: PyTorch is here, also for calls without tensors."""
+        self.model, self.runner = model, runner
+        self._ir, self._threads, self._classes, self._traced = ir, threads, tuple(classes), traced
+        self._arguments = Arguments(model.signature)
+        self._names = [entry.name for entry in model.signature.inputs]
+        self._tries_positional = self._arguments.is_positional and (traced or bool(self._names))
+        self._structure, self._make = model.signature.output_structure, make
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # Plain tensors on the host that fit are run at once; all else is checked first, in words.
         results = None
         if not kwargs:
-            results = self._run_plain(args)
+            if self._tries_positional:
+                results = self.runner.try_tensors(args)
         elif not args and len(kwargs) == len(self._names):
-            results = self._run_plain(tuple(map(kwargs.get, self._names)))
+            results = self.runner.try_tensors(tuple(map(kwargs.get, self._names)))
         if results is None:
-            results = self._run(self._bind(args, kwargs))
-        return results if self._structure is None else rebuild(self._structure, results)
+            results = self._run(self._arguments.bind(args, kwargs))
+        return results if self._structure is None else rebuild(self._structure, results, decode, self._make)
 
-    def _run_plain(self, tensors: tuple[Any, ...]) -> tuple[Tensor, ...] | None:
-        if self._session is None:
-            return self._call.run(tensors, self.weights)
-        with self._lock:
-            return self._call.run(tensors, self.weights)
+    def _run(self, tensors: Sequence[Any]) -> Sequence[Any]:
+        as_torch = uses_torch(tensors) if tensors else self._traced
+        results = self.runner.try_tensors(tuple(tensors)) if as_torch else None  # of nested arguments
+        return self.runner.run(tensors, as_torch) if results is None else results
 
-    def _run(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        results = self._run_plain(tensors)  # of nested arguments
-        if results is not None:
-            return results
-        inputs = dict(zip(self._names, tensors, strict=True))
-        if self._session is None:
-            outputs = self.executor.run(inputs, self.weights)
-        else:
-            with self._lock:
-                outputs = self._session.run(inputs, self.weights)
-        buffers = [outputs[name] for name in self._result_names]
-        if not any(tensor.is_cuda for tensor in tensors):
-            buffers = fetch(buffers)
-        return tuple(from_dlpack(buffer) for buffer in buffers)
+    def run_flat(self, arrays: Sequence[Any]) -> Sequence[Any]:
+        """Run on arrays in the order of the signature; results as NumPy arrays, in the order of the signature."""
+        return self.runner.run(arrays, False)
 
-    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, ...]:
-        return tuple(self._binder.bind(args, kwargs))
+    @property
+    def signature(self) -> Signature:
+        return self.model.signature
+
+    @property
+    def result_names(self) -> list[str]:
+        """The user's names of the results. A name that two of them share is that of the first."""
+        names: list[str] = []
+        for entry in self.model.signature.outputs:
+            names.append(entry.user_name if entry.user_name not in names else entry.name)
+        return names
+
+    @property
+    def has_state(self) -> bool:
+        return self.runner.has_state
+
+    @property
+    def ir(self) -> Any:
+        """The IR that was compiled. Reading it from a saved file imports PyTorch."""
+        if self._ir is None:
+            from torch_ir import IR
+
+            self._ir = IR.from_dict(read_ir(self.model, self.model.name))
+        return self._ir
+
+    @property
+    def program(self) -> Any:
+        return self.runner.program
+
+    @property
+    def executor(self) -> Executor:
+        return self.runner.executor
+
+    @property
+    def weights(self) -> Weights:
+        return self.runner.weights
+
+    @property
+    def plan(self) -> Any:
+        """What runs where, of a model that runs partly on the host."""
+        return self.runner.plan
 
     def profile(self, *args: Any, **kwargs: Any) -> Profiler:
         """Profile one run; print the result with ``.print_summary()``."""
-        profiler = Profiler(self.executor)
-        profiler.run(dict(zip(self._names, self._bind(args, kwargs), strict=True)), self.weights)
+        profiler: Profiler = self.runner.profile(self._arguments.bind(args, kwargs))
         return profiler
+
+    def reset(self) -> None:
+        self.runner.reset()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one file with the program, the weights and the signature, for ``npu.load`` on any device.
@@ -98,23 +128,51 @@ class CompiledModule:
         Buffers that the module writes are saved with their values at the time of compilation. If saving fails, an
         existing file is left unchanged.
         """
-        self._model().save(path)
+        self._saved().save(path)
+
+    def _saved(self) -> Model:
+        return replace(self.model, weights=self.runner.stored())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return unpickled, (self._model().to_bytes(), self.executor.device.kind, self._threads)
-
-    def _model(self) -> Model:
-        return Model(
-            make_signature(self.ir),
-            self.program.to_bytes,
-            self.weights,
-            lambda: serialize_ir(self.ir).encode(),
-            self.program.model_name,
-        )
-
-    def reset(self) -> None:
-        if self._session is not None:
-            self._session.reset()
+        return unpickled, (self._saved().to_bytes(), self.runner.device.kind, self._threads, self._classes)
 
     def __repr__(self) -> str:
-        return f"CompiledModule({self.program!r}, {self.executor!r})"
+        return f"CompiledModule({self.model.name!r}, {self.runner!r})"
+
+
+def load(
+    path: str | os.PathLike[str],
+    device: Device | str | None = None,
+    threads: int = 0,
+    classes: Iterable[type] = (),
+    *,
+    verify: bool = False,
+) -> CompiledModule:
+    """Load a model that ``compiled.save`` wrote, for ``device`` (by default the best one available).
+
+    The file is mapped: weights are read when they are used, and devices that can read them in the file make no copy.
+    The checksums of all sections but the weights are always verified; ``verify`` also reads and verifies the weights.
+
+    Named tuples and dataclasses among the results are rebuilt if their class is among ``classes`` or imported already.
+    Nothing is imported because a file names it; without the class, they are other named tuples, and dicts.
+    """
+    if not isinstance(path, str | os.PathLike):
+        got, expected = type(path).__name__, "the path of a file that compiled.save wrote"
+        raise InvalidTypeError(format_error("saved", "a path has the wrong type", got=got, expected=expected))
+    return _load(Container.open(path), device, threads, classes, verify)
+
+
+def _load(
+    container: Container, device: Device | str | None, threads: int, classes: Iterable[type], verify: bool
+) -> CompiledModule:
+    model, program = open_model(container, verify=verify)
+    known = Classes(classes, model.signature.output_structure)
+    target = device if isinstance(device, Device) else Device(device)
+    executor = Executor(program, target, threads=threads)
+    runner = ProgramRunner(executor, model.weights, model.signature)
+    return CompiledModule(model, runner, known.make, threads=threads, classes=known.given)
+
+
+def unpickled(data: bytes, device: str, threads: int, classes: Iterable[type] = ()) -> CompiledModule:
+    """A pickle of a module has the bytes of its file, and names the device that it was on."""
+    return _load(Container.from_bytes(data), device, threads, classes, True)

@@ -61,6 +61,7 @@ class IRConverter:
             input_structure=input_structure,
             output_structure=output_structure,
             subgraphs=subgraphs,
+            output_spec=exported.call_spec.out_spec if output_structure is not None else None,
         )
         if not self.allow_training:
             _refuse_training(ir)

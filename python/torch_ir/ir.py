@@ -161,6 +161,8 @@ class IR:
     output_structure: Any = None
     subgraphs: dict[str, IR] = field(default_factory=dict)
     """Bodies of control flow, by the names in nodes' attributes."""
+    output_spec: Any = field(default=None, repr=False)
+    """``output_structure`` as PyTorch has it, with the model's own classes. It is known after tracing only."""
     schema_version: int = SCHEMA_VERSION
 
     def __repr__(self) -> str:
@@ -176,6 +178,9 @@ class IR:
         return json.dumps(self.to_dict()) == json.dumps(other.to_dict())
 
     __hash__ = None  # type: ignore[assignment]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "output_spec": None}  # its classes may be local to a function
 
     def weights_read(self) -> set[str]:
         """State-dict names of the weights that some node, output or mutation reads."""

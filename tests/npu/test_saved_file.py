@@ -176,7 +176,7 @@ def test_only_data_classes_are_called(tmp_path):
     """A forged file names a class that is imported everywhere."""
     path = tmp_path / "forged.npu"
     compiled = npu.compile(Structured(), torch.ones(2), device="cpu")
-    structure = compiled.ir.output_structure
+    structure = compiled.signature.output_structure
     structure["type"], structure["keys"] = "subprocess.Popen", ["args", "shell"]
     compiled.save(path)
     assert type(npu.load(path, "cpu")(np.ones(2, "float32"))) is dict
@@ -191,7 +191,7 @@ def test_pickles(tied):
         assert twin.executor.device.kind == "cpu"
         assert torch.equal(twin(x, scale=2.0)["y"], wanted["y"])
         assert torch.equal(copy.deepcopy(module)(x, scale=2.0)["y"], wanted["y"])
-    function, (data, _, threads) = compiled.__reduce__()
+    function, (data, _, threads, _) = compiled.__reduce__()
     with pytest.raises(npu.NPUError, match=r"cuda|GPU 77"):
         function(data, "cuda:77", threads)
     with pytest.raises(InvalidValueError, match=r"pickled module: .*cut off"):
@@ -244,14 +244,16 @@ def test_a_file_is_replaced_only_when_complete(tied, tmp_path, monkeypatch):
 
 
 CALLS = [
-    ((), {}, "the positional arguments do not fit; got 0; expected 1"),
-    ((np.ones((2, 8), "float32"), 3), {}, "the positional arguments do not fit"),
-    (([[1.0] * 8] * 2,), {}, "'x' is not a tensor; got list"),
-    ((np.ones((3, 8), "float32"),), {"scale": 2.0}, r"input 'x' does not fit; got shape \[3, 8\]; expected \[2, 8\]"),
-    ((np.ones((2, 8)),), {}, "got dtype float64; expected float32"),
-    ((torch.ones(2, 8, dtype=torch.int64),), {}, "got dtype int64; expected float32"),
-    ((np.ones((2, 8), "float32"),), {"scale": 3.0}, "'scale': a value differs .* got 3.0; expected 2.0"),
-    ((np.ones((2, 8), "float32"),), {"size": 2.0}, "the keyword arguments do not fit; got the keys size"),
+    ((), {}, r"Expected 1 inputs, got 0 \(the graph takes: x\)"),
+    ((np.ones((2, 8), "float32"), 3), {}, "missing .'scale'"),
+    (([[1.0] * 8] * 2,), {}, r"missing \['scale'\], unknown \[\], expected \['x', 'scale'\]"),
+    (([[1.0] * 8] * 2,), {"scale": 2.0}, "Expected 1 inputs, got 0.*lists .* no tensors: pass a NumPy array"),
+    ((np.ones((3, 8), "float32"),), {"scale": 2.0}, r"Input 'x': got shape \[3, 8\], expected \[2, 8\]"),
+    ((np.ones((2, 8)),), {}, r"'x': got dtype float64, expected float32; .*\.astype\(\"float32\"\)"),
+    ((torch.ones(2, 8, dtype=torch.int64),), {}, r"got dtype int64, expected float32; .*\.to\(torch.float32\)"),
+    ((np.ones((2, 8), "float32"),), {"scale": 3.0}, "Input 1 is 3.0, but the graph was traced with 2.0"),
+    ((np.ones((2, 8), "float32"),), {"size": 2.0}, r"missing \['scale'\], unknown \['size'\], expected .*'scale'"),
+    ((np.ones((2, 8), "float32"),), {"x": np.ones((2, 8), "float32")}, r"Inputs \['x'\] come twice"),
 ]
 
 

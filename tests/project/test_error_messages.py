@@ -106,7 +106,10 @@ def files(compiled: npu.CompiledModule, linear: nn.Module, tmp_path_factory: pyt
 INPUTS = {
     "shape": (lambda: torch.ones(3, 8), r"'input': got shape \[3, 8\], expected \[2, 8\]; .* compile or extract again"),
     "list": (lambda: [[1.0] * 8] * 2, r"Expected 1 inputs, got 0 .* input\); numbers .* no tensors: .*torch.tensor"),
-    "array": (lambda: torch.ones(2, 8).numpy(), r"Input 0: expected a tensor, got ndarray; .*torch.as_tensor"),
+    "array": (
+        lambda: torch.ones(2, 8, dtype=torch.int32).numpy(),
+        r"'input': got dtype int32, .*astype\(\"float32\"\)",
+    ),
     "dtype": (lambda: torch.ones(2, 8).double(), r"'input': got dtype float64, expected float32; .*\.to\("),
 }
 

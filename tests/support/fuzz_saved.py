@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from npu.saving.container import Container
 from npu.saving.model import open_model
-from npu.saving.structure import Arguments, Classes, rebuild
+from npu.saving.structure import Arguments, Classes, decode
 from npu_base.errors import NPUError
+from npu_base.nesting import rebuild
 from npu_runtime._core import checksum
 from torch import Tensor, nn
 
@@ -121,7 +122,7 @@ def read(data: bytes) -> bool:
     tensors = [np.zeros(entry.shape, "float32") for entry in model.signature.outputs]
     try:
         if model.signature.output_structure is not None:
-            rebuild(model.signature.output_structure, tensors, classes)
+            rebuild(model.signature.output_structure, tensors, decode, classes.make)
         Arguments(model.signature).bind(tensors, {})
     except NPUError:
         pass

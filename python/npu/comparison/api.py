@@ -27,9 +27,9 @@ from npu.comparison.rows import Row
 from npu.comparison.saved import SavedStep, check_name, is_saved_step
 from npu.comparison.sides import DeviceSide, Side, WeightSource
 from npu.comparison.walk import Options, Progress, Results, Walk
+from npu.compiled_module import CompiledModule
 from npu.random_tensors import random_inputs, random_weights
 from npu.saving.container import is_saved
-from npu.saving.loaded import LoadedModule
 from npu.saving.model import Model, open_model, read_ir
 
 __all__ = ["compare"]
@@ -83,15 +83,16 @@ class _Saved:
     @staticmethod
     def of(model: Model, file: str) -> _Saved:
         ir = None if model.ir is None else read_ir(model, file)
+        assert model.program is not None
         return _Saved(CompiledProgram.from_bytes(model.program(), file), ir, model.weights)
 
 
 def _read(model: Any) -> Any:
-    """A CompiledProgram, an IR as a dict, a PartitionPlan, a SavedStep, a CompiledModule or a saved one."""
-    if isinstance(model, CompiledProgram | PartitionPlan) or type(model).__name__ == "CompiledModule":
+    """A CompiledProgram, an IR as a dict, a PartitionPlan, a SavedStep, or what a saved file has."""
+    if isinstance(model, CompiledProgram | PartitionPlan):
         return model
-    if isinstance(model, LoadedModule):
-        return _Saved.of(model.model, "the loaded model")
+    if isinstance(model, CompiledModule) and hasattr(model, "program"):
+        return _Saved.of(replace(model.model, weights=model.weights), "the model")
     if isinstance(model, str | os.PathLike):
         path = as_path(model)
         if is_saved(path):
@@ -132,7 +133,7 @@ class _Comparing:
         progress: Progress | None,
     ) -> None:
         self._weights: Any = None
-        if isinstance(subject, _Saved) or type(subject).__name__ == "CompiledModule":
+        if isinstance(subject, _Saved):
             ir, self._weights, subject = ir or subject.ir, subject.weights, subject.program
         self._ir = dict(load_ir(ir)) if ir is not None else subject if isinstance(subject, dict) else None
         self._subject = _compiled(subject) if isinstance(subject, dict) else subject

@@ -23,8 +23,8 @@ class Model:
     """``program`` and ``ir`` give the bytes of these sections. The IR is for people and tools; runs do not read it."""
 
     signature: Signature
-    program: Callable[[], bytes]
-    weights: Weights
+    program: Callable[[], bytes] | None
+    weights: Any
     ir: Callable[[], bytes] | None = None
     name: str = ""
 
@@ -35,6 +35,7 @@ class Model:
         return to_bytes(self._sections(), self._manifest())
 
     def _sections(self) -> list[NewSection]:
+        assert self.program is not None
         sections = [NewSection("program/0", "program", self.program())]
         if self.ir is not None:
             sections.append(NewSection("ir", "ir", self.ir(), optional=True))

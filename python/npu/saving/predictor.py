@@ -7,10 +7,10 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
+from npu_base.arguments import is_tensor, tensor_dtype
 from npu_base.errors import InvalidTypeError, InvalidValueError, format_error
 
-from npu.saving.loaded import LoadedModule, load
-from npu.saving.structure import is_tensor, tensor_dtype
+from npu.compiled_module import CompiledModule, load
 
 __all__ = ["Predictor"]
 
@@ -31,7 +31,7 @@ class Predictor:
             raise InvalidTypeError(format_error("predictor", what, got=got, expected="'cpu', 'cuda' or 'metal'"))
         self._path, self._device, self._threads, self._verify = os.fspath(path), device, threads, verify
         self._lock = threading.Lock()
-        self._module: LoadedModule | None = None
+        self._module: CompiledModule | None = None
 
     def __call__(self, columns: Mapping[str, Any]) -> dict[str, Any]:
         module = self._load()
@@ -72,10 +72,10 @@ class Predictor:
             raise InvalidValueError(format_error("predictor", what, got=got, expected=expected, action=action))
         return array
 
-    def _expected(self, module: LoadedModule) -> str:
+    def _expected(self, module: CompiledModule) -> str:
         return ", ".join(f"{e.user_name} {e.dtype}{list(e.shape)}" for e in module.signature.inputs)
 
-    def _load(self) -> LoadedModule:
+    def _load(self) -> CompiledModule:
         if self._module is None:
             with self._lock:
                 if self._module is None:

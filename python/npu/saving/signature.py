@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from npu.saving.container import refuse
@@ -33,6 +33,8 @@ class Signature:
     outputs: tuple[TensorEntry, ...]
     input_structure: Any = None
     output_structure: Any = None
+    parameters: tuple[str, ...] = ()
+    """The names of the positional parameters of ``forward``."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -40,10 +42,11 @@ class Signature:
             "outputs": [entry.to_dict() for entry in self.outputs],
             "input_structure": self.input_structure,
             "output_structure": self.output_structure,
+            "parameters": list(self.parameters),
         }
 
 
-def make_signature(ir: Any) -> Signature:
+def make_signature(ir: Any, parameters: Iterable[str] = ()) -> Signature:
     """Of an IR object. Classes in its structures are looked up now, to note what kind of class each is."""
     inputs = tuple(TensorEntry(t.name, tuple(t.shape), t.dtype, t.name) for t in ir.graph_inputs)
     further = [*ir.output_names, *[None] * (len(ir.graph_outputs) - len(ir.output_names))]
@@ -54,7 +57,7 @@ def make_signature(ir: Any) -> Signature:
     output_structure = ir.output_structure
     if output_structure is None and len(outputs) == 1:
         output_structure = {"tensor": 0}
-    return Signature(inputs, outputs, _with_forms(ir.input_structure), _with_forms(output_structure))
+    return Signature(inputs, outputs, _with_forms(ir.input_structure), _with_forms(output_structure), tuple(parameters))
 
 
 def _with_forms(structure: Any) -> Any:
@@ -93,7 +96,10 @@ def read_signature(data: Any, file: str) -> Signature:
     inputs, outputs = (_entries(fields[key], file, key) for key in ("inputs", "outputs"))
     _check_structure(fields["input_structure"], len(inputs), file, "input_structure")
     _check_structure(fields["output_structure"], len(outputs), file, "output_structure")
-    return Signature(inputs, outputs, fields["input_structure"], fields["output_structure"])
+    parameters = fields.get("parameters", [])
+    if not isinstance(parameters, list) or not all(isinstance(name, str) for name in parameters):
+        _bad(file, "'parameters' is not valid", f"{parameters!r:.60}", "a list of names")
+    return Signature(inputs, outputs, fields["input_structure"], fields["output_structure"], tuple(parameters))
 
 
 def _object(data: Any, file: str, what: str, keys: tuple[str, ...]) -> dict[str, Any]:
@@ -167,12 +173,3 @@ def _check_node(node: dict[str, Any], file: str, what: str) -> None:
 
 def _bad(file: str, what: str, got: object, expected: str) -> NoReturn:
     refuse(file, what, section="manifest", got=got, expected=expected)
-
-
-def objects_in(structure: Any) -> Iterator[dict[str, Any]]:
-    """The nodes of a structure that stand for instances of classes."""
-    if isinstance(structure, dict):
-        if structure.get("kind") == "object":
-            yield structure
-        for item in structure.get("items", ()):
-            yield from objects_in(item)

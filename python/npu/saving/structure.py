@@ -9,107 +9,38 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from npu_base.arguments import ArgumentBinder
 from npu_base.errors import InvalidTypeError, InvalidValueError, NotBuiltError, format_error
+from npu_base.nesting import is_encoded, objects_in, plain
 
-from npu.saving.signature import Signature, class_at, objects_in
+from npu.saving.signature import Signature, class_at
 
-__all__ = ["Arguments", "Classes", "is_tensor", "rebuild", "tensor_dtype"]
-
-
-def is_tensor(value: Any) -> bool:
-    """Of NumPy, PyTorch, ours, or another library that speaks DLPack."""
-    return hasattr(value, "__dlpack__") and hasattr(value, "shape") and hasattr(value, "dtype")
+__all__ = ["Arguments", "Classes", "decode"]
 
 
-def tensor_dtype(value: Any) -> str:
-    return str(value.dtype).removeprefix("torch.")
-
-
-class Arguments:
-    """Brings the arguments of a call into the order of the program's inputs, and checks them."""
+class Arguments(ArgumentBinder):
+    """Knows the containers and constants of PyTorch if the caller has imported it."""
 
     def __init__(self, signature: Signature) -> None:
-        self._entries = signature.inputs
-        self._names = [entry.name for entry in signature.inputs]
-        self._structure = signature.input_structure
+        super().__init__(signature.inputs, signature.input_structure, signature.parameters)
 
-    def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
-        tensors = self._flat(args, kwargs)
-        for tensor, entry in zip(tensors, self._entries, strict=True):
-            if tuple(tensor.shape) != entry.shape:
-                got, expected = f"shape {list(tensor.shape)}", f"{list(entry.shape)}"
-                action = "compiling and saving the model for inputs of this shape"
-                raise InvalidValueError(
-                    format_error("run", f"input '{entry.name}' does not fit", got=got, expected=expected, action=action)
-                )
-            if tensor_dtype(tensor) != entry.dtype:
-                raise InvalidValueError(
-                    format_error(
-                        "run",
-                        f"input '{entry.name}' does not fit",
-                        got=f"dtype {tensor_dtype(tensor)}",
-                        expected=entry.dtype,
-                        action="converting it, because nothing is cast",
-                    )
-                )
+    def bind(self, inputs: Any, kwargs: Mapping[str, Any]) -> list[Any]:
+        tensors = super().bind(inputs, kwargs)
+        for tensor, spec in zip(tensors, self.inputs, strict=True):
+            if getattr(tensor, "is_meta", False):
+                self.refuse(f"Input '{spec.name}' is on meta, so it has no data to run on")
         return tensors
 
-    def _flat(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
-        if not kwargs and len(args) == len(self._names) and all(map(is_tensor, args)):
-            return tuple(args)
-        named = not args and kwargs.keys() == set(self._names)
-        if named and all(map(is_tensor, kwargs.values())):
-            return tuple(kwargs[name] for name in self._names)
-        if self._structure is None:
-            got = ", ".join([*(type(a).__name__ for a in args), *(f"{k}=" for k in kwargs)]) or "no arguments"
-            expected = f"{len(self._names)} tensors: {', '.join(self._names)}"
-            raise InvalidTypeError(format_error("run", "the arguments do not fit", got=got, expected=expected))
-        tensors: list[Any] = []
-        positional, by_name = self._structure["items"]
-        self._take(positional, tuple(args), "the positional arguments", tensors)
-        self._take(by_name, dict(kwargs), "the keyword arguments", tensors)
-        return tuple(tensors)
+    def contents(self, value: Any) -> list[Any] | None:
+        children = super().contents(value)
+        if children is not None or "torch_ir" not in sys.modules:
+            return children
+        from torch_ir.inputs import contents
 
-    def _take(self, node: dict[str, Any], value: Any, where: str, tensors: list[Any]) -> None:
-        if "tensor" in node:
-            if not is_tensor(value):
-                name = self._names[node["tensor"]]
-                what, expected = f"input '{name}' is not a tensor", "a NumPy array or a torch tensor"
-                raise InvalidTypeError(format_error("run", what, got=type(value).__name__, expected=expected))
-            tensors.append(value)
-        elif "kind" not in node:
-            wanted = decode(node.get("value"))
-            given = value if isinstance(value, bool | int | float | str | None | list | tuple) else repr(value)
-            given = list(given) if isinstance(given, tuple) else given
-            if type(given) is not type(wanted) or given != wanted:
-                what, action = f"{where}: a value differs from the one in the example inputs", "compiling it again"
-                raise InvalidValueError(
-                    format_error("run", what, got=f"{value!r:.60}", expected=f"{wanted!r:.60}", action=action)
-                )
-        else:
-            items = self._items(node, value, where)
-            names = node.get("keys") or range(len(items))
-            for child, name, item in zip(node["items"], names, items, strict=True):
-                inner = f"argument {name!r}" if where.startswith("the ") else f"{where}[{name!r}]"
-                self._take(child, item, inner, tensors)
+        return contents(value)
 
-    def _items(self, node: dict[str, Any], value: Any, where: str) -> list[Any]:
-        keys, count = node.get("keys"), len(node["items"])
-        if keys is None:
-            if not isinstance(value, tuple | list) or len(value) != count:
-                got = f"{len(value)}" if isinstance(value, tuple | list) else type(value).__name__
-                names = f" (the inputs are {', '.join(self._names)})"
-                raise InvalidTypeError(
-                    format_error("run", f"{where} do not fit", got=got, expected=f"{count} of them{names}")
-                )
-            return list(value)
-        if node["kind"] == "object" and not isinstance(value, Mapping):
-            value = {key: getattr(value, str(key)) for key in keys if hasattr(value, str(key))}
-        if not isinstance(value, Mapping) or set(value) != set(keys):
-            got = f"the keys {', '.join(map(str, value))}" if isinstance(value, Mapping) else type(value).__name__
-            expected = f"the keys {', '.join(map(str, keys))}" if keys else "none"
-            raise InvalidTypeError(format_error("run", f"{where} do not fit", got=got or "none", expected=expected))
-        return [value[key] for key in keys]
+    def decode(self, value: Any) -> Any:
+        return decode(value)
 
 
 class Classes:
@@ -119,9 +50,10 @@ class Classes:
     """
 
     def __init__(self, classes: Iterable[type], structure: Any) -> None:
+        self.given = tuple(classes)
         self._classes: dict[str, type] = {}
         given: dict[str, type] = {}
-        for one in classes:
+        for one in self.given:
             if not isinstance(one, type):
                 raise InvalidTypeError(
                     format_error("saved", "classes must be types", got=f"{one!r:.60}", expected="such as [MyOutput]")
@@ -138,16 +70,16 @@ class Classes:
                 self._classes[name] = cls
 
     def make(self, node: dict[str, Any], items: list[Any]) -> Any:
-        keys, cls = node.get("keys"), self._classes.get(node["type"])
-        if keys is None:
-            return tuple(items)
+        if node["kind"] != "object" or node.get("keys") is None:
+            return plain(node, items)
+        keys, cls = node["keys"], self._classes.get(node["type"])
         if cls is not None:
             return cls(**dict(zip(keys, items, strict=True)))
         if node.get("form") == "named tuple":
             name = node["type"].rpartition(".")[2]
             valid = name.isidentifier() and not keyword.iskeyword(name)
             return collections.namedtuple(name if valid else "Result", map(str, keys), rename=True)(*items)
-        return dict(zip(keys, items, strict=True))
+        return plain(node, items)
 
 
 def _fits(cls: type, keys: Sequence[Any] | None) -> bool:
@@ -178,7 +110,7 @@ def rebuild(structure: dict[str, Any], tensors: Sequence[Any], classes: Classes)
 
 def decode(value: Any) -> Any:
     """A constant. Those that are not plain JSON are values of PyTorch, such as dtypes."""
-    if not _is_encoded(value):
+    if not is_encoded(value):
         return value
     if "torch" not in sys.modules:
         what = f"a result of this model is a value of PyTorch, {value!r:.60}"
@@ -186,9 +118,3 @@ def decode(value: Any) -> Any:
     from torch_ir._encoding import decode_attr
 
     return decode_attr(value, "", "")
-
-
-def _is_encoded(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(str(key).startswith("$") for key in value) or any(map(_is_encoded, value.values()))
-    return isinstance(value, list) and any(map(_is_encoded, value))

@@ -1,0 +1,133 @@
+"""What runs a compiled model inside of its callable: a program, here, or parts on the device and on the host."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from npu_runtime import Device, Executor, NPUBuffer, Profiler, Weights
+from npu_runtime._core import TensorCall, fetch
+
+from npu.saving.signature import Signature
+
+__all__ = ["ProgramRunner", "Runner", "uses_torch"]
+
+
+class Runner:
+    """Takes and returns tensors in the order of the signature."""
+
+    device: Device
+    has_state: bool
+
+    def try_tensors(self, tensors: tuple[Any, ...]) -> Sequence[Any] | None:
+        """The cheap way, with torch tensors that need no checks. None, before anything has run, if these do."""
+        return None
+
+    def run(self, tensors: Sequence[Any], as_torch: bool) -> Sequence[Any]:
+        """Results as torch tensors, on the GPU if one of the inputs is, or as NumPy arrays."""
+        raise NotImplementedError
+
+    def profile(self, tensors: Sequence[Any]) -> Profiler:
+        raise NotImplementedError
+
+    def stored(self) -> Any:
+        """The weights, by name, as a saved file has them."""
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        raise NotImplementedError
+
+    @property
+    def program(self) -> Any:
+        return self._without("program")
+
+    @property
+    def executor(self) -> Executor:
+        return self._without("executor")
+
+    @property
+    def weights(self) -> Weights:
+        return self._without("weights")
+
+    @property
+    def plan(self) -> Any:
+        return self._without("plan")
+
+    def _without(self, name: str) -> NoReturn:
+        raise AttributeError(f"this model has no {name}, because the device runs all of it")
+
+
+class ProgramRunner(Runner):
+    """A whole model as one program. State is kept in a session of this object."""
+
+    program: Any = None
+    executor: Executor = None  # type: ignore[assignment]
+    weights: Weights = None  # type: ignore[assignment]
+
+    def __init__(self, executor: Executor, weights: Weights, signature: Signature, program: Any = None) -> None:
+        """``program`` is what the user sees of it, by default the core's."""
+        self.executor, self.weights, self.program = executor, weights, program or executor.program
+        self.device = executor.device
+        self._inputs = [entry.name for entry in signature.inputs]
+        self._outputs = [entry.name for entry in signature.outputs]
+        self.has_state = any(spec.state for spec in executor.program.inputs)
+        # Without state, threads need no common session and do not wait for each other.
+        self._session = executor.session() if self.has_state else None
+        self._lock = threading.Lock()
+        self._call: TensorCall | None = None
+        executor.prepare(weights)
+
+    def try_tensors(self, tensors: tuple[Any, ...]) -> Sequence[Any] | None:
+        call = self._call or self._tensor_call()
+        if call is None:
+            return None
+        if self._session is None:
+            return call.run(tensors, self.weights)
+        with self._lock:
+            return call.run(tensors, self.weights)
+
+    def _tensor_call(self) -> TensorCall | None:
+        tensor = getattr(sys.modules.get("torch"), "Tensor", None)
+        if tensor is not None:
+            runner = self.executor if self._session is None else self._session
+            self._call = TensorCall(runner, self._inputs, self._outputs, tensor)
+        return self._call
+
+    def run(self, tensors: Sequence[Any], as_torch: bool) -> Sequence[Any]:
+        buffers = self._buffers(tensors)
+        if not as_torch:
+            return [buffer.to_numpy() for buffer in fetch(buffers)]
+        if not any(getattr(tensor, "is_cuda", False) for tensor in tensors):
+            buffers = fetch(buffers)
+        return tuple(map(sys.modules["torch"].utils.dlpack.from_dlpack, buffers))
+
+    def _buffers(self, tensors: Sequence[Any]) -> list[NPUBuffer]:
+        inputs = dict(zip(self._inputs, tensors, strict=True))
+        if self._session is None:
+            outputs = self.executor.run(inputs, self.weights)
+        else:
+            with self._lock:
+                outputs = self._session.run(inputs, self.weights)
+        return [outputs[name] for name in self._outputs]
+
+    def profile(self, tensors: Sequence[Any]) -> Profiler:
+        profiler = Profiler(self.executor)
+        profiler.run(dict(zip(self._inputs, tensors, strict=True)), self.weights)
+        return profiler
+
+    def stored(self) -> Weights:
+        return self.weights
+
+    def reset(self) -> None:
+        if self._session is not None:
+            self._session.reset()
+
+    def __repr__(self) -> str:
+        return repr(self.executor)
+
+
+def uses_torch(tensors: Sequence[Any]) -> bool:
+    tensor = getattr(sys.modules.get("torch"), "Tensor", None)
+    return tensor is not None and any(isinstance(one, tensor) for one in tensors)

@@ -1,0 +1,131 @@
+"""The arguments and results of compiled modules are those of the module's ``forward``."""
+
+import collections
+import dataclasses
+from typing import NamedTuple
+
+import npu
+import numpy as np
+import pytest
+import torch
+from npu_base.errors import InvalidValueError
+from torch import nn
+
+X, Y = torch.arange(3.0), torch.full((3,), 5.0)
+
+
+class Returning(nn.Module):
+    def __init__(self, wrap):
+        super().__init__()
+        self.wrap = wrap
+
+    def forward(self, x):
+        return self.wrap(x)
+
+
+def results_of(wrap, *given, **options):
+    return npu.compile(Returning(wrap), X, device="cpu", **options)(*(given or (X,)))
+
+
+def test_named_tuples_and_dataclasses():
+    class Pair(NamedTuple):  # local classes, which no name leads to
+        near: torch.Tensor
+        far: torch.Tensor
+
+    @dataclasses.dataclass
+    class Answer:
+        score: torch.Tensor
+        pair: Pair
+        note: str = "none"
+
+    for wrap in (lambda x: Answer(x + 1, Pair(x * 2, x * 3)), lambda x: [Answer(x + 1, Pair(x * 2, x * 3), "none")]):
+        got, wanted = results_of(wrap), wrap(X)
+        got, wanted = (got[0], wanted[0]) if isinstance(wanted, list) else (got, wanted)
+        assert type(got) is Answer and type(got.pair) is Pair and got.note == "none"
+        assert torch.equal(got.score, wanted.score) and torch.equal(got.pair.far, wanted.pair.far)
+    arrays = results_of(lambda x: Pair(x, x + 1), X.numpy())
+    assert type(arrays) is Pair and isinstance(arrays.far, np.ndarray)
+
+
+def test_dicts_of_other_kinds_and_pytorchs_own_tuples():
+    got = results_of(lambda x: collections.OrderedDict(b=x, a=x + 1))
+    assert type(got) is collections.OrderedDict and list(got) == ["b", "a"]
+    got = results_of(lambda x: collections.defaultdict(list, {1: x + 1}))
+    assert got.default_factory is list and torch.equal(got[1], X + 1)
+    got = results_of(lambda x: torch.max(x, 0))
+    assert type(got) is torch.return_types.max and got.values == 2 and got.indices == 2
+
+
+def test_model_output():
+    outputs = pytest.importorskip("transformers.modeling_outputs")
+    got = results_of(lambda x: outputs.CausalLMOutputWithPast(logits=x + 1, hidden_states=(x, x * 2)))
+    assert isinstance(got, outputs.CausalLMOutputWithPast)
+    assert torch.equal(got.logits, X + 1) and got[0] is got["logits"] is got.logits
+    assert got.loss is None and got.past_key_values is None and list(got) == ["logits", "hidden_states"]
+    assert torch.equal(got.hidden_states[1], X * 2)
+
+
+class Ordered(nn.Module):
+    def forward(self, a, b, c=None):
+        return a - 2 * b if c is None else a - 2 * b + 7 * c
+
+
+@pytest.mark.parametrize(
+    "example",
+    [((X, Y), {}), ((X,), {"b": Y}), ((), {"a": X, "b": Y}), ((), {"b": Y, "a": X})],
+    ids=["by position", "mixed", "by name", "by name in another order"],
+)
+def test_any_way_of_passing_what_was_traced(example):
+    compiled, wanted = npu.compile(Ordered(), *example, device="cpu"), X - 2 * Y
+    for call in (lambda m: m(X, Y), lambda m: m(X, b=Y), lambda m: m(a=X, b=Y), lambda m: m(b=Y, a=X)):
+        assert torch.equal(call(compiled), wanted)
+    wrong = {
+        r"missing \['b'\]": lambda: compiled(a=X),
+        r"unknown \['c'\]": lambda: compiled(X, Y, c=X),
+        r"\['a'\] come twice": lambda: compiled(X, a=X),
+    }
+    for words, call in wrong.items():
+        with pytest.raises(InvalidValueError, match=words):
+            call()
+
+
+def test_a_position_means_the_same_parameter():
+    compiled = npu.compile(Ordered(), (X,), {"c": Y, "b": X}, device="cpu")
+    assert torch.equal(compiled(X, X, Y), Ordered()(X, X, Y))
+    assert torch.equal(compiled(X, c=Y, b=X), Ordered()(X, X, Y))
+
+    class Skips(nn.Module):
+        def forward(self, a, b=None, c=None):
+            return a + (0 if c is None else c)
+
+    compiled = npu.compile(Skips(), (X,), {"c": Y}, device="cpu")
+    assert torch.equal(compiled(X, c=Y), X + Y)
+    with pytest.raises(InvalidValueError, match=r"missing \['c'\], unknown \['b'\]"):
+        compiled(X, Y)  # would be b
+
+
+def test_containers_as_arguments():
+    class Item(NamedTuple):
+        first: torch.Tensor
+        second: torch.Tensor
+
+    @dataclasses.dataclass
+    class Batch:
+        x: torch.Tensor
+        item: Item
+
+    class Takes(nn.Module):
+        def forward(self, batch, scale=1.0):
+            return (batch.x - batch.item.first * batch.item.second) * scale
+
+    given = Batch(X, Item(Y, X))
+    compiled = npu.compile(Takes(), given, device="cpu")
+    assert torch.equal(compiled(given), Takes()(given))
+    assert torch.equal(compiled(batch=given), Takes()(given))
+    assert torch.equal(compiled(X, Y, X), Takes()(given))
+    scaled = npu.compile(Takes(), (given, 2.0), device="cpu")
+    assert torch.equal(scaled(given, 2.0), Takes()(given, 2.0)) and torch.equal(
+        scaled(given, scale=2.0), scaled(X, Y, X)
+    )
+    with pytest.raises(InvalidValueError, match="Input 3 is 3.0, but the graph was traced with 2.0"):
+        scaled(given, 3.0)
