@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from npu.partitioned import PartitionRunner
 from npu.result_classes import as_traced
 from npu.runners import ProgramRunner, Runner
 from npu.saving.model import Model
-from npu.saving.signature import make_signature
+from npu.saving.signature import make_signature, user_names
 from npu.saving.structure import Classes
 
 __all__ = ["CompiledModule", "compile"]
@@ -55,6 +55,7 @@ def compile(
     disable: str | Iterable[str] = (),
     exact: bool = False,
     fallback: str = "host",
+    output_names: Sequence[str] | None = None,
 ) -> CompiledModule:
     """Extract and compile ``module``, and plan it for ``device`` (by default the GPU that a module in CUDA memory is
     on, else the best one available).
@@ -64,13 +65,15 @@ def compile(
     (``nn.TransformerEncoder`` with a padding mask), padded rows contain computed values, not zeros. ``compute_dtype``
     runs a float32 model in half precision. ``disable`` names compiler passes to skip. ``exact`` rounds after every op,
     as eager PyTorch does. What the device cannot run, PyTorch runs on the host, and a ``HostWarning`` says so;
-    ``fallback="error"`` forbids it.
+    ``fallback="error"`` forbids it. ``output_names`` names the tensors that it returns, in order; by default, keys and
+    fields of what the module returns are their names, or ``output``, or ``output_0`` and so on.
     """
     if fallback not in FALLBACKS:
         raise InvalidValueError(
             format_error("npu", "fallback has a wrong value", got=f"{fallback!r:.60}", expected="'host' or 'error'")
         )
-    ir = extract_ir(module, example_inputs, example_kwargs)
+    ir = extract_ir(module, example_inputs, example_kwargs, output_names=output_names)
+    ir.output_names = list(user_names(ir))
     dtype = str(compute_dtype).removeprefix("torch.") if compute_dtype is not None else None
     if isinstance(disable, Iterable) and not isinstance(disable, str):
         disable = list(disable)  # each part reads it

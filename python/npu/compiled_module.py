@@ -77,12 +77,9 @@ class CompiledModule:
         return self.model.signature
 
     @property
-    def result_names(self) -> list[str]:
-        """The user's names of the results. A name that two of them share is that of the first."""
-        names: list[str] = []
-        for entry in self.model.signature.outputs:
-            names.append(entry.user_name if entry.user_name not in names else entry.name)
-        return names
+    def output_names(self) -> list[str]:
+        """The user's names of the results, in the order of the signature."""
+        return [entry.user_name for entry in self.model.signature.outputs]
 
     @property
     def has_state(self) -> bool:

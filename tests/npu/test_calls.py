@@ -129,3 +129,48 @@ def test_containers_as_arguments():
     )
     with pytest.raises(InvalidValueError, match="Input 3 is 3.0, but the graph was traced with 2.0"):
         scaled(given, 3.0)
+
+
+class Two(nn.Module):
+    def forward(self, x):
+        return x + 1, [x * 2, {"z": x * 3}]
+
+
+@pytest.mark.parametrize(
+    ("wrap", "names"),
+    [
+        (lambda x: x + 1, ["output"]),
+        (lambda x: (x + 1, [x * 2, x]), ["output_0", "output_1", "output_2"]),
+        (lambda x: (x, x), ["output_0", "output_1"]),
+        (lambda x: {"logits": x + 1, "rest": (x * 2, x * 3)}, ["logits", "rest.0", "rest.1"]),
+        (lambda x: {"a.b": x + 1, "a": {"b": x * 2}}, ["a.b", "a.b_"]),
+        (lambda x: torch.return_types.max((x, x + 1)), ["output_0", "output_1"]),
+    ],
+)
+def test_names_of_outputs(wrap, names, tmp_path):
+    compiled = npu.compile(Returning(wrap), X, device="cpu")
+    assert compiled.output_names == names
+    wanted = torch.utils._pytree.tree_leaves(wrap(X))
+    compiled.save(tmp_path / "named.npu")
+    for got in (npu.Predictor(tmp_path / "named.npu", device="cpu")({"x": X.numpy()}), compiled.executor.run({"x": X})):
+        for name, tensor in zip(names, wanted, strict=True):
+            np.testing.assert_array_equal(np.asarray(got[name]), tensor)
+
+
+def test_names_that_the_user_chooses(tmp_path):
+    compiled = npu.compile(Two(), X, output_names=["first", "second", "third"], device="cpu")
+    compiled.save(tmp_path / "two.npu")
+    loaded = npu.load(tmp_path / "two.npu", "cpu")
+    assert compiled.output_names == loaded.output_names == ["first", "second", "third"]
+    assert list(npu.Predictor(tmp_path / "two.npu", device="cpu")({"x": X.numpy()})) == ["first", "second", "third"]
+    assert np.array_equal(loaded.executor.run({"x": X})["third"], X * 3)
+    assert torch.equal(compiled(X)[1][1]["z"], X * 3)
+    wrong = {
+        "got 2 names, the model has 3 outputs": ["a", "b"],
+        "names must differ": ["a", "b", "a"],
+        "expected a list of non-empty strings": ["a", "", "b"],
+        "expected a list of non-empty strings, got 'abc'": "abc",
+    }
+    for words, names in wrong.items():
+        with pytest.raises(InvalidValueError, match=words):
+            npu.compile(Two(), X, output_names=names)

@@ -50,7 +50,7 @@ class Predictor:
             )
         arrays = [self._array(columns[entry.user_name], entry) for entry in entries]
         results = module.run_flat(arrays)
-        return dict(zip(module.result_names, results, strict=True))
+        return dict(zip(module.output_names, results, strict=True))
 
     def _array(self, column: Any, entry: Any) -> Any:
         import numpy as np

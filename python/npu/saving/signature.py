@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from npu.saving.container import refuse
 
-__all__ = ["Signature", "TensorEntry", "class_at", "make_signature", "read_signature"]
+__all__ = ["Signature", "TensorEntry", "class_at", "make_signature", "read_signature", "user_names"]
 
 _DEEPEST = 100
 _KINDS = ("tuple", "list", "dict", "object")
@@ -49,15 +49,27 @@ class Signature:
 def make_signature(ir: Any, parameters: Iterable[str] = ()) -> Signature:
     """Of an IR object. Classes in its structures are looked up now, to note what kind of class each is."""
     inputs = tuple(TensorEntry(t.name, tuple(t.shape), t.dtype, t.name) for t in ir.graph_inputs)
-    further = [*ir.output_names, *[None] * (len(ir.graph_outputs) - len(ir.output_names))]
     outputs = tuple(
-        TensorEntry(t.name, tuple(t.shape), t.dtype, user or t.name)
-        for t, user in zip(ir.graph_outputs, further, strict=True)
+        TensorEntry(t.name, tuple(t.shape), t.dtype, user)
+        for t, user in zip(ir.graph_outputs, user_names(ir), strict=True)
     )
     output_structure = ir.output_structure
     if output_structure is None and len(outputs) == 1:
         output_structure = {"tensor": 0}
     return Signature(inputs, outputs, _with_forms(ir.input_structure), _with_forms(output_structure), tuple(parameters))
+
+
+def user_names(ir: Any) -> list[str]:
+    """Different names for the outputs: those that the user chose, or keys and fields of what the module returns, or
+    else ``output``, or ``output_0`` and so on if there are several."""
+    count = len(ir.graph_outputs)
+    names: list[str] = []
+    for i, chosen in enumerate([*ir.output_names, *[None] * (count - len(ir.output_names))]):
+        name = chosen or ("output" if count == 1 else f"output_{i}")
+        while name in names:
+            name += "_"
+        names.append(name)
+    return names
 
 
 def _with_forms(structure: Any) -> Any:
@@ -125,7 +137,7 @@ def _entries(data: Any, file: str, what: str) -> tuple[TensorEntry, ...]:
         entries.append(TensorEntry(item["name"], tuple(shape), item["dtype"], item["user_name"]))
     for field in ("name", "user_name"):
         names = [getattr(entry, field) for entry in entries]
-        if what == "inputs" and len(set(names)) != len(names):
+        if (what, field) != ("outputs", "name") and len(set(names)) != len(names):
             _bad(file, f"two of '{what}' have the same name", f"{names!r:.100}", "names that differ")
     return tuple(entries)
 
