@@ -17,6 +17,7 @@ from npu.saving.container import Container
 from npu.saving.model import Model, open_model, read_ir
 from npu.saving.signature import Signature
 from npu.saving.structure import Arguments, Classes, decode
+from npu.weight_updates import ModelWeights, checked_weights, new_weights
 
 __all__ = ["CompiledModule", "load", "unpickled"]
 
@@ -24,8 +25,9 @@ __all__ = ["CompiledModule", "load", "unpickled"]
 class CompiledModule:
     """A callable with the arguments and results of the module's ``forward``.
 
-    Results are torch tensors if an argument is one, on the GPU if one is there, otherwise NumPy arrays. It has the
-    module's weights at the time of compilation. Buffers that the module writes are kept in this object; ``reset()``
+    Results are torch tensors if an argument is one, on the GPU if one is there, otherwise NumPy arrays. It has copies
+    of the module's weights at the time of compilation and shares no memory with the module, which may be changed or
+    freed. ``update_weights`` takes other values. Buffers that the module writes are kept in this object; ``reset()``
     restores their values of that time.
 
     ``signature`` says what it is called with. A model that the device runs as a whole has a ``program``, an
@@ -46,6 +48,7 @@ class CompiledModule:
         """``make`` builds the containers of results. ``traced``: PyTorch is here, also for calls without tensors."""
         self.model, self.runner = model, runner
         self._ir, self._threads, self._classes, self._traced = ir, threads, tuple(classes), traced
+        self._model_weights: ModelWeights | None = None
         self._arguments = Arguments(model.signature)
         self._names = [entry.name for entry in model.signature.inputs]
         self._tries_positional = self._arguments.is_positional and (traced or bool(self._names))
@@ -117,7 +120,21 @@ class CompiledModule:
         return profiler
 
     def reset(self) -> None:
+        """Give the buffers that the model writes the values that they started with."""
         self.runner.reset()
+
+    def update_weights(self, weights: Any) -> None:
+        """Use other values, from a state dict (of torch tensors or NumPy arrays), a module, or a file of weights.
+
+        All of them are used, or none: names, shapes and dtypes must be those of the module that was compiled. A call in
+        another thread reads only old or only new ones. Buffers that the model writes start again from the new values.
+        The tensors are copied, so the caller may write or free them.
+        """
+        if self._model_weights is None:
+            ir = self._ir if self._ir is not None else read_ir(self.model, self.model.name)
+            self._model_weights = ModelWeights.of(ir)
+        given = new_weights(weights)
+        self.runner.update(checked_weights(given, self.runner.weights_read(), self._model_weights))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one file with the program, the weights and the signature, for ``npu.load`` on any device.

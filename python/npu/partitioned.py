@@ -42,10 +42,30 @@ class PartitionRunner(Runner):
         self._name = ir.model_name
         self._inputs = [entry.name for entry in signature.inputs]
         self._outputs = [entry.name for entry in signature.outputs]
-        self._dag = DAGExecutor(self.plan, backend_of(device, threads), compile_part)
-        self._dag.load_weights(weights)
+        self._backend = backend_of(device, threads)
+        self._compile_part = compile_part
+        self._programs: dict[str, Any] = {}
+        self._dag = self._loaded(weights)
         advice = "npu.explain(model, inputs) says why, fallback='error' forbids it"
         warnings.warn(f"npu.compile: {host_nodes(self.plan, 'the model')}. {advice}", HostWarning, stacklevel=4)
+
+    def _loaded(self, weights: Mapping[str, Any]) -> DAGExecutor:
+        dag = DAGExecutor(self.plan, self._backend, self._compiled)
+        dag.load_weights(weights)
+        return dag
+
+    def _compiled(self, ir: dict[str, Any]) -> Any:
+        """Once for each part, not for each set of weights."""
+        key = ir["nodes"][0]["name"] if ir["nodes"] else ""
+        if key not in self._programs:
+            self._programs[key] = self._compile_part(ir)
+        return self._programs[key]
+
+    def weights_read(self) -> set[str]:
+        return self._dag.weights_read()
+
+    def update(self, weights: Mapping[str, Any]) -> None:
+        self._dag = self._loaded(weights)
 
     def run(self, tensors: Sequence[Any], as_torch: bool) -> Sequence[Any]:
         given = (t.detach() if isinstance(t, Tensor) else t for t in tensors)

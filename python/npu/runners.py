@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from npu_runtime import Device, Executor, NPUBuffer, Profiler, Weights
+from npu_runtime import Device, Executor, NPUBuffer, Profiler, Weights, load_weights
 from npu_runtime._core import TensorCall, fetch
 
 from npu.saving.signature import Signature
@@ -37,6 +37,14 @@ class Runner:
         raise NotImplementedError
 
     def reset(self) -> None:
+        raise NotImplementedError
+
+    def weights_read(self) -> set[str]:
+        """The names of the weights that runs read, and of buffers that they write."""
+        raise NotImplementedError
+
+    def update(self, weights: Mapping[str, Any]) -> None:
+        """Use these, which are checked. Runs in other threads read all old or all new ones. State starts again."""
         raise NotImplementedError
 
     @property
@@ -119,6 +127,18 @@ class ProgramRunner(Runner):
 
     def stored(self) -> Weights:
         return self.weights
+
+    def weights_read(self) -> set[str]:
+        program = self.executor.program
+        return {spec.name for spec in program.weights} | {spec.name for spec in program.inputs if spec.state}
+
+    def update(self, weights: Mapping[str, Any]) -> None:
+        loaded = load_weights(weights, self.executor.program, self.device)
+        self.executor.prepare(loaded)
+        with self._lock:
+            self.weights = loaded
+            if self._session is not None:
+                self._session.reset()
 
     def reset(self) -> None:
         if self._session is not None:

@@ -247,6 +247,10 @@ class DAGExecutor:
     def _weights_returned(self) -> list[str]:
         return [t["name"] for t in self.plan.original_ir["graph_outputs"] if t["name"] in self._mapping]
 
+    def weights_read(self) -> set[str]:
+        """State-dict names of the weights that runs read, and of buffers that they write."""
+        return set(self._names_read())
+
     def _names_read(self) -> dict[str, list[str]]:
         """State-dict names of the weights that runs read, each with the names tied to it."""
         ir = self.plan.original_ir
