@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections import Counter
 from collections.abc import Mapping
+from types import FrameType
 from typing import Any
 
 from npu_base.errors import NPUWarning
 
-__all__ = ["FALLBACKS", "HostWarning", "host_nodes", "strategy_of"]
+__all__ = ["FALLBACKS", "HostWarning", "host_nodes", "host_warning", "say_what_runs_on_the_host", "strategy_of"]
 
 FALLBACKS = ("host", "error")
 
@@ -28,6 +31,24 @@ def host_nodes(plan: Any, whole: str) -> str:
     named = ", ".join(f"{op} x{n}" if n > 1 else op for op, n in host.most_common(4))
     more = f" and {len(host) - 4} more" if len(host) > 4 else ""
     return f"{host.total()} of {nodes} nodes of {whole} run on the host: {named}{more}"
+
+
+def say_what_runs_on_the_host(plan: Any) -> None:
+    advice = "npu.explain(model, inputs) says why, fallback='error' forbids it"
+    host_warning(f"npu.compile: {host_nodes(plan, 'the model')}. {advice}")
+
+
+def host_warning(text: str) -> None:
+    """Warn at the line outside of our packages and PyTorch. Python shows a warning once for each line and text; each
+    model says it once."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and _is_inside(frame):
+        frame = frame.f_back
+    warnings.warn_explicit(text, HostWarning, frame.f_code.co_filename, frame.f_lineno)
+
+
+def _is_inside(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).partition(".")[0] in ("npu", "torch")
 
 
 def strategy_of(ir: Mapping[str, Any]) -> str:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from npu_base.errors import InvalidValueError, format_error
 
 from npu.dynamo.options import Options
-from npu.host_parts import HostWarning, host_nodes
+from npu.host_parts import HostWarning, host_nodes, host_warning
 
 __all__ = ["HostWarning", "host_notice", "parts_notice", "refuse_host"]
 
 
 def host_notice(what: str) -> None:
     advice = "options={'explain': True} shows all, 'fallback': 'error' forbids it"
-    warnings.warn(f"torch.compile(backend='npu'): {what}. {advice}", HostWarning, stacklevel=2)
+    host_warning(f"torch.compile(backend='npu'): {what}. {advice}")
 
 
 def parts_notice(plan: Any) -> None:
