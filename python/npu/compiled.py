@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch_ir import IR, extract_ir, serialize_ir
 
 from npu.compiled_module import CompiledModule
-from npu.host_parts import FALLBACKS
+from npu.host_parts import FALLBACKS, say_what_runs_on_the_host, strategy_of
 from npu.partitioned import PartitionRunner
 from npu.result_classes import as_traced
 from npu.runners import ProgramRunner, Runner
 from npu.saving.model import Model
+from npu.saving.parts import Parts, first_node
 from npu.saving.signature import make_signature, user_names
 from npu.saving.structure import Classes
 
@@ -103,7 +104,9 @@ def whole_module(
 ) -> CompiledModule:
     """The callable for an IR that was compiled to one program."""
     signature = make_signature(ir, parameters)
-    model = Model(signature, program.to_bytes, weights, lambda: serialize_ir(ir).encode(), program.model_name)
+    model = Model(
+        signature, lambda: [program.to_bytes()], weights, lambda: serialize_ir(ir).encode(), program.model_name
+    )
     return _module_of(model, ProgramRunner(executor, weights, signature, program), ir, threads)
 
 
@@ -124,10 +127,29 @@ def _parameters(module: nn.Module) -> list[str]:
 def _on_host_too(
     module: nn.Module, ir: IR, device: Device, threads: int, compile_ir: Callable[[Any], npu_compiler.CompiledProgram]
 ) -> CompiledModule:
+    whole = ir.to_dict()
+    plan = npu_compiler.partition(whole, strategy=strategy_of(whole))
     tensors = _tensors(module, {meta.name for meta in ir.weights} - set(ir.constants))
+    programs: dict[str, npu_compiler.CompiledProgram] = {}
+
+    def program_of(part: dict[str, Any]) -> npu_compiler.CompiledProgram:
+        """Compiled once, not for each set of weights."""
+        name = first_node(part)
+        if name not in programs:
+            programs[name] = compile_ir(part)
+        return programs[name]
+
     signature = make_signature(ir, _parameters(module))
-    runner = PartitionRunner(ir, tensors, signature, device, threads, compile_ir)
-    model = Model(signature, None, None, lambda: serialize_ir(ir).encode(), ir.model_name)
+    runner = PartitionRunner(plan, tensors, signature, device, threads, program_of)
+    model = Model(
+        signature,
+        lambda: [program.to_bytes() for program in programs.values()],
+        None,
+        lambda: serialize_ir(ir).encode(),
+        ir.model_name,
+        Parts(plan, programs),
+    )
+    say_what_runs_on_the_host(plan)
     return _module_of(model, runner, ir, threads)
 
 

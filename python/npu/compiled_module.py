@@ -14,7 +14,7 @@ from npu_runtime import Device, Executor, Profiler, Weights
 
 from npu.runners import ProgramRunner, Runner, uses_torch
 from npu.saving.container import Container
-from npu.saving.model import Model, open_model, read_ir
+from npu.saving.model import Model, read_ir, read_model
 from npu.saving.signature import Signature
 from npu.saving.structure import Arguments, Classes, decode
 from npu.weight_updates import ModelWeights, checked_weights, new_weights
@@ -179,12 +179,24 @@ def load(
 def _load(
     container: Container, device: Device | str | None, threads: int, classes: Iterable[type], verify: bool
 ) -> CompiledModule:
-    model, program = open_model(container, verify=verify)
+    model, program = read_model(container, verify=verify)
     known = Classes(classes, model.signature.output_structure)
     target = device if isinstance(device, Device) else Device(device)
-    executor = Executor(program, target, threads=threads)
-    runner = ProgramRunner(executor, model.weights, model.signature)
+    if program is not None:
+        runner: Runner = ProgramRunner(Executor(program, target, threads=threads), model.weights, model.signature)
+    else:
+        runner = partitioned_runner(model, target, threads)
     return CompiledModule(model, runner, known.make, threads=threads, classes=known.given)
+
+
+def partitioned_runner(model: Model, device: Device, threads: int) -> Runner:
+    from npu.partitioned import PartitionRunner
+    from npu.saving.parts import first_node
+
+    assert model.parts is not None
+    plan, programs = model.parts.plan, model.parts.programs
+    program_of = lambda part: programs[first_node(part)]  # noqa: E731
+    return PartitionRunner(plan, model.weights, model.signature, device, threads, program_of)
 
 
 def unpickled(data: bytes, device: str, threads: int, classes: Iterable[type] = ()) -> CompiledModule:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-import npu_compiler
 from npu_base.errors import InvalidValueError, format_error
+from npu_compiler import CompiledProgram, PartitionPlan
 from npu_runtime import DAGExecutor, Device, Profiler
 from npu_runtime.backend import backend_of
 from npu_runtime.host import numpy_to_torch
-from torch import Tensor
-from torch_ir import IR
 
-from npu.host_parts import HostWarning, host_nodes, strategy_of
 from npu.runners import Runner
 from npu.saving.signature import Signature
 
@@ -28,38 +24,26 @@ class PartitionRunner(Runner):
 
     def __init__(
         self,
-        ir: IR,
-        weights: Mapping[str, Tensor],
+        plan: PartitionPlan,
+        weights: Mapping[str, Any],
         signature: Signature,
         device: Device,
         threads: int,
-        compile_part: Callable[[dict[str, Any]], Any],
+        program_of: Callable[[dict[str, Any]], CompiledProgram],
     ) -> None:
-        whole = ir.to_dict()
-        self.plan = npu_compiler.partition(whole, strategy=strategy_of(whole))
-        self.device = device
-        self.has_state = any(mutation.kind == "buffer" for mutation in ir.mutations)
-        self._name = ir.model_name
+        """``program_of`` gives the program for the IR of a part."""
+        self.plan, self.device = plan, device
+        self.has_state = any(mutation["kind"] == "buffer" for mutation in plan.original_ir.get("mutations") or ())
         self._inputs = [entry.name for entry in signature.inputs]
         self._outputs = [entry.name for entry in signature.outputs]
         self._backend = backend_of(device, threads)
-        self._compile_part = compile_part
-        self._programs: dict[str, Any] = {}
+        self._program_of = program_of
         self._dag = self._loaded(weights)
-        advice = "npu.explain(model, inputs) says why, fallback='error' forbids it"
-        warnings.warn(f"npu.compile: {host_nodes(self.plan, 'the model')}. {advice}", HostWarning, stacklevel=4)
 
     def _loaded(self, weights: Mapping[str, Any]) -> DAGExecutor:
-        dag = DAGExecutor(self.plan, self._backend, self._compiled)
+        dag = DAGExecutor(self.plan, self._backend, self._program_of)
         dag.load_weights(weights)
         return dag
-
-    def _compiled(self, ir: dict[str, Any]) -> Any:
-        """Once for each part, not for each set of weights."""
-        key = ir["nodes"][0]["name"] if ir["nodes"] else ""
-        if key not in self._programs:
-            self._programs[key] = self._compile_part(ir)
-        return self._programs[key]
 
     def weights_read(self) -> set[str]:
         return self._dag.weights_read()
@@ -68,7 +52,7 @@ class PartitionRunner(Runner):
         self._dag = self._loaded(weights)
 
     def run(self, tensors: Sequence[Any], as_torch: bool) -> Sequence[Any]:
-        given = (t.detach() if isinstance(t, Tensor) else t for t in tensors)
+        given = (tensor.detach() if hasattr(tensor, "detach") else tensor for tensor in tensors)
         outputs = self._dag.execute(dict(zip(self._inputs, given, strict=True)))
         if not as_torch:
             return [outputs[name] for name in self._outputs]
@@ -83,7 +67,7 @@ class PartitionRunner(Runner):
         self._refuse("profile")
 
     def stored(self) -> Any:
-        self._refuse("save")
+        return self._dag.loaded_weights()
 
     def _refuse(self, what: str) -> NoReturn:
         raise InvalidValueError(
@@ -103,4 +87,5 @@ class PartitionRunner(Runner):
 
     def __repr__(self) -> str:
         parts = [step.target for step in self.plan.steps if hasattr(step, "target")]
-        return f"{self._name}: {parts.count('npu')} parts on {self.device.kind}, {parts.count('cpu')} on the host"
+        name, ours, theirs = self.plan.original_ir["model_name"], parts.count("npu"), parts.count("cpu")
+        return f"{name}: {ours} parts on {self.device.kind}, {theirs} on the host"

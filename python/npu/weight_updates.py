@@ -11,7 +11,7 @@ from typing import Any
 from npu_base.arguments import is_tensor, tensor_dtype
 from npu_base.errors import InvalidTypeError, InvalidValueError, format_error
 from npu_runtime import Weights, load_weights
-from npu_runtime.host import decode_constants
+from npu_runtime.host import as_numpy, decode_constants
 
 __all__ = ["ModelWeights", "checked_weights", "new_weights"]
 
@@ -124,15 +124,6 @@ def _same(a: Any, b: Any) -> bool:
     """NaN is equal to itself."""
     if a is b:
         return True
-    a, b = _array(a), _array(b)
+    a, b = as_numpy(a), as_numpy(b)
     same_memory = a.ctypes.data == b.ctypes.data and a.shape == b.shape
     return same_memory or (a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all()))
-
-
-def _array(value: Any) -> Any:
-    import numpy as np
-    from npu_runtime.host import torch_to_numpy
-
-    if hasattr(value, "to_numpy"):
-        return value.to_numpy()
-    return torch_to_numpy(value) if hasattr(value, "detach") else np.asarray(value)

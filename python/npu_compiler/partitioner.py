@@ -138,6 +138,17 @@ def partition(
 Groups = list[tuple[str, list[dict[str, Any]]]]
 
 
+def assembled_plan(
+    ir_dict: dict[str, Any], parts: Sequence[tuple[str, Sequence[int]]], strategy: str, reasons: Mapping[str, str]
+) -> PartitionPlan:
+    """A plan that was written down: parts are targets and numbers of nodes."""
+    check_outline(ir_dict)
+    nodes = ir_dict["nodes"]
+    with malformed("the graph"):
+        groups = [(target, [nodes[i] for i in numbers]) for target, numbers in parts]
+        return PartitionPlan(_steps(ir_dict, groups, strategy != "sequential"), ir_dict, strategy, dict(reasons))
+
+
 def _consecutive(nodes: Sequence[dict[str, Any]], targets: Sequence[str]) -> Groups:
     groups: Groups = []
     for node, target in zip(nodes, targets, strict=True):

@@ -12,7 +12,7 @@ from npu_runtime.backend import Backend
 from npu_runtime.dag_inputs import check_arguments, check_donations, check_inputs, donated_names
 from npu_runtime.dag_state import StateTensor, find_state, updated_in_place, updated_values
 from npu_runtime.errors import InvalidValueError, format_error
-from npu_runtime.host import NOT_ON_DEVICES, Copies, HostPart, check_tensor, decode_constants
+from npu_runtime.host import NOT_ON_DEVICES, Copies, HostPart, as_numpy, check_tensor, decode_constants
 from npu_runtime.ir_checks import check_ir
 from npu_runtime.outputs import outputs_type
 from npu_runtime.weight_loader import load_weights, resolve_names
@@ -174,7 +174,7 @@ class DAGExecutor:
         self._loaded_weights = device_weights
         # Copies, so that the caller may modify the tensors.
         kept = [*self._written, *(self._mapping[n] for n in self._weights_returned())]
-        self._initial = {fqn: _as_numpy(initial[fqn]).copy() for fqn in kept if fqn in initial}
+        self._initial = {fqn: as_numpy(initial[fqn]).copy() for fqn in kept if fqn in initial}
         self._loaded = True
         self.reset()
 
@@ -201,7 +201,7 @@ class DAGExecutor:
         value = self._state.get(self._state_tensor(name).name)
         if value is None or isinstance(value, NPUBuffer):
             return value.read_only() if value is not None else None
-        array = _as_numpy(value).copy()
+        array = as_numpy(value).copy()
         return array if str(array.dtype) in NOT_ON_DEVICES else self.backend.allocate_buffer(array).read_only()
 
     def set_state(self, name: str, value: Any) -> None:
@@ -209,7 +209,7 @@ class DAGExecutor:
         tensor = self._state_tensor(name)
         check_tensor("state", {**self._meta(tensor), "name": name}, value)
         with self._lock:
-            self._state[name] = self._writable_copy(_as_numpy(value), tensor)
+            self._state[name] = self._writable_copy(as_numpy(value), tensor)
 
     def _state_tensor(self, name: str) -> StateTensor:
         match = next((tensor for tensor in self._state_tensors if tensor.name == name), None)
@@ -250,6 +250,15 @@ class DAGExecutor:
     def weights_read(self) -> set[str]:
         """State-dict names of the weights that runs read, and of buffers that they write."""
         return set(self._names_read())
+
+    def loaded_weights(self) -> dict[str, Any]:
+        """What ``weights_read`` names, as it was loaded: buffers, tensors of the host, or arrays."""
+        tensors = dict(self._initial)
+        for weights in self._loaded_weights.values():
+            tensors |= dict(weights.items())
+        for host in self._host.values():
+            tensors |= host.weights
+        return {name: tensors[name] for name in self._names_read()}
 
     def _names_read(self) -> dict[str, list[str]]:
         """State-dict names of the weights that runs read, each with the names tied to it."""
@@ -327,21 +336,21 @@ class DAGExecutor:
             return value.read_only()
         if tensor is None and isinstance(values.get(self._sources.get(name, "")), NPUBuffer):
             return self._as_buffer(name, value)
-        array = _as_numpy(value)
+        array = as_numpy(value)
         if hasattr(value, "is_contiguous") and not value.is_contiguous():
             self._copies.add(name, array.nbytes)
         return array
 
     def _as_buffer(self, name: str, value: Any) -> Any:
         """A result of the host, in device memory."""
-        array = _as_numpy(value)
+        array = as_numpy(value)
         if isinstance(value, NPUBuffer) or str(array.dtype) in NOT_ON_DEVICES:
             return value
         self._copies.add(name, array.nbytes)
         return self.backend.allocate_buffer(array)
 
     def _copy(self, name: str, value: Any) -> npt.NDArray[Any]:
-        array = _as_numpy(value).copy()
+        array = as_numpy(value).copy()
         self._copies.add(name, array.nbytes)
         return array
 
@@ -376,18 +385,6 @@ class DAGExecutor:
 
     def _returns_or_keeps(self) -> bool:
         return bool(self._written or self._weights_returned())
-
-
-def _as_numpy(value: Any) -> npt.NDArray[Any]:
-    import numpy as np
-
-    if isinstance(value, NPUBuffer):
-        return value.to_numpy()
-    if hasattr(value, "detach"):
-        from npu_runtime.host import torch_to_numpy
-
-        return torch_to_numpy(value)
-    return np.asarray(value)
 
 
 def _same_bits(a: npt.NDArray[Any] | None, b: npt.NDArray[Any] | None) -> bool:

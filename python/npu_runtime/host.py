@@ -14,7 +14,7 @@ from npu_runtime._core import NPUBuffer, Weights, fetch
 from npu_runtime.errors import InvalidTypeError, InvalidValueError, format_error
 from npu_runtime.ir_checks import check_nodes
 
-__all__ = ["HostPart", "decode_constants", "execute_cpu_partition", "numpy_to_torch", "torch_to_numpy"]
+__all__ = ["HostPart", "as_numpy", "decode_constants", "execute_cpu_partition", "numpy_to_torch", "torch_to_numpy"]
 
 
 def numpy_to_torch(array: Any) -> Any:
@@ -46,6 +46,13 @@ def torch_to_numpy(tensor: Any) -> npt.NDArray[Any]:
         return bits.view(ml_dtypes.bfloat16)
     array: npt.NDArray[Any] = tensor.numpy()
     return array
+
+
+def as_numpy(value: Any) -> npt.NDArray[Any]:
+    """Of a buffer, a tensor or an array, sharing memory if possible."""
+    if isinstance(value, NPUBuffer):
+        return value.to_numpy()
+    return torch_to_numpy(value) if hasattr(value, "detach") else np.asarray(value)
 
 
 def decode_constants(ir: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,6 +139,10 @@ class HostPart:
         self._executor.load_weights_from_state_dict(dict(own_weights))
         tensors = [*own_weights.values(), *self._executor.constants.values()]
         self._own_memory = {t.untyped_storage().data_ptr() for t in tensors}
+
+    @property
+    def weights(self) -> dict[str, Any]:
+        return dict(self._executor.weights or {})
 
     def load_weights(self, weights: Mapping[str, Any]) -> None:
         self.use(self.own_weights(weights))

@@ -103,7 +103,7 @@ loaded = npu.load({str(path)!r}, device="cpu", verify=True)
 x = np.arange(16, dtype="float32").reshape(2, 8)
 print(loaded(x, scale=2.0)["y"].tolist())
 print(npu.Predictor({str(path)!r}, device="cpu")({{"x": x}})["y"].shape)
-assert not {{"torch", "torch_ir"}} & set(sys.modules), "imported PyTorch"
+assert not {{"torch", "torch_ir", "npu_compiler"}} & set(sys.modules), "imported PyTorch or the compiler"
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import random
 import struct
+import warnings
+from contextlib import suppress
 from functools import cache
 from typing import Any, NamedTuple
 
 import npu
 import numpy as np
 import torch
+from npu.compiled_module import unpickled
 from npu.saving.container import Container
-from npu.saving.model import open_model
+from npu.saving.model import read_model
 from npu.saving.structure import Arguments, Classes, decode
 from npu_base.errors import NPUError
 from npu_base.nesting import rebuild
@@ -44,10 +47,34 @@ class Small(nn.Module):
         return {"pair": Pair(y, y + rest["a"]), "three": [3, None]}
 
 
+class Partly(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(3, 3)
+        self.register_buffer("count", torch.zeros(3))
+
+    def forward(self, x: Tensor) -> dict[str, Any]:
+        self.count.add_(1)
+        y = torch.linalg.pinv(self.linear(x))
+        return {"pair": Pair(torch.relu(y), y @ y + self.count)}
+
+
 @cache
 def seed_file() -> bytes:
     inputs = torch.ones(2, 3), {"a": torch.ones(4)}
-    compiled = npu.compile(Small().eval(), inputs, {"scale": 3.0}, device="cpu")
+    return _bytes_of(npu.compile(Small().eval(), inputs, {"scale": 3.0}, device="cpu"))
+
+
+@cache
+def part_seed_file() -> bytes:
+    """Of a model that runs partly on the host."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _bytes_of(npu.compile(Partly().eval(), torch.eye(3), device="cpu"))
+
+
+def _bytes_of(compiled: npu.CompiledModule) -> bytes:
     data = compiled.__reduce__()[1][0]
     assert isinstance(data, bytes)
     return data
@@ -92,9 +119,11 @@ def edit(manifest: Any, rng: random.Random) -> None:
 
 
 def damaged(rng: random.Random) -> bytes:
-    sections, manifest = parts(seed_file())
+    sections, manifest = parts(rng.choice([seed_file, part_seed_file])())
     for _ in range(rng.randrange(1, 4)):
-        if paths(manifest):
+        if "partition" in manifest and rng.random() < 0.6:
+            sections = _with_edited_section(sections, manifest, rng)
+        elif paths(manifest):
             edit(manifest, rng)
     text = bytearray(json.dumps(manifest).encode())
     if rng.random() < 0.2:
@@ -109,16 +138,41 @@ def damaged(rng: random.Random) -> bytes:
     return bytes(data)
 
 
+def _with_edited_section(sections: bytes, manifest: Any, rng: random.Random) -> bytes:
+    """With another plan or IR, in the room of the old one."""
+    kind = rng.choice(["partition", "ir"])
+    table = manifest.get("sections")
+    entries = [e for e in table if isinstance(e, dict) and e.get("kind") == kind] if isinstance(table, list) else []
+    if not entries or not all(type(entries[0].get(key)) is int for key in ("offset", "size")):
+        return sections
+    start, size = entries[0]["offset"] - _FIXED, entries[0]["size"]
+    try:
+        data = json.loads(sections[start : start + size])
+    except ValueError:
+        return sections
+    if not paths(data):
+        return sections
+    edit(data, rng)
+    text = json.dumps(data, separators=(",", ":")).encode()
+    if not 0 <= start <= start + len(text) <= start + size <= len(sections):
+        return sections
+    text += b" " * (size - len(text))
+    entries[0]["checksum"] = f"{checksum(text):016x}"
+    return sections[:start] + text + sections[start + size :]
+
+
 def read(data: bytes) -> bool:
     """Whether it is accepted; nothing but our own errors may come out, and what is accepted can be used."""
     try:
-        model, program = open_model(Container.from_bytes(data, "damaged.npu"), verify=True)
+        model, program = read_model(Container.from_bytes(data, "damaged.npu"), verify=True)
         classes = Classes((), model.signature.output_structure)
     except NPUError as error:
         if "damaged.npu" in str(error):
             return False
         raise
-    assert len(program.text()) > 0 and model.program()
+    assert all(model.programs()) and (program is None) == (model.parts is not None)
+    if program is None:
+        _load_parts(data)
     tensors = [np.zeros(entry.shape, "float32") for entry in model.signature.outputs]
     try:
         if model.signature.output_structure is not None:
@@ -129,9 +183,14 @@ def read(data: bytes) -> bool:
     return True
 
 
+def _load_parts(data: bytes) -> None:
+    with suppress(NPUError):
+        unpickled(data, "cpu", 1)
+
+
 def fuzz_saved(count: int, start: int = 1) -> tuple[int, int]:
     """How many were accepted, and how many were refused."""
-    assert read(seed_file())
+    assert read(seed_file()) and read(part_seed_file())
     tally = [0, 0]
     for i in range(count):
         data = damaged(random.Random(f"{start} {i}"))

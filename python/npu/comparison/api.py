@@ -83,8 +83,7 @@ class _Saved:
     @staticmethod
     def of(model: Model, file: str) -> _Saved:
         ir = None if model.ir is None else read_ir(model, file)
-        assert model.program is not None
-        return _Saved(CompiledProgram.from_bytes(model.program(), file), ir, model.weights)
+        return _Saved(CompiledProgram.from_bytes(model.programs()[0], file), ir, model.weights)
 
 
 def _read(model: Any) -> Any:

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from npu_base.errors import NPUError
+from npu_base.specs import TensorSpec
 from npu_runtime import Program, Weights, __version__
 
 from npu.saving.container import Container, NewSection, is_saved, read_json, refuse, to_bytes, write_container
-from npu.saving.signature import Signature, read_signature
+from npu.saving.signature import Signature, TensorEntry, read_signature
 from npu.saving.tensors import write_tensors
 
-__all__ = ["Model", "ir_at", "open_model", "read_ir"]
+if TYPE_CHECKING:  # most models load without the compiler
+    from npu.saving.parts import Parts
+
+__all__ = ["Model", "ir_at", "open_model", "read_ir", "read_model"]
 
 
 @dataclass(frozen=True)
 class Model:
-    """``program`` and ``ir`` give the bytes of these sections. The IR is for people and tools; runs do not read it."""
+    """``programs`` gives the bytes of the programs: one, or one for each part of ``parts`` on the device. ``ir`` gives
+    the IR, which is for people and tools; only models with parts need it to run."""
 
     signature: Signature
-    program: Callable[[], bytes] | None
+    programs: Callable[[], Sequence[bytes]]
     weights: Any
     ir: Callable[[], bytes] | None = None
     name: str = ""
+    parts: Parts | None = None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         write_container(path, self._sections(), self._manifest())
@@ -34,26 +40,44 @@ class Model:
     def to_bytes(self) -> bytes:
         return to_bytes(self._sections(), self._manifest())
 
+    def _program_names(self) -> list[str]:
+        return [f"program/{i}" for i in range(1 if self.parts is None else len(self.parts.programs))]
+
     def _sections(self) -> list[NewSection]:
-        assert self.program is not None
-        sections = [NewSection("program/0", "program", self.program())]
+        names = self._program_names()
+        sections = [NewSection(name, "program", data) for name, data in zip(names, self.programs(), strict=True)]
         if self.ir is not None:
-            sections.append(NewSection("ir", "ir", self.ir(), optional=True))
+            sections.append(NewSection("ir", "ir", self.ir(), optional=self.parts is None))
+        if self.parts is not None:
+            plan = self.parts.to_json(dict(zip(self.parts.programs, names, strict=True)))
+            sections.append(NewSection("partition", "partition", plan))
         tensors = dict(self.weights.items())
         return [*sections, NewSection("weights", "weights", partial(write_tensors, tensors=tensors))]
 
     def _manifest(self) -> dict[str, Any]:
-        return {
+        manifest = {
             "producer": f"npu-simulation {__version__}",
             "model_name": self.name,
             "signature": self.signature.to_dict(),
-            "programs": [{"section": "program/0"}],
+            "programs": [{"section": name} for name in self._program_names()],
             "weights": "weights",
         }
+        return manifest if self.parts is None else {**manifest, "partition": "partition"}
 
 
 def open_model(source: str | os.PathLike[str] | Container, *, verify: bool = False) -> tuple[Model, Program]:
-    """Read and check a file: all of it but the contents of the weights, and those too with ``verify``."""
+    """``read_model`` of a model that is one program."""
+    model, program = read_model(source, verify=verify)
+    if program is None:
+        file = source.name if isinstance(source, Container) else os.fspath(source)
+        what, got = "this model runs partly on the host, so no single program is all of it", f"{len(model.programs())}"
+        refuse(file, what, got=f"{got} programs and parts for the host", action="npu.load, npu explain, npu partition")
+    return model, program
+
+
+def read_model(source: str | os.PathLike[str] | Container, *, verify: bool = False) -> tuple[Model, Program | None]:
+    """Read and check a file: all of it but the contents of the weights, and those too with ``verify``. The program is
+    None if there are parts."""
     container = source if isinstance(source, Container) else Container.open(source)
     if verify:
         for section in container.sections.values():
@@ -61,50 +85,87 @@ def open_model(source: str | os.PathLike[str] | Container, *, verify: bool = Fal
     file, manifest = container.name, container.manifest
     signature = read_signature(manifest.get("signature"), file)
     programs = manifest.get("programs")
-    if not isinstance(programs, list) or not all(isinstance(p, dict) for p in programs) or not programs:
+    if not isinstance(programs, list) or not all(isinstance(p, dict) for p in programs):
         refuse(file, "'programs' is not valid", section="manifest", got=f"{programs!r:.60}", expected="a list")
-    if len(programs) > 1:
-        what, expected = "has several programs, which this version does not run", "one program"
-        refuse(file, what, got=len(programs), expected=expected, action="upgrading npu-simulation")
-    part = container.part(container.section(programs[0].get("section"), "program"))
-    program = Program.load(part)
-    _check_program(file, signature, program)
+    sections = [container.section(program.get("section"), "program") for program in programs]
     weights_section = container.section(manifest.get("weights"), "weights")
     weights = Weights.load(container.part(weights_section, verify=False))
+    irs = container.of_kind("ir")
+    ir = partial(_bytes_of, container, irs[0].name) if irs else None
+    name = manifest.get("model_name")
+    model = Model(
+        signature,
+        lambda: [bytes(container.part(section)) for section in sections],
+        weights,
+        ir,
+        name if isinstance(name, str) else "",
+    )
+    if "partition" in manifest:
+        return _with_parts(model, container, [section.name for section in sections], weights_section.name), None
+    if len(programs) != 1:
+        what, expected = "does not have one program, and no plan of parts", "one program"
+        refuse(file, what, got=len(programs), expected=expected, action="upgrading npu-simulation")
+    program = Program.load(container.part(sections[0]))
+    check_specs(file, "input", signature.inputs, program.inputs)
+    check_specs(file, "output", signature.outputs, program.outputs)
+    _check_required(file, signature, program)
+    _check_weights(file, weights, program, weights_section.name)
+    return model, program
+
+
+def _with_parts(model: Model, container: Container, names: list[str], weights_section: str) -> Model:
+    from npu_compiler import CompiledProgram
+
+    from npu.saving.parts import read_parts, read_weights
+
+    file = container.name
+    section = container.section(container.manifest["partition"], "partition")
+    if len(set(names)) != len(names):
+        refuse(file, "two programs are the same section", section="manifest", got=f"{names!r:.60}")
+    data = read_json(bytes(container.part(section)), file, section.name)
+    ir = read_ir(model, file)
+    try:
+        programs = {
+            name: CompiledProgram.from_bytes(code, file) for name, code in zip(names, model.programs(), strict=True)
+        }
+        for code in model.programs():
+            _check_weights(file, model.weights, Program.parse(code), weights_section)
+    except NPUError as error:
+        refuse(file, f"a program is not valid: {error}")
+    parts = read_parts(data, ir, programs, file)
+    check_specs(file, "input", model.signature.inputs, [TensorSpec(**_bare(t)) for t in ir["graph_inputs"]])
+    check_specs(file, "output", model.signature.outputs, [TensorSpec(**_bare(t)) for t in ir["graph_outputs"]])
+    weights = read_weights(parts.plan, model.weights, file, weights_section)
+    return replace(model, parts=parts, weights=weights)
+
+
+def _bare(meta: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: meta[key] for key in ("name", "shape", "dtype")}
+
+
+def _check_weights(file: str, weights: Weights, program: Program, section: str) -> None:
     try:
         weights.check(program)
     except NPUError as error:
-        refuse(file, f"the weights do not fit the program: {error}", section=weights_section.name)
-    irs = container.of_kind("ir")
-    name = manifest.get("model_name")
-    return (
-        Model(
-            signature,
-            partial(bytes, part),
-            weights,
-            partial(_bytes_of, container, irs[0].name) if irs else None,
-            name if isinstance(name, str) else "",
-        ),
-        program,
-    )
+        refuse(file, f"the weights do not fit the program: {error}", section=section)
 
 
 def _bytes_of(container: Container, name: str) -> bytes:
     return bytes(container.part(container.sections[name]))
 
 
-def _check_program(file: str, signature: Signature, program: Program) -> None:
+def check_specs(file: str, what: str, entries: Iterable[TensorEntry], specs: Iterable[Any]) -> None:
     """The signature and the program come from the same model."""
-    for what, entries, specs in (
-        ("input", signature.inputs, program.inputs), ("output", signature.outputs, program.outputs)
-    ):  # fmt: skip
-        known = {spec.name: spec for spec in specs}
-        for entry in entries:
-            spec = known.get(entry.name)
-            if spec is None or tuple(spec.shape) != entry.shape or spec.dtype != entry.dtype:
-                got = "no such name" if spec is None else f"{spec.dtype}{list(spec.shape)}"
-                expected = f"{entry.dtype}{list(entry.shape)}"
-                refuse(file, f"the program has another {what} '{entry.name}'", got=got, expected=expected)
+    known = {spec.name: spec for spec in specs}
+    for entry in entries:
+        spec = known.get(entry.name)
+        if spec is None or tuple(spec.shape) != entry.shape or spec.dtype != entry.dtype:
+            got = "no such name" if spec is None else f"{spec.dtype}{list(spec.shape)}"
+            expected = f"{entry.dtype}{list(entry.shape)}"
+            refuse(file, f"the program has another {what} '{entry.name}'", got=got, expected=expected)
+
+
+def _check_required(file: str, signature: Signature, program: Program) -> None:
     named = {entry.name for entry in signature.inputs}
     for spec in program.inputs:
         if spec.required and not spec.state and spec.name not in named:
@@ -116,7 +177,7 @@ def ir_at(source: Any) -> Any:
     if not isinstance(source, str | os.PathLike) or not is_saved(source):
         return source
     file = os.fspath(source)
-    return read_ir(open_model(source)[0], file)
+    return read_ir(read_model(source)[0], file)
 
 
 def read_ir(model: Model, file: str) -> dict[str, Any]:

@@ -107,6 +107,7 @@ def read_signature(data: Any, file: str) -> Signature:
     fields = _object(data, file, "signature", ("inputs", "outputs", "input_structure", "output_structure"))
     inputs, outputs = (_entries(fields[key], file, key) for key in ("inputs", "outputs"))
     _check_structure(fields["input_structure"], len(inputs), file, "input_structure")
+    _check_arguments(fields["input_structure"], file)
     _check_structure(fields["output_structure"], len(outputs), file, "output_structure")
     parameters = fields.get("parameters", [])
     if not isinstance(parameters, list) or not all(isinstance(name, str) for name in parameters):
@@ -167,6 +168,14 @@ def _check_structure(structure: Any, count: int, file: str, what: str) -> None:
     walk(structure, 0)
     if what == "input_structure" and seen != list(range(count)):
         _bad(file, f"'{what}' does not have each input once, in order", f"{seen!r:.60}", f"0 to {count - 1}")
+
+
+def _check_arguments(structure: Any, file: str) -> None:
+    """Arguments by position, and by name."""
+    items = [] if structure is None else structure.get("items")
+    kinds = [item.get("kind") for item in items or ()]
+    if structure is not None and kinds != ["tuple", "dict"]:
+        _bad(file, "'input_structure' is not valid", f"{kinds!r:.60}", "a tuple of a tuple and a dict")
 
 
 def _check_node(node: dict[str, Any], file: str, what: str) -> None:

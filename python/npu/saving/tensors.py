@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, BinaryIO
 
+from npu_base.arguments import tensor_dtype
 from npu_base.errors import InternalError
+from npu_runtime.host import as_numpy
 
-__all__ = ["write_tensors"]
+__all__ = ["as_bytes", "is_stored_as_bytes", "write_tensors"]
 
 _ALIGNMENT = 64
 _DTYPES = {
@@ -20,31 +22,50 @@ _ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "I8": 1, "I16": 2, "I32": 4, "I64"
 
 
 def write_tensors(file: BinaryIO, tensors: Mapping[str, Any]) -> None:
-    """Write them without gaps, as the format demands.
+    """Write buffers, tensors or arrays without gaps, as the format demands.
 
-    Those whose size is a multiple of 64 come first, then those of 32, and so on: each is aligned as its size is.
+    Those whose size is a multiple of 64 come first, then those of 32, and so on: each is aligned as its size is. A
+    dtype that devices do not have is written as bytes.
     """
-    sizes = {name: _size(buffer) for name, buffer in tensors.items()}
+    sizes = {name: _size(tensor) for name, tensor in tensors.items()}
     order = sorted(tensors, key=lambda name: (-_alignment(sizes[name]), name))
     header: dict[str, Any] = {"__metadata__": {"format": "npu"}}
     offset = 0
     for name in order:
-        dtype, shape = _DTYPES[str(tensors[name].dtype)], list(tensors[name].shape)
+        dtype, shape = _DTYPES.get(tensor_dtype(tensors[name])), list(tensors[name].shape)
+        if dtype is None:
+            dtype, shape = _DTYPES["uint8"], [sizes[name]]
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + sizes[name]]}
         offset += sizes[name]
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(len(text) + 8) % _ALIGNMENT)
     file.write(len(text).to_bytes(8, "little") + text)
     for name in order:
-        array = tensors[name].to_numpy()  # shares the memory where the host reaches it
+        array: Any = as_numpy(tensors[name])  # shares the memory where the host reaches it
         data = memoryview(array.reshape(-1).view("uint8"))
         if data.nbytes != sizes[name]:
             raise InternalError(f"[saved] tensor '{name}' has {data.nbytes} bytes; expected {sizes[name]}")
         file.write(data)
 
 
-def _size(buffer: Any) -> int:
-    return prod(buffer.shape) * _ITEM_BYTES[_DTYPES[str(buffer.dtype)]]
+def is_stored_as_bytes(dtype: str) -> bool:
+    return dtype not in _DTYPES
+
+
+def as_bytes(stored: Any, shape: Sequence[int], dtype: str) -> Any:
+    """The array in bytes that were stored, or these as they are if they cannot be one."""
+    try:
+        return stored.view(dtype).reshape(shape)
+    except (TypeError, ValueError):
+        return stored
+
+
+def _size(tensor: Any) -> int:
+    return prod(tensor.shape) * int(getattr(tensor, "itemsize", 0) or _item_bytes(tensor))
+
+
+def _item_bytes(buffer: Any) -> int:
+    return _ITEM_BYTES[_DTYPES[tensor_dtype(buffer)]]
 
 
 def _alignment(size: int) -> int:
