@@ -10,7 +10,7 @@ from typing import Any
 
 from npu_base.errors import InvalidTypeError, format_error
 from npu_base.nesting import Make, rebuild
-from npu_runtime import Device, Executor, Profiler, Weights
+from npu_runtime import Device, Executor, Weights
 
 from npu.runners import ProgramRunner, Runner, uses_torch
 from npu.saving.container import Container
@@ -114,10 +114,9 @@ class CompiledModule:
         """What runs where, of a model that runs partly on the host."""
         return self.runner.plan
 
-    def profile(self, *args: Any, **kwargs: Any) -> Profiler:
-        """Profile one run; print the result with ``.print_summary()``."""
-        profiler: Profiler = self.runner.profile(self._arguments.bind(args, kwargs))
-        return profiler
+    def profile(self, *args: Any, **kwargs: Any) -> Any:
+        """Profile one run, on the device and on the host; print the result with ``.print_summary()``."""
+        return self.runner.profile(self._arguments.bind(args, kwargs))
 
     def reset(self) -> None:
         """Give the buffers that the model writes the values that they started with."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from npu_base.errors import InvalidValueError, format_error
 from npu_compiler import CompiledProgram, PartitionPlan
-from npu_runtime import DAGExecutor, Device, Profiler
+from npu_runtime import DAGExecutor, Device
 from npu_runtime.backend import backend_of
 from npu_runtime.host import numpy_to_torch
+from npu_runtime.parts_profiler import PartsProfiler
 
 from npu.runners import Runner
 from npu.saving.signature import Signature
@@ -52,33 +52,27 @@ class PartitionRunner(Runner):
         self._dag = self._loaded(weights)
 
     def run(self, tensors: Sequence[Any], as_torch: bool) -> Sequence[Any]:
-        given = (tensor.detach() if hasattr(tensor, "detach") else tensor for tensor in tensors)
-        outputs = self._dag.execute(dict(zip(self._inputs, given, strict=True)))
+        outputs = self._dag.execute(self._named(tensors))
         if not as_torch:
             return [outputs[name] for name in self._outputs]
         results = [numpy_to_torch(outputs[name]) for name in self._outputs]
         cuda = next((tensor.device for tensor in tensors if getattr(tensor, "is_cuda", False)), None)
         return results if cuda is None else [result.to(cuda) for result in results]
 
+    def _named(self, tensors: Sequence[Any]) -> dict[str, Any]:
+        given = (tensor.detach() if hasattr(tensor, "detach") else tensor for tensor in tensors)
+        return dict(zip(self._inputs, given, strict=True))
+
     def reset(self) -> None:
         self._dag.reset()
 
-    def profile(self, tensors: Sequence[Any]) -> Profiler:
-        self._refuse("profile")
+    def profile(self, tensors: Sequence[Any]) -> PartsProfiler:
+        profiler = PartsProfiler(self._dag)
+        profiler.run(self._named(tensors))
+        return profiler
 
     def stored(self) -> Any:
         return self._dag.loaded_weights()
-
-    def _refuse(self, what: str) -> NoReturn:
-        raise InvalidValueError(
-            format_error(
-                "npu",
-                f"{what} does not support a model that runs partly on the host",
-                got=repr(self),
-                expected="a model that the device runs as a whole",
-                action="npu.explain, which says what the device lacks",
-            )
-        )
 
     def _without(self, name: str) -> NoReturn:
         raise AttributeError(

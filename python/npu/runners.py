@@ -29,7 +29,7 @@ class Runner:
         """Results as torch tensors, on the GPU if one of the inputs is, or as NumPy arrays."""
         raise NotImplementedError
 
-    def profile(self, tensors: Sequence[Any]) -> Profiler:
+    def profile(self, tensors: Sequence[Any]) -> Any:
         raise NotImplementedError
 
     def stored(self) -> Any:

@@ -39,12 +39,12 @@ class DAGExecutor:
         self.plan, self.backend = plan, backend
         self.npu_programs: dict[int, Any] = {}
         self.copied: dict[str, int] = {}
-        self._executors: dict[int, Any] = {}
+        self.executors: dict[int, Any] = {}
         self._loaded_weights: dict[int, Any] = {}
         self._part_irs: dict[int, dict[str, Any]] = {}
-        self._host: dict[int, HostPart] = {}
-        self._parts = [step for step in plan.steps if hasattr(step, "target")]
-        check_ir(plan.original_ir, self._parts)
+        self.host_parts: dict[int, HostPart] = {}
+        self.parts = [step for step in plan.steps if hasattr(step, "target")]
+        check_ir(plan.original_ir, self.parts)
         self._loaded = False
         self._lock = threading.Lock()  # guards _state
         self._state: dict[str, Any] = {}
@@ -56,9 +56,9 @@ class DAGExecutor:
         self._written = {m["target"] for m in mutations if m["kind"] == "buffer"}
         self._output_names = [t["name"] for t in whole["graph_outputs"]]
         leaving = {*self._output_names, *(m["value"]["name"] for m in mutations)}
-        for part in self._parts:
+        for part in self.parts:
             self._add(part, compile_fn, npu_compiler.partition_ir(plan, part), leaving)
-        in_place = updated_in_place(self._executors, self._host)
+        in_place = updated_in_place(self.executors, self.host_parts)
         self._sources = {**in_place, **updated_values(whole)}
         self._state_tensors = find_state(whole, self._sources, in_place)
         self._graph = self._make_graph()
@@ -71,10 +71,10 @@ class DAGExecutor:
         ir = self._part_irs[number] = self._with_state(ir, part)
         if part.target == "npu":
             self.npu_programs[number] = compile_fn(ir)
-            self._executors[number] = self.backend.create_executor(self.npu_programs[number])
+            self.executors[number] = self.backend.create_executor(self.npu_programs[number])
         else:
-            self._host[number] = HostPart(ir, leaving, in_place=True)
-            self._host[number].copies = self._copies
+            self.host_parts[number] = HostPart(ir, leaving, in_place=True)
+            self.host_parts[number].copies = self._copies
 
     def _name_outputs(self) -> tuple[type[dict[str, Any]], dict[str, str]]:
         """Further names of outputs. An input that the model writes is also an output, under its own name."""
@@ -97,23 +97,41 @@ class DAGExecutor:
     def _make_graph(self) -> Graph:
         """The core's graph of the parts. It runs programs itself and calls back for everything else."""
         ir = self.plan.original_ir
-        produced = [name for part in self._parts for name in part.output_names]
+        produced = [name for part in self.parts for name in part.output_names]
         names = dict.fromkeys([*(t["name"] for t in ir["graph_inputs"]), *self._mapping])
-        names |= dict.fromkeys([name for part in self._parts for name in part.input_names] + produced)
+        names |= dict.fromkeys([name for part in self.parts for name in part.input_names] + produced)
         wanted = {*self._output_names, *(m["value"]["name"] for m in ir.get("mutations") or [])}
         graph = Graph(list(names), sorted(wanted & set(produced)))
         device = self.backend.device if isinstance(self.backend.device, Device) else None
-        for part in self._parts:
+        for part in self.parts:
             number = part.partition_id
             if part.target != "npu":
-                host = self._host[number]
+                host = self.host_parts[number]
                 graph.add_host(host.call, host.input_names, host.output_names, host.updates, device)
-            elif isinstance(self._executors[number], Executor):
-                graph.add_program(self._executors[number])
+            elif isinstance(self.executors[number], Executor):
+                graph.add_program(self.executors[number])
             else:
-                inputs = [name for name in part.input_names if name in self._inputs_of(part)]
+                inputs = self.input_names(part)
                 graph.add_host(self._other_executor(number, inputs, part.output_names), inputs, part.output_names)
         return graph
+
+    def input_names(self, part: Any) -> list[str]:
+        """What a part on the device reads as inputs rather than as weights, in order."""
+        return [name for name in part.input_names if name in self._inputs_of(part)]
+
+    def weights_of(self, part: Any) -> Any:
+        return self._loaded_weights.get(part.partition_id)
+
+    def values_before(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """What parts may read before any of them has run, by name: inputs, and copies of the state."""
+        self._check_inputs(inputs)
+        self._check_loaded()
+        values: dict[str, Any] = {n: self._initial[f] for n, f in self._mapping.items() if f in self._initial}
+        with self._lock:
+            for tensor in self._state_tensors:
+                if tensor.name not in inputs or not tensor.is_input:
+                    values |= dict.fromkeys(tensor.graph_names, as_numpy(self._current_value(tensor)).copy())
+        return {**values, **inputs}
 
     def _inputs_of(self, part: Any) -> set[str]:
         """Names of the tensors that a part reads as inputs rather than as weights."""
@@ -122,7 +140,7 @@ class DAGExecutor:
     def _other_executor(self, number: int, inputs: list[str], outputs: list[str]) -> Callable[[list[Any]], list[Any]]:
         """Calls the executor of a backend that is not the core's own."""
         executor, owner = (
-            self._executors[number],
+            self.executors[number],
             weakref.ref(self),
         )  # we own the graph, so a strong one would be a cycle
 
@@ -160,15 +178,15 @@ class DAGExecutor:
                 check_tensor("weight", meta, chosen[meta["name"]])
         device_weights: dict[int, Any] = {}
         host_weights: dict[int, Any] = {}
-        for part in self._parts:
+        for part in self.parts:
             if part.target == "npu":
                 program = self.npu_programs[part.partition_id]
                 own = {spec.name: chosen[spec.name] for spec in program.weight_specs if spec.name in chosen}
                 device_weights[part.partition_id] = load_weights(own, program, self.backend.device)
             else:
-                host_weights[part.partition_id] = self._host[part.partition_id].own_weights(chosen)
+                host_weights[part.partition_id] = self.host_parts[part.partition_id].own_weights(chosen)
         for number, own in host_weights.items():  # only once all weights were accepted
-            self._host[number].use(own)
+            self.host_parts[number].use(own)
         constants = decode_constants(self.plan.original_ir)
         initial = {**constants, **chosen}
         self._loaded_weights = device_weights
@@ -256,7 +274,7 @@ class DAGExecutor:
         tensors = dict(self._initial)
         for weights in self._loaded_weights.values():
             tensors |= dict(weights.items())
-        for host in self._host.values():
+        for host in self.host_parts.values():
             tensors |= host.weights
         return {name: tensors[name] for name in self._names_read()}
 
@@ -265,7 +283,7 @@ class DAGExecutor:
         ir = self.plan.original_ir
         known = {w["name"] for w in ir["weights"]} - set(ir.get("constants") or {})
         inputs = {t["name"] for t in ir["graph_inputs"]}
-        used = {n for part in self._parts for n in part.input_names} | set(self._weights_returned())
+        used = {n for part in self.parts for n in part.input_names} | set(self._weights_returned())
         read = ({self._mapping.get(n, n) for n in used - inputs} | self._written) & known
         ties: dict[str, str] = ir.get("ties") or {}
         return {name: [tie for tie, owner in ties.items() if owner == name] for name in sorted(read)}
@@ -306,7 +324,7 @@ class DAGExecutor:
             if tensor.in_place and isinstance(value, NPUBuffer):
                 donated = {*donated, tensor.graph_names[0]}
         values |= inputs
-        weights = [self._loaded_weights.get(part.partition_id) for part in self._parts]
+        weights = [self._loaded_weights.get(part.partition_id) for part in self.parts]
         counts: dict[str, int] = {}
         self._copies.by_name = {}
         results = self._graph.run(values, weights, donated, counts)
@@ -366,13 +384,13 @@ class DAGExecutor:
             taken.add(tensor.result)
 
     def _check_inputs(self, inputs: Mapping[str, Any]) -> None:
-        read = {name for part in self._parts for name in part.input_names} | set(self._output_names)
+        read = {name for part in self.parts for name in part.input_names} | set(self._output_names)
         check_inputs(
             self.plan.original_ir, read, {tensor.name for tensor in self._state_tensors if tensor.is_input}, inputs
         )
 
     def _check_loaded(self) -> None:
-        needed = self._returns_or_keeps() or any(self._needs_weights(p) for p in self._parts)
+        needed = self._returns_or_keeps() or any(self._needs_weights(p) for p in self.parts)
         if not self._loaded and self.plan.original_ir.get("weights") and needed:
             raise InvalidValueError(
                 format_error("dag", "weights are not loaded", action="load_weights(...) or execute(..., weights=...)")
@@ -381,7 +399,7 @@ class DAGExecutor:
     def _needs_weights(self, part: Any) -> bool:
         if part.target == "npu":
             return bool(self.npu_programs[part.partition_id].weight_specs)
-        return bool(self._host[part.partition_id].ir["weights"])
+        return bool(self.host_parts[part.partition_id].ir["weights"])
 
     def _returns_or_keeps(self) -> bool:
         return bool(self._written or self._weights_returned())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from npu_base.files import write_file
 from npu_runtime._core import Executor, NPUBuffer, Session
 from npu_runtime.errors import InvalidTypeError, InvalidValueError, format_error
 
-__all__ = ["KernelSummary", "ProfileResult", "Profiler", "profile"]
+__all__ = ["KernelSummary", "ProfileResult", "Profiler", "print_rows", "profile"]
 
 
 @dataclass(frozen=True)
@@ -77,22 +77,8 @@ class Profiler:
 
     def print_summary(self, by: str = "kernel") -> None:
         """Print a table, slowest first, with a line for the total."""
-        from rich.console import Console
-        from rich.markup import escape
-        from rich.table import Table
-
-        table = Table(title=f"{self.executor.program.model_name}: {self._runs} run(s), {self._wall * 1e3:.2f} ms")
-        for heading, justify in (("Kernel" if by == "kernel" else "Op", "left"), *((h, "right") for h in _COLUMNS)):
-            table.add_column(heading, justify=justify)  # type: ignore[arg-type]
-        rows = self.summary(by)
-        for row in rows:
-            table.add_row(escape(row.name), *_cells(row))
-        table.add_section()
-        total = sum(row.total_ms for row in rows)
-        table.add_row("total", str(sum(row.calls for row in rows)), f"{total:.3f}", "", "100.0 %", "", "")
-        console = Console()
-        console = console if console.is_terminal else Console(width=140)
-        console.print(table)
+        title = f"{self.executor.program.model_name}: {self._runs} run(s), {self._wall * 1e3:.2f} ms"
+        print_rows(title, by, self.summary(by))
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -106,7 +92,11 @@ class Profiler:
 
     def save_chrome_trace(self, path: str | os.PathLike[str]) -> None:
         """The last run as a trace for chrome://tracing or Perfetto."""
-        events = [
+        write_file(path, json.dumps({"traceEvents": self.events(), "displayTimeUnit": "ms"}))
+
+    def events(self) -> list[dict[str, Any]]:
+        """The kernels of the last run, as a trace has them."""
+        return [
             {
                 "name": t.kernel,
                 "cat": "kernel",
@@ -119,7 +109,24 @@ class Profiler:
             }
             for t in self._session.times()
         ]
-        write_file(path, json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}))
+
+
+def print_rows(title: str, by: str, rows: Sequence[KernelSummary]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=title)
+    for heading, justify in (("Kernel" if by == "kernel" else "Op", "left"), *((h, "right") for h in _COLUMNS)):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for row in rows:
+        table.add_row(escape(row.name), *_cells(row))
+    table.add_section()
+    total = sum(row.total_ms for row in rows)
+    table.add_row("total", str(sum(row.calls for row in rows)), f"{total:.3f}", "", "100.0 %", "", "")
+    console = Console()
+    console = console if console.is_terminal else Console(width=140)
+    console.print(table)
 
 
 def _not_an_executor(executor: object) -> InvalidTypeError:
@@ -146,7 +153,7 @@ def _cells(row: KernelSummary) -> list[str]:
         f"{row.average_us:.1f}",
         f"{100 * row.share:.1f} %",
         rate,
-        f"{row.gbytes:.1f}",
+        f"{row.gbytes:.1f}" if row.gbytes else "",
     ]
 
 

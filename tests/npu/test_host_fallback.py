@@ -1,6 +1,7 @@
 """``npu.compile`` of models that the device cannot run as a whole."""
 
 import copy
+import json
 import threading
 import warnings
 
@@ -143,21 +144,53 @@ def test_wrong_inputs():
             compiled(*given)
 
 
-def test_what_is_refused(tmp_path):
+def test_what_is_refused():
     module, inputs = Solve().eval(), (A, {"b": B, "c": C})
     with pytest.raises(CompileError, match="linalg_solve"):
         npu.compile(module, inputs, fallback="error")
     with pytest.raises(InvalidValueError, match="fallback has a wrong value; got 'gpu'; expected 'host' or 'error'"):
         npu.compile(module, inputs, fallback="gpu")
     compiled = partly(module, *inputs)
-    calls = (lambda: compiled.profile(*inputs),)
-    for call in calls:
-        with pytest.raises(InvalidValueError, match="partly on the host.*npu.explain"):
-            call()
     for name in ("program", "executor", "weights"):
         with pytest.raises(AttributeError, match=f"no single {name}.*plan"):
             getattr(compiled, name)
-    assert not list(tmp_path.iterdir())
+
+
+def test_profiles_have_parts_of_the_host(tmp_path, capsys):
+    compiled = partly(Solve().eval(), A, {"b": B, "c": C}, device="cpu")
+    profiler = compiled.profile(A, {"b": B, "c": C})
+    rows = profiler.summary()
+    assert sum(row.share for row in rows) == pytest.approx(1) and all(
+        row.calls == 1 and row.total_ms > 0 for row in rows
+    )
+    assert any(row.name.startswith("host: linalg_solve") for row in rows) and len(rows) > 1
+    profiler.print_summary("op")
+    printed = capsys.readouterr().out
+    assert "host: linalg_solve" in printed and "Solve: 1 run(s)" in printed and "linear" in printed
+    assert profiler.to_dict()["wall_ms"] > 0 and profiler.to_dict()["runs"] == 1
+    profiler.save_chrome_trace(tmp_path / "trace.json")
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    assert {event["tid"] for event in events} == {0, 1}
+    starts = [event["ts"] for event in sorted(events, key=lambda event: event["ts"])]
+    assert starts == [event["ts"] for event in events]  # parts run one after another
+    profiler.clear()
+    assert all(row.total_ms == 0 for row in profiler.summary())
+
+
+def test_profiles_change_nothing():
+    compiled, reference = partly(Counted(), A), Counted()
+    for _ in range(2):
+        torch.testing.assert_close(compiled(A), reference(A))
+        compiled.profile(A)
+
+    class Writes(nn.Module):
+        def forward(self, x, y):
+            x.index_put_((torch.tensor([0]),), torch.linalg.pinv(y)[0])
+            return x
+
+    x = torch.zeros(3, 3)
+    partly(Writes(), x, A).profile(x, A)
+    assert not x.count_nonzero()
 
 
 def test_backends_keep_the_device_and_its_threads():
