@@ -43,8 +43,11 @@ std::vector<std::size_t> indices_of(const std::vector<std::string>& names,
 class TensorCall {
  public:
   TensorCall(nb::handle runner, const std::vector<std::string>& inputs,
-             const std::vector<std::string>& outputs, const nb::type_object& type)
-      : runner_(nb::borrow(runner)), type_(nb::borrow(type)), exchange_(Exchange::of(type)) {
+             const std::vector<std::string>& outputs, const nb::type_object& type, nb::handle subtype)
+      : runner_(nb::borrow(runner)),
+        type_(nb::borrow(type)),
+        subtype_(nb::borrow(subtype)),
+        exchange_(Exchange::of(type)) {
     if (!nb::try_cast<PySession*>(runner, session_, false) &&
         !nb::try_cast<PyExecutor*>(runner, executor_, false)) {
       raise_wrong_type({.area = "run",
@@ -89,7 +92,8 @@ class TensorCall {
     if (!exchange_ || tensors.size() != inputs_.size()) return false;
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
       const nb::handle tensor = PyTuple_GET_ITEM(tensors.ptr(), static_cast<Py_ssize_t>(i));
-      if (!tensor.type().is(type_) || !inputs[inputs_[i]].take_from(*exchange_, tensor)) return false;
+      const bool known = tensor.type().is(type_) || tensor.type().is(subtype_);
+      if (!known || !inputs[inputs_[i]].take_from(*exchange_, tensor)) return false;
       const Buffer& buffer = inputs.store(inputs_[i]);
       const TensorSpec& spec = program().inputs()[inputs_[i]];
       if (buffer.dtype() != spec.dtype || buffer.shape() != spec.shape) return false;
@@ -97,7 +101,7 @@ class TensorCall {
     return true;
   }
 
-  nb::object runner_, type_;
+  nb::object runner_, type_, subtype_;
   PySession* session_ = nullptr;  // one of them is the runner
   PyExecutor* executor_ = nullptr;
   std::optional<Exchange> exchange_;  // nothing if the type does not offer it
@@ -109,18 +113,20 @@ class TensorCall {
 void bind_tensor_calls(nb::module_& m) {
   nb::class_<TensorCall>(m, "TensorCall",
                          "Runs a program with tensors of one type, through DLPack's C exchange interface.")
-      .def(nb::init<nb::handle, const std::vector<std::string>&, const std::vector<std::string>&,
-                    const nb::type_object&>(),
-           "runner"_a, "inputs"_a, "outputs"_a, "type"_a,
-           nb::sig("def __init__(self, runner: Executor | Session, inputs: collections.abc.Sequence[str], "
-                   "outputs: collections.abc.Sequence[str], type: type) -> None"),
-           "`inputs` and `outputs` name what calls take and return, in this order.")
+      .def(
+          nb::init<nb::handle, const std::vector<std::string>&, const std::vector<std::string>&,
+                   const nb::type_object&, nb::handle>(),
+          "runner"_a, "inputs"_a, "outputs"_a, "type"_a, "subtype"_a = nb::none(),
+          nb::sig("def __init__(self, runner: Executor | Session, inputs: collections.abc.Sequence[str], "
+                  "outputs: collections.abc.Sequence[str], type: type, subtype: type | None = None) -> None"),
+          "`inputs` and `outputs` name what calls take and return, in this order. `subtype` is one of the "
+          "type's that calls take too.")
       .def(
           "run", &TensorCall::run, "tensors"_a, "weights"_a = nb::none(),
           nb::sig("def run(self, tensors: tuple[typing.Any, ...], weights: Weights | None = None) -> "
                   "tuple[typing.Any, ...] | None"),
           "Results as tensors of the host. None, before anything has run, unless all inputs are such tensors "
-          "of exactly that type, and of the program's shapes and dtypes.");
+          "of exactly these types, and of the program's shapes and dtypes.");
 }
 
 }  // namespace npu::bindings

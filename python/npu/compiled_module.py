@@ -52,6 +52,7 @@ class CompiledModule:
         self._arguments = Arguments(model.signature)
         self._names = [entry.name for entry in model.signature.inputs]
         self._tries_positional = self._arguments.is_positional and (traced or bool(self._names))
+        self._is_named_in_order = tuple(self._names) == model.signature.parameters[: len(self._names)]
         self._structure, self._make = model.signature.output_structure, make
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -60,8 +61,8 @@ class CompiledModule:
         if not kwargs:
             if self._tries_positional:
                 results = self.runner.try_tensors(args)
-        elif not args and len(kwargs) == len(self._names):
-            results = self.runner.try_tensors(tuple(map(kwargs.get, self._names)))
+        elif len(args) + len(kwargs) == len(self._names) and (self._is_named_in_order or not args):
+            results = self.runner.try_tensors((*args, *map(kwargs.get, self._names[len(args) :])))
         if results is None:
             results = self._run(self._arguments.bind(args, kwargs))
         return results if self._structure is None else rebuild(self._structure, results, decode, self._make)

@@ -97,10 +97,11 @@ class ProgramRunner(Runner):
             return call.run(tensors, self.weights)
 
     def _tensor_call(self) -> TensorCall | None:
-        tensor = getattr(sys.modules.get("torch"), "Tensor", None)
-        if tensor is not None:
+        torch = sys.modules.get("torch")
+        parameter = getattr(getattr(torch, "nn", None), "Parameter", None)  # None while another thread imports PyTorch
+        if torch is not None and parameter is not None:
             runner = self.executor if self._session is None else self._session
-            self._call = TensorCall(runner, self._inputs, self._outputs, tensor)
+            self._call = TensorCall(runner, self._inputs, self._outputs, torch.Tensor, parameter)
         return self._call
 
     def run(self, tensors: Sequence[Any], as_torch: bool) -> Sequence[Any]:

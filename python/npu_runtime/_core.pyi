@@ -541,12 +541,14 @@ class TensorCall:
     Runs a program with tensors of one type, through DLPack's C exchange interface.
     """
 
-    def __init__(self, runner: Executor | Session, inputs: Sequence[str], outputs: Sequence[str], type: type) -> None:
-        """`inputs` and `outputs` name what calls take and return, in this order."""
+    def __init__(self, runner: Executor | Session, inputs: Sequence[str], outputs: Sequence[str], type: type, subtype: type | None = None) -> None:
+        """
+        `inputs` and `outputs` name what calls take and return, in this order. `subtype` is one of the type's that calls take too.
+        """
 
     def run(self, tensors: tuple[Any, ...], weights: Weights | None = None) -> tuple[Any, ...] | None:
         """
-        Results as tensors of the host. None, before anything has run, unless all inputs are such tensors of exactly that type, and of the program's shapes and dtypes.
+        Results as tensors of the host. None, before anything has run, unless all inputs are such tensors of exactly these types, and of the program's shapes and dtypes.
         """
 
 class Graph:

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import pickle
 from typing import NamedTuple
 
 import npu
@@ -174,3 +175,16 @@ def test_names_that_the_user_chooses(tmp_path):
     for words, names in wrong.items():
         with pytest.raises(InvalidValueError, match=words):
             npu.compile(Two(), X, output_names=names)
+
+
+def test_cheap_calls_need_no_binding(monkeypatch):
+    compiled, loaded = npu.compile(Ordered(), (X, Y), device="cpu"), None
+    loaded = pickle.loads(pickle.dumps(compiled))
+    for module in (compiled, loaded):
+        monkeypatch.setattr(module._arguments, "bind", None)
+        a, b = nn.Parameter(X.clone()), Y.clone().requires_grad_()
+        for result in (module(a, b), module(a * 1, b), module(a, b=b), module(b=b, a=a), module(X, b * 1)):
+            assert torch.equal(result, X - 2 * Y) and type(result) is torch.Tensor
+            assert not result.requires_grad and result.grad_fn is None
+        with torch.inference_mode():
+            assert torch.equal(module(a, b), X - 2 * Y)
