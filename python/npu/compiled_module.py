@@ -12,11 +12,13 @@ from npu_base.errors import InvalidTypeError, format_error
 from npu_base.nesting import Make, rebuild
 from npu_runtime import Device, Executor, Weights
 
+from npu.notebook import as_html, readable_size
 from npu.runners import ProgramRunner, Runner, uses_torch
 from npu.saving.container import Container
 from npu.saving.model import Model, read_ir, read_model
 from npu.saving.signature import Signature
 from npu.saving.structure import Arguments, Classes, decode
+from npu.saving.tensors import bytes_of
 from npu.weight_updates import ModelWeights, checked_weights, new_weights
 
 __all__ = ["CompiledModule", "load", "unpickled"]
@@ -149,6 +151,15 @@ class CompiledModule:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return unpickled, (self._saved().to_bytes(), self.runner.device.kind, self._threads, self._classes)
+
+    def _repr_html_(self) -> str:
+        device = self.runner.device
+        size = readable_size(sum(map(bytes_of, self.runner.stored().values())))
+        facts = {"Device": f"{device.kind} ({device.name})", "Steps": self.runner.steps(), "Weights": size}
+        signature = self.signature
+        return as_html(
+            self.model.name, signature.inputs, signature.outputs, {**facts, "On the host": self.runner.on_host()}
+        )
 
     def __repr__(self) -> str:
         return f"CompiledModule({self.model.name!r}, {self.runner!r})"

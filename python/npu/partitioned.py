@@ -11,7 +11,9 @@ from npu_runtime.backend import backend_of
 from npu_runtime.host import numpy_to_torch
 from npu_runtime.parts_profiler import PartsProfiler
 
+from npu.host_parts import host_nodes
 from npu.runners import Runner
+from npu.saving.parts import parts_of
 from npu.saving.signature import Signature
 
 __all__ = ["PartitionRunner"]
@@ -79,7 +81,12 @@ class PartitionRunner(Runner):
             f"this model has no single {name}, because it runs partly on the host; its parts are in .plan"
         )
 
+    def steps(self) -> str:
+        parts = [part.target for part in parts_of(self.plan)]
+        return f"{parts.count('npu')} parts on {self.device.kind}, {parts.count('cpu')} on the host"
+
+    def on_host(self) -> str:
+        return host_nodes(self.plan, "the model")
+
     def __repr__(self) -> str:
-        parts = [step.target for step in self.plan.steps if hasattr(step, "target")]
-        name, ours, theirs = self.plan.original_ir["model_name"], parts.count("npu"), parts.count("cpu")
-        return f"{name}: {ours} parts on {self.device.kind}, {theirs} on the host"
+        return f"{self.plan.original_ir['model_name']}: {self.steps()}"

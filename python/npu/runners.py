@@ -39,6 +39,14 @@ class Runner:
     def reset(self) -> None:
         raise NotImplementedError
 
+    def steps(self) -> str:
+        """How many steps a run has, in words."""
+        raise NotImplementedError
+
+    def on_host(self) -> str:
+        """What PyTorch runs, in words."""
+        return "nothing"
+
     def weights_read(self) -> set[str]:
         """The names of the weights that runs read, and of buffers that they write."""
         raise NotImplementedError
@@ -128,6 +136,9 @@ class ProgramRunner(Runner):
 
     def stored(self) -> Weights:
         return self.weights
+
+    def steps(self) -> str:
+        return f"{self.executor.summary.kernels} kernels"
 
     def weights_read(self) -> set[str]:
         program = self.executor.program

@@ -11,7 +11,7 @@ from npu_base.arguments import tensor_dtype
 from npu_base.errors import InternalError
 from npu_runtime.host import as_numpy
 
-__all__ = ["as_bytes", "is_stored_as_bytes", "write_tensors"]
+__all__ = ["as_bytes", "bytes_of", "is_stored_as_bytes", "write_tensors"]
 
 _ALIGNMENT = 64
 _DTYPES = {
@@ -27,7 +27,7 @@ def write_tensors(file: BinaryIO, tensors: Mapping[str, Any]) -> None:
     Those whose size is a multiple of 64 come first, then those of 32, and so on: each is aligned as its size is. A
     dtype that devices do not have is written as bytes.
     """
-    sizes = {name: _size(tensor) for name, tensor in tensors.items()}
+    sizes = {name: bytes_of(tensor) for name, tensor in tensors.items()}
     order = sorted(tensors, key=lambda name: (-_alignment(sizes[name]), name))
     header: dict[str, Any] = {"__metadata__": {"format": "npu"}}
     offset = 0
@@ -60,7 +60,7 @@ def as_bytes(stored: Any, shape: Sequence[int], dtype: str) -> Any:
         return stored
 
 
-def _size(tensor: Any) -> int:
+def bytes_of(tensor: Any) -> int:
     return prod(tensor.shape) * int(getattr(tensor, "itemsize", 0) or _item_bytes(tensor))
 
 
