@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from npu_compiler import CompiledProgram, PartitionPlan
 from npu_runtime import DAGExecutor, Device
 from npu_runtime.backend import backend_of
-from npu_runtime.host import numpy_to_torch
+from npu_runtime.host import as_numpy, numpy_to_torch
 from npu_runtime.parts_profiler import PartsProfiler
 
 from npu.host_parts import host_nodes
@@ -56,7 +56,7 @@ class PartitionRunner(Runner):
     def run(self, tensors: Sequence[Any], as_torch: bool) -> Sequence[Any]:
         outputs = self._dag.execute(self._named(tensors))
         if not as_torch:
-            return [outputs[name] for name in self._outputs]
+            return [as_numpy(outputs[name]) for name in self._outputs]
         results = [numpy_to_torch(outputs[name]) for name in self._outputs]
         cuda = next((tensor.device for tensor in tensors if getattr(tensor, "is_cuda", False)), None)
         return results if cuda is None else [result.to(cuda) for result in results]

@@ -50,8 +50,18 @@ class ArgumentBinder:
 
     def _is_positional(self) -> bool:
         positional, by_name = self.structure["items"]
-        order = [*self.parameters[: len(positional["items"])], *by_name.get("keys", [])]
-        return all(name not in self.parameters or self.parameters.index(name) == i for i, name in enumerate(order))
+        names = [*self.parameters[: len(positional["items"])], *by_name.get("keys", [])]
+        items = [*positional["items"], *by_name["items"]]
+        skips = False
+        for i, (name, item) in enumerate(zip(names, items, strict=False)):
+            has_tensors = any("tensor" in entry for entry in leaf_entries(item))
+            if name in self.parameters:
+                if self.parameters.index(name) != i or (skips and has_tensors):
+                    return False
+                skips = skips or not has_tensors
+            elif has_tensors and (skips or i < len(self.parameters)):
+                return False  # to forward, this position is another parameter's
+        return True
 
     def is_tensor(self, value: Any) -> bool:
         return is_tensor(value)

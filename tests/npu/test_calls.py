@@ -105,6 +105,22 @@ def test_a_position_means_the_same_parameter():
         compiled(X, Y)  # would be b
 
 
+def test_tensors_do_not_take_the_positions_of_constants():
+    class Scaled(nn.Module):
+        def forward(self, a, scale=2.0, b=None, *, shift=1.0, c=None):
+            return a * scale + (0 if b is None else b) + shift + (0 if c is None else c)
+
+    compiled, module = npu.compile(Scaled(), (X, 3.0, Y), {"shift": 1.5}, device="cpu"), Scaled()
+    for result in (compiled(X, 3.0, Y, shift=1.5), compiled(b=Y, a=X, scale=3.0, shift=1.5), compiled(a=X, b=Y)):
+        assert torch.equal(result, module(X, 3.0, Y, shift=1.5))
+    with pytest.raises(InvalidValueError, match="missing"):
+        compiled(X, Y)  # to forward, Y is the scale
+    compiled = npu.compile(Scaled(), X, {"shift": 1.5, "c": Y}, device="cpu")
+    assert torch.equal(compiled(X, shift=1.5, c=Y), module(X, shift=1.5, c=Y))
+    with pytest.raises(InvalidValueError, match="missing"):
+        compiled(X, Y)
+
+
 def test_containers_as_arguments():
     class Item(NamedTuple):
         first: torch.Tensor
