@@ -176,3 +176,11 @@ def test_operators_that_open_files_are_refused():
 
     with pytest.raises(InvalidValueError, match=r"forged.npu.*reads or writes files; got aten.from_file"):
         read_model(Container.from_bytes(forged("ir", change), "forged.npu"))
+
+
+def test_comparing_devices(saved):
+    compiled, path = saved
+    for subject in (compiled, npu.load(path, "cpu"), path):
+        report = npu.compare(subject, "cpu", "pytorch", inputs={"x": X.numpy()})
+        assert report.agrees and len(report) > 2
+        same(report.outputs[next(iter(report.outputs))], Mixed().eval()(X)["z"])  # with its own weights

@@ -30,7 +30,7 @@ from npu.comparison.walk import Options, Progress, Results, Walk
 from npu.compiled_module import CompiledModule
 from npu.random_tensors import random_inputs, random_weights
 from npu.saving.container import is_saved
-from npu.saving.model import Model, open_model, read_ir
+from npu.saving.model import Model, read_ir, read_model
 
 __all__ = ["compare"]
 
@@ -76,12 +76,14 @@ def compare(
 class _Saved:
     """What a saved file has."""
 
-    program: CompiledProgram
+    program: CompiledProgram | PartitionPlan
     ir: dict[str, Any] | None
-    weights: Weights
+    weights: Any
 
     @staticmethod
     def of(model: Model, file: str) -> _Saved:
+        if model.parts is not None:
+            return _Saved(model.parts.plan, model.parts.plan.original_ir, model.weights)
         ir = None if model.ir is None else read_ir(model, file)
         return _Saved(CompiledProgram.from_bytes(model.programs()[0], file), ir, model.weights)
 
@@ -90,23 +92,20 @@ def _read(model: Any) -> Any:
     """A CompiledProgram, an IR as a dict, a PartitionPlan, a SavedStep, or what a saved file has."""
     if isinstance(model, CompiledProgram | PartitionPlan):
         return model
-    if isinstance(model, CompiledModule) and hasattr(model, "program"):
-        return _Saved.of(replace(model.model, weights=model.weights), "the model")
+    if isinstance(model, CompiledModule):
+        return _Saved.of(replace(model.model, weights=model.runner.stored()), "the model")
     if isinstance(model, str | os.PathLike):
         path = as_path(model)
         if is_saved(path):
-            return _Saved.of(open_model(path)[0], str(path))
+            return _Saved.of(read_model(path)[0], str(path))
         if is_saved_step(path):
             return SavedStep.load(path)
         if read_file(path, "[compare] file not found")[:8] == PROGRAM_MAGIC:
             return CompiledProgram.load(path)
     elif not isinstance(model, Mapping) and not hasattr(model, "to_dict"):
-        expected = "a program, an IR, a partition plan, what npu.compile returned for a whole program, or a path"
-        action = "compiled.plan, and weights=module.state_dict()" if hasattr(model, "plan") else None
+        expected = "a program, an IR, a partition plan, what npu.compile or npu.load returned, or a path"
         raise InvalidTypeError(
-            format_error(
-                "compare", "this cannot be compared", got=type(model).__name__, expected=expected, action=action
-            )
+            format_error("compare", "this cannot be compared", got=type(model).__name__, expected=expected)
         )
     return dict(load_ir(model))
 
@@ -155,7 +154,7 @@ class _Comparing:
 
     def run(self, inputs: Any, weights: Any, seed: int) -> Comparison:
         if isinstance(self._subject, PartitionPlan):
-            self._run_parts(self._subject, inputs, weights, seed)
+            self._run_parts(self._subject, inputs, self._weights if weights is None else weights, seed)
         else:
             program = self._subject
             specs = [TensorSpec(s.name, list(s.shape), s.dtype) for s in program.input_specs]

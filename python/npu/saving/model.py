@@ -70,8 +70,9 @@ def open_model(source: str | os.PathLike[str] | Container, *, verify: bool = Fal
     model, program = read_model(source, verify=verify)
     if program is None:
         file = source.name if isinstance(source, Container) else os.fspath(source)
-        what, got = "this model runs partly on the host, so no single program is all of it", f"{len(model.programs())}"
-        refuse(file, what, got=f"{got} programs and parts for the host", action="npu.load, npu explain, npu partition")
+        what = "this model runs partly on the host, so no single program is all of it"
+        got = f"{len(model.programs())} programs, and parts for the host"
+        refuse(file, what, got=got, action="npu.load, npu explain, npu partition, npu compare")
     return model, program
 
 
