@@ -45,7 +45,7 @@ class ArgumentBinder:
     def __init__(self, inputs: Sequence[Spec], structure: Any, parameters: Sequence[str] = ()) -> None:
         self.inputs, self.structure, self.parameters = inputs, structure, list(parameters)
         self.names = [spec.name for spec in inputs]
-        self.is_positional = structure is None or self._is_positional()
+        self.is_positional = structure is None or not self.parameters or self._is_positional()
         """Whether tensors by position mean the inputs in their order, as they would to ``forward``."""
 
     def _is_positional(self) -> bool:
