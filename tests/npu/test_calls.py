@@ -66,6 +66,24 @@ def test_model_output():
     assert torch.equal(got.hidden_states[1], X * 2)
 
 
+class Cache:
+    """Its constructor has code that needs tensors, as that of Hugging Face's caches."""
+
+    def __init__(self, keys, values):
+        self.keys, self.values, self.joined = keys, values, torch.cat([keys, values])
+
+
+def test_classes_that_are_no_plain_data():
+    torch.utils._pytree.register_pytree_node(
+        Cache, lambda cache: ([cache.keys, cache.values], None), lambda items, _: Cache(*items)
+    )
+    compiled = npu.compile(Returning(lambda x: {"y": x, "cache": Cache(x + 1, x * 2)}), X, device="cpu")
+    got = compiled(X)["cache"]
+    assert type(got) is Cache and torch.equal(got.joined, torch.cat([X + 1, X * 2]))
+    keys, values = compiled(X.numpy())["cache"]
+    assert np.array_equal(keys, X + 1) and isinstance(values, np.ndarray)
+
+
 class Ordered(nn.Module):
     def forward(self, a, b, c=None):
         return a - 2 * b if c is None else a - 2 * b + 7 * c
