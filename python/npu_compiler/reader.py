@@ -104,6 +104,12 @@ def load_ir(ir: Any) -> Mapping[str, Any]:
 def read_ir(ir: Any) -> Model:
     data = load_ir(ir)
     version = data.get("schema_version", 1)
+    if data.get("sizes"):
+        open_sizes = [str(s.get("name")) for s in data["sizes"] if isinstance(s, Mapping)] or ["batch"]
+        raise IRError(
+            f"[compiler] the IR has open sizes; got {', '.join(open_sizes)}; expected fixed shapes; "
+            f"try ir.specialize({open_sizes[0]}=4)"
+        )
     if not isinstance(version, int) or version > SCHEMA_VERSION:
         raise IRError(f"[compiler] the IR has schema version {version!r}; expected at most {SCHEMA_VERSION}")
     with malformed("the graph"):

@@ -14,6 +14,7 @@ import zlib
 from typing import Any
 
 import torch
+from npu_base.sizes import Size
 
 from .errors import SerializationError
 from .ops.schemas import argument_kind
@@ -63,6 +64,8 @@ def encode_attr(value: Any, where: str) -> Any:
         return {"$memory_format": str(value).removeprefix("torch.")}
     if isinstance(value, complex):
         return {"$complex": [value.real, value.imag]}
+    if isinstance(value, Size):
+        return {"$size": value.text}
     if isinstance(value, torch.Tensor):
         return {"$tensor": encode_constant(value, where)}
     raise SerializationError(f"{where}: cannot write a value of type {type(value).__name__}: {value!r}")
@@ -79,6 +82,7 @@ _DECODERS = {
     "$device": torch.device,
     "$layout": lambda v: _named(_LAYOUTS, v, "layout"),
     "$memory_format": lambda v: _named(_MEMORY_FORMATS, v, "memory format"),
+    "$size": Size,
     "$complex": lambda v: complex(*v),
     "$tensor": lambda v: decode_constant(v, "attribute"),
 }

@@ -19,7 +19,8 @@ from .functionalize import functionalize
 from .ir import Mutation, TensorMeta
 from .ops.aten_ops import get_op_type
 from .ops.schemas import arguments_of
-from .shapes import static_shape
+from .shapes import shape_of
+from .symbols import Symbols
 
 __all__ = ["GraphAnalyzer", "NodeInfo", "_dtype_to_str"]
 
@@ -58,8 +59,8 @@ class NodeInfo:
 class GraphAnalyzer:
     """The contents of an exported program, with regions inlined, in-place ops made functional, and ties merged."""
 
-    def __init__(self, exported: ExportedProgram) -> None:
-        self.exported = exported
+    def __init__(self, exported: ExportedProgram, symbols: Symbols | None = None) -> None:
+        self.exported, self.symbols = exported, symbols or Symbols()
         try:
             self._read(exported)
         except NeedsRetraceError as first:
@@ -130,7 +131,7 @@ class GraphAnalyzer:
         for spec in self.graph_signature.input_specs:
             if spec.kind in _WEIGHT_KINDS and spec.target not in self.ties:
                 value = self.flat.by_placeholder[spec.arg.name]
-                shape = static_shape(value.fake, f"weight '{spec.target}'", self.exported)
+                shape = shape_of(value.fake, f"weight '{spec.target}'", self.exported, self.symbols)
                 weights[spec.target] = TensorMeta(spec.target, shape, _dtype_to_str(value.fake.dtype))
         return list(weights.values())
 
@@ -176,7 +177,7 @@ class GraphAnalyzer:
 
     def _meta(self, value: Value) -> TensorMeta:
         node = value.call.name if value.call else value.name
-        shape = static_shape(value.fake, f"node '{node}'", self.exported)
+        shape = shape_of(value.fake, f"node '{node}'", self.exported, self.symbols)
         return TensorMeta(value.name, shape, _dtype_to_str(value.fake.dtype))
 
     def _input_meta(self, value: Value) -> TensorMeta:
@@ -200,6 +201,7 @@ class GraphAnalyzer:
         elif call.bodies:
             inputs = [self._input_meta(v) for v in call.inputs()]
             attrs, absent = dict(call.kwargs), []
+            _refuse_open_operands(call)
         else:
             raise ConversionError(
                 f"Node '{call.name}' ({call.source or 'no source known'}) calls {call.target}, which is not an "
@@ -228,19 +230,31 @@ class GraphAnalyzer:
                 elif value is missing or value is None:
                     absent.append(argument.name)
                 else:
-                    attrs[argument.name] = value
+                    attrs[argument.name] = self._plain(value, call, argument.name)
             elif argument.kind == "tensors" and isinstance(value, (list, tuple)):
                 sizes.append(sum(isinstance(v, Value) for v in value))
                 if any(v is None for v in value):
                     masks.append([v is None for v in value])
                 inputs.extend(self._input_meta(v) for v in value if isinstance(v, Value))
             elif value is not missing:
-                attrs[argument.name] = _plain(value, call, argument.name)
+                attrs[argument.name] = self._plain(value, call, argument.name)
         if sizes:
             attrs["_tensor_list_sizes"] = sizes
         if masks:
             attrs["_tensor_list_none_masks"] = masks
         return inputs, attrs, absent
+
+    def _plain(self, value: Any, call: Call, name: str) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [self._plain(v, call, name) for v in value]
+        size = None if isinstance(value, Value) else self.symbols.size(value)
+        if size is None and value is not None:
+            raise ConversionError(
+                f"Node '{call.name}' ({call.source or 'no source known'}): argument '{name}' of "
+                f"{get_op_type(call.target)} depends on data or on a dynamic shape ({value}); IR extraction requires "
+                f"static values"
+            )
+        return size
 
 
 def _functional_form(exported: ExportedProgram) -> ExportedProgram:
@@ -297,15 +311,12 @@ def _own_source(graph: torch.fx.Graph, node: Any) -> tuple[Any, list[torch.fx.No
     return source, added
 
 
-def _plain(value: Any, call: Call, name: str) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [_plain(v, call, name) for v in value]
-    if isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool, Value)):
+def _refuse_open_operands(call: Call) -> None:
+    if any(isinstance(a, (torch.SymInt, torch.SymFloat, torch.SymBool)) for a in call.args):
         raise ConversionError(
-            f"Node '{call.name}' ({call.source or 'no source known'}): argument '{name}' of {get_op_type(call.target)} "
-            f"depends on data or on a dynamic shape ({value}); IR extraction requires static values"
+            f"Node '{call.name}' ({call.source or 'no source known'}) passes a size that is open into the branches of "
+            f"{get_op_type(call.target)}, which take tensors; compute what needs the size before it"
         )
-    return value
 
 
 def _find_ties(exported: ExportedProgram) -> tuple[dict[str, str], dict[str, str]]:

@@ -15,6 +15,7 @@ from .ir import IR, OpNode, TensorMeta
 from .ops.aten_ops import get_op_type
 from .ops.registry import get_conversion_fn
 from .structure import describe, leaf_paths
+from .symbols import Symbols
 from .training import training_reason
 
 __all__ = ["ConversionError", "IRConverter", "convert_exported_program", "convert_node"]
@@ -31,8 +32,10 @@ def convert_node(node_info: NodeInfo) -> OpNode:
     return node
 
 
-def convert_exported_program(exported: ExportedProgram, model_name: str = "", strict: bool = False) -> IR:
-    return IRConverter(strict=strict).convert(exported, model_name=model_name)
+def convert_exported_program(
+    exported: ExportedProgram, model_name: str = "", strict: bool = False, symbols: Symbols | None = None
+) -> IR:
+    return IRConverter(strict=strict).convert(exported, model_name=model_name, symbols=symbols)
 
 
 class IRConverter:
@@ -42,8 +45,8 @@ class IRConverter:
     def __init__(self, strict: bool = False, *, allow_training: bool = False) -> None:
         self.strict, self.allow_training = strict, allow_training
 
-    def convert(self, exported: ExportedProgram, model_name: str = "") -> IR:
-        analyzer = GraphAnalyzer(exported)
+    def convert(self, exported: ExportedProgram, model_name: str = "", symbols: Symbols | None = None) -> IR:
+        analyzer = GraphAnalyzer(exported, symbols)
         subgraphs: dict[str, IR] = {}
         outputs = analyzer.user_outputs()
         input_structure, output_structure = _structures(exported, outputs)
@@ -62,6 +65,8 @@ class IRConverter:
             output_structure=output_structure,
             subgraphs=subgraphs,
             output_spec=exported.call_spec.out_spec if output_structure is not None else None,
+            sizes=analyzer.symbols.sizes,
+            conditions=analyzer.symbols.conditions,
         )
         if not self.allow_training:
             _refuse_training(ir)

@@ -13,7 +13,7 @@ from torch import Tensor
 from .buffers import MISSING_BUFFER
 from .errors import ExecutionError, InvalidInputError, WeightLoadError
 from .inputs import InputBinder
-from .ir import IR, check_ir
+from .ir import IR, check_fixed, check_ir
 from .plan import Observer, Plan, run_plan
 from .structure import rebuild
 from .weight_loader import load_weights, misfit_message, mismatches, resolve_weights
@@ -70,6 +70,7 @@ class IRExecutor:
         strict: bool = False,
     ) -> None:
         check_ir(ir)
+        check_fixed(ir, "run")
         if constants is not None:
             _check_mapping(constants, "constants")
         self.ir = ir

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from .advice import of_failed_export, of_inputs, of_numbers
 from .errors import ExportError, InvalidExampleError, InvalidModelError
+from .open_shapes import any_size, refused_range
 from .pytorch_bugs import worked_around
 from .quiet import quiet_export
 from .tracing import ONE_AT_A_TIME, check_leaves, get_model_name, normalize_inputs, prepare
@@ -67,8 +69,9 @@ def export_model(
     example_kwargs: dict[str, Any] | None = None,
     *,
     strict: bool = True,
+    dynamic_shapes: Any = None,
 ) -> ExportedProgram:
-    """``torch.export`` of a model, on any device, with any form of inputs and static shapes.
+    """``torch.export`` of a model, on any device, with any form of inputs, and static shapes unless they are given.
 
     ``strict`` requires the model and its inputs to be on meta. Neither is modified.
     """
@@ -93,7 +96,10 @@ def export_model(
             warnings.simplefilter("ignore", FutureWarning)
             # Recurrent layers rebuild their list of parameters while they are fake, which loses no state.
             warnings.filterwarnings("ignore", message=r"The tensor attributes? self\S*_flat_weights")
-            return torch.export.export(ready.model, ready.args, ready.kwargs, strict=False)
+            with any_size() if dynamic_shapes else contextlib.nullcontext():
+                return torch.export.export(
+                    ready.model, ready.args, ready.kwargs, strict=False, dynamic_shapes=dynamic_shapes
+                )
     except Exception as e:
         raise ExportError(f"Failed to export model: {_explain(e, model)}{of_numbers(e, leaves)}") from e
 
@@ -134,6 +140,9 @@ def _explain(error: Exception, model: nn.Module) -> str:
         return f"{advice} ({type(error).__name__}: {_first_line(text)})"
     if isinstance(error, TypeError) and "forward()" in text:
         return f"{text} (called as {get_model_name(model)}.forward)"
+    refused = refused_range(text)
+    if refused is not None:
+        return refused
     if "data-dependent" in text:
         return f"{type(error).__name__}: {_undecided(text)}"
     return f"{type(error).__name__}: {text}"

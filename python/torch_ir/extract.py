@@ -16,6 +16,7 @@ from .converter import convert_exported_program, rename_inputs, set_output_names
 from .errors import ConversionError, InvalidNameError
 from .exporter import export_model
 from .ir import IR
+from .open_shapes import symbols_of
 from .progress import status
 from .recovery import recover_buffers
 from .tracing import ONE_AT_A_TIME, get_model_name
@@ -31,20 +32,24 @@ def extract_ir(
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
     buffers: nn.Module | Mapping[str, torch.Tensor] | None = None,
+    dynamic_shapes: Any = None,
 ) -> IR:
     """Extract the IR of a model in evaluation mode.
 
     ``example_inputs`` is a tensor, a tuple or list of positional arguments, or a dict of keyword arguments. They may be
     nested, and on any device. Only their shapes, dtypes and non-tensor values matter. On the meta device, nothing is
     allocated. ``strict`` raises if a conversion function fails. ``buffers`` gives the values of non-persistent buffers
-    that ``model`` has on meta: a dict by name, or a real model of the same architecture.
+    that ``model`` has on meta: a dict by name, or a real model of the same architecture. ``dynamic_shapes`` leaves
+    sizes open, as ``torch.export.export`` takes it: ``{"x": {0: torch.export.Dim("batch", min=1, max=64)}}``;
+    ``ir.specialize(batch=4)`` then gives the IR of one size.
     """
     if model_name is not None and not isinstance(model_name, str):
         raise InvalidNameError(f"model_name: expected a string, got {model_name!r}")
     name = model_name if model_name is not None else get_model_name(model)
     with status(f"Extracting {name}"), ONE_AT_A_TIME:
-        exported = export_model(model, example_inputs, example_kwargs, strict=False)
-        ir = convert_exported_program(exported, model_name=name, strict=strict)
+        exported = export_model(model, example_inputs, example_kwargs, strict=False, dynamic_shapes=dynamic_shapes)
+        symbols = symbols_of(exported, model, example_inputs, example_kwargs, dynamic_shapes)
+        ir = convert_exported_program(exported, model_name=name, strict=strict, symbols=symbols)
         ir.constants = _collect_constants(model, exported, ir, buffers)
     if input_names is not None:
         rename_inputs(ir, input_names)

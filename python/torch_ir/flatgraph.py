@@ -135,10 +135,12 @@ class _Flattener:
         return self._record(node, args, kwargs, inlined)
 
     def _record(self, node: fx.Node, args: Any, kwargs: Any, inlined: bool) -> Any:
+        val = node.meta.get("val")
+        if is_open_size(val):
+            return val  # arithmetic of sizes is not a call: readers have its expression
         name = self._unique(node.name) if inlined else node.name
         call = Call(name, node.target, args, kwargs, [], module_path_of(node), source_of(node))
         self.calls.append(call)
-        val = node.meta.get("val")
         if isinstance(val, (list, tuple)):
             if any(isinstance(v, (list, tuple)) for v in val):
                 raise ConversionError(
@@ -221,6 +223,14 @@ REGIONS: dict[str, Callable[[Any], tuple[Any, Any]]] = {
     "invoke_subgraph": lambda a: (a[0], a[2:]),
     "tag_activation_checkpoint": lambda a: (a[0], a[1:]),
 }
+
+
+def is_open_size(value: Any) -> bool:
+    """Whether this is a number that follows from the sizes of the inputs alone."""
+    if not isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):
+        return False
+    symbols = value.node.expr.free_symbols
+    return bool(symbols) and not any(str(s).startswith(("u", "zuf")) for s in symbols)
 
 
 def _vanishes(node: fx.Node) -> bool:

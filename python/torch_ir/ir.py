@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from npu_base.errors import is_program
 from npu_base.files import write_file
+from npu_base.sizes import Size
 from npu_base.specs import TensorSpec
 from torch import Tensor, nn
 
@@ -17,7 +18,9 @@ from ._text import from_text, read_text, to_text
 from .errors import InvalidIRError, SerializationError
 
 SCHEMA_VERSION = 2
-"""Written into every file. Files without a version are version 1."""
+"""Written into every file of fixed shapes. Files without a version are version 1."""
+SIZED_VERSION = 3
+"""Written into files with sizes that are open, which older readers must refuse."""
 _REQUIRED = ("graph_inputs", "graph_outputs", "weights", "nodes")
 
 
@@ -52,7 +55,11 @@ class TensorMeta(TensorSpec):
     producer_output_idx: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        d: dict[str, Any] = {"name": self.name, "shape": list(self.shape), "dtype": self.dtype}
+        d: dict[str, Any] = {
+            "name": self.name,
+            "shape": [s.text if isinstance(s, Size) else s for s in self.shape],
+            "dtype": self.dtype,
+        }
         if self.producer_node is not None:
             d["producer_node"] = self.producer_node
             d["producer_output_idx"] = self.producer_output_idx
@@ -62,7 +69,7 @@ class TensorMeta(TensorSpec):
     def from_dict(cls, d: dict[str, Any]) -> TensorMeta:
         return cls(
             _read(d, "name", str),
-            tuple(_read(d, "shape", (list, tuple))),
+            cast(Any, tuple(Size(s) if isinstance(s, str) else s for s in _read(d, "shape", (list, tuple)))),
             _read(d, "dtype", str),
             _read(d, "producer_node", str, None),
             _read(d, "producer_output_idx", int, 0),
@@ -138,6 +145,27 @@ class Mutation:
         return cls(_read(d, "target", str), _read(d, "kind", str), TensorMeta.from_dict(_read(d, "value", dict)))
 
 
+@dataclass(frozen=True)
+class SizeRange:
+    """A size that is open, and its range. ``most`` is None if there is no limit."""
+
+    name: str
+    least: int = 0
+    most: int | None = None
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: {self.least} to {self.most}" if self.most is not None else f"{self.name}: from {self.least}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"name": self.name, "min": self.least, "max": self.most}
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> SizeRange:
+        return cls(_read(d, "name", str), _read(d, "min", int, 0), _read(d, "max", int, None))
+
+
 @dataclass(eq=False)
 class IR:
     """A model's graph, without the values of weights."""
@@ -163,6 +191,10 @@ class IR:
     """Bodies of control flow, by the names in nodes' attributes."""
     output_spec: Any = field(default=None, repr=False)
     """``output_structure`` as PyTorch has it, with the model's own classes. It is known after tracing only."""
+    sizes: list[SizeRange] = field(default_factory=list)
+    """The sizes that are open. Shapes and attributes contain expressions of them."""
+    conditions: list[str] = field(default_factory=list)
+    """What must hold of the sizes, beside their ranges."""
     schema_version: int = SCHEMA_VERSION
 
     def __repr__(self) -> str:
@@ -181,6 +213,12 @@ class IR:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "output_spec": None}  # its classes may be local to a function
+
+    def specialize(self, shapes: Any = None, /, **sizes: int) -> IR:
+        """The IR of one size: ``ir.specialize(batch=4)``, or by the shapes of the inputs, as a dict or in order."""
+        from .specialization import specialize
+
+        return specialize(self, shapes, sizes)
 
     def weights_read(self) -> set[str]:
         """State-dict names of the weights that some node, output or mutation reads."""
@@ -214,7 +252,11 @@ class IR:
             d["output_structure"] = self.output_structure
         if self.subgraphs:
             d["subgraphs"] = {k: g.to_dict() for k, g in self.subgraphs.items()}
-        d["schema_version"] = SCHEMA_VERSION
+        if self.sizes:
+            d["sizes"] = [s.to_dict() for s in self.sizes]
+        if self.conditions:
+            d["conditions"] = list(self.conditions)
+        d["schema_version"] = SIZED_VERSION if self.sizes else SCHEMA_VERSION
         return d
 
     @classmethod
@@ -235,6 +277,8 @@ class IR:
             input_structure=_read(d, "input_structure", dict, None),
             output_structure=_read(d, "output_structure", dict, None),
             subgraphs={k: cls.from_dict(g) for k, g in _read(d, "subgraphs", dict, {}).items()},
+            sizes=[SizeRange.from_dict(s) for s in _read(d, "sizes", list, [])],
+            conditions=[Size(c).text for c in _read(d, "conditions", list, [])],
             schema_version=_read(d, "schema_version", int, 1),
         )
 
@@ -260,15 +304,25 @@ def check_ir(given: Any) -> None:
     raise InvalidIRError(f"Expected an IR, got {type(given).__name__}; {advice}")
 
 
+def check_fixed(ir: IR, doing: str) -> None:
+    """Refuse an IR with open sizes, where tensors must have a shape."""
+    if ir.sizes:
+        example = ", ".join(f"{s.name}={max(s.least, 1)}" for s in ir.sizes)
+        raise InvalidIRError(
+            f"Cannot {doing} '{ir.model_name}': its sizes are open ({'; '.join(map(str, ir.sizes))}); choose them "
+            f"first: ir.specialize({example})"
+        )
+
+
 def dict_to_ir(d: Any) -> IR:
     if not isinstance(d, dict):
         raise SerializationError(f"Invalid IR format: expected an object, got {type(d).__name__}")
     version = d.get("schema_version", 1)
     if type(version) is not int or version < 1:
         raise SerializationError(f"Invalid IR format: schema_version is {version!r}, expected a positive integer")
-    if version > SCHEMA_VERSION:
+    if version > SIZED_VERSION:
         raise SerializationError(
-            f"Invalid IR format: schema version {version} is newer than {SCHEMA_VERSION}, the newest that this "
+            f"Invalid IR format: schema version {version} is newer than {SIZED_VERSION}, the newest that this "
             f"version of torch_ir reads; upgrade torch_ir"
         )
     missing = [k for k in _REQUIRED if k not in d]

@@ -12,7 +12,7 @@ from torch import Tensor
 from ._encoding import dtype_from_str
 from .binding import GETITEM, Step, bind_getitem, bind_operator
 from .errors import ExecutionError
-from .ir import IR, OpNode, TensorMeta
+from .ir import IR, OpNode, TensorMeta, check_fixed
 from .ops.registry import get_execution_fn
 
 Observer = Callable[[OpNode, list[Tensor]], None]
@@ -22,6 +22,7 @@ class Plan:
     """Steps in order. Each input, weight and result has a slot."""
 
     def __init__(self, ir: IR, device: torch.device) -> None:
+        check_fixed(ir, "run")
         self.device = device
         self.slots: dict[tuple[str, str, int], int] = {}
         self.inputs = [self._slot("input", t.name) for t in ir.graph_inputs]

@@ -1,4 +1,4 @@
-"""Static shapes, and errors for dynamic ones."""
+"""Shapes, and errors for sizes that are not fixed and have no name."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from torch.export import ExportedProgram
 from .advice import fixed_size_form
 from .errors import ConversionError
 from .provenance import source_of
+from .symbols import Symbols
 
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
 
-def static_shape(tensor: torch.Tensor, where: str, exported: ExportedProgram) -> tuple[int, ...]:
+def shape_of(tensor: torch.Tensor, where: str, exported: ExportedProgram, symbols: Symbols) -> tuple[Any, ...]:
+    """Ints, and expressions of the sizes that are open."""
     if not isinstance(tensor, torch.Tensor):
         origin = _origin(tensor, exported) if hasattr(tensor, "node") else "whose origin is not known"
         raise ConversionError(
@@ -22,13 +24,14 @@ def static_shape(tensor: torch.Tensor, where: str, exported: ExportedProgram) ->
             f"extraction requires static values; {fixed_size_form('aten.item')}"
         )
     shape = tuple(tensor.shape)
+    sizes = tuple(map(symbols.size, shape))
     for axis, size in enumerate(shape):
-        if not isinstance(size, int):
+        if sizes[axis] is None:
             raise ConversionError(
                 f"Dynamic shape detected in {where}: shape={_show(shape)}, dimension {axis} is {size}, "
                 f"{_origin(size, exported)}. IR extraction requires static shapes; {_instead(size, exported)}"
             )
-    return shape
+    return sizes
 
 
 def _show(shape: tuple[Any, ...]) -> str:
@@ -38,7 +41,7 @@ def _show(shape: tuple[Any, ...]) -> str:
 def _instead(size: Any, exported: ExportedProgram) -> str:
     node = _first_with(size, exported)
     if node is None or node.op == "placeholder":
-        return "export with fixed sizes"
+        return "export with fixed sizes, or give the dimension a name: dynamic_shapes={...}"
     return fixed_size_form(str(node.target))
 
 

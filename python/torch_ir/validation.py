@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
+
+from npu_base.sizes import Size, free_names, is_name
 
 from ._encoding import DTYPES
 from .errors import SerializationError
@@ -21,8 +24,9 @@ def validate_ir(ir: IR) -> bool:
 
 
 class _Validator:
-    def __init__(self, ir: IR, where: str = "") -> None:
+    def __init__(self, ir: IR, where: str = "", sizes: frozenset[str] = frozenset()) -> None:
         self.ir = ir
+        self.sizes = sizes | {s.name for s in ir.sizes}
         self.where = where
         self.errors: list[str] = []
 
@@ -34,11 +38,12 @@ class _Validator:
         self._check_unique([t.name for t in ir.graph_inputs], "graph input")
         self._check_unique([t.name for t in ir.weights], "weight")
         self._check_unique([n.name for n in ir.nodes if n.name], "node")
+        self._check_sizes()
         self._check_weights()
         self._check_nodes()
         self._check_ends()
         for name, body in ir.subgraphs.items():
-            self.errors.extend(_Validator(body, f"subgraph '{name}': ").run())
+            self.errors.extend(_Validator(body, f"subgraph '{name}': ", frozenset(self.sizes)).run())
         return self.errors
 
     def _error(self, text: str) -> None:
@@ -53,17 +58,34 @@ class _Validator:
 
     def _check_metas(self, metas: Iterable[TensorMeta], what: str) -> None:
         for i, t in enumerate(metas):
+            shape: Iterable[Any] = t.shape
             label = f"{what} '{t.name}'" if t.name else f"{what} {i}"
             if not isinstance(t.name, str) or not t.name:
                 self._error(f"{what} {i} has no name")
-            if not isinstance(t.shape, (tuple, list)) or any(type(s) is not int for s in t.shape):
+            if not isinstance(t.shape, (tuple, list)) or not all(
+                type(s) is int or isinstance(s, Size) for s in t.shape
+            ):
                 self._error(f"{label}: shape must be a list of integers, got {t.shape!r}")
-            elif any(s < 0 for s in t.shape):
+            elif any(isinstance(s, int) and s < 0 for s in t.shape):
                 self._error(f"{label}: negative size in shape {list(t.shape)}")
+            unknown = {n for s in shape if isinstance(s, Size) for n in free_names(s.text)} - self.sizes
+            if unknown:
+                self._error(f"{label}: the shape {list(t.shape)} reads unknown sizes {sorted(unknown)}")
             if not t.dtype:
                 self._error(f"{label} has no dtype")
             elif not isinstance(t.dtype, str) or t.dtype not in DTYPES:
                 self._error(f"{label}: unknown dtype {t.dtype!r}")
+
+    def _check_sizes(self) -> None:
+        self._check_unique([s.name for s in self.ir.sizes], "size")
+        for size in self.ir.sizes:
+            if not is_name(size.name):
+                self._error(f"size {size.name!r} is not a name")
+            if size.least < 0 or (size.most is not None and size.most < size.least):
+                self._error(f"size '{size.name}' has the range {size.least} to {size.most}")
+        for condition in self.ir.conditions:
+            if unknown := free_names(condition) - self.sizes:
+                self._error(f"condition '{condition}' reads unknown sizes {sorted(unknown)}")
 
     def _check_weights(self) -> None:
         known = {t.name for t in self.ir.weights}

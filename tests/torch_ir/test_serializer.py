@@ -179,7 +179,7 @@ def test_text_that_looks_like_a_dtype_stays_text():
         ("[]", "expected an object, got list"),
         ("3", "expected an object, got int"),
         ("{}", "missing 'graph_inputs', 'graph_outputs', 'weights', 'nodes'"),
-        ('{"schema_version": 99}', "schema version 99 is newer than 2.*upgrade"),
+        ('{"schema_version": 99}', "schema version 99 is newer than 3.*upgrade"),
         ('{"schema_version": "x"}', "schema_version is 'x'"),
         ('{"graph_inputs": [], "graph_outputs": [], "weights": [], "nodes": [{}]}', "missing key 'op_type'"),
         ('{"graph_inputs": 3, "graph_outputs": [], "weights": [], "nodes": []}', "Invalid IR format"),

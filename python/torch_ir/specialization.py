@@ -1,0 +1,213 @@
+"""The IR of one size, from an IR whose sizes are open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from npu_base.sizes import Size, SizeError, evaluate, free_names
+
+from ._encoding import dtype_from_str
+from .binding import bind_operator
+from .errors import InvalidInputError
+from .ir import IR, Mutation, OpNode, TensorMeta
+from .ops.registry import get_execution_fn
+from .ops.schemas import resolve_op
+
+
+def specialize(ir: IR, shapes: Any, sizes: Mapping[str, int]) -> IR:
+    if not ir.sizes:
+        raise InvalidInputError(
+            f"'{ir.model_name}' has fixed shapes; extract it with dynamic_shapes= to leave sizes open"
+        )
+    values = dict(sizes) if shapes is None else _from_shapes(ir, _by_name(ir, shapes), sizes)
+    check_sizes(ir, values)
+    result = _Specializer(ir, values).run(ir)
+    _check_shapes(result, values)
+    return result
+
+
+def sizes_of(ir: IR, shapes: Any) -> dict[str, int]:
+    """The open sizes of inputs with these shapes."""
+    values = _from_shapes(ir, _by_name(ir, shapes), {})
+    check_sizes(ir, values)
+    return values
+
+
+def check_sizes(ir: IR, values: Mapping[str, Any]) -> None:
+    known = [s.name for s in ir.sizes]
+    unknown = [name for name in values if name not in known]
+    missing = [name for name in known if name not in values]
+    if unknown or missing:
+        raise InvalidInputError(f"Sizes of '{ir.model_name}': missing {missing}, unknown {unknown}, expected {known}")
+    for size in ir.sizes:
+        value = values[size.name]
+        if type(value) is not int:
+            raise InvalidInputError(f"Size '{size.name}': expected an int, got {value!r}")
+        if value < size.least or (size.most is not None and value > size.most):
+            limits = f"at least {size.least}" if size.most is None else f"{size.least} to {size.most}"
+            raise InvalidInputError(
+                f"Size '{size.name}' is {value}, expected {limits}, its range in dynamic_shapes; extract or compile "
+                f"again with a larger range"
+            )
+    for condition in ir.conditions:
+        if not _evaluated(condition, values):
+            of = ", ".join(f"{name}={values[name]}" for name in sorted(free_names(condition)))
+            raise InvalidInputError(f"The model was traced for sizes with {condition}, got {of}")
+
+
+def _evaluated(text: str, values: Mapping[str, int]) -> Any:
+    try:
+        return evaluate(text, values)
+    except SizeError as error:
+        raise InvalidInputError(str(error)) from error
+
+
+def _by_name(ir: IR, shapes: Any) -> dict[str, tuple[int, ...]]:
+    if isinstance(shapes, Mapping):
+        given = dict(shapes)
+        unknown = sorted(set(given) - {t.name for t in ir.graph_inputs})
+        if unknown:
+            raise InvalidInputError(
+                f"Shapes of unknown inputs {unknown}; the graph takes {[t.name for t in ir.graph_inputs]}"
+            )
+    elif isinstance(shapes, Sequence) and not isinstance(shapes, str):
+        if len(shapes) != len(ir.graph_inputs):
+            raise InvalidInputError(f"Expected the shapes of {len(ir.graph_inputs)} inputs, got {len(shapes)}")
+        given = {t.name: s for t, s in zip(ir.graph_inputs, shapes, strict=True)}
+    else:
+        raise InvalidInputError(f"Expected shapes by input name or in order, got {type(shapes).__name__}")
+    return {name: tuple(getattr(s, "shape", s)) for name, s in given.items()}
+
+
+def _from_shapes(ir: IR, shapes: Mapping[str, tuple[int, ...]], sizes: Mapping[str, int]) -> dict[str, int]:
+    values = dict(sizes)
+    pairs: list[tuple[str, int, Any, int]] = []
+    for meta in ir.graph_inputs:
+        if meta.name not in shapes:
+            continue
+        got = shapes[meta.name]
+        if len(got) != len(meta.shape):
+            raise InvalidInputError(f"Input '{meta.name}': got shape {list(got)}, expected {list(meta.shape)}")
+        pairs += [(meta.name, axis, want, n) for axis, (want, n) in enumerate(zip(meta.shape, got, strict=True))]
+    for _, _, want, n in pairs:
+        if isinstance(want, Size) and len(names := free_names(want.text)) == 1:
+            (name,) = names
+            values.setdefault(name, n if want.text == name else _solved(want, name, n))
+    for name, axis, want, n in pairs:
+        expected = want
+        if isinstance(want, Size):
+            if not free_names(want.text) <= set(values):
+                continue
+            expected = want.evaluate(values)
+        if expected != n:
+            text = (
+                f"{expected} ({want})"
+                if isinstance(want, Size)
+                else f"{expected}, which dynamic_shapes does not leave open"
+            )
+            raise InvalidInputError(f"Input '{name}': dimension {axis} is {n}, expected {text}")
+    return values
+
+
+def _solved(want: Size, name: str, n: int) -> int:
+    """The value of a size in an expression a * size + b; a wrong one is noticed by the caller."""
+    at_zero, at_one = want.evaluate({name: 0}), want.evaluate({name: 1})
+    slope = at_one - at_zero
+    return int((n - at_zero) // slope) if slope else 0
+
+
+class _Specializer:
+    def __init__(self, ir: IR, values: Mapping[str, int]) -> None:
+        self.values = values
+        self.cache: dict[str, Any] = {}
+
+    def run(self, ir: IR) -> IR:
+        return replace(
+            ir,
+            nodes=[self._node(n) for n in ir.nodes],
+            graph_inputs=self._metas(ir.graph_inputs),
+            graph_outputs=self._metas(ir.graph_outputs),
+            weights=list(ir.weights),
+            mutations=[Mutation(m.target, m.kind, self._meta(m.value)) for m in ir.mutations],
+            subgraphs={name: self.run(body) for name, body in ir.subgraphs.items()},
+            sizes=[],
+            conditions=[],
+        )
+
+    def _node(self, node: OpNode) -> OpNode:
+        attrs = {k: self._attr(v) for k, v in node.attrs.items()}
+        return replace(node, inputs=self._metas(node.inputs), outputs=self._metas(node.outputs), attrs=attrs)
+
+    def _metas(self, metas: list[TensorMeta]) -> list[TensorMeta]:
+        return [self._meta(t) for t in metas]
+
+    def _meta(self, t: TensorMeta) -> TensorMeta:
+        shape = tuple(self._value(s) if isinstance(s, Size) else s for s in t.shape)
+        return TensorMeta(t.name, shape, t.dtype, t.producer_node, t.producer_output_idx)
+
+    def _attr(self, value: Any) -> Any:
+        if isinstance(value, Size):
+            return self._value(value)
+        if isinstance(value, (list, tuple)):
+            return [self._attr(v) for v in value]
+        if isinstance(value, dict):
+            return {k: self._attr(v) for k, v in value.items()}
+        return value
+
+    def _value(self, size: Size) -> Any:
+        if size.text not in self.cache:
+            self.cache[size.text] = _evaluated(size.text, self.values)
+        return self.cache[size.text]
+
+
+def _check_shapes(ir: IR, values: Mapping[str, int]) -> None:
+    """Refuse a size for which an operator has another result than the trace says.
+
+    PyTorch's rules for sizes in general (that a size differs from 1, say) may not hold for this one.
+    """
+    for node in ir.nodes:
+        expected = [tuple(t.shape) for t in node.outputs]
+        got = _meta_shapes(node)
+        if got is not None and got != expected:
+            sizes = ", ".join(f"{k}={v}" for k, v in values.items())
+            raise InvalidInputError(
+                f"The trace of '{ir.model_name}' does not hold for {sizes}: node '{node.name}' ({node.op_type}, "
+                f"{node.source or 'no source known'}) gives {[list(s) for s in got]}, traced as "
+                f"{[list(s) for s in expected]}; extract with example inputs of this size"
+            )
+    for body in ir.subgraphs.values():
+        _check_shapes(body, values)
+
+
+def _meta_shapes(node: OpNode) -> list[tuple[int, ...]] | None:
+    """The shapes of a node's results, computed on meta; None if PyTorch cannot tell."""
+    if resolve_op(node.op_type) is None or get_execution_fn(node.op_type) is not None:
+        return None
+    device = torch.device("meta")
+    attrs = {k: device if isinstance(v, torch.device) else v for k, v in node.attrs.items()}
+    try:
+        step = bind_operator(node, list(range(len(node.inputs))), attrs)
+        inputs = [torch.empty(t.shape, dtype=dtype_from_str(t.dtype), device=device) for t in node.inputs]
+        args = list(step.args)
+        for position, slot in step.holes:
+            args[position] = inputs[slot]
+        for position, many in step.lists:
+            args[position] = [None if s is None else inputs[s] for s in many]
+        kwargs = {**step.kwargs, **{name: inputs[slot] for name, slot in step.keywords}}
+        with torch.no_grad():
+            result = step.fn(*args, **kwargs)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        return [] if _is_misfit(error) else None
+    if result is None:
+        return None
+    results = list(result) if isinstance(result, (list, tuple)) else [result]
+    return [tuple(r.shape) for r in results if isinstance(r, torch.Tensor)]
+
+
+def _is_misfit(error: Exception) -> bool:
+    """Whether these sizes are what the operator refuses, rather than the meta device."""
+    text = str(error)
+    return not isinstance(error, NotImplementedError) and "meta" not in text and ("size" in text or "shape" in text)
