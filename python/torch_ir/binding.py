@@ -10,8 +10,8 @@ import torch
 
 from ._encoding import dtype_from_str
 from .errors import ExecutionError
-from .ir import OpNode
 from .ops.schemas import Argument, arguments_of, resolve_op
+from .parts import OpNode
 
 GETITEM = "<built-in function getitem>"
 # These access files, which an IR from an untrusted source must not do.

@@ -5,165 +5,26 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from npu_base.errors import is_program
 from npu_base.files import write_file
 from npu_base.sizes import Size
-from npu_base.specs import TensorSpec
 from torch import Tensor, nn
 
-from ._encoding import decode_attr, decode_constant, encode_attr, encode_constant
+from ._encoding import decode_constant, encode_constant
 from ._text import from_text, read_text, to_text
 from .errors import InvalidIRError, SerializationError
+from .parts import Mutation, OpNode, SizeRange, TensorMeta, read_field, read_map
+from .specialization import specialize
+
+__all__ = ["IR", "Mutation", "OpNode", "SizeRange", "TensorMeta", "check_fixed", "check_ir", "dict_to_ir"]
 
 SCHEMA_VERSION = 2
 """Written into every file of fixed shapes. Files without a version are version 1."""
 SIZED_VERSION = 3
 """Written into files with sizes that are open, which older readers must refuse."""
 _REQUIRED = ("graph_inputs", "graph_outputs", "weights", "nodes")
-
-
-def _read(d: Any, key: str, kind: type | tuple[type, ...], default: Any = ...) -> Any:
-    """A field of a JSON object, after checking its type; the file may be damaged."""
-    if not isinstance(d, dict):
-        raise SerializationError(f"expected an object with '{key}', got {str(d)[:60]!r}")
-    if default is ... and key not in d:
-        raise SerializationError(f"missing key '{key}'")
-    value = d.get(key, default)
-    if not isinstance(value, kind) and value is not default:
-        raise SerializationError(f"'{key}' must be a {getattr(kind, '__name__', 'list')}, got {str(value)[:60]!r}")
-    return value
-
-
-def _read_map(d: dict[str, Any], key: str) -> dict[str, str]:
-    mapping = _read(d, key, dict, {})
-    if not all(isinstance(v, str) for v in mapping.values()):
-        raise SerializationError(f"'{key}' must map text to text")
-    return dict(mapping)
-
-
-@dataclass
-class TensorMeta(TensorSpec):
-    """A tensor's name, shape and dtype, and the producer of a node's input.
-
-    A weight has no producer. A graph input is its own producer.
-    """
-
-    shape: tuple[int, ...]
-    producer_node: str | None = None
-    producer_output_idx: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        d: dict[str, Any] = {
-            "name": self.name,
-            "shape": [s.text if isinstance(s, Size) else s for s in self.shape],
-            "dtype": self.dtype,
-        }
-        if self.producer_node is not None:
-            d["producer_node"] = self.producer_node
-            d["producer_output_idx"] = self.producer_output_idx
-        return d
-
-    @classmethod
-    def from_dict(cls, d: dict[str, Any]) -> TensorMeta:
-        return cls(
-            _read(d, "name", str),
-            cast(Any, tuple(Size(s) if isinstance(s, str) else s for s in _read(d, "shape", (list, tuple)))),
-            _read(d, "dtype", str),
-            _read(d, "producer_node", str, None),
-            _read(d, "producer_output_idx", int, 0),
-        )
-
-
-@dataclass
-class OpNode:
-    """One call of an operator.
-
-    ``absent_inputs`` names the optional tensor arguments of the operator's schema that were not passed, so that
-    ``layer_norm(x, shape, None, bias)`` cannot be mistaken for one with a weight. ``module_path`` is the dotted path of
-    the calling module (``@n`` marks its n-th further call), and ``source`` the line of Python.
-    """
-
-    name: str
-    op_type: str
-    inputs: list[TensorMeta]
-    outputs: list[TensorMeta]
-    attrs: dict[str, Any] = field(default_factory=dict)
-    absent_inputs: list[str] = field(default_factory=list)
-    module_path: str | None = None
-    source: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        d: dict[str, Any] = {
-            "name": self.name,
-            "op_type": self.op_type,
-            "inputs": [t.to_dict() for t in self.inputs],
-            "outputs": [t.to_dict() for t in self.outputs],
-            "attrs": {k: encode_attr(v, f"node '{self.name}', attr '{k}'") for k, v in self.attrs.items()},
-        }
-        if self.absent_inputs:
-            d["absent_inputs"] = list(self.absent_inputs)
-        if self.module_path is not None:
-            d["module_path"] = self.module_path
-        if self.source is not None:
-            d["source"] = self.source
-        return d
-
-    @classmethod
-    def from_dict(cls, d: dict[str, Any]) -> OpNode:
-        op_type = _read(d, "op_type", str)
-        return cls(
-            _read(d, "name", str),
-            op_type,
-            [TensorMeta.from_dict(t) for t in _read(d, "inputs", list)],
-            [TensorMeta.from_dict(t) for t in _read(d, "outputs", list)],
-            {k: decode_attr(v, op_type, k) for k, v in _read(d, "attrs", dict, {}).items()},
-            list(_read(d, "absent_inputs", list, [])),
-            _read(d, "module_path", str, None),
-            _read(d, "source", str, None),
-        )
-
-
-@dataclass
-class Mutation:
-    """A tensor that the model writes in place: after a run, ``target`` has the value ``value``.
-
-    ``kind`` is ``buffer``, ``parameter``, ``constant`` (all three named by their state-dict name) or
-    ``input`` (named as the graph input).
-    """
-
-    target: str
-    kind: str
-    value: TensorMeta
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"target": self.target, "kind": self.kind, "value": self.value.to_dict()}
-
-    @classmethod
-    def from_dict(cls, d: dict[str, Any]) -> Mutation:
-        return cls(_read(d, "target", str), _read(d, "kind", str), TensorMeta.from_dict(_read(d, "value", dict)))
-
-
-@dataclass(frozen=True)
-class SizeRange:
-    """A size that is open, and its range. ``most`` is None if there is no limit."""
-
-    name: str
-    least: int = 0
-    most: int | None = None
-
-    def __str__(self) -> str:
-        return (
-            f"{self.name}: {self.least} to {self.most}" if self.most is not None else f"{self.name}: from {self.least}"
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"name": self.name, "min": self.least, "max": self.most}
-
-    @classmethod
-    def from_dict(cls, d: dict[str, Any]) -> SizeRange:
-        return cls(_read(d, "name", str), _read(d, "min", int, 0), _read(d, "max", int, None))
 
 
 @dataclass(eq=False)
@@ -216,9 +77,8 @@ class IR:
 
     def specialize(self, shapes: Any = None, /, **sizes: int) -> IR:
         """The IR of one size: ``ir.specialize(batch=4)``, or by the shapes of the inputs, as a dict or in order."""
-        from .specialization import specialize
-
-        return specialize(self, shapes, sizes)
+        special: IR = specialize(self, shapes, sizes)
+        return special
 
     def weights_read(self) -> set[str]:
         """State-dict names of the weights that some node, output or mutation reads."""
@@ -261,25 +121,25 @@ class IR:
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> IR:
-        constants = _read(d, "constants", dict, {})
+        constants = read_field(d, "constants", dict, {})
         return cls(
-            nodes=[OpNode.from_dict(n) for n in _read(d, "nodes", list)],
-            graph_inputs=[TensorMeta.from_dict(t) for t in _read(d, "graph_inputs", list)],
-            graph_outputs=[TensorMeta.from_dict(t) for t in _read(d, "graph_outputs", list)],
-            weights=[TensorMeta.from_dict(t) for t in _read(d, "weights", list)],
-            weight_name_mapping=_read_map(d, "weight_name_mapping"),
+            nodes=[OpNode.from_dict(n) for n in read_field(d, "nodes", list)],
+            graph_inputs=[TensorMeta.from_dict(t) for t in read_field(d, "graph_inputs", list)],
+            graph_outputs=[TensorMeta.from_dict(t) for t in read_field(d, "graph_outputs", list)],
+            weights=[TensorMeta.from_dict(t) for t in read_field(d, "weights", list)],
+            weight_name_mapping=read_map(d, "weight_name_mapping"),
             constants={k: decode_constant(v, f"constant '{k}'") for k, v in constants.items()},
-            model_name=_read(d, "model_name", str, ""),
-            pytorch_version=_read(d, "pytorch_version", str, ""),
-            ties=_read_map(d, "ties"),
-            mutations=[Mutation.from_dict(m) for m in _read(d, "mutations", list, [])],
-            output_names=[n if n is None else str(n) for n in _read(d, "output_names", list, [])],
-            input_structure=_read(d, "input_structure", dict, None),
-            output_structure=_read(d, "output_structure", dict, None),
-            subgraphs={k: cls.from_dict(g) for k, g in _read(d, "subgraphs", dict, {}).items()},
-            sizes=[SizeRange.from_dict(s) for s in _read(d, "sizes", list, [])],
-            conditions=[Size(c).text for c in _read(d, "conditions", list, [])],
-            schema_version=_read(d, "schema_version", int, 1),
+            model_name=read_field(d, "model_name", str, ""),
+            pytorch_version=read_field(d, "pytorch_version", str, ""),
+            ties=read_map(d, "ties"),
+            mutations=[Mutation.from_dict(m) for m in read_field(d, "mutations", list, [])],
+            output_names=[n if n is None else str(n) for n in read_field(d, "output_names", list, [])],
+            input_structure=read_field(d, "input_structure", dict, None),
+            output_structure=read_field(d, "output_structure", dict, None),
+            subgraphs={k: cls.from_dict(g) for k, g in read_field(d, "subgraphs", dict, {}).items()},
+            sizes=[SizeRange.from_dict(s) for s in read_field(d, "sizes", list, [])],
+            conditions=[Size(c).text for c in read_field(d, "conditions", list, [])],
+            schema_version=read_field(d, "schema_version", int, 1),
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:

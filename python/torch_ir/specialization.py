@@ -1,4 +1,4 @@
-"""The IR of one size, from an IR whose sizes are open."""
+"""The IR of one size, from an IR whose sizes are open. ``ir.py`` knows this module, not the reverse."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from npu_base.sizes import Size, SizeError, evaluate, free_names
 from ._encoding import dtype_from_str
 from .binding import bind_operator
 from .errors import InvalidInputError
-from .ir import IR, Mutation, OpNode, TensorMeta
 from .ops.registry import get_execution_fn
 from .ops.schemas import resolve_op
+from .parts import Mutation, OpNode, TensorMeta
 
 
-def specialize(ir: IR, shapes: Any, sizes: Mapping[str, int]) -> IR:
+def specialize(ir: Any, shapes: Any, sizes: Mapping[str, int]) -> Any:
     if not ir.sizes:
         raise InvalidInputError(
             f"'{ir.model_name}' has fixed shapes; extract it with dynamic_shapes= to leave sizes open"
@@ -29,14 +29,14 @@ def specialize(ir: IR, shapes: Any, sizes: Mapping[str, int]) -> IR:
     return result
 
 
-def sizes_of(ir: IR, shapes: Any) -> dict[str, int]:
+def sizes_of(ir: Any, shapes: Any) -> dict[str, int]:
     """The open sizes of inputs with these shapes."""
     values = _from_shapes(ir, _by_name(ir, shapes), {})
     check_sizes(ir, values)
     return values
 
 
-def check_sizes(ir: IR, values: Mapping[str, Any]) -> None:
+def check_sizes(ir: Any, values: Mapping[str, Any]) -> None:
     known = [s.name for s in ir.sizes]
     unknown = [name for name in values if name not in known]
     missing = [name for name in known if name not in values]
@@ -65,7 +65,7 @@ def _evaluated(text: str, values: Mapping[str, int]) -> Any:
         raise InvalidInputError(str(error)) from error
 
 
-def _by_name(ir: IR, shapes: Any) -> dict[str, tuple[int, ...]]:
+def _by_name(ir: Any, shapes: Any) -> dict[str, tuple[int, ...]]:
     if isinstance(shapes, Mapping):
         given = dict(shapes)
         unknown = sorted(set(given) - {t.name for t in ir.graph_inputs})
@@ -82,7 +82,7 @@ def _by_name(ir: IR, shapes: Any) -> dict[str, tuple[int, ...]]:
     return {name: tuple(getattr(s, "shape", s)) for name, s in given.items()}
 
 
-def _from_shapes(ir: IR, shapes: Mapping[str, tuple[int, ...]], sizes: Mapping[str, int]) -> dict[str, int]:
+def _from_shapes(ir: Any, shapes: Mapping[str, tuple[int, ...]], sizes: Mapping[str, int]) -> dict[str, int]:
     values = dict(sizes)
     pairs: list[tuple[str, int, Any, int]] = []
     for meta in ir.graph_inputs:
@@ -120,11 +120,11 @@ def _solved(want: Size, name: str, n: int) -> int:
 
 
 class _Specializer:
-    def __init__(self, ir: IR, values: Mapping[str, int]) -> None:
+    def __init__(self, ir: Any, values: Mapping[str, int]) -> None:
         self.values = values
         self.cache: dict[str, Any] = {}
 
-    def run(self, ir: IR) -> IR:
+    def run(self, ir: Any) -> Any:
         return replace(
             ir,
             nodes=[self._node(n) for n in ir.nodes],
@@ -163,7 +163,7 @@ class _Specializer:
         return self.cache[size.text]
 
 
-def _check_shapes(ir: IR, values: Mapping[str, int]) -> None:
+def _check_shapes(ir: Any, values: Mapping[str, int]) -> None:
     """Refuse a size for which an operator has another result than the trace says.
 
     PyTorch's rules for sizes in general (that a size differs from 1, say) may not hold for this one.

@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
 
 from .errors import ConversionError
-from .ir import SizeRange
+from .parts import SizeRange
 
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 _INFINITE = 2**40

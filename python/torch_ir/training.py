@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .ir import OpNode
 from .ops.schemas import arguments_of, resolve_op
+from .parts import OpNode
 
 _DROPOUTS = ("dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropout", "native_dropout")
 _RNNS = ("lstm", "gru", "rnn_tanh", "rnn_relu")

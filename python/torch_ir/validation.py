@@ -58,23 +58,23 @@ class _Validator:
 
     def _check_metas(self, metas: Iterable[TensorMeta], what: str) -> None:
         for i, t in enumerate(metas):
-            shape: Iterable[Any] = t.shape
             label = f"{what} '{t.name}'" if t.name else f"{what} {i}"
             if not isinstance(t.name, str) or not t.name:
                 self._error(f"{what} {i} has no name")
-            if not isinstance(t.shape, (tuple, list)) or not all(
-                type(s) is int or isinstance(s, Size) for s in t.shape
-            ):
-                self._error(f"{label}: shape must be a list of integers, got {t.shape!r}")
-            elif any(isinstance(s, int) and s < 0 for s in t.shape):
-                self._error(f"{label}: negative size in shape {list(t.shape)}")
-            unknown = {n for s in shape if isinstance(s, Size) for n in free_names(s.text)} - self.sizes
-            if unknown:
-                self._error(f"{label}: the shape {list(t.shape)} reads unknown sizes {sorted(unknown)}")
+            self._check_shape(t.shape, label)
             if not t.dtype:
                 self._error(f"{label} has no dtype")
             elif not isinstance(t.dtype, str) or t.dtype not in DTYPES:
                 self._error(f"{label}: unknown dtype {t.dtype!r}")
+
+    def _check_shape(self, shape: Any, label: str) -> None:
+        kinds = (int, Size) if self.sizes else (int,)
+        if not isinstance(shape, (tuple, list)) or any(type(s) not in kinds for s in shape):
+            self._error(f"{label}: shape must be a list of integers, got {shape!r}")
+        elif any(isinstance(s, int) and s < 0 for s in shape):
+            self._error(f"{label}: negative size in shape {list(shape)}")
+        elif unknown := {n for s in shape if isinstance(s, Size) for n in free_names(s.text)} - self.sizes:
+            self._error(f"{label}: the shape {list(shape)} reads unknown sizes {sorted(unknown)}")
 
     def _check_sizes(self) -> None:
         self._check_unique([s.name for s in self.ir.sizes], "size")
