@@ -21,6 +21,14 @@ class InvalidExampleError(ExportError, InvalidValueError):
     """The example inputs do not fit the model."""
 
 
+class SizeOneError(ExportError):
+    """The trace of larger sizes is not known to hold for a size of 1; ``names`` are the dimensions."""
+
+    def __init__(self, message: str, names: frozenset[str]) -> None:
+        super().__init__(message)
+        self.names = names
+
+
 class ConversionError(TorchIRError):
     """The traced graph could not be converted to IR."""
 

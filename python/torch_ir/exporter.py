@@ -101,6 +101,9 @@ def export_model(
                     ready.model, ready.args, ready.kwargs, strict=False, dynamic_shapes=dynamic_shapes
                 )
     except Exception as e:
+        refused = refused_range(str(e))
+        if refused is not None:
+            raise refused from e
         raise ExportError(f"Failed to export model: {_explain(e, model)}{of_numbers(e, leaves)}") from e
 
 
@@ -140,9 +143,6 @@ def _explain(error: Exception, model: nn.Module) -> str:
         return f"{advice} ({type(error).__name__}: {_first_line(text)})"
     if isinstance(error, TypeError) and "forward()" in text:
         return f"{text} (called as {get_model_name(model)}.forward)"
-    refused = refused_range(text)
-    if refused is not None:
-        return refused
     if "data-dependent" in text:
         return f"{type(error).__name__}: {_undecided(text)}"
     return f"{type(error).__name__}: {text}"

@@ -19,6 +19,7 @@ from .ir import IR
 from .open_shapes import symbols_of
 from .progress import status
 from .recovery import recover_buffers
+from .size_one import trace_all_sizes
 from .tracing import ONE_AT_A_TIME, get_model_name
 
 
@@ -46,10 +47,17 @@ def extract_ir(
     if model_name is not None and not isinstance(model_name, str):
         raise InvalidNameError(f"model_name: expected a string, got {model_name!r}")
     name = model_name if model_name is not None else get_model_name(model)
+
+    def trace(inputs: Any, kwargs: Any, shapes: Any) -> tuple[ExportedProgram, IR]:
+        exported = export_model(model, inputs, kwargs, strict=False, dynamic_shapes=shapes)
+        symbols = symbols_of(exported, model, inputs, kwargs, shapes)
+        return exported, convert_exported_program(exported, model_name=name, strict=strict, symbols=symbols)
+
     with status(f"Extracting {name}"), ONE_AT_A_TIME:
-        exported = export_model(model, example_inputs, example_kwargs, strict=False, dynamic_shapes=dynamic_shapes)
-        symbols = symbols_of(exported, model, example_inputs, example_kwargs, dynamic_shapes)
-        ir = convert_exported_program(exported, model_name=name, strict=strict, symbols=symbols)
+        if dynamic_shapes:
+            exported, ir = trace_all_sizes(trace, model, example_inputs, example_kwargs, dynamic_shapes)
+        else:
+            exported, ir = trace(example_inputs, example_kwargs, None)
         ir.constants = _collect_constants(model, exported, ir, buffers)
     if input_names is not None:
         rename_inputs(ir, input_names)

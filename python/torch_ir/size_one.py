@@ -1,0 +1,219 @@
+"""Open sizes that may be 1, which PyTorch traces apart: proven to have the graph of all other sizes, or refused."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+from torch.export.dynamic_shapes import Dim
+from torch.utils import _pytree as pytree
+
+from .errors import ConversionError, ExportError, InvalidInputError, SizeOneError
+from .ir import IR, TensorMeta
+from .open_shapes import leaf_specs
+
+Trace = Callable[[Any, Any, Any], tuple[ExportedProgram, IR]]
+"""From example inputs, example keyword arguments and dynamic shapes."""
+_MOST_NAMES = 3
+_SAMPLES = 8
+
+
+def trace_all_sizes(trace: Trace, model: nn.Module, inputs: Any, kwargs: Any, shapes: Any) -> Any:
+    """The program and IR of a model whose sizes are open.
+
+    PyTorch asks whether a tensor is contiguous in memory, which depends on whether a size is 1, and then refuses that
+    size. Memory does not matter to an IR: if the model, traced with this size fixed at 1, has the same graph as the one
+    of larger sizes, then that graph is right for 1 too.
+    """
+    dims = _dims(shapes)
+    examples = _Examples(model, inputs, kwargs, shapes, dims)
+
+    def of_ones(ones: tuple[str, ...], names: Iterable[str]) -> IR:
+        fixed = {n: None if n in ones else _from_two(dims[n]) for n in names}
+        return trace(*examples.of_size_one(ones), _renamed(shapes, fixed))[1]
+
+    try:
+        exported, ir = trace(*examples.of_larger_sizes(), shapes)
+    except SizeOneError as error:
+        refused = error
+    else:
+        asked = {n: _excluding_one(ir, n) for n in examples.can_be_larger if dims[n].min == 1}
+        _add_ones(ir, {n: conditions for n, conditions in asked.items() if conditions}, of_ones)
+        return exported, ir
+    if not refused.names <= examples.can_be_larger:
+        raise refused
+    exported, ir = trace(*examples.of_larger_sizes(), _renamed(shapes, {n: _from_two(dims[n]) for n in refused.names}))
+    if _add_ones(ir, {n: _excluding_one(ir, n) for n in refused.names}, of_ones) != refused.names:
+        raise refused
+    return exported, ir
+
+
+def _from_two(dim: Any) -> Any:
+    return Dim(dim.__name__, min=2, max=dim.max)
+
+
+def _excluding_one(ir: IR, name: str) -> list[str]:
+    return [c for c in ir.conditions if c in (f"({name} > 1)", f"({name} != 1)", f"({name} >= 2)", f"(1 < {name})")]
+
+
+def _add_ones(ir: IR, excluding: dict[str, list[str]], of_ones: Callable[[tuple[str, ...], Iterable[str]], IR]) -> Any:
+    """Add 1 to the sizes of these names where that is right, and return their names."""
+    names = sorted(excluding)
+    if not names or len(names) > _MOST_NAMES or not set(names) <= {s.name for s in ir.sizes}:
+        return set()
+    added: set[str] = set()
+    further: list[str] = []
+    for ones in (ones for count in range(1, len(names) + 1) for ones in combinations(names, count)):
+        if len(ones) > 1 and not added >= set(ones):
+            continue
+        alone = _traced_or_none(of_ones, ones, names)
+        left_out = {c for n in ones for c in excluding[n]}
+        opened = replace(
+            ir,
+            sizes=[replace(s, least=1) for s in ir.sizes],
+            conditions=[c for c in ir.conditions if c not in left_out],
+        )
+        if alone is not None and _same_graphs(opened, alone, ones):
+            added |= set(ones)
+            further += [_unless(ones, c) for c in alone.conditions if c not in ir.conditions]
+        elif len(ones) > 1:
+            further.append(_not_all_one(ones))
+    dropped = {c for n in added for c in excluding[n]}
+    ir.conditions = [c for c in ir.conditions if c not in dropped] + further
+    ir.sizes = [replace(s, least=1) if s.name in added else s for s in ir.sizes]
+    return added
+
+
+def _traced_or_none(of_ones: Callable[..., IR], ones: tuple[str, ...], names: list[str]) -> IR | None:
+    try:
+        return of_ones(ones, names)
+    except (ExportError, ConversionError):
+        return None
+
+
+def _not_all_one(names: Iterable[str]) -> str:
+    return f"any({', '.join(f'({n} != 1)' for n in names)})"
+
+
+def _unless(ones: Iterable[str], condition: str) -> str:
+    return f"any({_not_all_one(ones)}, {condition})"
+
+
+def _same_graphs(opened: IR, alone: IR, ones: tuple[str, ...]) -> bool:
+    """Whether both have the same nodes for some sizes of the rest: expressions agree wherever they are asked."""
+    rest = [s for s in opened.sizes if s.name not in ones]
+    if [s.name for s in alone.sizes] != [s.name for s in rest]:
+        return False
+    rng, agreed = random.Random(0), 0
+    for _ in range(_SAMPLES if rest else 1):
+        sizes = {}
+        for s in rest:
+            least = max(s.least, 2)
+            sizes[s.name] = rng.randint(least, min(s.most or least + 60, least + 60))
+        try:
+            first = opened.specialize(**sizes, **dict.fromkeys(ones, 1))
+            second = alone.specialize(**sizes) if rest else alone
+        except InvalidInputError:
+            continue
+        if _plain(first) != _plain(second):
+            return False
+        agreed += 1
+    return agreed > 0
+
+
+_LAYOUT_ONLY = ("aten.contiguous.default", "aten.clone.default")
+_RESHAPES = ("aten.view.default", "aten._unsafe_view.default", "aten.reshape.default")
+
+
+def _plain(ir: IR) -> Any:
+    """What an IR computes, without names, and without the copies that a layout in memory needs."""
+    references: dict[Any, Any] = {t.name: ("input", i) for i, t in enumerate(ir.graph_inputs)}
+    references |= {t.name: ("weight", ir.weight_name_mapping.get(t.name, t.name)) for t in ir.weights}
+    references |= {name: ("weight", target) for name, target in ir.weight_name_mapping.items()}
+    nodes: list[Any] = []
+
+    def reference(t: TensorMeta) -> Any:
+        made_by = (t.producer_node, t.producer_output_idx)
+        return references.get(made_by) or references.get(t.name)
+
+    for node in ir.nodes:
+        if node.op_type in _LAYOUT_ONLY:
+            results = [reference(node.inputs[0])]
+        else:
+            results = [("node", len(nodes), i) for i in range(len(node.outputs))]
+            specs = [(t.shape, t.dtype) for t in node.outputs]
+            attrs = repr(sorted(node.attrs.items()))
+            op = node.op_type
+            if op in _RESHAPES:
+                op, attrs = "reshape", ""
+            nodes.append((op, specs, attrs, node.absent_inputs, [reference(t) for t in node.inputs]))
+        for i, (t, result) in enumerate(zip(node.outputs, results, strict=True)):
+            references[node.name, i] = references[t.name] = result
+    ends = [(t.shape, t.dtype, reference(t)) for t in ir.graph_outputs]
+    writes = [(m.target, m.kind, m.value.shape, reference(m.value)) for m in ir.mutations]
+    return nodes, ends, writes, {name: _plain(body) for name, body in ir.subgraphs.items()}
+
+
+def _dims(shapes: Any) -> dict[str, Any]:
+    """The dimensions by name; None for one from which others derive, so that it cannot be replaced alone."""
+    dims: dict[str, Any] = {}
+    for dim in _leaves(shapes):
+        if hasattr(dim, "root"):
+            dims[dim.root.__name__] = None
+        elif isinstance(dim, Dim):
+            dims.setdefault(dim.__name__, dim)
+    return dims
+
+
+def _leaves(shapes: Any) -> list[Any]:
+    if isinstance(shapes, Mapping):
+        return [leaf for v in shapes.values() for leaf in _leaves(v)]
+    if isinstance(shapes, (list, tuple)):
+        return [leaf for v in shapes for leaf in _leaves(v)]
+    return [shapes]
+
+
+def _renamed(shapes: Any, dims: Mapping[str, Any]) -> Any:
+    if isinstance(shapes, Mapping):
+        return type(shapes)({k: _renamed(v, dims) for k, v in shapes.items()})  # type: ignore[call-arg]
+    if isinstance(shapes, (list, tuple)):
+        return type(shapes)(_renamed(v, dims) for v in shapes)
+    return dims.get(shapes.__name__, shapes) if isinstance(shapes, Dim) else shapes
+
+
+class _Examples:
+    """Example inputs with other sizes; only their shapes matter."""
+
+    def __init__(self, model: nn.Module, inputs: Any, kwargs: Any, shapes: Any, dims: Mapping[str, Any]) -> None:
+        self.given = (inputs, kwargs)
+        self.can_be_larger = {n for n, dim in dims.items() if dim is not None and dim.min < 2 <= dim.max}
+        self.axes: dict[int, list[tuple[int, str]]] = {}
+        for leaf, spec in leaf_specs(model, inputs, kwargs, shapes):
+            if type(leaf) in (torch.Tensor, nn.Parameter):
+                named = spec.items() if isinstance(spec, Mapping) else enumerate(spec or ())
+                axes = [(axis, d.__name__) for axis, d in named if isinstance(d, Dim) and axis < leaf.dim()]
+                self.axes[id(leaf)] = [(axis, name) for axis, name in axes if name in self.can_be_larger]
+
+    def of_larger_sizes(self) -> tuple[Any, Any]:
+        """PyTorch takes a size that is 1 in the example to be 1 always."""
+        return self._resized(())
+
+    def of_size_one(self, ones: tuple[str, ...]) -> tuple[Any, Any]:
+        return self._resized(ones)
+
+    def _resized(self, ones: tuple[str, ...]) -> Any:
+        def resized(leaf: Any) -> Any:
+            shape = list(leaf.shape) if id(leaf) in self.axes else []
+            for axis, name in self.axes.get(id(leaf), ()):
+                shape[axis] = 1 if name in ones else max(shape[axis], 2)
+            if not isinstance(leaf, torch.Tensor) or id(leaf) not in self.axes or shape == list(leaf.shape):
+                return leaf
+            return torch.empty(shape, dtype=leaf.dtype, device=leaf.device)
+
+        return pytree.tree_map(resized, self.given)
