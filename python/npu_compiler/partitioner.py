@@ -15,7 +15,7 @@ from .lowering import GETITEM
 from .partition_costs import bytes_of, crossing_seconds, part_seconds
 from .partition_order import CHEAPER, Arrangement
 from .partition_report import PartReport, PlanReport
-from .reader import load_ir, malformed
+from .reader import check_fixed, load_ir, malformed
 from .refusals import Refusal, located, refusals
 from .registry import full_name
 from .support import check_outline, explain_ir, explain_support, is_op_supported, node_reads, results_of
@@ -104,6 +104,7 @@ def partition(
     """
     if not isinstance(ir_dict, dict):
         ir_dict = dict(load_ir(ir_dict))
+    check_fixed(ir_dict)
     if strategy not in STRATEGIES:
         raise InvalidValueError(
             f"[compiler] the partition strategy is unknown; got {strategy!r}; expected 'sequential' or 'cost'"

@@ -101,15 +101,20 @@ def load_ir(ir: Any) -> Mapping[str, Any]:
     raise InvalidTypeError(f"[compiler] this is not an IR; got {got}{hint}")
 
 
+def check_fixed(data: Mapping[str, Any]) -> None:
+    if data.get("sizes"):
+        with malformed("the sizes"):
+            names = [_text(size["name"], "a name of sizes") for size in _list(data["sizes"])]
+        raise IRError(
+            f"[compiler] the IR has open sizes; got {', '.join(names)}; expected fixed shapes; "
+            f"try ir.specialize({', '.join(f'{name}=4' for name in names)})"
+        )
+
+
 def read_ir(ir: Any) -> Model:
     data = load_ir(ir)
     version = data.get("schema_version", 1)
-    if data.get("sizes"):
-        open_sizes = [str(s.get("name")) for s in data["sizes"] if isinstance(s, Mapping)] or ["batch"]
-        raise IRError(
-            f"[compiler] the IR has open sizes; got {', '.join(open_sizes)}; expected fixed shapes; "
-            f"try ir.specialize({open_sizes[0]}=4)"
-        )
+    check_fixed(data)
     if not isinstance(version, int) or version > SCHEMA_VERSION:
         raise IRError(f"[compiler] the IR has schema version {version!r}; expected at most {SCHEMA_VERSION}")
     with malformed("the graph"):

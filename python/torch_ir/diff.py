@@ -61,6 +61,12 @@ def diff_ir(left: IR, right: IR) -> IRDiff:
         a, b = getattr(left, name), getattr(right, name)
         if a != b:
             result.metadata.append(f"{name}: {a!r} -> {b!r}")
+    for what, sizes in (
+        ("open sizes", [list(map(str, ir.sizes)) for ir in (left, right)]),
+        ("conditions", [ir.conditions for ir in (left, right)]),
+    ):
+        if sizes[0] != sizes[1]:
+            result.metadata.append(f"{what}: {', '.join(sizes[0]) or 'none'} -> {', '.join(sizes[1]) or 'none'}")
     _ports(result.inputs, left.graph_inputs, right.graph_inputs, "input")
     _weights(result, left, right)
     _Nodes(result, left, right).compare()

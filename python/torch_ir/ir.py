@@ -59,9 +59,10 @@ class IR:
     schema_version: int = SCHEMA_VERSION
 
     def __repr__(self) -> str:
+        sizes = f", sizes=[{', '.join(map(str, self.sizes))}]" if self.sizes else ""
         return (
             f"IR(model_name={self.model_name!r}, nodes={len(self.nodes)}, inputs={len(self.graph_inputs)}, "
-            f"outputs={len(self.graph_outputs)}, weights={len(self.weights)})"
+            f"outputs={len(self.graph_outputs)}, weights={len(self.weights)}{sizes})"
         )
 
     def __eq__(self, other: object) -> bool:

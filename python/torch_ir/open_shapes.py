@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 from torch.export import ExportedProgram
+from torch.export.dynamic_shapes import Dim
 from torch.utils import _pytree as pytree
 
 from .errors import ExportError, SizeOneError
@@ -23,14 +25,62 @@ def any_size() -> contextlib.AbstractContextManager[Any]:
 
 
 def leaf_specs(model: nn.Module, example_inputs: Any, example_kwargs: Any, dynamic_shapes: Any) -> list[Any]:
-    """The leaves of the example inputs, in the order of the graph's, and what ``dynamic_shapes`` says of each."""
+    """The leaves of the example inputs, in the order of the graph's: name, value, and what ``dynamic_shapes`` says."""
     from torch._export.non_strict_utils import _flatten_dynamic_shapes
-    from torch.export.dynamic_shapes import _combine_args
+    from torch.export.dynamic_shapes import _check_dynamic_shapes, _combine_args
 
     combined: Any = _combine_args(model, *normalize_inputs(model, example_inputs, example_kwargs))
+    if not isinstance(dynamic_shapes, (dict, tuple, list)):
+        raise _misfit(combined, f"it is a {type(dynamic_shapes).__name__}")
+    try:
+        _check_dynamic_shapes(combined, dynamic_shapes)
+    except torch._dynamo.exc.UserError as error:
+        raise _misfit(combined, str(error).partition("For more information")[0].strip()) from error
+    leaves = [(_name(path), leaf) for path, leaf in pytree.tree_flatten_with_path(combined)[0]]
     if not isinstance(dynamic_shapes, dict):
         combined = type(dynamic_shapes)(combined.values())
-    return list(zip(pytree.tree_leaves(combined), _flatten_dynamic_shapes(combined, dynamic_shapes), strict=False))
+    specs = _flatten_dynamic_shapes(combined, dynamic_shapes)
+    return [(name, leaf, spec) for (name, leaf), spec in zip(leaves, specs, strict=False)]
+
+
+def _name(path: Any) -> str:
+    first, *rest = path
+    return str(getattr(first, "key", first)) + pytree.keystr(rest)
+
+
+def _misfit(combined: dict[str, Any], why: str) -> ExportError:
+    example = {next(iter(combined), "x"): {0: "torch.export.Dim('batch', max=64)"}}
+    return ExportError(
+        f"dynamic_shapes does not fit the inputs ({', '.join(combined)}): {why}; expected what torch.export takes, by "
+        f"input name or in order: {str(example).replace(chr(34), '')}"
+    )
+
+
+def check_example(leaves: Iterable[tuple[str, Any, Any]]) -> None:
+    """Refuse axes that are not there, and example inputs whose sizes are not what their dimensions say."""
+    first: dict[str, tuple[int, str]] = {}
+    for name, leaf, spec in leaves:
+        if not isinstance(leaf, torch.Tensor):
+            continue
+        for axis, dim in spec.items() if isinstance(spec, Mapping) else enumerate(spec or ()):
+            if not -leaf.dim() <= axis < leaf.dim():
+                raise ExportError(
+                    f"dynamic_shapes: the input '{name}' has no dimension {axis}; its shape is {list(leaf.shape)}"
+                )
+            if not isinstance(dim, Dim) or hasattr(dim, "root"):
+                continue
+            size, where = leaf.shape[axis], f"dimension {axis} of '{name}'"
+            if not dim.min <= size <= dim.max:
+                raise ExportError(
+                    f"dynamic_shapes: {where} is {size} in the example inputs, but Dim('{dim.__name__}') goes from "
+                    f"{dim.min} to {dim.max}; give an example in the range, or another range"
+                )
+            other, where_first = first.setdefault(dim.__name__, (size, where))
+            if other != size:
+                raise ExportError(
+                    f"dynamic_shapes: Dim('{dim.__name__}') is {other} in the example inputs ({where_first}) and "
+                    f"{size} ({where}); give both the same size, or use two Dims"
+                )
 
 
 def symbols_of(
@@ -38,13 +88,14 @@ def symbols_of(
 ) -> Symbols:
     if not dynamic_shapes:
         return Symbols()
-    return Symbols(exported, [spec for _, spec in leaf_specs(model, example_inputs, example_kwargs, dynamic_shapes)])
+    return Symbols(exported, [spec for *_, spec in leaf_specs(model, example_inputs, example_kwargs, dynamic_shapes)])
 
 
 _VIOLATION = re.compile(
     r"Not all values of (\S+) = (.+?) in the specified range (?:.*?)satisfy the generated guard (.+?)\.?$", re.MULTILINE
 )
-_CONSTANT = re.compile(r"(\S+?):? was inferred to be a constant \((\d+)\)|inferred the constant \((\d+)\)")
+_UNSOLVED = re.compile(r"Expected op to be '==', got \S+ for (.+)")
+_SPECIALIZED = re.compile(r"You marked (\S+) as dynamic but your code specialized it to be a constant \((\d+)\)")
 _AXIS = re.compile(r"L(?:\['args'\])?\['?(\w+)'?\](\S*?)\.size\(\)\[(\d+)\]")
 
 
@@ -53,6 +104,11 @@ _SIZE_ONE = re.compile(r"\(?(?:(\d+)\*)?L\[[^*+]*\.size\(\)\[\d+\]\)? != (\d+)")
 
 def refused_range(text: str) -> ExportError | None:
     """What the model needs of its sizes, if that is why the export failed."""
+    if match := _UNSOLVED.search(text):
+        return ExportError(
+            f"Failed to export model: the model's code needs {match[1]}, which PyTorch cannot solve for a range of "
+            f"sizes; use Dim.AUTO for these dimensions, so that each size is checked by itself, or fix the size"
+        )
     if "Constraints violated" not in text and "conflicts between user-specified ranges" not in text:
         return None
     violations = _VIOLATION.findall(text)
@@ -77,7 +133,8 @@ def refused_range(text: str) -> ExportError | None:
     instead = "; ".join(line.strip() for line in fixes.split("\n\n")[0].splitlines() if line.strip())
     advice = f"write {instead}" if instead else "give the range that it supports, or fix the size"
     return ExportError(
-        f"Failed to export model: The model does not support this range of sizes: {'; '.join(needs)}. Instead, {advice}"
+        f"Failed to export model: The model does not support this range of sizes: {'; '.join(needs)}. Instead, {advice}, "
+        f"or use Dim.AUTO, with which each size is checked by itself"
     )
 
 
@@ -87,4 +144,6 @@ def _excludes_one(guard: str) -> bool:
 
 
 def _plain(text: str) -> str:
+    if match := _SPECIALIZED.search(text):
+        return f"'{match[1]}' can only be {match[2]} in the model's code"
     return _AXIS.sub(lambda m: f"dimension {m[3]} of '{m[1]}{m[2]}'", text)

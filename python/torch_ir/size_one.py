@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 from .errors import ConversionError, ExportError, InvalidInputError, SizeOneError
 from .ir import IR, TensorMeta
-from .open_shapes import leaf_specs
+from .open_shapes import check_example, leaf_specs
 
 Trace = Callable[[Any, Any, Any], tuple[ExportedProgram, IR]]
 """From example inputs, example keyword arguments and dynamic shapes."""
@@ -31,8 +31,8 @@ def trace_all_sizes(trace: Trace, model: nn.Module, inputs: Any, kwargs: Any, sh
     size. Memory does not matter to an IR: if the model, traced with this size fixed at 1, has the same graph as the one
     of larger sizes, then that graph is right for 1 too.
     """
-    dims = _dims(shapes)
-    examples = _Examples(model, inputs, kwargs, shapes, dims)
+    examples = _Examples(model, inputs, kwargs, shapes)
+    dims = examples.dims
 
     def of_ones(ones: tuple[str, ...], names: Iterable[str]) -> IR:
         fixed = {n: None if n in ones else _from_two(dims[n]) for n in names}
@@ -190,11 +190,13 @@ def _renamed(shapes: Any, dims: Mapping[str, Any]) -> Any:
 class _Examples:
     """Example inputs with other sizes; only their shapes matter."""
 
-    def __init__(self, model: nn.Module, inputs: Any, kwargs: Any, shapes: Any, dims: Mapping[str, Any]) -> None:
-        self.given = (inputs, kwargs)
-        self.can_be_larger = {n for n, dim in dims.items() if dim is not None and dim.min < 2 <= dim.max}
+    def __init__(self, model: nn.Module, inputs: Any, kwargs: Any, shapes: Any) -> None:
+        leaves = leaf_specs(model, inputs, kwargs, shapes)
+        check_example(leaves)
+        self.given, self.dims = (inputs, kwargs), _dims(shapes)
+        self.can_be_larger = {n for n, dim in self.dims.items() if dim is not None and dim.min < 2 <= dim.max}
         self.axes: dict[int, list[tuple[int, str]]] = {}
-        for leaf, spec in leaf_specs(model, inputs, kwargs, shapes):
+        for _, leaf, spec in leaves:
             if type(leaf) in (torch.Tensor, nn.Parameter):
                 named = spec.items() if isinstance(spec, Mapping) else enumerate(spec or ())
                 axes = [(axis, d.__name__) for axis, d in named if isinstance(d, Dim) and axis < leaf.dim()]

@@ -6,8 +6,10 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from npu_base.sizes import Size
+
 if TYPE_CHECKING:
-    from .ir import IR
+    from .ir import IR, TensorMeta
 
 
 def summarize(ir: IR) -> dict[str, Any]:
@@ -20,10 +22,15 @@ def summarize(ir: IR) -> dict[str, Any]:
         "num_outputs": len(ir.graph_outputs),
         "num_weights": len(ir.weights),
         "total_parameters": sum(math.prod(w.shape) for w in ir.weights),
-        "input_shapes": {t.name: list(t.shape) for t in ir.graph_inputs},
-        "output_shapes": {t.name: list(t.shape) for t in ir.graph_outputs},
+        "input_shapes": _shapes(ir.graph_inputs),
+        "output_shapes": _shapes(ir.graph_outputs),
         "op_distribution": dict(ops.most_common()),
+        **({"open_sizes": list(map(str, ir.sizes))} if ir.sizes else {}),
     }
+
+
+def _shapes(metas: list[TensorMeta]) -> dict[str, list[int | str]]:
+    return {t.name: [size.text if isinstance(size, Size) else size for size in t.shape] for t in metas}
 
 
 def summary_text(ir: IR) -> str:
@@ -35,6 +42,7 @@ def summary_text(ir: IR) -> str:
         f"Outputs: {s['num_outputs']}",
         f"Weights: {s['num_weights']}",
         f"Total parameters: {s['total_parameters']:,}",
+        *(f"Open size: {size}" for size in s.get("open_sizes", ())),
         "",
         "Input shapes:",
         # From the list, because one tensor may be returned twice.

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from torch_ir._encoding import dtype_from_str
-from torch_ir.errors import SerializationError, TorchIRError
-from torch_ir.ir import IR, TensorMeta
+from torch_ir.errors import InvalidIRError, SerializationError, TorchIRError
+from torch_ir.ir import IR, TensorMeta, check_fixed
 from torch_ir.structure import rebuild
 from torch_ir.validation import validate_ir
 from torch_ir.verifier import verify_ir_with_state_dict
@@ -30,8 +30,11 @@ def verify(args: argparse.Namespace) -> dict[str, Any]:
     ir = read_ir(args.ir)
     try:
         validate_ir(ir)
+        check_fixed(ir, "verify")
     except SerializationError as e:
         raise CommandError(f"invalid IR file: {e}") from e
+    except InvalidIRError as e:
+        raise CommandError(str(e)) from e
     torch.manual_seed(args.seed)
     model = _build(args.model)
     if args.weights is not None:
