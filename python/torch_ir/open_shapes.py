@@ -133,8 +133,8 @@ def refused_range(text: str) -> ExportError | None:
     instead = "; ".join(line.strip() for line in fixes.split("\n\n")[0].splitlines() if line.strip())
     advice = f"write {instead}" if instead else "give the range that it supports, or fix the size"
     return ExportError(
-        f"Failed to export model: The model does not support this range of sizes: {'; '.join(needs)}. Instead, {advice}, "
-        f"or use Dim.AUTO, with which each size is checked by itself"
+        f"Failed to export model: The model does not support this range of sizes: {'; '.join(needs)}. Instead, "
+        f"{advice}, or use Dim.AUTO, with which each size is checked by itself"
     )
 
 

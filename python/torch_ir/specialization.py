@@ -49,13 +49,22 @@ def check_sizes(ir: Any, values: Mapping[str, Any]) -> None:
         if value < size.least or (size.most is not None and value > size.most):
             limits = f"at least {size.least}" if size.most is None else f"{size.least} to {size.most}"
             raise InvalidInputError(
-                f"Size '{size.name}' is {value}, expected {limits}, its range in dynamic_shapes; extract or compile "
-                f"again with a larger range"
+                f"Size '{size.name}'{_where(ir, size.name)} is {value}, expected {limits}, its range in "
+                f"dynamic_shapes; extract or compile again with a larger range"
             )
     for condition in ir.conditions:
         if not _evaluated(condition, values):
-            of = ", ".join(f"{name}={values[name]}" for name in sorted(free_names(condition)))
-            raise InvalidInputError(f"The model was traced for sizes with {condition}, got {of}")
+            names = sorted(free_names(condition))
+            got = ", ".join(f"{name}={values[name]}{_where(ir, name)}" for name in names)
+            raise InvalidInputError(
+                f"'{ir.model_name}' has this graph only for sizes with {condition}, because of its code; got {got}"
+            )
+
+
+def _where(ir: Any, name: str) -> str:
+    """Where a size is an input's."""
+    axes = ((t.name, axis, str(size)) for t in ir.graph_inputs for axis, size in enumerate(t.shape))
+    return next((f" (dimension {axis} of '{of}')" for of, axis, text in axes if text == name), "")
 
 
 def _evaluated(text: str, values: Mapping[str, int]) -> Any:
