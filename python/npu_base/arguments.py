@@ -10,6 +10,7 @@ from npu_base.nesting import is_encoded, leaf_entries
 
 __all__ = ["ArgumentBinder", "Spec", "is_tensor", "tensor_dtype"]
 
+_AXES = {0: "batch"}
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -209,6 +210,7 @@ class ArgumentBinder:
                 f"Input '{spec.name}': got shape {list(got)}, expected [{', '.join(map(str, extents))}]"
                 + (" (* is free)" if free and want else "")
                 + "; shapes are those of the example inputs: compile or extract again with inputs of this shape"
+                + _how_to_open(spec.name, got, want)
             )
         dtype = tensor_dtype(tensor)
         if dtype != spec.dtype:
@@ -227,6 +229,15 @@ class ArgumentBinder:
 def _is_described(leaf: Any) -> bool:
     """Whether the trace keeps a constant of this type only as text."""
     return not hasattr(leaf, "__array__") and not isinstance(leaf, _PLAIN) and not is_tensor(leaf)
+
+
+def _how_to_open(name: str, got: Sequence[int], want: Sequence[Any]) -> str:
+    if len(got) != len(want):
+        return ""
+    axes = [axis for axis, (a, b) in enumerate(zip(got, want, strict=True)) if a != b]
+    dims = ", ".join(f"{axis}: torch.export.Dim('{_AXES.get(axis, f'size_{axis}')}')" for axis in axes)
+    which = "this size" if len(axes) == 1 else "these sizes"
+    return f", or with dynamic_shapes={{'{name}': {{{dims}}}}}, which leaves {which} open"
 
 
 def _describe(entry: dict[str, Any]) -> str:
