@@ -35,7 +35,7 @@ def trace_all_sizes(trace: Trace, model: nn.Module, inputs: Any, kwargs: Any, sh
     dims = examples.dims
 
     def of_ones(ones: tuple[str, ...], names: Iterable[str]) -> IR:
-        fixed = {n: None if n in ones else _from_two(dims[n]) for n in names}
+        fixed = {n: Dim.STATIC if n in ones else _from_two(dims[n]) for n in names}
         return trace(*examples.of_size_one(ones), _renamed(shapes, fixed))[1]
 
     try:
