@@ -11,12 +11,15 @@ import npu_compiler
 import torch
 from npu_base.errors import InternalError, InvalidValueError, format_error
 from npu_compiler import CompileError, ExtensionError, InternalCompileError, IRError
-from npu_runtime import Device, Executor, Weights, load_weights
+from npu_runtime import Device, Executor, Program, Weights, load_weights
 from torch import Tensor, nn
 from torch_ir import IR, extract_ir, serialize_ir
+from torch_ir.open_shapes import leaf_specs
+from torch_ir.specialization import sizes_of
 
 from npu.compiled_module import CompiledModule
 from npu.host_parts import FALLBACKS, say_what_runs_on_the_host, strategy_of
+from npu.open_sizes import MOST_SIZES, OpenRunner, check_state
 from npu.partitioned import PartitionRunner
 from npu.result_classes import as_traced
 from npu.runners import ProgramRunner, Runner
@@ -26,6 +29,8 @@ from npu.saving.signature import make_signature, user_names
 from npu.saving.structure import Classes
 
 __all__ = ["CompiledModule", "compile"]
+
+Compile = Callable[[Any], npu_compiler.CompiledProgram]
 
 
 def _executor(program: npu_compiler.CompiledProgram, device: Device, threads: int) -> Executor:
@@ -57,6 +62,8 @@ def compile(
     exact: bool = False,
     fallback: str = "host",
     output_names: Sequence[str] | None = None,
+    dynamic_shapes: Any = None,
+    max_sizes: int = MOST_SIZES,
 ) -> CompiledModule:
     """Extract and compile ``module``, and plan it for ``device`` (by default the GPU that a module in CUDA memory is
     on, else the best one available).
@@ -68,30 +75,49 @@ def compile(
     as eager PyTorch does. What the device cannot run, PyTorch runs on the host, and a ``HostWarning`` says so;
     ``fallback="error"`` forbids it. ``output_names`` names the tensors that it returns, in order; by default, keys and
     fields of what the module returns are their names, or ``output``, or ``output_0`` and so on.
+
+    ``dynamic_shapes`` leaves sizes open, as ``torch.export.export`` takes it: ``{"x": {0: torch.export.Dim("batch",
+    min=1, max=64)}}``. The program of another size is made at the first call with it and kept, for the ``max_sizes``
+    sizes that were used last.
     """
     if fallback not in FALLBACKS:
         raise InvalidValueError(
             format_error("npu", "fallback has a wrong value", got=f"{fallback!r:.60}", expected="'host' or 'error'")
         )
-    ir = extract_ir(module, example_inputs, example_kwargs, output_names=output_names)
+    if type(max_sizes) is not int or max_sizes < 1:
+        got = f"{max_sizes!r:.60}"
+        raise InvalidValueError(format_error("npu", "max_sizes has a wrong value", got=got, expected="1 or more"))
+    ir = extract_ir(module, example_inputs, example_kwargs, output_names=output_names, dynamic_shapes=dynamic_shapes)
     ir.output_names = list(user_names(ir))
     dtype = str(compute_dtype).removeprefix("torch.") if compute_dtype is not None else None
     if isinstance(disable, Iterable) and not isinstance(disable, str):
         disable = list(disable)  # each part reads it
     compile_ir = partial(npu_compiler.compile, compute_dtype=dtype, disable=disable, exact=exact)
-    try:
-        program = compile_ir(ir)
-    except (InternalCompileError, IRError, ExtensionError):
-        raise  # mistakes, which the host must not hide
-    except CompileError:
-        if fallback == "error":
-            raise
+    if ir.sizes:
+        target = _target(device, module)
+        leaves = (leaf for _, leaf, _ in leaf_specs(module, example_inputs, example_kwargs, dynamic_shapes))
+        first = sizes_of(ir, [leaf.shape for leaf in leaves if isinstance(leaf, Tensor)])
+        return _of_open_sizes(module, ir, target, threads, compile_ir, fallback, first, max_sizes)
+    program = _whole_program(ir, compile_ir, fallback)
+    if program is None:
         return _on_host_too(module, ir, _target(device, module), threads, compile_ir)
     target = _target(device, module)
     executor = _executor(program, target, threads)
     read = {spec.name for spec in program.weight_specs} | {s.name for s in executor.program.inputs if s.state}
     weights = load_weights(_tensors(module, read), program, target)
     return whole_module(ir, program, executor, weights, threads, _parameters(module))
+
+
+def _whole_program(ir: IR, compile_ir: Compile, fallback: str) -> npu_compiler.CompiledProgram | None:
+    """None if the device cannot run all of it, and the host may."""
+    try:
+        return compile_ir(ir)
+    except (InternalCompileError, IRError, ExtensionError):
+        raise  # mistakes, which the host must not hide
+    except CompileError:
+        if fallback == "error":
+            raise
+        return None
 
 
 def whole_module(
@@ -118,18 +144,45 @@ def _module_of(model: Model, runner: Runner, ir: IR, threads: int) -> CompiledMo
     return CompiledModule(model, runner, make, ir=ir, threads=threads, traced=True)
 
 
+def _of_open_sizes(
+    module: nn.Module,
+    ir: IR,
+    device: Device,
+    threads: int,
+    compile_ir: Compile,
+    fallback: str,
+    first: dict[str, int],
+    most: int,
+) -> CompiledModule:
+    check_state(ir)
+    signature = make_signature(ir, _parameters(module))
+
+    def make(fixed: IR, weights: Weights) -> Runner:
+        program = _whole_program(fixed, compile_ir, fallback)
+        if program is None:
+            plan, _, program_of = _partitioned(fixed, compile_ir)
+            return PartitionRunner(plan, dict(weights.items()), signature, device, threads, program_of)
+        weights.check(Program.load(program))
+        return ProgramRunner(_executor(program, device, threads), weights, signature, program)
+
+    weights = load_weights(_tensors(module, ir.weights_read() - set(ir.constants)))
+    runner = OpenRunner(ir, make, weights, first, most)
+    if runner.is_partitioned:
+        say_what_runs_on_the_host(runner.plan)
+    model = Model(signature, list, None, lambda: serialize_ir(ir).encode(), ir.model_name)
+    return _module_of(model, runner, ir, threads)
+
+
 def _parameters(module: nn.Module) -> list[str]:
     """The names of the parameters of ``forward`` that may be given by position."""
     parameters = inspect.signature(module.forward).parameters.values()
     return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
 
-def _on_host_too(
-    module: nn.Module, ir: IR, device: Device, threads: int, compile_ir: Callable[[Any], npu_compiler.CompiledProgram]
-) -> CompiledModule:
+def _partitioned(ir: IR, compile_ir: Compile) -> Any:
+    """The plan, its programs by the first nodes of their parts, and what gives the program of a part."""
     whole = ir.to_dict()
     plan = npu_compiler.partition(whole, strategy=strategy_of(whole))
-    tensors = _tensors(module, {meta.name for meta in ir.weights} - set(ir.constants))
     programs: dict[str, npu_compiler.CompiledProgram] = {}
 
     def program_of(part: dict[str, Any]) -> npu_compiler.CompiledProgram:
@@ -139,6 +192,12 @@ def _on_host_too(
             programs[name] = compile_ir(part)
         return programs[name]
 
+    return plan, programs, program_of
+
+
+def _on_host_too(module: nn.Module, ir: IR, device: Device, threads: int, compile_ir: Compile) -> CompiledModule:
+    plan, programs, program_of = _partitioned(ir, compile_ir)
+    tensors = _tensors(module, {meta.name for meta in ir.weights} - set(ir.constants))
     signature = make_signature(ir, _parameters(module))
     runner = PartitionRunner(plan, tensors, signature, device, threads, program_of)
     model = Model(

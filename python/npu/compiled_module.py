@@ -4,7 +4,7 @@ imported it."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from npu.runners import ProgramRunner, Runner, uses_torch
 from npu.saving.container import Container
 from npu.saving.model import Model, read_ir, read_model
 from npu.saving.signature import Signature
-from npu.saving.structure import Arguments, Classes, decode
+from npu.saving.structure import Classes, decode
 from npu.saving.tensors import bytes_of
 from npu.weight_updates import ModelWeights, checked_weights, new_weights
 
@@ -51,7 +51,7 @@ class CompiledModule:
         self.model, self.runner = model, runner
         self._ir, self._threads, self._classes, self._traced = ir, threads, tuple(classes), traced
         self._model_weights: ModelWeights | None = None
-        self._arguments = Arguments(model.signature)
+        self._arguments = runner.arguments(model.signature)
         self._names = [entry.name for entry in model.signature.inputs]
         self._tries_positional = self._arguments.is_positional and (traced or bool(self._names))
         self._is_named_in_order = tuple(self._names) == model.signature.parameters[: len(self._names)]
@@ -137,6 +137,15 @@ class CompiledModule:
             self._model_weights = ModelWeights.of(ir)
         given = new_weights(weights)
         self.runner.update(checked_weights(given, self.runner.weights_read(), self._model_weights))
+
+    @property
+    def sizes(self) -> list[dict[str, int]]:
+        """The open sizes that it has programs for, in the order of their last use. Empty for fixed sizes."""
+        return self.runner.sizes
+
+    def warm_up(self, sizes: Iterable[Mapping[str, int]]) -> None:
+        """Make the programs of these sizes now: ``warm_up([{"batch": 1}, {"batch": 8}])``."""
+        self.runner.warm_up(sizes)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one file with the program, the weights and the signature, for ``npu.load`` on any device.

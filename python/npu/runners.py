@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
+from npu_base.errors import InvalidValueError, format_error
 from npu_runtime import Device, Executor, NPUBuffer, Profiler, Weights, load_weights
 from npu_runtime._core import TensorCall, fetch
 
 from npu.saving.signature import Signature
+from npu.saving.structure import Arguments
 
 __all__ = ["ProgramRunner", "Runner", "uses_torch"]
 
@@ -20,6 +22,9 @@ class Runner:
 
     device: Device
     has_state: bool
+
+    def arguments(self, signature: Signature) -> Arguments:
+        return Arguments(signature)
 
     def try_tensors(self, tensors: tuple[Any, ...]) -> Sequence[Any] | None:
         """The cheap way, with torch tensors that need no checks. None, before anything has run, if these do."""
@@ -46,6 +51,15 @@ class Runner:
     def on_host(self) -> str:
         """What PyTorch runs, in words."""
         return "nothing"
+
+    @property
+    def sizes(self) -> list[dict[str, int]]:
+        """Those of open sizes that it has programs for."""
+        return []
+
+    def warm_up(self, sizes: Iterable[Any]) -> None:
+        what, action = "this model has fixed sizes", "npu.compile(..., dynamic_shapes=...)"
+        raise InvalidValueError(format_error("npu", what, action=action))
 
     def weights_read(self) -> set[str]:
         """The names of the weights that runs read, and of buffers that they write."""
@@ -145,16 +159,26 @@ class ProgramRunner(Runner):
         return {spec.name for spec in program.weights} | {spec.name for spec in program.inputs if spec.state}
 
     def update(self, weights: Mapping[str, Any]) -> None:
-        loaded = load_weights(weights, self.executor.program, self.device)
-        self.executor.prepare(loaded)
+        self.use(load_weights(weights, self.executor.program, self.device))
+
+    def use(self, weights: Weights) -> None:
+        self.executor.prepare(weights)
         with self._lock:
-            self.weights = loaded
+            self.weights = weights
             if self._session is not None:
                 self._session.reset()
 
     def reset(self) -> None:
         if self._session is not None:
             self._session.reset()
+
+    def take_state(self, other: ProgramRunner) -> None:
+        """Go on with the state of another one with the same state inputs, none of which is running."""
+        if self._session is None or other._session is None:
+            return
+        for spec in self.executor.program.inputs:
+            if spec.state and (value := other._session.state(spec.name)) is not None:
+                self._session.set_state(spec.name, value)
 
     def __repr__(self) -> str:
         return repr(self.executor)

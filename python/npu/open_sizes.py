@@ -1,0 +1,228 @@
+"""Compiled models whose sizes are open: a program for each size that was asked for, with the same weights and state."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NoReturn
+
+from npu_base.arguments import Spec
+from npu_base.errors import InvalidTypeError, InvalidValueError, format_error
+from npu_base.sizes import Size
+from npu_runtime import Executor, Profiler, Weights, load_weights
+from torch_ir import IR
+from torch_ir.specialization import check_sizes, sizes_of
+
+from npu.kept import Kept
+from npu.runners import ProgramRunner, Runner
+from npu.saving.signature import Signature
+from npu.saving.structure import Arguments
+
+__all__ = ["MOST_SIZES", "OpenArguments", "OpenRunner", "check_state"]
+
+MOST_SIZES = 16
+"""How many sizes a compiled model keeps, unless the caller says."""
+
+
+class OpenArguments(Arguments):
+    """Takes any size where the signature has an expression; the runner checks those together."""
+
+    def check(self, tensor: Any, spec: Spec) -> None:
+        got = tuple(tensor.shape)
+        shape = tuple(spec.shape)
+        if len(got) == len(shape):
+            shape = tuple(n if isinstance(want, Size) else want for n, want in zip(got, shape, strict=True))
+        super().check(tensor, replace(spec, shape=shape))  # type: ignore[type-var]
+
+
+def check_state(ir: IR) -> None:
+    """Refuse a buffer that the model writes with a shape that depends on an open size: no other size could read it."""
+    shapes = {t.name: tuple(t.shape) for t in ir.weights}
+    for m in ir.mutations:
+        known = shapes.get(m.target)
+        if m.kind == "buffer" and known is not None and tuple(m.value.shape) != known:
+            raise InvalidValueError(
+                format_error(
+                    "npu",
+                    f"the model writes the buffer '{m.target}' in a shape that depends on open sizes",
+                    got=str(list(m.value.shape)),
+                    expected=f"{list(known)}, as the buffer has, so that it keeps its value from size to size",
+                    action="a fixed size, or a buffer of the largest size of which the model writes a part",
+                )
+            )
+
+
+class _Sized:
+    def __init__(self, sizes: dict[str, int], runner: Runner, weights: Weights) -> None:
+        self.sizes, self.runner, self.weights = sizes, runner, weights
+
+    def use(self, weights: Weights) -> None:
+        if self.weights is not weights:
+            if isinstance(self.runner, ProgramRunner):
+                self.runner.use(weights)
+            else:
+                self.runner.update(dict(weights.items()))
+            self.weights = weights
+
+    def __str__(self) -> str:
+        return " x ".join(f"{name}={value}" for name, value in self.sizes.items())
+
+
+class OpenRunner(Runner):
+    """Runs each call with the runner of its size, which is made at the first such call.
+
+    ``make`` gives the runner of an IR of fixed sizes. All runners have the same weights. State is handed from the size
+    of one call to that of the next.
+    """
+
+    def __init__(
+        self, ir: IR, make: Callable[[IR, Weights], Runner], weights: Weights, first: Mapping[str, int], most: int
+    ) -> None:
+        self._ir, self._make, self._weights = ir, make, weights
+        self._kept: Kept[_Sized] = Kept(most)
+        self._state_lock, self._update_lock = threading.Lock(), threading.Lock()
+        self._last = self._of_sizes(dict(first))
+        runner = self._last.runner
+        self.device, self.has_state = runner.device, runner.has_state
+        if self.has_state and not isinstance(runner, ProgramRunner):
+            raise InvalidValueError(
+                format_error(
+                    "npu",
+                    "a model that runs partly on the host and keeps state cannot have open sizes",
+                    got=", ".join(map(str, ir.sizes)),
+                    expected="fixed sizes, or a model that the device runs as a whole",
+                    action="npu.explain, which says what the device lacks",
+                )
+            )
+
+    def arguments(self, signature: Signature) -> Arguments:
+        return OpenArguments(signature)
+
+    def try_tensors(self, tensors: tuple[Any, ...]) -> Sequence[Any] | None:
+        if self.has_state:
+            sized = self._known(tensors)
+            return None if sized is None else self._with_state(sized, lambda runner: runner.try_tensors(tensors))
+        last = self._last
+        results = last.runner.try_tensors(tensors)  # refuses other shapes before anything has run
+        if results is not None:
+            return results
+        sized = self._known(tensors)
+        if sized is None or sized is last:
+            return None
+        results = sized.runner.try_tensors(tensors)
+        if results is not None:
+            self._last = sized
+        return results
+
+    def run(self, tensors: Sequence[Any], as_torch: bool) -> Sequence[Any]:
+        sized = self._sized(tensors)
+        if self.has_state:
+            return self._with_state(sized, lambda runner: runner.run(tensors, as_torch))
+        self._last = sized
+        return sized.runner.run(tensors, as_torch)
+
+    def _known(self, tensors: tuple[Any, ...]) -> _Sized | None:
+        try:
+            return self._kept.get(tuple([tuple(t.shape) for t in tensors]))
+        except (AttributeError, TypeError):
+            return None
+
+    def _sized(self, tensors: Sequence[Any]) -> _Sized:
+        shapes = tuple(tuple(t.shape) for t in tensors)
+        return self._kept.get(shapes) or self._of_sizes(sizes_of(self._ir, shapes))
+
+    def _of_sizes(self, sizes: dict[str, int]) -> _Sized:
+        check_sizes(self._ir, sizes)
+
+        def make() -> _Sized:
+            weights = self._weights
+            return _Sized(sizes, self._make(self._ir.specialize(**sizes), weights), weights)
+
+        sized = self._kept.get_or_make(self._shapes(sizes), make)
+        if sized.weights is not self._weights:
+            with self._update_lock:  # an update came while it was made
+                sized.use(self._weights)
+        return sized
+
+    def _shapes(self, sizes: Mapping[str, int]) -> tuple[tuple[int, ...], ...]:
+        def size_of(size: Any) -> int:
+            return int(size.evaluate(sizes)) if isinstance(size, Size) else size
+
+        return tuple(tuple(map(size_of, t.shape)) for t in self._ir.graph_inputs)
+
+    def _with_state(self, sized: _Sized, run: Callable[[Runner], Any]) -> Any:
+        with self._state_lock:
+            last = self._last
+            if sized is not last and isinstance(sized.runner, ProgramRunner) and isinstance(last.runner, ProgramRunner):
+                sized.runner.take_state(last.runner)
+            self._last = sized
+            return run(sized.runner)
+
+    def warm_up(self, wanted: Iterable[Any]) -> None:
+        for sizes in wanted:
+            if not isinstance(sizes, Mapping):
+                names = ", ".join(f"'{s.name}': 4" for s in self._ir.sizes)
+                got = f"{sizes!r:.60}"
+                raise InvalidTypeError(
+                    format_error("npu", "warm_up takes a list of sizes by name", got=got, expected=f"[{{{names}}}]")
+                )
+            self._of_sizes(dict(sizes))
+
+    @property
+    def sizes(self) -> list[dict[str, int]]:
+        return [dict(sized.sizes) for sized in self._kept.values()]
+
+    @property
+    def is_partitioned(self) -> bool:
+        return not isinstance(self._last.runner, ProgramRunner)
+
+    @property
+    def program(self) -> Any:
+        return self._last.runner.program
+
+    @property
+    def executor(self) -> Executor:
+        return self._last.runner.executor
+
+    @property
+    def weights(self) -> Weights:
+        return self._last.runner.weights
+
+    @property
+    def plan(self) -> Any:
+        return self._last.runner.plan
+
+    def profile(self, tensors: Sequence[Any]) -> Profiler:
+        return self._sized(tensors).runner.profile(tensors)
+
+    def reset(self) -> None:
+        with self._state_lock:
+            for sized in [*self._kept.values(), self._last]:
+                sized.runner.reset()
+
+    def weights_read(self) -> set[str]:
+        return set(self._weights)
+
+    def update(self, weights: Mapping[str, Any]) -> None:
+        loaded = load_weights(weights)
+        with self._update_lock:
+            self._weights = loaded
+            for sized in {id(s): s for s in [*self._kept.values(), self._last]}.values():
+                sized.use(loaded)
+
+    def stored(self) -> NoReturn:
+        raise InvalidValueError(
+            format_error(
+                "npu",
+                "a model whose sizes are open cannot be saved",
+                got=", ".join(map(str, self._ir.sizes)),
+                expected="fixed sizes",
+                action="npu.compile without dynamic_shapes, for the size that is needed",
+            )
+        )
+
+    def __repr__(self) -> str:
+        held = ", ".join(map(str, self._kept.values()))
+        ranges = ", ".join(map(str, self._ir.sizes))
+        return f"{self._last.runner!r}, sizes {ranges}; compiled for {held}"

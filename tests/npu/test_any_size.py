@@ -1,0 +1,222 @@
+"""Compiled models whose sizes are open: each size gives what the module gives."""
+
+import threading
+
+import npu
+import numpy as np
+import pytest
+import torch
+from npu.host_parts import HostWarning
+from npu.kept import Kept
+from npu.open_sizes import check_state
+from torch import nn
+from torch.export import Dim
+from torch_ir import extract_ir
+
+BATCH = Dim("batch", min=1, max=64)
+LENGTH = Dim("length", min=1, max=32)
+
+
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("total", torch.full((3,), 5.0))
+
+    def forward(self, x):
+        self.total.add_(x.sum(0))
+        return x + self.total
+
+
+class Structured(nn.Module):
+    def forward(self, x, options, *, scale=None):
+        return {"a": x * scale, "b": [x + options["shift"], x.shape[0]]}
+
+
+def linear(**options):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 4), nn.ReLU()).eval()
+    options = {"dynamic_shapes": ({0: BATCH},), "fallback": "error", **options}
+    return model, npu.compile(model, torch.zeros(4, 8), **options)
+
+
+def test_every_size_is_right():
+    torch.manual_seed(0)
+    model = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval().requires_grad_(False)
+    dims = ({0: BATCH, 1: LENGTH},)
+    compiled = npu.compile(model, torch.randn(4, 6, 16), dynamic_shapes=dims, fallback="error")
+    for shape in ((4, 6), (1, 6), (1, 1), (64, 2), (3, 32), (4, 6)):
+        x = torch.randn(*shape, 16)
+        torch.testing.assert_close(compiled(x), model(x), rtol=1e-4, atol=1e-5)
+    assert {"batch": 1, "length": 1} in compiled.sizes
+    result = compiled(np.zeros((2, 3, 16), np.float32))
+    assert isinstance(result, np.ndarray) and result.shape == (2, 3, 16)
+
+
+def test_structured_calls():
+    example = (torch.zeros(4, 2), {"shift": torch.zeros(4, 1)})
+    dims = {"x": {0: BATCH}, "options": {"shift": {0: BATCH}}, "scale": {0: BATCH}}
+    compiled = npu.compile(Structured(), example, {"scale": torch.zeros(4, 2)}, dynamic_shapes=dims, fallback="error")
+    x, shift, scale = torch.randn(3, 2), torch.randn(3, 1), torch.randn(3, 2)
+    got = compiled(x, {"shift": shift}, scale=scale)
+    assert torch.equal(got["a"], x * scale) and torch.equal(got["b"][0], x + shift)
+
+
+def test_a_size_is_compiled_once_and_the_oldest_goes():
+    model, compiled = linear(max_sizes=2)
+    assert compiled.sizes == [{"batch": 4}]
+    compiled(torch.zeros(2, 8))
+    program = compiled.program
+    compiled(torch.zeros(4, 8))
+    compiled(torch.zeros(2, 8))
+    assert compiled.program is program and compiled.sizes == [{"batch": 4}, {"batch": 2}]
+    compiled(torch.zeros(7, 8))
+    assert compiled.sizes == [{"batch": 2}, {"batch": 7}]
+    assert "batch: 1 to 64" in repr(compiled) and "compiled for batch=2, batch=7" in repr(compiled)
+    x = torch.randn(4, 8)
+    torch.testing.assert_close(compiled(x), model(x))
+
+
+def test_all_sizes_have_the_same_weights():
+    _, compiled = linear(max_sizes=4)
+    compiled(torch.zeros(16, 8))
+    weights, prepared = compiled.weights, compiled.weights.prepared_bytes
+    for batch in (17, 33, 64):
+        compiled(torch.zeros(batch, 8))
+        assert compiled.weights is weights and compiled.weights.prepared_bytes == prepared
+
+
+def test_warm_up():
+    _, compiled = linear()
+    compiled.warm_up([{"batch": 1}, {"batch": 8}])
+    assert compiled.sizes == [{"batch": 4}, {"batch": 1}, {"batch": 8}]
+    with pytest.raises(ValueError, match="'batch' .*is 65, expected 1 to 64"):
+        compiled.warm_up([{"batch": 65}])
+    with pytest.raises(ValueError, match=r"missing \['batch'\]"):
+        compiled.warm_up([{}])
+    with pytest.raises(TypeError, match=r"sizes by name; got 8; expected \[\{'batch': 4\}\]"):
+        compiled.warm_up([8])
+    fixed = linear(dynamic_shapes=None)[1]
+    assert fixed.sizes == []
+    with pytest.raises(ValueError, match="fixed sizes.*dynamic_shapes"):
+        fixed.warm_up([{"batch": 8}])
+
+
+def test_sizes_that_are_refused():
+    _, compiled = linear()
+    with pytest.raises(ValueError, match=r"'batch' \(dimension 0 of 'input'\) is 65, expected 1 to 64"):
+        compiled(torch.zeros(65, 8))
+    with pytest.raises(ValueError, match=r"got shape \[4, 9\], expected \[4, 8\]"):
+        compiled(torch.zeros(4, 9))
+    with pytest.raises(ValueError, match=r"got shape \[4\], expected \[batch, 8\]"):
+        compiled(torch.zeros(4))
+    with pytest.raises(ValueError, match="float64, expected float32"):
+        compiled(torch.zeros(4, 8, dtype=torch.float64))
+    with pytest.raises(ValueError, match="cannot be saved"):
+        compiled.save("never.npu")
+    with pytest.raises(ValueError, match="max_sizes has a wrong value; got 0"):
+        linear(max_sizes=0)
+    assert compiled.sizes == [{"batch": 4}]
+
+
+def test_without_dynamic_shapes_another_size_says_how_to_allow_it():
+    _, compiled = linear(dynamic_shapes=None)
+    words = r"got shape \[2, 8\], expected \[4, 8\].*dynamic_shapes=\{'input': \{0: torch.export.Dim\('batch'\)\}\}"
+    with pytest.raises(ValueError, match=words):
+        compiled(torch.zeros(2, 8))
+
+
+def test_state_goes_from_size_to_size():
+    eager = Counting()
+    compiled = npu.compile(Counting(), torch.zeros(4, 3), dynamic_shapes=({0: BATCH},), fallback="error", max_sizes=2)
+    for batch in (4, 2, 2, 7, 4, 1):
+        x = torch.randn(batch, 3)
+        torch.testing.assert_close(compiled(x), eager(x))
+    compiled.reset()
+    eager = Counting()
+    for batch in (7, 4):
+        x = torch.randn(batch, 3)
+        torch.testing.assert_close(compiled(x), eager(x))
+
+
+def test_state_whose_shape_is_open_is_refused():
+    ir = extract_ir(Counting(), torch.zeros(4, 3), dynamic_shapes=({0: BATCH},))
+    check_state(ir)
+    ir.mutations[0].value.shape = (*ir.graph_inputs[0].shape,)
+    with pytest.raises(ValueError, match=r"buffer 'total' .* got \[batch, 3\]; expected \[3\]"):
+        check_state(ir)
+
+
+def test_updated_weights_reach_all_sizes():
+    compiled = linear()[1]
+    compiled.warm_up([{"batch": 2}])
+    other = nn.Sequential(nn.Linear(8, 4), nn.ReLU()).eval()
+    compiled.update_weights(other.state_dict())
+    for batch in (4, 2, 9):
+        x = torch.randn(batch, 8)
+        torch.testing.assert_close(compiled(x), other(x))
+
+
+def test_threads_that_ask_for_one_size_compile_it_once(monkeypatch):
+    _, compiled = linear()
+    made, original = [], compiled.runner._make
+
+    def counted(*args):
+        made.append(threading.get_ident())
+        return original(*args)
+
+    monkeypatch.setattr(compiled.runner, "_make", counted)
+    x, results, start = torch.randn(9, 8), [], threading.Barrier(8)
+
+    def call():
+        start.wait()
+        results.append(compiled(x))
+
+    threads = [threading.Thread(target=call) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1 and len(results) == 8
+    assert all(torch.equal(result, results[0]) for result in results)
+
+
+def test_a_model_that_runs_partly_on_the_host():
+    class Sorting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(8, 4)
+
+        def forward(self, x):
+            return torch.linalg.qr(self.linear(x)).Q.abs() + self.linear(x)
+
+    model = Sorting().eval().requires_grad_(False)
+    with pytest.warns(HostWarning, match="npu.explain") as warned:
+        compiled = npu.compile(model, torch.randn(6, 8), dynamic_shapes=({0: Dim("batch", min=4, max=64)},))
+    for batch in (6, 5, 9):
+        x = torch.randn(batch, 8)
+        torch.testing.assert_close(compiled(x), model(x), rtol=1e-4, atol=1e-5)
+    assert len(warned) == 1 and warned[0].filename == __file__
+    assert compiled.sizes == [{"batch": 6}, {"batch": 5}, {"batch": 9}] and compiled.plan is not None
+
+
+def test_kept_values():
+    kept: Kept[int] = Kept(2)
+    made = []
+
+    def make(value):
+        made.append(value)
+        return value
+
+    assert kept.get("a") is None
+    for key in "abab":
+        assert kept.get_or_make(key, lambda key=key: make(key)) == key
+    assert made == ["a", "b"] and kept.values() == ["a", "b"]
+    kept.get_or_make("c", lambda: make("c"))
+    assert kept.values() == ["b", "c"] and kept.get("b") == "b" and kept.values() == ["c", "b"]
+
+    def fail():
+        raise ValueError("no")
+
+    with pytest.raises(ValueError):
+        kept.get_or_make("d", fail)
+    assert kept.values() == ["c", "b"] and kept.get_or_make("d", lambda: make("d")) == "d"
