@@ -117,15 +117,7 @@ def refused_range(text: str) -> ExportError | None:
         for name, where, guard in violations
     ]
     if violations and all(_excludes_one(guard) for *_, guard in violations):
-        names = sorted({name for name, *_ in violations})
-        dims = ", ".join(f"Dim('{name}', min=2)" for name in names)
-        places = dict.fromkeys(f"'{name}' ({_plain(where)}) may be 1" for name, where, _ in violations)
-        return SizeOneError(
-            f"Failed to export model: The model does not support this range of sizes: {', '.join(places)}, and the "
-            f"model's code does something else for a size of 1. Instead, write {dims}, and extract or compile size 1 "
-            f"apart, with example inputs of it",
-            frozenset(names),
-        )
+        return size_one_error({name: _plain(where) for name, where, _ in violations})
     if not needs:
         lines = [line.strip(" -") for line in text.splitlines() if line.strip().startswith("-")]
         needs = [_plain(line) for line in lines] or [_plain(text.splitlines()[0])]
@@ -135,6 +127,18 @@ def refused_range(text: str) -> ExportError | None:
     return ExportError(
         f"Failed to export model: The model does not support this range of sizes: {'; '.join(needs)}. Instead, "
         f"{advice}, or use Dim.AUTO, with which each size is checked by itself"
+    )
+
+
+def size_one_error(where: Mapping[str, str]) -> SizeOneError:
+    """By the names of dimensions, where they are."""
+    places = ", ".join(f"'{name}' ({at}) may be 1" for name, at in where.items())
+    dims = ", ".join(f"Dim('{name}', min=2)" for name in sorted(where))
+    return SizeOneError(
+        f"Failed to export model: The model does not support this range of sizes: {places}, and the model's code does "
+        f"something else for a size of 1. Instead, write {dims}, and extract or compile size 1 apart, with example "
+        f"inputs of it",
+        frozenset(where),
     )
 
 

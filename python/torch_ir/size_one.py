@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 from .errors import ConversionError, ExportError, InvalidInputError, SizeOneError
 from .ir import IR, TensorMeta
-from .open_shapes import check_example, leaf_specs
+from .open_shapes import check_example, leaf_specs, size_one_error
 
 Trace = Callable[[Any, Any, Any], tuple[ExportedProgram, IR]]
 """From example inputs, example keyword arguments and dynamic shapes."""
@@ -44,7 +44,9 @@ def trace_all_sizes(trace: Trace, model: nn.Module, inputs: Any, kwargs: Any, sh
         refused = error
     else:
         asked = {n: _excluding_one(ir, n) for n in examples.can_be_larger if dims[n].min == 1}
-        _add_ones(ir, {n: conditions for n, conditions in asked.items() if conditions}, of_ones)
+        asked = {n: conditions for n, conditions in asked.items() if conditions}
+        if left := set(asked) - _add_ones(ir, asked, of_ones):
+            raise size_one_error({n: examples.where[n] for n in left})
         return exported, ir
     if not refused.names <= examples.can_be_larger:
         raise refused
@@ -62,7 +64,9 @@ def _excluding_one(ir: IR, name: str) -> list[str]:
     return [c for c in ir.conditions if c in (f"({name} > 1)", f"({name} != 1)", f"({name} >= 2)", f"(1 < {name})")]
 
 
-def _add_ones(ir: IR, excluding: dict[str, list[str]], of_ones: Callable[[tuple[str, ...], Iterable[str]], IR]) -> Any:
+def _add_ones(
+    ir: IR, excluding: dict[str, list[str]], of_ones: Callable[[tuple[str, ...], Iterable[str]], IR]
+) -> set[str]:
     """Add 1 to the sizes of these names where that is right, and return their names."""
     names = sorted(excluding)
     if not names or len(names) > _MOST_NAMES or not set(names) <= {s.name for s in ir.sizes}:
@@ -196,10 +200,13 @@ class _Examples:
         self.given, self.dims = (inputs, kwargs), _dims(shapes)
         self.can_be_larger = {n for n, dim in self.dims.items() if dim is not None and dim.min < 2 <= dim.max}
         self.axes: dict[int, list[tuple[int, str]]] = {}
-        for _, leaf, spec in leaves:
+        self.where: dict[str, str] = {}
+        for input_name, leaf, spec in leaves:
             if type(leaf) in (torch.Tensor, nn.Parameter):
                 named = spec.items() if isinstance(spec, Mapping) else enumerate(spec or ())
                 axes = [(axis, d.__name__) for axis, d in named if isinstance(d, Dim) and axis < leaf.dim()]
+                for axis, name in axes:
+                    self.where.setdefault(name, f"dimension {axis} of '{input_name}'")
                 self.axes[id(leaf)] = [(axis, name) for axis, name in axes if name in self.can_be_larger]
 
     def of_larger_sizes(self) -> tuple[Any, Any]:

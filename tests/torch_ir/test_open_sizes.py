@@ -214,6 +214,17 @@ def test_size_one_that_the_model_treats_apart_is_refused():
         ir.specialize(batch=1)
 
 
+def test_a_size_that_must_be_larger_than_one():
+    def fn(self, x):
+        return x * 2 if x.shape[0] > 1 else x
+
+    with pytest.raises(ExportError, match=r"'batch' \(dimension 0 of 'x'\) may be 1.*Dim\('batch', min=2\)"):
+        extract_ir(Call(fn), torch.zeros(4, 3), dynamic_shapes=({0: BATCH},))
+    ir = extract_ir(Call(fn), torch.zeros(4, 3), dynamic_shapes=({0: Dim("batch", max=64)},))
+    with pytest.raises(InvalidInputError, match="batch"):
+        ir.specialize(batch=1)
+
+
 def test_a_rule_that_pytorch_cannot_solve():
     dims = ({2: HEIGHT, 3: WIDTH},)
     with pytest.raises(ExportError, match=r"needs|has .*Dim\.AUTO"):
