@@ -169,7 +169,7 @@ def _of_open_sizes(
     runner = OpenRunner(ir, make, weights, first, most)
     if runner.is_partitioned:
         say_what_runs_on_the_host(runner.plan)
-    model = Model(signature, list, None, lambda: serialize_ir(ir).encode(), ir.model_name)
+    model = Model(signature, runner.programs, None, lambda: serialize_ir(ir).encode(), ir.model_name)
     return _module_of(model, runner, ir, threads)
 
 

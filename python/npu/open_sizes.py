@@ -211,7 +211,17 @@ class OpenRunner(Runner):
             for sized in {id(s): s for s in [*self._kept.values(), self._last]}.values():
                 sized.use(loaded)
 
-    def stored(self) -> NoReturn:
+    def stored(self) -> Weights:
+        return self._weights
+
+    def steps(self) -> str:
+        return f"{self._last.runner.steps()} for {self._last}"
+
+    def on_host(self) -> str:
+        return self._last.runner.on_host()
+
+    def programs(self) -> NoReturn:
+        """For a saved file."""
         raise InvalidValueError(
             format_error(
                 "npu",

@@ -71,6 +71,7 @@ def test_a_size_is_compiled_once_and_the_oldest_goes():
     assert compiled.program is program and compiled.sizes == [{"batch": 4}, {"batch": 2}]
     compiled(torch.zeros(7, 8))
     assert compiled.sizes == [{"batch": 2}, {"batch": 7}]
+    assert "batch=7" in compiled._repr_html_() and "[batch, 8]" in compiled._repr_html_()
     assert "batch: 1 to 64" in repr(compiled) and "compiled for batch=2, batch=7" in repr(compiled)
     x = torch.randn(4, 8)
     torch.testing.assert_close(compiled(x), model(x))
