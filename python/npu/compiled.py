@@ -15,17 +15,18 @@ from npu_runtime import Device, Executor, Program, Weights, load_weights
 from torch import Tensor, nn
 from torch_ir import IR, extract_ir, serialize_ir
 from torch_ir.open_shapes import leaf_specs
-from torch_ir.specialization import sizes_of
+from torch_ir.specialization import rules_of
 
 from npu.compiled_module import CompiledModule
 from npu.host_parts import FALLBACKS, say_what_runs_on_the_host, strategy_of
-from npu.open_sizes import MOST_SIZES, OpenRunner, check_state
+from npu.open_sizes import MOST_SIZES, Made, OpenRunner, check_state
 from npu.partitioned import PartitionRunner
 from npu.result_classes import as_traced
 from npu.runners import ProgramRunner, Runner
 from npu.saving.model import Model
 from npu.saving.parts import Parts, first_node
 from npu.saving.signature import make_signature, user_names
+from npu.saving.sizes import OpenSizes
 from npu.saving.structure import Classes
 
 __all__ = ["CompiledModule", "compile"]
@@ -90,14 +91,16 @@ def compile(
     ir = extract_ir(module, example_inputs, example_kwargs, output_names=output_names, dynamic_shapes=dynamic_shapes)
     ir.output_names = list(user_names(ir))
     dtype = str(compute_dtype).removeprefix("torch.") if compute_dtype is not None else None
-    if isinstance(disable, Iterable) and not isinstance(disable, str):
-        disable = list(disable)  # each part reads it
-    compile_ir = partial(npu_compiler.compile, compute_dtype=dtype, disable=disable, exact=exact)
+    # A list, because each part and each size reads it.
+    names = list(disable) if isinstance(disable, Iterable) and not isinstance(disable, str) else disable
+    names = [names] if isinstance(names, str) else names
+    options: dict[str, Any] = {"compute_dtype": dtype, "disable": names, "exact": exact}
+    compile_ir = partial(npu_compiler.compile, **options)
     if ir.sizes:
         target = _target(device, module)
         leaves = (leaf for _, leaf, _ in leaf_specs(module, example_inputs, example_kwargs, dynamic_shapes))
-        first = sizes_of(ir, [leaf.shape for leaf in leaves if isinstance(leaf, Tensor)])
-        return _of_open_sizes(module, ir, target, threads, compile_ir, fallback, first, max_sizes)
+        first = rules_of(ir).sizes_of([leaf.shape for leaf in leaves if isinstance(leaf, Tensor)])
+        return _of_open_sizes(module, ir, target, threads, compile_ir, fallback, options, first, max_sizes)
     program = _whole_program(ir, compile_ir, fallback)
     if program is None:
         return _on_host_too(module, ir, _target(device, module), threads, compile_ir)
@@ -151,25 +154,28 @@ def _of_open_sizes(
     threads: int,
     compile_ir: Compile,
     fallback: str,
+    options: dict[str, Any],
     first: dict[str, int],
     most: int,
 ) -> CompiledModule:
     check_state(ir)
     signature = make_signature(ir, _parameters(module))
 
-    def make(fixed: IR, weights: Weights) -> Runner:
+    def make(sizes: dict[str, int], weights: Weights) -> Made:
+        fixed = ir.specialize(**sizes)
         program = _whole_program(fixed, compile_ir, fallback)
         if program is None:
             plan, _, program_of = _partitioned(fixed, compile_ir)
-            return PartitionRunner(plan, dict(weights.items()), signature, device, threads, program_of)
+            return PartitionRunner(plan, dict(weights.items()), signature, device, threads, program_of), None
         weights.check(Program.load(program))
-        return ProgramRunner(_executor(program, device, threads), weights, signature, program)
+        return ProgramRunner(_executor(program, device, threads), weights, signature, program), program.to_bytes
 
     weights = load_weights(_tensors(module, ir.weights_read() - set(ir.constants)))
-    runner = OpenRunner(ir, make, weights, first, most)
+    runner = OpenRunner(rules_of(ir), make, weights, first, most)
     if runner.is_partitioned:
         say_what_runs_on_the_host(runner.plan)
-    model = Model(signature, runner.programs, None, lambda: serialize_ir(ir).encode(), ir.model_name)
+    open_sizes = OpenSizes(runner.rules, options, most)
+    model = Model(signature, list, None, lambda: serialize_ir(ir).encode(), ir.model_name, None, open_sizes)
     return _module_of(model, runner, ir, threads)
 
 

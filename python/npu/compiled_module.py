@@ -156,7 +156,11 @@ class CompiledModule:
         self._saved().save(path)
 
     def _saved(self) -> Model:
-        return replace(self.model, weights=self.runner.stored())
+        model = replace(self.model, weights=self.runner.stored())
+        if model.open is None:
+            return model
+        sizes, codes = zip(*self.runner.programs(), strict=True)
+        return replace(model, programs=lambda: codes, open=replace(model.open, held=sizes))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return unpickled, (self._saved().to_bytes(), self.runner.device.kind, self._threads, self._classes)
@@ -204,6 +208,10 @@ def _load(
     target = device if isinstance(device, Device) else Device(device)
     if program is not None:
         runner: Runner = ProgramRunner(Executor(program, target, threads=threads), model.weights, model.signature)
+    elif model.open is not None:
+        from npu.loaded_sizes import loaded_runner
+
+        runner = loaded_runner(model, target, threads)
     else:
         runner = partitioned_runner(model, target, threads)
     return CompiledModule(model, runner, known.make, threads=threads, classes=known.given)

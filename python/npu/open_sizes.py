@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any
 
 from npu_base.arguments import Spec
 from npu_base.errors import InvalidTypeError, InvalidValueError, format_error
+from npu_base.size_rules import SizeRules
 from npu_base.sizes import Size
 from npu_runtime import Executor, Profiler, Weights, load_weights
-from torch_ir import IR
-from torch_ir.specialization import check_sizes, sizes_of
 
 from npu.kept import Kept
 from npu.runners import ProgramRunner, Runner
@@ -36,7 +35,7 @@ class OpenArguments(Arguments):
         super().check(tensor, replace(spec, shape=shape))  # type: ignore[type-var]
 
 
-def check_state(ir: IR) -> None:
+def check_state(ir: Any) -> None:
     """Refuse a buffer that the model writes with a shape that depends on an open size: no other size could read it."""
     shapes = {t.name: tuple(t.shape) for t in ir.weights}
     for m in ir.mutations:
@@ -53,9 +52,15 @@ def check_state(ir: IR) -> None:
             )
 
 
+Made = tuple[Runner, Callable[[], bytes] | None]
+"""A runner, and what gives the bytes of its program, if it is one."""
+Make = Callable[[dict[str, int], Weights], Made]
+
+
 class _Sized:
-    def __init__(self, sizes: dict[str, int], runner: Runner, weights: Weights) -> None:
-        self.sizes, self.runner, self.weights = sizes, runner, weights
+    def __init__(self, sizes: dict[str, int], made: Made, weights: Weights) -> None:
+        self.sizes, self.weights = sizes, weights
+        self.runner, self.code = made
 
     def use(self, weights: Weights) -> None:
         if self.weights is not weights:
@@ -72,14 +77,12 @@ class _Sized:
 class OpenRunner(Runner):
     """Runs each call with the runner of its size, which is made at the first such call.
 
-    ``make`` gives the runner of an IR of fixed sizes. All runners have the same weights. State is handed from the size
+    ``make`` gives the runner of some sizes. All runners have the same weights. State is handed from the size
     of one call to that of the next.
     """
 
-    def __init__(
-        self, ir: IR, make: Callable[[IR, Weights], Runner], weights: Weights, first: Mapping[str, int], most: int
-    ) -> None:
-        self._ir, self._make, self._weights = ir, make, weights
+    def __init__(self, rules: SizeRules, make: Make, weights: Weights, first: Mapping[str, int], most: int) -> None:
+        self.rules, self._make, self._weights = rules, make, weights
         self._kept: Kept[_Sized] = Kept(most)
         self._state_lock, self._update_lock = threading.Lock(), threading.Lock()
         self._last = self._of_sizes(dict(first))
@@ -90,7 +93,7 @@ class OpenRunner(Runner):
                 format_error(
                     "npu",
                     "a model that runs partly on the host and keeps state cannot have open sizes",
-                    got=", ".join(map(str, ir.sizes)),
+                    got=", ".join(map(str, rules.sizes)),
                     expected="fixed sizes, or a model that the device runs as a whole",
                     action="npu.explain, which says what the device lacks",
                 )
@@ -130,26 +133,20 @@ class OpenRunner(Runner):
 
     def _sized(self, tensors: Sequence[Any]) -> _Sized:
         shapes = tuple(tuple(t.shape) for t in tensors)
-        return self._kept.get(shapes) or self._of_sizes(sizes_of(self._ir, shapes))
+        return self._kept.get(shapes) or self._of_sizes(self.rules.sizes_of(shapes))
 
     def _of_sizes(self, sizes: dict[str, int]) -> _Sized:
-        check_sizes(self._ir, sizes)
+        self.rules.check(sizes)
 
         def make() -> _Sized:
             weights = self._weights
-            return _Sized(sizes, self._make(self._ir.specialize(**sizes), weights), weights)
+            return _Sized(sizes, self._make(sizes, weights), weights)
 
-        sized = self._kept.get_or_make(self._shapes(sizes), make)
+        sized = self._kept.get_or_make(self.rules.shapes(sizes), make)
         if sized.weights is not self._weights:
             with self._update_lock:  # an update came while it was made
                 sized.use(self._weights)
         return sized
-
-    def _shapes(self, sizes: Mapping[str, int]) -> tuple[tuple[int, ...], ...]:
-        def size_of(size: Any) -> int:
-            return int(size.evaluate(sizes)) if isinstance(size, Size) else size
-
-        return tuple(tuple(map(size_of, t.shape)) for t in self._ir.graph_inputs)
 
     def _with_state(self, sized: _Sized, run: Callable[[Runner], Any]) -> Any:
         with self._state_lock:
@@ -162,7 +159,7 @@ class OpenRunner(Runner):
     def warm_up(self, wanted: Iterable[Any]) -> None:
         for sizes in wanted:
             if not isinstance(sizes, Mapping):
-                names = ", ".join(f"'{s.name}': 4" for s in self._ir.sizes)
+                names = ", ".join(f"'{s.name}': 4" for s in self.rules.sizes)
                 got = f"{sizes!r:.60}"
                 raise InvalidTypeError(
                     format_error("npu", "warm_up takes a list of sizes by name", got=got, expected=f"[{{{names}}}]")
@@ -220,19 +217,18 @@ class OpenRunner(Runner):
     def on_host(self) -> str:
         return self._last.runner.on_host()
 
-    def programs(self) -> NoReturn:
-        """For a saved file."""
-        raise InvalidValueError(
-            format_error(
-                "npu",
-                "a model whose sizes are open cannot be saved",
-                got=", ".join(map(str, self._ir.sizes)),
-                expected="fixed sizes",
-                action="npu.compile without dynamic_shapes, for the size that is needed",
-            )
-        )
+    def programs(self) -> list[tuple[dict[str, int], bytes]]:
+        """Those that it has, for a saved file: their sizes and bytes."""
+        programs = []
+        for sized in self._kept.values() or [self._last]:
+            if sized.code is None:
+                what, got = "a model with open sizes that runs partly on the host cannot be saved", str(sized)
+                expected = "fixed sizes, or a model that the device runs as a whole"
+                raise InvalidValueError(format_error("npu", what, got=got, expected=expected))
+            programs.append((dict(sized.sizes), sized.code()))
+        return programs
 
     def __repr__(self) -> str:
         held = ", ".join(map(str, self._kept.values()))
-        ranges = ", ".join(map(str, self._ir.sizes))
+        ranges = ", ".join(map(str, self.rules.sizes))
         return f"{self._last.runner!r}, sizes {ranges}; compiled for {held}"

@@ -57,6 +57,10 @@ class Runner:
         """Those of open sizes that it has programs for."""
         return []
 
+    def programs(self) -> list[tuple[dict[str, int], bytes]]:
+        """Sizes and bytes of the programs of open sizes."""
+        return []
+
     def warm_up(self, sizes: Iterable[Any]) -> None:
         what, action = "this model has fixed sizes", "npu.compile(..., dynamic_shapes=...)"
         raise InvalidValueError(format_error("npu", what, action=action))

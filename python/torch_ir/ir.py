@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ._encoding import decode_constant, encode_constant
 from ._text import from_text, read_text, to_text
 from .errors import InvalidIRError, SerializationError
-from .parts import Mutation, OpNode, SizeRange, TensorMeta, read_field, read_map
+from .parts import Mutation, OpNode, SizeRange, TensorMeta, read_field, read_map, read_size_range
 from .specialization import specialize
 
 __all__ = ["IR", "Mutation", "OpNode", "SizeRange", "TensorMeta", "check_fixed", "check_ir", "dict_to_ir"]
@@ -138,7 +138,7 @@ class IR:
             input_structure=read_field(d, "input_structure", dict, None),
             output_structure=read_field(d, "output_structure", dict, None),
             subgraphs={k: cls.from_dict(g) for k, g in read_field(d, "subgraphs", dict, {}).items()},
-            sizes=[SizeRange.from_dict(s) for s in read_field(d, "sizes", list, [])],
+            sizes=[read_size_range(s) for s in read_field(d, "sizes", list, [])],
             conditions=[Size(c).text for c in read_field(d, "conditions", list, [])],
             schema_version=read_field(d, "schema_version", int, 1),
         )

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from npu_base.size_rules import SizeRange
 from npu_base.sizes import Size
 from npu_base.specs import TensorSpec
 
 from ._encoding import decode_attr, encode_attr
 from .errors import SerializationError
+
+__all__ = ["Mutation", "OpNode", "SizeRange", "TensorMeta", "read_field", "read_map", "read_size_range"]
 
 
 def read_field(d: Any, key: str, kind: type | tuple[type, ...], default: Any = ...) -> Any:
@@ -135,22 +138,5 @@ class Mutation:
         )
 
 
-@dataclass(frozen=True)
-class SizeRange:
-    """A size that is open, and its range. ``most`` is None if there is no limit."""
-
-    name: str
-    least: int = 0
-    most: int | None = None
-
-    def __str__(self) -> str:
-        return (
-            f"{self.name}: {self.least} to {self.most}" if self.most is not None else f"{self.name}: from {self.least}"
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"name": self.name, "min": self.least, "max": self.most}
-
-    @classmethod
-    def from_dict(cls, d: dict[str, Any]) -> SizeRange:
-        return cls(read_field(d, "name", str), read_field(d, "min", int, 0), read_field(d, "max", int, None))
+def read_size_range(d: Any) -> SizeRange:
+    return SizeRange(read_field(d, "name", str), read_field(d, "min", int, 0), read_field(d, "max", int, None))

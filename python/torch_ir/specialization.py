@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
-from npu_base.sizes import Size, SizeError, evaluate, free_names
+from npu_base.size_rules import SizeRules
+from npu_base.sizes import Size
 
 from ._encoding import dtype_from_str
 from .binding import GETITEM, bind_getitem, bind_operator
@@ -17,120 +18,28 @@ from .ops.schemas import resolve_op
 from .parts import Mutation, OpNode, TensorMeta
 
 
+def rules_of(ir: Any) -> SizeRules:
+    return SizeRules(ir.model_name, ir.graph_inputs, ir.sizes, ir.conditions, InvalidInputError)
+
+
 def specialize(ir: Any, shapes: Any, sizes: Mapping[str, int]) -> Any:
     if not ir.sizes:
         raise InvalidInputError(
             f"'{ir.model_name}' has fixed shapes; extract it with dynamic_shapes= to leave sizes open"
         )
-    values = dict(sizes) if shapes is None else _from_shapes(ir, _by_name(ir, shapes), sizes)
-    check_sizes(ir, values)
-    result = _Specializer(ir, values).run(ir)
+    rules, values = rules_of(ir), dict(sizes)
+    if shapes is None:
+        rules.check(values)
+    else:
+        values = rules.sizes_of(shapes, sizes)
+    result = _Specializer(rules, values).run(ir)
     _check_shapes(ir, result, values, {})
     return result
 
 
-def sizes_of(ir: Any, shapes: Any) -> dict[str, int]:
-    """The open sizes of inputs with these shapes."""
-    values = _from_shapes(ir, _by_name(ir, shapes), {})
-    check_sizes(ir, values)
-    return values
-
-
-def check_sizes(ir: Any, values: Mapping[str, Any]) -> None:
-    known = [s.name for s in ir.sizes]
-    unknown = [name for name in values if name not in known]
-    missing = [name for name in known if name not in values]
-    if unknown or missing:
-        raise InvalidInputError(f"Sizes of '{ir.model_name}': missing {missing}, unknown {unknown}, expected {known}")
-    for size in ir.sizes:
-        value = values[size.name]
-        if type(value) is not int:
-            raise InvalidInputError(f"Size '{size.name}': expected an int, got {value!r}")
-        if value < size.least or (size.most is not None and value > size.most):
-            limits = f"at least {size.least}" if size.most is None else f"{size.least} to {size.most}"
-            raise InvalidInputError(
-                f"Size '{size.name}'{_where(ir, size.name)} is {value}, expected {limits}, its range in "
-                f"dynamic_shapes; extract or compile again with a larger range"
-            )
-    for condition in ir.conditions:
-        if not _evaluated(condition, values):
-            names = sorted(free_names(condition))
-            got = ", ".join(f"{name}={values[name]}{_where(ir, name)}" for name in names)
-            raise InvalidInputError(
-                f"'{ir.model_name}' has this graph only for sizes with {condition}, because of its code; got {got}"
-            )
-
-
-def _where(ir: Any, name: str) -> str:
-    """Where a size is an input's."""
-    axes = ((t.name, axis, str(size)) for t in ir.graph_inputs for axis, size in enumerate(t.shape))
-    return next((f" (dimension {axis} of '{of}')" for of, axis, text in axes if text == name), "")
-
-
-def _evaluated(text: str, values: Mapping[str, int]) -> Any:
-    try:
-        return evaluate(text, values)
-    except SizeError as error:
-        raise InvalidInputError(str(error)) from error
-
-
-def _by_name(ir: Any, shapes: Any) -> dict[str, tuple[int, ...]]:
-    if isinstance(shapes, Mapping):
-        given = dict(shapes)
-        unknown = sorted(set(given) - {t.name for t in ir.graph_inputs})
-        if unknown:
-            raise InvalidInputError(
-                f"Shapes of unknown inputs {unknown}; the graph takes {[t.name for t in ir.graph_inputs]}"
-            )
-    elif isinstance(shapes, Sequence) and not isinstance(shapes, str):
-        if len(shapes) != len(ir.graph_inputs):
-            raise InvalidInputError(f"Expected the shapes of {len(ir.graph_inputs)} inputs, got {len(shapes)}")
-        given = {t.name: s for t, s in zip(ir.graph_inputs, shapes, strict=True)}
-    else:
-        raise InvalidInputError(f"Expected shapes by input name or in order, got {type(shapes).__name__}")
-    return {name: tuple(getattr(s, "shape", s)) for name, s in given.items()}
-
-
-def _from_shapes(ir: Any, shapes: Mapping[str, tuple[int, ...]], sizes: Mapping[str, int]) -> dict[str, int]:
-    values = dict(sizes)
-    pairs: list[tuple[str, int, Any, int]] = []
-    for meta in ir.graph_inputs:
-        if meta.name not in shapes:
-            continue
-        got = shapes[meta.name]
-        if len(got) != len(meta.shape):
-            raise InvalidInputError(f"Input '{meta.name}': got shape {list(got)}, expected {list(meta.shape)}")
-        pairs += [(meta.name, axis, want, n) for axis, (want, n) in enumerate(zip(meta.shape, got, strict=True))]
-    for _, _, want, n in pairs:
-        if isinstance(want, Size) and len(names := free_names(want.text)) == 1:
-            (name,) = names
-            values.setdefault(name, n if want.text == name else _solved(want, name, n))
-    for name, axis, want, n in pairs:
-        expected = want
-        if isinstance(want, Size):
-            if not free_names(want.text) <= set(values):
-                continue
-            expected = want.evaluate(values)
-        if expected != n:
-            text = (
-                f"{expected} ({want})"
-                if isinstance(want, Size)
-                else f"{expected}, which dynamic_shapes does not leave open"
-            )
-            raise InvalidInputError(f"Input '{name}': dimension {axis} is {n}, expected {text}")
-    return values
-
-
-def _solved(want: Size, name: str, n: int) -> int:
-    """The value of a size in an expression a * size + b; a wrong one is noticed by the caller."""
-    at_zero, at_one = want.evaluate({name: 0}), want.evaluate({name: 1})
-    slope = at_one - at_zero
-    return int((n - at_zero) // slope) if slope else 0
-
-
 class _Specializer:
-    def __init__(self, ir: Any, values: Mapping[str, int]) -> None:
-        self.values = values
+    def __init__(self, rules: SizeRules, values: Mapping[str, int]) -> None:
+        self.rules, self.values = rules, values
         self.cache: dict[str, Any] = {}
 
     def run(self, ir: Any) -> Any:
@@ -168,7 +77,7 @@ class _Specializer:
 
     def _value(self, size: Size) -> Any:
         if size.text not in self.cache:
-            self.cache[size.text] = _evaluated(size.text, self.values)
+            self.cache[size.text] = self.rules.value(size.text, self.values)
         return self.cache[size.text]
 
 

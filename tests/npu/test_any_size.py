@@ -1,5 +1,9 @@
 """Compiled models whose sizes are open: each size gives what the module gives."""
 
+import json
+import pickle
+import subprocess
+import sys
 import threading
 
 import npu
@@ -12,6 +16,8 @@ from npu.open_sizes import check_state
 from torch import nn
 from torch.export import Dim
 from torch_ir import extract_ir
+
+from tests.support.fuzz_saved import joined, parts
 
 BATCH = Dim("batch", min=1, max=64)
 LENGTH = Dim("length", min=1, max=32)
@@ -112,8 +118,6 @@ def test_sizes_that_are_refused():
         compiled(torch.zeros(4))
     with pytest.raises(ValueError, match="float64, expected float32"):
         compiled(torch.zeros(4, 8, dtype=torch.float64))
-    with pytest.raises(ValueError, match="cannot be saved"):
-        compiled.save("never.npu")
     with pytest.raises(ValueError, match="max_sizes has a wrong value; got 0"):
         linear(max_sizes=0)
     assert compiled.sizes == [{"batch": 4}]
@@ -198,6 +202,100 @@ def test_a_model_that_runs_partly_on_the_host():
         torch.testing.assert_close(compiled(x), model(x), rtol=1e-4, atol=1e-5)
     assert len(warned) == 1 and warned[0].filename == __file__
     assert compiled.sizes == [{"batch": 6}, {"batch": 5}, {"batch": 9}] and compiled.plan is not None
+
+
+def saved(tmp_path, **options):
+    model, compiled = linear(**options)
+    compiled.warm_up([{"batch": 1}, {"batch": 8}])
+    compiled.save(tmp_path / "sized.npu")
+    return model, tmp_path / "sized.npu"
+
+
+def test_saved_files_hold_sizes_and_make_others(tmp_path):
+    model, file = saved(tmp_path, exact=True)
+    for loaded in (npu.load(file), pickle.loads(pickle.dumps(npu.load(file)))):
+        for batch in (8, 1, 4, 5, 64):
+            x = torch.randn(batch, 8)
+            torch.testing.assert_close(loaded(x), model(x))
+        assert {"batch": 5} in loaded.sizes
+        with pytest.raises(ValueError, match="'batch' .*is 65, expected 1 to 64"):
+            loaded(torch.zeros(65, 8))
+    loaded.save(tmp_path / "again.npu")
+    assert npu.load(tmp_path / "again.npu").sizes == [{"batch": 64}]
+    predictor = npu.Predictor(file)
+    for batch in (1, 3):
+        x = np.random.default_rng(0).random((batch, 8), np.float32)
+        (result,) = predictor({"input": x}).values()
+        np.testing.assert_allclose(result, model(torch.from_numpy(x)).detach().numpy(), rtol=1e-5)
+    with pytest.raises(ValueError, match=r"\[3, 9\].*expected float32\[batch, 8\]"):
+        predictor({"input": np.zeros((3, 9), np.float32)})
+
+
+_ALONE = """
+import sys, numpy, npu
+loaded = npu.load(sys.argv[1], device="cpu")
+for batch in (8, 1, 5):
+    assert loaded(numpy.ones((batch, 8), numpy.float32)).shape == (batch, 4)
+assert "torch" not in sys.modules
+print(loaded.sizes)
+"""
+
+
+def test_a_loading_process_makes_sizes_without_pytorch(tmp_path):
+    _, file = saved(tmp_path)
+    done = subprocess.run([sys.executable, "-c", _ALONE, file], capture_output=True, text=True, check=False)
+    assert done.stdout == "[{'batch': 8}, {'batch': 1}, {'batch': 5}]\n", done.stderr
+
+
+def test_sizes_of_one_that_are_not_in_the_file_are_checked(tmp_path):
+    class Squeezing(nn.Module):
+        def forward(self, x):
+            return x.squeeze(0) * 2
+
+    compiled = npu.compile(Squeezing(), torch.zeros(4, 3), dynamic_shapes=({0: BATCH},), fallback="error")
+    compiled.save(tmp_path / "squeezing.npu")
+    loaded = npu.load(tmp_path / "squeezing.npu")
+    assert loaded(torch.ones(2, 3)).shape == (2, 3)
+    with pytest.raises(ValueError, match="does not hold for batch=1"):
+        loaded(torch.ones(1, 3))
+
+
+def test_saved_state_starts_from_the_values_at_compilation(tmp_path):
+    compiled = npu.compile(Counting(), torch.zeros(4, 3), dynamic_shapes=({0: BATCH},), fallback="error")
+    compiled(torch.ones(4, 3))
+    compiled.save(tmp_path / "counting.npu")
+    loaded, eager = npu.load(tmp_path / "counting.npu"), Counting()
+    for batch in (4, 7, 4):
+        x = torch.randn(batch, 3)
+        torch.testing.assert_close(loaded(x), eager(x))
+
+
+EDITS = {
+    "no ranges": (lambda m: m["sizes"].pop("ranges"), "an object with ranges and conditions"),
+    "a range": (lambda m: m["sizes"]["ranges"][0].update(min=9, max=2), "wrong range"),
+    "a name": (lambda m: m["sizes"]["ranges"][0].update(name="min"), "without a name"),
+    "another name": (lambda m: m["sizes"]["ranges"][0].update(name="other"), "an expression of other sizes"),
+    "a condition": (lambda m: m["sizes"].update(conditions=["batch +"]), "wrong expression"),
+    "a false condition": (lambda m: m["sizes"].update(conditions=["batch < 8"]), "not right for a program"),
+    "options": (lambda m: m["sizes"]["options"].update(exact=3), "wrong options"),
+    "max_sizes": (lambda m: m["sizes"].update(max_sizes=0), "max_sizes"),
+    "a program's size": (lambda m: m["programs"][0].update(sizes={"batch": 99}), "not right for a program"),
+    "another size": (lambda m: m["programs"][0].update(sizes={"batch": 3}), "has another input"),
+    "twice": (lambda m: m["programs"][0].update(sizes={"batch": 8}), "two of one size"),
+    "no size": (lambda m: m["programs"][0].pop("sizes"), "not given for a program"),
+    "a shape": (lambda m: m["signature"]["inputs"][0].update(shape=["batch +", 8]), "shape' is not valid"),
+    "no sizes": (lambda m: m.pop("sizes"), "shape' is not valid"),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_damaged_files(tmp_path, edit):
+    sections, manifest = parts(saved(tmp_path)[1].read_bytes())
+    change, words = EDITS[edit]
+    change(manifest)
+    (tmp_path / "damaged.npu").write_bytes(joined(sections, json.dumps(manifest).encode()))
+    with pytest.raises(npu.NPUError, match=words):
+        npu.load(tmp_path / "damaged.npu")
 
 
 def test_kept_values():

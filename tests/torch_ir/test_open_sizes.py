@@ -24,7 +24,7 @@ from torch_ir import (
 )
 from torch_ir.diff import diff_ir
 from torch_ir.errors import ExportError, InvalidInputError, InvalidIRError
-from torch_ir.specialization import sizes_of
+from torch_ir.specialization import rules_of
 
 from tests.models import MODEL_REGISTRY
 
@@ -303,7 +303,7 @@ def test_registered_models(name):
     ir = extract_ir(model, example, dynamic_shapes=pytree.tree_map(all_open, example))
     validate_ir(ir)
     leaves = [x for x in pytree.tree_leaves(example) if isinstance(x, torch.Tensor)]
-    own = sizes_of(ir, [x.shape for x in leaves])
+    own = rules_of(ir).sizes_of([x.shape for x in leaves])
     check_equal(model, example, ir, own)
     rng = random.Random(0)
     for seed in range(15):

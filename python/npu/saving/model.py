@@ -9,11 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from npu_base.errors import NPUError
+from npu_base.size_rules import SizeRules
 from npu_base.specs import TensorSpec
 from npu_runtime import Program, Weights, __version__
 
 from npu.saving.container import Container, NewSection, is_saved, read_json, refuse, to_bytes, write_container
 from npu.saving.signature import Signature, TensorEntry, read_signature
+from npu.saving.sizes import OpenSizes, entries_of, read_open_sizes
 from npu.saving.tensors import write_tensors
 
 if TYPE_CHECKING:  # most models load without the compiler
@@ -24,8 +26,9 @@ __all__ = ["Model", "ir_at", "open_model", "read_ir", "read_model"]
 
 @dataclass(frozen=True)
 class Model:
-    """``programs`` gives the bytes of the programs: one, or one for each part of ``parts`` on the device. ``ir`` gives
-    the IR, which is for people and tools; only models with parts need it to run."""
+    """``programs`` gives the bytes of the programs: one, one for each part of ``parts`` on the device, or one for each
+    of the sizes that ``open`` holds. ``ir`` gives the IR, which is for people and tools; only models with parts or open
+    sizes need it to run."""
 
     signature: Signature
     programs: Callable[[], Sequence[bytes]]
@@ -33,6 +36,7 @@ class Model:
     ir: Callable[[], bytes] | None = None
     name: str = ""
     parts: Parts | None = None
+    open: OpenSizes | None = None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         write_container(path, self._sections(), self._manifest())
@@ -41,13 +45,14 @@ class Model:
         return to_bytes(self._sections(), self._manifest())
 
     def _program_names(self) -> list[str]:
-        return [f"program/{i}" for i in range(1 if self.parts is None else len(self.parts.programs))]
+        count = 1 if self.parts is None else len(self.parts.programs)
+        return [f"program/{i}" for i in range(count if self.open is None else len(self.open.held))]
 
     def _sections(self) -> list[NewSection]:
         names = self._program_names()
         sections = [NewSection(name, "program", data) for name, data in zip(names, self.programs(), strict=True)]
         if self.ir is not None:
-            sections.append(NewSection("ir", "ir", self.ir(), optional=self.parts is None))
+            sections.append(NewSection("ir", "ir", self.ir(), optional=self.parts is None and self.open is None))
         if self.parts is not None:
             plan = self.parts.to_json(dict(zip(self.parts.programs, names, strict=True)))
             sections.append(NewSection("partition", "partition", plan))
@@ -55,14 +60,20 @@ class Model:
         return [*sections, NewSection("weights", "weights", partial(write_tensors, tensors=tensors))]
 
     def _manifest(self) -> dict[str, Any]:
-        manifest = {
+        manifest: dict[str, Any] = {
             "producer": f"npu-simulation {__version__}",
             "model_name": self.name,
             "signature": self.signature.to_dict(),
             "programs": [{"section": name} for name in self._program_names()],
             "weights": "weights",
         }
-        return manifest if self.parts is None else {**manifest, "partition": "partition"}
+        if self.parts is not None:
+            manifest["partition"] = "partition"
+        if self.open is not None:
+            manifest["sizes"] = self.open.to_dict()
+            for program, sizes in zip(manifest["programs"], self.open.held, strict=True):
+                program["sizes"] = dict(sizes)
+        return manifest
 
 
 def open_model(source: str | os.PathLike[str] | Container, *, verify: bool = False) -> tuple[Model, Program]:
@@ -70,6 +81,9 @@ def open_model(source: str | os.PathLike[str] | Container, *, verify: bool = Fal
     model, program = read_model(source, verify=verify)
     if program is None:
         file = source.name if isinstance(source, Container) else os.fspath(source)
+        if model.open is not None:
+            what, count = "this model has open sizes, so no single program is all of it", len(model.programs())
+            refuse(file, what, got=f"programs of {count} sizes", action="npu.load")
         what = "this model runs partly on the host, so no single program is all of it"
         got = f"{len(model.programs())} programs, and parts for the host"
         refuse(file, what, got=got, action="npu.load, npu explain, npu partition, npu compare")
@@ -78,13 +92,13 @@ def open_model(source: str | os.PathLike[str] | Container, *, verify: bool = Fal
 
 def read_model(source: str | os.PathLike[str] | Container, *, verify: bool = False) -> tuple[Model, Program | None]:
     """Read and check a file: all of it but the contents of the weights, and those too with ``verify``. The program is
-    None if there are parts."""
+    None if there are parts or open sizes."""
     container = source if isinstance(source, Container) else Container.open(source)
     if verify:
         for section in container.sections.values():
             container.part(section)
     file, manifest = container.name, container.manifest
-    signature = read_signature(manifest.get("signature"), file)
+    signature = read_signature(manifest.get("signature"), file, "sizes" in manifest)
     programs = manifest.get("programs")
     if not isinstance(programs, list) or not all(isinstance(p, dict) for p in programs):
         refuse(file, "'programs' is not valid", section="manifest", got=f"{programs!r:.60}", expected="a list")
@@ -103,6 +117,8 @@ def read_model(source: str | os.PathLike[str] | Container, *, verify: bool = Fal
     )
     if "partition" in manifest:
         return _with_parts(model, container, [section.name for section in sections], weights_section.name), None
+    if "sizes" in manifest:
+        return _with_sizes(model, manifest["sizes"], programs, file, weights_section.name), None
     if len(programs) != 1:
         what, expected = "does not have one program, and no plan of parts", "one program"
         refuse(file, what, got=len(programs), expected=expected, action="upgrading npu-simulation")
@@ -138,6 +154,25 @@ def _with_parts(model: Model, container: Container, names: list[str], weights_se
     check_specs(file, "output", model.signature.outputs, [TensorSpec(**_bare(t)) for t in ir["graph_outputs"]])
     weights = read_weights(parts.plan, model.weights, file, weights_section)
     return replace(model, parts=parts, weights=weights)
+
+
+def _with_sizes(model: Model, data: Any, programs: list[dict[str, Any]], file: str, weights_section: str) -> Model:
+    signature = model.signature
+    found = read_open_sizes(data, programs, signature, file)
+    rules = SizeRules(model.name, signature.inputs, found.rules.sizes, found.rules.conditions)
+    if model.ir is None:
+        refuse(file, "has no IR, which a model with open sizes needs")
+    for sizes, code in zip(found.held, model.programs(), strict=True):
+        try:
+            program = Program.parse(code)
+            inputs, outputs = (entries_of(entries, rules, sizes) for entries in (signature.inputs, signature.outputs))
+        except NPUError as error:
+            refuse(file, f"a program is not valid: {error}")
+        check_specs(file, "input", inputs, program.inputs)
+        check_specs(file, "output", outputs, program.outputs)
+        _check_required(file, signature, program)
+        _check_weights(file, model.weights, program, weights_section)
+    return replace(model, open=replace(found, rules=rules))
 
 
 def _bare(meta: Mapping[str, Any]) -> dict[str, Any]:

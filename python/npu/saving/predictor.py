@@ -9,6 +9,7 @@ from typing import Any
 
 from npu_base.arguments import is_tensor, tensor_dtype
 from npu_base.errors import InvalidTypeError, InvalidValueError, format_error
+from npu_base.sizes import Size
 
 from npu.compiled_module import CompiledModule, load
 
@@ -67,8 +68,8 @@ class Predictor:
         if tensor_dtype(array) != entry.dtype:
             action = f".astype('{entry.dtype}'), because nothing is cast"
             raise InvalidValueError(format_error("predictor", what, got=got, expected=expected, action=action))
-        if tuple(array.shape) != entry.shape:
-            action = "batches of the size that the model was compiled for"
+        if not _fits(tuple(array.shape), entry.shape):
+            action = "batches of the size that the model was compiled for, or npu.compile with dynamic_shapes"
             raise InvalidValueError(format_error("predictor", what, got=got, expected=expected, action=action))
         return array
 
@@ -95,3 +96,10 @@ class Predictor:
 
     def __repr__(self) -> str:
         return f"Predictor({self._path!r}, device={self._device!r})"
+
+
+def _fits(got: tuple[int, ...], expected: tuple[Any, ...]) -> bool:
+    """Open sizes may be anything here; the model checks them together."""
+    if len(got) != len(expected):
+        return False
+    return all(isinstance(want, Size) or n == want for n, want in zip(got, expected, strict=True))

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
+from npu_base.sizes import Size, SizeError
+
 from npu.saving.container import refuse
 
 __all__ = ["Signature", "TensorEntry", "class_at", "make_signature", "read_signature", "user_names"]
@@ -19,12 +21,14 @@ _FORMS = ("named tuple", "dataclass")
 @dataclasses.dataclass(frozen=True)
 class TensorEntry:
     name: str
-    shape: tuple[int, ...]
+    shape: tuple[Any, ...]
+    """Of ints, and of expressions of sizes that are open."""
     dtype: str
     user_name: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        return {**dataclasses.asdict(self), "shape": list(self.shape)}
+        shape = [n.text if isinstance(n, Size) else n for n in self.shape]
+        return {"name": self.name, "shape": shape, "dtype": self.dtype, "user_name": self.user_name}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,10 +106,10 @@ def class_at(path: Any) -> type | None:
     return None
 
 
-def read_signature(data: Any, file: str) -> Signature:
-    """Checked: every name, shape and index in it is valid."""
+def read_signature(data: Any, file: str, open_sizes: bool = False) -> Signature:
+    """Checked: every name, shape and index in it is valid. ``open_sizes``: shapes may have expressions."""
     fields = _object(data, file, "signature", ("inputs", "outputs", "input_structure", "output_structure"))
-    inputs, outputs = (_entries(fields[key], file, key) for key in ("inputs", "outputs"))
+    inputs, outputs = (_entries(fields[key], file, key, open_sizes) for key in ("inputs", "outputs"))
     _check_structure(fields["input_structure"], len(inputs), file, "input_structure")
     _check_arguments(fields["input_structure"], file)
     _check_structure(fields["output_structure"], len(outputs), file, "output_structure")
@@ -122,7 +126,16 @@ def _object(data: Any, file: str, what: str, keys: tuple[str, ...]) -> dict[str,
     return data
 
 
-def _entries(data: Any, file: str, what: str) -> tuple[TensorEntry, ...]:
+def _is_extent(n: Any, open_sizes: bool) -> bool:
+    if open_sizes and isinstance(n, str):
+        try:
+            return bool(Size(n))
+        except SizeError:
+            return False
+    return type(n) is int and 0 <= n < 1 << 62
+
+
+def _entries(data: Any, file: str, what: str, open_sizes: bool) -> tuple[TensorEntry, ...]:
     if not isinstance(data, list):
         _bad(file, f"'{what}' is not valid", type(data).__name__, "a list")
     entries = []
@@ -133,9 +146,10 @@ def _entries(data: Any, file: str, what: str) -> tuple[TensorEntry, ...]:
             if not isinstance(item[key], str) or not item[key]:
                 _bad(file, f"'{where}.{key}' is not valid", f"{item[key]!r:.60}", "a string")
         shape = item["shape"]
-        if not isinstance(shape, list) or any(type(n) is not int or not 0 <= n < 1 << 62 for n in shape):
+        if not isinstance(shape, list) or not all(_is_extent(n, open_sizes) for n in shape):
             _bad(file, f"'{where}.shape' is not valid", f"{shape!r:.60}", "a list of sizes")
-        entries.append(TensorEntry(item["name"], tuple(shape), item["dtype"], item["user_name"]))
+        extents = tuple(Size(n) if isinstance(n, str) else n for n in shape)
+        entries.append(TensorEntry(item["name"], extents, item["dtype"], item["user_name"]))
     for field in ("name", "user_name"):
         names = [getattr(entry, field) for entry in entries]
         if (what, field) != ("outputs", "name") and len(set(names)) != len(names):
