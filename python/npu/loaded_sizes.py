@@ -13,7 +13,7 @@ from npu_runtime import Device, Executor, Program, Weights
 from npu.open_sizes import Made, OpenRunner
 from npu.runners import ProgramRunner
 from npu.saving.container import refuse
-from npu.saving.model import Model, read_ir
+from npu.saving.model import Model, check_program, read_ir
 
 __all__ = ["loaded_runner"]
 
@@ -27,6 +27,7 @@ def loaded_runner(model: Model, device: Device, threads: int) -> OpenRunner:
     def make(sizes: dict[str, int], weights: Weights) -> Made:
         code = codes.get(_key(sizes)) or _compiled(model, sizes)
         program = Program.parse(code)
+        check_program(model, program, sizes, model.name)
         weights.check(program)
         return ProgramRunner(Executor(program, device, threads=threads), weights, model.signature), lambda: code
 

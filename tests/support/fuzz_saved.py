@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from npu.compiled_module import unpickled
 from npu.saving.container import Container
-from npu.saving.model import read_model
+from npu.saving.model import Model, read_model
 from npu.saving.structure import Arguments, Classes, decode
 from npu_base.errors import NPUError
 from npu_base.nesting import rebuild
@@ -74,6 +74,25 @@ def part_seed_file() -> bytes:
         return _bytes_of(npu.compile(Partly().eval(), torch.eye(3), device="cpu"))
 
 
+class Sized(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x[: x.shape[0] // 2 + 1]).softmax(-1) + torch.arange(4)
+
+
+@cache
+def open_seed_file() -> bytes:
+    """Of a model whose sizes are open."""
+    dims = ({0: torch.export.Dim("batch", min=1, max=16)},)
+    compiled = npu.compile(Sized().eval(), torch.ones(4, 3), dynamic_shapes=dims, device="cpu")
+    compiled.warm_up([{"batch": 1}])
+    return _bytes_of(compiled)
+
+
 def _bytes_of(compiled: npu.CompiledModule) -> bytes:
     data = compiled.__reduce__()[1][0]
     assert isinstance(data, bytes)
@@ -119,9 +138,9 @@ def edit(manifest: Any, rng: random.Random) -> None:
 
 
 def damaged(rng: random.Random) -> bytes:
-    sections, manifest = parts(rng.choice([seed_file, part_seed_file])())
+    sections, manifest = parts(rng.choice([seed_file, part_seed_file, open_seed_file])())
     for _ in range(rng.randrange(1, 4)):
-        if "partition" in manifest and rng.random() < 0.6:
+        if ("partition" in manifest or "sizes" in manifest) and rng.random() < 0.6:
             sections = _with_edited_section(sections, manifest, rng)
         elif paths(manifest):
             edit(manifest, rng)
@@ -140,7 +159,7 @@ def damaged(rng: random.Random) -> bytes:
 
 def _with_edited_section(sections: bytes, manifest: Any, rng: random.Random) -> bytes:
     """With another plan or IR, in the room of the old one."""
-    kind = rng.choice(["partition", "ir"])
+    kind = rng.choice(["partition", "ir"]) if "partition" in manifest else "ir"
     table = manifest.get("sections")
     entries = [e for e in table if isinstance(e, dict) and e.get("kind") == kind] if isinstance(table, list) else []
     if not entries or not all(type(entries[0].get(key)) is int for key in ("offset", "size")):
@@ -170,7 +189,10 @@ def read(data: bytes) -> bool:
         if "damaged.npu" in str(error):
             return False
         raise
-    assert all(model.programs()) and (program is None) == (model.parts is not None)
+    assert all(model.programs()) and (program is None) == (model.parts is not None or model.open is not None)
+    if model.open is not None:
+        _run_another_size(data, model)
+        return True
     if program is None:
         _load_parts(data)
     tensors = [np.zeros(entry.shape, "float32") for entry in model.signature.outputs]
@@ -188,9 +210,15 @@ def _load_parts(data: bytes) -> None:
         unpickled(data, "cpu", 1)
 
 
+def _run_another_size(data: bytes, model: Model) -> None:
+    with suppress(NPUError):
+        loaded = unpickled(data, "cpu", 1)
+        loaded.run_flat([np.zeros((7, 3), "float32")] * len(model.signature.inputs))
+
+
 def fuzz_saved(count: int, start: int = 1) -> tuple[int, int]:
     """How many were accepted, and how many were refused."""
-    assert read(seed_file()) and read(part_seed_file())
+    assert read(seed_file()) and read(part_seed_file()) and read(open_seed_file())
     tally = [0, 0]
     for i in range(count):
         data = damaged(random.Random(f"{start} {i}"))

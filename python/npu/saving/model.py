@@ -162,17 +162,28 @@ def _with_sizes(model: Model, data: Any, programs: list[dict[str, Any]], file: s
     rules = SizeRules(model.name, signature.inputs, found.rules.sizes, found.rules.conditions)
     if model.ir is None:
         refuse(file, "has no IR, which a model with open sizes needs")
+    sized = replace(model, open=replace(found, rules=rules))
     for sizes, code in zip(found.held, model.programs(), strict=True):
         try:
             program = Program.parse(code)
-            inputs, outputs = (entries_of(entries, rules, sizes) for entries in (signature.inputs, signature.outputs))
         except NPUError as error:
             refuse(file, f"a program is not valid: {error}")
-        check_specs(file, "input", inputs, program.inputs)
-        check_specs(file, "output", outputs, program.outputs)
-        _check_required(file, signature, program)
+        check_program(sized, program, sizes, file)
         _check_weights(file, model.weights, program, weights_section)
-    return replace(model, open=replace(found, rules=rules))
+    return sized
+
+
+def check_program(model: Model, program: Program, sizes: Mapping[str, int], file: str) -> None:
+    """The program of these sizes is one of the model's."""
+    assert model.open is not None
+    signature, rules = model.signature, model.open.rules
+    try:
+        inputs, outputs = (entries_of(entries, rules, sizes) for entries in (signature.inputs, signature.outputs))
+    except NPUError as error:
+        refuse(file, f"the signature has no shapes for a size: {error}", section="manifest")
+    check_specs(file, "input", inputs, program.inputs)
+    check_specs(file, "output", outputs, program.outputs)
+    _check_required(file, signature, program)
 
 
 def _bare(meta: Mapping[str, Any]) -> dict[str, Any]:
