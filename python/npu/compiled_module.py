@@ -153,9 +153,10 @@ class CompiledModule:
         Buffers that the module writes are saved with their values at the time of compilation. If saving fails, an
         existing file is left unchanged.
         """
-        self._saved().save(path)
+        self.as_saved().save(path)
 
-    def _saved(self) -> Model:
+    def as_saved(self) -> Model:
+        """What ``save`` writes."""
         model = replace(self.model, weights=self.runner.stored())
         if model.open is None:
             return model
@@ -163,7 +164,7 @@ class CompiledModule:
         return replace(model, programs=lambda: codes, open=replace(model.open, held=sizes))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return unpickled, (self._saved().to_bytes(), self.runner.device.kind, self._threads, self._classes)
+        return unpickled, (self.as_saved().to_bytes(), self.runner.device.kind, self._threads, self._classes)
 
     def _repr_html_(self) -> str:
         device = self.runner.device

@@ -13,6 +13,7 @@ import torch
 from npu.host_parts import HostWarning
 from npu.kept import Kept
 from npu.open_sizes import check_state
+from npu.saving.model import open_model
 from torch import nn
 from torch.export import Dim
 from torch_ir import extract_ir
@@ -258,6 +259,15 @@ def test_sizes_of_one_that_are_not_in_the_file_are_checked(tmp_path):
     assert loaded(torch.ones(2, 3)).shape == (2, 3)
     with pytest.raises(ValueError, match="does not hold for batch=1"):
         loaded(torch.ones(1, 3))
+
+
+def test_the_size_used_last_is_compared(tmp_path):
+    _, file = saved(tmp_path)
+    for source in (npu.load(file), file):
+        comparison = npu.compare(source, "cpu", "cpu")
+        assert comparison.agrees and comparison.rows[-1].shape == [8, 4]
+    with pytest.raises(ValueError, match="open sizes, so no single program is all of it; got programs of 3 sizes"):
+        open_model(file)
 
 
 def test_saved_state_starts_from_the_values_at_compilation(tmp_path):

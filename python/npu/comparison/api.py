@@ -10,6 +10,7 @@ from typing import Any
 
 import npu_compiler
 from npu_base.files import PROGRAM_MAGIC, as_path, read_file
+from npu_base.size_rules import fixed_ir
 from npu_base.specs import TensorSpec
 from npu_compiler import CompiledProgram, CompileError, IRError, PartitionPlan
 from npu_compiler.errors import InternalCompileError
@@ -85,7 +86,9 @@ class _Saved:
         if model.parts is not None:
             return _Saved(model.parts.plan, model.parts.plan.original_ir, model.weights)
         ir = None if model.ir is None else read_ir(model, file)
-        return _Saved(CompiledProgram.from_bytes(model.programs()[0], file), ir, model.weights)
+        if model.open is not None and ir is not None:
+            ir, _ = fixed_ir(ir, model.open.held[-1])  # of the size that was used last
+        return _Saved(CompiledProgram.from_bytes(model.programs()[-1], file), ir, model.weights)
 
 
 def _read(model: Any) -> Any:
@@ -93,7 +96,7 @@ def _read(model: Any) -> Any:
     if isinstance(model, CompiledProgram | PartitionPlan):
         return model
     if isinstance(model, CompiledModule):
-        return _Saved.of(replace(model.model, weights=model.runner.stored()), "the model")
+        return _Saved.of(model.as_saved(), "the model")
     if isinstance(model, str | os.PathLike):
         path = as_path(model)
         if is_saved(path):
