@@ -170,7 +170,8 @@ def _of_open_sizes(
         weights.check(Program.load(program))
         return ProgramRunner(_executor(program, device, threads), weights, signature, program), program.to_bytes
 
-    weights = load_weights(_tensors(module, ir.weights_read() - set(ir.constants)))
+    written = {m.target for m in ir.mutations if m.kind != "input"}  # also those that are constants at first
+    weights = load_weights(_tensors(module, (ir.weights_read() - set(ir.constants)) | written))
     runner = OpenRunner(rules_of(ir), make, weights, first, most)
     if runner.is_partitioned:
         say_what_runs_on_the_host(runner.plan)

@@ -25,12 +25,14 @@ LENGTH = Dim("length", min=1, max=32)
 
 
 class Counting(nn.Module):
-    def __init__(self):
+    def __init__(self, persistent=True):
         super().__init__()
-        self.register_buffer("total", torch.full((3,), 5.0))
+        self.register_buffer("total", torch.full((3,), 5.0), persistent=persistent)
+        self.register_buffer("last", torch.full((3,), 5.0), persistent=persistent)
 
     def forward(self, x):
         self.total.add_(x.sum(0))
+        self.last.copy_(x[0])  # which nothing reads
         return x + self.total
 
 
@@ -131,14 +133,17 @@ def test_without_dynamic_shapes_another_size_says_how_to_allow_it():
         compiled(torch.zeros(2, 8))
 
 
-def test_state_goes_from_size_to_size():
-    eager = Counting()
-    compiled = npu.compile(Counting(), torch.zeros(4, 3), dynamic_shapes=({0: BATCH},), fallback="error", max_sizes=2)
+@pytest.mark.parametrize("persistent", [True, False])
+def test_state_goes_from_size_to_size(persistent):
+    eager = Counting(persistent)
+    compiled = npu.compile(
+        Counting(persistent), torch.zeros(4, 3), dynamic_shapes=({0: BATCH},), fallback="error", max_sizes=2
+    )
     for batch in (4, 2, 2, 7, 4, 1):
         x = torch.randn(batch, 3)
         torch.testing.assert_close(compiled(x), eager(x))
     compiled.reset()
-    eager = Counting()
+    eager = Counting(persistent)
     for batch in (7, 4):
         x = torch.randn(batch, 3)
         torch.testing.assert_close(compiled(x), eager(x))
@@ -270,11 +275,12 @@ def test_the_size_used_last_is_compared(tmp_path):
         open_model(file)
 
 
-def test_saved_state_starts_from_the_values_at_compilation(tmp_path):
-    compiled = npu.compile(Counting(), torch.zeros(4, 3), dynamic_shapes=({0: BATCH},), fallback="error")
+@pytest.mark.parametrize("persistent", [True, False])
+def test_saved_state_starts_from_the_values_at_compilation(tmp_path, persistent):
+    compiled = npu.compile(Counting(persistent), torch.zeros(4, 3), dynamic_shapes=({0: BATCH},), fallback="error")
     compiled(torch.ones(4, 3))
     compiled.save(tmp_path / "counting.npu")
-    loaded, eager = npu.load(tmp_path / "counting.npu"), Counting()
+    loaded, eager = npu.load(tmp_path / "counting.npu"), Counting(persistent)
     for batch in (4, 7, 4):
         x = torch.randn(batch, 3)
         torch.testing.assert_close(loaded(x), eager(x))
