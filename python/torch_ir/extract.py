@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from npu_base.sizes import Size, free_names
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
@@ -16,7 +17,7 @@ from .converter import convert_exported_program, rename_inputs, set_output_names
 from .errors import ConversionError, InvalidNameError
 from .exporter import export_model
 from .ir import IR
-from .open_shapes import symbols_of
+from .open_shapes import check_that_sizes_are_open, leaf_specs, symbols_of
 from .progress import status
 from .recovery import recover_buffers
 from .size_one import trace_all_sizes
@@ -51,7 +52,13 @@ def extract_ir(
     def trace(inputs: Any, kwargs: Any, shapes: Any) -> tuple[ExportedProgram, IR]:
         exported = export_model(model, inputs, kwargs, strict=False, dynamic_shapes=shapes)
         symbols = symbols_of(exported, model, inputs, kwargs, shapes)
-        return exported, convert_exported_program(exported, model_name=name, strict=strict, symbols=symbols)
+        ir = convert_exported_program(exported, model_name=name, strict=strict, symbols=symbols)
+        if shapes:
+            check_that_sizes_are_open(ir.graph_inputs, leaf_specs(model, inputs, kwargs, shapes))
+            extents: list[Any] = [size for t in ir.graph_inputs for size in t.shape]
+            used = {n for size in extents if isinstance(size, Size) for n in free_names(size.text)}
+            ir.sizes = [size for size in ir.sizes if size.name in used]  # Dim.AUTO may have fixed others
+        return exported, ir
 
     with status(f"Extracting {name}"), ONE_AT_A_TIME:
         if dynamic_shapes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -80,6 +80,19 @@ def check_example(leaves: Iterable[tuple[str, Any, Any]]) -> None:
                 raise ExportError(
                     f"dynamic_shapes: Dim('{dim.__name__}') is {other} in the example inputs ({where_first}) and "
                     f"{size} ({where}); give both the same size, or use two Dims"
+                )
+
+
+def check_that_sizes_are_open(graph_inputs: Sequence[Any], leaves: Iterable[tuple[str, Any, Any]]) -> None:
+    """Refuse dimensions that the graph has fixed, such as by writing a buffer of one size."""
+    tensors = [(name, spec) for name, leaf, spec in leaves if isinstance(leaf, torch.Tensor)]
+    for (name, spec), meta in zip(tensors, graph_inputs, strict=True):
+        for axis, dim in spec.items() if isinstance(spec, Mapping) else enumerate(spec or ()):
+            if isinstance(dim, Dim) and isinstance(meta.shape[axis], int) and dim.min < dim.max:
+                raise ExportError(
+                    f"Failed to export model: The model does not support this range of sizes: '{dim.__name__}' "
+                    f"(dimension {axis} of '{name}') can only be {meta.shape[axis]} in the model's code, such as in a "
+                    f"write to a buffer of one size. Instead, fix the size: leave it out of dynamic_shapes"
                 )
 
 

@@ -225,6 +225,23 @@ def test_a_size_that_must_be_larger_than_one():
         ir.specialize(batch=1)
 
 
+class Assigned(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("held", torch.zeros(2, 3))
+
+    def forward(self, x):
+        self.held = x * 2
+        return x + 1
+
+
+def test_a_size_that_a_buffer_fixes():
+    with pytest.raises(ExportError, match=r"'batch' \(dimension 0 of 'x'\) can only be 2"):
+        extract_ir(Assigned(), torch.zeros(2, 3), dynamic_shapes=({0: BATCH},))
+    ir = extract_ir(Assigned(), torch.zeros(2, 3), dynamic_shapes=({0: Dim.AUTO},))
+    assert not ir.sizes and ir.graph_inputs[0].shape == (2, 3)
+
+
 def test_a_rule_that_pytorch_cannot_solve():
     dims = ({2: HEIGHT, 3: WIDTH},)
     with pytest.raises(ExportError, match=r"needs|has .*Dim\.AUTO"):
