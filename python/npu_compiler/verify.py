@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -88,7 +89,10 @@ def _check_writers(value: Value, ops: Sequence[Op], known: Verified) -> None:
     """Checks that no element is written twice. The number of elements written is known to be right."""
     views = [view for op in ops for view in op.writes() if view.value is value]
     key = tuple(ops)
-    if key in known.writers or (len(views) == 1 and views[0].is_dense) or _size(value) > _LARGEST:
+    if key in known.writers or _size(value) > _LARGEST:
+        return
+    if _are_pieces(views):
+        known.writers.add(key)
         return
     counts = np.zeros(_size(value), np.uint8)
     for view in views:
@@ -97,6 +101,20 @@ def _check_writers(value: Value, ops: Sequence[Op], known: Verified) -> None:
         names = ", ".join(f"'{op.name}'" for op in dict.fromkeys(ops))
         raise ValueError(f"element {int(counts.argmax())} of '{value.name}' is written more than once, by {names}")
     known.writers.add(key)
+
+
+def _are_pieces(views: Sequence[View]) -> bool:
+    """Whether each view has all elements of a piece of its value once, in any order, and the pieces are apart."""
+    pieces = []
+    for view in views:
+        elements = 1
+        for stride, n in sorted((s, n) for n, s in zip(view.shape, view.strides, strict=True) if n != 1):
+            if stride != elements:
+                return False
+            elements *= n
+        pieces.append((view.offset, view.offset + elements))
+    pieces.sort()
+    return all(stop <= start for (_, stop), (start, _) in itertools.pairwise(pieces))
 
 
 def _elements(view: View) -> np.ndarray:
