@@ -19,7 +19,7 @@ from torch_ir.specialization import rules_of
 
 from npu.compiled_module import CompiledModule
 from npu.host_parts import FALLBACKS, say_what_runs_on_the_host, strategy_of
-from npu.open_sizes import MOST_SIZES, Made, OpenRunner, check_state
+from npu.open_sizes import MOST_SIZES, OpenRunner, SizedRunner, check_state
 from npu.partitioned import PartitionRunner
 from npu.result_classes import as_traced
 from npu.runners import ProgramRunner, Runner
@@ -161,7 +161,7 @@ def _of_open_sizes(
     check_state(ir)
     signature = make_signature(ir, _parameters(module))
 
-    def make(sizes: dict[str, int], weights: Weights) -> Made:
+    def make(sizes: dict[str, int], weights: Weights) -> SizedRunner:
         fixed = ir.specialize(**sizes)
         program = _whole_program(fixed, compile_ir, fallback)
         if program is None:

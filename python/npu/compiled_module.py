@@ -161,7 +161,7 @@ class CompiledModule:
         if model.open is None:
             return model
         sizes, codes = zip(*self.runner.programs(), strict=True)
-        return replace(model, programs=lambda: codes, open=replace(model.open, held=sizes))
+        return replace(model, programs=lambda: codes, open=replace(model.open, programs=sizes))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return unpickled, (self.as_saved().to_bytes(), self.runner.device.kind, self._threads, self._classes)

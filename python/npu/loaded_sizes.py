@@ -10,7 +10,7 @@ from npu_base.errors import InvalidValueError, NPUError, format_error
 from npu_base.size_rules import fixed_ir
 from npu_runtime import Device, Executor, Program, Weights
 
-from npu.open_sizes import Made, OpenRunner
+from npu.open_sizes import OpenRunner, SizedRunner
 from npu.runners import ProgramRunner
 from npu.saving.container import refuse
 from npu.saving.model import Model, check_program, read_ir
@@ -21,17 +21,17 @@ __all__ = ["loaded_runner"]
 def loaded_runner(model: Model, device: Device, threads: int) -> OpenRunner:
     """Programs in the file are planned at the first call of their size; others are compiled then, from its IR."""
     assert model.open is not None
-    sizes_held = model.open.held
-    codes = {_key(sizes): code for sizes, code in zip(sizes_held, model.programs(), strict=True)}
+    in_file = model.open.programs
+    codes = {_key(sizes): code for sizes, code in zip(in_file, model.programs(), strict=True)}
 
-    def make(sizes: dict[str, int], weights: Weights) -> Made:
+    def make(sizes: dict[str, int], weights: Weights) -> SizedRunner:
         code = codes.get(_key(sizes)) or _compiled(model, sizes)
         program = Program.parse(code)
         check_program(model, program, sizes, model.name)
         weights.check(program)
         return ProgramRunner(Executor(program, device, threads=threads), weights, model.signature), lambda: code
 
-    return OpenRunner(model.open.rules, make, model.weights, sizes_held[-1], model.open.most)
+    return OpenRunner(model.open.rules, make, model.weights, in_file[-1], model.open.most)
 
 
 def _key(sizes: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
@@ -57,13 +57,13 @@ def _checked_by_pytorch(model: Model, ir: dict[str, Any], sizes: dict[str, int])
     try:
         from torch_ir import IR
     except ImportError:
-        held = ", ".join(" x ".join(f"{n}={v}" for n, v in one.items()) for one in model.open.held)  # type: ignore[union-attr]
+        sizes_in_file = ", ".join(" x ".join(f"{n}={v}" for n, v in one.items()) for one in model.open.programs)  # type: ignore[union-attr]
         raise InvalidValueError(
             format_error(
                 "npu",
                 "a size at which some tensor has an extent of 0 or 1 is not in the file, and making it takes PyTorch",
                 got=", ".join(f"{name}={value}" for name, value in sizes.items()),
-                expected=f"larger sizes, or those in the file: {held}",
+                expected=f"larger sizes, or those in the file: {sizes_in_file}",
                 action="compiled.warm_up with this size before compiled.save",
             )
         ) from None

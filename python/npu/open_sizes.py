@@ -52,15 +52,15 @@ def check_state(ir: Any) -> None:
             )
 
 
-Made = tuple[Runner, Callable[[], bytes] | None]
+SizedRunner = tuple[Runner, Callable[[], bytes] | None]
 """A runner, and what gives the bytes of its program, if it is one."""
-Make = Callable[[dict[str, int], Weights], Made]
+Make = Callable[[dict[str, int], Weights], SizedRunner]
 
 
 class _Sized:
-    def __init__(self, sizes: dict[str, int], made: Made, weights: Weights) -> None:
+    def __init__(self, sizes: dict[str, int], runner: SizedRunner, weights: Weights) -> None:
         self.sizes, self.weights = sizes, weights
-        self.runner, self.code = made
+        self.runner, self.code = runner
 
     def use(self, weights: Weights) -> None:
         if self.weights is not weights:
@@ -229,6 +229,6 @@ class OpenRunner(Runner):
         return programs
 
     def __repr__(self) -> str:
-        held = ", ".join(map(str, self._kept.values()))
+        kept = ", ".join(map(str, self._kept.values()))
         ranges = ", ".join(map(str, self.rules.sizes))
-        return f"{self._last.runner!r}, sizes {ranges}; compiled for {held}"
+        return f"{self._last.runner!r}, sizes {ranges}; compiled for {kept}"

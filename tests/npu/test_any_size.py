@@ -169,10 +169,10 @@ def test_updated_weights_reach_all_sizes():
 
 def test_threads_that_ask_for_one_size_compile_it_once(monkeypatch):
     _, compiled = linear()
-    made, original = [], compiled.runner._make
+    makers, original = [], compiled.runner._make
 
     def counted(*args):
-        made.append(threading.get_ident())
+        makers.append(threading.get_ident())
         return original(*args)
 
     monkeypatch.setattr(compiled.runner, "_make", counted)
@@ -187,7 +187,7 @@ def test_threads_that_ask_for_one_size_compile_it_once(monkeypatch):
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(made) == 1 and len(results) == 8
+    assert len(makers) == 1 and len(results) == 8
     assert all(torch.equal(result, results[0]) for result in results)
 
 
@@ -316,16 +316,16 @@ def test_damaged_files(tmp_path, edit):
 
 def test_kept_values():
     kept: Kept[int] = Kept(2)
-    made = []
+    calls = []
 
     def make(value):
-        made.append(value)
+        calls.append(value)
         return value
 
     assert kept.get("a") is None
     for key in "abab":
         assert kept.get_or_make(key, lambda key=key: make(key)) == key
-    assert made == ["a", "b"] and kept.values() == ["a", "b"]
+    assert calls == ["a", "b"] and kept.values() == ["a", "b"]
     kept.get_or_make("c", lambda: make("c"))
     assert kept.values() == ["b", "c"] and kept.get("b") == "b" and kept.values() == ["c", "b"]
 

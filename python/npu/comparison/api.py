@@ -87,7 +87,7 @@ class _Saved:
             return _Saved(model.parts.plan, model.parts.plan.original_ir, model.weights)
         ir = None if model.ir is None else read_ir(model, file)
         if model.open is not None and ir is not None:
-            ir, _ = fixed_ir(ir, model.open.held[-1])  # of the size that was used last
+            ir, _ = fixed_ir(ir, model.open.programs[-1])  # of the size that was used last
         return _Saved(CompiledProgram.from_bytes(model.programs()[-1], file), ir, model.weights)
 
 

@@ -46,7 +46,7 @@ class Model:
 
     def _program_names(self) -> list[str]:
         count = 1 if self.parts is None else len(self.parts.programs)
-        return [f"program/{i}" for i in range(count if self.open is None else len(self.open.held))]
+        return [f"program/{i}" for i in range(count if self.open is None else len(self.open.programs))]
 
     def _sections(self) -> list[NewSection]:
         names = self._program_names()
@@ -71,7 +71,7 @@ class Model:
             manifest["partition"] = "partition"
         if self.open is not None:
             manifest["sizes"] = self.open.to_dict()
-            for program, sizes in zip(manifest["programs"], self.open.held, strict=True):
+            for program, sizes in zip(manifest["programs"], self.open.programs, strict=True):
                 program["sizes"] = dict(sizes)
         return manifest
 
@@ -158,12 +158,12 @@ def _with_parts(model: Model, container: Container, names: list[str], weights_se
 
 def _with_sizes(model: Model, data: Any, programs: list[dict[str, Any]], file: str, weights_section: str) -> Model:
     signature = model.signature
-    found = read_open_sizes(data, programs, signature, file)
-    rules = SizeRules(model.name, signature.inputs, found.rules.sizes, found.rules.conditions)
+    open_sizes = read_open_sizes(data, programs, signature, file)
+    rules = SizeRules(model.name, signature.inputs, open_sizes.rules.sizes, open_sizes.rules.conditions)
     if model.ir is None:
         refuse(file, "has no IR, which a model with open sizes needs")
-    sized = replace(model, open=replace(found, rules=rules))
-    for sizes, code in zip(found.held, model.programs(), strict=True):
+    sized = replace(model, open=replace(open_sizes, rules=rules))
+    for sizes, code in zip(open_sizes.programs, model.programs(), strict=True):
         try:
             program = Program.parse(code)
         except NPUError as error:

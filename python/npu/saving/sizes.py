@@ -20,13 +20,13 @@ _MOST = 1 << 40
 
 @dataclass(frozen=True)
 class OpenSizes:
-    """``options`` are those of the compiler, for further sizes. ``held`` are the sizes of the programs, in their order,
-    and ``most`` is how many a loaded model keeps."""
+    """``options`` are those of the compiler, for further sizes. ``programs`` are the sizes of the programs, in their
+    order, and ``most`` is how many a loaded model keeps."""
 
     rules: SizeRules
     options: Mapping[str, Any]
     most: int
-    held: Sequence[Mapping[str, int]] = ()
+    programs: Sequence[Mapping[str, int]] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -64,7 +64,7 @@ def read_open_sizes(data: Any, programs: Sequence[Mapping[str, Any]], signature:
         if unknown:
             _bad(file, "has an expression of other sizes", text, ", ".join(sorted(known)))
     rules = SizeRules(name, signature.inputs, ranges, data["conditions"])
-    held = []
+    of_programs = []
     for program in programs:
         sizes = program.get("sizes")
         if not isinstance(sizes, Mapping):
@@ -73,13 +73,13 @@ def read_open_sizes(data: Any, programs: Sequence[Mapping[str, Any]], signature:
             rules.check(sizes)
         except NPUError as error:
             _bad(file, "are not right for a program", sizes, str(error))
-        held.append(dict(sizes))
-    if not held or len({tuple(sorted(sizes.items())) for sizes in held}) != len(held):
-        _bad(file, "has no program, or two of one size", held, "programs of different sizes")
+        of_programs.append(dict(sizes))
+    if not of_programs or len({tuple(sorted(sizes.items())) for sizes in of_programs}) != len(of_programs):
+        _bad(file, "has no program, or two of one size", of_programs, "programs of different sizes")
     most = data.get("max_sizes")
     if type(most) is not int or not 1 <= most < _MOST:
         _bad(file, "has a wrong 'max_sizes'", most, "a number from 1")
-    return OpenSizes(rules, _options(data.get("options"), file), most, held)
+    return OpenSizes(rules, _options(data.get("options"), file), most, of_programs)
 
 
 def _range(entry: Any, file: str) -> SizeRange:
