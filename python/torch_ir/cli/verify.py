@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import importlib
 import io
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from torch_ir._encoding import dtype_from_str
-from torch_ir.errors import InvalidIRError, SerializationError, TorchIRError
+from torch_ir.errors import InvalidIRError, InvalidModelError, SerializationError, TorchIRError
 from torch_ir.ir import IR, TensorMeta, check_fixed
+from torch_ir.model_import import import_model, load_into
 from torch_ir.structure import rebuild
 from torch_ir.validation import validate_ir
 from torch_ir.verifier import verify_ir_with_state_dict
@@ -66,56 +65,18 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _build(target: str) -> nn.Module:
-    module_name, colon, path = target.partition(":")
-    if not colon or not module_name or not path:
-        raise CommandError(f"--model: got '{target}'; expected MODULE:ATTRIBUTE, such as my_models:MyModel")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
     try:
-        model: Any = importlib.import_module(module_name)
-    except Exception as e:
-        raise CommandError(f"--model: cannot import '{module_name}': {type(e).__name__}: {e}") from e
-    for part in path.split("."):
-        if not hasattr(model, part):
-            raise CommandError(f"--model: '{module_name}' has no attribute '{path}'")
-        model = getattr(model, part)
-    if not isinstance(model, nn.Module):
-        if not callable(model):
-            raise CommandError(f"--model: '{target}' is a {type(model).__name__}; expected a class or a function")
-        try:
-            model = model()
-        except Exception as e:
-            raise CommandError(
-                f"--model: calling '{target}' without arguments failed: {type(e).__name__}: {e}; "
-                f"write a function that returns the model, and pass its name"
-            ) from e
-    if not isinstance(model, nn.Module):
-        raise CommandError(f"--model: '{target}' returned a {type(model).__name__}; expected an nn.Module")
-    return model.eval()
+        return import_model(target)
+    except InvalidModelError as e:
+        raise CommandError(f"--model: {e}") from e
 
 
 def _load(model: nn.Module, ir: IR, path: str) -> None:
     try:
         weights = load_weights(path)
-        named = resolve_weights(weights, ir)
+        load_into(model, {**weights, **resolve_weights(weights, ir)}, path)
     except (TorchIRError, OSError, ImportError) as e:
         raise CommandError(str(e)) from e
-    for alias, name in ir.ties.items():
-        if name in named:
-            named.setdefault(alias, named[name])
-    wanted = model.state_dict()
-    named = {
-        **{k: v for k, v in weights.items() if k in wanted},
-        **{k: v for k, v in named.items() if k in wanted},
-    }
-    missing = sorted(set(wanted) - set(named))
-    if missing:
-        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        raise CommandError(f"{path} does not contain all weights of the model; missing: {', '.join(missing[:5])}{more}")
-    try:
-        model.load_state_dict(named, assign=any(p.is_meta for p in model.parameters()))
-    except RuntimeError as e:
-        raise CommandError(f"{path} does not fit the model: {e}") from e
 
 
 def _random_inputs(ir: IR, seed: int) -> list[Tensor]:
