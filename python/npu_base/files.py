@@ -23,6 +23,7 @@ __all__ = [
     "PROGRAM_MAGIC",
     "SAVED_MAGIC",
     "as_path",
+    "check_target",
     "file_error",
     "make_folder",
     "output_error",
@@ -141,7 +142,16 @@ def output_error(error: BaseException) -> FileError | None:
     return file_error("write", "standard output", error) if is_full else None
 
 
-def _replace(target: Path, write: Callable[[BinaryIO], object]) -> None:
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Raise FileError if a file cannot be written there, for callers who work long before they write it."""
+    try:
+        _check_target(as_path(path))
+    except (OSError, ValueError) as error:
+        raise file_error("write", path, error) from error
+
+
+def _check_target(target: Path) -> Path:
+    """The path that is replaced."""
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, "it is a folder", str(target))
     path = target.resolve()  # keep a symbolic link, and replace what it points to
@@ -151,6 +161,11 @@ def _replace(target: Path, write: Callable[[BinaryIO], object]) -> None:
     effective = os.access in os.supports_effective_ids
     if path.exists() and not os.access(path, os.W_OK, effective_ids=effective):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
+    return path
+
+
+def _replace(target: Path, write: Callable[[BinaryIO], object]) -> None:
+    path = _check_target(target)
     fd, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(fd, "w+b") as file:
