@@ -40,7 +40,7 @@ def import_model(target: str) -> nn.Module:
         model = getattr(model, part)
     if not isinstance(model, nn.Module):
         if not callable(model):
-            raise InvalidModelError(f"'{target}' is a {type(model).__name__}; expected a class or a function")
+            raise InvalidModelError(f"'{target}' is of type {type(model).__name__}; expected a class or a function")
         advice = "write a function that returns the model, and pass its name"
         model = _call(model, f"calling '{target}' without arguments failed", advice)
     if not isinstance(model, nn.Module):
@@ -62,9 +62,7 @@ def _call(work: Callable[[], Any], failure: str, advice: str | None = None) -> A
 def _where(error: BaseException) -> str:
     """The last line of the user's own code, if the error came from there."""
     if isinstance(error, SyntaxError) and error.filename:
-        return (
-            f" ({error.filename}, line {error.lineno})" if error.lineno and str(error.lineno) not in str(error) else ""
-        )
+        return f" ({error.filename}, line {error.lineno})"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
     own = [frame for frame in frames if frame.filename != __file__ and "importlib" not in frame.filename]
     return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""

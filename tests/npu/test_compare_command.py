@@ -151,7 +151,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "other tensors": (["net.safetensors"], "net.safetensors is not a saved step; got a safetensors file of something"),
     "a truncated step": (["cut.safetensors"], "cut.safetensors is"),
     "a short file": (["short.safetensors"], "short.safetensors is not a safetensors file: it has 4 bytes"),
-    "a folder": ([".", "--with", "cpu"], "it is a folder"),
+    "a folder": ([".", "--with", "cpu"], "a folder without config.json"),
     "no IR": (["net.npubin", "--with", "pytorch"], "needs the IR, and the program does not contain it"),
     "a device that is not here": (["net.npubin", "--with", "tpu"], "there is no such kind of device"),
     "a step without a file": (["net.npubin", "--with", "cpu", "--step", "linear"], "try --save FILE too"),

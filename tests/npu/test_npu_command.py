@@ -145,8 +145,8 @@ def test_plan_and_text(folder):
 @pytest.mark.parametrize("command", ["explain", "partition", "compile"])
 def test_a_program_where_an_ir_belongs(folder, command):
     shown = npu(command, folder / "net.npubin", code=1)
-    assert "net.npubin is not an IR file; got a compiled program; expected the IR that it was made from" in shown
-    assert "`npu run`" in shown and "`npu plan`" in shown
+    assert f"`npu {command}` does not take a program (.npubin); got {folder / 'net.npubin'}; expected " in shown
+    assert "an IR (.json), MODULE:ATTRIBUTE" in shown and "`npu run`" in shown and "`npu plan`" in shown
 
 
 def test_explain(folder):
@@ -294,18 +294,22 @@ def mistaken(folder):
 
 MISTAKES = {
     "no such command": (["frobnicate"], 2, "frobnicate"),
-    "no file given": (["compile"], 2, "ir"),
+    "no file given": (["compile"], 2, "SOURCE"),
     "compile nothing": (["compile", "gone.json"], 1, "gone.json"),
     "compile a program": (["compile", "net.npubin"], 1, "net.npubin"),
     "compile what does not": (["compile", "solve.json"], 1, "linalg_solve"),
     "compile to nowhere": (["compile", "net.json", "-o", "no/such/folder/x.npubin"], 1, "no/such/folder"),
     "another dtype": (["compile", "net.json", "--compute-dtype", "int4"], 2, "int4"),
     "run nothing": (["run", "gone.npubin"], 1, "gone.npubin"),
-    "run an IR": (["run", "net.json"], 1, "net.json"),
+    "run what does not compile": (["run", "solve.json"], 1, "linalg_solve"),
     "weights of another kind": (["run", "net.npubin", "--weights", "image.npy"], 1, "image.npy"),
     "no such weights": (["run", "net.npubin", "--weights", "gone.safetensors"], 1, "gone.safetensors"),
     "no such input": (["run", "net.npubin", "--input", "x=image.npy"], 1, "the program has no such input; got x"),
-    "input without file": (["run", "net.npubin", "--input", "image"], 1, "NAME=FILE.npy"),
+    "input without file": (
+        ["run", "net.npubin", "--input", "image"],
+        1,
+        "got 'image'; expected [NAME=]SIZES[:DTYPE] or [NAME=]FILE.npy",
+    ),
     "input of no file": (["run", "net.npubin", "--input", "image=gone.npy"], 1, "gone.npy"),
     "wrong shape": (["run", "net.npubin", "--input", "{input}=wanted.npy"], 1, "float32[2, 4]"),
     "no device": (["run", "net.npubin", "--device", "tpu"], 1, "tpu"),
@@ -317,7 +321,7 @@ MISTAKES = {
     "seed": (["run", "net.npubin", "--seed", "-1"], 2, "--seed"),
     "trace to nowhere": (["bench", "net.npubin", "--trace", "no/such.json", "--runs", "1"], 1, "no/such.json"),
     "output is a file": (["run", "net.npubin", "-o", "image.npy"], 1, "image.npy"),
-    "a folder": (["run", "."], 1, "a folder"),
+    "a folder": (["run", "."], 1, "a folder without config.json"),
     "half a program": (["plan", "half.npubin"], 1, "half.npubin"),
     "half an IR": (["compile", "half.json"], 1, "half.json"),
     "empty array": (["run", "net.npubin", "--input", "{input}=empty.npy"], 1, "empty.npy is not a valid .npy file"),

@@ -80,6 +80,6 @@ def test_damaged_and_misplaced_files(folder, capsys):
     for command in ("run", "bench", "plan", "explain", "partition"):
         assert f"{cut}: the file is cut off" in run(capsys, command, cut, code=1)
     assert f"{cut}: the file is cut off" in run(capsys, "compare", cut, "--with", "cpu", code=2)
-    assert "got a saved model; try npu.load(path)" in run(capsys, "compile", model, code=1)
+    assert "`npu compile` does not take a saved file (.npu)" in run(capsys, "compile", model, code=1)
     with pytest.raises(npu.NPUError, match=r"got a saved model; .*try npu.load"):
         npu.Executor(model, npu.Device("cpu"))

@@ -3,39 +3,79 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 from pathlib import Path
 
 from npu_base.commands import SEED, THREADS
+from npu_base.errors import InvalidValueError, format_error
+
+from npu.commands.sources import Kind, Source, describe_kinds
 
 __all__ = [
-    "ir_argument",
+    "compute_dtype_argument",
+    "device_argument",
+    "fallback_argument",
+    "input_argument",
     "json_argument",
-    "program_arguments",
+    "refuse_for",
+    "run_arguments",
     "seed_argument",
+    "source_argument",
     "threads_argument",
-    "weights_argument",
+    "weights_arguments",
 ]
 
 
-def ir_argument(p: argparse.ArgumentParser, verb: str) -> None:
-    p.add_argument("ir", type=Path, help=f"the IR file (.json), or the saved file (.npu) with the IR, to {verb}")
+def source_argument(p: argparse.ArgumentParser, takes: Collection[Kind]) -> None:
+    p.add_argument("source", metavar="SOURCE", help=describe_kinds(takes))
 
 
-def program_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("program", type=Path, help="the program (.npubin) or saved file (.npu) to run")
-    weights_argument(p)
-    p.add_argument("--device", help="cpu, cuda, metal or metal:emulated (default: the best available)")
+def run_arguments(p: argparse.ArgumentParser, takes: Collection[Kind]) -> None:
+    """Of commands that run what they are given."""
+    source_argument(p, takes)
+    input_argument(p, "the size of an input, or its values; others are random, and integers zero; may be repeated")
+    weights_arguments(p, "those of the model or saved file, else random")
+    device_argument(p)
     threads_argument(p)
     seed_argument(p)
+    compute_dtype_argument(p)
+    fallback_argument(p)
 
 
-def weights_argument(p: argparse.ArgumentParser) -> None:
+def input_argument(p: argparse.ArgumentParser, text: str) -> None:
+    p.add_argument(
+        "--input", action="append", default=[], metavar="[NAME=]SIZES[:DTYPE]|FILE.npy",
+        help=f"{text}. Such as 1,3,224,224, ids=1,128:int64 or image=image.npy. Without names, inputs are in order",
+    )  # fmt: skip
+
+
+def weights_arguments(p: argparse.ArgumentParser, default: str) -> None:
     p.add_argument(
         "--weights",
         type=Path,
         help="a .safetensors file, the index of a sharded one, a folder with either, or a .pt file "
-        "(default: those of a saved file, else random)",
+        f"(default: {default})",
     )
+    p.add_argument(
+        "--random-weights",
+        action="store_true",
+        help="give a model random weights where it has none: built on the meta device, or a folder without weights",
+    )
+
+
+def device_argument(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--device", help="cpu, cuda, metal or metal:emulated (default: the best available)")
+
+
+def compute_dtype_argument(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--compute-dtype", choices=["float16", "bfloat16"], help="compute a float32 model in this dtype")
+
+
+def fallback_argument(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--fallback", choices=["host", "error"],
+        help="of a model: run on the host what the device lacks (host, the default), or fail and say what that is",
+    )  # fmt: skip
 
 
 def seed_argument(p: argparse.ArgumentParser) -> None:
@@ -48,3 +88,13 @@ def threads_argument(p: argparse.ArgumentParser) -> None:
 
 def json_argument(p: argparse.ArgumentParser) -> None:
     p.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+def refuse_for(source: Source, args: argparse.Namespace, options: Collection[str]) -> None:
+    """Refuse options that have no effect on a source of this kind."""
+    for option in options:
+        if getattr(args, option.replace("-", "_"), None):
+            kind = source.kind.value.partition(" (")[0]
+            what, expected = f"--{option} has no effect on {kind}", "a source that it has an effect on, or none of it"
+            got = f"--{option} with {source.text}"
+            raise InvalidValueError(format_error("npu", what, got=got, expected=expected))

@@ -5,20 +5,43 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
-from npu_base.errors import InvalidValueError
+from npu_base.errors import InvalidValueError, format_error
+from npu_base.files import check_target
 
-from npu.commands.arguments import ir_argument
+from npu.commands.arguments import (
+    compute_dtype_argument,
+    device_argument,
+    fallback_argument,
+    input_argument,
+    refuse_for,
+    seed_argument,
+    source_argument,
+    weights_arguments,
+)
+from npu.commands.programs import ir_of
+from npu.commands.sources import Kind, Source, find_source
 
 __all__ = ["add_arguments", "run"]
 
+_TAKES = (Kind.IR, Kind.MODULE, Kind.FOLDER)
+_OF_MODELS = ("weights", "random-weights", "device", "fallback")  # and of saved files alone
+
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
-    ir_argument(p, "compile")
+    source_argument(p, _TAKES)
     p.add_argument(
-        "-o", "--output", type=Path, help="the file to write (default: the name of the IR file with .npubin)"
-    )
-    p.add_argument("--compute-dtype", choices=["float16", "bfloat16"], help="compute a float32 model in this dtype")
+        "-o", "--output", type=Path,
+        help="the file to write: a saved file (.npu) of a model, a program without weights (.npubin), or an IR (.json) "
+        "(default: the name of the model with .npu, or of the IR with .npubin)",
+    )  # fmt: skip
+    input_argument(p, "the size of an example input of a model; one for each argument of its forward")
+    weights_arguments(p, "the model's own")
+    device_argument(p)
+    compute_dtype_argument(p)
+    fallback_argument(p)
+    seed_argument(p)
     p.add_argument(
         "--disable", action="append", default=[], metavar="PASS", help="disable a compiler pass; may be repeated"
     )
@@ -28,16 +51,69 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import npu_compiler
-
     begin = time.perf_counter()
-    program = npu_compiler.compile(args.ir, compute_dtype=args.compute_dtype, disable=args.disable, exact=args.exact)
-    output = args.output or args.ir.with_suffix(".npubin")
-    if output.exists() and output.samefile(args.ir):
+    source = find_source(args.source, _TAKES, args.command)
+    suffix = ".npu" if source.needs_inputs else ".npubin"
+    output = args.output or _default(source, suffix)
+    if source.kind == Kind.IR and output.exists() and output.samefile(source.file):
         raise InvalidValueError(
             f"[npu] the program would overwrite the IR file; got {output} for both; try another --output"
         )
-    program.save(output)
+    check_target(output)  # before the work, which may take minutes
+    if not source.needs_inputs or output.suffix in (".npubin", ".json"):
+        refuse_for(source, args, _OF_MODELS)
+        if output.suffix == ".json":
+            refuse_for(source, args, ("compute-dtype", "disable", "exact"))
+        compiled = _without_weights(source, args, output)
+    else:
+        compiled = _save(source, args, output)
     took = (time.perf_counter() - begin) * 1e3
-    print(f"{output}: {program!r}, {output.stat().st_size:,} bytes, {took:.0f} ms")
+    print(f"{output}: {compiled!r}, {output.stat().st_size:,} bytes, {took:.0f} ms")
     return 0
+
+
+def _default(source: Source, suffix: str) -> Path:
+    """In the folder of an IR, else in the current one."""
+    if source.kind == Kind.IR:
+        return source.file.with_suffix(suffix)
+    if source.kind == Kind.MODULE:
+        return Path(source.text.replace(":", ".").rpartition(".")[2] + suffix)
+    path = Path(source.text)
+    return Path((path.resolve() if path.exists() else path).name + suffix)
+
+
+def _without_weights(source: Source, args: argparse.Namespace, output: Path) -> Any:
+    """Write the program, or the IR."""
+    import npu_compiler
+    from torch_ir.progress import status
+
+    ir = ir_of(source, args)
+    if output.suffix == ".json":
+        if source.kind == Kind.IR:
+            what, expected = "an IR is compiled into a program", "a name that ends with .npubin"
+            raise InvalidValueError(format_error("npu", what, got=f"--output {output}", expected=expected))
+        ir.save(output)
+        return ir
+    with status(f"Compiling {source.text}"):
+        program = npu_compiler.compile(ir, compute_dtype=args.compute_dtype, disable=args.disable, exact=args.exact)
+    program.save(output)
+    return program
+
+
+def _save(source: Source, args: argparse.Namespace, output: Path) -> Any:
+    """Write a saved file, with weights."""
+    from torch_ir.progress import status
+
+    import npu
+    from npu.commands.models import open_model
+
+    device = npu.Device(args.device)
+    model = open_model(source, args)
+    with status(f"Compiling {source.text}"), model.example.named_in_errors():
+        compiled = npu.compile(
+            model.module, model.example.args, model.example.kwargs, device=device, compute_dtype=args.compute_dtype,
+            disable=args.disable, exact=args.exact, fallback=args.fallback or "host",
+        )  # fmt: skip
+    with status(f"Writing {output}"):
+        compiled.save(output)
+    return compiled

@@ -5,20 +5,23 @@ from __future__ import annotations
 import argparse
 import json
 
-from npu.commands.arguments import ir_argument, json_argument
+from npu.commands.arguments import input_argument, json_argument, source_argument
+from npu.commands.programs import ir_of
+from npu.commands.sources import WITH_IR, find_source
 
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
-    ir_argument(p, "check")
+    source_argument(p, WITH_IR)
+    input_argument(p, "the size of a model's input; may be repeated")
     json_argument(p)
 
 
 def run(args: argparse.Namespace) -> int:
     from npu.explanation import explain
 
-    explanation = explain(args.ir)
+    explanation = explain(ir_of(find_source(args.source, WITH_IR, args.command), args))
     if args.json:
         print(json.dumps(explanation.to_dict(), indent=2))
     else:

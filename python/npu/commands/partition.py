@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 
-from npu.commands.arguments import ir_argument, json_argument
+from npu.commands.arguments import input_argument, json_argument, source_argument
+from npu.commands.programs import ir_of
+from npu.commands.sources import WITH_IR, find_source
 
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
-    ir_argument(p, "partition")
+    source_argument(p, WITH_IR)
+    input_argument(p, "the size of a model's input; may be repeated")
     p.add_argument(
         "--strategy",
         choices=["sequential", "cost"],
@@ -25,8 +28,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import npu_compiler
 
-    from npu.saving.model import ir_at
-
-    report = npu_compiler.partition(ir_at(args.ir), strategy=args.strategy, strict=args.strict).explain()
+    ir = ir_of(find_source(args.source, WITH_IR, args.command), args)
+    report = npu_compiler.partition(ir, strategy=args.strategy, strict=args.strict).explain()
     print(json.dumps(report.to_dict(), indent=2) if args.json else report)
     return 0

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from npu_base.errors import InvalidValueError
 
-from npu.commands.arguments import threads_argument
-from npu.commands.programs import open_executor, open_program
+from npu.commands.arguments import (
+    compute_dtype_argument,
+    input_argument,
+    source_argument,
+    threads_argument,
+)
+from npu.commands.programs import open_program
+from npu.commands.sources import ANY
 
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("program", type=Path, help="the program (.npubin) or saved file (.npu) to plan")
+    source_argument(p, ANY)
+    input_argument(p, "the size of a model's input; may be repeated")
     p.add_argument(
         "--device",
         help="cpu, cuda, metal, or a chip on paper such as metal:m4pro or cuda:h200 (default: the best available)",
     )
     threads_argument(p)
+    compute_dtype_argument(p)
     p.add_argument("--text", action="store_true", help="show the program itself, which is the same for all devices")
 
 
@@ -30,8 +37,11 @@ def run(args: argparse.Namespace) -> int:
             f"[npu] --text shows the program itself, which is the same for all devices; got {option} too; "
             "expected only one of the two; try without --text, which shows the plan for a device"
         )
+    program = open_program(args)
     if args.text:
-        print(open_program(args)[0].text(), end="")
-    else:
-        print(open_executor(args)[0].plan(), end="")
+        print(program.text(), end="")
+        return 0
+    from npu_runtime import Device, Executor
+
+    print(Executor(program, Device(args.device), threads=args.threads).plan(), end="")
     return 0

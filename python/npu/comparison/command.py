@@ -11,7 +11,8 @@ from typing import Any
 
 from npu_base.commands import integer
 
-from npu.commands.arguments import seed_argument, threads_argument, weights_argument
+from npu.commands.arguments import input_argument, refuse_for, seed_argument, threads_argument, weights_arguments
+from npu.commands.sources import ANY, describe_kinds, find_source
 
 __all__ = ["add_arguments", "run"]
 
@@ -22,18 +23,16 @@ _DELAY = 1.0  # seconds before progress is shown
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
     p.set_defaults(trouble=TROUBLE)
-    p.add_argument(
-        "file",
-        type=Path,
-        help="a program (.npubin), a saved file (.npu), an IR file (.json), or a step that --save wrote (.safetensors)",
-    )
+    steps = "a step that --save wrote (.safetensors)"
+    p.add_argument("source", metavar="SOURCE", help=f"{describe_kinds(ANY)}; or {steps}")
     p.add_argument("--device", help="the first device, whose results all steps read (default: cpu)")
     p.add_argument(
         "--with", dest="other", metavar="DEVICE", help="the second one: cpu, cuda, metal, metal:emulated, or pytorch"
     )
     p.add_argument("--ir", type=Path, help="the IR file of a program, to show lines of code, and for --with pytorch")
     p.add_argument("--inputs", type=Path, help="a .safetensors file of inputs by name (default: random, integers zero)")
-    weights_argument(p)
+    input_argument(p, "the size of a model's input; may be repeated")
+    weights_arguments(p, "those of the model or saved file, else random")
     seed_argument(p)
     threads_argument(p)
     p.add_argument(
@@ -61,15 +60,16 @@ def run(args: argparse.Namespace) -> int:
 
     if args.step and not args.save:
         raise InvalidValueError("[compare] --step chooses the step that --save writes; try --save FILE too")
-    saved = is_saved_step(args.file)
+    saved = is_saved_step(args.source)
     if saved:
         _refuse_unused(args)
     elif args.other is None:
         raise InvalidValueError("[compare] --with is missing; expected a second device, or pytorch; try --with metal")
     device = args.device or (None if saved else "cpu")
+    subject, inputs, weights = (args.source, args.inputs, args.weights) if saved else _subject(args)
     with _Progress() as progress:
         report = compare(
-            args.file, device, args.other, inputs=args.inputs, weights=args.weights, ir=args.ir, seed=args.seed,
+            subject, device, args.other, inputs=inputs, weights=weights, ir=args.ir, seed=args.seed,
             threads=args.threads, spread=args.spread, step=args.step, save=args.save, progress=progress,
         )  # fmt: skip
     if args.json:
@@ -84,10 +84,29 @@ def run(args: argparse.Namespace) -> int:
     return 0 if report.agrees else BEYOND
 
 
+def _subject(args: argparse.Namespace) -> tuple[Any, Any, Any]:
+    """What ``compare`` takes, its inputs and its weights. A model in Python brings them."""
+    source = find_source(args.source, ANY, args.command)
+    if not source.needs_inputs:
+        refuse_for(source, args, ("input", "random-weights"))
+        return source.file, args.inputs, args.weights
+    refuse_for(source, args, ("inputs", "ir"))
+    from torch_ir.inputs import InputBinder
+
+    import npu
+    from npu.commands.models import open_model
+
+    model = open_model(source, args)
+    with model.example.named_in_errors():
+        ir = npu.extract(model.module, model.example.args, model.example.kwargs)
+    tensors = InputBinder(ir, strict=True).bind(model.example.args, model.example.kwargs)
+    return ir, {meta.name: t for meta, t in zip(ir.graph_inputs, tensors, strict=True)}, model.module
+
+
 def _refuse_unused(args: argparse.Namespace) -> None:
     from npu_runtime.errors import InvalidValueError
 
-    unused = [f"--{name}" for name in ("ir", "inputs", "weights", "save", "spread") if getattr(args, name)]
+    unused = [f"--{name}" for name in ("ir", "inputs", "input", "weights", "save", "spread") if getattr(args, name)]
     if unused:
         raise InvalidValueError(
             f"[compare] a saved step has its own operands; got {', '.join(unused)} too; expected only devices"

@@ -1,0 +1,119 @@
+"""The --input of commands: sizes for a random input, or a .npy file. Without PyTorch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+from zipfile import BadZipFile
+
+from npu_base.errors import InvalidValueError, format_error
+from npu_base.files import file_error
+from npu_base.specs import TensorSpec
+
+from npu.random_tensors import random_inputs
+
+__all__ = ["GivenInput", "arrays_of", "parse_inputs", "read_array"]
+
+DTYPES = ("float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
+_FORM = re.compile(r"(?:([^=]*)=)?(.*)", re.DOTALL)
+_SIZES = re.compile(r"(scalar|\d+(?:,\d+)*)(?::(\w+))?")
+_EXPECTED = "[NAME=]SIZES[:DTYPE] or [NAME=]FILE.npy, such as 1,3,224,224 or input_ids=1,128:int64 or image=image.npy"
+_LARGEST = 1 << 40  # elements; more is a typo, and would fail for memory first
+
+
+@dataclass(frozen=True)
+class GivenInput:
+    """One --input. Those without a name are for the model's inputs in order. Either ``shape`` or ``file`` is given;
+    ``dtype`` is None if the user named none."""
+
+    text: str
+    name: str | None
+    shape: tuple[int, ...] = ()
+    dtype: str | None = None
+    file: Path | None = None
+
+
+def parse_inputs(texts: Sequence[str]) -> list[GivenInput]:
+    given = [_parse(text) for text in texts]
+    names = [one.name for one in given if one.name is not None]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        _refuse("an input is given twice", twice, "each input once")
+    positions = [i for i, one in enumerate(given) if one.name is None]
+    if positions != list(range(len(positions))):
+        _refuse("an --input without a name follows one with a name", given[positions[-1]].text, "those without first")
+    return given
+
+
+def _parse(text: str) -> GivenInput:
+    match = _FORM.fullmatch(text)
+    assert match is not None
+    name, rest = match.groups()
+    if name == "":
+        _refuse("--input has no valid form", repr(text), _EXPECTED)
+    sizes = _SIZES.fullmatch(rest)
+    if sizes is None:
+        if not rest.endswith((".npy", ".npz")) and not Path(rest).is_file():
+            _refuse("--input has no valid form", repr(text), _EXPECTED)
+        return GivenInput(text, name, file=Path(rest))
+    if sizes[2] is not None and sizes[2] not in DTYPES:
+        _refuse("--input has no valid dtype", repr(text), f"one of {', '.join(DTYPES)}")
+    shape = () if sizes[1] == "scalar" else tuple(int(size) for size in sizes[1].split(","))
+    count = 1
+    for size in shape:
+        count *= size
+    if count > _LARGEST:
+        _refuse("--input is too large", repr(text), f"at most {_LARGEST} elements")
+    return GivenInput(text, name, shape, sizes[2])
+
+
+def arrays_of(given: Sequence[GivenInput], specs: Iterable[Any], seed: int) -> dict[str, Any]:
+    """Arrays for a program's inputs: those that are given, and random ones for the others."""
+    by_name = {spec.name: TensorSpec(spec.name, spec.shape, spec.dtype) for spec in specs}
+    names = ", ".join(by_name)
+    unnamed = [one for one in given if one.name is None]
+    if len(unnamed) > len(by_name):
+        _refuse("there are more --input than inputs", len(unnamed), f"{len(by_name)}: {names}")
+    files = {}
+    pairs = [*zip(by_name, unnamed, strict=False), *((one.name, one) for one in given if one.name is not None)]
+    for i, (name, one) in enumerate(pairs):
+        if name not in by_name:
+            _refuse("the program has no such input", name, f"one of {names}")
+        if any(name == other for other, _ in pairs[:i]):
+            _refuse("an input is given twice", name, "each input once")
+        dtype = one.dtype or by_name[name].dtype
+        by_name[name] = TensorSpec(name, one.shape, dtype)
+        if one.file is not None:
+            files[name] = read_array(one.file, dtype)
+    return random_inputs(by_name.values(), seed, files)
+
+
+def read_array(path: Path, dtype: str | None = None) -> Any:
+    """The array in a .npy file. ``dtype`` is that of the input: the format has no bfloat16."""
+    import numpy as np
+
+    try:
+        array = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise file_error("read", path, error) from error
+    except (ValueError, EOFError, BadZipFile) as error:
+        raise InvalidValueError(f"[npu] {path} is not a valid .npy file: {error}") from error
+    if not isinstance(array, np.ndarray):
+        raise InvalidValueError(f"[npu] {path} contains several arrays; expected a .npy file, which contains one")
+    return _as_bfloat16(array) if dtype == "bfloat16" else array
+
+
+def _as_bfloat16(array: Any) -> Any:
+    """Such a file has raw bits, or float32 as `run -o` writes it."""
+    import ml_dtypes
+
+    if array.dtype.kind == "V" and array.dtype.itemsize == 2:
+        return array.view(ml_dtypes.bfloat16)
+    return array.astype(ml_dtypes.bfloat16) if array.dtype.name == "float32" else array
+
+
+def _refuse(what: str, got: object, expected: str) -> NoReturn:
+    raise InvalidValueError(format_error("npu", what, got=got, expected=expected))

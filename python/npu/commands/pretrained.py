@@ -1,0 +1,85 @@
+"""Models in Hugging Face folders. Needs transformers; nothing is downloaded, and no code of the folder is run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from npu_base.errors import InvalidValueError, NotBuiltError, format_error
+from npu_runtime import MissingWeightError
+from torch import nn
+
+__all__ = ["build_pretrained", "leave_out_torchvision"]
+
+
+def leave_out_torchvision() -> None:
+    """transformers imports torchvision if it is installed. That takes a second, and only image processors need it."""
+    if "torchvision" not in sys.modules:
+        sys.modules["torchvision"] = None  # type: ignore[assignment]
+
+
+def build_pretrained(folder: Path, weights: str) -> nn.Module:
+    """The model that the folder's config.json names. ``weights`` says which it gets: its "own", those in the folder;
+    "random" ones; or none, on the "meta" device."""
+    transformers = _transformers()
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        cls = _class_of(transformers, config)
+        if hasattr(config, "use_cache"):
+            config.use_cache = False  # a cache is no result of one run
+        model = _loaded(cls, folder, config) if weights == "own" else _empty(cls, config, weights)
+    except (MissingWeightError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # a wrong configuration may make transformers raise anything
+        _refuse(folder, error, weights)
+    return model.eval()
+
+
+def _transformers() -> Any:
+    leave_out_torchvision()
+    try:
+        import transformers
+    except ImportError as error:
+        what, action = f"a Hugging Face folder needs transformers: {error}", "`pip install transformers`"
+        raise NotBuiltError(format_error("npu", what, action=action)) from error
+    if not sys.stderr.isatty():
+        transformers.utils.logging.disable_progress_bar()
+    return transformers
+
+
+def _class_of(transformers: Any, config: Any) -> Any:
+    """The class that the checkpoint was made with, which has its head; without one, the model alone."""
+    names = [name for name in getattr(config, "architectures", None) or () if hasattr(transformers, name)]
+    return getattr(transformers, names[0]) if names else transformers.AutoModel
+
+
+def _loaded(cls: Any, folder: Path, config: Any) -> nn.Module:
+    model, report = cls.from_pretrained(
+        folder, config=config, dtype="auto", local_files_only=True, output_loading_info=True
+    )
+    missing = sorted({*report["missing_keys"], *(str(key[0]) for key in report["mismatched_keys"])})
+    if missing:  # transformers would use random values
+        what = f"the checkpoint in {folder} does not have all weights of {type(model).__name__}"
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise MissingWeightError(
+            format_error("npu", what, got=f"{', '.join(missing[:5])}{more} missing", action="--random-weights")
+        )
+    return model
+
+
+def _empty(cls: Any, config: Any, weights: str) -> nn.Module:
+    dtype = getattr(config, "dtype", None)
+    make = getattr(cls, "from_config", None) or cls._from_config
+    with torch.device("meta" if weights == "meta" else "cpu"):
+        return make(config, dtype=dtype if isinstance(dtype, torch.dtype) else torch.float32)
+
+
+def _refuse(folder: Path, error: Exception, weights: str) -> NoReturn:
+    cause = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    files = [path for pattern in ("*.safetensors", "*.bin") for path in folder.glob(pattern)]
+    action = None if weights != "own" or files else "--random-weights, or --weights FILE, because it has no weights"
+    raise InvalidValueError(
+        format_error("npu", f"no model can be built from {folder}", got=cause, action=action)
+    ) from error
