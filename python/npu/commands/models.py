@@ -38,6 +38,9 @@ def open_model(source: Source, args: argparse.Namespace, *, with_weights: bool =
     given = parse_inputs(args.input)
     file: Path | None = args.weights if with_weights else None
     is_random = with_weights and args.random_weights
+    if file is not None and is_random:
+        what, got = "the weights of a model come from a file or are random", "--weights and --random-weights"
+        raise InvalidValueError(format_error("npu", what, got=got, expected="one of the two"))
     seed = getattr(args, "seed", 0)
     torch.manual_seed(seed)
     is_pretrained = source.kind == Kind.FOLDER

@@ -44,6 +44,7 @@ def _transformers() -> Any:
     except ImportError as error:
         what, action = f"a Hugging Face folder needs transformers: {error}", "`pip install transformers`"
         raise NotBuiltError(format_error("npu", what, action=action)) from error
+    transformers.utils.logging.set_verbosity_error()  # what matters is an error of ours
     if not sys.stderr.isatty():
         transformers.utils.logging.disable_progress_bar()
     return transformers
@@ -63,9 +64,8 @@ def _loaded(cls: Any, folder: Path, config: Any) -> nn.Module:
     if missing:  # transformers would use random values
         what = f"the checkpoint in {folder} does not have all weights of {type(model).__name__}"
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        raise MissingWeightError(
-            format_error("npu", what, got=f"{', '.join(missing[:5])}{more} missing", action="--random-weights")
-        )
+        got, action = f"{', '.join(missing[:5])}{more} missing", "--weights FILE, or --random-weights for all"
+        raise MissingWeightError(format_error("npu", what, got=got, action=action))
     return model
 
 
@@ -77,7 +77,7 @@ def _empty(cls: Any, config: Any, weights: str) -> nn.Module:
 
 
 def _refuse(folder: Path, error: Exception, weights: str) -> NoReturn:
-    cause = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    cause = f"{type(error).__name__}: {' '.join(str(error).split())[:300].rstrip('.')}"
     files = [path for pattern in ("*.safetensors", "*.bin") for path in folder.glob(pattern)]
     action = None if weights != "own" or files else "--random-weights, or --weights FILE, because it has no weights"
     raise InvalidValueError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from npu.commands.arguments import refuse_for
@@ -142,7 +142,7 @@ def open_runnable(args: argparse.Namespace) -> Runnable:
     executor = Executor(program, Device(args.device), threads=args.threads)
     weights = _weights_of(args, executor, weights)
     inputs = arrays_of(given, executor.program.inputs, args.seed)
-    return _OnDevice(executor, weights, inputs, names or [(spec.name, spec.name) for spec in executor.program.outputs])
+    return _OnDevice(executor, weights, inputs, names or _names_in(executor.program))
 
 
 def _read_program(source: Source) -> tuple[Any, Any, Any]:
@@ -154,7 +154,7 @@ def _read_program(source: Source) -> tuple[Any, Any, Any]:
     if source.kind == Kind.PROGRAM:
         return Program.load(source.file), None, None
     model, program = open_model(source.file)
-    return program, model.weights, [(entry.name, entry.user_name) for entry in model.signature.outputs]
+    return program, model.weights, _distinct((entry.name, entry.user_name) for entry in model.signature.outputs)
 
 
 def _compile(ir: Any, args: argparse.Namespace) -> Any:
@@ -201,4 +201,16 @@ def _names_of(ir: Mapping[str, Any]) -> _Names:
     """For each output, its name in the program and the user's name for it."""
     names = [str(meta["name"]) for meta in ir["graph_outputs"]]
     users = [*(ir.get("output_names") or ()), *[None] * len(names)]
-    return [(name, user or name) for name, user in zip(names, users, strict=False)]
+    return _distinct((name, user or name) for name, user in zip(names, users, strict=False))
+
+
+def _names_in(program: Any) -> _Names:
+    return _distinct((spec.name, user) for spec in program.outputs for user in spec.names or [spec.name])
+
+
+def _distinct(names: Iterable[tuple[str, str]]) -> _Names:
+    """As in a LoadedModule, a user's name that two outputs share is that of the first."""
+    result: list[tuple[str, str]] = []
+    for name, user in names:
+        result.append((name, name if any(user == other for _, other in result) else user))
+    return result
