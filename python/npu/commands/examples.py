@@ -80,24 +80,34 @@ def _check(
     module: nn.Module, given: Sequence[GivenInput], parameters: Mapping[str, inspect.Parameter], is_pretrained: bool
 ) -> None:
     """Whether the inputs fit the arguments of forward: their number and names."""
-    kind, arguments = type(module).__name__, ", ".join(parameters) or "no arguments"
+    own = [name for name, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    kind, arguments = type(module).__name__, ", ".join(own) or "no arguments"
     unnamed = [one for one in given if one.name is None]
+    named = {one.name: one for one in given if one.name is not None}
+    problem = ""
     try:
-        inspect.Signature(list(parameters.values())).bind(
-            *unnamed, **{one.name: one for one in given if one.name is not None}
-        )
-        if given or not is_pretrained:
+        inspect.Signature(list(parameters.values())).bind(*unnamed, **named)
+        if is_pretrained:  # its forward takes anything, and ignores what it does not know
+            problem = next((f" (there is no argument {name!r})" for name in named if name not in own), "")
+        # Arguments of a pretrained model are optional, but not all of them together.
+        if not problem and (given or not is_pretrained):
             return
-        problem = ""  # arguments of transformers are optional, but not all of them together
     except TypeError as error:
         problem = f" ({error})"
     got = " ".join(f"--input {one.text}" for one in given) or "no --input"
-    first = getattr(module, "main_input_name", None) or next(iter(parameters), "")
-    sizes = _SIZES.get(first, "SIZES")
-    action = f"--input {first}={sizes}" if first and not given else None
+    first = getattr(module, "main_input_name", None) or next(iter(own), "")
+    action = f"--input {first}={_usual_sizes(module, first)}" if first and not given else None
     what = f"the inputs do not fit {kind}.forward" if given else f"{kind} needs example inputs to be traced"
     expected = f"an input for each argument that the model needs; forward takes {arguments:.300}"
     raise InvalidValueError(format_error("npu", what, got=got + problem, expected=expected, action=action))
+
+
+def _usual_sizes(module: nn.Module, name: str) -> str:
+    config = getattr(module, "config", None)
+    size = getattr(config, "image_size", None)
+    if name == "pixel_values" and isinstance(size, int):
+        return f"1,{getattr(config, 'num_channels', 3)},{size},{size}"
+    return _SIZES.get(name, "SIZES")
 
 
 def _refuse(what: str, got: str, expected: str) -> NoReturn:
