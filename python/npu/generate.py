@@ -1,4 +1,4 @@
-"""The command ``npu generate``."""
+"""The command ``npu generate``, and what ``npu chat`` shares with it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from npu_base.errors import InvalidValueError
+from npu_base.errors import InvalidValueError, format_error
 
-__all__ = ["run"]
+from npu.commands.sources import model_folder
+from npu.commands.transformers_import import leave_out_torchvision
+
+__all__ = ["full_context", "has_template", "open_generator", "run", "sampling_options", "templated"]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -19,36 +23,74 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidValueError("[npu] a prompt is required; expected either --prompt or --ids")
     if args.chat and args.ids is not None:
         raise InvalidValueError("[npu] --chat needs a text; got --ids; expected --prompt")
-    _leave_out_torchvision()
     started = _since_process_start()
-    began = time.perf_counter()
-    from npu.generation import Generator
+    encoded: list[Any] = []
 
-    imported = time.perf_counter() - began
-    return _run(args, Generator, started, imported)
+    def check(generator: Any) -> None:
+        encoded.append(_prompt(args, generator))
+        generator.encode(encoded[0])
 
-
-def _run(args: argparse.Namespace, generators: Any, started: float, imported: float) -> int:
-    with _Progress(sys.stderr.isatty()) as progress:
-        generator = generators.from_pretrained(
-            args.folder, capacity=args.capacity, device=args.device, threads=args.threads, dtype=args.dtype,
-            progress=progress, cache=args.cache or not args.no_cache,
-        )  # fmt: skip
-        prompt = _prompt(args, generator)
-        generator.encode(prompt)  # report a wrong prompt before compiling
-        generator.prepare(buckets=[1])
-    generator.timings["import"] = generator.timings.get("import", 0.0) + imported
+    generator = open_generator(args, check, buckets=[1])
     before = sum(generator.timings.values())
-    result = _generate(args, generator, prompt)
+    result = _generate(args, generator, encoded[0])
     if args.stats:
         _stats(generator, result, started, sum(generator.timings.values()) - before)
     return 0
 
 
-def _leave_out_torchvision() -> None:
-    """transformers imports torchvision if it is installed. That takes a second, and text does not need it."""
-    if "torchvision" not in sys.modules:
-        sys.modules["torchvision"] = None  # type: ignore[assignment]
+def open_generator(args: argparse.Namespace, check: Callable[[Any], None], buckets: Iterable[int] | None) -> Any:
+    """The generator of the arguments, with programs for these buckets. ``check`` reports mistakes before compiling."""
+    folder = model_folder(args.folder)
+    leave_out_torchvision()
+    began = time.perf_counter()
+    from npu.generation import Generator
+
+    imported = time.perf_counter() - began
+    with _Progress(sys.stderr.isatty()) as progress:
+        generator = Generator.from_pretrained(
+            folder, capacity=args.capacity, device=args.device, threads=args.threads, dtype=args.dtype,
+            progress=progress, cache=args.cache or not args.no_cache,
+        )  # fmt: skip
+        check(generator)
+        generator.prepare(buckets=buckets)
+    generator.timings["import"] = generator.timings.get("import", 0.0) + imported
+    return generator
+
+
+def sampling_options(args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p,
+        "repetition_penalty": args.repetition_penalty, "stop_strings": args.stop,
+    }  # fmt: skip
+
+
+def templated(generator: Any, messages: list[dict[str, str]], needed_by: str, folder: Any) -> list[int]:
+    """The tokens of a conversation in the form that the model was trained with."""
+    if not has_template(generator):
+        problem = "no tokenizer" if generator.tokenizer is None else "a tokenizer without a chat template"
+        raise InvalidValueError(
+            f"[npu] {needed_by} needs a tokenizer with a chat template; {folder} has {problem}; try --raw"
+        )
+    try:
+        tokens: list[int] = generator.tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, return_dict=False
+        )
+    except Exception as error:  # a template is a program of its own, which may raise anything
+        cause = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        what, action = f"the chat template of {folder} fails", "--raw, which does without it"
+        raise InvalidValueError(format_error("npu", what, got=cause, action=action)) from error
+    return tokens
+
+
+def has_template(generator: Any) -> bool:
+    return bool(getattr(generator.tokenizer, "chat_template", None))
+
+
+def full_context(generator: Any) -> str:
+    """What to say when the caches are full."""
+    if generator.capacity == generator.positions:
+        return f"All {generator.positions} positions of the model are used"
+    return f"All {generator.capacity} tokens of the capacity are used; try a larger --capacity"
 
 
 def _prompt(args: argparse.Namespace, generator: Any) -> Any:
@@ -58,12 +100,8 @@ def _prompt(args: argparse.Namespace, generator: Any) -> Any:
             return [int(number) for part in parts for number in part.split() or [part]]  # int() refuses an empty part
         except ValueError:
             raise InvalidValueError(f"[npu] --ids must be numbers separated by commas; got {args.ids!r}") from None
-    if args.chat:
-        if not getattr(generator.tokenizer, "chat_template", None):
-            problem = "no tokenizer" if generator.tokenizer is None else "a tokenizer without a chat template"
-            raise InvalidValueError(f"[npu] --chat needs a tokenizer with a chat template; {args.folder} has {problem}")
-        messages = [{"role": "user", "content": args.prompt}]
-        return generator.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    if args.chat or (has_template(generator) and not args.raw):
+        return templated(generator, [{"role": "user", "content": args.prompt}], "--chat", args.folder)
     return args.prompt
 
 
@@ -76,18 +114,10 @@ def _generate(args: argparse.Namespace, generator: Any, prompt: Any) -> Any:
         printed += 1
         print(text, end="", flush=True)
 
-    result = generator.generate(
-        prompt, args.tokens, on_token=show, temperature=args.temperature, top_k=args.top_k, top_p=args.top_p,
-        repetition_penalty=args.repetition_penalty, seed=args.seed, stop_strings=args.stop,
-    )  # fmt: skip
+    result = generator.generate(prompt, args.tokens, on_token=show, seed=args.seed, **sampling_options(args))
     print()
     if result.finish == "capacity":
-        if generator.capacity == generator.positions:
-            print(f"All {generator.positions} positions of the model are used.", file=sys.stderr)
-        else:
-            print(
-                f"All {generator.capacity} tokens of the capacity are used; try a larger --capacity.", file=sys.stderr
-            )
+        print(f"{full_context(generator)}.", file=sys.stderr)
     return result
 
 

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.models.zoo.language_models import VOCABULARY, causal, continued, tokens
 from tests.support.devices import chosen_device
+from tests.support.word_tokenizers import save_word_tokenizer
 
 KIND = os.environ.get("NPU_TEST_DEVICE", "cpu")
 
@@ -47,15 +48,9 @@ def olmo() -> Any:
 
 @pytest.fixture(scope="module")
 def with_tokenizer(olmo: Any, folder: Path) -> Path:
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    words = {f"w{i}": i for i in range(VOCABULARY)}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="w0"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     target = folder.parent / "with_tokenizer"
     olmo.save_pretrained(target)
-    tokenizer.save(str(target / "tokenizer.json"))
-    (target / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+    save_word_tokenizer(target, VOCABULARY)
     return target
 
 
@@ -207,13 +202,21 @@ def test_chats_need_a_template(
     chat = ["--prompt", "w5", "--chat", "--tokens", "2", "--capacity", "16", "--device", KIND]
     assert main(["generate", str(with_tokenizer), *chat]) == 1
     assert f"{with_tokenizer} has a tokenizer without a chat template" in capsys.readouterr().err
-    for path in with_tokenizer.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    settings = json.loads((with_tokenizer / "tokenizer_config.json").read_text())
+    olmo.save_pretrained(tmp_path)
     template = "{% for message in messages %}w1 {{ message['content'] }} w2{% endfor %}"
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": template}))
+    save_word_tokenizer(tmp_path, VOCABULARY, template)
     assert main(["generate", str(tmp_path), *chat]) == 0
     assert capsys.readouterr().out.split() == [f"w{i}" for i in continued(olmo, [1, 5, 2], 2)]
+    chat.remove("--chat")
+    assert main(["generate", str(tmp_path), *chat]) == 0  # as if --chat was there
+    assert capsys.readouterr().out.split() == [f"w{i}" for i in continued(olmo, [1, 5, 2], 2)]
+    assert main(["generate", str(tmp_path), *chat, "--raw"]) == 0
+    assert capsys.readouterr().out.split() == [f"w{i}" for i in continued(olmo, [5], 2)]
+    save_word_tokenizer(tmp_path, VOCABULARY, "{{ raise_exception('no such role') }}")
+    assert main(["generate", str(tmp_path), *chat]) == 1
+    error = capsys.readouterr().err
+    assert "the chat template of" in error and "no such role; try --raw" in error and len(error.splitlines()) == 1
+    assert main(["generate", str(tmp_path), *chat, "--raw"]) == 0
 
 
 def test_the_end_of_the_positions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,17 +7,32 @@ from pathlib import Path
 
 from npu_base.commands import SEED, integer
 
-from npu.commands.arguments import threads_argument
+from npu.commands.arguments import device_argument, threads_argument
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "folder_argument", "generator_arguments", "run", "sampling_arguments"]
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("folder", type=Path, help="a folder with config.json, safetensors and, for text, a tokenizer")
-    p.add_argument("--prompt", help="the text to continue")
+    folder_argument(p)
+    p.add_argument("--prompt", help="the text to continue; a message to answer if there is a chat template")
     p.add_argument("--ids", metavar="1,2,3", help="the tokens to continue, instead of --prompt; needs no tokenizer")
-    p.add_argument("--chat", action="store_true", help="apply the tokenizer's chat template to the prompt")
+    form = p.add_mutually_exclusive_group()
+    form.add_argument("--raw", action="store_true", help="continue the prompt as it is, without the chat template")
+    form.add_argument("--chat", action="store_true", help="fail if the tokenizer has no chat template")
     p.add_argument("--tokens", type=integer(1, 10**9), default=128, help="the maximum number of tokens (default: 128)")
+    sampling_arguments(p)
+    generator_arguments(p)
+    p.add_argument("--stats", action="store_true", help="show where the time went")
+
+
+def folder_argument(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "folder", help="a folder with config.json, safetensors and, for text, a tokenizer, "
+        "or the name of a model in the Hugging Face cache",
+    )  # fmt: skip
+
+
+def sampling_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--temperature", type=float, default=0.0, help="0, the default, chooses the most likely token")
     p.add_argument(
         "--top-k", type=integer(0, 10**9), default=0, help="sample only from the k most likely tokens (default: all)"
@@ -38,7 +53,10 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--stop", action="append", default=[], metavar="TEXT", help="end the text before TEXT; may be repeated"
     )
-    p.add_argument("--device", help="cpu, cuda, metal or metal:emulated (default: the best available)")
+
+
+def generator_arguments(p: argparse.ArgumentParser) -> None:
+    device_argument(p)
     threads_argument(p)
     p.add_argument(
         "--capacity", type=integer(1, 10**9), help="the number of tokens that the caches hold (default: at most 2048)"
@@ -50,7 +68,6 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
         "--cache", type=Path, metavar="FOLDER", help="the folder for compiled programs (default: ~/.cache/npu)"
     )
     p.add_argument("--no-cache", action="store_true", help="compile all programs, and do not cache them")
-    p.add_argument("--stats", action="store_true", help="show where the time went")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -11,13 +11,9 @@ from npu_base.errors import InvalidValueError, NotBuiltError, format_error
 from npu_runtime import MissingWeightError
 from torch import nn
 
-__all__ = ["build_pretrained", "leave_out_torchvision"]
+from npu.commands.transformers_import import leave_out_torchvision
 
-
-def leave_out_torchvision() -> None:
-    """transformers imports torchvision if it is installed. That takes a second, and only image processors need it."""
-    if "torchvision" not in sys.modules:
-        sys.modules["torchvision"] = None  # type: ignore[assignment]
+__all__ = ["build_pretrained"]
 
 
 def build_pretrained(folder: Path, weights: str) -> nn.Module:

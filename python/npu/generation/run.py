@@ -40,6 +40,7 @@ class Generation:
     text: str | None = None
     finish: str = ""
     prompt_tokens: int = 0
+    reused_tokens: int = 0  # those of the prompt that were in the caches already
     prompt_seconds: float = 0.0
     seconds: float = 0.0
 
@@ -147,8 +148,9 @@ class Run:
         if self.reuse:
             same = next((i for i, (a, b) in enumerate(zip(old, self.prompts[0], strict=False)) if a != b), None)
             first = min(len(old) if same is None else same, self.length - 1)
+        generator._cached = old[:first]  # first: whoever is interrupted in between must not trust the other tokens
         self.turn = generator._begin(batch, keep=first > 0)
-        generator._cached = old[:first]
+        self.results[0].reused_tokens = first
         ids = np.zeros((batch, self.length), np.int64)
         for row, prompt in enumerate(self.prompts):
             ids[row, self.length - len(prompt) :] = prompt
