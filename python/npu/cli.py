@@ -21,6 +21,7 @@ _COMMANDS = {
     "compare": ("npu.comparison.command", "run a program on two devices step by step, and show where they differ"),
     "bench": ("npu.commands.bench", "measure how long a program takes"),
     "generate": ("npu.commands.generate", "generate text with a language model from a folder"),
+    "chat": ("npu.commands.chat", "talk to a language model from a folder"),
     "doctor": ("npu.commands.doctor", "show what is installed, which devices are available, and why others are not"),
 }
 
