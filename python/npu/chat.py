@@ -107,7 +107,7 @@ class Chat:
                 del self.messages[before:]
                 return
             self._last = generator.generate(
-                tokens, self._args.tokens or generator.capacity, on_token=show, reuse=True,
+                tokens, self._args.tokens or generator.capacity + 1, on_token=show, reuse=True,
                 seed=self._args.seed + self._turn, **sampling_options(self._args),
             )  # fmt: skip
             print()
@@ -141,7 +141,7 @@ class Chat:
         text = f"prompt: {prompt} tokens{_speed(prompt, last.prompt_seconds)}, {last.reused_tokens} from the caches; "
         rest = len(last.tokens) - 1
         text += f"answer: {len(last.tokens)} tokens{_speed(rest, last.seconds - last.prompt_seconds)}; "
-        used = last.prompt_tokens + len(last.tokens)
+        used = min(last.prompt_tokens + len(last.tokens), self._generator.capacity)
         self._note(f"{text}context: {used} of {self._generator.capacity} tokens")
 
     def _note(self, text: str) -> None:

@@ -122,6 +122,16 @@ def test_the_end_of_the_context(talk: Talk) -> None:
     assert "The conversation has 17 tokens, and the context holds 8; try a larger --capacity. /reset starts" in notes
 
 
+def test_answers_go_on_to_the_end_of_the_context(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("w5\n/stats\n"))
+    assert main(["chat", str(folder / "model"), "--raw", "--capacity", "8", "--device", KIND, "--no-cache"]) == 0
+    printed = capsys.readouterr()
+    assert len(printed.out.split()) == 8
+    assert "All 8 tokens of the capacity are used" in printed.err and "context: 8 of 8 tokens" in printed.err
+
+
 def interrupted_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """As Ctrl-C does once, while the step of this number runs."""
     calls = iter(range(10**6))
