@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from .errors import NPUWarning
 from .files import output_error
 
-__all__ = ["SEED", "THREADS", "integer", "run_command"]
+__all__ = ["SEED", "THREADS", "CommandParser", "integer", "run_command"]
 
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141  # as a shell reports a command that SIGPIPE ended
@@ -34,6 +34,17 @@ def integer(least: int, most: int) -> Callable[[str], int]:
 
 THREADS = integer(0, 1024)
 SEED = integer(0, 2**63)
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Its help starts with examples: lines for a shell, perhaps with a comment. Parsers of subcommands are such too."""
+
+    examples: Sequence[str] = ()
+
+    def format_help(self) -> str:
+        title = "example" if len(self.examples) == 1 else "examples"
+        lines = "".join(f"  {example}\n" for example in self.examples)
+        return f"{title}:\n{lines}\n{super().format_help()}"
 
 
 def run_command(

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
 from collections.abc import Sequence
 
+from npu_base.commands import CommandParser
 from npu_base.files import output_error
 
 from npu_runtime.info import collect, print_tables
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+def create_parser() -> CommandParser:
+    parser = CommandParser(
         prog="python -m npu_runtime",
         description="Print how NPU Simulation was built, and which processor and devices it finds.",
     )
+    parser.examples = ("python -m npu_runtime", "python -m npu_runtime --json")
     parser.add_argument("--json", action="store_true", help="print the same as JSON")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = create_parser().parse_args(argv)
     info = collect()
     try:
         if arguments.json:

@@ -20,7 +20,7 @@ from torch_ir import extract_ir
 from tests.support.commands import script
 
 SCRIPT = script("npu")
-COMMANDS = ["compile", "run", "plan", "explain", "partition", "compare", "bench", "generate", "doctor"]
+COMMANDS = ["compile", "run", "plan", "explain", "partition", "compare", "bench", "generate", "chat", "doctor"]
 
 
 class Net(nn.Module):
@@ -68,7 +68,7 @@ def test_help():
     for command in COMMANDS:
         assert command in shown
         text = npu(command, "--help")
-        assert text.startswith(f"usage: npu {command}")
+        assert text.startswith("example") and f"\nusage: npu {command} " in text
         assert len(text.splitlines()) > 4
     assert "usage" in npu(code=2)
     assert npu("--version").startswith("npu 0.")

@@ -72,7 +72,7 @@ def test_version(run: Run) -> None:
 def test_help(run: Run, command: str) -> None:
     status, out, _ = run(command, "--help")
     assert status == 0
-    assert out.startswith(f"usage: torch-ir {command} ")
+    assert out.startswith("examples:\n") and f"\nusage: torch-ir {command} " in out
 
 
 def test_unknown_command(run: Run) -> None:

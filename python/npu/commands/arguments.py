@@ -26,8 +26,17 @@ __all__ = [
 ]
 
 
-def source_argument(p: argparse.ArgumentParser, takes: Collection[Kind]) -> None:
-    p.add_argument("source", metavar="SOURCE", help=describe_kinds(takes))
+_ABOUT_SOURCES = (
+    "ATTRIBUTE is an nn.Module, or a class or a function that makes one without arguments. MODULE is imported from the "
+    "current folder or from installed packages, so its code runs. A Hugging Face folder has config.json and, where "
+    "weights are needed, safetensors; no code in it runs, and nothing is downloaded."
+)
+
+
+def source_argument(p: argparse.ArgumentParser, takes: Collection[Kind], more: str | None = None) -> None:
+    kinds = describe_kinds(takes)
+    p.add_argument("source", metavar="SOURCE", help=f"{kinds}; {more}" if more else kinds)
+    p.epilog = _ABOUT_SOURCES
 
 
 def run_arguments(p: argparse.ArgumentParser, takes: Collection[Kind]) -> None:

@@ -15,7 +15,12 @@ from npu.commands.arguments import json_argument, run_arguments
 from npu.commands.programs import open_runnable
 from npu.commands.sources import ANY
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EXAMPLES", "add_arguments", "run"]
+
+EXAMPLES = (
+    "npu bench net.npu --profile",
+    "npu bench my_models:Net --input 8,3,224,224 --compute-dtype bfloat16 --runs 50 --json",
+)
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:

@@ -8,7 +8,12 @@ from npu_base.commands import integer
 
 from npu.commands.generate import folder_argument, generator_arguments, sampling_arguments
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EXAMPLES", "add_arguments", "run"]
+
+EXAMPLES = (
+    "npu chat Qwen/Qwen2.5-0.5B-Instruct",
+    'npu chat models/llama --system "You answer in one sentence." --temperature 0.7 --capacity 4096',
+)
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:

@@ -23,7 +23,14 @@ from npu.commands.arguments import (
 from npu.commands.programs import ir_of
 from npu.commands.sources import Kind, Source, find_source
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EXAMPLES", "add_arguments", "run"]
+
+EXAMPLES = (
+    "npu compile my_models:Net --input 1,3,224,224",
+    "npu compile my_models:build --input ids=1,128:int64 --input mask=1,128 --weights net.safetensors -o net.npu",
+    "npu compile google-bert/bert-base-uncased --input input_ids=1,128 --input attention_mask=1,128",
+    "npu compile model_ir.json -o model.npubin",
+)
 
 _TAKES = (Kind.IR, Kind.MODULE, Kind.FOLDER)
 _OF_MODELS = ("weights", "random-weights", "device", "fallback")  # and of saved files alone

@@ -9,7 +9,12 @@ from npu_base.errors import InvalidValueError
 
 from npu.commands.arguments import json_argument
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EXAMPLES", "add_arguments", "run"]
+
+EXAMPLES = (
+    "npu doctor",
+    "npu doctor --kernels --device cuda",
+)
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:

@@ -9,7 +9,13 @@ from npu_base.commands import SEED, integer
 
 from npu.commands.arguments import device_argument, threads_argument
 
-__all__ = ["add_arguments", "folder_argument", "generator_arguments", "run", "sampling_arguments"]
+__all__ = ["EXAMPLES", "add_arguments", "folder_argument", "generator_arguments", "run", "sampling_arguments"]
+
+EXAMPLES = (
+    'npu generate Qwen/Qwen2.5-0.5B-Instruct --prompt "Why is the sky blue?"',
+    'npu generate models/gpt2 --prompt "Once upon a time" --temperature 0.8 --top-p 0.95 --tokens 200',
+    "npu generate models/llama --ids 1,15,27 --stats",
+)
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:

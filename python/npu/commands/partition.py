@@ -9,7 +9,12 @@ from npu.commands.arguments import input_argument, json_argument, source_argumen
 from npu.commands.programs import ir_of
 from npu.commands.sources import WITH_IR, find_source
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EXAMPLES", "add_arguments", "run"]
+
+EXAMPLES = (
+    "npu partition my_models:Net --input 1,3,224,224",
+    "npu partition model_ir.json --strategy cost",
+)
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:

@@ -15,7 +15,13 @@ from npu.commands.arguments import (
 from npu.commands.programs import open_program
 from npu.commands.sources import ANY
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EXAMPLES", "add_arguments", "run"]
+
+EXAMPLES = (
+    "npu plan net.npu",
+    "npu plan my_models:Net --input 1,3,224,224 --device metal:m4pro  # a chip that is not here",
+    "npu plan model.npubin --text",
+)
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:

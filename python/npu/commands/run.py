@@ -15,7 +15,13 @@ from npu.commands.arguments import run_arguments
 from npu.commands.programs import open_runnable
 from npu.commands.sources import ANY
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EXAMPLES", "add_arguments", "run"]
+
+EXAMPLES = (
+    "npu run net.npu --input image=image.npy -o outputs",
+    "npu run my_models:Net --input 1,3,224,224 --device cpu",
+    "npu run model.npubin --weights net.safetensors",
+)
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:

@@ -11,10 +11,23 @@ from typing import Any
 
 from npu_base.commands import integer
 
-from npu.commands.arguments import input_argument, refuse_for, seed_argument, threads_argument, weights_arguments
-from npu.commands.sources import ANY, describe_kinds, find_source
+from npu.commands.arguments import (
+    input_argument,
+    refuse_for,
+    seed_argument,
+    source_argument,
+    threads_argument,
+    weights_arguments,
+)
+from npu.commands.sources import ANY, find_source
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EXAMPLES", "add_arguments", "run"]
+
+EXAMPLES = (
+    "npu compare net.npu --with metal",
+    "npu compare my_models:Net --input 1,3,224,224 --with pytorch",
+    "npu compare model_ir.json --device cpu --with metal --save step.safetensors",
+)
 
 BEYOND = 1
 TROUBLE = 2
@@ -23,8 +36,7 @@ _DELAY = 1.0  # seconds before progress is shown
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
     p.set_defaults(trouble=TROUBLE)
-    steps = "a step that --save wrote (.safetensors)"
-    p.add_argument("source", metavar="SOURCE", help=f"{describe_kinds(ANY)}; or {steps}")
+    source_argument(p, ANY, "or a step that --save wrote (.safetensors)")
     p.add_argument("--device", help="the first device, whose results all steps read (default: cpu)")
     p.add_argument(
         "--with", dest="other", metavar="DEVICE", help="the second one: cpu, cuda, metal, metal:emulated, or pytorch"

@@ -3,36 +3,40 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+
+from npu_base.commands import CommandParser
 
 from .commands import run_diff, run_info, run_verify, run_visualize
 
-_EXAMPLES = """examples:
-  torch-ir info model_ir.json
-  torch-ir visualize model_ir.json -o graph.png
-  torch-ir visualize qwen_ir.json --fold --expand model.layers.0
-  torch-ir verify model_ir.json --model my_package.models:MyModel --weights weights.safetensors
-  torch-ir diff before.json after.json
+_EXAMPLES = (
+    "torch-ir info model_ir.json",
+    "torch-ir visualize model_ir.json -o graph.png",
+    "torch-ir visualize qwen_ir.json --fold --expand model.layers.0",
+    "torch-ir verify model_ir.json --model my_package.models:MyModel --weights weights.safetensors",
+    "torch-ir diff before.json after.json",
+)
+_INFO_EXAMPLES = ("torch-ir info model_ir.json", "torch-ir info model_ir.json --json -o summary.json")
+_VISUALIZE_EXAMPLES = (
+    "torch-ir visualize model_ir.json                  # Mermaid text, first 30 nodes",
+    "torch-ir visualize model_ir.json --max-nodes 0    # all nodes",
+    "torch-ir visualize model_ir.json -o graph.svg     # a rendered diagram",
+    "torch-ir visualize qwen_ir.json --fold            # one box per module, identical layers merged",
+    "torch-ir visualize qwen_ir.json --fold --depth 3",
+    "torch-ir visualize qwen_ir.json --expand model.layers.0 --expand 'model.layers.0.self_attn'",
+)
+_VERIFY_EXAMPLES = (
+    "torch-ir verify model_ir.json --model my_models:MyModel",
+    "torch-ir verify model_ir.json --model my_models:build --weights weights.safetensors --inputs batch.npz",
+    "torch-ir verify model_ir.json --model my_models:MyModel --per-layer",
+)
+_DIFF_EXAMPLES = ("torch-ir diff before.json after.json", "torch-ir diff before.json after.json --json")
 
-`torch-ir COMMAND --help` describes a command."""
-
-_VISUALIZE = """examples:
-  torch-ir visualize model_ir.json                        Mermaid text, first 30 nodes
-  torch-ir visualize model_ir.json --max-nodes 0          all nodes
-  torch-ir visualize model_ir.json -o graph.svg           a rendered diagram
-  torch-ir visualize qwen_ir.json --fold                  one box per module, identical layers merged
-  torch-ir visualize qwen_ir.json --fold --depth 3
-  torch-ir visualize qwen_ir.json --expand model.layers.0 --expand 'model.layers.0.self_attn'
-
-PNG and SVG need the extra `rendering`: pip install "npu-simulation[rendering]". No network is needed."""
+_VISUALIZE = 'PNG and SVG need the extra `rendering`: pip install "npu-simulation[rendering]". No network is needed.'
 
 _VERIFY = """The model is imported from the current folder or from installed packages. ATTRIBUTE is an
 nn.Module class or a function, which is called without arguments, or an nn.Module object. Without --weights,
 the model keeps the values it was built with. Without --inputs, inputs are random.
-
-examples:
-  torch-ir verify model_ir.json --model my_models:MyModel
-  torch-ir verify model_ir.json --model my_models:build --weights weights.safetensors --inputs batch.npz
-  torch-ir verify model_ir.json --model my_models:MyModel --per-layer
 
 exit status: 0 if the results agree, 1 if they differ, 2 if verification failed"""
 
@@ -54,13 +58,13 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def create_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def create_parser() -> CommandParser:
+    parser = CommandParser(
         prog="torch-ir",
         description="Inspect, draw, verify and compare IR files, the graphs of models.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="`torch-ir COMMAND --help` describes a command.",
     )
+    parser.examples = _EXAMPLES
     parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     _add_info(commands)
@@ -73,22 +77,26 @@ def create_parser() -> argparse.ArgumentParser:
 _Commands = argparse._SubParsersAction
 
 
-def _command(commands: _Commands[argparse.ArgumentParser], name: str, text: str, more: str) -> argparse.ArgumentParser:
-    return commands.add_parser(
+def _command(
+    commands: _Commands[CommandParser], name: str, text: str, examples: Sequence[str], more: str = ""
+) -> CommandParser:
+    command = commands.add_parser(
         name, help=text, description=text, epilog=more, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    command.examples = examples
+    return command
 
 
-def _add_info(commands: _Commands[argparse.ArgumentParser]) -> None:
-    p = _command(commands, "info", "Show the inputs, outputs and operators of a graph.", "")
+def _add_info(commands: _Commands[CommandParser]) -> None:
+    p = _command(commands, "info", "Show the inputs, outputs and operators of a graph.", _INFO_EXAMPLES)
     p.add_argument("ir", metavar="IR", help="the IR file (.json)")
     p.add_argument("--json", action="store_true", help="print JSON instead of text")
     p.add_argument("-o", "--output", metavar="FILE", help="write to FILE instead of stdout")
     p.set_defaults(run=run_info, trouble=1)
 
 
-def _add_visualize(commands: _Commands[argparse.ArgumentParser]) -> None:
-    p = _command(commands, "visualize", "Draw a graph as Mermaid text, PNG or SVG.", _VISUALIZE)
+def _add_visualize(commands: _Commands[CommandParser]) -> None:
+    p = _command(commands, "visualize", "Draw a graph as Mermaid text, PNG or SVG.", _VISUALIZE_EXAMPLES, _VISUALIZE)
     p.add_argument("ir", metavar="IR", help="the IR file (.json)")
     p.add_argument(
         "-o",
@@ -117,8 +125,8 @@ def _add_visualize(commands: _Commands[argparse.ArgumentParser]) -> None:
     p.set_defaults(run=run_visualize, trouble=1)
 
 
-def _add_verify(commands: _Commands[argparse.ArgumentParser]) -> None:
-    p = _command(commands, "verify", "Run a graph and its model, and compare the results.", _VERIFY)
+def _add_verify(commands: _Commands[CommandParser]) -> None:
+    p = _command(commands, "verify", "Run a graph and its model, and compare the results.", _VERIFY_EXAMPLES, _VERIFY)
     p.add_argument("ir", metavar="IR", help="the IR file (.json)")
     p.add_argument(
         "--model", required=True, metavar="MODULE:ATTRIBUTE", help="the model: an attribute of a Python module"
@@ -141,8 +149,8 @@ def _add_verify(commands: _Commands[argparse.ArgumentParser]) -> None:
     p.set_defaults(run=run_verify, trouble=2)
 
 
-def _add_diff(commands: _Commands[argparse.ArgumentParser]) -> None:
-    p = _command(commands, "diff", "Show the differences between two graphs.", _DIFF)
+def _add_diff(commands: _Commands[CommandParser]) -> None:
+    p = _command(commands, "diff", "Show the differences between two graphs.", _DIFF_EXAMPLES, _DIFF)
     p.add_argument("left", metavar="A", help="the first IR file (.json)")
     p.add_argument("right", metavar="B", help="the second IR file (.json)")
     p.add_argument("--json", action="store_true", help="print JSON instead of text")
