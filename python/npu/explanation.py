@@ -59,7 +59,7 @@ class Explanation:
         for refusal in self.unsupported:
             table.add_row(refusal.op, str(refusal.count), refusal.reason, refusal.node, refusal.module or "")
         console.print(table)
-        console.print("The rest runs on the host: npu.partition and npu.DAGExecutor.")
+        console.print("npu.compile runs the rest on the host; npu.partition shows how.")
 
 
 def explain(source: Any, example_inputs: Any = None, example_kwargs: dict[str, Any] | None = None) -> Explanation:

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from torch import Tensor, nn
@@ -33,10 +34,11 @@ def import_model(target: str) -> nn.Module:
         )
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    model = _call(lambda: importlib.import_module(module_name), f"cannot import '{module_name}'")
+    module = _call(lambda: importlib.import_module(module_name), f"cannot import '{module_name}'")
+    model: Any = module
     for part in path.split("."):
         if not hasattr(model, part):
-            raise InvalidModelError(f"'{module_name}' has no attribute '{path}'")
+            raise InvalidModelError(f"'{module_name}' has no attribute '{path}'{_contents(module)}")
         model = getattr(model, part)
     if not isinstance(model, nn.Module):
         if not callable(model):
@@ -46,6 +48,19 @@ def import_model(target: str) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise InvalidModelError(f"'{target}' returned a {type(model).__name__}; expected an nn.Module")
     return model.eval()
+
+
+def _contents(module: ModuleType) -> str:
+    """What a module defines that may be a model. Its file, because it may be another module of the same name."""
+    names = [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and (isinstance(value, nn.Module) or (callable(value) and getattr(value, "__module__", "") == module.__name__))
+    ]
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    defined = f", which defines {', '.join(names[:8])}{more}" if names else ""
+    return f" (it is {getattr(module, '__file__', None) or 'built in'}{defined})"
 
 
 def _call(work: Callable[[], Any], failure: str, advice: str | None = None) -> Any:

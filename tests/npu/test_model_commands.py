@@ -50,6 +50,15 @@ class Tied(nn.Module):
     def forward(self, x):
         return self.second(self.first(x))
 
+class Count(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.full((1,), 4.0))
+
+    def forward(self, x):
+        self.calls += 1
+        return {"product": x * self.calls, "nested": [x, {"x": x + 1}]}
+
 def seven():
     return Net(7)
 
@@ -154,6 +163,23 @@ def test_several_inputs_and_dtypes(run: Run, tmp_path: Path) -> None:
     assert "bfloat16" in run("plan", tmp_path / "bag.npu", "--text")
 
 
+def test_state_begins_with_its_own_values(run: Run, tmp_path: Path) -> None:
+    """A buffer that the model writes is no input to fill at random, and no result."""
+    np.save(tmp_path / "x.npy", np.ones(3, "float32"))
+    source, x = "command_models:Count", ["--input", tmp_path / "x.npy", "--device", "cpu"]
+    run("compile", source, "--input", "3", "-o", tmp_path / "count.npu")
+    for name in (source, tmp_path / "count.npu"):
+        shown = run("run", name, *x, "-o", tmp_path / "out")
+        assert [line.partition(":")[0] for line in shown.splitlines()] == ["product", "nested.0", "nested.1.x"]
+        arrays = results(tmp_path / "out")
+        assert arrays.keys() == {"product", "nested.0", "nested.1.x"} and arrays["product"].tolist() == [5, 5, 5]
+    run("run", tmp_path / "count.npu", *x, "-o", tmp_path / "out", "--input", "calls=1:float32", "--seed", "3")
+    assert results(tmp_path / "out")["product"].tolist() != [5, 5, 5]
+    run("compile", source, "--input", "3", "-o", tmp_path / "count.npubin")
+    assert "calls" not in run("run", tmp_path / "count.npubin", *x)
+    assert json.loads(run("bench", tmp_path / "count.npu", "--runs", "2", "--json", "--device", "cpu"))["runs"] == 2
+
+
 def test_weights(run: Run, tmp_path: Path) -> None:
     import command_models
 
@@ -240,10 +266,10 @@ MISTAKES = {
     "floats": (["run", "command_models:Bag", "--input", "2,5", "--input", "4"], "got ids float32[2, 5], weight"),
     "no file": ([*NET, "gone.npy"], "cannot read 'gone.npy'"),
     "no module": (["plan", "no_such:Net", "--input", "1"], "cannot import 'no_such': ModuleNotFoundError"),
-    "no attribute": (["plan", "command_models:Nett", "--input", "1"], "'command_models' has no attribute 'Nett'"),
+    "no attribute": (["plan", "command_models:Nett", "--input", "1"], "which defines Net, Bag, Solve,"),
     "a number": (["plan", "command_models:number"], "'command_models:number' is of type int; expected a class or"),
     "raises": (["plan", "command_models:breaks"], "failed: KeyError: 'nothing' ("),
-    "where": (["plan", "command_models:breaks"], "command_models.py, line 48)"),
+    "where": (["plan", "command_models:breaks"], "command_models.py, line 57)"),
     "arguments": (["plan", "command_models:needs"], "missing 1 required positional argument: 'size'; write a function"),
     "import": (["plan", "raises_at_import:x"], "'raises_at_import': ZeroDivisionError: division by zero ("),
     "syntax": (["plan", "no_syntax:x"], "no_syntax.py, line 1)"),

@@ -67,6 +67,10 @@ def run(args: argparse.Namespace) -> int:
             f"[npu] the program would overwrite the IR file; got {output} for both; try another --output"
         )
     check_target(output)  # before the work, which may take minutes
+    if source.kind == Kind.IR and output.suffix in (".npu", ".json"):
+        what, expected = "an IR is compiled into a program, without weights", "a name that ends with .npubin"
+        action = "MODULE:ATTRIBUTE as the source of a saved file" if output.suffix == ".npu" else None
+        raise InvalidValueError(format_error("npu", what, got=f"--output {output}", expected=expected, action=action))
     if not source.needs_inputs or output.suffix in (".npubin", ".json"):
         refuse_for(source, args, _OF_MODELS)
         if output.suffix == ".json":
@@ -96,9 +100,6 @@ def _without_weights(source: Source, args: argparse.Namespace, output: Path) -> 
 
     ir = ir_of(source, args)
     if output.suffix == ".json":
-        if source.kind == Kind.IR:
-            what, expected = "an IR is compiled into a program", "a name that ends with .npubin"
-            raise InvalidValueError(format_error("npu", what, got=f"--output {output}", expected=expected))
         ir.save(output)
         return ir
     with status(f"Compiling {source.text}"):

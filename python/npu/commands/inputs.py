@@ -71,8 +71,13 @@ def _parse(text: str) -> GivenInput:
 
 
 def arrays_of(given: Sequence[GivenInput], specs: Iterable[Any], seed: int) -> dict[str, Any]:
-    """Arrays for a program's inputs: those that are given, and random ones for the others."""
-    by_name = {spec.name: TensorSpec(spec.name, spec.shape, spec.dtype) for spec in specs}
+    """Arrays for a program's inputs: those that are given, and random ones for the others.
+
+    State begins with the values that the model has, unless it is given by its name.
+    """
+    specs = list(specs)
+    by_name = {spec.name: TensorSpec(spec.name, spec.shape, spec.dtype) for spec in specs if not spec.state}
+    states = {spec.name: TensorSpec(spec.name, spec.shape, spec.dtype) for spec in specs if spec.state}
     names = ", ".join(by_name)
     unnamed = [one for one in given if one.name is None]
     if len(unnamed) > len(by_name):
@@ -80,6 +85,8 @@ def arrays_of(given: Sequence[GivenInput], specs: Iterable[Any], seed: int) -> d
     files = {}
     pairs = [*zip(by_name, unnamed, strict=False), *((one.name, one) for one in given if one.name is not None)]
     for i, (name, one) in enumerate(pairs):
+        if name in states:
+            by_name[name] = states[name]
         if name not in by_name:
             _refuse("the program has no such input", name, f"one of {names}")
         if any(name == other for other, _ in pairs[:i]):

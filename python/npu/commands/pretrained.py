@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -41,8 +40,7 @@ def _transformers() -> Any:
         what, action = f"a Hugging Face folder needs transformers: {error}", "`pip install transformers`"
         raise NotBuiltError(format_error("npu", what, action=action)) from error
     transformers.utils.logging.set_verbosity_error()  # what matters is an error of ours
-    if not sys.stderr.isatty():
-        transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()  # it would break ours
     return transformers
 
 

@@ -205,7 +205,10 @@ def _names_of(ir: Mapping[str, Any]) -> _Names:
 
 
 def _names_in(program: Any) -> _Names:
-    return _distinct((spec.name, user) for spec in program.outputs for user in spec.names or [spec.name])
+    """Of all outputs but new states, which a session keeps."""
+    states = {i for i, spec in enumerate(program.inputs) if spec.state}
+    results = [spec for spec in program.outputs if spec.alias not in states]
+    return _distinct((spec.name, user) for spec in results for user in spec.names or [spec.name])
 
 
 def _distinct(names: Iterable[tuple[str, str]]) -> _Names:
