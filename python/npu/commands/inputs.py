@@ -75,9 +75,11 @@ def arrays_of(given: Sequence[GivenInput], specs: Iterable[Any], seed: int) -> d
 
     State begins with the values that the model has, unless it is given by its name.
     """
-    specs = list(specs)
-    by_name = {spec.name: TensorSpec(spec.name, spec.shape, spec.dtype) for spec in specs if not spec.state}
-    states = {spec.name: TensorSpec(spec.name, spec.shape, spec.dtype) for spec in specs if spec.state}
+    by_name: dict[str, TensorSpec] = {}
+    states: dict[str, TensorSpec] = {}
+    for spec in specs:
+        kind = states if getattr(spec, "state", False) else by_name
+        kind[spec.name] = TensorSpec(spec.name, spec.shape, spec.dtype)
     names = ", ".join(by_name)
     unnamed = [one for one in given if one.name is None]
     if len(unnamed) > len(by_name):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any, Protocol
 
+from npu_base.specs import TensorSpec
+
 from npu.commands.arguments import refuse_for
-from npu.commands.inputs import arrays_of, parse_inputs
+from npu.commands.inputs import GivenInput, arrays_of, parse_inputs
 from npu.commands.sources import ANY, Kind, Source, find_source
 
 __all__ = ["Runnable", "ir_of", "open_program", "open_runnable"]
@@ -65,36 +68,31 @@ class _OnDevice:
 
 
 class _PartlyOnHost:
-    """A compiled module of which the host runs some nodes."""
+    """A compiled or loaded module of which the host runs some nodes. ``inputs`` are in the order of its signature."""
 
-    def __init__(self, compiled: Any, example: Any, device: Any, threads: int) -> None:
-        self.name, self.device, self.threads = compiled.ir.model_name, device, threads
-        self._compiled, self._example = compiled, example
+    def __init__(self, module: Any, inputs: Sequence[Any], device: Any, threads: int) -> None:
+        self.name, self.device, self.threads = module.ir.model_name, device, threads
+        self._module, self._inputs = module, tuple(inputs)
 
     def start(self) -> Callable[[], Any]:
-        self._call()
-        return self._call
+        self._run()
+        return self._run
 
-    def _call(self) -> Any:
-        return self._compiled(*self._example.args, **self._example.kwargs)
+    def _run(self) -> Any:
+        return self._module._run(self._inputs)
 
     def results(self) -> list[tuple[str, Any]]:
         from npu_runtime.host import torch_to_numpy
-        from torch.utils import _pytree as pytree
-        from torch_ir.structure import leaf_entries
 
-        ir = self._compiled.ir
-        users = [user for _, user in _names_of(ir.to_dict())]
-        entries = leaf_entries(ir.output_structure or {"tensor": 0})
-        names = [users[entry["tensor"]] for entry in entries if "tensor" in entry]
-        tensors = [leaf for leaf in pytree.tree_leaves(self._call()) if hasattr(leaf, "detach")]
-        return [(name, torch_to_numpy(tensor)) for name, tensor in zip(names, tensors, strict=True)]
+        users = [user for _, user in _names_of(self._module.ir)]
+        arrays = [torch_to_numpy(one) if hasattr(one, "detach") else one for one in self._run()]
+        return list(zip(users, arrays, strict=True))
 
     def profile(self, runs: int) -> Any:
-        return self._compiled.profile(*self._example.args, **self._example.kwargs)
+        return self._module.profile(*self._inputs)
 
     def __repr__(self) -> str:
-        return repr(self._compiled)
+        return repr(self._module)
 
 
 def ir_of(source: Source, args: argparse.Namespace) -> Any:
@@ -115,10 +113,14 @@ def ir_of(source: Source, args: argparse.Namespace) -> Any:
 def open_program(args: argparse.Namespace) -> Any:
     """The program of any source, without weights; compiled now if it is an IR or a model."""
     source = find_source(args.source, ANY, args.command)
-    if source.kind in (Kind.PROGRAM, Kind.SAVED):
-        refuse_for(source, args, ("input", "compute-dtype"))
-        return _read_program(source)[0]
-    return _compile(ir_of(source, args), args)
+    if source.kind not in (Kind.PROGRAM, Kind.SAVED):
+        return _compile(ir_of(source, args), args)
+    from npu_runtime import Program
+
+    from npu.saving.model import open_model
+
+    refuse_for(source, args, ("input", "compute-dtype"))
+    return Program.load(source.file) if source.kind == Kind.PROGRAM else open_model(source.file)[1]
 
 
 def open_runnable(args: argparse.Namespace) -> Runnable:
@@ -128,33 +130,45 @@ def open_runnable(args: argparse.Namespace) -> Runnable:
         return _open_model(source, args)
     refuse_for(source, args, _OF_MODELS if source.kind == Kind.IR else (*_OF_MODELS, "compute-dtype"))
     given = parse_inputs(args.input)
-    weights, names = None, None
+    if source.kind == Kind.SAVED:
+        return _open_saved(source, args, given)
+    from npu_runtime import Device, Executor, Program, Weights, load_weights
+
     if source.kind == Kind.IR:
         from npu_compiler.reader import load_ir
 
         ir = load_ir(source.file)
-        program = _compile(ir, args)
-        names = _names_of(ir)
+        program, names = Program.load(_compile(ir, args)), _names_of(ir)
     else:
-        program, weights, names = _read_program(source)
-    from npu_runtime import Device, Executor
+        program = Program.load(source.file)
+        names = _names_in_program(program)
+    device = Device(args.device)
+    executor = Executor(program, device, threads=args.threads)
+    if args.weights is not None:
+        weights = load_weights(args.weights, program, device)
+    else:
+        weights = Weights.random(program, args.seed)
+    return _OnDevice(executor, weights, arrays_of(given, program.inputs, args.seed), names)
 
-    executor = Executor(program, Device(args.device), threads=args.threads)
-    weights = _weights_of(args, executor, weights)
-    inputs = arrays_of(given, executor.program.inputs, args.seed)
-    return _OnDevice(executor, weights, inputs, names or _names_in(executor.program))
 
+def _open_saved(source: Source, args: argparse.Namespace, given: Sequence[GivenInput]) -> Runnable:
+    from npu_runtime import Device, load_weights
 
-def _read_program(source: Source) -> tuple[Any, Any, Any]:
-    """A program in a file; of a saved file also its weights, and the names of its outputs."""
-    from npu_runtime import Program
+    import npu
 
-    from npu.saving.model import open_model
-
-    if source.kind == Kind.PROGRAM:
-        return Program.load(source.file), None, None
-    model, program = open_model(source.file)
-    return program, model.weights, _distinct((entry.name, entry.user_name) for entry in model.signature.outputs)
+    device = Device(args.device)
+    loaded: Any = npu.load(source.file, device, args.threads)
+    executor = getattr(loaded, "executor", None)
+    if executor is None:
+        if args.weights is not None:
+            loaded.update_weights(args.weights)
+        arrays = arrays_of(given, loaded.signature.inputs, args.seed)
+        return _PartlyOnHost(loaded, list(arrays.values()), device, args.threads)
+    weights = loaded.weights
+    if args.weights is not None:
+        weights = load_weights(args.weights, executor.program, device)
+    names = _distinct((entry.name, entry.user_name) for entry in loaded.signature.outputs)
+    return _OnDevice(executor, weights, arrays_of(given, executor.program.inputs, args.seed), names)
 
 
 def _compile(ir: Any, args: argparse.Namespace) -> Any:
@@ -163,14 +177,6 @@ def _compile(ir: Any, args: argparse.Namespace) -> Any:
 
     with status(f"Compiling {args.source}"):
         return npu_compiler.compile(ir, compute_dtype=args.compute_dtype)
-
-
-def _weights_of(args: argparse.Namespace, executor: Any, saved: Any) -> Any:
-    from npu_runtime import Weights, load_weights
-
-    if args.weights is not None:
-        return load_weights(args.weights, executor.program, executor.device)
-    return saved if saved is not None else Weights.random(executor.program, args.seed)
 
 
 def _open_model(source: Source, args: argparse.Namespace) -> Runnable:
@@ -188,23 +194,27 @@ def _open_model(source: Source, args: argparse.Namespace) -> Runnable:
             model.module, example.args, example.kwargs, device=device, threads=args.threads,
             compute_dtype=args.compute_dtype, fallback=args.fallback or "host",
         )  # fmt: skip
-    executor = getattr(compiled, "executor", None)
-    if executor is None:
-        return _PartlyOnHost(compiled, example, device, args.threads)
-    names = [meta.name for meta in compiled.ir.graph_inputs]
     tensors = InputBinder(compiled.ir, strict=True).bind(example.args, example.kwargs)
-    inputs = dict(zip(names, tensors, strict=True))
-    return _OnDevice(executor, compiled.weights, inputs, _names_of(compiled.ir.to_dict()))
+    if getattr(compiled, "executor", None) is None:
+        return _PartlyOnHost(compiled, tensors, device, args.threads)
+    inputs = {meta.name: tensor for meta, tensor in zip(compiled.ir.graph_inputs, tensors, strict=True)}
+    return _OnDevice(compiled.executor, compiled.weights, inputs, _names_of(compiled.ir))
 
 
-def _names_of(ir: Mapping[str, Any]) -> _Names:
-    """For each output, its name in the program and the user's name for it."""
-    names = [str(meta["name"]) for meta in ir["graph_outputs"]]
-    users = [*(ir.get("output_names") or ()), *[None] * len(names)]
-    return _distinct((name, user or name) for name, user in zip(names, users, strict=False))
+def _names_of(ir: Any) -> _Names:
+    """For each output of an IR, its name in the program and the user's name for it."""
+    from npu.saving.signature import make_signature
+
+    if isinstance(ir, Mapping):  # read without PyTorch
+        outputs = [TensorSpec(str(meta["name"]), meta["shape"], meta["dtype"]) for meta in ir["graph_outputs"]]
+        ir = SimpleNamespace(
+            graph_inputs=[], graph_outputs=outputs, output_names=ir.get("output_names") or [],
+            input_structure=None, output_structure=None,
+        )  # fmt: skip
+    return _distinct((entry.name, entry.user_name) for entry in make_signature(ir).outputs)
 
 
-def _names_in(program: Any) -> _Names:
+def _names_in_program(program: Any) -> _Names:
     """Of all outputs but new states, which a session keeps."""
     states = {i for i, spec in enumerate(program.inputs) if spec.state}
     results = [spec for spec in program.outputs if spec.alias not in states]
