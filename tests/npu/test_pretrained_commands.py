@@ -132,6 +132,44 @@ def test_the_cache_is_where_the_libraries_have_it(tmp_path: Path, monkeypatch: p
     assert not any(map(is_model_name, ("a/b/c", "../x", ".", "a b", "x/..", "")))
 
 
+def test_code_in_a_folder_is_not_run(folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is the user asked whether it should be, which would wait for an answer."""
+    (folder / "code").mkdir()
+    (folder / "code" / "own.py").write_text("raise SystemExit('the code was run')\n")
+    names = {"AutoConfig": "own.Config", "AutoModel": "own.Model", "AutoModelForCausalLM": "own.Model"}
+    config = {"model_type": "own", "auto_map": names, "architectures": ["Model"]}
+    (folder / "code" / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("the user is asked"))
+    assert "no model can be built from code" in run("compile", "code", "--input", "1,5", code=1)
+    assert "no model can be built from code" in run("generate", "code", "--ids", "1", "--no-cache", code=1)
+
+
+@pytest.mark.parametrize("name", ["pipeline", "AutoConfig", "BertTokenizer", "Nothing", 3])
+def test_architectures_that_are_no_models(folder: Path, run: Run, tmp_path: Path, name: object) -> None:
+    """Then it is the model without a head."""
+    shutil.copytree(folder / "bert", tmp_path / "bert")
+    config = json.loads((tmp_path / "bert" / "config.json").read_text()) | {"architectures": [name]}
+    (tmp_path / "bert" / "config.json").write_text(json.dumps(config))
+    assert "program BertModel" in run("plan", tmp_path / "bert", "--input", "1,5", "--text")
+
+
+BROKEN = {
+    "no JSON": ("config.json", b"{", "no model can be built from"),
+    "a list": ("config.json", b"[1]", "no model can be built from"),
+    "another kind": ("config.json", b'{"model_type": "unheard-of"}', "no model can be built from"),
+    "cut weights": ("model.safetensors", None, "no model can be built from"),
+    "no weights": ("model.safetensors", b"", "no model can be built from"),
+}
+
+
+@pytest.mark.parametrize(("file", "data", "message"), BROKEN.values(), ids=BROKEN.keys())
+def test_broken_folders(folder: Path, run: Run, tmp_path: Path, file: str, data: bytes | None, message: str) -> None:
+    shutil.copytree(folder / "bert", tmp_path / "bert")
+    path = tmp_path / "bert" / file
+    path.write_bytes(path.read_bytes()[:2000] if data is None else data)
+    assert message in run("run", tmp_path / "bert", "--input", "1,5", code=1)
+
+
 MISTAKES = {
     "no input": (["compile", "bert"], "forward takes input_ids, attention_mask, token_type_ids"),
     "what to try": (["compile", "bert"], "try --input input_ids=1,128"),

@@ -20,7 +20,7 @@ def build_pretrained(folder: Path, weights: str) -> nn.Module:
     "random" ones; or none, on the "meta" device."""
     transformers = _transformers()
     try:
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         cls = _class_of(transformers, config)
         if hasattr(config, "use_cache"):
             config.use_cache = False  # a cache is no result of one run
@@ -46,8 +46,9 @@ def _transformers() -> Any:
 
 def _class_of(transformers: Any, config: Any) -> Any:
     """The class that the checkpoint was made with, which has its head; without one, the model alone."""
-    names = [name for name in getattr(config, "architectures", None) or () if hasattr(transformers, name)]
-    return getattr(transformers, names[0]) if names else transformers.AutoModel
+    classes = [getattr(transformers, str(name), None) for name in getattr(config, "architectures", None) or ()]
+    models = [cls for cls in classes if isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel)]
+    return models[0] if models else transformers.AutoModel
 
 
 def _loaded(cls: Any, folder: Path, config: Any) -> nn.Module:

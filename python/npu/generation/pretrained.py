@@ -24,7 +24,8 @@ _DTYPES = ("float32", "float16", "bfloat16")
 
 
 class FolderSource:
-    """Builds the model, without weights, only if a program must be compiled. Nothing is downloaded."""
+    """Builds the model, without weights, only if a program must be compiled. Nothing is downloaded, and code in the
+    folder is not run: transformers would ask the user whether to."""
 
     def __init__(
         self, folder: str | os.PathLike[str], dtype: Any, cache: Cache | None, timings: dict[str, float]
@@ -69,7 +70,7 @@ class FolderSource:
 
         dtype = self._dtype(self._built().dtype)
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            self.path, dtype=dtype, local_files_only=True, output_loading_info=True
+            self.path, dtype=dtype, local_files_only=True, trust_remote_code=False, output_loading_info=True
         )
         read, report = loaded
         missing = sorted({*report["missing_keys"], *(str(key[0]) for key in report["mismatched_keys"])})
@@ -93,7 +94,9 @@ class FolderSource:
         import transformers
 
         try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(self.path, local_files_only=True)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                self.path, local_files_only=True, trust_remote_code=False
+            )
         except Exception as error:  # a damaged file may make the libraries raise anything
             cause = f"{type(error).__name__}: {_one_line(error)}"
             action = "copying its files again, or tokenizer=None with tokens instead of texts"
@@ -134,7 +137,7 @@ class FolderSource:
         self._timings["import"] = time.perf_counter() - began
         began = time.perf_counter()
         try:
-            config = configs.from_pretrained(self.path, local_files_only=True)
+            config = configs.from_pretrained(self.path, local_files_only=True, trust_remote_code=False)
             with torch.device("meta"):
                 dtype = self._dtype(getattr(config, "dtype", None) or torch.float32)
                 self._model = models.from_config(config, dtype=dtype).eval()
