@@ -83,3 +83,20 @@ def test_damaged_and_misplaced_files(folder, capsys):
     assert "`npu compile` does not take a saved file (.npu)" in run(capsys, "compile", model, code=1)
     with pytest.raises(npu.NPUError, match=r"got a saved model; .*try npu.load"):
         npu.Executor(model, npu.Device("cpu"))
+
+
+@pytest.mark.parametrize("command", ["run", "bench", "plan", "explain", "partition"])
+def test_any_damage_is_one_line(command, folder, tmp_path, capsys):
+    """Cut at any byte, or with any byte changed. Weights alone are not verified."""
+    whole = (folder / "net.npu").read_bytes()
+    start = whole.index(b'{"producer"')
+    random = np.random.default_rng(0)
+    changed = [*random.integers(0, 64, 5), *random.integers(start, len(whole), 15)]
+    damaged = [whole[:n] for n in random.integers(0, len(whole), 15)]
+    damaged += [whole[:at] + bytes([whole[at] ^ 0x41]) + whole[at + 1 :] for at in changed]
+    options = ["--device", "cpu"] if command in ("run", "bench", "plan") else []
+    for i, data in enumerate(damaged):
+        (tmp_path / "net.npu").write_bytes(data)
+        assert main([command, str(tmp_path / "net.npu"), *options]) == 1, i
+        printed = capsys.readouterr()
+        assert printed.err.startswith("Error: ") and len(printed.err.splitlines()) == 1, printed.err
