@@ -59,6 +59,14 @@ class Count(nn.Module):
         self.calls += 1
         return {"product": x * self.calls, "nested": [x, {"x": x + 1}]}
 
+class Branches(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+class Refuses(nn.Module):
+    def forward(self, x):
+        raise ValueError("two\\nlines")
+
 def seven():
     return Net(7)
 
@@ -264,12 +272,15 @@ MISTAKES = {
     "enormous": ([*NET, "1000000,1000000,1000000"], "--input is too large"),
     "channels": ([*NET, "1,5,8,8"], "got image float32[1, 5, 8, 8]; try an --input with other sizes, or a dtype"),
     "floats": (["run", "command_models:Bag", "--input", "2,5", "--input", "4"], "got ids float32[2, 5], weight"),
+    "contents": (["run", "command_models:Branches", "--input", "2"], "decides by a tensor's contents; use torch.where"),
+    "its own error": (["run", "command_models:Refuses", "--input", "2"], "ValueError: two lines; got x float32[2]"),
+    "other weights": ([*NET, "1,3,8,8", "--weights", "command_models.py"], "Unknown weight file format: .py Supported"),
     "no file": ([*NET, "gone.npy"], "cannot read 'gone.npy'"),
     "no module": (["plan", "no_such:Net", "--input", "1"], "cannot import 'no_such': ModuleNotFoundError"),
     "no attribute": (["plan", "command_models:Nett", "--input", "1"], "which defines Net, Bag, Solve,"),
     "a number": (["plan", "command_models:number"], "'command_models:number' is of type int; expected a class or"),
     "raises": (["plan", "command_models:breaks"], "failed: KeyError: 'nothing' ("),
-    "where": (["plan", "command_models:breaks"], "command_models.py, line 57)"),
+    "where": (["plan", "command_models:breaks"], "command_models.py, line 65)"),
     "arguments": (["plan", "command_models:needs"], "missing 1 required positional argument: 'size'; write a function"),
     "import": (["plan", "raises_at_import:x"], "'raises_at_import': ZeroDivisionError: division by zero ("),
     "syntax": (["plan", "no_syntax:x"], "no_syntax.py, line 1)"),

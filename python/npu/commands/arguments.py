@@ -62,6 +62,7 @@ def weights_arguments(p: argparse.ArgumentParser, default: str) -> None:
     p.add_argument(
         "--weights",
         type=Path,
+        metavar="FILE",
         help="a .safetensors file, the index of a sharded one, a folder with either, or a .pt file "
         f"(default: {default})",
     )

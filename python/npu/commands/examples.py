@@ -37,8 +37,10 @@ class Example:
         except ExportError as error:
             tensors = [*self.args, *self.kwargs.values()]
             got = ", ".join(f"{n} {_dtype_of(t)}{list(t.shape)}" for n, t in zip(self.names, tensors, strict=True))
-            action = "an --input with other sizes, or a dtype, such as 1,128:int64"
-            raise ExportError(f"{str(error).rstrip('.')}; got {got or 'no inputs'}; try {action}") from error
+            text = f"{' '.join(str(error).split()).rstrip('.')}; got {got or 'no inputs'}"
+            if type(error.__cause__) is RuntimeError:  # of an operator, which refuses what it was given
+                text += "; try an --input with other sizes, or a dtype, such as 1,128:int64"
+            raise ExportError(text) from error
 
 
 def make_example(module: nn.Module, given: Sequence[GivenInput], seed: int, *, is_pretrained: bool) -> Example:

@@ -11,6 +11,7 @@ import torch
 from npu_base.errors import InvalidValueError, format_error
 from npu_runtime.host import numpy_to_torch
 from torch import nn
+from torch_ir.errors import WeightLoadError
 from torch_ir.model_import import import_model, load_into
 from torch_ir.progress import status
 from torch_ir.weight_loader import load_weights
@@ -52,8 +53,11 @@ def open_model(source: Source, args: argparse.Namespace, *, with_weights: bool =
             module = import_model(source.text)
     example = make_example(module, given, seed, is_pretrained=is_pretrained)
     if file is not None:
-        with status(f"Reading {file}"):
-            load_into(module, load_weights(file), str(file))
+        try:
+            with status(f"Reading {file}"):
+                load_into(module, load_weights(file), str(file))
+        except WeightLoadError as error:
+            raise WeightLoadError(" ".join(str(error).split())) from error  # one line
     elif with_weights and any(tensor.is_meta for _, tensor in _tensors(module)):
         _fill(module, source, is_random, seed)
     return Traceable(module, example)
