@@ -20,13 +20,14 @@ class _Spinner:
         self._lock = threading.Lock()
         self._texts: list[str] = []
         self._timer: threading.Timer | None = None
-        self._shown: Any = None
+        self._live: Any = None  # of rich, while it is shown
+        self._line: Any = None
 
     def push(self, text: str) -> None:
         with self._lock:
             self._texts.append(text)
-            if self._shown is not None:
-                self._shown.update(_line(text))
+            if self._live is not None:
+                self._line.update(text=_line(text))
             elif self._timer is None:
                 self._timer = threading.Timer(_DELAY, self._show)
                 self._timer.daemon = True
@@ -36,26 +37,32 @@ class _Spinner:
         with self._lock:
             self._texts.pop()
             if self._texts:
-                if self._shown is not None:
-                    self._shown.update(_line(self._texts[-1]))
+                if self._live is not None:
+                    self._line.update(text=_line(self._texts[-1]))
                 return
             if self._timer is not None:
                 self._timer.cancel()
-            if self._shown is not None:
-                self._shown.stop()
-            self._timer = self._shown = None
+            if self._live is not None:
+                self._live.stop()
+            self._timer = self._live = None
 
     def _show(self) -> None:
         from rich.console import Console
         from rich.errors import LiveError
+        from rich.live import Live
+        from rich.spinner import Spinner
 
         with self._lock:
-            if not self._texts or self._shown is not None:
+            if not self._texts or self._live is not None:
                 return
-            spinner = Console(stderr=True).status(_line(self._texts[-1]))
+            # Not console.status: it replaces sys.stdout, which whoever runs meanwhile may have replaced and restored.
+            self._line = Spinner("dots", _line(self._texts[-1]), style="green")
+            live = Live(
+                self._line, console=Console(stderr=True), transient=True, refresh_per_second=12.5, redirect_stdout=False
+            )
             with suppress(LiveError):  # the caller shows a display of its own
-                spinner.start()
-                self._shown = spinner
+                live.start()
+                self._live = live
 
 
 def _line(text: str) -> Any:

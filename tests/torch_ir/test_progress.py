@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import sys
 import time
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 from torch_ir import progress
@@ -43,6 +44,16 @@ def test_nested_operations_share_one_spinner(terminal: Terminal) -> None:
         while "Compiling" not in terminal.getvalue()[shown:] and time.monotonic() < end:
             time.sleep(0.01)
         assert "Compiling [net] ..." in terminal.getvalue()[shown:]
+
+
+def test_standard_output_stays_what_it_is(terminal: Terminal) -> None:
+    """Although it was another one when the spinner began."""
+    before = sys.stdout
+    with redirect_stderr(terminal), status("Importing"), redirect_stdout(sys.stderr):
+        assert wait_for(terminal, "Importing ...")
+        print("from the import")
+    assert sys.stdout is before
+    assert "from the import" in terminal.getvalue()
 
 
 def test_quick_operations_and_files_show_nothing(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
