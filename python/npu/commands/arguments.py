@@ -73,8 +73,8 @@ def weights_arguments(p: argparse.ArgumentParser, default: str) -> None:
     )
 
 
-def device_argument(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--device", help="cpu, cuda, metal or metal:emulated (default: the best available)")
+def device_argument(p: argparse.ArgumentParser, more: str = "") -> None:
+    p.add_argument("--device", help=f"cpu, cuda, metal or metal:emulated (default: the best available){more}")
 
 
 def compute_dtype_argument(p: argparse.ArgumentParser) -> None:

@@ -45,7 +45,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     input_argument(p, "the size of an example input of a model; one for each argument of its forward")
     weights_arguments(p, "the model's own")
-    device_argument(p)
+    device_argument(p, ". A saved file is for all devices; this one must be able to run it")
     compute_dtype_argument(p)
     fallback_argument(p)
     seed_argument(p)
