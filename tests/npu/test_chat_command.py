@@ -165,21 +165,21 @@ def test_an_interrupt_before_the_answer_takes_the_message_back(
 
 def test_caches_can_be_trusted_after_an_interrupt(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever was interrupted, reuse gives what a new generator gives: here, the reset of the caches."""
-    made = npu.Generator.from_pretrained(folder / "model", capacity=64, device=chosen_device())
-    made.generate([1, 2, 3, 4], 4)
-    begin = type(made)._begin
+    generator = npu.Generator.from_pretrained(folder / "model", capacity=64, device=chosen_device())
+    generator.generate([1, 2, 3, 4], 4)
+    begin = type(generator)._begin
 
     def interrupted(self: Any, *arguments: Any, **options: Any) -> Any:
         begin(self, *arguments, **options)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(type(made), "_begin", interrupted)
+    monkeypatch.setattr(type(generator), "_begin", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        made.generate([9, 2, 3], 4)
+        generator.generate([9, 2, 3], 4)
     monkeypatch.undo()
-    again = made.generate([1, 2, 3, 4, 5], 4, reuse=True)
+    again = generator.generate([1, 2, 3, 4, 5], 4, reuse=True)
     assert again.reused_tokens == 0
-    assert again.tokens == made.generate([1, 2, 3, 4, 5], 4).tokens
+    assert again.tokens == generator.generate([1, 2, 3, 4, 5], 4).tokens
 
 
 @pytest.fixture

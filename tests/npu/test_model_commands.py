@@ -125,8 +125,8 @@ def results(folder: Path) -> dict[str, np.ndarray]:
 
 def test_compile_and_run(folder: Path, run: Run, tmp_path: Path) -> None:
     """The names and the order of results are the model's, whatever the source is, and so are the values."""
-    shown = run("compile", "command_models:Models.net", "--input", "2,3,8,8", "--device", "cpu")
-    assert shown.startswith("net.npu: CompiledModule(") and (folder / "net.npu").is_file()
+    text = run("compile", "command_models:Models.net", "--input", "2,3,8,8", "--device", "cpu")
+    assert text.startswith("net.npu: CompiledModule(") and (folder / "net.npu").is_file()
     image = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype("float32")
     np.save(tmp_path / "image.npy", image)
     import command_models  # type: ignore[import-not-found]
@@ -137,8 +137,8 @@ def test_compile_and_run(folder: Path, run: Run, tmp_path: Path) -> None:
         ("net.npu", "--input", f"image={tmp_path / 'image.npy'}"),
         ("command_models:Models.net", "--input", tmp_path / "image.npy"),
     ):
-        shown = run("run", name, *options, "--device", "cpu", "-o", tmp_path / "out")
-        assert [line.partition(":")[0] for line in shown.splitlines()] == ["scores", "best"]
+        text = run("run", name, *options, "--device", "cpu", "-o", tmp_path / "out")
+        assert [line.partition(":")[0] for line in text.splitlines()] == ["scores", "best"]
         arrays = results(tmp_path / "out")
         np.testing.assert_allclose(arrays["scores"], wanted["scores"].detach(), rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(arrays["best"], wanted["best"])
@@ -177,8 +177,8 @@ def test_state_begins_with_its_own_values(run: Run, tmp_path: Path) -> None:
     source, x = "command_models:Count", ["--input", tmp_path / "x.npy", "--device", "cpu"]
     run("compile", source, "--input", "3", "-o", tmp_path / "count.npu")
     for name in (source, tmp_path / "count.npu"):
-        shown = run("run", name, *x, "-o", tmp_path / "out")
-        assert [line.partition(":")[0] for line in shown.splitlines()] == ["product", "nested.0", "nested.1.x"]
+        text = run("run", name, *x, "-o", tmp_path / "out")
+        assert [line.partition(":")[0] for line in text.splitlines()] == ["product", "nested.0", "nested.1.x"]
         arrays = results(tmp_path / "out")
         assert arrays.keys() == {"product", "nested.0", "nested.1.x"} and arrays["product"].tolist() == [5, 5, 5]
     run("run", tmp_path / "count.npu", *x, "-o", tmp_path / "out", "--input", "calls=1:float32", "--seed", "3")
@@ -246,8 +246,8 @@ def test_parts_on_the_host(run: Run, tmp_path: Path, capsys: pytest.CaptureFixtu
     np.save(tmp_path / "a.npy", a)
     np.save(tmp_path / "b.npy", b)
     files = ["--input", tmp_path / "a.npy", "--input", tmp_path / "b.npy", "--device", "cpu"]
-    shown = run("run", solve[0], *files, "-o", tmp_path / "out")
-    assert [line.partition(":")[0] for line in shown.splitlines()] == ["solution", "twice"]
+    text = run("run", solve[0], *files, "-o", tmp_path / "out")
+    assert [line.partition(":")[0] for line in text.splitlines()] == ["solution", "twice"]
     np.testing.assert_allclose(results(tmp_path / "out")["solution"], b / 2)
     np.testing.assert_allclose(results(tmp_path / "out")["twice"], b * 2)
     figures = json.loads(run("bench", *solve, "--runs", 2, "--json"))

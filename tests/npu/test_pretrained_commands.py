@@ -62,8 +62,8 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
 def test_a_classifier(folder: Path, run: Run) -> None:
     from transformers import BertForSequenceClassification
 
-    shown = run("compile", "bert", "--input", "2,7", "--input", "attention_mask=2,7", "--device", "cpu")
-    assert shown.startswith("bert.npu: ")
+    text = run("compile", "bert", "--input", "2,7", "--input", "attention_mask=2,7", "--device", "cpu")
+    assert text.startswith("bert.npu: ")
     loaded = npu.load(folder / "bert.npu", "cpu")
     assert [(entry.name, entry.dtype) for entry in loaded.signature.inputs] == [
         ("input_ids", "int64"), ("attention_mask", "int64"),
@@ -79,8 +79,8 @@ def test_a_classifier(folder: Path, run: Run) -> None:
 
 def test_other_models_and_commands(run: Run) -> None:
     assert run("run", "vit", "--input", "1,3,16,16", "--device", "cpu").startswith("logits: bfloat16[1, 2] ")
-    shown = run("run", "qwen", "--input", "1,5", "--device", "cpu")
-    assert shown.startswith("logits: float32[1, 5, ") and len(shown.splitlines()) == 1  # without caches
+    text = run("run", "qwen", "--input", "1,5", "--device", "cpu")
+    assert text.startswith("logits: float32[1, 5, ") and len(text.splitlines()) == 1  # without caches
     assert run("plan", "bare", "--input", "1,5", "--text").startswith("program BertForSequenceClassification")
     assert "nodes run on the device, 100.0% of the arithmetic" in run("explain", "bare", "--input", "1,5")
 

@@ -39,11 +39,11 @@ def test_nested_operations_share_one_spinner(terminal: Terminal) -> None:
         assert wait_for(terminal, "Compiling [net] ...")
         with status("Extracting net"):
             assert wait_for(terminal, "Extracting net ...")
-        shown = len(terminal.getvalue())
+        already = len(terminal.getvalue())
         end = time.monotonic() + 10
-        while "Compiling" not in terminal.getvalue()[shown:] and time.monotonic() < end:
+        while "Compiling" not in terminal.getvalue()[already:] and time.monotonic() < end:
             time.sleep(0.01)
-        assert "Compiling [net] ..." in terminal.getvalue()[shown:]
+        assert "Compiling [net] ..." in terminal.getvalue()[already:]
 
 
 def test_standard_output_stays_what_it_is(terminal: Terminal) -> None:

@@ -39,9 +39,7 @@ class Runnable(Protocol):
 class _OnDevice:
     """A program with its weights and inputs. ``names`` are the program's and the user's for each result."""
 
-    def __init__(
-        self, executor: Any, weights: Any, inputs: Mapping[str, Any], names: Sequence[tuple[str, str]]
-    ) -> None:
+    def __init__(self, executor: Any, weights: Any, inputs: Mapping[str, Any], names: _Names) -> None:
         self.name, self.device, self.threads = executor.program.model_name, executor.device, executor.threads
         self._executor, self._weights, self._inputs, self._names = executor, weights, inputs, names
 
