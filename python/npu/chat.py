@@ -18,9 +18,11 @@ _HELP = """\
 /reset   start a new conversation
 /stats   show how fast the last answer was, and how full the context is
 /help    show this
-/quit    end; so does Ctrl-D. Ctrl-C stops an answer"""
+/quit    end; so does Ctrl-D. Ctrl-C stops an answer
+\"\"\"      begin, or end, a message of several lines"""
 _COMMAND = re.compile(r"/\w*")
-_PROMPT = ">>> "
+_PROMPT, _MORE = ">>> ", "... "
+_QUOTES = '"""'
 
 
 def run(args: argparse.Namespace) -> int:
@@ -59,7 +61,7 @@ class Chat:
     def run(self) -> int:
         while True:
             try:
-                text = input(_PROMPT if self._is_interactive else "").strip()
+                text = self._read()
             except EOFError:
                 if self._is_interactive:
                     print()
@@ -76,6 +78,20 @@ class Chat:
                 self._command(text)
             elif text:
                 self._answer(text)
+
+    def _read(self) -> str:
+        """A line, or the lines between quotes. A message that the input ends in is complete."""
+        text = self._line(_PROMPT).strip()
+        if not text.startswith(_QUOTES):
+            return text
+        lines = [text.removeprefix(_QUOTES)]
+        with contextlib.suppress(EOFError):
+            while not lines[-1].rstrip().endswith(_QUOTES):
+                lines.append(self._line(_MORE))
+        return "\n".join(lines).rstrip().removesuffix(_QUOTES).strip()
+
+    def _line(self, prompt: str) -> str:
+        return input(prompt if self._is_interactive else "")
 
     def tokens_of(self, messages: list[dict[str, str]]) -> list[int]:
         if not self._args.raw:

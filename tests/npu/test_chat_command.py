@@ -106,6 +106,12 @@ def test_a_message_may_begin_with_a_slash(talk: Talk) -> None:
     assert len(lines) == 1 and "There is no command" not in notes
 
 
+@pytest.mark.parametrize("said", ['"""w5\nw6\n  w7"""\n', '"""\nw5 w6\nw7\n"""\n', '"""w5 w6 w7"""\n', '"""w5\nw6\nw7'])
+def test_messages_of_several_lines(model: Any, talk: Talk, said: str) -> None:
+    lines, _ = talk(said)
+    assert lines == [words(continued(model, [1, 5, 6, 7, 4, 2], 4))]
+
+
 def test_sampling_options(talk: Talk) -> None:
     """The same seed gives the same conversation, and its answers differ from one another."""
     options = ["--temperature", 1.5, "--top-k", 40, "--seed", 3]
@@ -188,7 +194,7 @@ def interactive(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     typed: list[Any] = []
 
     def read(prompt: str) -> str:
-        assert prompt == ">>> "
+        assert prompt == ("... " if typed[0] == 'w6"""' else ">>> ")
         item = typed.pop(0)
         if isinstance(item, str):
             return item
@@ -202,7 +208,7 @@ def test_at_a_terminal(
     folder: Path, interactive: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Ctrl-C at the prompt says how to end; Ctrl-D ends."""
-    interactive += ["w5", KeyboardInterrupt(), " /stats ", EOFError()]
+    interactive += ['"""w5', 'w6"""', KeyboardInterrupt(), " /stats ", EOFError()]
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     assert (
