@@ -100,3 +100,16 @@ def test_any_damage_is_one_line(command, folder, tmp_path, capsys):
         assert main([command, str(tmp_path / "net.npu"), *options]) == 1, i
         printed = capsys.readouterr()
         assert printed.err.startswith("Error: ") and len(printed.err.splitlines()) == 1, printed.err
+
+
+def test_files_of_open_sizes_run_at_any_size(folder, capsys):
+    batch = torch.export.Dim("batch", max=8)
+    compiled = npu.compile(Net().eval(), torch.ones(2, 4), device="cpu", dynamic_shapes={"x": {0: batch}})
+    path = folder / "open.npu"
+    compiled.save(path)
+    assert "float32[2, 3]" in run(capsys, "run", path, "--device", "cpu")
+    assert "float32[5, 3]" in run(capsys, "run", path, "--device", "cpu", "--input", "5,4")
+    assert "compiled for batch=2, batch=6" in run(capsys, "bench", path, "--device", "cpu", "--input", "x=6,4")
+    error = run(capsys, "run", path, "--input", "9,4", code=1)
+    assert "Size 'batch' (dimension 0 of 'x') is 9, expected" in error
+    assert "open sizes" in run(capsys, "plan", path, code=1)

@@ -65,11 +65,11 @@ class _OnDevice:
         return repr(self._executor)
 
 
-class _PartlyOnHost:
-    """A compiled or loaded module of which the host runs some nodes. ``inputs`` are in the order of its signature."""
+class _OfModule:
+    """A compiled or loaded module that no single program is all of. ``inputs`` are in the order of its signature."""
 
     def __init__(self, module: Any, inputs: Sequence[Any], device: Any, threads: int) -> None:
-        self.name, self.device, self.threads = module.ir.model_name, device, threads
+        self.name, self.device, self.threads = module.model.name, device, threads
         self._module, self._inputs = module, tuple(inputs)
 
     def start(self) -> Callable[[], Any]:
@@ -77,14 +77,10 @@ class _PartlyOnHost:
         return self._run
 
     def _run(self) -> Any:
-        return self._module._run(self._inputs)
+        return self._module.run_flat(self._inputs)
 
     def results(self) -> list[tuple[str, Any]]:
-        from npu_runtime.host import torch_to_numpy
-
-        users = [user for _, user in _names_of(self._module.ir)]
-        arrays = [torch_to_numpy(one) if hasattr(one, "detach") else one for one in self._run()]
-        return list(zip(users, arrays, strict=True))
+        return list(zip(self._module.output_names, self._run(), strict=True))
 
     def profile(self, runs: int) -> Any:
         return self._module.profile(*self._inputs)
@@ -157,11 +153,14 @@ def _open_saved(source: Source, args: argparse.Namespace, given: Sequence[GivenI
     device = Device(args.device)
     loaded: Any = npu.load(source.file, device, args.threads)
     executor = getattr(loaded, "executor", None)
-    if executor is None:
+    if executor is None or loaded.sizes:
         if args.weights is not None:
             loaded.update_weights(args.weights)
-        arrays = arrays_of(given, loaded.signature.inputs, args.seed)
-        return _PartlyOnHost(loaded, list(arrays.values()), device, args.threads)
+        # Of open sizes: those of the inputs, else the size that was used last.
+        specs = loaded.signature.inputs if executor is None else executor.program.inputs
+        arrays = arrays_of(given, [spec for spec in specs if not getattr(spec, "state", False)], args.seed)
+        inputs = [arrays[entry.name] for entry in loaded.signature.inputs]
+        return _OfModule(loaded, inputs, loaded.runner.device, args.threads)
     weights = loaded.weights
     if args.weights is not None:
         weights = load_weights(args.weights, executor.program, device)
@@ -194,7 +193,7 @@ def _open_model(source: Source, args: argparse.Namespace) -> Runnable:
         )  # fmt: skip
     tensors = InputBinder(compiled.ir, strict=True).bind(example.args, example.kwargs)
     if getattr(compiled, "executor", None) is None:
-        return _PartlyOnHost(compiled, tensors, device, args.threads)
+        return _OfModule(compiled, tensors, device, args.threads)
     inputs = {meta.name: tensor for meta, tensor in zip(compiled.ir.graph_inputs, tensors, strict=True)}
     return _OnDevice(compiled.executor, compiled.weights, inputs, _names_of(compiled.ir))
 
