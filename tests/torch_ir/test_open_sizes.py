@@ -9,11 +9,13 @@ import npu
 import npu_compiler
 import pytest
 import torch
+from npu_base.size_rules import fixed_ir
 from npu_compiler import IRError
 from torch import nn
 from torch.export import Dim
 from torch.utils import _pytree as pytree
 from torch_ir import (
+    IR,
     IRExecutor,
     deserialize_ir,
     extract_ir,
@@ -145,6 +147,7 @@ def check_equal(model, example, ir, sizes, seed=0):
     """Compare outputs and written buffers with those of the model itself."""
     special = ir.specialize(**sizes)
     validate_ir(special)
+    assert IR.from_dict(fixed_ir(ir.to_dict(), sizes)[0]) == special  # the way without PyTorch
     inputs = random_like(example, special, torch.Generator().manual_seed(seed))
     executor = IRExecutor(special, {k: v.clone() for k, v in model.state_dict().items()}, strict=True)
     own = {k: v.clone() for k, v in model.state_dict().items()}
@@ -265,6 +268,43 @@ def test_a_size_in_two_inputs():
                     dynamic_shapes=({0: BATCH}, {0: BATCH}))  # fmt: skip
     with pytest.raises(InvalidInputError, match=r"dimension 0 is 3, expected 2 \(batch\)"):
         ir.specialize([(2, 3), (3, 3)])
+
+
+TWO_INPUTS = {
+    "add": lambda self, a, b: a + b,
+    "product": lambda self, a, b: a @ b.t(),
+    "cat": lambda self, a, b: torch.cat([a, b], 1),
+    "where": lambda self, a, b: torch.where(a > 0, a, b),
+    "expand": lambda self, a, b: a[:1].expand(b.shape[0], -1) + b,
+    "slice": lambda self, a, b: a[: b.shape[0]] + b,
+    "view": lambda self, a, b: a.reshape(b.shape) + b,
+    "einsum": lambda self, a, b: torch.einsum("ij,kj->ik", a, b),
+}
+
+
+@pytest.mark.parametrize("name", TWO_INPUTS)
+def test_sizes_that_do_not_fit_each_other(name):
+    """Each pair of shapes is right or refused, also without PyTorch where no extent is below 2."""
+    model = Call2(TWO_INPUTS[name])
+    both = {0: Dim.AUTO, 1: Dim.AUTO}
+    ir = extract_ir(model, (torch.zeros(4, 6), torch.zeros(4, 6)), dynamic_shapes=(both, both))
+    shapes = [(4, 6), (2, 6), (5, 6), (3, 4), (1, 6), (6, 4), (1, 1)]
+    right = 0
+    for a, b in ((torch.randn(s), torch.randn(t)) for s in shapes for t in shapes):
+        try:
+            sizes = rules_of(ir).sizes_of([a.shape, b.shape])
+        except InvalidInputError:
+            continue
+        fixed, least = fixed_ir(ir.to_dict(), sizes)
+        try:
+            special = ir.specialize(**sizes)
+        except InvalidInputError:
+            assert least < 2
+            continue
+        for one in (special, IR.from_dict(fixed)):
+            torch.testing.assert_close(IRExecutor(one, {}).execute((a, b))[0], model(a, b))
+            right += 1
+    assert right >= 4
 
 
 def small():
