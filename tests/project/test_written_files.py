@@ -99,7 +99,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # What each command writes: its arguments for an output at {out}, and the file that it makes there.
 WRITERS: dict[str, tuple[Main, str, str]] = {
     "npu compile": (npu_main, "compile m.json -o {out}", "{out}"),
-    "npu run": (npu_main, "run m.npubin -o {parent}", "{parent}/linear_1.npy"),
+    "npu run": (npu_main, "run m.npubin -o {parent}", "{parent}/output.npy"),
     "npu bench": (npu_main, "bench m.npubin --runs 1 --warmup 0 --trace {out}", "{out}"),
     "torch-ir info": (torch_ir_main, "info m.json -o {out}", "{out}"),
     "torch-ir info --json": (torch_ir_main, "info m.json --json -o {out}", "{out}"),
