@@ -125,7 +125,7 @@ def _same_graphs(opened: IR, alone: IR, ones: tuple[str, ...]) -> bool:
             second = alone.specialize(**sizes) if rest else alone
         except InvalidInputError:
             continue
-        if _plain(first) != _plain(second):
+        if _plain(first) != _plain(second) or first.output_structure != second.output_structure:
             return False
         agreed += 1
     return agreed > 0

@@ -217,6 +217,15 @@ def test_size_one_that_the_model_treats_apart_is_refused():
         ir.specialize(batch=1)
 
 
+def test_a_constant_result_that_differs_for_size_one_is_refused():
+    class Telling(nn.Module):
+        def forward(self, x):
+            return x * 2, 7 if x.shape[0] == 1 else 8
+
+    with pytest.raises(ExportError, match="something else for a size of 1"):
+        extract_ir(Telling(), torch.zeros(3, 4), dynamic_shapes=({0: Dim("rows", min=1, max=9)},))
+
+
 def test_a_size_that_must_be_larger_than_one():
     def fn(self, x):
         return x * 2 if x.shape[0] > 1 else x
