@@ -9,14 +9,14 @@ from dataclasses import replace
 from typing import Any
 
 from npu_base.errors import InvalidTypeError, format_error
-from npu_base.nesting import Make, rebuild
+from npu_base.nesting import Make, rebuild, size_text
 from npu_runtime import Device, Executor, Weights
 
 from npu.notebook import as_html, readable_size
 from npu.runners import ProgramRunner, Runner, uses_torch
 from npu.saving.container import Container
 from npu.saving.model import Model, read_ir, read_model
-from npu.saving.signature import Signature
+from npu.saving.signature import Signature, sizes_returned
 from npu.saving.structure import Classes, decode
 from npu.saving.tensors import bytes_of
 from npu.weight_updates import ModelWeights, checked_weights, new_weights
@@ -56,10 +56,13 @@ class CompiledModule:
         self._tries_positional = self._arguments.is_positional and (traced or bool(self._names))
         self._is_named_in_order = tuple(self._names) == model.signature.parameters[: len(self._names)]
         self._structure, self._make = model.signature.output_structure, make
+        self._returns_sizes = bool(sizes_returned(self._structure))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # Plain tensors on the host that fit are run at once; all else is checked first, in words.
         results = None
+        if self._returns_sizes:
+            return self._with_sizes(self._arguments.bind(args, kwargs))
         if not kwargs:
             if self._tries_positional:
                 results = self.runner.try_tensors(args)
@@ -73,6 +76,18 @@ class CompiledModule:
         as_torch = uses_torch(tensors) if tensors else self._traced
         results = self.runner.try_tensors(tuple(tensors)) if as_torch else None  # of nested arguments
         return self.runner.run(tensors, as_torch) if results is None else results
+
+    def _with_sizes(self, tensors: Sequence[Any]) -> Any:
+        """Of a model whose results have numbers that depend on the sizes of its inputs."""
+        assert self.model.open is not None
+        rules = self.model.open.rules
+        sizes = rules.sizes_of([tuple(t.shape) for t in tensors])
+
+        def value(constant: Any) -> Any:
+            text = size_text(constant)
+            return decode(constant) if text is None else rules.value(text, sizes)
+
+        return rebuild(self._structure, self._run(tensors), value, self._make)
 
     def run_flat(self, arrays: Sequence[Any]) -> Sequence[Any]:
         """Run on arrays in the order of the signature; results as NumPy arrays, in the order of the signature."""

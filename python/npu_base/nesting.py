@@ -1,7 +1,7 @@
 """The structure of nested inputs and outputs, as an IR and a saved file describe it: plain JSON.
 
-A node is ``{"tensor": i}`` (the i-th input or output), ``{"value": v}`` (a constant of the trace), or ``{"kind":
-"tuple" | "list" | "dict" | "object", "type": ..., "keys": [...], "items": [...]}``.
+A node is ``{"tensor": i}`` (the i-th input or output), ``{"value": v}`` (a constant of the trace, or a size), or
+``{"kind": "tuple" | "list" | "dict" | "object", "type": ..., "keys": [...], "items": [...]}``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-__all__ = ["Make", "is_encoded", "leaf_entries", "objects_in", "plain", "rebuild"]
+__all__ = ["Make", "is_encoded", "leaf_entries", "objects_in", "plain", "rebuild", "size_text"]
 
 Make = Callable[[dict[str, Any], list[Any]], Any]
 """A container from its node and its contents."""
@@ -46,6 +46,11 @@ def rebuild(structure: dict[str, Any], tensors: Sequence[Any], decode: Callable[
     if "kind" not in structure:
         return decode(structure.get("value"))
     return make(structure, [rebuild(child, tensors, decode, make) for child in structure["items"]])
+
+
+def size_text(value: Any) -> Any:
+    """The expression, if a value is ``{"$size": expression}``: a number that depends on sizes that are open."""
+    return value["$size"] if isinstance(value, dict) and list(value) == ["$size"] else None
 
 
 def is_encoded(value: Any) -> bool:

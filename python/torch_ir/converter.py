@@ -49,7 +49,7 @@ class IRConverter:
         analyzer = GraphAnalyzer(exported, symbols)
         subgraphs: dict[str, IR] = {}
         outputs = analyzer.user_outputs()
-        input_structure, output_structure = _structures(exported, outputs)
+        input_structure, output_structure = _structures(exported, outputs, analyzer.symbols)
         ir = IR(
             graph_inputs=analyzer.get_graph_inputs(),
             nodes=self._nodes(analyzer, analyzer.flat, subgraphs),
@@ -130,7 +130,7 @@ def _refuse_training(ir: IR) -> None:
     )
 
 
-def _structures(exported: ExportedProgram, outputs: list[Any]) -> tuple[Any, Any]:
+def _structures(exported: ExportedProgram, outputs: list[Any], symbols: Symbols) -> tuple[Any, Any]:
     spec = exported.call_spec
     leaves = [s.arg for s in exported.graph_signature.input_specs if s.kind.name == "USER_INPUT"]
     # A tensor is an argument without a value; a constant of the trace carries one.
@@ -141,8 +141,20 @@ def _structures(exported: ExportedProgram, outputs: list[Any]) -> tuple[Any, Any
         accepted = describe(spec.in_spec, values, lambda v: id(v) in tensors)
     returned = None
     if spec.out_spec is not None and spec.out_spec.num_leaves == len(outputs):
-        returned = describe(spec.out_spec, outputs, lambda v: isinstance(v, Value))
+        leaves = [v if isinstance(v, Value) else _known(v, symbols) for v in outputs]
+        returned = describe(spec.out_spec, leaves, lambda v: isinstance(v, Value))
     return accepted, returned
+
+
+def _known(value: Any, symbols: Symbols) -> Any:
+    """A result that is no tensor: a constant, or the expression of a size."""
+    size = symbols.size(value)
+    if size is None and value is not None:
+        raise ConversionError(
+            f"The model returns a number that depends on the contents of tensors, {value}, which an IR cannot hold; "
+            f"return it as a tensor"
+        )
+    return size
 
 
 def _field_names(structure: Any) -> list[str | None]:

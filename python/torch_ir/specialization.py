@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from npu_base.nesting import size_text
 from npu_base.size_rules import SizeRules
 from npu_base.sizes import Size
 
@@ -51,9 +52,18 @@ class _Specializer:
             weights=list(ir.weights),
             mutations=[Mutation(m.target, m.kind, self._meta(m.value)) for m in ir.mutations],
             subgraphs={name: self.run(body) for name, body in ir.subgraphs.items()},
+            output_structure=self._structure(ir.output_structure),
             sizes=[],
             conditions=[],
         )
+
+    def _structure(self, entry: Any) -> Any:
+        if entry is None or "tensor" in entry:
+            return entry
+        if "items" in entry:
+            return {**entry, "items": [self._structure(item) for item in entry["items"]]}
+        text = size_text(entry.get("value"))
+        return entry if text is None else {"value": self._value(Size(text))}
 
     def _node(self, node: OpNode) -> OpNode:
         attrs = {k: self._attr(v) for k, v in node.attrs.items()}

@@ -68,6 +68,44 @@ def test_structured_calls():
     x, shift, scale = torch.randn(3, 2), torch.randn(3, 1), torch.randn(3, 2)
     got = compiled(x, {"shift": shift}, scale=scale)
     assert torch.equal(got["a"], x * scale) and torch.equal(got["b"][0], x + shift)
+    assert got["b"][1] == 3 and type(got["b"][1]) is int
+    assert compiled(x.numpy(), {"shift": shift.numpy()}, scale=scale.numpy())["b"][1] == 3
+
+
+class Measuring(nn.Module):
+    def forward(self, x, y):
+        return x.shape[0], {"half": y.shape[0] * 0.5, "sum": x.sum()}, x.numel() + 1
+
+
+def test_results_that_are_sizes(tmp_path):
+    rows = Dim("rows", min=2, max=50)
+    example = (torch.zeros(4, 4), torch.zeros(8))
+    compiled = npu.compile(Measuring(), example, dynamic_shapes=({0: rows}, {0: 2 * rows}), fallback="error")
+    compiled.save(tmp_path / "measuring.npu")
+    for module in (compiled, npu.load(tmp_path / "measuring.npu")):
+        for n in (4, 7):
+            got = module(torch.ones(n, 4), torch.ones(2 * n))
+            assert got == (n, {"half": float(n), "sum": 4 * n}, 4 * n + 1)
+            assert [type(v) for v in (got[0], got[1]["half"], got[2])] == [int, float, int]
+    fixed = compiled.ir.specialize(rows=9).output_structure
+    assert fixed["items"][0] == {"value": 9} and fixed["items"][2] == {"value": 37}
+
+
+def test_a_forged_size_among_results(tmp_path):
+    _, file = saved(tmp_path)
+    sections, manifest = parts(file.read_bytes())
+    for text, words in (("other", "an expression of other sizes"), ("batch +", "wrong expression"), (3, "other sizes")):
+        structure = {"kind": "tuple", "items": [{"tensor": 0}, {"value": {"$size": text}}]}
+        manifest["signature"]["output_structure"] = structure
+        file.write_bytes(joined(sections, json.dumps(manifest).encode()))
+        with pytest.raises(npu.NPUError, match=words):
+            npu.load(file)
+    npu.compile(nn.ReLU(), torch.zeros(4)).save(file)
+    sections, manifest = parts(file.read_bytes())
+    manifest["signature"]["output_structure"] = structure
+    file.write_bytes(joined(sections, json.dumps(manifest).encode()))
+    with pytest.raises(npu.NPUError, match="no size is open"):
+        npu.load(file)
 
 
 def test_a_size_is_compiled_once_and_the_oldest_goes():

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
+from npu_base.nesting import leaf_entries, size_text
 from npu_base.sizes import Size, SizeError
 
 from npu.saving.container import refuse
 
-__all__ = ["Signature", "TensorEntry", "class_at", "make_signature", "read_signature", "user_names"]
+__all__ = ["Signature", "TensorEntry", "class_at", "make_signature", "read_signature", "sizes_returned", "user_names"]
 
 _DEEPEST = 100
 _KINDS = ("tuple", "list", "dict", "object")
@@ -48,6 +49,13 @@ class Signature:
             "output_structure": self.output_structure,
             "parameters": list(self.parameters),
         }
+
+
+def sizes_returned(structure: Any) -> list[Any]:
+    """The expressions of sizes among the results."""
+    entries = leaf_entries(structure) if isinstance(structure, dict) else ()
+    texts = [size_text(entry.get("value")) for entry in entries]
+    return [text for text in texts if text is not None]
 
 
 def make_signature(ir: Any, parameters: Iterable[str] = ()) -> Signature:
@@ -113,6 +121,8 @@ def read_signature(data: Any, file: str, open_sizes: bool = False) -> Signature:
     _check_structure(fields["input_structure"], len(inputs), file, "input_structure")
     _check_arguments(fields["input_structure"], file)
     _check_structure(fields["output_structure"], len(outputs), file, "output_structure")
+    if not open_sizes and (texts := sizes_returned(fields["output_structure"])):
+        _bad(file, "'output_structure' has a size, but no size is open", f"{texts[0]!r:.60}", "a number")
     parameters = fields.get("parameters", [])
     if not isinstance(parameters, list) or not all(isinstance(name, str) for name in parameters):
         _bad(file, "'parameters' is not valid", f"{parameters!r:.60}", "a list of names")

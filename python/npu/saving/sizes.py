@@ -11,7 +11,7 @@ from npu_base.size_rules import SizeRange, SizeRules
 from npu_base.sizes import Size, free_names, is_name
 
 from npu.saving.container import refuse
-from npu.saving.signature import Signature, TensorEntry
+from npu.saving.signature import Signature, TensorEntry, sizes_returned
 
 __all__ = ["OpenSizes", "entries_of", "read_open_sizes"]
 
@@ -56,7 +56,7 @@ def read_open_sizes(data: Any, programs: Sequence[Mapping[str, Any]], signature:
         _bad(file, "has no sizes, or two of one name", data["ranges"], "sizes with different names")
     shapes = [n for entry in (*signature.inputs, *signature.outputs) for n in entry.shape]
     texts = [n.text for n in shapes if isinstance(n, Size)]
-    for text in (*data["conditions"], *texts):
+    for text in (*data["conditions"], *texts, *sizes_returned(signature.output_structure)):
         try:
             unknown = free_names(text) - known if isinstance(text, str) else {"?"}
         except NPUError as error:
