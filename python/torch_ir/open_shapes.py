@@ -156,7 +156,8 @@ def size_one_error(where: Mapping[str, str]) -> SizeOneError:
 
 
 def _excludes_one(guard: str) -> bool:
-    match = _SIZE_ONE.fullmatch(guard)
+    left, _, right = guard.partition(" != ")
+    match = _SIZE_ONE.fullmatch(f"{right} != {left}" if left.isdigit() else guard)
     return match is not None and (match[1] or "1") == match[2]
 
 

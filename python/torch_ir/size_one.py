@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -17,6 +18,7 @@ from torch.utils import _pytree as pytree
 from .errors import ConversionError, ExportError, InvalidInputError, SizeOneError
 from .ir import IR, TensorMeta
 from .open_shapes import check_example, leaf_specs, size_one_error
+from .ops.schemas import resolve_op
 
 Trace = Callable[[Any, Any, Any], tuple[ExportedProgram, IR]]
 """From example inputs, example keyword arguments and dynamic shapes."""
@@ -61,7 +63,8 @@ def _from_two(dim: Any) -> Any:
 
 
 def _excluding_one(ir: IR, name: str) -> list[str]:
-    return [c for c in ir.conditions if c in (f"({name} > 1)", f"({name} != 1)", f"({name} >= 2)", f"(1 < {name})")]
+    forms = {f"({name} > 1)", f"({name} != 1)", f"(1 != {name})", f"({name} >= 2)", f"(1 < {name})"}
+    return [c for c in ir.conditions if c in forms]
 
 
 def _add_ones(
@@ -132,36 +135,44 @@ def _same_graphs(opened: IR, alone: IR, ones: tuple[str, ...]) -> bool:
 
 
 _LAYOUT_ONLY = ("aten.contiguous.default", "aten.clone.default")
-_RESHAPES = ("aten.view.default", "aten._unsafe_view.default", "aten.reshape.default")
+_DROPOUT = "aten.dropout.default"
+_RESHAPES = (
+    "aten.view.default", "aten._unsafe_view.default", "aten.reshape.default", "aten.unflatten.int",
+    "aten.flatten.using_ints", "aten.unsqueeze.default", "aten.squeeze.dim", "aten.squeeze.dims",
+    "aten.squeeze.default",
+)  # fmt: skip
 
 
 def _plain(ir: IR) -> Any:
-    """What an IR computes, without names, and without the copies that a layout in memory needs."""
+    """What an IR computes, without names and the order of nodes, and without the copies that a layout needs."""
     references: dict[Any, Any] = {t.name: ("input", i) for i, t in enumerate(ir.graph_inputs)}
     references |= {t.name: ("weight", ir.weight_name_mapping.get(t.name, t.name)) for t in ir.weights}
     references |= {name: ("weight", target) for name, target in ir.weight_name_mapping.items()}
-    nodes: list[Any] = []
+    seeded = 0
 
     def reference(t: TensorMeta) -> Any:
         made_by = (t.producer_node, t.producer_output_idx)
         return references.get(made_by) or references.get(t.name)
 
     for node in ir.nodes:
-        if node.op_type in _LAYOUT_ONLY:
+        if node.op_type in _LAYOUT_ONLY or (node.op_type == _DROPOUT and node.attrs.get("train") is False):
             results = [reference(node.inputs[0])]
         else:
-            results = [("node", len(nodes), i) for i in range(len(node.outputs))]
             specs = [(t.shape, t.dtype) for t in node.outputs]
-            attrs = repr(sorted(node.attrs.items()))
-            op = node.op_type
+            op, attrs = node.op_type, repr(sorted(node.attrs.items()))
             if op in _RESHAPES:
                 op, attrs = "reshape", ""
-            nodes.append((op, specs, attrs, node.absent_inputs, [reference(t) for t in node.inputs]))
+            is_seeded = torch.Tag.nondeterministic_seeded in getattr(resolve_op(node.op_type), "tags", ())
+            seeded += is_seeded  # random numbers depend on the order in which they are drawn
+            inputs = [reference(t) for t in node.inputs]
+            what = (op, specs, attrs, node.absent_inputs, inputs, seeded if is_seeded else 0)
+            digest = hashlib.sha256(repr(what).encode()).hexdigest()
+            results = [("node", digest, i) for i in range(len(node.outputs))]
         for i, (t, result) in enumerate(zip(node.outputs, results, strict=True)):
             references[node.name, i] = references[t.name] = result
     ends = [(t.shape, t.dtype, reference(t)) for t in ir.graph_outputs]
     writes = [(m.target, m.kind, m.value.shape, reference(m.value)) for m in ir.mutations]
-    return nodes, ends, writes, {name: _plain(body) for name, body in ir.subgraphs.items()}
+    return ends, writes, {name: _plain(body) for name, body in ir.subgraphs.items()}
 
 
 def _dims(shapes: Any) -> dict[str, Any]:

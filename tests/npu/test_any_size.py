@@ -61,6 +61,30 @@ def test_every_size_is_right():
     assert isinstance(result, np.ndarray) and result.shape == (2, 3, 16)
 
 
+class Masked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+
+    def forward(self, x, hidden):
+        x = self.layer(x, src_key_padding_mask=hidden)
+        heads = x.unflatten(2, (2, 8)).transpose(1, 2)
+        return nn.functional.scaled_dot_product_attention(heads, heads, heads, attn_mask=~hidden[:, None, None])
+
+
+def test_masks_for_sizes_of_one(monkeypatch):
+    monkeypatch.setattr(torch.backends.mha, "_is_fastpath_enabled", False)
+    torch.manual_seed(0)
+    model = Masked().eval().requires_grad_(False)
+    example = (torch.randn(4, 6, 16), torch.zeros(4, 6, dtype=torch.bool))
+    dims = ({0: BATCH, 1: LENGTH}, {0: BATCH, 1: LENGTH})
+    compiled = npu.compile(model, example, dynamic_shapes=dims, fallback="error")
+    for shape in ((4, 6), (1, 6), (5, 1), (1, 1), (2, 9)):
+        x, hidden = torch.randn(*shape, 16), torch.rand(shape) > 0.6
+        hidden[:, 0] = False
+        torch.testing.assert_close(compiled(x, hidden), model(x, hidden), rtol=1e-4, atol=1e-5)
+
+
 def test_structured_calls():
     example = (torch.zeros(4, 2), {"shift": torch.zeros(4, 1)})
     dims = {"x": {0: BATCH}, "options": {"shift": {0: BATCH}}, "scale": {0: BATCH}}
