@@ -157,7 +157,7 @@ class OpenRunner(Runner):
             return run(sized.runner)
 
     def warm_up(self, wanted: Iterable[Any]) -> None:
-        for sizes in wanted:
+        for sizes in wanted if isinstance(wanted, Iterable) else [wanted]:
             if not isinstance(sizes, Mapping):
                 names = ", ".join(f"'{s.name}': 4" for s in self.rules.sizes)
                 got = f"{sizes!r:.60}"

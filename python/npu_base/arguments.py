@@ -28,6 +28,13 @@ def is_tensor(value: Any) -> bool:
     return hasattr(value, "__dlpack__") and hasattr(value, "shape") and hasattr(value, "dtype")
 
 
+def _is_same_constant(traced: Any, given: Any) -> bool:
+    if type(traced) is not type(given):
+        return False
+    # NaN is the constant that the graph has, and -0.0 another one than 0.0.
+    return repr(traced) == repr(given) if isinstance(traced, float | complex) else bool(traced == given)
+
+
 def tensor_dtype(value: Any) -> str:
     return str(value.dtype).removeprefix("torch.")
 
@@ -197,9 +204,10 @@ class ArgumentBinder:
                 value = self.decode(value)
             if _is_described(leaf) and type(leaf) is not type(value):
                 leaf = repr(leaf)
-            if type(value) is not type(leaf) or value != leaf:
+            if not _is_same_constant(value, leaf):
                 self.refuse(
-                    f"Input {i} is {leaf!r}, but the graph was traced with {value!r} there; extract again with {leaf!r}"
+                    f"Input {i} is {leaf!r}, but the graph was traced with {value!r} there; extract or compile again "
+                    f"with {leaf!r}"
                 )
 
     def check(self, tensor: Any, spec: Spec) -> None:

@@ -51,6 +51,11 @@ _ACTIONS = {
     errno.EROFS: "a file and a folder that you have permission to write",
     errno.ENAMETOOLONG: "a shorter name",
 }
+_WHEN_READING = {
+    errno.ENOENT: "the path of a file that exists",
+    errno.EACCES: "a file that you have permission to read",
+    errno.EPERM: "a file that you have permission to read",
+}
 _CLASSES: dict[int | None, type[FileError]] = {
     errno.ENOENT: MissingFileError,
     errno.EISDIR: FolderError,
@@ -104,8 +109,7 @@ def read_file(path: str | os.PathLike[str], missing: str) -> bytes:
     except FileNotFoundError as error:
         raise MissingFileError(f"{missing}: {os.fspath(path)}", os.fspath(path), errno.ENOENT) from error
     except (OSError, ValueError) as error:
-        action = "a file that you have permission to read" if isinstance(error, PermissionError) else None
-        raise file_error("read", path, error, action) from error
+        raise file_error("read", path, error) from error
 
 
 def as_path(path: str | os.PathLike[str]) -> Path:
@@ -129,6 +133,8 @@ def file_error(doing: str, path: str | os.PathLike[str], error: Exception, actio
     """The error to raise if ``doing`` something to a file failed with ``error``."""
     code = getattr(error, "errno", None)
     reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
+    if doing == "read":
+        action = action or _WHEN_READING.get(code or 0)
     action = action or _ACTIONS.get(code or 0, _ELSEWHERE)
     message = format_error("file", f"cannot {doing} '{os.fspath(path)}': {reason}", action=action)
     return _CLASSES.get(code, FileError)(message, os.fspath(path), code, reason)

@@ -165,8 +165,9 @@ def test_warm_up():
         compiled.warm_up([{"batch": 65}])
     with pytest.raises(ValueError, match=r"missing \['batch'\]"):
         compiled.warm_up([{}])
-    with pytest.raises(TypeError, match=r"sizes by name; got 8; expected \[\{'batch': 4\}\]"):
-        compiled.warm_up([8])
+    for wrong in ([8], 8):
+        with pytest.raises(TypeError, match=r"sizes by name; got 8; expected \[\{'batch': 4\}\]"):
+            compiled.warm_up(wrong)
     fixed = linear(dynamic_shapes=None)[1]
     assert fixed.sizes == []
     with pytest.raises(ValueError, match="fixed sizes.*dynamic_shapes"):

@@ -166,6 +166,22 @@ def test_containers_as_arguments():
         scaled(given, 3.0)
 
 
+class Scaled(nn.Module):
+    def forward(self, x, scale):
+        return x * scale
+
+
+@pytest.mark.parametrize(("traced", "other"), [(float("nan"), 0.0), (0.0, -0.0), (-0.0, 0.0), (float("inf"), 1.0)])
+def test_special_numbers_as_constants(traced, other):
+    compiled = npu.compile(Scaled(), (X, traced), device="cpu")
+    want = Scaled()(X, traced)
+    got = compiled(X, traced)
+    torch.testing.assert_close(got, want, rtol=0, atol=0, equal_nan=True)
+    assert torch.equal(got.signbit(), want.signbit()) or traced != traced
+    with pytest.raises(InvalidValueError, match=f"Input 1 is {other}, .* traced with {traced} .*compile again"):
+        compiled(X, other)
+
+
 class Two(nn.Module):
     def forward(self, x):
         return x + 1, [x * 2, {"z": x * 3}]

@@ -168,8 +168,9 @@ print(type(answer).__name__, sorted(answer), type(answer["point"]).__name__, ans
     wrong.__module__, wrong.__qualname__ = Answer.__module__, Answer.__qualname__
     with pytest.raises(InvalidValueError, match="Answer does not have the fields"):
         npu.load(path, "cpu", classes=[wrong])
-    with pytest.raises(InvalidTypeError, match="classes must be types"):
-        npu.load(path, "cpu", classes=["Answer"])
+    for not_classes in (["Answer"], 5):
+        with pytest.raises(InvalidTypeError, match="classes must be types"):
+            npu.load(path, "cpu", classes=not_classes)
 
 
 def test_only_data_classes_are_called(tmp_path):

@@ -17,7 +17,7 @@ import torch
 from npu.cli import main as npu_main
 from npu.generation.cache import CacheWarning, users_cache
 from npu_base.errors import DeniedFileError, FileError, FolderError, MissingFileError, NPUError
-from npu_base.files import write_file
+from npu_base.files import file_error, write_file
 from npu_runtime import Profiler
 from torch import nn
 from torch_ir import extract_ir, save_ir
@@ -76,6 +76,8 @@ def test_each_reason_has_its_class(tmp_path: Path) -> None:
             write_file(path, b"")
         assert isinstance(caught.value, NPUError) and isinstance(caught.value, OSError)
         assert caught.value.filename == os.fspath(path)
+    with pytest.raises(MissingFileError, match="cannot read .*no; try the path of a file that exists"):
+        raise file_error("read", tmp_path / "no", FileNotFoundError(errno.ENOENT, "no"))
     with pytest.raises(FileError, match="surrogates not allowed"):
         write_file(tmp_path / "text", "\ud800")
     assert not (tmp_path / "text").exists()

@@ -50,7 +50,7 @@ class Classes:
     """
 
     def __init__(self, classes: Iterable[type], structure: Any) -> None:
-        self.given = tuple(classes)
+        self.given = tuple(classes) if isinstance(classes, Iterable) else (classes,)
         self._classes: dict[str, type] = {}
         given: dict[str, type] = {}
         for one in self.given:
