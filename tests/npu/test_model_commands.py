@@ -285,6 +285,7 @@ MISTAKES = {
     "import": (["plan", "raises_at_import:x"], "'raises_at_import': ZeroDivisionError: division by zero ("),
     "syntax": (["plan", "no_syntax:x"], "no_syntax.py, line 1)"),
     "exit": (["plan", "exits:x"], "cannot import 'exits': SystemExit: no arguments"),
+    "a file in another folder": (["plan", "more-nets/net.py"], "try net:ATTRIBUTE in the file's folder"),
     "a file": (["plan", "command_models.py"], "a Python file; expected a program (.npubin), a saved file"),
     "file and name": (["plan", "command_models.py:Net"], "the name of a module, as in import; try command_models:Net"),
     "half a name": (["plan", ":Net"], "expected MODULE:ATTRIBUTE"),
@@ -306,6 +307,8 @@ MISTAKES = {
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_mistakes(folder: Path, run: Run, arguments: list[str], message: str) -> None:
     (folder / "net.json").write_text("{}")
+    (folder / "more-nets").mkdir(exist_ok=True)
+    (folder / "more-nets" / "net.py").write_text("Net = None")
     save_file({"x": torch.ones(1)}, folder / "weights.safetensors")
     assert message in run(*arguments, code=2 if arguments[0] == "compare" else 1)
 

@@ -95,3 +95,5 @@ def test_wrong_options(tmp_path):
         predict({})
     with pytest.raises(InvalidTypeError, match="must be a name"):
         npu.Predictor("model.npu", device=npu.Device("cpu"))
+    with pytest.raises(InvalidTypeError, match="a path has the wrong type; got int"):
+        npu.Predictor(5)

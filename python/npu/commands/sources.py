@@ -129,7 +129,10 @@ def _kind_of_file(text: str, path: Path, takes: Collection[Kind]) -> Kind:
         return _SUFFIXES[path.suffix]  # its reader says what is wrong with it
     got, action = f"'{text}'", None
     if path.suffix == ".py":
-        got, action = f"'{text}', a Python file", f"{'.'.join(path.with_suffix('').parts)}:ATTRIBUTE"
+        parts = path.with_suffix("").parts
+        got = f"'{text}', a Python file"
+        action = f"{'.'.join(parts)}:ATTRIBUTE" if all(map(str.isidentifier, parts)) else None
+        action = action or f"{path.stem}:ATTRIBUTE in the file's folder"
     elif path.suffix in _WEIGHTS:
         got, action = f"'{text}', which has weights alone", "the model as the source, and this file as --weights"
     raise InvalidValueError(

@@ -9,6 +9,7 @@ from typing import Any
 
 from npu_base.arguments import is_tensor, tensor_dtype
 from npu_base.errors import InvalidTypeError, InvalidValueError, format_error
+from npu_base.files import as_path
 from npu_base.sizes import Size
 
 from npu.compiled_module import CompiledModule, load
@@ -30,7 +31,7 @@ class Predictor:
         if device is not None and not isinstance(device, str):
             what, got = "a predictor's device must be a name, which can be sent to workers", type(device).__name__
             raise InvalidTypeError(format_error("predictor", what, got=got, expected="'cpu', 'cuda' or 'metal'"))
-        self._path, self._device, self._threads, self._verify = os.fspath(path), device, threads, verify
+        self._path, self._device, self._threads, self._verify = os.fspath(as_path(path)), device, threads, verify
         self._lock = threading.Lock()
         self._module: CompiledModule | None = None
 
