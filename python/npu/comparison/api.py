@@ -10,7 +10,6 @@ from typing import Any
 
 import npu_compiler
 from npu_base.files import PROGRAM_MAGIC, as_path, read_file
-from npu_base.size_rules import fixed_ir
 from npu_base.specs import TensorSpec
 from npu_compiler import CompiledProgram, CompileError, IRError, PartitionPlan
 from npu_compiler.errors import InternalCompileError
@@ -31,7 +30,7 @@ from npu.comparison.walk import Options, Progress, Results, Walk
 from npu.compiled_module import CompiledModule
 from npu.random_tensors import random_inputs, random_weights
 from npu.saving.container import is_saved
-from npu.saving.model import Model, read_ir, read_model
+from npu.saving.model import Model, fixed, read_model
 
 __all__ = ["compare"]
 
@@ -85,9 +84,7 @@ class _Saved:
     def of(model: Model, file: str) -> _Saved:
         if model.parts is not None:
             return _Saved(model.parts.plan, model.parts.plan.original_ir, model.weights)
-        ir = None if model.ir is None else read_ir(model, file)
-        if model.open is not None and ir is not None:
-            ir, _ = fixed_ir(ir, model.open.programs[-1])  # of the size that was used last
+        ir = None if model.ir is None else fixed(model, file)
         return _Saved(CompiledProgram.from_bytes(model.programs()[-1], file), ir, model.weights)
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from npu_base.errors import NPUError
-from npu_base.size_rules import SizeRules
+from npu_base.size_rules import SizeRules, fixed_ir
 from npu_base.specs import TensorSpec
 from npu_runtime import Program, Weights, __version__
 
@@ -21,7 +21,7 @@ from npu.saving.tensors import write_tensors
 if TYPE_CHECKING:  # most models load without the compiler
     from npu.saving.parts import Parts
 
-__all__ = ["Model", "ir_at", "open_model", "read_ir", "read_model"]
+__all__ = ["Model", "fixed", "ir_at", "open_model", "read_ir", "read_model"]
 
 
 @dataclass(frozen=True)
@@ -220,11 +220,18 @@ def _check_required(file: str, signature: Signature, program: Program) -> None:
 
 
 def ir_at(source: Any) -> Any:
-    """The IR in a saved file, as a dict, if ``source`` is the path of one; anything else is returned as it is."""
+    """The IR in a saved file, as a dict, if ``source`` is the path of one; anything else is returned as it is. Of a
+    model with open sizes, it is that of the size that was used last."""
     if not isinstance(source, str | os.PathLike) or not is_saved(source):
         return source
     file = os.fspath(source)
-    return read_ir(read_model(source)[0], file)
+    return fixed(read_model(source)[0], file)
+
+
+def fixed(model: Model, file: str) -> dict[str, Any]:
+    """The IR, of the size that was used last if sizes are open."""
+    ir = read_ir(model, file)
+    return ir if model.open is None else fixed_ir(ir, model.open.programs[-1])[0]
 
 
 def read_ir(model: Model, file: str) -> dict[str, Any]:
