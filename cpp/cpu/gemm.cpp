@@ -136,6 +136,38 @@ void Epilogue::run(const float* sums, std::int64_t apart, std::int64_t n, const 
   expression_->run(n, operands, strides, out, out_stride_, scratch);
 }
 
+void Epilogue::run_rows(const Rows& r, std::byte* scratch) const {
+  if (r.n == 0) return;
+  const auto out_at = [&](std::int64_t row) { return element(r.out, out_dtype_, row * r.out_step); };
+  if (!expression_ || 2 * r.n > kExprBlock) {
+    const void* at[kMaxExtras];
+    for (std::int64_t i = 0; i < r.rows; ++i) {
+      for (std::size_t k = 0; k < extras_.size(); ++k)
+        at[k] = element(r.at[k], extras_[k].dtype, i * r.extra_steps[k]);
+      run(r.sums + i * r.sums_step, r.apart, r.n, at, out_at(i), scratch);
+    }
+    return;
+  }
+  const std::int64_t most = kExprBlock / r.n;
+  const auto first = static_cast<std::size_t>(sums_per_result_);
+  const void* operands[kMaxExtras + 2];
+  std::int64_t row_strides[kMaxExtras + 2] = {r.sums_step, r.sums_step}, strides[kMaxExtras + 2] = {1, 1};
+  for (std::size_t k = 0; k < extras_.size(); ++k) {
+    row_strides[first + k] = r.extra_steps[k];
+    strides[first + k] = strides_[k];
+  }
+  expression_->begin(scratch, most * r.n);
+  for (std::int64_t i = 0; i < r.rows; i += most) {
+    operands[0] = r.sums + i * r.sums_step;
+    operands[1] = r.sums + i * r.sums_step + r.apart;
+    for (std::size_t k = 0; k < extras_.size(); ++k)
+      operands[first + k] = element(r.at[k], extras_[k].dtype, i * r.extra_steps[k]);
+    expression_->run_tile(
+        {std::min(most, r.rows - i), r.n, operands, row_strides, strides, out_at(i), r.out_step, out_stride_},
+        scratch);
+  }
+}
+
 void GemmOperands::locate_rows(std::int64_t row, std::int64_t count, int extra, std::int64_t* out,
                                std::int64_t* extra_at) const {
   std::int64_t offsets[kMaxExtras];
@@ -225,7 +257,10 @@ struct Block {
   const float* rows_at = nullptr;  // of the current step of depth
   std::int64_t rows_stride = kPackedStride;
 
-  std::int64_t half_width() const { return (panel_end - panel_begin) * call.micro->nr; }
+  // Columns that are finished together, of one sum.
+  std::int64_t half_width() const {
+    return std::min(panel_end * call.micro->nr, call.shape.columns) - panel_begin * call.micro->nr;
+  }
   std::int64_t sums_stride() const { return call.shape.sums_per_result * half_width(); }
 
   const float* panel(std::int64_t half, std::int64_t p, std::int64_t k, std::int64_t length) const {
@@ -297,7 +332,7 @@ struct Block {
       tile.residual_stride = strip.extra_step;
       tile.next = fetched < ahead.length ? ahead.from + fetched : nullptr;
       fetched += length * ahead.step;
-      gemm(strip.count, static_cast<int>(sums ? m.nr : count), tile);
+      gemm(strip.count, static_cast<int>(count), tile);
     }
   }
 
@@ -330,21 +365,46 @@ struct Block {
     }
   }
 
+  // Rows are finished together as long as they are evenly spaced.
   void finish_rows() const {
-    const std::int64_t column = panel_begin * call.micro->nr;
-    const std::int64_t count = std::min(panel_end * call.micro->nr, call.shape.columns) - column;
-    const auto& extras = call.epilogue->extras();
+    Epilogue::Rows together;
+    std::int64_t first[kMaxExtras + 1], step[kMaxExtras + 1],
+        at[kMaxExtras + 1];  // the output, then the extras
+    const std::size_t places = call.epilogue->extras().size() + 1;
     for (std::int64_t i = 0; i < rows; ++i) {
-      std::int64_t out_at = 0, offsets[kMaxExtras];
-      const void* pointers[kMaxExtras] = {};
-      call.operands->locate(row + i, &out_at, offsets);
-      for (std::size_t k = 0; k < extras.size(); ++k) {
-        const std::int64_t step = extras[k].strides[static_cast<std::size_t>(call.epilogue->column_dim())];
-        pointers[k] = element(call.extras[k], extras[k].dtype, offsets[k] + column * step);
+      call.operands->locate(row + i, &at[0], &at[1]);
+      const std::int64_t n = together.rows;
+      bool even = n > 0;
+      for (std::size_t k = 0; k < places && even; ++k) {
+        if (n == 1) step[k] = at[k] - first[k];
+        even = at[k] == first[k] + n * step[k];
       }
-      call.epilogue->run(sums + i * sums_stride(), half_width(), count, pointers,
-                         element(call.out, call.out_dtype, out_at + column * call.out_stride), scratch);
+      if (!even) {
+        if (n > 0) finish(together, i - n, first, step);
+        std::copy_n(at, places, first);
+        std::fill_n(step, places, 0);
+        together.rows = 0;
+      }
+      ++together.rows;
     }
+    if (together.rows > 0) finish(together, rows - together.rows, first, step);
+  }
+
+  void finish(Epilogue::Rows r, std::int64_t begin, const std::int64_t* first,
+              const std::int64_t* step) const {
+    const std::int64_t column = panel_begin * call.micro->nr;
+    const auto& extras = call.epilogue->extras();
+    r.sums = sums + begin * sums_stride();
+    r.sums_step = sums_stride();
+    r.apart = r.n = half_width();
+    r.out = element(call.out, call.out_dtype, first[0] + column * call.out_stride);
+    r.out_step = step[0];
+    for (std::size_t k = 0; k < extras.size(); ++k) {
+      const std::int64_t across = extras[k].strides[static_cast<std::size_t>(call.epilogue->column_dim())];
+      r.at[k] = element(call.extras[k], extras[k].dtype, first[k + 1] + column * across);
+      r.extra_steps[k] = step[k + 1];
+    }
+    call.epilogue->run_rows(r, scratch);
   }
 
   void run() {

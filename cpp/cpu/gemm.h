@@ -25,6 +25,8 @@ inline std::byte* element(void* base, DType dtype, std::int64_t index) {
   return static_cast<std::byte*>(base) + index * static_cast<std::int64_t>(size_of(dtype));
 }
 
+inline constexpr int kMaxExtras = 16;
+
 // What happens to a sum before it is stored.
 class Epilogue {
  public:
@@ -43,6 +45,18 @@ class Epilogue {
   // first element of each extra.
   void run(const float* sums, std::int64_t apart, std::int64_t n, const void* const* at, void* out,
            std::byte* scratch) const;
+
+  // Rows of sums whose results, and whose extras, are evenly spaced.
+  struct Rows {
+    const float* sums = nullptr;
+    std::int64_t sums_step = 0, apart = 0;
+    std::int64_t rows = 0, n = 0;
+    const void* at[kMaxExtras] = {};  // of the first row
+    std::int64_t extra_steps[kMaxExtras] = {};
+    void* out = nullptr;
+    std::int64_t out_step = 0;
+  };
+  void run_rows(const Rows& rows, std::byte* scratch) const;
 
   const std::vector<TensorDesc>& extras() const { return extras_; }
   int column_dim() const { return column_dim_; }
@@ -118,8 +132,6 @@ struct GemmCall {
   std::int64_t out_stride = 1;  // between columns
   const void* const* extras = nullptr;
 };
-
-inline constexpr int kMaxExtras = 16;
 
 // How the work of one product is cut: a grid of row ranges and panel ranges.
 struct GemmGrid {
