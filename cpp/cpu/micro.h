@@ -44,6 +44,33 @@ struct GemmTile {
   std::int64_t next_step = 16;  // from one to the next, in floats
 };
 
+// Where the input and the weights of a tap lie, in floats.
+struct GroupTap {
+  std::int64_t x, w;
+};
+
+// Some output pixels of a convolution in groups, for neighbouring channels that fit a vector. Each channel
+// sees only the `group` input channels of its own group.
+struct GroupTile {
+  // Pixel i starts at x + i * x_stride, for a tap at taps[t].x from there: at the first channel of the group
+  // if all channels are of one, else where the output channels lie.
+  const float* x = nullptr;
+  std::int64_t x_stride = 0;
+  const float* w = nullptr;  // w + taps[t].w: [group][a vector]
+  const GroupTap* taps = nullptr;
+  int tap_count = 0;
+  int group = 1;
+  bool one_group = false;
+  std::int64_t channels = 0;  // at most a vector
+  float* c = nullptr;         // c[i * c_stride + channel]
+  std::int64_t c_stride = 0;
+  bool accumulate = false;  // then + what c held
+  const float* bias = nullptr;
+  const float* residual = nullptr;
+  std::int64_t residual_stride = 0;
+  bool relu = false;
+};
+
 inline constexpr int kGemvRows = 8;  // with more, the sums of a few columns no longer fit registers
 
 struct GemvCall {
@@ -77,6 +104,9 @@ struct Micro {
   void (*gemm_f32)(int rows, int columns, const GemmTile& tile);
   // The same with pairs of bfloat16 for each float32 of a and b; null where the hardware has no such product.
   void (*gemm_bf16)(int rows, int columns, const GemmTile& tile);
+  // Convolutions in groups, of at most group_pixels pixels and `lanes` channels.
+  int lanes, group_pixels;
+  void (*group_tile)(int pixels, const GroupTile& tile);
   // Few rows of x times many of w: out[i * out_stride + j] = sum_k x[i * x_stride + k] * w[j * stride + k].
   // All rows of x share each read of w.
   void (*gemv_f32)(const GemvCall& call);

@@ -13,6 +13,7 @@ void fill(Micro& micro) {
   fill_attention(micro);
   fill_convert(micro);
   fill_gemv(micro);
+  fill_groups(micro);
   fill_math(micro);
   fill_panels(micro);
   fill_rows(micro);

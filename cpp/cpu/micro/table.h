@@ -11,6 +11,7 @@ void fill(Micro& micro);  // everything
 void fill_attention(Micro& micro);
 void fill_convert(Micro& micro);
 void fill_gemv(Micro& micro);
+void fill_groups(Micro& micro);
 void fill_math(Micro& micro);
 void fill_panels(Micro& micro);
 void fill_rows(Micro& micro);

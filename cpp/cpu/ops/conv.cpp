@@ -78,7 +78,7 @@ class GemmConv final : public ConvBase {
 }  // namespace
 
 KernelPtr make_conv(const KernelRequest& request) {
-  if (is_depthwise(request)) return make_depthwise_conv(request);
+  if (is_in_groups(request)) return make_group_conv(request);
   if (is_direct(request)) return make_direct_conv(request);
   return std::make_unique<GemmConv>(request);
 }

@@ -37,7 +37,7 @@ class ConvBase : public HostKernel {
 
 bool is_direct(const KernelRequest& request);
 KernelPtr make_direct_conv(const KernelRequest& request);
-bool is_depthwise(const KernelRequest& request);
-KernelPtr make_depthwise_conv(const KernelRequest& request);
+bool is_in_groups(const KernelRequest& request);
+KernelPtr make_group_conv(const KernelRequest& request);
 
 }  // namespace npu::cpu

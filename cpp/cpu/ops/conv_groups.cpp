@@ -1,0 +1,260 @@
+// Convolutions in groups of few channels, down to one filter for each channel. A vector of output channels is
+// summed in registers for some pixels of a row at a time; taps outside the image are left out.
+#include "cpu/ops/conv.h"
+
+namespace npu::cpu {
+
+namespace {
+
+constexpr std::int64_t kMostOfGroup = 64;     // channels; more are a product worth its packing
+constexpr std::int64_t kLongestSum = 320;     // products added in float32 in one go, for accuracy
+constexpr std::int64_t kLargestDepth = 1024;  // of a filter; what is deeper has work enough for a product
+constexpr std::int64_t kFewProducts = 50000;  // a few microseconds: not worth waking threads
+constexpr int kMostLanes = 16;
+
+// Neighbouring output channels that fit a vector.
+struct Block {
+  std::int64_t channel, count, input;  // the first output channel, how many, the first input channel
+};
+
+// Neighbouring pixels of an output row that see the same taps of a row.
+struct Segment {
+  std::int64_t begin, end, first_tap, end_tap;
+};
+
+class GroupConv final : public ConvBase {
+ public:
+  explicit GroupConv(const KernelRequest& r) : ConvBase(r) {
+    make_blocks();
+    make_segments();
+    const auto floats = [](std::int64_t n) {
+      return (static_cast<std::size_t>(n) * sizeof(float) + 63) / 64 * 64;
+    };
+    converts_ = r.inputs[0].dtype != DType::kFloat32;
+    row_floats_ = converts_ ? g_.in[2] * g_.in_channels : 0;
+    sums_at_ = (static_cast<std::size_t>(g_.taps()) * sizeof(GroupTap) + 63) / 64 * 64;
+    rows_at_ = sums_at_ + (epilogue_.in_tile() ? 0 : floats(g_.out[2] * g_.out_channels));
+    expression_at_ = rows_at_ + floats(g_.kernel[0] * g_.kernel[1] * row_floats_);
+    per_thread_ = (expression_at_ + epilogue_.scratch_bytes() + 63) / 64 * 64;
+  }
+
+  static bool fits(const KernelRequest& r) {
+    const ConvGeometry g = geometry_of(r);
+    const std::int64_t lanes = micro().lanes, in = g.group_in(), out = g.group_out();
+    const bool few = g.groups > 1 && in <= kMostOfGroup && out <= kMostOfGroup && g.depth() <= kLargestDepth;
+    const bool filled = shares_lanes(g) || 2 * out >= lanes;
+    return few && filled && g.x_channel == 1 && !g.spreads() && r.inputs[1].constant;
+  }
+
+  std::string name() const override {
+    return std::string(g_.depthwise() ? "conv[depthwise " : "conv[groups ") + micro_->name +
+           (epilogue_.in_tile() ? "]" : " +map]");
+  }
+  std::size_t scratch_bytes() const override { return per_thread_ * static_cast<std::size_t>(threads_); }
+  int packed_input() const override { return 1; }
+  std::size_t packed_bytes() const override {
+    return blocks_.size() * static_cast<std::size_t>(block_floats()) * sizeof(float);
+  }
+  std::string packing() const override {
+    return "conv groups " + std::to_string(g_.groups) + " vectors " + std::to_string(micro_->lanes) + " of" +
+           weight_text(inputs_[1]);
+  }
+  void pack(const void* raw, std::byte* packed, ThreadPool&) const override {
+    const DType dtype = inputs_[1].dtype;
+    float* to = reinterpret_cast<float*>(packed);
+    for (const Block& block : blocks_) {
+      for (std::int64_t k = 0; k < g_.depth(); ++k, to += micro_->lanes) {
+        std::fill_n(to, micro_->lanes, 0.0f);
+        load_row(dtype, element(raw, dtype, g_.weight_at(block.channel, k)), g_.weight_column, to,
+                 block.count);
+      }
+    }
+  }
+
+  void run(const KernelArgs& args, ThreadPool& pool) const override {
+    const std::int64_t lines = g_.batch * g_.out[0] * g_.out[1];
+    if (lines * g_.out[2] * g_.out_channels == 0) return;
+    const bool worth = lines * g_.out[2] * g_.out_channels * g_.depth() > kFewProducts;
+    const std::int64_t pieces = worth ? std::min<std::int64_t>(lines, 4 * threads_) : 1;
+    pool.run(pieces, [&](std::int64_t piece, int thread) {
+      const Range range = split(lines, pieces, piece);
+      std::byte* const scratch = args.scratch + per_thread_ * static_cast<std::size_t>(thread);
+      for (std::int64_t line = range.begin; line < range.end; ++line) run_line(args, line, scratch);
+    });
+  }
+
+ private:
+  // Several groups fill a vector, each with its own lanes of the input.
+  static bool shares_lanes(const ConvGeometry& g) {
+    return g.group_in() == g.group_out() && g.group_in() < micro().lanes && micro().lanes % g.group_in() == 0;
+  }
+
+  std::int64_t block_floats() const { return g_.depth() * micro_->lanes; }
+
+  void make_blocks() {
+    shares_lanes_ = shares_lanes(g_);
+    const std::int64_t span = shares_lanes_ ? g_.out_channels : g_.group_out(), lanes = micro_->lanes;
+    for (std::int64_t first = 0; first < g_.out_channels; first += span) {
+      for (std::int64_t c = 0; c < span; c += lanes) {
+        const std::int64_t input = shares_lanes_ ? c : first / span * g_.group_in();
+        blocks_.push_back({first + c, std::min(lanes, span - c), input});
+      }
+    }
+  }
+
+  void make_segments() {
+    for (std::int64_t w = 0; w < g_.out[2]; ++w) {
+      std::int64_t first = 0, end = g_.kernel[2];
+      while (first < end && g_.source(2, w, first) < 0) ++first;
+      while (end > first && g_.source(2, w, end - 1) < 0) --end;
+      Segment* const last = segments_.empty() ? nullptr : &segments_.back();
+      if (last != nullptr && last->first_tap == first && last->end_tap == end) {
+        last->end = w + 1;
+      } else {
+        segments_.push_back({w, w + 1, first, end});
+      }
+    }
+  }
+
+  void run_line(const KernelArgs& args, std::int64_t line, std::byte* scratch) const {
+    const Pixel at(g_, line * g_.out[2]);
+    const DType dtype = inputs_[0].dtype;
+    const void* const image = element(args.inputs[0], dtype, at.n * g_.x_batch);
+    if (converts_) convert_rows(image, at, reinterpret_cast<float*>(scratch + rows_at_));
+    const float* const x =
+        converts_ ? reinterpret_cast<const float*>(scratch + rows_at_) : static_cast<const float*>(image);
+    GroupTap* const taps = reinterpret_cast<GroupTap*>(scratch);
+    for (const Segment& segment : segments_) {
+      GroupTile tile;
+      tile.taps = taps;
+      tile.tap_count = find_taps(at, segment, taps);
+      run_segment(args, line, segment, x, tile, reinterpret_cast<float*>(scratch + sums_at_));
+    }
+    if (!epilogue_.in_tile()) finish_line(args, line, scratch);
+  }
+
+  // Of a line, those rows of the image that it sees, one after the other.
+  void convert_rows(const void* image, const Pixel& at, float* to) const {
+    for (std::int64_t kd = 0; kd < g_.kernel[0]; ++kd) {
+      const std::int64_t d = g_.source(0, at.d, kd);
+      for (std::int64_t kh = 0; kh < g_.kernel[1]; ++kh, to += row_floats_) {
+        const std::int64_t h = g_.source(1, at.h, kh);
+        if (d < 0 || h < 0) continue;
+        const DType dtype = inputs_[0].dtype;
+        const std::int64_t row = d * g_.x_step[0] + h * g_.x_step[1];
+        for (std::int64_t w = 0; w < g_.in[2]; ++w) {
+          load_row(dtype, element(image, dtype, row + w * g_.x_step[2]), 1, to + w * g_.in_channels,
+                   g_.in_channels);
+        }
+      }
+    }
+  }
+
+  // From the first pixel of the row that the image has, at its first channel.
+  int find_taps(const Pixel& at, const Segment& segment, GroupTap* taps) const {
+    int count = 0;
+    for (std::int64_t kd = 0; kd < g_.kernel[0]; ++kd) {
+      const std::int64_t d = g_.source(0, at.d, kd);
+      for (std::int64_t kh = 0; kh < g_.kernel[1]; ++kh) {
+        const std::int64_t h = g_.source(1, at.h, kh), line = kd * g_.kernel[1] + kh;
+        if (d < 0 || h < 0) continue;
+        const std::int64_t row = converts_ ? line * row_floats_ : d * g_.x_step[0] + h * g_.x_step[1];
+        for (std::int64_t kw = segment.first_tap; kw < segment.end_tap; ++kw) {
+          taps[count++] = {row + kw * g_.dilation[2] * pixel_step(),
+                           (line * g_.kernel[2] + kw) * g_.group_in() * micro_->lanes};
+        }
+      }
+    }
+    return count;
+  }
+
+  std::int64_t pixel_step() const { return converts_ ? g_.in_channels : g_.x_step[2]; }
+
+  void run_segment(const KernelArgs& args, std::int64_t line, const Segment& segment, const float* x,
+                   GroupTile tile, float* sums) const {
+    const bool direct = epilogue_.in_tile();
+    const int extra = direct ? epilogue_.residual() : -1;
+    std::int64_t at[2], extra_at[2];
+    const ConvOperands operands(g_, request_, epilogue_, 0, nullptr, nullptr, false);
+    operands.locate_rows(line * g_.out[2], 2, extra, at, extra_at);
+    tile.group = static_cast<int>(g_.group_in());
+    tile.one_group = !shares_lanes_;
+    tile.x_stride = g_.stride[2] * pixel_step();
+    tile.c_stride = direct ? g_.out_step[2] : g_.out_channels;
+    tile.relu = direct && epilogue_.relu();
+    tile.residual_stride = extra_at[1] - extra_at[0];
+    float* const out = direct ? static_cast<float*>(args.outputs[0]) + at[0] : sums;
+    const float* const residual =
+        extra >= 0 ? static_cast<const float*>(args.inputs[3 + extra]) + extra_at[0] : nullptr;
+    const std::int64_t length = segment.end - segment.begin, most = micro_->group_pixels;
+    const std::int64_t strips = (length + most - 1) / most;
+    tile.w = reinterpret_cast<const float*>(args.packed);
+    float bias[kMostLanes];
+    for (const Block& block : blocks_) {
+      if (args.inputs[2]) {
+        const TensorDesc& b = inputs_[2];
+        load_row(b.dtype, element(args.inputs[2], b.dtype, block.channel * b.strides[0]), b.strides[0], bias,
+                 block.count);
+        tile.bias = bias;
+      }
+      tile.channels = block.count;
+      for (std::int64_t i = 0; i < strips; ++i) {
+        const Range part = split(length, strips, i);
+        const std::int64_t w = segment.begin + part.begin;
+        tile.x = x + block.input + (w * g_.stride[2] - g_.low[2]) * pixel_step();
+        tile.c = out + w * tile.c_stride + block.channel;
+        if (residual) tile.residual = residual + w * tile.residual_stride + block.channel;
+        run_tile(static_cast<int>(part.end - part.begin), tile);
+      }
+      tile.w += block_floats();
+    }
+  }
+
+  // Some taps at a time: sums of sums are more exact than one long sum.
+  void run_tile(int pixels, const GroupTile& whole) const {
+    const int most = static_cast<int>(std::max<std::int64_t>(1, kLongestSum / g_.group_in()));
+    if (whole.tap_count <= most) return micro_->group_tile(pixels, whole);
+    for (int first = 0; first < whole.tap_count; first += most) {
+      const bool last = first + most >= whole.tap_count;
+      GroupTile tile = whole;
+      tile.taps = whole.taps + first;
+      tile.tap_count = std::min(most, whole.tap_count - first);
+      tile.accumulate = first > 0;
+      if (!last) tile.bias = tile.residual = nullptr;
+      tile.relu = last && whole.relu;
+      micro_->group_tile(pixels, tile);
+    }
+  }
+
+  void finish_line(const KernelArgs& args, std::int64_t line, std::byte* scratch) const {
+    const ConvOperands operands(g_, request_, epilogue_, 0, nullptr, nullptr, false);
+    const auto& extras = epilogue_.extras();
+    std::int64_t at = 0, next = 0, extra_at[kMaxExtras], next_extra[kMaxExtras];
+    operands.locate(line * g_.out[2], &at, extra_at);
+    operands.locate(line * g_.out[2] + std::min<std::int64_t>(1, g_.out[2] - 1), &next, next_extra);
+    Epilogue::Rows rows;
+    rows.sums = reinterpret_cast<const float*>(scratch + sums_at_);
+    rows.sums_step = rows.n = g_.out_channels;
+    rows.rows = g_.out[2];
+    rows.out = element(args.outputs[0], outputs_[0].dtype, at);
+    rows.out_step = next - at;
+    for (std::size_t k = 0; k < extras.size(); ++k) {
+      rows.at[k] = element(args.inputs[3 + k], extras[k].dtype, extra_at[k]);
+      rows.extra_steps[k] = next_extra[k] - extra_at[k];
+    }
+    epilogue_.run_rows(rows, scratch + expression_at_);
+  }
+
+  bool shares_lanes_ = false, converts_ = false;
+  std::vector<Block> blocks_;
+  std::vector<Segment> segments_;
+  std::int64_t row_floats_ = 0;
+  std::size_t sums_at_ = 0, rows_at_ = 0, expression_at_ = 0, per_thread_ = 0;  // in a thread's scratch
+};
+
+}  // namespace
+
+bool is_in_groups(const KernelRequest& request) { return GroupConv::fits(request); }
+KernelPtr make_group_conv(const KernelRequest& request) { return std::make_unique<GroupConv>(request); }
+
+}  // namespace npu::cpu
