@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import re
 import sys
 from typing import Any
@@ -39,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
         Sampling(**{name: value for name, value in sampling_options(args).items() if name != "stop_strings"})
 
     generator = open_generator(args, check, buckets=None)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # one wrong byte is not the end of a conversation
     is_interactive = sys.stdin.isatty() and sys.stdout.isatty()
     if is_interactive:
         with contextlib.suppress(ImportError):  # it is not in every Python

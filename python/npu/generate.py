@@ -20,7 +20,8 @@ __all__ = ["full_context", "has_template", "open_generator", "run", "sampling_op
 
 def run(args: argparse.Namespace) -> int:
     if (args.prompt is None) == (args.ids is None):
-        raise InvalidValueError("[npu] a prompt is required; expected either --prompt or --ids")
+        got = "neither" if args.ids is None else "both"
+        raise InvalidValueError(f"[npu] one prompt is required; got {got}; expected either --prompt or --ids")
     if args.chat and args.ids is not None:
         raise InvalidValueError("[npu] --chat needs a text; got --ids; expected --prompt")
     started = _since_process_start()

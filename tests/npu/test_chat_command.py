@@ -42,9 +42,9 @@ class Talk:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self.folder, self._monkeypatch, self._capsys = folder, monkeypatch, capsys
 
-    def __call__(self, said: str, *options: object, code: int = 0) -> tuple[list[str], str]:
+    def __call__(self, said: str | io.TextIOBase, *options: object, code: int = 0) -> tuple[list[str], str]:
         """The lines of answers, and the notices."""
-        self._monkeypatch.setattr("sys.stdin", io.StringIO(said))
+        self._monkeypatch.setattr("sys.stdin", io.StringIO(said) if isinstance(said, str) else said)
         arguments = ["chat", self.folder / "model", "--device", KIND, "--cache", self.folder / "programs"]
         arguments += ["--tokens", 4, "--capacity", 64, *options]  # of two, the last one counts
         assert main([str(argument) for argument in arguments]) == code
@@ -230,6 +230,12 @@ def test_through_a_pipe(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.split()) == 3 and ">>>" not in done.stdout
     assert done.stderr == "The answer was stopped after 3 tokens; try a larger --tokens.\n"
+
+
+def test_bytes_that_are_no_text(talk: Talk) -> None:
+    for errors in ("strict", "surrogateescape"):
+        (answer,), notices = talk(io.TextIOWrapper(io.BytesIO(b"w5 \xff\n"), encoding="utf-8", errors=errors))
+        assert len(answer.split()) == 4 and "Error" not in notices
 
 
 def test_mistakes(model: Any, talk: Talk, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -173,8 +173,8 @@ def test_the_end_of_a_text(folder: Path, qwen: Any, tmp_path: Path) -> None:
 
 
 MISTAKES = [
-    ([], "a prompt is required; expected either --prompt or --ids"),
-    (["--prompt", "a", "--ids", "1"], "a prompt is required; expected either --prompt or --ids"),
+    ([], "one prompt is required; got neither; expected either --prompt or --ids"),
+    (["--prompt", "a", "--ids", "1"], "one prompt is required; got both; expected either --prompt or --ids"),
     (["--prompt", "a"], "a text prompt needs a tokenizer"),
     (["--ids", "1,x"], "--ids must be numbers separated by commas; got '1,x'"),
     (["--ids", "5,,2"], "--ids must be numbers separated by commas; got '5,,2'"),
