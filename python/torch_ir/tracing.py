@@ -74,7 +74,8 @@ def _checked_kwargs(model: nn.Module, given: dict[str, Any] | None) -> dict[str,
 
 
 def check_leaves(leaves: list[Any]) -> None:
-    """Refuse NumPy arrays, for which torch.export would explain at length how to register containers."""
+    """Refuse NumPy arrays, for which torch.export would explain at length how to register containers, and tensors that
+    are not plain ones."""
     for leaf in leaves:
         kind = type(leaf)
         if kind.__module__ == "numpy":
@@ -83,6 +84,9 @@ def check_leaves(leaves: list[Any]) -> None:
                 f"The example inputs contain a NumPy {kind.__name__} of {getattr(leaf, 'dtype', 'unknown')}{shape}; "
                 f"expected tensors; pass torch.as_tensor(x)"
             )
+        if isinstance(leaf, torch.Tensor) and (leaf.is_quantized or leaf.layout not in (torch.strided, torch.jagged)):
+            what, how = ("quantized", "dequantize") if leaf.is_quantized else (f"{leaf.layout}", "to_dense")
+            raise InvalidExampleError(f"The example inputs contain a {what} tensor; expected dense ones: x.{how}()")
 
 
 def get_model_name(model: nn.Module) -> str:

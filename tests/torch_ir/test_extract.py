@@ -22,6 +22,7 @@ from torch_ir import (
     validate_ir,
     verify_ir_with_state_dict,
 )
+from torch_ir.errors import InvalidExampleError
 
 
 @dataclasses.dataclass
@@ -335,3 +336,15 @@ def test_batch_norm_that_writes_its_statistics(training):
         for ours, own in zip(executor(x), model(x), strict=True):
             torch.testing.assert_close(ours, own)
     torch.testing.assert_close(executor.state["mean"], model.mean)
+
+
+@pytest.mark.parametrize(
+    ("example", "words"),
+    [
+        (torch.eye(2).to_sparse(), r"contain a torch\.sparse_coo tensor; expected dense ones: x\.to_dense\(\)"),
+        (torch.quantize_per_tensor(torch.eye(2), 0.1, 0, torch.qint8), r"a quantized tensor; .*x\.dequantize\(\)"),
+    ],
+)
+def test_example_inputs_that_are_not_dense(example, words):
+    with pytest.raises(InvalidExampleError, match=words):
+        extract_ir(nn.ReLU(), example)
