@@ -107,6 +107,8 @@ def symbols_of(
 _VIOLATION = re.compile(
     r"Not all values of (\S+) = (.+?) in the specified range (?:.*?)satisfy the generated guard (.+?)\.?$", re.MULTILINE
 )
+_LOGS = re.compile(r"Specializations unexpectedly required \([^)]*\)! For more information, run with \S+")
+"""PyTorch writes it behind a guard, without a space."""
 _UNSOLVED = re.compile(r"Expected op to be '==', got \S+ for (.+)")
 _SPECIALIZED = re.compile(r"You marked (\S+) as dynamic but your code specialized it to be a constant \((\d+)\)")
 _AXIS = re.compile(r"L(?:\['args'\])?\['?(\w+)'?\](\S*?)\.size\(\)\[(\d+)\]")
@@ -124,6 +126,7 @@ def refused_range(text: str) -> ExportError | None:
         )
     if "Constraints violated" not in text and "conflicts between user-specified ranges" not in text:
         return None
+    text = _LOGS.sub("", text)
     violations = _VIOLATION.findall(text)
     needs = [
         f"not every value of '{name}' ({_plain(where)}) has {_plain(guard)}, which the model's code depends on"
