@@ -12,6 +12,7 @@ from npu_base.errors import InvalidTypeError, InvalidValueError
 
 from .errors import CompileError, ExtensionError, IRError, described
 from .lowering import GETITEM
+from .opset import DTYPES
 from .partition_costs import bytes_of, crossing_seconds, part_seconds
 from .partition_order import CHEAPER, Arrangement
 from .partition_report import PartReport, PlanReport
@@ -183,18 +184,37 @@ def _steps(ir_dict: dict[str, Any], groups: Groups, only_crossing: bool = False)
 
 def _refused(ir_dict: dict[str, Any], supported: Supported) -> list[str | None]:
     """For each node, why it does not run on the device, or None."""
-    nodes = ir_dict["nodes"]
+    nodes, is_consistent = ir_dict["nodes"], True
     try:
         reasons = [reason for _, reason in explain_ir(ir_dict)]
     except IRError:  # an inconsistent graph is judged node by node
-        reasons = [explain_support(node) for node in nodes]
-    if supported is is_op_supported:
-        return reasons
-    wanted = [_ask(supported, node) for node in nodes]
-    return [
-        reason or (None if want else "is_supported_fn returned False for it")
-        for want, reason in zip(wanted, reasons, strict=True)
-    ]
+        reasons, is_consistent = [explain_support(node) for node in nodes], False
+    if supported is not is_op_supported:
+        wanted = [_ask(supported, node) for node in nodes]
+        reasons = [
+            reason or (None if want else "is_supported_fn returned False for it")
+            for want, reason in zip(wanted, reasons, strict=True)
+        ]
+    if is_consistent:
+        _keep_off_borders(nodes, reasons)
+    return reasons
+
+
+def _keep_off_borders(nodes: Sequence[Mapping[str, Any]], reasons: list[str | None]) -> None:
+    """A program may have single numbers of dtypes that devices lack, such as float64, as constants inside; a node that
+    makes or reads one together with the host is the host's too."""
+    made_by = {t["name"]: i for i, node in enumerate(nodes) for t in node["outputs"] if t["dtype"] not in DTYPES}
+    borders = [
+        (made_by[t["name"]], i, t["dtype"])
+        for i, node in enumerate(nodes) for t in node_reads(node) if t["name"] in made_by
+    ]  # fmt: skip
+    changed = bool(borders)
+    while changed:
+        changed = False
+        for maker, reader, dtype in borders:
+            if (reasons[maker] is None) != (reasons[reader] is None):
+                at = maker if reasons[maker] is None else reader
+                reasons[at], changed = f"dtype {dtype}", True
 
 
 def _ask(supported: Supported, node: Mapping[str, Any]) -> bool:

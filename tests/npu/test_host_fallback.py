@@ -199,3 +199,20 @@ def test_backends_keep_the_device_and_its_threads():
     backend = backend_of(device, threads=1)
     assert backend.device is device
     assert backend.create_executor(program).threads == 1
+
+
+class Tiny(nn.Module):
+    """One number in float64, for a node of the host and one of the device."""
+
+    def forward(self, x, y):
+        epsilon = torch.tensor(1e-12, dtype=torch.float64)
+        return x + epsilon, y * epsilon
+
+
+def test_single_numbers_of_a_dtype_of_the_host():
+    x, y = torch.ones(3, dtype=torch.float64), torch.ones(3)
+    compiled = npu.compile(Tiny(), (x, y))
+    for run in (compiled, torch.compile(Tiny(), backend="npu")):
+        with torch.no_grad():
+            for got, want in zip(run(x, y), Tiny()(x, y), strict=True):
+                assert got.dtype == want.dtype and torch.equal(got, want)
