@@ -271,7 +271,7 @@ MISTAKES = {
     "dtype": ([*NET, "1,3,8,8:int65"], "--input has no valid dtype; got '1,3,8,8:int65'; expected one of float32"),
     "enormous": ([*NET, "1000000,1000000,1000000"], "--input is too large"),
     "channels": ([*NET, "1,5,8,8"], "got image float32[1, 5, 8, 8]; try an --input with other sizes, or a dtype"),
-    "floats": (["run", "command_models:Bag", "--input", "2,5", "--input", "4"], "got ids float32[2, 5], weight"),
+    "floats": (["run", "command_models:Bag", "--input", "2,5", "--input", "4"], "Expected tensor for argument #1"),
     "contents": (["run", "command_models:Branches", "--input", "2"], "decides by a tensor's contents; use torch.where"),
     "its own error": (["run", "command_models:Refuses", "--input", "2"], "ValueError: two lines; got x float32[2]"),
     "other weights": ([*NET, "1,3,8,8", "--weights", "command_models.py"], "Unknown weight file format: .py Supported"),
