@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, ClassVar, Protocol
 
 from npu_base.errors import InvalidValueError, NPUError
@@ -91,7 +91,8 @@ class ArgumentBinder:
         tensors = self._tensors(inputs, dict(kwargs))
         if len(tensors) != len(self.inputs):
             names = ", ".join(self.names)
-            hint = self._not_tensors((inputs, kwargs)) if len(tensors) < len(self.inputs) else ""
+            few = len(tensors) < len(self.inputs)
+            hint = self._not_tensors((inputs, kwargs)) if few else self._left_out(self.parameters[: len(tensors)])
             self.refuse(f"Expected {len(self.inputs)} inputs, got {len(tensors)} (the graph takes: {names}){hint}")
         for tensor, spec in zip(tensors, self.inputs, strict=True):
             self.check(tensor, spec)
@@ -145,8 +146,20 @@ class ArgumentBinder:
             given, wanted = kwargs, keys or ([] if args else self.names)
         unknown, missing = [k for k in given if k not in wanted], [k for k in wanted if k not in given]
         if ((kwargs or keys) and (unknown or missing)) or not self.is_positional:
-            self.refuse(f"Keyword inputs do not match: missing {missing}, unknown {unknown}, expected {wanted}")
+            hint = self._left_out(unknown)
+            self.refuse(f"Keyword inputs do not match: missing {missing}, unknown {unknown}, expected {wanted}{hint}")
         return args, {key: kwargs[key] for key in keys if key in kwargs}
+
+    def _left_out(self, names: Iterable[str]) -> str:
+        """What to do about those of ``names`` that ``forward`` takes and the example inputs did not have."""
+        if self.structure is None:
+            return ""
+        positional, by_name = self.structure["items"]
+        traced = {*self.parameters[: len(positional["items"])], *by_name.get("keys", [])}
+        left_out = [name for name in names if name in self.parameters and name not in traced]
+        if not left_out:
+            return ""
+        return f"; the example inputs had no {', '.join(map(repr, left_out))}: compile with an example that has it"
 
     def _leaves(self, value: Any, node: dict[str, Any], where: str) -> Iterator[Any]:
         """In the order of the trace, whatever the order of the keys in dicts."""

@@ -238,3 +238,17 @@ def test_cheap_calls_need_no_binding(monkeypatch):
             assert not result.requires_grad and result.grad_fn is None
         with torch.inference_mode():
             assert torch.equal(module(a, b), X - 2 * Y)
+
+
+def test_an_argument_that_the_example_left_out_is_named():
+    class Scaled(nn.Module):
+        def forward(self, x, mask=None, scale=1.0):
+            return x * scale if mask is None else x * mask * scale
+
+    x = torch.ones(2, 3)
+    compiled = npu.compile(Scaled(), x, device="cpu")
+    for args, kwargs, name in (((x, x), {}, "mask"), ((x,), {"mask": x}, "mask"), ((x,), {"scale": 2.0}, "scale")):
+        with pytest.raises(InvalidValueError, match=f"the example inputs had no '{name}': compile with an example"):
+            compiled(*args, **kwargs)
+    with pytest.raises(InvalidValueError, match=r"unknown \['other'\], expected \['x'\]$"):
+        compiled(x, other=x)
