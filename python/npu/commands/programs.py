@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -164,7 +164,7 @@ def _open_saved(source: Source, args: argparse.Namespace, given: Sequence[GivenI
     weights = loaded.weights
     if args.weights is not None:
         weights = load_weights(args.weights, executor.program, device)
-    names = _distinct((entry.name, entry.user_name) for entry in loaded.signature.outputs)
+    names = [(entry.name, entry.user_name) for entry in loaded.signature.outputs]
     return _OnDevice(executor, weights, arrays_of(given, executor.program.inputs, args.seed), names)
 
 
@@ -208,19 +208,14 @@ def _names_of(ir: Any) -> _Names:
             graph_inputs=[], graph_outputs=outputs, output_names=ir.get("output_names") or [],
             input_structure=None, output_structure=None,
         )  # fmt: skip
-    return _distinct((entry.name, entry.user_name) for entry in make_signature(ir).outputs)
+    return [(entry.name, entry.user_name) for entry in make_signature(ir).outputs]
 
 
 def _names_in_program(program: Any) -> _Names:
-    """Of all outputs but new states, which a session keeps."""
+    """Of all outputs but new states, which a session keeps. A name that two of them share is that of the first."""
     states = {i for i, spec in enumerate(program.inputs) if spec.state}
-    results = [spec for spec in program.outputs if spec.alias not in states]
-    return _distinct((spec.name, user) for spec in results for user in spec.names or [spec.name])
-
-
-def _distinct(names: Iterable[tuple[str, str]]) -> _Names:
-    """As in a LoadedModule, a user's name that two outputs share is that of the first."""
-    result: list[tuple[str, str]] = []
-    for name, user in names:
-        result.append((name, name if any(user == other for _, other in result) else user))
-    return result
+    names: list[tuple[str, str]] = []
+    for spec in (spec for spec in program.outputs if spec.alias not in states):
+        for user in spec.names or [spec.name]:
+            names.append((spec.name, spec.name if any(user == other for _, other in names) else user))
+    return names
