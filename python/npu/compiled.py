@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,15 +17,18 @@ from torch_ir import IR, extract_ir, serialize_ir
 from torch_ir.open_shapes import leaf_specs
 from torch_ir.specialization import rules_of
 
+from npu.bucket_runner import open_runner
+from npu.buckets import Buckets, check_no_buckets
 from npu.compiled_module import CompiledModule
 from npu.host_parts import FALLBACKS, say_what_runs_on_the_host, strategy_of
-from npu.open_sizes import MOST_SIZES, OpenRunner, SizedRunner, check_state
+from npu.open_sizes import MOST_SIZES, SizedRunner, check_state
+from npu.padding.option import proven_buckets
 from npu.partitioned import PartitionRunner
 from npu.result_classes import as_traced
 from npu.runners import ProgramRunner, Runner
 from npu.saving.model import Model
 from npu.saving.parts import Parts, first_node
-from npu.saving.signature import make_signature, user_names
+from npu.saving.signature import Signature, make_signature, user_names
 from npu.saving.sizes import OpenSizes
 from npu.saving.structure import Classes
 
@@ -65,6 +68,8 @@ def compile(
     output_names: Sequence[str] | None = None,
     dynamic_shapes: Any = None,
     max_sizes: int = MOST_SIZES,
+    buckets: Mapping[str, Iterable[int]] | None = None,
+    pad: Mapping[str, float] | None = None,
 ) -> CompiledModule:
     """Extract and compile ``module``, and plan it for ``device`` (by default the GPU that a module in CUDA memory is
     on, else the best one available).
@@ -79,7 +84,8 @@ def compile(
 
     ``dynamic_shapes`` leaves sizes open, as ``torch.export.export`` takes it: ``{"x": {0: torch.export.Dim("batch",
     min=1, max=64)}}``. The program of another size is made at the first call with it and kept, for the ``max_sizes``
-    sizes that were used last.
+    sizes that were used last. ``buckets={"length": [32, 64, 128]}`` pads a call to the next of these lengths and cuts
+    its results back, if that is proven to keep them; ``pad`` says what inputs are padded with where it is not 0.
     """
     if fallback not in FALLBACKS:
         raise InvalidValueError(
@@ -100,7 +106,12 @@ def compile(
         target = _target(device, module)
         leaves = (leaf for _, leaf, _ in leaf_specs(module, example_inputs, example_kwargs, dynamic_shapes))
         first = rules_of(ir).sizes_of([leaf.shape for leaf in leaves if isinstance(leaf, Tensor)])
-        return _of_open_sizes(module, ir, target, threads, compile_ir, fallback, options, first, max_sizes)
+        signature = make_signature(ir, _parameters(module))
+        padding = proven_buckets(ir, signature.inputs, buckets, pad, dtype, module)
+        return _of_open_sizes(
+            module, ir, signature, target, threads, compile_ir, fallback, options, first, max_sizes, padding
+        )
+    check_no_buckets(buckets, pad)
     program = _whole_program(ir, compile_ir, fallback)
     if program is None:
         return _on_host_too(module, ir, _target(device, module), threads, compile_ir)
@@ -150,6 +161,7 @@ def _module_of(model: Model, runner: Runner, ir: IR, threads: int) -> CompiledMo
 def _of_open_sizes(
     module: nn.Module,
     ir: IR,
+    signature: Signature,
     device: Device,
     threads: int,
     compile_ir: Compile,
@@ -157,9 +169,9 @@ def _of_open_sizes(
     options: dict[str, Any],
     first: dict[str, int],
     most: int,
+    buckets: Buckets | None,
 ) -> CompiledModule:
     check_state(ir)
-    signature = make_signature(ir, _parameters(module))
 
     def make(sizes: dict[str, int], weights: Weights) -> SizedRunner:
         fixed = ir.specialize(**sizes)
@@ -172,10 +184,12 @@ def _of_open_sizes(
 
     written = {m.target for m in ir.mutations if m.kind != "input"}  # also those that are constants at first
     weights = load_weights(_tensors(module, (ir.weights_read() - set(ir.constants)) | written))
-    runner = OpenRunner(rules_of(ir), make, weights, first, most)
+    rules = rules_of(ir)
+    first = first if buckets is None else buckets.target(rules, first)
+    runner = open_runner(buckets, signature, rules, make, weights, first, most)
     if runner.is_partitioned:
         say_what_runs_on_the_host(runner.plan)
-    open_sizes = OpenSizes(runner.rules, options, most)
+    open_sizes = OpenSizes(runner.rules, options, most, buckets=buckets)
     model = Model(signature, list, None, lambda: serialize_ir(ir).encode(), ir.model_name, None, open_sizes)
     return _module_of(model, runner, ir, threads)
 

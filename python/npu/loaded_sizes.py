@@ -10,6 +10,7 @@ from npu_base.errors import InvalidValueError, NPUError, format_error
 from npu_base.size_rules import fixed_ir
 from npu_runtime import Device, Executor, Program, Weights
 
+from npu.bucket_runner import open_runner
 from npu.open_sizes import OpenRunner, SizedRunner
 from npu.runners import ProgramRunner
 from npu.saving.container import refuse
@@ -31,7 +32,8 @@ def loaded_runner(model: Model, device: Device, threads: int) -> OpenRunner:
         weights.check(program)
         return ProgramRunner(Executor(program, device, threads=threads), weights, model.signature), lambda: code
 
-    return OpenRunner(model.open.rules, make, model.weights, in_file[-1], model.open.most)
+    opened = model.open
+    return open_runner(opened.buckets, model.signature, opened.rules, make, model.weights, in_file[-1], opened.most)
 
 
 def _key(sizes: Mapping[str, int]) -> tuple[tuple[str, int], ...]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from npu_base.errors import InvalidValueError
 
-__all__ = ["Size", "SizeError", "evaluate", "free_names", "is_name"]
+__all__ = ["Size", "SizeError", "Tree", "evaluate", "free_names", "is_name", "parsed"]
 
 _LONGEST = 10_000
 _DEEPEST = 100
@@ -159,7 +159,7 @@ class _Parser:
 
 
 @lru_cache(maxsize=4096)
-def _parsed(text: str) -> Tree:
+def parsed(text: str) -> Tree:
     if len(text) > _LONGEST:
         raise SizeError(f"[sizes] an expression has {len(text)} characters; expected at most {_LONGEST}")
     tree = _Parser(text).parse()
@@ -196,7 +196,7 @@ def _value(tree: Tree, values: Mapping[str, int]) -> Any:
 
 def evaluate(text: str, values: Mapping[str, int]) -> int | float | bool:
     try:
-        return _value(_parsed(text), values)
+        return _value(parsed(text), values)
     except SizeError:
         raise
     except (ArithmeticError, ValueError, TypeError) as error:
@@ -205,7 +205,7 @@ def evaluate(text: str, values: Mapping[str, int]) -> int | float | bool:
 
 def free_names(text: str) -> set[str]:
     names: set[str] = set()
-    left = [_parsed(text)]
+    left = [parsed(text)]
     while left:
         tree = left.pop()
         if isinstance(tree, str):
@@ -227,7 +227,7 @@ class Size:
     def __init__(self, text: str) -> None:
         if not isinstance(text, str):
             raise SizeError(f"[sizes] an expression must be text; got {type(text).__name__}")
-        _parsed(text)
+        parsed(text)
         self.text = text
 
     def evaluate(self, values: Mapping[str, int]) -> int | float | bool:

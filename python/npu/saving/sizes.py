@@ -10,6 +10,7 @@ from npu_base.errors import NPUError
 from npu_base.size_rules import SizeRange, SizeRules
 from npu_base.sizes import Size, free_names, is_name
 
+from npu.buckets import Buckets
 from npu.saving.container import refuse
 from npu.saving.signature import Signature, TensorEntry, sizes_returned
 
@@ -27,9 +28,12 @@ class OpenSizes:
     options: Mapping[str, Any]
     most: int
     programs: Sequence[Mapping[str, int]] = ()
+    buckets: Buckets | None = None
 
     def to_dict(self) -> dict[str, Any]:
+        buckets = {} if self.buckets is None else {"buckets": self.buckets.to_dict()}
         return {
+            **buckets,
             "ranges": [size.to_dict() for size in self.rules.sizes],
             "conditions": list(self.rules.conditions),
             "options": dict(self.options),
@@ -79,7 +83,16 @@ def read_open_sizes(data: Any, programs: Sequence[Mapping[str, Any]], signature:
     most = data.get("max_sizes")
     if type(most) is not int or not 1 <= most < _MOST:
         _bad(file, "has a wrong 'max_sizes'", most, "a number from 1")
-    return OpenSizes(rules, _options(data.get("options"), file), most, of_programs)
+    return OpenSizes(rules, _options(data.get("options"), file), most, of_programs, _buckets(data, rules, file))
+
+
+def _buckets(data: Mapping[str, Any], rules: SizeRules, file: str) -> Buckets | None:
+    if "buckets" not in data:
+        return None
+    try:
+        return Buckets.from_dict(data["buckets"], rules)
+    except NPUError as error:
+        _bad(file, "has wrong buckets", data["buckets"], str(error))
 
 
 def _range(entry: Any, file: str) -> SizeRange:

@@ -1,0 +1,204 @@
+"""The walk through a graph: from what the inputs are padded with to the results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import torch
+from npu_base.errors import InvalidValueError, format_error
+from torch_ir.binding import GETITEM, bind_getitem
+from torch_ir.ops.schemas import resolve_op
+from torch_ir.parts import OpNode, TensorMeta
+
+from npu.padding.calls import Call, Padding
+from npu.padding.extents import ONE, Axis
+from npu.padding.ranges import Limits, Range, constant, hull
+from npu.padding.refusal import Unproven
+from npu.padding.rules import RULES
+from npu.padding.values import HEAD, Value, is_real
+
+__all__ = ["Fill", "Needs", "prove"]
+
+Fill = int | float | bool
+Needs = dict[str, Fill]
+"""By input, what its first element along the padded size must be, in each row, so that padding is right."""
+
+
+def prove(
+    ir: Any,
+    symbol: str,
+    *,
+    least: int,
+    most: int,
+    fills: Mapping[str, Fill] | None = None,
+    compute_dtype: str | None = None,
+    buffers: Mapping[str, torch.Tensor] | None = None,
+) -> Needs:
+    """Prove that ``symbol`` may be padded from any value of at least ``least`` to any of at most ``most``.
+
+    Inputs are padded with 0, or with what ``fills`` says. ``buffers`` are values of weights that may be no ordinary
+    numbers. The result says what must hold of a call's inputs; a call for which it does not must not be padded.
+    An ``InvalidValueError`` names the node for which there is no proof.
+    """
+    sizes = {size.name: size for size in ir.sizes if size.name != symbol}
+    padding = Padding(symbol, max(least, 1), most, Limits(compute_dtype), sizes)
+    given = {t.name: (fills or {}).get(t.name, 0) for t in ir.graph_inputs}
+    candidates = [t.name for t in ir.graph_inputs if padding.depends(list(t.shape)) and "complex" not in t.dtype]
+    first: _Failure | None = None
+    for count in (0, 1, len(candidates)):
+        for names in combinations(candidates, min(count, len(candidates))):
+            needs = {name: _visible(given[name]) for name in names}
+            try:
+                _Walk(ir, padding, given, needs, buffers or {}).run()
+            except _Failure as failure:
+                first = first or failure
+            else:
+                return needs
+    assert first is not None
+    raise _refused(symbol, first)
+
+
+def _visible(fill: Fill) -> Fill:
+    """What a mask that is padded with ``fill`` has where nothing is hidden."""
+    visible = 0 if fill else 1
+    return bool(visible) if isinstance(fill, bool) else visible
+
+
+class _Failure(Exception):
+    def __init__(self, where: str, why: str) -> None:
+        super().__init__(where, why)
+        self.where, self.why = where, why
+
+
+def _refused(symbol: str, failure: _Failure) -> InvalidValueError:
+    return InvalidValueError(
+        format_error(
+            "npu",
+            f"padding '{symbol}' to buckets is not proven to keep the results",
+            got=f"{failure.where}: {failure.why}",
+            expected="a model that leaves padding out of its results, by a mask",
+            action=f"a mask among the inputs, pad= with what hides padding in it, or no buckets for '{symbol}'",
+        )
+    )
+
+
+def describe(node: OpNode) -> str:
+    module = f", module '{node.module_path}'" if node.module_path else ""
+    source = f", {node.source}" if node.source else ""
+    return f"node '{node.name}' ({node.op_type}{module}{source})"
+
+
+class _Walk:
+    def __init__(
+        self, ir: Any, padding: Padding, fills: Mapping[str, Fill], needs: Needs, buffers: Mapping[str, torch.Tensor]
+    ) -> None:
+        self.ir, self.padding, self.fills, self.needs, self.buffers = ir, padding, fills, needs, buffers
+        self.limits = padding.limits
+        self.results: dict[str, list[Value]] = {}
+        """By node, the values of its tensor results."""
+        self.named: dict[str, Value] = {}
+
+    def run(self) -> None:
+        weights = {t.name: t for t in self.ir.weights}
+        for name, state_name in {**{n: n for n in weights}, **self.ir.weight_name_mapping}.items():
+            if state_name in weights:
+                self.named[name] = self._weight(weights[state_name], state_name)
+        for meta in self.ir.graph_inputs:
+            try:
+                self.named[meta.name] = self._input(meta)
+            except Unproven as error:
+                raise _Failure(f"input '{meta.name}'", str(error)) from None
+        for node in self.ir.nodes:
+            values = self._node(node)
+            self.results[node.name] = values
+            self.named.update({meta.name: value for meta, value in zip(node.outputs, values, strict=True)})
+        self._check_results()
+
+    def _value(self, meta: TensorMeta) -> Value:
+        if meta.producer_node in self.results:
+            values = self.results[meta.producer_node]
+            if meta.producer_output_idx < len(values):
+                return values[meta.producer_output_idx]
+        return self.named[meta.name]
+
+    def _input(self, meta: TensorMeta) -> Value:
+        axes = self.padding.axes_of(meta.shape)
+        fill = constant(self.fills[meta.name])
+        real = self.limits.ordinary(meta.dtype)
+        if not self.limits.is_ordinary(fill, meta.dtype) and "float" in meta.dtype:
+            real = hull([real, fill])  # a mask of such numbers
+        last = max((i for i, axis in enumerate(axes) if axis is not None), default=None)
+
+        def ranges(cell: dict[int, str]) -> Range:
+            if not is_real(cell):
+                return fill
+            if last is not None and cell[last] == HEAD and meta.name in self.needs:
+                return constant(self.needs[meta.name])
+            return real
+
+        return Value.of(meta, axes, ranges)
+
+    def _weight(self, meta: TensorMeta, name: str) -> Value:
+        data = self.ir.constants.get(name, self.buffers.get(name))
+        r = self.limits.ordinary(meta.dtype)
+        if data is not None and name in self.ir.constants:
+            r = _range_of(data) or r
+        elif data is not None and (known := _range_of(data)) is not None and "float" in meta.dtype:
+            r = hull([r, known])
+        r = self.limits.fit(r, meta.dtype)
+        return Value.of(meta, [None] * len(meta.shape), lambda _: r)
+
+    def _node(self, node: OpNode) -> list[Value]:
+        inputs = [self._value(meta) for meta in node.inputs]
+        touched = any(value.is_padded for value in inputs) or self._has_size(node)
+        try:
+            return self._by_rule(node, inputs)
+        except Unproven as error:
+            if touched:
+                raise _Failure(describe(node), str(error)) from None
+        return [
+            Value.of(meta, [None] * len(meta.shape), lambda _, meta=meta: self.limits.all_of(meta.dtype))  # type: ignore[misc]
+            for meta in node.outputs
+        ]
+
+    def _by_rule(self, node: OpNode, inputs: list[Value]) -> list[Value]:
+        if node.op_type == GETITEM:
+            return [inputs[bind_getitem(node, list(range(len(inputs)))).holes[0][1]]]
+        namespace, _, rest = node.op_type.partition(".")
+        rule = RULES.get(rest.partition(".")[0]) if namespace == "aten" else None
+        if rule is None or resolve_op(node.op_type) is None:
+            raise Unproven(f"what this operator does with padded '{self.padding.symbol}' is not known")
+        values = list(rule(Call(node, inputs, self.padding)))
+        if len(values) != len(node.outputs):
+            raise Unproven("this form of the operator is not known")
+        return values
+
+    def _has_size(self, node: OpNode) -> bool:
+        shapes = [list(meta.shape) for meta in node.outputs]
+        return self.padding.depends(shapes) or self.padding.depends(list(node.attrs.values()))
+
+    def _check_results(self) -> None:
+        for meta in self.ir.graph_outputs:
+            self._check_result(f"result '{meta.name}'", self._value(meta).axes)
+        for mutation in self.ir.mutations:
+            value = self._value(mutation.value)
+            if mutation.kind != "input" and value.is_padded:
+                raise _Failure(f"'{mutation.target}'", "the model writes padded numbers into it")
+
+    def _check_result(self, where: str, axes: Sequence[Axis | None]) -> None:
+        for i, axis in enumerate(axes):
+            if axis is not None and axis.outer != ONE:
+                raise _Failure(where, f"its dimension {i} has padded '{self.padding.symbol}' inside of another size")
+
+
+def _range_of(data: torch.Tensor) -> Range | None:
+    if data.numel() == 0 or data.is_complex():
+        return None
+    if data.is_floating_point() and bool(data.isnan().any()):
+        return Range(-math.inf, math.inf, True)
+    if data.dtype == torch.bool:
+        return Range(int(bool(data.all())), int(bool(data.any())))
+    return Range(data.min().item(), data.max().item())

@@ -1,0 +1,134 @@
+"""Operators that work over some dimensions and treat each index of the others alike: right if those are not padded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from npu.padding.calls import Call, rule
+from npu.padding.extents import Axis
+from npu.padding.ranges import Range
+from npu.padding.refusal import Unproven
+from npu.padding.values import Value
+
+__all__ = ["OVER"]
+
+Over = Callable[[Call, Value], list[int]]
+
+
+def _all_but(first: int) -> Over:
+    return lambda _, value: list(range(first, value.rank))
+
+
+def _last(count: int) -> Over:
+    return lambda _, value: list(range(value.rank - count, value.rank))
+
+
+def _along(name: str = "dim", default: int = -1) -> Over:
+    def dims(call: Call, value: Value) -> list[int]:
+        given = call.arguments.get(name, default)
+        return [value.axis(d) for d in (given if isinstance(given, (list, tuple)) else [given])]
+
+    return dims
+
+
+def _normalized(call: Call, value: Value) -> list[int]:
+    return list(range(value.rank - len(call["normalized_shape"]), value.rank))
+
+
+def _padded(call: Call, value: Value) -> list[int]:
+    return list(range(value.rank - len(call.shape_argument("pad")) // 2, value.rank))
+
+
+def _spatial(count: int) -> Over:
+    """Batch and channels may be absent."""
+    return lambda _, value: list(range(value.rank - count, value.rank))
+
+
+_SAME, _REGULAR, _UNKNOWN = "same", "regular", "unknown"
+"""Results are elements of the operand, arithmetic of it that is defined for ordinary numbers, or anything."""
+OVER: dict[str, tuple[Over, str]] = {
+    **dict.fromkeys(("layer_norm", "rms_norm", "_fused_rms_norm"), (_normalized, _REGULAR)),
+    "group_norm": (_all_but(1), _REGULAR),
+    **dict.fromkeys(
+        ("conv1d", "conv2d", "conv3d", "convolution", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+        (_all_but(1), _REGULAR),
+    ),
+    **{f"max_pool{n}d": (_spatial(n), _UNKNOWN) for n in (1, 2, 3)},
+    **{f"max_pool{n}d_with_indices": (_spatial(n), _UNKNOWN) for n in (1, 2, 3)},
+    **{f"avg_pool{n}d": (_spatial(n), _REGULAR) for n in (1, 2, 3)},
+    **{f"adaptive_avg_pool{n}d": (_spatial(n), _REGULAR) for n in (1, 2, 3)},
+    **{f"adaptive_max_pool{n}d": (_spatial(n), _SAME) for n in (1, 2, 3)},
+    **{f"upsample_nearest{n}d": (_spatial(n), _SAME) for n in (1, 2, 3)},
+    "upsample_linear1d": (_spatial(1), _REGULAR),
+    "upsample_bilinear2d": (_spatial(2), _REGULAR),
+    "upsample_bicubic2d": (_spatial(2), _REGULAR),
+    "pixel_shuffle": (_last(3), _SAME),
+    "pixel_unshuffle": (_last(3), _SAME),
+    "flip": (_along("dims"), _SAME),
+    "roll": (_along("dims", 0), _SAME),
+    "sort": (_along(), _SAME),
+    "argsort": (_along(), _UNKNOWN),
+    "topk": (_along(), _SAME),
+    "glu": (_along(), _REGULAR),
+    "constant_pad_nd": (_padded, _UNKNOWN),
+    "pad": (_padded, _UNKNOWN),
+}
+"""By operator, the dimensions that it works over, and what its results are."""
+_BATCHED = ("conv", "group_norm")
+
+
+def _over(call: Call) -> list[Value]:
+    over, kind = OVER[call.name]
+    value, *others = call.inputs
+    if any(other.is_padded for other in others):
+        raise Unproven("another operand than the first is padded")
+    if call.name.startswith(_BATCHED) and value.rank != _rank_with_batch(call, value):
+        raise Unproven("it has no batch")
+    if call.name == "roll" and not call.arguments.get("dims"):
+        raise Unproven("it turns all elements as one row")
+    dims = over(call, value)
+    call.require_unpadded(value, dims, f"it works over the padded dimension, and mixes padded '{call.symbol}' in")
+    call.check_numbers("size", "output_size", "pad")
+
+    def result(index: int) -> Value:
+        def ranges(cell: dict[int, str]) -> Range:
+            r = value.at(cell)
+            if kind == _SAME and index == 0:
+                return r
+            operands = [(r, value.dtype), *((o.whole(), o.dtype) for o in others)]
+            defined = kind == _REGULAR and index == 0 and call.arguments.get("eps") != 0
+            return call.row_range(*operands, index=index) if defined else call.everything(index)
+
+        axes: list[Axis | None] = [None if i in dims else axis for i, axis in enumerate(value.axes)]
+        return call.result(axes, ranges, index)
+
+    return [result(i) for i in range(len(call.outputs))]
+
+
+def _rank_with_batch(call: Call, value: Value) -> int:
+    if call.name == "group_norm":
+        return value.rank if value.rank > 2 else 3
+    weight: Any = call.arguments["weight"]
+    return int(weight.rank)
+
+
+for _name in OVER:
+    rule(_name)(_over)
+
+
+@rule("batch_norm", "native_batch_norm", "_native_batch_norm_legit_no_training", "instance_norm")
+def _batch_norm(call: Call) -> list[Value]:
+    """With the running statistics, it is elementwise."""
+    value: Value = call["input"]
+    by_name = {"batch_norm": "training", "native_batch_norm": "training", "instance_norm": "use_input_stats"}
+    if call.name in by_name and call[by_name[call.name]]:
+        over = list(range(2, value.rank)) if call.name == "instance_norm" else list(range(value.rank))
+        over = [d for d in over if d != 1]
+        call.require_unpadded(value, over, f"it takes statistics over padded '{call.symbol}'")
+    others = [v for v in call.inputs if v is not value]
+    if any(other.is_padded for other in others):
+        raise Unproven("another operand than the first is padded")
+    result = call.result(value.axes, lambda cell: call.row_range((value.at(cell), value.dtype)))
+    rest = [call.result([None] * len(m.shape), lambda _: call.everything(), i) for i, m in enumerate(call.outputs) if i]
+    return [result, *rest]
