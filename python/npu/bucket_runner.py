@@ -12,7 +12,7 @@ from npu_base.size_rules import SizeRules
 from npu_base.sizes import Size, free_names
 from npu_runtime import Weights
 
-from npu.buckets import Buckets, Fill, axis_of
+from npu.buckets import ABOVE, Buckets, Fill, axis_of
 from npu.kept import Kept
 from npu.open_sizes import Make, OpenRunner
 from npu.runners import uses_torch
@@ -47,7 +47,7 @@ class BucketRunner(OpenRunner):
         self._result_shapes = [entry.shape for entry in signature.outputs]
         names = [entry.name for entry in signature.inputs]
         self._needs = [
-            (size, names.index(name), axis_of(rules, name, size), value)
+            (size, names.index(name), axis_of(rules, name, size), value, buckets.fills.get(name, 0))
             for size, inputs in buckets.needs.items()
             for name, value in inputs.items()
         ]
@@ -88,7 +88,7 @@ class BucketRunner(OpenRunner):
     def _left(self, tensors: Sequence[Any]) -> tuple[str, ...]:
         """The sizes that are not padded in this call, because padding needs more than its inputs have."""
         return tuple(
-            [size for size, i, axis, value in self._needs if not _starts_with(tensors[i], axis, value)]
+            [size for size, i, axis, need, fill in self._needs if not _starts_with(tensors[i], axis, need, fill)]
             if self._needs
             else ()
         )
@@ -159,9 +159,9 @@ def _contiguous(result: Any) -> Any:
     return result.contiguous() if uses_torch([result]) else np.ascontiguousarray(result)
 
 
-def _starts_with(tensor: Any, axis: Any, value: Fill) -> bool:
+def _starts_with(tensor: Any, axis: Any, need: Fill | str, fill: Fill) -> bool:
     array = tensor if uses_torch([tensor]) else _as_array(tensor)
     if array.shape[axis] == 0:
         return False
     first = array[(slice(None),) * axis + (0,)]
-    return bool((first == value).all())
+    return bool(((first > fill) if need == ABOVE else (first == need)).all())

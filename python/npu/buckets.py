@@ -11,19 +11,22 @@ from npu_base.errors import InvalidTypeError, InvalidValueError, NPUError, forma
 from npu_base.size_rules import SizeRange, SizeRules
 from npu_base.sizes import Size, free_names
 
-__all__ = ["Buckets", "axis_of", "check_no_buckets", "checked_buckets"]
+__all__ = ["ABOVE", "Buckets", "Fill", "axis_of", "check_no_buckets", "checked_buckets"]
 
 Fill = int | float | bool
+ABOVE = ">"
+"""A need that is any number greater than what an input is padded with."""
 
 
 @dataclass(frozen=True)
 class Buckets:
     """``sizes`` are the buckets by the name of the size, ascending. ``fills`` are what inputs are padded with, where
-    that is not 0. ``needs`` says, by size and input, what the first element along this size must be in each row."""
+    that is not 0. ``needs`` says, by size and input, what the first element along this size must be in each row, a
+    number or ``ABOVE``."""
 
     sizes: Mapping[str, Sequence[int]]
     fills: Mapping[str, Fill] = field(default_factory=dict)
-    needs: Mapping[str, Mapping[str, Fill]] = field(default_factory=dict)
+    needs: Mapping[str, Mapping[str, Fill | str]] = field(default_factory=dict)
 
     def target(self, rules: SizeRules, sizes: Mapping[str, Any], leave: Iterable[str] = ()) -> dict[str, Any]:
         """The sizes to run with: the least buckets that are large enough, but for those in ``leave``. A size of 0, and
@@ -58,6 +61,8 @@ class Buckets:
             if name not in sizes or not isinstance(inputs, Mapping):
                 raise InvalidValueError(f"needs of {name!r:.60}, which has no buckets")
             given = {k: _from_json(v) for k, v in inputs.items()}
+            if wrong := [v for v in given.values() if v != ABOVE and type(v) not in (int, float, bool)]:
+                raise InvalidValueError(f"a need that is no number: {wrong[0]!r:.60}")
             if unknown := [n for n in given if axis_of(rules, n, name) is None]:
                 raise InvalidValueError(f"needs of {unknown[0]!r:.60}, which has no dimension '{name}'")
             needs[name] = given
@@ -74,7 +79,7 @@ def axis_of(rules: SizeRules, name: str, size: str) -> int | None:
     return axes[-1] if axes else None
 
 
-def _to_json(fill: Fill) -> Any:
+def _to_json(fill: Fill | str) -> Any:
     return str(fill) if isinstance(fill, float) and not math.isfinite(fill) else fill
 
 

@@ -32,6 +32,7 @@ from tests.models.zoo.language_models import causal
 INTERNAL = {
     "Unsupported",
     "Refused",
+    "Unproven",
     "Defect",
     "Malformed",
     "NeedsRetraceError",

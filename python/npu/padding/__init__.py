@@ -8,7 +8,7 @@ what it is without padding. A node that would break this ends the proof. The sec
 rule for each operator, by family. An operator without a rule must not touch the padded size.
 """
 
-from npu.padding.proof import Fill, Needs, prove
+from npu.padding.proof import Needs, prove
 from npu.padding.refusal import Unproven
 
-__all__ = ["Fill", "Needs", "Unproven", "prove"]
+__all__ = ["Needs", "Unproven", "prove"]

@@ -75,6 +75,11 @@ class Padding:
         return least
 
 
+_SHAPES = ("size", "shape", "sizes", "repeats", "dims", "end", "pad", "output_size")
+"""Arguments that are shapes, or ends in them. Their rules follow where the padded size is in the result. As any other
+number it would be that of the bucket."""
+
+
 class Call:
     """A node with its operands by name: values for tensors, lists of them, numbers, and what else is given."""
 
@@ -85,6 +90,9 @@ class Call:
         self.name = node.op_type.split(".")[1]
         self.step: Step = bind_operator(node, list(range(len(inputs))), node.attrs)
         self.arguments = self._arguments()
+        for name, value in self.arguments.items():
+            if name not in _SHAPES and padding.depends(value):
+                raise Unproven(f"its argument '{name}' is a number that depends on '{padding.symbol}': {value}")
 
     def _arguments(self) -> dict[str, Any]:
         names = [a.name for a in arguments_of(resolve_op(self.node.op_type)) if not a.kwarg_only]
@@ -97,25 +105,13 @@ class Call:
         return given
 
     def __getitem__(self, name: str) -> Any:
-        """An argument. Numbers among them must not have the padded size in them, which would be another number."""
-        value = self.shape_argument(name)
-        if self.padding.depends(value):
-            raise Unproven(f"its argument '{name}' is a number that depends on '{self.symbol}': {value}")
-        return value
-
-    def shape_argument(self, name: str) -> Any:
-        """An argument that is a shape or an end in one, for which the rule follows sizes."""
+        """An argument, which has the padded size in it only if it is one of ``_SHAPES``."""
         return self.arguments.get(name)
-
-    def check_numbers(self, *shapes: str) -> None:
-        for name in self.arguments:
-            if name not in shapes:
-                self[name]
 
     def dims(self, name: str = "dim", of: Value | None = None) -> list[int]:
         """An argument that says dimensions, as a list; all of them if it is None or empty."""
         value = of if of is not None else self["self"]
-        given = self[name] if name in self.arguments else None
+        given = self[name]
         if given is None or given == []:
             return list(range(value.rank))
         return [value.axis(d) for d in (given if isinstance(given, (list, tuple)) else [given])]
@@ -128,6 +124,8 @@ class Call:
     def checked(self, value: Value) -> Value:
         """Whether the axes that a rule has made are those of the graph."""
         for extent, axis in zip(value.shape, value.axes, strict=True):
+            if axis is not None:
+                self.padding.least_real(axis)
             traced = Extent.of(extent)
             if (axis.extent != traced) if axis is not None else traced.of_symbol(self.symbol):
                 raise Unproven(f"where '{self.symbol}' is in its result, {list(value.shape)}, is not known")

@@ -30,6 +30,8 @@ class Extent:
             return Extent(tree)
         if isinstance(tree, tuple) and tree[0] == "*":
             return Extent._of_tree(tree[1]) * Extent._of_tree(tree[2])
+        if isinstance(tree, tuple) and tree[0] == "**" and tree[2] in (2, 3):
+            return product_of([Extent._of_tree(tree[1])] * tree[2])
         return Extent(1, (_text(tree),))
 
     def __mul__(self, other: Extent) -> Extent:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from itertools import combinations
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from npu_base.errors import InvalidValueError, format_error
+from npu_base.errors import InvalidValueError, NPUError, format_error
 from torch_ir.binding import GETITEM, bind_getitem
 from torch_ir.ops.schemas import resolve_op
 from torch_ir.parts import OpNode, TensorMeta
 
+from npu.buckets import ABOVE, Fill
 from npu.padding.calls import Call, Padding
 from npu.padding.extents import ONE, Axis
 from npu.padding.ranges import Limits, Range, constant, hull
@@ -20,11 +20,11 @@ from npu.padding.refusal import Unproven
 from npu.padding.rules import RULES
 from npu.padding.values import HEAD, Value, is_real
 
-__all__ = ["Fill", "Needs", "prove"]
+__all__ = ["Needs", "prove"]
 
-Fill = int | float | bool
-Needs = dict[str, Fill]
-"""By input, what its first element along the padded size must be, in each row, so that padding is right."""
+Needs = dict[str, Fill | str]
+"""By input, what its first element along the padded size must be, in each row, so that padding is right: a number, or
+``ABOVE`` for any that is greater than what the input is padded with."""
 
 
 def prove(
@@ -46,19 +46,33 @@ def prove(
     sizes = {size.name: size for size in ir.sizes if size.name != symbol}
     padding = Padding(symbol, max(least, 1), most, Limits(compute_dtype), sizes)
     given = {t.name: (fills or {}).get(t.name, 0) for t in ir.graph_inputs}
-    candidates = [t.name for t in ir.graph_inputs if padding.depends(list(t.shape)) and "complex" not in t.dtype]
-    first: _Failure | None = None
-    for count in (0, 1, len(candidates)):
-        for names in combinations(candidates, min(count, len(candidates))):
-            needs = {name: _visible(given[name]) for name in names}
-            try:
-                _Walk(ir, padding, given, needs, buffers or {}).run()
-            except _Failure as failure:
-                first = first or failure
-            else:
-                return needs
+    first: Unproven | None = None
+    for needs in _needs_to_try(ir, padding, given, fills or {}):
+        try:
+            _Walk(ir, padding, given, needs, buffers or {}).run()
+        except Unproven as failure:
+            first = first or failure
+        else:
+            return needs
     assert first is not None
     raise _refused(symbol, first)
+
+
+def _needs_to_try(ir: Any, padding: Padding, fills: Mapping[str, Fill], named: Mapping[str, Fill]) -> Iterator[Needs]:
+    """The fewest first. Masks are inputs that are no floats, or that ``named`` says what to pad with."""
+    masks = [
+        t.name
+        for t in ir.graph_inputs
+        if padding.depends(list(t.shape)) and ("float" not in t.dtype or t.name in named) and "complex" not in t.dtype
+    ]
+    yield {}
+    for name in masks:
+        yield {name: _visible(fills[name])}
+    for t in ir.graph_inputs:
+        if t.name in masks and t.dtype.startswith("int"):
+            yield {t.name: ABOVE}
+    if len(masks) > 1:
+        yield {name: _visible(fills[name]) for name in masks}
 
 
 def _visible(fill: Fill) -> Fill:
@@ -67,13 +81,7 @@ def _visible(fill: Fill) -> Fill:
     return bool(visible) if isinstance(fill, bool) else visible
 
 
-class _Failure(Exception):
-    def __init__(self, where: str, why: str) -> None:
-        super().__init__(where, why)
-        self.where, self.why = where, why
-
-
-def _refused(symbol: str, failure: _Failure) -> InvalidValueError:
+def _refused(symbol: str, failure: Unproven) -> InvalidValueError:
     return InvalidValueError(
         format_error(
             "npu",
@@ -104,13 +112,14 @@ class _Walk:
     def run(self) -> None:
         weights = {t.name: t for t in self.ir.weights}
         for name, state_name in {**{n: n for n in weights}, **self.ir.weight_name_mapping}.items():
+            state_name = self.ir.ties.get(state_name, state_name)
             if state_name in weights:
                 self.named[name] = self._weight(weights[state_name], state_name)
         for meta in self.ir.graph_inputs:
             try:
                 self.named[meta.name] = self._input(meta)
             except Unproven as error:
-                raise _Failure(f"input '{meta.name}'", str(error)) from None
+                raise Unproven(error.why, f"input '{meta.name}'") from None
         for node in self.ir.nodes:
             values = self._node(node)
             self.results[node.name] = values
@@ -127,6 +136,8 @@ class _Walk:
     def _input(self, meta: TensorMeta) -> Value:
         axes = self.padding.axes_of(meta.shape)
         fill = constant(self.fills[meta.name])
+        for axis in filter(None, axes):
+            self.padding.least_real(axis)
         real = self.limits.ordinary(meta.dtype)
         if not self.limits.is_ordinary(fill, meta.dtype) and "float" in meta.dtype:
             real = hull([real, fill])  # a mask of such numbers
@@ -136,17 +147,20 @@ class _Walk:
             if not is_real(cell):
                 return fill
             if last is not None and cell[last] == HEAD and meta.name in self.needs:
-                return constant(self.needs[meta.name])
+                need = self.needs[meta.name]
+                return Range(fill.high + 1, real.high) if isinstance(need, str) else constant(need)
             return real
 
         return Value.of(meta, axes, ranges)
 
     def _weight(self, meta: TensorMeta, name: str) -> Value:
-        data = self.ir.constants.get(name, self.buffers.get(name))
         r = self.limits.ordinary(meta.dtype)
-        if data is not None and name in self.ir.constants:
-            r = _range_of(data) or r
-        elif data is not None and (known := _range_of(data)) is not None and "float" in meta.dtype:
+        is_fixed = name in self.ir.constants and all(m.target != name for m in self.ir.mutations)
+        data = self.ir.constants.get(name, self.buffers.get(name))
+        known = None if data is None else _range_of(data)
+        if known is not None and is_fixed:
+            r = known
+        elif known is not None and "float" in meta.dtype:
             r = hull([r, known])
         r = self.limits.fit(r, meta.dtype)
         return Value.of(meta, [None] * len(meta.shape), lambda _: r)
@@ -158,11 +172,17 @@ class _Walk:
             return self._by_rule(node, inputs)
         except Unproven as error:
             if touched:
-                raise _Failure(describe(node), str(error)) from None
+                raise Unproven(error.why, describe(node)) from None
         return [
             Value.of(meta, [None] * len(meta.shape), lambda _, meta=meta: self.limits.all_of(meta.dtype))  # type: ignore[misc]
             for meta in node.outputs
         ]
+
+    def _applied(self, rule: Any, node: OpNode, inputs: list[Value]) -> list[Value]:
+        try:
+            return list(rule(Call(node, inputs, self.padding)))
+        except (NPUError, TypeError, AttributeError, ValueError, LookupError, ArithmeticError):
+            raise Unproven("this form of the operator is not known") from None
 
     def _by_rule(self, node: OpNode, inputs: list[Value]) -> list[Value]:
         if node.op_type == GETITEM:
@@ -171,7 +191,7 @@ class _Walk:
         rule = RULES.get(rest.partition(".")[0]) if namespace == "aten" else None
         if rule is None or resolve_op(node.op_type) is None:
             raise Unproven(f"what this operator does with padded '{self.padding.symbol}' is not known")
-        values = list(rule(Call(node, inputs, self.padding)))
+        values = self._applied(rule, node, inputs)
         if len(values) != len(node.outputs):
             raise Unproven("this form of the operator is not known")
         return values
@@ -186,12 +206,12 @@ class _Walk:
         for mutation in self.ir.mutations:
             value = self._value(mutation.value)
             if mutation.kind != "input" and value.is_padded:
-                raise _Failure(f"'{mutation.target}'", "the model writes padded numbers into it")
+                raise Unproven("the model writes padded numbers into it", f"'{mutation.target}'")
 
     def _check_result(self, where: str, axes: Sequence[Axis | None]) -> None:
         for i, axis in enumerate(axes):
             if axis is not None and axis.outer != ONE:
-                raise _Failure(where, f"its dimension {i} has padded '{self.padding.symbol}' inside of another size")
+                raise Unproven(f"its dimension {i} has padded '{self.padding.symbol}' inside of another size", where)
 
 
 def _range_of(data: torch.Tensor) -> Range | None:

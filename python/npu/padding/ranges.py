@@ -75,6 +75,9 @@ _LARGEST = {
     "float64": 1.7976931348623157e308,
 }  # fmt: skip
 
+_TINY = 2.0**-23
+"""Below it, numbers have few bits or none in float16."""
+
 
 class Limits:
     """What numbers of a dtype can be. ``compute_dtype`` is that of a float32 model that computes in half precision."""
@@ -108,6 +111,8 @@ class Limits:
         if dtype not in _LARGEST:
             return ANY
         low, high = r.low, r.high
+        if self.computed.get(dtype) == "float16":  # where small numbers are 0
+            low, high = 0 if 0 < low < _TINY else low, 0 if -_TINY < high < 0 else high
         # A number that is too large only for the dtype computed in may be rounded to infinity, or not.
         for largest in {_LARGEST[dtype], _LARGEST[self.computed.get(dtype) or dtype]}:
             always = largest == _LARGEST[dtype]
@@ -130,9 +135,9 @@ class Limits:
         return r.within(bound.low, bound.high)
 
     def regular(self, r: Range, dtype: str, *operands: tuple[Range, str]) -> Range:
-        """The result of arithmetic, which is ordinary if the operands are; for sums, products and the like."""
+        """The result of arithmetic, which is ordinary if the operands are and it is defined for all of them."""
         bound = self.ordinary(dtype)
         ordinary = dtype in _LARGEST and all(self.is_ordinary(o, of) or of in _INTEGERS for o, of in operands)
-        if ordinary and r.low <= bound.high and r.high >= bound.low:
+        if ordinary and not r.nan and r.low <= bound.high and r.high >= bound.low:
             return Range(max(r.low, bound.low), min(r.high, bound.high))
         return self.fit(r, dtype)

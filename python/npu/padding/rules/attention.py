@@ -20,11 +20,11 @@ class _Attention:
     def __init__(self, call: Call) -> None:
         self.call = call
         self.query, self.key, self.value = (call[name] for name in ("query", "key", "value"))
-        self.mask: Value | None = call.arguments.get("attn_mask")
-        self.causal = bool(call.arguments.get("is_causal"))
-        if call.arguments.get("dropout_p"):
+        self.mask: Value | None = call["attn_mask"]
+        self.causal = bool(call["is_causal"])
+        if call["dropout_p"]:
             raise Unproven("it draws random numbers")
-        grouped = bool(call.arguments.get("enable_gqa"))
+        grouped = bool(call["enable_gqa"])
         rank = self.query.rank
         if any(v.rank != rank for v in (self.key, self.value)):
             raise Unproven("its operands have different numbers of dimensions")

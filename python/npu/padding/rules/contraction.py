@@ -91,7 +91,7 @@ def _matmul(call: Call, a: Value, b: Value, added: Value | None = None) -> list[
     return _contraction(call, (a, left), (b, right), out, added)
 
 
-@rule("matmul", "mm", "bmm", "mv", "dot", "inner", "vdot", "__matmul__")
+@rule("matmul", "mm", "bmm", "mv", "dot", "inner", "vdot")
 def _product(call: Call) -> list[Value]:
     a, b = list(call.inputs)
     if call.name == "inner" and b.rank > 1:
@@ -103,14 +103,14 @@ def _product(call: Call) -> list[Value]:
 def _added_product(call: Call) -> list[Value]:
     added, a, b = call.inputs
     for name in ("alpha", "beta"):
-        if call.arguments.get(name) not in (None, 1):
+        if call[name] not in (None, 1):
             raise Unproven("it scales what it adds")
     return _matmul(call, a, b, added)
 
 
 @rule("linear")
 def _linear(call: Call) -> list[Value]:
-    value, weight, bias = call["input"], call["weight"], call.arguments.get("bias")
+    value, weight, bias = call["input"], call["weight"], call["bias"]
     if weight.rank != 2 or weight.is_padded or (bias is not None and bias.is_padded):
         raise Unproven("its weight depends on a padded size")
     letters = _LETTERS[: value.rank - 1]

@@ -39,8 +39,8 @@ def operand_range(operand: Any, cell: Mapping[int, str], rank: int) -> Range | N
     """Of a tensor, a number or nothing, where the result has a cell."""
     if operand is None:
         return None
-    if not isinstance(operand, Value):
-        return constant(operand)
+    if isinstance(operand, Range):
+        return operand
     shift = rank - operand.rank
     return operand.at({i: cell[i + shift] for i in operand.padded})
 
@@ -48,8 +48,7 @@ def operand_range(operand: Any, cell: Mapping[int, str], rank: int) -> Range | N
 def _elementwise(call: Call) -> list[Value]:
     name = call.name
     names, function = ELEMENTWISE[name]
-    call.check_numbers()
-    operands = [call[n] for n in names]
+    operands = [_fitting(call, call[n]) for n in names]
     if any(isinstance(n, (str, complex)) for n in operands):
         raise Unproven("it computes with other things than numbers")
     tensors = {n: v for n, v in zip(names, operands, strict=True) if isinstance(v, Value)}
@@ -66,6 +65,14 @@ def _elementwise(call: Call) -> list[Value]:
 
     value = call.result(axes, ranges)
     return [value if positions is None else _refined(call, name, value, positions)]
+
+
+def _fitting(call: Call, operand: Any) -> Any:
+    """Numbers as ranges, of what they may be in the dtype of the result."""
+    if isinstance(operand, Value) or operand is None or isinstance(operand, (str, complex)):
+        return operand
+    dtype = call.outputs[0].dtype
+    return call.limits.fit(constant(operand), dtype) if "float" in dtype else constant(operand)
 
 
 def _computed(
@@ -105,12 +112,13 @@ def _as_positions(operand: Any, rank: int) -> Positions | None:
         if operand.positions is not None:
             shift = rank - operand.rank
             return operand.positions.moved({i: i + shift for i in range(operand.rank)})
-        operand = operand.whole().constant
+        operand = operand.whole()
+    operand = operand.constant if isinstance(operand, Range) else None
     return Positions((), operand) if type(operand) is int else None
 
 
 def _refined(call: Call, name: str, value: Value, positions: Positions) -> Value:
-    if call.arguments.get("alpha") not in (None, 1):
+    if call["alpha"] not in (None, 1):
         return value
     located = Value(value.shape, value.dtype, value.axes, value.cells, positions)
 
@@ -130,7 +138,7 @@ for _name in ELEMENTWISE:
     rule(_name)(_elementwise)
 
 
-@rule("to", "_to_copy", "type_as", "float", "double", "half", "bool", "int", "long", "type")
+@rule("to", "_to_copy", "type_as")
 def _cast(call: Call) -> list[Value]:
     value: Value = call["self"]
     before, after = value.dtype, call.outputs[0].dtype
@@ -138,7 +146,7 @@ def _cast(call: Call) -> list[Value]:
 
     def ranges(cell: dict[int, str]) -> Range:
         r = value.at(cell)
-        if r.constant is not None:
+        if r.constant is not None and r.is_finite:
             one = torch.tensor(r.constant, dtype=getattr(torch, before))
             return constant(one.to(getattr(torch, after)).item())
         if after == "bool":

@@ -108,7 +108,7 @@ def _expand(call: Call) -> list[Value]:
 @rule("repeat", "tile")
 def _repeat(call: Call) -> list[Value]:
     value: Value = call["self"]
-    times = call.shape_argument("repeats" if call.name == "repeat" else "dims")
+    times = call["repeats" if call.name == "repeat" else "dims"]
     times = [1] * (value.rank - len(times)) + list(times)
     shift = len(times) - value.rank
     axes = [axis_of(n, call.symbol) if i < shift or value.shape[i - shift] == 1 else None for i, n in enumerate(times)]
@@ -121,7 +121,7 @@ def _repeat(call: Call) -> list[Value]:
 
 @rule("repeat_interleave")
 def _repeat_interleave(call: Call) -> list[Value]:
-    value, times, dim = call["self"], call["repeats"], call.arguments.get("dim")
+    value, times, dim = call["self"], call["repeats"], call["dim"]
     if type(times) is not int or dim is None:
         raise Unproven("it repeats each element its own number of times, or all of them as one row")
     d = value.axis(dim)
@@ -136,11 +136,9 @@ def _repeat_interleave(call: Call) -> list[Value]:
 @rule("slice", "narrow")
 def _slice(call: Call) -> list[Value]:
     value: Value = call["self"]
-    d = value.axis(call["dim"] if call.arguments.get("dim") is not None else 0)
-    start, step = call.shape_argument("start") or 0, call.arguments.get("step") or 1
-    end = start + call["length"] if call.name == "narrow" else call.shape_argument("end")
-    if call.padding.depends(start):
-        raise Unproven(f"it starts at {start}, which depends on '{call.symbol}'")
+    d = value.axis(call["dim"] or 0)
+    start, step = call["start"] or 0, call["step"] or 1
+    end = start + call["length"] if call.name == "narrow" else call["end"]
     if value.axes[d] is None:
         return [_slice_of_fixed(call, value, d, start, step)]
     return [_slice_of_padded(call, value, d, start, end, step)]
@@ -213,8 +211,7 @@ def _select(call: Call) -> list[Value]:
 @rule("unbind", "split", "split_with_sizes", "chunk", "tensor_split", "unsafe_split", "unsafe_chunk")
 def _split(call: Call) -> list[Value]:
     value: Value = call["self"]
-    call.check_numbers()
-    d = value.axis(call["dim"] if call.arguments.get("dim") is not None else 0)
+    d = value.axis(call["dim"] or 0)
     call.require_unpadded(value, [d], f"it splits the padded dimension {d}")
     gone = call.name == "unbind"
     where = {i: (i - (gone and i > d), axis) for i, axis in enumerate(value.axes) if axis is not None}
@@ -224,7 +221,7 @@ def _split(call: Call) -> list[Value]:
 @rule("cat", "concat", "concatenate")
 def _cat(call: Call) -> list[Value]:
     values: list[Value] = [v for v in call["tensors"] if tuple(v.shape) != (0,)]
-    d = values[0].axis(call.arguments.get("dim") or 0)
+    d = values[0].axis(call["dim"] or 0)
     axes = list(values[0].axes)
     for value in values[1:]:
         if [a for i, a in enumerate(value.axes) if i != d] != [a for i, a in enumerate(axes) if i != d]:
@@ -253,7 +250,7 @@ def _cat(call: Call) -> list[Value]:
 def _stack(call: Call) -> list[Value]:
     values: list[Value] = call["tensors"]
     rank = len(call.outputs[0].shape)
-    d = call.arguments.get("dim") or 0
+    d = call["dim"] or 0
     d = d + rank if d < 0 else d
     if any(value.axes != values[0].axes for value in values):
         raise Unproven("it joins tensors whose padded parts are at different places")
@@ -263,10 +260,9 @@ def _stack(call: Call) -> list[Value]:
 
 @rule("arange")
 def _arange(call: Call) -> list[Value]:
-    start, step = call["start"] if "start" in call.arguments else 0, call.arguments.get("step") or 1
+    start, step = call["start"] or 0, call["step"] or 1
     axes = call.padding.axes_of(call.outputs[0].shape)
     if axes[0] is None:
-        call.check_numbers()
         most = call.padding.largest(call.outputs[0].shape[0]) - 1
         ends = [_number(start), _number(start) + _number(step) * max(most, 0)]
         return [call.result(axes, lambda cell: Range(min(ends), max(ends)))]
@@ -284,7 +280,6 @@ def _number(value: Any) -> float:
 
 def _filled(number: Callable[[Call], Any]) -> Callable[[Call], list[Value]]:
     def apply(call: Call) -> list[Value]:
-        call.check_numbers("size", "self")
         r = constant(number(call))
         axes = call.padding.axes_of(call.outputs[0].shape)
         if any(axis is not None and axis.inner != ONE for axis in axes):
@@ -304,7 +299,7 @@ rule("scalar_tensor")(_filled(lambda call: call["s"]))
 def _triangle(call: Call) -> list[Value]:
     """Element (i, j) stays if j - i is at most, or at least, ``diagonal``; others are 0."""
     value: Value = call["self"]
-    diagonal = call.arguments.get("diagonal") or 0
+    diagonal = call["diagonal"] or 0
     rows, columns = value.rank - 2, value.rank - 1
     padded = {value.axes[rows], value.axes[columns]} - {None}
     located = Value(value.shape, value.dtype, value.axes, value.cells, Positions(((rows, -1), (columns, 1))))

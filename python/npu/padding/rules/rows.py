@@ -37,7 +37,7 @@ def _normalized(call: Call, value: Value) -> list[int]:
 
 
 def _padded(call: Call, value: Value) -> list[int]:
-    return list(range(value.rank - len(call.shape_argument("pad")) // 2, value.rank))
+    return list(range(value.rank - len(call["pad"]) // 2, value.rank))
 
 
 def _spatial(count: int) -> Over:
@@ -85,11 +85,10 @@ def _over(call: Call) -> list[Value]:
         raise Unproven("another operand than the first is padded")
     if call.name.startswith(_BATCHED) and value.rank != _rank_with_batch(call, value):
         raise Unproven("it has no batch")
-    if call.name == "roll" and not call.arguments.get("dims"):
+    if call.name == "roll" and not call["dims"]:
         raise Unproven("it turns all elements as one row")
     dims = over(call, value)
     call.require_unpadded(value, dims, f"it works over the padded dimension, and mixes padded '{call.symbol}' in")
-    call.check_numbers("size", "output_size", "pad")
 
     def result(index: int) -> Value:
         def ranges(cell: dict[int, str]) -> Range:
@@ -97,7 +96,7 @@ def _over(call: Call) -> list[Value]:
             if kind == _SAME and index == 0:
                 return r
             operands = [(r, value.dtype), *((o.whole(), o.dtype) for o in others)]
-            defined = kind == _REGULAR and index == 0 and call.arguments.get("eps") != 0
+            defined = kind == _REGULAR and index == 0 and call["eps"] != 0
             return call.row_range(*operands, index=index) if defined else call.everything(index)
 
         axes: list[Axis | None] = [None if i in dims else axis for i, axis in enumerate(value.axes)]
