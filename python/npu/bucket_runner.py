@@ -88,7 +88,7 @@ class BucketRunner(OpenRunner):
     def _left(self, tensors: Sequence[Any]) -> tuple[str, ...]:
         """The sizes that are not padded in this call, because padding needs more than its inputs have."""
         return tuple(
-            [size for size, i, axis, need, fill in self._needs if not _starts_with(tensors[i], axis, need, fill)]
+            [size for size, i, axis, need, fill in self._needs if not _is_fulfilled(tensors[i], axis, need, fill)]
             if self._needs
             else ()
         )
@@ -122,6 +122,9 @@ class BucketRunner(OpenRunner):
         return tuple(
             result if cut is None else _contiguous(result[cut]) for result, cut in zip(results, fit.cuts, strict=True)
         )
+
+    def steps(self) -> str:
+        return f"{super().steps()}, pads {self.buckets}"
 
     def __repr__(self) -> str:
         return f"{super().__repr__()}; pads {self.buckets}"
@@ -159,9 +162,12 @@ def _contiguous(result: Any) -> Any:
     return result.contiguous() if uses_torch([result]) else np.ascontiguousarray(result)
 
 
-def _starts_with(tensor: Any, axis: Any, need: Fill | str, fill: Fill) -> bool:
+def _is_fulfilled(tensor: Any, axis: Any, need: Any, fill: Fill) -> bool:
     array = tensor if uses_torch([tensor]) else _as_array(tensor)
     if array.shape[axis] == 0:
         return False
     first = array[(slice(None),) * axis + (0,)]
-    return bool(((first > fill) if need == ABOVE else (first == need)).all())
+    if need == ABOVE:
+        return bool((first > fill).all())
+    inside = (array >= min(need, fill)) & (array <= max(need, fill))
+    return bool((first == need).all()) and bool(inside.all())

@@ -7,22 +7,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+import numpy as np
 from npu_base.errors import InvalidTypeError, InvalidValueError, NPUError, format_error
 from npu_base.size_rules import SizeRange, SizeRules
 from npu_base.sizes import Size, free_names
 
 __all__ = ["ABOVE", "Buckets", "Fill", "axis_of", "check_no_buckets", "checked_buckets"]
 
+_MOST = 1 << 40
 Fill = int | float | bool
 ABOVE = ">"
-"""A need that is any number greater than what an input is padded with."""
+"""The need that in each row, the first element is greater than what the input is padded with."""
 
 
 @dataclass(frozen=True)
 class Buckets:
     """``sizes`` are the buckets by the name of the size, ascending. ``fills`` are what inputs are padded with, where
-    that is not 0. ``needs`` says, by size and input, what the first element along this size must be in each row, a
-    number or ``ABOVE``."""
+    that is not 0. ``needs`` says, by size and input, what must hold of a call that is padded: in each row, the first
+    element along this size is this number, and no element is beyond it or what the input is padded with. Or it is
+    ``ABOVE``."""
 
     sizes: Mapping[str, Sequence[int]]
     fills: Mapping[str, Fill] = field(default_factory=dict)
@@ -69,7 +72,12 @@ class Buckets:
         return Buckets(sizes, fills, needs)
 
     def __str__(self) -> str:
-        return ", ".join(f"{name} to {' or '.join(map(str, buckets))}" for name, buckets in self.sizes.items())
+        return ", ".join(f"{name} to {_any_of(buckets)}" for name, buckets in self.sizes.items())
+
+
+def _any_of(buckets: Sequence[int]) -> str:
+    *some, last = map(str, buckets)
+    return f"{', '.join(some)} or {last}" if some else last
 
 
 def axis_of(rules: SizeRules, name: str, size: str) -> int | None:
@@ -111,7 +119,7 @@ def _checked_sizes(name: str, values: Any, size: SizeRange, rules: SizeRules) ->
     if sizes != sorted(set(sizes)):
         _wrong(f"buckets of '{name}' are not in ascending order", sizes, f"{sorted(set(sizes))}")
     for n in sizes:
-        if n < size.least or (size.most is not None and n > size.most):
+        if n < size.least or n > (_MOST if size.most is None else size.most):
             _wrong(f"a bucket of '{name}' is out of its range", n, str(size), "another range in dynamic_shapes")
         for condition in rules.conditions:
             if free_names(condition) == {name} and not rules.value(condition, {name: n}):
@@ -137,13 +145,20 @@ def _checked_fills(fills: Any, buckets: Mapping[str, Any], rules: SizeRules) -> 
 
 def _checked_fill(name: str, fill: Any, dtype: str) -> Fill:
     valid = type(fill) in (int, float, bool) and fill == fill
-    if "float" not in dtype:
-        valid = valid and (type(fill) is bool or type(fill) is int) and abs(fill) < 2**63
-    if dtype == "bool":
-        valid = valid and fill in (0, 1)
-    if not valid or "complex" in dtype:
+    if "float" not in dtype and valid:
+        valid = type(fill) is not float and fill in _integers(dtype)
+    if not valid:
         _wrong(f"pad of '{name}' is not a number of its dtype", fill, dtype)
     return bool(fill) if dtype == "bool" else (float(fill) if "float" in dtype else int(fill))
+
+
+def _integers(dtype: str) -> range:
+    if dtype == "bool":
+        return range(2)
+    if not dtype.startswith(("int", "uint")):
+        return range(0)
+    limits = np.iinfo(dtype)
+    return range(int(limits.min), int(limits.max) + 1)
 
 
 def _wrong(what: str, got: Any, expected: str, action: str | None = None) -> NoReturn:

@@ -23,8 +23,7 @@ from npu.padding.values import HEAD, Value, is_real
 __all__ = ["Needs", "prove"]
 
 Needs = dict[str, Fill | str]
-"""By input, what its first element along the padded size must be, in each row, so that padding is right: a number, or
-``ABOVE`` for any that is greater than what the input is padded with."""
+"""What must hold of inputs so that padding is right, as in ``Buckets.needs``."""
 
 
 def prove(
@@ -141,14 +140,16 @@ class _Walk:
         real = self.limits.ordinary(meta.dtype)
         if not self.limits.is_ordinary(fill, meta.dtype) and "float" in meta.dtype:
             real = hull([real, fill])  # a mask of such numbers
+        need = self.needs.get(meta.name)
+        if need is not None and need != ABOVE:
+            real = hull([fill, constant(need)])
         last = max((i for i, axis in enumerate(axes) if axis is not None), default=None)
 
         def ranges(cell: dict[int, str]) -> Range:
             if not is_real(cell):
                 return fill
-            if last is not None and cell[last] == HEAD and meta.name in self.needs:
-                need = self.needs[meta.name]
-                return Range(fill.high + 1, real.high) if isinstance(need, str) else constant(need)
+            if last is not None and cell[last] == HEAD and need is not None:
+                return Range(fill.high + 1, real.high) if need == ABOVE else constant(need)
             return real
 
         return Value.of(meta, axes, ranges)
