@@ -14,7 +14,7 @@ from npu.padding.refusal import Unproven
 from npu.padding.rules.arithmetic import COMPARISONS, ELEMENTWISE, OVERFLOWING
 from npu.padding.values import Positions, Value
 
-__all__ = ["broadcast"]
+__all__ = ["broadcast", "elementwise", "operand_range"]
 
 
 def broadcast(values: Sequence[Value]) -> list[Axis | None]:
@@ -45,8 +45,8 @@ def operand_range(operand: Any, cell: Mapping[int, str], rank: int) -> Range | N
     return operand.at({i: cell[i + shift] for i in operand.padded})
 
 
-def _elementwise(call: Call) -> list[Value]:
-    name = call.name
+def elementwise(call: Call) -> list[Value]:
+    name = {"max": "maximum", "min": "minimum"}.get(call.name, call.name)
     names, function = ELEMENTWISE[name]
     operands = [_fitting(call, call[n]) for n in names]
     if any(isinstance(n, (str, complex)) for n in operands):
@@ -135,7 +135,7 @@ def _refined(call: Call, name: str, value: Value, positions: Positions) -> Value
 
 
 for _name in ELEMENTWISE:
-    rule(_name)(_elementwise)
+    rule(_name)(elementwise)
 
 
 @rule("to", "_to_copy", "type_as")

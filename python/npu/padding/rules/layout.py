@@ -111,7 +111,10 @@ def _repeat(call: Call) -> list[Value]:
     times = call["repeats" if call.name == "repeat" else "dims"]
     times = [1] * (value.rank - len(times)) + list(times)
     shift = len(times) - value.rank
-    axes = [axis_of(n, call.symbol) if i < shift or value.shape[i - shift] == 1 else None for i, n in enumerate(times)]
+    axes = [axis_of(n, call.symbol) for n in times]
+    for i, axis in enumerate(axes):
+        if axis is not None and i >= shift:  # each time has the whole dimension
+            axes[i] = Axis(axis.outer, axis.size, axis.inner * Extent.of(value.shape[i - shift]))
     where = {}
     for i, axis in enumerate(value.axes):
         if axis is not None:

@@ -10,6 +10,7 @@ from npu.padding.calls import Call, rule
 from npu.padding.extents import Axis
 from npu.padding.ranges import ANY, BOOL, Range, hull, truth
 from npu.padding.refusal import Unproven
+from npu.padding.rules.elementwise import elementwise
 from npu.padding.values import HEAD, PAD, REAL, Value, is_real
 
 __all__ = ["vanishes"]
@@ -97,8 +98,8 @@ def _mean(call: Call) -> list[Value]:
 
 @rule("amax", "amin", "max", "min")
 def _extreme(call: Call) -> list[Value]:
-    if len(call.inputs) != 1:
-        raise Unproven("this form of the operator is not known")
+    if len(call.inputs) == 2:
+        return elementwise(call)
     value: Value = call["self"]
     largest = "max" in call.name
     several = len(call.outputs) > 1  # positions too, which must not be those of padding

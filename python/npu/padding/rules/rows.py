@@ -37,7 +37,8 @@ def _normalized(call: Call, value: Value) -> list[int]:
 
 
 def _padded(call: Call, value: Value) -> list[int]:
-    return list(range(value.rank - len(call["pad"]) // 2, value.rank))
+    amounts: list[Any] = call["pad"]
+    return [value.rank - 1 - i // 2 for i, amount in enumerate(amounts) if amount != 0]
 
 
 def _spatial(count: int) -> Over:
