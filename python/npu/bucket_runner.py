@@ -86,12 +86,13 @@ class BucketRunner(OpenRunner):
         )
 
     def _left(self, tensors: Sequence[Any]) -> tuple[str, ...]:
-        """The sizes that are not padded in this call, because padding needs more than its inputs have."""
-        return tuple(
-            [size for size, i, axis, need, fill in self._needs if not _is_fulfilled(tensors[i], axis, need, fill)]
-            if self._needs
-            else ()
-        )
+        """The sizes that are not padded in this call, because padding needs more than its inputs have. Once one size is
+        padded, inputs no longer have what another one needs."""
+        if not self._needs:
+            return ()
+        unmet = {size for size, i, axis, need, fill in self._needs if not _is_fulfilled(tensors[i], axis, need, fill)}
+        met = [size for size in self.buckets.needs if size not in unmet]
+        return (*sorted(unmet), *met[1:])
 
     def _fit(self, tensors: Sequence[Any]) -> _Fit:
         shapes = tuple(tuple(t.shape) for t in tensors)

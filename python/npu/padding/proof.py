@@ -62,7 +62,10 @@ def _needs_to_try(ir: Any, padding: Padding, fills: Mapping[str, Fill], named: M
     masks = [
         t.name
         for t in ir.graph_inputs
-        if padding.depends(list(t.shape)) and ("float" not in t.dtype or t.name in named) and "complex" not in t.dtype
+        if padding.depends(list(t.shape))
+        and ("float" not in t.dtype or t.name in named)
+        and "complex" not in t.dtype
+        and _is_simple(padding, t)
     ]
     yield {}
     for name in masks:
@@ -72,6 +75,15 @@ def _needs_to_try(ir: Any, padding: Padding, fills: Mapping[str, Fill], named: M
             yield {t.name: ABOVE}
     if len(masks) > 1:
         yield {name: _visible(fills[name]) for name in masks}
+
+
+def _is_simple(padding: Padding, meta: TensorMeta) -> bool:
+    """Whether the last padded dimension has the padded size alone, so that its first element is one index."""
+    try:
+        axes = [axis for axis in padding.axes_of(meta.shape) if axis is not None]
+    except Unproven:
+        return False
+    return bool(axes) and axes[-1].is_simple
 
 
 def _visible(fill: Fill) -> Fill:
@@ -169,6 +181,7 @@ class _Walk:
     def _node(self, node: OpNode) -> list[Value]:
         inputs = [self._value(meta) for meta in node.inputs]
         touched = any(value.is_padded for value in inputs) or self._has_size(node)
+        touched = touched or any(name in self.ir.subgraphs for name in node.attrs.values() if isinstance(name, str))
         try:
             return self._by_rule(node, inputs)
         except Unproven as error:

@@ -11,12 +11,14 @@ from npu.padding.extents import Axis
 from npu.padding.ranges import Range, hull
 from npu.padding.refusal import Unproven
 
-__all__ = ["HEAD", "PAD", "REAL", "Cell", "Positions", "Value", "cells_of", "is_real"]
+__all__ = ["EXACT", "HEAD", "PAD", "REAL", "Cell", "Positions", "Value", "cells_of", "is_real"]
 
 HEAD, REAL, PAD = "HRP"
 """The indices of a padded axis: the first one (which is real), all real ones, and padding."""
 Cell = Mapping[int, str]
 """For each padded axis, by its number, which indices."""
+EXACT = ("int32", "int64")
+"""Dtypes in which positions are not rounded."""
 _MOST_AXES = 4
 
 

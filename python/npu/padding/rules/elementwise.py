@@ -12,7 +12,7 @@ from npu.padding.extents import Axis
 from npu.padding.ranges import Range, constant
 from npu.padding.refusal import Unproven
 from npu.padding.rules.arithmetic import COMPARISONS, ELEMENTWISE, OVERFLOWING
-from npu.padding.values import Positions, Value
+from npu.padding.values import EXACT, Positions, Value
 
 __all__ = ["broadcast", "elementwise", "operand_range"]
 
@@ -156,7 +156,7 @@ def _cast(call: Call) -> list[Value]:
         return call.limits.regular(call.limits.rounded(r, after), after, (r, before))
 
     result = call.result(value.axes, ranges)
-    positions = value.positions if after != "bool" else None
+    positions = value.positions if after in EXACT else None
     return [Value(result.shape, result.dtype, result.axes, result.cells, positions)]
 
 

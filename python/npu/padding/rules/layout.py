@@ -11,7 +11,7 @@ from npu.padding.calls import Call, rule
 from npu.padding.extents import ONE, Axis, Extent, axis_of, reshaped
 from npu.padding.ranges import Range, constant, hull
 from npu.padding.refusal import Unproven
-from npu.padding.values import HEAD, PAD, REAL, Positions, Value
+from npu.padding.values import EXACT, HEAD, PAD, REAL, Positions, Value
 
 __all__: list[str] = []
 
@@ -36,7 +36,7 @@ def _moved(
 
 
 def _with_positions(call: Call, value: Value, positions: Positions | None) -> Value:
-    if positions is None:
+    if positions is None or value.dtype not in EXACT:
         return value
     located = Value(value.shape, value.dtype, value.axes, value.cells, positions)
     cells = {}
