@@ -53,13 +53,17 @@ def padded(tensors: Sequence[Tensor], specs: Sequence[tuple[str, Sequence[Any]]]
     return result
 
 
-def proof(
-    function: Callable[..., Any], specs: Sequence[tuple[str, Sequence[Any]]], fills: Sequence[Any], **options: Any
-) -> Mapping[str, Any]:
-    """What ``prove`` says of the open size of a function; raises what it raises."""
+def traced(function: Callable[..., Any], specs: Sequence[tuple[str, Sequence[Any]]]) -> Any:
+    """The IR of a function, with the size open."""
     s = Dim("s", min=LEAST, max=MOST)
     dims = (tuple({i: s for i, n in enumerate(shape) if n == "s"} or None for _, shape in specs),)
-    ir = extract_ir(Calls(function).eval(), tuple(made(specs, 5)), dynamic_shapes=dims)
+    return extract_ir(Calls(function).eval(), tuple(made(specs, 5)), dynamic_shapes=dims)
+
+
+def proof(
+    ir: Any, specs: Sequence[tuple[str, Sequence[Any]]], fills: Sequence[Any], **options: Any
+) -> Mapping[str, Any]:
+    """What ``prove`` says of the open size; raises what it raises."""
     by_name = {
         meta.name: fill for meta, fill, (kind, _) in zip(ir.graph_inputs, fills, specs, strict=True) if kind != "float"
     }

@@ -8,7 +8,7 @@ import torch
 from npu.padding.rules import RULES
 from torch import nn
 
-from tests.npu.padding_cases import check_runs, proof
+from tests.npu.padding_cases import check_runs, proof, traced
 
 F = nn.functional
 INF = math.inf
@@ -173,11 +173,12 @@ def fills_of(specs, number=0):
 @pytest.mark.parametrize("name", [name for name in RIGHT if name not in NOT_PROVEN])
 def test_what_is_proven_holds(name):
     function, specs = RIGHT[name][:2]
-    needs = proof(function, specs, fills_of(specs))
+    ir = traced(function, specs)
+    needs = proof(ir, specs, fills_of(specs))
     assert set(needs.values()) <= {1, ">"}
     check_runs(function, specs, fills_of(specs))
     try:
-        proof(function, specs, fills_of(specs, 7.5))
+        proof(ir, specs, fills_of(specs, 7.5))
     except npu.NPUError:
         return
     check_runs(function, specs, fills_of(specs, 7.5))
@@ -187,14 +188,14 @@ def test_what_is_proven_holds(name):
 def test_what_is_right_for_other_reasons_is_refused(name):
     function, specs = RIGHT[name][:2]
     with pytest.raises(npu.NPUError, match="not proven"):
-        proof(function, specs, fills_of(specs))
+        proof(traced(function, specs), specs, fills_of(specs))
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_what_padding_would_change_is_refused(name):
     function, specs, words = WRONG[name]
     with pytest.raises(npu.NPUError, match=words) as error:
-        proof(function, specs, fills_of(specs, 7.5))
+        proof(traced(function, specs), specs, fills_of(specs, 7.5))
     if "padding 's'" in str(error.value):
         assert "node '" in str(error.value) or "result '" in str(error.value)
 

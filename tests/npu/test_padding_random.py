@@ -6,7 +6,7 @@ import npu
 import pytest
 import torch
 
-from tests.npu.padding_cases import check_runs, proof
+from tests.npu.padding_cases import check_runs, proof, traced
 
 F = torch.nn.functional
 LOW = torch.finfo(torch.float32).min
@@ -92,20 +92,26 @@ def graph(seed):
 
 def check(seed):
     """Whether the graph of a seed was proven."""
-    fill = [0.0, -3.5][seed % 2]
-    fills = [fill, fill, False, 0, 0.0]
     try:
-        needs = proof(graph(seed), SPECS, fills)
-    except npu.NPUError:
+        ir = traced(graph(seed), SPECS)
+    except npu.NPUError:  # it is another graph for some size
         return False
-    if all(name.endswith(("2", "3", "4")) for name in needs):  # masks, which the runs fulfil
-        check_runs(graph(seed), SPECS, fills)
-    return True
+    proven = False
+    for fill in (0.0, -3.5):
+        fills = [fill, fill, False, 0, 0.0]
+        try:
+            needs = proof(ir, SPECS, fills)
+        except npu.NPUError:
+            continue
+        proven = True
+        if all(name.endswith(("2", "3", "4")) for name in needs):  # masks, which the runs fulfil
+            check_runs(graph(seed), SPECS, fills)
+    return proven
 
 
 @pytest.mark.parametrize("part", range(4))
 def test_random_graphs(part):
-    assert sum(check(seed) for seed in range(part * 15, part * 15 + 15)) >= 2
+    assert sum(check(seed) for seed in range(part * 10, part * 10 + 10)) >= 2
 
 
 @pytest.mark.slow
