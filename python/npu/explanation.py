@@ -24,6 +24,7 @@ class Explanation:
     arithmetic: float | None  # the share of the model's arithmetic that the device does; None if it has none
     supported: dict[str, int]
     unsupported: list[Refusal]
+    padding: str = ""  # what calls are padded to, of a saved model with buckets
 
     @property
     def whole(self) -> bool:
@@ -43,7 +44,8 @@ class Explanation:
 
     def _summary(self) -> str:
         share = "" if self.arithmetic is None else f", {self.arithmetic:.1%} of the arithmetic"
-        return f"{self.model}: {sum(self.supported.values())} of {self.nodes} nodes run on the device{share}"
+        padding = f"; calls are padded: {self.padding}" if self.padding else ""
+        return f"{self.model}: {sum(self.supported.values())} of {self.nodes} nodes run on the device{share}{padding}"
 
     def print(self, file: Any = None) -> None:
         from rich.table import Column, Table
@@ -73,7 +75,7 @@ def explain(source: Any, example_inputs: Any = None, example_kwargs: dict[str, A
     from npu_compiler.reader import load_ir
     from npu_compiler.refusals import refusals
 
-    from npu.saving.model import ir_at
+    from npu.saving.model import ir_at, padding_at
 
     ir = load_ir(ir_at(_ir_of(source, example_inputs, example_kwargs)))
     explained = explain_ir(ir)
@@ -87,6 +89,7 @@ def explain(source: Any, example_inputs: Any = None, example_kwargs: dict[str, A
         arithmetic=arithmetic[True] / max(sum(arithmetic.values()), 1.0) if any(arithmetic.values()) else None,
         supported=dict(supported.most_common()),
         unsupported=sorted(refusals(explained), key=lambda one: -one.count),
+        padding=padding_at(source),
     )
 
 

@@ -150,6 +150,7 @@ def test_saved_files_pad_too(tmp_path):
     compiled.warm_up([{"batch": 2, "seq": 3}, {"batch": 2, "seq": 12}])
     assert compiled.sizes == [{"batch": 2, "seq": 8}, {"batch": 2, "seq": 16}]
     compiled.save(tmp_path / "pooling.npu")
+    assert "calls are padded: seq to 8, 16 or 32" in str(npu.explain(tmp_path / "pooling.npu"))
     for loaded in (npu.load(tmp_path / "pooling.npu"), pickle.loads(pickle.dumps(compiled))):
         for seq in (7, 13, 30):
             check(model, loaded, inputs(2, seq))

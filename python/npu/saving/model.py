@@ -21,7 +21,7 @@ from npu.saving.tensors import write_tensors
 if TYPE_CHECKING:  # most models load without the compiler
     from npu.saving.parts import Parts
 
-__all__ = ["Model", "fixed", "ir_at", "open_model", "read_ir", "read_model"]
+__all__ = ["Model", "fixed", "ir_at", "open_model", "padding_at", "read_ir", "read_model"]
 
 
 @dataclass(frozen=True)
@@ -226,6 +226,14 @@ def ir_at(source: Any) -> Any:
         return source
     file = os.fspath(source)
     return fixed(read_model(source)[0], file)
+
+
+def padding_at(source: Any) -> str:
+    """What calls of a saved file are padded to, in words; nothing if they are not, or ``source`` is no such file."""
+    if not isinstance(source, str | os.PathLike) or not is_saved(source):
+        return ""
+    opened = read_model(source)[0].open
+    return "" if opened is None or opened.buckets is None else str(opened.buckets)
 
 
 def fixed(model: Model, file: str) -> dict[str, Any]:
