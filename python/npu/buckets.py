@@ -64,7 +64,7 @@ class Buckets:
             if name not in sizes or not isinstance(inputs, Mapping):
                 raise InvalidValueError(f"needs of {name!r:.60}, which has no buckets")
             given = {k: _from_json(v) for k, v in inputs.items()}
-            if wrong := [v for v in given.values() if v != ABOVE and type(v) not in (int, float, bool)]:
+            if wrong := [v for v in given.values() if not _is_need(v)]:
                 raise InvalidValueError(f"a need that is no number: {wrong[0]!r:.60}")
             if unknown := [n for n in given if axis_of(rules, n, name) is None]:
                 raise InvalidValueError(f"needs of {unknown[0]!r:.60}, which has no dimension '{name}'")
@@ -144,12 +144,16 @@ def _checked_fills(fills: Any, buckets: Mapping[str, Any], rules: SizeRules) -> 
 
 
 def _checked_fill(name: str, fill: Any, dtype: str) -> Fill:
-    valid = type(fill) in (int, float, bool) and fill == fill
+    valid = type(fill) in (int, float, bool) and fill == fill and (type(fill) is float or abs(fill) < 2**63)
     if "float" not in dtype and valid:
         valid = type(fill) is not float and fill in _integers(dtype)
     if not valid:
         _wrong(f"pad of '{name}' is not a number of its dtype", fill, dtype)
     return bool(fill) if dtype == "bool" else (float(fill) if "float" in dtype else int(fill))
+
+
+def _is_need(value: Any) -> bool:
+    return value == ABOVE or type(value) in (float, bool) or (type(value) is int and abs(value) < 2**63)
 
 
 def _integers(dtype: str) -> range:

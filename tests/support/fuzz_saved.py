@@ -93,6 +93,20 @@ def open_seed_file() -> bytes:
     return _bytes_of(compiled)
 
 
+class Masked(nn.Module):
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return (x + (1 - mask) * torch.finfo(x.dtype).min).softmax(0)
+
+
+@cache
+def padded_seed_file() -> bytes:
+    """Of a model whose calls are padded to buckets, if the mask allows it."""
+    batch = torch.export.Dim("batch", min=1, max=16)
+    options: dict[str, Any] = {"dynamic_shapes": ({0: batch}, {0: batch}), "buckets": {"batch": [4, 8]}}
+    inputs = torch.ones(4, 3), torch.ones(4, 3)
+    return _bytes_of(npu.compile(Masked(), inputs, pad={"mask": 0}, device="cpu", **options))
+
+
 def _bytes_of(compiled: npu.CompiledModule) -> bytes:
     data = compiled.__reduce__()[1][0]
     assert isinstance(data, bytes)
@@ -138,7 +152,7 @@ def edit(manifest: Any, rng: random.Random) -> None:
 
 
 def damaged(rng: random.Random) -> bytes:
-    sections, manifest = parts(rng.choice([seed_file, part_seed_file, open_seed_file])())
+    sections, manifest = parts(rng.choice([seed_file, part_seed_file, open_seed_file, padded_seed_file])())
     for _ in range(rng.randrange(1, 4)):
         if ("partition" in manifest or "sizes" in manifest) and rng.random() < 0.6:
             sections = _with_edited_section(sections, manifest, rng)
@@ -218,7 +232,7 @@ def _run_another_size(data: bytes, model: Model) -> None:
 
 def fuzz_saved(count: int, start: int = 1) -> tuple[int, int]:
     """How many were accepted, and how many were refused."""
-    assert read(seed_file()) and read(part_seed_file()) and read(open_seed_file())
+    assert read(seed_file()) and read(part_seed_file()) and read(open_seed_file()) and read(padded_seed_file())
     tally = [0, 0]
     for i in range(count):
         data = damaged(random.Random(f"{start} {i}"))

@@ -146,7 +146,7 @@ class _Walk:
 
     def _input(self, meta: TensorMeta) -> Value:
         axes = self.padding.axes_of(meta.shape)
-        fill = constant(self.fills[meta.name])
+        fill = self.limits.fit(constant(self.fills[meta.name]), meta.dtype)
         for axis in filter(None, axes):
             self.padding.least_real(axis)
         real = self.limits.ordinary(meta.dtype)
