@@ -31,6 +31,10 @@ TEXTS = {
     "modernbert": lambda kind: T.ModernBertModel(T.ModernBertConfig(**SMALL, **kind, pad_token_id=0)),
     "llama": lambda kind: T.LlamaForCausalLM(T.LlamaConfig(**CAUSAL, **kind)),
     "qwen2": lambda kind: T.Qwen2ForCausalLM(T.Qwen2Config(**CAUSAL, **kind)),
+    "t5": lambda kind: T.T5EncoderModel(
+        T.T5Config(vocab_size=100, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4)
+    ),
+    "mpnet": lambda kind: T.MPNetModel(T.MPNetConfig(**SMALL, max_position_embeddings=80)),
     "gpt2": lambda kind: T.GPT2LMHeadModel(T.GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=100, **kind)),
 }
 
@@ -95,10 +99,11 @@ def test_the_last_position_is_refused():
             compiled_text(module, tokens(2, 7))
 
 
-def test_a_relative_position_that_may_be_out_of_range_is_refused():
-    model = T.T5EncoderModel(T.T5Config(vocab_size=100, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4))
-    with pytest.raises(ValueError, match="relative_attention_bias.*index of a padded position"):
-        compiled_text(model.eval(), tokens(2, 7))
+def test_a_bucket_that_has_no_positions_is_refused():
+    model = T.GPT2LMHeadModel(T.GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=100, n_positions=30)).eval()
+    compiled_text(model, tokens(2, 7), buckets={"length": [16, 30]})
+    with pytest.raises(ValueError, match="'transformer.wpe'.*index of a padded position .* 31, where there are 30"):
+        compiled_text(model, tokens(2, 7))
 
 
 class Sentences(torch.nn.Module):

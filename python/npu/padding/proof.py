@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -132,7 +133,9 @@ class _Walk:
             except Unproven as error:
                 raise Unproven(error.why, f"input '{meta.name}'") from None
         for node in self.ir.nodes:
-            values = self._node(node)
+            inputs = [self._value(meta) for meta in node.inputs]
+            of_sizes = all(value.of_sizes for value in inputs)
+            values = [replace(value, of_sizes=of_sizes) for value in self._node(node, inputs)]
             self.results[node.name] = values
             self.named.update({meta.name: value for meta, value in zip(node.outputs, values, strict=True)})
         self._check_results()
@@ -176,10 +179,9 @@ class _Walk:
         elif known is not None and "float" in meta.dtype:
             r = hull([r, known])
         r = self.limits.fit(r, meta.dtype)
-        return Value.of(meta, [None] * len(meta.shape), lambda _: r)
+        return replace(Value.of(meta, [None] * len(meta.shape), lambda _: r), of_sizes=True)
 
-    def _node(self, node: OpNode) -> list[Value]:
-        inputs = [self._value(meta) for meta in node.inputs]
+    def _node(self, node: OpNode, inputs: list[Value]) -> list[Value]:
         touched = any(value.is_padded for value in inputs) or self._has_size(node)
         touched = touched or any(name in self.ir.subgraphs for name in node.attrs.values() if isinstance(name, str))
         try:

@@ -60,13 +60,15 @@ class Positions:
 
 @dataclass(frozen=True)
 class Value:
-    """``cells`` has a range for each kind of cell, by the letters of its indices along the padded axes in order."""
+    """``cells`` has a range for each kind of cell, by the letters of its indices along the padded axes in order.
+    ``of_sizes``: it depends on no input but by its size, so all of it is what a run of the larger size has."""
 
     shape: tuple[Any, ...]
     dtype: str
     axes: tuple[Axis | None, ...]
     cells: Mapping[str, Range]
     positions: Positions | None = None
+    of_sizes: bool = False
 
     @staticmethod
     def of(meta: Any, axes: Sequence[Axis | None], ranges: Callable[[dict[int, str]], Range]) -> Value:
