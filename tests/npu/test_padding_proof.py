@@ -67,6 +67,8 @@ RIGHT = {
     "repeated": (lambda x: x.repeat(1, 1, 2) + x.repeat_interleave(2, -1), [X]),
     "repeated rows": (lambda x: x.repeat_interleave(3, 1), [X]),
     "slices": (lambda x: x[:, 1:] * 2 + x[:, :1], [X]),
+    "without the last": (lambda x: x[:, 1:] - x[:, :-1] + x[:, : x.shape[1] - 1].sum(-1, keepdim=True), [X]),
+    "shifted": (lambda x: torch.cat([x.new_zeros(2, 1, 4), x], 1)[:, : x.shape[1]] + x, [X]),
     "first": (lambda x: x[:, 0] + x[:, 1] + x[:, :2].sum(1), [X]),
     "features": (lambda x: torch.cat([x[..., 2:].neg(), x[..., :2]], -1), [X]),
     "token in front": (lambda x: torch.cat([x.new_ones(2, 1, 4), x], 1) + 1, [X]),

@@ -160,14 +160,13 @@ def _slice_of_padded(call: Call, value: Value, d: int, start: Any, end: Any, ste
     assert axis is not None
     if step != 1 or not axis.is_simple or isinstance(start, Size):
         raise Unproven(f"it takes a part of the padded dimension {d}, with a step or of a merged dimension")
-    if start < 0 or (type(end) is int and end < 0):
+    if start < 0:
         raise Unproven(f"it counts from the end of the padded dimension {d}, which is the bucket's end")
-    everything = end is None or end == value.shape[d] or (type(end) is int and end >= _LAST)
     where = {i: (i, a) for i, a in enumerate(value.axes) if a is not None and i != d}
-    if everything:
-        axes: list[Axis | None] = [None] * value.rank
-        axes[d] = axis if start == 0 else axis_of(call.outputs[0].shape[d], call.symbol)
-        return _shifted(call, value, where, axes, d, start)
+    left = axis_of(call.outputs[0].shape[d], call.symbol)
+    if left is not None:
+        everything = end is None or end == value.shape[d] or (type(end) is int and end >= _LAST)
+        return _part_of_padded(call, value, d, left, start, everything)
     if type(end) is not int or end > call.padding.least_real(axis):
         raise Unproven(f"it ends at {end}, beyond the least size of the padded dimension {d}")
     inside = HEAD if end == 1 else REAL
@@ -182,16 +181,20 @@ def _fixed_axes(call: Call, value: Value, where: Mapping[int, tuple[int, Axis]])
     return axes
 
 
-def _shifted(call: Call, value: Value, where: Any, axes: list[Axis | None], d: int, start: int) -> Value:
-    for j, axis in where.values():
-        axes[j] = axis
+def _part_of_padded(call: Call, value: Value, d: int, left: Axis, start: int, everything: bool) -> Value:
+    """The real part stays in front. If the end is cut off, more of what follows it is real too."""
+    if not left.is_simple:
+        raise Unproven("how much of the padded dimension it leaves is not known")
+    axes = list(value.axes)
+    axes[d] = left
 
     def ranges(cell: dict[int, str]) -> Range:
-        kind = REAL if cell[d] == HEAD and start else cell[d]
-        return value.at({**{i: cell[i] for i in where}, d: kind})
+        if cell[d] == PAD:
+            return hull(value.at({**cell, d: kind}) for kind in (PAD if everything else REAL + PAD))
+        return value.at({**cell, d: REAL if start else cell[d]})
 
     result = call.result(axes, ranges)
-    return result if start else _with_positions(call, result, value.positions)
+    return _with_positions(call, result, value.positions) if everything and not start else result
 
 
 @rule("select")
