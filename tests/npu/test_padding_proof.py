@@ -18,6 +18,7 @@ ROWS = ("float", ("s", 6))
 MASK, BOOL, HIDDEN, WEIGHT, IDS, TOKENS = (
     (kind, (2, "s")) for kind in ("mask", "bool", "hidden", "weight", "ids", "tokens")
 )
+CONV = torch.randn(2, 4, 2)
 IMAGES = ("float", ("s", 3, 6, 6))
 TABLE, SQUARE, KERNEL = torch.randn(9, 4), torch.randn(4, 4), torch.randn(5, 3, 3, 3)
 
@@ -108,6 +109,13 @@ RIGHT = {
     "window": (lambda x: attended(x, causal(x.shape[1]) & causal(x.shape[1]).roll(0).triu(-2)), [X]),
     "float mask": (lambda x, m: attended(x, (1.0 - m[:, None, None]) * LOW), [X, WEIGHT]),
     # rows
+    "convolution along it": (lambda x: F.conv1d(x.mT, CONV), [X]),
+    "masked convolution": (
+        lambda x, m: F.conv1d((mixed(x) * m[..., None]).mT, CONV, TABLE[0, :2], padding=1).relu(), [X, WEIGHT]
+    ),
+    "strided convolution": (
+        lambda x, m: F.conv1d((mixed(x) * m[..., None]).mT, CONV, stride=2, padding=1), [X, WEIGHT]
+    ),
     "norms": (lambda x: F.layer_norm(x, (4,)) + F.rms_norm(x, (4,)), [X]),
     "batch": (lambda x: F.conv2d(x, KERNEL, padding=1).relu(), [IMAGES]),
     "image": (
@@ -147,7 +155,10 @@ WRONG = {
     "attention with another mask": (
         lambda x: attended(x, ~causal(x.shape[1])), [X], "not known to hide",
     ),
-    "convolution": (lambda x: F.conv1d(x.mT, torch.ones(2, 4, 3), padding=1), [X], "works over the padded dimension"),
+    "convolution": (lambda x: F.conv1d(x.mT, torch.ones(2, 4, 3), padding=1), [X], "0 as beyond the end"),
+    "same convolution": (lambda x: F.conv1d(x.mT, torch.ones(2, 4, 3), padding="same"), [X], "as beyond the end"),
+    "transposed": (lambda x: F.conv_transpose1d(x.mT, torch.ones(4, 2, 3)), [X], "works over the padded dimension"),
+    "pooling": (lambda x: F.avg_pool1d(x.mT, 2), [X], "works over the padded dimension"),
     "instance norm": (lambda x: F.instance_norm(x.transpose(1, 2)), [X], "works over|statistics over"),
     "batch statistics": (lambda x: F.batch_norm(x, None, None, training=True), [ROWS], "statistics over padded"),
     "product of rows": (lambda x: x.transpose(1, 2) @ x, [X], "not known to be 0"),

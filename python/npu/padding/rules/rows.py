@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from npu.padding.calls import Call, rule
-from npu.padding.extents import Axis
+from npu.padding.extents import Axis, axis_of
 from npu.padding.ranges import Range
 from npu.padding.refusal import Unproven
-from npu.padding.values import Value
+from npu.padding.values import PAD, Value
 
 __all__ = ["OVER"]
 
@@ -51,10 +51,7 @@ _SAME, _REGULAR, _UNKNOWN = "same", "regular", "unknown"
 OVER: dict[str, tuple[Over, str]] = {
     **dict.fromkeys(("layer_norm", "rms_norm", "_fused_rms_norm"), (_normalized, _REGULAR)),
     "group_norm": (_all_but(1), _REGULAR),
-    **dict.fromkeys(
-        ("conv1d", "conv2d", "conv3d", "convolution", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
-        (_all_but(1), _REGULAR),
-    ),
+    **{f"conv_transpose{n}d": (_all_but(1), _REGULAR) for n in (1, 2, 3)},
     **{f"max_pool{n}d": (_spatial(n), _UNKNOWN) for n in (1, 2, 3)},
     **{f"max_pool{n}d_with_indices": (_spatial(n), _UNKNOWN) for n in (1, 2, 3)},
     **{f"avg_pool{n}d": (_spatial(n), _REGULAR) for n in (1, 2, 3)},
@@ -76,7 +73,7 @@ OVER: dict[str, tuple[Over, str]] = {
     "pad": (_padded, _UNKNOWN),
 }
 """By operator, the dimensions that it works over, and what its results are."""
-_BATCHED = ("conv", "group_norm")
+_BATCHED = ("conv_transpose", "group_norm")
 
 
 def _over(call: Call) -> list[Value]:
@@ -132,3 +129,28 @@ def _batch_norm(call: Call) -> list[Value]:
     result = call.result(value.axes, lambda cell: call.row_range((value.at(cell), value.dtype)))
     rest = [call.result([None] * len(m.shape), lambda _: call.everything(), i) for i, m in enumerate(call.outputs) if i]
     return [result, *rest]
+
+
+@rule("conv1d", "conv2d", "conv3d", "convolution")
+def _convolution(call: Call) -> list[Value]:
+    """Along a padded dimension it is right if it reads no zeros beyond the end, or if padding is 0 as these are."""
+    value, weight, padding = call["input"], call["weight"], call["padding"]
+    if call["transposed"] or value.rank != weight.rank or any(other.is_padded for other in call.inputs[1:]):
+        raise Unproven("it is transposed or has no batch, or its weight is padded")
+    call.require_unpadded(value, [1], "the padded dimension is that of its channels")
+    spatial = [d for d in value.padded if d > 1]
+    for d in spatial:
+        amount = padding if isinstance(padding, str) else padding[d - 2 if len(padding) > 1 else 0]
+        if amount not in (0, "valid") and not value.at({d: PAD}).is_zero:
+            raise Unproven(f"it mixes padded '{call.symbol}' in, which is not known to be 0 as beyond the end")
+        axis = value.axes[d]
+        if axis is None or not axis.is_simple:
+            raise Unproven("it runs along a merged dimension")
+    out = [axis_of(n, call.symbol) for n in call.outputs[0].shape[2:]]
+
+    def ranges(cell: dict[int, str]) -> Range:
+        batch = {0: cell[0]} if 0 in cell else {}
+        r = value.at(batch) if spatial else value.at(cell)
+        return call.row_range((r, value.dtype), *((o.whole(), o.dtype) for o in call.inputs[1:]))
+
+    return [call.result([value.axes[0], None, *out], ranges)]
