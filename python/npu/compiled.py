@@ -87,13 +87,7 @@ def compile(
     sizes that were used last. ``buckets={"length": [32, 64, 128]}`` pads a call to the next of these lengths and cuts
     its results back, if that is proven to keep them; ``pad`` says what inputs are padded with where it is not 0.
     """
-    if fallback not in FALLBACKS:
-        raise InvalidValueError(
-            format_error("npu", "fallback has a wrong value", got=f"{fallback!r:.60}", expected="'host' or 'error'")
-        )
-    if type(max_sizes) is not int or max_sizes < 1:
-        got = f"{max_sizes!r:.60}"
-        raise InvalidValueError(format_error("npu", "max_sizes has a wrong value", got=got, expected="1 or more"))
+    _check_options(fallback, max_sizes)
     ir = extract_ir(module, example_inputs, example_kwargs, output_names=output_names, dynamic_shapes=dynamic_shapes)
     ir.output_names = list(user_names(ir))
     dtype = str(compute_dtype).removeprefix("torch.") if compute_dtype is not None else None
@@ -120,6 +114,16 @@ def compile(
     read = {spec.name for spec in program.weight_specs} | {s.name for s in executor.program.inputs if s.state}
     weights = load_weights(_tensors(module, read), program, target)
     return whole_module(ir, program, executor, weights, threads, _parameters(module))
+
+
+def _check_options(fallback: str, max_sizes: int) -> None:
+    if fallback not in FALLBACKS:
+        raise InvalidValueError(
+            format_error("npu", "fallback has a wrong value", got=f"{fallback!r:.60}", expected="'host' or 'error'")
+        )
+    if type(max_sizes) is not int or max_sizes < 1:
+        got = f"{max_sizes!r:.60}"
+        raise InvalidValueError(format_error("npu", "max_sizes has a wrong value", got=got, expected="1 or more"))
 
 
 def _whole_program(ir: IR, compile_ir: Compile, fallback: str) -> npu_compiler.CompiledProgram | None:

@@ -255,6 +255,7 @@ WRONG_OPTIONS = {
     "pad": ({"pad": [0]}, "pad has the wrong type"),
     "pad of nothing": ({"pad": {"y": 0}}, "pad has an input 'y' that is not padded.*expected of x, mask"),
     "pad of another dtype": ({"pad": {"mask": 0.5}}, "pad of 'mask' is not a number of its dtype; got 0.5"),
+    "dtype": ({"compute_dtype": "float8"}, "compute_dtype.*float8"),
     "pad that is none": ({"pad": {"x": float("nan")}}, "pad of 'x'"),
 }  # fmt: skip
 

@@ -83,7 +83,8 @@ class Limits:
     """What numbers of a dtype can be. ``compute_dtype`` is that of a float32 model that computes in half precision."""
 
     def __init__(self, compute_dtype: str | None = None) -> None:
-        self.computed = {"float32": compute_dtype} if compute_dtype else {}
+        is_half = compute_dtype in ("float16", "bfloat16")  # the compiler refuses others
+        self.computed = {"float32": compute_dtype} if compute_dtype and is_half else {}
 
     def all_of(self, dtype: str) -> Range:
         return Range(*_INTEGERS[dtype]) if dtype in _INTEGERS else ANY
