@@ -72,7 +72,14 @@ class Buckets:
         return Buckets(sizes, fills, needs)
 
     def __str__(self) -> str:
-        return ", ".join(f"{name} to {_any_of(buckets)}" for name, buckets in self.sizes.items())
+        return ", ".join(f"{name} to {_any_of(buckets)}{self._if(name)}" for name, buckets in self.sizes.items())
+
+    def _if(self, size: str) -> str:
+        needs = [
+            f"'{name}' starts with {'more than ' + str(self.fills.get(name, 0)) if need == ABOVE else need}"
+            for name, need in self.needs.get(size, {}).items()
+        ]
+        return f" if {' and '.join(needs)}" if needs else ""
 
 
 def _any_of(buckets: Sequence[int]) -> str:

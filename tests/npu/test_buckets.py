@@ -78,6 +78,7 @@ def test_few_programs_serve_all_sizes():
     for seq in (5, 5, 1, 8, 9, 16, 31):
         check(model, compiled, inputs(2, seq))
     assert {tuple(sizes.values()) for sizes in compiled.sizes} == {(2, 8), (2, 16), (2, 32)}
+    assert compiled.profile(*inputs(2, 5)).summary()
     check(model, compiled, inputs(2, 50))  # beyond the largest bucket
     assert compiled.sizes[-1] == {"batch": 2, "seq": 50}
     assert "pads seq to 8, 16 or 32" in repr(compiled) and "pads seq to 8, 16 or 32" in compiled._repr_html_()
@@ -110,6 +111,7 @@ def test_a_call_that_needs_more_of_its_mask_is_not_padded():
         mask[0, 1:] = 0
         torch.testing.assert_close(compiled(x, mask), model(x, mask))
     assert compiled.sizes == [{"batch": 2, "seq": 6}, {"batch": 2, "seq": 8}]
+    assert "pads seq to 8, 16 or 32 if 'mask' starts with 1" in repr(compiled)
     got = compiled(x.numpy(), mask.numpy())
     np.testing.assert_allclose(got, model(x, mask), rtol=1e-5)
 
@@ -198,6 +200,53 @@ def test_state_of_a_padded_model():
     for batch, seq in ((2, 5), (1, 8), (4, 7), (2, 20)):
         x, mask = inputs(batch, seq)
         torch.testing.assert_close(compiled(x, mask), eager(x, mask), rtol=1e-4, atol=1e-5)
+
+
+class AcrossRows(nn.Module):
+    """Rows that depend on each other, and positions too: both masks add large negative numbers."""
+
+    def forward(self, x, mask, rows):
+        x = (x @ x.transpose(1, 2) + (1.0 - mask[:, None]) * LOW).softmax(-1) @ x
+        return (x + ((1.0 - rows) * LOW)[:, None, None]).softmax(0)
+
+
+def test_only_one_size_is_padded_if_several_need_their_masks():
+    dims = {**DIMS, "rows": {0: BATCH}}
+    compiled = npu.compile(
+        AcrossRows(), (*inputs(2, 5, torch.float32), torch.ones(2)), dynamic_shapes=dims,
+        buckets={"batch": [4], "seq": [8]}, pad={"mask": 0, "rows": 0}, fallback="error",
+    )  # fmt: skip
+    assert compiled.runner.buckets.needs == {"batch": {"mask": 1, "rows": 1}, "seq": {"mask": 1}}
+    for batch, seq, first in ((2, 5, 1), (3, 7, 1), (3, 7, 0), (3, 5, 1)):
+        x, mask = inputs(batch, seq, torch.float32)
+        mask[0] = 1
+        rows = torch.tensor([first, 0, 1.0])[:batch]
+        torch.testing.assert_close(compiled(x, mask, rows), AcrossRows()(x, mask, rows), rtol=1e-4, atol=1e-5)
+    assert {(s["batch"], s["seq"]) for s in compiled.sizes} == {(4, 8), (4, 5), (4, 7), (3, 8)}
+
+
+class Hiding(nn.Module):
+    """Adds a buffer, which hides the first position from all others."""
+
+    def __init__(self, number):
+        super().__init__()
+        hidden = torch.zeros(100, 100)
+        hidden[1:, 0] = number
+        self.register_buffer("hidden", hidden)
+
+    def forward(self, x, mask):
+        scores = x @ x.transpose(1, 2) + (1.0 - mask[:, None]) * LOW
+        return (scores + self.hidden[: x.shape[1], : x.shape[1]]).softmax(-1) @ x
+
+
+def test_buffers_that_are_masks():
+    seq = Dim("seq", min=2, max=100)
+    dims = {"x": {1: seq}, "mask": {1: seq}}
+    options = {"dynamic_shapes": dims, "buckets": BUCKETS, "pad": {"mask": 0}, "fallback": "error"}
+    model, tensors = Hiding(-3.0), inputs(2, 5, torch.float32)
+    torch.testing.assert_close(npu.compile(model, tensors, **options)(*tensors), model(*tensors))
+    with pytest.raises(ValueError, match="node 'softmax'.*not known to be hidden"):
+        npu.compile(Hiding(-torch.inf), tensors, **options)
 
 
 def test_sizes_of_other_dimensions():
