@@ -40,7 +40,10 @@ def made(specs: Sequence[tuple[str, Sequence[Any]]], s: int, seed: int = 0) -> l
         else:
             mask = torch.rand(sizes) > 0.3
             mask[..., 0] = True
-            tensors.append({"bool": mask, "mask": mask.long(), "weight": mask.float(), "hidden": ~mask}[kind])
+            added = torch.zeros(sizes).masked_fill(~mask, -torch.inf)
+            tensors.append(
+                {"added": added, "bool": mask, "mask": mask.long(), "weight": mask.float(), "hidden": ~mask}[kind]
+            )
     return tensors
 
 

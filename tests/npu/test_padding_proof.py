@@ -15,6 +15,7 @@ INF = math.inf
 LOW = torch.finfo(torch.float32).min
 X = ("float", (2, "s", 4))
 ROWS = ("float", ("s", 6))
+ADDED = ("added", (2, "s", "s"))
 MASK, BOOL, HIDDEN, WEIGHT, IDS, TOKENS = (
     (kind, (2, "s")) for kind in ("mask", "bool", "hidden", "weight", "ids", "tokens")
 )
@@ -29,6 +30,10 @@ def heads(x):
 
 def mixed(x):
     return F.linear(x, SQUARE, TABLE[0])
+
+
+def halves(x):
+    return torch.arange(x.shape[1]).half()
 
 
 def causal(n):
@@ -107,6 +112,7 @@ RIGHT = {
         lambda x: attended(x, (torch.arange(x.shape[1])[:, None] - torch.arange(x.shape[1]) >= 0)), [X],
     ),
     "window": (lambda x: attended(x, causal(x.shape[1]) & causal(x.shape[1]).roll(0).triu(-2)), [X]),
+    "added mask": (lambda x, m: attended(x, m[:, None]), [X, ADDED]),
     "float mask": (lambda x, m: attended(x, (1.0 - m[:, None, None]) * LOW), [X, WEIGHT]),
     # rows
     "convolution along it": (lambda x: F.conv1d(x.mT, CONV), [X]),
@@ -143,6 +149,8 @@ WRONG = {
     "last": (lambda x: x[:, -1], [X], "from its end"),
     "last part": (lambda x: x[:, -2:], [X], "counts from the end"),
     "every second": (lambda x: x[:, ::2], [X], "with a step"),
+    "sum without the last": (lambda x, m: (x * m[..., None])[:, :-1].sum(1), [X, MASK], "sums over padded"),
+    "what is left": (lambda x: x.new_ones(20 - x.shape[1]), [X], "not known to grow"),
     "flip": (lambda x: x.flip(1), [X], "works over the padded dimension"),
     "roll": (lambda x: x.roll(1, 1), [X], "works over the padded dimension"),
     "sort": (lambda x: x.sort(1).values, [X], "works over the padded dimension"),
@@ -152,6 +160,13 @@ WRONG = {
     "amax": (lambda x: x.amax(1), [X], "takes the extreme"),
     "argmax": (lambda x: x.argmax(1), [X], "takes the extreme"),
     "attention": (attended, [X], "has no mask"),
+    "rows that see nothing": (lambda x, m: attended(attended(x, m[:, None]), m[:, None]), [X, ADDED], "not known"),
+    "infinite values": (
+        lambda x, m: F.scaled_dot_product_attention(x, x, 1 / mixed(x), m[:, None]), [X, BOOL], "infinite or NaN",
+    ),
+    "rounded positions": (
+        lambda x: scores(x).masked_fill(~(halves(x)[None] <= halves(x)[:, None]), -INF).softmax(-1), [X], "softmax",
+    ),
     "attention with another mask": (
         lambda x: attended(x, ~causal(x.shape[1])), [X], "not known to hide",
     ),
@@ -180,7 +195,7 @@ WRONG = {
 
 
 def fills_of(specs, number=0):
-    return [{"hidden": True, "float": number}.get(kind, 0) for kind, _ in specs]
+    return [{"hidden": True, "added": -INF, "float": number}.get(kind, 0) for kind, _ in specs]
 
 
 @pytest.mark.parametrize("name", [name for name in RIGHT if name not in NOT_PROVEN])
