@@ -231,3 +231,17 @@ def test_what_padding_would_change_is_refused(name):
 def test_the_rules_are_of_operators_that_there_are():
     missing = [name for name in RULES if not hasattr(torch.ops.aten, name)]
     assert missing == []
+
+
+def test_an_added_mask_may_hide_what_another_one_shows():
+    specs = [X, ADDED, BOOL]
+    ir = traced(lambda x, a, b: (scores(x) + a).masked_fill(~b[:, None], LOW).softmax(-1) @ x, specs)
+    assert list(proof(ir, specs, [0, -INF, False]).values()) == [0, 1]
+
+
+def test_numbers_that_the_compute_dtype_has_not():
+    specs = [X, WEIGHT]
+    pooled = traced(lambda x, m: attended(x / (m.abs() + 1e-9)[..., None], m[:, None, None] > 0), specs)
+    assert proof(pooled, specs, [0, 0.0], compute_dtype="bfloat16") == {}
+    with pytest.raises(npu.NPUError, match="infinite or NaN|not known to hide"):
+        proof(pooled, specs, [0, 0.0], compute_dtype="float16")
