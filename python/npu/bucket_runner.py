@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from npu_base.errors import InvalidValueError, format_error
 from npu_base.size_rules import SizeRules
 from npu_base.sizes import Size, free_names
 from npu_runtime import Weights
 
-from npu.buckets import ABOVE, Buckets, Fill, axis_of
+from npu.buckets import ABOVE, Buckets, Fill, axis_of, is_ordinary
 from npu.kept import Kept
 from npu.open_sizes import Make, OpenRunner
 from npu.runners import uses_torch
@@ -85,6 +86,15 @@ class BucketRunner(OpenRunner):
             [self.buckets.target(self.rules, sizes) if isinstance(sizes, Mapping) else sizes for sizes in each]
         )
 
+    def update(self, weights: Mapping[str, Any]) -> None:
+        """Weights that have become masks could hide what the proof takes to be shown."""
+        for name, value in weights.items():
+            if not is_ordinary(_as_tensor(value)) and is_ordinary(_as_tensor(self._weights[name])):
+                what, action = f"the new values of '{name}' are too large for padding", "npu.compile of the other model"
+                expected = "finite numbers, as those that padding to buckets was proven with"
+                raise InvalidValueError(format_error("npu", what, expected=expected, action=action))
+        super().update(weights)
+
     def _left(self, tensors: Sequence[Any]) -> tuple[str, ...]:
         """The sizes that are not padded in this call, because padding needs more than its inputs have. Once one size is
         padded, inputs no longer have what another one needs."""
@@ -151,6 +161,10 @@ def _padded_tensor(tensor: Any, shape: tuple[int, ...], fill: Fill) -> Any:
         padded = np.full(shape, fill, tensor.dtype)
     padded[real] = tensor
     return padded
+
+
+def _as_tensor(value: Any) -> Any:
+    return value if uses_torch([value]) else _as_array(value)
 
 
 def _as_array(tensor: Any) -> Any:

@@ -12,7 +12,7 @@ from npu_base.errors import InvalidTypeError, InvalidValueError, NPUError, forma
 from npu_base.size_rules import SizeRange, SizeRules
 from npu_base.sizes import Size, free_names
 
-__all__ = ["ABOVE", "Buckets", "Fill", "axis_of", "check_no_buckets", "checked_buckets"]
+__all__ = ["ABOVE", "Buckets", "Fill", "axis_of", "check_no_buckets", "checked_buckets", "is_ordinary"]
 
 _MOST = 1 << 40
 Fill = int | float | bool
@@ -100,6 +100,19 @@ def _to_json(fill: Fill | str) -> Any:
 
 def _from_json(value: Any) -> Any:
     return float(value) if value in ("inf", "-inf") else value
+
+
+def is_ordinary(tensor: Any) -> bool:
+    """Whether the numbers of a tensor or array are those that a proof of padding takes weights to have."""
+    if (
+        "float" not in str(tensor.dtype)
+        or "float8" in str(tensor.dtype)
+        or 0 in tensor.shape
+        or getattr(tensor, "is_meta", False)
+    ):
+        return True
+    bound = 2.0**14 if str(tensor.dtype).endswith("float16") and "b" not in str(tensor.dtype) else 2.0**28
+    return -bound <= float(tensor.min()) and float(tensor.max()) <= bound
 
 
 def checked_buckets(buckets: Any, fills: Any, rules: SizeRules) -> tuple[dict[str, list[int]], dict[str, Fill]]:

@@ -245,6 +245,12 @@ def test_buffers_that_are_masks():
     options = {"dynamic_shapes": dims, "buckets": BUCKETS, "pad": {"mask": 0}, "fallback": "error"}
     model, tensors = Hiding(-3.0), inputs(2, 5, torch.float32)
     torch.testing.assert_close(npu.compile(model, tensors, **options)(*tensors), model(*tensors))
+    compiled = npu.compile(model, tensors, **options)
+    compiled.update_weights(Hiding(5.0))
+    torch.testing.assert_close(compiled(*tensors), Hiding(5.0)(*tensors))
+    with pytest.raises(ValueError, match="new values of 'hidden' are too large for padding"):
+        compiled.update_weights(Hiding(-torch.inf))
+    torch.testing.assert_close(compiled(*tensors), Hiding(5.0)(*tensors))
     with pytest.raises(ValueError, match="node 'softmax'.*not known to be hidden"):
         npu.compile(Hiding(-torch.inf), tensors, **options)
 

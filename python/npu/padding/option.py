@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from npu_base.size_rules import SizeRules
 from torch import Tensor, nn
 
-from npu.buckets import Buckets, checked_buckets
+from npu.buckets import Buckets, checked_buckets, is_ordinary
 from npu.padding.proof import prove
 
 __all__ = ["proven_buckets"]
@@ -24,11 +24,11 @@ def proven_buckets(
     rules = SizeRules(ir.model_name, inputs, ir.sizes, ir.conditions)
     sizes, fills = checked_buckets(buckets, pad, rules)
     least = {size.name: size.least for size in ir.sizes}
-    buffers: Mapping[str, Tensor] = dict(module.named_buffers())
+    state: dict[str, Tensor] = dict(module.named_parameters(remove_duplicate=False))
+    state |= dict(module.named_buffers(remove_duplicate=False))
+    masks = {name: tensor.detach() for name, tensor in state.items() if not is_ordinary(tensor.detach())}
     needs = {
-        name: prove(
-            ir, name, least=least[name], most=values[-1], fills=fills, compute_dtype=compute_dtype, buffers=buffers
-        )
+        name: prove(ir, name, least=least[name], most=values[-1], fills=fills, compute_dtype=compute_dtype, masks=masks)
         for name, values in sizes.items()
     }
     return replace(Buckets(sizes, fills), needs={name: need for name, need in needs.items() if need})

@@ -35,12 +35,12 @@ def prove(
     most: int,
     fills: Mapping[str, Fill] | None = None,
     compute_dtype: str | None = None,
-    buffers: Mapping[str, torch.Tensor] | None = None,
+    masks: Mapping[str, torch.Tensor] | None = None,
 ) -> Needs:
     """Prove that ``symbol`` may be padded from any value of at least ``least`` to any of at most ``most``.
 
-    Inputs are padded with 0, or with what ``fills`` says. ``buffers`` are values of weights that may be no ordinary
-    numbers. The result says what must hold of a call's inputs; a call for which it does not must not be padded.
+    Inputs are padded with 0, or with what ``fills`` says. ``masks`` are the weights that have no ordinary numbers.
+    The result says what must hold of a call's inputs; a call for which it does not must not be padded.
     An ``InvalidValueError`` names the node for which there is no proof.
     """
     sizes = {size.name: size for size in ir.sizes if size.name != symbol}
@@ -49,7 +49,7 @@ def prove(
     first: Unproven | None = None
     for needs in _needs_to_try(ir, padding, given, fills or {}):
         try:
-            _Walk(ir, padding, given, needs, buffers or {}).run()
+            _Walk(ir, padding, given, needs, masks or {}).run()
         except Unproven as failure:
             first = first or failure
         else:
@@ -113,9 +113,9 @@ def describe(node: OpNode) -> str:
 
 class _Walk:
     def __init__(
-        self, ir: Any, padding: Padding, fills: Mapping[str, Fill], needs: Needs, buffers: Mapping[str, torch.Tensor]
+        self, ir: Any, padding: Padding, fills: Mapping[str, Fill], needs: Needs, masks: Mapping[str, torch.Tensor]
     ) -> None:
-        self.ir, self.padding, self.fills, self.needs, self.buffers = ir, padding, fills, needs, buffers
+        self.ir, self.padding, self.fills, self.needs, self.masks = ir, padding, fills, needs, masks
         self.limits = padding.limits
         self.results: dict[str, list[Value]] = {}
         """By node, the values of its tensor results."""
@@ -172,7 +172,7 @@ class _Walk:
     def _weight(self, meta: TensorMeta, name: str) -> Value:
         r = self.limits.ordinary(meta.dtype)
         is_fixed = name in self.ir.constants and all(m.target != name for m in self.ir.mutations)
-        data = self.ir.constants.get(name, self.buffers.get(name))
+        data = self.ir.constants.get(name, self.masks.get(name))
         known = None if data is None else _range_of(data)
         if known is not None and is_fixed:
             r = known
