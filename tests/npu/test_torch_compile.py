@@ -1,95 +1,28 @@
-"""``torch.compile(model, backend="npu")``: what it computes, when it prepares parameters, and what it refuses."""
+"""``torch.compile(model, backend="npu")``: what it computes, for which sizes, and what it refuses."""
 
 from __future__ import annotations
 
 import copy
-import gc
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from npu.dynamo import backend as dynamo_backend
-from npu.dynamo import program as dynamo_program
 from npu.dynamo.notices import HostWarning
-from npu_base.errors import InvalidTypeError, InvalidValueError, NPUError
+from npu_base.errors import InvalidTypeError, InvalidValueError
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils import _pytree as pytree
 
 from tests.models.zoo.image_models import build, images
 from tests.support import numbers
 from tests.support.devices import chosen_device
-from tests.support.weights import build_seeded
+from tests.support.dynamo import Counter, X, check, compiled, counts, fresh_dynamo, mlp, same
 
-
-@pytest.fixture(autouse=True)
-def fresh_dynamo() -> Iterator[None]:
-    torch.manual_seed(0)  # the tolerance is for weights of these sizes, whatever ran before
-    torch.compiler.reset()
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("error", HostWarning)
-        yield
-    torch.compiler.reset()
-
-
-def compiled(model: Any, **settings: Any) -> Any:
-    options = {"device": chosen_device(), "fallback": "error", **settings.pop("options", {})}
-    return torch.compile(model, backend="npu", options=options, **settings)
-
-
-def same(got: Any, wanted: Any, tolerance: float = 1e-5) -> None:
-    """Structure, dtypes and strides too."""
-    left, right = pytree.tree_leaves(got), pytree.tree_leaves(wanted)
-    assert len(left) == len(right)
-    for g, w in zip(left, right, strict=True):
-        assert type(g) is type(w)
-        if isinstance(w, Tensor):
-            torch.testing.assert_close(g, w.detach(), rtol=tolerance, atol=tolerance, equal_nan=True)
-            assert g.stride() == w.stride()
-        else:
-            assert g == w
-
-
-def check(function: Callable[..., Any], *args: Any, **settings: Any) -> None:
-    same(compiled(function, **settings)(*copy.deepcopy(args)), function(*copy.deepcopy(args)))
-
-
-def mlp() -> nn.Module:
-    return build_seeded(lambda: nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.LayerNorm(16), nn.Linear(16, 4)))
-
-
-X = torch.arange(12.0).reshape(3, 4)
-
-
-class Counter:
-    """How often programs were compiled and parameters prepared."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.compiled = self.prepared = self.updated = 0
-        for name, count in (("_prepare", "prepared"), ("_update", "updated"), ("__init__", "compiled")):
-            self._count(monkeypatch, name, count)
-
-    def _count(self, monkeypatch: pytest.MonkeyPatch, name: str, count: str) -> None:
-        original = getattr(dynamo_program._Whole, name)
-
-        def counting(*args: Any, **kwargs: Any) -> Any:
-            setattr(self, count, getattr(self, count) + 1)
-            return original(*args, **kwargs)
-
-        monkeypatch.setattr(dynamo_program._Whole, name, counting)
-
-
-@pytest.fixture
-def counts(monkeypatch: pytest.MonkeyPatch) -> Counter:
-    return Counter(monkeypatch)
-
-
-# Results
+__all__ = ["counts", "fresh_dynamo"]
 
 
 @pytest.mark.parametrize(
@@ -220,6 +153,21 @@ def test_models_hold_the_rule_for_numbers() -> None:
         numbers.check(got, exact, own, name)
 
 
+def test_pooling_of_channels_last_images() -> None:
+    x = torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.ReLU())
+    torch.testing.assert_close(compiled(pool)(x), pool(x))
+
+
+def test_attention_keeps_its_operator() -> None:
+    def attend(q: Tensor, mask: Tensor) -> Any:
+        causal = F.scaled_dot_product_attention(q, q, q, is_causal=True)
+        return F.scaled_dot_product_attention(q, q, q, attn_mask=mask, scale=0.3), causal
+
+    q = torch.randn(1, 2, 5, 8, generator=torch.Generator().manual_seed(0))
+    check(attend, q, torch.ones(5, 5).tril().bool())
+
+
 # Sizes
 
 
@@ -254,211 +202,6 @@ def test_open_numbers() -> None:
     run = compiled(lambda x, a, n: x * a + n)
     for a, n in ((2.0, 1), (3.0, 2), (4.5, 7), (-1.0, 9)):
         same(run(X, a, n), X * a + n)
-
-
-# Parameters
-
-
-def test_parameters_are_prepared_once(counts: Counter) -> None:
-    model = mlp()
-    run = compiled(model)
-    for _ in range(3):
-        run(torch.randn(2, 8))
-    assert (counts.compiled, counts.prepared, counts.updated) == (1, 1, 0)
-
-
-def _load(model: nn.Module) -> None:
-    model.load_state_dict({name: t + 1 for name, t in model.state_dict().items()})
-
-
-def _write(model: nn.Module) -> None:
-    model[3].weight.mul_(2)
-
-
-def _replace_memory(model: nn.Module) -> None:
-    model[0].weight.data = torch.randn(16, 8)
-
-
-def _replace(model: nn.Module) -> None:
-    model[0].weight = nn.Parameter(torch.randn(16, 8))
-
-
-def _replace_module(model: nn.Module) -> None:
-    model[3] = nn.Linear(16, 4)
-
-
-@pytest.mark.parametrize("change", [_load, _write, _replace_memory, _replace, _replace_module])
-def test_changed_parameters_are_noticed(change: Callable[[nn.Module], None]) -> None:
-    model, x = mlp(), torch.randn(2, 8)
-    run = compiled(model)
-    before = run(x)
-    change(model)
-    after = run(x)
-    same(after, model(x))
-    assert not torch.allclose(before, after)
-
-
-def test_modules_of_one_class_have_parameters_of_their_own(counts: Counter) -> None:
-    @torch.compiler.disable
-    def apart(x: Tensor) -> Tensor:
-        return x
-
-    class Block(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.linear = nn.Linear(8, 8)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return apart(self.linear(x).relu())
-
-    class Blocks(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.blocks = nn.ModuleList(Block() for _ in range(4))
-
-        def forward(self, x: Tensor) -> Tensor:
-            for block in self.blocks:
-                x = block(x)
-            return x
-
-    model, x = build_seeded(Blocks), torch.randn(2, 8)
-    run = compiled(model)
-    for _ in range(2):
-        same(run(x), model(x))
-    assert counts.prepared == 4
-
-
-def test_prepared_parameters_go_with_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    holders: list[Any] = []
-
-    class Recorded(dynamo_program.Parameters[Any]):
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args)
-            holders.append(self)
-
-    monkeypatch.setattr(dynamo_program, "Parameters", Recorded)
-    run = compiled(lambda module, x: module(x))
-    model = nn.Linear(8, 4)
-    run(model, torch.randn(2, 8))
-    assert [len(holder._sets) for holder in holders] == [1]
-    del model
-    gc.collect()
-    assert [len(holder._sets) for holder in holders] == [0]
-
-
-def test_many_threads_may_call() -> None:
-    """Also while others call for the first time, for which PyTorch traces."""
-    model, x = mlp(), torch.randn(2, 8)
-    run, wanted = compiled(model), model(x)
-
-    def call(_: int) -> Tensor:
-        with torch.no_grad():
-            return run(x)
-
-    def call_first(extent: int) -> None:
-        other = nn.Linear(8, extent)
-        with torch.no_grad():
-            same(compiled(other)(x), other(x))
-
-    with ThreadPoolExecutor(5) as pool:
-        first = [pool.submit(call_first, extent) for extent in range(2, 8)]
-        for got in pool.map(call, range(400)):
-            same(got, wanted)
-        for one in first:
-            one.result()
-
-
-def test_parameters_made_under_inference_mode_are_never_stale() -> None:
-    with torch.inference_mode():
-        model, x = nn.Linear(8, 4), torch.randn(2, 8)
-        run = compiled(model)
-        with pytest.warns(UserWarning, match="created under torch.inference_mode"):
-            same(run(x), model(x))
-        model.weight.mul_(3)
-        same(run(x), model(x))
-
-
-# The host
-
-
-def test_operators_without_kernels_run_on_the_host() -> None:
-    def function(x: Tensor) -> Tensor:
-        return torch.linalg.pinv(x * 2).relu() + 1
-
-    run = torch.compile(function, backend="npu", options={"device": chosen_device()})
-    with pytest.warns(HostWarning, match=r"nodes of a graph run on the host"):
-        got = run(X)
-    torch.testing.assert_close(got, function(X))
-    with pytest.raises(NPUError, match=r"linalg_pinv|svd"):
-        compiled(function)(X)
-
-
-def test_host_parts_see_changed_parameters() -> None:
-    model = nn.Linear(4, 4)
-    run = torch.compile(lambda x: torch.linalg.det(model(x)), backend="npu", options={"device": chosen_device()})
-    x = torch.randn(4, 4)
-    with pytest.warns(HostWarning):
-        torch.testing.assert_close(run(x), torch.linalg.det(model(x)))
-    model.weight.mul_(2)
-    torch.testing.assert_close(run(x), torch.linalg.det(model(x)))
-
-
-def test_random_numbers_are_pytorchs() -> None:
-    def function(x: Tensor) -> Tensor:
-        return torch.rand_like(x) + x * torch.randn(4)
-
-    run = torch.compile(function, backend="npu", options={"device": chosen_device()})
-    torch.manual_seed(1)
-    with pytest.warns(HostWarning):
-        got = run(X)
-    torch.manual_seed(1)
-    torch.testing.assert_close(got, function(X))
-
-
-def test_modules_in_training_mode_without_gradients() -> None:
-    layers = (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.ReLU())
-    ours = build_seeded(lambda: nn.Sequential(*layers)).train()
-    torchs, x = copy.deepcopy(ours), torch.randn(2, 3, 6, 6)
-    run = torch.compile(ours, backend="npu", options={"device": chosen_device()})
-    for seed in range(3):
-        torch.manual_seed(seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", HostWarning)
-            got = run(x)
-        torch.manual_seed(seed)
-        same(got, torchs(x))
-    same(ours[1].state_dict(), torchs[1].state_dict())
-    assert ours[1].num_batches_tracked == 7 + 3
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.complex64])
-def test_dtypes_of_no_device_run_on_the_host(dtype: torch.dtype) -> None:
-    run = torch.compile(lambda x: x * 2 + 1, backend="npu", options={"device": chosen_device()})
-    with pytest.warns(HostWarning):
-        same(run(X.to(dtype)), X.to(dtype) * 2 + 1)
-
-
-def test_graphs_that_no_ir_holds_run_on_the_host_as_a_whole() -> None:
-    def function(x: Tensor) -> Tensor:
-        half = (x + torch.tensor([1.0, 2, 3, 4])).to(torch.complex32)
-        return half.real * 2
-
-    run = torch.compile(function, backend="npu", options={"device": chosen_device()})
-    with pytest.warns(HostWarning, match="as a whole: NumPy has no complex32"):
-        same(run(X), function(X))
-    with pytest.raises(InvalidValueError, match=r"cannot be compiled for the device.*complex32.*'fallback': 'host'"):
-        compiled(lambda x: function(x) + 1)(X)
-
-
-def test_conjugates_that_pytorch_leaves_lazy() -> None:
-    run = torch.compile(torch.fft.ifft, backend="npu", options={"device": chosen_device()})
-    with pytest.warns(HostWarning):
-        torch.testing.assert_close(run(X), torch.fft.ifft(X))
-
-
-def test_explain_prints_the_parts(capfd: pytest.CaptureFixture[str]) -> None:
-    compiled(lambda x: x * 2 + 1, options={"explain": True})(X)
-    assert "2 nodes on the device, 0 on the host" in capfd.readouterr().out
 
 
 # Refusals
@@ -515,18 +258,3 @@ def test_the_backend_is_registered_without_importing_pytorch() -> None:
     assert "npu" in torch._dynamo.list_backends()
     code = "import sys, npu; assert 'torch' not in sys.modules; assert 'npu.dynamo' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_pooling_of_channels_last_images() -> None:
-    x = torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)
-    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.ReLU())
-    torch.testing.assert_close(compiled(pool)(x), pool(x))
-
-
-def test_attention_keeps_its_operator() -> None:
-    def attend(q: Tensor, mask: Tensor) -> Any:
-        causal = F.scaled_dot_product_attention(q, q, q, is_causal=True)
-        return F.scaled_dot_product_attention(q, q, q, attn_mask=mask, scale=0.3), causal
-
-    q = torch.randn(1, 2, 5, 8, generator=torch.Generator().manual_seed(0))
-    check(attend, q, torch.ones(5, 5).tril().bool())
