@@ -13,7 +13,8 @@ from torch_ir import extract_ir
 
 from tests.models.zoo.decoding import DecodeStep, empty_caches, step_inputs, tiny_qwen2
 from tests.models.zoo.language_models import qwen2_5_1_5b
-from tests.npu.test_compare import MODELS, Solve, Wrong, ir_of, slightly
+from tests.npu.test_compare import Solve
+from tests.support.compared import MODELS, Wrong, ir_of, slightly
 from tests.support.devices import chosen_device
 
 GPU = chosen_device()

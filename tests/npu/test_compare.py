@@ -1,9 +1,8 @@
-"""``npu.compare``: devices agree step by step, one that is wrong is found at its step, and a saved step shows it."""
+"""``npu.compare``: devices agree step by step, for models of all kinds; its rule, and what it refuses."""
 
 from __future__ import annotations
 
 import math
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 from npu.comparison import rule
-from npu.comparison.sides import DeviceSide, WeightSource
 from npu_compiler import CompiledProgram
 from npu_runtime import Device, Executor, InvalidValueError, Weights
 from torch import Tensor, nn
@@ -24,39 +22,8 @@ from torch.utils import _pytree as pytree
 from torch_ir import extract_ir
 
 from tests.models.zoo.decoding import DecodeStep, empty_caches, step_inputs, tiny_qwen2
+from tests.support.compared import MODELS, Wrong, conv_net, ir_of, slightly
 from tests.support.devices import metal_device
-
-
-class Block(nn.Module):
-    """A transformer block: its norms are fused with products on GPUs, and its products of one input are merged."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.norm, self.norm2 = nn.LayerNorm(32), nn.LayerNorm(32)
-        self.q, self.k, self.v, self.out = (nn.Linear(32, 32) for _ in range(4))
-        self.up, self.down = nn.Linear(32, 64), nn.Linear(64, 32)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.norm(x)
-        q, k, v = (layer(h).view(1, 8, 4, 8).transpose(1, 2) for layer in (self.q, self.k, self.v))
-        x = x + self.out(nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(1, 8, 32))
-        return x + self.down(nn.functional.gelu(self.up(self.norm2(x))))
-
-
-def conv_net() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1, stride=2),
-        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(128, 10), nn.Softmax(-1),
-    ).eval()  # fmt: skip
-
-
-class Branches(nn.Module):
-    """Parts of one tensor are written by several steps."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([x.relu(), x.sigmoid() * 2, x[:, :3]], 1).sum(1, keepdim=True) + x
 
 
 class Solve(nn.Module):
@@ -70,44 +37,6 @@ class Solve(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = torch.relu(self.a(x))
         return self.b(torch.linalg.solve(torch.eye(4) * 3 + 0 * y, y)).softmax(-1)
-
-
-MODELS = {
-    "block": (Block, (1, 8, 32)),
-    "conv": (conv_net, (1, 3, 16, 16)),
-    "branches": (Branches, (2, 5)),
-}
-
-
-def ir_of(name: str, dtype: torch.dtype = torch.float32) -> Any:
-    make, shape = MODELS[name]
-    return extract_ir(make().to(dtype).eval(), torch.zeros(shape, dtype=dtype), model_name=name)
-
-
-class Wrong(DeviceSide):
-    """A device whose results of one op are off."""
-
-    def __init__(self, op: str, change: Any, device: str = "cpu") -> None:
-        super().__init__(device)
-        self.op, self.change = op, change
-
-    def open(self, program: CompiledProgram, source: WeightSource) -> Any:
-        opened = super().open(program, source)
-        run, names = opened.run, [op["name"] for op in program.data["main"]]
-
-        def changed(group: Any, given: Any) -> dict[int, Any]:
-            results = run(group, given)
-            if self.op not in (names[i] for i in group.ops):
-                return results
-            return {v: self.change(array.copy()) for v, array in results.items()}
-
-        opened.run = changed  # type: ignore[method-assign]
-        return opened
-
-
-def slightly(array: Any) -> Any:
-    array.reshape(-1)[np.abs(array).argmax()] *= 1.001
-    return array
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
@@ -151,86 +80,6 @@ def test_fused_steps_are_one_step_with_all_their_ops() -> None:
     assert first.nodes == ["layer_norm", "linear", "linear_1", "linear_2"]
     assert first.kernels[0].startswith("norm[layer] ; matmul") and first.kernels[1].startswith("norm[layer] + matmul")
     assert first.modules == ["norm", "q"] and len(first.sources) == 2 and all(":" in line for line in first.sources)
-
-
-def test_a_wrong_device_is_found_at_its_step(tmp_path: Path) -> None:
-    program, wrong = npu_compiler.compile(ir_of("block")), Wrong("linear_3", slightly)
-    saved = tmp_path / "step.safetensors"
-    report = npu.compare(program, "cpu", wrong, spread=True, save=saved)
-    names = [row.step for row in report]
-    assert report.first is not None and report.first.step == "linear_3" and len(report.beyond) == 1
-    assert not report.agrees and report.saved == saved
-    # The other steps have the right operands, and what goes on with the wrong ones shows in `spread`.
-    after = report[names.index("linear_3") + 1 :]
-    assert after and all(row.relative < 1e-6 and row.spread is not None and row.spread > 1e-6 for row in after)
-    assert report.first.errors is not None and report.first.allowed is not None
-    assert report.first.errors[0] < report.first.allowed < report.first.errors[1]
-    assert "linear_3" in str(report) and "<- first beyond" in str(report)
-
-    again = npu.compare(saved, "cpu", wrong)
-    assert [row.step for row in again] == ["linear_3"] and again.first is not None
-    assert again.first.relative == report.first.relative
-    assert npu.compare(saved).agrees  # as recorded: the CPU, which is right
-
-
-def test_the_first_device_may_be_the_wrong_one() -> None:
-    report = npu.compare(ir_of("conv"), Wrong("linear", slightly), "cpu")
-    assert report.first is not None and report.first.step == "linear"
-    assert report.first.errors is not None and report.first.errors[0] > report.first.errors[1]
-
-
-def test_a_wrong_kernel_is_found_inside_a_fused_step(tmp_path: Path) -> None:
-    """One line of a kernel changed, in a process whose GPU is made of these kernels."""
-    metal_device()
-    kernels = tmp_path / "metal"
-    kernels.mkdir()
-    for file in (Path(__file__).parents[2] / "metal").iterdir():
-        (kernels / file.name).write_text(file.read_text())
-    changed, old = kernels / "matmul_rows_norm.metal", "result += parameter<T>(bias, ParameterKind(kNormBias)"
-    assert old in changed.read_text()
-    changed.write_text(changed.read_text().replace(old, old.replace("+=", "+= 0.0001f +")))
-    npu_compiler.compile(ir_of("block")).save(tmp_path / "block.npubin")
-
-    def compare(*arguments: str, **environment: str) -> tuple[int, str]:
-        command = [Path(sys.executable).with_name("npu"), "compare", *arguments]
-        run = subprocess.run(
-            command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, **environment}, timeout=300
-        )
-        return run.returncode, run.stdout + run.stderr
-
-    kind = "metal" if any(d.kind == "metal" and d.available for d in npu_devices()) else "metal:emulated"
-    arguments = ["block.npubin", "--device", "cpu", "--with", kind, "--save", "step.safetensors"]
-    status, text = compare(*arguments, NPU_KERNEL_FOLDER=str(kernels))
-    assert status == 1 and "the first is 0, layer_norm + linear" in text, text
-    assert "npu compare step.safetensors" in text
-    status, text = compare("step.safetensors", NPU_KERNEL_FOLDER=str(kernels))
-    assert status == 1 and "<- first beyond" in text, text
-    status, text = compare("step.safetensors")  # with the kernels of the build
-    assert status == 0 and "layer_norm + linear" in text, text
-
-
-def npu_devices() -> list[Any]:
-    import npu_runtime
-
-    return npu_runtime.devices()
-
-
-def test_a_saved_step_keeps_its_ops_together(tmp_path: Path) -> None:
-    """Also on devices that would not fuse them."""
-    saved = tmp_path / "step.safetensors"
-    npu.compare(ir_of("block"), "cpu", metal_device(), step="layer_norm", save=saved)
-    report = npu.compare(saved, "cpu", "cpu")
-    assert [row.step for row in report] == ["layer_norm + linear"] and report.agrees
-    assert report.sides == ("cpu", "cpu") and "the same device twice" in report.summary()
-
-
-def test_a_saved_step_of_pytorch(tmp_path: Path) -> None:
-    saved = tmp_path / "step.safetensors"
-    npu.compare(ir_of("conv"), "cpu", "pytorch", step="conv2d", save=saved)
-    report = npu.compare(saved)
-    assert report.sides == ("cpu", "pytorch") and report.agrees and report[0].nodes == ["conv2d", "batch_norm", "relu"]
-    wrong = npu.compare(saved, Wrong("conv2d", slightly))
-    assert wrong.first is not None
 
 
 def decode_step(dtype: torch.dtype) -> tuple[Any, dict[str, Any], dict[str, Any]]:
@@ -307,17 +156,6 @@ def test_exact_dtypes_and_special_values() -> None:
     for dtype in ("int32", "bool"):
         wrong = npu.compare(ir, "cpu", Wrong(op[dtype], off_by_one))
         assert [row.step for row in wrong.beyond] == [op[dtype]] and "12 of 12 differ" in wrong.beyond[0].reason
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_what_is_finite_on_one_side_only_is_beyond(value: float) -> None:
-    def spoilt(array: Any) -> Any:
-        array.reshape(-1)[0] = value
-        return array
-
-    report = npu.compare(ir_of("conv"), "cpu", Wrong("linear", spoilt))
-    assert report.first is not None and report.first.step == "linear" and "one side only" in report.first.reason
-    assert report.to_dict()["steps"][3]["relative"] == "inf"
 
 
 class Pick(nn.Module):
