@@ -21,8 +21,10 @@ class HostWarning(NPUWarning):
 
 
 def host_nodes(plan: Any, whole: str) -> str:
+    from npu_compiler.partition_report import short_name
+
     host = Counter(
-        node["op_type"].removeprefix("aten.")
+        short_name(node["op_type"])
         for step in plan.steps
         if getattr(step, "target", None) == "cpu"
         for node in step.nodes
@@ -52,10 +54,15 @@ def _is_inside(frame: FrameType) -> bool:
 
 
 def strategy_of(ir: Mapping[str, Any]) -> str:
-    """Random operators must run in the order in which PyTorch would draw."""
+    """Operators that draw random numbers, or have other effects, run in the order in which PyTorch would run them."""
     import torch
+    from torch._higher_order_ops.effects import has_effects
     from torch_ir.ops.schemas import resolve_op
 
-    ops = [resolve_op(node["op_type"]) for node in ir["nodes"]]
-    is_random = any(op is not None and torch.Tag.nondeterministic_seeded in op.tags for op in ops)
-    return "sequential" if is_random else "cost"
+    def is_bound(node: Mapping[str, Any]) -> bool:
+        op = resolve_op(node["op_type"])
+        if op is None or not node["outputs"]:  # either strategy keeps the order of those without results
+            return False
+        return torch.Tag.nondeterministic_seeded in op.tags or has_effects(op)
+
+    return "sequential" if any(map(is_bound, ir["nodes"])) else "cost"

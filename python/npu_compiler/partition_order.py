@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .errors import IRError
@@ -17,7 +17,6 @@ CHEAPER = "it is cheaper on the host: moving its tensors to the device and back 
 
 _SWEEPS = 4
 _ONE_BY_ONE = 64  # with more candidates, all move at once, because each try costs a pass over the graph
-# Their order is kept, because the numbers that they draw depend on it.
 _RANDOM = ("rand", "bernoulli", "multinomial", "normal", "dropout", "exponential", "poisson", "uniform", "rrelu")
 
 Groups = list[tuple[str, list[int]]]
@@ -55,7 +54,7 @@ class Arrangement:
         before = [{self._home[name] for name in reads} - {i} for i, reads in enumerate(self._reads)]
         last = None
         for i, node in enumerate(self.nodes):
-            if any(word in node["op_type"] for word in _RANDOM):
+            if _keeps_its_turn(node):
                 if last is not None:
                     before[i].add(last)
                 last = i
@@ -145,3 +144,8 @@ class Arrangement:
         self.moved |= {i for i in chosen if self.targets[i] == "npu"}
         self.targets, self.groups, self._seconds = targets, groups, seconds
         return True
+
+
+def _keeps_its_turn(node: Mapping[str, Any]) -> bool:
+    """Random numbers depend on the order of what draws them. What computes nothing is there for its effect."""
+    return not node["outputs"] or any(word in node["op_type"] for word in _RANDOM)

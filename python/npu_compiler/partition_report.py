@@ -6,9 +6,10 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from .lowering import GETITEM
 from .refusals import Refusal
 
-__all__ = ["PartReport", "PlanReport"]
+__all__ = ["PartReport", "PlanReport", "short_name"]
 
 
 @dataclass
@@ -69,20 +70,23 @@ def _lines(part: PartReport) -> list[str]:
     where = "device" if part.target == "npu" else "host"
     count = sum(part.ops.values())
     lines = [f"{part.partition_id}  {where}, {_plural(count, 'node')}, about {_time(part.seconds)}"]
-    ops = ", ".join(f"{op.removeprefix('aten.')} x{n}" if n > 1 else op.removeprefix("aten.") for op, n in _most(part))
-    lines.append(f"     ops: {ops}")
+    lines.append(f"     ops: {', '.join(f'{op} x{n}' if n > 1 else op for op, n in _most(part))}")
     for name, tensors, size in (("in", part.inputs, part.bytes_in), ("out", part.outputs, part.bytes_out)):
         if tensors:
             listed = ", ".join(tensors[:4]) + (f" and {len(tensors) - 4} more" if len(tensors) > 4 else "")
             lines.append(f"     {name}: {size:,} bytes: {listed}")
-    for reason in part.reasons:
+    for reason in (reason for reason in part.reasons if reason.op != GETITEM):  # which follows the node it selects from
         first = f", first '{reason.node}'" if reason.count > 1 else f", '{reason.node}'"
         lines.append(f"     {reason.op}, {_plural(reason.count, 'time')}{first}: {reason.reason}")
     return lines
 
 
 def _most(part: PartReport) -> list[tuple[str, int]]:
-    return Counter(part.ops).most_common()
+    return Counter({short_name(op): n for op, n in part.ops.items()}).most_common()
+
+
+def short_name(op: str) -> str:
+    return "getitem" if op == GETITEM else op.removeprefix("aten.")
 
 
 def _plural(count: int, what: str) -> str:

@@ -9,20 +9,20 @@ from npu_base.errors import InvalidValueError, format_error
 from npu.dynamo.options import Options
 from npu.host_parts import HostWarning, host_nodes, host_warning
 
-__all__ = ["HostWarning", "host_notice", "parts_notice", "refuse_host"]
+__all__ = ["HostWarning", "parts_notice", "whole_graph_on_host"]
 
 
-def host_notice(what: str) -> None:
+def _host_notice(what: str) -> None:
     advice = "options={'explain': True} shows all, 'fallback': 'error' forbids it"
     host_warning(f"torch.compile(backend='npu'): {what}. {advice}")
 
 
 def parts_notice(plan: Any) -> None:
-    host_notice(host_nodes(plan, "a graph"))
+    _host_notice(host_nodes(plan, "a graph"))
 
 
-def refuse_host(options: Options, reason: str) -> None:
-    """Raises if the options forbid that a whole graph runs on the host."""
+def whole_graph_on_host(options: Options, reason: str) -> None:
+    """Says that a graph runs on the host as a whole, or raises if the options forbid that."""
     if options.fallback == "error":
         raise InvalidValueError(
             format_error(
@@ -32,3 +32,7 @@ def refuse_host(options: Options, reason: str) -> None:
                 action="options={'fallback': 'host'}",
             )
         )
+    what = f"a graph runs on the host as a whole: {reason}"
+    if options.explain:
+        print(what)
+    _host_notice(what)

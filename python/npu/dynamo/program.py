@@ -8,6 +8,7 @@ from typing import Any
 
 import npu_compiler
 import torch
+from npu_base.errors import InvalidValueError, NPUError
 from npu_compiler import CompileError, InternalCompileError
 from npu_runtime import DAGExecutor, Device, Executor, Weights, load_weights
 from npu_runtime._core import fetch
@@ -18,7 +19,8 @@ from torch.utils.dlpack import from_dlpack
 from torch_ir.errors import ConversionError
 from torch_ir.traced import convert_traced
 
-from npu.dynamo.notices import host_notice, parts_notice, refuse_host
+from npu.dynamo.effects import has_effects_alone, plain_effects
+from npu.dynamo.notices import parts_notice, whole_graph_on_host
 from npu.dynamo.options import Options
 from npu.dynamo.parameters import Parameters
 from npu.dynamo.results import Results
@@ -36,6 +38,7 @@ class GraphProgram:
     def __init__(self, graph: fx.GraphModule, parameters: list[int], options: Options) -> None:
         tidy(graph.graph)
         graph.graph.eliminate_dead_code()
+        plain_effects(graph.graph)
         self._results = Results(graph)
         self._run = _make_runner(graph, parameters, options, self._results)
         self.direct = self._run if self._results.are_computed else self.__call__
@@ -49,7 +52,7 @@ class GraphProgram:
 
 
 def _make_runner(graph: fx.GraphModule, parameters: list[int], options: Options, results: Results) -> Any:
-    if not results.finish:
+    if not results.finish and not has_effects_alone(graph.graph):
         return _nothing
     arguments = graph.graph.find_nodes(op="placeholder")
     weights = {i: arguments[i].name for i in parameters if arguments[i].users}
@@ -63,8 +66,7 @@ def _make_runner(graph: fx.GraphModule, parameters: list[int], options: Options,
         _check_dtypes(graph)
         ir = convert_traced(graph, {name: name for name in weights.values()}, "graph")
     except ConversionError as error:
-        refuse_host(options, str(error))
-        host_notice(f"a graph runs on the host as a whole: {error}")
+        whole_graph_on_host(options, str(error))
         return _WholeHost(kept, sorted({**inputs, **weights}))
     device = _device(options, graph)
     try:
@@ -180,8 +182,23 @@ class _Partitioned:
 
     def __call__(self, args: Sequence[Any]) -> list[Tensor]:
         executor = self._parameterless or self._parameters.of(args)
-        outputs = executor.execute({name: args[i] for name, i in self._inputs})
+        try:
+            outputs = executor.execute({name: args[i] for name, i in self._inputs})
+        except InvalidValueError as error:
+            raise _pytorchs_own(error) from None
         return [numpy_to_torch(outputs[name]) for name in self._order]
+
+
+def _pytorchs_own(error: BaseException) -> BaseException:
+    """What PyTorch raised in a part on the host. Callers handle its errors, such as LinAlgError."""
+    cause = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    if isinstance(cause, NPUError):
+        return error
+    if hasattr(cause, "add_note"):  # Python 3.11
+        cause.add_note(str(error))
+    return cause
 
 
 class _WholeHost:

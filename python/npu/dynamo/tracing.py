@@ -17,10 +17,11 @@ from torch._subclasses.fake_tensor import (
     DynamicOutputShapeException,
     FakeTensorMode,
 )
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._python_dispatch import _disable_current_modes
 from torch_ir.quiet import quiet_export
 
-from npu.dynamo.notices import host_notice, refuse_host
+from npu.dynamo.notices import whole_graph_on_host
 from npu.dynamo.options import Options
 from npu.dynamo.program import GraphProgram
 
@@ -82,23 +83,28 @@ def specialize(
         return program
 
     try:
-        with tracing(TracingContext(FakeTensorMode())), _compiling(), quiet_export():
+        with tracing(TracingContext(_fake_mode())), _compiling(), quiet_export():
             wrapped = aot_module_simplified(
                 graph_module,
                 list(args),
                 fw_compiler=_refuse_training(args),
                 inference_compiler=cast(Any, compile_inference),
                 decompositions={},
+                ignore_shape_env=True,  # all sizes are those of the arguments
             )
     except (DynamicOutputShapeException, DataDependentOutputException) as error:
         operator = str(error).splitlines()[0]
         reason = f"the sizes of its tensors depend on the contents of others ({operator})"
-        refuse_host(options, reason)
-        host_notice(f"a graph runs on the host as a whole: {reason}")
+        whole_graph_on_host(options, reason)
         return Specialized(lambda given: graph_module(*given), writes=False)
     if plain:
         return Specialized(programs[0].direct, writes)
     return Specialized(lambda given: wrapped(*given), writes)
+
+
+def _fake_mode() -> FakeTensorMode:
+    """Without sizes that depend on contents, except those within loops."""
+    return FakeTensorMode(shape_env=ShapeEnv(allow_scalar_outputs=False, allow_dynamic_output_shape_ops=False))
 
 
 @contextmanager
@@ -115,9 +121,9 @@ def _compiling() -> Iterator[None]:
 def _weights_among(metadata: Any, args: Sequence[Any], count: int) -> list[int]:
     """The positions of parameters and buffers that the graph only reads."""
     fixed = set(metadata.static_input_indices or ())
-    extra = count - len(args)  # tensors that Dynamo stored in the graph come first
+    extra = count - len(args)  # tokens, and tensors that Dynamo stored in the graph, come first
     fixed |= {i + extra for i, value in enumerate(args) if isinstance(value, torch.nn.Parameter)}
-    written = {i for i, info in enumerate(metadata.input_info) if _is_written(info)}
+    written = {i + len(metadata.tokens) for i, info in enumerate(metadata.input_info) if _is_written(info)}
     return sorted(i for i in fixed - written if 0 <= i < count)
 
 
