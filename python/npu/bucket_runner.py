@@ -11,7 +11,7 @@ import numpy as np
 from npu_base.errors import InvalidValueError, format_error
 from npu_base.size_rules import SizeRules
 from npu_base.sizes import Size, free_names
-from npu_runtime import Weights
+from npu_runtime.shared_weights import SharedWeights
 
 from npu.buckets import ABOVE, Buckets, Fill, axis_of, is_ordinary
 from npu.kept import Kept
@@ -40,7 +40,7 @@ class _Fit:
 
 class BucketRunner(OpenRunner):
     def __init__(
-        self, buckets: Buckets, signature: Signature, rules: SizeRules, make: Make, weights: Weights,
+        self, buckets: Buckets, signature: Signature, rules: SizeRules, make: Make, weights: SharedWeights,
         first: Mapping[str, int], most: int,
     ) -> None:  # fmt: skip
         self.buckets = buckets
@@ -142,7 +142,7 @@ class BucketRunner(OpenRunner):
 
 
 def open_runner(
-    buckets: Buckets | None, signature: Signature, rules: SizeRules, make: Make, weights: Weights,
+    buckets: Buckets | None, signature: Signature, rules: SizeRules, make: Make, weights: SharedWeights,
     first: Mapping[str, int], most: int,
 ) -> OpenRunner:  # fmt: skip
     """The runner of open sizes, with the program of ``first``."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import npu_compiler
 import torch
 from npu_base.errors import InternalError, InvalidValueError, format_error
-from npu_compiler import CompileError, ExtensionError, InternalCompileError, IRError
 from npu_runtime import Device, Executor, Program, Weights, load_weights
+from npu_runtime.shared_weights import SharedWeights
 from torch import Tensor, nn
 from torch_ir import IR, extract_ir, serialize_ir
 from torch_ir.open_shapes import leaf_specs
@@ -20,21 +20,18 @@ from torch_ir.specialization import rules_of
 from npu.bucket_runner import open_runner
 from npu.buckets import Buckets, check_no_buckets
 from npu.compiled_module import CompiledModule
-from npu.host_parts import FALLBACKS, say_what_runs_on_the_host, strategy_of
+from npu.host_parts import FALLBACKS, Compile, make_parts, say_what_runs_on_the_host, whole_program
 from npu.open_sizes import MOST_SIZES, SizedRunner, check_state
 from npu.padding.option import proven_buckets
 from npu.partitioned import PartitionRunner
 from npu.result_classes import as_traced
 from npu.runners import ProgramRunner, Runner
 from npu.saving.model import Model
-from npu.saving.parts import Parts, first_node
 from npu.saving.signature import Signature, make_signature, user_names
-from npu.saving.sizes import OpenSizes
+from npu.saving.sizes import OpenSizes, SavedSize
 from npu.saving.structure import Classes
 
 __all__ = ["CompiledModule", "compile"]
-
-Compile = Callable[[Any], npu_compiler.CompiledProgram]
 
 
 def _executor(program: npu_compiler.CompiledProgram, device: Device, threads: int) -> Executor:
@@ -106,7 +103,7 @@ def compile(
             module, ir, signature, target, threads, compile_ir, fallback, options, first, max_sizes, padding
         )
     check_no_buckets(buckets, pad)
-    program = _whole_program(ir, compile_ir, fallback)
+    program = whole_program(ir, compile_ir, fallback)
     if program is None:
         return _on_host_too(module, ir, _target(device, module), threads, compile_ir)
     target = _target(device, module)
@@ -124,18 +121,6 @@ def _check_options(fallback: str, max_sizes: int) -> None:
     if type(max_sizes) is not int or max_sizes < 1:
         got = f"{max_sizes!r:.60}"
         raise InvalidValueError(format_error("npu", "max_sizes has a wrong value", got=got, expected="1 or more"))
-
-
-def _whole_program(ir: IR, compile_ir: Compile, fallback: str) -> npu_compiler.CompiledProgram | None:
-    """None if the device cannot run all of it, and the host may."""
-    try:
-        return compile_ir(ir)
-    except (InternalCompileError, IRError, ExtensionError):
-        raise  # mistakes, which the host must not hide
-    except CompileError:
-        if fallback == "error":
-            raise
-        return None
 
 
 def whole_module(
@@ -176,23 +161,27 @@ def _of_open_sizes(
     buckets: Buckets | None,
 ) -> CompiledModule:
     check_state(ir)
+    said: list[Any] = []  # the plan of which the notice has been given
 
-    def make(sizes: dict[str, int], weights: Weights) -> SizedRunner:
+    def make(sizes: dict[str, int], weights: SharedWeights) -> SizedRunner:
         fixed = ir.specialize(**sizes)
-        program = _whole_program(fixed, compile_ir, fallback)
+        program = whole_program(fixed, compile_ir, fallback)
         if program is None:
-            plan, _, program_of = _partitioned(fixed, compile_ir)
-            return PartitionRunner(plan, dict(weights.items()), signature, device, threads, program_of), None
-        weights.check(Program.load(program))
-        return ProgramRunner(_executor(program, device, threads), weights, signature, program), program.to_bytes
+            parts, program_of = make_parts(fixed.to_dict(), compile_ir)
+            runner: Runner = PartitionRunner(parts.plan, weights, signature, device, threads, program_of)
+            if not said:
+                said.append(parts.plan)
+                say_what_runs_on_the_host(parts.plan)
+            return runner, lambda: SavedSize(sizes, parts=parts)
+        weights.on_device.check(Program.load(program))
+        runner = ProgramRunner(_executor(program, device, threads), weights.on_device, signature, program)
+        return runner, lambda: SavedSize(sizes, program.to_bytes())
 
     written = {m.target for m in ir.mutations if m.kind != "input"}  # also those that are constants at first
-    weights = load_weights(_tensors(module, (ir.weights_read() - set(ir.constants)) | written))
+    weights = SharedWeights.of(_tensors(module, (ir.weights_read() - set(ir.constants)) | written))
     rules = rules_of(ir)
     first = first if buckets is None else buckets.target(rules, first)
     runner = open_runner(buckets, signature, rules, make, weights, first, most)
-    if runner.is_partitioned:
-        say_what_runs_on_the_host(runner.plan)
     open_sizes = OpenSizes(runner.rules, options, most, buckets=buckets)
     model = Model(signature, list, None, lambda: serialize_ir(ir).encode(), ir.model_name, None, open_sizes)
     return _module_of(model, runner, ir, threads)
@@ -204,36 +193,20 @@ def _parameters(module: nn.Module) -> list[str]:
     return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
 
-def _partitioned(ir: IR, compile_ir: Compile) -> Any:
-    """The plan, its programs by the first nodes of their parts, and what gives the program of a part."""
-    whole = ir.to_dict()
-    plan = npu_compiler.partition(whole, strategy=strategy_of(whole))
-    programs: dict[str, npu_compiler.CompiledProgram] = {}
-
-    def program_of(part: dict[str, Any]) -> npu_compiler.CompiledProgram:
-        """Compiled once, not for each set of weights."""
-        name = first_node(part)
-        if name not in programs:
-            programs[name] = compile_ir(part)
-        return programs[name]
-
-    return plan, programs, program_of
-
-
 def _on_host_too(module: nn.Module, ir: IR, device: Device, threads: int, compile_ir: Compile) -> CompiledModule:
-    plan, programs, program_of = _partitioned(ir, compile_ir)
+    parts, program_of = make_parts(ir.to_dict(), compile_ir)
     tensors = _tensors(module, {meta.name for meta in ir.weights} - set(ir.constants))
     signature = make_signature(ir, _parameters(module))
-    runner = PartitionRunner(plan, tensors, signature, device, threads, program_of)
+    runner = PartitionRunner(parts.plan, tensors, signature, device, threads, program_of)
     model = Model(
         signature,
-        lambda: [program.to_bytes() for program in programs.values()],
+        lambda: [program.to_bytes() for program in parts.programs.values()],
         None,
         lambda: serialize_ir(ir).encode(),
         ir.model_name,
-        Parts(plan, programs),
+        parts,
     )
-    say_what_runs_on_the_host(plan)
+    say_what_runs_on_the_host(parts.plan)
     return _module_of(model, runner, ir, threads)
 
 

@@ -175,8 +175,7 @@ class CompiledModule:
         model = replace(self.model, weights=self.runner.stored())
         if model.open is None:
             return model
-        sizes, codes = zip(*self.runner.programs(), strict=True)
-        return replace(model, programs=lambda: codes, open=replace(model.open, programs=sizes))
+        return replace(model, open=replace(model.open, saved=self.runner.saved_sizes()))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return unpickled, (self.as_saved().to_bytes(), self.runner.device.kind, self._threads, self._classes)
@@ -235,11 +234,9 @@ def _load(
 
 def partitioned_runner(model: Model, device: Device, threads: int) -> Runner:
     from npu.partitioned import PartitionRunner
-    from npu.saving.parts import first_node
 
     assert model.parts is not None
-    plan, programs = model.parts.plan, model.parts.programs
-    program_of = lambda part: programs[first_node(part)]  # noqa: E731
+    plan, program_of = model.parts.plan, model.parts.program_of
     return PartitionRunner(plan, model.weights, model.signature, device, threads, program_of)
 
 

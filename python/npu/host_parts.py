@@ -5,13 +5,29 @@ from __future__ import annotations
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from npu_base.errors import NPUWarning
 
-__all__ = ["FALLBACKS", "HostWarning", "host_nodes", "host_warning", "say_what_runs_on_the_host", "strategy_of"]
+if TYPE_CHECKING:  # most models load without the compiler
+    from npu_compiler import CompiledProgram
+
+    from npu.saving.parts import Parts
+
+__all__ = [
+    "FALLBACKS",
+    "HostWarning",
+    "host_nodes",
+    "host_warning",
+    "make_parts",
+    "say_what_runs_on_the_host",
+    "strategy_of",
+    "whole_program",
+]
+
+Compile = Callable[[Any], "CompiledProgram"]
 
 FALLBACKS = ("host", "error")
 
@@ -66,3 +82,36 @@ def strategy_of(ir: Mapping[str, Any]) -> str:
         return torch.Tag.nondeterministic_seeded in op.tags or has_effects(op)
 
     return "sequential" if any(map(is_bound, ir["nodes"])) else "cost"
+
+
+def whole_program(ir: Any, compile_ir: Compile, fallback: str) -> CompiledProgram | None:
+    """None if the device cannot run all of it, and the host may."""
+    from npu_compiler import CompileError, ExtensionError, InternalCompileError, IRError
+
+    try:
+        return compile_ir(ir)
+    except (InternalCompileError, IRError, ExtensionError):
+        raise  # mistakes, which the host must not hide
+    except CompileError:
+        if fallback == "error":
+            raise
+        return None
+
+
+def make_parts(ir: dict[str, Any], compile_ir: Compile) -> tuple[Parts, Compile]:
+    """The plan of a model that runs partly on the host, and what gives the program of a part."""
+    import npu_compiler
+
+    from npu.saving.parts import Parts, first_node
+
+    plan = npu_compiler.partition(ir, strategy=strategy_of(ir))
+    programs: dict[str, CompiledProgram] = {}
+
+    def program_of(part: dict[str, Any]) -> CompiledProgram:
+        """Compiled once, not for each set of weights."""
+        name = first_node(part)
+        if name not in programs:
+            programs[name] = compile_ir(part)
+        return programs[name]
+
+    return Parts(plan, programs), program_of

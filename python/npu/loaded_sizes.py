@@ -3,55 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import npu_compiler
 from npu_base.errors import InvalidValueError, NPUError, format_error
 from npu_base.size_rules import fixed_ir
-from npu_runtime import Device, Executor, Program, Weights
+from npu_runtime import Device, Executor, Program
+from npu_runtime.shared_weights import SharedWeights
 
 from npu.bucket_runner import open_runner
+from npu.host_parts import Compile, make_parts, whole_program
 from npu.open_sizes import OpenRunner, SizedRunner
+from npu.partitioned import PartitionRunner
 from npu.runners import ProgramRunner
 from npu.saving.container import refuse
 from npu.saving.model import Model, check_program, read_ir
+from npu.saving.sizes import SavedSize
 
 __all__ = ["loaded_runner"]
 
 
 def loaded_runner(model: Model, device: Device, threads: int) -> OpenRunner:
-    """Programs in the file are planned at the first call of their size; others are compiled then, from its IR."""
+    """What is in the file is planned at the first call of its size; other sizes are compiled then, from its IR."""
     assert model.open is not None
-    in_file = model.open.programs
-    codes = {_key(sizes): code for sizes, code in zip(in_file, model.programs(), strict=True)}
+    in_file = {_key(size.sizes): size for size in model.open.saved}
 
-    def make(sizes: dict[str, int], weights: Weights) -> SizedRunner:
-        code = codes.get(_key(sizes)) or _compiled(model, sizes)
-        program = Program.parse(code)
+    def make(sizes: dict[str, int], weights: SharedWeights) -> SizedRunner:
+        size, program_of = in_file.get(_key(sizes)), None
+        if size is None:
+            size, program_of = _compiled(model, sizes)
+        if size.parts is not None:
+            program_of = program_of or size.parts.program_of
+            parted = PartitionRunner(size.parts.plan, weights, model.signature, device, threads, program_of)
+            return parted, lambda: size
+        program = Program.parse(size.code)
         check_program(model, program, sizes, model.name)
-        weights.check(program)
-        return ProgramRunner(Executor(program, device, threads=threads), weights, model.signature), lambda: code
+        weights.on_device.check(program)
+        runner = ProgramRunner(Executor(program, device, threads=threads), weights.on_device, model.signature)
+        return runner, lambda: size
 
     opened = model.open
-    return open_runner(opened.buckets, model.signature, opened.rules, make, model.weights, in_file[-1], opened.most)
+    weights = model.weights if isinstance(model.weights, SharedWeights) else SharedWeights(model.weights, {})
+    first = opened.saved[-1].sizes
+    return open_runner(opened.buckets, model.signature, opened.rules, make, weights, first, opened.most)
 
 
 def _key(sizes: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(sizes.items()))
 
 
-def _compiled(model: Model, sizes: dict[str, int]) -> bytes:
+def _compiled(model: Model, sizes: dict[str, int]) -> tuple[SavedSize, Compile | None]:
+    """For another size, and what gives the programs of its parts. Only a model that ran partly on the host when it was
+    saved may do that at other sizes."""
     assert model.open is not None
+    compile_ir = partial(npu_compiler.compile, **model.open.options)
+    fixed = _ir_of_size(model, sizes)
+    program = whole_program(fixed, compile_ir, "host" if model.open.run_on_host_too else "error")
+    if program is not None:
+        return SavedSize(sizes, program.to_bytes()), None
+    parts, program_of = make_parts(fixed, compile_ir)
+    return SavedSize(sizes, parts=parts), program_of
+
+
+def _ir_of_size(model: Model, sizes: dict[str, int]) -> dict[str, Any]:
     ir = read_ir(model, model.name)
     try:
         fixed, least = fixed_ir(ir, sizes)
-        if least < 2:
-            fixed = _checked_by_pytorch(model, ir, sizes)
+        return fixed if least >= 2 else _checked_by_pytorch(model, ir, sizes)
     except NPUError:
         raise
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         refuse(model.name, "the IR is not valid", section="ir", got=f"{type(error).__name__}: {error}")
-    return npu_compiler.compile(fixed, **model.open.options).to_bytes()
 
 
 def _checked_by_pytorch(model: Model, ir: dict[str, Any], sizes: dict[str, int]) -> dict[str, Any]:
@@ -59,7 +82,7 @@ def _checked_by_pytorch(model: Model, ir: dict[str, Any], sizes: dict[str, int])
     try:
         from torch_ir import IR
     except ImportError:
-        sizes_in_file = ", ".join(" x ".join(f"{n}={v}" for n, v in one.items()) for one in model.open.programs)  # type: ignore[union-attr]
+        sizes_in_file = ", ".join(map(str, model.open.saved))  # type: ignore[union-attr]
         raise InvalidValueError(
             format_error(
                 "npu",

@@ -11,11 +11,13 @@ from npu_base.arguments import Spec
 from npu_base.errors import InvalidTypeError, InvalidValueError, format_error
 from npu_base.size_rules import SizeRules
 from npu_base.sizes import Size
-from npu_runtime import Executor, Profiler, Weights, load_weights
+from npu_runtime import Executor, Profiler, Weights
+from npu_runtime.shared_weights import SharedWeights
 
 from npu.kept import Kept
 from npu.runners import ProgramRunner, Runner
 from npu.saving.signature import Signature
+from npu.saving.sizes import SavedSize
 from npu.saving.structure import Arguments
 
 __all__ = ["MOST_SIZES", "OpenArguments", "OpenRunner", "check_state"]
@@ -52,26 +54,26 @@ def check_state(ir: Any) -> None:
             )
 
 
-SizedRunner = tuple[Runner, Callable[[], bytes] | None]
-"""A runner, and what gives the bytes of its program, if it is one."""
-Make = Callable[[dict[str, int], Weights], SizedRunner]
+SizedRunner = tuple[Runner, Callable[[], SavedSize]]
+"""A runner, and what gives that which a saved file has for its size."""
+Make = Callable[[dict[str, int], SharedWeights], SizedRunner]
 
 
 class _Sized:
-    def __init__(self, sizes: dict[str, int], runner: SizedRunner, weights: Weights) -> None:
+    def __init__(self, sizes: dict[str, int], runner: SizedRunner, weights: SharedWeights) -> None:
         self.sizes, self.weights = sizes, weights
-        self.runner, self.code = runner
+        self.runner, self.saved = runner
 
-    def use(self, weights: Weights) -> None:
+    def use(self, weights: SharedWeights) -> None:
         if self.weights is not weights:
             if isinstance(self.runner, ProgramRunner):
-                self.runner.use(weights)
+                self.runner.use(weights.on_device)
             else:
-                self.runner.update(dict(weights.items()))
+                self.runner.update(weights)
             self.weights = weights
 
     def __str__(self) -> str:
-        return " x ".join(f"{name}={value}" for name, value in self.sizes.items())
+        return str(SavedSize(self.sizes))
 
 
 class OpenRunner(Runner):
@@ -81,23 +83,15 @@ class OpenRunner(Runner):
     of one call to that of the next.
     """
 
-    def __init__(self, rules: SizeRules, make: Make, weights: Weights, first: Mapping[str, int], most: int) -> None:
+    def __init__(
+        self, rules: SizeRules, make: Make, weights: SharedWeights, first: Mapping[str, int], most: int
+    ) -> None:
         self.rules, self._make, self._weights = rules, make, weights
         self._kept: Kept[_Sized] = Kept(most)
         self._state_lock, self._update_lock = threading.Lock(), threading.Lock()
         self._last = self._of_sizes(dict(first))
         runner = self._last.runner
         self.device, self.has_state = runner.device, runner.has_state
-        if self.has_state and not isinstance(runner, ProgramRunner):
-            raise InvalidValueError(
-                format_error(
-                    "npu",
-                    "a model that runs partly on the host and keeps state cannot have open sizes",
-                    got=", ".join(map(str, rules.sizes)),
-                    expected="fixed sizes, or a model that the device runs as a whole",
-                    action="npu.explain, which says what the device lacks",
-                )
-            )
 
     def arguments(self, signature: Signature) -> Arguments:
         return OpenArguments(signature)
@@ -151,8 +145,8 @@ class OpenRunner(Runner):
     def _with_state(self, sized: _Sized, run: Callable[[Runner], Any]) -> Any:
         with self._state_lock:
             last = self._last
-            if sized is not last and isinstance(sized.runner, ProgramRunner) and isinstance(last.runner, ProgramRunner):
-                sized.runner.take_state(last.runner)
+            if sized is not last:
+                sized.runner.set_state(last.runner.state())
             self._last = sized
             return run(sized.runner)
 
@@ -169,10 +163,6 @@ class OpenRunner(Runner):
     @property
     def sizes(self) -> list[dict[str, int]]:
         return [dict(sized.sizes) for sized in self._kept.values()]
-
-    @property
-    def is_partitioned(self) -> bool:
-        return not isinstance(self._last.runner, ProgramRunner)
 
     @property
     def program(self) -> Any:
@@ -202,13 +192,13 @@ class OpenRunner(Runner):
         return set(self._weights)
 
     def update(self, weights: Mapping[str, Any]) -> None:
-        loaded = load_weights(weights)
+        loaded = SharedWeights.of(weights)
         with self._update_lock:
             self._weights = loaded
             for sized in {id(s): s for s in [*self._kept.values(), self._last]}.values():
                 sized.use(loaded)
 
-    def stored(self) -> Weights:
+    def stored(self) -> SharedWeights:
         return self._weights
 
     def steps(self) -> str:
@@ -217,16 +207,8 @@ class OpenRunner(Runner):
     def on_host(self) -> str:
         return self._last.runner.on_host()
 
-    def programs(self) -> list[tuple[dict[str, int], bytes]]:
-        """Those that it has, for a saved file: their sizes and bytes."""
-        programs = []
-        for sized in self._kept.values() or [self._last]:
-            if sized.code is None:
-                what, got = "a model with open sizes that runs partly on the host cannot be saved", str(sized)
-                expected = "fixed sizes, or a model that the device runs as a whole"
-                raise InvalidValueError(format_error("npu", what, got=got, expected=expected))
-            programs.append((dict(sized.sizes), sized.code()))
-        return programs
+    def saved_sizes(self) -> list[SavedSize]:
+        return [sized.saved() for sized in self._kept.values() or [self._last]]
 
     def __repr__(self) -> str:
         kept = ", ".join(map(str, self._kept.values()))

@@ -35,7 +35,9 @@ class PartitionRunner(Runner):
     ) -> None:
         """``program_of`` gives the program for the IR of a part."""
         self.plan, self.device = plan, device
-        self.has_state = any(mutation["kind"] == "buffer" for mutation in plan.original_ir.get("mutations") or ())
+        mutations = plan.original_ir.get("mutations") or ()
+        self._written = [mutation["target"] for mutation in mutations if mutation["kind"] == "buffer"]
+        self.has_state = bool(self._written)
         self._inputs = [entry.name for entry in signature.inputs]
         self._outputs = [entry.name for entry in signature.outputs]
         self._backend = backend_of(device, threads)
@@ -67,6 +69,13 @@ class PartitionRunner(Runner):
 
     def reset(self) -> None:
         self._dag.reset()
+
+    def state(self) -> dict[str, Any]:
+        return {name: value for name in self._written if (value := self._dag.state(name)) is not None}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        for name, value in state.items():
+            self._dag.set_state(name, value)
 
     def profile(self, tensors: Sequence[Any]) -> PartsProfiler:
         profiler = PartsProfiler(self._dag)

@@ -12,6 +12,7 @@ from npu_runtime import Device, Executor, NPUBuffer, Profiler, Weights, load_wei
 from npu_runtime._core import TensorCall, fetch
 
 from npu.saving.signature import Signature
+from npu.saving.sizes import SavedSize
 from npu.saving.structure import Arguments
 
 __all__ = ["ProgramRunner", "Runner", "uses_torch"]
@@ -57,9 +58,17 @@ class Runner:
         """Those of open sizes that it has programs for."""
         return []
 
-    def programs(self) -> list[tuple[dict[str, int], bytes]]:
-        """Sizes and bytes of the programs of open sizes."""
+    def saved_sizes(self) -> list[SavedSize]:
+        """What a saved file has for each of them."""
         return []
+
+    def state(self) -> dict[str, Any]:
+        """The buffers that the model writes, by name, if a run has written them."""
+        raise NotImplementedError
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on with the state of another runner of the model, which is not running."""
+        raise NotImplementedError
 
     def warm_up(self, sizes: Iterable[Any]) -> None:
         what, action = "this model has fixed sizes", "npu.compile(..., dynamic_shapes=...)"
@@ -176,13 +185,17 @@ class ProgramRunner(Runner):
         if self._session is not None:
             self._session.reset()
 
-    def take_state(self, other: ProgramRunner) -> None:
-        """Go on with the state of another one with the same state inputs, none of which is running."""
-        if self._session is None or other._session is None:
-            return
-        for spec in self.executor.program.inputs:
-            if spec.state and (value := other._session.state(spec.name)) is not None:
-                self._session.set_state(spec.name, value)
+    def state(self) -> dict[str, Any]:
+        session = self._session
+        if session is None:
+            return {}
+        names = [spec.name for spec in self.executor.program.inputs if spec.state]
+        return {name: value for name in names if (value := session.state(name)) is not None}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        if self._session is not None:
+            for name, value in state.items():
+                self._session.set_state(name, value)
 
     def __repr__(self) -> str:
         return repr(self.executor)

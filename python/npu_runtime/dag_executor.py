@@ -15,6 +15,7 @@ from npu_runtime.errors import InvalidValueError, format_error
 from npu_runtime.host import NOT_ON_DEVICES, Copies, HostPart, as_numpy, check_tensor, decode_constants
 from npu_runtime.ir_checks import check_ir
 from npu_runtime.outputs import outputs_type
+from npu_runtime.shared_weights import SharedWeights
 from npu_runtime.weight_loader import load_weights, resolve_names
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ class DAGExecutor:
 
     def load_weights(self, weights: Mapping[str, Any]) -> None:
         """Load arrays by state-dict name, on the device and on the host. Replaces all weights loaded before, and resets
-        the state."""
+        the state. They are copied, unless they are ``SharedWeights``."""
         if not isinstance(weights, Mapping | Weights):
             got, expected = type(weights).__name__, "a dict of names to tensors"
             action = "model.state_dict()" if hasattr(weights, "state_dict") else None
@@ -181,7 +182,9 @@ class DAGExecutor:
         for part in self.parts:
             if part.target == "npu":
                 program = self.npu_programs[part.partition_id]
-                own = {spec.name: chosen[spec.name] for spec in program.weight_specs if spec.name in chosen}
+                own: Any = {spec.name: chosen[spec.name] for spec in program.weight_specs if spec.name in chosen}
+                if isinstance(weights, SharedWeights):
+                    own = weights.on_device
                 device_weights[part.partition_id] = load_weights(own, program, self.backend.device)
             else:
                 host_weights[part.partition_id] = self.host_parts[part.partition_id].own_weights(chosen)

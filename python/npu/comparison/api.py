@@ -82,10 +82,13 @@ class _Saved:
 
     @staticmethod
     def of(model: Model, file: str) -> _Saved:
-        if model.parts is not None:
-            return _Saved(model.parts.plan, model.parts.plan.original_ir, model.weights)
+        last = None if model.open is None else model.open.saved[-1]
+        parts = model.parts if last is None else last.parts
+        if parts is not None:
+            return _Saved(parts.plan, parts.plan.original_ir, model.weights)
         ir = None if model.ir is None else fixed(model, file)
-        return _Saved(CompiledProgram.from_bytes(model.programs()[-1], file), ir, model.weights)
+        (code,) = model.programs() if last is None else [last.code]
+        return _Saved(CompiledProgram.from_bytes(code, file), ir, model.weights)
 
 
 def _read(model: Any) -> Any:

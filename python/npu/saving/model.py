@@ -12,10 +12,11 @@ from npu_base.errors import NPUError
 from npu_base.size_rules import SizeRules, fixed_ir
 from npu_base.specs import TensorSpec
 from npu_runtime import Program, Weights, __version__
+from npu_runtime.shared_weights import SharedWeights
 
 from npu.saving.container import Container, NewSection, is_saved, read_json, refuse, to_bytes, write_container
 from npu.saving.signature import Signature, TensorEntry, read_signature
-from npu.saving.sizes import OpenSizes, entries_of, read_open_sizes
+from npu.saving.sizes import OpenSizes, SavedSize, entries_of, read_open_sizes
 from npu.saving.tensors import write_tensors
 
 if TYPE_CHECKING:  # most models load without the compiler
@@ -26,9 +27,9 @@ __all__ = ["Model", "fixed", "ir_at", "open_model", "padding_at", "read_ir", "re
 
 @dataclass(frozen=True)
 class Model:
-    """``programs`` gives the bytes of the programs: one, one for each part of ``parts`` on the device, or one for each
-    of the sizes that ``open`` holds. ``ir`` gives the IR, which is for people and tools; only models with parts or open
-    sizes need it to run."""
+    """``programs`` gives the bytes of the programs: one, or one for each part of ``parts`` on the device; ``open`` has
+    those of open sizes. ``ir`` gives the IR, which is for people and tools; only models with parts or open sizes need
+    it to run."""
 
     signature: Signature
     programs: Callable[[], Sequence[bytes]]
@@ -39,41 +40,60 @@ class Model:
     open: OpenSizes | None = None
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        write_container(path, self._sections(), self._manifest())
+        write_container(path, *self._contents())
 
     def to_bytes(self) -> bytes:
-        return to_bytes(self._sections(), self._manifest())
+        return to_bytes(*self._contents())
 
-    def _program_names(self) -> list[str]:
-        count = 1 if self.parts is None else len(self.parts.programs)
-        return [f"program/{i}" for i in range(count if self.open is None else len(self.open.programs))]
-
-    def _sections(self) -> list[NewSection]:
-        names = self._program_names()
-        sections = [NewSection(name, "program", data) for name, data in zip(names, self.programs(), strict=True)]
-        if self.ir is not None:
-            sections.append(NewSection("ir", "ir", self.ir(), optional=self.parts is None and self.open is None))
+    def _programs(self) -> tuple[list[NewSection], list[dict[str, Any]]]:
+        """Sections of programs and plans, and what the manifest says of the programs."""
+        if self.open is not None:
+            return _programs_of_sizes(self.open.saved)
+        sections = [NewSection(f"program/{i}", "program", code) for i, code in enumerate(self.programs())]
+        entries = [{"section": section.name} for section in sections]
         if self.parts is not None:
+            names = [section.name for section in sections]
             plan = self.parts.to_json(dict(zip(self.parts.programs, names, strict=True)))
             sections.append(NewSection("partition", "partition", plan))
-        tensors = dict(self.weights.items())
-        return [*sections, NewSection("weights", "weights", partial(write_tensors, tensors=tensors))]
+        return sections, entries
 
-    def _manifest(self) -> dict[str, Any]:
+    def _contents(self) -> tuple[list[NewSection], dict[str, Any]]:
+        """The sections and the manifest."""
+        sections, programs = self._programs()
+        if self.ir is not None:
+            sections.append(NewSection("ir", "ir", self.ir(), optional=self.parts is None and self.open is None))
+        tensors = dict(self.weights.items())
+        sections.append(NewSection("weights", "weights", partial(write_tensors, tensors=tensors)))
         manifest: dict[str, Any] = {
             "producer": f"npu-simulation {__version__}",
             "model_name": self.name,
             "signature": self.signature.to_dict(),
-            "programs": [{"section": name} for name in self._program_names()],
+            "programs": programs,
             "weights": "weights",
         }
         if self.parts is not None:
             manifest["partition"] = "partition"
         if self.open is not None:
             manifest["sizes"] = self.open.to_dict()
-            for program, sizes in zip(manifest["programs"], self.open.programs, strict=True):
-                program["sizes"] = dict(sizes)
-        return manifest
+        return sections, manifest
+
+
+def _programs_of_sizes(saved: Sequence[SavedSize]) -> tuple[list[NewSection], list[dict[str, Any]]]:
+    sections: list[NewSection] = []
+    entries: list[dict[str, Any]] = []
+    count = 0
+    for number, size in enumerate(saved):
+        codes = [size.code] if size.parts is None else [p.to_bytes() for p in size.parts.programs.values()]
+        names = [f"program/{count + i}" for i in range(len(codes))]
+        count += len(codes)
+        sections += [NewSection(name, "program", code) for name, code in zip(names, codes, strict=True)]
+        if size.parts is None:
+            entries.append({"section": names[0], "sizes": dict(size.sizes)})
+        else:
+            plan = size.parts.to_json(dict(zip(size.parts.programs, names, strict=True)))
+            sections.append(NewSection(f"partition/{number}", "partition", plan))
+            entries.append({"partition": f"partition/{number}", "sizes": dict(size.sizes)})
+    return sections, entries
 
 
 def open_model(source: str | os.PathLike[str] | Container, *, verify: bool = False) -> tuple[Model, Program]:
@@ -82,7 +102,7 @@ def open_model(source: str | os.PathLike[str] | Container, *, verify: bool = Fal
     if program is None:
         file = source.name if isinstance(source, Container) else os.fspath(source)
         if model.open is not None:
-            what, count = "this model has open sizes, so no single program is all of it", len(model.programs())
+            what, count = "this model has open sizes, so no single program is all of it", len(model.open.saved)
             refuse(file, what, got=f"programs of {count} sizes", action="npu.load")
         what = "this model runs partly on the host, so no single program is all of it"
         got = f"{len(model.programs())} programs, and parts for the host"
@@ -102,23 +122,17 @@ def read_model(source: str | os.PathLike[str] | Container, *, verify: bool = Fal
     programs = manifest.get("programs")
     if not isinstance(programs, list) or not all(isinstance(p, dict) for p in programs):
         refuse(file, "'programs' is not valid", section="manifest", got=f"{programs!r:.60}", expected="a list")
-    sections = [container.section(program.get("section"), "program") for program in programs]
-    weights_section = container.section(manifest.get("weights"), "weights")
-    weights = Weights.load(container.part(weights_section, verify=False))
+    weights = Weights.load(container.part(container.section(manifest.get("weights"), "weights"), verify=False))
     irs = container.of_kind("ir")
     ir = partial(_bytes_of, container, irs[0].name) if irs else None
     name = manifest.get("model_name")
-    model = Model(
-        signature,
-        lambda: [bytes(container.part(section)) for section in sections],
-        weights,
-        ir,
-        name if isinstance(name, str) else "",
-    )
-    if "partition" in manifest:
-        return _with_parts(model, container, [section.name for section in sections], weights_section.name), None
+    model = Model(signature, list, weights, ir, name if isinstance(name, str) else "")
     if "sizes" in manifest:
-        return _with_sizes(model, manifest["sizes"], programs, file, weights_section.name), None
+        return _with_sizes(model, container), None
+    sections = [container.section(program.get("section"), "program") for program in programs]
+    model = replace(model, programs=lambda: [bytes(container.part(section)) for section in sections])
+    if "partition" in manifest:
+        return _with_parts(model, container, [section.name for section in sections]), None
     if len(programs) != 1:
         what, expected = "does not have one program, and no plan of parts", "one program"
         refuse(file, what, got=len(programs), expected=expected, action="upgrading npu-simulation")
@@ -126,75 +140,123 @@ def read_model(source: str | os.PathLike[str] | Container, *, verify: bool = Fal
     check_specs(file, "input", signature.inputs, program.inputs)
     check_specs(file, "output", signature.outputs, program.outputs)
     _check_required(file, signature, program)
-    _check_weights(file, weights, program, weights_section.name)
+    _check_weights(container, weights, program)
     return model, program
 
 
-def _with_parts(model: Model, container: Container, names: list[str], weights_section: str) -> Model:
-    from npu_compiler import CompiledProgram
-
-    from npu.saving.parts import read_parts, read_weights
-
+def _with_parts(model: Model, container: Container, names: list[str]) -> Model:
     file = container.name
-    section = container.section(container.manifest["partition"], "partition")
     if len(set(names)) != len(names):
         refuse(file, "two programs are the same section", section="manifest", got=f"{names!r:.60}")
-    data = read_json(bytes(container.part(section)), file, section.name)
     ir = read_ir(model, file)
+    parts = _read_parts(model, container, container.manifest["partition"], ir, names)
+    _check_graph(file, model.signature.inputs, model.signature.outputs, ir)
+    return replace(model, parts=parts, weights=_with_host_weights(model, ir, file))
+
+
+def _read_parts(
+    model: Model, container: Container, section_name: Any, ir: dict[str, Any], names: Sequence[str] | None = None
+) -> Parts:
+    """The plan in a section. ``names`` are the sections of its programs, by default those that it names."""
+    from npu_compiler import CompiledProgram
+
+    from npu.saving.parts import check_weights, program_names, read_parts
+
+    file, section = container.name, container.section(section_name, "partition")
+    data = read_json(bytes(container.part(section)), file, section.name)
+    names = program_names(data) if names is None else names
+    codes = {name: bytes(container.part(container.section(name, "program"))) for name in names}
     try:
-        programs = {
-            name: CompiledProgram.from_bytes(code, file) for name, code in zip(names, model.programs(), strict=True)
-        }
-        for code in model.programs():
-            _check_weights(file, model.weights, Program.parse(code), weights_section)
+        programs = {name: CompiledProgram.from_bytes(code, file) for name, code in codes.items()}
+        for code in codes.values():
+            _check_weights(container, model.weights, Program.parse(code))
     except NPUError as error:
         refuse(file, f"a program is not valid: {error}")
-    parts = read_parts(data, ir, programs, file)
-    check_specs(file, "input", model.signature.inputs, [TensorSpec(**_bare(t)) for t in ir["graph_inputs"]])
-    check_specs(file, "output", model.signature.outputs, [TensorSpec(**_bare(t)) for t in ir["graph_outputs"]])
-    weights = read_weights(parts.plan, model.weights, file, weights_section)
-    return replace(model, parts=parts, weights=weights)
+    parts = read_parts(data, ir, programs, file, section.name)
+    check_weights(parts.plan, model.weights, file, container.manifest["weights"])
+    return parts
 
 
-def _with_sizes(model: Model, data: Any, programs: list[dict[str, Any]], file: str, weights_section: str) -> Model:
-    signature = model.signature
-    open_sizes = read_open_sizes(data, programs, signature, file)
-    rules = SizeRules(model.name, signature.inputs, open_sizes.rules.sizes, open_sizes.rules.conditions)
+def _with_host_weights(model: Model, ir: Mapping[str, Any], file: str) -> SharedWeights:
+    from npu.saving.parts import host_weights
+
+    return SharedWeights(model.weights, host_weights(ir, model.weights))
+
+
+def _check_graph(
+    file: str, inputs: Iterable[TensorEntry], outputs: Iterable[TensorEntry], ir: Mapping[str, Any]
+) -> None:
+    check_specs(file, "input", inputs, [TensorSpec(**_bare(t)) for t in ir["graph_inputs"]])
+    check_specs(file, "output", outputs, [TensorSpec(**_bare(t)) for t in ir["graph_outputs"]])
+
+
+def _with_sizes(model: Model, container: Container) -> Model:
+    file, programs = container.name, container.manifest["programs"]
+    open_sizes = read_open_sizes(container.manifest["sizes"], programs, model.signature, file)
+    rules = SizeRules(model.name, model.signature.inputs, open_sizes.rules.sizes, open_sizes.rules.conditions)
     if model.ir is None:
         refuse(file, "has no IR, which a model with open sizes needs")
     sized = replace(model, open=replace(open_sizes, rules=rules))
-    for sizes, code in zip(open_sizes.programs, model.programs(), strict=True):
-        try:
-            program = Program.parse(code)
-        except NPUError as error:
-            refuse(file, f"a program is not valid: {error}")
-        check_program(sized, program, sizes, file)
-        _check_weights(file, model.weights, program, weights_section)
+    pairs = zip(open_sizes.saved, programs, strict=True)
+    saved = [_read_size(sized, size, entry, container) for size, entry in pairs]
+    sized = replace(sized, open=replace(open_sizes, rules=rules, saved=saved))
+    if sized.open is not None and sized.open.run_on_host_too:
+        return replace(sized, weights=_with_host_weights(model, read_ir(model, file), file))
     return sized
+
+
+def _read_size(model: Model, size: SavedSize, entry: Mapping[str, Any], container: Container) -> SavedSize:
+    file = container.name
+    if "partition" in entry:
+        ir = _ir_of_size(model, size, file)
+        parts = _read_parts(model, container, entry["partition"], ir)
+        _check_graph(file, *_shapes_of(model, size.sizes, file), ir)
+        return replace(size, parts=parts)
+    code = bytes(container.part(container.section(entry.get("section"), "program")))
+    try:
+        program = Program.parse(code)
+    except NPUError as error:
+        refuse(file, f"a program is not valid: {error}")
+    check_program(model, program, size.sizes, file)
+    _check_weights(container, model.weights, program)
+    return replace(size, code=code)
+
+
+def _ir_of_size(model: Model, size: SavedSize, file: str) -> dict[str, Any]:
+    try:
+        return fixed_ir(read_ir(model, file), size.sizes)[0]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:  # our own errors are ValueErrors too
+        refuse(file, f"is not valid for {size}", section="ir", got=f"{type(error).__name__}: {error}")
 
 
 def check_program(model: Model, program: Program, sizes: Mapping[str, int], file: str) -> None:
     """The program of these sizes is one of the model's."""
+    inputs, outputs = _shapes_of(model, sizes, file)
+    check_specs(file, "input", inputs, program.inputs)
+    check_specs(file, "output", outputs, program.outputs)
+    _check_required(file, model.signature, program)
+
+
+def _shapes_of(model: Model, sizes: Mapping[str, int], file: str) -> tuple[list[TensorEntry], list[TensorEntry]]:
+    """The signature's inputs and outputs for these sizes."""
     assert model.open is not None
     signature, rules = model.signature, model.open.rules
     try:
-        inputs, outputs = (entries_of(entries, rules, sizes) for entries in (signature.inputs, signature.outputs))
+        return entries_of(signature.inputs, rules, sizes), entries_of(signature.outputs, rules, sizes)
     except NPUError as error:
         refuse(file, f"the signature has no shapes for a size: {error}", section="manifest")
-    check_specs(file, "input", inputs, program.inputs)
-    check_specs(file, "output", outputs, program.outputs)
-    _check_required(file, signature, program)
 
 
 def _bare(meta: Mapping[str, Any]) -> dict[str, Any]:
     return {key: meta[key] for key in ("name", "shape", "dtype")}
 
 
-def _check_weights(file: str, weights: Weights, program: Program, section: str) -> None:
+def _check_weights(container: Container, weights: Weights, program: Program) -> None:
     try:
         weights.check(program)
     except NPUError as error:
-        refuse(file, f"the weights do not fit the program: {error}", section=section)
+        what = f"the weights do not fit the program: {error}"
+        refuse(container.name, what, section=container.manifest["weights"])
 
 
 def _bytes_of(container: Container, name: str) -> bytes:
@@ -239,7 +301,7 @@ def padding_at(source: Any) -> str:
 def fixed(model: Model, file: str) -> dict[str, Any]:
     """The IR, of the size that was used last if sizes are open."""
     ir = read_ir(model, file)
-    return ir if model.open is None else fixed_ir(ir, model.open.programs[-1])[0]
+    return ir if model.open is None else fixed_ir(ir, model.open.saved[-1].sizes)[0]
 
 
 def read_ir(model: Model, file: str) -> dict[str, Any]:

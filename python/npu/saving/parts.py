@@ -17,7 +17,7 @@ from npu_runtime.ir_checks import check_ir
 from npu.saving.container import refuse
 from npu.saving.tensors import as_bytes, is_stored_as_bytes
 
-__all__ = ["Parts", "first_node", "parts_of", "read_parts", "read_weights"]
+__all__ = ["Parts", "check_weights", "first_node", "host_weights", "parts_of", "program_names", "read_parts"]
 
 _FILES = ("aten.from_file",)
 """Operators that read or write files, which a saved model must not name."""
@@ -34,6 +34,9 @@ class Parts:
 
     plan: PartitionPlan
     programs: Mapping[str, CompiledProgram]
+
+    def program_of(self, part: Mapping[str, Any]) -> CompiledProgram:
+        return self.programs[first_node(part)]
 
     def to_json(self, sections: Mapping[str, str]) -> bytes:
         """``sections`` names the program sections by first nodes."""
@@ -52,15 +55,24 @@ def parts_of(plan: PartitionPlan) -> list[Partition]:
     return [step for step in plan.steps if isinstance(step, Partition)]
 
 
-def read_parts(data: Any, ir: dict[str, Any], programs: Mapping[str, CompiledProgram], file: str) -> Parts:
+def program_names(data: Any) -> list[str]:
+    """The program sections that a plan names, before it is checked."""
+    parts = _list(data.get("parts")) if isinstance(data, dict) else []
+    names = [part.get("program") for part in parts if isinstance(part, dict)]
+    return list(dict.fromkeys(map(str, filter(None, names))))
+
+
+def read_parts(
+    data: Any, ir: dict[str, Any], programs: Mapping[str, CompiledProgram], file: str, section: str = "partition"
+) -> Parts:
     """Checked: parts have each node of the IR once, in an order that runs, and their programs fit them."""
-    groups, names = _read_groups(data, len(_list(ir.get("nodes"))), programs, file)
+    groups, names = _read_groups(data, len(_list(ir.get("nodes"))), programs, file, section)
     try:
         plan = assembled_plan(ir, groups, data["strategy"], data["reasons"])
         check_ir(ir, parts_of(plan))
     except NPUError as error:
-        refuse(file, f"the parts do not fit the IR: {error}", section="partition")
-    _check_order(plan, file)
+        refuse(file, f"the parts do not fit the IR: {error}", section=section)
+    _check_order(plan, file, section)
     for node in (node for part in parts_of(plan) for node in part.nodes):
         if str(node["op_type"]).startswith(_FILES):
             refuse(file, "the IR has an operator that reads or writes files", section="ir", got=node["op_type"])
@@ -76,10 +88,10 @@ def _list(value: Any) -> list[Any]:
 
 
 def _read_groups(
-    data: Any, count: int, programs: Mapping[str, Any], file: str
+    data: Any, count: int, programs: Mapping[str, Any], file: str, section: str
 ) -> tuple[list[tuple[str, list[int]]], list[str | None]]:
     def bad(what: str, got: object, expected: str) -> None:
-        refuse(file, what, section="partition", got=f"{got!r:.60}", expected=expected)
+        refuse(file, what, section=section, got=f"{got!r:.60}", expected=expected)
 
     if not isinstance(data, dict) or not isinstance(data.get("parts"), list):
         bad("is not valid", data, "an object with a list of parts")
@@ -105,13 +117,13 @@ def _read_groups(
     return groups, names
 
 
-def _check_order(plan: PartitionPlan, file: str) -> None:
+def _check_order(plan: PartitionPlan, file: str, section: str) -> None:
     results = {t["name"] for node in plan.original_ir["nodes"] for t in node["outputs"]}
     for part in parts_of(plan):
         late = [name for name in part.input_names if name in results]
         if late:
             what = f"a part reads '{late[0]}' before it is computed"
-            refuse(file, what, section="partition")
+            refuse(file, what, section=section)
         results -= {t["name"] for node in part.nodes for t in node["outputs"]}
 
 
@@ -134,22 +146,25 @@ def _check_program(plan: PartitionPlan, part: Partition, program: CompiledProgra
         refuse(file, what, section=section, got=f"'{(lacking + strange)[0]}' with another name, shape or dtype")
 
 
-def read_weights(plan: PartitionPlan, stored: Weights, file: str, section: str) -> dict[str, Any]:
-    """All weights that the parts read, with their shapes and dtypes."""
+def check_weights(plan: PartitionPlan, stored: Weights, file: str, section: str) -> None:
+    """Those that the parts read are there, with the shapes and dtypes of the IR."""
     ir = plan.original_ir
     mapping, constants = ir.get("weight_name_mapping") or {}, ir.get("constants") or {}
     metas = {w["name"]: w for w in ir["weights"]}
     used = {mapping.get(n, n) for part in parts_of(plan) for n in part.input_names}
     used |= {mapping.get(t["name"], t["name"]) for t in ir["graph_outputs"]}
     used |= {m["target"] for m in ir.get("mutations") or () if m["kind"] == "buffer"}
-    weights = {}
     for name in sorted(used & metas.keys() - constants.keys()):
-        meta, buffer = metas[name], stored.get(name)
+        meta, tensor = metas[name], stored.get(name)
         expected = f"{meta['dtype']}{list(meta['shape'])}"
-        if buffer is not None and is_stored_as_bytes(meta["dtype"]):
-            buffer = as_bytes(as_numpy(buffer), meta["shape"], meta["dtype"])
-        got = "no such name" if buffer is None else f"{buffer.dtype}{list(buffer.shape)}"
+        if tensor is not None and is_stored_as_bytes(meta["dtype"]):
+            tensor = as_bytes(as_numpy(tensor), meta["shape"], meta["dtype"])
+        got = "no such name" if tensor is None else f"{tensor.dtype}{list(tensor.shape)}"
         if got != expected:
             refuse(file, f"the weights have another '{name}'", section=section, got=got, expected=expected)
-        weights[name] = buffer
-    return weights
+
+
+def host_weights(ir: Mapping[str, Any], stored: Weights) -> dict[str, Any]:
+    """Those that are stored as bytes, with their shapes and dtypes."""
+    metas = [w for w in ir["weights"] if is_stored_as_bytes(w["dtype"]) and w["name"] in stored]
+    return {w["name"]: as_bytes(as_numpy(stored[w["name"]]), w["shape"], w["dtype"]) for w in metas}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from npu_base.errors import NPUError
 from npu_base.size_rules import SizeRange, SizeRules
@@ -14,21 +14,41 @@ from npu.buckets import Buckets
 from npu.saving.container import refuse
 from npu.saving.signature import Signature, TensorEntry, sizes_returned
 
-__all__ = ["OpenSizes", "entries_of", "read_open_sizes"]
+if TYPE_CHECKING:  # most models load without the compiler
+    from npu.saving.parts import Parts
+
+__all__ = ["OpenSizes", "SavedSize", "entries_of", "read_open_sizes"]
 
 _MOST = 1 << 40
 
 
 @dataclass(frozen=True)
+class SavedSize:
+    """What a file has for one size: the bytes of its program, or its parts if it runs partly on the host."""
+
+    sizes: Mapping[str, int]
+    code: bytes = b""
+    parts: Parts | None = None
+
+    def __str__(self) -> str:
+        return " x ".join(f"{name}={value}" for name, value in self.sizes.items())
+
+
+@dataclass(frozen=True)
 class OpenSizes:
-    """``options`` are those of the compiler, for further sizes. ``programs`` are the sizes of the programs, in their
-    order, and ``most`` is how many a loaded model keeps."""
+    """``options`` are those of the compiler, for further sizes. ``saved`` has the sizes in the file, in the order of
+    their last use, and ``most`` is how many a loaded model keeps."""
 
     rules: SizeRules
     options: Mapping[str, Any]
     most: int
-    programs: Sequence[Mapping[str, int]] = ()
+    saved: Sequence[SavedSize] = ()
     buckets: Buckets | None = None
+
+    @property
+    def run_on_host_too(self) -> bool:
+        """Whether some size does."""
+        return any(size.parts is not None for size in self.saved)
 
     def to_dict(self) -> dict[str, Any]:
         buckets = {} if self.buckets is None else {"buckets": self.buckets.to_dict()}
@@ -50,7 +70,7 @@ def entries_of(entries: Sequence[TensorEntry], rules: SizeRules, sizes: Mapping[
 
 
 def read_open_sizes(data: Any, programs: Sequence[Mapping[str, Any]], signature: Signature, file: str) -> OpenSizes:
-    """Checked: names, ranges, conditions, and that the programs' sizes are among them."""
+    """Checked: names, ranges, conditions, and that the programs' sizes are among them. The programs are not read."""
     if not isinstance(data, Mapping) or not all(isinstance(data.get(k), list) for k in ("ranges", "conditions")):
         _bad(file, "is not valid", data, "an object with ranges and conditions")
     name = "the model"
@@ -83,7 +103,8 @@ def read_open_sizes(data: Any, programs: Sequence[Mapping[str, Any]], signature:
     most = data.get("max_sizes")
     if type(most) is not int or not 1 <= most < _MOST:
         _bad(file, "has a wrong 'max_sizes'", most, "a number from 1")
-    return OpenSizes(rules, _options(data.get("options"), file), most, of_programs, _buckets(data, rules, file))
+    saved = [SavedSize(sizes) for sizes in of_programs]
+    return OpenSizes(rules, _options(data.get("options"), file), most, saved, _buckets(data, rules, file))
 
 
 def _buckets(data: Mapping[str, Any], rules: SizeRules, file: str) -> Buckets | None:
