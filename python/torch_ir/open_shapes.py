@@ -67,20 +67,58 @@ def check_example(leaves: Iterable[tuple[str, Any, Any]]) -> None:
                 raise ExportError(
                     f"dynamic_shapes: the input '{name}' has no dimension {axis}; its shape is {list(leaf.shape)}"
                 )
-            if not isinstance(dim, Dim) or hasattr(dim, "root"):
-                continue
             size, where = leaf.shape[axis], f"dimension {axis} of '{name}'"
-            if not dim.min <= size <= dim.max:
+            if type(dim) is int and dim != size:
                 raise ExportError(
-                    f"dynamic_shapes: {where} is {size} in the example inputs, but Dim('{dim.__name__}') goes from "
-                    f"{dim.min} to {dim.max}; give an example in the range, or another range"
+                    f"dynamic_shapes: {where} is {size} in the example inputs, but {dim} in dynamic_shapes, which "
+                    f"fixes it; to leave it open, write torch.export.Dim('{_axis_name(name, axis)}', "
+                    f"max={max(dim, size)})"
                 )
-            other, where_first = first.setdefault(dim.__name__, (size, where))
-            if other != size:
-                raise ExportError(
-                    f"dynamic_shapes: Dim('{dim.__name__}') is {other} in the example inputs ({where_first}) and "
-                    f"{size} ({where}); give both the same size, or use two Dims"
-                )
+            if isinstance(dim, Dim):
+                _check_dim(dim, size, where, first)
+
+
+def _axis_name(name: str, axis: int) -> str:
+    return f"{name}_{axis}" if name.isidentifier() else "size"
+
+
+def _check_dim(dim: Any, size: int, where: str, first: dict[str, tuple[int, str]]) -> None:
+    """``first`` has the value of each dimension so far, and where it was."""
+    root, value = root_of(dim), root_of_extent(dim, size)
+    if root is not dim:
+        where += f", which is {dim.__name__}"
+    if extent_of(dim, value) != size:
+        raise ExportError(
+            f"dynamic_shapes: {where}, is {size} in the example inputs, but no whole '{root.__name__}' gives that; "
+            f"give another example"
+        )
+    if not root.min <= value <= root.max:
+        raise ExportError(
+            f"dynamic_shapes: {where} is {value} in the example inputs, but Dim('{root.__name__}') goes from "
+            f"{root.min} to {root.max}; give an example in the range, or another range"
+        )
+    other, where_first = first.setdefault(root.__name__, (value, where))
+    if other != value:
+        raise ExportError(
+            f"dynamic_shapes: Dim('{root.__name__}') is {other} in the example inputs ({where_first}) and "
+            f"{value} ({where}); give both the same size, or use two Dims"
+        )
+
+
+def root_of(dim: Any) -> Any:
+    """The dimension from which one such as ``2 * batch`` derives, or the dimension itself."""
+    return getattr(dim, "root", dim)
+
+
+def extent_of(dim: Any, root: int) -> int:
+    """The extent of a dimension for a value of its root."""
+    return int(dim.fn(root)) if hasattr(dim, "root") else root
+
+
+def root_of_extent(dim: Any, extent: int) -> int:
+    """PyTorch derives dimensions by products and sums alone."""
+    at_zero, at_one = extent_of(dim, 0), extent_of(dim, 1)
+    return (extent - at_zero) // (at_one - at_zero)
 
 
 def check_that_sizes_are_open(graph_inputs: Sequence[Any], leaves: Iterable[tuple[str, Any, Any]]) -> None:
@@ -110,6 +148,11 @@ _VIOLATION = re.compile(
 _LOGS = re.compile(r"Specializations unexpectedly required \([^)]*\)! For more information, run with \S+")
 """PyTorch writes it behind a guard, without a space."""
 _UNSOLVED = re.compile(r"Expected op to be '==', got \S+ for (.+)")
+_OPEN = r"\(?(?:\d+\*)?s\d+\S*"
+_MISMATCH = re.compile(
+    rf"The size of tensor a \((?:{_OPEN}\) must match|\S+ must match the size of tensor b \({_OPEN})"
+    rf"|Sizes of tensors must match .*(?:Expected {_OPEN} in dimension|but got {_OPEN} for)"
+)
 _SPECIALIZED = re.compile(r"You marked (\S+) as dynamic but your code specialized it to be a constant \((\d+)\)")
 _AXIS = re.compile(r"L(?:\['args'\])?\['?(\w+)'?\](\S*?)\.size\(\)\[(\d+)\]")
 
@@ -124,6 +167,12 @@ def refused_range(text: str) -> ExportError | None:
             f"Failed to export model: the model's code needs {match[1]}, which PyTorch cannot solve for a range of "
             f"sizes; use Dim.AUTO for these dimensions, so that each size is checked by itself, or fix the size"
         )
+    if _MISMATCH.search(text):
+        return ExportError(
+            "Failed to export model: the model's code needs two sizes to be equal, and dynamic_shapes leaves one of "
+            "them open alone; give both the same Dim, and examples of one size. A size of 1 that the model expands to "
+            "another size cannot be open: leave it out of dynamic_shapes"
+        )
     if "Constraints violated" not in text and "conflicts between user-specified ranges" not in text:
         return None
     text = _LOGS.sub("", text)
@@ -136,7 +185,7 @@ def refused_range(text: str) -> ExportError | None:
         return size_one_error({name: _plain(where) for name, where, _ in violations})
     if not needs:
         lines = [line.strip(" -") for line in text.splitlines() if line.strip().startswith("-")]
-        needs = [_plain(line) for line in lines] or [_plain(text.splitlines()[0])]
+        needs = [_plain(line).rstrip(".") for line in lines] or [_plain(text.splitlines()[0])]
     _, _, fixes = text.partition("Suggested fixes:\n")
     instead = "; ".join(line.strip() for line in fixes.split("\n\n")[0].splitlines() if line.strip())
     advice = f"write {instead}" if instead else "give the range that it supports, or fix the size"

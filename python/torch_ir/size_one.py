@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from .errors import ConversionError, ExportError, InvalidInputError, SizeOneError
 from .ir import IR, TensorMeta
-from .open_shapes import check_example, leaf_specs, size_one_error
+from .open_shapes import check_example, extent_of, leaf_specs, root_of, root_of_extent, size_one_error
 from .ops.schemas import resolve_op
 
 Trace = Callable[[Any, Any, Any], tuple[ExportedProgram, IR]]
@@ -46,7 +46,9 @@ def trace_all_sizes(trace: Trace, model: nn.Module, inputs: Any, kwargs: Any, sh
         refused = error
     else:
         asked = {n: _excluding_one(ir, n) for n in examples.can_be_larger if dims[n].min == 1}
-        asked = {n: conditions for n, conditions in asked.items() if conditions}
+        # PyTorch lets a size from which others derive begin at 2 if no input has it as it is.
+        from_two = {size.name for size in ir.sizes if size.least == 2}
+        asked = {n: conditions for n, conditions in asked.items() if conditions or n in from_two}
         if left := set(asked) - _add_ones(ir, asked, of_ones):
             raise size_one_error({n: examples.where[n] for n in left})
         return exported, ir
@@ -176,13 +178,12 @@ def _plain(ir: IR) -> Any:
 
 
 def _dims(shapes: Any) -> dict[str, Any]:
-    """The dimensions by name; None for one from which others derive, so that it cannot be replaced alone."""
+    """The dimensions by name, also those from which others, such as ``2 * batch``, derive."""
     dims: dict[str, Any] = {}
     for dim in _leaves(shapes):
-        if hasattr(dim, "root"):
-            dims[dim.root.__name__] = None
-        elif isinstance(dim, Dim):
-            dims.setdefault(dim.__name__, dim)
+        if isinstance(dim, Dim):
+            root = root_of(dim)
+            dims.setdefault(root.__name__, root)
     return dims
 
 
@@ -199,7 +200,13 @@ def _renamed(shapes: Any, dims: Mapping[str, Any]) -> Any:
         return type(shapes)({k: _renamed(v, dims) for k, v in shapes.items()})  # type: ignore[call-arg]
     if isinstance(shapes, (list, tuple)):
         return type(shapes)(_renamed(v, dims) for v in shapes)
-    return dims.get(shapes.__name__, shapes) if isinstance(shapes, Dim) else shapes
+    if not isinstance(shapes, Dim):
+        return shapes
+    new = dims.get(root_of(shapes).__name__)
+    if new is None:
+        return shapes
+    is_derived = hasattr(shapes, "root") and isinstance(new, Dim)
+    return new._derive(shapes.fn) if is_derived else new  # type: ignore[attr-defined]
 
 
 class _Examples:
@@ -209,16 +216,19 @@ class _Examples:
         leaves = leaf_specs(model, inputs, kwargs, shapes)
         check_example(leaves)
         self.given, self.dims = (inputs, kwargs), _dims(shapes)
-        self.can_be_larger = {n for n, dim in self.dims.items() if dim is not None and dim.min < 2 <= dim.max}
-        self.axes: dict[int, list[tuple[int, str]]] = {}
+        self.can_be_larger = {n for n, dim in self.dims.items() if dim.min < 2 <= dim.max}
+        self.axes: dict[int, list[tuple[int, Any]]] = {}
         self.where: dict[str, str] = {}
+        derived: dict[str, str] = {}
         for input_name, leaf, spec in leaves:
             if type(leaf) in (torch.Tensor, nn.Parameter):
                 named = spec.items() if isinstance(spec, Mapping) else enumerate(spec or ())
-                axes = [(axis, d.__name__) for axis, d in named if isinstance(d, Dim) and axis < leaf.dim()]
-                for axis, name in axes:
-                    self.where.setdefault(name, f"dimension {axis} of '{input_name}'")
-                self.axes[id(leaf)] = [(axis, name) for axis, name in axes if name in self.can_be_larger]
+                axes = [(axis, dim) for axis, dim in named if isinstance(dim, Dim) and axis < leaf.dim()]
+                for axis, dim in axes:
+                    where = derived if hasattr(dim, "root") else self.where
+                    where.setdefault(root_of(dim).__name__, f"dimension {axis} of '{input_name}'")
+                self.axes[id(leaf)] = [(axis, dim) for axis, dim in axes if root_of(dim).__name__ in self.can_be_larger]
+        self.where = {**derived, **self.where}
 
     def of_larger_sizes(self) -> tuple[Any, Any]:
         """PyTorch takes a size that is 1 in the example to be 1 always."""
@@ -230,8 +240,9 @@ class _Examples:
     def _resized(self, ones: tuple[str, ...]) -> Any:
         def resized(leaf: Any) -> Any:
             shape = list(leaf.shape) if id(leaf) in self.axes else []
-            for axis, name in self.axes.get(id(leaf), ()):
-                shape[axis] = 1 if name in ones else max(shape[axis], 2)
+            for axis, dim in self.axes.get(id(leaf), ()):
+                root = 1 if root_of(dim).__name__ in ones else max(root_of_extent(dim, shape[axis]), 2)
+                shape[axis] = extent_of(dim, root)
             if not isinstance(leaf, torch.Tensor) or id(leaf) not in self.axes or shape == list(leaf.shape):
                 return leaf
             return torch.empty(shape, dtype=leaf.dtype, device=leaf.device)

@@ -279,6 +279,57 @@ def test_a_size_in_two_inputs():
         ir.specialize([(2, 3), (3, 3)])
 
 
+@pytest.mark.parametrize("dims", [(Dim.AUTO, Dim.AUTO), (None, Dim.AUTO), (Dim.AUTO, None)])
+@pytest.mark.parametrize("function", [lambda self, a, b: a + b, lambda self, a, b: torch.cat([a, b], 1)])
+def test_open_sizes_that_differ_in_the_example(function, dims):
+    example = (torch.zeros(2, 4), torch.zeros(3, 4) if None in dims else torch.zeros(1, 4))
+    with pytest.raises(ExportError, match="needs two sizes to be equal, .* the same Dim, .* leave it out"):
+        extract_ir(Call2(function), example, dynamic_shapes=tuple({0: dim} for dim in dims))
+
+
+DOUBLED = {
+    "of any layout": lambda self, a, b: a.repeat(2, 1) + b,
+    "that asks for the layout": lambda self, a, b: a.transpose(0, 1).contiguous().t().repeat(2, 1) + b,
+    "that reads one input": lambda self, a, b: b * 2,
+}
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name", DOUBLED)
+def test_sizes_that_derive_from_one_that_may_be_1(name, batch):
+    model, dims = Call2(DOUBLED[name]), ({0: BATCH}, {0: 2 * BATCH})
+    ir = extract_ir(model, (torch.zeros(batch, 4), torch.zeros(2 * batch, 4)), dynamic_shapes=dims)
+    assert [str(s) for s in ir.sizes] == ["batch: 1 to 64"]
+    for n in (1, 2, 5):
+        inputs = torch.randn(n, 4), torch.randn(2 * n, 4)
+        torch.testing.assert_close(IRExecutor(ir.specialize(batch=n), {}).execute(inputs)[0], model(*inputs))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_size_that_no_input_has_as_it_is(batch):
+    ir = extract_ir(Call(lambda self, x: x * 2), torch.zeros(2 * batch + 1, 4), dynamic_shapes=({0: 2 * BATCH + 1},))
+    assert ir.specialize([(3, 4)]).graph_inputs[0].shape == (3, 4)
+    with pytest.raises(InvalidInputError, match=r"dimension 0 is 4, expected 3 \(.*2 \* batch.*\)"):
+        ir.specialize([(4, 4)])
+
+
+@pytest.mark.parametrize(
+    ("shapes", "dims", "words"),
+    [
+        ([(3, 4), (7, 4)], (BATCH, 2 * BATCH), r"of 'y', which is 2\*batch, is 7 .* no whole 'batch' gives that"),
+        ([(3, 4), (8, 4)], (BATCH, 2 * BATCH), r"Dim\('batch'\) is 3 .* of 'x'\) and 4 \(.* which is 2\*batch\)"),
+        ([(3, 4), (999, 4)], (None, 3 * BATCH), r"is 333 in the example inputs, but Dim\('batch'\) goes from 1 to 64"),
+        ([(2, 4), (2, 4)], (3, None), r"of 'x' is 2 .* but 3 in dynamic_shapes, which fixes it; .*Dim\('x_0', max=3\)"),
+    ],
+)
+def test_examples_that_do_not_fit_their_dimensions(shapes, dims, words):
+    with pytest.raises(ExportError, match=words):
+        extract_ir(
+            Call2(lambda self, x, y: (x * 2, y * 2)), tuple(map(torch.zeros, shapes)),
+            dynamic_shapes=tuple({0: dim} for dim in dims),
+        )  # fmt: skip
+
+
 TWO_INPUTS = {
     "add": lambda self, a, b: a + b,
     "product": lambda self, a, b: a @ b.t(),
