@@ -76,8 +76,8 @@ class BucketRunner(OpenRunner):
             return super().run(tensors, as_torch)
         return self._cut(fit, super().run(self._padded(fit, tensors), as_torch))
 
-    def profile(self, tensors: Sequence[Any]) -> Any:
-        return super().profile(self._padded(self._fit(tensors), tensors))
+    def profile(self, tensors: Sequence[Any], runs: int = 1) -> Any:
+        return super().profile(self._padded(self._fit(tensors), tensors), runs)
 
     def warm_up(self, wanted: Iterable[Any]) -> None:
         """Of a size that calls are padded for, it makes the program of its bucket."""

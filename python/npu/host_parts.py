@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,11 @@ if TYPE_CHECKING:  # most models load without the compiler
 __all__ = [
     "FALLBACKS",
     "HostWarning",
+    "count_of_ops",
     "host_nodes",
     "host_warning",
     "make_parts",
+    "say_so_on_the_command_line",
     "say_what_runs_on_the_host",
     "strategy_of",
     "whole_program",
@@ -37,23 +39,25 @@ class HostWarning(NPUWarning):
 
 
 def host_nodes(plan: Any, whole: str) -> str:
+    host = [node for step in plan.steps if getattr(step, "target", None) == "cpu" for node in step.nodes]
+    return f"{len(host)} of {len(plan.original_ir['nodes'])} nodes of {whole} run on the host: {count_of_ops(host)}"
+
+
+def count_of_ops(nodes: Iterable[Mapping[str, Any]]) -> str:
     from npu_compiler.partition_report import short_name
 
-    host = Counter(
-        short_name(node["op_type"])
-        for step in plan.steps
-        if getattr(step, "target", None) == "cpu"
-        for node in step.nodes
-    )
-    nodes = len(plan.original_ir["nodes"])
-    named = ", ".join(f"{op} x{n}" if n > 1 else op for op, n in host.most_common(4))
-    more = f" and {len(host) - 4} more" if len(host) > 4 else ""
-    return f"{host.total()} of {nodes} nodes of {whole} run on the host: {named}{more}"
+    ops = Counter(short_name(node["op_type"]) for node in nodes)
+    named = ", ".join(f"{op} x{n}" if n > 1 else op for op, n in ops.most_common(4))
+    return named + (f" and {len(ops) - 4} more" if len(ops) > 4 else "")
 
 
 def say_what_runs_on_the_host(plan: Any) -> None:
     advice = "npu.explain(model, inputs) says why, fallback='error' forbids it"
     host_warning(f"npu.compile: {host_nodes(plan, 'the model')}. {advice}")
+
+
+def say_so_on_the_command_line(plan: Any, source: str) -> None:
+    host_warning(f"{host_nodes(plan, source)}. `npu explain` says why, --fallback error forbids it")
 
 
 def host_warning(text: str) -> None:

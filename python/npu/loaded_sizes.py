@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -21,18 +20,15 @@ from npu.saving.container import refuse
 from npu.saving.model import Model, check_program, read_ir
 from npu.saving.sizes import SavedSize
 
-__all__ = ["loaded_runner"]
+__all__ = ["loaded_runner", "saved_size"]
 
 
 def loaded_runner(model: Model, device: Device, threads: int) -> OpenRunner:
     """What is in the file is planned at the first call of its size; other sizes are compiled then, from its IR."""
     assert model.open is not None
-    in_file = {_key(size.sizes): size for size in model.open.saved}
 
     def make(sizes: dict[str, int], weights: SharedWeights) -> SizedRunner:
-        size, program_of = in_file.get(_key(sizes)), None
-        if size is None:
-            size, program_of = _compiled(model, sizes)
+        size, program_of = saved_size(model, sizes)
         if size.parts is not None:
             program_of = program_of or size.parts.program_of
             parted = PartitionRunner(size.parts.plan, weights, model.signature, device, threads, program_of)
@@ -49,14 +45,15 @@ def loaded_runner(model: Model, device: Device, threads: int) -> OpenRunner:
     return open_runner(opened.buckets, model.signature, opened.rules, make, weights, first, opened.most)
 
 
-def _key(sizes: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
-    return tuple(sorted(sizes.items()))
+def saved_size(model: Model, sizes: dict[str, int]) -> tuple[SavedSize, Compile | None]:
+    """What is in the file for a size, or is compiled now, and then what gives the programs of its parts.
 
-
-def _compiled(model: Model, sizes: dict[str, int]) -> tuple[SavedSize, Compile | None]:
-    """For another size, and what gives the programs of its parts. Only a model that ran partly on the host when it was
-    saved may do that at other sizes."""
+    Only a model that runs partly on the host at a size in the file may do that at others.
+    """
     assert model.open is not None
+    in_file = next((size for size in model.open.saved if dict(size.sizes) == sizes), None)
+    if in_file is not None:
+        return in_file, None
     compile_ir = partial(npu_compiler.compile, **model.open.options)
     fixed = _ir_of_size(model, sizes)
     program = whole_program(fixed, compile_ir, "host" if model.open.run_on_host_too else "error")

@@ -11,7 +11,7 @@ from npu_base.arguments import Spec
 from npu_base.errors import InvalidTypeError, InvalidValueError, format_error
 from npu_base.size_rules import SizeRules
 from npu_base.sizes import Size
-from npu_runtime import Executor, Profiler, Weights
+from npu_runtime import Executor, Weights
 from npu_runtime.shared_weights import SharedWeights
 
 from npu.kept import Kept
@@ -180,8 +180,8 @@ class OpenRunner(Runner):
     def plan(self) -> Any:
         return self._last.runner.plan
 
-    def profile(self, tensors: Sequence[Any]) -> Profiler:
-        return self._sized(tensors).runner.profile(tensors)
+    def profile(self, tensors: Sequence[Any], runs: int = 1) -> Any:
+        return self._sized(tensors).runner.profile(tensors, runs)
 
     def reset(self) -> None:
         with self._state_lock:

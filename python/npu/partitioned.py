@@ -77,9 +77,10 @@ class PartitionRunner(Runner):
         for name, value in state.items():
             self._dag.set_state(name, value)
 
-    def profile(self, tensors: Sequence[Any]) -> PartsProfiler:
+    def profile(self, tensors: Sequence[Any], runs: int = 1) -> PartsProfiler:
         profiler = PartsProfiler(self._dag)
-        profiler.run(self._named(tensors))
+        for _ in range(runs):
+            profiler.run(self._named(tensors))
         return profiler
 
     def stored(self) -> Any:

@@ -35,7 +35,7 @@ class Runner:
         """Results as torch tensors, on the GPU if one of the inputs is, or as NumPy arrays."""
         raise NotImplementedError
 
-    def profile(self, tensors: Sequence[Any]) -> Any:
+    def profile(self, tensors: Sequence[Any], runs: int = 1) -> Any:
         raise NotImplementedError
 
     def stored(self) -> Any:
@@ -156,9 +156,10 @@ class ProgramRunner(Runner):
                 outputs = self._session.run(inputs, self.weights)
         return [outputs[name] for name in self._outputs]
 
-    def profile(self, tensors: Sequence[Any]) -> Profiler:
+    def profile(self, tensors: Sequence[Any], runs: int = 1) -> Profiler:
         profiler = Profiler(self.executor)
-        profiler.run(dict(zip(self._inputs, tensors, strict=True)), self.weights)
+        for _ in range(runs):
+            profiler.run(dict(zip(self._inputs, tensors, strict=True)), self.weights)
         return profiler
 
     def stored(self) -> Weights:

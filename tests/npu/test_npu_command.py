@@ -301,7 +301,7 @@ MISTAKES = {
     "compile to nowhere": (["compile", "net.json", "-o", "no/such/folder/x.npubin"], 1, "no/such/folder"),
     "another dtype": (["compile", "net.json", "--compute-dtype", "int4"], 2, "int4"),
     "run nothing": (["run", "gone.npubin"], 1, "gone.npubin"),
-    "run what does not compile": (["run", "solve.json"], 1, "linalg_solve"),
+    "run what does not compile": (["run", "solve.json", "--fallback", "error"], 1, "linalg_solve"),
     "weights of another kind": (["run", "net.npubin", "--weights", "image.npy"], 1, "image.npy"),
     "no such weights": (["run", "net.npubin", "--weights", "gone.safetensors"], 1, "gone.safetensors"),
     "no such input": (["run", "net.npubin", "--input", "x=image.npy"], 1, "the program has no such input; got x"),

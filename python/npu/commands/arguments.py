@@ -84,7 +84,7 @@ def compute_dtype_argument(p: argparse.ArgumentParser) -> None:
 def fallback_argument(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--fallback", choices=["host", "error"],
-        help="of a model: run on the host what the device lacks (host, the default), or fail and say what that is",
+        help="of a model or an IR: run what the device lacks on the host (the default), or fail and say what it is",
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from npu.commands.arguments import (
     source_argument,
     weights_arguments,
 )
-from npu.commands.programs import ir_of
+from npu.commands.programs import compile_ir_of, ir_of
 from npu.commands.sources import Kind, Source, find_source
 
 __all__ = ["EXAMPLES", "add_arguments", "run"]
@@ -30,21 +30,22 @@ EXAMPLES = (
     "npu compile my_models:build --input ids=1,128:int64 --input mask=1,128 --weights net.safetensors -o net.npu",
     "npu compile google-bert/bert-base-uncased --input input_ids=1,128 --input attention_mask=1,128",
     "npu compile model_ir.json -o model.npubin",
+    "npu compile model_ir.json --weights net.safetensors -o net.npu",
 )
 
 _TAKES = (Kind.IR, Kind.MODULE, Kind.FOLDER)
-_OF_MODELS = ("weights", "random-weights", "device", "fallback")  # and of saved files alone
+_OF_SAVED_FILES = ("weights", "random-weights", "device", "fallback")
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
     source_argument(p, _TAKES)
     p.add_argument(
         "-o", "--output", type=Path,
-        help="the file to write: a saved file (.npu) of a model, a program without weights (.npubin), or an IR (.json) "
-        "(default: the name of the model with .npu, or of the IR with .npubin)",
+        help="the file to write: a saved file (.npu), a program without weights (.npubin), or the IR of a model "
+        "(.json) (default: the name of the model with .npu, or of the IR with .npubin, or .npu if it is given weights)",
     )  # fmt: skip
     input_argument(p, "the size of an example input of a model; one for each argument of its forward")
-    weights_arguments(p, "the model's own")
+    weights_arguments(p, "the model's own; an IR has none")
     device_argument(p, ". A saved file is for all devices; this one must be able to run it")
     compute_dtype_argument(p)
     fallback_argument(p)
@@ -60,27 +61,35 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     begin = time.perf_counter()
     source = find_source(args.source, _TAKES, args.command)
-    suffix = ".npu" if source.needs_inputs else ".npubin"
-    output = args.output or _default(source, suffix)
-    if source.kind == Kind.IR and output.exists() and output.samefile(source.file):
-        raise InvalidValueError(
-            f"[npu] the program would overwrite the IR file; got {output} for both; try another --output"
-        )
+    has_weights = source.needs_inputs or args.weights is not None or args.random_weights
+    output = args.output or _default(source, ".npu" if has_weights else ".npubin")
+    is_saved = output.suffix == ".npu" or (source.needs_inputs and output.suffix not in (".npubin", ".json"))
+    if source.kind == Kind.IR:
+        _check_output_of_ir(source, output, is_saved and not has_weights)
     check_target(output)  # before the work, which may take minutes
-    if source.kind == Kind.IR and output.suffix in (".npu", ".json"):
-        what, expected = "an IR is compiled into a program, without weights", "a name that ends with .npubin"
-        action = "MODULE:ATTRIBUTE as the source of a saved file" if output.suffix == ".npu" else None
-        raise InvalidValueError(format_error("npu", what, got=f"--output {output}", expected=expected, action=action))
-    if not source.needs_inputs or output.suffix in (".npubin", ".json"):
-        refuse_for(source, args, _OF_MODELS)
+    if is_saved:
+        compiled = _save(source, args, output)
+    else:
+        refuse_for(source, args, _OF_SAVED_FILES)
         if output.suffix == ".json":
             refuse_for(source, args, ("compute-dtype", "disable", "exact"))
         compiled = _without_weights(source, args, output)
-    else:
-        compiled = _save(source, args, output)
     took = (time.perf_counter() - begin) * 1e3
     print(f"{output}: {compiled!r}, {output.stat().st_size:,} bytes, {took:.0f} ms")
     return 0
+
+
+def _check_output_of_ir(source: Source, output: Path, lacks_weights: bool) -> None:
+    if output.exists() and output.samefile(source.file):
+        raise InvalidValueError(
+            f"[npu] the program would overwrite the IR file; got {output} for both; try another --output"
+        )
+    what, got = "an IR is compiled into a program (.npubin) or a saved file (.npu)", f"--output {output}"
+    if output.suffix == ".json":
+        raise InvalidValueError(format_error("npu", what, got=got, expected="a name that ends with .npubin or .npu"))
+    if lacks_weights:
+        what, expected = "a saved file has weights, and an IR has none", "--weights FILE, or --random-weights"
+        raise InvalidValueError(format_error("npu", what, got=got, expected=expected))
 
 
 def _default(source: Source, suffix: str) -> Path:
@@ -112,16 +121,25 @@ def _save(source: Source, args: argparse.Namespace, output: Path) -> Any:
     """Write a saved file, with weights."""
     from torch_ir.progress import status
 
+    if source.kind == Kind.IR:
+        compiled = compile_ir_of(source, args, disable=args.disable, exact=args.exact)
+    else:
+        compiled = _compile_model(source, args)
+    with status(f"Writing {output}"):
+        compiled.save(output)
+    return compiled
+
+
+def _compile_model(source: Source, args: argparse.Namespace) -> Any:
+    from torch_ir.progress import status
+
     import npu
     from npu.commands.models import open_model
 
     device = npu.Device(args.device)
     model = open_model(source, args)
     with status(f"Compiling {source.text}"), model.example.named_in_errors():
-        compiled = npu.compile(
+        return npu.compile(
             model.module, model.example.args, model.example.kwargs, device=device, compute_dtype=args.compute_dtype,
             disable=args.disable, exact=args.exact, fallback=args.fallback or "host",
         )  # fmt: skip
-    with status(f"Writing {output}"):
-        compiled.save(output)
-    return compiled

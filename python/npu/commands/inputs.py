@@ -15,7 +15,7 @@ from npu_base.specs import TensorSpec
 
 from npu.random_tensors import random_inputs
 
-__all__ = ["GivenInput", "arrays_of", "parse_inputs", "read_array"]
+__all__ = ["GivenInput", "arrays_of", "parse_inputs", "read_array", "shapes_of"]
 
 DTYPES = ("float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
 _FORM = re.compile(r"(?:([^=]*)=)?(.*)", re.DOTALL)
@@ -68,6 +68,15 @@ def _parse(text: str) -> GivenInput:
     if count > _LARGEST:
         _refuse("--input is too large", repr(text), f"at most {_LARGEST} elements")
     return GivenInput(text, name, shape, sizes[2])
+
+
+def shapes_of(given: Sequence[GivenInput], names: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """By the names of inputs, of which ``names`` has all in order."""
+    unnamed = [one for one in given if one.name is None]
+    if len(unnamed) > len(names):
+        _refuse("there are more --input than inputs", len(unnamed), f"{len(names)}: {', '.join(names)}")
+    pairs = [*zip(names, unnamed, strict=False), *((one.name or "", one) for one in given if one.name is not None)]
+    return {name: one.shape if one.file is None else read_array(one.file).shape for name, one in pairs}
 
 
 def arrays_of(given: Sequence[GivenInput], specs: Iterable[Any], seed: int) -> dict[str, Any]:

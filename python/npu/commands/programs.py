@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from types import SimpleNamespace
 from typing import Any, Protocol
 
-from npu_base.specs import TensorSpec
-
 from npu.commands.arguments import refuse_for
-from npu.commands.inputs import GivenInput, arrays_of, parse_inputs
+from npu.commands.inputs import arrays_of, parse_inputs
 from npu.commands.sources import ANY, Kind, Source, find_source
 
-__all__ = ["Runnable", "ir_of", "open_program", "open_runnable"]
+__all__ = ["Runnable", "compile_ir_of", "ir_of", "open_runnable"]
 
 _Names = Sequence[tuple[str, str]]
 _OF_MODELS = ("fallback", "random-weights")
@@ -68,8 +65,8 @@ class _OnDevice:
 class _OfModule:
     """A compiled or loaded module that no single program is all of. ``inputs`` are in the order of its signature."""
 
-    def __init__(self, module: Any, inputs: Sequence[Any], device: Any, threads: int) -> None:
-        self.name, self.device, self.threads = module.model.name, device, threads
+    def __init__(self, module: Any, inputs: Sequence[Any], threads: int) -> None:
+        self.name, self.device, self.threads = module.model.name, module.runner.device, threads
         self._module, self._inputs = module, tuple(inputs)
 
     def start(self) -> Callable[[], Any]:
@@ -83,7 +80,7 @@ class _OfModule:
         return list(zip(self._module.output_names, self._run(), strict=True))
 
     def profile(self, runs: int) -> Any:
-        return self._module.profile(*self._inputs)
+        return self._module.runner.profile(self._inputs, runs)
 
     def __repr__(self) -> str:
         return repr(self._module)
@@ -104,76 +101,78 @@ def ir_of(source: Source, args: argparse.Namespace) -> Any:
         return npu.extract(model.module, model.example.args, model.example.kwargs)
 
 
-def open_program(args: argparse.Namespace) -> Any:
-    """The program of any source, without weights; compiled now if it is an IR or a model."""
-    source = find_source(args.source, ANY, args.command)
-    if source.kind not in (Kind.PROGRAM, Kind.SAVED):
-        return _compile(ir_of(source, args), args)
-    from npu_runtime import Program
-
-    from npu.saving.model import open_model
-
-    refuse_for(source, args, ("input", "compute-dtype"))
-    return Program.load(source.file) if source.kind == Kind.PROGRAM else open_model(source.file)[1]
-
-
 def open_runnable(args: argparse.Namespace) -> Runnable:
     """Any source with weights and inputs, on the device of the arguments."""
     source = find_source(args.source, ANY, args.command)
     if source.needs_inputs:
         return _open_model(source, args)
-    refuse_for(source, args, _OF_MODELS if source.kind == Kind.IR else (*_OF_MODELS, "compute-dtype"))
+    if source.kind == Kind.PROGRAM:
+        return _open_program(source, args)
+    refuse_for(source, args, ("random-weights",) if source.kind == Kind.IR else (*_OF_MODELS, "compute-dtype"))
     given = parse_inputs(args.input)
-    if source.kind == Kind.SAVED:
-        return _open_saved(source, args, given)
-    from npu_runtime import Device, Executor, Program, Weights, load_weights
+    module = compile_ir_of(source, args) if source.kind == Kind.IR else _load(source, args)
+    executor = getattr(module, "executor", None)
+    if executor is None or module.sizes:
+        arrays = arrays_of(given, _specs_of(module), args.seed)
+        return _OfModule(module, [arrays[entry.name] for entry in module.signature.inputs], args.threads)
+    weights = module.weights
+    if args.weights is not None and source.kind == Kind.SAVED:
+        from npu_runtime import load_weights
 
-    if source.kind == Kind.IR:
-        from npu_compiler.reader import load_ir
-
-        ir = load_ir(source.file)
-        program, names = Program.load(_compile(ir, args)), _names_of(ir)
-    else:
-        program = Program.load(source.file)
-        names = _names_in_program(program)
-    device = Device(args.device)
-    executor = Executor(program, device, threads=args.threads)
-    if args.weights is not None:
-        weights = load_weights(args.weights, program, device)
-    else:
-        weights = Weights.random(program, args.seed)
-    return _OnDevice(executor, weights, arrays_of(given, program.inputs, args.seed), names)
-
-
-def _open_saved(source: Source, args: argparse.Namespace, given: Sequence[GivenInput]) -> Runnable:
-    from npu_runtime import Device, load_weights
-
-    import npu
-
-    device = Device(args.device)
-    loaded: Any = npu.load(source.file, device, args.threads)
-    executor = getattr(loaded, "executor", None)
-    if executor is None or loaded.sizes:
-        if args.weights is not None:
-            loaded.update_weights(args.weights)
-        # Of open sizes: those of the inputs, else the size that was used last.
-        specs = loaded.signature.inputs if executor is None else executor.program.inputs
-        arrays = arrays_of(given, [spec for spec in specs if not getattr(spec, "state", False)], args.seed)
-        inputs = [arrays[entry.name] for entry in loaded.signature.inputs]
-        return _OfModule(loaded, inputs, loaded.runner.device, args.threads)
-    weights = loaded.weights
-    if args.weights is not None:
-        weights = load_weights(args.weights, executor.program, device)
-    names = [(entry.name, entry.user_name) for entry in loaded.signature.outputs]
+        weights = load_weights(args.weights, executor.program, executor.device)
+    names = [(entry.name, entry.user_name) for entry in module.signature.outputs]
     return _OnDevice(executor, weights, arrays_of(given, executor.program.inputs, args.seed), names)
 
 
-def _compile(ir: Any, args: argparse.Namespace) -> Any:
-    import npu_compiler
+def _open_program(source: Source, args: argparse.Namespace) -> Runnable:
+    from npu_runtime import Device, Executor, Program, Weights, load_weights
+
+    refuse_for(source, args, (*_OF_MODELS, "compute-dtype"))
+    program = Program.load(source.file)
+    executor = Executor(program, Device(args.device), threads=args.threads)
+    if args.weights is not None:
+        weights = load_weights(args.weights, program, executor.device)
+    else:
+        weights = Weights.random(program, args.seed)
+    inputs = arrays_of(parse_inputs(args.input), program.inputs, args.seed)
+    return _OnDevice(executor, weights, inputs, _names_in_program(program))
+
+
+def compile_ir_of(source: Source, args: argparse.Namespace, **options: Any) -> Any:
+    """The callable for an IR, with weights of a file, or random ones."""
+    from npu_compiler.reader import load_ir
+    from npu_runtime import Device
     from torch_ir.progress import status
 
+    from npu.compiled_ir import compile_ir
+    from npu.host_parts import say_so_on_the_command_line
+
+    ir, device = load_ir(source.file), Device(args.device)
     with status(f"Compiling {args.source}"):
-        return npu_compiler.compile(ir, compute_dtype=args.compute_dtype)
+        return compile_ir(
+            ir, source.file, device=device, threads=getattr(args, "threads", 0), weights=args.weights, seed=args.seed,
+            fallback=args.fallback or "host", notice=lambda plan: say_so_on_the_command_line(plan, source.text),
+            compute_dtype=args.compute_dtype, **options,
+        )  # fmt: skip
+
+
+def _load(source: Source, args: argparse.Namespace) -> Any:
+    import npu
+
+    loaded: Any = npu.load(source.file, args.device, args.threads)
+    if args.weights is not None and (loaded.sizes or getattr(loaded, "executor", None) is None):
+        loaded.update_weights(args.weights)
+    return loaded
+
+
+def _specs_of(module: Any) -> list[Any]:
+    """The inputs of a module that no single program is all of; of open sizes, for the size that was used last."""
+    entries = module.signature.inputs
+    if module.model.open is None:
+        return list(entries)
+    from npu.saving.sizes import entries_of
+
+    return list(entries_of(entries, module.model.open.rules, module.sizes[-1]))
 
 
 def _open_model(source: Source, args: argparse.Namespace) -> Runnable:
@@ -193,22 +192,10 @@ def _open_model(source: Source, args: argparse.Namespace) -> Runnable:
         )  # fmt: skip
     tensors = InputBinder(compiled.ir, strict=True).bind(example.args, example.kwargs)
     if getattr(compiled, "executor", None) is None:
-        return _OfModule(compiled, tensors, device, args.threads)
+        return _OfModule(compiled, tensors, args.threads)
     inputs = {meta.name: tensor for meta, tensor in zip(compiled.ir.graph_inputs, tensors, strict=True)}
-    return _OnDevice(compiled.executor, compiled.weights, inputs, _names_of(compiled.ir))
-
-
-def _names_of(ir: Any) -> _Names:
-    """For each output of an IR, its name in the program and the user's name for it."""
-    from npu.saving.signature import make_signature
-
-    if isinstance(ir, Mapping):  # read without PyTorch
-        outputs = [TensorSpec(str(meta["name"]), meta["shape"], meta["dtype"]) for meta in ir["graph_outputs"]]
-        ir = SimpleNamespace(
-            graph_inputs=[], graph_outputs=outputs, output_names=ir.get("output_names") or [],
-            input_structure=None, output_structure=None,
-        )  # fmt: skip
-    return [(entry.name, entry.user_name) for entry in make_signature(ir).outputs]
+    names = [(entry.name, entry.user_name) for entry in compiled.signature.outputs]
+    return _OnDevice(compiled.executor, compiled.weights, inputs, names)
 
 
 def _names_in_program(program: Any) -> _Names:
