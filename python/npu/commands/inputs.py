@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ from npu_base.specs import TensorSpec
 
 from npu.random_tensors import random_inputs
 
-__all__ = ["GivenInput", "arrays_of", "parse_inputs", "read_array", "shapes_of"]
+__all__ = ["OPEN_SIZE", "GivenInput", "arrays_of", "parse_inputs", "read_array", "shapes_of"]
 
 DTYPES = ("float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
 _FORM = re.compile(r"(?:([^=]*)=)?(.*)", re.DOTALL)
-_SIZES = re.compile(r"(scalar|\d+(?:,\d+)*)(?::(\w+))?")
+OPEN_SIZE = re.compile(r"(?:(\d+)\*)?([A-Za-z_]\w*)(?:([+-])(\d+))?")
+_EXTENT = rf"(?:\d+|{re.sub(r'[(](?![?])', '(?:', OPEN_SIZE.pattern)})"
+_SIZES = re.compile(rf"(scalar|{_EXTENT}(?:,{_EXTENT})*)(?::(\w+))?")
 _EXPECTED = "[NAME=]SIZES[:DTYPE] or [NAME=]FILE.npy, such as 1,3,224,224 or input_ids=1,128:int64 or image=image.npy"
 _LARGEST = 1 << 40  # elements; more is a typo, and would fail for memory first
 
@@ -27,17 +30,20 @@ _LARGEST = 1 << 40  # elements; more is a typo, and would fail for memory first
 @dataclass(frozen=True)
 class GivenInput:
     """One --input. Those without a name are for the model's inputs in order. Either ``shape`` or ``file`` is given;
-    ``dtype`` is None if the user named none."""
+    ``dtype`` is None if the user named none. An extent that is open is a text."""
 
     text: str
     name: str | None
-    shape: tuple[int, ...] = ()
+    shape: tuple[Any, ...] = ()
     dtype: str | None = None
     file: Path | None = None
 
 
-def parse_inputs(texts: Sequence[str]) -> list[GivenInput]:
+def parse_inputs(texts: Sequence[str], *, with_open_sizes: bool = False) -> list[GivenInput]:
     given = [_parse(text) for text in texts]
+    for one in given:
+        if not with_open_sizes and not all(isinstance(n, int) for n in one.shape):
+            _refuse("--input has no valid form", repr(one.text), f"{_EXPECTED}; `npu compile` takes names of sizes too")
     names = [one.name for one in given if one.name is not None]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -61,11 +67,9 @@ def _parse(text: str) -> GivenInput:
         return GivenInput(text, name, file=Path(rest))
     if sizes[2] is not None and sizes[2] not in DTYPES:
         _refuse("--input has no valid dtype", repr(text), f"one of {', '.join(DTYPES)}")
-    shape = () if sizes[1] == "scalar" else tuple(int(size) for size in sizes[1].split(","))
-    count = 1
-    for size in shape:
-        count *= size
-    if count > _LARGEST:
+    extents = () if sizes[1] == "scalar" else sizes[1].split(",")
+    shape = tuple(int(size) if size.isdigit() else size for size in extents)
+    if math.prod(n for n in shape if isinstance(n, int)) > _LARGEST:
         _refuse("--input is too large", repr(text), f"at most {_LARGEST} elements")
     return GivenInput(text, name, shape, sizes[2])
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from npu_base.errors import InvalidValueError, format_error
@@ -18,6 +20,7 @@ from torch_ir.weight_loader import load_weights
 
 from npu.commands.examples import Example, make_example
 from npu.commands.inputs import parse_inputs
+from npu.commands.open_inputs import OpenInputs
 from npu.commands.pretrained import build_pretrained
 from npu.commands.sources import Kind, Source
 from npu.random_tensors import random_weights
@@ -29,14 +32,18 @@ __all__ = ["Traceable", "open_model"]
 class Traceable:
     module: nn.Module
     example: Example
+    dynamic_shapes: dict[str, Any] | None = None
 
 
-def open_model(source: Source, args: argparse.Namespace, *, with_weights: bool = True) -> Traceable:
-    """The module that ``source`` names, with the inputs and weights of the arguments.
+def open_model(
+    source: Source, args: argparse.Namespace, *, with_weights: bool = True, open_inputs: OpenInputs | None = None
+) -> Traceable:
+    """The module that ``source`` names, with the inputs and weights of the arguments. ``open_inputs`` are the inputs of
+    a command that takes open sizes.
 
     Without weights, a Hugging Face model stays on the meta device, which costs neither time nor memory.
     """
-    given = parse_inputs(args.input)
+    given = parse_inputs(args.input) if open_inputs is None else open_inputs.given
     file: Path | None = args.weights if with_weights else None
     is_random = with_weights and args.random_weights
     if file is not None and is_random:
@@ -60,7 +67,11 @@ def open_model(source: Source, args: argparse.Namespace, *, with_weights: bool =
             raise WeightLoadError(" ".join(str(error).split())) from error  # one line
     elif with_weights and any(tensor.is_meta for _, tensor in _tensors(module)):
         _fill(module, source, is_random, seed)
-    return Traceable(module, example)
+    if open_inputs is None:
+        return Traceable(module, example)
+    parameters = inspect.signature(module.forward).parameters.values()
+    own = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    return Traceable(module, example, open_inputs.dynamic_shapes(example.names, own))
 
 
 def _tensors(module: nn.Module, *, once: bool = True) -> Iterator[tuple[str, torch.Tensor]]:

@@ -86,8 +86,9 @@ class _OfModule:
         return repr(self._module)
 
 
-def ir_of(source: Source, args: argparse.Namespace) -> Any:
-    """The IR of a source that has one, or that is traced for it. No weights are read."""
+def ir_of(source: Source, args: argparse.Namespace, open_inputs: Any = None) -> Any:
+    """The IR of a source that has one, or that is traced for it. No weights are read. ``open_inputs`` are the inputs of
+    a command that takes open sizes."""
     from npu.saving.model import ir_at
 
     if not source.needs_inputs:
@@ -96,9 +97,10 @@ def ir_of(source: Source, args: argparse.Namespace) -> Any:
     import npu
     from npu.commands.models import open_model
 
-    model = open_model(source, args, with_weights=False)
-    with model.example.named_in_errors():
-        return npu.extract(model.module, model.example.args, model.example.kwargs)
+    model = open_model(source, args, with_weights=False, open_inputs=open_inputs)
+    example = model.example
+    with example.named_in_errors():
+        return npu.extract(model.module, example.args, example.kwargs, dynamic_shapes=model.dynamic_shapes)
 
 
 def open_runnable(args: argparse.Namespace) -> Runnable:
