@@ -106,14 +106,14 @@ def make_parts(ir: dict[str, Any], compile_ir: Compile) -> tuple[Parts, Compile]
     """The plan of a model that runs partly on the host, and what gives the program of a part."""
     import npu_compiler
 
-    from npu.saving.parts import Parts, first_node
+    from npu.saving.parts import Parts, last_node
 
     plan = npu_compiler.partition(ir, strategy=strategy_of(ir))
     programs: dict[str, CompiledProgram] = {}
 
     def program_of(part: dict[str, Any]) -> CompiledProgram:
         """Compiled once, not for each set of weights."""
-        name = first_node(part)
+        name = last_node(part["nodes"])
         if name not in programs:
             programs[name] = compile_ir(part)
         return programs[name]

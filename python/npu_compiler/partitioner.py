@@ -163,23 +163,49 @@ def _consecutive(nodes: Sequence[dict[str, Any]], targets: Sequence[str]) -> Gro
 def _steps(ir_dict: dict[str, Any], groups: Groups, only_crossing: bool = False) -> list[Partition | TransferOp]:
     """A transfer lists what a part reads from earlier ones, or only what is not on its side yet."""
     home = {output["name"]: i for i, (_, group) in enumerate(groups) for node in group for output in node["outputs"]}
-    reads = [{t["name"] for node in group for t in node_reads(node)} for _, group in groups]
-    wanted = results_of(ir_dict)
-    for i, names in enumerate(reads):
-        wanted |= {name for name in names if home.get(name, i) != i}
+    numbers = _host_numbers(groups)
+    alone = [[*_makers(numbers, group), *group] for _, group in groups]
+    reads = [_names_read(nodes) - _names_made(nodes) for nodes in alone]
+    wanted = results_of(ir_dict) | {name for names in reads for name in names}
     steps: list[Partition | TransferOp] = []
     there: set[tuple[str, str]] = set()
     for i, (target, group) in enumerate(groups):
-        own = {output["name"] for node in group for output in node["outputs"]}
-        inputs = sorted(reads[i] - own)
+        inputs = sorted(reads[i])
         crossing = [name for name in inputs if name in home]
         if only_crossing:
             crossing = [n for n in crossing if groups[home[n]][0] != target and (n, target) not in there]
             there |= {(name, target) for name in crossing}
         if i and crossing:
             steps.append(TransferOp(crossing, "to_npu" if target == "npu" else "to_cpu"))
-        steps.append(Partition(i, target, group, inputs, sorted(own & wanted)))
+        steps.append(Partition(i, target, group, inputs, sorted(_names_made(group) & wanted)))
     return steps
+
+
+def _names_read(nodes: Sequence[dict[str, Any]]) -> set[str]:
+    return {t["name"] for node in nodes for t in node_reads(node)}
+
+
+def _names_made(nodes: Sequence[dict[str, Any]]) -> set[str]:
+    return {t["name"] for node in nodes for t in node["outputs"]}
+
+
+def _host_numbers(groups: Groups) -> dict[str, dict[str, Any]]:
+    """The nodes of the device that make tensors of dtypes it does not have, by these: single numbers, as constants."""
+    on_device = [node for target, group in groups if target == "npu" for node in group]
+    return {t["name"]: node for node in on_device for t in node["outputs"] if t.get("dtype", "float32") not in DTYPES}
+
+
+def _makers(numbers: Mapping[str, dict[str, Any]], group: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The nodes of other parts that make such numbers for this one. They cannot cross, so each part makes its own."""
+    reading, own = list(group), {node["name"] for node in group}
+    needed: set[str] = set()
+    while reading:
+        for t in node_reads(reading.pop()):
+            maker = numbers.get(t["name"])
+            if maker is not None and maker["name"] not in needed | own:
+                needed.add(maker["name"])
+                reading.append(maker)
+    return list({node["name"]: node for node in numbers.values() if node["name"] in needed}.values())
 
 
 def _refused(ir_dict: dict[str, Any], supported: Supported) -> list[str | None]:
@@ -248,7 +274,8 @@ def _all_refused(ir_dict: dict[str, Any], refused: Sequence[str | None]) -> str:
 
 
 def partition_ir(plan: PartitionPlan, part: Partition) -> dict[str, Any]:
-    """The IR of one part. What it reads from other parts becomes an input of its graph."""
+    """The IR of one part. What it reads from other parts becomes an input of its graph, except numbers of dtypes that
+    devices do not have: their nodes are in the IR of each part that reads them, before its own."""
     if not isinstance(plan, PartitionPlan) or not isinstance(part, Partition):
         got = f"{type(plan).__name__} and {type(part).__name__}"
         raise InvalidTypeError(
@@ -262,14 +289,16 @@ def _alone(plan: PartitionPlan, part: Partition) -> dict[str, Any]:
     ir: Mapping[str, Any] = plan.original_ir
     mapping = ir.get("weight_name_mapping") or {}
     weights = {w["name"]: w for w in ir["weights"]}
-    metas = {t["name"]: t for node in part.nodes for t in (*node["inputs"], *node["outputs"])}
-    own = {output["name"] for node in part.nodes for output in node["outputs"]}
+    parts = [(step.target, step.nodes) for step in plan.steps if isinstance(step, Partition)]
+    own_nodes = [*_makers(_host_numbers(parts), part.nodes), *part.nodes]
+    metas = {t["name"]: t for node in own_nodes for t in (*node["inputs"], *node["outputs"])}
+    own = _names_made(own_nodes)
     given = {t["name"] for t in ir["graph_inputs"]} | {o["name"] for n in ir["nodes"] for o in n["outputs"]}
     inputs = [n for n in part.input_names if n in given]
     used = {mapping.get(n, n) for n in part.input_names if n not in given}
     nodes = [
         {**node, "inputs": [t if t["name"] in own else _bare(t) for t in node["inputs"]]}
-        for node in (_taking_one(node, own) for node in part.nodes)
+        for node in (_taking_one(node, own) for node in own_nodes)
     ]
     return {
         **{k: ir[k] for k in ("model_name", "pytorch_version", "schema_version", "subgraphs", "ties") if k in ir},

@@ -9,10 +9,11 @@ import npu
 import pytest
 import torch
 from npu.host_parts import HostWarning
-from npu_compiler import CompileError
-from npu_runtime import InvalidValueError
+from npu_compiler import CompileError, partition
+from npu_runtime import CPUBackend, DAGExecutor, InvalidValueError
 from npu_runtime.backend import backend_of
 from torch import nn
+from torch_ir import extract_ir
 
 
 class Solve(nn.Module):
@@ -216,3 +217,36 @@ def test_single_numbers_of_a_dtype_of_the_host():
         with torch.no_grad():
             for got, want in zip(run(x, y), Tiny()(x, y), strict=True):
                 assert got.dtype == want.dtype and torch.equal(got, want)
+
+
+class Scaled(nn.Module):
+    """One number in float64, for two parts of the device, and for nodes that are cheaper on the host."""
+
+    def forward(self, x):
+        scale = torch.tensor(0.3, dtype=torch.float64)
+        y = torch.linalg.pinv((x * scale).relu() + torch.eye(3))
+        return torch.linalg.pinv(y * scale) * scale + y.relu()
+
+
+@pytest.mark.parametrize("strategy", ["sequential", "cost"])
+def test_single_numbers_that_several_parts_read(strategy):
+    x = torch.arange(9.0).view(3, 3) / 9
+    ir, wanted = extract_ir(Scaled(), x), Scaled()(x)
+    dag = DAGExecutor(partition(ir.to_dict(), strategy=strategy), CPUBackend())
+    dag.load_weights({})
+    assert [part.target for part in dag.parts].count("npu") > 1
+    (got,) = dag.execute({"x": x}).values()
+    torch.testing.assert_close(torch.from_numpy(got), wanted)
+    specs = [spec for p in dag.npu_programs.values() for spec in (*p.input_specs, *p.output_specs)]
+    assert specs and all(spec.dtype == "float32" for spec in specs)
+
+
+def test_single_numbers_that_several_parts_read_are_saved(tmp_path):
+    x = torch.arange(9.0).view(3, 3) / 9
+    wanted = Scaled()(x)
+    compiled = partly(Scaled(), x, device="cpu")
+    torch.testing.assert_close(compiled(x), wanted)
+    compiled.save(tmp_path / "scaled.npu")
+    torch.testing.assert_close(npu.load(tmp_path / "scaled.npu", "cpu")(x), wanted)
+    with torch.no_grad(), pytest.warns(HostWarning):
+        torch.testing.assert_close(torch.compile(Scaled(), backend="npu", options={"device": "cpu"})(x), wanted)

@@ -26,6 +26,7 @@ from npu.dynamo.parameters import Parameters
 from npu.dynamo.results import Results
 from npu.dynamo.tidying import tidy
 from npu.host_parts import strategy_of
+from npu.saving.parts import last_node
 
 __all__ = ["GraphProgram"]
 
@@ -167,7 +168,7 @@ class _Partitioned:
 
     def _compile(self, ir: dict[str, Any]) -> Any:
         """Once for each part, not for each set of parameters."""
-        key = ir["nodes"][0]["name"] if ir["nodes"] else ""
+        key = last_node(ir["nodes"])
         if key not in self._programs:
             self._programs[key] = npu_compiler.compile(ir)
         return self._programs[key]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,35 +17,35 @@ from npu_runtime.ir_checks import check_ir
 from npu.saving.container import refuse
 from npu.saving.tensors import as_bytes, is_stored_as_bytes
 
-__all__ = ["Parts", "check_weights", "first_node", "host_weights", "parts_of", "program_names", "read_parts"]
+__all__ = ["Parts", "check_weights", "host_weights", "last_node", "parts_of", "program_names", "read_parts"]
 
 _FILES = ("aten.from_file",)
 """Operators that read or write files, which a saved model must not name."""
 
 
-def first_node(part: Mapping[str, Any]) -> str:
-    """Of a part's IR; no other part has it."""
-    return str(part["nodes"][0]["name"])
+def last_node(nodes: Sequence[Mapping[str, Any]]) -> str:
+    """The name of a part, also by the nodes of its IR: these may begin with nodes of other parts."""
+    return str(nodes[-1]["name"])
 
 
 @dataclass(frozen=True)
 class Parts:
-    """A plan, and the programs of its parts on the device by their first nodes."""
+    """A plan, and the programs of its parts on the device by their last nodes."""
 
     plan: PartitionPlan
     programs: Mapping[str, CompiledProgram]
 
     def program_of(self, part: Mapping[str, Any]) -> CompiledProgram:
-        return self.programs[first_node(part)]
+        return self.programs[last_node(part["nodes"])]
 
     def to_json(self, sections: Mapping[str, str]) -> bytes:
-        """``sections`` names the program sections by first nodes."""
+        """``sections`` names the program sections by last nodes."""
         numbers = {node["name"]: i for i, node in enumerate(self.plan.original_ir["nodes"])}
         parts = []
         for part in parts_of(self.plan):
             entry: dict[str, Any] = {"target": part.target, "nodes": [numbers[node["name"]] for node in part.nodes]}
             if part.target == "npu":
-                entry["program"] = sections[part.nodes[0]["name"]]
+                entry["program"] = sections[last_node(part.nodes)]
             parts.append(entry)
         data = {"strategy": self.plan.strategy, "reasons": self.plan.reasons, "parts": parts}
         return json.dumps(data, separators=(",", ":")).encode()
@@ -79,8 +79,8 @@ def read_parts(
     for part, name in zip(parts_of(plan), names, strict=True):
         if name is not None:
             _check_program(plan, part, programs[name], file, name)
-    known = {part.nodes[0]["name"]: programs[n] for part, n in zip(parts_of(plan), names, strict=True) if n is not None}
-    return Parts(plan, known)
+    pairs = zip(parts_of(plan), names, strict=True)
+    return Parts(plan, {last_node(part.nodes): programs[name] for part, name in pairs if name is not None})
 
 
 def _list(value: Any) -> list[Any]:
