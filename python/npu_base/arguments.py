@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, ClassVar, Protocol
 
 from npu_base.errors import InvalidValueError, NPUError
 from npu_base.nesting import is_encoded, leaf_entries
 
-__all__ = ["ArgumentBinder", "Spec", "is_tensor", "tensor_dtype"]
+__all__ = ["ArgumentBinder", "Spec", "is_tensor", "masked_elements", "tensor_dtype"]
 
 _AXES = {0: "batch"}
 _PLAIN = (bool, int, float, str, type(None))
@@ -37,6 +38,14 @@ def _is_same_constant(traced: Any, given: Any) -> bool:
 
 def tensor_dtype(value: Any) -> str:
     return str(value.dtype).removeprefix("torch.")
+
+
+def masked_elements(value: Any) -> int:
+    """How many elements a masked array of NumPy hides; what reads its memory would not know."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not isinstance(value, numpy.ma.MaskedArray):
+        return 0
+    return int(numpy.ma.count_masked(value))
 
 
 class ArgumentBinder:
@@ -238,6 +247,11 @@ class ArgumentBinder:
             theirs = str(tensor.dtype).startswith("torch.")
             conversion = f".to(torch.{spec.dtype})" if theirs else f'.astype("{spec.dtype}")'
             self.refuse(f"Input '{spec.name}': got dtype {dtype}, expected {spec.dtype}; convert it with {conversion}")
+        if masked := masked_elements(tensor):
+            self.refuse(
+                f"Input '{spec.name}': {masked} of its {tensor.size} elements are masked, and a model would read what "
+                f"is behind the mask; give values to them with .filled(...)"
+            )
 
     def _not_tensors(self, given: Any) -> str:
         """Advice for nested lists of numbers that are passed instead of a tensor."""

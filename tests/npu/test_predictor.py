@@ -69,7 +69,9 @@ def test_threads(path):
         np.testing.assert_allclose(result, wanted(image), rtol=1e-4, atol=1e-5)
 
 
+MASKED = np.ma.masked_less(np.arange(12, dtype="float32").reshape(4, 3), 2)
 WRONG = [
+    ({"image": MASKED, "shift": SHIFT}, r"column 'image' has masked elements; got 2 of 12; .*try \.filled"),
     ({"image": IMAGE}, "got missing shift; expected image float32"),
     ({"image": IMAGE, "shift": SHIFT, "label": SHIFT}, "got unknown label"),
     ({"Image": IMAGE, "shift": SHIFT}, "got missing image; unknown Image"),
@@ -87,6 +89,15 @@ WRONG = [
 def test_wrong_columns(path, columns, message):
     with pytest.raises(InvalidValueError, match=message):
         npu.Predictor(path, device="cpu")(columns)
+
+
+def test_masks_that_hide_nothing(path):
+    """The other ones are refused, also by the model itself."""
+    predict, plain = npu.Predictor(path, device="cpu"), np.ma.masked_array(IMAGE)
+    for image in (plain, np.ma.masked_less(IMAGE, 0)):
+        np.testing.assert_allclose(predict({"image": image, "shift": SHIFT})["logits"], wanted(IMAGE), rtol=1e-5)
+    with pytest.raises(InvalidValueError, match="Input 'image': 2 of its 12 elements are masked"):
+        npu.load(path, "cpu")(MASKED, SHIFT)
 
 
 def test_wrong_options(tmp_path):

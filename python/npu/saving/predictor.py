@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from npu_base.arguments import is_tensor, tensor_dtype
+from npu_base.arguments import is_tensor, masked_elements, tensor_dtype
 from npu_base.errors import InvalidTypeError, InvalidValueError, format_error
 from npu_base.files import as_path
 from npu_base.sizes import Size
@@ -57,6 +57,10 @@ class Predictor:
     def _array(self, column: Any, entry: Any) -> Any:
         import numpy as np
 
+        if masked := masked_elements(column):
+            what, got = f"column '{entry.user_name}' has masked elements", f"{masked} of {column.size}"
+            action = ".filled(...), or dropping these rows"
+            raise InvalidValueError(format_error("predictor", what, got=got, expected="values", action=action))
         array = column
         if not is_tensor(column):
             try:
