@@ -76,16 +76,24 @@ def _is_inside(frame: FrameType) -> bool:
 def strategy_of(ir: Mapping[str, Any]) -> str:
     """Operators that draw random numbers, or have other effects, run in the order in which PyTorch would run them."""
     import torch
-    from torch._higher_order_ops.effects import has_effects
     from torch_ir.ops.schemas import resolve_op
 
     def is_bound(node: Mapping[str, Any]) -> bool:
         op = resolve_op(node["op_type"])
         if op is None or not node["outputs"]:  # either strategy keeps the order of those without results
             return False
-        return torch.Tag.nondeterministic_seeded in op.tags or has_effects(op)
+        return torch.Tag.nondeterministic_seeded in op.tags or _has_effects(op)
 
     return "sequential" if any(map(is_bound, ir["nodes"])) else "cost"
+
+
+def _has_effects(op: Any) -> bool:
+    from torch._higher_order_ops.effects import has_effects
+
+    try:
+        return has_effects(op)
+    except TypeError:  # older versions of PyTorch also want the arguments of the call
+        return bool(has_effects(op, (), {}))  # type: ignore[call-arg]
 
 
 def whole_program(ir: Any, compile_ir: Compile, fallback: str) -> CompiledProgram | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any, NoReturn, cast
 
 import torch
@@ -26,6 +27,12 @@ from npu.dynamo.options import Options
 from npu.dynamo.program import GraphProgram
 
 __all__ = ["Specialized", "scalar_arguments", "specialize"]
+
+
+# All sizes are those of the arguments. Older versions of PyTorch cannot be told, so they cannot trace loops.
+_FIXED_SIZES: dict[str, Any] = (
+    {"ignore_shape_env": True} if "ignore_shape_env" in signature(aot_module_simplified).parameters else {}
+)
 
 
 class Specialized:
@@ -90,7 +97,7 @@ def specialize(
                 fw_compiler=_refuse_training(args),
                 inference_compiler=cast(Any, compile_inference),
                 decompositions={},
-                ignore_shape_env=True,  # all sizes are those of the arguments
+                **_FIXED_SIZES,
             )
     except (DynamicOutputShapeException, DataDependentOutputException) as error:
         operator = str(error).splitlines()[0]
@@ -104,6 +111,8 @@ def specialize(
 
 def _fake_mode() -> FakeTensorMode:
     """Without sizes that depend on contents, except those within loops."""
+    if not _FIXED_SIZES:
+        return FakeTensorMode()
     return FakeTensorMode(shape_env=ShapeEnv(allow_scalar_outputs=False, allow_dynamic_output_shape_ops=False))
 
 
