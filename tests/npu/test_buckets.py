@@ -10,6 +10,7 @@ import npu
 import numpy as np
 import pytest
 import torch
+from npu.host_parts import HostWarning
 from torch import nn
 from torch.export import Dim
 
@@ -178,6 +179,24 @@ def test_other_weights():
     compiled.update_weights(other.state_dict())
     for seq in (5, 12):
         check(other, compiled, inputs(2, seq))
+
+
+class Doubling(nn.Module):
+    def forward(self, x, mask):
+        shown = (x * mask[..., None]).double()
+        return x.relu(), shown.sum(1).float()
+
+
+def test_a_model_that_runs_partly_on_the_host(tmp_path):
+    with pytest.warns(HostWarning):
+        compiled = npu.compile(Doubling(), inputs(2, 5), dynamic_shapes=DIMS, buckets=BUCKETS)
+    compiled.save(tmp_path / "doubling.npu")
+    for module in (compiled, npu.load(tmp_path / "doubling.npu")):
+        for seq in (5, 12, 50):
+            tensors = inputs(2, seq)
+            for got, want in zip(module(*tensors), Doubling()(*tensors), strict=True):
+                torch.testing.assert_close(got, want)
+        assert {s["seq"] for s in module.sizes} == {8, 16, 50}
 
 
 class Counting(nn.Module):
