@@ -71,6 +71,20 @@ struct GroupTile {
   bool relu = false;
 };
 
+// Rows of pixels of a few output channels, summed over taps that lie in planes of the input:
+// y[c * y_stride + i] += sum_t w[t * channels + c] * x[at[t] + i].
+struct PlanarRows {
+  const float* x = nullptr;
+  const std::int64_t* at = nullptr;
+  const float* w = nullptr;
+  std::int64_t taps = 0;
+  int channels = 1;  // at most kPlanarChannels
+  float* y = nullptr;
+  std::int64_t y_stride = 0, n = 0;
+};
+
+inline constexpr int kPlanarChannels = 4;  // their sums, of several vectors each, fit the registers
+
 inline constexpr int kGemvRows = 8;  // with more, the sums of a few columns no longer fit registers
 
 struct GemvCall {
@@ -107,6 +121,7 @@ struct Micro {
   // Convolutions in groups, of at most group_pixels pixels and `lanes` channels.
   int lanes, group_pixels;
   void (*group_tile)(int pixels, const GroupTile& tile);
+  void (*planar_rows)(const PlanarRows& rows);
   // Few rows of x times many of w: out[i * out_stride + j] = sum_k x[i * x_stride + k] * w[j * stride + k].
   // All rows of x share each read of w.
   void (*gemv_f32)(const GemvCall& call);

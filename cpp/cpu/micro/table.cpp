@@ -16,6 +16,7 @@ void fill(Micro& micro) {
   fill_groups(micro);
   fill_math(micro);
   fill_panels(micro);
+  fill_planar(micro);
   fill_rows(micro);
 }
 

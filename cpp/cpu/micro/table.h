@@ -14,6 +14,7 @@ void fill_gemv(Micro& micro);
 void fill_groups(Micro& micro);
 void fill_math(Micro& micro);
 void fill_panels(Micro& micro);
+void fill_planar(Micro& micro);
 void fill_rows(Micro& micro);
 
 }  // namespace npu::cpu::NPU_ISA

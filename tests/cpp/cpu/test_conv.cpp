@@ -164,6 +164,16 @@ TEST(cpu_conv, matches_its_definition) {
       {.x = {1, 3, 4, 5, 6}, .w = {7, 3, 2, 3, 3}, .stride = 2, .low = 1, .high = 1},
       {.x = {1, 3, 18, 17}, .w = {20, 3, 7, 7}, .stride = 2, .low = 3, .high = 3, .relu = true},
       {.x = {1, 3, 6, 6}, .w = {4, 3, 3, 3}, .low = -1, .high = -1},
+      // Few channels: long filters and rows, strides and dilation in the planes, gaps in the input, one plane
+      // more than fits at a time, several blocks of channels.
+      {.x = {2, 1, 5000}, .w = {1, 1, 101}, .low = 3, .high = 7},
+      {.x = {1, 1, 60, 70}, .w = {1, 1, 11, 11}, .low = 5, .high = 5, .relu = true, .residual = true},
+      {.x = {1, 3, 40, 90}, .w = {3, 3, 3, 5}, .stride = 2, .low = 2, .high = 1, .dilation = 3, .relu = true},
+      {.x = {2, 2, 33}, .w = {4, 2, 7}, .low = 6, .high = 6, .up = 3, .residual = true},
+      {.x = {1, 1, 5, 300}, .w = {2, 1, 2, 4}, .stride = 3, .low = 4, .high = 5, .up = 2, .bias = false},
+      {.x = {1, 100, 7, 40}, .w = {2, 100, 3, 3}, .low = 1, .high = 1, .residual = true},
+      {.x = {1, 2, 4, 5, 40}, .w = {7, 2, 2, 3, 3}, .stride = 2, .low = 1, .high = 1, .relu = true},
+      {.x = {1, 1, 9, 40}, .w = {1, 1, 3, 3}, .low = -1, .high = -2},
       {.x = {0, 3, 6, 6}, .w = {4, 3, 3, 3}},
   };
   for (const ConvCase& c : cases) {
