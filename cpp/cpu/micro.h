@@ -150,12 +150,49 @@ struct Micro {
   void (*binary)(ExprOp op, const float* a, const float* b, float* y, std::int64_t n);
   void (*compare)(ExprOp op, const float* a, const float* b, std::uint8_t* y, std::int64_t n);
   void (*where)(const std::uint8_t* c, const float* a, const float* b, float* y, std::int64_t n);
+  // The same over int64 and bool registers; no divisor is 0. `b` may be null where an op takes one operand.
+  void (*integers)(ExprOp op, const std::int64_t* a, const std::int64_t* b, std::int64_t* y, std::int64_t n);
+  void (*compare_integers)(ExprOp op, const std::int64_t* a, const std::int64_t* b, std::uint8_t* y,
+                           std::int64_t n);
+  void (*bools)(ExprOp op, const std::uint8_t* a, const std::uint8_t* b, std::uint8_t* y, std::int64_t n);
+  void (*choose_integers)(const std::uint8_t* c, const std::int64_t* a, const std::int64_t* b,
+                          std::int64_t* y, std::int64_t n);
+  void (*choose_bools)(const std::uint8_t* c, const std::uint8_t* a, const std::uint8_t* b, std::uint8_t* y,
+                       std::int64_t n);
+  // To the registers of another dtype. Of half dtypes to float32 itself.
+  void (*cast_floats)(DType dtype, const float* x, void* y, std::int64_t n);
+  void (*cast_integers)(DType dtype, const std::int64_t* x, void* y, std::int64_t n);
+  void (*cast_bools)(DType dtype, const std::uint8_t* x, void* y, std::int64_t n);
+
+  // Between registers and elements at a distance of `stride`. load_floats takes any dtype, store_floats
+  // floating-point ones, the others integers and bools.
+  void (*load_floats)(DType dtype, const void* x, std::int64_t stride, std::int64_t n, float* y);
+  void (*store_floats)(DType dtype, const float* x, void* y, std::int64_t stride, std::int64_t n);
+  void (*load_integers)(DType dtype, const void* x, std::int64_t stride, std::int64_t n, std::int64_t* y);
+  void (*store_integers)(DType dtype, const std::int64_t* x, void* y, std::int64_t stride, std::int64_t n);
 
   // Reductions of n contiguous values, accumulated so that long rows stay exact to float32.
   double (*sum)(const float* x, std::int64_t n);
   double (*sum_around)(const float* x, float centre, std::int64_t n);   // of x - centre
   double (*sum_squares)(const float* x, float centre, std::int64_t n);  // of x - centre
   float (*maximum)(const float* x, std::int64_t n);                     // NaN wins
+  float (*minimum)(const float* x, std::int64_t n);                     // NaN wins
+  double (*product)(const float* x, std::int64_t n);
+  // y[i] = before + x[0] + ... + x[i]; returns the last in double.
+  double (*running_sum)(const float* x, double before, float* y, std::int64_t n);
+  // Of stored integers or bools: kAdd and kMul wrap; kMax and kMin leave `start` out unless n is 0; kOr says
+  // whether `start` or any of them is not 0.
+  std::int64_t (*fold_integers)(ExprOp op, DType dtype, const void* x, std::int64_t n, std::int64_t start);
+  void (*multiply_add_integers)(std::int64_t a, const std::int64_t* x, std::int64_t* y,
+                                std::int64_t n);  // y += a * x, wraps
+  // y[i] = x[at[i]], of words of 4 bytes.
+  void (*pick_words)(const void* x, const std::int64_t* at, void* y, std::int64_t n);
+  // y[i] = the maximum (NaN wins) or the sum of x[i * stride + k * step] for k < count.
+  void (*fold_strided)(const float* x, std::int64_t stride, std::int64_t count, std::int64_t step,
+                       bool maximum, float* y, std::int64_t n);
+  // y[i] = the sum of weights[k * n + i] * x[at[k * n + i]] for k < count, without those of weight 0.
+  void (*blend_cells)(const float* x, const std::int64_t* at, const float* weights, int count, float* y,
+                      std::int64_t n);
   // y = exp(x - centre), returns the sum.
   float (*exp_minus)(const float* x, float centre, float* y, std::int64_t n);
   float (*exp_sum)(const float* x, float centre, std::int64_t n);  // the sum alone

@@ -3,20 +3,11 @@
 
 #include "cpu/micro/functions.h"
 #include "cpu/micro/table.h"
+#include "cpu/micro/wide.h"
 
 namespace npu::cpu::NPU_ISA {
 
 namespace {
-
-// Functions of the C library, one element at a time.
-template <float (*f)(float)>
-void scalar(const float* x, float* y, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) y[i] = f(x[i]);
-}
-template <float (*f)(float, float)>
-void scalar(const float* a, const float* b, float* y, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) y[i] = f(a[i], b[i]);
-}
 
 // Plain loops that compilers turn into vector square roots.
 void square_roots(const float* x, float* y, std::int64_t n) {
@@ -93,43 +84,6 @@ void arithmetic(ExprOp op, const float* x, float* y, std::int64_t n) {
   }
 }
 
-void library(ExprOp op, const float* x, float* y, std::int64_t n) {
-  switch (op) {
-    case ExprOp::kExp2:
-      return scalar<exp2f>(x, y, n);
-    case ExprOp::kExpm1:
-      return scalar<expm1f>(x, y, n);
-    case ExprOp::kLog2:
-      return scalar<log2f>(x, y, n);
-    case ExprOp::kLog10:
-      return scalar<log10f>(x, y, n);
-    case ExprOp::kLog1p:
-      return scalar<log1pf>(x, y, n);
-    case ExprOp::kTan:
-      return scalar<tanf>(x, y, n);
-    case ExprOp::kAsin:
-      return scalar<asinf>(x, y, n);
-    case ExprOp::kAcos:
-      return scalar<acosf>(x, y, n);
-    case ExprOp::kAtan:
-      return scalar<atanf>(x, y, n);
-    case ExprOp::kSinh:
-      return scalar<sinhf>(x, y, n);
-    case ExprOp::kCosh:
-      return scalar<coshf>(x, y, n);
-    case ExprOp::kAsinh:
-      return scalar<asinhf>(x, y, n);
-    case ExprOp::kAcosh:
-      return scalar<acoshf>(x, y, n);
-    case ExprOp::kAtanh:
-      return scalar<atanhf>(x, y, n);
-    case ExprOp::kErfc:
-      return scalar<erfcf>(x, y, n);
-    default:
-      return arithmetic(op, x, y, n);
-  }
-}
-
 void unary(ExprOp op, const float* x, float* y, std::int64_t n) {
   switch (op) {
     case ExprOp::kExp:
@@ -161,7 +115,8 @@ void unary(ExprOp op, const float* x, float* y, std::int64_t n) {
     case ExprOp::kHardsigmoid:
       return each(x, y, n, [](F32 v) { return min_of(max_of(v + 3.0f, all(0.0f)), all(6.0f)) / 6.0f; });
     default:
-      return library(op, x, y, n);
+      if (is_wide(op)) return wide_unary(op, x, y, n);
+      return arithmetic(op, x, y, n);
   }
 }
 
@@ -179,38 +134,10 @@ void binary(ExprOp op, const float* a, const float* b, float* y, std::int64_t n)
       return each(a, b, y, n, [](F32 u, F32 v) { return max_of(u, v); });
     case ExprOp::kMin:
       return each(a, b, y, n, [](F32 u, F32 v) { return min_of(u, v); });
-    case ExprOp::kPow:
-      return scalar<powf>(a, b, y, n);
-    case ExprOp::kFmod:
-      return scalar<fmodf>(a, b, y, n);
-    case ExprOp::kAtan2:
-      return scalar<atan2f>(a, b, y, n);
-    case ExprOp::kHypot:
-      return scalar<hypotf>(a, b, y, n);
-    default:
+    case ExprOp::kCopysign:
       return each(a, b, y, n, [](F32 u, F32 v) { return with_sign_of(u, v); });
-  }
-}
-
-template <class F>
-inline void test_each(const float* a, const float* b, std::uint8_t* y, std::int64_t n, F f) {
-  for (std::int64_t i = 0; i < n; ++i) y[i] = f(a[i], b[i]) ? 1 : 0;
-}
-
-void compare(ExprOp op, const float* a, const float* b, std::uint8_t* y, std::int64_t n) {
-  switch (op) {
-    case ExprOp::kEq:
-      return test_each(a, b, y, n, [](float u, float v) { return u == v; });
-    case ExprOp::kNe:
-      return test_each(a, b, y, n, [](float u, float v) { return u != v; });
-    case ExprOp::kLt:
-      return test_each(a, b, y, n, [](float u, float v) { return u < v; });
-    case ExprOp::kLe:
-      return test_each(a, b, y, n, [](float u, float v) { return u <= v; });
-    case ExprOp::kGt:
-      return test_each(a, b, y, n, [](float u, float v) { return u > v; });
     default:
-      return test_each(a, b, y, n, [](float u, float v) { return u >= v; });
+      return wide_binary(op, a, b, y, n);
   }
 }
 
@@ -232,7 +159,6 @@ void where(const std::uint8_t* c, const float* a, const float* b, float* y, std:
 void fill_math(Micro& micro) {
   micro.unary = unary;
   micro.binary = binary;
-  micro.compare = compare;
   micro.where = where;
 }
 

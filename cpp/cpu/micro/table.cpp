@@ -18,6 +18,9 @@ void fill(Micro& micro) {
   fill_panels(micro);
   fill_planar(micro);
   fill_rows(micro);
+  fill_scans(micro);
+  fill_steps(micro);
+  fill_storage(micro);
 }
 
 }  // namespace npu::cpu::NPU_ISA

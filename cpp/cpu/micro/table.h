@@ -16,5 +16,8 @@ void fill_math(Micro& micro);
 void fill_panels(Micro& micro);
 void fill_planar(Micro& micro);
 void fill_rows(Micro& micro);
+void fill_scans(Micro& micro);
+void fill_steps(Micro& micro);
+void fill_storage(Micro& micro);
 
 }  // namespace npu::cpu::NPU_ISA
