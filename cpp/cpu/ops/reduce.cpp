@@ -19,6 +19,9 @@ class Reduce : public HostKernel {
     units_ = p_.results;
     pieces_ = piece_count(units_, static_cast<double>(p_.elements), p_.threads);
     thread_bytes_ = kExprBlock * (sizeof(float) + sizeof(std::int64_t));
+    const bool simple =
+        kind_ == Kind::kSum || kind_ == Kind::kMean || kind_ == Kind::kMax || kind_ == Kind::kMin;
+    plain_ = simple && p_.x_dtype == DType::kFloat32 && p_.reduced.rows == 1 && p_.reduced.step(0) == 1;
   }
 
   std::string name() const override { return p_.name(); }
@@ -35,14 +38,28 @@ class Reduce : public HostKernel {
         const std::int64_t i = u % width;
         const auto* x = at(args.inputs[0], cursor.offset[1] + i * p_.kept.step(1), size_of(p_.x_dtype));
         auto* y = at(args.outputs[0], cursor.offset[0] + i * p_.kept.step(0), size_of(p_.y_dtype));
-        is_float(p_.x_dtype) ? floats(x, y, reinterpret_cast<float*>(scratch))
-                             : integers(x, y, reinterpret_cast<std::int64_t*>(scratch));
+        if (plain_) {
+          store_float(plain(x), y);
+        } else if (is_float(p_.x_dtype)) {
+          floats(x, y, reinterpret_cast<float*>(scratch));
+        } else {
+          integers(x, y, reinterpret_cast<std::int64_t*>(scratch));
+        }
         if (i == width - 1) cursor.advance();
       }
     });
   }
 
  private:
+  // Of one row of float32: many are short.
+  double plain(const std::byte* x) const {
+    const auto* row = reinterpret_cast<const float*>(x);
+    const std::int64_t n = p_.reduced.inner();
+    if (kind_ == Kind::kMax) return static_cast<double>(p_.micro->maximum(row, n));
+    if (kind_ == Kind::kMin) return static_cast<double>(p_.micro->minimum(row, n));
+    return kind_ == Kind::kSum ? p_.micro->sum(row, n) : p_.micro->sum(row, n) / static_cast<double>(n);
+  }
+
   // Calls f(row, n, position of its first element) for all elements of a result.
   template <class T, class F>
   void each_row(const std::byte* x, T* buffer, F f) const {
@@ -73,28 +90,14 @@ class Reduce : public HostKernel {
     return result;
   }
 
-  template <class T>
-  std::int64_t best_position(const std::byte* x, T* buffer) const {
-    std::int64_t best = 0;
-    T value{};
-    each_row(x, buffer, [&](const T* row, std::int64_t n, std::int64_t first) {
-      for (std::int64_t i = 0; i < n; ++i) {
-        const bool better = kind_ == Kind::kArgmax ? row[i] > value : row[i] < value;
-        if (first + i > 0 && (value != value || !(better || row[i] != row[i]))) continue;
-        value = row[i];
-        best = first + i;
-      }
-    });
-    return best;
-  }
-
-  // The first of the largest; a NaN is the largest.
-  std::int64_t position_of_most(const std::byte* x, float* buffer) const {
+  // The first of the largest, or least; a NaN is both.
+  std::int64_t extreme_position(const std::byte* x, float* buffer) const {
     std::int64_t best = 0;
     float value = 0;
+    const bool largest = kind_ == Kind::kArgmax;
     each_row(x, buffer, [&](const float* row, std::int64_t n, std::int64_t first) {
-      const float most = p_.micro->maximum(row, n);
-      const bool better = most > value || most != most;
+      const float most = largest ? p_.micro->maximum(row, n) : p_.micro->minimum(row, n);
+      const bool better = (largest ? most > value : most < value) || most != most;
       if (first > 0 && (value != value || !better)) return;
       value = most;
       best = first + (std::find_if(row, row + n, [=](float v) { return v == most || v != v; }) - row);
@@ -154,9 +157,13 @@ class Reduce : public HostKernel {
         return store_float(variance(x, buffer), y);
       case Kind::kStd:
         return store_float(std::sqrt(variance(x, buffer)), y);
-      case Kind::kProd:
-        return store_float(fold(x, buffer, 1.0, [](double a, float v) { return a * static_cast<double>(v); }),
-                           y);
+      case Kind::kProd: {
+        double product = 1;
+        each_row(x, buffer, [&](const float* row, std::int64_t n, std::int64_t) {
+          product *= p_.micro->product(row, n);
+        });
+        return store_float(product, y);
+      }
       case Kind::kMax: {
         float most = -kInfinity;
         each_row(x, buffer, [&](const float* row, std::int64_t n, std::int64_t) {
@@ -166,46 +173,86 @@ class Reduce : public HostKernel {
         return store_float(static_cast<double>(most), y);
       }
       case Kind::kMin: {
-        const float least =
-            fold(x, buffer, kInfinity, [](float a, float v) { return v < a || v != v ? v : a; });
+        float least = kInfinity;
+        each_row(x, buffer, [&](const float* row, std::int64_t n, std::int64_t) {
+          const float m = p_.micro->minimum(row, n);
+          if (m < least || m != m) least = m;
+        });
         return store_float(static_cast<double>(least), y);
       }
       case Kind::kAny:
       case Kind::kAll:
         return store_integer(any_or_all(x, buffer), y);
-      case Kind::kArgmax:
-        return store_integer(position_of_most(x, buffer), y);
       default:
-        return store_integer(best_position(x, buffer), y);
+        return store_integer(extreme_position(x, buffer), y);
     }
+  }
+
+  // Calls f(dtype, row, n, position of its first element), with elements as they are stored where these lie
+  // next to each other, else as int64.
+  template <class F>
+  void each_stored_row(const std::byte* x, std::int64_t* buffer, F f) const {
+    if (p_.reduced.rows > 0 && p_.reduced.step(0) == 1) {
+      const std::int64_t n = p_.reduced.inner();
+      Cursor cursor(p_.reduced, 0);
+      for (std::int64_t row = 0; row < p_.reduced.rows; ++row, cursor.advance()) {
+        f(p_.x_dtype, at(x, cursor.offset[0], size_of(p_.x_dtype)), n, row * n);
+      }
+      return;
+    }
+    each_row(x, buffer, [&](const std::int64_t* row, std::int64_t n, std::int64_t first) {
+      f(DType::kInt64, reinterpret_cast<const std::byte*>(row), n, first);
+    });
+  }
+
+  std::int64_t fold_stored(ExprOp op, const std::byte* x, std::int64_t* buffer, std::int64_t start) const {
+    std::int64_t result = start;
+    each_stored_row(x, buffer, [&](DType dtype, const std::byte* row, std::int64_t n, std::int64_t) {
+      const std::int64_t part = p_.micro->fold_integers(op, dtype, row, n, result);
+      result = op == ExprOp::kMax   ? std::max(result, part)
+               : op == ExprOp::kMin ? std::min(result, part)
+                                    : part;
+    });
+    return result;
+  }
+
+  // The first of the largest, or least.
+  std::int64_t integer_position(const std::byte* x, std::int64_t* buffer) const {
+    std::int64_t best = 0, value = 0;
+    const bool largest = kind_ == Kind::kArgmax;
+    each_stored_row(x, buffer, [&](DType dtype, const std::byte* row, std::int64_t n, std::int64_t first) {
+      const std::int64_t most =
+          p_.micro->fold_integers(largest ? ExprOp::kMax : ExprOp::kMin, dtype, row, n, value);
+      if (n == 0 || (first > 0 && !(largest ? most > value : most < value))) return;
+      value = most;
+      visit_dtype(dtype, [&](auto zero) {
+        using T = std::conditional_t<std::is_same_v<decltype(zero), bool>, std::uint8_t, decltype(zero)>;
+        const T* const begin = reinterpret_cast<const T*>(row);
+        if constexpr (!kIsFloat<T>)
+          best = first + (std::find(begin, begin + n, static_cast<T>(most)) - begin);
+      });
+    });
+    return best;
   }
 
   void integers(const std::byte* x, std::byte* y, std::int64_t* buffer) const {
     using Int = std::int64_t;
-    using Unsigned = std::uint64_t;
     switch (kind_) {
       case Kind::kSum:
-        return store_integer(
-            static_cast<Int>(
-                fold(x, buffer, Unsigned{0}, [](Unsigned a, Int v) { return a + static_cast<Unsigned>(v); })),
-            y);
+        return store_integer(fold_stored(ExprOp::kAdd, x, buffer, 0), y);
       case Kind::kProd:
-        return store_integer(
-            static_cast<Int>(
-                fold(x, buffer, Unsigned{1}, [](Unsigned a, Int v) { return a * static_cast<Unsigned>(v); })),
-            y);
+        return store_integer(fold_stored(ExprOp::kMul, x, buffer, 1), y);
       case Kind::kMax:
-        return store_integer(
-            fold(x, buffer, std::numeric_limits<Int>::min(), [](Int a, Int v) { return std::max(a, v); }), y);
+        return store_integer(fold_stored(ExprOp::kMax, x, buffer, std::numeric_limits<Int>::min()), y);
       case Kind::kMin:
-        return store_integer(
-            fold(x, buffer, std::numeric_limits<Int>::max(), [](Int a, Int v) { return std::min(a, v); }), y);
+        return store_integer(fold_stored(ExprOp::kMin, x, buffer, std::numeric_limits<Int>::max()), y);
       case Kind::kAny:
+        return store_integer(fold_stored(ExprOp::kOr, x, buffer, 0), y);
       case Kind::kAll:
         return store_integer(any_or_all(x, buffer), y);
       case Kind::kArgmax:
       case Kind::kArgmin:
-        return store_integer(best_position(x, buffer), y);
+        return store_integer(integer_position(x, buffer), y);
       default:
         break;
     }
@@ -229,6 +276,7 @@ class Reduce : public HostKernel {
 
   ReducePlan p_;
   Kind kind_;
+  bool plain_ = false;  // a row of float32 for each result
   std::int64_t units_ = 0, pieces_ = 0;
   std::size_t thread_bytes_ = 0;
 };

@@ -13,7 +13,8 @@ constexpr std::int64_t kColumns = 64;
 class Scan : public HostKernel {
  public:
   explicit Scan(const KernelRequest& r)
-      : x_dtype_(r.inputs[0].dtype),
+      : micro_(&micro()),
+        x_dtype_(r.inputs[0].dtype),
         y_dtype_(r.outputs[0].dtype),
         product_(std::get<ScanAttrs>(r.op.attrs).kind == ScanAttrs::Kind::kProd) {
     const AxisCut cut = cut_axis(std::get<ScanAttrs>(r.op.attrs).axis, {&r.outputs[0], &r.inputs[0]});
@@ -47,6 +48,7 @@ class Scan : public HostKernel {
     visit_dtype(x_dtype_, [&](auto zero) {
       using T = decltype(zero);
       if constexpr (kIsFloat<T>) {
+        if (!product_ && sx_ == 1 && sy_ == 1) return running_sums(x, y);
         scan<T, T, double>(static_cast<const T*>(x), static_cast<T*>(y), columns);
       } else {  // unsigned, to wrap
         scan<T, std::int64_t, std::uint64_t>(static_cast<const T*>(x), static_cast<std::int64_t*>(y),
@@ -55,11 +57,28 @@ class Scan : public HostKernel {
     });
   }
 
+  // Of one row, a block at a time unless it is float32.
+  void running_sums(const void* x, void* y) const {
+    float from[kExprBlock], to[kExprBlock];
+    double before = 0;
+    if (x_dtype_ == DType::kFloat32) {
+      micro_->running_sum(static_cast<const float*>(x), before, static_cast<float*>(y), n_);
+      return;
+    }
+    for (std::int64_t i = 0; i < n_; i += kExprBlock) {
+      const std::int64_t n = std::min(kExprBlock, n_ - i);
+      load_floats(*micro_, x_dtype_, at(x, i, size_of(x_dtype_)), 1, n, from);
+      before = micro_->running_sum(from, before, to, n);
+      store_floats(*micro_, y_dtype_, to, at(y, i, size_of(y_dtype_)), 1, n);
+    }
+  }
+
   template <class T, class Out, class Total>
   void scan(const T* x, Out* y, std::int64_t columns) const {
     Total totals[kColumns];
     std::fill_n(totals, columns, static_cast<Total>(product_ ? 1 : 0));
     const std::int64_t cx = nest_.step(1), cy = nest_.step(0);
+    if (columns == 1) return scan_one(x, y, totals[0]);
     for (std::int64_t i = 0; i < n_; ++i) {
       const T* from = x + i * sx_;
       Out* to = y + i * sy_;
@@ -75,6 +94,20 @@ class Scan : public HostKernel {
     }
   }
 
+  template <class T, class Out, class Total>
+  void scan_one(const T* x, Out* y, Total total) const {
+    for (std::int64_t i = 0; i < n_; ++i) {
+      const auto value = static_cast<Total>(static_cast<Register<T>>(x[i * sx_]));
+      total = product_ ? total * value : total + value;
+      if constexpr (std::is_same_v<Total, double>) {
+        y[i * sy_] = static_cast<Out>(static_cast<float>(total));
+      } else {
+        y[i * sy_] = static_cast<Out>(total);
+      }
+    }
+  }
+
+  const Micro* micro_;
   DType x_dtype_, y_dtype_;
   bool product_;
   Nest nest_;  // of y and x, over the other dimensions
