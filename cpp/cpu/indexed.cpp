@@ -19,8 +19,18 @@ void Indexed::offsets(const KernelArgs& args, const Cursor& cursor, std::int64_t
   for (std::size_t k = 0; k < axes_.size(); ++k) {
     load_integers(axes_[k].dtype, index_at(args, cursor, k, first), nest_.step(static_cast<int>(k) + 2), n,
                   indices);
-    for (std::int64_t i = 0; i < n; ++i) result[i] += checked(indices[i], k) * axes_[k].stride;
+    add_offsets(indices, k, n, result);
   }
+}
+
+void Indexed::add_offsets(const std::int64_t* indices, std::size_t k, std::int64_t n,
+                          std::int64_t* result) const {
+  const std::int64_t extent = axes_[k].extent, stride = axes_[k].stride, low = wrap_ ? -extent : 0;
+  bool outside = false;
+  for (std::int64_t i = 0; i < n; ++i) outside |= (indices[i] < low) | (indices[i] >= extent);
+  for (std::int64_t i = 0; outside && i < n; ++i) checked(indices[i], k);
+  for (std::int64_t i = 0; i < n; ++i)
+    result[i] += (indices[i] < 0 ? indices[i] + extent : indices[i]) * stride;
 }
 
 void Indexed::refuse(std::int64_t index, std::size_t k) const {

@@ -47,6 +47,7 @@ class Indexed {
     if (wrapped < 0 || wrapped >= extent) refuse(index, k);
     return wrapped;
   }
+  void add_offsets(const std::int64_t* indices, std::size_t k, std::int64_t n, std::int64_t* result) const;
   [[noreturn]] void refuse(std::int64_t index, std::size_t k) const;
 
   std::string name_;

@@ -7,31 +7,31 @@ namespace {
 class Gather : public HostKernel {
  public:
   Gather(const KernelRequest& r, const GatherAttrs& attrs)
-      : indexed_(r, gather_geometry(r, attrs), r.outputs[0], attrs.wrap, 1, true),
-        size_(size_of(r.outputs[0].dtype)) {
+      : micro_(&micro()),
+        indexed_(r, gather_geometry(r, attrs), r.outputs[0], attrs.wrap, 1, true),
+        size_(size_of(r.outputs[0].dtype)),
+        outer_(indexed_.nest()) {
     const Nest& nest = indexed_.nest();
     const std::int64_t n = nest.inner();
     chunks_ = indexed_.whole_rows() ? 1 : std::max<std::int64_t>(1, (n + kChunk - 1) / kChunk);
-    const double cost =
-        indexed_.whole_rows() ? 8 + static_cast<double>(n) : 4 * static_cast<double>(std::min(n, kChunk));
-    pieces_ = piece_count(nest.rows * chunks_, cost, r.threads);
+    if (!indexed_.whole_rows() && nest.rank > 1) share_offsets();
+    const double cost = indexed_.whole_rows() ? 8 + static_cast<double>(n)
+                                              : static_cast<double>((3 + repeats_) * std::min(n, kChunk));
+    pieces_ = piece_count(outer_.rows * chunks_, cost, r.threads);
   }
 
   std::string name() const override { return indexed_.whole_rows() ? "gather[rows]" : "gather"; }
 
   void run(const KernelArgs& args, ThreadPool& pool) const override {
-    const Nest& nest = indexed_.nest();
     pool.run(pieces_, [&](std::int64_t piece, int) {
-      const Range range = split(nest.rows * chunks_, pieces_, piece);
-      Cursor cursor(nest, range.begin / chunks_);
+      const Range range = split(outer_.rows * chunks_, pieces_, piece);
+      Cursor cursor(outer_, range.begin / chunks_);
       for (std::int64_t u = range.begin; u < range.end; ++u) {
         const std::int64_t chunk = u % chunks_;
         if (indexed_.whole_rows()) {
-          copy_row(at(args.outputs[0], cursor.offset[0], size_), nest.step(0),
-                   at(args.inputs[0], indexed_.row_offset(args, cursor), size_), nest.step(1), nest.inner(),
-                   size_);
+          move_row(args, cursor);
         } else {
-          pick(args, cursor, chunk * kChunk, std::min(nest.inner(), (chunk + 1) * kChunk));
+          pick(args, cursor, chunk * kChunk, std::min(outer_.inner(), (chunk + 1) * kChunk));
         }
         if (chunk == chunks_ - 1) cursor.advance();
       }
@@ -43,23 +43,54 @@ class Gather : public HostKernel {
   // are level for 20000 rows of 64.
   static constexpr std::int64_t kChunk = 8192;
 
+  // Rows that take the same elements of their own parts, such as channels of an image, share their offsets.
+  void share_offsets() {
+    const int d = outer_.rank - 2;
+    for (std::size_t k = 2; k < outer_.strides.size(); ++k) {
+      if (outer_.strides[k][d] != 0) return;
+    }
+    repeats_ = outer_.extent[d];
+    to_step_ = outer_.strides[0][d];
+    from_step_ = outer_.strides[1][d];
+    if (repeats_ > 1) outer_.rows /= repeats_;
+    outer_.extent[d] = 1;
+  }
+
+  void move_row(const KernelArgs& args, const Cursor& cursor) const {
+    copy_row(at(args.outputs[0], cursor.offset[0], size_), outer_.step(0),
+             at(args.inputs[0], indexed_.row_offset(args, cursor), size_), outer_.step(1), outer_.inner(),
+             size_);
+  }
+
   void pick(const KernelArgs& args, const Cursor& cursor, std::int64_t first, std::int64_t end) const {
     std::int64_t offsets[Indexed::kBlock];
-    const std::int64_t step = indexed_.nest().step(0);
+    const std::int64_t step = outer_.step(0);
     for (std::int64_t i = first; i < end; i += Indexed::kBlock) {
       const std::int64_t n = std::min(Indexed::kBlock, end - i);
       indexed_.offsets(args, cursor, i, n, offsets);
-      visit_size(size_, [&](auto zero) {
-        using T = decltype(zero);
-        const T* x = static_cast<const T*>(args.inputs[0]);
-        T* y = static_cast<T*>(args.outputs[0]) + cursor.offset[0] + i * step;
-        for (std::int64_t j = 0; j < n; ++j) y[j * step] = x[offsets[j]];
-      });
+      for (std::int64_t r = 0; r < repeats_; ++r) {
+        pick_block(at(args.inputs[0], r * from_step_, size_), offsets,
+                   at(args.outputs[0], cursor.offset[0] + i * step + r * to_step_, size_), n);
+      }
     }
   }
 
+  void pick_block(const std::byte* from, const std::int64_t* offsets, std::byte* to, std::int64_t n) const {
+    const std::int64_t step = outer_.step(0);
+    if (size_ == 4 && step == 1) return micro_->pick_words(from, offsets, to, n);
+    visit_size(size_, [&](auto zero) {
+      using T = decltype(zero);
+      const T* x = reinterpret_cast<const T*>(from);
+      T* y = reinterpret_cast<T*>(to);
+      for (std::int64_t j = 0; j < n; ++j) y[j * step] = x[offsets[j]];
+    });
+  }
+
+  const Micro* micro_;
   Indexed indexed_;
   std::size_t size_;
+  Nest outer_;  // that of `indexed_`, where rows share offsets without the dimension that tells them apart
+  std::int64_t repeats_ = 1, to_step_ = 0, from_step_ = 0;
   std::int64_t chunks_ = 1, pieces_ = 1;
 };
 
