@@ -275,7 +275,7 @@ OPS: Final[dict[str, OpDef]] = {
                 "count_padding": Attr("bool", True),
                 "divisor": Attr("int", 0),
             },
-            layout="channels_last",
+            layout="follows",
             moves=1,
         ),
         OpDef(
@@ -283,7 +283,7 @@ OPS: Final[dict[str, OpDef]] = {
             "x -> out indices?",
             "as `pool`, where window i ranges from floor(i*in/out) to ceil((i+1)*in/out)",
             attrs={"kind": _need("choice", "max", "avg")},
-            layout="channels_last",
+            layout="follows",
             moves=1,
         ),
         OpDef(
@@ -387,7 +387,7 @@ OPS: Final[dict[str, OpDef]] = {
                 "align_corners": Attr("bool", False),
                 "scales": _need("floats"),
             },
-            layout="channels_last",
+            layout="follows",
             moves=1,
         ),
         OpDef(

@@ -512,8 +512,8 @@ inline const std::vector<OpInfo>& op_table() {
     {"matmul", {"a", "b", "bias?", "extra*"}, {"out"}, {}, LayoutRule::kRowMajor, true, -1, 3},
     {"attention", {"q", "k", "v", "mask?"}, {"out"}, {}, LayoutRule::kRowMajor, false, -1, -1},
     {"rope", {"x", "cos", "sin", "key?", "value?", "key_cache?", "value_cache?", "index?"}, {"out", "key_out?", "value_out?"}, {{1, 5, 5}, {2, 6, 6}}, LayoutRule::kRowMajor, false, 5, -1},
-    {"pool", {"x"}, {"out", "indices?"}, {}, LayoutRule::kChannelsLast, false, -1, -1},
-    {"adaptive_pool", {"x"}, {"out", "indices?"}, {}, LayoutRule::kChannelsLast, false, -1, -1},
+    {"pool", {"x"}, {"out", "indices?"}, {}, LayoutRule::kFollows, false, -1, -1},
+    {"adaptive_pool", {"x"}, {"out", "indices?"}, {}, LayoutRule::kFollows, false, -1, -1},
     {"norm", {"x", "weight?", "bias?"}, {"out"}, {}, LayoutRule::kFollows, false, -1, -1},
     {"softmax", {"x"}, {"out"}, {}, LayoutRule::kFollows, false, -1, -1},
     {"reduce", {"x"}, {"out"}, {}, LayoutRule::kRowMajor, false, -1, -1},
@@ -523,7 +523,7 @@ inline const std::vector<OpInfo>& op_table() {
     {"gather", {"x", "indices*"}, {"out"}, {}, LayoutRule::kRowMajor, false, 0, -1},
     {"scatter", {"x", "updates", "indices*"}, {"out"}, {{0, 0, 0}}, LayoutRule::kRowMajor, false, 0, -1},
     {"iota", {}, {"out"}, {}, LayoutRule::kRowMajor, false, -1, -1},
-    {"resize", {"x"}, {"out"}, {}, LayoutRule::kChannelsLast, false, -1, -1},
+    {"resize", {"x"}, {"out"}, {}, LayoutRule::kFollows, false, -1, -1},
     {"pad", {"x"}, {"out"}, {}, LayoutRule::kFollows, false, -1, -1},
   };
   return table;

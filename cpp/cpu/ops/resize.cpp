@@ -104,6 +104,7 @@ class Resize : public HostKernel {
     thread_bytes_ = kChannels * 2 * sizeof(float);
     scratch_ = thread_bytes_ * static_cast<std::size_t>(r.threads);
     in_place_ = x_.dtype == DType::kFloat32 && (x_.strides[1] == 1 || channels_ == 1);
+    if (rows_lie_along()) plan_rows(r.threads);
   }
 
   std::string name() const override {
@@ -118,11 +119,96 @@ class Resize : public HostKernel {
     pool.run(pieces_, [&](std::int64_t piece, int thread) {
       std::byte* scratch = args.scratch + thread_bytes_ * static_cast<std::size_t>(thread);
       const Range range = split(units_, pieces_, piece);
-      for (std::int64_t unit = range.begin; unit < range.end; ++unit) run_unit(args, unit, scratch);
+      for (std::int64_t unit = range.begin; unit < range.end; ++unit) {
+        along_ ? run_row(args, unit, scratch) : run_unit(args, unit, scratch);
+      }
     });
   }
 
  private:
+  bool is_nearest() const { return kind_ == Kind::kNearest || kind_ == Kind::kNearestExact; }
+
+  // Neighbours in memory are pixels of a row: then each row of results is made of some rows of the input.
+  bool rows_lie_along() const {
+    return g_.x.step[2] == 1 && (g_.x.channel_step != 1 || channels_ == 1) && g_.y.extent[2] >= 8;
+  }
+
+  void plan_rows(int threads) {
+    along_ = true;
+    units_ = g_.y.batch * channels_ * g_.y.extent[0] * g_.y.extent[1];
+    const std::int64_t in = g_.x.extent[2], out = g_.y.extent[2];
+    pieces_ = piece_count(units_, static_cast<double>((in + 2 * out) * taps_[2].count), threads);
+    // As the loops over a row want them: all first cells, then all second ones.
+    for (int k = 0; k < taps_[2].count; ++k) {
+      for (std::int64_t w = 0; w < out; ++w) {
+        const auto from = static_cast<std::size_t>(w * taps_[2].count + k);
+        columns_.push_back(taps_[2].index[from]);
+        column_weights_.push_back(static_cast<float>(taps_[2].weight[from]));
+      }
+    }
+    thread_bytes_ = round_up(static_cast<std::size_t>(2 * in + out) * sizeof(float));
+    scratch_ = thread_bytes_ * static_cast<std::size_t>(threads);
+  }
+
+  void run_row(const KernelArgs& args, std::int64_t unit, std::byte* scratch) const {
+    const std::int64_t h = unit % g_.y.extent[1], d = unit / g_.y.extent[1] % g_.y.extent[0];
+    unit /= g_.y.extent[1] * g_.y.extent[0];
+    const std::int64_t channel = unit % channels_, image = unit / channels_;
+    const auto* x = at(args.inputs[0], g_.x.at(image, channel, {}), size_of(x_.dtype));
+    auto* y = at(args.outputs[0], g_.y.at(image, channel, {d, h, 0}), size_of(y_.dtype));
+    is_nearest() ? pick_row(x, y, d, h) : blend_row(x, y, d, h, reinterpret_cast<float*>(scratch));
+  }
+
+  std::int64_t row_offset(std::int64_t d, int i, std::int64_t h, int j) const {
+    return taps_[0].index[static_cast<std::size_t>(d * taps_[0].count + i)] * g_.x.step[0] +
+           taps_[1].index[static_cast<std::size_t>(h * taps_[1].count + j)] * g_.x.step[1];
+  }
+
+  void pick_row(const std::byte* x, std::byte* y, std::int64_t d, std::int64_t h) const {
+    const std::size_t size = size_of(x_.dtype);
+    const std::byte* const from = at(x, row_offset(d, 0, h, 0), size);
+    const std::int64_t n = g_.y.extent[2], step = g_.y.step[2];
+    if (size == 4 && step == 1) return micro_->pick_words(from, columns_.data(), y, n);
+    visit_size(size, [&](auto zero) {
+      using T = decltype(zero);
+      for (std::int64_t w = 0; w < n; ++w) {
+        reinterpret_cast<T*>(y)[w * step] =
+            reinterpret_cast<const T*>(from)[columns_[static_cast<std::size_t>(w)]];
+      }
+    });
+  }
+
+  void blend_row(const std::byte* x, std::byte* y, std::int64_t d, std::int64_t h, float* scratch) const {
+    const std::int64_t in = g_.x.extent[2], out = g_.y.extent[2];
+    float *const row = scratch, *const part = row + in;
+    std::int64_t offsets[kMostTaps], count = 0;
+    float weights[kMostTaps];
+    for (int i = 0; i < taps_[0].count; ++i) {
+      for (int j = 0; j < taps_[1].count; ++j) {
+        const auto weight =
+            static_cast<float>(taps_[0].weight[static_cast<std::size_t>(d * taps_[0].count + i)] *
+                               taps_[1].weight[static_cast<std::size_t>(h * taps_[1].count + j)]);
+        if (weight == 0.0f) continue;  // it must not turn an infinity into NaN
+        offsets[count] = row_offset(d, i, h, j);
+        weights[count++] = weight;
+      }
+    }
+    if (x_.dtype == DType::kFloat32) {
+      micro_->window_weighted(reinterpret_cast<const float*>(x), offsets, weights, count, row, in);
+    } else {
+      std::fill_n(row, in, 0.0f);
+      for (std::int64_t i = 0; i < count; ++i) {
+        load_floats(*micro_, x_.dtype, at(x, offsets[i], size_of(x_.dtype)), 1, in, part);
+        micro_->scale_shift(part, weights[i], 0.0f, part, in);
+        micro_->add_into(part, row, in);
+      }
+    }
+    const bool direct = y_.dtype == DType::kFloat32 && g_.y.step[2] == 1;
+    float* const to = direct ? reinterpret_cast<float*>(y) : part + in;
+    micro_->blend_cells(row, columns_.data(), column_weights_.data(), taps_[2].count, to, out);
+    if (!direct) store_floats(*micro_, y_.dtype, to, y, g_.y.step[2], out);
+  }
+
   // Writes offsets and weights of the cells at `o`; returns how many.
   std::int64_t list_cells(const Triple& o, std::int64_t* offsets, float* weights) const {
     std::int64_t n = 0;
@@ -156,7 +242,7 @@ class Resize : public HostKernel {
     const std::int64_t n = std::min(kChannels, channels_ - first), cells = list_cells(o, offsets, weights);
     const auto* x = at(args.inputs[0], g_.x.at(batch, first, {}), size_of(x_.dtype));
     auto* y = at(args.outputs[0], g_.y.at(batch, first, o), size_of(y_.dtype));
-    if (kind_ == Kind::kNearest || kind_ == Kind::kNearestExact) {
+    if (is_nearest()) {
       copy_row(y, y_.strides[1], at(x, offsets[0], size_of(x_.dtype)), x_.strides[1], n, size_of(x_.dtype));
     } else {
       blend(x, y, n, cells, offsets, weights, scratch);
@@ -187,7 +273,9 @@ class Resize : public HostKernel {
   ResizeGeometry g_;
   Taps taps_[3];
   std::int64_t channels_ = 1, blocks_ = 1, units_ = 1, cells_ = 1, pieces_ = 1;
-  bool in_place_ = false;
+  bool in_place_ = false, along_ = false;
+  std::vector<std::int64_t> columns_;  // of rows that lie along: [cell][result]
+  std::vector<float> column_weights_;
   std::size_t thread_bytes_ = 0, scratch_ = 0;
 };
 

@@ -223,6 +223,7 @@ class Windows : public HostKernel {
 
 KernelPtr make_windows(const KernelRequest& request, const WindowGeometry& geometry, const Spans& span,
                        bool maximum, std::int64_t divisor, const char* name) {
+  if (rows_fit(request, geometry)) return make_row_windows(request, geometry, span, maximum, divisor, name);
   return std::make_unique<Windows>(request, geometry, span, maximum, divisor, name);
 }
 

@@ -17,4 +17,9 @@ using Spans = std::function<WindowSpan(std::size_t dim, std::int64_t position)>;
 KernelPtr make_windows(const KernelRequest& request, const WindowGeometry& geometry, const Spans& span,
                        bool maximum, std::int64_t divisor, const char* name);
 
+// The same for images whose rows lie along the memory.
+bool rows_fit(const KernelRequest& request, const WindowGeometry& geometry);
+KernelPtr make_row_windows(const KernelRequest& request, const WindowGeometry& geometry, const Spans& span,
+                           bool maximum, std::int64_t divisor, const char* name);
+
 }  // namespace npu::cpu
