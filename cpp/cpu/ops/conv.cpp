@@ -78,6 +78,7 @@ class GemmConv final : public ConvBase {
 }  // namespace
 
 KernelPtr make_conv(const KernelRequest& request) {
+  if (is_spread(request)) return make_spread_conv(request);
   if (is_in_groups(request)) return make_group_conv(request);
   if (is_planar(request)) return make_planar_conv(request);
   if (is_direct(request)) return make_direct_conv(request);

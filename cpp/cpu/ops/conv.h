@@ -37,6 +37,8 @@ class ConvBase : public HostKernel {
 
 bool is_direct(const KernelRequest& request);
 KernelPtr make_direct_conv(const KernelRequest& request);
+bool is_spread(const KernelRequest& request);
+KernelPtr make_spread_conv(const KernelRequest& request);
 bool is_planar(const KernelRequest& request);
 KernelPtr make_planar_conv(const KernelRequest& request);
 bool is_in_groups(const KernelRequest& request);

@@ -174,6 +174,13 @@ TEST(cpu_conv, matches_its_definition) {
       {.x = {1, 100, 7, 40}, .w = {2, 100, 3, 3}, .low = 1, .high = 1, .residual = true},
       {.x = {1, 2, 4, 5, 40}, .w = {7, 2, 2, 3, 3}, .stride = 2, .low = 1, .high = 1, .relu = true},
       {.x = {1, 1, 9, 40}, .w = {1, 1, 3, 3}, .low = -1, .high = -2},
+      // Gaps in the input: as many as taps, more, with dilation that shares a divisor with them or not, in
+      // groups.
+      {.x = {2, 24, 7, 9}, .w = {32, 24, 2, 2}, .low = 1, .high = 1, .up = 2, .relu = true, .residual = true},
+      {.x = {1, 8, 5, 6}, .w = {6, 8, 5, 5}, .low = 4, .high = 3, .up = 3, .bias = false},
+      {.x = {1, 20, 11}, .w = {40, 20, 3}, .low = 2, .high = 5, .dilation = 2, .up = 4, .relu = true},
+      {.x = {1, 16, 6, 6}, .w = {16, 2, 4, 4}, .low = 3, .high = 3, .dilation = 3, .up = 2, .groups = 8},
+      {.x = {1, 5, 3, 4, 5}, .w = {6, 5, 3, 3, 3}, .low = 2, .high = 2, .up = 2, .residual = true},
       {.x = {0, 3, 6, 6}, .w = {4, 3, 3, 3}},
   };
   for (const ConvCase& c : cases) {
