@@ -256,6 +256,7 @@ KernelPtr make_matmul(const KernelRequest& request) {
                 {.area = "cpu",
                  .what = "the bias of a matmul differs between rows; got op '" + request.op.name + "'"});
   }
+  if (one_column(request)) return make_matmul_column(request);
   return few_rows(request) ? make_matmul_rows(request) : std::make_unique<Matmul>(request);
 }
 

@@ -20,4 +20,8 @@ inline std::int64_t right_offset(const KernelRequest& r, const MatmulGeometry& g
 bool few_rows(const KernelRequest& request);
 KernelPtr make_matmul_rows(const KernelRequest& request);
 
+// One column, over a left-hand side that can be read so.
+bool one_column(const KernelRequest& request);
+KernelPtr make_matmul_column(const KernelRequest& request);
+
 }  // namespace npu::cpu

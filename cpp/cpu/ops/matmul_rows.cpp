@@ -183,6 +183,39 @@ class MatmulRows final : public HostKernel {
   std::size_t x_bytes_ = 0, sums_bytes_ = 0, scratch_ = 0;
 };
 
+KernelRequest transposed(const KernelRequest& r) {
+  KernelRequest t = r;
+  std::swap(t.inputs[0], t.inputs[1]);
+  const auto swap_last = [](TensorDesc& x) {
+    const std::size_t rank = x.shape.size();
+    if (rank < 2) return;
+    std::swap(x.shape[rank - 2], x.shape[rank - 1]);
+    std::swap(x.strides[rank - 2], x.strides[rank - 1]);
+  };
+  for (TensorDesc& x : t.inputs) swap_last(x);
+  for (TensorDesc& x : t.outputs) swap_last(x);
+  return t;
+}
+
+// A matrix times a vector is the vector, as a row, times the matrix as it lies.
+class MatmulColumn final : public HostKernel {
+ public:
+  explicit MatmulColumn(const KernelRequest& r) : rows_(transposed(r)), inputs_(r.inputs.size()) {}
+  std::string name() const override { return rows_.name(); }
+  std::size_t scratch_bytes() const override { return rows_.scratch_bytes(); }
+  double flops() const override { return rows_.flops(); }
+  void run(const KernelArgs& args, ThreadPool& pool) const override {
+    const void* inputs[kMaxExtras + 3];
+    std::copy_n(args.inputs, inputs_, inputs);
+    std::swap(inputs[0], inputs[1]);
+    rows_.run({inputs, args.outputs, args.scratch, nullptr}, pool);
+  }
+
+ private:
+  MatmulRows rows_;
+  std::size_t inputs_;
+};
+
 }  // namespace
 
 bool few_rows(const KernelRequest& request) {
@@ -190,8 +223,16 @@ bool few_rows(const KernelRequest& request) {
   const TensorDesc& b = request.inputs[1];
   if (g.rows > kGemvRows || g.depth == 0) return false;
   const bool packed = g.shared && b.constant && b.dtype == DType::kFloat32;
-  return g.right_depth == 1 || (g.right_column == 1 && !packed);
+  return g.right_depth == 1 || ((g.right_column == 1 || g.columns == 1) && !packed);
 }
+
+bool one_column(const KernelRequest& request) {
+  const MatmulGeometry g = geometry_of(request);
+  if (g.columns != 1 || g.rows <= kGemvRows || std::get<MatmulAttrs>(request.op.attrs).halves) return false;
+  return few_rows(transposed(request));
+}
+
+KernelPtr make_matmul_column(const KernelRequest& request) { return std::make_unique<MatmulColumn>(request); }
 
 KernelPtr make_matmul_rows(const KernelRequest& request) { return std::make_unique<MatmulRows>(request); }
 
