@@ -24,8 +24,7 @@ class Indexed {
   std::int64_t row_offset(const KernelArgs& args, const Cursor& cursor) const {
     std::int64_t offset = cursor.offset[1];
     for (std::size_t k = 0; k < axes_.size(); ++k) {
-      std::int64_t index;
-      load_integers(axes_[k].dtype, index_at(args, cursor, k, 0), 1, 1, &index);
+      const std::int64_t index = value_of(axes_[k].dtype, index_at(args, cursor, k, 0));
       offset += checked(index, k) * axes_[k].stride;
     }
     return offset;
@@ -36,6 +35,13 @@ class Indexed {
                std::int64_t* result) const;
 
  private:
+  static std::int64_t value_of(DType dtype, const std::byte* x) {
+    if (dtype == DType::kInt64) return *reinterpret_cast<const std::int64_t*>(x);
+    if (dtype == DType::kInt32) return *reinterpret_cast<const std::int32_t*>(x);
+    std::int64_t index;
+    load_integers(dtype, x, 1, 1, &index);
+    return index;
+  }
   const std::byte* index_at(const KernelArgs& args, const Cursor& cursor, std::size_t k,
                             std::int64_t skip) const {
     const auto operand = static_cast<int>(k) + 2;

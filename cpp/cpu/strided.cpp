@@ -13,14 +13,21 @@ namespace {
 constexpr std::int64_t kTile = 32;
 // Elements of a long row that one unit of work copies: some microseconds.
 constexpr std::int64_t kChunk = 1 << 16;
+constexpr std::int64_t kShort = 16;  // elements of a row
 
 template <class T>
 void copy_strided(std::byte* dst, std::int64_t ds, const std::byte* src, std::int64_t ss, std::int64_t n) {
   T* to = reinterpret_cast<T*>(dst);
   const T* from = reinterpret_cast<const T*>(src);
-  if (ss == 0) {
+  if (ss == 0 && ds == 1) {
+    std::fill_n(to, n, *from);
+  } else if (ss == 0) {
     const T value = *from;
     for (std::int64_t i = 0; i < n; ++i) to[i * ds] = value;
+  } else if (ds == 1 && ss == -1) {
+    for (std::int64_t i = 0; i < n; ++i) to[i] = from[-i];
+  } else if (ds == 1) {
+    for (std::int64_t i = 0; i < n; ++i) to[i] = from[i * ss];
   } else {
     for (std::int64_t i = 0; i < n; ++i) to[i * ds] = from[i * ss];
   }
@@ -57,7 +64,32 @@ void StridedCopy::run(void* dst, const void* src, ThreadPool& pool) const {
   }
 }
 
+// Rows so short that choosing a loop for each would take as long as copying it.
+void StridedCopy::short_rows(std::byte* dst, const std::byte* src, ThreadPool& pool) const {
+  const std::int64_t n = nest_.inner(), ds = nest_.step(0), ss = nest_.step(1);
+  const std::int64_t down = nest_.strides[0][nest_.rank - 2], across = nest_.strides[1][nest_.rank - 2];
+  const std::int64_t pieces = piece_count(nest_.rows, static_cast<double>(n) * 0.5 + 1, threads_);
+  pool.run(pieces, [&](std::int64_t piece, int) {
+    const Range range = split(nest_.rows, pieces, piece);
+    Cursor cursor(nest_, range.begin);
+    visit_size(size_, [&](auto zero) {
+      using T = decltype(zero);
+      for (std::int64_t row = range.begin; row < range.end;) {
+        const std::int64_t count = std::min(cursor.left(), range.end - row);
+        T* to = reinterpret_cast<T*>(at(dst, cursor.offset[0], size_));
+        const T* from = reinterpret_cast<const T*>(at(src, cursor.offset[1], size_));
+        for (std::int64_t r = 0; r < count; ++r, to += down, from += across) {
+          for (std::int64_t i = 0; i < n; ++i) to[i * ds] = from[i * ss];
+        }
+        row += count;
+        cursor.advance(count);
+      }
+    });
+  });
+}
+
 void StridedCopy::rows(std::byte* dst, const std::byte* src, ThreadPool& pool) const {
+  if (nest_.inner() <= kShort && nest_.rank > 1) return short_rows(dst, src, pool);
   const std::int64_t n = nest_.inner(), chunks = (n + kChunk - 1) / kChunk, units = nest_.rows * chunks;
   const std::int64_t pieces = piece_count(units, static_cast<double>(std::min(n, kChunk)) * 0.5, threads_);
   pool.run(pieces, [&](std::int64_t piece, int) {
@@ -80,6 +112,7 @@ void StridedCopy::transpose(std::byte* dst, const std::byte* src, ThreadPool& po
   outer.extent[nest_.rank - 1] = 1;
   const std::int64_t m = nest_.extent[across_], n = nest_.inner();
   const std::int64_t da = nest_.strides[0][across_], ds = nest_.step(0), ss = nest_.step(1);
+  const bool squares = ds == 1 && micro().lanes == 16;  // others have no loops for squares of words
   const std::int64_t tiles = (m + kTile - 1) / kTile, outers = nest_.rows / m, units = outers * tiles;
   const std::int64_t pieces = piece_count(units, static_cast<double>(n * std::min(m, kTile)), threads_);
   pool.run(pieces, [&](std::int64_t piece, int) {
@@ -93,6 +126,11 @@ void StridedCopy::transpose(std::byte* dst, const std::byte* src, ThreadPool& po
         const T* from = reinterpret_cast<const T*>(at(src, cursor.offset[1], size_));
         for (std::int64_t j0 = 0; j0 < n; j0 += kTile) {
           const std::int64_t j1 = std::min(n, j0 + kTile);
+          if (sizeof(T) == 4 && squares && (j1 - j0) % 4 == 0 && da >= j1 - j0) {
+            micro().transpose_words(from + i0 + j0 * ss, 4 * ss, j1 - j0, i1 - i0,
+                                    reinterpret_cast<float*>(to + i0 * da + j0), da, j1 - j0);
+            continue;
+          }
           for (std::int64_t i = i0; i < i1; ++i) {
             for (std::int64_t j = j0; j < j1; ++j) to[i * da + j * ds] = from[i + j * ss];
           }

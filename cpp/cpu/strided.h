@@ -74,6 +74,7 @@ class StridedCopy {
   bool same_layout() const { return nest_.alike(); }
 
  private:
+  void short_rows(std::byte* dst, const std::byte* src, ThreadPool& pool) const;
   void rows(std::byte* dst, const std::byte* src, ThreadPool& pool) const;
   void transpose(std::byte* dst, const std::byte* src, ThreadPool& pool) const;
 
