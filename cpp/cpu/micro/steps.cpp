@@ -111,30 +111,58 @@ void integers(ExprOp op, const Int* a, const Int* b, Int* y, Int n) {
   }
 }
 
-template <class X>
-inline void compare_any(ExprOp op, const X* a, const X* b, Bool* y, Int n) {
+void compare_integers(ExprOp op, const Int* a, const Int* b, Bool* y, Int n) {
   switch (op) {
     case ExprOp::kEq:
-      return each_of(a, b, y, n, [](X u, X v) { return u == v; });
+      return each_of(a, b, y, n, [](Int u, Int v) { return u == v; });
     case ExprOp::kNe:
-      return each_of(a, b, y, n, [](X u, X v) { return u != v; });
+      return each_of(a, b, y, n, [](Int u, Int v) { return u != v; });
     case ExprOp::kLt:
-      return each_of(a, b, y, n, [](X u, X v) { return u < v; });
+      return each_of(a, b, y, n, [](Int u, Int v) { return u < v; });
     case ExprOp::kLe:
-      return each_of(a, b, y, n, [](X u, X v) { return u <= v; });
+      return each_of(a, b, y, n, [](Int u, Int v) { return u <= v; });
     case ExprOp::kGt:
-      return each_of(a, b, y, n, [](X u, X v) { return u > v; });
-    case ExprOp::kIsnan:
-      return each_of(a, y, n, [](X u) { return u != u; });
-    case ExprOp::kIsinf:
-      return each_of(a, y, n, [](X u) { return (u == __builtin_inff()) | (u == -__builtin_inff()); });
+      return each_of(a, b, y, n, [](Int u, Int v) { return u > v; });
     default:
-      return each_of(a, b, y, n, [](X u, X v) { return u >= v; });
+      return each_of(a, b, y, n, [](Int u, Int v) { return u >= v; });
   }
 }
 
-void compare(ExprOp op, const float* a, const float* b, Bool* y, Int n) { compare_any(op, a, b, y, n); }
-void compare_integers(ExprOp op, const Int* a, const Int* b, Bool* y, Int n) { compare_any(op, a, b, y, n); }
+typedef std::int8_t I8 __attribute__((vector_size(kLanes)));
+
+template <class F>
+inline void test_each(const float* a, const float* b, Bool* y, Int n, F f) {
+  Int i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    const I8 part = __builtin_convertvector(f(load(a + i), load(b + i)), I8) & 1;
+    __builtin_memcpy(y + i, &part, sizeof part);
+  }
+  if (i == n) return;
+  const I8 part = __builtin_convertvector(f(load_part(a + i, n - i), load_part(b + i, n - i)), I8) & 1;
+  for (Int j = 0; i + j < n; ++j) y[i + j] = static_cast<Bool>(part[j]);
+}
+
+void compare(ExprOp op, const float* a, const float* b, Bool* y, Int n) {
+  switch (op) {
+    case ExprOp::kEq:
+      return test_each(a, b, y, n, [](F32 u, F32 v) { return u == v; });
+    case ExprOp::kNe:
+      return test_each(a, b, y, n, [](F32 u, F32 v) { return u != v; });
+    case ExprOp::kLt:
+      return test_each(a, b, y, n, [](F32 u, F32 v) { return u < v; });
+    case ExprOp::kLe:
+      return test_each(a, b, y, n, [](F32 u, F32 v) { return u <= v; });
+    case ExprOp::kGt:
+      return test_each(a, b, y, n, [](F32 u, F32 v) { return u > v; });
+    case ExprOp::kIsnan:
+      return test_each(a, a, y, n, [](F32 u, F32 v) { return u != v; });
+    case ExprOp::kIsinf:
+      return test_each(a, a, y, n,
+                       [](F32 u, F32) { return floats(bits(u) & 0x7fffffff) == __builtin_inff(); });
+    default:
+      return test_each(a, b, y, n, [](F32 u, F32 v) { return u >= v; });
+  }
+}
 
 void bools(ExprOp op, const Bool* a, const Bool* b, Bool* y, Int n) {
   switch (op) {

@@ -78,15 +78,19 @@ class _Sampler:
         positions = [self.moved_inside(p, d) for d, p in enumerate(self.positions)]
         low = [self.b.map("floor(c)", "float32", c=c) for c in positions]
         steps = [(f, self.b.map("f + 1", "float32", f=f)) for f in low]
-        env: dict[str, Any] = {f"c{d}": c for d, c in enumerate(positions)}
+        coordinates: dict[str, Any] = {f"c{d}": c for d, c in enumerate(positions)}
+        env: dict[str, Any] = {}
         terms = []
+        # Weights belong to positions, not to elements: channels share them.
         for k, corner in enumerate(itertools.product((0, 1), repeat=self.n)):
-            env[f"v{k}"] = self.at([steps[d][side] for d, side in enumerate(corner)])
             weights = [
                 f"(c{d} - floor(c{d}))" if side else f"(floor(c{d}) + 1 - c{d})" for d, side in enumerate(corner)
             ]
             inside = " and ".join(self._inside(f"(floor(c{d}) + {side})", d) for d, side in enumerate(corner))
-            terms.append(f"(v{k} * {' * '.join(weights)} if {inside} else 0.0)")
+            env[f"v{k}"] = self.at([steps[d][side] for d, side in enumerate(corner)])
+            env[f"w{k}"] = self.b.map(" * ".join(weights), "float32", **coordinates)
+            env[f"i{k}"] = self.b.map(inside, "bool", **coordinates)
+            terms.append(f"(v{k} * w{k} if i{k} else 0.0)")
         return self.b.map(" + ".join(terms), self.x.dtype, **env)
 
     def cubic(self) -> View:
