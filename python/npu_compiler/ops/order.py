@@ -9,7 +9,9 @@ from ..exprs import class_of
 from ..graph import View
 from ..lowering import Builder, Tensor, dim_of, lowering
 from .reduce import _arg, reduced
-from .sort import _sorted
+from .sort import _sorted, topk
+
+_FEW = 16  # elements that are found faster than all are sorted
 
 
 def _at(b: Builder, x: View, dim: int, index: View) -> View:
@@ -76,7 +78,8 @@ def kthvalue(b: Builder, self: Tensor, k: int, dim: int = -1, keepdim: bool = Fa
     d = dim_of(dim, self.rank)
     if not 1 <= k <= self.shape[d]:
         raise Unsupported(f"number {k} of {self.shape[d]}")
-    return [_kept(t.slice(d, k - 1, 1), d, keepdim) for t in _sorted(b, self, d, False)]
+    first = topk(b, self, k, d, largest=False) if k <= _FEW else _sorted(b, self, d, False)
+    return [_kept(t.slice(d, k - 1, 1), d, keepdim) for t in first]
 
 
 _BETWEEN = {

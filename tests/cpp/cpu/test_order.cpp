@@ -67,6 +67,8 @@ TEST(cpu_order, sort_and_topk) {
         check_ordered(dtype, {0, 5}, 1, descending, layout, -1);
         check_ordered(dtype, {3, 41}, 1, descending, layout, 5);
         check_ordered(dtype, {2, 2000}, 1, descending, layout, 3);
+        check_ordered(dtype, {2, 700}, 1, descending, layout, -1);  // digit by digit
+        check_ordered(dtype, {2, 700}, 1, descending, layout, 40);
         check_ordered(dtype, {3, 9}, 1, descending, layout, 9);
         check_ordered(dtype, {3, 9}, 1, descending, layout, 0);
       }
