@@ -141,16 +141,23 @@ void binary(ExprOp op, const float* a, const float* b, float* y, std::int64_t n)
   }
 }
 
-typedef std::uint8_t U8 __attribute__((vector_size(kLanes)));
+// Lanes whose byte is not 0.
+#if defined(__AVX512F__)
+inline F32 chosen(const std::uint8_t* c, F32 a, F32 b) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(c));
+  return _mm512_mask_blend_ps(_mm_test_epi8_mask(bytes, bytes), b, a);
+}
+#else
+inline F32 chosen(const std::uint8_t* c, F32 a, F32 b) {
+  I32 wide;
+  for (int i = 0; i < kLanes; ++i) wide[i] = c[i];
+  return wide != 0 ? a : b;
+}
+#endif
 
 void where(const std::uint8_t* c, const float* a, const float* b, float* y, std::int64_t n) {
   std::int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    U8 chosen;
-    __builtin_memcpy(&chosen, c + i, sizeof chosen);
-    const I32 mask = __builtin_convertvector(chosen, I32) != 0;
-    store(y + i, mask ? load(a + i) : load(b + i));
-  }
+  for (; i + kLanes <= n; i += kLanes) store(y + i, chosen(c + i, load(a + i), load(b + i)));
   for (; i < n; ++i) y[i] = c[i] != 0 ? a[i] : b[i];
 }
 

@@ -188,29 +188,42 @@ void choose_bools(const Bool* c, const Bool* a, const Bool* b, Bool* y, Int n) {
   choose<Bool>(c, a, b, y, n);
 }
 
-// Without the fraction, or the nearest that T has; NaN gives 0. As to_integer in core/base/to_integer.h.
-template <class T>
+// Without the fraction, or the nearest that an int64 has; NaN gives 0. As to_integer in
+// core/base/to_integer.h.
 inline Int whole(float value) {
-  if constexpr (sizeof(T) == 8) {
-    if (!(value > -0x1p63f)) return value != value ? 0 : -0x7fffffffffffffff - 1;
-    return value >= 0x1p63f ? 0x7fffffffffffffff : static_cast<Int>(value);
-  } else {
-    constexpr bool is_signed = T(-1) < T(0);
-    constexpr double most = is_signed ? static_cast<double>((Int{1} << (8 * sizeof(T) - 1)) - 1)
-                                      : static_cast<double>((Int{1} << (8 * sizeof(T))) - 1);
-    constexpr double least = is_signed ? -most - 1 : 0;
-    const double wide = static_cast<double>(value == value ? value : 0.0f);
-    const double low = wide < least ? least : wide, v = low > most ? most : low;
-    return static_cast<Int>(static_cast<std::int32_t>(v));
-  }
+  if (!(value > -0x1p63f)) return value != value ? 0 : -0x7fffffffffffffff - 1;
+  return value >= 0x1p63f ? 0x7fffffffffffffff : static_cast<Int>(value);
 }
 
+// The same for a narrower T, whose ends a float32 has but for the greatest of 32 bits.
+template <class T>
+inline I32 narrow(F32 x) {
+  constexpr bool is_signed = T(-1) < T(0);
+  constexpr std::int32_t most = static_cast<std::int32_t>((Int{1} << (8 * sizeof(T) - is_signed)) - 1);
+  constexpr float top = sizeof(T) == 4 ? 2147483520.0f : static_cast<float>(most);
+  constexpr float least = is_signed ? -static_cast<float>(Int{1} << (8 * sizeof(T) - 1)) : 0.0f;
+  const F32 number = x == x ? x : all(0.0f), low = number < least ? all(least) : number;
+  const I32 r = __builtin_convertvector(low > top ? all(top) : low, I32);
+  return x > top ? I32{} + most : r;
+}
+
+template <class T>
+inline void to_integers(const float* x, Int* y, Int n) {
+  if constexpr (sizeof(T) == sizeof(Int)) {
+    each_of(x, y, n, [](float u) { return whole(u); });
+  } else {
+    std::int32_t part[kLanes];
+    for (Int i = 0; i < n; i += kLanes) {
+      const Int m = n - i < kLanes ? n - i : kLanes;
+      const I32 v = narrow<T>(m == kLanes ? load(x + i) : load_part(x + i, m));
+      __builtin_memcpy(part, &v, sizeof part);
+      for (Int j = 0; j < m; ++j) y[i + j] = part[j];
+    }
+  }
+}
 template <class T, class X>
 inline void to_integers(const X* x, Int* y, Int n) {
-  each_of(x, y, n, [](X u) -> Int {
-    if constexpr (sizeof(X) == sizeof(float)) return whole<T>(u);
-    if constexpr (sizeof(X) != sizeof(float)) return static_cast<T>(u);
-  });
+  each_of(x, y, n, [](X u) -> Int { return static_cast<T>(u); });
 }
 
 template <class X>
