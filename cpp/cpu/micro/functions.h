@@ -13,6 +13,17 @@ inline F32 with_sign_of(F32 magnitude, F32 x) {
 }
 inline F32 power_of_two(I32 n) { return floats((n + 127) << 23); }  // -126 <= n <= 127
 
+#if defined(__AVX512F__)
+inline F32 round_even(F32 x) { return _mm512_maskz_roundscale_ps(0xffff, x, _MM_FROUND_TO_NEAREST_INT); }
+inline F32 floor_of(F32 x) { return _mm512_maskz_roundscale_ps(0xffff, x, _MM_FROUND_TO_NEG_INF); }
+inline F32 ceil_of(F32 x) { return _mm512_maskz_roundscale_ps(0xffff, x, _MM_FROUND_TO_POS_INF); }
+inline F32 trunc_of(F32 x) { return _mm512_maskz_roundscale_ps(0xffff, x, _MM_FROUND_TO_ZERO); }
+#elif defined(__AVX2__)
+inline F32 round_even(F32 x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+inline F32 floor_of(F32 x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
+inline F32 ceil_of(F32 x) { return _mm256_round_ps(x, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC); }
+inline F32 trunc_of(F32 x) { return _mm256_round_ps(x, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC); }
+#else
 // Half to even. Adding 2^23 leaves no bits for a fraction; larger numbers have none.
 inline F32 round_even(F32 x) {
   const F32 a = absolute(x), r = (a + 0x1p23f) - 0x1p23f;
@@ -30,6 +41,7 @@ inline F32 trunc_of(F32 x) {
   const F32 a = absolute(x), r = round_even(a);
   return with_sign_of(r > a ? r - 1.0f : r, x);
 }
+#endif
 
 // exp(x - n ln 2), where that is near 1.
 inline F32 exp_of_rest(F32 x, F32 n) {
@@ -43,6 +55,13 @@ inline F32 exp_of_rest(F32 x, F32 n) {
   return p * (r * r) + r + 1.0f;
 }
 
+#if defined(__AVX512F__)
+inline F32 exp_of(F32 x) {
+  const F32 low = _mm512_maskz_max_ps(0xffff, all(-104.0f), x);  // of a NaN the second operand: it stays
+  const F32 c = _mm512_maskz_min_ps(0xffff, all(89.0f), low), n = round_even(c * 1.44269504088896341f);
+  return _mm512_maskz_scalef_ps(0xffff, exp_of_rest(c, n), n);
+}
+#else
 inline F32 exp_of(F32 x) {
   F32 c = x > 89.0f ? all(89.0f) : x;
   c = c < -104.0f ? all(-104.0f) : c;
@@ -52,6 +71,7 @@ inline F32 exp_of(F32 x) {
   const I32 whole = __builtin_convertvector(n, I32), half = whole >> 1;
   return p * power_of_two(half) * power_of_two(whole - half);
 }
+#endif
 
 inline F32 log_of(F32 x) {
   const I32 tiny = x < 1.17549435e-38f;

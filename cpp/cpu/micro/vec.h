@@ -89,6 +89,21 @@ inline void each(const float* a, const float* b, const float* c, float* y, std::
 }
 
 // NaN wins, on either side.
+#if defined(__AVX512F__)
+inline F32 max_of(F32 a, F32 b) {  // of a NaN the processor takes the second operand
+  return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), _mm512_maskz_max_ps(0xffff, a, b), a);
+}
+inline F32 min_of(F32 a, F32 b) {
+  return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), _mm512_maskz_min_ps(0xffff, a, b), a);
+}
+#elif defined(__AVX2__)
+inline F32 max_of(F32 a, F32 b) {  // of a NaN the processor takes the second operand
+  return _mm256_blendv_ps(_mm256_max_ps(a, b), a, _mm256_cmp_ps(a, a, _CMP_UNORD_Q));
+}
+inline F32 min_of(F32 a, F32 b) {
+  return _mm256_blendv_ps(_mm256_min_ps(a, b), a, _mm256_cmp_ps(a, a, _CMP_UNORD_Q));
+}
+#else
 inline F32 max_of(F32 a, F32 b) {
   const F32 m = a > b ? a : b;
   return a != a ? a : m;
@@ -97,6 +112,7 @@ inline F32 min_of(F32 a, F32 b) {
   const F32 m = a < b ? a : b;
   return a != a ? a : m;
 }
+#endif
 
 // The lanes folded into one with f, halves onto halves.
 template <class F>
