@@ -33,6 +33,11 @@ inline void store_row(const R* x, void* y, std::int64_t stride, std::int64_t n) 
 template <F32 (*convert)(U16)>
 inline void load_half(const void* x, std::int64_t stride, std::int64_t n, float* y) {
   const auto* from = static_cast<const std::uint16_t*>(x);
+  if (stride == 0 && n > 0) {
+    const float value = convert(U16{} + *from)[0];
+    for (std::int64_t i = 0; i < n; ++i) y[i] = value;
+    return;
+  }
   for (std::int64_t i = 0; i < n; i += kLanes) {
     const std::int64_t m = n - i < kLanes ? n - i : kLanes;
     U16 part = {};
