@@ -28,8 +28,7 @@ class Norm : public HostKernel {
     write_ = y_.dtype == DType::kFloat32 && inner_.step(0) == 1;
     chunk_ = in_place_ && write_ && vectors_in_place() ? std::max<std::int64_t>(inner_.inner(), 1)
                                                        : std::min(inner_.inner(), kLongest);
-    plain_ = in_place_ && write_ && vectors_in_place() && inner_.rows == 1 &&
-             (!w_.present() || inner_.step(2) == 1) && (!b_.present() || inner_.step(3) == 1);
+    plain_ = inner_.rows == 1 && chunk_ >= inner_.inner() && (!scalars() || (!w_.present() && !b_.present()));
     pieces_ = piece_count(units_, 3 * static_cast<double>(n_), threads_);
     thread_bytes_ = round_up(4 * sizeof(float) * static_cast<std::size_t>(std::min(chunk_, kLongest)));
   }
@@ -53,7 +52,7 @@ class Norm : public HostKernel {
       for (std::int64_t u = range.begin; u < range.end; ++u) {
         std::int64_t offset[4];
         for (int k = 0; k < 4; ++k) offset[k] = cursor.offset[k] + u % width * outer_.step(k);
-        plain_ ? run_row(args, offset, rms) : run_unit(args, offset, rms, state);
+        plain_ ? run_row(args, offset, rms, state) : run_unit(args, offset, rms, state);
         if (u % width == width - 1) cursor.advance();
       }
     });
@@ -93,18 +92,20 @@ class Norm : public HostKernel {
     }
   }
 
-  // A row of float32, with vectors of its length or none: many are short.
-  void run_row(const KernelArgs& args, const std::int64_t* offset, bool rms) const {
-    const float* const x = static_cast<const float*>(args.inputs[0]) + offset[1];
+  // A row, with vectors of its length or none: many are short.
+  void run_row(const KernelArgs& args, const std::int64_t* offset, bool rms, State& state) const {
+    const void* const from = at(args.inputs[0], offset[1], size_of(x_.dtype));
+    const float* const x = float_row(*micro_, x_.dtype, from, inner_.step(1), n_, state.buffer);
     const double count = static_cast<double>(n_);
-    const auto mean =
-        rms ? 0.0f : static_cast<float>(static_cast<double>(*x) + micro_->sum_around(x, *x, n_) / count);
+    const double above = rms ? 0.0 : micro_->sum_around(x, *x, n_) / count;
+    const auto mean = rms ? 0.0f : static_cast<float>(static_cast<double>(*x) + above);
     const auto scale = static_cast<float>(scale_of(micro_->sum_squares(x, mean, n_), count, attrs_));
-    const auto vector = [&](const TensorDesc& t, int operand) {
-      return t.present() ? static_cast<const float*>(args.inputs[operand]) + offset[operand + 1] : nullptr;
-    };
-    micro_->normalize(x, mean, scale, vector(w_, 1), vector(b_, 2),
-                      static_cast<float*>(args.outputs[0]) + offset[0], n_);
+    auto* const out = at(args.outputs[0], offset[0], size_of(y_.dtype));
+    float* const y = write_ ? reinterpret_cast<float*>(out) : state.buffer + chunk_;
+    const float *const w = vector(args, w_, 1, offset[2], n_, state), *const b = vector(args, b_, 2,
+                                                                                        offset[3], n_, state);
+    micro_->normalize(x, mean, scale, w, b, y, n_);
+    if (!write_) store_floats(*micro_, y_.dtype, y, out, inner_.step(0), n_);
   }
 
   void run_unit(const KernelArgs& args, const std::int64_t* offset, bool rms, State& state) const {

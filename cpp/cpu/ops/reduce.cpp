@@ -21,7 +21,8 @@ class Reduce : public HostKernel {
     thread_bytes_ = kExprBlock * (sizeof(float) + sizeof(std::int64_t));
     const bool simple =
         kind_ == Kind::kSum || kind_ == Kind::kMean || kind_ == Kind::kMax || kind_ == Kind::kMin;
-    plain_ = simple && p_.x_dtype == DType::kFloat32 && p_.reduced.rows == 1 && p_.reduced.step(0) == 1;
+    plain_ = simple && is_float(p_.x_dtype) && p_.reduced.rows == 1 && p_.reduced.step(0) == 1 &&
+             (p_.x_dtype == DType::kFloat32 || p_.reduced.inner() <= kExprBlock);
   }
 
   std::string name() const override { return p_.name(); }
@@ -39,7 +40,7 @@ class Reduce : public HostKernel {
         const auto* x = at(args.inputs[0], cursor.offset[1] + i * p_.kept.step(1), size_of(p_.x_dtype));
         auto* y = at(args.outputs[0], cursor.offset[0] + i * p_.kept.step(0), size_of(p_.y_dtype));
         if (plain_) {
-          store_float(plain(x), y);
+          store_float(plain(x, reinterpret_cast<float*>(scratch)), y);
         } else if (is_float(p_.x_dtype)) {
           floats(x, y, reinterpret_cast<float*>(scratch));
         } else {
@@ -51,10 +52,10 @@ class Reduce : public HostKernel {
   }
 
  private:
-  // Of one row of float32: many are short.
-  double plain(const std::byte* x) const {
-    const auto* row = reinterpret_cast<const float*>(x);
+  // Of one row: many are short.
+  double plain(const std::byte* x, float* buffer) const {
     const std::int64_t n = p_.reduced.inner();
+    const float* const row = float_row(*p_.micro, p_.x_dtype, x, 1, n, buffer);
     if (kind_ == Kind::kMax) return static_cast<double>(p_.micro->maximum(row, n));
     if (kind_ == Kind::kMin) return static_cast<double>(p_.micro->minimum(row, n));
     return kind_ == Kind::kSum ? p_.micro->sum(row, n) : p_.micro->sum(row, n) / static_cast<double>(n);
@@ -276,7 +277,7 @@ class Reduce : public HostKernel {
 
   ReducePlan p_;
   Kind kind_;
-  bool plain_ = false;  // a row of float32 for each result
+  bool plain_ = false;  // a row for each result
   std::int64_t units_ = 0, pieces_ = 0;
   std::size_t thread_bytes_ = 0;
 };

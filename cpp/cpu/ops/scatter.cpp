@@ -72,6 +72,7 @@ class Scatter : public HostKernel {
     if (kind_ == Kind::kAdd && dtype_ == DType::kFloat32 && from == 1 && to == 1) {
       return micro_->add_into(reinterpret_cast<const float*>(update), reinterpret_cast<float*>(out), n);
     }
+    if (is_float(dtype_) && from == 1 && to == 1) return combine_row(update, out, n);
     visit_dtype(dtype_, [&](auto zero) {
       using T = decltype(zero);
       const T* u = reinterpret_cast<const T*>(update);
@@ -80,6 +81,20 @@ class Scatter : public HostKernel {
         y[i * to] = static_cast<T>(combined<Register<T>>(kind_, y[i * to], u[i * from]));
       }
     });
+  }
+
+  void combine_row(const std::byte* update, std::byte* out, std::int64_t n) const {
+    static constexpr ExprOp kOps[] = {ExprOp::kIn, ExprOp::kAdd, ExprOp::kMul, ExprOp::kMax, ExprOp::kMin};
+    const ExprOp op = kOps[static_cast<int>(kind_)];
+    float a[Indexed::kBlock], b[Indexed::kBlock];
+    for (std::int64_t i = 0; i < n; i += Indexed::kBlock) {
+      const std::int64_t m = std::min(Indexed::kBlock, n - i);
+      std::byte* const to = at(out, i, size_);
+      load_floats(*micro_, dtype_, to, 1, m, a);
+      load_floats(*micro_, dtype_, at(update, i, size_), 1, m, b);
+      micro_->binary(op, a, b, a, m);
+      store_floats(*micro_, dtype_, a, to, 1, m);
+    }
   }
 
   void put(const KernelArgs& args, const Cursor& cursor) const {
