@@ -27,7 +27,7 @@ from benchmarks import common
 SIZES = {"L1": 16 << 10, "L2": 512 << 10, "large": 16 << 20}
 DTYPES = ("float32", "bfloat16", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
 ROUNDS = 5
-LONGEST = 20  # seconds that compiling a case may take: some unroll a dimension that grows
+LONGEST = 10  # seconds that compiling a case may take: some unroll a dimension that grows
 
 
 def thousandths(call: Callable[[], Any], count: int, clock: Callable[[], float]) -> float:
@@ -147,12 +147,14 @@ def main() -> int:
     import torch
     from npu_runtime import _core
 
-    from benchmarks.op_scaling import every_case, in_dtype
+    from benchmarks.op_scaling import every_case, in_dtype, names
 
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGALRM, _too_long)
     wanted = lambda name: not args.only or any(fnmatch.fnmatch(name, o) for o in args.only)  # noqa: E731
+    if not any(map(wanted, names())):
+        p.error(f"no case has a name like {', '.join(args.only)}; names are those of tests/ops, as in 'cumsum*'")
     limits = {t: _core.measure_limits(t) for t in args.threads}
     results: list[dict[str, Any]] = []
     skipped: Counter[str] = Counter()

@@ -180,6 +180,10 @@ def family(name: str, target: int) -> Sized:
     return Sized(f"family {name}", model, inputs, flops, moved)
 
 
+def names() -> list[str]:
+    return [f"family {name}" for name in (*MOST_USED, *FEW_CHANNELS)] + [c.name for c in CASES if not c.refused]
+
+
 def every_case(target: int, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Sized | None]]:
     for name in (*MOST_USED, *FEW_CHANNELS):
         if wanted(f"family {name}"):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,6 +59,23 @@ def test_every_example_is_listed():
     listed = (ROOT / "examples" / "README.md").read_text()
     scripts = [path.name for path in (ROOT / "examples").glob("*.py")]
     assert all(f"({name})" in listed for name in scripts)
+
+
+def test_ops_are_compared_with_eager_pytorch(tmp_path):
+    narrow = ("--only", "softmax -1", "--sizes", "L1", "--dtypes", "float32", "bfloat16", "--threads", "1")
+    out = run("benchmarks/bench_ops.py", *narrow, "--repeats", "1", "--json", str(tmp_path / "out.json"))
+    cases = json.loads((tmp_path / "out.json").read_text())["results"]["cases"]
+    assert [c["dtype"] for c in cases] == ["float32", "bfloat16"]
+    for case in cases:
+        assert case["name"] == "softmax -1" and case["size"] == "L1" and case["threads"] == 1
+        assert case["ours"] > 0 and case["theirs"] > 0 and case["ratio"] > 0
+        assert 2_000 < torch.tensor(case["shapes"][0]).prod() < 5_000  # 16 KB of inputs and results
+    assert "above 1.0 times eager PyTorch" in out
+
+
+def test_a_case_of_the_benchmark_must_exist():
+    with pytest.raises(AssertionError, match="no case has a name like sofmax"):
+        run("benchmarks/bench_ops.py", "--only", "sofmax", "--sizes", "L1")
 
 
 @pytest.mark.slow
