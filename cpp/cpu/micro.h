@@ -173,6 +173,7 @@ struct Micro {
 
   // Reductions of n contiguous values, accumulated so that long rows stay exact to float32.
   double (*sum)(const float* x, std::int64_t n);
+  double (*sum_stored)(DType dtype, const void* x, std::int64_t n);     // of a floating-point dtype
   double (*sum_around)(const float* x, float centre, std::int64_t n);   // of x - centre
   double (*sum_squares)(const float* x, float centre, std::int64_t n);  // of x - centre
   float (*maximum)(const float* x, std::int64_t n);                     // NaN wins

@@ -1,5 +1,6 @@
 // Reductions of rows, and rows into rows.
 #include "cpu/micro/functions.h"
+#include "cpu/micro/half.h"
 #include "cpu/micro/table.h"
 
 namespace npu::cpu::NPU_ISA {
@@ -8,6 +9,23 @@ namespace {
 
 // Elements that are summed in float32 before a double takes them over.
 constexpr std::int64_t kBlock = 128 * kLanes;
+
+template <F32 (*convert)(U16)>
+inline double sum_of_halves(const std::uint16_t* x, std::int64_t n) {
+  double total = 0;
+  for (std::int64_t begin = 0; begin < n; begin += kBlock) {
+    const std::int64_t end = n - begin < kBlock ? n : begin + kBlock;
+    F32 acc[4] = {};
+    std::int64_t i = begin;
+    for (; i + 4 * kLanes <= end; i += 4 * kLanes) {
+      for (int j = 0; j < 4; ++j) acc[j] += convert(load16(x + i + j * kLanes));
+    }
+    for (; i + kLanes <= end; i += kLanes) acc[0] += convert(load16(x + i));
+    if (i < end) acc[1] += convert(load16_part(x + i, end - i));
+    total += lane_sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
+  }
+  return total;
+}
 
 template <class F>
 inline double sum_of(const float* x, std::int64_t n, F f) {
@@ -32,6 +50,13 @@ inline double sum_of(const float* x, std::int64_t n, F f) {
 
 double sum(const float* x, std::int64_t n) {
   return sum_of(x, n, [](F32 v) { return v; });
+}
+
+double sum_stored(DType dtype, const void* x, std::int64_t n) {
+  const auto* halves = static_cast<const std::uint16_t*>(x);
+  if (dtype == DType::kBFloat16) return sum_of_halves<from_bf16>(halves, n);
+  if (dtype == DType::kFloat16) return sum_of_halves<from_f16>(halves, n);
+  return sum_of(static_cast<const float*>(x), n, [](F32 v) { return v; });
 }
 
 double sum_around(const float* x, float centre, std::int64_t n) {
@@ -181,6 +206,7 @@ void window_weighted(const float* x, const std::int64_t* offsets, const float* w
 
 void fill_rows(Micro& micro) {
   micro.sum = sum;
+  micro.sum_stored = sum_stored;
   micro.sum_around = sum_around;
   micro.sum_squares = sum_squares;
   micro.maximum = maximum;

@@ -120,17 +120,18 @@ void multiply_add_integers(std::int64_t a, const std::int64_t* x, std::int64_t* 
   }
 }
 
+// One by one: the gathers of AVX-512 take 1.4 times as long (Zen 5).
 void pick_words(const void* x, const std::int64_t* at, void* y, std::int64_t n) {
   const auto* from = static_cast<const std::uint32_t*>(x);
   auto* to = static_cast<std::uint32_t*>(y);
   std::int64_t i = 0;
-#if defined(__AVX512F__)
-  for (; i + 8 <= n; i += 8) {
-    const __m256i v =
-        _mm512_mask_i64gather_epi32(_mm256_setzero_si256(), 0xff, _mm512_loadu_si512(at + i), from, 4);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i), v);
+  for (; i + 4 <= n; i += 4) {
+    const std::uint32_t a = from[at[i]], b = from[at[i + 1]], c = from[at[i + 2]], d = from[at[i + 3]];
+    to[i] = a;
+    to[i + 1] = b;
+    to[i + 2] = c;
+    to[i + 3] = d;
   }
-#endif
   for (; i < n; ++i) to[i] = from[at[i]];
 }
 

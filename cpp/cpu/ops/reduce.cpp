@@ -22,7 +22,7 @@ class Reduce : public HostKernel {
     const bool simple =
         kind_ == Kind::kSum || kind_ == Kind::kMean || kind_ == Kind::kMax || kind_ == Kind::kMin;
     plain_ = simple && is_float(p_.x_dtype) && p_.reduced.rows == 1 && p_.reduced.step(0) == 1 &&
-             (p_.x_dtype == DType::kFloat32 || p_.reduced.inner() <= kExprBlock);
+             (p_.x_dtype == DType::kFloat32 || sums() || p_.reduced.inner() <= kExprBlock);
   }
 
   std::string name() const override { return p_.name(); }
@@ -52,13 +52,18 @@ class Reduce : public HostKernel {
   }
 
  private:
+  bool sums() const { return kind_ == Kind::kSum || kind_ == Kind::kMean; }
+
   // Of one row: many are short.
   double plain(const std::byte* x, float* buffer) const {
     const std::int64_t n = p_.reduced.inner();
+    if (sums()) {
+      const double sum = p_.micro->sum_stored(p_.x_dtype, x, n);
+      return kind_ == Kind::kSum ? sum : sum / static_cast<double>(n);
+    }
     const float* const row = float_row(*p_.micro, p_.x_dtype, x, 1, n, buffer);
     if (kind_ == Kind::kMax) return static_cast<double>(p_.micro->maximum(row, n));
-    if (kind_ == Kind::kMin) return static_cast<double>(p_.micro->minimum(row, n));
-    return kind_ == Kind::kSum ? p_.micro->sum(row, n) : p_.micro->sum(row, n) / static_cast<double>(n);
+    return static_cast<double>(p_.micro->minimum(row, n));
   }
 
   // Calls f(row, n, position of its first element) for all elements of a result.

@@ -41,9 +41,10 @@ class ColumnReduce : public HostKernel {
       Cursor cursor(p_.kept, range.begin / blocks_);
       for (std::int64_t u = range.begin; u < range.end; ++u) {
         const std::int64_t first = u % blocks_ * kColumns;
-        run_block(at(args.inputs[0], cursor.offset[1] + first, size_of(p_.x_dtype)),
-                  at(args.outputs[0], cursor.offset[0] + first * p_.kept.step(0), size_of(p_.y_dtype)),
-                  std::min(kColumns, p_.kept.inner() - first), b);
+        const auto* x = at(args.inputs[0], cursor.offset[1] + first, size_of(p_.x_dtype));
+        auto* y = at(args.outputs[0], cursor.offset[0] + first * p_.kept.step(0), size_of(p_.y_dtype));
+        const std::int64_t n = std::min(kColumns, p_.kept.inner() - first);
+        is_float(p_.x_dtype) ? run_block(x, y, n, b) : run_integers(x, y, n, b);
         if (u % blocks_ == blocks_ - 1) cursor.advance();
       }
     });
@@ -76,6 +77,24 @@ class ColumnReduce : public HostKernel {
       for (std::int64_t i = 0; i < n; ++i) b.best[i] = static_cast<float>(b.sums[i] / divisor);
     }
     store_floats(*p_.micro, p_.y_dtype, b.best, y, p_.kept.step(0), n);
+  }
+
+  // Columns of int64 take the room of the sums and of all that follows the offsets.
+  void run_integers(const std::byte* x, std::byte* y, std::int64_t n, const Buffers& b) const {
+    auto *const total = reinterpret_cast<std::int64_t*>(b.sums), *const row =
+                                                                     reinterpret_cast<std::int64_t*>(b.row);
+    const ExprOp op = kind_ == Kind::kSum ? ExprOp::kAdd : kind_ == Kind::kMax ? ExprOp::kMax : ExprOp::kMin;
+    using Limits = std::numeric_limits<std::int64_t>;
+    std::fill_n(total, n, kind_ == Kind::kSum ? 0 : kind_ == Kind::kMax ? Limits::min() : Limits::max());
+    Cursor cursor(p_.reduced, 0);
+    for (std::int64_t r = 0; r < p_.reduced.rows; ++r, cursor.advance()) {
+      for (std::int64_t i = 0; i < p_.reduced.inner(); ++i) {
+        const auto* from = at(x, cursor.offset[0] + i * p_.reduced.step(0), size_of(p_.x_dtype));
+        load_integers(p_.x_dtype, from, 1, n, row);
+        p_.micro->integers(op, total, row, total, n);
+      }
+    }
+    store_integers(p_.y_dtype, total, y, p_.kept.step(0), n);
   }
 
   void add_rows(const std::byte* x, std::int64_t rows, std::int64_t n, const Buffers& b) const {
@@ -114,8 +133,10 @@ class ColumnReduce : public HostKernel {
 bool columns_fit(const ReducePlan& p) {
   const Kind kind = p.attrs.kind;
   const bool known = kind == Kind::kSum || kind == Kind::kMean || kind == Kind::kMax || kind == Kind::kMin;
-  return known && is_float(p.x_dtype) && is_float(p.y_dtype) && p.kept.rows > 0 && p.kept.step(1) == 1 &&
-         p.kept.inner() >= 4 && p.reduced.step(0) != 1;
+  const bool floats = is_float(p.x_dtype) && is_float(p.y_dtype);
+  const bool integers = !is_float(p.x_dtype) && !is_float(p.y_dtype) && kind != Kind::kMean;
+  return known && (floats || integers) && p.kept.rows > 0 && p.kept.step(1) == 1 && p.kept.inner() >= 4 &&
+         p.reduced.step(0) != 1;
 }
 
 KernelPtr make_column_reduce(const ReducePlan& plan) { return std::make_unique<ColumnReduce>(plan); }
