@@ -26,6 +26,7 @@ class Gather : public HostKernel {
     pool.run(pieces_, [&](std::int64_t piece, int) {
       const Range range = split(outer_.rows * chunks_, pieces_, piece);
       Cursor cursor(outer_, range.begin / chunks_);
+      if (indexed_.whole_rows() && outer_.inner() <= kShort) return move_short_rows(args, cursor, range);
       for (std::int64_t u = range.begin; u < range.end; ++u) {
         const std::int64_t chunk = u % chunks_;
         if (indexed_.whole_rows()) {
@@ -54,6 +55,20 @@ class Gather : public HostKernel {
     from_step_ = outer_.strides[1][d];
     if (repeats_ > 1) outer_.rows /= repeats_;
     outer_.extent[d] = 1;
+  }
+
+  static constexpr std::int64_t kShort = 16;  // elements of a row that are not worth a call of their own
+
+  void move_short_rows(const KernelArgs& args, Cursor& cursor, Range range) const {
+    const std::int64_t n = outer_.inner(), to = outer_.step(0), from = outer_.step(1);
+    visit_size(size_, [&](auto zero) {
+      using T = decltype(zero);
+      for (std::int64_t u = range.begin; u < range.end; ++u, cursor.advance()) {
+        T* y = static_cast<T*>(args.outputs[0]) + cursor.offset[0];
+        const T* x = static_cast<const T*>(args.inputs[0]) + indexed_.row_offset(args, cursor);
+        for (std::int64_t i = 0; i < n; ++i) y[i * to] = x[i * from];
+      }
+    });
   }
 
   void move_row(const KernelArgs& args, const Cursor& cursor) const {

@@ -104,6 +104,12 @@ class Scatter : public HostKernel {
     for (std::int64_t i = 0; i < nest.inner(); i += Indexed::kBlock) {
       const std::int64_t n = std::min(Indexed::kBlock, nest.inner() - i);
       indexed_.offsets(args, cursor, i, n, offsets);
+      if (kind_ == Kind::kAdd && dtype_ == DType::kFloat32) {
+        const float* u = static_cast<const float*>(args.inputs[1]) + cursor.offset[0] + i * step;
+        float* y = static_cast<float*>(args.outputs[0]);
+        for (std::int64_t j = 0; j < n; ++j) y[offsets[j]] += u[j * step];
+        continue;
+      }
       visit_dtype(dtype_, [&](auto zero) {
         using T = decltype(zero);
         const T* u = static_cast<const T*>(args.inputs[1]) + cursor.offset[0] + i * step;
