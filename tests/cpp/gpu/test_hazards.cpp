@@ -137,23 +137,27 @@ TEST(gpu_hazards, paper_runs_nothing) {
   CHECK_THROWS(Device::open("metal:m0"), "'metal:m4pro'");
 }
 
-// A pool's result has channels innermost, where neither view can be expressed.
+// A convolution's result has channels innermost, where neither view can be expressed.
 TEST(gpu_hazards, views_that_go_backwards_are_copied_wherever_they_lie) {
   const Plan plan = plan_of(R"({
     "model_name": "backwards",
     "values": [
-      {"name": "x", "dtype": "float32", "shape": [1, 4, 4, 8]}, {"name": "p", "dtype": "float32", "shape": [1, 4, 2, 4]},
-      {"name": "y", "dtype": "float32", "shape": [32]}, {"name": "z", "dtype": "float32", "shape": [32]}],
+      {"name": "x", "dtype": "float32", "shape": [1, 4, 2, 4]}, {"name": "p", "dtype": "float32", "shape": [1, 4, 2, 4]},
+      {"name": "y", "dtype": "float32", "shape": [32]}, {"name": "z", "dtype": "float32", "shape": [32]},
+      {"name": "w", "dtype": "float32", "shape": [4, 4, 1, 1]}],
     "inputs": [{"name": "x", "value": 0}],
     "outputs": [{"name": "y", "value": 2}, {"name": "z", "value": 3}],
+    "weights": [{"name": "w", "value": 4}],
     "main": [
-      {"op": "pool", "name": "pool", "in": [0], "out": [1],
-       "attrs": {"kind": "max", "kernel": [2, 2], "stride": [2, 2], "padding": [0, 0], "dilation": [1, 1]}},
+      {"op": "conv", "name": "conv", "in": [0, 4], "out": [1],
+       "attrs": {"stride": [1, 1], "padding_low": [0, 0], "padding_high": [0, 0], "dilation": [1, 1],
+                 "input_dilation": [1, 1], "groups": 1}},
       {"op": "softmax", "name": "backwards", "in": [[1, [32], [-1], 31]], "out": [2], "attrs": {"axis": 0}},
       {"op": "softmax", "name": "forwards", "in": [[1, [32], [1], 0]], "out": [3], "attrs": {"axis": 0}}]
   })");
   CHECK(plan.values[1].layout == Layout::kChannelsLast);
-  CHECK_EQ(plan.steps.size(), 7u);  // x for the pool; its result for each softmax, and once turned round
+  CHECK_EQ(plan.steps.size(),
+           7u);  // x for the convolution; its result for each softmax, and once turned round
   for (const Step& step : plan.steps) {
     if (step.op->kind == OpKind::kSoftmax) CHECK_EQ(step.input_descs[0].strides[0], 1);
   }
