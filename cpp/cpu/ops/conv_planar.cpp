@@ -173,7 +173,15 @@ class PlanarConv final : public ConvBase {
     std::fill_n(to, row_, 0.0f);
     if (end == first) return;
     load_row(inputs_[0].dtype, from, g_.x_step[2], buffer, end - first);
-    for (std::int64_t i = 0; i < end - first; ++i) to[in_row(begin + i * up)] = buffer[i];
+    if (up > 1) {
+      for (std::int64_t i = 0; i < end - first; ++i) to[in_row(begin + i * up)] = buffer[i];
+      return;
+    }
+    const std::int64_t stride = g_.stride[2];
+    for (std::int64_t i = 0; i < std::min(stride, end - first); ++i) {
+      float* part = to + in_row(begin + i);
+      for (std::int64_t j = i; j < end - first; j += stride) *part++ = buffer[j];
+    }
   }
 
   void run_line(const KernelArgs& args, const Line& line, std::int64_t channel, const float* x,

@@ -22,20 +22,22 @@ Phase phase_of(const ConvGeometry& g, std::size_t d, std::int64_t first) {
   p.dilation = g.dilation[d] / common;
   const auto at = [&](std::int64_t k) { return first - g.low[d] + k * g.dilation[d]; };
   while (p.tap < g.kernel[d] && at(p.tap) % up != 0) ++p.tap;
-  if (p.tap == g.kernel[d]) return p;
+  if (p.tap == g.kernel[d]) {  // they see no element: one tap, which lies in the padding
+    p.tap = 0;
+    p.taps = 1;
+    p.low = p.results;
+    return p;
+  }
   p.taps = (g.kernel[d] - p.tap + p.every - 1) / p.every;
   p.low = -at(p.tap) / up;
   return p;
 }
 
-// Of every dimension; empty unless strides are 1 and every result sees an element.
 std::vector<Phase> phases_of(const ConvGeometry& g, std::size_t d) {
   std::vector<Phase> all;
-  for (std::int64_t first = 0; first < std::min(g.up[d], g.out[d]); ++first) {
+  for (std::int64_t first = 0; first < std::min(g.up[d], g.out[d]); ++first)
     all.push_back(phase_of(g, d, first));
-    if (all.back().taps == 0) return {};
-  }
-  return g.stride[d] == 1 ? all : std::vector<Phase>{};
+  return all;
 }
 
 class SpreadConv final : public HostKernel {
@@ -154,11 +156,7 @@ class SpreadConv final : public HostKernel {
 
 bool is_spread(const KernelRequest& request) {
   const ConvGeometry g = geometry_of(request);
-  if (!g.spreads()) return false;
-  for (std::size_t d = 0; d < 3; ++d) {
-    if (phases_of(g, d).empty()) return false;
-  }
-  return true;
+  return g.spreads() && g.stride == Triple{1, 1, 1} && g.taps() > 0 && g.pixels() > 0;
 }
 
 KernelPtr make_spread_conv(const KernelRequest& request) { return std::make_unique<SpreadConv>(request); }

@@ -181,6 +181,17 @@ TEST(cpu_conv, matches_its_definition) {
       {.x = {1, 20, 11}, .w = {40, 20, 3}, .low = 2, .high = 5, .dilation = 2, .up = 4, .relu = true},
       {.x = {1, 16, 6, 6}, .w = {16, 2, 4, 4}, .low = 3, .high = 3, .dilation = 3, .up = 2, .groups = 8},
       {.x = {1, 5, 3, 4, 5}, .w = {6, 5, 3, 3, 3}, .low = 2, .high = 2, .up = 2, .residual = true},
+      // Results that see no element: between taps as far apart as the gaps, and with fewer taps than gaps.
+      {.x = {1, 4, 4, 40},
+       .w = {4, 2, 3, 3},
+       .low = 4,
+       .high = 4,
+       .dilation = 2,
+       .up = 2,
+       .groups = 2,
+       .relu = true},
+      {.x = {2, 20, 5, 6}, .w = {33, 20, 2, 2}, .low = 1, .high = 1, .up = 3, .residual = true},
+      {.x = {1, 3, 50}, .w = {2, 3, 2}, .low = 0, .high = 1, .up = 4},
       {.x = {0, 3, 6, 6}, .w = {4, 3, 3, 3}},
   };
   for (const ConvCase& c : cases) {
