@@ -36,24 +36,6 @@ std::vector<int> online_cpus() {
   return cpus;
 }
 
-// The CPUs this process may run on; empty when the kernel does not say.
-std::vector<int> affinity_cpus() {
-  for (int capacity = 1024; capacity <= (1 << 16); capacity *= 2) {
-    cpu_set_t* const set = CPU_ALLOC(capacity);
-    if (set == nullptr) return {};
-    const std::size_t size = CPU_ALLOC_SIZE(capacity);
-    CPU_ZERO_S(size, set);
-    std::vector<int> cpus;
-    const bool known = sched_getaffinity(0, size, set) == 0;
-    for (int cpu = 0; known && cpu < capacity; ++cpu) {
-      if (CPU_ISSET_S(cpu, size, set)) cpus.push_back(cpu);
-    }
-    CPU_FREE(set);
-    if (known) return cpus;
-  }
-  return {};
-}
-
 // CPUs that share a core list the same siblings, so distinct lists are distinct cores.
 int count_cores(const std::vector<int>& cpus) {
   std::set<std::string> cores;
@@ -124,6 +106,23 @@ std::string brand_from_cpuinfo() {
 }
 
 }  // namespace
+
+std::vector<int> affinity_cpus() {
+  for (int capacity = 1024; capacity <= (1 << 16); capacity *= 2) {
+    cpu_set_t* const set = CPU_ALLOC(capacity);
+    if (set == nullptr) return {};
+    const std::size_t size = CPU_ALLOC_SIZE(capacity);
+    CPU_ZERO_S(size, set);
+    std::vector<int> cpus;
+    const bool known = sched_getaffinity(0, size, set) == 0;
+    for (int cpu = 0; known && cpu < capacity; ++cpu) {
+      if (CPU_ISSET_S(cpu, size, set)) cpus.push_back(cpu);
+    }
+    CPU_FREE(set);
+    if (known) return cpus;
+  }
+  return {};
+}
 
 void query_linux_machine(CpuInfo& info) {
   if (info.brand.empty()) info.brand = brand_from_cpuinfo();

@@ -17,6 +17,8 @@ std::vector<CpuFeature> query_arm_features();
 // Fill in brand (where still empty), cores, quota and memory.
 #if defined(__linux__)
 void query_linux_machine(CpuInfo& info);
+std::vector<int>
+affinity_cpus();  // that this process may run on, ascending; empty when the kernel does not say
 #elif defined(__APPLE__)
 void query_macos_machine(CpuInfo& info);
 bool macos_sysctl_flag(const char* name);

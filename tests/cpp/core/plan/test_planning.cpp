@@ -1,12 +1,8 @@
-#include <atomic>
 #include <random>
 #include <stdexcept>
-#include <thread>
 
-#include "core/machine/thread_pool.h"
 #include "core/plan/arena.h"
 #include "core/plan/layout.h"
-#include "npu/error.h"
 #include "support/check.h"
 
 using namespace npu;
@@ -77,60 +73,4 @@ TEST(planning, views_move_to_channels_last) {
   // x.flatten(1) runs through channels and pixels: not expressible.
   CHECK(!physical_operand(view({2, 60}, {60, 1}, 0), image(), Layout::kChannelsLast).has_value());
   CHECK(physical_operand(view({2, 60}, {60, 1}, 0), image(), Layout::kRowMajor).has_value());
-}
-
-TEST(planning, tapered_ranges_cover_all_and_shrink) {
-  for (const int threads : {1, 2, 5}) {
-    for (const std::int64_t total : {0, 1, 7, 100, 9496}) {
-      for (const std::int64_t least : {0, 1, 3, 200}) {
-        std::int64_t end = 0, before = total;
-        for (const Range& range : tapered(total, least, threads)) {
-          CHECK_EQ(range.begin, end);
-          CHECK(range.end > range.begin);
-          CHECK(range.end - range.begin <= before);
-          before = range.end - range.begin;
-          end = range.end;
-        }
-        CHECK_EQ(end, total);
-      }
-    }
-  }
-}
-
-TEST(planning, pool_runs_every_piece_once) {
-  for (const int threads : {1, 2, 5}) {
-    ThreadPool pool(threads);
-    for (const std::int64_t pieces : {0, 1, 2, 7, 1000}) {
-      std::vector<std::atomic<int>> runs(static_cast<std::size_t>(pieces));
-      pool.run(pieces, [&](std::int64_t piece, int thread) {
-        CHECK(thread >= 0 && thread < threads);
-        ++runs[static_cast<std::size_t>(piece)];
-      });
-      for (const auto& count : runs) CHECK(count == 1);
-    }
-  }
-}
-
-TEST(planning, pool_passes_an_exception_on_and_goes_on) {
-  ThreadPool pool(3);
-  auto broken = [](std::int64_t piece, int) {
-    if (piece == 57) throw npu::Error(npu::ErrorKind::kInternal, {.area = "test", .what = "piece 57"});
-  };
-  CHECK_THROWS(pool.run(100, broken), "piece 57");
-  std::atomic<int> count{0};
-  pool.run(100, [&](std::int64_t, int) { ++count; });
-  CHECK(count == 100);
-}
-
-TEST(planning, pool_serves_many_callers) {
-  ThreadPool pool(2);
-  std::atomic<std::int64_t> sum{0};
-  std::vector<std::thread> callers;
-  for (int c = 0; c < 8; ++c) {
-    callers.emplace_back([&] {
-      for (int i = 0; i < 200; ++i) pool.run(10, [&](std::int64_t piece, int) { sum += piece; });
-    });
-  }
-  for (auto& caller : callers) caller.join();
-  CHECK(sum == 8 * 200 * 45);
 }
