@@ -84,6 +84,29 @@ struct PlanarRows {
 };
 
 inline constexpr int kPlanarChannels = 4;  // their sums, of several vectors each, fit the registers
+// A patch of 4x4 input pixels, and the 16 values of each channel that stand for it, `to_step` apart.
+struct WinogradInput {
+  const float* x = nullptr;
+  std::int64_t row_step = 0, column_step = 0;
+  std::int64_t channels = 0;
+  float* to = nullptr;
+  std::int64_t to_step = 0;
+};
+
+// The 16 sums of each channel, `from_step` apart, and the 2x2 output pixels that they stand for, or fewer at
+// a border.
+struct WinogradOutput {
+  const float* from = nullptr;
+  std::int64_t from_step = 0;
+  std::int64_t channels = 0;
+  int rows = 2, columns = 2;
+  float* y = nullptr;
+  std::int64_t row_step = 0, column_step = 0;
+  const float* bias = nullptr;
+  const float* residual = nullptr;
+  std::int64_t residual_row = 0, residual_column = 0;
+  bool relu = false;
+};
 
 inline constexpr int kGemvRows = 8;  // with more, the sums of a few columns no longer fit registers
 
@@ -122,6 +145,9 @@ struct Micro {
   int lanes, group_pixels;
   void (*group_tile)(int pixels, const GroupTile& tile);
   void (*planar_rows)(const PlanarRows& rows);
+  // 3x3 convolutions by transformed tiles. The output's says whether all sums are finite.
+  void (*winograd_input)(const WinogradInput& patch);
+  bool (*winograd_output)(const WinogradOutput& pixels);
   // Few rows of x times many of w: out[i * out_stride + j] = sum_k x[i * x_stride + k] * w[j * stride + k].
   // All rows of x share each read of w.
   void (*gemv_f32)(const GemvCall& call);

@@ -21,6 +21,7 @@ void fill(Micro& micro) {
   fill_scans(micro);
   fill_steps(micro);
   fill_storage(micro);
+  fill_winograd(micro);
 }
 
 }  // namespace npu::cpu::NPU_ISA

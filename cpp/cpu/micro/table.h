@@ -19,5 +19,6 @@ void fill_rows(Micro& micro);
 void fill_scans(Micro& micro);
 void fill_steps(Micro& micro);
 void fill_storage(Micro& micro);
+void fill_winograd(Micro& micro);
 
 }  // namespace npu::cpu::NPU_ISA

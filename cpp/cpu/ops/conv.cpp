@@ -81,6 +81,7 @@ KernelPtr make_conv(const KernelRequest& request) {
   if (is_spread(request)) return make_spread_conv(request);
   if (is_in_groups(request)) return make_group_conv(request);
   if (is_planar(request)) return make_planar_conv(request);
+  if (is_winograd(request)) return make_winograd_conv(request);
   if (is_direct(request)) return make_direct_conv(request);
   return std::make_unique<GemmConv>(request);
 }

@@ -41,6 +41,8 @@ bool is_spread(const KernelRequest& request);
 KernelPtr make_spread_conv(const KernelRequest& request);
 bool is_planar(const KernelRequest& request);
 KernelPtr make_planar_conv(const KernelRequest& request);
+bool is_winograd(const KernelRequest& request);
+KernelPtr make_winograd_conv(const KernelRequest& request);
 bool is_in_groups(const KernelRequest& request);
 KernelPtr make_group_conv(const KernelRequest& request);
 

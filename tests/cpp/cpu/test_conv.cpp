@@ -1,3 +1,8 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+
 #include "cpu/ops/ops.h"
 #include "support/check.h"
 #include "support/tensors.h"
@@ -48,13 +53,8 @@ double expected(const ConvCase& c, const Tensor& x, const Tensor& w, const Shape
   return sum;
 }
 
-void check_conv(const ConvCase& c, Layout layout, bool constant, int threads) {
+ConvAttrs attributes(const ConvCase& c) {
   const std::size_t spatial = c.x.size() - 2;
-  Shape out = {c.x[0], c.w[0]};
-  for (std::size_t s = 0; s < spatial; ++s) out.push_back(extent(c, s + 2));
-  Tensor x = make_tensor(c.x, layout, 1), w = make_tensor(c.w, Layout::kRowMajor, 2, constant);
-  Tensor bias = make_tensor({c.w[0]}, Layout::kRowMajor, 3), residual = make_tensor(out, layout, 4),
-         y = make_tensor(out, layout, 5);
   ConvAttrs attrs;
   const Shape same(spatial, 1);
   for (std::size_t s = 0; s < spatial; ++s) {
@@ -85,26 +85,52 @@ void check_conv(const ConvCase& c, Layout layout, bool constant, int threads) {
       attrs.epilogue.push_back(step);
     }
   }
+  return attrs;
+}
+
+struct Operands {
+  Tensor x, w, bias, residual, y;
+  Operands(const ConvCase& c, Layout layout, bool constant) {
+    Shape out = {c.x[0], c.w[0]};
+    for (std::size_t d = 2; d < c.x.size(); ++d) out.push_back(extent(c, d));
+    x = make_tensor(c.x, layout, 1);
+    w = make_tensor(c.w, Layout::kRowMajor, 2, constant);
+    bias = make_tensor({c.w[0]}, Layout::kRowMajor, 3);
+    residual = make_tensor(out, layout, 4);
+    y = make_tensor(out, layout, 5);
+  }
+};
+
+// The name of the kernel that has run.
+std::string run_conv(const ConvCase& c, Operands& o, int threads) {
   Op op;
   op.kind = OpKind::kConv;
-  op.attrs = attrs;
-  std::vector<TensorDesc> inputs = {x.desc, w.desc, c.bias ? bias.desc : TensorDesc()};
-  std::vector<Tensor*> given = {&x, &w, c.bias ? &bias : nullptr};
+  op.attrs = attributes(c);
+  std::vector<TensorDesc> inputs = {o.x.desc, o.w.desc, c.bias ? o.bias.desc : TensorDesc()};
+  std::vector<Tensor*> given = {&o.x, &o.w, c.bias ? &o.bias : nullptr};
   if (c.residual) {
-    inputs.push_back(residual.desc);
-    given.push_back(&residual);
+    inputs.push_back(o.residual.desc);
+    given.push_back(&o.residual);
   }
   ThreadPool pool(threads);
-  const auto kernel = cpu::make_conv({op, inputs, {y.desc}, threads});
-  run_kernel(*kernel, given, {&y}, pool);
+  const auto kernel = cpu::make_conv({op, inputs, {o.y.desc}, threads});
+  run_kernel(*kernel, given, {&o.y}, pool);
+  return kernel->name();
+}
+
+double wanted(const ConvCase& c, const Operands& o, const Shape& at) {
+  const double sum =
+      expected(c, o.x, o.w, at) + (c.bias ? o.bias.at({at[1]}) : 0) + (c.residual ? o.residual.at(at) : 0);
+  return c.relu && sum < 0 ? 0 : sum;
+}
+
+std::string check_conv(const ConvCase& c, Layout layout, bool constant, int threads) {
+  Operands o(c, layout, constant);
+  const std::string name = run_conv(c, o, threads);
   Difference difference;
-  y.each([&](const Shape& at, float got) {
-    double want =
-        expected(c, x, w, at) + (c.bias ? bias.at({at[1]}) : 0) + (c.residual ? residual.at(at) : 0);
-    if (c.relu && want < 0) want = 0;
-    difference.add(got, want);
-  });
+  o.y.each([&](const Shape& at, float got) { difference.add(got, wanted(c, o, at)); });
   CHECK(difference.relative() < 1e-12);
+  return name;
 }
 
 }  // namespace
@@ -201,5 +227,63 @@ TEST(cpu_conv, matches_its_definition) {
         check_conv(c, layout, constant, 3);
       }
     }
+  }
+}
+
+TEST(cpu_conv, transforms_tiles_of_every_shape) {
+  const ConvCase cases[] = {
+      {.x = {1, 32, 16, 16}, .w = {32, 32, 3, 3}, .low = 1, .high = 1},
+      {.x = {1, 33, 13, 15}, .w = {70, 33, 3, 3}, .low = 1, .high = 1, .relu = true, .residual = true},
+      {.x = {3, 40, 12, 10}, .w = {48, 40, 3, 3}, .bias = false, .relu = true},
+      {.x = {2, 64, 20, 9}, .w = {36, 64, 3, 3}, .low = 2, .high = 1, .residual = true},
+      {.x = {2, 32, 18, 31}, .w = {65, 32, 3, 3}, .low = 0, .high = 2},
+      {.x = {1, 32, 22, 17}, .w = {32, 32, 3, 3}, .low = -1, .high = 1},
+      {.x = {30, 34, 5, 5}, .w = {32, 34, 3, 3}, .low = 1, .high = 1},
+      {.x = {1, 700, 14, 14}, .w = {32, 700, 3, 3}, .low = 1, .high = 1, .relu = true},  // cut sums
+      {.x = {1, 32, 70, 66}, .w = {40, 32, 3, 3}, .low = 1, .high = 1, .residual = true},
+  };
+  for (const ConvCase& c : cases) {
+    for (const int threads : {1, 2, 5}) {
+      CHECK(check_conv(c, Layout::kChannelsLast, true, threads).starts_with("conv[winograd"));
+    }
+  }
+}
+
+// A tile mixes 16 pixels; what cannot be mixed must reach only the results that it belongs to.
+TEST(cpu_conv, transformed_tiles_keep_infinities_apart) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  const float nan = std::numeric_limits<float>::quiet_NaN(), large = 3e38f;
+  const ConvCase c{.x = {1, 32, 21, 24}, .w = {34, 32, 3, 3}, .low = 1, .high = 1, .residual = true};
+  const struct {
+    Shape at;
+    float value;
+  } planted[] = {{{0, 3, 0, 0}, infinity}, {{0, 31, 2, 9}, nan},       {{0, 0, 8, 3}, -infinity},
+                 {{0, 0, 8, 4}, infinity}, {{0, 9, 20, 23}, infinity}, {{0, 5, 12, 13}, large},
+                 {{0, 5, 12, 14}, large},  {{0, 5, 13, 13}, -large},   {{0, 5, 12, 11}, -large}};
+  for (const bool relu : {false, true}) {
+    ConvCase with = c;
+    with.relu = relu;
+    Operands o(with, Layout::kChannelsLast, true);
+    for (float& w : o.w.data) w *= 0.1f;
+    for (const auto& [at, value] : planted) {
+      std::int64_t offset = 0;
+      for (std::size_t d = 0; d < at.size(); ++d) offset += at[d] * o.x.desc.strides[d];
+      o.x.data[static_cast<std::size_t>(offset)] = value;
+    }
+    CHECK(run_conv(with, o, 2).starts_with("conv[winograd"));
+    int special = 0;
+    o.y.each([&](const Shape& at, float got) {
+      const double want = wanted(with, o, at);
+      if (std::isnan(want)) {
+        CHECK(std::isnan(got));
+      } else if (std::isinf(want)) {
+        CHECK_EQ(static_cast<double>(got), want);
+      } else {
+        const bool beside_large = std::abs(at[2] - 12) < 5 && std::abs(at[3] - 13) < 5;
+        CHECK(std::abs(got - want) <= (beside_large ? 1e-6 * large : 1e-5));
+      }
+      special += std::isfinite(want) ? 0 : 1;
+    });
+    CHECK(special > 100);
   }
 }
