@@ -1,6 +1,7 @@
 // Elements as they are stored, and rows of them as registers: float32, int64 or bool.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -109,6 +110,14 @@ decltype(auto) visit_size(std::size_t size, F&& f) {
     default:
       return f(std::uint64_t{});
   }
+}
+
+// Where an element lies, by its index.
+inline const std::byte* element(const void* base, DType dtype, std::int64_t index) {
+  return static_cast<const std::byte*>(base) + index * static_cast<std::int64_t>(size_of(dtype));
+}
+inline std::byte* element(void* base, DType dtype, std::int64_t index) {
+  return static_cast<std::byte*>(base) + index * static_cast<std::int64_t>(size_of(dtype));
 }
 
 // Rows of n elements at a distance of `stride`, from or to dense registers. Floats must be of a

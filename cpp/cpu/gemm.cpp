@@ -18,35 +18,6 @@ constexpr std::int64_t kMaxRows = kBlockTiles * 16;  // of a block
 constexpr std::int64_t kBlockColumns = 128;          // whose sums wait to be finished, of each sum
 std::size_t aligned(std::size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
-// acc, acc + e, relu(acc), relu(acc + e): what a tile finishes in registers.
-struct Simple {
-  bool matches = false;
-  bool relu = false;
-  int residual = -1;
-};
-
-Simple simple_form(const Expr& expr) {
-  Simple form;
-  if (expr.empty()) return {true, false, -1};
-  int last = static_cast<int>(expr.size()) - 1;
-  const ExprStep* step = &expr[last];
-  if (step->op == ExprOp::kRelu) {
-    form.relu = true;
-    step = &expr[step->args[0]];
-  }
-  if (step->op == ExprOp::kAdd) {
-    const ExprStep *a = &expr[step->args[0]], *b = &expr[step->args[1]];
-    if (a->op != ExprOp::kIn || b->op != ExprOp::kIn) return form;
-    if (a->operand != 0) std::swap(a, b);
-    if (a->operand != 0 || b->operand == 0) return form;
-    form.residual = b->operand - 1;
-    form.matches = true;
-  } else {
-    form.matches = step->op == ExprOp::kIn && step->operand == 0;
-  }
-  return form;
-}
-
 }  // namespace
 
 void load_row(DType dtype, const void* from, std::int64_t stride, float* to, std::int64_t n) {
@@ -90,81 +61,6 @@ void store_row(DType dtype, const float* from, void* to, std::int64_t stride, st
     const std::int64_t count = std::min<std::int64_t>(64, n - i);
     convert(from + i, block, count);
     for (std::int64_t j = 0; j < count; ++j) y[(i + j) * stride] = block[j];
-  }
-}
-
-Epilogue::Epilogue(const Expr& expr, const std::vector<TensorDesc>& extras, const TensorDesc& out,
-                   int column_dim, bool gated)
-    : sums_per_result_(gated ? 2 : 1),
-      extras_(extras),
-      out_dtype_(out.dtype),
-      out_stride_(out.strides[static_cast<std::size_t>(column_dim)]),
-      column_dim_(column_dim) {
-  if (extras.size() > kMaxExtras) {
-    throw Error(ErrorKind::kUnavailable, {.area = "cpu",
-                                          .what = "an epilogue has too many operands",
-                                          .got = std::to_string(extras.size()),
-                                          .expected = "at most " + std::to_string(kMaxExtras)});
-  }
-  for (const auto& extra : extras) strides_.push_back(extra.strides[static_cast<std::size_t>(column_dim)]);
-  const Simple simple = gated ? Simple{} : simple_form(expr);
-  const bool direct = out.dtype == DType::kFloat32 && out_stride_ == 1;
-  const bool residual_fits = simple.residual < 0 || (extras[simple.residual].dtype == DType::kFloat32 &&
-                                                     strides_[simple.residual] == 1);
-  if (simple.matches && direct && residual_fits) {
-    in_tile_ = true;
-    relu_ = simple.relu;
-    residual_ = simple.residual;
-    return;
-  }
-  if (expr.empty()) return;
-  std::vector<DType> dtypes(static_cast<std::size_t>(sums_per_result_), DType::kFloat32);
-  for (const auto& extra : extras) dtypes.push_back(extra.dtype);
-  expression_.emplace(expr, dtypes, out.dtype);
-}
-
-void Epilogue::run(const float* sums, std::int64_t apart, std::int64_t n, const void* const* at, void* out,
-                   std::byte* scratch) const {
-  if (!expression_) return store_row(out_dtype_, sums, out, out_stride_, n);
-  const void* operands[kMaxExtras + 2] = {sums, sums + apart};
-  std::int64_t strides[kMaxExtras + 2] = {1, 1};
-  const auto first = static_cast<std::size_t>(sums_per_result_);
-  for (std::size_t k = 0; k < extras_.size(); ++k) {
-    operands[first + k] = at[k];
-    strides[first + k] = strides_[k];
-  }
-  expression_->run(n, operands, strides, out, out_stride_, scratch);
-}
-
-void Epilogue::run_rows(const Rows& r, std::byte* scratch) const {
-  if (r.n == 0) return;
-  const auto out_at = [&](std::int64_t row) { return element(r.out, out_dtype_, row * r.out_step); };
-  if (!expression_ || 2 * r.n > kExprBlock) {
-    const void* at[kMaxExtras];
-    for (std::int64_t i = 0; i < r.rows; ++i) {
-      for (std::size_t k = 0; k < extras_.size(); ++k)
-        at[k] = element(r.at[k], extras_[k].dtype, i * r.extra_steps[k]);
-      run(r.sums + i * r.sums_step, r.apart, r.n, at, out_at(i), scratch);
-    }
-    return;
-  }
-  const std::int64_t most = kExprBlock / r.n;
-  const auto first = static_cast<std::size_t>(sums_per_result_);
-  const void* operands[kMaxExtras + 2];
-  std::int64_t row_strides[kMaxExtras + 2] = {r.sums_step, r.sums_step}, strides[kMaxExtras + 2] = {1, 1};
-  for (std::size_t k = 0; k < extras_.size(); ++k) {
-    row_strides[first + k] = r.extra_steps[k];
-    strides[first + k] = strides_[k];
-  }
-  expression_->begin(scratch, most * r.n);
-  for (std::int64_t i = 0; i < r.rows; i += most) {
-    operands[0] = r.sums + i * r.sums_step;
-    operands[1] = r.sums + i * r.sums_step + r.apart;
-    for (std::size_t k = 0; k < extras_.size(); ++k)
-      operands[first + k] = element(r.at[k], extras_[k].dtype, i * r.extra_steps[k]);
-    expression_->run_tile(
-        {std::min(most, r.rows - i), r.n, operands, row_strides, strides, out_at(i), r.out_step, out_stride_},
-        scratch);
   }
 }
 
@@ -311,7 +207,7 @@ struct Block {
       tile.bias = bias;
     }
     const bool finish = last && !sums;
-    tile.relu = finish && call.epilogue->relu();
+    if (finish) tile.limits = call.epilogue->limits();
     const float* residual = nullptr;
     if (finish && call.epilogue->residual() >= 0) {
       residual = static_cast<const float*>(call.extras[call.epilogue->residual()]) + column;
@@ -333,6 +229,7 @@ struct Block {
       tile.next = fetched < ahead.length ? ahead.from + fetched : nullptr;
       fetched += length * ahead.step;
       gemm(strip.count, static_cast<int>(count), tile);
+      if (finish) call.epilogue->apply_function(tile.c, tile.c_stride, strip.count, count);
     }
   }
 

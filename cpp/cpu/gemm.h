@@ -9,7 +9,8 @@
 
 #include "core/machine/thread_pool.h"
 #include "core/plan/kernel.h"
-#include "cpu/expression.h"
+#include "cpu/element.h"
+#include "cpu/epilogue.h"
 #include "cpu/micro.h"
 
 namespace npu::cpu {
@@ -17,62 +18,6 @@ namespace npu::cpu {
 // Reads n elements `stride` apart as float32.
 void load_row(DType dtype, const void* from, std::int64_t stride, float* to, std::int64_t n);
 void store_row(DType dtype, const float* from, void* to, std::int64_t stride, std::int64_t n);
-
-inline const std::byte* element(const void* base, DType dtype, std::int64_t index) {
-  return static_cast<const std::byte*>(base) + index * static_cast<std::int64_t>(size_of(dtype));
-}
-inline std::byte* element(void* base, DType dtype, std::int64_t index) {
-  return static_cast<std::byte*>(base) + index * static_cast<std::int64_t>(size_of(dtype));
-}
-
-inline constexpr int kMaxExtras = 16;
-
-// What happens to a sum before it is stored.
-class Epilogue {
- public:
-  // `extras` are the operands of expression inputs 1, 2, ...; where it is `gated`, those of 2, 3, ...
-  Epilogue(const Expr& expr, const std::vector<TensorDesc>& extras, const TensorDesc& out, int column_dim,
-           bool gated = false);
-
-  bool in_tile() const { return in_tile_; }  // nothing, or a residual and relu in float32, done in registers
-  bool relu() const { return relu_; }
-  int residual() const { return residual_; }  // index of the extra, or -1
-  std::size_t scratch_bytes() const { return expression_ ? expression_->scratch_bytes() : 0; }
-
-  int sums_per_result() const { return sums_per_result_; }  // 2 where it is gated
-
-  // Finishes one row of n sums, the second sums `apart` further on; `at` are pointers to the row's
-  // first element of each extra.
-  void run(const float* sums, std::int64_t apart, std::int64_t n, const void* const* at, void* out,
-           std::byte* scratch) const;
-
-  // Rows of sums whose results, and whose extras, are evenly spaced.
-  struct Rows {
-    const float* sums = nullptr;
-    std::int64_t sums_step = 0, apart = 0;
-    std::int64_t rows = 0, n = 0;
-    const void* at[kMaxExtras] = {};  // of the first row
-    std::int64_t extra_steps[kMaxExtras] = {};
-    void* out = nullptr;
-    std::int64_t out_step = 0;
-  };
-  void run_rows(const Rows& rows, std::byte* scratch) const;
-
-  const std::vector<TensorDesc>& extras() const { return extras_; }
-  int column_dim() const { return column_dim_; }
-
- private:
-  bool in_tile_ = false;
-  bool relu_ = false;
-  int sums_per_result_ = 1;
-  int residual_ = -1;
-  std::vector<TensorDesc> extras_;
-  DType out_dtype_;
-  std::int64_t out_stride_ = 1;
-  int column_dim_ = 0;
-  std::vector<std::int64_t> strides_;
-  std::optional<Expression> expression_;
-};
 
 // Sizes of one product: rows x depth times depth x columns. Depth counts words: float32, or pairs of
 // bfloat16. Where a result is made of two sums, each has

@@ -23,8 +23,14 @@ struct Bf16Pair {
 };
 static_assert(sizeof(Bf16Pair) == sizeof(float));
 
+// What results are kept between, where they are: relu and its like. A NaN stays.
+struct Limits {
+  bool apply = false;
+  float low = 0, high = 0;
+};
+
 // Up to mr rows times a panel of nr columns. When it is done with k: + what c held, + bias, + residual, then
-// relu.
+// the limits.
 struct GemmTile {
   const void* a = nullptr;  // row i starts at a + i * a_stride
   std::int64_t a_stride = kPackedStride;
@@ -39,7 +45,7 @@ struct GemmTile {
   const float* bias = nullptr;  // nr values
   const float* residual = nullptr;
   std::int64_t residual_stride = 0;
-  bool relu = false;
+  Limits limits;
   const float* next = nullptr;  // prefetched: a cache line at each of k steps
   std::int64_t next_step = 16;  // from one to the next, in floats
 };
@@ -68,7 +74,7 @@ struct GroupTile {
   const float* bias = nullptr;
   const float* residual = nullptr;
   std::int64_t residual_stride = 0;
-  bool relu = false;
+  Limits limits;
 };
 
 // Rows of pixels of a few output channels, summed over taps that lie in planes of the input:
@@ -105,7 +111,7 @@ struct WinogradOutput {
   const float* bias = nullptr;
   const float* residual = nullptr;
   std::int64_t residual_row = 0, residual_column = 0;
-  bool relu = false;
+  Limits limits;
 };
 
 inline constexpr int kGemvRows = 8;  // with more, the sums of a few columns no longer fit registers
@@ -173,6 +179,9 @@ struct Micro {
 
   // Steps of expressions over float32 registers of n elements (n <= kExprBlock).
   void (*unary)(ExprOp op, const float* x, float* y, std::int64_t n);
+  // In place, rows of n elements `step` apart.
+  void (*unary_rows)(ExprOp op, float* y, std::int64_t step, std::int64_t rows, std::int64_t n);
+  void (*limit)(float* y, const Limits& limits, std::int64_t n);
   void (*binary)(ExprOp op, const float* a, const float* b, float* y, std::int64_t n);
   void (*compare)(ExprOp op, const float* a, const float* b, std::uint8_t* y, std::int64_t n);
   void (*where)(const std::uint8_t* c, const float* a, const float* b, float* y, std::int64_t n);

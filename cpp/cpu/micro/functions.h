@@ -55,23 +55,32 @@ inline F32 exp_of_rest(F32 x, F32 n) {
   return p * (r * r) + r + 1.0f;
 }
 
+// x * 2^n for a whole n, rounded once.
+inline F32 scaled(F32 x, F32 n) {
 #if defined(__AVX512F__)
-inline F32 exp_of(F32 x) {
-  const F32 low = _mm512_maskz_max_ps(0xffff, all(-104.0f), x);  // of a NaN the second operand: it stays
-  const F32 c = _mm512_maskz_min_ps(0xffff, all(89.0f), low), n = round_even(c * 1.44269504088896341f);
-  return _mm512_maskz_scalef_ps(0xffff, exp_of_rest(c, n), n);
-}
+  return _mm512_maskz_scalef_ps(0xffff, x, n);
 #else
-inline F32 exp_of(F32 x) {
-  F32 c = x > 89.0f ? all(89.0f) : x;
-  c = c < -104.0f ? all(-104.0f) : c;
-  const F32 n = (c * 1.44269504088896341f + 12582912.0f) - 12582912.0f;
-  const F32 p = exp_of_rest(c, n);
   // Two factors, because 2^n itself may be too large or too small for a normal number.
   const I32 whole = __builtin_convertvector(n, I32), half = whole >> 1;
-  return p * power_of_two(half) * power_of_two(whole - half);
-}
+  return x * power_of_two(half) * power_of_two(whole - half);
 #endif
+}
+
+inline F32 exp_of(F32 x) {
+  const F32 c = within(x, -104.0f, 89.0f);
+  const F32 n = (c * 1.44269504088896341f + 12582912.0f) - 12582912.0f;
+  return scaled(exp_of_rest(c, n), n);
+}
+
+// 1 / x for x in [1, 2], to about a unit in the last place.
+inline F32 reciprocal_near_one(F32 x) {
+#if defined(__AVX512F__)
+  const F32 r = _mm512_maskz_rcp14_ps(0xffff, x);
+  return r + r * (1.0f - x * r);
+#else
+  return 1.0f / x;
+#endif
+}
 
 inline F32 log_of(F32 x) {
   const I32 tiny = x < 1.17549435e-38f;
@@ -147,12 +156,12 @@ inline F32 erf_of(F32 x) {
 
 // From exp(-|x|), which cannot overflow; keeps small results exact.
 inline F32 sigmoid_of(F32 x) {
-  const F32 e = exp_of(-absolute(x)), r = 1.0f / (1.0f + e);
+  const F32 e = exp_of(-absolute(x)), r = reciprocal_near_one(1.0f + e);
   return x < 0.0f ? e * r : r;
 }
 inline F32 silu_of(F32 x) {
   const F32 e = exp_of(-absolute(x));
-  return (x < 0.0f ? x * e : x) / (1.0f + e);
+  return (x < 0.0f ? x * e : x) * reciprocal_near_one(1.0f + e);
 }
 
 // x * (1 + erf(x / sqrt 2)) / 2. The negative tail comes from erfc, or nothing would be left of it.

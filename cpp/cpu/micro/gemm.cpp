@@ -44,9 +44,9 @@ inline void finish(F32 (&acc)[rows][vectors], const GemmTile& tile, std::int64_t
   if (tile.residual) {
     each([&](F32 v, int i, int j) { return v + read(tile.residual + i * tile.residual_stride, j); });
   }
-  if (tile.relu) {
-    const F32 zero = {};
-    each([&](F32 v, int, int) { return v < zero ? zero : v; });  // a NaN compares false and stays
+  if (tile.limits.apply) {
+    const float low = tile.limits.low, high = tile.limits.high;
+    each([&](F32 v, int, int) { return within(v, low, high); });
   }
   each([&](F32 v, int i, int j) {
     float* const to = tile.c + i * tile.c_stride + j * kLanes;

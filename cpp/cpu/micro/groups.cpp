@@ -64,7 +64,7 @@ void tile(const GroupTile& t) {
     if (t.accumulate) v += load_lanes<whole>(t.c + i * t.c_stride, n);
     v += bias;
     if (t.residual) v += load_lanes<whole>(t.residual + i * t.residual_stride, n);
-    if (t.relu) v = v < F32{} ? F32{} : v;  // a NaN compares false and stays
+    if (t.limits.apply) v = within(v, t.limits.low, t.limits.high);
     if (whole) {
       store(t.c + i * t.c_stride, v);
     } else {

@@ -84,40 +84,69 @@ void arithmetic(ExprOp op, const float* x, float* y, std::int64_t n) {
   }
 }
 
-void unary(ExprOp op, const float* x, float* y, std::int64_t n) {
+// Calls use(function) with one of vectors; false where there is none.
+template <class Use>
+bool with_vectors(ExprOp op, Use use) {
   switch (op) {
     case ExprOp::kExp:
-      return each(x, y, n, [](F32 v) { return exp_of(v); });
+      use([](F32 v) { return exp_of(v); });
+      return true;
     case ExprOp::kLog:
-      return each(x, y, n, [](F32 v) { return log_of(v); });
-    case ExprOp::kSin:
-      return sines<0>(x, y, n);
-    case ExprOp::kCos:
-      return sines<1>(x, y, n);
+      use([](F32 v) { return log_of(v); });
+      return true;
     case ExprOp::kTanh:
-      return each(x, y, n, [](F32 v) { return tanh_of(v); });
+      use([](F32 v) { return tanh_of(v); });
+      return true;
     case ExprOp::kErf:
-      return each(x, y, n, [](F32 v) { return erf_of(v); });
+      use([](F32 v) { return erf_of(v); });
+      return true;
     case ExprOp::kSigmoid:
-      return each(x, y, n, [](F32 v) { return sigmoid_of(v); });
+      use([](F32 v) { return sigmoid_of(v); });
+      return true;
     case ExprOp::kSilu:
-      return each(x, y, n, [](F32 v) { return silu_of(v); });
+      use([](F32 v) { return silu_of(v); });
+      return true;
     case ExprOp::kGelu:
-      return each(x, y, n, [](F32 v) { return gelu_of(v); });
+      use([](F32 v) { return gelu_of(v); });
+      return true;
     case ExprOp::kGeluTanh:
-      return each(x, y, n, [](F32 v) { return gelu_tanh_of(v); });
+      use([](F32 v) { return gelu_tanh_of(v); });
+      return true;
     case ExprOp::kSoftplus:
-      return each(x, y, n, [](F32 v) { return softplus_of(v); });
+      use([](F32 v) { return softplus_of(v); });
+      return true;
     case ExprOp::kMish:
-      return each(x, y, n, [](F32 v) { return mish_of(v); });
+      use([](F32 v) { return mish_of(v); });
+      return true;
     case ExprOp::kHardswish:
-      return each(x, y, n, [](F32 v) { return v * min_of(max_of(v + 3.0f, all(0.0f)), all(6.0f)) / 6.0f; });
+      use([](F32 v) { return v * min_of(max_of(v + 3.0f, all(0.0f)), all(6.0f)) * (1.0f / 6.0f); });
+      return true;
     case ExprOp::kHardsigmoid:
-      return each(x, y, n, [](F32 v) { return min_of(max_of(v + 3.0f, all(0.0f)), all(6.0f)) / 6.0f; });
+      use([](F32 v) { return min_of(max_of(v + 3.0f, all(0.0f)), all(6.0f)) * (1.0f / 6.0f); });
+      return true;
     default:
-      if (is_wide(op)) return wide_unary(op, x, y, n);
-      return arithmetic(op, x, y, n);
+      return false;
   }
+}
+
+void unary(ExprOp op, const float* x, float* y, std::int64_t n) {
+  if (op == ExprOp::kSin) return sines<0>(x, y, n);
+  if (op == ExprOp::kCos) return sines<1>(x, y, n);
+  if (with_vectors(op, [&](auto f) { each(x, y, n, f); })) return;
+  if (is_wide(op)) return wide_unary(op, x, y, n);
+  arithmetic(op, x, y, n);
+}
+
+void unary_rows(ExprOp op, float* y, std::int64_t step, std::int64_t rows, std::int64_t n) {
+  const auto all_rows = [&](auto f) {
+    for (std::int64_t i = 0; i < rows; ++i) each(y + i * step, y + i * step, n, f);
+  };
+  if (with_vectors(op, all_rows)) return;
+  for (std::int64_t i = 0; i < rows; ++i) unary(op, y + i * step, y + i * step, n);
+}
+
+void limit(float* y, const Limits& limits, std::int64_t n) {
+  each(y, y, n, [&](F32 v) { return within(v, limits.low, limits.high); });
 }
 
 void binary(ExprOp op, const float* a, const float* b, float* y, std::int64_t n) {
@@ -165,6 +194,8 @@ void where(const std::uint8_t* c, const float* a, const float* b, float* y, std:
 
 void fill_math(Micro& micro) {
   micro.unary = unary;
+  micro.unary_rows = unary_rows;
+  micro.limit = limit;
   micro.binary = binary;
   micro.where = where;
 }

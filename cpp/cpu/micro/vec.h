@@ -114,6 +114,18 @@ inline F32 min_of(F32 a, F32 b) {
 }
 #endif
 
+// A NaN stays: as the second operand, the instructions return it.
+inline F32 within(F32 v, float low, float high) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_min_ps(0xffff, all(high), _mm512_maskz_max_ps(0xffff, all(low), v));
+#elif defined(__AVX2__)
+  return _mm256_min_ps(all(high), _mm256_max_ps(all(low), v));
+#else
+  v = v < low ? all(low) : v;
+  return v > high ? all(high) : v;
+#endif
+}
+
 // The lanes folded into one with f, halves onto halves.
 template <class F>
 inline float fold_lanes(F32 v, F f) {

@@ -71,7 +71,7 @@ inline I32 output_lanes(const WinogradOutput& t, std::int64_t channel, std::int6
       if (t.residual) {
         v += read<whole>(t.residual + i * t.residual_row + j * t.residual_column + channel, n);
       }
-      if (t.relu) v = v < F32{} ? F32{} : v;  // a NaN compares false and stays
+      if (t.limits.apply) v = within(v, t.limits.low, t.limits.high);
       write<whole>(t.y + i * t.row_step + j * t.column_step + channel, v, n);
     }
   }

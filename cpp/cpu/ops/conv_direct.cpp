@@ -190,11 +190,12 @@ class DirectConv final : public ConvBase {
       tile.accumulate = first > 0;
       tile.bias = last ? bias : nullptr;
       tile.residual = last ? residual : nullptr;
-      tile.relu = last && epilogue_.relu();
+      if (last) tile.limits = epilogue_.limits();
       micro_->gemm_f32(rows, columns, tile);
       tile.b = static_cast<const float*>(tile.b) + count * tile.k * micro_->nr;
       if (tile.next) tile.next += count * tile.k * 16;
     }
+    epilogue_.apply_function(tile.c, tile.c_stride, rows, columns);
   }
 
   std::array<std::int64_t, 2> room_;

@@ -181,7 +181,7 @@ class GroupConv final : public ConvBase {
     tile.one_group = !shares_lanes_;
     tile.x_stride = g_.stride[2] * pixel_step();
     tile.c_stride = direct ? g_.out_step[2] : g_.out_channels;
-    tile.relu = direct && epilogue_.relu();
+    if (direct) tile.limits = epilogue_.limits();
     tile.residual_stride = extra_at[1] - extra_at[0];
     float* const out = direct ? static_cast<float*>(args.outputs[0]) + at[0] : sums;
     const float* const residual =
@@ -205,6 +205,7 @@ class GroupConv final : public ConvBase {
         tile.c = out + w * tile.c_stride + block.channel;
         if (residual) tile.residual = residual + w * tile.residual_stride + block.channel;
         run_tile(static_cast<int>(part.end - part.begin), tile);
+        if (direct) epilogue_.apply_function(tile.c, tile.c_stride, part.end - part.begin, tile.channels);
       }
       tile.w += block_floats();
     }
@@ -220,8 +221,10 @@ class GroupConv final : public ConvBase {
       tile.taps = whole.taps + first;
       tile.tap_count = std::min(most, whole.tap_count - first);
       tile.accumulate = first > 0;
-      if (!last) tile.bias = tile.residual = nullptr;
-      tile.relu = last && whole.relu;
+      if (!last) {
+        tile.bias = tile.residual = nullptr;
+        tile.limits = {};
+      }
       micro_->group_tile(pixels, tile);
     }
   }

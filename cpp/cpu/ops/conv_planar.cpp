@@ -237,7 +237,8 @@ class PlanarConv final : public ConvBase {
     auto* const y = static_cast<float*>(args.outputs[0]) + out;
     if (residual >= 0)
       micro_->binary(ExprOp::kAdd, sums, static_cast<const float*>(at[residual]), y, line.pixels);
-    if (rows_epilogue_.relu()) micro_->unary(ExprOp::kRelu, y, y, line.pixels);
+    rows_epilogue_.apply_limits(y, line.pixels);
+    rows_epilogue_.apply_function(y, line.pixels, 1, line.pixels);
   }
 
   Epilogue rows_epilogue_;  // of rows of pixels

@@ -204,7 +204,7 @@ class WinogradConv final : public ConvBase {
     pixels.from_step = rows * nr;
     pixels.row_step = g_.out_step[1];
     pixels.column_step = g_.out_step[2];
-    pixels.relu = epilogue_.relu();
+    pixels.limits = epilogue_.limits();
     float bias[kMostColumns];
     if (args.inputs[2]) {
       const TensorDesc& b = inputs_[2];
@@ -231,6 +231,10 @@ class WinogradConv final : public ConvBase {
       pixels.y = static_cast<float*>(args.outputs[0]) + out + column;
       if (residual) pixels.residual = residual + extra_at;
       if (!micro_->winograd_output(pixels)) compute_directly(args, panel, at, pixels);
+      for (std::int64_t row = 0; row < pixels.rows; ++row) {
+        epilogue_.apply_function(pixels.y + row * pixels.row_step, pixels.column_step, pixels.columns,
+                                 pixels.channels);
+      }
     }
   }
 
@@ -256,7 +260,8 @@ class WinogradConv final : public ConvBase {
         if (pixels.bias) sum += pixels.bias[channel];
         if (pixels.residual)
           sum += pixels.residual[h * pixels.residual_row + w * pixels.residual_column + channel];
-        if (pixels.relu) sum = sum < 0 ? 0 : sum;
+        if (pixels.limits.apply)
+          sum = std::isnan(sum) ? sum : std::clamp(sum, pixels.limits.low, pixels.limits.high);
         pixels.y[h * pixels.row_step + w * pixels.column_step + channel] = sum;
       }
     }

@@ -168,7 +168,8 @@ class MatmulRows final : public HostKernel {
     }
     if (epilogue_.residual() >= 0)
       micro_->add_into(static_cast<const float*>(pointers[epilogue_.residual()]), sums, n);
-    if (epilogue_.relu()) micro_->unary(ExprOp::kRelu, sums, sums, n);
+    epilogue_.apply_limits(sums, n);
+    epilogue_.apply_function(sums, n, 1, n);
     store_row(out.dtype, sums, to, out.strides[last], n);
   }
 

@@ -1,0 +1,162 @@
+#include "cpu/epilogue.h"
+
+#include <algorithm>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "cpu/element.h"
+#include "npu/error.h"
+
+namespace npu::cpu {
+
+namespace {
+
+// acc or acc + e, then limits, then a function: what tiles do themselves.
+struct Simple {
+  bool matches = false;
+  int residual = -1;
+  Limits limits;
+  ExprOp function = ExprOp::kIn;
+};
+
+bool is_function(ExprOp op) {
+  switch (op) {
+    case ExprOp::kTanh:
+    case ExprOp::kSigmoid:
+    case ExprOp::kSilu:
+    case ExprOp::kGelu:
+    case ExprOp::kGeluTanh:
+    case ExprOp::kSoftplus:
+    case ExprOp::kMish:
+    case ExprOp::kHardswish:
+    case ExprOp::kHardsigmoid:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// The number of a step like max(x, number), which becomes x; null for all others.
+const double* limit(const Expr& expr, ExprOp op, const ExprStep*& step) {
+  if (step->op != op || step->type != 'f') return nullptr;
+  const ExprStep *a = &expr[step->args[0]], *b = &expr[step->args[1]];
+  if (a->op == ExprOp::kConst) std::swap(a, b);
+  if (a->op == ExprOp::kConst || b->op != ExprOp::kConst) return nullptr;
+  step = a;
+  return &b->number;
+}
+
+Simple simple_form(const Expr& expr) {
+  Simple form;
+  form.matches = expr.empty();
+  if (form.matches) return form;
+  const ExprStep* step = &expr.back();
+  if (is_function(step->op)) {
+    form.function = step->op;
+    step = &expr[step->args[0]];
+  }
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  if (step->op == ExprOp::kRelu) {
+    form.limits = {true, 0, kInfinity};
+    step = &expr[step->args[0]];
+  } else {
+    const double* const high = limit(expr, ExprOp::kMin, step);
+    const double* const low = limit(expr, ExprOp::kMax, step);
+    form.limits = {high || low, low ? static_cast<float>(*low) : -kInfinity,
+                   high ? static_cast<float>(*high) : kInfinity};
+  }
+  if (step->op == ExprOp::kAdd) {
+    const ExprStep *a = &expr[step->args[0]], *b = &expr[step->args[1]];
+    if (a->op != ExprOp::kIn || b->op != ExprOp::kIn) return form;
+    if (a->operand != 0) std::swap(a, b);
+    if (a->operand != 0 || b->operand == 0) return form;
+    form.residual = b->operand - 1;
+    form.matches = true;
+  } else {
+    form.matches = step->op == ExprOp::kIn && step->operand == 0;
+  }
+  // Within limits that cross, or a limit that is NaN, order would matter.
+  form.matches &= !form.limits.apply || form.limits.low <= form.limits.high;
+  return form;
+}
+
+}  // namespace
+
+Epilogue::Epilogue(const Expr& expr, const std::vector<TensorDesc>& extras, const TensorDesc& out,
+                   int column_dim, bool gated)
+    : sums_per_result_(gated ? 2 : 1),
+      extras_(extras),
+      out_dtype_(out.dtype),
+      out_stride_(out.strides[static_cast<std::size_t>(column_dim)]),
+      column_dim_(column_dim) {
+  if (extras.size() > kMaxExtras) {
+    throw Error(ErrorKind::kUnavailable, {.area = "cpu",
+                                          .what = "an epilogue has too many operands",
+                                          .got = std::to_string(extras.size()),
+                                          .expected = "at most " + std::to_string(kMaxExtras)});
+  }
+  for (const auto& extra : extras) strides_.push_back(extra.strides[static_cast<std::size_t>(column_dim)]);
+  const Simple simple = gated ? Simple{} : simple_form(expr);
+  const bool direct = out.dtype == DType::kFloat32 && out_stride_ == 1;
+  const bool residual_fits = simple.residual < 0 || (extras[simple.residual].dtype == DType::kFloat32 &&
+                                                     strides_[simple.residual] == 1);
+  if (simple.matches && direct && residual_fits) {
+    in_tile_ = true;
+    limits_ = simple.limits;
+    function_ = simple.function;
+    residual_ = simple.residual;
+    return;
+  }
+  if (expr.empty()) return;
+  std::vector<DType> dtypes(static_cast<std::size_t>(sums_per_result_), DType::kFloat32);
+  for (const auto& extra : extras) dtypes.push_back(extra.dtype);
+  expression_.emplace(expr, dtypes, out.dtype);
+}
+
+void Epilogue::run(const float* sums, std::int64_t apart, std::int64_t n, const void* const* at, void* out,
+                   std::byte* scratch) const {
+  if (!expression_) return store_floats(micro(), out_dtype_, sums, out, out_stride_, n);
+  const void* operands[kMaxExtras + 2] = {sums, sums + apart};
+  std::int64_t strides[kMaxExtras + 2] = {1, 1};
+  const auto first = static_cast<std::size_t>(sums_per_result_);
+  for (std::size_t k = 0; k < extras_.size(); ++k) {
+    operands[first + k] = at[k];
+    strides[first + k] = strides_[k];
+  }
+  expression_->run(n, operands, strides, out, out_stride_, scratch);
+}
+
+void Epilogue::run_rows(const Rows& r, std::byte* scratch) const {
+  if (r.n == 0) return;
+  const auto out_at = [&](std::int64_t row) { return element(r.out, out_dtype_, row * r.out_step); };
+  if (!expression_ || 2 * r.n > kExprBlock) {
+    const void* at[kMaxExtras];
+    for (std::int64_t i = 0; i < r.rows; ++i) {
+      for (std::size_t k = 0; k < extras_.size(); ++k)
+        at[k] = element(r.at[k], extras_[k].dtype, i * r.extra_steps[k]);
+      run(r.sums + i * r.sums_step, r.apart, r.n, at, out_at(i), scratch);
+    }
+    return;
+  }
+  const std::int64_t most = kExprBlock / r.n;
+  const auto first = static_cast<std::size_t>(sums_per_result_);
+  const void* operands[kMaxExtras + 2];
+  std::int64_t row_strides[kMaxExtras + 2] = {r.sums_step, r.sums_step}, strides[kMaxExtras + 2] = {1, 1};
+  for (std::size_t k = 0; k < extras_.size(); ++k) {
+    row_strides[first + k] = r.extra_steps[k];
+    strides[first + k] = strides_[k];
+  }
+  expression_->begin(scratch, most * r.n);
+  for (std::int64_t i = 0; i < r.rows; i += most) {
+    operands[0] = r.sums + i * r.sums_step;
+    operands[1] = r.sums + i * r.sums_step + r.apart;
+    for (std::size_t k = 0; k < extras_.size(); ++k)
+      operands[first + k] = element(r.at[k], extras_[k].dtype, i * r.extra_steps[k]);
+    expression_->run_tile(
+        {std::min(most, r.rows - i), r.n, operands, row_strides, strides, out_at(i), r.out_step, out_stride_},
+        scratch);
+  }
+}
+
+}  // namespace npu::cpu
