@@ -1,6 +1,7 @@
 #include "cpu/cpu_device.h"
 
 #include "cpu/micro.h"
+#include "cpu/ops/conv.h"
 #include "cpu/ops/ops.h"
 #include "npu/cpu_info.h"
 
@@ -20,6 +21,9 @@ class CpuDevice final : public HostDevice {
 
   std::unique_ptr<HostKernel> make_host_kernel(const KernelRequest& request) const override {
     return kMakers[static_cast<int>(request.op.kind)](request);
+  }
+  bool takes_planes(const KernelRequest& request) const override {
+    return request.op.kind == OpKind::kConv && reads_planes(request);
   }
 
  private:

@@ -36,6 +36,9 @@ class DeviceBackend {
   // copy.
   virtual bool takes(const Op&, const TensorDesc&) const { return true; }
 
+  // Whether the kernel of an op that wants channels last is as fast where they are not.
+  virtual bool takes_planes(const KernelRequest&) const { return false; }
+
   // The device whose kernels prepare weights, in memory of this one.
   virtual const HostDevice& host() const = 0;
   virtual std::unique_ptr<DevicePlan> finish(const Plan& plan) const = 0;

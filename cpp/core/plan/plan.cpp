@@ -160,8 +160,7 @@ void Plan::copy_unreadable(Op& op) {
     if (!in.present()) continue;
     const PlannedValue& source = values[static_cast<std::size_t>(in.value)];
     auto physical = physical_operand(in, source.value, source.layout);
-    const bool moved = !physical;
-    if (moved) {
+    if (!physical) {
       Operand whole;
       whole.value = in.value;
       whole.shape = source.value.shape;
@@ -169,16 +168,23 @@ void Plan::copy_unreadable(Op& op) {
       in.value = relayout(whole, Layout::kRowMajor, op.name).value;
       physical = physical_operand(in, values.back().value, Layout::kRowMajor);
     }
-    const bool readable = device.backend().takes(op, physical->desc);
-    const bool scattered = !moved && i == 0 && wants_channels_last(op) && spatial(in.shape) &&
-                           in.shape[1] > 1 && physical->desc.strides[1] != 1 && !physical->desc.constant;
-    if (readable && !scattered) continue;
-    in = relayout(in, readable ? Layout::kChannelsLast : Layout::kRowMajor, op.name);
+    if (!device.backend().takes(op, physical->desc)) in = relayout(in, Layout::kRowMajor, op.name);
   }
+}
+
+// Gives an op that wants channels last a copy that lies so, unless its kernel reads the input as it is.
+void Plan::gather_channels(Op& op) {
+  if (!wants_channels_last(op) || !op.inputs[0].present()) return;
+  const Step step = resolve_operands(op);
+  const TensorDesc& x = step.input_descs[0];
+  if (!spatial(x.shape) || x.shape[1] <= 1 || x.strides[1] == 1 || x.constant) return;
+  if (device.backend().takes_planes(request_of(step))) return;
+  op.inputs[0] = relayout(op.inputs[0], Layout::kChannelsLast, op.name);
 }
 
 void Plan::add_main_step(Op op) {
   copy_unreadable(op);
+  gather_channels(op);
   // Results that the kernel cannot write in their layout go to a temporary first.
   std::vector<std::pair<Operand, Operand>> copies;
   for (Operand& out : op.outputs) {

@@ -100,6 +100,7 @@ struct Plan {
   Step make_prepare_step(const Op& op) const;
   void add_main_steps();
   void copy_unreadable(Op& op);
+  void gather_channels(Op& op);
   void add_main_step(Op op);
   void add_with_fused(std::span<const std::size_t> before, const Op& op);
   std::optional<Step> make_fused_step(std::span<const std::size_t> fused, const Op& op) const;

@@ -36,6 +36,7 @@ class ConvBase : public HostKernel {
 };
 
 bool is_direct(const KernelRequest& request);
+bool reads_planes(const KernelRequest& request);  // of a conv, as fast as channels last
 KernelPtr make_direct_conv(const KernelRequest& request);
 bool is_spread(const KernelRequest& request);
 KernelPtr make_spread_conv(const KernelRequest& request);

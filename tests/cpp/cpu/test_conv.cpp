@@ -189,6 +189,15 @@ TEST(cpu_conv, matches_its_definition) {
       {.x = {2, 3, 17}, .w = {5, 3, 4}, .stride = 3, .low = 2, .high = 0},
       {.x = {1, 3, 4, 5, 6}, .w = {7, 3, 2, 3, 3}, .stride = 2, .low = 1, .high = 1},
       {.x = {1, 3, 18, 17}, .w = {20, 3, 7, 7}, .stride = 2, .low = 3, .high = 3, .relu = true},
+      {.x = {3, 3, 20, 23},
+       .w = {70, 3, 3, 3},
+       .stride = 2,
+       .low = 1,
+       .high = 1,
+       .relu = true,
+       .residual = true},
+      {.x = {2, 4, 19, 26}, .w = {9, 4, 3, 5}, .low = 2, .high = 3, .dilation = 2},
+      {.x = {2, 2, 12, 30}, .w = {16, 2, 5, 3}, .bias = false},  // read in place
       {.x = {1, 3, 6, 6}, .w = {4, 3, 3, 3}, .low = -1, .high = -1},
       // Few channels: long filters and rows, strides and dilation in the planes, gaps in the input, one plane
       // more than fits at a time, several blocks of channels.
