@@ -3,6 +3,7 @@
 // each tap. A room of few channels, as those of an image, is planar: taps of a row follow each other in each
 // channel.
 #include "cpu/ops/conv.h"
+#include "cpu/ops/conv_room.h"
 
 namespace npu::cpu {
 
@@ -15,29 +16,27 @@ constexpr std::int64_t kShortest = 16;     // segment, in floats: a vector of AV
 constexpr std::int64_t kMostPlanes = 4;    // channels that are kept apart
 constexpr std::int64_t kLongestSum = 640;  // products added in float32 in one go, for accuracy
 constexpr double kFewFlops = 200e3;        // a few microseconds: not worth waking threads
-// Of padded images at a time, unless one needs more: 2 MB, as a second-level cache.
-constexpr std::int64_t kRoomFloats = 1 << 19;
 
 class DirectConv final : public ConvBase {
  public:
-  explicit DirectConv(const KernelRequest& r) : ConvBase(r), room_(padded(g_)), planar_(is_planar(g_)) {
-    copies_ = needs_copy(r, g_);
-    pixel_step_ = planar_ ? 1 : g_.in_channels;
-    row_step_ = copies_ ? room_[1] * pixel_step_ : g_.x_step[1];
-    plane_step_ = !planar_ ? 0 : copies_ ? room_[0] * row_step_ : g_.x_channel;
-    batch_step_ = !copies_ ? g_.x_batch : room_[0] * row_step_ * (planar_ ? g_.in_channels : 1);
+  explicit DirectConv(const KernelRequest& r)
+      : ConvBase(r), planar_(is_planar(g_)), room_(g_, r.inputs[0].dtype, planar_), copies_(room_.needed()) {
+    const std::int64_t pixel_step = room_.pixel_step();
+    row_step_ = copies_ ? room_.row_step() : g_.x_step[1];
+    batch_step_ = copies_ ? room_.batch_step() : g_.x_batch;
+    const std::int64_t plane_step = copies_ ? room_.plane_step() : g_.x_channel;
     // Neighbouring taps of a row are one segment, unless they are dilated.
     const bool dilated = g_.dilation[2] != 1;
     for (std::int64_t plane = 0; plane < (planar_ ? g_.in_channels : 1); ++plane) {
       for (std::int64_t kh = 0; kh < g_.kernel[1]; ++kh) {
         for (std::int64_t kw = 0; kw < (dilated ? g_.kernel[2] : 1); ++kw) {
-          segments_.push_back(plane * plane_step_ + kh * g_.dilation[1] * row_step_ +
-                              kw * g_.dilation[2] * pixel_step_);
+          segments_.push_back(plane * plane_step + kh * g_.dilation[1] * row_step_ +
+                              kw * g_.dilation[2] * pixel_step);
         }
       }
     }
     shape_ = {g_.pixels(), g_.out_channels, g_.depth()};
-    images_ = copies_ ? std::clamp<std::int64_t>(kRoomFloats / batch_step_, 1, g_.batch) : g_.batch;
+    images_ = copies_ ? room_.images() : g_.batch;
     const std::int64_t lines = images_ * g_.out[1];
     pieces_ = flops() < kFewFlops ? 1 : lines >= 16 * threads_ ? 4 * threads_ : threads_;
   }
@@ -58,9 +57,7 @@ class DirectConv final : public ConvBase {
   std::string name() const override {
     return std::string(planar_ ? "conv[planes " : "conv[direct ") + micro_->name + "]";
   }
-  std::size_t scratch_bytes() const override {
-    return copies_ ? sizeof(float) * static_cast<std::size_t>(images_ * batch_step_) : 0;
-  }
+  std::size_t scratch_bytes() const override { return copies_ ? room_.bytes() : 0; }
   int packed_input() const override { return 1; }
   std::size_t packed_bytes() const override { return shape_.packed_floats(*micro_) * sizeof(float); }
   std::string packing() const override {
@@ -88,7 +85,7 @@ class DirectConv final : public ConvBase {
     for (std::int64_t first = 0; first < g_.batch; first += images_) {
       const std::int64_t images = std::min(images_, g_.batch - first);
       const std::byte* const x = element(args.inputs[0], dtype, first * g_.x_batch);
-      if (copies_) copy_padded(x, images, room, pool);
+      if (copies_) room_.fill(x, images, room, pieces_ == 1 ? 1 : 4 * threads_, pool);
       run_images(args, copies_ ? room : reinterpret_cast<const float*>(x), first, images, pool);
     }
   }
@@ -96,34 +93,6 @@ class DirectConv final : public ConvBase {
  private:
   static std::int64_t segment_length(const ConvGeometry& g) {
     return (g.dilation[2] == 1 ? g.kernel[2] : 1) * (is_planar(g) ? 1 : g.in_channels);
-  }
-
-  // What output pixels reach, border included: rows and pixels of a row.
-  static std::array<std::int64_t, 2> padded(const ConvGeometry& g) {
-    const auto reach = [&](std::size_t d) {
-      return (g.out[d] - 1) * g.stride[d] + (g.kernel[d] - 1) * g.dilation[d] + 1;
-    };
-    return {reach(1), reach(2)};
-  }
-
-  static bool needs_copy(const KernelRequest& r, const ConvGeometry& g) {
-    const auto reach = padded(g);
-    return g.low[1] != 0 || g.low[2] != 0 || reach[0] > g.in[1] || reach[1] > g.in[2] ||
-           g.x_step[2] != (is_planar(g) ? 1 : g.in_channels) || r.inputs[0].dtype != DType::kFloat32;
-  }
-
-  void copy_padded(const std::byte* x, std::int64_t images, float* room, ThreadPool& pool) const {
-    const std::int64_t planes = planar_ ? g_.in_channels : 1, rows = images * planes * room_[0];
-    const std::int64_t pieces = pieces_ == 1 ? 1 : std::min<std::int64_t>(rows, 4 * threads_);
-    pool.run(pieces, [&](std::int64_t piece, int) {
-      const Range range = split(rows, pieces, piece);
-      for (std::int64_t row = range.begin; row < range.end; ++row) {
-        const std::int64_t n = row / room_[0] / planes, plane = row / room_[0] % planes;
-        const std::int64_t image = n * g_.x_batch + plane * g_.x_channel;
-        copy_row_padded(element(x, inputs_[0].dtype, image), row % room_[0] - g_.low[1],
-                        room + row * row_step_);
-      }
-    });
   }
 
   void run_images(const KernelArgs& args, const float* x, std::int64_t first, std::int64_t images,
@@ -139,29 +108,6 @@ class DirectConv final : public ConvBase {
     });
   }
 
-  // Row `h` of an image or of one of its planes.
-  void copy_row_padded(const std::byte* image, std::int64_t h, float* to) const {
-    const bool inside = h >= 0 && h < g_.in[1];
-    const std::int64_t first = inside ? std::clamp<std::int64_t>(g_.low[2], 0, room_[1]) : room_[1];
-    const std::int64_t end =
-        inside ? std::clamp<std::int64_t>(g_.low[2] + g_.in[2], first, room_[1]) : room_[1];
-    const DType dtype = inputs_[0].dtype;
-    const std::int64_t at = h * g_.x_step[1] + (first - g_.low[2]) * g_.x_step[2], step = g_.x_step[2];
-    std::fill_n(to, first * pixel_step_, 0.0f);
-    float* const pixels = to + first * pixel_step_;
-    if (end > first) {
-      const std::byte* const from = element(image, dtype, at);
-      if (planar_ || step == pixel_step_) {
-        load_row(dtype, from, planar_ ? step : 1, pixels, (end - first) * pixel_step_);
-      } else {
-        for (std::int64_t w = 0; w < end - first; ++w) {
-          load_row(dtype, element(from, dtype, w * step), 1, pixels + w * pixel_step_, pixel_step_);
-        }
-      }
-    }
-    std::fill_n(to + end * pixel_step_, (room_[1] - end) * pixel_step_, 0.0f);
-  }
-
   // One panel of output channels for some output rows, counted from those of image `first`, which is at x.
   void panel(const KernelArgs& args, const float* x, std::int64_t first, Range lines, std::int64_t p) const {
     const std::int64_t column = p * micro_->nr, depth = shape_.depth;
@@ -170,7 +116,7 @@ class DirectConv final : public ConvBase {
     GemmTile tile;
     tile.b = reinterpret_cast<const float*>(args.packed) + column * depth;
     tile.k = segment_length(g_);
-    tile.a_stride = g_.stride[2] * pixel_step_;
+    tile.a_stride = g_.stride[2] * room_.pixel_step();
     tile.c_stride = g_.out_step[2];
     const float* bias_row = nullptr;
     if (args.inputs[2]) {
@@ -225,9 +171,10 @@ class DirectConv final : public ConvBase {
     epilogue_.apply_function(tile.c, tile.c_stride, rows, columns);
   }
 
-  std::array<std::int64_t, 2> room_;
-  bool planar_ = false, copies_ = false;
-  std::int64_t pixel_step_ = 1, row_step_ = 0, plane_step_ = 0, batch_step_ = 0, images_ = 1, pieces_ = 1;
+  bool planar_;
+  ConvRoom room_;
+  bool copies_;
+  std::int64_t row_step_ = 0, batch_step_ = 0, images_ = 1, pieces_ = 1;
   std::vector<std::int64_t> segments_;
   GemmShape shape_;
 };

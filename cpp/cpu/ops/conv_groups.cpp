@@ -1,6 +1,7 @@
 // Convolutions in groups of few channels, down to one filter for each channel. A vector of output channels is
 // summed in registers for some pixels of a row at a time; taps outside the image are left out.
 #include "cpu/ops/conv.h"
+#include "cpu/ops/conv_room.h"
 
 namespace npu::cpu {
 
@@ -10,6 +11,7 @@ constexpr std::int64_t kMostOfGroup = 64;     // channels; more are a product wo
 constexpr std::int64_t kLongestSum = 320;     // products added in float32 in one go, for accuracy
 constexpr std::int64_t kLargestDepth = 1024;  // of a filter; what is deeper has work enough for a product
 constexpr std::int64_t kFewProducts = 50000;  // a few microseconds: not worth waking threads
+constexpr std::int64_t kNarrow = 16;          // pixels of a row of which the border is a large part
 constexpr int kMostLanes = 16;
 
 // Neighbouring output channels that fit a vector.
@@ -24,13 +26,16 @@ struct Segment {
 
 class GroupConv final : public ConvBase {
  public:
-  explicit GroupConv(const KernelRequest& r) : ConvBase(r) {
+  explicit GroupConv(const KernelRequest& r)
+      : ConvBase(r),
+        room_(g_, r.inputs[0].dtype, false),
+        copies_(room_.needed() && pays_for_room(g_, r.inputs[0].dtype)) {
     make_blocks();
     make_segments();
     const auto floats = [](std::int64_t n) {
       return (static_cast<std::size_t>(n) * sizeof(float) + 63) / 64 * 64;
     };
-    converts_ = r.inputs[0].dtype != DType::kFloat32;
+    converts_ = r.inputs[0].dtype != DType::kFloat32 && !copies_;
     row_floats_ = converts_ ? g_.in[2] * g_.in_channels : 0;
     sums_at_ = (static_cast<std::size_t>(g_.taps()) * sizeof(GroupTap) + 63) / 64 * 64;
     rows_at_ = sums_at_ + (epilogue_.in_tile() ? 0 : floats(g_.out[2] * g_.out_channels));
@@ -50,7 +55,9 @@ class GroupConv final : public ConvBase {
     return std::string(g_.depthwise() ? "conv[depthwise " : "conv[groups ") + micro_->name +
            (epilogue_.in_tile() ? "]" : " +map]");
   }
-  std::size_t scratch_bytes() const override { return per_thread_ * static_cast<std::size_t>(threads_); }
+  std::size_t scratch_bytes() const override {
+    return per_thread_ * static_cast<std::size_t>(threads_) + (copies_ ? room_.bytes() : 0);
+  }
   int packed_input() const override { return 1; }
   std::size_t packed_bytes() const override {
     return blocks_.size() * static_cast<std::size_t>(block_floats()) * sizeof(float);
@@ -72,21 +79,40 @@ class GroupConv final : public ConvBase {
   }
 
   void run(const KernelArgs& args, ThreadPool& pool) const override {
-    const std::int64_t lines = g_.batch * g_.out[0] * g_.out[1];
-    if (lines * g_.out[2] * g_.out_channels == 0) return;
-    const bool worth = lines * g_.out[2] * g_.out_channels * g_.depth() > kFewProducts;
-    const std::int64_t pieces = worth ? std::min<std::int64_t>(lines, 4 * threads_) : 1;
-    pool.run(pieces, [&](std::int64_t piece, int thread) {
-      const Range range = split(lines, pieces, piece);
-      std::byte* const scratch = args.scratch + per_thread_ * static_cast<std::size_t>(thread);
-      for (std::int64_t line = range.begin; line < range.end; ++line) run_line(args, line, scratch);
-    });
+    const std::int64_t all = g_.batch * g_.out[0] * g_.out[1];
+    if (all * g_.out[2] * g_.out_channels == 0) return;
+    const bool worth = all * g_.out[2] * g_.out_channels * g_.depth() > kFewProducts;
+    const std::int64_t most = worth ? 4 * threads_ : 1, images = copies_ ? room_.images() : g_.batch;
+    float* const room =
+        reinterpret_cast<float*>(args.scratch + per_thread_ * static_cast<std::size_t>(threads_));
+    for (std::int64_t first = 0; first < g_.batch; first += images) {
+      const std::int64_t count = std::min(images, g_.batch - first);
+      const std::int64_t begin = first * g_.out[0] * g_.out[1], lines = count * g_.out[0] * g_.out[1];
+      if (copies_) {
+        room_.fill(element(args.inputs[0], inputs_[0].dtype, first * g_.x_batch), count, room, most, pool);
+      }
+      const std::int64_t pieces = std::min(lines, most);
+      pool.run(pieces, [&](std::int64_t piece, int thread) {
+        const Range range = split(lines, pieces, piece);
+        std::byte* const scratch = args.scratch + per_thread_ * static_cast<std::size_t>(thread);
+        for (std::int64_t line = range.begin; line < range.end; ++line) {
+          const float* const image = room + line / g_.out[1] * room_.batch_step();
+          run_line(args, begin + line, copies_ ? image : nullptr, scratch);
+        }
+      });
+    }
   }
 
  private:
   // Several groups fill a vector, each with its own lanes of the input.
   static bool shares_lanes(const ConvGeometry& g) {
     return g.group_in() == g.group_out() && g.group_in() < micro().lanes && micro().lanes % g.group_in() == 0;
+  }
+
+  // Where many lines would convert the same rows, and where pixels at the border would be tiles of their own.
+  static bool pays_for_room(const ConvGeometry& g, DType dtype) {
+    const bool flat = g.kernel[0] == 1 && g.in[0] == 1 && g.out[0] == 1 && g.low[0] == 0;
+    return flat && (dtype != DType::kFloat32 || (g.out[2] <= kNarrow && g.kernel[2] > 1));
   }
 
   std::int64_t block_floats() const { return g_.depth() * micro_->lanes; }
@@ -103,6 +129,7 @@ class GroupConv final : public ConvBase {
   }
 
   void make_segments() {
+    if (copies_) return segments_.push_back({0, g_.out[2], 0, g_.kernel[2]});
     for (std::int64_t w = 0; w < g_.out[2]; ++w) {
       std::int64_t first = 0, end = g_.kernel[2];
       while (first < end && g_.source(2, w, first) < 0) ++first;
@@ -116,13 +143,14 @@ class GroupConv final : public ConvBase {
     }
   }
 
-  void run_line(const KernelArgs& args, std::int64_t line, std::byte* scratch) const {
+  // `room` is the line's image in the room, or null.
+  void run_line(const KernelArgs& args, std::int64_t line, const float* room, std::byte* scratch) const {
     const Pixel at(g_, line * g_.out[2]);
     const DType dtype = inputs_[0].dtype;
     const void* const image = element(args.inputs[0], dtype, at.n * g_.x_batch);
-    if (converts_) convert_rows(image, at, reinterpret_cast<float*>(scratch + rows_at_));
-    const float* const x =
-        converts_ ? reinterpret_cast<const float*>(scratch + rows_at_) : static_cast<const float*>(image);
+    float* const rows = reinterpret_cast<float*>(scratch + rows_at_);
+    if (converts_) convert_rows(image, at, rows);
+    const float* const x = room ? room : converts_ ? rows : static_cast<const float*>(image);
     GroupTap* const taps = reinterpret_cast<GroupTap*>(scratch);
     for (const Segment& segment : segments_) {
       GroupTile tile;
@@ -156,9 +184,12 @@ class GroupConv final : public ConvBase {
     for (std::int64_t kd = 0; kd < g_.kernel[0]; ++kd) {
       const std::int64_t d = g_.source(0, at.d, kd);
       for (std::int64_t kh = 0; kh < g_.kernel[1]; ++kh) {
-        const std::int64_t h = g_.source(1, at.h, kh), line = kd * g_.kernel[1] + kh;
+        const std::int64_t h = copies_ ? at.h * g_.stride[1] + kh * g_.dilation[1] : g_.source(1, at.h, kh),
+                           line = kd * g_.kernel[1] + kh;
         if (d < 0 || h < 0) continue;
-        const std::int64_t row = converts_ ? line * row_floats_ : d * g_.x_step[0] + h * g_.x_step[1];
+        const std::int64_t row = copies_     ? h * room_.row_step()
+                                 : converts_ ? line * row_floats_
+                                             : d * g_.x_step[0] + h * g_.x_step[1];
         for (std::int64_t kw = segment.first_tap; kw < segment.end_tap; ++kw) {
           taps[count++] = {row + kw * g_.dilation[2] * pixel_step(),
                            (line * g_.kernel[2] + kw) * g_.group_in() * micro_->lanes};
@@ -168,7 +199,7 @@ class GroupConv final : public ConvBase {
     return count;
   }
 
-  std::int64_t pixel_step() const { return converts_ ? g_.in_channels : g_.x_step[2]; }
+  std::int64_t pixel_step() const { return converts_ || copies_ ? g_.in_channels : g_.x_step[2]; }
 
   void run_segment(const KernelArgs& args, std::int64_t line, const Segment& segment, const float* x,
                    GroupTile tile, float* sums) const {
@@ -201,7 +232,7 @@ class GroupConv final : public ConvBase {
       for (std::int64_t i = 0; i < strips; ++i) {
         const Range part = split(length, strips, i);
         const std::int64_t w = segment.begin + part.begin;
-        tile.x = x + block.input + (w * g_.stride[2] - g_.low[2]) * pixel_step();
+        tile.x = x + block.input + (w * g_.stride[2] - (copies_ ? 0 : g_.low[2])) * pixel_step();
         tile.c = out + w * tile.c_stride + block.channel;
         if (residual) tile.residual = residual + w * tile.residual_stride + block.channel;
         run_tile(static_cast<int>(part.end - part.begin), tile);
@@ -248,6 +279,8 @@ class GroupConv final : public ConvBase {
     epilogue_.run_rows(rows, scratch + expression_at_);
   }
 
+  ConvRoom room_;
+  bool copies_;  // into the room
   bool shares_lanes_ = false, converts_ = false;
   std::vector<Block> blocks_;
   std::vector<Segment> segments_;
