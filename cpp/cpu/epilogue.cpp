@@ -98,11 +98,12 @@ Epilogue::Epilogue(const Expr& expr, const std::vector<TensorDesc>& extras, cons
   }
   for (const auto& extra : extras) strides_.push_back(extra.strides[static_cast<std::size_t>(column_dim)]);
   const Simple simple = gated ? Simple{} : simple_form(expr);
-  const bool direct = out.dtype == DType::kFloat32 && out_stride_ == 1;
-  const bool residual_fits = simple.residual < 0 || (extras[simple.residual].dtype == DType::kFloat32 &&
-                                                     strides_[simple.residual] == 1);
-  if (simple.matches && direct && residual_fits) {
-    in_tile_ = true;
+  const bool direct = out.dtype == DType::kFloat32, half = is_float(out.dtype) && !direct;
+  const DType added = simple.residual < 0 ? out.dtype : extras[simple.residual].dtype;
+  const bool dense = out_stride_ == 1 && (simple.residual < 0 || strides_[simple.residual] == 1);
+  in_tile_ = simple.matches && dense && direct && added == DType::kFloat32;
+  after_tile_ = simple.matches && dense && half && (added == DType::kFloat32 || added == out.dtype);
+  if (in_tile_ || after_tile_) {
     limits_ = simple.limits;
     function_ = simple.function;
     residual_ = simple.residual;
@@ -114,8 +115,9 @@ Epilogue::Epilogue(const Expr& expr, const std::vector<TensorDesc>& extras, cons
   expression_.emplace(expr, dtypes, out.dtype);
 }
 
-void Epilogue::run(const float* sums, std::int64_t apart, std::int64_t n, const void* const* at, void* out,
+void Epilogue::run(float* sums, std::int64_t apart, std::int64_t n, const void* const* at, void* out,
                    std::byte* scratch) const {
+  if (after_tile_) return finish_tile({sums, n, 1, n, residual_ >= 0 ? at[residual_] : nullptr, n, out, n});
   if (!expression_) return store_floats(micro(), out_dtype_, sums, out, out_stride_, n);
   const void* operands[kMaxExtras + 2] = {sums, sums + apart};
   std::int64_t strides[kMaxExtras + 2] = {1, 1};
@@ -127,8 +129,28 @@ void Epilogue::run(const float* sums, std::int64_t apart, std::int64_t n, const 
   expression_->run(n, operands, strides, out, out_stride_, scratch);
 }
 
+void Epilogue::finish_tile(const Tile& t) const {
+  const auto finish = out_dtype_ == DType::kFloat16 ? micro().finish_f16 : micro().finish_bf16;
+  HalfTile half{t.sums,          t.sums_step, t.rows,  t.n,     t.residual,
+                t.residual_step, true,        limits_, nullptr, t.out_step};
+  half.residual_is_half = t.residual != nullptr && residual_dtype() != DType::kFloat32;
+  if (function_ != ExprOp::kIn) {
+    if (half.residual || half.limits.apply) finish(half);
+    apply_function(t.sums, t.sums_step, t.rows, t.n);
+    half.residual = nullptr;
+    half.limits = {};
+  }
+  half.out = static_cast<std::uint16_t*>(t.out);
+  finish(half);
+}
+
 void Epilogue::run_rows(const Rows& r, std::byte* scratch) const {
   if (r.n == 0) return;
+  if (after_tile_) {
+    const bool adds = residual_ >= 0;
+    return finish_tile({r.sums, r.sums_step, r.rows, r.n, adds ? r.at[residual_] : nullptr,
+                        adds ? r.extra_steps[residual_] : 0, r.out, r.out_step});
+  }
   const auto out_at = [&](std::int64_t row) { return element(r.out, out_dtype_, row * r.out_step); };
   if (!expression_ || 2 * r.n > kExprBlock) {
     const void* at[kMaxExtras];

@@ -24,6 +24,9 @@ class Epilogue {
   // Sums are float32 results but for a residual, limits and a function, in this order: the first two are
   // applied to sums in registers, and the function to what was stored.
   bool in_tile() const { return in_tile_; }
+  // The same for results of 16 bits: sums are in float32, and finish_tile does the rest while they are in
+  // cache.
+  bool after_tile() const { return after_tile_; }
   int residual() const { return residual_; }  // index of the extra, or -1
   const Limits& limits() const { return limits_; }
   void apply_function(float* results, std::int64_t step, std::int64_t rows, std::int64_t n) const {
@@ -35,16 +38,27 @@ class Epilogue {
 
   std::size_t scratch_bytes() const { return expression_ ? expression_->scratch_bytes() : 0; }
 
+  struct Tile {
+    float* sums = nullptr;  // bias included
+    std::int64_t sums_step = 0, rows = 0, n = 0;
+    const void* residual = nullptr;  // the extra's first element of the tile
+    std::int64_t residual_step = 0;
+    void* out = nullptr;
+    std::int64_t out_step = 0;
+  };
+  void finish_tile(const Tile& tile) const;
+  DType residual_dtype() const { return extras_[static_cast<std::size_t>(residual_)].dtype; }
+
   int sums_per_result() const { return sums_per_result_; }  // 2 where it is gated
 
   // Finishes one row of n sums, the second sums `apart` further on; `at` are pointers to the row's
   // first element of each extra.
-  void run(const float* sums, std::int64_t apart, std::int64_t n, const void* const* at, void* out,
+  void run(float* sums, std::int64_t apart, std::int64_t n, const void* const* at, void* out,
            std::byte* scratch) const;
 
   // Rows of sums whose results, and whose extras, are evenly spaced.
   struct Rows {
-    const float* sums = nullptr;
+    float* sums = nullptr;  // scratch from here on
     std::int64_t sums_step = 0, apart = 0;
     std::int64_t rows = 0, n = 0;
     const void* at[kMaxExtras] = {};  // of the first row
@@ -58,7 +72,7 @@ class Epilogue {
   int column_dim() const { return column_dim_; }
 
  private:
-  bool in_tile_ = false;
+  bool in_tile_ = false, after_tile_ = false;
   Limits limits_;
   ExprOp function_ = ExprOp::kIn;  // of one operand; kIn: none
   int sums_per_result_ = 1;

@@ -206,37 +206,49 @@ struct Block {
       load_row(call.bias_dtype, element(call.bias, call.bias_dtype, at), call.bias_stride, bias, count);
       tile.bias = bias;
     }
-    const bool finish = last && !sums;
+    const bool finish = last && !sums, finish_after = last && call.epilogue->after_tile();
     if (finish) tile.limits = call.epilogue->limits();
-    const float* residual = nullptr;
-    if (finish && call.epilogue->residual() >= 0) {
-      residual = static_cast<const float*>(call.extras[call.epilogue->residual()]) + column;
+    const int extra = call.epilogue->residual();
+    const std::byte* residual = nullptr;
+    if ((finish || finish_after) && extra >= 0) {
+      residual = element(call.extras[extra], call.epilogue->residual_dtype(), column);
     }
     const Ahead ahead = ahead_of(half, p, k, length, tile.b);
     tile.next_step = ahead.step;
     float* const to =
         sums ? sums + half * half_width() + (p - panel_begin) * m.nr : static_cast<float*>(call.out) + column;
+    Epilogue::Tile results;
+    results.n = count;
     const auto gemm = call.pairs ? m.gemm_bf16 : m.gemm_f32;
     std::int64_t fetched = 0;
     for (int i = 0; i < strip_count; ++i) {
       const Strip& strip = strips[i];
       tile.a = rows_at + strip.row * rows_stride;
       tile.a_stride = rows_stride;
-      tile.c = to + strip.out;
-      tile.c_stride = strip.out_step;
-      tile.residual = residual ? residual + strip.extra : nullptr;
+      tile.c = to + (sums ? strip.row * sums_stride() : strip.out);
+      tile.c_stride = sums ? sums_stride() : strip.out_step;
+      if (finish && residual) tile.residual = reinterpret_cast<const float*>(residual) + strip.extra;
       tile.residual_stride = strip.extra_step;
       tile.next = fetched < ahead.length ? ahead.from + fetched : nullptr;
       fetched += length * ahead.step;
       gemm(strip.count, static_cast<int>(count), tile);
       if (finish) call.epilogue->apply_function(tile.c, tile.c_stride, strip.count, count);
+      if (!finish_after) continue;
+      results.sums = tile.c;
+      results.sums_step = tile.c_stride;
+      results.rows = strip.count;
+      if (residual) results.residual = element(residual, call.epilogue->residual_dtype(), strip.extra);
+      results.residual_step = strip.extra_step;
+      results.out = element(call.out, call.out_dtype, strip.out + column);
+      results.out_step = strip.out_step;
+      call.epilogue->finish_tile(results);
     }
   }
 
   // Tiles of rows, cut where rows of the output are not evenly spaced.
   void make_strips() {
     std::int64_t at[kMaxRows], extra_at[kMaxRows];
-    if (sums) {
+    if (sums && !call.epilogue->after_tile()) {
       for (std::int64_t i = 0; i < rows; ++i) at[i] = i * sums_stride();
       std::fill_n(extra_at, rows, 0);
     } else {
@@ -314,7 +326,7 @@ struct Block {
       for (std::int64_t half = 0; half < s.sums_per_result; ++half) steps(in_place, half, p, p + 1);
     }
     if (!along) steps(in_place, -1, panel_begin, panel_end);
-    if (sums) finish_rows();
+    if (sums && !call.epilogue->after_tile()) finish_rows();
   }
 
   // All of the depth, for one half or all (-1).

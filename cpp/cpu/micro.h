@@ -50,6 +50,19 @@ struct GemmTile {
   std::int64_t next_step = 16;  // from one to the next, in floats
 };
 
+// Rows of sums that become results of 16 bits: + residual, the limits, then rounded. Distances are in
+// elements.
+struct HalfTile {
+  float* sums = nullptr;
+  std::int64_t sums_step = 0, rows = 0, n = 0;
+  const void* residual = nullptr;  // float32, or as the results
+  std::int64_t residual_step = 0;
+  bool residual_is_half = true;
+  Limits limits;
+  std::uint16_t* out = nullptr;  // null: sums stay float32, where they are
+  std::int64_t out_step = 0;
+};
+
 // Where the input and the weights of a tap lie, in floats.
 struct GroupTap {
   std::int64_t x, w;
@@ -147,6 +160,8 @@ struct Micro {
   void (*gemm_f32)(int rows, int columns, const GemmTile& tile);
   // The same with pairs of bfloat16 for each float32 of a and b; null where the hardware has no such product.
   void (*gemm_bf16)(int rows, int columns, const GemmTile& tile);
+  void (*finish_f16)(const HalfTile& tile);
+  void (*finish_bf16)(const HalfTile& tile);
   // Convolutions in groups, of at most group_pixels pixels and `lanes` channels.
   int lanes, group_pixels;
   void (*group_tile)(int pixels, const GroupTile& tile);

@@ -23,6 +23,41 @@ void store_all(const float* x, std::uint16_t* y, std::int64_t n) {
   for (std::int64_t j = 0; i + j < n; ++j) y[i + j] = part[j];
 }
 
+inline F32 load_lanes(const float* p, std::int64_t n) { return n == kLanes ? load(p) : load_part(p, n); }
+
+template <F32 (*from)(U16), U16 (*to)(F32)>
+inline void finish_lanes(const HalfTile& t, std::int64_t row, std::int64_t at, std::int64_t n) {
+  float* const sums = t.sums + row * t.sums_step + at;
+  F32 v = load_lanes(sums, n);
+  if (t.residual) {
+    const std::int64_t index = row * t.residual_step + at;
+    if (t.residual_is_half) {
+      const std::uint16_t* const p = static_cast<const std::uint16_t*>(t.residual) + index;
+      v += from(n == kLanes ? load16(p) : load16_part(p, n));
+    } else {
+      v += load_lanes(static_cast<const float*>(t.residual) + index, n);
+    }
+  }
+  if (t.limits.apply) v = within(v, t.limits.low, t.limits.high);
+  if (!t.out) {
+    n == kLanes ? store(sums, v) : store_part(sums, v, n);
+    return;
+  }
+  std::uint16_t* const out = t.out + row * t.out_step + at;
+  const U16 half = to(v);
+  if (n == kLanes) return store16(out, half);
+  for (std::int64_t j = 0; j < n; ++j) out[j] = half[j];
+}
+
+template <F32 (*from)(U16), U16 (*to)(F32)>
+void finish(const HalfTile& t) {
+  for (std::int64_t row = 0; row < t.rows; ++row) {
+    std::int64_t at = 0;
+    for (; at + kLanes <= t.n; at += kLanes) finish_lanes<from, to>(t, row, at, kLanes);
+    if (at < t.n) finish_lanes<from, to>(t, row, at, t.n - at);
+  }
+}
+
 }  // namespace
 
 void fill_convert(Micro& micro) {
@@ -30,6 +65,8 @@ void fill_convert(Micro& micro) {
   micro.load_bf16 = load_all<from_bf16>;
   micro.store_f16 = store_all<to_f16>;
   micro.store_bf16 = store_all<to_bf16>;
+  micro.finish_f16 = finish<from_f16, to_f16>;
+  micro.finish_bf16 = finish<from_bf16, to_bf16>;
 }
 
 }  // namespace npu::cpu::NPU_ISA

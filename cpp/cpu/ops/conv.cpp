@@ -18,7 +18,7 @@ class GemmConv final : public ConvBase {
 
   std::string name() const override {
     return std::string(pairs_ ? "conv[pairs " : "conv[gemm ") + micro_->name +
-           (epilogue_.in_tile() ? "]" : " +map]");
+           (epilogue_.in_tile() || epilogue_.after_tile() ? "]" : " +map]");
   }
   std::size_t scratch_bytes() const override { return per_thread_ * static_cast<std::size_t>(threads_); }
   int packed_input() const override { return inputs_[1].constant ? 1 : -1; }

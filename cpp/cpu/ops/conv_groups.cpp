@@ -53,7 +53,7 @@ class GroupConv final : public ConvBase {
 
   std::string name() const override {
     return std::string(g_.depthwise() ? "conv[depthwise " : "conv[groups ") + micro_->name +
-           (epilogue_.in_tile() ? "]" : " +map]");
+           (epilogue_.in_tile() || epilogue_.after_tile() ? "]" : " +map]");
   }
   std::size_t scratch_bytes() const override {
     return per_thread_ * static_cast<std::size_t>(threads_) + (copies_ ? room_.bytes() : 0);
@@ -267,7 +267,7 @@ class GroupConv final : public ConvBase {
     operands.locate(line * g_.out[2], &at, extra_at);
     operands.locate(line * g_.out[2] + std::min<std::int64_t>(1, g_.out[2] - 1), &next, next_extra);
     Epilogue::Rows rows;
-    rows.sums = reinterpret_cast<const float*>(scratch + sums_at_);
+    rows.sums = reinterpret_cast<float*>(scratch + sums_at_);
     rows.sums_step = rows.n = g_.out_channels;
     rows.rows = g_.out[2];
     rows.out = element(args.outputs[0], outputs_[0].dtype, at);

@@ -40,7 +40,7 @@ class ConvOperands final : public GemmOperands {
         runs_(g.x_channel == 1 && g.groups == 1 && g.dilation[2] == 1 && g.up[2] == 1 &&
               g.x_step[2] == g.in_channels),
         pairs_(pairs),
-        pixel_step_(dtype_ == DType::kFloat32 ? pixel_step(g) : 0) {}
+        pixel_step_(pixel_step(g, dtype_, pairs)) {}
 
   void pack_rows(std::int64_t row, std::int64_t count, std::int64_t k, std::int64_t length,
                  float* to) const override {
@@ -58,8 +58,9 @@ class ConvOperands final : public GemmOperands {
 
   const float* rows_in_place(std::int64_t row, std::int64_t, std::int64_t* stride) const override {
     if (pixel_step_ == 0) return nullptr;
-    *stride = pixel_step_;
-    return static_cast<const float*>(x_) + group_ * g_.group_in() + row * pixel_step_;
+    *stride = pairs_ ? pixel_step_ / 2 : pixel_step_;
+    const std::int64_t at = group_ * g_.group_in() + row * pixel_step_;
+    return reinterpret_cast<const float*>(element(x_, dtype_, at));
   }
 
   void pack_panel(std::int64_t column, std::int64_t count, std::int64_t k, std::int64_t length, int nr,
@@ -198,9 +199,10 @@ class ConvOperands final : public GemmOperands {
   }
 
   // The step between pixels that are read as rows where they lie, or 0.
-  static std::int64_t pixel_step(const ConvGeometry& g) {
+  static std::int64_t pixel_step(const ConvGeometry& g, DType dtype, bool pairs) {
     const std::int64_t step = g.x_channel == 1 ? g.even_pixel_step() : 0;
-    return shares_cache_set(step) ? 0 : step;
+    if (pairs) return step % 2 != 0 || g.group_in() % 2 != 0 || shares_cache_set(step / 2) ? 0 : step;
+    return dtype != DType::kFloat32 || shares_cache_set(step) ? 0 : step;
   }
 
   static constexpr std::int64_t kPadding = std::numeric_limits<std::int64_t>::min();

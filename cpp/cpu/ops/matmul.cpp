@@ -163,7 +163,7 @@ class Matmul final : public HostKernel {
 
   std::string name() const override {
     return std::string(pairs_ ? "matmul[pairs " : "matmul[gemm ") + micro_->name +
-           (epilogue_.in_tile() ? "]" : " +map]");
+           (epilogue_.in_tile() || epilogue_.after_tile() ? "]" : " +map]");
   }
   std::size_t scratch_bytes() const override { return scratch_ * static_cast<std::size_t>(r_.threads); }
   double flops() const override {

@@ -48,7 +48,7 @@ class MatmulRows final : public HostKernel {
     return std::string(pairs_   ? "matmul[rows of pairs "
                        : along_ ? "matmul[rows "
                                 : "matmul[rows across ") +
-           micro_->name + (epilogue_.in_tile() ? "]" : " +map]");
+           micro_->name + (epilogue_.in_tile() || epilogue_.after_tile() ? "]" : " +map]");
   }
   std::size_t scratch_bytes() const override { return scratch_ * static_cast<std::size_t>(r_.threads); }
   double flops() const override {
