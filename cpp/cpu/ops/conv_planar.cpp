@@ -23,7 +23,7 @@ class PlanarConv final : public ConvBase {
     phase_ = (reach(2, strip_) + g_.stride[2] - 1) / g_.stride[2];
     row_ = phase_ * g_.stride[2];
     const auto floats = [&](std::int64_t lines) {
-      return g_.in_channels * g_.kernel[0] * reach(1, lines) * row_;
+      return g_.group_in() * g_.kernel[0] * reach(1, lines) * row_;
     };
     band_ = 1;
     while (band_ < g_.out[1] && floats(band_ + 1) <= kRoomFloats) ++band_;
@@ -44,8 +44,8 @@ class PlanarConv final : public ConvBase {
   static bool fits(const KernelRequest& r) {
     const ConvGeometry g = geometry_of(r);
     const std::int64_t lanes = micro().lanes;
-    return g.groups == 1 && g.out_channels <= std::max<std::int64_t>(lanes / 2, kPlanarChannels) &&
-           g.in_channels <= kMostInputs && g.taps() > 1 && g.out[2] >= lanes && g.pixels() > 0;
+    return g.group_out() <= std::max<std::int64_t>(lanes / 2, kPlanarChannels) &&
+           g.group_in() <= kMostInputs && g.taps() > 1 && g.out[2] >= lanes && g.pixels() > 0;
   }
 
   std::string name() const override {
@@ -59,8 +59,8 @@ class PlanarConv final : public ConvBase {
   std::string packing() const override { return "conv planar of" + weight_text(inputs_[1]); }
   void pack(const void* raw, std::byte* packed, ThreadPool&) const override {
     float* to = reinterpret_cast<float*>(packed);
-    for (std::int64_t c = 0; c < g_.out_channels; c += kPlanarChannels) {
-      const std::int64_t count = std::min<std::int64_t>(kPlanarChannels, g_.out_channels - c);
+    for (std::int64_t c = 0, count = 0; c < g_.out_channels; c += count) {
+      count = block_at(c);
       for (std::int64_t k = 0; k < g_.depth(); ++k, to += count) {
         load_row(inputs_[1].dtype, element(raw, inputs_[1].dtype, g_.weight_at(c, k)), g_.weight_column, to,
                  count);
@@ -105,8 +105,8 @@ class PlanarConv final : public ConvBase {
 
   void make_taps() {
     for (std::int64_t k = 0; k < g_.depth(); ++k) {
-      const Triple tap = g_.tap(k / g_.in_channels);
-      const std::int64_t plane = k % g_.in_channels * g_.kernel[0] + tap[0];
+      const Triple tap = g_.tap(k / g_.group_in());
+      const std::int64_t plane = k % g_.group_in() * g_.kernel[0] + tap[0];
       taps_.push_back(plane * plane_ + tap[1] * g_.dilation[1] * row_ + in_row(tap[2] * g_.dilation[2]));
     }
   }
@@ -120,28 +120,38 @@ class PlanarConv final : public ConvBase {
     unit /= bands_;
     line.d = unit % g_.out[0];
     line.n = unit / g_.out[0];
-    line.h = first;
-    fill_planes(args.inputs[0], line, end - first, scratch);
-    for (; line.h < end; ++line.h) {
-      const float* const x = reinterpret_cast<const float*>(scratch) + (line.h - first) * g_.stride[1] * row_;
-      for (std::int64_t c = 0; c < g_.out_channels; c += kPlanarChannels) {
-        run_line(args, line, c, x, weights + c * g_.depth(), scratch);
+    for (std::int64_t group = 0; group < g_.groups; ++group) {
+      line.h = first;
+      fill_planes(args.inputs[0], line, group * g_.group_in(), end - first, scratch);
+      for (; line.h < end; ++line.h) {
+        const float* const x =
+            reinterpret_cast<const float*>(scratch) + (line.h - first) * g_.stride[1] * row_;
+        const std::int64_t stop = (group + 1) * g_.group_out();
+        for (std::int64_t c = group * g_.group_out(); c < stop; c += block_at(c)) {
+          run_line(args, line, c, x, weights + c * g_.depth(), scratch);
+        }
       }
     }
   }
 
-  void fill_planes(const void* x, const Line& line, std::int64_t lines, std::byte* scratch) const {
+  // Output channels of one group that are summed together, from `channel` on.
+  std::int64_t block_at(std::int64_t channel) const {
+    return std::min<std::int64_t>(kPlanarChannels, g_.group_out() - channel % g_.group_out());
+  }
+
+  void fill_planes(const void* x, const Line& line, std::int64_t channel, std::int64_t lines,
+                   std::byte* scratch) const {
     const DType dtype = inputs_[0].dtype;
     float* const planes = reinterpret_cast<float*>(scratch);
-    for (std::int64_t c = 0; c < g_.in_channels; ++c) {
+    for (std::int64_t c = 0; c < g_.group_in(); ++c) {
       for (std::int64_t kd = 0; kd < g_.kernel[0]; ++kd) {
         const std::int64_t d = g_.source(0, line.d, kd);
         float* to = planes + (c * g_.kernel[0] + kd) * plane_;
         for (std::int64_t r = 0; r < reach(1, lines); ++r, to += row_) {
           const std::int64_t at = line.h * g_.stride[1] - g_.low[1] + r;
           const bool inside = d >= 0 && at >= 0 && at % g_.up[1] == 0 && at / g_.up[1] < g_.in[1];
-          const std::int64_t from =
-              line.n * g_.x_batch + c * g_.x_channel + d * g_.x_step[0] + at / g_.up[1] * g_.x_step[1];
+          const std::int64_t from = line.n * g_.x_batch + (channel + c) * g_.x_channel + d * g_.x_step[0] +
+                                    at / g_.up[1] * g_.x_step[1];
           if (inside) {
             fill_row(element(x, dtype, from), line, to, reinterpret_cast<float*>(scratch + row_at_));
           } else {
@@ -189,7 +199,7 @@ class PlanarConv final : public ConvBase {
     const std::int64_t at =
         line.n * g_.out_batch + line.d * g_.out_step[0] + line.h * g_.out_step[1] + line.w * g_.out_step[2];
     PlanarRows rows;
-    rows.channels = static_cast<int>(std::min<std::int64_t>(kPlanarChannels, g_.out_channels - channel));
+    rows.channels = static_cast<int>(block_at(channel));
     rows.n = line.pixels;
     // A residual may lie where the results go, and is read after the sums are made.
     const bool direct = rows_epilogue_.in_tile() && rows_epilogue_.residual() < 0;

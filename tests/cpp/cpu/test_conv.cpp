@@ -209,6 +209,13 @@ TEST(cpu_conv, matches_its_definition) {
       {.x = {1, 100, 7, 40}, .w = {2, 100, 3, 3}, .low = 1, .high = 1, .residual = true},
       {.x = {1, 2, 4, 5, 40}, .w = {7, 2, 2, 3, 3}, .stride = 2, .low = 1, .high = 1, .relu = true},
       {.x = {1, 1, 9, 40}, .w = {1, 1, 3, 3}, .low = -1, .high = -2},
+      {.x = {2, 6, 9, 40},
+       .w = {10, 3, 3, 2},
+       .stride = 2,
+       .low = 1,
+       .high = 1,
+       .groups = 2,
+       .residual = true},
       // Gaps in the input: as many as taps, more, with dilation that shares a divisor with them or not, in
       // groups.
       {.x = {2, 24, 7, 9}, .w = {32, 24, 2, 2}, .low = 1, .high = 1, .up = 2, .relu = true, .residual = true},
