@@ -27,7 +27,7 @@ class Case(NamedTuple):
 
 
 F32, BF16, F16 = torch.float32, torch.bfloat16, torch.float16
-PLANES = dict.fromkeys((F32, BF16, F16), "planes")
+PLANES = dict.fromkeys((F32, BF16, F16), "direct planes")
 DIRECT = {F32: "direct", BF16: "direct", F16: "direct"}
 GATHERED = {F32: "gemm", BF16: "", F16: "gemm"}  # bfloat16: in pairs, or not, as the processor has it
 GROUPS = dict.fromkeys((F32, BF16, F16), "groups")
@@ -35,7 +35,7 @@ GROUPS = dict.fromkeys((F32, BF16, F16), "groups")
 CASES = {
     "an image": Case((3, 16), 3, (33, 40), PLANES, stride=2, padding=1, batch=2),
     "a wide kernel": Case((3, 64), 7, (64, 60), PLANES, stride=2, padding=3),
-    "four planes": Case((4, 8), 5, (20, 20), PLANES, batch=3),
+    "four planes": Case((4, 24), 5, (20, 20), PLANES, batch=3),
     "transformed tiles": Case((64, 64), 3, (20, 23), {**DIRECT, F32: "winograd"}, padding=1, batch=2),
     "steps": Case((64, 70), 3, (31, 29), DIRECT, stride=2, padding=1),
     "dilated": Case((34, 33), 3, (18, 22), {**DIRECT, BF16: ""}, padding=2, dilation=2, batch=2),
@@ -96,4 +96,4 @@ def test_the_kernel_is_the_one_meant(name: str, dtype: torch.dtype) -> None:
     compiled = npu.compile(Model(case, "relu", False).eval().to(dtype), x, device="cpu", threads=2, fallback="error")
     step = next(line for line in compiled.executor.plan().splitlines() if line.endswith("# conv2d"))
     assert f"conv[{case.kernels[dtype]}" in step
-    assert "layout of conv2d " not in compiled.executor.plan() or "planes" not in step
+    assert "layout of conv2d " not in compiled.executor.plan() or "direct planes" not in step

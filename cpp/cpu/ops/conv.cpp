@@ -77,6 +77,11 @@ class GemmConv final : public ConvBase {
 
 }  // namespace
 
+bool reads_planes(const KernelRequest& request) {
+  if (is_spread(request) || geometry_of(request).groups > 1) return false;
+  return is_planar(request) || is_direct_of_planes(request);
+}
+
 KernelPtr make_conv(const KernelRequest& request) {
   if (is_spread(request)) return make_spread_conv(request);
   if (is_in_groups(request)) return make_group_conv(request);

@@ -35,8 +35,9 @@ class ConvBase : public HostKernel {
   int threads_;
 };
 
-bool is_direct(const KernelRequest& request);
 bool reads_planes(const KernelRequest& request);  // of a conv, as fast as channels last
+bool is_direct(const KernelRequest& request);
+bool is_direct_of_planes(const KernelRequest& request);
 KernelPtr make_direct_conv(const KernelRequest& request);
 bool is_spread(const KernelRequest& request);
 KernelPtr make_spread_conv(const KernelRequest& request);

@@ -65,7 +65,7 @@ class DirectConv final : public ConvBase {
   static bool is_planar(const ConvGeometry& g) { return g.in_channels <= kMostPlanes; }
 
   std::string name() const override {
-    return std::string(planar_  ? "conv[planes "
+    return std::string(planar_  ? "conv[direct planes "
                        : pairs_ ? "conv[direct pairs "
                                 : "conv[direct ") +
            micro_->name + "]";
@@ -230,7 +230,7 @@ class DirectConv final : public ConvBase {
 }  // namespace
 
 bool is_direct(const KernelRequest& request) { return DirectConv::fits(request); }
-bool reads_planes(const KernelRequest& request) {
+bool is_direct_of_planes(const KernelRequest& request) {
   return DirectConv::fits(request) && DirectConv::is_planar(geometry_of(request));
 }
 KernelPtr make_direct_conv(const KernelRequest& request) { return std::make_unique<DirectConv>(request); }
