@@ -15,7 +15,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import common, peers
 
 PEERS = ("npu", "torch", "torch-compile", "torch-frozen", "onnxruntime", "openvino")
-CASES = ("resnet18", "resnet50")
+CASES = (
+    "resnet18", "resnet50", "vgg16_bn", "densenet121", "inception_v3", "convnext_tiny", "vit_b_16", "swin_t",
+    "mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0", "mnasnet1_0", "shufflenet_v2_x1_0", "resnext50_32x4d",
+    "regnet_y_400mf",
+)  # fmt: skip
 THREADS = int(os.environ.get("NPU_NUM_THREADS", "2"))
 
 
@@ -151,13 +155,22 @@ def main() -> int:
     parser = common.parser(__doc__ or "")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--peers", default=",".join(PEERS), help="comma-separated, of: " + ", ".join(PEERS))
-    parser.add_argument("--cases", default=",".join(CASES), help="torchvision models")
+    parser.add_argument("--cases", default=",".join(CASES), help="comma-separated torchvision models")
+    parser.add_argument(
+        "--processor-time",
+        action="store_true",
+        help="count the processor's time; with NPU_NUM_THREADS=1, on a busy machine",
+    )
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--runs", type=int, default=10)
     args = parser.parse_args()
     if args.worker:
         worker(args.worker)
         return 0
+    if args.processor_time:
+        if THREADS != 1:
+            parser.error("--processor-time needs NPU_NUM_THREADS=1: several threads count the time they wait, too")
+        os.environ[peers.PROCESSOR_TIME] = "1"
     from npu_runtime import _core
 
     def probe() -> float:
