@@ -191,6 +191,8 @@ WRONG = {
     "unknown": (lambda x: torch.cdist(x, x), [X], "is not known"),
     "second half": (lambda x: x[:, x.shape[1] // 2 :], [X], "depends on 's'|Dynamic shape detected"),
     "product": (lambda x: x.prod(1), [X], "multiplies over"),
+    "vanishing": (lambda x: (x / torch.exp(-0.5 * torch.arange(x.shape[1])[:, None])).sum(1), [X], "not known"),
+    "overflowing": (lambda x: (x * (torch.arange(x.shape[1])[:, None].half() * 10000)).sum(1), [X], "not known"),
 }  # fmt: skip
 
 

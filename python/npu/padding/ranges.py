@@ -75,8 +75,8 @@ _LARGEST = {
     "float64": 1.7976931348623157e308,
 }  # fmt: skip
 
-_TINY = 2.0**-23
-"""Below it, numbers have few bits or none in float16."""
+_TINY = {"float16": 2.0**-23, "bfloat16": 2.0**-120, "float32": 2.0**-120, "float64": 2.0**-1000}
+"""Below these, numbers have few bits or none, and may be 0."""
 
 
 class Limits:
@@ -111,9 +111,8 @@ class Limits:
             return Range(math.ceil(r.low), math.floor(r.high)) if r.low != r.high else Range(int(r.low), int(r.low))
         if dtype not in _LARGEST:
             return ANY
-        low, high = r.low, r.high
-        if self.computed.get(dtype) == "float16":  # where small numbers are 0
-            low, high = 0 if 0 < low < _TINY else low, 0 if -_TINY < high < 0 else high
+        tiny = _TINY[self.computed.get(dtype) or dtype]
+        low, high = 0 if 0 < r.low < tiny else r.low, 0 if -tiny < r.high < 0 else r.high
         # A number that is too large only for the dtype computed in may be rounded to infinity, or not.
         for largest in {_LARGEST[dtype], _LARGEST[self.computed.get(dtype) or dtype]}:
             always = largest == _LARGEST[dtype]
@@ -136,9 +135,14 @@ class Limits:
         return r.within(bound.low, bound.high)
 
     def regular(self, r: Range, dtype: str, *operands: tuple[Range, str]) -> Range:
-        """The result of arithmetic, which is ordinary if the operands are and it is defined for all of them."""
+        """The result of arithmetic, which is ordinary if the operands are and it is defined for all of them.
+
+        Not so where all operands are known more closely, as positions are: real ones then say nothing of those behind.
+        """
         bound = self.ordinary(dtype)
         ordinary = dtype in _LARGEST and all(self.is_ordinary(o, of) or of in _INTEGERS for o, of in operands)
-        if ordinary and not r.nan and r.low <= bound.high and r.high >= bound.low:
-            return Range(max(r.low, bound.low), min(r.high, bound.high))
-        return self.fit(r, dtype)
+        known = all(bound.low < o.low and o.high < bound.high and not o.nan for o, _ in operands)
+        fitting = self.fit(r, dtype)
+        if known or not ordinary or r.nan or r.low > bound.high or r.high < bound.low:
+            return fitting
+        return Range(max(fitting.low, bound.low), min(fitting.high, bound.high))
