@@ -9,7 +9,7 @@ namespace npu::cpu {
 namespace {
 
 constexpr std::int64_t kMostInputs = 128;      // channels; with more, copying into planes is no longer small
-constexpr std::int64_t kLongestSum = 512;      // products added in float32 in one go, for accuracy
+constexpr std::int64_t kLongestSum = 128;      // products added in float32 in one go, for accuracy
 constexpr std::int64_t kStrip = 2048;          // pixels of a row: sums of 4 channels have 32 KB
 constexpr std::int64_t kRoomFloats = 1 << 15;  // of padded planes at a time, unless one row needs more
 
