@@ -69,7 +69,7 @@ def test_ops_are_compared_with_eager_pytorch(tmp_path):
     for case in cases:
         assert case["name"] == "softmax -1" and case["size"] == "L1" and case["threads"] == 1
         assert case["ours"] > 0 and case["theirs"] > 0 and case["ratio"] > 0
-        assert 2_000 < torch.tensor(case["shapes"][0]).prod() < 5_000  # 16 KB of inputs and results
+        assert 1_000 < torch.tensor(case["shapes"][0]).prod() < 9_000  # about 16 KB of inputs and results
     assert "above 1.0 times eager PyTorch" in out
 
 

@@ -142,7 +142,7 @@ inline void fold_cells(const float* x, std::int64_t step, bool maximum, float* y
   if (maximum) {
     for (std::int64_t i = 0; i < n; ++i) {
       const float v = x[i * s], old = y[i];
-      y[i] = (v > old) | (v != v) ? (old == old ? v : old) : old;
+      y[i] = ((v > old) | (v != v)) ? (old == old ? v : old) : old;
     }
   } else {
     for (std::int64_t i = 0; i < n; ++i) y[i] += x[i * s];

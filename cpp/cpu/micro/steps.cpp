@@ -55,7 +55,7 @@ void divisions(ExprOp op, const Int* a, const Int* b, Int* y, Int n) {
     case ExprOp::kIremFloor:
       return divided(a, b, y, n, [](Int u, Int v, Int q) {
         const Int r = rest(u, v, q);
-        return (r != 0) & ((r < 0) != (v < 0)) ? r + v : r;
+        return ((r != 0) & ((r < 0) != (v < 0))) ? r + v : r;
       });
     default:
       return divided(a, b, y, n, [](Int u, Int v, Int q) { return rest(u, v, q); });

@@ -146,7 +146,7 @@ NPU_INLINE double wide_atan2(double y, double x) {
   const double part = atan_of_part(ratio), first = b > a ? kHalfPi - part : part;
   const bool left = (bits_of(x) >> 63) != 0;
   const double r = signed_as(left ? 2.0 * kHalfPi - first : first, y);
-  return (x != x) | (y != y) ? x + y : r;
+  return ((x != x) | (y != y)) ? x + y : r;
 }
 NPU_INLINE double wide_asin(double x) {
   const double r = wide_atan(x / __builtin_sqrt((1.0 - x) * (1.0 + x)));
@@ -193,7 +193,8 @@ NPU_INLINE double wide_erfc(double x) {
 
 NPU_INLINE double wide_hypot(double x, double y) {
   const double r = __builtin_sqrt(x * x + y * y);
-  return (positive(x) == kInfinite) | (positive(y) == kInfinite) ? kInfinite : r;
+  const bool x_infinite = positive(x) == kInfinite, y_infinite = positive(y) == kInfinite;
+  return (x_infinite | y_infinite) ? kInfinite : r;
 }
 
 NPU_INLINE double wide_pow(double base, double exponent) {
@@ -203,11 +204,11 @@ NPU_INLINE double wide_pow(double base, double exponent) {
   const double whole = down(capped), half = 0.5 * capped;
   const bool odd = (whole == capped) & (down(half) != half);
   const bool negative = (bits_of(base) >> 63) != 0;
-  const double with_sign = negative & odd ? -magnitude : magnitude;
-  const double real = (base < 0.0) & (whole != capped) & (a != kInfinite) ? __builtin_nan("") : with_sign;
-  const double at_one = (a == 1.0) & (e == kInfinite) ? 1.0 : real;
-  const double number = (base != base) | (exponent != exponent) ? base + exponent : at_one;
-  return (exponent == 0.0) | (base == 1.0) ? 1.0 : number;
+  const double with_sign = (negative & odd) ? -magnitude : magnitude;
+  const double real = ((base < 0.0) & (whole != capped) & (a != kInfinite)) ? __builtin_nan("") : with_sign;
+  const double at_one = ((a == 1.0) & (e == kInfinite)) ? 1.0 : real;
+  const double number = ((base != base) | (exponent != exponent)) ? base + exponent : at_one;
+  return ((exponent == 0.0) | (base == 1.0)) ? 1.0 : number;
 }
 
 // Of quotients below 2^28, whose products are exact; the quotient may have been rounded up, or down.
