@@ -49,7 +49,8 @@ class PlanarConv final : public ConvBase {
   }
 
   std::string name() const override {
-    return std::string("conv[planar ") + micro_->name + (rows_epilogue_.in_tile() ? "]" : " +map]");
+    return std::string("conv[planar ") + micro_->name +
+           (rows_epilogue_.in_tile() || rows_epilogue_.after_tile() ? "]" : " +map]");
   }
   std::size_t scratch_bytes() const override {
     return per_thread_ * static_cast<std::size_t>(threads_) + (inputs_[1].constant ? 0 : weight_bytes());
