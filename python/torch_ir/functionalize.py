@@ -6,7 +6,7 @@ keeps the graph as it was traced. All other cases raise NeedsRetraceError, and t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -309,6 +309,10 @@ def _meta_like(fake: torch.Tensor) -> torch.Tensor:
     return torch.empty_strided(fake.shape, fake.stride(), dtype=fake.dtype, device="meta")
 
 
+def _of_example(sizes: Sequence[Any]) -> list[int]:
+    return [n.node.hint if isinstance(n, torch.SymInt) and n.node.has_hint() else n for n in sizes]
+
+
 def _says_alias(target: Any) -> bool:
     return any(r.alias_info is not None for r in target._schema.returns)
 
@@ -361,9 +365,19 @@ _METADATA_CHANGES = frozenset(
 
 def _same_result(functional: Any, call: Call, before: torch.Tensor) -> bool:
     """Whether the functional op has the same result as the in-place one, tested on meta."""
-    args, kwargs = map_values((call.args, call.kwargs), lambda v: _meta_like(v.fake))
+    args, kwargs = map_values((call.args, call.kwargs), lambda v: _meta_of_example(v.fake))
+    expected = _meta_of_example(before)
     try:
         after = functional(*args, **kwargs)
     except Exception:
         return False
-    return bool(after.dtype == before.dtype and after.shape == before.shape and after.stride() == before.stride())
+    return bool(after.dtype == expected.dtype and after.shape == expected.shape and after.stride() == expected.stride())
+
+
+def _meta_of_example(fake: torch.Tensor) -> torch.Tensor:
+    """With the example's sizes where sizes are open: meta kernels need numbers for tensors that are not contiguous."""
+
+    def numbers(sizes: Sequence[Any]) -> list[int]:
+        return [n.node.hint if isinstance(n, torch.SymInt) and n.node.has_hint() else n for n in sizes]
+
+    return torch.empty_strided(numbers(fake.shape), numbers(fake.stride()), dtype=fake.dtype, device="meta")

@@ -209,6 +209,13 @@ def _renamed(shapes: Any, dims: Mapping[str, Any]) -> Any:
     return new._derive(shapes.fn) if is_derived else new  # type: ignore[attr-defined]
 
 
+def _empty_like(tensor: torch.Tensor, shape: list[int]) -> torch.Tensor:
+    """Of another shape, with the dimensions in the same order in memory: the model's code may ask for that order."""
+    strides = tensor.stride()
+    order = sorted(range(tensor.dim()), key=lambda d: (-strides[d], d))
+    return torch.empty_permuted(shape, order, dtype=tensor.dtype, device=tensor.device)
+
+
 class _Examples:
     """Example inputs with other sizes; only their shapes matter."""
 
@@ -245,6 +252,6 @@ class _Examples:
                 shape[axis] = extent_of(dim, root)
             if not isinstance(leaf, torch.Tensor) or id(leaf) not in self.axes or shape == list(leaf.shape):
                 return leaf
-            return torch.empty(shape, dtype=leaf.dtype, device=leaf.device)
+            return _empty_like(leaf, shape)
 
         return pytree.tree_map(resized, self.given)

@@ -206,6 +206,24 @@ def test_an_example_of_size_one_leaves_the_size_open(batch):
     assert [str(s) for s in ir.sizes] == ["batch: 1 to 64", "length: 1 to 64"] and not ir.conditions
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_in_place_ops_of_images_in_any_layout(layout):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Hardswish(inplace=True), nn.Conv2d(4, 2, 1)).eval()
+    image = torch.randn(2, 3, 8, 8).contiguous(memory_format=layout)
+    ir = extract_ir(model, image, dynamic_shapes=({0: BATCH},))
+    assert [str(s) for s in ir.sizes] == ["batch: 1 to 64"] and not ir.conditions
+    assert [node.op_type.split(".")[1] for node in ir.nodes] == ["conv2d", "batch_norm", "hardswish", "conv2d"]
+
+
+def test_a_layout_that_the_model_asks_for_is_that_of_size_one_too():
+    def laid(self, x):
+        return x * 2 if x.is_contiguous(memory_format=torch.channels_last) else x
+
+    image = torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
+    ir = extract_ir(Call(laid), image, dynamic_shapes=({0: BATCH},))
+    assert [str(s) for s in ir.sizes] == ["batch: 1 to 64"] and len(ir.nodes) == 1
+
+
 def test_size_one_that_the_model_treats_apart_is_refused():
     def half(self, x):
         return x * 2 if x.shape[0] == 1 else x.transpose(0, 1).contiguous()
