@@ -117,6 +117,9 @@ def is_ordinary(tensor: Any) -> bool:
 
 def checked_buckets(buckets: Any, fills: Any, rules: SizeRules) -> tuple[dict[str, list[int]], dict[str, Fill]]:
     """The options ``buckets`` and ``pad``, valid for the open sizes and the inputs of a model."""
+    if buckets is None:
+        what, got = "pad is for padding to buckets", "pad without buckets"
+        raise InvalidValueError(format_error("npu", what, got=got, action="buckets={'seq': [32, 64, 128]}"))
     if not isinstance(buckets, Mapping) or not buckets:
         _wrong_type("buckets", buckets, "lists of sizes by name, such as {'seq': [32, 64, 128]}")
     known = {size.name: size for size in rules.sizes}
@@ -131,11 +134,9 @@ def checked_buckets(buckets: Any, fills: Any, rules: SizeRules) -> tuple[dict[st
 def _checked_sizes(name: str, values: Any, size: SizeRange, rules: SizeRules) -> list[int]:
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
         _wrong_type(f"buckets of '{name}'", values, "a list of sizes, such as [32, 64, 128] or range(32, 129, 32)")
-    sizes = list(values)
+    sizes = [_whole(name, n) for n in values]
     if not sizes:
         _wrong(f"buckets of '{name}' is empty", sizes, "at least one size")
-    if bad := [n for n in sizes if type(n) is not int]:
-        _wrong_type(f"a bucket of '{name}'", bad[0], "whole numbers")
     if sizes != sorted(set(sizes)):
         _wrong(f"buckets of '{name}' are not in ascending order", sizes, f"{sorted(set(sizes))}")
     for n in sizes:
@@ -145,6 +146,12 @@ def _checked_sizes(name: str, values: Any, size: SizeRange, rules: SizeRules) ->
             if free_names(condition) == {name} and not rules.value(condition, {name: n}):
                 _wrong(f"a bucket of '{name}' is a size that the model does not take", n, condition)
     return sizes
+
+
+def _whole(name: str, size: Any) -> int:
+    if not isinstance(size, (int, np.integer)) or isinstance(size, bool):
+        _wrong_type(f"a bucket of '{name}'", size, "whole numbers")
+    return int(size)
 
 
 def _checked_fills(fills: Any, buckets: Mapping[str, Any], rules: SizeRules) -> dict[str, Fill]:
@@ -157,13 +164,15 @@ def _checked_fills(fills: Any, buckets: Mapping[str, Any], rules: SizeRules) -> 
     checked: dict[str, Fill] = {}
     for name, fill in fills.items():
         if name not in names:
-            _wrong(f"pad has an input {name!r:.60} that is not padded", name, f"of {', '.join(padded) or 'none'}")
+            one_of = ", ".join(f"'{n}'" for n in padded)
+            _wrong("pad names an input that is not padded", name, f"one of {one_of}" if one_of else "no input")
         entry = padded[names[name]]
         checked[entry.name] = _checked_fill(str(name), fill, entry.dtype)
     return checked
 
 
 def _checked_fill(name: str, fill: Any, dtype: str) -> Fill:
+    fill = fill.item() if isinstance(fill, np.generic) else fill
     valid = type(fill) in (int, float, bool) and fill == fill and (type(fill) is float or abs(fill) < 2**63)
     if "float" not in dtype and valid:
         valid = type(fill) is not float and fill in _integers(dtype)

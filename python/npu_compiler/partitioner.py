@@ -270,7 +270,7 @@ def _all_refused(ir_dict: dict[str, Any], refused: Sequence[str | None]) -> str:
     count = sum(reason is not None for reason in refused)
     lines = [f"[compiler] {count} of {len(refused)} nodes of '{ir_dict.get('model_name', '')}' are not supported:"]
     lines += [f"  - {refusal}" for refusal in refusals(zip(ir_dict["nodes"], refused, strict=True))]
-    return "\n".join([*lines, "Without strict=True, they run on the host"])
+    return "\n".join([*lines, "They can run on the host, which strict=True (or fallback='error') forbids"])
 
 
 def partition_ir(plan: PartitionPlan, part: Partition) -> dict[str, Any]:

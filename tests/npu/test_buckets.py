@@ -86,7 +86,7 @@ def test_few_programs_serve_all_sizes():
 
 
 def test_two_sizes_are_padded_at_once():
-    model, compiled = pooling(buckets={"seq": range(8, 33, 8), "batch": (4, 16)})
+    model, compiled = pooling(buckets={"seq": np.arange(8, 33, 8), "batch": (4, 16)}, pad={"mask": np.int64(0)})
     for batch, seq in ((1, 3), (3, 8), (4, 8), (16, 24), (5, 17), (2, 90)):
         check(model, compiled, inputs(batch, seq))
     assert {(s["batch"], s["seq"]) for s in compiled.sizes} == {(4, 8), (16, 24), (4, 90)}
@@ -270,7 +270,7 @@ def test_buffers_that_are_masks():
     with pytest.raises(ValueError, match="new values of 'hidden' are too large for padding"):
         compiled.update_weights(Hiding(-torch.inf))
     torch.testing.assert_close(compiled(*tensors), Hiding(5.0)(*tensors))
-    with pytest.raises(ValueError, match="node 'softmax'.*not known to be hidden"):
+    with pytest.raises(ValueError, match="node 'softmax'.*not known to be beside higher numbers"):
         npu.compile(Hiding(-torch.inf), tensors, **options)
 
 
@@ -322,12 +322,13 @@ WRONG_OPTIONS = {
     "text": ({"buckets": {"seq": "8"}}, "buckets of 'seq' has the wrong type"),
     "empty": ({"buckets": {"seq": []}}, "buckets of 'seq' is empty"),
     "no numbers": ({"buckets": {"seq": [8, 16.0]}}, "a bucket of 'seq' has the wrong type"),
+    "no number": ({"buckets": {"seq": [True]}}, "a bucket of 'seq' has the wrong type"),
     "order": ({"buckets": {"seq": [16, 8]}}, "not in ascending order.*expected \\[8, 16\\]"),
     "twice": ({"buckets": {"seq": [8, 8]}}, "not in ascending order"),
     "out of range": ({"buckets": {"seq": [8, 101]}}, "out of its range; got 101; expected seq: 1 to 100"),
-    "pad alone": ({"buckets": None, "pad": {"mask": 0}}, "buckets has the wrong type"),
+    "pad alone": ({"buckets": None, "pad": {"mask": 0}}, "pad is for padding to buckets.*try buckets="),
     "pad": ({"pad": [0]}, "pad has the wrong type"),
-    "pad of nothing": ({"pad": {"y": 0}}, "pad has an input 'y' that is not padded.*expected of x, mask"),
+    "pad of nothing": ({"pad": {"y": 0}}, "an input that is not padded; got 'y'; expected one of 'x', 'mask'"),
     "pad of another dtype": ({"pad": {"mask": 0.5}}, "pad of 'mask' is not a number of its dtype; got 0.5"),
     "dtype": ({"compute_dtype": "float8"}, "compute_dtype.*float8"),
     "pad that is none": ({"pad": {"x": float("nan")}}, "pad of 'x'"),

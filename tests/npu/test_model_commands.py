@@ -294,7 +294,8 @@ MISTAKES = {
     "device": ([*NET, "1,3,8,8", "--device", "tpu"], "no such kind of device"),
     "both weights": ([*NET, "1,3,8,8", "--weights", "x.pt", "--random-weights"], "one of the two"),
     "weights of an IR": (
-        ["compile", "net.json", "--weights", "x.pt", "-o", "x.npubin"], "--weights has no effect on an IR"
+        ["compile", "net.json", "--weights", "x.pt", "-o", "x.npubin"],
+        "--weights has no effect on a program, which has no weights; got --output x.npubin; expected a saved file",
     ),
     "weights of a program": ([*NET, "1", "-o", "x.npubin", "--weights", "x.pt"], "--weights has no effect"),
     "host of a program": (["run", "x.npubin", "--fallback", "error"], "--fallback has no effect on a program"),

@@ -91,13 +91,21 @@ def run(args: argparse.Namespace) -> int:
     if is_saved:
         compiled = _save(source, args, inputs, output)
     else:
-        refuse_for(source, args, _OF_SAVED_FILES)
+        _refuse_without_weights(args, output)
         if output.suffix == ".json":
             refuse_for(source, args, ("compute-dtype", "disable", "exact"))
         compiled = _without_weights(source, args, inputs, output)
     took = (time.perf_counter() - begin) * 1e3
     print(f"{output}: {compiled!r}, {output.stat().st_size:,} bytes, {took:.0f} ms")
     return 0
+
+
+def _refuse_without_weights(args: argparse.Namespace, output: Path) -> None:
+    for option in _OF_SAVED_FILES:
+        if getattr(args, option.replace("-", "_")):
+            kind = "an IR" if output.suffix == ".json" else "a program"
+            what, got = f"--{option} has no effect on {kind}, which has no weights", f"--output {output}"
+            raise InvalidValueError(format_error("npu", what, got=got, expected="a saved file, which ends with .npu"))
 
 
 def _check_output_of_ir(source: Source, output: Path, lacks_weights: bool) -> None:
@@ -132,8 +140,16 @@ def _without_weights(source: Source, args: argparse.Namespace, inputs: OpenInput
     if output.suffix == ".json":
         ir.save(output)
         return ir
-    with status(f"Compiling {source.text}"):
-        program = npu_compiler.compile(ir, compute_dtype=args.compute_dtype, disable=args.disable, exact=args.exact)
+    try:
+        with status(f"Compiling {source.text}"):
+            program = npu_compiler.compile(ir, compute_dtype=args.compute_dtype, disable=args.disable, exact=args.exact)
+    except npu_compiler.CompileError as error:
+        if type(error) is not npu_compiler.CompileError:
+            raise  # the host could not run it either
+        weights = " --weights FILE" if source.kind == Kind.IR else ""
+        raise npu_compiler.CompileError(
+            f"{error}\nA saved file, which `npu compile {source.text}{weights} -o NAME.npu` writes, does so too"
+        ) from error
     program.save(output)
     return program
 

@@ -210,9 +210,15 @@ def _softmax(call: Call) -> list[Value]:
 
 
 def _unhidden(call: Call, padding: Range) -> str:
+    held = f"{padding.low:.3g} to {padding.high:.3g}"
+    if padding.high < -(2.0**64):  # low enough, but what is shown may be as low
+        return (
+            f"it is a softmax over padded '{call.symbol}', whose padding ({held}) is not known to be beside higher "
+            f"numbers, as it is with a mask of bools or integers"
+        )
     return (
-        f"it is a softmax over padded '{call.symbol}', whose padding is not known to be hidden by -inf or a number as "
-        f"low as torch.finfo(dtype).min beside one that is not ({padding.low:.3g} to {padding.high:.3g})"
+        f"it is a softmax over padded '{call.symbol}', whose padding ({held}) is not known to be hidden by -inf or a "
+        f"number as low as torch.finfo(dtype).min"
     )
 
 
