@@ -29,14 +29,17 @@ class Case(NamedTuple):
 F32, BF16, F16 = torch.float32, torch.bfloat16, torch.float16
 PLANES = dict.fromkeys((F32, BF16, F16), "direct planes")
 DIRECT = {F32: "direct", BF16: "direct", F16: "direct"}
-GATHERED = {F32: "gemm", BF16: "", F16: "gemm"}  # bfloat16: in pairs, or not, as the processor has it
+# bfloat16: in pairs, or not, as the processor has it
+GATHERED = {F32: "gemm", BF16: "", F16: "gemm"}
+TILES = {F32: "winograd", BF16: "", F16: "winograd"}
 GROUPS = dict.fromkeys((F32, BF16, F16), "groups")
 
 CASES = {
     "an image": Case((3, 16), 3, (33, 40), PLANES, stride=2, padding=1, batch=2),
     "a wide kernel": Case((3, 64), 7, (64, 60), PLANES, stride=2, padding=3),
     "four planes": Case((4, 24), 5, (20, 20), PLANES, batch=3),
-    "transformed tiles": Case((64, 64), 3, (20, 23), {**DIRECT, F32: "winograd"}, padding=1, batch=2),
+    "transformed tiles": Case((64, 64), 3, (20, 23), TILES, padding=1, batch=2),
+    "tiles of many images": Case((66, 40), 3, (40, 41), TILES, batch=6),
     "steps": Case((64, 70), 3, (31, 29), DIRECT, stride=2, padding=1),
     "dilated": Case((34, 33), 3, (18, 22), {**DIRECT, BF16: ""}, padding=2, dilation=2, batch=2),
     "odd channels": Case((63, 30), 3, (17, 19), DIRECT, padding=1, batch=2),
@@ -97,3 +100,14 @@ def test_the_kernel_is_the_one_meant(name: str, dtype: torch.dtype) -> None:
     step = next(line for line in compiled.executor.plan().splitlines() if line.endswith("# conv2d"))
     assert f"conv[{case.kernels[dtype]}" in step
     assert "layout of conv2d " not in compiled.executor.plan() or "direct planes" not in step
+
+
+@pytest.mark.parametrize("dtype", [F32, BF16, F16], ids=["float32", "bfloat16", "float16"])
+def test_infinities_reach_only_their_own_results(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 64, 20, 23)
+    for at, value in (((0, 3, 0, 0), torch.inf), ((0, 5, 9, 9), -torch.inf), ((1, 63, 19, 22), torch.nan)):
+        x[at] = value
+    model = Model(CASES["transformed tiles"], "nothing", False).eval().requires_grad_(False).to(dtype)
+    got, want = npu.compile(model, x.to(dtype), device="cpu", fallback="error")(x.to(dtype)), model(x.to(dtype))
+    assert 0 < int(want.isfinite().sum()) < want.numel() and torch.equal(got.isfinite(), want.isfinite())

@@ -31,6 +31,8 @@ class ConvRoom {
            g_.x_step[2] != pixel_step_ || (!planar_ && g_.x_channel != 1) || dtype_ != DType::kFloat32;
   }
 
+  std::int64_t rows() const { return rows_; }
+  std::int64_t columns() const { return columns_; }
   std::int64_t pixel_step() const { return pixel_step_; }
   std::int64_t row_step() const { return row_step_; }
   std::int64_t plane_step() const { return plane_step_; }
