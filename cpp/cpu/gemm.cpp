@@ -10,10 +10,9 @@ namespace npu::cpu {
 namespace {
 
 constexpr std::size_t kAlign = 64;
-// Of rows. With AVX-512, 16 packed tiles are 238 KB, and the sums of 10 by kBlockColumns 70 KB. 512x1024
+// Of rows. With AVX-512, 16 packed tiles are 238 KB, and their sums by kBlockColumns 115 KB. 512x1024
 // times 1024x1024 takes 5.0 ms, with 4 and 3 tiles 6.7.
 constexpr std::int64_t kBlockTiles = 16;
-constexpr std::int64_t kUnpackedTiles = 10;          // where panels are packed during the product
 constexpr std::int64_t kMaxRows = kBlockTiles * 16;  // of a block
 constexpr std::int64_t kBlockColumns = 128;          // whose sums wait to be finished, of each sum
 std::size_t aligned(std::size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
@@ -108,7 +107,7 @@ GemmGrid plan_gemm(const Micro& micro, const GemmShape& shape, int threads, std:
 GemmGrid plan_unpacked_gemm(const Micro& micro, const GemmShape& shape, int threads, std::int64_t copies) {
   GemmGrid grid;
   const std::int64_t tiles = (shape.rows + micro.mr - 1) / micro.mr, panels = shape.panels(micro);
-  const std::int64_t blocks = (tiles + kUnpackedTiles - 1) / kUnpackedTiles;  // of even size
+  const std::int64_t blocks = (tiles + kBlockTiles - 1) / kBlockTiles;  // of even size
   grid.block_rows = blocks == 0 ? 0 : (tiles + blocks - 1) / blocks * micro.mr;
   grid.block_panels = std::max<std::int64_t>(1, kBlockColumns / micro.nr);
   if (!worth_sharing(shape, threads, copies)) return grid;
@@ -151,6 +150,7 @@ struct Block {
   std::int64_t piece_end;  // of panels
   int strip_count = 0;
   const float* rows_at = nullptr;  // of the current step of depth
+  bool along = false;              // a panel's steps of depth follow each other, not the panels of a step
   std::int64_t rows_stride = kPackedStride;
 
   // Columns that are finished together, of one sum.
@@ -182,7 +182,7 @@ struct Block {
     const int nr = call.micro->nr;
     if (call.packed) return {static_cast<const float*>(b) + length * nr, length * nr, 16};
     const std::int64_t column = half * call.shape.columns + (p + 1) * nr;
-    const float* const from = p + 1 < piece_end ? call.operands->panel_in_place(column) : nullptr;
+    const float* const from = along && p + 1 < piece_end ? call.operands->panel_in_place(column) : nullptr;
     if (from == nullptr || (p + 2) * nr > call.shape.columns) return {nullptr, 0, 16};
     // Lines are asked for more than once rather than in bursts.
     const std::int64_t steps = strip_count * length,
@@ -217,16 +217,25 @@ struct Block {
     tile.next_step = ahead.step;
     float* const to =
         sums ? sums + half * half_width() + (p - panel_begin) * m.nr : static_cast<float*>(call.out) + column;
+    const bool at_once = finish_after && k == 0;  // sums that no further step adds to need not be kept
     Epilogue::Tile results;
     results.n = count;
     const auto gemm = call.pairs ? m.gemm_bf16 : m.gemm_f32;
     std::int64_t fetched = 0;
+    const std::int64_t following = !call.packed && !along && p + 1 < piece_end
+                                       ? std::min<std::int64_t>(m.nr, s.columns - column - m.nr)
+                                       : 0;
     for (int i = 0; i < strip_count; ++i) {
       const Strip& strip = strips[i];
+      if (following > 0) {
+        const Range share = split(following, strip_count, i);
+        call.operands->fetch_columns(half * s.columns + column + m.nr + share.begin, share.end - share.begin,
+                                     k, length);
+      }
       tile.a = rows_at + strip.row * rows_stride;
       tile.a_stride = rows_stride;
-      tile.c = to + (sums ? strip.row * sums_stride() : strip.out);
-      tile.c_stride = sums ? sums_stride() : strip.out_step;
+      tile.c = at_once ? sums : to + (sums ? strip.row * sums_stride() : strip.out);
+      tile.c_stride = at_once ? m.nr : sums ? sums_stride() : strip.out_step;
       if (finish && residual) tile.residual = reinterpret_cast<const float*>(residual) + strip.extra;
       tile.residual_stride = strip.extra_step;
       tile.next = fetched < ahead.length ? ahead.from + fetched : nullptr;
@@ -321,7 +330,7 @@ struct Block {
     const GemmShape& s = call.shape;
     const float* const in_place = call.operands->rows_in_place(row, rows, &rows_stride);
     // Panels one after the other where rows need not be packed and panels do: these lie along the depth.
-    const bool along = in_place && !call.packed && sums;
+    along = in_place && !call.packed && sums;
     for (std::int64_t p = panel_begin; along && p < panel_end; ++p) {
       for (std::int64_t half = 0; half < s.sums_per_result; ++half) steps(in_place, half, p, p + 1);
     }

@@ -49,6 +49,9 @@ class GemmOperands {
   // Where such columns lie if they follow each other in memory, to be fetched before they are packed: floats
   // from the first element on; null otherwise.
   virtual const float* panel_in_place(std::int64_t /*column*/) const { return nullptr; }
+  // Fetches a part of the depth of columns, each of which follows itself in memory.
+  virtual void fetch_columns(std::int64_t /*column*/, std::int64_t /*count*/, std::int64_t /*k*/,
+                             std::int64_t /*length*/) const {}
   // Columns [column, column + count) of depth [k, k + length) as [length][nr], zero beyond count.
   virtual void pack_panel(std::int64_t column, std::int64_t count, std::int64_t k, std::int64_t length,
                           int nr, float* to) const = 0;

@@ -63,6 +63,14 @@ struct HalfTile {
   std::int64_t out_step = 0;
 };
 
+// Rows of floats of any dtype, at x + offsets[i], in elements.
+struct WindowRows {
+  DType dtype;
+  const void* x;
+  const std::int64_t* offsets;
+  std::int64_t count;
+};
+
 // Where the input and the weights of a tap lie, in floats.
 struct GroupTap {
   std::int64_t x, w;
@@ -182,6 +190,8 @@ struct Micro {
                           float* to, std::int64_t nr, std::int64_t width);
   // Words of two rows' elements: to[j] = first[j] and second[j] (null: zeros).
   void (*pair_rows)(const std::uint16_t* first, const std::uint16_t* second, float* to, std::int64_t n);
+  // Words that are pairs of `dtype`: the first of each, and the second, as float32.
+  void (*split_pairs)(DType dtype, const float* words, float* first, float* second, std::int64_t n);
 
   // Multiply-adds in registers alone, to measure what the core can do; returns how many operations.
   double (*burn)(std::int64_t rounds);
@@ -264,14 +274,10 @@ struct Micro {
   void (*normalize)(const float* x, float mean, float scale, const float* w, const float* b, float* y,
                     std::int64_t n);
 
-  // Several rows x + offsets[i] into one: the maximum (NaN wins), the sum times `scale`, the sum of
-  // weights[i] * row.
-  void (*window_max)(const float* x, const std::int64_t* offsets, std::int64_t count, float* y,
-                     std::int64_t n);
-  void (*window_sum)(const float* x, const std::int64_t* offsets, std::int64_t count, float scale, float* y,
-                     std::int64_t n);
-  void (*window_weighted)(const float* x, const std::int64_t* offsets, const float* weights,
-                          std::int64_t count, float* y, std::int64_t n);
+  // Several rows into one: the maximum (NaN wins), the sum times `scale`, the sum of weights[i] * row.
+  void (*window_max)(const WindowRows& rows, float* y, std::int64_t n);
+  void (*window_sum)(const WindowRows& rows, float scale, float* y, std::int64_t n);
+  void (*window_weighted)(const WindowRows& rows, const float* weights, float* y, std::int64_t n);
 
   // Scores of attention: x = x * scale + addend, or x * scale where `seen` and -inf elsewhere; both may be
   // null. Returns the maximum, NaN wins.

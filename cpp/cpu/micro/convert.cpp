@@ -25,21 +25,22 @@ void store_all(const float* x, std::uint16_t* y, std::int64_t n) {
 
 inline F32 load_lanes(const float* p, std::int64_t n) { return n == kLanes ? load(p) : load_part(p, n); }
 
-template <F32 (*from)(U16), U16 (*to)(F32)>
+enum class Residual { kNone, kHalf, kFloat };
+
+// What is the same for all vectors of a tile is not asked again.
+template <F32 (*from)(U16), U16 (*to)(F32), Residual residual, bool limited, bool rounded>
 inline void finish_lanes(const HalfTile& t, std::int64_t row, std::int64_t at, std::int64_t n) {
   float* const sums = t.sums + row * t.sums_step + at;
   F32 v = load_lanes(sums, n);
-  if (t.residual) {
-    const std::int64_t index = row * t.residual_step + at;
-    if (t.residual_is_half) {
-      const std::uint16_t* const p = static_cast<const std::uint16_t*>(t.residual) + index;
-      v += from(n == kLanes ? load16(p) : load16_part(p, n));
-    } else {
-      v += load_lanes(static_cast<const float*>(t.residual) + index, n);
-    }
+  const std::int64_t index = row * t.residual_step + at;
+  if constexpr (residual == Residual::kHalf) {
+    const std::uint16_t* const p = static_cast<const std::uint16_t*>(t.residual) + index;
+    v += from(n == kLanes ? load16(p) : load16_part(p, n));
+  } else if constexpr (residual == Residual::kFloat) {
+    v += load_lanes(static_cast<const float*>(t.residual) + index, n);
   }
-  if (t.limits.apply) v = within(v, t.limits.low, t.limits.high);
-  if (!t.out) {
+  if constexpr (limited) v = within(v, t.limits.low, t.limits.high);
+  if constexpr (!rounded) {
     n == kLanes ? store(sums, v) : store_part(sums, v, n);
     return;
   }
@@ -49,13 +50,30 @@ inline void finish_lanes(const HalfTile& t, std::int64_t row, std::int64_t at, s
   for (std::int64_t j = 0; j < n; ++j) out[j] = half[j];
 }
 
-template <F32 (*from)(U16), U16 (*to)(F32)>
-void finish(const HalfTile& t) {
+template <F32 (*from)(U16), U16 (*to)(F32), Residual residual, bool limited, bool rounded>
+void finish_rows(const HalfTile& t) {
   for (std::int64_t row = 0; row < t.rows; ++row) {
     std::int64_t at = 0;
-    for (; at + kLanes <= t.n; at += kLanes) finish_lanes<from, to>(t, row, at, kLanes);
-    if (at < t.n) finish_lanes<from, to>(t, row, at, t.n - at);
+    for (; at + kLanes <= t.n; at += kLanes)
+      finish_lanes<from, to, residual, limited, rounded>(t, row, at, kLanes);
+    if (at < t.n) finish_lanes<from, to, residual, limited, rounded>(t, row, at, t.n - at);
   }
+}
+
+template <F32 (*from)(U16), U16 (*to)(F32), Residual residual>
+void finish_with(const HalfTile& t) {
+  if (t.limits.apply) {
+    t.out ? finish_rows<from, to, residual, true, true>(t) : finish_rows<from, to, residual, true, false>(t);
+  } else {
+    t.out ? finish_rows<from, to, residual, false, true>(t)
+          : finish_rows<from, to, residual, false, false>(t);
+  }
+}
+
+template <F32 (*from)(U16), U16 (*to)(F32)>
+void finish(const HalfTile& t) {
+  if (!t.residual) return finish_with<from, to, Residual::kNone>(t);
+  t.residual_is_half ? finish_with<from, to, Residual::kHalf>(t) : finish_with<from, to, Residual::kFloat>(t);
 }
 
 }  // namespace

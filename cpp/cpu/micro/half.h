@@ -19,10 +19,20 @@ inline void store16(std::uint16_t* p, U16 v) { *reinterpret_cast<LooseU16*>(p) =
 
 inline F32 from_bf16(U16 h) { return floats((I32)(__builtin_convertvector(h, U32) << 16)); }
 
-inline U16 to_bf16(F32 v) {
+inline U16 to_bf16_by_bits(F32 v) {
   const U32 u = (U32)bits(v), rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
   return __builtin_convertvector(v != v ? (u >> 16) | 0x40u : rounded, U16);
 }
+
+#if defined(__AVX512BF16__)
+inline U16 to_bf16(F32 v) {
+  constexpr int kDenormal = 0x20;  // the instruction would round them to 0
+  if (_mm512_fpclass_ps_mask(v, kDenormal)) return to_bf16_by_bits(v);
+  return (U16)_mm512_cvtneps_pbh(v);
+}
+#else
+inline U16 to_bf16(F32 v) { return to_bf16_by_bits(v); }
+#endif
 
 #if defined(__AVX512F__)
 inline F32 from_f16(U16 h) { return _mm512_maskz_cvtph_ps(0xffff, (__m256i)h); }

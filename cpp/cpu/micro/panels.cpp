@@ -109,11 +109,31 @@ void pair_rows(const std::uint16_t* first, const std::uint16_t* second, float* t
   store_part(to + j, words(load16_part(first + j, n - j), rest), n - j);
 }
 
+template <F32 (*convert)(U16)>
+inline void split_into(const float* words, float* first, float* second, std::int64_t n) {
+  std::int64_t j = 0;
+  for (; j + kLanes <= n; j += kLanes) {
+    const U32 pairs = (U32)bits(load(words + j));
+    store(first + j, convert(__builtin_convertvector(pairs, U16)));
+    store(second + j, convert(__builtin_convertvector(pairs >> 16, U16)));
+  }
+  if (j == n) return;
+  const U32 pairs = (U32)bits(load_part(words + j, n - j));
+  store_part(first + j, convert(__builtin_convertvector(pairs, U16)), n - j);
+  store_part(second + j, convert(__builtin_convertvector(pairs >> 16, U16)), n - j);
+}
+
+void split_pairs(DType dtype, const float* words, float* first, float* second, std::int64_t n) {
+  dtype == DType::kFloat16 ? split_into<from_f16>(words, first, second, n)
+                           : split_into<from_bf16>(words, first, second, n);
+}
+
 }  // namespace
 
 void fill_panels(Micro& micro) {
   micro.transpose_words = transpose_words;
   micro.pair_rows = pair_rows;
+  micro.split_pairs = split_pairs;
 }
 
 }  // namespace npu::cpu::NPU_ISA

@@ -10,37 +10,40 @@ namespace {
 // Elements that are summed in float32 before a double takes them over.
 constexpr std::int64_t kBlock = 128 * kLanes;
 
+// Rows as they are stored, read as float32.
+struct Floats {
+  using Element = float;
+  static F32 whole(const float* p) { return load(p); }
+  static F32 part(const float* p, std::int64_t n) { return load_part(p, n); }
+};
 template <F32 (*convert)(U16)>
-inline double sum_of_halves(const std::uint16_t* x, std::int64_t n) {
-  double total = 0;
-  for (std::int64_t begin = 0; begin < n; begin += kBlock) {
-    const std::int64_t end = n - begin < kBlock ? n : begin + kBlock;
-    F32 acc[4] = {};
-    std::int64_t i = begin;
-    for (; i + 4 * kLanes <= end; i += 4 * kLanes) {
-      for (int j = 0; j < 4; ++j) acc[j] += convert(load16(x + i + j * kLanes));
-    }
-    for (; i + kLanes <= end; i += kLanes) acc[0] += convert(load16(x + i));
-    if (i < end) acc[1] += convert(load16_part(x + i, end - i));
-    total += lane_sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
-  }
-  return total;
+struct Halves {
+  using Element = std::uint16_t;
+  static F32 whole(const std::uint16_t* p) { return convert(load16(p)); }
+  static F32 part(const std::uint16_t* p, std::int64_t n) { return convert(load16_part(p, n)); }
+};
+
+template <class Run>
+inline auto visit_stored(DType dtype, Run&& run) {
+  if (dtype == DType::kBFloat16) return run(Halves<from_bf16>());
+  if (dtype == DType::kFloat16) return run(Halves<from_f16>());
+  return run(Floats());
 }
 
-template <class F>
-inline double sum_of(const float* x, std::int64_t n, F f) {
+template <class Stored, class F>
+inline double sum_of(const typename Stored::Element* x, std::int64_t n, F f) {
   double total = 0;
   for (std::int64_t begin = 0; begin < n; begin += kBlock) {
     const std::int64_t end = n - begin < kBlock ? n : begin + kBlock;
     F32 acc[4] = {};
     std::int64_t i = begin;
     for (; i + 4 * kLanes <= end; i += 4 * kLanes) {
-      for (int j = 0; j < 4; ++j) acc[j] += f(load(x + i + j * kLanes));
+      for (int j = 0; j < 4; ++j) acc[j] += f(Stored::whole(x + i + j * kLanes));
     }
-    for (; i + kLanes <= end; i += kLanes) acc[0] += f(load(x + i));
+    for (; i + kLanes <= end; i += kLanes) acc[0] += f(Stored::whole(x + i));
     if (i < end) {
       float last[kLanes];
-      store(last, f(load_part(x + i, end - i)));
+      store(last, f(Stored::part(x + i, end - i)));
       acc[1] += load_part(last, end - i);  // without the lanes beyond the end
     }
     total += lane_sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
@@ -49,22 +52,21 @@ inline double sum_of(const float* x, std::int64_t n, F f) {
 }
 
 double sum(const float* x, std::int64_t n) {
-  return sum_of(x, n, [](F32 v) { return v; });
+  return sum_of<Floats>(x, n, [](F32 v) { return v; });
 }
 
 double sum_stored(DType dtype, const void* x, std::int64_t n) {
-  const auto* halves = static_cast<const std::uint16_t*>(x);
-  if (dtype == DType::kBFloat16) return sum_of_halves<from_bf16>(halves, n);
-  if (dtype == DType::kFloat16) return sum_of_halves<from_f16>(halves, n);
-  return sum_of(static_cast<const float*>(x), n, [](F32 v) { return v; });
+  return visit_stored(dtype, [&]<class Stored>(Stored) {
+    return sum_of<Stored>(static_cast<const typename Stored::Element*>(x), n, [](F32 v) { return v; });
+  });
 }
 
 double sum_around(const float* x, float centre, std::int64_t n) {
-  return sum_of(x, n, [centre](F32 v) { return v - centre; });
+  return sum_of<Floats>(x, n, [centre](F32 v) { return v - centre; });
 }
 
 double sum_squares(const float* x, float centre, std::int64_t n) {
-  return sum_of(x, n, [centre](F32 v) { return (v - centre) * (v - centre); });
+  return sum_of<Floats>(x, n, [centre](F32 v) { return (v - centre) * (v - centre); });
 }
 
 float maximum(const float* x, std::int64_t n) {
@@ -155,50 +157,56 @@ void normalize(const float* x, float mean, float scale, const float* w, const fl
 }
 
 // y = finish(the rows folded from `start`), two vectors at a time. fold(acc, i, v) takes row i.
-template <class Fold, class Finish>
-inline void fold_rows(const float* x, const std::int64_t* offsets, std::int64_t count, float start, float* y,
+template <class Stored, class Fold, class Finish>
+inline void fold_rows(const typename Stored::Element* x, const WindowRows& rows, float start, float* y,
                       std::int64_t n, Fold fold, Finish finish) {
   std::int64_t j = 0;
   for (; j + 2 * kLanes <= n; j += 2 * kLanes) {
     F32 a = all(start), b = all(start);
-    for (std::int64_t i = 0; i < count; ++i) {
-      const float* row = x + offsets[i] + j;
-      a = fold(a, i, load(row));
-      b = fold(b, i, load(row + kLanes));
+    for (std::int64_t i = 0; i < rows.count; ++i) {
+      const auto* const row = x + rows.offsets[i] + j;
+      a = fold(a, i, Stored::whole(row));
+      b = fold(b, i, Stored::whole(row + kLanes));
     }
     store(y + j, finish(a));
     store(y + j + kLanes, finish(b));
   }
   for (; j + kLanes <= n; j += kLanes) {
     F32 a = all(start);
-    for (std::int64_t i = 0; i < count; ++i) a = fold(a, i, load(x + offsets[i] + j));
+    for (std::int64_t i = 0; i < rows.count; ++i) a = fold(a, i, Stored::whole(x + rows.offsets[i] + j));
     store(y + j, finish(a));
   }
   if (j < n) {
     F32 a = all(start);
-    for (std::int64_t i = 0; i < count; ++i) a = fold(a, i, load_part(x + offsets[i] + j, n - j));
+    for (std::int64_t i = 0; i < rows.count; ++i)
+      a = fold(a, i, Stored::part(x + rows.offsets[i] + j, n - j));
     store_part(y + j, finish(a), n - j);
   }
 }
 
-void window_max(const float* x, const std::int64_t* offsets, std::int64_t count, float* y, std::int64_t n) {
-  fold_rows(
-      x, offsets, count, -__builtin_inff(), y, n, [](F32 acc, std::int64_t, F32 v) { return max_of(acc, v); },
+template <class Fold, class Finish>
+inline void fold_stored(const WindowRows& rows, float start, float* y, std::int64_t n, Fold fold,
+                        Finish finish) {
+  visit_stored(rows.dtype, [&]<class Stored>(Stored) {
+    fold_rows<Stored>(static_cast<const typename Stored::Element*>(rows.x), rows, start, y, n, fold, finish);
+  });
+}
+
+void window_max(const WindowRows& rows, float* y, std::int64_t n) {
+  fold_stored(
+      rows, -__builtin_inff(), y, n, [](F32 acc, std::int64_t, F32 v) { return max_of(acc, v); },
       [](F32 acc) { return acc; });
 }
 
-void window_sum(const float* x, const std::int64_t* offsets, std::int64_t count, float scale, float* y,
-                std::int64_t n) {
-  fold_rows(
-      x, offsets, count, 0.0f, y, n, [](F32 acc, std::int64_t, F32 v) { return acc + v; },
+void window_sum(const WindowRows& rows, float scale, float* y, std::int64_t n) {
+  fold_stored(
+      rows, 0.0f, y, n, [](F32 acc, std::int64_t, F32 v) { return acc + v; },
       [scale](F32 acc) { return acc * scale; });
 }
 
-void window_weighted(const float* x, const std::int64_t* offsets, const float* weights, std::int64_t count,
-                     float* y, std::int64_t n) {
-  fold_rows(
-      x, offsets, count, 0.0f, y, n,
-      [weights](F32 acc, std::int64_t i, F32 v) { return acc + v * weights[i]; },
+void window_weighted(const WindowRows& rows, const float* weights, float* y, std::int64_t n) {
+  fold_stored(
+      rows, 0.0f, y, n, [weights](F32 acc, std::int64_t i, F32 v) { return acc + v * weights[i]; },
       [](F32 acc) { return acc; });
 }
 

@@ -60,6 +60,19 @@ class MatmulOperands final : public GemmOperands {
     return reinterpret_cast<const float*>(element(b_, b.dtype, column * depth_));
   }
 
+  void fetch_columns(std::int64_t column, std::int64_t count, std::int64_t k,
+                     std::int64_t length) const override {
+    constexpr std::int64_t kLine = 64;
+    const TensorDesc& b = r_.inputs[1];
+    if (b.strides[rank_ - 2] != 1) return;
+    const std::int64_t unit = pairs_ ? 2 : 1;
+    const std::int64_t bytes = length * unit * static_cast<std::int64_t>(size_of(b.dtype));
+    for (std::int64_t j = column; j < column + count; ++j) {
+      const std::byte* const from = element(b_, b.dtype, j * b.strides[rank_ - 1] + k * unit);
+      for (std::int64_t at = 0; at < bytes; at += kLine) __builtin_prefetch(from + at, 0, 2);
+    }
+  }
+
   void pack_panel(std::int64_t column, std::int64_t count, std::int64_t k, std::int64_t length, int nr,
                   float* to) const override {
     const TensorDesc& b = r_.inputs[1];
@@ -77,15 +90,7 @@ class MatmulOperands final : public GemmOperands {
     if (b.dtype == DType::kFloat32) {
       return micro().transpose_words(first, across * 4, count, length, to, nr, nr);
     }
-    constexpr std::int64_t kWide = 16;
-    float wide[kWide * kPackedK];
-    const std::int64_t square = std::min<std::int64_t>(kWide, nr);
-    for (std::int64_t j0 = 0; j0 < nr; j0 += square) {
-      const std::int64_t n = std::clamp<std::int64_t>(count - j0, 0, square);
-      for (std::int64_t j = 0; j < n; ++j)
-        load_row(b.dtype, element(first, b.dtype, (j0 + j) * across), 1, wide + j * kPackedK, length);
-      micro().transpose_words(wide, kPackedK * 4, n, length, to + j0, nr, square);
-    }
+    pack_halves(first, across, count, length, nr, to);
   }
 
   void locate(std::int64_t row, std::int64_t* out, std::int64_t* extras) const override {
@@ -97,6 +102,26 @@ class MatmulOperands final : public GemmOperands {
   }
 
  private:
+  // Columns of halves, as float32: two at a time are a word.
+  void pack_halves(const std::byte* first, std::int64_t across, std::int64_t count, std::int64_t length,
+                   int nr, float* to) const {
+    constexpr std::int64_t kWords = 32, kMostColumns = 64;
+    float words[kWords * kMostColumns];
+    const DType dtype = r_.inputs[1].dtype;
+    for (std::int64_t i0 = 0; i0 < length / 2; i0 += kWords) {
+      const std::int64_t n = std::min(kWords, length / 2 - i0);
+      micro().transpose_words(first + 4 * i0, 2 * across, count, n, words, nr, nr);
+      for (std::int64_t i = 0; i < n; ++i) {
+        float* const row = to + 2 * (i0 + i) * nr;
+        micro().split_pairs(dtype, words + i * nr, row, row + nr, nr);
+      }
+    }
+    if (length % 2 == 0) return;
+    float* const last = to + (length - 1) * nr;
+    load_row(dtype, element(first, dtype, length - 1), across, last, count);
+    std::fill(last + count, last + nr, 0.0f);
+  }
+
   void pack_pairs(std::int64_t column, std::int64_t count, std::int64_t k, std::int64_t length, int nr,
                   float* to) const {
     const TensorDesc& b = r_.inputs[1];

@@ -98,21 +98,14 @@ class ColumnReduce : public HostKernel {
   }
 
   void add_rows(const std::byte* x, std::int64_t rows, std::int64_t n, const Buffers& b) const {
-    if (p_.x_dtype == DType::kFloat32 && kind_ != Kind::kMin) {
-      const auto* from = reinterpret_cast<const float*>(x);
-      sums() ? p_.micro->window_sum(from, b.offsets, rows, 1.0f, b.part, n)
-             : p_.micro->window_max(from, b.offsets, rows, b.part, n);
+    if (kind_ != Kind::kMin) {
+      const WindowRows all{p_.x_dtype, x, b.offsets, rows};
+      sums() ? p_.micro->window_sum(all, 1.0f, b.part, n) : p_.micro->window_max(all, b.part, n);
     } else {
       for (std::int64_t r = 0; r < rows; ++r) {
         const auto* from = at(x, b.offsets[r], size_of(p_.x_dtype));
         const float* row = float_row(*p_.micro, p_.x_dtype, from, 1, n, b.row);
-        if (r == 0) {
-          std::copy_n(row, n, b.part);
-        } else if (sums()) {
-          p_.micro->add_into(row, b.part, n);
-        } else {
-          p_.micro->binary(kind_ == Kind::kMax ? ExprOp::kMax : ExprOp::kMin, row, b.part, b.part, n);
-        }
+        r == 0 ? void(std::copy_n(row, n, b.part)) : p_.micro->binary(ExprOp::kMin, row, b.part, b.part, n);
       }
     }
     if (sums()) {

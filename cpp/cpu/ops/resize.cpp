@@ -103,7 +103,7 @@ class Resize : public HostKernel {
     pieces_ = piece_count(units_, static_cast<double>(cells_ * std::min(channels_, kChannels)), r.threads);
     thread_bytes_ = kChannels * 2 * sizeof(float);
     scratch_ = thread_bytes_ * static_cast<std::size_t>(r.threads);
-    in_place_ = x_.dtype == DType::kFloat32 && (x_.strides[1] == 1 || channels_ == 1);
+    in_place_ = is_float(x_.dtype) && (x_.strides[1] == 1 || channels_ == 1);
     if (rows_lie_along()) plan_rows(r.threads);
   }
 
@@ -193,16 +193,7 @@ class Resize : public HostKernel {
         weights[count++] = weight;
       }
     }
-    if (x_.dtype == DType::kFloat32) {
-      micro_->window_weighted(reinterpret_cast<const float*>(x), offsets, weights, count, row, in);
-    } else {
-      std::fill_n(row, in, 0.0f);
-      for (std::int64_t i = 0; i < count; ++i) {
-        load_floats(*micro_, x_.dtype, at(x, offsets[i], size_of(x_.dtype)), 1, in, part);
-        micro_->scale_shift(part, weights[i], 0.0f, part, in);
-        micro_->add_into(part, row, in);
-      }
-    }
+    micro_->window_weighted({x_.dtype, x, offsets, count}, weights, row, in);
     const bool direct = y_.dtype == DType::kFloat32 && g_.y.step[2] == 1;
     float* const to = direct ? reinterpret_cast<float*>(y) : part + in;
     micro_->blend_cells(row, columns_.data(), column_weights_.data(), taps_[2].count, to, out);
@@ -255,7 +246,7 @@ class Resize : public HostKernel {
     const bool direct = y_.dtype == DType::kFloat32 && (y_.strides[1] == 1 || n == 1);
     float* total = direct ? reinterpret_cast<float*>(y) : row + kChannels;
     if (in_place_) {
-      micro_->window_weighted(reinterpret_cast<const float*>(x), offsets, weights, cells, total, n);
+      micro_->window_weighted({x_.dtype, x, offsets, cells}, weights, total, n);
     } else {
       std::fill_n(total, n, 0.0f);
       for (std::int64_t i = 0; i < cells; ++i) {

@@ -46,7 +46,7 @@ class Windows : public HostKernel {
     const std::size_t buffers = kChannels * (2 * sizeof(float) + 3 * sizeof(std::int64_t));
     thread_bytes_ = round_up(2 * cells * sizeof(std::int64_t) + buffers);
     scratch_ = thread_bytes_ * static_cast<std::size_t>(r.threads);
-    in_place_ = x_.dtype == DType::kFloat32 && (x_.strides[1] == 1 || channels_ == 1);
+    in_place_ = is_float(x_.dtype) && (x_.strides[1] == 1 || channels_ == 1);
   }
 
   std::string name() const override { return name_ + (maximum_ ? "[max]" : "[avg]"); }
@@ -126,11 +126,11 @@ class Windows : public HostKernel {
     const bool direct = y_.dtype == DType::kFloat32 && (y_.strides[1] == 1 || n == 1);
     float* total = direct ? reinterpret_cast<float*>(y) : s.total;
     if (in_place_ && (maximum_ || cells <= kCells)) {
-      const auto* from = reinterpret_cast<const float*>(x);
+      const WindowRows rows{x_.dtype, x, s.offsets, cells};
       if (maximum_) {
-        micro_->window_max(from, s.offsets, cells, total, n);
+        micro_->window_max(rows, total, n);
       } else {
-        micro_->window_sum(from, s.offsets, cells, 1.0f / static_cast<float>(divisor), total, n);
+        micro_->window_sum(rows, 1.0f / static_cast<float>(divisor), total, n);
       }
     } else {
       fold_floats(x, total, n, cells, s);
@@ -144,8 +144,7 @@ class Windows : public HostKernel {
     std::fill_n(total, n, maximum_ ? -std::numeric_limits<float>::infinity() : 0.0f);
     if (in_place_) {
       for (std::int64_t i = 0; i < cells; i += kCells) {
-        micro_->window_sum(reinterpret_cast<const float*>(x), s.offsets + i, std::min(kCells, cells - i),
-                           1.0f, s.row, n);
+        micro_->window_sum({x_.dtype, x, s.offsets + i, std::min(kCells, cells - i)}, 1.0f, s.row, n);
         micro_->add_into(s.row, total, n);
       }
       return;

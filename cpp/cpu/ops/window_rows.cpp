@@ -163,19 +163,13 @@ class RowWindows : public HostKernel {
 
   void fold_rows(const std::byte* x, std::int64_t rows, const Buffers& b) const {
     const std::int64_t n = g_.x.extent[2];
-    if (x_dtype_ != DType::kFloat32) {
-      std::fill_n(b.row, n, nothing());
-      for (std::int64_t i = 0; i < rows; ++i) {
-        load_floats(*micro_, x_dtype_, at(x, b.offsets[i], size_of(x_dtype_)), 1, n, b.part);
-        maximum_ ? micro_->max_into(b.part, b.row, n) : micro_->add_into(b.part, b.row, n);
-      }
-      return;
-    }
-    const auto* from = reinterpret_cast<const float*>(x);
-    if (maximum_) return micro_->window_max(from, b.offsets, rows, b.row, n);
-    micro_->window_sum(from, b.offsets, std::min(rows, kRows), 1.0f, b.row, n);
+    const auto some = [&](std::int64_t first, std::int64_t count) {
+      return WindowRows{x_dtype_, x, b.offsets + first, count};
+    };
+    if (maximum_) return micro_->window_max(some(0, rows), b.row, n);
+    micro_->window_sum(some(0, std::min(rows, kRows)), 1.0f, b.row, n);
     for (std::int64_t i = kRows; i < rows; i += kRows) {
-      micro_->window_sum(from, b.offsets + i, std::min(kRows, rows - i), 1.0f, b.part, n);
+      micro_->window_sum(some(i, std::min(kRows, rows - i)), 1.0f, b.part, n);
       micro_->add_into(b.part, b.row, n);
     }
   }
