@@ -179,6 +179,7 @@ WRONG = {
     "product of rows": (lambda x: x.transpose(1, 2) @ x, [X], "not known to be 0"),
     "size as a number": (lambda x: x * x.shape[1], [X], "depends on 's'"),
     "divided by the size": (lambda x, m: (x * m[..., None]).sum(1) / x.shape[1], [X, MASK], "depends on 's'"),
+    "repeated by the size": (lambda x: x.repeat(1, x.shape[1], 1).sum(1), [X], "merges two padded"),
     "more behind": (lambda x: torch.cat([x, x.new_ones(2, 1, 4)], 1), [X], "behind the padding"),
     "counted down": (lambda x: x + torch.arange(x.shape[1] - 1, -1, -1)[:, None], [X], "start|counts|depends"),
     "infinite weights": (lambda x, m: (m[:, None] @ (mixed(x) / mixed(x))), [X, WEIGHT], "infinite or NaN"),

@@ -126,6 +126,8 @@ class Call:
         for extent, axis in zip(value.shape, value.axes, strict=True):
             if axis is not None:
                 self.padding.least_real(axis)
+                if axis.outer.of_symbol(self.symbol) or axis.inner.of_symbol(self.symbol):
+                    raise Unproven(f"it merges two padded dimensions: {extent}")
             traced = Extent.of(extent)
             if (axis.extent != traced) if axis is not None else traced.of_symbol(self.symbol):
                 raise Unproven(f"where '{self.symbol}' is in its result, {list(value.shape)}, is not known")
