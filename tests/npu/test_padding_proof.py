@@ -180,6 +180,10 @@ WRONG = {
     "size as a number": (lambda x: x * x.shape[1], [X], "depends on 's'"),
     "divided by the size": (lambda x, m: (x * m[..., None]).sum(1) / x.shape[1], [X, MASK], "depends on 's'"),
     "repeated by the size": (lambda x: x.repeat(1, x.shape[1], 1).sum(1), [X], "merges two padded"),
+    "infinite weights of a norm": (
+        lambda x, m: m[:, None] @ F.batch_norm(mixed(x).mT, TABLE[0], TABLE[1] ** 2, TABLE[2] / 0).mT,
+        [X, WEIGHT], "infinite or NaN",
+    ),
     "more behind": (lambda x: torch.cat([x, x.new_ones(2, 1, 4)], 1), [X], "behind the padding"),
     "counted down": (lambda x: x + torch.arange(x.shape[1] - 1, -1, -1)[:, None], [X], "start|counts|depends"),
     "infinite weights": (lambda x, m: (m[:, None] @ (mixed(x) / mixed(x))), [X, WEIGHT], "infinite or NaN"),

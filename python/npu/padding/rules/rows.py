@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from npu.padding.calls import Call, rule
@@ -93,14 +93,18 @@ def _over(call: Call) -> list[Value]:
             r = value.at(cell)
             if kind == _SAME and index == 0:
                 return r
-            operands = [(r, value.dtype), *((o.whole(), o.dtype) for o in others)]
-            defined = kind == _REGULAR and index == 0 and call["eps"] != 0
-            return call.row_range(*operands, index=index) if defined else call.everything(index)
+            return _arithmetic(call, value, r, others) if kind == _REGULAR and index == 0 else call.everything(index)
 
         axes: list[Axis | None] = [None if i in dims else axis for i, axis in enumerate(value.axes)]
         return call.result(axes, ranges, index)
 
     return [result(i) for i in range(len(call.outputs))]
+
+
+def _arithmetic(call: Call, value: Value, r: Range, others: Sequence[Value]) -> Range:
+    """Of ``r``, numbers of ``value``, with all numbers of the other operands."""
+    operands = [(r, value.dtype), *((o.whole(), o.dtype) for o in others)]
+    return call.row_range(*operands) if call["eps"] != 0 else call.everything()
 
 
 def _rank_with_batch(call: Call, value: Value) -> int:
@@ -126,7 +130,7 @@ def _batch_norm(call: Call) -> list[Value]:
     others = [v for v in call.inputs if v is not value]
     if any(other.is_padded for other in others):
         raise Unproven("another operand than the first is padded")
-    result = call.result(value.axes, lambda cell: call.row_range((value.at(cell), value.dtype)))
+    result = call.result(value.axes, lambda cell: _arithmetic(call, value, value.at(cell), others))
     rest = [call.result([None] * len(m.shape), lambda _: call.everything(), i) for i, m in enumerate(call.outputs) if i]
     return [result, *rest]
 
@@ -151,6 +155,6 @@ def _convolution(call: Call) -> list[Value]:
     def ranges(cell: dict[int, str]) -> Range:
         batch = {0: cell[0]} if 0 in cell else {}
         r = value.at(batch) if spatial else value.at(cell)
-        return call.row_range((r, value.dtype), *((o.whole(), o.dtype) for o in call.inputs[1:]))
+        return _arithmetic(call, value, r, call.inputs[1:])
 
     return [call.result([value.axes[0], None, *out], ranges)]
