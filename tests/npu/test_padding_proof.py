@@ -122,6 +122,14 @@ RIGHT = {
     "strided convolution": (
         lambda x, m: F.conv1d((mixed(x) * m[..., None]).mT, CONV, stride=2, padding=1), [X, WEIGHT]
     ),
+    "causal convolution": (lambda x: F.conv1d(F.pad(mixed(x).mT, (1, 0), value=2.0), CONV), [X]),
+    "zeros at both ends": (lambda x: F.conv1d(F.pad(x, (0, 0, 1, 2)).mT, CONV), [X]),
+    "shown in front": (
+        lambda x, m: F.scaled_dot_product_attention(
+            x, F.pad(x, (0, 0, 1, 0)), F.pad(x, (0, 0, 1, 0)), F.pad(1.0 - m, (1, 0))[:, None] * LOW
+        ),
+        [X, WEIGHT],
+    ),
     "norms": (lambda x: F.layer_norm(x, (4,)) + F.rms_norm(x, (4,)), [X]),
     "batch": (lambda x: F.conv2d(x, KERNEL, padding=1).relu(), [IMAGES]),
     "image": (
@@ -184,6 +192,8 @@ WRONG = {
         lambda x, m: m[:, None] @ F.batch_norm(mixed(x).mT, TABLE[0], TABLE[1] ** 2, TABLE[2] / 0).mT,
         [X, WEIGHT], "infinite or NaN",
     ),
+    "ones behind": (lambda x: F.pad(x, (0, 0, 0, 1), value=1.0), [X], "behind the padding"),
+    "mirrored": (lambda x: F.pad(x.mT, (1, 0), "reflect"), [X], "repeats numbers"),
     "more behind": (lambda x: torch.cat([x, x.new_ones(2, 1, 4)], 1), [X], "behind the padding"),
     "counted down": (lambda x: x + torch.arange(x.shape[1] - 1, -1, -1)[:, None], [X], "start|counts|depends"),
     "infinite weights": (lambda x, m: (m[:, None] @ (mixed(x) / mixed(x))), [X, WEIGHT], "infinite or NaN"),

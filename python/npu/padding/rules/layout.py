@@ -252,6 +252,33 @@ def _cat(call: Call) -> list[Value]:
     return [call.result(axes, ranges)]
 
 
+@rule("constant_pad_nd", "pad")
+def _pad(call: Call) -> list[Value]:
+    """Numbers in front of a padded dimension move its padding. Those behind it are right if its padding is the same."""
+    value: Value = call["self"]
+    amounts = [tuple(call["pad"][i : i + 2]) for i in range(0, len(call["pad"]), 2)]
+    ends = {value.rank - 1 - i: pair for i, pair in enumerate(amounts) if pair != (0, 0)}
+    grown = {d: pair for d, pair in ends.items() if value.axes[d] is not None}
+    is_constant = call["mode"] in (None, "constant")
+    fill = call.limits.fit(constant(call["value"] or 0), value.dtype) if is_constant else value.whole()
+    axes = list(value.axes)
+    for d, (before, after) in grown.items():
+        if not is_constant or min(before, after) < 0 or not value.axes[d].is_simple:  # type: ignore[union-attr]
+            raise Unproven(f"it repeats numbers of the padded dimension {d}, or leaves some out")
+        if after and (fill.constant is None or value.at({d: PAD}) != fill):
+            raise Unproven(f"it puts more behind the padding of dimension {d}, which is not known to be the same")
+        axes[d] = axis_of(call.outputs[0].shape[d], call.symbol)
+
+    def ranges(cell: dict[int, str]) -> Range:
+        if any(cell[d] == HEAD and before for d, (before, _) in grown.items()):
+            return fill
+        moved = {d: REAL if kind == HEAD and d in grown else kind for d, kind in cell.items()}
+        is_filled = len(ends) > len(grown) or any(cell[d] != PAD or after for d, (_, after) in grown.items())
+        return hull([value.at(moved), fill]) if is_filled else value.at(moved)
+
+    return [call.result(axes, ranges)]
+
+
 @rule("stack")
 def _stack(call: Call) -> list[Value]:
     values: list[Value] = call["tensors"]

@@ -36,11 +36,6 @@ def _normalized(call: Call, value: Value) -> list[int]:
     return list(range(value.rank - len(call["normalized_shape"]), value.rank))
 
 
-def _padded(call: Call, value: Value) -> list[int]:
-    amounts: list[Any] = call["pad"]
-    return [value.rank - 1 - i // 2 for i, amount in enumerate(amounts) if amount != 0]
-
-
 def _spatial(count: int) -> Over:
     """Batch and channels may be absent."""
     return lambda _, value: list(range(value.rank - count, value.rank))
@@ -69,8 +64,6 @@ OVER: dict[str, tuple[Over, str]] = {
     "argsort": (_along(), _UNKNOWN),
     "topk": (_along(), _SAME),
     "glu": (_along(), _REGULAR),
-    "constant_pad_nd": (_padded, _UNKNOWN),
-    "pad": (_padded, _UNKNOWN),
 }
 """By operator, the dimensions that it works over, and what its results are."""
 _BATCHED = ("conv_transpose", "group_norm")
