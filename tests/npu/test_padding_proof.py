@@ -32,6 +32,11 @@ def mixed(x):
     return F.linear(x, SQUARE, TABLE[0])
 
 
+def spread(x):
+    """With real numbers in all of its padding."""
+    return mixed(x + x[:, :1])
+
+
 def halves(x):
     return torch.arange(x.shape[1]).half()
 
@@ -57,6 +62,7 @@ RIGHT = {
     "clamp": (lambda x: x.clamp(min=0.1).log() + x.clamp(-1, 1) + x.clamp_min(2).rsqrt(), [X]),
     "where": (lambda x, m: torch.where(m[..., None], x, 3.0).sum(1) - 3 * (~m).sum(1, keepdim=True), [X, BOOL]),
     "masked_fill": (lambda x, m: x.masked_fill(~m[..., None], 0.0).sum(1), [X, BOOL]),
+    "parts of numbers": (lambda x, m: m[:, None] @ mixed(0.5 * spread(x) * (1 + spread(x).tanh())), [X, WEIGHT]),
     "pow": (lambda x: x**2 + x.square() + (x**2 + 1) ** -0.5, [X]),
     "casts": (lambda x, m: (x.double() * m[..., None].to(torch.float64)).sum(1), [X, MASK]),
     "logic": (lambda m: (m & (m | True)).sum(1) + (m.logical_and(~~m)).sum(1), [BOOL]),
@@ -206,8 +212,18 @@ WRONG = {
     "unknown": (lambda x: torch.cdist(x, x), [X], "is not known"),
     "second half": (lambda x: x[:, x.shape[1] // 2 :], [X], "depends on 's'|Dynamic shape detected"),
     "product": (lambda x: x.prod(1), [X], "multiplies over"),
-    "vanishing": (lambda x: (x / torch.exp(-0.5 * torch.arange(x.shape[1])[:, None])).sum(1), [X], "not known"),
-    "overflowing": (lambda x: (x * (torch.arange(x.shape[1])[:, None].half() * 10000)).sum(1), [X], "not known"),
+    "vanishing": (
+        lambda x, m: m[:, None] @ (mixed(x) / torch.exp(-20.0 * torch.arange(x.shape[1])[:, None])), [X, WEIGHT],
+        "infinite or NaN",
+    ),
+    "overflowing": (
+        lambda x, m: m[:, None] @ (mixed(x) * (torch.arange(x.shape[1])[:, None].half() * 10000)), [X, WEIGHT],
+        "infinite or NaN",
+    ),
+    "overflowing numbers": (
+        lambda x, m: m[:, None] @ (mixed(x) * (torch.arange(x.shape[1], dtype=torch.half)[:, None] * 10000)),
+        [X, WEIGHT], "infinite or NaN",
+    ),
 }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 __all__ = ["ANY", "BOOL", "FALSE", "TRUE", "Limits", "Range", "constant", "hull", "truth"]
@@ -14,11 +14,13 @@ _INF = math.inf
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from ``low`` to ``high``, both included, which may be infinite. ``nan``: also NaN."""
+    """Numbers from ``low`` to ``high``, both included, which may be infinite. ``nan``: also NaN. ``of_data``: they come
+    from numbers of inputs or weights, not from positions and constants alone."""
 
     low: Any
     high: Any
     nan: bool = False
+    of_data: bool = field(default=False, compare=False)
 
     @property
     def constant(self) -> Any:
@@ -39,11 +41,11 @@ class Range:
     def meet(self, other: Range) -> Range:
         """What is in both; this one if that would be nothing."""
         low, high = max(self.low, other.low), min(self.high, other.high)
-        return Range(low, high, self.nan and other.nan) if low <= high else self
+        return Range(low, high, self.nan and other.nan, self.of_data and other.of_data) if low <= high else self
 
     def map(self, f: Callable[[Any], Any]) -> Range:
         """Of a function that never falls."""
-        return Range(f(self.low), f(self.high), self.nan)
+        return replace(self, low=f(self.low), high=f(self.high))
 
 
 ANY = Range(-_INF, _INF, True)
@@ -58,7 +60,8 @@ def constant(value: Any) -> Range:
 
 def hull(ranges: Iterable[Range]) -> Range:
     many = list(ranges)
-    return Range(min(r.low for r in many), max(r.high for r in many), any(r.nan for r in many))
+    low, high = min(r.low for r in many), max(r.high for r in many)
+    return Range(low, high, any(r.nan for r in many), any(r.of_data for r in many))
 
 
 def truth(can_be_false: bool, can_be_true: bool) -> Range:
@@ -92,11 +95,11 @@ class Limits:
     def ordinary(self, dtype: str) -> Range:
         """What inputs, weights and the results of arithmetic on them are: see docs/any-size.md."""
         if dtype in _INTEGERS:
-            return Range(*_INTEGERS[dtype])
+            return Range(*_INTEGERS[dtype], of_data=True)
         if dtype not in _LARGEST:
             return ANY
         bound = 2.0**14 if "float16" in (dtype, self.computed.get(dtype)) else 2.0**28
-        return Range(-bound, bound)
+        return Range(-bound, bound, of_data=True)
 
     def gap(self, dtype: str) -> float:
         """How much less a number is than another whose softmax weight is exactly 0 beside it."""
@@ -105,10 +108,11 @@ class Limits:
     def fit(self, r: Range, dtype: str) -> Range:
         """As numbers of a dtype: too large ones are infinite, or wrap around."""
         if dtype in _INTEGERS:
-            whole = Range(*_INTEGERS[dtype])
+            whole = Range(*_INTEGERS[dtype], of_data=r.of_data)
             if not r.within(whole.low, whole.high):
                 return whole
-            return Range(math.ceil(r.low), math.floor(r.high)) if r.low != r.high else Range(int(r.low), int(r.low))
+            ends = (math.ceil(r.low), math.floor(r.high)) if r.low != r.high else (int(r.low), int(r.low))
+            return replace(r, low=ends[0], high=ends[1])
         if dtype not in _LARGEST:
             return ANY
         tiny = _TINY[self.computed.get(dtype) or dtype]
@@ -120,7 +124,7 @@ class Limits:
                 low, high = -_INF, (-_INF if always and high < -largest else high)
             if high > largest:
                 low, high = (_INF if always and low > largest else low), _INF
-        return Range(low, high, r.nan)
+        return replace(r, low=low, high=high)
 
     def rounded(self, r: Range, dtype: str, *, sums: bool = False) -> Range:
         """With what rounding to a dtype may add at the ends; ``sums``: also to a single number."""
@@ -128,7 +132,7 @@ class Limits:
             return r
         part = 2.0**-7 if self.computed or "float16" in dtype else 2.0**-20
         widen = lambda x, sign: x + sign * abs(x) * part if abs(x) < 1e300 else x  # noqa: E731
-        return Range(widen(r.low, -1), widen(r.high, 1), r.nan)
+        return replace(r, low=widen(r.low, -1), high=widen(r.high, 1))
 
     def is_ordinary(self, r: Range, dtype: str) -> bool:
         bound = self.ordinary(dtype)
@@ -137,12 +141,12 @@ class Limits:
     def regular(self, r: Range, dtype: str, *operands: tuple[Range, str]) -> Range:
         """The result of arithmetic, which is ordinary if the operands are and it is defined for all of them.
 
-        Not so where all operands are known more closely, as positions are: real ones then say nothing of those behind.
+        Not so where all operands come from positions: real ones then say nothing of those behind.
         """
         bound = self.ordinary(dtype)
         ordinary = dtype in _LARGEST and all(self.is_ordinary(o, of) or of in _INTEGERS for o, of in operands)
-        known = all(bound.low < o.low and o.high < bound.high and not o.nan for o, _ in operands)
-        fitting = self.fit(r, dtype)
-        if known or not ordinary or r.nan or r.low > bound.high or r.high < bound.low:
+        of_data = any(o.of_data for o, _ in operands)
+        fitting = replace(self.fit(r, dtype), of_data=of_data)
+        if not of_data or not ordinary or r.nan or r.low > bound.high or r.high < bound.low:
             return fitting
-        return Range(max(fitting.low, bound.low), min(fitting.high, bound.high))
+        return replace(fitting, low=max(fitting.low, bound.low), high=min(fitting.high, bound.high))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -87,7 +88,7 @@ def _computed(
             return limits.all_of(dtype)
     if any("complex" in of for _, of in tensors.values()):
         return limits.all_of(dtype)
-    r = limits.rounded(function(call, *given), dtype)
+    r = replace(limits.rounded(function(call, *given), dtype), of_data=any(o.of_data for o in given if o))
     if call.name in OVERFLOWING:
         return limits.fit(r, dtype)
     every = [(o, v.dtype if isinstance(v, Value) else dtype) for v, o in zip(operands, given, strict=True) if o]
@@ -152,7 +153,7 @@ def _cast(call: Call) -> list[Value]:
         if after == "bool":
             return Range(0 if r.low <= 0 <= r.high else 1, 0 if r.is_zero else 1)
         if is_float and "float" not in after:
-            return Range(r.low - 1, r.high + 1) if r.is_finite else call.everything()
+            return replace(r, low=r.low - 1, high=r.high + 1) if r.is_finite else call.everything()
         return call.limits.regular(call.limits.rounded(r, after), after, (r, before))
 
     result = call.result(value.axes, ranges)

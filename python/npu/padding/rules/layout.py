@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from npu_base.sizes import Size
@@ -301,8 +302,14 @@ def _arange(call: Call) -> list[Value]:
         return [call.result(axes, lambda cell: Range(min(ends), max(ends)))]
     if type(start) is not int or step != 1 or not axes[0].is_simple:
         raise Unproven("it counts from a number that is not fixed, or in steps")
-    bare = call.result(axes, lambda cell: call.ordinary())
-    return [_with_positions(call, bare, Positions(((0, 1),), start))]
+    positions, dtype = Positions(((0, 1),), start), call.outputs[0].dtype
+    located = replace(Value.of(call.outputs[0], axes, lambda _: call.everything()), positions=positions)
+
+    def ranges(cell: dict[int, str]) -> Range:
+        known = call.position_range(located, cell)
+        return call.everything() if known is None else call.limits.rounded(known, dtype)
+
+    return [_with_positions(call, call.result(axes, ranges), positions)]
 
 
 def _number(value: Any) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import product
 
 from npu.padding.calls import Call, rule
@@ -58,10 +59,10 @@ def _total(call: Call) -> Callable[[Cells, float], Range]:
         whole = hull(cells)
         if whole.nan or not math.isfinite(count):
             return call.everything() if "float" not in dtype else call.row_range((whole, before))
-        exact = Range(min(whole.low * count, whole.low), max(whole.high * count, whole.high), False)
+        exact = replace(whole, low=min(whole.low * count, whole.low), high=max(whole.high * count, whole.high))
         if whole.low == -math.inf or whole.high == math.inf:
             return call.everything()
-        exact = Range(min(exact.low, 0), max(exact.high, 0)) if not whole.is_zero else whole
+        exact = replace(exact, low=min(exact.low, 0), high=max(exact.high, 0)) if not whole.is_zero else whole
         return call.limits.regular(call.limits.rounded(exact, dtype, sums=True), dtype, (whole, before))
 
     return combine
@@ -180,7 +181,7 @@ def _spread(call: Call) -> list[Value]:
 
     def combine(cells: Cells, _: float) -> Range:
         whole = call.row_range((hull(cells), value.dtype))
-        return Range(0, whole.high, whole.nan)
+        return replace(whole, low=0)
 
     return [_reduced(call, value, dims, lambda p, _: False, combine, "measures")]
 
@@ -204,7 +205,7 @@ def _softmax(call: Call) -> list[Value]:
         empty = max(r.low for r in row.values()) == -math.inf and "_safe" not in call.name
         nan = whole.nan or whole.high == math.inf or empty
         nothing = hidden and cell.get(d) == PAD
-        return Range(low, high if not nothing or log else 0, nan)
+        return Range(low, high if not nothing or log else 0, nan, whole.of_data)
 
     return [call.result(value.axes, ranges)]
 
