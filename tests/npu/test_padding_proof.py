@@ -114,6 +114,10 @@ RIGHT = {
     "causal": (lambda x: attended(x, is_causal=True), [X]),
     "causal by positions": (lambda x: attended(x, causal(x.shape[1])), [X]),
     "causal by numbers": (lambda x: scores(x).masked_fill(~causal(x.shape[1]), LOW).softmax(-1) @ x, [X]),
+    "powers of positions": (
+        lambda x, m: m[:, None] @ (mixed(x) * (torch.arange(x.shape[1])[:, None] * 100.0 ** -TABLE[0].abs()).cos()),
+        [X, WEIGHT],
+    ),
     "causal by distance": (
         lambda x: attended(x, (torch.arange(x.shape[1])[:, None] - torch.arange(x.shape[1]) >= 0)), [X],
     ),

@@ -72,6 +72,9 @@ def _remainder(_: Call, a: Range, b: Range) -> Range:
 
 def _power(_: Call, a: Range, b: Range) -> Range:
     n = b.constant
+    if n is None and a.low > 0 and a.is_finite and b.is_finite:
+        powers = [_exp_of(x * math.log(y)) for x in (b.low, b.high) for y in (a.low, a.high)]
+        return Range(min(powers), max(powers))
     if n is None or not a.is_finite or not b.is_finite or max(abs(a.low), abs(a.high)) > 1e30:
         return ANY
     if n == int(n) and 0 <= n <= 8:
