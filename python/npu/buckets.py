@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 from npu_base.errors import InvalidTypeError, InvalidValueError, NPUError, format_error
 from npu_base.size_rules import SizeRange, SizeRules
-from npu_base.sizes import Size, free_names
+from npu_base.sizes import Size, as_int, free_names
 
 __all__ = ["ABOVE", "Buckets", "Fill", "axis_of", "check_no_buckets", "checked_buckets", "is_ordinary"]
 
@@ -42,6 +42,7 @@ class Buckets:
         return target
 
     def _bucket(self, name: str, n: Any) -> Any:
+        n = as_int(n)
         if type(n) is not int or n < 1:
             return n
         return next((bucket for bucket in self.sizes.get(name, ()) if bucket >= n), n)

@@ -10,6 +10,7 @@ from typing import Any
 import npu_compiler
 import torch
 from npu_base.errors import InternalError, InvalidValueError, format_error
+from npu_base.sizes import as_int
 from npu_runtime import Device, Executor, Program, Weights, load_weights
 from npu_runtime.shared_weights import SharedWeights
 from torch import Tensor, nn
@@ -84,6 +85,7 @@ def compile(
     sizes that were used last. ``buckets={"length": [32, 64, 128]}`` pads a call to the next of these lengths and cuts
     its results back, if that is proven to keep them; ``pad`` says what inputs are padded with where it is not 0.
     """
+    max_sizes = as_int(max_sizes)
     _check_options(fallback, max_sizes)
     ir = extract_ir(module, example_inputs, example_kwargs, output_names=output_names, dynamic_shapes=dynamic_shapes)
     ir.output_names = list(user_names(ir))
@@ -120,7 +122,9 @@ def _check_options(fallback: str, max_sizes: int) -> None:
         )
     if type(max_sizes) is not int or max_sizes < 1:
         got = f"{max_sizes!r:.60}"
-        raise InvalidValueError(format_error("npu", "max_sizes has a wrong value", got=got, expected="1 or more"))
+        raise InvalidValueError(
+            format_error("npu", "max_sizes has a wrong value", got=got, expected="a whole number from 1")
+        )
 
 
 def whole_module(

@@ -10,7 +10,7 @@ from typing import Any
 from npu_base.arguments import Spec
 from npu_base.errors import InvalidTypeError, InvalidValueError, format_error
 from npu_base.size_rules import SizeRules
-from npu_base.sizes import Size
+from npu_base.sizes import Size, as_int
 from npu_runtime import Executor, Weights
 from npu_runtime.shared_weights import SharedWeights
 
@@ -158,7 +158,7 @@ class OpenRunner(Runner):
                 raise InvalidTypeError(
                     format_error("npu", "warm_up takes a list of sizes by name", got=got, expected=f"[{{{names}}}]")
                 )
-            self._of_sizes(dict(sizes))
+            self._of_sizes({name: as_int(n) for name, n in sizes.items()})
 
     @property
     def sizes(self) -> list[dict[str, int]]:

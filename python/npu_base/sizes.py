@@ -15,7 +15,7 @@ from typing import Any
 
 from npu_base.errors import InvalidValueError
 
-__all__ = ["Size", "SizeError", "Tree", "evaluate", "free_names", "is_name", "parsed"]
+__all__ = ["Size", "SizeError", "Tree", "as_int", "evaluate", "free_names", "is_name", "parsed"]
 
 _LONGEST = 10_000
 _DEEPEST = 100
@@ -25,6 +25,14 @@ _TOKEN = re.compile(
     re.ASCII,
 )
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+
+
+def as_int(value: Any) -> Any:
+    """An integer of any library as an ``int``; anything else as it is."""
+    try:
+        return value if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return value
 
 
 class SizeError(InvalidValueError):

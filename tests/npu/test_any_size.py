@@ -157,6 +157,12 @@ def test_all_sizes_have_the_same_weights():
         assert compiled.weights is weights and compiled.weights.prepared_bytes == prepared
 
 
+def test_integers_of_numpy():
+    _, compiled = linear(max_sizes=np.int64(2))
+    compiled.warm_up([{"batch": np.int32(8)}])
+    assert compiled.sizes == [{"batch": 4}, {"batch": 8}]
+
+
 def test_warm_up():
     _, compiled = linear()
     compiled.warm_up([{"batch": 1}, {"batch": 8}])
@@ -186,6 +192,8 @@ def test_sizes_that_are_refused():
         compiled(torch.zeros(4, 8, dtype=torch.float64))
     with pytest.raises(ValueError, match="max_sizes has a wrong value; got 0"):
         linear(max_sizes=0)
+    with pytest.raises(ValueError, match=r"max_sizes has a wrong value; got 2\.5; expected a whole number from 1"):
+        linear(max_sizes=2.5)
     assert compiled.sizes == [{"batch": 4}]
 
 

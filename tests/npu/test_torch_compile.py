@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from npu.dynamo import backend as dynamo_backend
@@ -226,6 +227,8 @@ def test_gradients_that_nothing_records_are_no_training() -> None:
         ({"fallback": "cpu"}, r"'fallback'.*got 'cpu'.*'host' or 'error'"),
         ({"explain": "yes"}, r"'explain'.*got 'yes'.*True or False"),
         ({"threads": -1}, r"'threads'.*got -1"),
+        ({"threads": np.int64(-1)}, r"'threads'.*got -1"),
+        ({"threads": 1.0}, r"'threads'.*got 1\.0"),
         ({"device": 3}, r"'device'.*got 3.*such as 'cpu'"),
         ({"device": "tpu"}, r"tpu"),
     ],

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from npu_base.errors import InvalidTypeError, InvalidValueError, format_error
+from npu_base.sizes import as_int
 from npu_runtime import Device
 
 from npu.host_parts import FALLBACKS
@@ -50,7 +51,7 @@ class Options:
                         action=repr(close[0]) if close else None,
                     )
                 )
-        options = cls(**given)
+        options = cls(**{name: as_int(value) if name == "threads" else value for name, value in given.items()})
         options._check()
         return options
 
