@@ -103,16 +103,12 @@ def _from_json(value: Any) -> Any:
     return float(value) if value in ("inf", "-inf") else value
 
 
-def is_ordinary(tensor: Any) -> bool:
+def is_ordinary(tensor: Any, compute_dtype: str | None = None) -> bool:
     """Whether the numbers of a tensor or array are those that a proof of padding takes weights to have."""
-    if (
-        "float" not in str(tensor.dtype)
-        or "float8" in str(tensor.dtype)
-        or 0 in tensor.shape
-        or getattr(tensor, "is_meta", False)
-    ):
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if "float" not in dtype or "float8" in dtype or 0 in tensor.shape or getattr(tensor, "is_meta", False):
         return True
-    bound = 2.0**14 if str(tensor.dtype).endswith("float16") and "b" not in str(tensor.dtype) else 2.0**28
+    bound = 2.0**14 if "float16" in (dtype, compute_dtype if dtype == "float32" else None) else 2.0**28
     return -bound <= float(tensor.min()) and float(tensor.max()) <= bound
 
 

@@ -247,14 +247,15 @@ def test_only_one_size_is_padded_if_several_need_their_masks():
 class Hiding(nn.Module):
     """Adds a buffer, which hides the first position from all others."""
 
-    def __init__(self, number):
+    def __init__(self, number, low=LOW):
         super().__init__()
         hidden = torch.zeros(100, 100)
         hidden[1:, 0] = number
         self.register_buffer("hidden", hidden)
+        self.low = low
 
     def forward(self, x, mask):
-        scores = x @ x.transpose(1, 2) + (1.0 - mask[:, None]) * LOW
+        scores = (x @ x.transpose(1, 2)).tanh() + (1.0 - mask[:, None]) * self.low
         return (scores + self.hidden[: x.shape[1], : x.shape[1]]).softmax(-1) @ x
 
 
@@ -272,6 +273,15 @@ def test_buffers_that_are_masks():
     torch.testing.assert_close(compiled(*tensors), Hiding(5.0)(*tensors))
     with pytest.raises(ValueError, match="node 'softmax'.*not known to be beside higher numbers"):
         npu.compile(Hiding(-torch.inf), tensors, **options)
+
+
+def test_buffers_that_are_masks_in_float16():
+    seq = Dim("seq", min=2, max=100)
+    options = {"dynamic_shapes": {"x": {1: seq}, "mask": {1: seq}}, "buckets": BUCKETS, "pad": {"mask": 0}}
+    tensors = inputs(2, 5, torch.float32)
+    npu.compile(Hiding(-1e4, -65000.0), tensors, **options, compute_dtype="float16")
+    with pytest.raises(ValueError, match="node 'softmax'.*not known to be hidden"):
+        npu.compile(Hiding(-1e5, -65000.0), tensors, **options, compute_dtype="float16")
 
 
 def test_sizes_of_other_dimensions():

@@ -26,7 +26,7 @@ def proven_buckets(
     least = {size.name: size.least for size in ir.sizes}
     state: dict[str, Tensor] = dict(module.named_parameters(remove_duplicate=False))
     state |= dict(module.named_buffers(remove_duplicate=False))
-    masks = {name: tensor.detach() for name, tensor in state.items() if not is_ordinary(tensor.detach())}
+    masks = {name: tensor.detach() for name, tensor in state.items() if not is_ordinary(tensor.detach(), compute_dtype)}
     needs = {
         name: prove(ir, name, least=least[name], most=values[-1], fills=fills, compute_dtype=compute_dtype, masks=masks)
         for name, values in sizes.items()
