@@ -18,7 +18,7 @@ from .opset import DTYPES
 from .passes import INEXACT, run_passes
 from .passes.narrow import narrow
 from .reader import Meta, Model, Node, numpy_dtype, read_ir
-from .refusals import located, refusals
+from .refusals import HOST_ADVICE, located, refusals
 
 __all__ = ["compile", "compile_ir"]
 
@@ -313,7 +313,5 @@ def _explain(model: Model, failures: Sequence[tuple[Node, str]]) -> str:
     lines += [f"  - {refusal}" for refusal in refusals(failures)]
     if any("dtype float64" in reason for _, reason in failures):
         lines.append("Programs have no float64; create such tensors as float32, as in arange(n, dtype=float32)")
-    lines.append(
-        "npu_compiler.partition and npu_runtime.DAGExecutor run such nodes on the host, and the rest as programs"
-    )
+    lines.append(HOST_ADVICE)
     return "\n".join(lines)

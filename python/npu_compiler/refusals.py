@@ -8,7 +8,9 @@ from typing import Any
 
 from .reader import Node
 
-__all__ = ["Refusal", "located", "refusals"]
+__all__ = ["HOST_ADVICE", "Refusal", "located", "refusals"]
+
+HOST_ADVICE = "npu_compiler.partition and npu_runtime.DAGExecutor run such nodes on the host, and the rest as programs"
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def numpy_to_torch(array: Any) -> Any:
         return torch.utils.dlpack.from_dlpack(array)
     array = np.asarray(array)
     if array.dtype.name == "bfloat16":
-        bits = np.ascontiguousarray(array).view(np.uint16)
+        bits = np.asarray(array, order="C").view(np.uint16)  # ascontiguousarray would give a scalar a dimension
         return torch.from_numpy(bits if bits.flags.writeable else bits.copy()).view(torch.bfloat16)
     if not array.flags.writeable or not array.dtype.isnative:
         array = array.copy()
@@ -112,6 +112,7 @@ class HostPart:
     """
 
     def __init__(self, ir: dict[str, Any], leaving: Collection[str] = (), *, in_place: bool = False) -> None:
+        import torch
         from torch_ir import IR, IRExecutor
         from torch_ir.errors import ExecutionError
 
@@ -122,6 +123,7 @@ class HostPart:
         self.copies = Copies()
         self.input_names = [t["name"] for t in ir["graph_inputs"]]
         self.output_names = [t["name"] for t in ir["graph_outputs"]]
+        self._dtypes = [getattr(torch, t["dtype"]) for t in ir["graph_outputs"]]
         self._leaving = set(leaving) - set(self.updates)
         self._executor = IRExecutor(IR.from_dict(ir), weights={})
         self._failures = ExecutionError
@@ -159,6 +161,8 @@ class HostPart:
             results = list(self._executor.execute(tuple(tensors)))
         except self._failures as error:
             raise InvalidValueError(format_error("host", str(error))) from error
+        # PyTorch's kernels do not always have the dtype that it traces: statistics of batches of halves are halves.
+        results = [r.to(dtype) for r, dtype in zip(results, self._dtypes, strict=True)]
         return self._without_sharing(tensors, results) if self._leaving else results
 
     def _without_sharing(self, inputs: list[Any], results: list[Any]) -> list[Any]:

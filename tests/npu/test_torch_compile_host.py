@@ -81,6 +81,32 @@ def test_dtypes_of_no_device_run_on_the_host(dtype: torch.dtype) -> None:
         same(run(X.to(dtype)), X.to(dtype) * 2 + 1)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.bool])
+def test_scalars_of_the_host_have_no_dimension(dtype: torch.dtype) -> None:
+    def squeezed(x: Tensor) -> Tensor:
+        return torch.squeeze_copy(x)
+
+    x = torch.tensor(1, dtype=dtype)
+    run = torch.compile(squeezed, backend="npu", options={"device": chosen_device()})
+    with pytest.warns(HostWarning), torch.no_grad():
+        same(run(x), x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_host_results_have_the_dtype_of_the_trace(dtype: torch.dtype) -> None:
+    """PyTorch's kernels on the CPU return statistics of halves in halves, and its traces say float32."""
+
+    def normalized(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        return nn.functional.instance_norm(x, mean, variance, use_input_stats=True)
+
+    x, mean, variance = torch.randn(4, 3, 20).to(dtype), torch.zeros(3, dtype=dtype), torch.ones(3, dtype=dtype)
+    wanted = (mean.clone(), variance.clone())
+    run = torch.compile(normalized, backend="npu", options={"device": chosen_device()})
+    with pytest.warns(HostWarning), torch.no_grad():
+        same(run(x, mean, variance), normalized(x, *wanted))
+    same((mean, variance), wanted)
+
+
 def test_graphs_that_no_ir_holds_run_on_the_host_as_a_whole(capfd: pytest.CaptureFixture[str]) -> None:
     def function(x: Tensor) -> Tensor:
         half = (x + torch.tensor([1.0, 2, 3, 4])).to(torch.complex32)

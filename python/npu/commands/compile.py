@@ -134,6 +134,7 @@ def _default(source: Source, suffix: str) -> Path:
 def _without_weights(source: Source, args: argparse.Namespace, inputs: OpenInputs, output: Path) -> Any:
     """Write the program, or the IR."""
     import npu_compiler
+    from npu_compiler.refusals import HOST_ADVICE
     from torch_ir.progress import status
 
     ir = ir_of(source, args, inputs)
@@ -147,9 +148,9 @@ def _without_weights(source: Source, args: argparse.Namespace, inputs: OpenInput
         if type(error) is not npu_compiler.CompileError:
             raise  # the host could not run it either
         weights = " --weights FILE" if source.kind == Kind.IR else ""
-        raise npu_compiler.CompileError(
-            f"{error}\nA saved file, which `npu compile {source.text}{weights} -o NAME.npu` writes, does so too"
-        ) from error
+        command = f"npu compile {source.text}{weights} -o NAME.npu"
+        advice = f"A saved file can run such nodes on the host: `{command}` writes one"
+        raise npu_compiler.CompileError(str(error).replace(HOST_ADVICE, advice)) from error
     program.save(output)
     return program
 
