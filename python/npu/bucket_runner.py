@@ -41,9 +41,9 @@ class _Fit:
 class BucketRunner(OpenRunner):
     def __init__(
         self, buckets: Buckets, signature: Signature, rules: SizeRules, make: Make, weights: SharedWeights,
-        first: Mapping[str, int], most: int,
+        first: Mapping[str, int], most: int, compute_dtype: str | None,
     ) -> None:  # fmt: skip
-        self.buckets = buckets
+        self.buckets, self._compute_dtype = buckets, compute_dtype
         self._fills: list[Fill] = [buckets.fills.get(entry.name, 0) for entry in signature.inputs]
         self._result_shapes = [entry.shape for entry in signature.outputs]
         names = [entry.name for entry in signature.inputs]
@@ -89,7 +89,8 @@ class BucketRunner(OpenRunner):
     def update(self, weights: Mapping[str, Any]) -> None:
         """Weights that have become masks could hide what the proof takes to be shown."""
         for name, value in weights.items():
-            if not is_ordinary(_as_tensor(value)) and is_ordinary(_as_tensor(self._weights[name])):
+            before, after = (is_ordinary(_as_tensor(v), self._compute_dtype) for v in (self._weights[name], value))
+            if before and not after:
                 what, action = f"the new values of '{name}' are too large for padding", "npu.compile of the other model"
                 expected = "finite numbers, as those that padding to buckets was proven with"
                 raise InvalidValueError(format_error("npu", what, expected=expected, action=action))
@@ -143,12 +144,12 @@ class BucketRunner(OpenRunner):
 
 def open_runner(
     buckets: Buckets | None, signature: Signature, rules: SizeRules, make: Make, weights: SharedWeights,
-    first: Mapping[str, int], most: int,
+    first: Mapping[str, int], most: int, compute_dtype: str | None,
 ) -> OpenRunner:  # fmt: skip
     """The runner of open sizes, with the program of ``first``."""
     if buckets is None:
         return OpenRunner(rules, make, weights, first, most)
-    return BucketRunner(buckets, signature, rules, make, weights, first, most)
+    return BucketRunner(buckets, signature, rules, make, weights, first, most, compute_dtype)
 
 
 def _padded_tensor(tensor: Any, shape: tuple[int, ...], fill: Fill) -> Any:

@@ -185,7 +185,7 @@ def _of_open_sizes(
     weights = SharedWeights.of(_tensors(module, (ir.weights_read() - set(ir.constants)) | written))
     rules = rules_of(ir)
     first = first if buckets is None else buckets.target(rules, first)
-    runner = open_runner(buckets, signature, rules, make, weights, first, most)
+    runner = open_runner(buckets, signature, rules, make, weights, first, most, options["compute_dtype"])
     open_sizes = OpenSizes(runner.rules, options, most, buckets=buckets)
     model = Model(signature, list, None, lambda: serialize_ir(ir).encode(), ir.model_name, None, open_sizes)
     return _module_of(model, runner, ir, threads)

@@ -42,7 +42,8 @@ def loaded_runner(model: Model, device: Device, threads: int) -> OpenRunner:
     opened = model.open
     weights = model.weights if isinstance(model.weights, SharedWeights) else SharedWeights(model.weights, {})
     first = opened.saved[-1].sizes
-    return open_runner(opened.buckets, model.signature, opened.rules, make, weights, first, opened.most)
+    dtype = opened.options.get("compute_dtype")
+    return open_runner(opened.buckets, model.signature, opened.rules, make, weights, first, opened.most, dtype)
 
 
 def saved_size(model: Model, sizes: dict[str, int]) -> tuple[SavedSize, Compile | None]:

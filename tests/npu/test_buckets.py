@@ -275,12 +275,17 @@ def test_buffers_that_are_masks():
         npu.compile(Hiding(-torch.inf), tensors, **options)
 
 
-def test_buffers_that_are_masks_in_float16():
+def test_buffers_that_are_masks_in_float16(tmp_path):
     seq = Dim("seq", min=2, max=100)
     options = {"dynamic_shapes": {"x": {1: seq}, "mask": {1: seq}}, "buckets": BUCKETS, "pad": {"mask": 0}}
     tensors = inputs(2, 5, torch.float32)
-    npu.compile(Hiding(-1e4, -65000.0), tensors, **options, compute_dtype="float16")
-    with pytest.raises(ValueError, match="node 'softmax'.*not known to be hidden"):
+    compiled = npu.compile(Hiding(-1e4, -65000.0), tensors, **options, compute_dtype="float16")
+    compiled.save(tmp_path / "hiding.npu")
+    for module in (compiled, npu.load(tmp_path / "hiding.npu")):
+        module.update_weights(Hiding(1e4, -65000.0))
+        with pytest.raises(ValueError, match="new values of 'hidden' are too large for padding"):
+            module.update_weights(Hiding(-1e5, -65000.0))
+    with pytest.raises(ValueError, match="node 'softmax'"):
         npu.compile(Hiding(-1e5, -65000.0), tensors, **options, compute_dtype="float16")
 
 
