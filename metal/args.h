@@ -187,6 +187,16 @@ struct MatmulArgs {
 };
 NPU_ARGS(MatmulArgs, 712);
 
+// A product of integers, a thread for each result.
+struct MatmulIntegersArgs {
+  NestOf<3> results;  // y, left, right
+  int64_t left_step;  // along the depth
+  int64_t right_step;
+  int32_t depth;
+  int32_t count;  // of results
+};
+NPU_ARGS(MatmulIntegersArgs, 256);
+
 // A product of few rows that are normalised before.
 struct NormedRowsArgs {
   MatmulArgs matmul;    // its left side is not normalised yet

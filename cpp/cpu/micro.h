@@ -160,6 +160,25 @@ struct WeighCall {
   std::int64_t sums_stride = 0;
 };
 
+// y[i * y_stride + j] += sum_k a[i * a_stride + k] * b[k * b_stride + j].
+template <class T>
+struct IntegerProduct {
+  std::int64_t rows = 0, depth = 0, columns = 0;
+  const T* a = nullptr;
+  std::int64_t a_stride = 0;
+  const T* b = nullptr;
+  std::int64_t b_stride = 0;
+  T* y = nullptr;
+  std::int64_t y_stride = 0;
+};
+
+// Sums wrap.
+template <class T>
+struct IntegerLoops {
+  void (*multiply)(const IntegerProduct<T>& product);
+  T (*dot)(DType dtype, const void* x, const T* y, std::int64_t n);  // the sum of x[i] * y[i]
+};
+
 struct Micro {
   const char* name;  // "portable", "avx2", "avx512", "avx512_bf16", "neon"
 
@@ -244,8 +263,10 @@ struct Micro {
   // Of stored integers or bools: kAdd and kMul wrap; kMax and kMin leave `start` out unless n is 0; kOr says
   // whether `start` or any of them is not 0.
   std::int64_t (*fold_integers)(ExprOp op, DType dtype, const void* x, std::int64_t n, std::int64_t start);
-  void (*multiply_add_integers)(std::int64_t a, const std::int64_t* x, std::int64_t* y,
-                                std::int64_t n);  // y += a * x, wraps
+  // Products of integers, in words as wide as the results or wider.
+  IntegerLoops<std::uint16_t> words_16;
+  IntegerLoops<std::uint32_t> words_32;
+  IntegerLoops<std::uint64_t> words_64;
   // y[i] = x[at[i]], of words of 4 bytes.
   void (*pick_words)(const void* x, const std::int64_t* at, void* y, std::int64_t n);
   // y[i] = the maximum (NaN wins) or the sum of x[i * stride + k * step] for k < count.

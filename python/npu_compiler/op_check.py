@@ -234,14 +234,18 @@ def _matmul(c: _Operands) -> None:
     columns = 2 * n if halves else n
     c.need_shape("a", a, (*batch, m, a.shape[-1]))
     c.need_shape("b", b, (*batch, a.shape[-1], columns))
-    c.need_class("a", a, "f")
     c.need_dtype("b", b, a.dtype)
+    c.need(not halves or bool(c.attrs.get("epilogue")), "an epilogue that combines the two halves")
+    if class_of(a.dtype) == "i":
+        c.need_dtype("out", out, a.dtype)
+        c.need(bias is None and not c.attrs.get("epilogue"), "no 'bias' and no epilogue of integers")
+        return
+    c.need_class("a", a, "f")
     if bias is not None:
         c.need_shape("bias", bias, (*batch, m, columns))
         c.need_class("bias", bias, "f")
         c.need(not any(n > 1 and s for n, s in zip(bias.shape[:-1], bias.strides[:-1], strict=True)),
                "one 'bias' for all rows")  # fmt: skip
-    c.need(not halves or bool(c.attrs.get("epilogue")), "an epilogue that combines the two halves")
     _need_epilogue(c)
 
 

@@ -225,8 +225,9 @@ OPS: Final[dict[str, OpDef]] = {
             "a b bias? extra* -> out",
             "`out[..., m, n] = sum_k a[..., m, k] * b[..., k, n] + bias[..., m, n]`. Batch dimensions are "
             "broadcast by strides, and so is the bias over rows; all have the rank of `out`, which is at least "
-            '2. With `halves`, `b` and `bias` have twice the columns of `out`. In the epilogue, `["in", 0]` is '
-            'then the sum of column n and `["in", 1]` that of column n + N, and extras start at 2',
+            "2. Sums of integers wrap, and have neither bias nor epilogue. With `halves`, `b` and `bias` have twice "
+            'the columns of `out`. In the epilogue, `["in", 0]` is then the sum of column n and `["in", 1]` that of '
+            "column n + N, and extras start at 2",
             attrs={"halves": Attr("bool", False), "epilogue": Attr("expr")},
             negative_strides=True,
             rows=_product_rows,

@@ -151,6 +151,14 @@ void check_matmul(const OpCheck& c, const MatmulAttrs& attrs) {
   right[rank - 2] = a.shape[rank - 1];
   c.need_shape(a, left, "a");
   c.need_shape(b, right, "b");
+  c.need_dtype(b, c.dtype(a), "b");
+  c.need(!attrs.halves || !attrs.epilogue.empty(), "an epilogue that combines the two halves");
+  if (register_class_of(c.dtype(a)) == 'i') {
+    c.need_dtype(c.out(), c.dtype(a), "out");
+    c.need(!bias.present() && attrs.epilogue.empty(), "no 'bias' and no epilogue of integers");
+    return;
+  }
+  c.need_float(a, "a");
   if (bias.present()) {
     c.need_shape(bias, sums, "bias");
     c.need_float(bias, "bias");
@@ -158,9 +166,6 @@ void check_matmul(const OpCheck& c, const MatmulAttrs& attrs) {
       c.need(bias.shape[d] <= 1 || bias.strides[d] == 0, "one 'bias' for all rows");
     }
   }
-  c.need(!attrs.halves || !attrs.epilogue.empty(), "an epilogue that combines the two halves");
-  c.need_float(a, "a");
-  c.need_dtype(b, c.dtype(a), "b");
   c.need_epilogue(attrs.epilogue);
 }
 

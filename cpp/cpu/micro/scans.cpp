@@ -112,14 +112,6 @@ std::int64_t fold_integers(ExprOp op, DType dtype, const void* x, std::int64_t n
   }
 }
 
-void multiply_add_integers(std::int64_t a, const std::int64_t* x, std::int64_t* y, std::int64_t n) {
-  const auto factor = static_cast<std::uint64_t>(a);
-  for (std::int64_t i = 0; i < n; ++i) {
-    y[i] = static_cast<std::int64_t>(static_cast<std::uint64_t>(y[i]) +
-                                     factor * static_cast<std::uint64_t>(x[i]));
-  }
-}
-
 // One by one: the gathers of AVX-512 take 1.4 times as long (Zen 5).
 void pick_words(const void* x, const std::int64_t* at, void* y, std::int64_t n) {
   const auto* from = static_cast<const std::uint32_t*>(x);
@@ -205,7 +197,6 @@ void fill_scans(Micro& micro) {
   micro.minimum = minimum;
   micro.product = product;
   micro.fold_integers = fold_integers;
-  micro.multiply_add_integers = multiply_add_integers;
   micro.pick_words = pick_words;
   micro.fold_strided = fold_strided;
   micro.blend_cells = blend_cells;

@@ -14,6 +14,7 @@ void fill(Micro& micro) {
   fill_convert(micro);
   fill_gemv(micro);
   fill_groups(micro);
+  fill_integers(micro);
   fill_math(micro);
   fill_panels(micro);
   fill_planar(micro);

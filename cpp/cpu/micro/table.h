@@ -12,6 +12,7 @@ void fill_attention(Micro& micro);
 void fill_convert(Micro& micro);
 void fill_gemv(Micro& micro);
 void fill_groups(Micro& micro);
+void fill_integers(Micro& micro);
 void fill_math(Micro& micro);
 void fill_panels(Micro& micro);
 void fill_planar(Micro& micro);

@@ -1,4 +1,4 @@
-// What the two forms of matrix products share.
+// What the forms of matrix products share.
 #pragma once
 
 #include "core/geometry/matmul.h"
@@ -23,5 +23,7 @@ KernelPtr make_matmul_rows(const KernelRequest& request);
 // One column, over a left-hand side that can be read so.
 bool one_column(const KernelRequest& request);
 KernelPtr make_matmul_column(const KernelRequest& request);
+
+KernelPtr make_matmul_integers(const KernelRequest& request);
 
 }  // namespace npu::cpu

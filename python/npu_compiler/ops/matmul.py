@@ -22,27 +22,14 @@ def product(b: Builder, x: View, y: View, bias: View | None = None) -> View:
         raise Unsupported(f"a product of {list(x.shape)} and {list(y.shape)}")
     lead = broadcast(x.shape[:-2], y.shape[:-2])
     shape = (*lead, x.shape[-2], y.shape[-1])
-    if class_of(x.dtype) == "i":
-        return _integers(b, x, y, bias, shape)
+    if class_of(x.dtype) == "i" and bias is not None:
+        return b.map("x + y", x.dtype, x=product(b, x, y), y=bias)
     if y.rank == 2 and x.rank > 2:  # one matrix for all rows
         rows = x.reshape((x.elements // max(x.shape[-1], 1), x.shape[-1])) if x.shape[-1] else None
         if rows is not None and (bias is None or bias.rank <= 1):
             return b.reshape(product(b, rows, y, bias), shape)
     x, y = x.expand((*lead, *x.shape[-2:])), y.expand((*lead, *y.shape[-2:]))
     return b.new("matmul", [x, y, None if bias is None else bias.expand(shape)], shape, x.dtype)
-
-
-MOST_INTEGERS = 2**24
-
-
-def _integers(b: Builder, x: View, y: View, bias: View | None, shape: tuple[int, ...]) -> View:
-    """All products, then their sums. This is exact, and meant for small matrices."""
-    if math.prod(shape) * x.shape[-1] > MOST_INTEGERS:
-        raise Unsupported(f"a product of {x.dtype} matrices with more than {MOST_INTEGERS} multiplications")
-    each = b.map("x * y", "int64", compute="int64", x=x.unsqueeze(x.rank), y=y.unsqueeze(y.rank - 2))
-    out = b.new("reduce", [each], [1 if d == each.rank - 2 else n for d, n in enumerate(each.shape)], "int64",
-                kind="sum", axes=[each.rank - 2]).drop(each.rank - 2)  # fmt: skip
-    return b.cast(out if bias is None else b.map("x + y", "int64", x=out, y=bias), x.dtype)
 
 
 @lowering("aten.matmul.default", "aten.linalg_matmul.default")
@@ -197,8 +184,7 @@ def addmv(b: Builder, self: Tensor, mat: Tensor, vec: Tensor, beta: Scalar = 1, 
 @lowering("aten.addbmm.default")
 def addbmm(b: Builder, self: Tensor, batch1: Tensor, batch2: Tensor, beta: Scalar = 1, alpha: Scalar = 1) -> Tensor:
     total = product(b, batch1, batch2)
-    summed = b.new("reduce", [total], (1, *total.shape[1:]), total.dtype, kind="sum", axes=[0]).drop(0)
-    return _scaled(b, summed, self, beta, alpha)
+    return _scaled(b, b.cast(sum_(b, total, 0), total.dtype), self, beta, alpha)
 
 
 @lowering("aten.outer.default", "aten.ger.default")
@@ -262,9 +248,7 @@ def einsum(b: Builder, equation: str, tensors: list[Tensor], path: list[int] | N
 def _sum_away(b: Builder, names: str, x: View, keep: set[str]) -> tuple[str, View]:
     axes = [d for d, c in enumerate(names) if c not in keep]
     if axes:
-        x = b.new("reduce", [x], [1 if d in axes else n for d, n in enumerate(x.shape)], x.dtype, kind="sum", axes=axes)
-        for d in reversed(axes):
-            x = x.drop(d)
+        x = b.cast(sum_(b, x, axes), x.dtype)
     return "".join(c for c in names if c in keep), x
 
 

@@ -19,6 +19,7 @@ def fuse_epilogues(graph: Graph) -> None:
             continue
         makers = {view.value: graph.maker(view) for view in op.reads()}
         products = [m for m in makers.values() if m is not None and m.kind in ("conv", "matmul") and m.out.is_whole]
+        products = [m for m in products if class_of(m.out.dtype) == "f"]
         # The latest first, because the results of the others exist by then.
         for maker in sorted(products, key=graph.position, reverse=True):
             value = maker.out.value
