@@ -1,6 +1,7 @@
 #include "core/geometry/pad.h"
 
 #include <cstring>
+#include <utility>
 
 #include "cpu/element.h"
 #include "cpu/ops/ops.h"
@@ -21,6 +22,9 @@ class Pad : public HostKernel {
     begin_ = std::min(std::max<std::int64_t>(row.low, 0), row.out);
     end_ = std::max(begin_, std::min(row.out, row.low + row.in));
     if (row.out == 0) rows_ = 0;
+    for (std::int64_t o = 0; o < row.out && attrs_.kind != PadAttrs::Kind::kConstant; ++o) {
+      if (o < begin_ || o >= end_) edges_.emplace_back(o * row.y_step, source(row, o) * row.x_step);
+    }
     pieces_ = piece_count(rows_, 4 + 0.5 * static_cast<double>(row.out), r.threads);
     visit_dtype(r.outputs[0].dtype, [&](auto zero) {
       using T = decltype(zero);
@@ -41,7 +45,7 @@ class Pad : public HostKernel {
   void run(const KernelArgs& args, ThreadPool& pool) const override {
     pool.run(pieces_, [&](std::int64_t piece, int) {
       const Range range = split(rows_, pieces_, piece);
-      for (std::int64_t row = range.begin; row < range.end; ++row) run_row(args, row);
+      visit_size(size_, [&](auto zero) { run_rows<decltype(zero)>(args, range); });
     });
   }
 
@@ -65,41 +69,80 @@ class Pad : public HostKernel {
     return std::clamp<std::int64_t>(i, 0, d.in - 1);
   }
 
-  void run_row(const KernelArgs& args, std::int64_t row) const {
-    std::int64_t to = 0, from = 0;
-    bool inside = true;
-    for (std::size_t d = dims_.size() - 1; d-- > 0;) {
-      const std::int64_t o = row % dims_[d].out, i = source(dims_[d], o);
-      row /= dims_[d].out;
-      to += o * dims_[d].y_step;
-      from += i * dims_[d].x_step;
-      inside = inside && i >= 0;
+  // Where a row lies: the sums over the dimensions up to each.
+  struct Row {
+    std::int64_t at[kMaxRank + 1] = {};  // positions
+    std::int64_t to[kMaxRank + 1] = {}, from[kMaxRank + 1] = {};
+    bool inside[kMaxRank + 1] = {};
+  };
+
+  void locate(Row& row, std::size_t first) const {
+    for (std::size_t d = first; d + 1 < dims_.size(); ++d) {
+      const std::int64_t i = source(dims_[d], row.at[d]);
+      row.to[d + 1] = row.to[d] + row.at[d] * dims_[d].y_step;
+      row.from[d + 1] = row.from[d] + i * dims_[d].x_step;
+      row.inside[d + 1] = row.inside[d] && i >= 0;
     }
-    const PadDim& d = dims_.back();
-    std::byte* y = at(args.outputs[0], to, size_);
-    if (!inside) return copy_row(y, d.y_step, fill_, 0, d.out, size_);
-    const std::byte* x = at(args.inputs[0], from, size_);
-    copy_row(at(y, begin_ * d.y_step, size_), d.y_step, at(x, (begin_ - d.low) * d.x_step, size_), d.x_step,
-             end_ - begin_, size_);
-    edge(x, y, 0, begin_);
-    edge(x, y, end_, d.out);
   }
 
-  void edge(const std::byte* x, std::byte* y, std::int64_t begin, std::int64_t end) const {
-    const PadDim& d = dims_.back();
-    if (attrs_.kind == PadAttrs::Kind::kConstant) {
-      return copy_row(at(y, begin * d.y_step, size_), d.y_step, fill_, 0, end - begin, size_);
+  template <class T>
+  void run_rows(const KernelArgs& args, Range range) const {
+    const std::size_t last = dims_.size() - 1;
+    Row row;
+    row.inside[0] = true;
+    for (std::int64_t d = static_cast<std::int64_t>(last) - 1, rest = range.begin; d >= 0; --d) {
+      row.at[d] = rest % dims_[d].out;
+      rest /= dims_[d].out;
     }
-    for (std::int64_t o = begin; o < end; ++o) {
-      std::memcpy(at(y, o * d.y_step, size_), at(x, source(d, o) * d.x_step, size_), size_);
+    locate(row, 0);
+    for (std::int64_t r = range.begin; r < range.end; ++r) {
+      T* const y = static_cast<T*>(args.outputs[0]) + row.to[last];
+      if (row.inside[last]) {
+        run_row(static_cast<const T*>(args.inputs[0]) + row.from[last], y);
+      } else {
+        fill(y, 0, dims_[last].out);
+      }
+      std::size_t d = last;
+      while (d > 0 && ++row.at[d - 1] == dims_[d - 1].out) row.at[--d] = 0;
+      if (d > 0) locate(row, d - 1);
     }
   }
+
+  template <class T>
+  void run_row(const T* x, T* y) const {
+    const PadDim& d = dims_.back();
+    const T* const from = x + (begin_ - d.low) * d.x_step;
+    T* const to = y + begin_ * d.y_step;
+    const std::int64_t n = end_ - begin_;
+    if (d.y_step == 1 && d.x_step == 1 && n > kShort) {
+      std::memcpy(to, from, static_cast<std::size_t>(n) * sizeof(T));
+    } else {
+      for (std::int64_t i = 0; i < n; ++i) to[i * d.y_step] = from[i * d.x_step];
+    }
+    if (attrs_.kind == PadAttrs::Kind::kConstant) {
+      fill(y, 0, begin_);
+      fill(y, end_, d.out);
+      return;
+    }
+    for (const auto& [position, offset] : edges_) y[position] = x[offset];
+  }
+
+  template <class T>
+  void fill(T* y, std::int64_t begin, std::int64_t end) const {
+    T value;
+    std::memcpy(&value, fill_, sizeof value);
+    const std::int64_t step = dims_.back().y_step;
+    for (std::int64_t o = begin; o < end; ++o) y[o * step] = value;
+  }
+
+  static constexpr std::int64_t kShort = 16;  // elements that are not worth a call
 
   PadAttrs attrs_;
   std::size_t size_;
   std::vector<PadDim> dims_;  // the last one is the row
   std::int64_t rows_ = 1, pieces_ = 1;
-  std::int64_t begin_ = 0, end_ = 0;  // of the part of a row that is copied
+  std::int64_t begin_ = 0, end_ = 0;                          // of the part of a row that is copied
+  std::vector<std::pair<std::int64_t, std::int64_t>> edges_;  // offsets in y and x of the rest of a row
   alignas(8) std::byte fill_[8] = {};
 };
 
