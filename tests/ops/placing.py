@@ -100,6 +100,14 @@ def _searching() -> None:
              out_int32=r), lambda g: torch.tensor([-3.0, -2.0, 0.5, 1.0, 2.0, 9.0]))  # fmt: skip
         case(f"searchsorted {right}", lambda s, x, r=right: torch.searchsorted(s.sort(-1)[0], x, right=r), f(2, 5),
              f(2, 3))  # fmt: skip
+    case("searchsorted among many", lambda s, x: torch.searchsorted(s.sort(-1)[0], x), f(3, 37), f(3, 20))
+    case(
+        "searchsorted among many, right",
+        lambda s, x: torch.searchsorted(s.sort()[0], x, right=True, out_int32=True),
+        i(100, low=0, high=30),
+        i(4, 5, low=-2, high=40),
+    )
+    case("bucketize among many", lambda x: torch.bucketize(x, torch.arange(-8, 9).to(x.dtype)), special(3, 9))
     case("searchsorted integers", lambda s, x: torch.searchsorted(s.sort()[0], x, side="right"), i(9), i(2, 5))
     case("searchsorted special", lambda x: torch.searchsorted(torch.arange(-1, 2).to(x.dtype), x), special(2, 9))
     case("isin", lambda x: torch.isin(x, torch.tensor([1, 2])), i(2, 9))

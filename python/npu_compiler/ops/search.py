@@ -1,6 +1,8 @@
-"""Membership and positions in sorted lists, by comparison with all elements."""
+"""Positions in sorted lists, and membership, by comparison with all elements."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from ..errors import Refused, Unsupported
 from ..exprs import class_of
@@ -28,10 +30,36 @@ def _compared(b: Builder, text: str, x: View, items: View, kind: str, dtype: str
 def _positions(b: Builder, items: View, x: View, right: bool, out_int32: bool) -> View:
     if x.dtype != items.dtype:
         raise Unsupported(f"positions of {x.dtype} among {items.dtype}")
-    text = "y <= x" if right else "y < x"
+    if x.dtype == "bool":
+        items, x = b.cast(items, "uint8"), b.cast(x, "uint8")
+    if not x.rank:
+        return _positions(b, items, x.unsqueeze(0), right, out_int32).drop(0)
+    before = "y <= x" if right else "y < x"
     if class_of(x.dtype) == "f":
-        text = f"({text} or isnan(x))"  # NaN counts as largest
-    return b.cast(_compared(b, text, x, items, "sum", "int64"), "int32" if out_int32 else "int64")
+        before = f"({before} or isnan(x))"  # NaN counts as largest
+    dtype = "int32" if out_int32 else "int64"
+    if items.shape[-1] <= _FEW:
+        return _counted(b, before, x, items, dtype)
+    last = items.rank - 1
+    dims = [-1 if d == last else d for d in range(items.rank)]
+    n, at = items.shape[-1], b.full((), 0, "int64").expand(x.shape)
+    step = 1 << (n.bit_length() - 1)
+    while step:
+        probe = b.map("min(at + step, n) - 1", "int64", at=at, step=step, n=n)
+        item = b.new("gather", [items, probe], x.shape, items.dtype, axes=[last], dims=dims)
+        at = b.map(f"at + step if {before} and at + step <= n else at", "int64", at=at, y=item, x=x, step=step, n=n)
+        step //= 2
+    return b.cast(at, dtype)
+
+
+_FEW = 16  # elements that are all compared
+
+
+def _counted(b: Builder, before: str, x: View, items: View, dtype: str) -> View:
+    """How many of a few elements come before each of x."""
+    names: dict[str, Any] = {f"y{i}": items.slice(items.rank - 1, i, 1) for i in range(items.shape[-1])}
+    terms = [f"int64({before.replace('y', name)})" for name in names]
+    return b.map(" + ".join(terms) or "0 * int64(x == x)", dtype, compute=x.dtype, x=x, **names)
 
 
 @lowering("aten.bucketize.Tensor")
@@ -51,10 +79,7 @@ def searchsorted(
 ) -> Tensor:
     if sorter is not None or side not in (None, "left", "right"):
         raise Refused(f"a sorter, or the side {side!r}")
-    items = sorted_sequence
-    if items.rank > 1:
-        items = items.unsqueeze(items.rank - 1)
-    return _positions(b, items, self, right or side == "right", out_int32)
+    return _positions(b, sorted_sequence, self, right or side == "right", out_int32)
 
 
 @lowering("aten.isin.Tensor_Tensor")
