@@ -40,6 +40,12 @@ DECIDING = frozenset("eq ne lt le gt ge isnan isinf sign floor ceil round trunc 
 
 _HALVES: dict[str, Any] = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 
+_FOLDED: dict[str, Callable[..., Any]] = {
+    "abs": abs, "neg": operator.neg, "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge,
+    "eq": operator.eq, "ne": operator.ne,
+}  # fmt: skip
+"""Steps whose result for constants is exact."""
+
 
 def as_stored(value: float, dtype: str) -> float:
     """The number as a tensor of that dtype stores it. Floats are rounded to float32 first. For integer dtypes, integers
@@ -178,6 +184,13 @@ class Expression:
         if name in ("land", "lor") and any(self.classes[a] == "b" and self.steps[a][0] == "const" for a in args):
             known, other = sorted(args, key=lambda a: self.steps[a][0] != "const")
             return other if bool(self.steps[known][1]) == (name == "land") else known
+        if name == "where" and self.steps[args[0]][0] == "const":
+            return args[1] if self.steps[args[0]][1] else args[2]
+        if name in _FOLDED and all(self.steps[a][0] == "const" for a in args):
+            value = _FOLDED[name](*(self._value(a) for a in args))
+            return self.const(value, "b" if isinstance(value, bool) else self.classes[args[0]])
+        if name == "ne" and args[0] == args[1] and self.classes[args[0]] != "f":
+            return self.const(0, "b")
         got = [self.classes[a] for a in args]
         try:
             return self._add([name, *args], _gives(name, got, len(self.steps)))

@@ -3,8 +3,9 @@
 A line is ``names (arguments) kind: expression``; a name may list overloads. Arguments without a default are tensors,
 or numbers where the node
 says so; those with a default are numbers. The kinds tell the dtype to compute in and the result's:
-``same`` promotes and keeps it, ``float`` makes integers float32 first, ``compare`` promotes and gives bool,
-``logic`` takes bools and gives bool, ``int`` refuses floats.
+``same`` promotes and keeps it, ``float`` makes integers float32 first, ``compare`` promotes and gives bool, ``floats``
+and ``special`` say in bool what is true of floats (``special``: what of no integer), ``logic`` takes bools and gives
+bool, ``int`` refuses floats.
 
 Numbers that take part in the promotion are converted to the dtype, as PyTorch converts them; those with a default
 are not, but where the expression says ``rounded(...)``. See "Numbers" in docs/operators.md.
@@ -78,11 +79,11 @@ lt.Tensor lt.Scalar (self, other) compare: self < other
 le.Tensor le.Scalar (self, other) compare: self <= other
 gt.Tensor gt.Scalar (self, other) compare: self > other
 ge.Tensor ge.Scalar (self, other) compare: self >= other
-isnan (self) floats: isnan(self)
-isinf (self) floats: isinf(self)
-isfinite (self) floats: not isnan(self - self)
-isposinf (self) floats: self == inf
-isneginf (self) floats: self == -inf
+isnan (self) special: isnan(self)
+isinf (self) special: isinf(self)
+isfinite (self) special: not isnan(self - self)
+isposinf (self) special: self == inf
+isneginf (self) special: self == -inf
 signbit (self) floats: copysign(1.0, self) < 0
 addcmul (self, tensor1, tensor2, value=1) same: self + tensor1 * tensor2 * value
 addcdiv (self, tensor1, tensor2, value=1) float: self + tensor1 / tensor2 * value
@@ -122,6 +123,10 @@ def elementwise(
         if class_of(promote(participants)) != "f":
             return participants[0]
         kind = "same"
+    if kind == "special":  # integers are all finite
+        if class_of(promote(participants)) != "f":
+            return b.full(args["self"].shape, text.startswith("not"), "bool")
+        kind = "floats"
     compute, result = _compute(kind, participants)
     if kind == "int" and compute == "bool":
         text = _BITS.get(text, text)
@@ -274,6 +279,9 @@ def pow_(b: Builder, self: Tensor | Scalar, exponent: Tensor | Scalar) -> Tensor
     if class_of(promote([self, exponent])) != "f":
         if not isinstance(exponent, View) and exponent < 0:
             raise Unsupported("an integer to a negative power")
+        if isinstance(self, View) and not isinstance(exponent, View) and exponent in (1, 2, 3):
+            base = b.cast(self, promote([self, exponent]))
+            return elementwise(b, "same", " * ".join(["self"] * int(exponent)), ["self"], {"self": base})
         return elementwise(b, "same", "ipow(self, exponent)", both, args)
     powers = _HALF_POWERS.get(promote([self, exponent]), _POWERS)
     if isinstance(self, View) and not isinstance(exponent, View) and exponent in powers:
