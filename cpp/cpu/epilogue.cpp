@@ -175,9 +175,9 @@ void Epilogue::run_rows(const Rows& r, std::byte* scratch) const {
     operands[1] = r.sums + i * r.sums_step + r.apart;
     for (std::size_t k = 0; k < extras_.size(); ++k)
       operands[first + k] = element(r.at[k], extras_[k].dtype, i * r.extra_steps[k]);
-    expression_->run_tile(
-        {std::min(most, r.rows - i), r.n, operands, row_strides, strides, out_at(i), r.out_step, out_stride_},
-        scratch);
+    expression_->run_tile({std::min(most, r.rows - i), r.n, operands, row_strides, strides, nullptr,
+                           out_at(i), r.out_step, out_stride_},
+                          scratch);
   }
 }
 

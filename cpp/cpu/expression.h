@@ -28,8 +28,11 @@ class Expression {
     std::int64_t rows = 1, n = 0;
     const void* const* operands = nullptr;
     const std::int64_t *row_strides = nullptr, *strides = nullptr;  // row_strides may be null for one row
+    // [operand] where rows start that are not evenly spaced; either pointer may be null.
+    const std::int64_t* const* starts = nullptr;
     void* out = nullptr;
     std::int64_t out_row_stride = 0, out_stride = 1;
+    const std::int64_t* out_starts = nullptr;
   };
 
   // For many tiles: begin() once, for tiles of at most `longest` elements. What the operands point to must
@@ -41,7 +44,11 @@ class Expression {
   struct Step {
     ExprOp op = ExprOp::kIn;
     char takes = 'f', gives = 'f';  // register classes; of kWhere the class of the chosen values
-    int args[3] = {};               // slots
+    int args[4] = {};               // slots
+    // A step that is done on the way, on the first arguments: what kWhere tests, or where `form` says how, an
+    // operand of arithmetic.
+    ExprOp before = ExprOp::kIn;
+    ChainForm form = ChainForm::kFirst;
     int out = 0;
     DType dtype = DType::kFloat32;  // of kCast
   };
@@ -62,6 +69,8 @@ class Expression {
   std::int64_t total(const Tile& tile) const { return tile.rows * tile.n; }
   void load(int operand, const Tile& tile, std::byte* scratch) const;
   void load_rows(int operand, const Tile& tile, std::byte* to) const;
+  void load_one(DType dtype, const std::byte* x, std::int64_t stride, std::int64_t n, std::byte* y) const;
+  void store_one(const std::byte* x, std::byte* y, std::int64_t stride, std::int64_t n) const;
   void store(const Tile& tile, const std::byte* from) const;
 
   const Micro* micro_;
@@ -79,8 +88,8 @@ class Expression {
 };
 
 // What a step does to n elements in registers.
-void run_step(const Micro& micro, const Expression::Step& step, const std::byte* a, const std::byte* b,
-              const std::byte* c, std::byte* y, std::int64_t n);
+void run_step(const Micro& micro, const Expression::Step& step, const std::byte* const* args, std::byte* y,
+              std::int64_t n);
 
 constexpr char register_class(DType dtype) {
   return is_float(dtype) ? 'f' : dtype == DType::kBool ? 'b' : 'i';

@@ -60,26 +60,32 @@ void run_float_step(const Micro& micro, const Expression::Step& step, const floa
 
 }  // namespace
 
-void run_step(const Micro& micro, const Expression::Step& step, const std::byte* a, const std::byte* b,
-              const std::byte* c, std::byte* y, std::int64_t n) {
-  const auto *af = reinterpret_cast<const float*>(a), *bf = reinterpret_cast<const float*>(b);
-  const auto *ai = reinterpret_cast<const Int*>(a), *bi = reinterpret_cast<const Int*>(b);
-  const auto *ab = reinterpret_cast<const std::uint8_t*>(a), *bb = reinterpret_cast<const std::uint8_t*>(b);
+void run_step(const Micro& micro, const Expression::Step& step, const std::byte* const* args, std::byte* y,
+              std::int64_t n) {
+  const auto floats = [&](int k) { return reinterpret_cast<const float*>(args[k]); };
+  const auto integers = [&](int k) { return reinterpret_cast<const Int*>(args[k]); };
+  const auto bools = [&](int k) { return reinterpret_cast<const std::uint8_t*>(args[k]); };
   if (step.op == ExprOp::kWhere) {
-    if (step.gives == 'f')
-      return micro.where(ab, bf, reinterpret_cast<const float*>(c), reinterpret_cast<float*>(y), n);
+    if (step.before != ExprOp::kIn)
+      return micro.select(step.before, floats(0), floats(1), floats(2), floats(3),
+                          reinterpret_cast<float*>(y), n);
+    if (step.gives == 'f') return micro.where(bools(0), floats(1), floats(2), reinterpret_cast<float*>(y), n);
     if (step.gives == 'i')
-      return micro.choose_integers(ab, bi, reinterpret_cast<const Int*>(c), reinterpret_cast<Int*>(y), n);
-    return micro.choose_bools(ab, bb, reinterpret_cast<const std::uint8_t*>(c),
-                              reinterpret_cast<std::uint8_t*>(y), n);
+      return micro.choose_integers(bools(0), integers(1), integers(2), reinterpret_cast<Int*>(y), n);
+    return micro.choose_bools(bools(0), bools(1), bools(2), reinterpret_cast<std::uint8_t*>(y), n);
   }
-  if (step.op == ExprOp::kCast) return run_cast(micro, step, a, y, n);
-  if (step.takes == 'f') return run_float_step(micro, step, af, bf, y, n);
-  if (step.takes == 'b') return micro.bools(step.op, ab, bb, reinterpret_cast<std::uint8_t*>(y), n);
+  if (step.before != ExprOp::kIn) {
+    return micro.chain(
+        {step.before, step.op, step.form, floats(0), floats(1), floats(2), reinterpret_cast<float*>(y)}, n);
+  }
+  if (step.op == ExprOp::kCast) return run_cast(micro, step, args[0], y, n);
+  if (step.takes == 'f') return run_float_step(micro, step, floats(0), floats(1), y, n);
+  if (step.takes == 'b')
+    return micro.bools(step.op, bools(0), bools(1), reinterpret_cast<std::uint8_t*>(y), n);
   if (step.gives == 'b')
-    return micro.compare_integers(step.op, ai, bi, reinterpret_cast<std::uint8_t*>(y), n);
-  if (divides(step.op)) refuse_zeros(bi, n);
-  micro.integers(step.op, ai, bi, reinterpret_cast<Int*>(y), n);
+    return micro.compare_integers(step.op, integers(0), integers(1), reinterpret_cast<std::uint8_t*>(y), n);
+  if (divides(step.op)) refuse_zeros(integers(1), n);
+  micro.integers(step.op, integers(0), integers(1), reinterpret_cast<Int*>(y), n);
 }
 
 }  // namespace npu::cpu

@@ -160,6 +160,18 @@ struct WeighCall {
   std::int64_t sums_stride = 0;
 };
 
+// Where the second of two steps takes what the first gives.
+enum class ChainForm : std::uint8_t { kFirst, kSecond, kBoth };
+
+// y = op(first(a, b), c), or as `form` says. `first` is one of + - * /, `op` one of + - *, kAbs and kRelu;
+// c is not used where the op takes nothing else.
+struct ChainCall {
+  ExprOp first, op;
+  ChainForm form;
+  const float *a, *b, *c;
+  float* y;
+};
+
 // y[i * y_stride + j] += sum_k a[i * a_stride + k] * b[k * b_stride + j].
 template <class T>
 struct IntegerProduct {
@@ -228,6 +240,10 @@ struct Micro {
   void (*limit)(float* y, const Limits& limits, std::int64_t n);
   void (*binary)(ExprOp op, const float* a, const float* b, float* y, std::int64_t n);
   void (*compare)(ExprOp op, const float* a, const float* b, std::uint8_t* y, std::int64_t n);
+  void (*chain)(const ChainCall& call, std::int64_t n);
+  // y = x0 where a and b, or a alone, compare so, x1 elsewhere.
+  void (*select)(ExprOp test, const float* a, const float* b, const float* x0, const float* x1, float* y,
+                 std::int64_t n);
   void (*where)(const std::uint8_t* c, const float* a, const float* b, float* y, std::int64_t n);
   // The same over int64 and bool registers; no divisor is 0. `b` may be null where an op takes one operand.
   void (*integers)(ExprOp op, const std::int64_t* a, const std::int64_t* b, std::int64_t* y, std::int64_t n);

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <cstdlib>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -55,6 +56,22 @@ class Cursor {
   std::int64_t index_[kMaxRank] = {};
 };
 
+// Blocks of several inner dimensions, taken together: their rows may be too short, and too few along one
+// dimension, to be worth a call each. A tile is up to `most` blocks along the innermost outer dimension.
+struct Tiling {
+  Tiling() = default;
+  // Of rows of up to `longest` elements and tiles of up to `largest`. Rows of fewer than `shortest` elements
+  // are taken apart: each element is a row then.
+  Tiling(const Nest& nest, std::int64_t shortest, std::int64_t largest);
+
+  Nest outer;                                     // its rows are blocks
+  std::int64_t rows = 1, n = 1;                   // of a block, and the elements of a row
+  std::int64_t most = 1;                          // blocks of a tile
+  std::vector<std::int64_t> steps;                // [operand] from element to element of a row
+  std::vector<std::int64_t> row_steps;            // from row to row, where they are evenly spaced
+  std::vector<std::vector<std::int64_t>> starts;  // of the rows of a tile; empty where evenly spaced
+};
+
 // Into how many pieces `units` of work are cut; each costs about `cost` simple element operations.
 inline std::int64_t piece_count(std::int64_t units, double cost, int threads) {
   constexpr double kWorthIt = 32768;  // a few microseconds: what waking a thread costs
@@ -74,14 +91,15 @@ class StridedCopy {
   bool same_layout() const { return nest_.alike(); }
 
  private:
-  void short_rows(std::byte* dst, const std::byte* src, ThreadPool& pool) const;
+  void tiles(std::byte* dst, const std::byte* src, ThreadPool& pool) const;
   void rows(std::byte* dst, const std::byte* src, ThreadPool& pool) const;
   void transpose(std::byte* dst, const std::byte* src, ThreadPool& pool) const;
 
   Nest nest_;
   std::size_t size_ = 1;
   int threads_ = 1;
-  int across_ = -1;  // the dimension in which src is dense, when it is not the inner one
+  std::optional<Tiling> tiling_;  // of short rows
+  int across_ = -1;               // the dimension in which src is dense, when it is not the inner one
 };
 
 // n elements of `size` bytes at distances in elements.

@@ -62,6 +62,32 @@ def _binary() -> None:
     case("floor_divide float", torch.floor_divide, f(9), positive(9))
     case("add alpha", lambda x, y: torch.add(x, y, alpha=2.5), f(3), f(3))
     case("add integer alpha", lambda x, y: torch.add(x, y, alpha=3), i(3), i(3))
+    case(
+        "short rows of orders",
+        lambda x, y, z: x.permute(2, 0, 3, 1) * y + z,
+        f(2, 3, 40, 3),
+        f(2, 3, 3),
+        f(40, 2, 3, 1),
+    )
+    case(
+        "short rows of integers",
+        lambda x, y: (x.transpose(0, 2) + y, x.transpose(0, 2) > y),
+        i(3, 2, 90, dtype=torch.int16),
+        i(90, 2, 1, dtype=torch.int16),
+    )
+    case("short rows copied", lambda x: x.permute(3, 1, 2, 0).contiguous(), f(2, 3, 2, 300))
+    case(
+        "steps joined",
+        lambda x, y: (
+            torch.where(x - y > 0.25, x * y, x),
+            (x - y) * (x - y),
+            x - (x + y) * y,
+            (x / y).abs(),
+            torch.where((x * y).isinf(), y, x + y + x),
+        ),
+        special(4, 9),
+        special(9),
+    )
     case("add scalar", lambda x: x + 1, i(3, dtype=torch.int32))
     case("add float to integers", lambda x: x + 1.5, i(3, dtype=torch.int32))
     case("rsub", lambda x: 1.0 - x, f(3))

@@ -43,16 +43,20 @@ inline F32 trunc_of(F32 x) {
 }
 #endif
 
-// exp(x - n ln 2), where that is near 1.
-inline F32 exp_of_rest(F32 x, F32 n) {
-  F32 r = x - n * 0.693359375f;
-  r = r + n * 2.12194440e-4f;
+// Of |r| <= ln 2 / 2.
+inline F32 exp_near_zero(F32 r) {
   F32 p = r * 1.9875691500e-4f + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   return p * (r * r) + r + 1.0f;
+}
+
+// exp(x - n ln 2), where that is near 1.
+inline F32 exp_of_rest(F32 x, F32 n) {
+  const F32 r = x - n * 0.693359375f;
+  return exp_near_zero(r + n * 2.12194440e-4f);
 }
 
 // x * 2^n for a whole n, rounded once.
@@ -70,6 +74,11 @@ inline F32 exp_of(F32 x) {
   const F32 c = within(x, -104.0f, 89.0f);
   const F32 n = (c * 1.44269504088896341f + 12582912.0f) - 12582912.0f;
   return scaled(exp_of_rest(c, n), n);
+}
+
+inline F32 exp2_of(F32 x) {  // exact for whole numbers
+  const F32 c = within(x, -151.0f, 129.0f), n = (c + 12582912.0f) - 12582912.0f;
+  return scaled(exp_near_zero((c - n) * 0.693147180559945309f), n);
 }
 
 // 1 / x for x in [1, 2], to about a unit in the last place.

@@ -55,15 +55,20 @@ float minimum(const float* x, std::int64_t n) {
 }
 
 double product(const float* x, std::int64_t n) {
-  constexpr int kParts = 16;
-  double parts[kParts];
-  for (double& p : parts) p = 1;
+  constexpr int kParts = 8;  // multiplications at a time: each waits for the one before
+  F64 parts[kParts];
+  for (F64& part : parts) part = F64{} + 1.0;
   std::int64_t i = 0;
-  for (; i + kParts <= n; i += kParts) {
-    for (int j = 0; j < kParts; ++j) parts[j] *= static_cast<double>(x[i + j]);
+  const auto multiply = [&](int j) {
+    parts[j] *= __builtin_convertvector(*reinterpret_cast<const NarrowF32*>(x + i + j * kWideLanes), F64);
+  };
+  for (; i + kParts * kWideLanes <= n; i += kParts * kWideLanes) {
+    for (int j = 0; j < kParts; ++j) multiply(j);
   }
+  for (; i + kWideLanes <= n; i += kWideLanes) multiply(0);
+  for (int j = 1; j < kParts; ++j) parts[0] *= parts[j];
   double all_of = 1;
-  for (const double p : parts) all_of *= p;
+  for (int lane = 0; lane < kWideLanes; ++lane) all_of *= parts[0][lane];
   for (; i < n; ++i) all_of *= static_cast<double>(x[i]);
   return all_of;
 }

@@ -9,6 +9,7 @@ namespace npu::cpu::NPU_ISA {
 void fill(Micro& micro);  // everything
 
 void fill_attention(Micro& micro);
+void fill_chains(Micro& micro);
 void fill_convert(Micro& micro);
 void fill_gemv(Micro& micro);
 void fill_groups(Micro& micro);

@@ -47,7 +47,6 @@ void remainders(const float* a, const float* b, float* y, std::int64_t n) {
 
 bool is_wide(ExprOp op) {
   switch (op) {
-    case ExprOp::kExp2:
     case ExprOp::kExpm1:
     case ExprOp::kLog2:
     case ExprOp::kLog10:
@@ -70,8 +69,6 @@ bool is_wide(ExprOp op) {
 
 void wide_unary(ExprOp op, const float* x, float* y, std::int64_t n) {
   switch (op) {
-    case ExprOp::kExp2:
-      return each_wide(x, y, n, [](double v) { return wide_exp2(v); });
     case ExprOp::kExpm1:
       return each_wide(x, y, n, [](double v) { return wide_expm1(v); });
     case ExprOp::kLog2:
