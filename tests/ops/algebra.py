@@ -60,6 +60,11 @@ def _products() -> None:
         i(40, 200, low=-128, high=128, dtype=torch.int8),
         i(3, 200, 70, low=-128, high=128, dtype=torch.int8),
     )
+    case("matmul of many tiny", torch.matmul, f(5, 7, 3, 2), f(7, 2, 3))
+    case("matmul of many tiny, gelu", lambda x, y, z: F.gelu(x @ y + z), f(300, 2, 3), f(300, 3, 4), f(2, 1))
+    case("matmul of many tiny transposed", lambda x, y: x.transpose(0, 2) @ y, f(2, 3, 40), f(40, 2, 1))
+    case("matmul of many tiny integers", torch.matmul, i(40, 2, 3), i(40, 3, 2))
+    case("matmul of repeated columns", lambda x, y: x @ y.expand(-1, 40, -1), f(3, 1, 40), f(3, 1, 1))
     case("matmul empty batch", torch.matmul, f(0, 3, 4), f(0, 4, 5))
     case("linear by a vector", F.linear, f(3, 4), f(4))
     module("bilinear", lambda: nn.Bilinear(3, 4, 5), f(2, 3), f(2, 4))

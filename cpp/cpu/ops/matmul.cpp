@@ -275,6 +275,7 @@ class Matmul final : public HostKernel {
 }  // namespace
 
 KernelPtr make_matmul(const KernelRequest& request) {
+  if (tiny_products(request)) return make_matmul_tiny(request);
   if (!is_float(request.outputs[0].dtype)) return make_matmul_integers(request);
   // A bias that differs between rows is an addend like any other: an extra of the epilogue.
   if (request.inputs[2].present() && !Matmul::fits(request)) {

@@ -24,6 +24,10 @@ KernelPtr make_matmul_rows(const KernelRequest& request);
 bool one_column(const KernelRequest& request);
 KernelPtr make_matmul_column(const KernelRequest& request);
 
+// Many products of a few elements each.
+bool tiny_products(const KernelRequest& request);
+KernelPtr make_matmul_tiny(const KernelRequest& request);
+
 KernelPtr make_matmul_integers(const KernelRequest& request);
 
 }  // namespace npu::cpu

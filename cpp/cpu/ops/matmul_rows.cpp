@@ -18,12 +18,13 @@ class MatmulRows final : public HostKernel {
         epilogue_(std::get<MatmulAttrs>(r.op.attrs).epilogue, {r.inputs.begin() + 3, r.inputs.end()},
                   r.outputs[0], static_cast<int>(g_.rank) - 1, std::get<MatmulAttrs>(r.op.attrs).halves) {
     const TensorDesc &a = r.inputs[0], &b = r.inputs[1];
-    along_ = g_.right_depth == 1;
-    pairs_ = along_ && multiplies_pairs(*micro_, a.dtype, b.dtype);
-    gemv_ = pairs_                        ? micro_->gemv_pairs
-            : b.dtype == DType::kFloat32  ? micro_->gemv_f32
-            : b.dtype == DType::kBFloat16 ? micro_->gemv_bf16
-                                          : micro_->gemv_f16;
+    copies_ = g_.columns == 1 && g_.right_depth != 1;
+    along_ = g_.right_depth == 1 || copies_;
+    pairs_ = along_ && !copies_ && multiplies_pairs(*micro_, a.dtype, b.dtype);
+    gemv_ = pairs_                                  ? micro_->gemv_pairs
+            : copies_ || b.dtype == DType::kFloat32 ? micro_->gemv_f32
+            : b.dtype == DType::kBFloat16           ? micro_->gemv_bf16
+                                                    : micro_->gemv_f16;
     weigh_ = b.dtype == DType::kFloat32    ? micro_->weigh_f32
              : b.dtype == DType::kBFloat16 ? micro_->weigh_bf16
                                            : micro_->weigh_f16;
@@ -41,7 +42,8 @@ class MatmulRows final : public HostKernel {
     const std::size_t x_bytes = static_cast<std::size_t>(g_.rows * g_.depth) * (pairs_ ? 2 : sizeof(float));
     x_bytes_ = round_up(x_bytes);
     sums_bytes_ = static_cast<std::size_t>((g_.rows * sums + 1) * kChunk) * sizeof(float);
-    scratch_ = x_bytes_ + sums_bytes_ + round_up(epilogue_.scratch_bytes());
+    column_bytes_ = copies_ ? round_up(static_cast<std::size_t>(sums * g_.depth) * sizeof(float)) : 0;
+    scratch_ = x_bytes_ + column_bytes_ + sums_bytes_ + round_up(epilogue_.scratch_bytes());
   }
 
   std::string name() const override {
@@ -67,7 +69,7 @@ class MatmulRows final : public HostKernel {
       call.rows = static_cast<int>(g_.rows);
       call.depth = g_.depth;
       call.stride = along_ ? g_.right_column : g_.right_depth;
-      call.out = reinterpret_cast<float*>(scratch + x_bytes_);
+      call.out = reinterpret_cast<float*>(scratch + x_bytes_ + column_bytes_);
       call.out_stride = epilogue_.sums_per_result() * kChunk;
       find_rows(args, batch, scratch, call);
       const std::int64_t end = std::min(range.end * kGroup, g_.columns);
@@ -112,6 +114,11 @@ class MatmulRows final : public HostKernel {
     for (std::int64_t half = 0; half < epilogue_.sums_per_result(); ++half) {
       const std::int64_t first = half * g_.columns + column;
       call.w = element(args.inputs[1], b.dtype, right_offset(r_, g_, batch) + first * g_.right_column);
+      if (copies_) {  // the one column
+        float* const copy = sums - column_bytes_ / sizeof(float);
+        load_row(b.dtype, call.w, g_.right_depth, copy, g_.depth);
+        call.w = copy;
+      }
       call.out = sums + half * kChunk;
       if (along_) {
         gemv_(call);
@@ -180,8 +187,9 @@ class MatmulRows final : public HostKernel {
   void (*gemv_)(const GemvCall&) = nullptr;
   void (*weigh_)(const WeighCall&) = nullptr;
   bool along_ = true, pairs_ = false, in_place_ = false;
+  bool copies_ = false;        // a column that does not lie along the depth
   std::vector<Range> pieces_;  // of the groups of columns
-  std::size_t x_bytes_ = 0, sums_bytes_ = 0, scratch_ = 0;
+  std::size_t x_bytes_ = 0, column_bytes_ = 0, sums_bytes_ = 0, scratch_ = 0;
 };
 
 KernelRequest transposed(const KernelRequest& r) {
