@@ -20,6 +20,7 @@ class CpuDevice final : public HostDevice {
   const std::string& name() const override { return name_; }
 
   std::unique_ptr<HostKernel> make_host_kernel(const KernelRequest& request) const override {
+    if (!request.fused.empty() && request.op.kind != OpKind::kReduce) return nullptr;
     return kMakers[static_cast<int>(request.op.kind)](request);
   }
   bool takes_planes(const KernelRequest& request) const override {

@@ -143,6 +143,20 @@ def _order() -> None:
     case("nansum", lambda x: x.nansum(1), lambda g: special(3, 9)(g).masked_fill_(f(3, 9)(g) > 9, 0).nan_to_num(
         nan=math.nan, posinf=1, neginf=2))  # fmt: skip
     case("nanmean", lambda x: x.nanmean(0), lambda g: special(9, 2)(g).nan_to_num(nan=math.nan, posinf=1, neginf=2))
+    square = lambda x, y: (x - y) * (x - y)  # noqa: E731
+    case("sum of a map", lambda x, y: square(x, y).sum(-1), f(3, 5, 700), f(5, 1))
+    case("sum of a map of short rows", lambda x, y: square(x, y).sum(-1), f(40, 3, 5), f(3, 5))
+    case("sum of a map, columns", lambda x, y: square(x, y).sum(0), f(70, 600), f(600))
+    case("mean of a map of columns", lambda x: (x.exp() + 1).mean((0, 2)), f(3, 80, 9))
+    case("max of a map, columns", lambda x, y: (x * y).amax(0), f(9, 80), f(80))
+    case(
+        "extremes of maps",
+        lambda x: ((x + 1).amax(1), (x * 2).amin((0, 1)), (x > 0).all(), (x > 9).any(1)),
+        special(30, 20),
+    )
+    case("prod of a map", lambda x: (x.abs() + 0.5).prod(1), f(40, 6))
+    case("sum of a map of everything", lambda x, y: ((x - y).abs() * 2).sum(), f(30, 41), f(30, 41))
+    case("count of a map", lambda x: (x > 0.5).sum(1), f(7, 65))
     case("trapezoid", lambda x: torch.trapezoid(x, dx=0.5, dim=1), f(3, 4))
     case("all bytes", lambda x: x.all(1), i(3, 4, low=0, high=2, dtype=torch.uint8))
     case("any dims", lambda x: torch.any(x, (0, 2), keepdim=True), b(2, 3, 4))

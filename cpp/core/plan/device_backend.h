@@ -65,7 +65,7 @@ class DeviceBackend {
 class HostDevice : public DeviceBackend {
  public:
   std::unique_ptr<Kernel> make_kernel(const KernelRequest& request) const final {
-    return request.fused.empty() ? make_host_kernel(request) : nullptr;
+    return make_host_kernel(request);
   }
   virtual std::unique_ptr<HostKernel> make_host_kernel(const KernelRequest& request) const = 0;
   const HostDevice& host() const final { return *this; }

@@ -1,6 +1,8 @@
 #include "core/plan/fusion_rules.h"
 
 #include <algorithm>
+#include <functional>
+#include <numeric>
 
 namespace npu {
 
@@ -60,7 +62,34 @@ std::optional<Op> join_norm_and_product(const Op& norm, const Op& product) {
   return op;
 }
 
+// A reduction of all that a map gives: it computes the elements as it reads them.
+std::optional<Op> join_map_and_reduce(const Op& map, const Op& reduce) {
+  const Operand& x = reduce.inputs[0];
+  if (x.value != map.outputs[0].value) return std::nullopt;
+  Op op = reduce;
+  op.inputs = map.inputs;
+  if (x.whole && x.shape == map.outputs[0].shape) return op;
+  // All of it as one dimension.
+  const std::vector<std::int64_t>& from = map.outputs[0].shape;
+  const auto product = [](const Shape& shape) {
+    return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
+  };
+  if (x.shape.size() != 1 || x.shape[0] != product(from) || x.strides[0] != 1 || x.offset != 0)
+    return std::nullopt;
+  for (Operand& in : op.inputs) {
+    const bool same =
+        std::all_of(in.strides.begin(), in.strides.end(), [](std::int64_t s) { return s == 0; });
+    const auto step = same ? std::optional<std::int64_t>(0) : even_step(in, 0, from.size());
+    if (!step) return std::nullopt;
+    in.whole = false;
+    in.shape = x.shape;
+    in.strides = {*step};
+  }
+  return op;
+}
+
 constexpr FusionRule kRules[] = {
+    {OpKind::kMap, OpKind::kReduce, join_map_and_reduce},
     {OpKind::kNorm, OpKind::kMatmul, join_norm_and_product},
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 namespace npu::cpu {
@@ -35,8 +36,8 @@ class Reduce : public HostKernel {
       const Range range = split(units_, pieces_, piece);
       const std::int64_t width = p_.kept.inner();
       Cursor cursor(p_.kept, range.begin / width);
+      std::int64_t i = range.begin % width;
       for (std::int64_t u = range.begin; u < range.end; ++u) {
-        const std::int64_t i = u % width;
         const auto* x = at(args.inputs[0], cursor.offset[1] + i * p_.kept.step(1), size_of(p_.x_dtype));
         auto* y = at(args.outputs[0], cursor.offset[0] + i * p_.kept.step(0), size_of(p_.y_dtype));
         if (plain_) {
@@ -46,7 +47,7 @@ class Reduce : public HostKernel {
         } else {
           integers(x, y, reinterpret_cast<std::int64_t*>(scratch));
         }
-        if (i == width - 1) cursor.advance();
+        if (++i == width) cursor.advance(), i = 0;
       }
     });
   }
@@ -276,6 +277,7 @@ class Reduce : public HostKernel {
   void store_float(double value, std::byte* y) const {
     if (!is_float(p_.y_dtype)) return store_integer(static_cast<std::int64_t>(value), y);
     const auto rounded = static_cast<float>(value);
+    if (p_.y_dtype == DType::kFloat32) return static_cast<void>(std::memcpy(y, &rounded, sizeof rounded));
     store_floats(*p_.micro, p_.y_dtype, &rounded, y, 1, 1);
   }
   void store_integer(std::int64_t value, std::byte* y) const { store_integers(p_.y_dtype, &value, y, 1, 1); }
@@ -297,13 +299,16 @@ ReducePlan::ReducePlan(const KernelRequest& r)
       y_dtype(r.outputs[0].dtype),
       threads(r.threads) {}
 
-std::string ReducePlan::name() const {
+std::string kind_name(Kind kind) {
   static constexpr const char* kNames[] = {"sum", "mean",   "prod",   "max", "min", "any",
                                            "all", "argmax", "argmin", "var", "std"};
-  return std::string("reduce[") + kNames[static_cast<int>(attrs.kind)] + "]";
+  return kNames[static_cast<int>(kind)];
 }
 
+std::string ReducePlan::name() const { return "reduce[" + kind_name(attrs.kind) + "]"; }
+
 KernelPtr make_reduce(const KernelRequest& request) {
+  if (!request.fused.empty()) return make_map_reduce(request);
   const ReducePlan plan(request);
   if (columns_fit(plan)) return make_column_reduce(plan);
   return std::make_unique<Reduce>(plan);

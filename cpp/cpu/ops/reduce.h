@@ -8,6 +8,8 @@
 
 namespace npu::cpu {
 
+std::string kind_name(ReduceAttrs::Kind kind);
+
 struct ReducePlan : ReduceCut {
   using Kind = ReduceAttrs::Kind;
 
@@ -23,5 +25,8 @@ struct ReducePlan : ReduceCut {
 // Whether neighbours in memory belong to different results, so that rows are combined elementwise.
 bool columns_fit(const ReducePlan& plan);
 KernelPtr make_column_reduce(const ReducePlan& plan);
+
+// A reduction fused with the map that it reads; null where they are faster, or only possible, apart.
+KernelPtr make_map_reduce(const KernelRequest& request);
 
 }  // namespace npu::cpu

@@ -77,6 +77,7 @@ std::int64_t carried(Kind kind, DType dtype) {
 }  // namespace
 
 KernelPtr make_reduce(const Request& r) {
+  if (!r.fused.empty()) return nullptr;
   static constexpr const char* kNames[] = {"sum", "mean",   "prod",   "max", "min", "any",
                                            "all", "argmax", "argmin", "var", "std"};
   const auto& attrs = std::get<ReduceAttrs>(r.op.attrs);
