@@ -164,8 +164,8 @@ std::vector<std::byte> args_of(const Request& r, const Nest& nest,
   return bytes;
 }
 
-// x along the row, y along the dimension before it, z over the rest.
-void over_nest(Dispatch& launch, const Nest& nest, std::int64_t per_thread) {
+// x along the row, y along the dimension before it, z over the rest: at most `deepest` of a threadgroup.
+void over_nest(Dispatch& launch, const Nest& nest, std::int64_t per_thread, std::uint32_t deepest) {
   const std::int64_t columns = ceil_div(nest.inner(), static_cast<int>(per_thread));
   const std::int64_t lines = nest.rank > 1 ? nest.extent[static_cast<std::size_t>(nest.rank) - 2] : 1;
   const std::int64_t rest = nest.rows / lines;
@@ -173,7 +173,8 @@ void over_nest(Dispatch& launch, const Nest& nest, std::int64_t per_thread) {
     return static_cast<std::uint32_t>(std::min<std::uint64_t>(
         std::bit_ceil(static_cast<std::uint64_t>(wanted)), static_cast<std::uint64_t>(most)));
   };
-  const std::uint32_t x = fit(columns, 256), y = fit(lines, 256 / x), z = fit(rest, 256 / (x * y));
+  const std::uint32_t x = fit(columns, 256), y = fit(lines, 256 / x);
+  const std::uint32_t z = fit(rest, std::min(deepest, 256 / (x * y)));
   launch.grid({ceil_div(columns, x), ceil_div(lines, y), ceil_div(rest, z)}, {x, y, z});
 }
 
@@ -196,7 +197,7 @@ Dispatch launch_of(const Request& r, const ExpressionText& expression) {
   int slot = kBufferMapOperands;
   for (const int k : expression.operands) launch.input(slot++, k, r);
   if (expression.divides) launch.status(slot);
-  over_nest(launch, nest, writer.per_thread());
+  over_nest(launch, nest, writer.per_thread(), r.caps.threads[2]);
   return launch;
 }
 
