@@ -20,7 +20,9 @@ template <class T>
 void copy_strided(std::byte* dst, std::int64_t ds, const std::byte* src, std::int64_t ss, std::int64_t n) {
   T* to = reinterpret_cast<T*>(dst);
   const T* from = reinterpret_cast<const T*>(src);
-  if (ss == 0 && ds == 1) {
+  if (ss == 0 && ds == 1 && *from == 0) {
+    std::memset(to, 0, static_cast<std::size_t>(n) * sizeof(T));
+  } else if (ss == 0 && ds == 1) {
     std::fill_n(to, n, *from);
   } else if (ss == 0) {
     const T value = *from;

@@ -73,6 +73,34 @@ double product(const float* x, std::int64_t n) {
   return all_of;
 }
 
+typedef std::uint64_t U64 __attribute__((vector_size(kWideLanes * 8)));
+typedef std::int64_t I64 __attribute__((vector_size(kWideLanes * 8)));
+
+// Of 64 bits, several vectors at a time. `f` takes vectors and numbers.
+template <class V, class R, class F>
+inline R fold_long(const R* x, std::int64_t n, R start, F f) {
+  constexpr int kParts = 4;
+  constexpr std::int64_t kStep = kParts * kWideLanes;
+  R result = start;
+  std::int64_t i = 0;
+  if (n >= kStep) {
+    const auto part = [x](std::int64_t at) {
+      V v;
+      __builtin_memcpy(&v, x + at, sizeof v);
+      return v;
+    };
+    V parts[kParts];
+    for (int j = 0; j < kParts; ++j) parts[j] = part(j * kWideLanes);
+    for (i = kStep; i + kStep <= n; i += kStep) {
+      for (int j = 0; j < kParts; ++j) parts[j] = f(parts[j], part(i + j * kWideLanes));
+    }
+    const V all_of = f(f(parts[0], parts[1]), f(parts[2], parts[3]));
+    for (int lane = 0; lane < kWideLanes; ++lane) result = f(result, all_of[lane]);
+  }
+  for (; i < n; ++i) result = f(result, x[i]);
+  return result;
+}
+
 template <class T, class R, class F>
 inline R fold(const void* x, std::int64_t n, R start, F f) {
   const T* from = static_cast<const T*>(x);
@@ -102,6 +130,24 @@ inline std::int64_t fold_row(ExprOp op, const void* x, std::int64_t n, std::int6
   }
 }
 
+std::int64_t fold_longs(ExprOp op, const void* x, std::int64_t n, std::int64_t start) {
+  using U = std::uint64_t;
+  const auto* const numbers = static_cast<const std::int64_t*>(x);
+  switch (op) {
+    case ExprOp::kAdd:
+      return static_cast<std::int64_t>(fold_long<U64>(static_cast<const U*>(x), n, static_cast<U>(start),
+                                                      [](auto a, auto b) { return a + b; }));
+    case ExprOp::kMax:
+      return n == 0 ? start
+                    : fold_long<I64>(numbers, n, *numbers, [](auto a, auto b) { return a > b ? a : b; });
+    case ExprOp::kMin:
+      return n == 0 ? start
+                    : fold_long<I64>(numbers, n, *numbers, [](auto a, auto b) { return a < b ? a : b; });
+    default:
+      return fold_row<std::int64_t>(op, x, n, start);
+  }
+}
+
 std::int64_t fold_integers(ExprOp op, DType dtype, const void* x, std::int64_t n, std::int64_t start) {
   switch (dtype) {
     case DType::kInt8:
@@ -111,7 +157,7 @@ std::int64_t fold_integers(ExprOp op, DType dtype, const void* x, std::int64_t n
     case DType::kInt32:
       return fold_row<std::int32_t>(op, x, n, start);
     case DType::kInt64:
-      return fold_row<std::int64_t>(op, x, n, start);
+      return fold_longs(op, x, n, start);
     default:
       return fold_row<std::uint8_t>(op, x, n, start);
   }

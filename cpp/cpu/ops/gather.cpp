@@ -1,3 +1,5 @@
+#include <cstring>
+
 #include "cpu/indexed.h"
 
 namespace npu::cpu {
@@ -27,6 +29,9 @@ class Gather : public HostKernel {
       const Range range = split(outer_.rows * chunks_, pieces_, piece);
       Cursor cursor(outer_, range.begin / chunks_);
       if (indexed_.whole_rows() && outer_.inner() <= kShort) return move_short_rows(args, cursor, range);
+      if (indexed_.whole_rows() && outer_.step(0) == 1 && outer_.step(1) == 1) {
+        return move_dense_rows(args, cursor, range);
+      }
       for (std::int64_t u = range.begin; u < range.end; ++u) {
         const std::int64_t chunk = u % chunks_;
         if (indexed_.whole_rows()) {
@@ -69,6 +74,14 @@ class Gather : public HostKernel {
         for (std::int64_t i = 0; i < n; ++i) y[i * to] = x[i * from];
       }
     });
+  }
+
+  void move_dense_rows(const KernelArgs& args, Cursor& cursor, Range range) const {
+    const std::size_t bytes = static_cast<std::size_t>(outer_.inner()) * size_;
+    for (std::int64_t u = range.begin; u < range.end; ++u, cursor.advance()) {
+      std::memcpy(at(args.outputs[0], cursor.offset[0], size_),
+                  at(args.inputs[0], indexed_.row_offset(args, cursor), size_), bytes);
+    }
   }
 
   void move_row(const KernelArgs& args, const Cursor& cursor) const {

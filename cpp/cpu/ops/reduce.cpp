@@ -69,7 +69,7 @@ class Reduce : public HostKernel {
 
   // Calls f(row, n, position of its first element) for all elements of a result.
   template <class T, class F>
-  void each_row(const std::byte* x, T* buffer, F f) const {
+  void each_row(const std::byte* x, T* buffer, const F& f) const {
     if (p_.reduced.rows == 0) return;
     const std::int64_t n = p_.reduced.inner(), step = p_.reduced.step(0);
     const std::int64_t longest = p_.x_dtype == DType::kFloat32 && step == 1 ? n : kExprBlock;
@@ -198,7 +198,7 @@ class Reduce : public HostKernel {
   // Calls f(dtype, row, n, position of its first element), with elements as they are stored where these lie
   // next to each other, else as int64.
   template <class F>
-  void each_stored_row(const std::byte* x, std::int64_t* buffer, F f) const {
+  void each_stored_row(const std::byte* x, std::int64_t* buffer, const F& f) const {
     if (p_.reduced.rows > 0 && p_.reduced.step(0) == 1) {
       const std::int64_t n = p_.reduced.inner();
       Cursor cursor(p_.reduced, 0);
@@ -213,6 +213,8 @@ class Reduce : public HostKernel {
   }
 
   std::int64_t fold_stored(ExprOp op, const std::byte* x, std::int64_t* buffer, std::int64_t start) const {
+    if (p_.reduced.rows == 1 && p_.reduced.step(0) == 1)  // many rows are short
+      return p_.micro->fold_integers(op, p_.x_dtype, x, p_.reduced.inner(), start);
     std::int64_t result = start;
     each_stored_row(x, buffer, [&](DType dtype, const std::byte* row, std::int64_t n, std::int64_t) {
       const std::int64_t part = p_.micro->fold_integers(op, dtype, row, n, result);
@@ -280,7 +282,10 @@ class Reduce : public HostKernel {
     if (p_.y_dtype == DType::kFloat32) return static_cast<void>(std::memcpy(y, &rounded, sizeof rounded));
     store_floats(*p_.micro, p_.y_dtype, &rounded, y, 1, 1);
   }
-  void store_integer(std::int64_t value, std::byte* y) const { store_integers(p_.y_dtype, &value, y, 1, 1); }
+  void store_integer(std::int64_t value, std::byte* y) const {
+    if (p_.y_dtype == DType::kInt64) return static_cast<void>(std::memcpy(y, &value, sizeof value));
+    store_integers(p_.y_dtype, &value, y, 1, 1);
+  }
 
   ReducePlan p_;
   Kind kind_;
