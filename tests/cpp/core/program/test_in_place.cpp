@@ -78,21 +78,21 @@ std::string listed(int first, int end) {
   return text;
 }
 
-// Every operand is made by an op, and 6 is read by one.
+// Every operand is made by an op, and 6 is read by one that no kernel joins with what makes it.
 std::string in_arena(const Writing& c) {
   const int results = results_of(c);
-  const std::string sums = std::to_string(6 + results);
-  std::string main, outputs = R"({"name":"sums","value":)" + sums + "}";
+  const std::string places = std::to_string(6 + results);
+  std::string main, outputs = R"({"name":"places","value":)" + places + "}";
   for (const char* value : {"1", "2", "3"})
     main += std::string(R"({"op":"map","name":"make)") + value + R"(","in":[0],"out":[)" + value +
             R"(],"attrs":{"expr":[["in",0],["neg",0]]}},)";
   main += R"({"op":"map","name":"make4","in":[0],"out":[4],"attrs":{"expr":[["in",0],["cast",0,"int32"]]}},)";
   main += R"({"op":"iota","name":"make5","in":[],"out":[5],"attrs":{"start":0,"step":1}},)";
-  main += op_text(c) + R"(,{"op":"reduce","name":"sum","in":[6],"out":[)" + sums +
-          R"(],"attrs":{"kind":"sum","axes":[3]}})";
+  main += op_text(c) + R"(,{"op":"reduce","name":"place","in":[6],"out":[)" + places +
+          R"(],"attrs":{"kind":"argmax","axes":[3]}})";
   if (results > 1) outputs += "," + listed(7, 6 + results);
   return R"({"model_name":"arena","values":[)" + values_of(results) +
-         R"(,{"name":"sums","dtype":"float32","shape":[1,1,4,1]}],"inputs":[{"name":"given","value":0}],)" +
+         R"(,{"name":"places","dtype":"int64","shape":[1,1,4,1]}],"inputs":[{"name":"given","value":0}],)" +
          R"("outputs":[)" + outputs + R"(],"main":[)" + main + "]}";
 }
 

@@ -120,7 +120,7 @@ TEST(program_check, ops_refuse_what_does_not_fit) {
       {{"matmul", "", {"float32 [3,4]", "float32 [4,5]", "float32 [1,5]"}, {"float32 [3,5]"}}, "for 'bias'"},
       {{"matmul", "", {"bool [3,4]", "bool [4,5]"}, {"bool [3,5]"}}, "floating-point"},
       {{"matmul", "", {"int32 [3,4]", "int32 [4,5]"}, {"int64 [3,5]"}}, "for 'out'"},
-      {{"matmul", "", {"int32 [3,4]", "int32 [4,5]", "int32 [3,5 by 0,1]"}, {"int32 [3,5]"}}, "no 'bias'"},
+      {{"matmul", "", {"int32 [3,4]", "int32 [4,5]", "int32 [3,5]"}, {"int32 [3,5]"}}, "no 'bias'"},
       {{"matmul", "", {"float32 [3,4]", "float32 [4,5]", "float32 [3,5]"}, {"float32 [3,5]"}},
        "one 'bias' for all rows"},
       {{"matmul", R"("halves":true)", {"float32 [3,4]", "float32 [4,10]"}, {"float32 [3,5]"}},
