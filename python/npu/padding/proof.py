@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -111,6 +111,22 @@ def describe(node: OpNode) -> str:
     return f"node '{node.name}' ({node.op_type}{module}{source})"
 
 
+def _read_nodes(ir: Any) -> list[OpNode]:
+    """Those that results depend on, and those that only have effects."""
+    made_by = {t.name: node.name for node in ir.nodes for t in node.outputs}
+
+    def makers(tensors: Iterable[TensorMeta]) -> set[str | None]:
+        return {t.producer_node or made_by.get(t.name) for t in tensors}
+
+    read = makers([*ir.graph_outputs, *(m.value for m in ir.mutations)])
+    nodes = []
+    for node in reversed(ir.nodes):
+        if node.name in read or not node.outputs:
+            read |= makers(node.inputs)
+            nodes.append(node)
+    return nodes[::-1]
+
+
 class _Walk:
     def __init__(
         self, ir: Any, padding: Padding, fills: Mapping[str, Fill], needs: Needs, masks: Mapping[str, torch.Tensor]
@@ -132,7 +148,7 @@ class _Walk:
                 self.named[meta.name] = self._input(meta)
             except Unproven as error:
                 raise Unproven(error.why, f"input '{meta.name}'") from None
-        for node in self.ir.nodes:
+        for node in _read_nodes(self.ir):
             inputs = [self._value(meta) for meta in node.inputs]
             of_sizes = all(value.of_sizes for value in inputs)
             values = [replace(value, of_sizes=of_sizes) for value in self._node(node, inputs)]
