@@ -104,6 +104,14 @@ class Copies(threading.local):
         self.by_name[name] = self.by_name.get(name, 0) + size
 
 
+def _torch_dtype(name: Any) -> Any:
+    """None for a name that no dtype has, which the checks of results refuse."""
+    import torch
+
+    dtype = getattr(torch, name, None) if isinstance(name, str) else None
+    return dtype if isinstance(dtype, torch.dtype) else None
+
+
 class HostPart:
     """A part's IR, executed by ``torch_ir``.
 
@@ -112,7 +120,6 @@ class HostPart:
     """
 
     def __init__(self, ir: dict[str, Any], leaving: Collection[str] = (), *, in_place: bool = False) -> None:
-        import torch
         from torch_ir import IR, IRExecutor
         from torch_ir.errors import ExecutionError
 
@@ -123,7 +130,7 @@ class HostPart:
         self.copies = Copies()
         self.input_names = [t["name"] for t in ir["graph_inputs"]]
         self.output_names = [t["name"] for t in ir["graph_outputs"]]
-        self._dtypes = [getattr(torch, t["dtype"]) for t in ir["graph_outputs"]]
+        self._dtypes = [_torch_dtype(t["dtype"]) for t in ir["graph_outputs"]]
         self._leaving = set(leaving) - set(self.updates)
         self._executor = IRExecutor(IR.from_dict(ir), weights={})
         self._failures = ExecutionError
@@ -162,7 +169,7 @@ class HostPart:
         except self._failures as error:
             raise InvalidValueError(format_error("host", str(error))) from error
         # PyTorch's kernels do not always have the dtype that it traces: statistics of batches of halves are halves.
-        results = [r.to(dtype) for r, dtype in zip(results, self._dtypes, strict=True)]
+        results = [r if dtype is None else r.to(dtype) for r, dtype in zip(results, self._dtypes, strict=True)]
         return self._without_sharing(tensors, results) if self._leaving else results
 
     def _without_sharing(self, inputs: list[Any], results: list[Any]) -> list[Any]:
