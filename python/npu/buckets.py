@@ -146,9 +146,10 @@ def _checked_sizes(name: str, values: Any, size: SizeRange, rules: SizeRules) ->
 
 
 def _whole(name: str, size: Any) -> int:
-    if not isinstance(size, (int, np.integer)) or isinstance(size, bool):
+    whole = as_int(size)
+    if type(whole) is not int:
         _wrong_type(f"a bucket of '{name}'", size, "whole numbers")
-    return int(size)
+    return whole
 
 
 def _checked_fills(fills: Any, buckets: Mapping[str, Any], rules: SizeRules) -> dict[str, Fill]:

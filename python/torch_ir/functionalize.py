@@ -376,8 +376,4 @@ def _same_result(functional: Any, call: Call, before: torch.Tensor) -> bool:
 
 def _meta_of_example(fake: torch.Tensor) -> torch.Tensor:
     """With the example's sizes where sizes are open: meta kernels need numbers for tensors that are not contiguous."""
-
-    def numbers(sizes: Sequence[Any]) -> list[int]:
-        return [n.node.hint if isinstance(n, torch.SymInt) and n.node.has_hint() else n for n in sizes]
-
-    return torch.empty_strided(numbers(fake.shape), numbers(fake.stride()), dtype=fake.dtype, device="meta")
+    return torch.empty_strided(_of_example(fake.shape), _of_example(fake.stride()), dtype=fake.dtype, device="meta")
