@@ -1,0 +1,55 @@
+"""What a quantised weight is: small integers, and the scales and offsets that turn them into numbers.
+
+A weight ``W`` of shape ``[..., N, K]`` is cut along its last dimension (the depth of a product) into groups. Element
+``k`` of a row belongs to group ``k // group``, and is the integer ``q`` times its group's scale, shifted:
+
+    offset "none"     W[n, k] = scale * q
+    offset "point"    W[n, k] = scale * (q - point)
+    offset "bias"     W[n, k] = scale * q + bias
+
+``q`` is unsigned (0 to 2^bits - 1), or signed in two's complement. A row of integers is stored as one little-endian
+string of bits: element k in the bits from ``k * bits``, lowest first; it ends with zeros up to a whole byte. Two of
+four bits share a byte, the first in its low half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["OFFSETS", "SCALE_DTYPES", "Scheme"]
+
+OFFSETS = ("none", "point", "bias")
+SCALE_DTYPES = ("float16", "bfloat16", "float32")
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How the weights of one tensor are quantised. ``group`` 0 means a whole row.
+
+    Scales, and biases or points, have the shape ``[..., N, groups]`` and a dtype of ``SCALE_DTYPES`` each.
+    """
+
+    bits: int
+    group: int
+    offset: str = "bias"
+    signed: bool = False
+    scale_dtype: str = "float16"
+    offset_dtype: str = "float16"
+
+    def groups(self, depth: int) -> int:
+        """The number of groups of a row; the last one may be shorter."""
+        return 1 if not self.group or not depth else -(-depth // self.group)
+
+    def row_bytes(self, depth: int) -> int:
+        return -(-depth * self.bits // 8)
+
+    def stored_shape(self, shape: Sequence[int]) -> list[int]:
+        """The shape in bytes of the integers of a weight."""
+        return [*shape[:-1], self.row_bytes(shape[-1])]
+
+    def __str__(self) -> str:
+        group = f"groups of {self.group}" if self.group else "whole rows"
+        kind = "signed" if self.signed else "unsigned"
+        offset = "" if self.offset == "none" else f", {self.offset} {self.offset_dtype}"
+        return f"{self.bits} bits {kind}, {group}, scale {self.scale_dtype}{offset}"
