@@ -1,4 +1,5 @@
-"""Image models beside their peers: torch eager and compiled, ONNX Runtime and OpenVINO where they are installed."""
+"""Image models and encoders of text beside their peers: torch eager and compiled, ONNX Runtime and OpenVINO where
+they are installed."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import common, peers
+from benchmarks import common, peers, workloads
 
 PEERS = ("npu", "torch", "torch-compile", "torch-frozen", "onnxruntime", "openvino")
 CASES = (
@@ -21,21 +22,20 @@ CASES = (
     "regnet_y_400mf",
 )  # fmt: skip
 THREADS = int(os.environ.get("NPU_NUM_THREADS", "2"))
+BATCH = int(os.environ.get("NPU_BENCH_BATCH", "1"))  # which workers inherit
 
 
-def model(case: str) -> Any:
+def workload(case: str) -> workloads.Workload:
     import torch
 
-    from tests.models.zoo import image_models
-
     torch.set_num_threads(THREADS)
-    return image_models.build(case)
+    return workloads.workload(case, BATCH)
 
 
-def image() -> Any:
-    import numpy as np
+def tensors(work: workloads.Workload) -> tuple[Any, ...]:
+    import torch
 
-    return np.random.default_rng(1).standard_normal((1, 3, 224, 224)).astype(np.float32)
+    return tuple(torch.from_numpy(array) for array in work.inputs.values())
 
 
 def prepare_npu(case: str) -> Any:
@@ -43,14 +43,12 @@ def prepare_npu(case: str) -> Any:
     from npu_runtime import Device, Executor, NPUBuffer, load_weights
     from torch_ir import extract_ir
 
-    net, x = model(case), image()
-    import torch
-
-    program = npu_compiler.compile(extract_ir(net, torch.from_numpy(x)))
+    work = workload(case)
+    program = npu_compiler.compile(extract_ir(work.model, tensors(work)))
     device = Device("cpu")
     executor = Executor(program, device, threads=THREADS)
-    weights = load_weights(net.state_dict(), program, device)
-    inputs = {program.input_specs[0].name: NPUBuffer.from_numpy(x, device)}
+    weights = load_weights(work.model.state_dict(), program, device)
+    inputs = {name: NPUBuffer.from_numpy(array, device) for name, array in work.inputs.items()}
     name = program.output_specs[0].name
 
     def result() -> Any:
@@ -62,7 +60,8 @@ def prepare_npu(case: str) -> Any:
 def prepare_torch(case: str, kind: str) -> Any:
     import torch
 
-    net, x = model(case), torch.from_numpy(image())
+    work = workload(case)
+    net, inputs = work.model, tensors(work)
     if kind == "torch-frozen":
         import torch._inductor.config
 
@@ -72,7 +71,7 @@ def prepare_torch(case: str, kind: str) -> Any:
 
     def run() -> Any:
         with torch.no_grad():
-            return net(x)
+            return net(*inputs)
 
     for _ in range(3):
         run()
@@ -82,10 +81,12 @@ def prepare_torch(case: str, kind: str) -> Any:
 def onnx_file(case: str) -> str:
     import torch
 
-    path = os.path.join(tempfile.gettempdir(), f"npu-bench-{os.getppid()}-{case}.onnx")
+    name = f"npu-bench-{os.getppid()}-{case.replace('/', '-')}.onnx"
+    path = os.path.join(tempfile.gettempdir(), name)
     if not os.path.exists(path):
+        work = workload(case)
         torch.onnx.export(
-            model(case), (torch.from_numpy(image()),), path, dynamo=True, external_data=False, input_names=["x"]
+            work.model, tensors(work), path, dynamo=True, external_data=False, input_names=list(work.inputs)
         )
     return path
 
@@ -96,7 +97,8 @@ def prepare_onnxruntime(case: str) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = THREADS, 1
     session = ort.InferenceSession(onnx_file(case), options, providers=["CPUExecutionProvider"])
-    feed = {"x": image()}
+    given = {value.name for value in session.get_inputs()}  # a mask of ones may be folded away
+    feed = {name: array for name, array in workload(case).inputs.items() if name in given}
     return lambda: session.run(None, feed), lambda: session.run(None, feed)[0]
 
 
@@ -105,14 +107,16 @@ def prepare_openvino(case: str) -> Any:
 
     core = openvino.Core()
     net = core.read_model(onnx_file(case))
-    net.reshape([1, 3, 224, 224])
+    feed = workload(case).inputs
+    given = [value.get_any_name() for value in net.inputs]
+    net.reshape({name: list(feed[name].shape) for name in given})
     options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": THREADS}
     request = core.compile_model(net, "CPU", {**options, "NUM_STREAMS": 1}).create_infer_request()
-    x = image()
-    request.set_input_tensor(openvino.Tensor(x, shared_memory=True))
+    for name in given:
+        request.set_tensor(name, openvino.Tensor(feed[name], shared_memory=True))
 
     def run() -> Any:
-        return request.infer(), x  # which the request only borrows
+        return request.infer(), feed  # which the request only borrows
 
     def result() -> Any:
         run()
@@ -155,12 +159,17 @@ def main() -> int:
     parser = common.parser(__doc__ or "")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--peers", default=",".join(PEERS), help="comma-separated, of: " + ", ".join(PEERS))
-    parser.add_argument("--cases", default=",".join(CASES), help="comma-separated torchvision models")
+    parser.add_argument(
+        "--cases",
+        default=",".join(CASES),
+        help="comma-separated: models of torchvision, timm/NAME, " + ", ".join(workloads.ENCODERS),
+    )
     parser.add_argument(
         "--processor-time",
         action="store_true",
         help="count the processor's time; with NPU_NUM_THREADS=1, on a busy machine",
     )
+    parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--runs", type=int, default=10)
     args = parser.parse_args()
@@ -171,6 +180,7 @@ def main() -> int:
         if THREADS != 1:
             parser.error("--processor-time needs NPU_NUM_THREADS=1: several threads count the time they wait, too")
         os.environ[peers.PROCESSOR_TIME] = "1"
+    os.environ["NPU_BENCH_BATCH"] = str(args.batch)
     from npu_runtime import _core
 
     def probe() -> float:
