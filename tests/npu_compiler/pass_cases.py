@@ -109,6 +109,57 @@ def _batch_norms() -> None:
            BY_HAND, f"map{{mul($0,$1)}} {APPLY} conv")  # fmt: skip
 
 
+def branch(kernel: Any, padding: Any = 0, **more: Any) -> nn.Module:
+    return nn.Conv2d(4, 4, kernel, padding=padding, **more)
+
+
+def total(*parts: nn.Module) -> nn.Module:
+    """The sum of what the parts make of one tensor."""
+
+    def add_up(*parts_and_x: Any) -> Tensor:
+        first, *others = (part(parts_and_x[-1]) for part in parts_and_x[:-1])
+        return sum(others, first)
+
+    return Net(add_up, *parts)
+
+
+def _sums_of_convolutions() -> None:
+    def firing(name: str, model: Any, before: str, after: str) -> None:
+        fires("sum_convolutions", name, model, IMAGE, before, after, module=True)
+
+    def staying(name: str, model: Any, before: str) -> None:
+        stays("sum_convolutions", name, model, IMAGE, before, module=True)
+
+    add = "map{add($0,$1)}"
+    two, joined = f"conv conv {add}", f"pad {add} {add} conv"
+    firing("two alike", lambda: total(branch(3, 1), branch(3, 1)), two, f"{add} {add} conv")
+    firing("a smaller kernel", lambda: total(branch(1), branch(3, 1)), two, joined)
+    firing("no bias", lambda: total(branch(3, 1, bias=False), branch(1, bias=False)), two, f"pad {add} conv")
+    firing("three", lambda: total(branch(3, 1), branch(1), branch(3, 1, bias=False)), f"conv {two} {add}",
+           f"{add} {joined}")  # fmt: skip
+    firing("dilated, and one tap", lambda: total(branch(3, 2, dilation=2), branch(1)), two, joined)
+    firing("dilated both", lambda: total(branch((3, 5), (2, 4), dilation=2), branch(3, 2, dilation=2)), two, joined)
+    firing("wider on one side", lambda: total(branch((3, 5), (1, 2)), branch(3, 1)), two, joined)
+    firing("beside a residual", lambda: Net(lambda a, b, x: (a(x) + x) + b(x), branch(3, 1), branch(1)),
+           f"conv {add} conv {add}", f"{joined} {add}")  # fmt: skip
+    firing("after a zero", lambda: Net(lambda a, b, x: 0 + a(x) + b(x), branch(3, 1), branch(1)),
+           f"conv map{{add($0,0.0)}} conv {add}", joined)  # fmt: skip
+    diagonal = f"{SCALE} {SHIFT} iota map{{where(eq($1,$2),$0,0.0)}}"
+    for groups, start in ((1, diagonal), (2, diagonal), (4, f"{SCALE} {SHIFT}")):
+        firing(f"a norm beside {groups} groups", lambda groups=groups: total(branch(3, 1, groups=groups),
+               nn.BatchNorm2d(4)), f"conv {BN} {add}", f"{start} {joined}")  # fmt: skip
+    staying("a result that is read twice", lambda: Net(lambda a, b, x: (lambda y: y + b(x) + y.sum())(a(x)),
+            branch(3, 1), branch(1)), f"conv {two[5:]} reduce {add}")  # fmt: skip
+    staying("a result twice", lambda: Net(lambda a, x: (lambda y: y + y)(a(x)), branch(1)), "conv map{add($0,$0)}")
+    staying("neither kernel in the other", lambda: total(branch((3, 1), (1, 0)), branch((1, 3), (0, 1))), two)
+    staying("taps between taps", lambda: total(branch(5, 2), branch(3, 2, dilation=2)), two)
+    staying("other groups", lambda: total(branch(3, 1, groups=2), branch(3, 1)), two)
+    staying("of other tensors", lambda: Net(lambda a, b, x: a(x) + b(x * 2), branch(3, 1), branch(1)),
+            f"conv map{{mul($0,2.0)}} conv {add}")  # fmt: skip
+    staying("a norm of another size", lambda: Net(lambda a, n, x: a(F.pad(x, (1, 1, 1, 1))) + n(x), branch(3),
+            nn.BatchNorm2d(4)), f"pad conv {BN} {add}")  # fmt: skip
+
+
 def _other_norms() -> None:
     def staying(name: str, model: Any, before: str, shapes: Any = IMAGE) -> None:
         stays("fold_batch_norm", name, model, shapes, before, module=True)
@@ -368,6 +419,6 @@ def _transformers() -> None:
           module=True)  # fmt: skip
 
 
-for _family in (_batch_norms, _other_norms, _epilogues, _maps, _cats, _rms_norms, _layer_norms, _simplifications,
-                _transformers):  # fmt: skip
+for _family in (_batch_norms, _sums_of_convolutions, _other_norms, _epilogues, _maps, _cats, _rms_norms, _layer_norms,
+                _simplifications, _transformers):  # fmt: skip
     _family()

@@ -21,6 +21,7 @@ from .place_cat import place_cat
 from .rope import fuse_rope
 from .rows import needed_rows
 from .simplify import cse, dead_code, hoist
+from .sum_convolutions import sum_convolutions
 
 __all__ = ["INEXACT", "PASSES", "register_pass", "run_passes", "unregister_pass"]
 
@@ -30,6 +31,7 @@ PASSES: list[Pass] = [
     ("dead_code", dead_code),
     ("cse", cse),
     ("fold_batch_norm", fold_batch_norm),
+    ("sum_convolutions", sum_convolutions),
     ("hoist", hoist),
     ("fuse_rms_norm", fuse_rms_norm),
     ("fuse_layer_norm", fuse_layer_norm),
@@ -46,7 +48,7 @@ PASSES: list[Pass] = [
 ]
 REQUIRED = frozenset({"alias"})
 """These give the program its meaning, and cannot be disabled."""
-INEXACT = {"fold_batch_norm", "fuse_rms_norm", "fuse_layer_norm", "fuse_attention", "fuse_rope"}
+INEXACT = {"fold_batch_norm", "sum_convolutions", "fuse_rms_norm", "fuse_layer_norm", "fuse_attention", "fuse_rope"}
 """These compute in another order than eager mode, or round less often."""
 _OWN = frozenset(name for name, _ in PASSES)
 

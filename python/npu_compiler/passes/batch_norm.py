@@ -11,11 +11,11 @@ BATCH_NORM = Pattern("alone(conv(x, weight, bias?)) * scale + shift")
 
 
 def fold_batch_norm(graph: Graph) -> None:
-    static = _static(graph)
+    static = fixed_values(graph)
 
     def fold(m: Match) -> Op | None:
         conv, out = m.op("conv"), m.root.out
-        weight, bias, scale, shift = m["weight"], m.get("bias"), _per_channel(m["scale"]), _per_channel(m["shift"])
+        weight, bias, scale, shift = m["weight"], m.get("bias"), per_channel(m["scale"]), per_channel(m["shift"])
         if scale is None or shift is None or out.shape != conv.out.shape or not out.is_whole:
             return None
         if any(view.value not in static for view in (weight, bias, scale, shift) if view is not None):
@@ -30,7 +30,7 @@ def fold_batch_norm(graph: Graph) -> None:
     dead_code(graph)
 
 
-def _per_channel(view: View) -> View | None:
+def per_channel(view: View) -> View | None:
     """The vector of one float32 per channel; None for any other view."""
     same_elsewhere = all(
         n <= 1 or s == 0 for d, (n, s) in enumerate(zip(view.shape, view.strides, strict=True)) if d != 1
@@ -40,12 +40,13 @@ def _per_channel(view: View) -> View | None:
     return View(view.value, (view.shape[1],), (view.strides[1],), view.offset)
 
 
-def _static(graph: Graph) -> set[Value]:
-    static: set[Value] = {*graph.weights, *graph.constants}
+def fixed_values(graph: Graph) -> set[Value]:
+    """Weights, constants, and what is computed from these alone."""
+    fixed: set[Value] = {*graph.weights, *graph.constants}
     for op in graph.main:
-        if all(v.value in static for v in op.reads()):
-            static.update(v.value for v in op.writes())
-    return static
+        if all(v.value in fixed for v in op.reads()):
+            fixed.update(v.value for v in op.writes())
+    return fixed
 
 
 def _fold(
@@ -55,15 +56,16 @@ def _fold(
     for _ in range(weight.rank - 1):
         per_row = per_row.unsqueeze(per_row.rank)
     new_weight = graph.temp(f"{name}.weight", weight.dtype, weight.shape)
-    ops = [_map(f"{name}.weight", "w * s", {"w": weight, "s": per_row}, new_weight)]
+    ops = [map_of(f"{name}.weight", "w * s", {"w": weight, "s": per_row}, new_weight)]
     if bias is None:
         return [whole(new_weight), shift], ops
     new_bias = graph.temp(f"{name}.bias", "float32", shift.shape)
-    ops.append(_map(f"{name}.bias", "b * s + t", {"b": bias, "s": scale, "t": shift}, new_bias))
+    ops.append(map_of(f"{name}.bias", "b * s + t", {"b": bias, "s": scale, "t": shift}, new_bias))
     return [whole(new_weight), whole(new_bias)], ops
 
 
-def _map(name: str, text: str, operands: dict[str, View], out: Value) -> Op:
+def map_of(name: str, text: str, operands: dict[str, View], out: Value) -> Op:
+    """The map ``text`` of named operands, which are broadcast to ``out``."""
     expr = Expression()
     env = {k: Ref(expr.load(i, "f")) for i, k in enumerate(operands)}
     steps = expr.finish(expr.eval(text, env))
