@@ -77,16 +77,16 @@ struct GroupTap {
 };
 
 // Some output pixels of a convolution in groups, for neighbouring channels that fit a vector. Each channel
-// sees only the `group` input channels of its own group.
+// sees only the input channels of its own group.
 struct GroupTile {
   // Pixel i starts at x + i * x_stride, for a tap at taps[t].x from there: at the first channel of the group
-  // if all channels are of one, else where the output channels lie.
+  // if all channels are of one, else of the first of their groups, which follow each other.
   const float* x = nullptr;
   std::int64_t x_stride = 0;
-  const float* w = nullptr;  // w + taps[t].w: [group][a vector]
+  const float* w = nullptr;  // w + taps[t].w: [input of a group][a vector]
   const GroupTap* taps = nullptr;
   int tap_count = 0;
-  int group = 1;
+  int inputs = 1, outputs = 1;  // of a group; of several groups, no more inputs than outputs
   bool one_group = false;
   std::int64_t channels = 0;  // at most a vector
   float* c = nullptr;         // c[i * c_stride + channel]

@@ -100,6 +100,7 @@ def _convs() -> None:
     for name, make, shape in (
         ("conv2d", lambda: nn.Conv2d(3, 4, 3), (2, 3, 7, 8)),
         ("conv2d all", lambda: nn.Conv2d(4, 6, (3, 2), (2, 1), (1, 2), (2, 3), groups=2, bias=False), (2, 4, 9, 11)),
+        ("conv2d two filters a channel", lambda: nn.Conv2d(5, 10, 3, 2, 1, groups=5), (2, 5, 9, 11)),
         ("conv2d depthwise", lambda: nn.Conv2d(4, 4, 3, padding=1, groups=4), (1, 4, 5, 6)),
         ("conv2d same", lambda: nn.Conv2d(3, 4, (4, 3), padding="same"), (1, 3, 6, 5)),
         ("conv2d valid", lambda: nn.Conv2d(3, 4, 2, padding="valid"), (1, 3, 6, 5)),

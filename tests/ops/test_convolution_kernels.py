@@ -49,6 +49,7 @@ CASES = {
     "narrow rows": Case(
         (32, 32), 5, (7, 9), dict.fromkeys((F32, BF16, F16), "depthwise"), padding=2, groups=32, batch=2
     ),
+    "two filters a channel": Case((36, 72), 5, (20, 23), GROUPS, stride=2, padding=2, groups=36, batch=2),
     "groups": Case((48, 48), 3, (12, 11), GROUPS, stride=2, padding=1, groups=6, batch=2),
 }
 AFTER = {

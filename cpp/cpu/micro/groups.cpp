@@ -10,12 +10,14 @@ namespace {
 
 constexpr int kPixels = 12;  // their sums, a weight, an index and an input fit 16 registers
 
-// Which input a lane of the output takes: the one in the same lane, one of its group's lanes, or one for all.
-enum Takes { kOwn, kGroups, kOne };
+// Which input a lane of the output takes: the one in the same lane, one of its group's, of fewer inputs than
+// outputs, or one for all.
+enum Takes { kOwn, kGroups, kFewer, kOne };
 
-inline I32 lane_numbers() {
+// The lane of the first input of each output's group.
+inline I32 first_inputs(const GroupTile& t) {
   I32 lanes = {};
-  for (int i = 0; i < kLanes; ++i) lanes[i] = i;
+  for (int i = 0; i < kLanes; ++i) lanes[i] = i / t.outputs * t.inputs;
   return lanes;
 }
 
@@ -40,19 +42,21 @@ template <Takes takes, bool whole, int pixels>
 void tile(const GroupTile& t) {
   F32 acc[pixels] = {};
   const std::int64_t stride = t.x_stride, n = t.channels;
-  const I32 first_of_group = lane_numbers() & -t.group;  // a power of two, where it is used
+  const I32 first_input = takes == kGroups || takes == kFewer ? first_inputs(t) : I32{};
+  const std::int64_t seen = n / t.outputs * t.inputs;
   for (int k = 0; k < t.tap_count; ++k) {
     const float* const x = t.x + t.taps[k].x;
     const float* w = t.w + t.taps[k].w;
-    const int inputs = takes == kOwn ? 1 : t.group;
+    const int inputs = takes == kOwn ? 1 : t.inputs;
     for (int j = 0; j < inputs; ++j, w += kLanes) {
       const F32 weight = load(w);
-      const I32 index = first_of_group + j;
+      const I32 index = first_input + j;
 #pragma GCC unroll 16
       for (int i = 0; i < pixels; ++i) {
         const float* const at = x + i * stride;
         if constexpr (takes == kOwn) acc[i] += load_lanes<whole>(at, n) * weight;
         if constexpr (takes == kGroups) acc[i] += permute(load_lanes<whole>(at, n), index) * weight;
+        if constexpr (takes == kFewer) acc[i] += permute(load_part(at, seen), index) * weight;
         if constexpr (takes == kOne) acc[i] += all(at[j]) * weight;
       }
     }
@@ -89,9 +93,10 @@ Tile of_width(int pixels, bool whole) {
 
 void group_tile(int pixels, const GroupTile& t) {
   const bool whole = t.channels == kLanes;
-  const Tile tile = t.one_group    ? of_width<kOne>(pixels, whole)
-                    : t.group == 1 ? of_width<kOwn>(pixels, whole)
-                                   : of_width<kGroups>(pixels, whole);
+  const Tile tile = t.one_group             ? of_width<kOne>(pixels, whole)
+                    : t.outputs == 1        ? of_width<kOwn>(pixels, whole)
+                    : t.inputs == t.outputs ? of_width<kGroups>(pixels, whole)
+                                            : of_width<kFewer>(pixels, whole);
   tile(t);
 }
 

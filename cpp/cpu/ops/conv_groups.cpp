@@ -106,7 +106,8 @@ class GroupConv final : public ConvBase {
  private:
   // Several groups fill a vector, each with its own lanes of the input.
   static bool shares_lanes(const ConvGeometry& g) {
-    return g.group_in() == g.group_out() && g.group_in() < micro().lanes && micro().lanes % g.group_in() == 0;
+    const std::int64_t out = g.group_out();
+    return g.group_in() <= out && out < micro().lanes && micro().lanes % out == 0;
   }
 
   // Where many lines would convert the same rows, and where pixels at the border would be tiles of their own.
@@ -122,7 +123,7 @@ class GroupConv final : public ConvBase {
     const std::int64_t span = shares_lanes_ ? g_.out_channels : g_.group_out(), lanes = micro_->lanes;
     for (std::int64_t first = 0; first < g_.out_channels; first += span) {
       for (std::int64_t c = 0; c < span; c += lanes) {
-        const std::int64_t input = shares_lanes_ ? c : first / span * g_.group_in();
+        const std::int64_t input = (shares_lanes_ ? c / g_.group_out() : first / span) * g_.group_in();
         blocks_.push_back({first + c, std::min(lanes, span - c), input});
       }
     }
@@ -208,7 +209,8 @@ class GroupConv final : public ConvBase {
     std::int64_t at[2], extra_at[2];
     const ConvOperands operands(g_, request_, epilogue_, 0, nullptr, nullptr, false);
     operands.locate_rows(line * g_.out[2], 2, extra, at, extra_at);
-    tile.group = static_cast<int>(g_.group_in());
+    tile.inputs = static_cast<int>(g_.group_in());
+    tile.outputs = static_cast<int>(g_.group_out());
     tile.one_group = !shares_lanes_;
     tile.x_stride = g_.stride[2] * pixel_step();
     tile.c_stride = direct ? g_.out_step[2] : g_.out_channels;

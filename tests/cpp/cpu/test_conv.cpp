@@ -174,6 +174,11 @@ TEST(cpu_conv, matches_its_definition) {
        .relu = true,
        .residual = true},
       {.x = {1, 80, 6, 15}, .w = {80, 40, 5, 5}, .low = 2, .high = 2, .groups = 2, .relu = true},
+      // More outputs than inputs in a group: several groups in a vector, the last one not whole.
+      {.x = {2, 20, 7, 30}, .w = {40, 1, 3, 3}, .stride = 2, .low = 1, .high = 1, .groups = 20, .relu = true},
+      {.x = {1, 9, 5, 21}, .w = {72, 1, 7, 7}, .low = 3, .high = 3, .groups = 9},
+      {.x = {1, 22, 6, 19}, .w = {44, 2, 3, 3}, .low = 1, .high = 1, .groups = 11},
+      {.x = {1, 1000, 1, 20}, .w = {4000, 1, 1, 3}, .groups = 1000},
       {.x = {1, 18, 4, 5, 6}, .w = {18, 1, 2, 3, 3}, .low = 1, .high = 1, .groups = 18},
       {.x = {1, 70, 3, 3}, .w = {70, 1, 7, 7}, .low = 3, .high = 3, .groups = 70, .bias = false},
       {.x = {1, 16, 2, 2}, .w = {16, 1, 1, 1}, .low = 2, .high = 2, .groups = 16},  // pixels that see nothing
