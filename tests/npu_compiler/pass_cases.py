@@ -160,6 +160,25 @@ def _sums_of_convolutions() -> None:
             nn.BatchNorm2d(4)), f"pad conv {BN} {add}")  # fmt: skip
 
 
+def _short_sums() -> None:
+    def firing(name: str, model: Any, before: str, after: str, shapes: Any = ((2, 3, 4, 5),)) -> None:
+        fires("unroll_short_sums", name, model, shapes, before, after)
+
+    three = "map{add(add($0,$1),$2)}"
+    firing("three rows", lambda x: x.sum(1), "reduce", three)
+    firing("kept, and read", lambda x: x.sum(1, keepdim=True).sin(), "reduce map{sin($0)}", f"{three} map{{sin($0)}}")
+    firing("of the first axis", lambda x: x.sum(0) * 2, "reduce map{mul($0,2.0)}", "map{add($0,$1)} map{mul($0,2.0)}")
+    firing("of a view", lambda x: x.transpose(1, 2).sum(2), "reduce", three)
+    for name, model, before in (
+        ("the last axis", lambda x: x[..., :2].sum(-1), "reduce"),
+        ("five rows", lambda x: x.transpose(1, 3).sum(1), "reduce"),
+        ("a maximum", lambda x: x.amax(1), "reduce"),
+        ("two axes", lambda x: x.sum((0, 1)), "reduce"),
+    ):
+        stays("unroll_short_sums", name, model, ((2, 3, 4, 5),), before)
+    stays("unroll_short_sums", "integers", lambda x: x.sum(0), (torch.arange(6).view(2, 3),), "reduce")
+
+
 def _other_norms() -> None:
     def staying(name: str, model: Any, before: str, shapes: Any = IMAGE) -> None:
         stays("fold_batch_norm", name, model, shapes, before, module=True)
@@ -419,6 +438,6 @@ def _transformers() -> None:
           module=True)  # fmt: skip
 
 
-for _family in (_batch_norms, _sums_of_convolutions, _other_norms, _epilogues, _maps, _cats, _rms_norms, _layer_norms,
-                _simplifications, _transformers):  # fmt: skip
+for _family in (_batch_norms, _sums_of_convolutions, _short_sums, _other_norms, _epilogues, _maps, _cats, _rms_norms,
+                _layer_norms, _simplifications, _transformers):  # fmt: skip
     _family()

@@ -20,6 +20,7 @@ from .norms import fuse_layer_norm, fuse_rms_norm
 from .place_cat import place_cat
 from .rope import fuse_rope
 from .rows import needed_rows
+from .short_sums import unroll_short_sums
 from .simplify import cse, dead_code, hoist
 from .sum_convolutions import sum_convolutions
 
@@ -39,6 +40,7 @@ PASSES: list[Pass] = [
     ("fuse_rope", fuse_rope),
     ("needed_rows", needed_rows),
     ("merge_products", merge_products),
+    ("unroll_short_sums", unroll_short_sums),
     ("fuse_maps", fuse_maps),
     ("fuse_epilogues", fuse_epilogues),
     ("fuse_casts", fuse_casts),
@@ -48,7 +50,15 @@ PASSES: list[Pass] = [
 ]
 REQUIRED = frozenset({"alias"})
 """These give the program its meaning, and cannot be disabled."""
-INEXACT = {"fold_batch_norm", "sum_convolutions", "fuse_rms_norm", "fuse_layer_norm", "fuse_attention", "fuse_rope"}
+INEXACT = {
+    "fold_batch_norm",
+    "sum_convolutions",
+    "unroll_short_sums",
+    "fuse_rms_norm",
+    "fuse_layer_norm",
+    "fuse_attention",
+    "fuse_rope",
+}
 """These compute in another order than eager mode, or round less often."""
 _OWN = frozenset(name for name, _ in PASSES)
 
