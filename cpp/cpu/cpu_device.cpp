@@ -26,6 +26,9 @@ class CpuDevice final : public HostDevice {
   bool takes_planes(const KernelRequest& request) const override {
     return request.op.kind == OpKind::kConv && reads_planes(request);
   }
+  bool gives_planes(const KernelRequest& request) const override {
+    return request.op.kind != OpKind::kConv || writes_planes(request);
+  }
 
  private:
   std::string kind_ = "cpu";

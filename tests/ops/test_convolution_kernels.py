@@ -104,6 +104,19 @@ def test_the_kernel_is_the_one_meant(name: str, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [F32, BF16, F16], ids=["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("name", CASES)
+def test_a_result_that_users_get_is_computed_by_the_same_kernel(name: str, dtype: torch.dtype) -> None:
+    """Its channels do not come last: it is copied."""
+    case = CASES[name]
+    torch.manual_seed(0)
+    x = torch.randn(case.batch, case.channels[0], *case.size, dtype=dtype)
+    model = nn.Sequential(Model(case, "nothing", False).conv, nn.ReLU()).eval().requires_grad_(False).to(dtype)
+    compiled = npu.compile(model, x, device="cpu", threads=2, fallback="error")
+    assert f"conv[{case.kernels[dtype]}" in compiled.executor.plan() and "+map]" not in compiled.executor.plan()
+    numbers.check(compiled(x), copy.deepcopy(model).double()(x.double()), model(x), name)
+
+
+@pytest.mark.parametrize("dtype", [F32, BF16, F16], ids=["float32", "bfloat16", "float16"])
 def test_infinities_reach_only_their_own_results(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     x = torch.randn(2, 64, 20, 23)

@@ -36,8 +36,10 @@ class DeviceBackend {
   // copy.
   virtual bool takes(const Op&, const TensorDesc&) const { return true; }
 
-  // Whether the kernel of an op that wants channels last is as fast where they are not.
+  // Whether the kernel of an op that wants channels last is as fast where they are not: in its first operand,
+  // and in its result.
   virtual bool takes_planes(const KernelRequest&) const { return false; }
+  virtual bool gives_planes(const KernelRequest&) const { return true; }
 
   // The device whose kernels prepare weights, in memory of this one.
   virtual const HostDevice& host() const = 0;

@@ -182,19 +182,34 @@ void Plan::gather_channels(Op& op) {
   op.inputs[0] = relayout(op.inputs[0], Layout::kChannelsLast, op.name);
 }
 
-void Plan::add_main_step(Op op) {
-  copy_unreadable(op);
-  gather_channels(op);
-  // Results that the kernel cannot write in their layout go to a temporary first.
+// Gives results that the kernel cannot write in their layout, or not as fast, a temporary first; returns what
+// is to be copied.
+std::vector<std::pair<Operand, Operand>> Plan::divert_results(Op& op) {
   std::vector<std::pair<Operand, Operand>> copies;
+  const auto divert = [&](Operand& out, Layout layout) {
+    const std::string name = values[static_cast<std::size_t>(out.value)].value.name + " of " + op.name;
+    copies.emplace_back(add_value(out, name, layout), out);
+    out = copies.back().first;
+  };
   for (Operand& out : op.outputs) {
     if (!out.present()) continue;
     const PlannedValue& target = values[static_cast<std::size_t>(out.value)];
-    if (device.backend().takes(op, physical_operand(out, target.value, target.layout)->desc)) continue;
-    const std::string name = target.value.name + " of " + op.name;
-    copies.emplace_back(add_value(out, name, Layout::kRowMajor), out);
-    out = copies.back().first;
+    if (!device.backend().takes(op, physical_operand(out, target.value, target.layout)->desc))
+      divert(out, Layout::kRowMajor);
   }
+  if (!wants_channels_last(op) || !copies.empty()) return copies;
+  const Step step = resolve_operands(op);
+  const TensorDesc& y = step.output_descs[0];
+  const bool planes = spatial(y.shape) && y.shape[1] > 1 && y.strides[1] != 1;
+  if (planes && !device.backend().gives_planes(request_of(step)))
+    divert(op.outputs[0], Layout::kChannelsLast);
+  return copies;
+}
+
+void Plan::add_main_step(Op op) {
+  copy_unreadable(op);
+  const auto copies = divert_results(op);
+  gather_channels(op);
   Step step = make_step(op);
   if (step.kernel->packed_input() >= 0) {
     step.packed = static_cast<int>(packed.size());

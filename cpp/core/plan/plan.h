@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/machine/thread_pool.h"
@@ -101,6 +102,7 @@ struct Plan {
   void add_main_steps();
   void copy_unreadable(Op& op);
   void gather_channels(Op& op);
+  std::vector<std::pair<Operand, Operand>> divert_results(Op& op);
   void add_main_step(Op op);
   void add_with_fused(std::span<const std::size_t> before, const Op& op);
   std::optional<Step> make_fused_step(std::span<const std::size_t> fused, const Op& op) const;

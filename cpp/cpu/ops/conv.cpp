@@ -7,6 +7,11 @@ namespace npu::cpu {
 
 namespace {
 
+constexpr std::int64_t kFewPixels = 16;  // not worth a copy of the result into planes
+
+// Of a vector of output channels.
+bool fills_few_lanes(const ConvGeometry& g) { return g.out_channels < micro().lanes / 2; }
+
 class GemmConv final : public ConvBase {
  public:
   explicit GemmConv(const KernelRequest& r) : ConvBase(r) {
@@ -78,8 +83,15 @@ class GemmConv final : public ConvBase {
 }  // namespace
 
 bool reads_planes(const KernelRequest& request) {
-  if (is_spread(request) || geometry_of(request).groups > 1) return false;
+  const ConvGeometry g = geometry_of(request);
+  if (is_spread(request)) return false;
+  if (g.groups > 1) return fills_few_lanes(g) && g.out_channel != 1 && is_planar(request);
   return is_planar(request) || is_direct_of_planes(request);
+}
+
+bool writes_planes(const KernelRequest& request) {
+  const ConvGeometry g = geometry_of(request);
+  return fills_few_lanes(g) || g.pixels() < kFewPixels || (g.groups == 1 && is_planar(request));
 }
 
 KernelPtr make_conv(const KernelRequest& request) {

@@ -35,7 +35,9 @@ class ConvBase : public HostKernel {
   int threads_;
 };
 
-bool reads_planes(const KernelRequest& request);  // of a conv, as fast as channels last
+// Whether a conv is as fast where channels do not come last: in its input, and in its result.
+bool reads_planes(const KernelRequest& request);
+bool writes_planes(const KernelRequest& request);
 bool is_direct(const KernelRequest& request);
 bool is_direct_of_planes(const KernelRequest& request);
 KernelPtr make_direct_conv(const KernelRequest& request);
