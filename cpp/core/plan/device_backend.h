@@ -41,6 +41,9 @@ class DeviceBackend {
   virtual bool takes_planes(const KernelRequest&) const { return false; }
   virtual bool gives_planes(const KernelRequest&) const { return true; }
 
+  // Whether a step finds in a cache what the one before wrote, if it is not much.
+  virtual bool has_caches() const { return false; }
+
   // The device whose kernels prepare weights, in memory of this one.
   virtual const HostDevice& host() const = 0;
   virtual std::unique_ptr<DevicePlan> finish(const Plan& plan) const = 0;
@@ -70,6 +73,7 @@ class HostDevice : public DeviceBackend {
     return make_host_kernel(request);
   }
   virtual std::unique_ptr<HostKernel> make_host_kernel(const KernelRequest& request) const = 0;
+  bool has_caches() const final { return true; }
   const HostDevice& host() const final { return *this; }
   std::unique_ptr<DevicePlan> finish(const Plan&) const final { return nullptr; }
   std::unique_ptr<Runner> make_runner(const Plan& plan) const final;

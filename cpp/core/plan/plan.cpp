@@ -4,6 +4,7 @@
 #include <atomic>
 
 #include "core/plan/fusion.h"
+#include "core/plan/pieces.h"
 #include "core/plan/plan_memory.h"
 
 namespace npu {
@@ -24,12 +25,13 @@ int alignment_of(std::int64_t offset) {
 
 }  // namespace
 
-Plan::Plan(Program program_, Device device_, int threads_)
+Plan::Plan(Program program_, Device device_, int threads_, bool whole)
     : id(next_plan_id()),
       program(std::move(program_)),
       device(std::move(device_)),
       threads(threads_),
       pool(shared_pool(threads_)) {
+  if (!whole && device.backend().has_caches()) pieces = in_pieces(program.model());
   assign_spaces();
   assign_layouts();
   for (const Op& op : model().prepare) {

@@ -67,7 +67,8 @@ class PlanUsers {
 };
 
 struct Plan {
-  Plan(Program program_, Device device_, int threads_);
+  // With `whole`, each op of the program is one step, of the whole batch.
+  Plan(Program program_, Device device_, int threads_, bool whole = false);
   ~Plan() { users.forget(id); }
   Plan(const Plan&) = delete;
   Plan& operator=(const Plan&) = delete;
@@ -88,7 +89,9 @@ struct Plan {
   mutable PlanUsers users;                // weights that hold something made for this plan
   std::int64_t arena_bytes = 0, largest_live_bytes = 0;
 
-  const ProgramModel& model() const { return program.model(); }
+  std::optional<ProgramModel> pieces;  // where batches are divided
+
+  const ProgramModel& model() const { return pieces ? *pieces : program.model(); }
   std::unique_ptr<const DevicePlan> device_plan;  // what the device adds; may be null
   std::string text() const;
 

@@ -3,6 +3,7 @@
 #include <mutex>
 
 #include "core/plan/plan.h"
+#include "core/run/checked_runner.h"
 #include "core/run/session.h"
 #include "npu/error.h"
 #include "npu/threads.h"
@@ -53,7 +54,8 @@ Executor::Executor(Program program, Device device, ExecutorOptions options) {
   }
   const int threads = options.threads > 0 ? options.threads : num_threads();
   auto impl = std::make_shared<Impl>();
-  impl->plan = std::make_shared<const Plan>(std::move(program), std::move(device), threads);
+  impl->plan =
+      std::make_shared<const Plan>(std::move(program), std::move(device), threads, plans_are_checked());
   for (const auto& input : impl->plan->model().inputs) impl->has_state |= input.state;
   impl_ = std::move(impl);
 }
@@ -73,7 +75,11 @@ PlanSummary Executor::summary() const {
   return summary;
 }
 
-Steps Executor::steps() const { return Steps(impl_->plan); }
+Steps Executor::steps() const {
+  const auto& plan = impl_->plan;
+  if (!plan->pieces) return Steps(plan);
+  return Steps(std::make_shared<const Plan>(plan->program, plan->device, plan->threads, /*whole=*/true));
+}
 
 Session Executor::session() const { return Session(std::make_shared<Session::Impl>(impl_->plan)); }
 
