@@ -187,14 +187,14 @@ class Read(Projections):
         return (*super().forward(x), self.layers[0].weight * 2)
 
 
-SUMS: Callable[..., Any] = lambda x, *y: tuple(z.sum(0) for z in y)  # noqa: E731
+SUMS: Callable[..., Any] = lambda x, *y: tuple(z.amax(0) for z in y)  # noqa: E731
 PRODUCTS: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
     "three with biases": (lambda: Projections(_linear(4, 5, 3), SUMS), ["matmul", *["reduce"] * 3]),
     "two without": (lambda: Projections(_linear(4, 5, bias=False), SUMS), ["matmul", "reduce", "reduce"]),
     "biases on some": (
         lambda: Projections([*_linear(4, 5), *_linear(3, 2, bias=False)], SUMS), ["matmul", "matmul", *["reduce"] * 4]),
     "one result is an output": (
-        lambda: Projections(_linear(4, 5, 3), lambda x, a, b, c: (a, b.sum(0), c.sum(0))),
+        lambda: Projections(_linear(4, 5, 3), lambda x, a, b, c: (a, b.amax(0), c.amax(0))),
         ["matmul", "matmul", "reduce", "reduce"]),
     "a weight that others read": (lambda: Read(_linear(4, 5), SUMS), ["matmul", "matmul", "map", "reduce", "reduce"]),
     "each with an epilogue": (
