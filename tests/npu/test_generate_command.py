@@ -120,6 +120,22 @@ def test_programs_are_kept(
     assert runs() and not runs()
 
 
+def test_buffers_are_found_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a model on the meta device come from building it again; further programs take them over."""
+    from torch_ir import extract
+
+    asked: list[list[str]] = []
+    recover = extract.recover_buffers
+    monkeypatch.setattr(
+        extract, "recover_buffers", lambda model, names: (asked.append(names), recover(model, names))[1]
+    )
+    source = FolderSource(folder, None, None, {})
+    first, second = source.extract(1, 1, 16), source.extract(1, 4, 16)
+    assert len(asked) == 2 and asked[0] and not asked[1]
+    name = "model.model.rotary_emb.inv_freq"
+    assert torch.equal(first.constants[name], second.constants[name])
+
+
 def test_samplers_are_kept(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Another temperature is the same program, another top-k is not."""
     from npu.generation import draw

@@ -43,6 +43,7 @@ class FolderSource:
             raise invalid("dtype is not supported", short_repr(dtype), f"one of {', '.join(_DTYPES)}")
         self._model: Any = None
         self._shapes: Any = None
+        self._buffers: dict[str, Any] = {}
         self._key = self._make_key() if cache is not None else None
         self.facts = self._find_facts()
 
@@ -55,7 +56,7 @@ class FolderSource:
         model = self._built()
         if self._shapes is None:
             self._shapes = cache_shapes(model)
-        return extract_step(model, self._shapes, batch, rows, capacity, self.facts.kind)
+        return extract_step(model, self._shapes, batch, rows, capacity, self.facts.kind, self._buffers)
 
     def weights_for(self, program: Any, device: Device) -> Weights:
         """Maps the files if they fit the program. Otherwise transformers reads and converts them."""

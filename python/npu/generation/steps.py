@@ -276,8 +276,17 @@ def _refuse_other_positions(model: nn.Module) -> None:
                 )
 
 
-def extract_step(model: nn.Module, shapes: list[CacheShape], batch: int, rows: int, capacity: int, name: str) -> IR:
-    """The IR of a step over ``rows`` tokens of ``batch`` sequences."""
+def extract_step(
+    model: nn.Module,
+    shapes: list[CacheShape],
+    batch: int,
+    rows: int,
+    capacity: int,
+    name: str,
+    buffers: dict[str, Tensor] | None = None,
+) -> IR:
+    """The IR of a step over ``rows`` tokens of ``batch`` sequences. ``buffers`` gets the values of the model's own
+    buffers, which are costly to find for a model on the meta device, and gives them to the next step."""
     device = next(model.parameters()).device
 
     def index(*shape: int) -> Tensor:
@@ -296,5 +305,9 @@ def extract_step(model: nn.Module, shapes: list[CacheShape], batch: int, rows: i
         "caches": caches,
     }
     name = f"{name}_{rows}" + (f"x{batch}" if batch > 1 else "")
+    step = Step(model, capacity).eval()
     with ONE_AT_A_TIME, step_attention(model):
-        return extract_ir(Step(model, capacity).eval(), (), inputs, model_name=name, output_names=outputs)
+        ir = extract_ir(step, (), inputs, model_name=name, output_names=outputs, buffers=buffers or None)
+    if buffers is not None:
+        buffers.update({name: ir.constants[name] for name, _ in step.named_buffers() if name in ir.constants})
+    return ir
