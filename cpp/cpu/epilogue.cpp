@@ -12,12 +12,13 @@ namespace npu::cpu {
 
 namespace {
 
-// acc or acc + e, then limits, then a function: what tiles do themselves.
+// acc or acc + e, then limits, then a function, then a scale and shift: what tiles do themselves.
 struct Simple {
   bool matches = false;
   int residual = -1;
   Limits limits;
   ExprOp function = ExprOp::kIn;
+  ScaleShift after;
 };
 
 bool is_function(ExprOp op) {
@@ -47,11 +48,38 @@ const double* limit(const Expr& expr, ExprOp op, const ExprStep*& step) {
   return &b->number;
 }
 
-Simple simple_form(const Expr& expr) {
+// Whether the step is one number for all results: a constant, or an operand of one element.
+bool is_number(const ExprStep& step, const std::vector<TensorDesc>& extras) {
+  if (step.op == ExprOp::kConst) return step.type == 'f';
+  if (step.op != ExprOp::kIn || step.operand == 0) return false;
+  const TensorDesc& extra = extras[static_cast<std::size_t>(step.operand - 1)];
+  for (std::size_t d = 0; d < extra.shape.size(); ++d) {
+    if (extra.shape[d] > 1 && extra.strides[d] != 0) return false;
+  }
+  return extra.dtype == DType::kFloat32;
+}
+
+// A step like x op number, which becomes x.
+void take_number(const Expr& expr, const std::vector<TensorDesc>& extras, ExprOp op, const ExprStep*& step,
+                 ScaleShift& after) {
+  if (step->op != op || step->type != 'f') return;
+  const ExprStep *a = &expr[step->args[0]], *b = &expr[step->args[1]];
+  if (is_number(*a, extras)) std::swap(a, b);
+  if (!is_number(*b, extras) || is_number(*a, extras)) return;
+  const bool adds = op == ExprOp::kAdd, given = b->op == ExprOp::kConst;
+  (adds ? after.shift : after.scale) = given ? -1 : b->operand - 1;
+  if (given) (adds ? after.plus : after.by) = static_cast<float>(b->number);
+  after.apply = true;
+  step = a;
+}
+
+Simple simple_form(const Expr& expr, const std::vector<TensorDesc>& extras) {
   Simple form;
   form.matches = expr.empty();
   if (form.matches) return form;
   const ExprStep* step = &expr.back();
+  take_number(expr, extras, ExprOp::kAdd, step, form.after);
+  take_number(expr, extras, ExprOp::kMul, step, form.after);
   if (is_function(step->op)) {
     form.function = step->op;
     step = &expr[step->args[0]];
@@ -97,7 +125,7 @@ Epilogue::Epilogue(const Expr& expr, const std::vector<TensorDesc>& extras, cons
                                           .expected = "at most " + std::to_string(kMaxExtras)});
   }
   for (const auto& extra : extras) strides_.push_back(extra.strides[static_cast<std::size_t>(column_dim)]);
-  const Simple simple = gated ? Simple{} : simple_form(expr);
+  const Simple simple = gated ? Simple{} : simple_form(expr, extras);
   const bool direct = out.dtype == DType::kFloat32, half = is_float(out.dtype) && !direct;
   const DType added = simple.residual < 0 ? out.dtype : extras[simple.residual].dtype;
   const bool dense = out_stride_ == 1 && (simple.residual < 0 || strides_[simple.residual] == 1);
@@ -106,6 +134,7 @@ Epilogue::Epilogue(const Expr& expr, const std::vector<TensorDesc>& extras, cons
   if (in_tile_ || after_tile_) {
     limits_ = simple.limits;
     function_ = simple.function;
+    after_ = simple.after;
     residual_ = simple.residual;
     return;
   }
@@ -117,7 +146,8 @@ Epilogue::Epilogue(const Expr& expr, const std::vector<TensorDesc>& extras, cons
 
 void Epilogue::run(float* sums, std::int64_t apart, std::int64_t n, const void* const* at, void* out,
                    std::byte* scratch) const {
-  if (after_tile_) return finish_tile({sums, n, 1, n, residual_ >= 0 ? at[residual_] : nullptr, n, out, n});
+  if (after_tile_)
+    return finish_tile({sums, n, 1, n, residual_ >= 0 ? at[residual_] : nullptr, n, out, n, at});
   if (!expression_) return store_floats(micro(), out_dtype_, sums, out, out_stride_, n);
   const void* operands[kMaxExtras + 2] = {sums, sums + apart};
   std::int64_t strides[kMaxExtras + 2] = {1, 1};
@@ -129,14 +159,23 @@ void Epilogue::run(float* sums, std::int64_t apart, std::int64_t n, const void* 
   expression_->run(n, operands, strides, out, out_stride_, scratch);
 }
 
+void Epilogue::apply_scale(float* results, std::int64_t step, std::int64_t rows, std::int64_t n,
+                           const void* const* extras) const {
+  const auto number = [&](int extra, float given) {
+    return extra < 0 ? given : *static_cast<const float*>(extras[extra]);
+  };
+  micro().scale_rows(results, step, rows, n, number(after_.scale, after_.by),
+                     number(after_.shift, after_.plus));
+}
+
 void Epilogue::finish_tile(const Tile& t) const {
   const auto finish = out_dtype_ == DType::kFloat16 ? micro().finish_f16 : micro().finish_bf16;
   HalfTile half{t.sums,          t.sums_step, t.rows,  t.n,     t.residual,
                 t.residual_step, true,        limits_, nullptr, t.out_step};
   half.residual_is_half = t.residual != nullptr && residual_dtype() != DType::kFloat32;
-  if (function_ != ExprOp::kIn) {
+  if (function_ != ExprOp::kIn || after_.apply) {
     if (half.residual || half.limits.apply) finish(half);
-    apply_function(t.sums, t.sums_step, t.rows, t.n);
+    apply_function(t.sums, t.sums_step, t.rows, t.n, t.extras);
     half.residual = nullptr;
     half.limits = {};
   }
@@ -149,7 +188,7 @@ void Epilogue::run_rows(const Rows& r, std::byte* scratch) const {
   if (after_tile_) {
     const bool adds = residual_ >= 0;
     return finish_tile({r.sums, r.sums_step, r.rows, r.n, adds ? r.at[residual_] : nullptr,
-                        adds ? r.extra_steps[residual_] : 0, r.out, r.out_step});
+                        adds ? r.extra_steps[residual_] : 0, r.out, r.out_step, r.at});
   }
   const auto out_at = [&](std::int64_t row) { return element(r.out, out_dtype_, row * r.out_step); };
   if (!expression_ || 2 * r.n > kExprBlock) {

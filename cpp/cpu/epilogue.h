@@ -14,6 +14,13 @@ namespace npu::cpu {
 
 inline constexpr int kMaxExtras = 16;
 
+// Numbers that results are multiplied by and added to, each an extra of one element, or given.
+struct ScaleShift {
+  bool apply = false;
+  int scale = -1, shift = -1;  // extras; -1: the numbers
+  float by = 1, plus = 0;
+};
+
 // What happens to a sum before it is stored.
 class Epilogue {
  public:
@@ -21,16 +28,19 @@ class Epilogue {
   Epilogue(const Expr& expr, const std::vector<TensorDesc>& extras, const TensorDesc& out, int column_dim,
            bool gated = false);
 
-  // Sums are float32 results but for a residual, limits and a function, in this order: the first two are
-  // applied to sums in registers, and the function to what was stored.
+  // Sums are float32 results but for a residual, limits, a function, and a scale and shift, in this order:
+  // the first two are applied to sums in registers, and the others to what was stored.
   bool in_tile() const { return in_tile_; }
   // The same for results of 16 bits: sums are in float32, and finish_tile does the rest while they are in
   // cache.
   bool after_tile() const { return after_tile_; }
   int residual() const { return residual_; }  // index of the extra, or -1
   const Limits& limits() const { return limits_; }
-  void apply_function(float* results, std::int64_t step, std::int64_t rows, std::int64_t n) const {
+  // `extras` are where those begin.
+  void apply_function(float* results, std::int64_t step, std::int64_t rows, std::int64_t n,
+                      const void* const* extras) const {
     if (function_ != ExprOp::kIn) micro().unary_rows(function_, results, step, rows, n);
+    if (after_.apply) apply_scale(results, step, rows, n, extras);
   }
   void apply_limits(float* sums, std::int64_t n) const {
     if (limits_.apply) micro().limit(sums, limits_, n);
@@ -45,6 +55,7 @@ class Epilogue {
     std::int64_t residual_step = 0;
     void* out = nullptr;
     std::int64_t out_step = 0;
+    const void* const* extras = nullptr;  // where those begin
   };
   void finish_tile(const Tile& tile) const;
   DType residual_dtype() const { return extras_[static_cast<std::size_t>(residual_)].dtype; }
@@ -72,8 +83,12 @@ class Epilogue {
   int column_dim() const { return column_dim_; }
 
  private:
+  void apply_scale(float* results, std::int64_t step, std::int64_t rows, std::int64_t n,
+                   const void* const* extras) const;
+
   bool in_tile_ = false, after_tile_ = false;
   Limits limits_;
+  ScaleShift after_;
   ExprOp function_ = ExprOp::kIn;  // of one operand; kIn: none
   int sums_per_result_ = 1;
   int residual_ = -1;

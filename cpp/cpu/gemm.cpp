@@ -241,7 +241,7 @@ struct Block {
       tile.next = fetched < ahead.length ? ahead.from + fetched : nullptr;
       fetched += length * ahead.step;
       gemm(strip.count, static_cast<int>(count), tile);
-      if (finish) call.epilogue->apply_function(tile.c, tile.c_stride, strip.count, count);
+      if (finish) call.epilogue->apply_function(tile.c, tile.c_stride, strip.count, count, call.extras);
       if (!finish_after) continue;
       results.sums = tile.c;
       results.sums_step = tile.c_stride;
@@ -250,6 +250,7 @@ struct Block {
       results.residual_step = strip.extra_step;
       results.out = element(call.out, call.out_dtype, strip.out + column);
       results.out_step = strip.out_step;
+      results.extras = call.extras;
       call.epilogue->finish_tile(results);
     }
   }

@@ -237,6 +237,8 @@ struct Micro {
   void (*unary)(ExprOp op, const float* x, float* y, std::int64_t n);
   // In place, rows of n elements `step` apart.
   void (*unary_rows)(ExprOp op, float* y, std::int64_t step, std::int64_t rows, std::int64_t n);
+  // y * by + plus, each rounded.
+  void (*scale_rows)(float* y, std::int64_t step, std::int64_t rows, std::int64_t n, float by, float plus);
   void (*limit)(float* y, const Limits& limits, std::int64_t n);
   void (*binary)(ExprOp op, const float* a, const float* b, float* y, std::int64_t n);
   void (*compare)(ExprOp op, const float* a, const float* b, std::uint8_t* y, std::int64_t n);

@@ -52,6 +52,20 @@ CASES = {
     "two filters a channel": Case((36, 72), 5, (20, 23), GROUPS, stride=2, padding=2, groups=36, batch=2),
     "groups": Case((48, 48), 3, (12, 11), GROUPS, stride=2, padding=1, groups=6, batch=2),
 }
+
+
+class Scaled(nn.Module):
+    """With a scale and a shift for all channels, as HGNetV2 learns them."""
+
+    def __init__(self, function: nn.Module) -> None:
+        super().__init__()
+        self.function = function
+        self.scale, self.shift = nn.Parameter(torch.tensor([1.75])), nn.Parameter(torch.tensor([-0.3]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.scale * self.function(x) + self.shift
+
+
 AFTER = {
     "nothing": None,
     "relu": nn.ReLU(),
@@ -60,6 +74,8 @@ AFTER = {
     "hardswish": nn.Hardswish(),
     "silu": nn.SiLU(),
     "gelu": nn.GELU(),
+    "scaled": Scaled(nn.ReLU()),
+    "scaled silu": Scaled(nn.SiLU()),
 }
 
 

@@ -41,8 +41,16 @@ void chain(const ChainCall& s, std::int64_t n) {
   }
 }
 
+void scale_rows(float* y, std::int64_t step, std::int64_t rows, std::int64_t n, float by, float plus) {
+  for (std::int64_t i = 0; i < rows; ++i)
+    each(y + i * step, y + i * step, n, [=](F32 v) { return v * by + plus; });
+}
+
 }  // namespace
 
-void fill_chains(Micro& micro) { micro.chain = chain; }
+void fill_chains(Micro& micro) {
+  micro.chain = chain;
+  micro.scale_rows = scale_rows;
+}
 
 }  // namespace npu::cpu::NPU_ISA

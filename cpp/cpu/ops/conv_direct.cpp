@@ -185,13 +185,14 @@ class DirectConv final : public ConvBase {
           tile.c = sums;
           tile.c_stride = micro_->nr;
           run_tile(tile, rows, count, bias_row);
-          epilogue_.finish_tile({sums, micro_->nr, rows, count, added, step, out, g_.out_step[2]});
+          epilogue_.finish_tile(
+              {sums, micro_->nr, rows, count, added, step, out, g_.out_step[2], args.inputs + 3});
         } else {
           tile.c = reinterpret_cast<float*>(out);
           tile.residual = reinterpret_cast<const float*>(added);
           tile.residual_stride = step;
           run_tile(tile, rows, count, bias_row);
-          epilogue_.apply_function(tile.c, tile.c_stride, rows, count);
+          epilogue_.apply_function(tile.c, tile.c_stride, rows, count, args.inputs + 3);
         }
       }
     }

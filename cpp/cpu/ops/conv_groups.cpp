@@ -238,7 +238,9 @@ class GroupConv final : public ConvBase {
         tile.c = out + w * tile.c_stride + block.channel;
         if (residual) tile.residual = residual + w * tile.residual_stride + block.channel;
         run_tile(static_cast<int>(part.end - part.begin), tile);
-        if (direct) epilogue_.apply_function(tile.c, tile.c_stride, part.end - part.begin, tile.channels);
+        if (direct)
+          epilogue_.apply_function(tile.c, tile.c_stride, part.end - part.begin, tile.channels,
+                                   args.inputs + 3);
       }
       tile.w += block_floats();
     }

@@ -249,7 +249,7 @@ class PlanarConv final : public ConvBase {
     if (residual >= 0)
       micro_->binary(ExprOp::kAdd, sums, static_cast<const float*>(at[residual]), y, line.pixels);
     rows_epilogue_.apply_limits(y, line.pixels);
-    rows_epilogue_.apply_function(y, line.pixels, 1, line.pixels);
+    rows_epilogue_.apply_function(y, line.pixels, 1, line.pixels, at);
   }
 
   Epilogue rows_epilogue_;  // of rows of pixels

@@ -126,7 +126,8 @@ class WinogradConv final : public ConvBase {
           g_(conv.g_),
           nr_(conv.micro_->nr),
           dtype_(conv.outputs_[0].dtype),
-          y_(element(args.outputs[0], dtype_, column)) {
+          y_(element(args.outputs[0], dtype_, column)),
+          extras_(args.inputs + 3) {
       const int extra = epilogue_.residual();
       if (extra < 0) return;
       const Shape& steps = epilogue_.extras()[static_cast<std::size_t>(extra)].strides;
@@ -156,13 +157,13 @@ class WinogradConv final : public ConvBase {
       for (std::int64_t row = 0; row < pixels.rows; ++row) {
         float* const sums = pixels.y + row * pixels.row_step;
         if (!epilogue_.after_tile()) {
-          epilogue_.apply_function(sums, pixels.column_step, pixels.columns, pixels.channels);
+          epilogue_.apply_function(sums, pixels.column_step, pixels.columns, pixels.channels, extras_);
           continue;
         }
         const std::byte* const added =
             residual_ ? element(residual_, epilogue_.residual_dtype(), residual_at + row * row_) : nullptr;
         epilogue_.finish_tile({sums, pixels.column_step, pixels.columns, pixels.channels, added, column_,
-                               element(y_, dtype_, out_at + row * g_.out_step[1]), g_.out_step[2]});
+                               element(y_, dtype_, out_at + row * g_.out_step[1]), g_.out_step[2], extras_});
       }
     }
 
@@ -172,6 +173,7 @@ class WinogradConv final : public ConvBase {
     std::int64_t nr_;
     DType dtype_;
     std::byte* y_;
+    const void* const* extras_;
     const std::byte* residual_ = nullptr;
     std::int64_t row_ = 0, column_ = 0;  // steps of the residual
   };

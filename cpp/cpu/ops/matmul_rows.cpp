@@ -176,7 +176,7 @@ class MatmulRows final : public HostKernel {
     if (epilogue_.residual() >= 0)
       micro_->add_into(static_cast<const float*>(pointers[epilogue_.residual()]), sums, n);
     epilogue_.apply_limits(sums, n);
-    epilogue_.apply_function(sums, n, 1, n);
+    epilogue_.apply_function(sums, n, 1, n, pointers);
     store_row(out.dtype, sums, to, out.strides[last], n);
   }
 
