@@ -134,9 +134,7 @@ class ArgumentBinder:
             if not self.is_tensor(leaf) and not isinstance(leaf, _PLAIN) and not _is_described(leaf):
                 self.refuse(f"Input {i}: expected a tensor, got {type(leaf).__name__}; {self.conversion}")
         if self.structure is not None:
-            traced = list(leaf_entries(self.structure))
-            if len(traced) == len(leaves):
-                self._check_constants(traced, leaves)
+            self._check_leaves(list(leaf_entries(self.structure)), leaves)
         return [leaf for leaf in leaves if self.is_tensor(leaf)]
 
     def _as_traced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -214,6 +212,20 @@ class ArgumentBinder:
             return True
         children = None if self.is_tensor(value) else self.contents(value)
         return children is not None and any(map(self._has_mapping, children))
+
+    def _check_leaves(self, traced: list[dict[str, Any]], leaves: list[Any]) -> None:
+        """Constants that are left out keep their value; those that come must be the example's."""
+        given = [i for i, leaf in enumerate(leaves) if leaf is not None and not self.is_tensor(leaf)]
+        alike = all(("tensor" in a) == self.is_tensor(b) for a, b in zip(traced, leaves, strict=False))
+        if len(traced) == len(leaves) or (given and alike and len(leaves) < len(traced)):
+            self._check_constants(traced[: len(leaves)], leaves)
+        elif given:
+            example = ", ".join("a tensor" if "tensor" in entry else _describe(entry) for entry in traced)
+            i = given[-1] if len(leaves) > len(traced) else given[0]
+            self.refuse(
+                f"Input {i} is {leaves[i]!r}, which the example inputs did not have there: they were ({example}); "
+                f"extract or compile again with it"
+            )
 
     def _check_constants(self, traced: list[dict[str, Any]], leaves: list[Any]) -> None:
         for i, (entry, leaf) in enumerate(zip(traced, leaves, strict=True)):

@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import pickle
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import npu
 import numpy as np
@@ -252,3 +252,39 @@ def test_an_argument_that_the_example_left_out_is_named():
             compiled(*args, **kwargs)
     with pytest.raises(InvalidValueError, match=r"unknown \['other'\], expected \['x'\]$"):
         compiled(x, other=x)
+
+
+ONES = torch.ones(2)
+
+
+class Times(nn.Module):
+    def forward(self, x: torch.Tensor, n: int = 1, flag: bool = False) -> torch.Tensor:
+        return x * n + (100 if flag else 0)
+
+
+class Sums(nn.Module):
+    def forward(self, xs: list[Any]) -> Any:
+        return xs[0] * len(xs) + sum(xs[1:])
+
+
+@pytest.mark.parametrize(
+    ("model", "example", "call", "why"),
+    [
+        (Times, (ONES,), (ONES, 3), r"Input 1 is 3, which the example inputs did not have there: .*\(a tensor\)"),
+        (Times, (ONES,), (ONES, 1, True), "Input 2 is True, which"),
+        (Times, (ONES,), (ONES, "abc"), "Input 1 is 'abc', which"),
+        (Times, (ONES, 2), (ONES, 2, True), "Input 2 is True, which"),
+        (Times, (ONES, 2, False), (ONES, 3), "Input 1 is 3, but the graph was traced with 2"),
+        (Sums, ([ONES, 5],), ([ONES, 5, 7],), r"Input 2 is 7, which .*\(a tensor, 5\)"),
+    ],
+)
+def test_constants_that_the_example_did_not_have_are_refused(model: Any, example: Any, call: Any, why: str) -> None:
+    compiled = npu.compile(model().eval(), example, device="cpu")
+    with pytest.raises(InvalidValueError, match=why):
+        compiled(*call)
+
+
+def test_constants_may_be_left_out() -> None:
+    compiled = npu.compile(Times().eval(), (ONES, 2, False), device="cpu")
+    for call in ((ONES,), (ONES, 2), (ONES, 2, False)):
+        assert compiled(*call).tolist() == [2, 2]

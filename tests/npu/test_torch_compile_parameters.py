@@ -57,6 +57,54 @@ def test_changed_parameters_are_noticed(change: Callable[[nn.Module], None]) -> 
     assert not torch.allclose(before, after)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_statistics_of_batch_norm_are_noticed(counts: Counter, dtype: torch.dtype) -> None:
+    """Training in eager mode writes them, and PyTorch does not count it."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16, momentum=0.5), nn.Linear(16, 4)).eval().to(dtype)
+    run, x = compiled(model), torch.randn(3, 8).to(dtype)
+    tolerance = 1e-5 if dtype is torch.float32 else 0.05
+    for _ in range(3):
+        torch.testing.assert_close(run(x), model(x), atol=tolerance, rtol=tolerance)
+        model.train()(torch.randn(64, 8).to(dtype) * 3 + 2)
+        model.eval()
+    run(x)
+    run(x)
+    assert counts.updated == 3
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.Adagrad])
+@pytest.mark.parametrize("fused", [False, True])
+def test_steps_of_optimizers_are_noticed(kind: Any, fused: bool) -> None:
+    model, x = mlp(), torch.randn(2, 8)
+    run = compiled(model)
+    before = run(x)
+    with torch.enable_grad():
+        model.requires_grad_(True)(x).square().sum().backward()
+        kind(model.parameters(), lr=0.1, fused=fused).step()
+    after = run(x)
+    same(after, model(x))
+    assert not torch.allclose(before, after)
+
+
+@pytest.mark.parametrize("size", [16, 256, 1024])
+def test_memory_of_another_tensor_at_the_same_address_is_noticed(size: int) -> None:
+    """A freed block is often handed out again."""
+    model, x = nn.Sequential(nn.Linear(size, size)).eval().requires_grad_(False), torch.randn(2, size)
+    run, layer = compiled(model), model[0]
+    run(x)
+    for _ in range(4):
+        layer.weight.data = layer.weight.data + 1
+        layer.weight.data = layer.weight.data * 2
+        torch.testing.assert_close(run(x), model(x), atol=1e-3, rtol=1e-4)
+        model.bfloat16()
+        model.float()
+        torch.testing.assert_close(run(x), model(x), atol=1e-3, rtol=1e-4)
+        layer.weight.data = torch.empty(0)
+        layer.weight.data = torch.randn(size, size)
+        torch.testing.assert_close(run(x), model(x), atol=1e-3, rtol=1e-4)
+
+
 def test_modules_of_one_class_have_parameters_of_their_own(counts: Counter) -> None:
     @torch.compiler.disable
     def apart(x: Tensor) -> Tensor:

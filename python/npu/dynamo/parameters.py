@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import cache
 from operator import attrgetter, itemgetter
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["Parameters"]
+__all__ = ["Parameters", "count_fused_writes"]
 
 Prepared = TypeVar("Prepared")
 _versions = attrgetter("_version")
@@ -28,16 +29,80 @@ class _Set(Generic[Prepared]):
         self.references = [weakref.ref(tensor, forget) for tensor in tensors]
         self.versions: list[int] = []
         self.addresses: list[int] = []
+        self.contents: list[_Contents] = []
+        self._storages: list[Any] = []
+        self._gone: list[int] = []
+
+    def keep(
+        self, versions: list[int], addresses: list[int], tensors: Sequence[Tensor], watched: Sequence[int]
+    ) -> None:
+        self.versions, self.addresses = versions, addresses
+        self.contents = [_Contents(tensors[i]) for i in watched]
+        # The next tensor may get the address of a storage that is gone.
+        self._gone = []
+        self._storages = [
+            weakref.ref(tensor.untyped_storage(), _appending(self._gone, i)) for i, tensor in enumerate(tensors)
+        ]
 
     def is_current(self, tensors: Sequence[Tensor]) -> bool:
-        return self.versions == list(map(_versions, tensors)) and self.addresses == list(map(Tensor.data_ptr, tensors))
+        return (
+            not self._gone
+            and self.versions == list(map(_versions, tensors))
+            and self.addresses == list(map(Tensor.data_ptr, tensors))
+            and not any(map(_Contents.changed, self.contents))
+        )
+
+    def changed(self, versions: list[int], addresses: list[int], watched: Sequence[int]) -> set[int]:
+        before, now = zip(self.versions, self.addresses, strict=True), zip(versions, addresses, strict=True)
+        counted = {i for i, (a, b) in enumerate(zip(before, now, strict=True)) if a != b}
+        return counted | set(self._gone) | {i for i, c in zip(watched, self.contents, strict=True) if c.changed()}
+
+
+class _Contents:
+    """A small tensor whose writes PyTorch does not count, and what it held."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        memory = tensor.detach()
+        # Bytes in memory are compared in a fraction of a microsecond.
+        self._array = memory.view(torch.uint8).numpy() if _is_plain(memory) else None
+        self._bytes = b"" if self._array is None else self._array.tobytes()
+        self._tensor, self._held = memory, memory.clone()
+
+    def changed(self) -> bool:
+        if self._array is None:
+            return not torch.equal(self._tensor, self._held)
+        return bool(self._array.tobytes() != self._bytes)
+
+
+def _appending(to: list[int], number: int) -> Callable[[Any], None]:
+    return lambda _: to.append(number)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu" and tensor.is_contiguous() and tensor.ndim > 0
+
+
+@cache
+def count_fused_writes() -> None:
+    """Fused optimizers write parameters uncounted; from now on, each of their steps is counted."""
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+
+    register_optimizer_step_post_hook(_count_step)
+
+
+def _count_step(optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
+    for group in optimizer.param_groups:
+        written = [p for p in group["params"] if p.grad is not None and not p.is_inference()]
+        if group.get("fused") and written:
+            torch.autograd.graph.increment_version(written)
 
 
 class Parameters(Generic[Prepared]):
     """What was prepared from the parameters among the arguments of a call.
 
     One graph may be called with the parameters of several modules of one class, so there is a set for each. PyTorch
-    counts the writes to a tensor; a tensor that was written, or that has other memory, is prepared again.
+    counts the writes to a tensor; a tensor that was written, or that has other memory, is prepared again. Of the
+    tensors ``uncounted``, the contents are compared.
     """
 
     def __init__(
@@ -46,8 +111,11 @@ class Parameters(Generic[Prepared]):
         names: list[str],
         prepare: Callable[[dict[str, Tensor]], Prepared],
         update: Callable[[Prepared, dict[str, Tensor], dict[str, Tensor]], None],
+        uncounted: Collection[str] = (),
     ) -> None:
+        count_fused_writes()
         self._names = names
+        self._watched = [i for i, name in enumerate(names) if name in uncounted]
         self._select = _selection(positions)
         self._prepare, self._update = prepare, update
         self._sets: dict[tuple[int, ...], _Set[Prepared]] = {}
@@ -79,11 +147,10 @@ class Parameters(Generic[Prepared]):
         if known is None:
             known = self._sets[key] = _Set(key, tensors, self._prepare(named), self._forgetting(key))
         else:
-            before, now = zip(known.versions, known.addresses, strict=True), zip(versions, addresses, strict=True)
-            changed = [name for name, a, b in zip(self._names, before, now, strict=True) if a != b]
+            changed = [self._names[i] for i in sorted(known.changed(versions, addresses, self._watched))]
             if changed:
                 self._update(known.prepared, {name: named[name] for name in changed}, named)
-        known.versions, known.addresses = versions, addresses
+        known.keep(versions, addresses, tensors, self._watched)
         return known.prepared
 
     def _forgetting(self, key: tuple[int, ...]) -> Callable[[Any], None]:

@@ -62,6 +62,7 @@ def _make_runner(graph: fx.GraphModule, parameters: list[int], options: Options,
         if not node.users:
             graph.graph.erase_node(node)
     graph.recompile()
+    uncounted = _statistics(graph.graph)
     kept = fx.GraphModule(graph, copy.deepcopy(graph.graph))
     try:
         _check_dtypes(graph)
@@ -75,10 +76,16 @@ def _make_runner(graph: fx.GraphModule, parameters: list[int], options: Options,
     except InternalCompileError:
         raise
     except CompileError:
-        return _Partitioned(ir.to_dict(), inputs, weights, device, options)
+        return _Partitioned(ir.to_dict(), inputs, weights, device, options, uncounted)
     if options.explain:
         print(f"{npu_compiler.partition(ir.to_dict()).explain()}")
-    return _Whole(program, inputs, weights, device, options, results)
+    return _Whole(program, inputs, weights, device, options, results, uncounted)
+
+
+def _statistics(graph: fx.Graph) -> set[str]:
+    """The running statistics of batch norms. Training in eager mode writes them, and PyTorch does not count it."""
+    norms = (node for node in graph.nodes if node.op == "call_function" and "batch_norm" in str(node.target))
+    return {arg.name for node in norms for arg in node.args[3:5] if isinstance(arg, fx.Node)}
 
 
 def _check_dtypes(graph: fx.GraphModule) -> None:
@@ -104,6 +111,7 @@ class _Whole:
         device: Device,
         options: Options,
         results: Results,
+        uncounted: set[str],
     ) -> None:
         self._executor = Executor(program, device, threads=options.threads)
         self._run = self._executor.run
@@ -115,7 +123,7 @@ class _Whole:
         self._order = [t.name for t in self._executor.program.outputs]
         self._parameters: Parameters[Weights] | None = None
         if weights:
-            self._parameters = Parameters(list(weights), list(weights.values()), self._prepare, self._update)
+            self._parameters = Parameters(list(weights), list(weights.values()), self._prepare, self._update, uncounted)
 
     def _prepare(self, tensors: dict[str, Tensor]) -> Weights:
         weights = load_weights(tensors, self._program, self._device)
@@ -153,6 +161,7 @@ class _Partitioned:
         weights: dict[int, str],
         device: Device,
         options: Options,
+        uncounted: set[str],
     ) -> None:
         strict = options.fallback == "error"
         self._plan = npu_compiler.partition(ir, strategy=strategy_of(ir), strict=strict)
@@ -163,7 +172,7 @@ class _Partitioned:
         self._backend = backend_of(device, options.threads)
         self._inputs = [(name, i) for i, name in inputs.items()]
         self._order = [t["name"] for t in ir["graph_outputs"]]
-        self._parameters = Parameters(list(weights), list(weights.values()), self._prepare, self._update)
+        self._parameters = Parameters(list(weights), list(weights.values()), self._prepare, self._update, uncounted)
         self._parameterless = None if weights else self._prepare({})
 
     def _compile(self, ir: dict[str, Any]) -> Any:
