@@ -14,6 +14,7 @@ from .flatgraph import FlatGraph, Value
 from .ir import IR, OpNode, TensorMeta
 from .ops.aten_ops import get_op_type
 from .ops.registry import get_conversion_fn
+from .restriding import make_operands_row_major
 from .structure import describe, leaf_paths
 from .symbols import Symbols
 from .training import training_reason
@@ -46,6 +47,7 @@ class IRConverter:
         self.strict, self.allow_training = strict, allow_training
 
     def convert(self, exported: ExportedProgram, model_name: str = "", symbols: Symbols | None = None) -> IR:
+        make_operands_row_major(exported.graph_module)
         analyzer = GraphAnalyzer(exported, symbols)
         subgraphs: dict[str, IR] = {}
         outputs = analyzer.user_outputs()
