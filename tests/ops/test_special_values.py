@@ -313,3 +313,14 @@ def test_ldexp_of_two_half_dtypes_is_refused_where_pytorch_rounds_as_no_op_does(
         npu.compile(Calls([torch.ldexp]), (torch.ones(3, dtype=torch.int32), n), fallback="error")
     (got,) = npu.compile(Calls([torch.ldexp]), (x, n.bfloat16()))(x, n.bfloat16())
     assert torch.equal(got, torch.ldexp(x, n.bfloat16()))
+
+
+@pytest.mark.parametrize("offset", [1e3, 1e5, -1e6])
+@pytest.mark.parametrize("count", [700, 20000])
+def test_variance_of_numbers_far_from_zero(device: Device, offset: float, count: int) -> None:
+    """A mean that is rounded before it is subtracted would add its error's square to each."""
+    x = torch.randn(3, count, generator=torch.Generator().manual_seed(1)) + offset
+    functions = [lambda x: x.var(-1), lambda x: x.std(-1), lambda x: torch.var_mean(x, -1)[0]]
+    results = npu.compile(Calls(functions), (x,), device=device, fallback="error")(x)
+    for got, wanted in zip(results, (f(x.double()) for f in functions), strict=True):
+        torch.testing.assert_close(got.double(), wanted, rtol=5e-7, atol=0)

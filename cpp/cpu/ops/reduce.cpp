@@ -127,10 +127,14 @@ class Reduce : public HostKernel {
     each_row(x, buffer, [&](const float* row, std::int64_t n, std::int64_t) {
       above += p_.micro->sum_around(row, first, n);
     });
-    const auto mean = static_cast<float>(static_cast<double>(first) + above / count);
+    const double exact = static_cast<double>(first) + above / count;
+    const auto mean = static_cast<float>(exact);
     each_row(x, buffer, [&](const float* row, std::int64_t n, std::int64_t) {
       squares += p_.micro->sum_squares(row, mean, n);
     });
+    // Of a large mean, what rounding took is not small beside the variance.
+    const double rounded = exact - static_cast<double>(mean);
+    if (count * rounded * rounded < squares) squares -= count * rounded * rounded;
     if (kind_ == Kind::kStd && !(squares > 1e-30 && squares < static_cast<double>(kInfinity))) {
       squares = wide_squares(x, buffer);
     }
