@@ -42,7 +42,7 @@ def normalize_inputs(
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The example inputs as ``(args, kwargs)``."""
     kwargs = _checked_kwargs(model, example_kwargs)
-    if isinstance(example_inputs, dict):
+    if isinstance(example_inputs, Mapping):  # also what a tokenizer returns
         unknown = sorted(str(k) for k in example_inputs if not _accepts_keyword(model, k))
         if unknown:
             raise InvalidExampleError(

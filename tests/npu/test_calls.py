@@ -288,3 +288,9 @@ def test_constants_may_be_left_out() -> None:
     compiled = npu.compile(Times().eval(), (ONES, 2, False), device="cpu")
     for call in ((ONES,), (ONES, 2), (ONES, 2, False)):
         assert compiled(*call).tolist() == [2, 2]
+
+
+def test_an_example_may_be_any_mapping() -> None:
+    """A tokenizer gives one that is no dict."""
+    compiled = npu.compile(Scaled(), collections.UserDict(x=X, scale=Y), device="cpu")
+    assert torch.equal(compiled(x=X, scale=Y), Scaled()(X, Y))

@@ -108,3 +108,11 @@ def test_wrong_options(tmp_path):
         npu.Predictor("model.npu", device=npu.Device("cpu"))
     with pytest.raises(InvalidTypeError, match="a path has the wrong type; got int"):
         npu.Predictor(5)
+
+
+def test_a_relative_path_is_that_of_where_it_was_pickled(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(path.parent)
+    pickled = pickle.dumps(npu.Predictor(path.name, device="cpu", threads=1))
+    monkeypatch.chdir(tmp_path)
+    result = pickle.loads(pickled)({"image": IMAGE, "shift": SHIFT})["logits"]
+    np.testing.assert_allclose(result, wanted(IMAGE), rtol=1e-5)

@@ -93,7 +93,8 @@ class Predictor:
         return self._module
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self._path, "device": self._device, "threads": self._threads, "verify": self._verify}
+        path = os.path.abspath(self._path)  # a worker may run in another folder
+        return {"path": path, "device": self._device, "threads": self._threads, "verify": self._verify}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         path = state.pop("path")
