@@ -207,6 +207,25 @@ struct NormedRowsArgs {
 };
 NPU_ARGS(NormedRowsArgs, 736);
 
+// How the rows of a quantised right side lie, one for each column of a product.
+struct QuantizedArgs {
+  int64_t q_first;  // in what is bound, in elements
+  int64_t q_column;
+  int64_t scale_first;
+  int64_t scale_column;
+  int64_t offset_first;
+  int64_t offset_column;
+  int32_t group;
+  int32_t reserved;
+};
+NPU_ARGS(QuantizedArgs, 56);
+
+struct MatmulQuantizedArgs {
+  MatmulArgs matmul;
+  QuantizedArgs right;
+};
+NPU_ARGS(MatmulQuantizedArgs, 768);
+
 // Spatial dimensions are three; missing ones lead, with extent 1.
 struct ConvArgs {
   ProductArgs product;  // its columns are those of all groups
@@ -363,6 +382,18 @@ struct RopeArgs {
   int32_t value_width;
 };
 NPU_ARGS(RopeArgs, 304);
+
+// dequantize
+struct DequantizeArgs {
+  NestOf<4> rows;    // result, integers, scales, offsets
+  int64_t first[4];  // of each, in elements
+  int64_t step[4];   // along a row
+  int32_t depth;     // elements of a row of the result
+  int32_t group;
+  int32_t count;  // of rows
+  int32_t reserved;
+};
+NPU_ARGS(DequantizeArgs, 376);
 
 // attention: steps are of batch, head, row and element
 struct AttentionArgs {

@@ -155,6 +155,25 @@ NPU_SHARED int32_t kStreamSimdgroups = 8;  // of a threadgroup
 enum { kFcNormedRowsRms = kFcMatmulRowsEnd, kFcNormedRowsWeight, kFcNormedRowsBias };
 enum { kBufferNormedRowsWeight = kBufferExtrasEnd, kBufferNormedRowsBias };
 
+// quantized.h: quantised operands, alone and in products
+enum {
+  kFcQuantizedBits = kFcMatmulRowsEnd,
+  kFcQuantizedSigned,
+  kFcQuantizedOffset,
+  kFcQuantizedScaleType,
+  kFcQuantizedOffsetType,
+  kFcQuantizedEnd
+};
+NPU_SHARED int32_t kQuantizedEach = 8;  // neighbours that begin at a whole byte, whatever their bits
+enum class QuantizedOffset : int32_t { kNone, kPoint, kBias };
+
+// matmul_quantized
+enum { kBufferQuantizedScales = kBufferExtrasEnd, kBufferQuantizedOffsets };
+NPU_SHARED int32_t kQuantizedStep = 8;  // bytes of a column that a lane takes at once
+
+// dequantize
+enum { kBufferDequantizeScales = kBufferOwn, kBufferDequantizeOffsets };
+
 // conv_geometry.h
 enum { kFcConvSpreads = kFcEpilogueEnd, kFcConvShort, kFcConvPaddedColumns };
 NPU_SHARED int32_t kConvChannels = 4;     // of a thread that convolves directly

@@ -100,35 +100,37 @@ inline bool k_major_is_beyond(constant MatmulArgs& args, uint3 group) {
          group.z >= uint(args.blocks);
 }
 
-// kColumns columns of kRows rows for each simdgroup; `room` has an element for each. Gated, neighbours
-// make a result.
-template <typename T, int kRows, int kColumns, typename Left>
-inline void multiply_k_major(constant MatmulArgs& args, const thread Left& left, const device T* right,
-                             Ends ends, RowOffsets offsets, threadgroup float* room, Spot at) {
-  constexpr int kStep = 4 * Wide<T>::kFours;
-  const int sharers = args.simdgroups_per_column;
-  const int share = int(at.simdgroup) % sharers, set = int(at.simdgroup) / sharers;
-  const int columns = args.product.columns, depth = args.product.depth;
-  const int rows = int(inner_of(args.product.rows));
+// The c-th column of the right side that a simdgroup multiplies; those that are not there repeat the last
+// one. Gated, neighbours make a result.
+template <int kColumns>
+inline int64_t column_of(constant MatmulArgs& args, Spot at, int c) {
   constexpr int kOfResult = kColumns % 2 == 0 ? 2 : 1;  // columns, when gated
+  const int columns_per_result = kGated ? kOfResult : 1, columns = args.product.columns;
+  const int first = int(at.group.x) * results_per_group<kColumns>(args);  // of the threadgroup
+  const int set = int(at.simdgroup) / args.simdgroups_per_column;
+  const int column = min(first + (set * kColumns + c) / columns_per_result, columns - 1);
+  return column + int64_t(c % columns_per_result) * columns;
+}
+
+// The first element of the depth for a lane that takes kStep at once, and the distance to its next ones.
+template <int kStep>
+inline int first_of_lane(constant MatmulArgs& args, Spot at) {
+  return (int(at.simdgroup) % args.simdgroups_per_column * int(kSimd) + int(at.lane)) * kStep;
+}
+template <int kStep>
+inline int stride_of_lanes(constant MatmulArgs& args) {
+  return int(kSimd) * kStep * args.simdgroups_per_column;
+}
+
+// Adds up what the lanes have, and finishes the results of the threadgroup; `room` has an element for each
+// column and row of each simdgroup.
+template <typename T, int kRows, int kColumns>
+inline void finish_k_major(constant MatmulArgs& args, const thread LaneSums<T, kRows, kColumns>& sums,
+                           Ends ends, RowOffsets offsets, threadgroup float* room, Spot at) {
+  constexpr int kOfResult = kColumns % 2 == 0 ? 2 : 1;
   const int columns_per_result = kGated ? kOfResult : 1, results = results_per_group<kColumns>(args);
-  const int first = int(at.group.x) * results;  // column of the threadgroup
-  const device T* w[kColumns];                  // columns that are not there repeat the last one
-  NPU_UNROLL
-  for (int c = 0; c < kColumns; ++c) {
-    const int column = min(first + (set * kColumns + c) / columns_per_result, columns - 1);
-    w[c] = right + offsets.of[NPU_RIGHT] +
-           (column + int64_t(c % columns_per_result) * columns) * args.right_column;
-  }
-  LaneSums<T, kRows, kColumns> sums;
-  const int stride = int(kSimd) * kStep * sharers;
-  for (int k = (share * int(kSimd) + int(at.lane)) * kStep; k < depth; k += stride) {
-    if (k + kStep <= depth) {
-      sums.add_step(left, w, k);
-    } else {
-      for (int i = k; i < depth; ++i) sums.add_one(left, w, i);
-    }
-  }
+  const int columns = args.product.columns, sharers = args.simdgroups_per_column;
+  const int rows = int(inner_of(args.product.rows)), first = int(at.group.x) * results;
   NPU_UNROLL
   for (int r = 0; r < kRows; ++r) {
     NPU_UNROLL
@@ -150,6 +152,27 @@ inline void multiply_k_major(constant MatmulArgs& args, const thread Left& left,
     }
     finish_one(sum, other, args.product, ends, row_offsets(args.product, offsets, r), column);
   }
+}
+
+// kColumns columns of kRows rows for each simdgroup.
+template <typename T, int kRows, int kColumns, typename Left>
+inline void multiply_k_major(constant MatmulArgs& args, const thread Left& left, const device T* right,
+                             Ends ends, RowOffsets offsets, threadgroup float* room, Spot at) {
+  constexpr int kStep = 4 * Wide<T>::kFours;
+  const int depth = args.product.depth;
+  const device T* w[kColumns];
+  NPU_UNROLL
+  for (int c = 0; c < kColumns; ++c)
+    w[c] = right + offsets.of[NPU_RIGHT] + column_of<kColumns>(args, at, c) * args.right_column;
+  LaneSums<T, kRows, kColumns> sums;
+  for (int k = first_of_lane<kStep>(args, at); k < depth; k += stride_of_lanes<kStep>(args)) {
+    if (k + kStep <= depth) {
+      sums.add_step(left, w, k);
+    } else {
+      for (int i = k; i < depth; ++i) sums.add_one(left, w, i);
+    }
+  }
+  finish_k_major(args, sums, ends, offsets, room, at);
 }
 
 // kColumns neighbouring columns of kRows rows for each lane: its part of their sums, from `w` on.

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/program/opset.gen.h"
+#include "core/program/quantization.h"
 #include "npu/dtype.h"
 
 namespace npu::cpu {
@@ -148,6 +149,57 @@ struct GemvCall {
   std::int64_t out_stride = 0;
 };
 
+// Neighbours of a quantised row, from bit `bit` of q[0] on. The first `left` of them have the first scale,
+// the next `group` the second, and so on: scale * (integer - middle) + shift, where the middle of unsigned
+// integers is 2^(bits - 1), and that of signed ones 0.
+struct DequantizeCall {
+  int bits = 8;  // 2, 3, 4, 6 or 8
+  bool is_signed = false;
+  const std::uint8_t* q = nullptr;
+  std::int64_t bit = 0, n = 0, left = 0, group = 0;
+  const float* scales = nullptr;
+  const float* shifts = nullptr;
+};
+
+// Few rows of x times many quantised ones: out[i * out_stride + j] = sum_k x[i][k] * number(j, k).
+//
+// A block of a quantised row fills a vector of words; the elements of a word lie `bits` bits apart. x is laid
+// out in the same way (QuantizedLoops::arrange): for each block, the first element of every word, then the
+// second, and so on, with zeros behind the depth.
+struct QuantizedGemvCall {
+  int rows = 1;  // of x, at most kGemvRows
+  bool is_signed = false;
+  std::int64_t columns = 0, depth = 0;
+  const void* x = nullptr;
+  std::int64_t x_stride = 0;          // elements; whole blocks
+  const float* group_sums = nullptr;  // of each row of x, sums_stride apart; zeros fill the last vector
+  std::int64_t sums_stride = 0;
+  const std::uint8_t* q = nullptr;
+  std::int64_t q_stride = 0;  // bytes
+  DType scale_dtype = DType::kFloat32, offset_dtype = DType::kFloat32;
+  const void* scales = nullptr;  // strides count elements
+  const void* offsets = nullptr;
+  std::int64_t scale_stride = 0, offset_stride = 0;
+  Quantization::Offset offset = Quantization::Offset::kNone;
+  std::int64_t group = 0, groups = 0;
+  float* room = nullptr;  // of quantized_room(groups) floats
+  float* out = nullptr;
+  std::int64_t out_stride = 0;
+};
+
+// Lays out a row of x; `to` has whole blocks.
+struct ArrangeCall {
+  const void* x = nullptr;
+  std::int64_t depth = 0;
+  void* to = nullptr;
+};
+
+// For x of one dtype and one number of bits.
+struct QuantizedLoops {
+  void (*multiply)(const QuantizedGemvCall& call) = nullptr;  // null: there is none
+  void (*arrange)(const ArrangeCall& call) = nullptr;
+};
+
 // sums[i * sums_stride + e] += sum_t weights[i * weights_stride + t] * values[t * stride + e].
 struct WeighCall {
   int rows = 1;  // at most kGemvRows
@@ -214,6 +266,16 @@ struct Micro {
   void (*gemv_bf16)(const GemvCall& call);
   void (*gemv_f16)(const GemvCall& call);
   void (*gemv_pairs)(const GemvCall& call);  // x of bfloat16 too; null as gemm_bf16 is
+
+  // Numbers of quantised rows; bfloat16 ones are rounded.
+  void (*dequantize_f32)(const DequantizeCall& call, float* to);
+  void (*dequantize_bf16)(const DequantizeCall& call, std::uint16_t* to);
+
+  // Few rows times quantised ones of 4 and of 8 bits: of float32, and of bfloat16 that the hardware
+  // multiplies in pairs.
+  QuantizedLoops fours_f32, eights_f32, fours_pairs, eights_pairs;
+  // The sums of each `group` elements of a row of float32; zeros fill the last vector.
+  void (*group_sums)(const float* x, std::int64_t depth, std::int64_t group, float* to);
 
   // Words of rows across: to[i * nr + j] = word i of row j, for j < count, and 0 for j < width. Rows are
   // `stride` bytes apart; count <= width <= nr, and width is a multiple of 4.

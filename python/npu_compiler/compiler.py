@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from npu_base.errors import InvalidTypeError, InvalidValueError
+from npu_base.quantization import Scheme
 
 from . import ops as _ops  # noqa: F401  (registers the lowerings)
 from .compiled_program import CompiledProgram
@@ -17,6 +18,7 @@ from .lowering import GETITEM, Builder, lower_node, reads
 from .opset import DTYPES
 from .passes import INEXACT, run_passes
 from .passes.narrow import narrow
+from .quantized import add_quantized, schemes_of
 from .reader import Meta, Model, Node, numpy_dtype, read_ir
 from .refusals import HOST_ADVICE, located, refusals
 
@@ -24,11 +26,17 @@ __all__ = ["compile", "compile_ir"]
 
 
 def compile(
-    ir: Any, *, disable: str | Iterable[str] = (), compute_dtype: Any = None, exact: bool = False
+    ir: Any,
+    *,
+    disable: str | Iterable[str] = (),
+    compute_dtype: Any = None,
+    exact: bool = False,
+    quantized: Mapping[str, Scheme] | None = None,
 ) -> CompiledProgram:
     """Compiles an IR, given as its path, its dict or the object. ``disable`` names passes to leave out.
     ``compute_dtype`` (float16 or bfloat16, as text or as a dtype) lets a float32 model compute in half precision.
-    ``exact`` rounds after every op, so that arithmetic, comparisons and casts equal eager PyTorch bit by bit."""
+    ``exact`` rounds after every op, so that arithmetic, comparisons and casts equal eager PyTorch bit by bit.
+    ``quantized`` names weights that are stored as small integers; see docs/quantization.md."""
     inside = str(getattr(compute_dtype, "__name__", compute_dtype)).removeprefix("torch.")
     if compute_dtype is not None and inside not in ("float32", "float16", "bfloat16"):
         raise InvalidValueError(
@@ -37,7 +45,7 @@ def compile(
     if not isinstance(exact, bool):
         raise InvalidTypeError(f"[compiler] exact must be a bool; got {exact!r}; expected True or False")
     left_out = _left_out(disable)
-    translation = Translation(read_ir(ir))
+    translation = Translation(read_ir(ir), quantized)
     graph = translation.graph_of_all()
     if inside in ("float16", "bfloat16"):
         if exact:
@@ -67,8 +75,9 @@ def _left_out(disable: Any) -> set[str]:
 class Translation:
     """Lowers an IR to a graph. Names are resolved as described in docs/ir-format.md."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, quantized: Mapping[str, Scheme] | None = None) -> None:
         self.model = model
+        self.quantized = schemes_of(model, quantized)
         self.graph = Graph(model.name, ties=dict(model.ties), name_mapping=dict(model.mapping))
         self.builder = Builder(self.graph)
         self.results: dict[tuple[str, int], View | None] = {}
@@ -159,6 +168,9 @@ class Translation:
             self.graph.constants.append(value)
         else:
             assert known is not None
+            if name in self.quantized:
+                self.weights[name] = add_quantized(self.builder, name, known, self.quantized[name])
+                return self.weights[name]
             value = Value(self.graph.unique(name), known.dtype, known.shape, "weight")
             self.graph.weights.append(value)
         self.graph.labels[value] = name

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 
+from npu_base.quantization import Scheme
+
 from .exprs import class_of, classes_of
 from .graph import Op, View
 from .opset import DTYPES, OPS, misfit
@@ -40,7 +42,7 @@ def check_op(op: Op) -> None:
         _check_expression(op, [], list(op.reads()))
     elif op.attrs.get("epilogue"):
         sums = 2 if op.attrs.get("halves") else 1
-        _check_expression(op, ["f"] * sums, [v for v in op.inputs[3:] if v is not None])
+        _check_expression(op, ["f"] * sums, operands.rest)
 
 
 def _check_counts(op: Op) -> None:
@@ -228,13 +230,20 @@ def _conv(c: _Operands) -> None:
 
 def _matmul(c: _Operands) -> None:
     a, b, bias, out = c["a"], c["b"], c.get("bias"), c["out"]
-    c.need(out.rank >= 2 and a.rank == b.rank == out.rank, "operands of the rank of 'out', at least 2")
+    quantized = bool(c.attrs.get("bits"))
+    c.need(out.rank >= 2 and a.rank == out.rank and (b.rank == out.rank or quantized),
+           "operands of the rank of 'out', at least 2")  # fmt: skip
     halves = bool(c.attrs.get("halves"))
     *batch, m, n = out.shape
     columns = 2 * n if halves else n
     c.need_shape("a", a, (*batch, m, a.shape[-1]))
-    c.need_shape("b", b, (*batch, a.shape[-1], columns))
-    c.need_dtype("b", b, a.dtype)
+    if quantized:
+        _need_quantized(c, "b", (columns, a.shape[-1]))
+        c.need_class("a", a, "f")
+    else:
+        c.need(c.get("scales") is c.get("offsets") is None, "'bits' for scales and offsets")
+        c.need_shape("b", b, (*batch, a.shape[-1], columns))
+        c.need_dtype("b", b, a.dtype)
     c.need(not halves or bool(c.attrs.get("epilogue")), "an epilogue that combines the two halves")
     if class_of(a.dtype) == "i":
         c.need_dtype("out", out, a.dtype)
@@ -247,6 +256,27 @@ def _matmul(c: _Operands) -> None:
         c.need(not any(n > 1 and s for n, s in zip(bias.shape[:-1], bias.strides[:-1], strict=True)),
                "one 'bias' for all rows")  # fmt: skip
     _need_epilogue(c)
+
+
+def _need_quantized(c: _Operands, name: str, shape: Sequence[int]) -> None:
+    """The operands that stand for numbers of this shape."""
+    bits, group, offset = c.attrs["bits"], c.attrs.get("group", 0), c.attrs.get("offset", "none")
+    c.need(bits in (2, 3, 4, 6, 8), "2, 3, 4, 6 or 8 bits")
+    c.need(group >= 0, "a group of at least 0 elements")
+    c.need(c.get("scales") is not None, "'scales' of a quantised operand")
+    c.need((c.get("offsets") is None) == (offset == "none"), "'offsets' unless 'offset' is none, and only then")
+    scheme = Scheme(bits, group)
+    c.need_shape(name, c[name], scheme.stored_shape(shape))
+    c.need_dtype(name, c[name], "uint8")
+    for each in ("scales", "offsets"):
+        c.need_shape(each, c.get(each), (*shape[:-1], scheme.groups(shape[-1])))
+        c.need_class(each, c.get(each), "f")
+
+
+def _dequantize(c: _Operands) -> None:
+    c.need(c["out"].rank >= 1, "'out' of at least one dimension")
+    c.need_class("out", c["out"], "f")
+    _need_quantized(c, "q", c["out"].shape)
 
 
 def _attention(c: _Operands) -> None:
@@ -442,7 +472,7 @@ def _pad(c: _Operands) -> None:
 
 
 _CHECKS: dict[str, Callable[[_Operands], None]] = {
-    "conv": _conv, "matmul": _matmul, "attention": _attention, "rope": _rope, "pool": _pool,
+    "conv": _conv, "matmul": _matmul, "dequantize": _dequantize, "attention": _attention, "rope": _rope, "pool": _pool,
     "adaptive_pool": _adaptive_pool, "norm": _norm, "reduce": _reduce, "topk": _topk, "gather": _gather,
     "scatter": _scatter, "iota": _iota, "resize": _resize, "pad": _pad,
 }  # fmt: skip

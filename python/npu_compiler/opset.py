@@ -163,8 +163,9 @@ def _except(attribute: str) -> Rows:
 
 
 def _product_rows(attrs: Attrs, rank: int, operands: int) -> list[set[int]]:
-    rows = set(range(rank - 1))
-    return [rows, rows - {rank - 2}, *[rows] * (operands - 2)]
+    rows, none = set(range(rank - 1)), set[int]()
+    right = none if attrs.get("bits") else rows - {rank - 2}
+    return [rows, right, rows, none, none, *[rows] * (operands - 5)][:operands]
 
 
 def _norm_rows(attrs: Attrs, rank: int, operands: int) -> list[set[int]] | None:
@@ -173,9 +174,24 @@ def _norm_rows(attrs: Attrs, rank: int, operands: int) -> list[set[int]] | None:
     return [set(range(rank - attrs.get("axes", 1))), *[set[int]()] * (operands - 1)]
 
 
+def _last(attrs: Attrs, rank: int, operands: int) -> list[set[int]]:
+    return [set(range(rank - 1))] * operands
+
+
 def _attention_rows(attrs: Attrs, rank: int, operands: int) -> list[set[int]]:
     rows = {0} if attrs.get("causal") else {0, 2}  # with causal, the columns that a row sees depend on its index
     return [rows, {0}, {0}, rows][:operands]
+
+
+def _quantized(bits: Attr) -> dict[str, Attr]:
+    """How the integers of a quantised weight are stored, as ``npu_base.quantization.Scheme`` defines it. The dtypes of
+    scales and offsets are those of their operands."""
+    return {
+        "bits": bits,
+        "group": Attr("int", 0),
+        "offset": Attr("choice", "none", ("none", "point", "bias")),
+        "signed_integers": Attr("bool", False),
+    }
 
 
 OPS: Final[dict[str, OpDef]] = {
@@ -222,15 +238,29 @@ OPS: Final[dict[str, OpDef]] = {
         ),
         OpDef(
             "matmul",
-            "a b bias? extra* -> out",
+            "a b bias? scales? offsets? extra* -> out",
             "`out[..., m, n] = sum_k a[..., m, k] * b[..., k, n] + bias[..., m, n]`. Batch dimensions are "
             "broadcast by strides, and so is the bias over rows; all have the rank of `out`, which is at least "
             "2. Sums of integers wrap, and have neither bias nor epilogue. With `halves`, `b` and `bias` have twice "
             'the columns of `out`. In the epilogue, `["in", 0]` is then the sum of column n and `["in", 1]` that of '
-            "column n + N, and extras start at 2",
-            attrs={"halves": Attr("bool", False), "epilogue": Attr("expr")},
+            "column n + N, and extras start at 2. If `bits` is not 0, the right side is [quantised](quantization.md): "
+            "`b`, `scales` and `offsets` are the operands of a `dequantize` with these attributes, whose result `[N, "
+            "K]` is transposed and shared by all batches. A kernel may round that result to the dtype of `a`",
+            attrs={"halves": Attr("bool", False), "epilogue": Attr("expr"), **_quantized(Attr("int", 0))},
             negative_strides=True,
             rows=_product_rows,
+        ),
+        OpDef(
+            "dequantize",
+            "q scales offsets? -> out",
+            "the numbers of a [quantised weight](quantization.md). `q` is `[..., bytes]`, uint8: a row of `bits` bits "
+            "each, from the lowest of the first byte on. `scales` and `offsets` are `[..., groups]`, floating-point: "
+            "one for each `group` elements along the last dimension of `out`, or one for all of them if `group` is 0. "
+            "With q an integer of the row, unsigned or else in two's complement (`signed_integers`), `out` is `scale * "
+            "q` if `offset` is none, `scale * (q - offset)` if it is point, and `scale * q + offset` if it is bias. "
+            "`bits` is 2, 3, 4, 6 or 8",
+            attrs=_quantized(_need("int")),
+            rows=_last,
         ),
         OpDef(
             "attention",

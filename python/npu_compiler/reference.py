@@ -148,9 +148,9 @@ def _map(args: list[Array], outs: list[Array], a: dict[str, Any]) -> Array:
     return evaluate(a["expr"], args)
 
 
-def _epilogue(total: Array, args: list[Array], attrs: dict[str, Any]) -> Array:
+def _epilogue(total: Array, extras: list[Array], attrs: dict[str, Any]) -> Array:
     sums = np.split(total, 2, -1) if attrs.get("halves") else [total]
-    return evaluate(attrs["epilogue"], [*sums, *args[3:]]) if attrs.get("epilogue") else total
+    return evaluate(attrs["epilogue"], [*sums, *extras]) if attrs.get("epilogue") else total
 
 
 def _attention(args: list[Any], outs: list[Array], a: dict[str, Any]) -> Array:
@@ -221,7 +221,7 @@ def _conv(args: list[Any], outs: list[Array], a: dict[str, Any]) -> Array:
             out[:, g * per_out : (g + 1) * per_out] += np.moveaxis(np.tensordot(kernel, part, (1, 1)), 0, 1)
     if bias is not None:
         out += bias.reshape(-1, *[1] * n)
-    return _epilogue(out, args, a)
+    return _epilogue(out, args[3:], a)
 
 
 def _padded(x: Array, low: list[int], high: list[int], **how: Any) -> Array:
@@ -232,6 +232,25 @@ def _padded(x: Array, low: list[int], high: list[int], **how: Any) -> Array:
 _WIDE_AT_ONCE = 1 << 24  # elements of a weight in float64: the vocabulary of a language model takes gigabytes
 
 
+def _dequantized(q: Array, scales: Array, offsets: Array | None, depth: int, a: dict[str, Any]) -> Array:
+    """Bit by bit, in float64."""
+    bits, group = a["bits"], a.get("group", 0) or max(depth, 1)
+    stream = np.unpackbits(q, axis=-1, bitorder="little")[..., : depth * bits]
+    digits = stream.reshape(*q.shape[:-1], depth, bits).astype(np.int64)
+    integers = (digits << np.arange(bits)).sum(-1)
+    if a.get("signed_integers"):
+        integers -= digits[..., -1] << bits
+    scale, offset = (None if x is None else np.repeat(wide(x), group, -1)[..., :depth] for x in (scales, offsets))
+    kind = a.get("offset", "none")
+    if kind == "point":
+        return scale * (integers - offset)
+    return scale * integers + (offset if kind == "bias" else 0)
+
+
+def _dequantize(args: list[Any], outs: list[Array], a: dict[str, Any]) -> Array:
+    return _dequantized(args[0], args[1], args[2] if len(args) > 2 else None, outs[0].shape[-1], a)
+
+
 def _product(a: Array, b: Array) -> Array:
     a, columns = wide(a), max(1, _WIDE_AT_ONCE * b.shape[-1] // max(b.size, 1))
     parts = [np.matmul(a, wide(b[..., n : n + columns])) for n in range(0, b.shape[-1], columns)]
@@ -239,10 +258,14 @@ def _product(a: Array, b: Array) -> Array:
 
 
 def _matmul(args: list[Any], outs: list[Array], a: dict[str, Any]) -> Array:
-    total = _product(args[0], args[1])
-    if len(args) > 2 and args[2] is not None:
+    args = [*args, *[None] * (5 - len(args))]
+    right = args[1]
+    if a.get("bits"):
+        right = _dequantized(right, args[3], args[4], args[0].shape[-1], a).T
+    total = _product(args[0], right)
+    if args[2] is not None:
         total = total + wide(args[2])
-    return _epilogue(total, args, a)
+    return _epilogue(total, args[5:], a)
 
 
 def _pool(args: list[Array], outs: list[Array], a: dict[str, Any]) -> tuple[Array, Array]:
@@ -423,7 +446,7 @@ def _pad(args: list[Array], outs: list[Array], a: dict[str, Any]) -> Array:
 
 OPS: dict[str, Callable[..., Any]] = {
     "map": _map, "copy": lambda args, outs, a: args[0], "conv": _conv, "matmul": _matmul, "pool": _pool,
-    "attention": _attention, "rope": _rope,
+    "dequantize": _dequantize, "attention": _attention, "rope": _rope,
     "adaptive_pool": _adaptive, "norm": _norm, "softmax": _softmax, "reduce": _reduce, "scan": _scan, "sort": _sort,
     "topk": _sort, "gather": _gather, "scatter": _scatter, "iota": _iota, "resize": _resize, "pad": _pad,
 }  # fmt: skip

@@ -53,8 +53,9 @@ def check(kernels: list[Compiled]) -> None:
 
 def case_program(case: Case, dtype: torch.dtype) -> npu_compiler.CompiledProgram | None:
     inputs = tuple(cast(x, dtype) for x in case.make())
+    model = case.build()
     try:
-        return npu_compiler.compile(extract_ir(case.build().to(dtype), inputs))
+        return npu_compiler.compile(extract_ir(model.to(dtype), inputs), quantized=case.schemes(model))
     except (RuntimeError, ConversionError, ExportError, npu_compiler.CompileError):
         return None  # not in this dtype: other tests say which
 

@@ -75,10 +75,10 @@ def ir_of(model: nn.Module | Callable[..., Any], *inputs: Tensor, name: str = ""
     return ir
 
 
-def only(ir: Any, *names: str) -> CompiledProgram:
+def only(ir: Any, *names: str, **options: Any) -> CompiledProgram:
     """Compiled with these passes alone."""
     assert set(names) <= OPTIONAL, names
-    return compile(ir, disable=OPTIONAL - set(names))
+    return compile(ir, disable=OPTIONAL - set(names), **options)
 
 
 def ops(program: CompiledProgram) -> str:
@@ -97,10 +97,12 @@ def as_numpy(x: Tensor) -> np.ndarray[Any, Any]:
     return x.view(torch.int16).numpy().view(ml_dtypes.bfloat16) if x.dtype == torch.bfloat16 else x.numpy()
 
 
-def results(program: CompiledProgram, model: nn.Module, inputs: tuple[Tensor, ...]) -> list[np.ndarray[Any, Any]]:
-    """The outputs by the interpreter; inputs in the order of the program's."""
+def results(
+    program: CompiledProgram, model: nn.Module, inputs: tuple[Tensor, ...], stored: Mapping[str, Tensor] = {}
+) -> list[np.ndarray[Any, Any]]:
+    """The outputs by the interpreter; inputs in the order of the program's. ``stored`` replaces weights."""
     names = [e["name"] for e in program.data["inputs"]]
-    weights = {k: as_numpy(v) for k, v in model.state_dict().items()}
+    weights = {k: as_numpy(v) for k, v in {**model.state_dict(), **stored}.items()}
     given = dict(zip(names, map(as_numpy, inputs), strict=False)) | {n: weights[n] for n in names if n in weights}
     return list(run(program, given, weights).values())
 

@@ -8,7 +8,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from npu_base.quantization import Scheme
 from torch import Tensor, nn
+
+from tests.support.quantized import quantized
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,20 @@ class PassCase:
     before: str
     after: str | None = None
     module: bool = False
+    scheme: Scheme | None = None
+
+    def quantized_weights(self, model: nn.Module) -> list[str]:
+        return [name for name, p in model.named_parameters() if self.scheme and p.ndim > 1]
+
+    def quantize(self, model: nn.Module) -> dict[str, Tensor]:
+        """Gives its matrices numbers that are stored so; returns what is stored."""
+        stored = {}
+        for name in self.quantized_weights(model):
+            assert self.scheme
+            weight = quantized(name, model.get_parameter(name).shape, self.scheme)
+            model.get_parameter(name).data = weight.numbers.float()
+            stored.update({name + suffix: part for suffix, part in weight.parts.items()})
+        return stored
 
     def build(self) -> Any:
         return self.model() if self.module else self.model
@@ -44,12 +61,14 @@ class Net(nn.Module):
 CASES: list[PassCase] = []
 
 
-def fires(passes: str, name: str, model: Any, shapes: Any, before: str, after: str, module: bool = False) -> None:
-    CASES.append(PassCase(passes, name, model, shapes, before, after, module))
+def fires(
+    passes: str, name: str, model: Any, shapes: Any, before: str, after: str, module: bool = False, **more: Any
+) -> None:
+    CASES.append(PassCase(passes, name, model, shapes, before, after, module, **more))
 
 
-def stays(passes: str, name: str, model: Any, shapes: Any, before: str, module: bool = False) -> None:
-    CASES.append(PassCase(passes, name, model, shapes, before, None, module))
+def stays(passes: str, name: str, model: Any, shapes: Any, before: str, module: bool = False, **more: Any) -> None:
+    CASES.append(PassCase(passes, name, model, shapes, before, None, module, **more))
 
 
 IMAGE = ((2, 4, 5, 6),)
@@ -438,6 +457,40 @@ def _transformers() -> None:
           module=True)  # fmt: skip
 
 
-for _family in (_batch_norms, _sums_of_convolutions, _short_sums, _other_norms, _epilogues, _maps, _cats, _rms_norms,
-                _layer_norms, _simplifications, _transformers):  # fmt: skip
+def _quantized() -> None:
+    four, three = Scheme(4, 32), Scheme(3, 32)
+
+    def product() -> nn.Module:
+        return Net(lambda m, x: m(x), nn.Linear(64, 3))
+
+    def firing(name: str, model: Any, shapes: Any, before: str, after: str, passes: str = "") -> None:
+        fires(f"quantized_products {passes}".strip(), name, model, shapes, before, after, module=True, scheme=four)
+
+    rows, ids = ((3, 64),), (torch.tensor([[1, 0, 2]]),)
+    firing("a product", product, rows, "dequantize matmul", "matmul")
+    firing("an embedding", lambda: Net(lambda m, i: m(i), nn.Embedding(3, 64)), ids, "dequantize gather",
+           "gather gather gather dequantize")  # fmt: skip
+    firing("a table that is a weight too", lambda: Net(lambda m, i: m(i) @ m.weight.t(), nn.Embedding(3, 64)), ids,
+           "dequantize gather matmul", "gather gather gather dequantize matmul")  # fmt: skip
+    firing("one of two readers", lambda: Net(lambda m, x: m(x) + m.weight.sum(), nn.Linear(64, 3)), rows,
+           "dequantize matmul reduce map{add($0,$1)}", "dequantize reduce | matmul map{add($0,$1)}",
+           "hoist")  # fmt: skip
+    firing("merged products", lambda: Net(lambda m, n, x: (m(x).sum(0), n(x).sum(0)), nn.Linear(64, 3),
+           nn.Linear(64, 2)), rows, "dequantize matmul reduce dequantize matmul reduce",
+           " ".join(["copy"] * 8) + " | matmul reduce reduce", "merge_products")  # fmt: skip
+    firing("rows that are needed", lambda: Net(lambda m, x, i: m(x)[i], nn.Linear(64, 3)),
+           ((3, 64), torch.tensor([1])), "dequantize matmul gather", "gather matmul", "needed_rows")  # fmt: skip
+
+    def staying(name: str, model: Any, shapes: Any, before: str, scheme: Scheme = four) -> None:
+        stays("quantized_products", name, model, shapes, before, module=True, scheme=scheme)
+
+    staying("other bits", product, rows, "dequantize matmul", three)
+    staying("not transposed", lambda: Net(lambda m, x: x @ m.weight, nn.Linear(64, 3)), MATRIX[:0] + ((2, 3),),
+            "dequantize matmul")  # fmt: skip
+    staying("on the left", lambda: Net(lambda m, x: m.weight @ x, nn.Linear(64, 3)), ((64, 2),), "dequantize matmul")
+    staying("some rows", lambda: Net(lambda m, x: x @ m.weight[:2].t(), nn.Linear(64, 3)), rows, "dequantize matmul")
+
+
+for _family in (_quantized, _batch_norms, _sums_of_convolutions, _short_sums, _other_norms, _epilogues, _maps, _cats,
+                _rms_norms, _layer_norms, _simplifications, _transformers):  # fmt: skip
     _family()

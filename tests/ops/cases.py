@@ -6,7 +6,7 @@ who runs a case in another dtype casts them.
 
 from __future__ import annotations
 
-from . import algebra, direct, layers, placing, pointwise, sampling, shapes  # noqa: F401  (they fill the table)
+from . import algebra, direct, layers, placing, pointwise, quantized, sampling, shapes  # noqa: F401  (they fill the table)
 from .making import CASES, Case
 
 __all__ = ["CASES", "Case"]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from npu_base.quantization import Scheme
 from torch import Tensor, nn
+
+from tests.support.quantized import Quantized, quantized
 
 Make = Callable[[torch.Generator], Tensor]
 
@@ -23,6 +27,8 @@ class Case:
     module: bool = False
     refused: str | None = None
     tolerance: float = 2e-5
+    scheme: Scheme | None = None
+    """How its weights of two dimensions and more are quantised."""
 
     def build(self) -> nn.Module:
         torch.manual_seed(0)
@@ -33,7 +39,31 @@ class Case:
         for parameter in built.parameters():
             if parameter.ndim == 1:
                 parameter.data = torch.randn(parameter.shape) * 0.5 + 0.7
+        for name, weight in self.weights(built).items():
+            built.get_parameter(name).data = weight.numbers.float()
         return built.eval()
+
+    def schemes(self, model: nn.Module) -> dict[str, Scheme]:
+        if self.scheme is None:
+            return {}
+        return {name: self.scheme for name, p in model.named_parameters() if p.ndim > 1}
+
+    def weights(self, model: nn.Module) -> dict[str, Quantized]:
+        return {name: quantized(name, model.get_parameter(name).shape, s) for name, s in self.schemes(model).items()}
+
+    def in_double(self, model: nn.Module) -> nn.Module:
+        """A copy with the numbers of quantised weights as they are, not rounded."""
+        exact = copy.deepcopy(model).double()
+        for name, weight in self.weights(model).items():
+            exact.get_parameter(name).data = weight.numbers
+        return exact
+
+    def stored(self, model: nn.Module) -> dict[str, Tensor]:
+        """The weights that the program takes."""
+        state = dict(model.state_dict())
+        for name, weight in self.weights(model).items():
+            state.update({name + suffix: part for suffix, part in weight.parts.items()})
+        return state
 
     def make(self, seed: int = 0) -> tuple[Tensor, ...]:
         g = torch.Generator().manual_seed(seed)

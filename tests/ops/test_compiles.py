@@ -55,18 +55,21 @@ def ir_of_case(case: Case) -> dict[str, Any]:
 
 
 def compile_case(case: Case, **options: Any) -> tuple[CompiledProgram, torch.nn.Module, tuple[Tensor, ...]]:
-    return compile(ir_of_case(case), **options), case.build(), case.make()
+    model = case.build()
+    return compile(ir_of_case(case), quantized=case.schemes(model), **options), model, case.make()
 
 
 def check(case: Case, **options: Any) -> CompiledProgram:
     program, model, inputs = compile_case(case, **options)
-    weights = {k: as_numpy(v) for k, v in model.state_dict().items()}
+    weights = {k: as_numpy(v) for k, v in case.stored(model).items()}
     names = [e["name"] for e in program.data["inputs"]]
     got = list(run(program, dict(zip(names, map(as_numpy, inputs), strict=True)), weights).values())
     state = {k: as_double(v) for k, v in model.state_dict().items()}
     want = pytree.tree_leaves(model(*inputs))
     with torch.no_grad():
-        exact = pytree.tree_leaves(torch.func.functional_call(model, state, tuple(map(as_double, inputs))))
+        exact = pytree.tree_leaves(
+            torch.func.functional_call(model, state, tuple(map(as_double, inputs)), tie_weights=False)
+        )
     assert len(got) == len(want)
     for ours, theirs, best in zip(got, want, exact, strict=True):
         assert ours.dtype == as_numpy(theirs).dtype
@@ -97,7 +100,7 @@ def test_op_in_half_inside(case: Case) -> None:
     if case.refused:
         return
     program, model, inputs = compile_case(case, compute_dtype="float16")
-    weights = {k: as_numpy(v) for k, v in model.state_dict().items()}
+    weights = {k: as_numpy(v) for k, v in case.stored(model).items()}
     names = [e["name"] for e in program.data["inputs"]]
     got = list(run(program, dict(zip(names, map(as_numpy, inputs), strict=True)), weights).values())
     for ours, theirs in zip(got, pytree.tree_leaves(model(*inputs)), strict=True):

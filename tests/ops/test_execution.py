@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import pytest
@@ -40,10 +39,10 @@ def run_case(case: Case, dtype: torch.dtype, threads: int = 0, device: Device = 
         if dtype == torch.float32:
             raise
         pytest.skip(f"PyTorch has no {dtype} here: {str(error)[:80]}")
-    exact = evaluate(copy.deepcopy(model).double(), tuple(cast(x, torch.float64) for x in inputs))
-    program = compile(extract_ir(model, inputs))
+    exact = evaluate(case.in_double(model), tuple(cast(x, torch.float64) for x in inputs))
+    program = compile(extract_ir(model, inputs), quantized=case.schemes(model))
     executor = Executor(program, device, threads=threads)
-    weights = load_weights(model.state_dict(), program, device)
+    weights = load_weights(case.stored(model), program, device)
     names = [spec.name for spec in program.input_specs]
     session = executor.session()
     outputs = session.run(dict(zip(names, inputs, strict=True)), weights)

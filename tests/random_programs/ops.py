@@ -11,7 +11,7 @@ import numpy as np
 from .declared import declared
 from .expressions import Expression
 from .making import Making
-from .products import attention, matmul
+from .products import attention, dequantize, matmul
 from .spatial import SPATIAL
 from .values import (
     DTYPES,
@@ -285,5 +285,5 @@ def update(m: Making) -> None:
 MAKERS: dict[str, Callable[[Making], None]] = {
     **declared(), "map": _map, "reduce": _reduce, "scan": _scan, "softmax": _softmax, "norm": _norm,
     "topk": _topk, "gather": _gather, "scatter": _scatter, "iota": _iota, "pad": _pad, "matmul": matmul,
-    "attention": attention, "rope": _rope, **SPATIAL,
+    "dequantize": dequantize, "attention": attention, "rope": _rope, **SPATIAL,
 }  # fmt: skip

@@ -2,18 +2,64 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
+from npu_base.quantization import OFFSETS, Scheme
 from npu_compiler import reference
+from npu_compiler.opset import OPS
 
 from .expressions import Expression
 from .making import Making
 from .values import DTYPES, FLOATS, Array, Unsuitable, View, digits, finite, sums_exactly
 
 
+def dequantize(m: Making) -> None:
+    shape = (*m.shape(), m.c.pick((7, 1, 8, 16, 33)))
+    attrs, parts, largest = _quantized(m, shape)
+    m.add("dequantize", parts, [(m.c.pick(FLOATS), shape)], attrs, exact=False, terms=largest * math.prod(shape) ** 0.5)
+
+
+def _quantized(m: Making, shape: tuple[int, ...]) -> tuple[dict[str, Any], list[View | None], float]:
+    """What stands for numbers of this shape: attributes, integers, scales and offsets; and how large they may be."""
+    c = m.c
+    scheme = Scheme(c.pick((4, 8, 2, 3, 6)), c.pick((8, 0, 1, 5, 32, 64)), c.pick(OFFSETS), c.one_in(2))
+    groups = (*shape[:-1], scheme.groups(shape[-1]))
+    q = m.view_of(("uint8",), scheme.stored_shape(shape))
+    scales = m.view_of(FLOATS, groups, values=finite)
+    offsets = m.view_of(FLOATS, groups, values=finite) if scheme.offset != "none" else None
+    if not finite(scales.array, *([offsets.array] if offsets else [])):
+        raise Unsuitable
+    shift = digits(offsets.array)[0] if offsets else 0.0
+    largest = digits(scales.array)[0] * (2.0**scheme.bits + shift) + shift
+    attrs = {"bits": scheme.bits, "group": scheme.group, "offset": scheme.offset, "signed_integers": scheme.signed}
+    return attrs, [q, scales, offsets], largest
+
+
+def _quantized_matmul(m: Making) -> None:
+    """Without an epilogue, so that its result has the dtype to which weights may be rounded."""
+    c = m.c
+    rank, rows, depth, columns = (
+        c.int(2, 3),
+        c.pick((3, 1, 8, 9, 17)),
+        c.pick((16, 1, 5, 32, 70)),
+        c.pick((3, 1, 9, 17)),
+    )
+    batch = tuple(c.int(1, 3) for _ in range(rank - 2))
+    a = m.view_of((c.pick(FLOATS),), (*batch, rows, depth), values=finite)
+    attrs, (q, scales, offsets), largest = _quantized(m, (columns, depth))
+    if not finite(a.array):
+        raise Unsuitable
+    m.add("matmul", [a, q, None, scales, offsets], [(a.dtype, (*batch, rows, columns))], attrs, exact=False,
+          terms=depth * digits(a.array)[0] * largest)  # fmt: skip
+
+
 def matmul(m: Making) -> None:
     c = m.c
+    if c.one_in(3):
+        _quantized_matmul(m)
+        return
     dtype = c.pick(FLOATS)
     rank, (rows, depth, columns) = c.int(2, 4), (c.pick((3, 1, 2, 5, 9, 17)) for _ in range(3))
     batch = tuple(c.int(1, 3) for _ in range(rank - 2))
@@ -51,7 +97,7 @@ def product(
             raise Unsuitable
         exact, dtype = expression.exact[-1], c.pick(FLOATS)
         attrs["epilogue"] = expression.steps
-        inputs = [*inputs, *extras]
+        inputs = [*inputs, *[None] * (OPS[kind].expr_operand - len(inputs)), *extras]
     terms = depth * digits(a.array)[0] * digits(b.array)[0] + (digits(bias.array)[0] if bias is not None else 0.0)
     m.add(kind, inputs, [(dtype, shape)], attrs, exact, terms=terms)
 

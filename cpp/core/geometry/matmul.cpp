@@ -22,4 +22,17 @@ MatmulGeometry matmul_geometry(const TensorDesc& left, const TensorDesc& right, 
   return g;
 }
 
+MatmulGeometry matmul_geometry(const KernelRequest& request) {
+  TensorDesc right = request.inputs[1];
+  if (std::get<MatmulAttrs>(request.op.attrs).bits != 0)
+    right.strides.assign(request.outputs[0].shape.size(), 0);
+  return matmul_geometry(request.inputs[0], right, request.outputs[0]);
+}
+
+std::vector<TensorDesc> extras_of(const KernelRequest& request) {
+  const std::size_t first = first_extra(request.op.kind);
+  if (request.inputs.size() <= first) return {};
+  return {request.inputs.begin() + static_cast<std::ptrdiff_t>(first), request.inputs.end()};
+}
+
 }  // namespace npu

@@ -14,6 +14,12 @@ struct MatmulGeometry {
 };
 
 MatmulGeometry matmul_geometry(const TensorDesc& left, const TensorDesc& right, const TensorDesc& out);
+// Of the op matmul. A quantised right side has no steps of its own here.
+MatmulGeometry matmul_geometry(const KernelRequest& request);
+
+// The operands of a product or convolution that only its epilogue reads, and the number of the first of them.
+inline std::size_t first_extra(OpKind kind) { return static_cast<std::size_t>(info_of(kind).expr_operand); }
+std::vector<TensorDesc> extras_of(const KernelRequest& request);
 
 // The offset of a position in all dimensions but the last `rest`, in an operand with these strides.
 inline std::int64_t outer_offset(const Shape& shape, const Shape& strides, std::int64_t position,

@@ -56,7 +56,7 @@ std::optional<Op> join_norm_and_product(const Op& norm, const Op& product) {
   if (!rows) return std::nullopt;
   Op op = product;
   op.inputs[0] = *rows;
-  const std::size_t own = std::max<std::size_t>(op.inputs.size(), 3);
+  const std::size_t own = std::max(op.inputs.size(), static_cast<std::size_t>(info_of(op.kind).expr_operand));
   op.inputs.resize(own + 2);
   for (std::size_t k = 1; k < norm.inputs.size(); ++k) op.inputs[own + k - 1] = norm.inputs[k];
   return op;

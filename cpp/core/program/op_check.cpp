@@ -5,6 +5,7 @@
 
 #include "core/program/expr_reader.h"
 #include "core/program/op_rules.gen.h"
+#include "core/program/quantization.h"
 #include "core/program/shapes.h"
 #include "npu/buffer.h"
 
@@ -52,9 +53,10 @@ void OpCheck::need_same(const Operand& a, const Operand& b) const {
 
 void OpCheck::need_epilogue(const Expr& epilogue) const {
   const DType result = dtype(out());
-  for (std::size_t i = 3; i < op.inputs.size(); ++i) need_shape(in(i), out().shape, "extra");
+  const auto first = static_cast<std::size_t>(info_of(op.kind).expr_operand);
+  for (std::size_t i = first; i < op.inputs.size(); ++i) need_shape(in(i), out().shape, "extra");
   if (epilogue.empty()) {
-    need(op.inputs.size() <= 3, "no 'extra' operands without an epilogue");
+    need(op.inputs.size() <= first, "no 'extra' operands without an epilogue");
     need_dtype(out(), dtype(in(0)), "out");
     return;
   }
@@ -142,16 +144,23 @@ void check_matmul(const OpCheck& c, const MatmulAttrs& attrs) {
   const Operand &a = c.in(0), &b = c.in(1), &bias = c.in(2);
   const Shape& out = c.out().shape;
   const std::size_t rank = out.size();
-  c.need(rank >= 2 && c.rank(a) == rank && c.rank(b) == rank,
+  const bool quantized = attrs.bits != 0;
+  c.need(rank >= 2 && c.rank(a) == rank && (c.rank(b) == rank || quantized),
          "operands of the same rank as 'out', at least 2");
   Shape sums = out;
   if (attrs.halves) sums[rank - 1] *= 2;
+  const std::int64_t depth = a.shape[rank - 1];
   Shape left = out, right = sums;
-  left[rank - 1] = a.shape[rank - 1];
-  right[rank - 2] = a.shape[rank - 1];
+  left[rank - 1] = right[rank - 2] = depth;
   c.need_shape(a, left, "a");
-  c.need_shape(b, right, "b");
-  c.need_dtype(b, c.dtype(a), "b");
+  if (quantized) {
+    c.need_float(a, "a");
+    c.need_quantized(quantization_of(attrs), {1, 3, 4}, {sums[rank - 1], depth}, "b");
+  } else {
+    c.need(!c.in(3).present() && !c.in(4).present(), "'bits' for scales and offsets");
+    c.need_shape(b, right, "b");
+    c.need_dtype(b, c.dtype(a), "b");
+  }
   c.need(!attrs.halves || !attrs.epilogue.empty(), "an epilogue that combines the two halves");
   if (register_class_of(c.dtype(a)) == 'i') {
     c.need_dtype(c.out(), c.dtype(a), "out");

@@ -3,6 +3,7 @@
 // op_check_spatial.cpp.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 
@@ -10,6 +11,8 @@
 #include "core/program/program.h"
 
 namespace npu {
+
+struct Quantization;
 
 // An op under examination. The op has the operands of its table, all of them inside their values.
 struct OpCheck {
@@ -33,6 +36,9 @@ struct OpCheck {
   void need_float(const Operand& operand, const char* name) const;
   void need_integer(const Operand& operand, const char* name) const;
   void need_axis(std::int64_t axis, const Operand& operand) const;
+  // Operands that stand for numbers of this shape: integers (`name`), scales and offsets.
+  void need_quantized(const Quantization& how, const std::array<std::size_t, 3>& operands, const Shape& shape,
+                      const char* name) const;
   void need_same(const Operand& a, const Operand& b) const;  // shape and dtype
   void need_epilogue(const Expr& epilogue) const;  // of conv and matmul: their extras and dtype of `out`
 };

@@ -16,6 +16,8 @@ void check_conv(const OpCheck& c, const ConvAttrs& attrs);
 
 void check_matmul(const OpCheck& c, const MatmulAttrs& attrs);
 
+void check_dequantize(const OpCheck& c, const DequantizeAttrs& attrs);
+
 void check_attention(const OpCheck& c, const AttentionAttrs& attrs);
 
 void check_rope(const OpCheck& c, const RopeAttrs& attrs);

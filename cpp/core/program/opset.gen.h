@@ -229,14 +229,40 @@ struct ConvAttrs {
 };
 
 struct MatmulAttrs {
+  enum class Offset : std::uint8_t { kNone, kPoint, kBias };
   bool halves = false;
   Expr epilogue;
+  std::int64_t bits = 0;
+  std::int64_t group = 0;
+  Offset offset = Offset::kNone;
+  bool signed_integers = false;
 
   // Calls visit(name, kind_or_choices, member, required) for each attribute.
   template <class Visitor>
   void visit([[maybe_unused]] Visitor&& visitor) {
     visitor.field("halves", halves, false);
     visitor.field("epilogue", epilogue, false);
+    visitor.field("bits", bits, false);
+    visitor.field("group", group, false);
+    visitor.choice("offset", {"none", "point", "bias"}, offset, false);
+    visitor.field("signed_integers", signed_integers, false);
+  }
+};
+
+struct DequantizeAttrs {
+  enum class Offset : std::uint8_t { kNone, kPoint, kBias };
+  std::int64_t bits = 0;
+  std::int64_t group = 0;
+  Offset offset = Offset::kNone;
+  bool signed_integers = false;
+
+  // Calls visit(name, kind_or_choices, member, required) for each attribute.
+  template <class Visitor>
+  void visit([[maybe_unused]] Visitor&& visitor) {
+    visitor.field("bits", bits, true);
+    visitor.field("group", group, false);
+    visitor.choice("offset", {"none", "point", "bias"}, offset, false);
+    visitor.field("signed_integers", signed_integers, false);
   }
 };
 
@@ -461,6 +487,7 @@ struct PadAttrs {
   OP(copy, Copy) \
   OP(conv, Conv) \
   OP(matmul, Matmul) \
+  OP(dequantize, Dequantize) \
   OP(attention, Attention) \
   OP(rope, Rope) \
   OP(pool, Pool) \
@@ -482,7 +509,7 @@ enum class OpKind : std::uint8_t { NPU_FOR_EACH_OP(NPU_OP_KIND) };
 #undef NPU_OP_KIND
 
 // In the order of OpKind.
-using Attrs = std::variant<MapAttrs, CopyAttrs, ConvAttrs, MatmulAttrs, AttentionAttrs, RopeAttrs, PoolAttrs, AdaptivePoolAttrs, NormAttrs, SoftmaxAttrs, ReduceAttrs, ScanAttrs, SortAttrs, TopkAttrs, GatherAttrs, ScatterAttrs, IotaAttrs, ResizeAttrs, PadAttrs>;
+using Attrs = std::variant<MapAttrs, CopyAttrs, ConvAttrs, MatmulAttrs, DequantizeAttrs, AttentionAttrs, RopeAttrs, PoolAttrs, AdaptivePoolAttrs, NormAttrs, SoftmaxAttrs, ReduceAttrs, ScanAttrs, SortAttrs, TopkAttrs, GatherAttrs, ScatterAttrs, IotaAttrs, ResizeAttrs, PadAttrs>;
 
 // A result that may lie in the memory of an operand; in_place.h has the rule.
 struct InPlace {
@@ -509,7 +536,8 @@ inline const std::vector<OpInfo>& op_table() {
     {"map", {"operands*"}, {"out"}, {{0, 0, -1}}, LayoutRule::kFollows, true, -1, 0},
     {"copy", {"x"}, {"out"}, {{0, 0, 0}}, LayoutRule::kFollows, true, -1, -1},
     {"conv", {"x", "weight", "bias?", "extra*"}, {"out"}, {}, LayoutRule::kChannelsLast, true, -1, 3},
-    {"matmul", {"a", "b", "bias?", "extra*"}, {"out"}, {}, LayoutRule::kRowMajor, true, -1, 3},
+    {"matmul", {"a", "b", "bias?", "scales?", "offsets?", "extra*"}, {"out"}, {}, LayoutRule::kRowMajor, true, -1, 5},
+    {"dequantize", {"q", "scales", "offsets?"}, {"out"}, {}, LayoutRule::kRowMajor, false, -1, -1},
     {"attention", {"q", "k", "v", "mask?"}, {"out"}, {}, LayoutRule::kRowMajor, false, -1, -1},
     {"rope", {"x", "cos", "sin", "key?", "value?", "key_cache?", "value_cache?", "index?"}, {"out", "key_out?", "value_out?"}, {{1, 5, 5}, {2, 6, 6}}, LayoutRule::kRowMajor, false, 5, -1},
     {"pool", {"x"}, {"out", "indices?"}, {}, LayoutRule::kFollows, false, -1, -1},

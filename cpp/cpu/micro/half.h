@@ -64,9 +64,13 @@ inline U16 to_f16(F32 v) {
 
 // n < kLanes elements; the others are zero.
 inline U16 load16_part(const std::uint16_t* p, std::int64_t n) {
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+  return (U16)_mm256_maskz_loadu_epi16(first_lanes(n), p);
+#else
   U16 part = {};
   for (std::int64_t j = 0; j < n; ++j) part[j] = p[j];
   return part;
+#endif
 }
 
 }  // namespace

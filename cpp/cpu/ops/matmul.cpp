@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
+#include <utility>
 
 #include "npu/error.h"
 
@@ -14,7 +16,8 @@ namespace {
 class MatmulOperands final : public GemmOperands {
  public:
   MatmulOperands(const KernelRequest& r, const Epilogue& epilogue, std::int64_t first_row, const void* a,
-                 const void* b, bool pairs)
+                 const void* b, bool pairs, const QuantizedRows* quantized = nullptr,
+                 const QuantizedParts& parts = {})
       : r_(r),
         epilogue_(epilogue),
         first_row_(first_row),
@@ -22,7 +25,9 @@ class MatmulOperands final : public GemmOperands {
         b_(b),
         rank_(r.outputs[0].shape.size()),
         pairs_(pairs),
-        depth_(r.inputs[0].shape[rank_ - 1]) {}
+        depth_(r.inputs[0].shape[rank_ - 1]),
+        quantized_(quantized),
+        parts_(parts) {}
 
   void pack_rows(std::int64_t row, std::int64_t count, std::int64_t k, std::int64_t length,
                  float* to) const override {
@@ -56,7 +61,7 @@ class MatmulOperands final : public GemmOperands {
 
   const float* panel_in_place(std::int64_t column) const override {
     const TensorDesc& b = r_.inputs[1];
-    if (b.strides[rank_ - 2] != 1 || b.strides[rank_ - 1] != depth_) return nullptr;
+    if (quantized_ || b.strides[rank_ - 2] != 1 || b.strides[rank_ - 1] != depth_) return nullptr;
     return reinterpret_cast<const float*>(element(b_, b.dtype, column * depth_));
   }
 
@@ -64,7 +69,7 @@ class MatmulOperands final : public GemmOperands {
                      std::int64_t length) const override {
     constexpr std::int64_t kLine = 64;
     const TensorDesc& b = r_.inputs[1];
-    if (b.strides[rank_ - 2] != 1) return;
+    if (quantized_ || b.strides[rank_ - 2] != 1) return;
     const std::int64_t unit = pairs_ ? 2 : 1;
     const std::int64_t bytes = length * unit * static_cast<std::int64_t>(size_of(b.dtype));
     for (std::int64_t j = column; j < column + count; ++j) {
@@ -75,6 +80,7 @@ class MatmulOperands final : public GemmOperands {
 
   void pack_panel(std::int64_t column, std::int64_t count, std::int64_t k, std::int64_t length, int nr,
                   float* to) const override {
+    if (quantized_) return pack_numbers(column, count, k, length, nr, to);
     const TensorDesc& b = r_.inputs[1];
     const std::int64_t down = b.strides[rank_ - 2], across = b.strides[rank_ - 1];
     if (pairs_) return pack_pairs(column, count, k, length, nr, to);
@@ -102,6 +108,26 @@ class MatmulOperands final : public GemmOperands {
   }
 
  private:
+  // Columns of a quantised right side: rows of numbers, laid across.
+  void pack_numbers(std::int64_t column, std::int64_t count, std::int64_t k, std::int64_t length, int nr,
+                    float* to) const {
+    constexpr std::int64_t kMostColumns = 64;
+    float words[kPackedStride * kMostColumns];
+    for (std::int64_t j = 0; j < count; ++j) {
+      const QuantizedRows::Row row = quantized_column(r_, column + j);
+      float* const line = words + j * kPackedStride;
+      if (!pairs_) {
+        quantized_->numbers(parts_, row, k, length, line);
+        continue;
+      }
+      auto* const halves = reinterpret_cast<std::uint16_t*>(line);
+      const std::int64_t some = std::min(2 * length, depth_ - 2 * k);
+      quantized_->numbers(parts_, row, 2 * k, some, halves);
+      if (some < 2 * length) halves[some] = 0;
+    }
+    micro().transpose_words(words, kPackedStride * 4, count, length, to, nr, nr);
+  }
+
   // Columns of halves, as float32: two at a time are a word.
   void pack_halves(const std::byte* first, std::int64_t across, std::int64_t count, std::int64_t length,
                    int nr, float* to) const {
@@ -169,6 +195,8 @@ class MatmulOperands final : public GemmOperands {
   std::size_t rank_;
   bool pairs_;
   std::int64_t depth_;
+  const QuantizedRows* quantized_;
+  QuantizedParts parts_;
 };
 
 class Matmul final : public HostKernel {
@@ -177,9 +205,10 @@ class Matmul final : public HostKernel {
       : r_(r),
         g_(geometry_of(r)),
         micro_(&micro()),
-        epilogue_(std::get<MatmulAttrs>(r.op.attrs).epilogue, extras(r), r.outputs[0],
+        epilogue_(std::get<MatmulAttrs>(r.op.attrs).epilogue, extras_of(r), r.outputs[0],
                   static_cast<int>(r.outputs[0].shape.size()) - 1, std::get<MatmulAttrs>(r.op.attrs).halves) {
-    pairs_ = multiplies_pairs(*micro_, r.inputs[0].dtype, r.inputs[1].dtype);
+    if (is_quantized(r)) quantized_.emplace(quantized_right(r));
+    pairs_ = multiplies_pairs(*micro_, r.inputs[0].dtype, quantized_ ? r.inputs[0].dtype : r.inputs[1].dtype);
     shape_ = {g_.rows, g_.columns, words(g_.depth, pairs_), epilogue_.sums_per_result()};
     grid_ = packs() ? plan_gemm(*micro_, shape_, r.threads, g_.batches)
                     : plan_unpacked_gemm(*micro_, shape_, r.threads, g_.batches);
@@ -188,6 +217,7 @@ class Matmul final : public HostKernel {
 
   std::string name() const override {
     return std::string(pairs_ ? "matmul[pairs " : "matmul[gemm ") + micro_->name +
+           (quantized_ ? " of quantized" : "") +
            (epilogue_.in_tile() || epilogue_.after_tile() ? "]" : " +map]");
   }
   std::size_t scratch_bytes() const override { return scratch_ * static_cast<std::size_t>(r_.threads); }
@@ -218,7 +248,8 @@ class Matmul final : public HostKernel {
       const std::int64_t batch = piece / grid_.pieces();
       const MatmulOperands operands(r_, epilogue_, batch * g_.rows, args.inputs[0],
                                     element(args.inputs[1], r_.inputs[1].dtype, right_offset(r_, g_, batch)),
-                                    pairs_);
+                                    pairs_, quantized_ ? &*quantized_ : nullptr,
+                                    quantized_ ? quantized_parts(args) : QuantizedParts{});
       GemmCall call;
       call.micro = micro_;
       call.shape = shape_;
@@ -229,7 +260,7 @@ class Matmul final : public HostKernel {
       call.out_dtype = r_.outputs[0].dtype;
       call.out = args.outputs[0];
       call.out_stride = r_.outputs[0].strides[g_.rank - 1];
-      call.extras = args.inputs + 3;
+      call.extras = args.inputs + first_extra(OpKind::kMatmul);
       if (args.inputs[2]) {
         const TensorDesc& bias = r_.inputs[2];
         call.bias = element(args.inputs[2], bias.dtype, bias_at(batch * g_.rows));
@@ -247,9 +278,6 @@ class Matmul final : public HostKernel {
 
  private:
   static std::size_t align(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
-  static std::vector<TensorDesc> extras(const KernelRequest& r) {
-    return {r.inputs.begin() + 3, r.inputs.end()};
-  }
 
   static bool moves_with_rows(const TensorDesc& bias, const KernelRequest& r) {
     const Shape& shape = r.outputs[0].shape;
@@ -267,6 +295,7 @@ class Matmul final : public HostKernel {
   const Micro* micro_;
   Epilogue epilogue_;
   bool pairs_ = false;
+  std::optional<QuantizedRows> quantized_;
   GemmShape shape_;
   GemmGrid grid_;
   std::size_t scratch_ = 0;
@@ -274,14 +303,28 @@ class Matmul final : public HostKernel {
 
 }  // namespace
 
+QuantizedRows quantized_right(const KernelRequest& r) {
+  const auto& attrs = std::get<MatmulAttrs>(r.op.attrs);
+  return {quantization_of(attrs), r.inputs[0].shape.back(), r.inputs[1], r.inputs[3], r.inputs[4]};
+}
+
+QuantizedRows::Row quantized_column(const KernelRequest& r, std::int64_t column) {
+  const auto at = [&](std::size_t i) { return r.inputs[i].present() ? column * r.inputs[i].strides[0] : 0; };
+  return {at(1), at(3), at(4)};
+}
+
 KernelPtr make_matmul(const KernelRequest& request) {
-  if (tiny_products(request)) return make_matmul_tiny(request);
+  if (!is_quantized(request) && tiny_products(request)) return make_matmul_tiny(request);
   if (!is_float(request.outputs[0].dtype)) return make_matmul_integers(request);
   // A bias that differs between rows is an addend like any other: an extra of the epilogue.
   if (request.inputs[2].present() && !Matmul::fits(request)) {
     throw Error(ErrorKind::kUnavailable,
                 {.area = "cpu",
                  .what = "the bias of a matmul differs between rows; got op '" + request.op.name + "'"});
+  }
+  if (is_quantized(request)) {
+    KernelPtr rows = make_matmul_quantized_rows(request);
+    return rows ? std::move(rows) : std::make_unique<Matmul>(request);
   }
   if (one_column(request)) return make_matmul_column(request);
   return few_rows(request) ? make_matmul_rows(request) : std::make_unique<Matmul>(request);

@@ -4,17 +4,26 @@
 #include "core/geometry/matmul.h"
 #include "cpu/gemm.h"
 #include "cpu/ops/ops.h"
+#include "cpu/quantized.h"
 
 namespace npu::cpu {
 
-inline MatmulGeometry geometry_of(const KernelRequest& r) {
-  return matmul_geometry(r.inputs[0], r.inputs[1], r.outputs[0]);
-}
+inline MatmulGeometry geometry_of(const KernelRequest& r) { return matmul_geometry(r); }
 
 // The offset of a batch's right-hand side.
 inline std::int64_t right_offset(const KernelRequest& r, const MatmulGeometry& g, std::int64_t batch) {
   return g.shared ? 0 : outer_offset(r.outputs[0].shape, r.inputs[1].strides, batch, 2);
 }
+
+inline bool is_quantized(const KernelRequest& r) { return std::get<MatmulAttrs>(r.op.attrs).bits != 0; }
+// The right-hand side of such a product: a row for each column.
+QuantizedRows quantized_right(const KernelRequest& r);
+inline QuantizedParts quantized_parts(const KernelArgs& args) {
+  return {args.inputs[1], args.inputs[3], args.inputs[4]};
+}
+// Null where the rows are too many, or where its integers do not lie so that they can be read in words.
+KernelPtr make_matmul_quantized_rows(const KernelRequest& request);
+QuantizedRows::Row quantized_column(const KernelRequest& r, std::int64_t column);
 
 // Few rows, and a right-hand side that can be read as it lies, along the depth or across.
 bool few_rows(const KernelRequest& request);

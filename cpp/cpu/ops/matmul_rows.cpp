@@ -2,8 +2,7 @@
 // along the depth, sums of their rows where they lie across.
 #include <algorithm>
 
-#include "cpu/ops/matmul.h"
-#include "cpu/strided.h"
+#include "cpu/ops/row_results.h"
 
 namespace npu::cpu {
 
@@ -11,12 +10,7 @@ namespace {
 
 class MatmulRows final : public HostKernel {
  public:
-  explicit MatmulRows(const KernelRequest& r)
-      : r_(r),
-        g_(geometry_of(r)),
-        micro_(&micro()),
-        epilogue_(std::get<MatmulAttrs>(r.op.attrs).epilogue, {r.inputs.begin() + 3, r.inputs.end()},
-                  r.outputs[0], static_cast<int>(g_.rank) - 1, std::get<MatmulAttrs>(r.op.attrs).halves) {
+  explicit MatmulRows(const KernelRequest& r) : r_(r), g_(geometry_of(r)), micro_(&micro()), results_(r, g_) {
     const TensorDesc &a = r.inputs[0], &b = r.inputs[1];
     copies_ = g_.columns == 1 && g_.right_depth != 1;
     along_ = g_.right_depth == 1 || copies_;
@@ -29,34 +23,22 @@ class MatmulRows final : public HostKernel {
              : b.dtype == DType::kBFloat16 ? micro_->weigh_bf16
                                            : micro_->weigh_f16;
     in_place_ = g_.left_depth == 1 && (pairs_ || a.dtype == DType::kFloat32);
-    const std::int64_t sums = epilogue_.sums_per_result();
-    const double weights = static_cast<double>(sums * g_.columns) * static_cast<double>(g_.depth);
-    const double worth = static_cast<double>(g_.batches * g_.rows) * weights;
-    const std::int64_t groups = (g_.columns + kGroup - 1) / kGroup;
-    constexpr double kFewProducts = 30000;  // a few microseconds: not worth waking threads
-    const bool shared = worth > kFewProducts && r.threads > 1;
-    const double group_bytes =
-        static_cast<double>(kGroup * sums * g_.depth) * static_cast<double>(size_of(b.dtype));
-    const auto least = static_cast<std::int64_t>(kLeastBytes / std::max(group_bytes, 1.0));
-    pieces_ = tapered(groups, shared ? least : groups, shared ? r.threads : 1);
+    pieces_ = results_.pieces(static_cast<double>(g_.depth) * static_cast<double>(size_of(b.dtype)));
     const std::size_t x_bytes = static_cast<std::size_t>(g_.rows * g_.depth) * (pairs_ ? 2 : sizeof(float));
     x_bytes_ = round_up(x_bytes);
-    sums_bytes_ = static_cast<std::size_t>((g_.rows * sums + 1) * kChunk) * sizeof(float);
-    column_bytes_ = copies_ ? round_up(static_cast<std::size_t>(sums * g_.depth) * sizeof(float)) : 0;
-    scratch_ = x_bytes_ + column_bytes_ + sums_bytes_ + round_up(epilogue_.scratch_bytes());
+    const auto sums = static_cast<std::size_t>(results_.sums_per_result() * g_.depth);
+    column_bytes_ = copies_ ? round_up(sums * sizeof(float)) : 0;
+    scratch_ = x_bytes_ + column_bytes_ + results_.scratch_bytes();
   }
 
   std::string name() const override {
     return std::string(pairs_   ? "matmul[rows of pairs "
                        : along_ ? "matmul[rows "
                                 : "matmul[rows across ") +
-           micro_->name + (epilogue_.in_tile() || epilogue_.after_tile() ? "]" : " +map]");
+           micro_->name + (results_.maps() ? " +map]" : "]");
   }
   std::size_t scratch_bytes() const override { return scratch_ * static_cast<std::size_t>(r_.threads); }
-  double flops() const override {
-    return 2.0 * static_cast<double>(g_.batches * g_.rows * epilogue_.sums_per_result()) *
-           static_cast<double>(g_.columns * g_.depth);
-  }
+  double flops() const override { return results_.flops(); }
 
   void run(const KernelArgs& args, ThreadPool& pool) const override {
     if (g_.rows * g_.columns * g_.batches == 0) return;
@@ -70,21 +52,17 @@ class MatmulRows final : public HostKernel {
       call.depth = g_.depth;
       call.stride = along_ ? g_.right_column : g_.right_depth;
       call.out = reinterpret_cast<float*>(scratch + x_bytes_ + column_bytes_);
-      call.out_stride = epilogue_.sums_per_result() * kChunk;
+      call.out_stride = results_.sums_stride();
       find_rows(args, batch, scratch, call);
-      const std::int64_t end = std::min(range.end * kGroup, g_.columns);
-      for (std::int64_t column = range.begin * kGroup; column < end; column += kChunk) {
-        run_chunk(args, batch, column, std::min(kChunk, end - column), call);
+      const std::int64_t end = std::min(range.end * RowResults::kGroup, g_.columns);
+      for (std::int64_t column = range.begin * RowResults::kGroup; column < end;
+           column += RowResults::kChunk) {
+        run_chunk(args, batch, column, std::min(RowResults::kChunk, end - column), call);
       }
     });
   }
 
  private:
-  static constexpr std::int64_t kChunk = 512;  // columns finished at a time
-  static constexpr std::int64_t kGroup = 16;   // columns that are not shared out
-  // Of weights that are worth a piece: a few microseconds of reading.
-  static constexpr double kLeastBytes = 65536;
-
   // The rows where they lie, or a copy of them.
   void find_rows(const KernelArgs& args, std::int64_t batch, std::byte* copy, GemvCall& call) const {
     const TensorDesc& a = r_.inputs[0];
@@ -111,7 +89,7 @@ class MatmulRows final : public HostKernel {
     const TensorDesc& b = r_.inputs[1];
     float* const sums = call.out;
     call.columns = n;
-    for (std::int64_t half = 0; half < epilogue_.sums_per_result(); ++half) {
+    for (std::int64_t half = 0; half < results_.sums_per_result(); ++half) {
       const std::int64_t first = half * g_.columns + column;
       call.w = element(args.inputs[1], b.dtype, right_offset(r_, g_, batch) + first * g_.right_column);
       if (copies_) {  // the one column
@@ -119,16 +97,14 @@ class MatmulRows final : public HostKernel {
         load_row(b.dtype, call.w, g_.right_depth, copy, g_.depth);
         call.w = copy;
       }
-      call.out = sums + half * kChunk;
+      call.out = sums + half * RowResults::kChunk;
       if (along_) {
         gemv_(call);
       } else {
         add_rows(call);
       }
     }
-    for (std::int64_t i = 0; i < g_.rows; ++i)
-      finish_row(args, batch * g_.rows + i, column, n, sums + i * call.out_stride,
-                 sums + g_.rows * call.out_stride);
+    results_.finish(args, batch, column, n, sums);
   }
 
   // A few rows of weights at a time, as many as are read well side by side.
@@ -151,45 +127,16 @@ class MatmulRows final : public HostKernel {
     }
   }
 
-  void finish_row(const KernelArgs& args, std::int64_t row, std::int64_t column, std::int64_t n, float* sums,
-                  float* buffer) const {
-    const TensorDesc &out = r_.outputs[0], &bias = r_.inputs[2];
-    const std::size_t last = g_.rank - 1;
-    for (std::int64_t half = 0; half < epilogue_.sums_per_result() && args.inputs[2]; ++half) {
-      const std::int64_t at =
-          row_offset(out.shape, bias.strides, row) + (half * g_.columns + column) * bias.strides[last];
-      load_row(bias.dtype, element(args.inputs[2], bias.dtype, at), bias.strides[last], buffer, n);
-      micro_->add_into(buffer, sums + half * kChunk, n);
-    }
-    const void* pointers[kMaxExtras] = {};
-    const auto& extras = epilogue_.extras();
-    for (std::size_t k = 0; k < extras.size(); ++k) {
-      const std::int64_t at =
-          row_offset(out.shape, extras[k].strides, row) + column * extras[k].strides[last];
-      pointers[k] = element(args.inputs[3 + k], extras[k].dtype, at);
-    }
-    void* const to = element(args.outputs[0], out.dtype,
-                             row_offset(out.shape, out.strides, row) + column * out.strides[last]);
-    if (!epilogue_.in_tile()) {
-      return epilogue_.run(sums, kChunk, n, pointers, to, reinterpret_cast<std::byte*>(buffer + kChunk));
-    }
-    if (epilogue_.residual() >= 0)
-      micro_->add_into(static_cast<const float*>(pointers[epilogue_.residual()]), sums, n);
-    epilogue_.apply_limits(sums, n);
-    epilogue_.apply_function(sums, n, 1, n, pointers);
-    store_row(out.dtype, sums, to, out.strides[last], n);
-  }
-
   KernelRequest r_;
   MatmulGeometry g_;
   const Micro* micro_;
-  Epilogue epilogue_;
+  RowResults results_;
   void (*gemv_)(const GemvCall&) = nullptr;
   void (*weigh_)(const WeighCall&) = nullptr;
   bool along_ = true, pairs_ = false, in_place_ = false;
   bool copies_ = false;        // a column that does not lie along the depth
   std::vector<Range> pieces_;  // of the groups of columns
-  std::size_t x_bytes_ = 0, column_bytes_ = 0, sums_bytes_ = 0, scratch_ = 0;
+  std::size_t x_bytes_ = 0, column_bytes_ = 0, scratch_ = 0;
 };
 
 KernelRequest transposed(const KernelRequest& r) {
@@ -214,7 +161,7 @@ class MatmulColumn final : public HostKernel {
   std::size_t scratch_bytes() const override { return rows_.scratch_bytes(); }
   double flops() const override { return rows_.flops(); }
   void run(const KernelArgs& args, ThreadPool& pool) const override {
-    const void* inputs[kMaxExtras + 3];
+    const void* inputs[kMaxExtras + 8];  // and those that have names
     std::copy_n(args.inputs, inputs_, inputs);
     std::swap(inputs[0], inputs[1]);
     rows_.run({inputs, args.outputs, args.scratch, nullptr}, pool);

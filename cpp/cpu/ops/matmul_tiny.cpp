@@ -35,8 +35,8 @@ class TinyMatmul final : public HostKernel {
     const Expr& epilogue = std::get<MatmulAttrs>(r.op.attrs).epilogue;
     if (!epilogue.empty()) {
       std::vector<DType> dtypes = {DType::kFloat32};
-      for (first_extra_ = 3; first_extra_ + extras_.size() < r.inputs.size();) {
-        const TensorDesc& extra = r.inputs[first_extra_ + extras_.size()];
+      first_extra_ = first_extra(OpKind::kMatmul);
+      for (const TensorDesc& extra : extras_of(r)) {
         strides.push_back(batch(extra.strides));
         extras_.push_back(positions(extra));
         dtypes.push_back(extra.dtype);
@@ -179,7 +179,7 @@ bool tiny_products(const KernelRequest& r) {
   const auto& attrs = std::get<MatmulAttrs>(r.op.attrs);
   const bool bias = r.inputs.size() > 2 && r.inputs[2].present();
   return !g.shared && g.batches >= kFewest && g.rows * g.columns * g.depth <= kMost &&
-         g.rows * g.columns * g.depth > 0 && !bias && !attrs.halves && r.inputs.size() <= 3 + kMaxExtras;
+         g.rows * g.columns * g.depth > 0 && !bias && !attrs.halves && extras_of(r).size() <= kMaxExtras;
 }
 
 KernelPtr make_matmul_tiny(const KernelRequest& r) {

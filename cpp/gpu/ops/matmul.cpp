@@ -6,6 +6,7 @@
 
 #include "gpu/ops/norm_rows.h"
 #include "gpu/ops/product.h"
+#include "gpu/ops/quantized.h"
 
 namespace npu::gpu {
 
@@ -26,10 +27,11 @@ struct Factors {
 };
 
 Factors factors_of(const Request& r) {
-  const MatmulGeometry g = matmul_geometry(r.inputs[0], r.inputs[1], r.outputs[0]);
+  const MatmulGeometry g = matmul_geometry(r);
   Factors f;
   f.left = r.inputs[0];
   f.right = r.inputs[1];
+  if (std::get<MatmulAttrs>(r.op.attrs).bits != 0) f.right.strides.assign(g.rank, 0);  // for all batches
   f.row = g.rank - 2;
   f.column = g.rank - 1;
   f.depth = g.depth;
@@ -52,8 +54,12 @@ void swap_roles(Factors& f) {
 class Maker {
  public:
   Maker(const Request& r, const Epilogue& epilogue)
-      : r_(r), epilogue_(epilogue), out_(r.outputs[0]), f_(factors_of(r)) {
-    if (epilogue.gated) return;
+      : r_(r),
+        epilogue_(epilogue),
+        out_(r.outputs[0]),
+        f_(factors_of(r)),
+        how_(quantization_of(std::get<MatmulAttrs>(r.op.attrs))) {
+    if (epilogue.gated || quantized()) return;
     const std::int64_t rows = out_.shape[f_.row], columns = out_.shape[f_.column];
     if (columns <= kFewRows && columns < rows && f_.left_depth == 1) swap_roles(f_);
   }
@@ -70,11 +76,13 @@ class Maker {
     args_.splits = args_.simdgroups_per_column = 1;
     args_.split_depth = args_.product.depth;
     args_.blocks = count32(r_.op, product.blocks());
-    const bool few = product.rows() <= kFewRows && (f_.right_depth == 1 || f_.right_column == 1);
+    const bool few =
+        product.rows() <= kFewRows && (f_.right_depth == 1 || f_.right_column == 1 || quantized());
     if (!r_.fused.empty()) {
       if (few && f_.left_input == 0) norm_ = norm_of_rows(r_, product.rows(), args_);
       if (!norm_) return nullptr;
     }
+    if (quantized() && !(few && reads_integers())) return nullptr;
     KernelPtr kernel = few ? by_rows(product) : r_.caps.matrices ? by_blocks(product) : one_by_one(product);
     const double sums = static_cast<double>(out_.elements()) * (epilogue_.gated ? 2 : 1);
     kernel->set_cost(2.0 * args_.product.depth * sums + (norm_ ? norm_->flops(*kernel) : 0));
@@ -106,7 +114,7 @@ class Maker {
   KernelPtr by_rows(const Product& product) {
     const std::int64_t rows = product.rows(), columns = args_.product.columns;
     const std::int64_t wanted = kGroupsPerCore * r_.caps.cores;
-    const bool k_major = f_.right_depth == 1;
+    const bool k_major = f_.right_depth == 1 || quantized();
     const int tile_rows = rows <= 1 ? 1 : rows <= 2 ? 2 : rows <= 4 ? 4 : 8;
     const auto groups = [&](std::int64_t per_group) { return ceil_div(columns, per_group) * args_.blocks; };
     int tile_columns = 4;
@@ -118,22 +126,65 @@ class Maker {
     };
     if (groups(per_group()) < wanted) tile_columns = of_result;
     // First fewer columns for each simdgroup, then simdgroups that share the depth while each has enough.
-    const std::int64_t pass = std::int64_t{kSimd} * 16 / static_cast<std::int64_t>(size_of(f_.right.dtype));
+    const std::int64_t at_once = quantized() ? kQuantizedStep * 8 / how_.bits
+                                             : 16 / static_cast<std::int64_t>(size_of(f_.right.dtype));
+    const std::int64_t pass = std::int64_t{kSimd} * at_once;
     while (k_major && args_.simdgroups_per_column < kStreamSimdgroups && groups(per_group()) < wanted &&
            args_.product.depth >= 2 * pass * args_.simdgroups_per_column * 2)
       args_.simdgroups_per_column *= 2;
-    const std::string form = std::string(k_major ? "k_major" : "n_major") + "_" + std::to_string(tile_rows) +
-                             "x" + std::to_string(tile_columns);
+    const std::string tile = std::to_string(tile_rows) + "x" + std::to_string(tile_columns);
+    const Size grid{ceil_div(columns, per_group()), 1, static_cast<std::uint32_t>(args_.blocks)};
+    if (quantized()) return by_quantized_rows(product, tile, grid);
+    const std::string form = std::string(k_major ? "k_major_" : "n_major_") + tile;
     const std::string library = norm_ ? "matmul_rows_norm" : "matmul_rows";
     Dispatch launch = launch_of(library, function_name(library + "_" + form, f_.left.dtype));
     product.finish(launch);
     if (norm_) norm_->apply(launch, args_);
     launch.constant(kFcMatmulRowsLeftFours, f_.left_depth == 1);
     launch.constant(kFcMatmulRowsRightAligned, aligned(f_.right));
-    launch.grid({ceil_div(columns, per_group()), 1, static_cast<std::uint32_t>(args_.blocks)},
-                {kSimd * kStreamSimdgroups, 1, 1});
+    launch.grid(grid, {kSimd * kStreamSimdgroups, 1, 1});
     auto kernel = std::make_unique<GpuKernel>((norm_ ? norm_->name() + " + " : "") +
                                               (epilogue_.gated ? "matmul[rows, halves]" : "matmul[rows]"));
+    kernel->add(std::move(launch));
+    return kernel;
+  }
+
+  bool quantized() const { return how_.bits != 0; }
+
+  // Whether what a lane takes at once is of one group, and follows itself.
+  bool reads_integers() const {
+    const auto along = [&](std::size_t i) {
+      const TensorDesc& x = r_.inputs[i];
+      return !x.present() || x.shape.back() <= 1 || x.strides.back() == 1;
+    };
+    if (how_.bits != 4 && how_.bits != 8) return false;
+    const bool whole = how_.group == 0 || how_.group % (kQuantizedStep * 8 / how_.bits) == 0;
+    return whole && f_.depth > 0 && along(1) && along(3) && along(4);
+  }
+
+  KernelPtr by_quantized_rows(const Product& product, const std::string& tile, const Size& grid) {
+    const TensorDesc &q = r_.inputs[1], &scales = r_.inputs[3], &offsets = r_.inputs[4];
+    const auto first = [](const TensorDesc& x) { return x.present() ? first_element(x) : 0; };
+    const auto column = [](const TensorDesc& x) { return x.present() ? x.strides[0] : 0; };
+    MatmulQuantizedArgs args{};
+    args.matmul = args_;
+    args.right = {first(q), column(q), first(scales), column(scales), first(offsets), column(offsets), 0, 0};
+    // A lane's integers are of the group of the first one, also where the depth ends in them.
+    const bool one = how_.group == 0 || how_.group >= f_.depth;
+    args.right.group = one ? args_.product.depth : static_cast<std::int32_t>(how_.group);
+    const std::string form = "matmul_quantized_" + std::to_string(how_.bits) + "_" + tile;
+    Dispatch launch("matmul_quantized", function_name(form, f_.left.dtype));
+    launch.with(args).input(kBufferLeft, 0, r_).input(kBufferRight, 1, r_);
+    launch.input(kBufferQuantizedScales, 3, r_).input(kBufferQuantizedOffsets, 4, r_);
+    product.finish(launch);
+    launch.constant(kFcMatmulRowsLeftFours, f_.left_depth == 1);
+    const bool aligned =
+        q.alignment >= kQuantizedStep && (q.shape[0] <= 1 || q.strides[0] % kQuantizedStep == 0);
+    launch.constant(kFcMatmulRowsRightAligned, aligned);
+    quantized_constants(launch, r_, how_, {1, 3, 4});
+    launch.grid(grid, {kSimd * kStreamSimdgroups, 1, 1});
+    auto kernel = std::make_unique<GpuKernel>(epilogue_.gated ? "matmul[quantized rows, halves]"
+                                                              : "matmul[quantized rows]");
     kernel->add(std::move(launch));
     return kernel;
   }
@@ -237,6 +288,7 @@ class Maker {
   const Epilogue& epilogue_;
   const TensorDesc& out_;
   Factors f_;
+  Quantization how_;
   std::optional<NormOfRows> norm_;
   MatmulArgs args_{};
 };
@@ -261,6 +313,58 @@ KernelPtr integers(const Request& r) {
   return kernel;
 }
 
+// A launch makes the numbers of the right side, which the product then reads from the scratch.
+KernelPtr by_numbers(const Request& r) {
+  const auto& attrs = std::get<MatmulAttrs>(r.op.attrs);
+  const std::int64_t columns = r.inputs[1].shape[0], depth = r.inputs[0].shape.back();
+  TensorDesc rows;
+  rows.dtype = r.inputs[0].dtype;
+  rows.shape = {columns, depth};
+  rows.strides = {depth, 1};
+  rows.present_ = true;
+  Op op = r.op;
+  auto& plain = std::get<MatmulAttrs>(op.attrs);
+  plain = MatmulAttrs{attrs.halves, attrs.epilogue};
+  Request product{{op, r.inputs, r.outputs, r.threads}, r.caps};
+  TensorDesc& right = product.inputs[1];
+  right = rows;
+  right.shape = r.outputs[0].shape;
+  right.strides.assign(right.shape.size(), 0);
+  const std::size_t last = right.shape.size() - 1;
+  right.shape[last - 1] = depth;
+  right.shape[last] = columns;
+  right.strides[last - 1] = 1;
+  right.strides[last] = depth;
+  product.inputs[3] = product.inputs[4] = {};
+  const KernelPtr multiplies = make_matmul(product);
+
+  const auto at = static_cast<std::int64_t>(multiplies->scratch_bytes());
+  const std::int64_t bytes =
+      std::max<std::int64_t>(16, columns * depth * static_cast<std::int64_t>(size_of(rows.dtype)));
+  auto kernel = std::make_unique<GpuKernel>("dequantize + " + multiplies->name());
+  if (depth > 0) {
+    Dispatch launch = dequantize_launch(r, quantization_of(attrs), {1, 3, 4}, rows);
+    launch.scratch(kBufferY, at, bytes, false, true);
+    kernel->add(std::move(launch));
+  }
+  for (Dispatch launch : multiplies->dispatches()) {
+    for (BufferUse& use : launch.buffers) {
+      if (use.from != From::kInput || use.index != 1) continue;
+      const int slot = use.slot;
+      use = {};
+      use.slot = slot;
+      use.from = From::kScratch;
+      use.offset = at;
+      use.high = bytes;
+      use.reads = true;
+    }
+    kernel->add(std::move(launch));
+  }
+  kernel->set_scratch(at + bytes);
+  kernel->set_cost(multiplies->flops());
+  return kernel;
+}
+
 }  // namespace
 
 KernelPtr make_matmul(const Request& r) {
@@ -268,6 +372,11 @@ KernelPtr make_matmul(const Request& r) {
   if (!is_float(r.outputs[0].dtype)) return r.fused.empty() ? integers(r) : nullptr;
   const auto& attrs = std::get<MatmulAttrs>(r.op.attrs);
   const std::optional<Epilogue> epilogue = make_epilogue(r, attrs.epilogue, attrs.halves);
+  if (attrs.bits != 0) {
+    if (!r.fused.empty()) return nullptr;
+    KernelPtr kernel = epilogue ? Maker(r, *epilogue).make() : nullptr;
+    return kernel ? std::move(kernel) : by_numbers(r);
+  }
   if (!epilogue && !r.fused.empty()) return nullptr;
   if (!epilogue) return with_separate_epilogue(r, attrs.epilogue, MatmulAttrs{}, make_matmul, attrs.halves);
   return Maker(r, *epilogue).make();

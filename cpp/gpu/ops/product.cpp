@@ -2,13 +2,12 @@
 
 #include <algorithm>
 
+#include "core/geometry/matmul.h"
 #include "gpu/ops/expression.h"
 
 namespace npu::gpu {
 
 namespace {
-
-constexpr int kFirstExtra = 3;  // among the inputs of the op
 
 static_assert(static_cast<int>(DType::kFloat32) == NPU_FLOAT32 &&
               static_cast<int>(DType::kFloat16) == NPU_FLOAT16 &&
@@ -22,7 +21,7 @@ void bind_nothing(Dispatch& launch, int first) {
 // Reads an expression from its end: activation, combination with an extra operand, activation of the sum.
 class Usual {
  public:
-  Usual(const Expr& expr, Epilogue& epilogue) : expr_(expr), epilogue_(epilogue) {}
+  Usual(const Expr& expr, int first, Epilogue& epilogue) : expr_(expr), first_(first), epilogue_(epilogue) {}
 
   bool recognise() {
     int at = activation(static_cast<int>(expr_.size()) - 1, epilogue_.last);
@@ -31,7 +30,7 @@ class Usual {
       const int extra = step.args[swapped ? 0 : 1];
       if (!is_extra(extra)) return false;
       epilogue_.combine = step.op == ExprOp::kAdd ? Combination::kSum : Combination::kProduct;
-      if (!epilogue_.gated) epilogue_.extras = {kFirstExtra - 1 + expr_at(extra).operand};
+      if (!epilogue_.gated) epilogue_.extras = {first_ - 1 + expr_at(extra).operand};
       at = activation(step.args[swapped ? 1 : 0], epilogue_.first);
     }
     return expr_at(at).op == ExprOp::kIn && expr_at(at).operand == 0;
@@ -96,6 +95,7 @@ class Usual {
   }
 
   const Expr& expr_;
+  int first_;  // of the extras among the inputs of the op
   Epilogue& epilogue_;
   bool clipped_ = false;
 };
@@ -116,7 +116,7 @@ std::string generated(const Request& r, const ExpressionText& expression, int su
       call += kSums[k];
       continue;
     }
-    const DType dtype = r.inputs[static_cast<std::size_t>(kFirstExtra - sums + k)].dtype;
+    const DType dtype = r.inputs[first_extra(r.op.kind) - static_cast<std::size_t>(sums - k)].dtype;
     const std::string index = std::to_string(extra++);
     const std::string element =
         "((const device " + memory_type(dtype) + "*)ends.extra[" + index + "])[at[" + index + "]]";
@@ -146,13 +146,14 @@ std::optional<Epilogue> make_epilogue(const Request& r, const Expr& expr, bool g
   Epilogue epilogue;
   epilogue.gated = gated;
   if (expr.empty()) return epilogue;
-  if (expr.back().type == 'f' && Usual(expr, epilogue).recognise()) return epilogue;
+  const int first = static_cast<int>(first_extra(r.op.kind));
+  if (expr.back().type == 'f' && Usual(expr, first, epilogue).recognise()) return epilogue;
   const ExpressionText expression = expression_text(expr, "expression");
   const int sums = gated ? 2 : 1;
   epilogue = {};
   epilogue.gated = gated;
   for (const int k : expression.operands) {
-    if (k >= sums) epilogue.extras.push_back(kFirstExtra - sums + k);
+    if (k >= sums) epilogue.extras.push_back(first - sums + k);
   }
   if (epilogue.extras.size() > NPU_EXTRAS || expression.divides) return std::nullopt;
   epilogue.prologue = generated(r, expression, sums);
@@ -241,7 +242,8 @@ KernelPtr with_separate_epilogue(const Request& r, const Expr& epilogue, const A
 
   Op product_op = r.op;
   product_op.attrs = without_epilogue;
-  const Request product{{product_op, {r.inputs.begin(), r.inputs.begin() + kFirstExtra}, {sums}, r.threads},
+  const auto named = static_cast<std::ptrdiff_t>(first_extra(r.op.kind));  // operands that have names
+  const Request product{{product_op, {r.inputs.begin(), r.inputs.begin() + named}, {sums}, r.threads},
                         r.caps};
   KernelPtr kernel = make(product);
   const auto at = static_cast<std::int64_t>(kernel->scratch_bytes());
@@ -254,7 +256,7 @@ KernelPtr with_separate_epilogue(const Request& r, const Expr& epilogue, const A
   Request map{
       {map_op, std::vector<TensorDesc>(static_cast<std::size_t>(operands), sums), r.outputs, r.threads},
       r.caps};
-  map.inputs.insert(map.inputs.end(), r.inputs.begin() + kFirstExtra, r.inputs.end());
+  map.inputs.insert(map.inputs.end(), r.inputs.begin() + named, r.inputs.end());
   const KernelPtr finish = make_map(map);
 
   const auto in_scratch = [&](BufferUse& use, std::int64_t first) {
@@ -275,7 +277,7 @@ KernelPtr with_separate_epilogue(const Request& r, const Expr& epilogue, const A
       if (use.index < operands) {
         in_scratch(use, use.index * half * static_cast<std::int64_t>(sizeof(float)));
       } else {
-        use.index += kFirstExtra - operands;
+        use.index += static_cast<int>(named) - operands;
       }
     }
     kernel->add(std::move(launch));

@@ -18,6 +18,7 @@ from .fuse import fuse_casts, fuse_maps
 from .merge_products import merge_products
 from .norms import fuse_layer_norm, fuse_rms_norm
 from .place_cat import place_cat
+from .quantized import quantized_products
 from .rope import fuse_rope
 from .rows import needed_rows
 from .short_sums import unroll_short_sums
@@ -31,6 +32,7 @@ Pass = tuple[str, Callable[[Graph], None]]
 PASSES: list[Pass] = [
     ("dead_code", dead_code),
     ("cse", cse),
+    ("quantized_products", quantized_products),
     ("fold_batch_norm", fold_batch_norm),
     ("sum_convolutions", sum_convolutions),
     ("hoist", hoist),
@@ -51,6 +53,7 @@ PASSES: list[Pass] = [
 REQUIRED = frozenset({"alias"})
 """These give the program its meaning, and cannot be disabled."""
 INEXACT = {
+    "quantized_products",
     "fold_batch_norm",
     "sum_convolutions",
     "unroll_short_sums",

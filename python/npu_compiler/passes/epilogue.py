@@ -6,6 +6,7 @@ from typing import Any
 
 from ..exprs import Expression, class_of
 from ..graph import Graph, Op, View, nodes_of, same
+from ..opset import OPS
 from .rounding import rounded_values
 
 MAX_EXTRA = 4
@@ -60,7 +61,7 @@ def _fused_halves(maker: Op, op: Op, rounded: bool) -> Op | None:
     read = {view.offset for view in op.reads() if view.value is value}
     if out is None or len(extra) > MAX_EXTRA or read != {half.offset for half in halves}:
         return None
-    attrs = {"halves": True, "epilogue": expr.finish(expr.inline(op.attrs["expr"], steps))}
+    attrs = {**maker.attrs, "halves": True, "epilogue": expr.finish(expr.inline(op.attrs["expr"], steps))}
     return _with_epilogue(maker, op, extra, out, attrs)
 
 
@@ -70,7 +71,7 @@ def _fused(maker: Op, op: Op, rounded: bool) -> Op | None:
         return None
     expr = Expression()
     result = expr.load(0, "f")
-    extra: list[View] = [v for v in maker.inputs[3:] if v is not None]
+    extra: list[View] = [v for v in maker.inputs[OPS[maker.kind].expr_operand :] if v is not None]
     if maker.attrs.get("epilogue"):
         loads = {0: result} | {k + 1: expr.load(k + 1, class_of(v.dtype)) for k, v in enumerate(extra)}
         result = expr.inline(maker.attrs["epilogue"], loads)
@@ -97,5 +98,7 @@ def _fused(maker: Op, op: Op, rounded: bool) -> Op | None:
 
 
 def _with_epilogue(maker: Op, op: Op, extra: list[View], out: View, attrs: dict[str, Any]) -> Op:
-    inputs = (*maker.inputs[:3], *[None] * (3 - len(maker.inputs[:3])), *extra)
+    first = OPS[maker.kind].expr_operand
+    own = maker.inputs[:first]
+    inputs = (*own, *[None] * (first - len(own) if extra else 0), *extra)
     return Op(maker.kind, maker.name, inputs, (out,), attrs, nodes_of(maker, op), maker.module)

@@ -46,17 +46,23 @@ def _origin(graph: Graph, view: View) -> Value:
 
 def _key(graph: Graph, op: Op, fixed: set[Value]) -> Any:
     """What products must have in common to be merged; None if this one cannot be merged."""
-    if op.kind != "matmul" or op.attrs.get("epilogue") or len(op.inputs) > 3 or op.out.rank != 2:
+    if op.kind != "matmul" or op.attrs.get("epilogue") or op.out.rank != 2:
         return None
-    a, b = op.inputs[0], op.inputs[1]
-    bias = op.inputs[2] if len(op.inputs) > 2 else None
+    a, b, bias, *scales = _inputs(op)
     if a is None or b is None or b.value not in fixed or len(graph.readers(b.value)) != 1:
         return None
     if bias is not None and (bias.value not in fixed or (bias.shape[0] > 1 and bias.strides[0])):
         return None
-    if not op.out.is_dense or not op.out.elements or b.value.dtype != a.dtype:
+    quantized = [None if view is None else view.dtype for view in scales]
+    if not op.out.is_dense or not op.out.elements or (b.value.dtype != a.dtype and not quantized[0]):
         return None
-    return a.value, a.shape, a.strides, a.offset, op.out.dtype, None if bias is None else bias.dtype
+    scheme = (*op.attrs.items(), *quantized)
+    return a.value, a.shape, a.strides, a.offset, op.out.dtype, None if bias is None else bias.dtype, scheme
+
+
+def _inputs(op: Op) -> tuple[View | None, ...]:
+    """All that the op set names, also what is absent."""
+    return (*op.inputs, *[None] * (5 - len(op.inputs)))
 
 
 def _merge(graph: Graph, group: list[Op]) -> None:
@@ -77,9 +83,14 @@ def _merge(graph: Graph, group: list[Op]) -> None:
 
     if not graph.relocate(targets, moved, skip=group):
         return
-    head, weights, bias = group[0], _weights(graph, group, name), _bias(graph, group, name, rows)
-    inputs = (head.inputs[0], weights, *([bias] if bias is not None else []))
-    product = Op("matmul", head.name, inputs, (merged,), {}, nodes_of(*group), head.module)
+    head, bias = group[0], _bias(graph, group, name, rows)
+    inputs: tuple[View | None, ...]
+    if head.attrs.get("bits"):
+        parts = [_stacked(graph, group, at, f"{name}.{part}") for at, part in _QUANTIZED.items()]
+        inputs = (head.inputs[0], parts[0], bias, *parts[1:])
+    else:
+        inputs = (head.inputs[0], _weights(graph, group, name), *([bias] if bias is not None else []))
+    product = Op("matmul", head.name, inputs, (merged,), head.attrs, nodes_of(*group), head.module)
     graph.remove(*group[1:])
     graph.replace(head, product)
 
@@ -94,8 +105,22 @@ def _weights(graph: Graph, group: list[Op], name: str) -> View:
     )
 
 
+_QUANTIZED = {1: "weight", 3: "scales", 4: "offsets"}
+"""What quantised products have a row of for each column, by the number of the operand."""
+
+
+def _stacked(graph: Graph, group: list[Op], at: int, name: str) -> View | None:
+    """The rows of this operand of all ops, one below the other."""
+    parts = [view for op in group if (view := _inputs(op)[at]) is not None]
+    if not parts:
+        return None
+    rows, width = sum(view.shape[0] for view in parts), parts[0].shape[1]
+    joined = whole(graph.temp(name, parts[0].dtype, (rows, width))).transpose(0, 1)
+    return _side_by_side(graph, [view.transpose(0, 1) for view in parts], joined).transpose(0, 1)
+
+
 def _bias(graph: Graph, group: list[Op], name: str, rows: int) -> View | None:
-    parts = [op.inputs[2] if len(op.inputs) > 2 else None for op in group]
+    parts = [_inputs(op)[2] for op in group]
     if parts[0] is None:
         return None
     flat = [view.slice(0, 0, 1) for view in parts if view is not None]

@@ -36,6 +36,9 @@ def _reached(graph: Graph) -> set[Value]:
     """float32 values that an input or a matrix of weights flows into."""
     low = {v for v in graph.inputs if v.dtype == "float32"}
     low |= {v for v in (*graph.weights, *graph.constants) if v.dtype == "float32" and len(v.shape) >= 2}
+    quantized = [op for op in graph.main if op.kind == "dequantize"]
+    low -= {view.value for op in quantized for view in op.reads()}  # scales and offsets
+    low |= {op.out.value for op in quantized if op.out.dtype == "float32"}
     known = -1
     while known != len(low):  # a value that several ops write is decided by any of them
         known = len(low)

@@ -59,12 +59,12 @@ def _by_rows(op: Op, rows: Shape, count: int) -> tuple[View, list[View | None], 
         return None
     at = next((i for i, v in enumerate(op.inputs) if op.kind == "map" and not _is_shared(v)), 0)
     inputs: list[View | None] = []
-    if op.kind == "matmul" and not op.attrs and len(op.inputs) <= 3:
+    if op.kind == "matmul" and not op.attrs.get("epilogue"):
         b = op.inputs[1]
         if b is None or any(n > 1 and s for n, s in zip(b.shape[:-2], b.strides[:-2], strict=True)):
             return None
         shared = View(b.value, b.shape[-2:], b.strides[-2:], b.offset)
-        inputs = [None, shared, *(_flat(v, count) for v in op.inputs[2:])]
+        inputs = [None, shared, *(_flat(v, count) for v in op.inputs[2:3]), *op.inputs[3:]]
     elif op.kind == "norm" and op.attrs["kind"] != "group" and op.attrs.get("axes", 1) == 1:
         inputs = list(op.inputs)
     elif op.kind == "map" and op.inputs and all(_is_shared(v) for i, v in enumerate(op.inputs) if i != at):

@@ -51,6 +51,14 @@ def cse(graph: Graph) -> None:
 
 def hoist(graph: Graph) -> None:
     """Moves ops that depend only on weights and constants to ``prepare``."""
+    changing = changing_values(graph)
+    for op in graph.main:
+        if not any(v.value in changing for v in op.writes()):
+            graph.move(op, ops=graph.prepare)
+
+
+def changing_values(graph: Graph) -> set[Value]:
+    """What depends on more than weights and constants, and outputs, which ``main`` must make."""
     changing: set[Value] = {*graph.inputs, *graph.output_values()}
     known = -1
     while known != len(changing):  # a value that several ops write moves only if all of them do
@@ -58,6 +66,4 @@ def hoist(graph: Graph) -> None:
         for op in graph.main:
             if any(v.value in changing for v in (*op.reads(), *op.writes())):
                 changing.update(view.value for view in op.writes())
-    for op in graph.main:
-        if not any(v.value in changing for v in op.writes()):
-            graph.move(op, ops=graph.prepare)
+    return changing

@@ -54,9 +54,9 @@ TEST(gpu_norms, a_norm_and_its_product_are_one_step) {
   const Step& step = plan.steps[0];
   CHECK_EQ(step.name(), "norm + product");
   CHECK_EQ(step.kernel->name(), "norm[rms] + matmul[rows]");
-  CHECK_EQ(step.inputs.size(), 5u);
-  CHECK_EQ(step.inputs[3].value, 1);
-  CHECK_EQ(step.inputs[4].value, -1);
+  CHECK_EQ(step.inputs.size(), 7u);
+  CHECK_EQ(step.inputs[5].value, 1);
+  CHECK_EQ(step.inputs[6].value, -1);
   CHECK_EQ(plan.arena_bytes, 0);
   const auto& gpu = static_cast<const GpuPlan&>(*plan.device_plan);
   CHECK_EQ(gpu.schedule.dispatches, 1);

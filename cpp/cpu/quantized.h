@@ -1,0 +1,59 @@
+// Quantised rows as kernels read them.
+#pragma once
+
+#include <cstdint>
+
+#include "core/plan/kernel.h"
+#include "core/program/quantization.h"
+#include "cpu/element.h"
+#include "cpu/micro.h"
+
+namespace npu::cpu {
+
+// Where the parts of a quantised operand are.
+struct QuantizedParts {
+  const void *q, *scales, *offsets;
+};
+
+// How a quantised operand lies in memory, and what its integers are as numbers.
+class QuantizedRows {
+ public:
+  // The last dimension of each is that of a row. `offsets` may be absent.
+  QuantizedRows(const Quantization& how, std::int64_t depth, const TensorDesc& q, const TensorDesc& scales,
+                const TensorDesc& offsets);
+
+  // Where a row begins in each part, in elements.
+  struct Row {
+    std::int64_t q = 0, scales = 0, offsets = 0;
+  };
+
+  const Quantization& how() const { return how_; }
+  std::int64_t depth() const { return depth_; }
+  std::int64_t group() const { return group_; }  // at least 1
+  std::int64_t groups() const { return groups_; }
+  DType scale_dtype() const { return scale_dtype_; }
+  DType offset_dtype() const { return offset_dtype_; }
+  // The bytes, scales and offsets of a row each follow each other.
+  bool dense() const { return q_step_ == 1 && scale_step_ == 1 && offset_step_ == 1; }
+
+  // What the numbers of groups [first, first + n) are: scale * (integer - middle) + shift.
+  void factors(const QuantizedParts& parts, const Row& row, std::int64_t first, std::int64_t n, float* scales,
+               float* shifts) const;
+
+  // Elements [k, k + n) of a row as float32, or as bfloat16.
+  void numbers(const QuantizedParts& parts, const Row& row, std::int64_t k, std::int64_t n, float* to) const;
+  void numbers(const QuantizedParts& parts, const Row& row, std::int64_t k, std::int64_t n,
+               std::uint16_t* to) const;
+
+ private:
+  template <class T>
+  void block(const QuantizedParts& parts, const Row& row, std::int64_t k, std::int64_t n, T* to) const;
+
+  const Micro* micro_;
+  Quantization how_;
+  std::int64_t depth_, group_, groups_;
+  std::int64_t q_step_, scale_step_, offset_step_;
+  DType scale_dtype_, offset_dtype_;
+};
+
+}  // namespace npu::cpu

@@ -1,0 +1,90 @@
+"""Weights that are stored as small integers: the weights of the program that stand for one of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from npu_base.errors import InvalidTypeError, InvalidValueError
+from npu_base.quantization import OFFSETS, SCALE_DTYPES, Scheme
+
+from .exprs import class_of
+from .graph import Op, Value, View, whole
+from .lowering import Builder
+from .opset import DTYPES
+from .reader import Meta, Model
+
+__all__ = ["BITS", "add_quantized", "schemes_of"]
+
+BITS = (2, 3, 4, 6, 8)
+
+
+def schemes_of(model: Model, quantized: Mapping[str, Scheme] | None) -> dict[str, Scheme]:
+    """The table by the names that the program uses, which must be those of weights that can be quantised."""
+    if quantized is None:
+        return {}
+    if not isinstance(quantized, Mapping):
+        got = type(quantized).__name__
+        raise InvalidTypeError(f"[compiler] quantized is a {got}; expected a dict of schemes by the names of weights")
+    metas = {meta.name: meta for meta in model.weights}
+    mutated = {target for target, kind, _ in model.mutations if kind == "buffer"}
+    schemes: dict[str, Scheme] = {}
+    for given, scheme in quantized.items():
+        mapped = model.mapping.get(given, given)
+        name = model.ties.get(mapped, mapped)
+        _check_scheme(given, scheme)
+        if schemes.setdefault(name, scheme) != scheme:
+            raise InvalidValueError(
+                f"[compiler] the weight '{given}' is tied to '{name}', which has another scheme; got {scheme} and "
+                f"{schemes[name]}; expected one scheme for both"
+            )
+        meta = metas.get(name)
+        if meta is None or name in model.constants:
+            raise InvalidValueError(f"[compiler] '{given}' cannot be quantised; expected the name of a weight")
+        if meta.dtype not in DTYPES or class_of(meta.dtype) != "f" or not meta.shape or name in mutated:
+            what = "it is updated in place" if name in mutated else f"it is {meta.dtype}{list(meta.shape)}"
+            raise InvalidValueError(
+                f"[compiler] '{given}' cannot be quantised: {what}; expected a floating-point weight of at least one "
+                "dimension that the model only reads"
+            )
+    return schemes
+
+
+def _check_scheme(name: str, scheme: Any) -> None:
+    if not isinstance(scheme, Scheme):
+        got = type(scheme).__name__
+        raise InvalidTypeError(f"[compiler] the scheme of '{name}' is a {got}; expected a Scheme")
+    dtypes = {scheme.scale_dtype, scheme.offset_dtype} if scheme.offset != "none" else {scheme.scale_dtype}
+    if scheme.bits not in BITS or scheme.group < 0 or scheme.offset not in OFFSETS or not dtypes <= {*SCALE_DTYPES}:
+        raise InvalidValueError(
+            f"[compiler] the scheme of '{name}' is not supported; got {scheme!r}; expected bits in {BITS}, a group of "
+            f"at least 0, an offset in {OFFSETS}, and dtypes in {SCALE_DTYPES}"
+        )
+
+
+def add_quantized(builder: Builder, name: str, meta: Meta, scheme: Scheme) -> View:
+    """Adds the integers, scales and offsets to the weights of the program; returns their numbers."""
+    graph = builder.graph
+    groups = [*meta.shape[:-1], scheme.groups(meta.shape[-1])]
+    parts = {"": ("uint8", scheme.stored_shape(meta.shape)), ".scales": (scheme.scale_dtype, groups)}
+    if scheme.offset != "none":
+        parts[".offsets"] = (scheme.offset_dtype, groups)
+    inputs: list[View] = []
+    for suffix, (dtype, shape) in parts.items():
+        label = name + suffix
+        value = Value(graph.unique(label), dtype, tuple(shape), "weight")
+        graph.weights.append(value)
+        graph.labels[value] = label
+        inputs.append(whole(value))
+    for other, target in [*graph.ties.items()]:
+        if target == name:
+            graph.ties.update({other + suffix: name + suffix for suffix in parts if suffix})
+    numbers = whole(graph.temp(f"{name}.numbers", meta.dtype, meta.shape))
+    attrs = {
+        "bits": scheme.bits,
+        "group": scheme.group,
+        "offset": scheme.offset,
+        "signed_integers": scheme.signed,
+    }
+    graph.append(Op("dequantize", builder.op_name(numbers.value.name), tuple(inputs), (numbers,), attrs))
+    return numbers

@@ -1,0 +1,114 @@
+"""Quantised weights: of products, of embeddings, and of other layers, which read their numbers."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from npu_base.quantization import Scheme
+from torch import Tensor, nn
+
+from .making import Make, f, i, module
+
+
+def scheme(text: str) -> Scheme:
+    """Bits (with "s": signed), the group, the offset, and the dtypes of scales and offsets: "4s/32/point/f/b"."""
+    dtypes = {"f": "float32", "h": "float16", "b": "bfloat16"}
+    bits, group, offset, *types = text.split("/")
+    scale, shift = (dtypes[t] for t in (*types, *"hh"[len(types) :]))
+    return Scheme(int(bits.rstrip("s")), int(group), offset, bits.endswith("s"), scale, shift)
+
+
+def linear(text: str, rows: tuple[int, ...], depth: int, columns: int, bias: bool = True) -> None:
+    name = f"quantized linear {text} {'x'.join(map(str, rows))}x{depth}x{columns}"
+    module(name, lambda: nn.Linear(depth, columns, bias), f(*rows, depth), scheme=scheme(text))
+
+
+def _schemes() -> None:
+    """Every kind of integers, groups and offsets; few rows and many."""
+    offsets = ("none", "point", "bias")
+    kinds = itertools.product(("4", "4s", "8", "8s"), (32, 64, 128, 0), offsets)
+    for at, (bits, group, offset) in enumerate(kinds):
+        linear(f"{bits}/{group}/{offset}", (20 if at % 4 == 1 else 3,), 256, 37)
+    for bits in (2, 3, 6):
+        linear(f"{bits}/32/bias", (2,), 96, 18)
+    for types in ("f/f", "f/b", "b/b", "b/f", "h/b"):
+        linear(f"4/64/bias/{types}", (2,), 128, 40)
+        linear(f"8/32/point/{types}", (2,), 128, 40)
+
+
+def _shapes() -> None:
+    for rows in (*range(1, 10), 33):
+        linear("4/32/bias", (rows,), 320, 50)
+        linear("8/64/none", (rows,), 192, 34, bias=False)
+    for depth in (1, 2, 7, 31, 33, 97, 160, 300, 1025):
+        linear("4/32/bias", (2,), depth, 19)
+        linear("8s/128/point", (2,), depth, 19)
+        linear("4s/0/none", (11,), depth, 19)
+    for group in (1, 5, 16, 48, 96, 500):
+        linear(f"4/{group}/bias", (3,), 240, 21)
+        linear(f"8/{group}/point", (12,), 240, 21)
+    linear("4/32/bias", (0,), 64, 5)
+    linear("4/32/bias", (2, 3), 64, 5)
+    linear("8/32/bias", (2, 1, 5), 64, 600)
+    linear("4/32/none", (4,), 64, 1)
+    linear("4/64/bias", (2,), 4096, 70)
+    linear("8/0/none", (1,), 5000, 20)
+
+
+class Attention(nn.Module):
+    """Products that are merged, with epilogues."""
+
+    def __init__(self, bias: bool) -> None:
+        super().__init__()
+        self.q, self.k, self.v = nn.Linear(64, 64, bias), nn.Linear(64, 32, bias), nn.Linear(64, 32, bias)
+        self.gate, self.up = nn.Linear(64, 96, bias), nn.Linear(64, 96, bias)
+        self.down = nn.Linear(96, 64, bias)
+
+    def forward(self, x: Tensor) -> Any:
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        x = x + q * torch.cat([k, v], -1)
+        x = F.rms_norm(x, [64])
+        return x + self.down(F.silu(self.gate(x)) * self.up(x))
+
+
+class Tied(nn.Module):
+    """A table of an embedding that is the weight of the head, of which one row is needed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(40, 64), nn.Linear(64, 40, bias=False)
+        self.head.weight = self.table.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.table(ids)))[:, -1]  # type: ignore[no-any-return]
+
+
+class Others(nn.Module):
+    """Readers of the numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(3, 4, 3), nn.Linear(9, 9, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) @ self.linear.weight + self.linear(x[:, :1, 1:10, 1:10])  # type: ignore[no-any-return]
+
+
+def _modules() -> None:
+    ids: Make = i(2, 7, low=0, high=40)
+    for text in ("4/32/bias", "8s/0/none", "4/32/point/b/b"):
+        for rows in (1, 6, 30):
+            for bias in (True, False):
+                module(f"quantized attention {text} {rows} bias={bias}", lambda b=bias: Attention(b), f(rows, 64),
+                       scheme=scheme(text))  # fmt: skip
+        module(f"quantized embedding {text}", lambda: nn.Embedding(40, 96), ids, scheme=scheme(text))
+        module(f"quantized tied {text}", Tied, ids, scheme=scheme(text))
+    module("quantized others", Others, f(2, 3, 11, 11), scheme=scheme("4/32/bias"))
+    module("quantized embedding of 3 bits", lambda: nn.Embedding(40, 70), ids, scheme=scheme("3/16/bias"))
+
+
+for _family in (_schemes, _shapes, _modules):
+    _family()

@@ -1,0 +1,53 @@
+"""Random quantised weights, packed here bit by bit, and what they are as numbers."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from npu_base.quantization import Scheme
+from torch import Tensor
+
+__all__ = ["Quantized", "quantized"]
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A weight of a program, and its numbers in float64."""
+
+    parts: dict[str, Tensor]
+    """By what follows the name of the weight: nothing, ".scales" and ".offsets"."""
+    numbers: Tensor
+
+
+def quantized(name: str, shape: Sequence[int], scheme: Scheme) -> Quantized:
+    """Another one for each name."""
+    g = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+    depth, bits = shape[-1], scheme.bits
+    low = -(1 << (bits - 1)) if scheme.signed else 0
+    integers = torch.randint(low, low + (1 << bits), tuple(shape), generator=g)
+    groups = (*shape[:-1], scheme.groups(depth))
+    scales = ((torch.rand(groups, generator=g) + 0.2) / (1 << bits)).to(getattr(torch, scheme.scale_dtype))
+    middle = low + (1 << bits) / 2
+    spread = torch.rand(groups, generator=g) - 0.5
+    offsets = middle + (spread * 3).round() if scheme.offset == "point" else -scales.double() * (middle + 3 * spread)
+    offsets = offsets.to(getattr(torch, scheme.offset_dtype))
+    parts = {"": pack(integers, bits), ".scales": scales}
+    if scheme.offset != "none":
+        parts[".offsets"] = offsets
+    each = scheme.group or max(depth, 1)
+    scale, offset = (x.double().repeat_interleave(each, -1)[..., :depth] for x in (scales, offsets))
+    numbers = {"none": scale * integers, "point": scale * (integers - offset), "bias": scale * integers + offset}
+    return Quantized(parts, numbers[scheme.offset])
+
+
+def pack(integers: Tensor, bits: int) -> Tensor:
+    """Rows of bits, the lowest of the first integer first, up to a whole byte."""
+    depth = integers.shape[-1]
+    stream = (integers.unsqueeze(-1) >> torch.arange(bits)) & 1
+    stream = stream.reshape(*integers.shape[:-1], depth * bits)
+    stream = torch.nn.functional.pad(stream, (0, -depth * bits % 8))
+    octets = stream.reshape(*integers.shape[:-1], -(-depth * bits // 8), 8)
+    return (octets << torch.arange(8)).sum(-1).to(torch.uint8)
