@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.ao.quantization.fx._decomposed  # registers quantized_decomposed
 from npu_compiler.lowering import IGNORED, LOWERINGS
 
 OTHER_DEFAULTS = [("padding", "valid"), ("ord", 2), ("p", 2), ("dtype", 4)]  # 4 is int64
@@ -13,8 +14,8 @@ OTHER_DEFAULTS = [("padding", "valid"), ("ord", 2), ("p", 2), ("dtype", 4)]  # 4
 
 
 def schema_of(op_type: str) -> Any:
-    _, name, overload = op_type.split(".")
-    return getattr(getattr(torch.ops.aten, name), overload)._schema
+    namespace, name, overload = op_type.split(".")
+    return getattr(getattr(getattr(torch.ops, namespace), name), overload)._schema
 
 
 @pytest.mark.parametrize("op_type", sorted(LOWERINGS))
