@@ -83,14 +83,14 @@ def _merge(graph: Graph, group: list[Op]) -> None:
 
     if not graph.relocate(targets, moved, skip=group):
         return
-    head, bias = group[0], _bias(graph, group, name, rows)
-    inputs: tuple[View | None, ...]
-    if head.attrs.get("bits"):
-        parts = [_stacked(graph, group, at, f"{name}.{part}") for at, part in _QUANTIZED.items()]
-        inputs = (head.inputs[0], parts[0], bias, *parts[1:])
-    else:
-        inputs = (head.inputs[0], _weights(graph, group, name), *([bias] if bias is not None else []))
-    product = Op("matmul", head.name, inputs, (merged,), head.attrs, nodes_of(*group), head.module)
+    head, quantized = group[0], bool(group[0].attrs.get("bits"))
+    weights = _stacked(graph, group, 1, f"{name}.weight") if quantized else _weights(graph, group, name)
+    inputs = [head.inputs[0], weights, _bias(graph, group, name, rows)]
+    if quantized:
+        inputs += [_stacked(graph, group, 3, f"{name}.scales"), _stacked(graph, group, 4, f"{name}.offsets")]
+    while inputs[-1] is None:
+        inputs.pop()
+    product = Op("matmul", head.name, tuple(inputs), (merged,), head.attrs, nodes_of(*group), head.module)
     graph.remove(*group[1:])
     graph.replace(head, product)
 
@@ -103,10 +103,6 @@ def _weights(graph: Graph, group: list[Op], name: str) -> View:
     return _side_by_side(
         graph, parts, whole(graph.temp(f"{name}.weight", parts[0].dtype, (columns, depth))).transpose(0, 1)
     )
-
-
-_QUANTIZED = {1: "weight", 3: "scales", 4: "offsets"}
-"""What quantised products have a row of for each column, by the number of the operand."""
 
 
 def _stacked(graph: Graph, group: list[Op], at: int, name: str) -> View | None:
