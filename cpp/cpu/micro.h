@@ -149,16 +149,18 @@ struct GemvCall {
   std::int64_t out_stride = 0;
 };
 
-// Neighbours of a quantised row, from bit `bit` of q[0] on. The first `left` of them have the first scale,
-// the next `group` the second, and so on: scale * (integer - middle) + shift, where the middle of unsigned
-// integers is 2^(bits - 1), and that of signed ones 0.
+// At most kDequantized neighbours of a quantised row, from bit `bit` of q[0] on. The first `left` of them
+// have the first scale and offset, the next `group` the second, and so on.
+inline constexpr std::int64_t kDequantized = 2 * kPackedK;  // what a panel has of a column, in pairs
 struct DequantizeCall {
   int bits = 8;  // 2, 3, 4, 6 or 8
   bool is_signed = false;
+  Quantization::Offset offset = Quantization::Offset::kNone;
+  DType scale_dtype = DType::kFloat32, offset_dtype = DType::kFloat32;
   const std::uint8_t* q = nullptr;
   std::int64_t bit = 0, n = 0, left = 0, group = 0;
-  const float* scales = nullptr;
-  const float* shifts = nullptr;
+  const void* scales = nullptr;
+  const void* offsets = nullptr;
 };
 
 // Few rows of x times many quantised ones: out[i * out_stride + j] = sum_k x[i][k] * number(j, k).

@@ -6,8 +6,6 @@ namespace npu::cpu {
 
 namespace {
 
-constexpr std::int64_t kBlock = 2 * kPackedK;  // elements: what a panel has of a column, in pairs
-
 std::int64_t step_of(const TensorDesc& x) { return x.present() && x.shape.back() > 1 ? x.strides.back() : 1; }
 
 }  // namespace
@@ -25,40 +23,32 @@ QuantizedRows::QuantizedRows(const Quantization& how, std::int64_t depth, const 
       scale_dtype_(scales.dtype),
       offset_dtype_(offsets.present() ? offsets.dtype : scales.dtype) {}
 
-void QuantizedRows::factors(const QuantizedParts& parts, const Row& row, std::int64_t first, std::int64_t n,
-                            float* scales, float* shifts) const {
-  load_floats(*micro_, scale_dtype_, element(parts.scales, scale_dtype_, row.scales + first * scale_step_),
-              scale_step_, n, scales);
-  const auto middle = how_.is_signed ? 0.0f : static_cast<float>(std::int64_t{1} << (how_.bits - 1));
-  if (how_.offset == Quantization::Offset::kNone) {
-    for (std::int64_t g = 0; g < n; ++g) shifts[g] = scales[g] * middle;
-    return;
-  }
-  load_floats(*micro_, offset_dtype_,
-              element(parts.offsets, offset_dtype_, row.offsets + first * offset_step_), offset_step_, n,
-              shifts);
-  if (how_.offset == Quantization::Offset::kPoint) {
-    for (std::int64_t g = 0; g < n; ++g) shifts[g] = scales[g] * (middle - shifts[g]);
-  } else {
-    for (std::int64_t g = 0; g < n; ++g) shifts[g] += scales[g] * middle;
-  }
-}
-
 template <class T>
 void QuantizedRows::block(const QuantizedParts& parts, const Row& row, std::int64_t k, std::int64_t n,
                           T* to) const {
-  float scales[kBlock], shifts[kBlock];
-  std::uint8_t bytes[kBlock];
-  const std::int64_t first = k / group_, last = (k + n - 1) / group_;
-  factors(parts, row, first, last - first + 1, scales, shifts);
+  float scales[kDequantized], offsets[kDequantized];
+  std::uint8_t bytes[kDequantized];
+  const std::int64_t first = k / group_, groups = (k + n - 1) / group_ - first + 1;
+  // Those that do not follow each other are copied.
+  const auto dense = [&](DType& dtype, const void* from, std::int64_t at, std::int64_t step, float* buffer) {
+    const std::byte* const x = element(from, dtype, at + first * step);
+    if (step == 1 || groups == 1) return static_cast<const void*>(x);
+    load_floats(*micro_, dtype, x, step, groups, buffer);
+    dtype = DType::kFloat32;
+    return static_cast<const void*>(buffer);
+  };
   DequantizeCall call;
   call.bits = static_cast<int>(how_.bits);
   call.is_signed = how_.is_signed;
+  call.offset = how_.offset;
+  call.scale_dtype = scale_dtype_;
+  call.offset_dtype = offset_dtype_;
+  call.scales = dense(call.scale_dtype, parts.scales, row.scales, scale_step_, scales);
+  if (how_.offset != Quantization::Offset::kNone)
+    call.offsets = dense(call.offset_dtype, parts.offsets, row.offsets, offset_step_, offsets);
   call.n = n;
   call.group = group_;
   call.left = (first + 1) * group_ - k;
-  call.scales = scales;
-  call.shifts = shifts;
   const std::int64_t begin = k * how_.bits / 8, end = how_.row_bytes(k + n);
   call.bit = k * how_.bits % 8;
   call.q = static_cast<const std::uint8_t*>(parts.q) + row.q + begin * q_step_;
@@ -75,12 +65,14 @@ void QuantizedRows::block(const QuantizedParts& parts, const Row& row, std::int6
 
 void QuantizedRows::numbers(const QuantizedParts& parts, const Row& row, std::int64_t k, std::int64_t n,
                             float* to) const {
-  for (std::int64_t i = 0; i < n; i += kBlock) block(parts, row, k + i, std::min(kBlock, n - i), to + i);
+  for (std::int64_t i = 0; i < n; i += kDequantized)
+    block(parts, row, k + i, std::min(kDequantized, n - i), to + i);
 }
 
 void QuantizedRows::numbers(const QuantizedParts& parts, const Row& row, std::int64_t k, std::int64_t n,
                             std::uint16_t* to) const {
-  for (std::int64_t i = 0; i < n; i += kBlock) block(parts, row, k + i, std::min(kBlock, n - i), to + i);
+  for (std::int64_t i = 0; i < n; i += kDequantized)
+    block(parts, row, k + i, std::min(kDequantized, n - i), to + i);
 }
 
 }  // namespace npu::cpu

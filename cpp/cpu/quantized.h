@@ -36,10 +36,6 @@ class QuantizedRows {
   // The bytes, scales and offsets of a row each follow each other.
   bool dense() const { return q_step_ == 1 && scale_step_ == 1 && offset_step_ == 1; }
 
-  // What the numbers of groups [first, first + n) are: scale * (integer - middle) + shift.
-  void factors(const QuantizedParts& parts, const Row& row, std::int64_t first, std::int64_t n, float* scales,
-               float* shifts) const;
-
   // Elements [k, k + n) of a row as float32, or as bfloat16.
   void numbers(const QuantizedParts& parts, const Row& row, std::int64_t k, std::int64_t n, float* to) const;
   void numbers(const QuantizedParts& parts, const Row& row, std::int64_t k, std::int64_t n,

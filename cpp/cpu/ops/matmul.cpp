@@ -69,8 +69,18 @@ class MatmulOperands final : public GemmOperands {
                      std::int64_t length) const override {
     constexpr std::int64_t kLine = 64;
     const TensorDesc& b = r_.inputs[1];
-    if (quantized_ || b.strides[rank_ - 2] != 1) return;
     const std::int64_t unit = pairs_ ? 2 : 1;
+    if (quantized_) {
+      const std::int64_t bits = quantized_->how().bits;
+      for (std::int64_t j = column; j < column + count; ++j) {
+        const std::byte* const from =
+            static_cast<const std::byte*>(parts_.q) + quantized_column(r_, j).q + k * unit * bits / 8;
+        for (std::int64_t at = 0; at < length * unit * bits / 8; at += kLine)
+          __builtin_prefetch(from + at, 0, 2);
+      }
+      return;
+    }
+    if (b.strides[rank_ - 2] != 1) return;
     const std::int64_t bytes = length * unit * static_cast<std::int64_t>(size_of(b.dtype));
     for (std::int64_t j = column; j < column + count; ++j) {
       const std::byte* const from = element(b_, b.dtype, j * b.strides[rank_ - 1] + k * unit);

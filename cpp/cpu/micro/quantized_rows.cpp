@@ -1,0 +1,368 @@
+// Few rows times many quantised ones.
+#include <utility>
+
+#include "cpu/micro/quantized.h"
+#include "cpu/micro/table.h"
+
+namespace npu::cpu::NPU_ISA {
+
+namespace {
+
+// Sums of products with one block of a quantised row at a time. The scale of a group is a factor of its sum,
+// so integers become floats without being scaled; what a group is shifted by is a factor of the sum of x
+// there.
+constexpr std::int64_t kBlockBytes = kLanes * 4;
+constexpr std::int64_t kAhead = 4096;  // bytes that are fetched beforehand
+
+inline I32 words_at(const std::uint8_t* q, std::int64_t bytes) {
+  I32 words = {};
+  if (bytes >= kBlockBytes) {
+    __builtin_memcpy(&words, q, sizeof words);
+  } else {
+    __builtin_memcpy(&words, q, static_cast<std::size_t>(bytes));
+  }
+  return words;
+}
+
+// Leaves the scales of a column in the room, and adds its part of the sums that shifts make.
+template <int bits, int rows>
+[[gnu::always_inline]] inline void take_factors(const QuantizedGemvCall& call, std::int64_t column,
+                                                float* room, F32 (&totals)[rows]) {
+  const float middle = middle_of(bits, call.is_signed);
+  const bool shifts = middle != 0 || call.offset != Quantization::Offset::kNone;
+  for (std::int64_t g = 0; g < call.groups; g += kLanes) {
+    const Factors factors =
+        factors_at(call.offset, call.scale_dtype, call.scales, column * call.scale_stride + g,
+                   call.offset_dtype, call.offsets, column * call.offset_stride + g, middle, call.groups - g);
+    store(room + g, factors.scale);
+    if (!shifts) continue;
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; ++i)
+      totals[i] += factors.shift * load(call.group_sums + i * call.sums_stride + g);
+  }
+}
+
+// The scales of the words of each block in turn. A group has `lanes` words, or a number of whole blocks where
+// that is kLanes.
+template <int lanes>
+class Scales {
+ public:
+  Scales() = default;
+  Scales(const float* room, std::int64_t blocks) : at_(room), blocks_(blocks) {}
+  F32 next() {
+    if constexpr (lanes < kLanes) {
+      const F32 scale = spread(load(at_));
+      at_ += kLanes / lanes;
+      return scale;
+    } else {
+      const F32 scale = all(*at_);
+      if (++done_ == blocks_) ++at_, done_ = 0;
+      return scale;
+    }
+  }
+
+ private:
+  static F32 spread(F32 v) {
+#if defined(__AVX512F__)
+    if constexpr (lanes == 4)
+      return __builtin_shufflevector(v, v, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+    return __builtin_shufflevector(v, v, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+#elif defined(__AVX2__)
+    return __builtin_shufflevector(v, v, 0, 0, 0, 0, 1, 1, 1, 1);
+#else
+    return v;
+#endif
+  }
+
+  const float* at_ = nullptr;
+  std::int64_t blocks_ = 0, done_ = 0;
+};
+
+// Integers of a block as floats: the j-th of each word.
+template <int bits>
+class FloatParts {
+ public:
+  static constexpr int kParts = 32 / bits;
+  static constexpr bool kSharesLoads = false;  // of two columns: there are too few registers
+  typedef float Element;
+
+  explicit FloatParts(bool is_signed) {
+    const Centred centred(bits, is_signed);
+#if defined(__AVX512F__)
+    if constexpr (bits == 4) {
+      for (int i = 0; i < kLanes; ++i) table_[i] = static_cast<float>(centred(i));
+    }
+#endif
+    std::uint32_t flip = 0;
+    for (int j = 0; j < kParts && !is_signed; ++j) flip |= 1u << (bits * j + bits - 1);
+    flip_ = (I32)(flip - U32{});
+  }
+
+  I32 ready(I32 words) const { return kLooksUp ? words : words ^ flip_; }
+  F32 part(I32 words, int j) const {
+#if defined(__AVX512F__)
+    if constexpr (kLooksUp)
+      return _mm512_maskz_permutexvar_ps(0xffff, (__m512i)((U32)words >> (4 * j)), table_);
+#endif
+    return __builtin_convertvector((words << (32 - bits * (j + 1))) >> (32 - bits), F32);
+  }
+
+ private:
+  static constexpr bool kLooksUp = kLanes == 16 && bits == 4;
+  F32 table_ = {};
+  I32 flip_;
+};
+
+// One block of each column times that of each row of x; totals += scale * sums.
+template <int bits, int rows>
+[[gnu::always_inline]] inline void add_block(const FloatParts<bits>& q, const I32 (&words)[1], const float* x,
+                                             std::int64_t x_stride, const F32 (&scale)[1],
+                                             F32 (&totals)[1][rows]) {
+  constexpr int kParts = FloatParts<bits>::kParts;
+  if constexpr (rows <= 3) {
+    F32 sums[rows];
+#pragma GCC unroll 8
+    for (int j = 0; j < kParts; ++j) {
+      const F32 w = q.part(words[0], j);
+#pragma GCC unroll 4
+      for (int i = 0; i < rows; ++i) {
+        const F32 values = load(x + i * x_stride + j * kLanes);
+        sums[i] = j == 0 ? values * w : sums[i] + values * w;
+      }
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < rows; ++i) totals[0][i] += sums[i] * scale[0];
+  } else {
+#pragma GCC unroll 8
+    for (int j = 0; j < kParts; ++j) {
+      const F32 w = q.part(words[0], j) * scale[0];
+#pragma GCC unroll 8
+      for (int i = 0; i < rows; ++i) totals[0][i] += load(x + i * x_stride + j * kLanes) * w;
+    }
+  }
+}
+
+#if defined(__AVX512BF16__)
+// The same as pairs of bfloat16: a word of 32 bits has two of them for each 4 bits.
+template <int bits>
+class PairParts {
+ public:
+  static constexpr bool kSharesLoads = true;
+  typedef std::uint16_t Element;
+
+  explicit PairParts(bool is_signed) {
+    const Centred centred(bits, is_signed);
+    alignas(64) std::uint16_t low[32], high[32];
+    for (int i = 0; i < 32; ++i) {
+      const int nibble = i % 16;
+      low[i] = halves_of(bits == 4 ? centred(nibble) : nibble);
+      high[i] = bits == 4 ? low[i] : halves_of(centred(16 * nibble));
+    }
+    low_ = _mm512_load_si512(low);
+    high_ = _mm512_load_si512(high);
+  }
+
+  static I32 ready(I32 words) { return words; }
+  __m512bh part(I32 words, int j) const {
+    const auto all_nibbles = (__m512i)words;
+    const __m512i nibbles =
+        j == 0 ? all_nibbles : _mm512_maskz_srli_epi16(0xffffffff, all_nibbles, static_cast<unsigned>(4 * j));
+    return (__m512bh)_mm512_maskz_permutexvar_epi16(0xffffffff, nibbles, j % 2 == 0 ? low_ : high_);
+  }
+  // Which elements of x: high and low parts of 8 bits are of the same.
+  static constexpr int x_part(int j) { return bits == 4 ? j : j / 2; }
+
+ private:
+  static std::uint16_t halves_of(int integer) {  // exact
+    const auto value = static_cast<float>(integer);
+    std::uint32_t word;
+    __builtin_memcpy(&word, &value, sizeof word);
+    return static_cast<std::uint16_t>(word >> 16);
+  }
+  __m512i low_, high_;
+};
+
+template <int bits, int rows, int columns>
+[[gnu::always_inline]] inline void add_block(const PairParts<bits>& q, const I32 (&words)[columns],
+                                             const std::uint16_t* x, std::int64_t x_stride,
+                                             const F32 (&scale)[columns], F32 (&totals)[columns][rows]) {
+  __m512bh w[columns][4];
+#pragma GCC unroll 2
+  for (int c = 0; c < columns; ++c) {
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) w[c][j] = q.part(words[c], j);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < rows; ++i) {
+    F32 sums[columns] = {};
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) {
+      const std::uint16_t* const from = x + i * x_stride + PairParts<bits>::x_part(j) * 2 * kLanes;
+      const auto values = (__m512bh)_mm512_loadu_si512(from);
+#pragma GCC unroll 2
+      for (int c = 0; c < columns; ++c) sums[c] = _mm512_dpbf16_ps(sums[c], values, w[c][j]);
+    }
+#pragma GCC unroll 2
+    for (int c = 0; c < columns; ++c) totals[c][i] += sums[c] * scale[c];
+  }
+}
+#endif
+
+// Some columns at a time, which share what is loaded of x. The factors of the next ones are taken before:
+// what was just stored would be waited for.
+template <template <int> class Parts, int bits, int rows, int lanes, int columns>
+class Columns {
+ public:
+  explicit Columns(const QuantizedGemvCall& call)
+      : call_(call),
+        parts_(call.is_signed),
+        x_(static_cast<const X*>(call.x)),
+        bytes_((call.depth * bits + 7) / 8),
+        blocks_of_group_(call.groups == 1 ? 0 : call.group / kElements),
+        room_step_((call.groups + kLanes - 1) / kLanes * kLanes + kLanes) {
+    for (int c = 0; c < 2 * columns; ++c) store(call.room + (c + 1) * room_step_ - kLanes, F32{});
+  }
+
+  // Columns from `first` on, as many as there are whole sets of.
+  std::int64_t run(std::int64_t first) {
+    F32 next[columns][rows] = {};
+    if (first + columns <= call_.columns) take(first, next);
+    for (; first + columns <= call_.columns; first += columns) {
+      F32 totals[columns][rows];
+#pragma GCC unroll 2
+      for (int c = 0; c < columns; ++c) {
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; ++i) totals[c][i] = next[c][i];
+      }
+      const float* const room = call_.room + turn_ * columns * room_step_;
+      turn_ = 1 - turn_;
+      if (first + 2 * columns <= call_.columns) take(first + columns, next);
+      multiply(first, room, totals);
+    }
+    return first;
+  }
+
+ private:
+  typedef typename Parts<bits>::Element X;
+  static constexpr std::int64_t kElements = kBlockBytes * 8 / bits;  // of a block
+
+  [[gnu::always_inline]] void take(std::int64_t first, F32 (&totals)[columns][rows]) {
+#pragma GCC unroll 2
+    for (int c = 0; c < columns; ++c) {
+#pragma GCC unroll 8
+      for (int i = 0; i < rows; ++i) totals[c][i] = F32{};
+      take_factors<bits>(call_, first + c, call_.room + (turn_ * columns + c) * room_step_, totals[c]);
+    }
+  }
+
+  [[gnu::always_inline]] void multiply(std::int64_t first, const float* room,
+                                       F32 (&totals)[columns][rows]) const {
+    const std::uint8_t* const q = call_.q + first * call_.q_stride;
+    const std::int64_t whole = bytes_ / kBlockBytes;
+    Scales<lanes> scales[columns];
+#pragma GCC unroll 2
+    for (int c = 0; c < columns; ++c) scales[c] = Scales<lanes>(room + c * room_step_, blocks_of_group_);
+    const auto block = [&](std::int64_t b, std::int64_t bytes) __attribute__((always_inline)) {
+      I32 words[columns];
+      F32 scale[columns];
+#pragma GCC unroll 2
+      for (int c = 0; c < columns; ++c) {
+        words[c] = parts_.ready(words_at(q + c * call_.q_stride + b * kBlockBytes, bytes));
+        scale[c] = scales[c].next();
+      }
+      add_block(parts_, words, x_ + b * kElements, call_.x_stride, scale, totals);
+    };
+    for (std::int64_t b = 0; b < whole; ++b) {
+#pragma GCC unroll 2
+      for (int c = 0; c < columns; ++c)
+        __builtin_prefetch(q + c * call_.q_stride + b * kBlockBytes + kAhead, 0, 0);
+      block(b, kBlockBytes);
+    }
+    if (whole * kBlockBytes < bytes_) block(whole, bytes_ - whole * kBlockBytes);
+#pragma GCC unroll 2
+    for (int c = 0; c < columns; ++c) {
+      for (int i = 0; i < rows; ++i) {
+        call_.out[i * call_.out_stride + first + c] =
+            fold_lanes(totals[c][i], [](F32 u, F32 v) { return u + v; });
+      }
+    }
+  }
+
+  const QuantizedGemvCall& call_;
+  const Parts<bits> parts_;
+  const X* x_;
+  std::int64_t bytes_, blocks_of_group_, room_step_;
+  int turn_ = 0;  // of the two rooms
+};
+
+template <template <int> class Parts, int bits, int rows, int lanes>
+void columns_of(const QuantizedGemvCall& call) {
+  std::int64_t done = 0;
+  if constexpr (Parts<bits>::kSharesLoads && rows > 2)
+    done = Columns<Parts, bits, rows, lanes, 2>(call).run(done);
+  Columns<Parts, bits, rows, lanes, 1>(call).run(done);
+}
+
+template <template <int> class Parts, int bits, int lanes, int... rows>
+void for_rows(const QuantizedGemvCall& call, std::integer_sequence<int, rows...>) {
+  static constexpr void (*table[])(const QuantizedGemvCall&) = {columns_of<Parts, bits, rows + 1, lanes>...};
+  table[call.rows - 1](call);
+}
+
+template <template <int> class Parts, int bits>
+void multiply(const QuantizedGemvCall& call) {
+  const std::int64_t lanes = call.groups == 1 ? kLanes : call.group * bits / 32;
+  const auto rows = std::make_integer_sequence<int, kGemvRows>{};
+  if (kLanes > 4 && lanes == 4) return for_rows<Parts, bits, kLanes == 4 ? kLanes : 4>(call, rows);
+  if (kLanes > 8 && lanes == 8) return for_rows<Parts, bits, kLanes == 16 ? 8 : kLanes>(call, rows);
+  for_rows<Parts, bits, kLanes>(call, rows);
+}
+
+// Blocks of words with `many` elements each, the first ones of all words before the second ones.
+template <class X, int words, int many>
+void arrange(const ArrangeCall& call) {
+  constexpr std::int64_t kElements = words * many;
+  const auto* const x = static_cast<const X*>(call.x);
+  auto* to = static_cast<X*>(call.to);
+  std::int64_t k = 0;
+  for (; k + kElements <= call.depth; k += kElements) {
+    for (int j = 0; j < many; ++j) {
+      for (int i = 0; i < words; ++i) *to++ = x[k + i * many + j];
+    }
+  }
+  if (k == call.depth) return;
+  for (int j = 0; j < many; ++j) {
+    for (int i = 0; i < words; ++i) {
+      const std::int64_t at = k + i * many + j;
+      *to++ = at < call.depth ? x[at] : X{};
+    }
+  }
+}
+
+void group_sums(const float* x, std::int64_t depth, std::int64_t group, float* to) {
+  std::int64_t g = 0;
+  for (std::int64_t k = 0; k < depth; k += group, ++g) {
+    const std::int64_t n = k + group < depth ? group : depth - k;
+    F32 sums = {};
+    std::int64_t i = 0;
+    for (; i + kLanes <= n; i += kLanes) sums += load(x + k + i);
+    if (i < n) sums += load_part(x + k + i, n - i);
+    to[g] = fold_lanes(sums, [](F32 a, F32 b) { return a + b; });
+  }
+  for (; g % kLanes != 0; ++g) to[g] = 0;
+}
+
+}  // namespace
+
+void fill_quantized_rows(Micro& micro) {
+  micro.fours_f32 = {multiply<FloatParts, 4>, arrange<float, kLanes, 8>};
+  micro.eights_f32 = {multiply<FloatParts, 8>, arrange<float, kLanes, 4>};
+#if defined(__AVX512BF16__)
+  // A word of 16 bits has four elements of 4 bits, or two of 8.
+  micro.fours_pairs = {multiply<PairParts, 4>, arrange<std::uint16_t, 2 * kLanes, 4>};
+  micro.eights_pairs = {multiply<PairParts, 8>, arrange<std::uint16_t, 2 * kLanes, 2>};
+#endif
+  micro.group_sums = group_sums;
+}
+
+}  // namespace npu::cpu::NPU_ISA
