@@ -26,13 +26,15 @@ import torch  # noqa: E402
 from kernel_sample_cases import Candidate, candidates, tensors_of  # noqa: E402
 from npu.kernel_sample import SAMPLE_FILE, Entry, Recipe, pack  # noqa: E402
 from npu_base.files import write_file  # noqa: E402
+from npu_base.quantization import Scheme  # noqa: E402
 from npu_runtime import Device, Executor  # noqa: E402
 from npu_runtime.host import numpy_to_torch, torch_to_numpy  # noqa: E402
-from torch import Tensor  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
 from torch.utils import _pytree as pytree  # noqa: E402
 from torch_ir import ConversionError, ExportError, extract_ir  # noqa: E402
 
 from tests.support import numbers  # noqa: E402
+from tests.support.quantized import numbers_of  # noqa: E402
 
 CHIPS = ("metal:m1", "metal:m4pro", "metal:m3ultra", "cuda:l4", "cuda:h200")
 SHARDS = 4
@@ -56,7 +58,11 @@ def quiet() -> None:
 def compiled(candidate: Candidate) -> tuple[Any, tuple[Any, ...], npu_compiler.CompiledProgram]:
     model, inputs = candidate.build()
     model = model.eval()
-    return model, inputs, npu_compiler.compile(extract_ir(model, inputs))
+    return model, inputs, npu_compiler.compile(extract_ir(model, inputs), quantized=schemes_of(candidate, model))
+
+
+def schemes_of(candidate: Candidate, model: nn.Module) -> dict[str, Scheme]:
+    return candidate.case.schemes(model) if candidate.case else {}
 
 
 def reach(shard: int) -> list[Reached]:
@@ -87,6 +93,8 @@ def choose(rows: list[Reached]) -> list[int]:
 def recipe_of(name: str, x: Tensor) -> Recipe:
     """Drawn anew where that makes no difference: floats that are many and finite."""
     array = torch_to_numpy(x)
+    if x.dtype == torch.uint8 and array.size > FEW:  # integers of quantised weights, of which any will do
+        return Recipe(name, "uint8", tuple(array.shape), "uniform", 0, 256)
     dtype, shape = str(array.dtype), tuple(array.shape)
     exact = array.astype(np.float64)
     whole = x.is_floating_point() and bool((exact == np.round(exact)).all())
@@ -103,19 +111,29 @@ def entry_of(candidate: Candidate) -> Entry:
     flat = tensors_of(inputs)
     dtype = str(candidate.dtype).removeprefix("torch.")
     ops = ", ".join(dict.fromkeys(op["op"] for op in program.data["main"]))
-    state = model.state_dict(keep_vars=True)
+    schemes, state = schemes_of(candidate, model), model.state_dict(keep_vars=True)
+    stored = candidate.case.stored(model) if candidate.case else state
     ins = tuple(recipe_of(spec.name, x) for spec, x in zip(program.input_specs, flat, strict=True))
-    weights = tuple(recipe_of(spec.name, state[spec.name].detach()) for spec in program.weight_specs)
+    weights = tuple(recipe_of(spec.name, stored[spec.name].detach()) for spec in program.weight_specs)
     entry = Entry(candidate.name, dtype, ops, program.to_bytes(), ins, weights, ())
+    made = {name: numpy_to_torch(array) for name, array in entry.make(weights).items()}
+    precise_model = copy.deepcopy(model).double()
     with torch.no_grad():
-        for name, array in entry.make(weights).items():
-            state[name].copy_(numpy_to_torch(array))
+        for name, x in made.items():
+            if name in state and name not in schemes:
+                state[name].copy_(x)
+                precise_model.state_dict()[name].copy_(x)
+        for name, scheme in schemes.items():
+            parts = {part: made[name + part] for part in ("", ".scales", ".offsets") if name + part in made}
+            numbers_in_double = numbers_of(parts, scheme, state[name].shape[-1])
+            state[name].copy_(numbers_in_double)
+            precise_model.get_parameter(name).copy_(numbers_in_double)
         for x, array in zip(flat, entry.make(ins).values(), strict=True):
             x.copy_(numpy_to_torch(array))
         precise = pytree.tree_map(
             lambda x: x.double() if isinstance(x, Tensor) and x.is_floating_point() else x, inputs
         )
-        exact = tensors_of((copy.deepcopy(model).double()(*copy.deepcopy(precise)),))
+        exact = tensors_of((precise_model(*copy.deepcopy(precise)),))
         own = tensors_of((model(*copy.deepcopy(inputs)),))
     tolerances = [
         numbers.allowed(numbers.error(mine, best), mine.dtype) if mine.is_floating_point() else 0.0

@@ -30,6 +30,8 @@ class Candidate:
     dtype: torch.dtype
     build: Callable[[], tuple[nn.Module, tuple[Any, ...]]]
     wanted: bool = False
+    case: Case | None = None
+    """Of the op table: it says which weights are quantised."""
 
 
 class _Function(nn.Module):
@@ -45,7 +47,10 @@ class _Function(nn.Module):
 
 
 def _of_case(case: Case, dtype: torch.dtype) -> Candidate:
-    return Candidate(case.name, dtype, lambda: (case.build().to(dtype), tuple(cast(x, dtype) for x in case.make())))
+    def build() -> tuple[nn.Module, tuple[Any, ...]]:
+        return case.build().to(dtype), tuple(cast(x, dtype) for x in case.make())
+
+    return Candidate(case.name, dtype, build, case=case)
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any
 
 import torch
+import torch.ao.quantization.fx._decomposed  # registers quantized_decomposed
 import torch.nn.functional as F
 from npu_base.quantization import Scheme
 from torch import Tensor, nn
@@ -110,5 +112,37 @@ def _modules() -> None:
     module("quantized embedding of 3 bits", lambda: nn.Embedding(40, 70), ids, scheme=scheme("3/16/bias"))
 
 
-for _family in (_schemes, _shapes, _modules):
+class Exported(nn.Module):
+    """A layer as PyTorch's quantisation tools export it: its integers, one for a byte, are dequantised before it."""
+
+    def __init__(self, low: int, high: int, group: int, points: bool, axis: int = 0) -> None:
+        super().__init__()
+        g = torch.Generator().manual_seed(0)
+        self.dtype = torch.int8 if low < 0 else torch.uint8
+        self.low, self.high, self.group, self.axis = low, high, group, axis
+        shape = (24, 64 // group) if group else ((24, 64)[axis],)
+        self.register_buffer("q", torch.randint(low, high + 1, (24, 64), generator=g).to(self.dtype))
+        self.register_buffer("scales", torch.rand(shape, generator=g) * 0.1)
+        zeros = torch.randint(low, high + 1, shape, generator=g) if points else None
+        self.register_buffer("points", zeros)
+
+    def forward(self, x: Tensor) -> Tensor:
+        op: Any = torch.ops.quantized_decomposed
+        limits = (self.low, self.high, self.dtype)
+        if self.group:
+            w = op.dequantize_per_channel_group(self.q, self.scales, self.points, *limits, self.group, x.dtype)
+        else:
+            w = op.dequantize_per_channel(self.q, self.scales, self.points, self.axis, *limits, out_dtype=x.dtype)
+        return F.linear(x, w)
+
+
+def _exported() -> None:
+    forms = itertools.product(((-128, 127), (0, 255), (-8, 7), (0, 15)), (0, 32), (True, False))
+    for (low, high), group, points in forms:
+        name = f"exported linear {low} to {high} group {group} points={points}"
+        module(name, functools.partial(Exported, low, high, group, points), f(3, 64))
+    module("exported linear along rows", functools.partial(Exported, -128, 127, 0, True, 1), f(3, 64))
+
+
+for _family in (_schemes, _shapes, _modules, _exported):
     _family()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from npu_base.quantization import Scheme
 from torch import Tensor
 
-__all__ = ["Quantized", "quantized"]
+__all__ = ["Quantized", "numbers_of", "pack", "quantized"]
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,23 @@ def quantized(name: str, shape: Sequence[int], scheme: Scheme) -> Quantized:
     parts = {"": pack(integers, bits), ".scales": scales}
     if scheme.offset != "none":
         parts[".offsets"] = offsets
+    return Quantized(parts, numbers_of(parts, scheme, depth))
+
+
+def numbers_of(parts: Mapping[str, Tensor], scheme: Scheme, depth: int) -> Tensor:
+    """The numbers in float64 that integers, scales and offsets stand for."""
+    stream = (parts[""].unsqueeze(-1).long() >> torch.arange(8)) & 1
+    stream = stream.reshape(*parts[""].shape[:-1], -1)[..., : depth * scheme.bits]
+    digits = stream.reshape(*stream.shape[:-1], depth, scheme.bits)
+    integers = (digits << torch.arange(scheme.bits)).sum(-1)
+    if scheme.signed:
+        integers = integers - (digits[..., -1] << scheme.bits)
     each = scheme.group or max(depth, 1)
-    scale, offset = (x.double().repeat_interleave(each, -1)[..., :depth] for x in (scales, offsets))
-    numbers = {"none": scale * integers, "point": scale * (integers - offset), "bias": scale * integers + offset}
-    return Quantized(parts, numbers[scheme.offset])
+    scale = parts[".scales"].double().repeat_interleave(each, -1)[..., :depth]
+    if scheme.offset == "none":
+        return scale * integers
+    offset = parts[".offsets"].double().repeat_interleave(each, -1)[..., :depth]
+    return scale * (integers - offset) if scheme.offset == "point" else scale * integers + offset
 
 
 def pack(integers: Tensor, bits: int) -> Tensor:
