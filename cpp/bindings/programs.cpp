@@ -163,6 +163,13 @@ void bind_weights(nb::module_& m) {
           "name"_a, "tensor"_a.none(),
           "Replaces a tensor with a copy of another one; what was prepared from it is made anew.")
       .def(
+          "share",
+          [](Weights& self, const std::string& name, nb::handle tensor) {
+            self.set(name, lent_by(tensor, name.c_str()));
+          },
+          "name"_a, "tensor"_a.none(),
+          "The same without a copy where the memory allows it. The tensor must not be changed from then on.")
+      .def(
           "__contains__",
           [](const Weights& self, nb::handle name) {
             return PyUnicode_Check(name.ptr()) && self.get(nb::cast<std::string>(name));

@@ -267,6 +267,11 @@ class Weights:
         Replaces a tensor with a copy of another one; what was prepared from it is made anew.
         """
 
+    def share(self, name: str, tensor: object | None) -> None:
+        """
+        The same without a copy where the memory allows it. The tensor must not be changed from then on.
+        """
+
     def __contains__(self, name: object | None) -> bool: ...
 
     def __len__(self) -> int: ...

@@ -184,6 +184,26 @@ def test_weights_are_a_mapping(stored):
     np.testing.assert_array_equal(again["w"].to_numpy(), np.arange(4))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16, ml_dtypes.bfloat16, np.float32])
+def test_weights_share_the_memory_of_arrays(dtype, tmp_path):
+    """For as long as they need it, also that of a mapped file; what is not dense is copied."""
+    values = np.arange(256).reshape(16, 16).astype(dtype)
+    (tmp_path / "values").write_bytes(values.tobytes())
+    mapped = np.memmap(tmp_path / "values", np.uint8, "r").view(dtype).reshape(16, 16)
+    weights = Weights()
+    weights.share("mapped", mapped)
+    weights.share("part", mapped[:, ::2])
+    weights.share("tensor", torch.ones(3))
+    assert weights["mapped"].native_handle == mapped.ctypes.data != weights["part"].native_handle
+    del mapped
+    gc.collect()
+    np.testing.assert_array_equal(weights["mapped"].to_numpy(), values)
+    np.testing.assert_array_equal(weights["part"].to_numpy(), values[:, ::2])
+    assert weights["tensor"].to_numpy().tolist() == [1, 1, 1]
+    with pytest.raises(InvalidValueError, match="cannot use the tensor 'double'"):
+        weights.share("double", np.ones(3))
+
+
 def test_buffers_of_weights_and_results_outlive_them(tmp_path):
     save_file({"w": torch.ones(ROWS)}, tmp_path / "w.safetensors")
     array = load_weights(tmp_path / "w.safetensors")["w"].to_numpy()
