@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ __all__ = [
     "PROGRAM_MAGIC",
     "SAVED_MAGIC",
     "as_path",
+    "check_new_folder",
     "check_target",
     "file_error",
     "make_folder",
@@ -30,6 +32,7 @@ __all__ = [
     "read_file",
     "write_file",
     "write_file_with",
+    "write_folder_with",
 ]
 
 PROGRAM_MAGIC = b"\x89NPUBIN\n"
@@ -43,6 +46,7 @@ _ACTIONS = {
     errno.ENOENT: "an existing folder, or creating this one first",
     errno.ENOTDIR: "a path in an existing folder",
     errno.EEXIST: "another name for the folder, because a file has this name",
+    errno.ENOTEMPTY: "the name of a new folder, or removing this one first",
     errno.ENOSPC: "freeing space, or another disk",
     errno.EDQUOT: "freeing space, or another disk",
     errno.EFBIG: "raising the limit on file sizes (ulimit -f), or another disk",
@@ -97,6 +101,51 @@ def write_file_with(path: str | os.PathLike[str], write: Callable[[BinaryIO], ob
         raise
     except (OSError, ValueError) as error:
         raise file_error("write", path, error) from error
+
+
+def write_folder_with(path: str | os.PathLike[str], write: Callable[[Path], object]) -> None:
+    """Write a folder atomically: there is none of this name until ``write`` has filled it.
+
+    ``write`` gets the path of a temporary folder beside it. A folder that has files in it is not replaced.
+    """
+    target = check_new_folder(path)
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name[:100]}.", suffix=".tmp", dir=target.parent))
+        try:
+            write(temporary)
+            for path_of_file in temporary.iterdir():
+                with open(path_of_file, "rb") as file:
+                    os.fsync(file.fileno())
+            mask = os.umask(0)
+            os.umask(mask)
+            temporary.chmod(0o777 & ~mask)
+            temporary.replace(target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        _sync_folder(target.parent)
+    except NPUError:
+        raise
+    except OSError as error:
+        raise file_error("write", path, error) from error
+
+
+def check_new_folder(path: str | os.PathLike[str]) -> Path:
+    """Where ``write_folder_with`` would write; FileError if it could not, for callers who work long before."""
+    target = as_path(path)
+    try:
+        if target.exists() and not target.is_dir():
+            raise FileExistsError(errno.EEXIST, "there is a file of this name", str(target))
+        if target.is_dir() and any(target.iterdir()):
+            raise OSError(errno.ENOTEMPTY, "the folder is not empty", str(target))
+        path_of = target.resolve()
+        if not path_of.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, f"there is no folder '{target.parent}'", str(target))
+        if not os.access(path_of.parent, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
+    except (OSError, ValueError) as error:
+        raise file_error("write", path, error) from error
+    return path_of
 
 
 def read_file(path: str | os.PathLike[str], missing: str) -> bytes:

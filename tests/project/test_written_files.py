@@ -17,7 +17,7 @@ import torch
 from npu.cli import main as npu_main
 from npu.generation.cache import CacheWarning, users_cache
 from npu_base.errors import DeniedFileError, FileError, FolderError, MissingFileError, NPUError
-from npu_base.files import file_error, write_file
+from npu_base.files import check_new_folder, file_error, write_file, write_folder_with
 from npu_runtime import Profiler
 from torch import nn
 from torch_ir import extract_ir, save_ir
@@ -60,6 +60,42 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(FileError, match=r"cannot write '.*a.txt': no space left on device; try freeing space"):
         write_file(target, b"new")
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, plain = tmp_path / "out", tmp_path / "plain"
+    plain.mkdir()
+
+    def write(folder: Path) -> None:
+        (folder / "a.txt").write_text("a")
+        assert not (tmp_path / "out" / "a.txt").exists()
+
+    def fail(folder: Path) -> None:
+        write(folder)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_folder_with(target, fail)
+    for name in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, _full)
+            with pytest.raises(FileError, match="cannot write '.*out': no space left"):
+                write_folder_with(target, write)
+    assert list(tmp_path.iterdir()) == [plain]
+    write_folder_with(target, write)
+    assert (target / "a.txt").read_text() == "a" and target.stat().st_mode == plain.stat().st_mode
+    with pytest.raises(FileError, match="the folder is not empty; try the name of a new folder"):
+        write_folder_with(target, write)
+    with pytest.raises(FileError, match="there is a file of this name; try another name"):
+        check_new_folder(target / "a.txt")
+    with pytest.raises(MissingFileError, match="there is no folder"):
+        check_new_folder(tmp_path / "no" / "out")
+    write_folder_with(plain, lambda folder: (folder / "b.txt").touch())  # one that is empty
+    assert [path.name for path in plain.iterdir()] == ["b.txt"]
+
+
+def _full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_each_reason_has_its_class(tmp_path: Path) -> None:
