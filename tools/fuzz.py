@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Feed damaged files to every reader: libFuzzer for the C++ readers of programs and safetensors, our own mutations
-for the Python readers of IR and of saved files. `make fuzz` runs the long form; inputs that fail in C++ are kept in
-build/fuzz/found."""
+for the Python readers of IR, of saved files and of quantised ones. `make fuzz` runs the long form; inputs that fail in
+C++ are kept in build/fuzz/found."""
 
 from __future__ import annotations
 
@@ -126,6 +126,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=10_000_000, help="files for the C++ readers (default: 10,000,000)")
     parser.add_argument("--ir-runs", type=int, default=100_000, help="files for the readers of IR (default: 100,000)")
     parser.add_argument("--saved-runs", type=int, default=100_000, help="saved files (default: 100,000)")
+    parser.add_argument("--quantized-runs", type=int, default=100_000, help="quantised files (default: 100,000)")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     if arguments.runs > 0:
@@ -136,9 +137,14 @@ def main() -> int:
             fuzz(name, max(1, int(arguments.runs * share)), arguments.seed)
     sys.path.insert(0, str(ROOT))
     from tests.support.fuzz_ir import fuzz_ir
+    from tests.support.fuzz_quantized import fuzz_quantized
     from tests.support.fuzz_saved import fuzz_saved
 
-    for name, run, count in (("IR", fuzz_ir, arguments.ir_runs), ("saved files", fuzz_saved, arguments.saved_runs)):
+    readers = (
+        ("IR", fuzz_ir, arguments.ir_runs), ("saved files", fuzz_saved, arguments.saved_runs),
+        ("quantised files", fuzz_quantized, arguments.quantized_runs),
+    )  # fmt: skip
+    for name, run, count in readers:
         if count > 0:
             began = time.perf_counter()
             accepted, refused = run(count, arguments.seed)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from npu.explanation import Explanation, explain
     from npu.generation import Generation, Generator, Piece
     from npu.kernels import KernelReport, check_kernels
+    from npu.quantized.opening import open_checkpoint
     from npu.saving.predictor import Predictor
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "extract",
     "load",
     "load_weights",
+    "open_checkpoint",
     "partition",
 ]
 
@@ -64,6 +66,7 @@ _MODULES = {
     "npu.explanation": ("Explanation", "explain"),
     "npu.generation": ("Generation", "Generator", "Piece"),
     "npu.kernels": ("KernelReport", "check_kernels"),
+    "npu.quantized.opening": ("open_checkpoint",),
     "npu.saving.predictor": ("Predictor",),
     "npu_compiler": ("partition",),
     "npu_runtime": (

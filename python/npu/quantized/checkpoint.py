@@ -1,0 +1,125 @@
+"""A checkpoint whose weights may be quantised, whatever its format: configuration, and tensors that are read lazily."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from npu_base.quantization import Scheme
+
+from npu.quantized.errors import refuse
+from npu.quantized.stored import StoredTensor
+from npu.quantized.tensors import FLOATS, QuantizedTensor, dtype_name
+
+if TYPE_CHECKING:
+    from npu_runtime import Weights
+
+__all__ = ["Checkpoint", "Entry", "is_count", "plain_entry", "take_config"]
+
+_MOST = 1 << 31
+QUANTIZATION_KEYS = ("quantization", "quantization_config", "compression_config")
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """A tensor of a checkpoint. ``dtype`` is that of its numbers in the file; ``scheme`` is None if it is plain."""
+
+    where: str
+    shape: tuple[int, ...]
+    dtype: str
+    scheme: Scheme | None
+    read: Callable[[], npt.NDArray[Any] | QuantizedTensor]
+
+    def load(self) -> npt.NDArray[Any] | QuantizedTensor:
+        """The tensor; a quantised one is checked. What lies in a file as it is used is mapped, not read."""
+        tensor = self.read()
+        return tensor.check(self.where) if isinstance(tensor, QuantizedTensor) else tensor
+
+    def dequantized(self, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
+        tensor = self.load()
+        if isinstance(tensor, QuantizedTensor):
+            return tensor.dequantize(dtype)
+        return tensor.astype(dtype) if dtype_name(tensor) in FLOATS else tensor
+
+
+def plain_entry(stored: StoredTensor) -> Entry:
+    dtype = stored.code if stored.dtype is None else stored.dtype.name
+    return Entry(stored.where, stored.shape, dtype, None, lambda: stored.array)
+
+
+@dataclass(eq=False)
+class Checkpoint(Mapping[str, Entry]):
+    """Tensors by the names that Hugging Face gives them.
+
+    ``config`` is that of the model, without what it says about quantisation. ``tokenizer_of`` makes the tokenizer if
+    it lies in the file itself.
+    """
+
+    path: Path
+    format: str
+    config: dict[str, Any]
+    entries: dict[str, Entry]
+    tokenizer_of: Callable[[], Any] | None = field(default=None, repr=False)
+
+    def __getitem__(self, name: str) -> Entry:
+        return self.entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __repr__(self) -> str:
+        return f"Checkpoint('{self.path}', {self.format}, {len(self)} tensors, {len(self.schemes)} quantised)"
+
+    @property
+    def schemes(self) -> dict[str, Scheme]:
+        """Of the quantised tensors: what a compiler must know."""
+        return {name: entry.scheme for name, entry in self.entries.items() if entry.scheme is not None}
+
+    @property
+    def dtype(self) -> str:
+        """The smallest dtype that has all numbers that are not quantised, or else all scales."""
+        plain = {entry.dtype for entry in self.entries.values() if entry.scheme is None and entry.dtype in FLOATS}
+        found = plain or {scheme.scale_dtype for scheme in self.schemes.values()}
+        return next(iter(found)) if len(found) == 1 else "float32"
+
+    def weights(self, dtype: str | None = None, *, dense: bool = False) -> Weights:
+        """The tensors as programs read them: quantised ones as ``name``, ``name.scales`` and ``name.offsets``, or if
+        ``dense`` as the numbers that they stand for.
+
+        Memory is shared with the mapped files where possible. ``dtype`` is that of all other floating-point tensors.
+        """
+        from npu_runtime import Weights
+
+        weights = Weights()
+        for name, entry in self.entries.items():
+            tensor = entry.load()
+            if isinstance(tensor, QuantizedTensor):
+                if not dense:
+                    for part, array in tensor.parts(name):
+                        weights.share(part, array)
+                    continue
+                tensor = tensor.dequantize()
+            if dtype is not None and dtype_name(tensor) in FLOATS:
+                tensor = tensor.astype(FLOATS[dtype], copy=False)
+            weights.share(name, tensor)
+        return weights
+
+
+def is_count(value: object, least: int = 1) -> bool:
+    """Whether this is a number of something, in a file that may say anything."""
+    return type(value) is int and least <= value < _MOST
+
+
+def take_config(config: dict[str, Any], where: object, *keys: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The configuration of the model, and what its first key of these says about quantisation."""
+    said = next((config[key] for key in keys if config.get(key) is not None), None)
+    if not isinstance(said, dict):
+        refuse(where, f"'{keys[0]}' is not an object", got=type(said).__name__)
+    return {key: value for key, value in config.items() if key not in QUANTIZATION_KEYS}, said

@@ -1,0 +1,119 @@
+"""The types of numbers in GGUF files. Quantised ones are blocks of a row; each becomes integers and scales as
+``npu_base.quantization`` defines them, which stand for exactly the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+from npu_base.quantization import Scheme
+
+from npu.quantized.packing import Bytes, pack_rows
+from npu.quantized.tensors import QuantizedTensor
+
+__all__ = ["BLOCKS", "Block", "type_name"]
+
+_Parts = tuple[Bytes, npt.NDArray[Any], npt.NDArray[Any] | None]
+
+
+@dataclass(frozen=True)
+class Block:
+    """``elements`` numbers lie in ``bytes`` bytes. ``read`` turns blocks [rows, blocks, bytes] into integers
+    [rows, depth], scales and biases; plain numbers have a ``dtype`` instead, and no scheme."""
+
+    name: str
+    elements: int
+    bytes: int
+    dtype: npt.DTypeLike | None = None
+    scheme: Scheme | None = None
+    read: Callable[[Bytes], _Parts] | None = None
+
+    def tensor(self, data: Bytes, shape: tuple[int, ...]) -> npt.NDArray[Any] | QuantizedTensor:
+        if self.scheme is None or self.read is None:
+            return data.view(np.dtype(self.dtype)).reshape(shape)
+        rows = data.reshape(-1, shape[-1] // self.elements, self.bytes)
+        integers, scales, biases = self.read(rows)
+        packed = pack_rows(integers, self.scheme.bits).reshape(self.scheme.stored_shape(shape))
+        groups = (*shape[:-1], self.scheme.groups(shape[-1]))
+        offsets = None if biases is None else biases.reshape(groups)
+        return QuantizedTensor(self.scheme, shape, packed, scales.reshape(groups), offsets)
+
+
+def _q8_0(blocks: Bytes) -> _Parts:
+    """A float16 scale, 32 signed bytes."""
+    return _rows(blocks[..., 2:]), _halves(blocks, 0), None
+
+
+def _q4_0(blocks: Bytes) -> _Parts:
+    """A float16 scale, and 16 bytes: element i in the low half of byte i, i + 16 in the high half, with 8 added."""
+    pairs = blocks[..., 2:]
+    integers = np.concatenate([pairs & 15, pairs >> 4], -1)
+    integers ^= np.uint8(8)  # in two's complement
+    return _rows(integers), _halves(blocks, 0), None
+
+
+def _q4_k(blocks: Bytes) -> _Parts:
+    """Two float16 scales, of 8 scales and 8 minima of 6 bits in 12 bytes; then 128 bytes: in each 32 of them the low
+    halves are 32 elements, and the high halves the next."""
+    packed, pairs = blocks[..., 4:16], blocks[..., 16:].reshape(*blocks.shape[:-1], 4, 32)
+    low, high, rest = packed[..., :4], packed[..., 4:8], packed[..., 8:]
+    scales = np.concatenate([low & 63, (rest & 15) | (low >> 6 << 4)], -1)
+    minima = np.concatenate([high & 63, (rest >> 4) | (high >> 6 << 4)], -1)
+    integers = np.stack([pairs & 15, pairs >> 4], -2)
+    # Products of 11 and 6 bits are exact in float32.
+    return _rows(integers), _singles(blocks, 0) * scales, -(_singles(blocks, 2) * minima)
+
+
+def _q6_k(blocks: Bytes) -> _Parts:
+    """128 bytes with the low four bits of 256 elements, 64 with the high two, 16 signed scales, and their float16
+    scale. Of each 128 elements, 32 lie in the low halves of 32 bytes, 32 in those of the next, and so on."""
+    low = blocks[..., :128].reshape(*blocks.shape[:-1], 2, 2, 32)
+    high = blocks[..., 128:192].reshape(*blocks.shape[:-1], 2, 32)
+    lows = np.concatenate([low & 15, low >> 4], -2)  # [..., 2, 4, 32]
+    highs = np.stack([high >> 2 * i & 3 for i in range(4)], -2)
+    integers = (lows | highs << 4) ^ 32  # stored with 32 added; in two's complement of 6 bits
+    scales = blocks[..., 192:208].view(np.int8)
+    return _rows(integers), _singles(blocks, 208) * scales, None
+
+
+def _rows(integers: Bytes) -> Bytes:
+    return integers.reshape(integers.shape[0], -1)
+
+
+def _halves(blocks: Bytes, at: int) -> npt.NDArray[np.float16]:
+    return np.ascontiguousarray(blocks[..., at : at + 2]).view("<f2")
+
+
+def _singles(blocks: Bytes, at: int) -> npt.NDArray[np.float32]:
+    return _halves(blocks, at).astype(np.float32)
+
+
+def _signed(bits: int, group: int, scale_dtype: str) -> Scheme:
+    return Scheme(bits, group, "none", True, scale_dtype)
+
+
+BLOCKS = {
+    0: Block("F32", 1, 4, np.float32),
+    1: Block("F16", 1, 2, np.float16),
+    2: Block("Q4_0", 32, 18, None, _signed(4, 32, "float16"), _q4_0),
+    8: Block("Q8_0", 32, 34, None, _signed(8, 32, "float16"), _q8_0),
+    12: Block("Q4_K", 256, 144, None, Scheme(4, 32, "bias", False, "float32", "float32"), _q4_k),
+    14: Block("Q6_K", 256, 210, None, _signed(6, 16, "float32"), _q6_k),
+    30: Block("BF16", 1, 2, ml_dtypes.bfloat16),
+}
+"""By the number that ggml gives them."""
+
+_OTHERS = {
+    3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 13: "Q5_K", 15: "Q8_K", 16: "IQ2_XXS",
+    17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 24: "I8",
+    25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4", 40: "NVFP4",
+}  # fmt: skip
+
+
+def type_name(kind: int) -> str:
+    block = BLOCKS.get(kind)
+    return block.name if block else _OTHERS.get(kind, f"type {kind}")

@@ -1,0 +1,136 @@
+"""A quantised weight in memory, as ``npu_base.quantization`` defines it, and the numbers that it stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+from npu_base.quantization import OFFSETS, SCALE_DTYPES, Scheme
+
+from npu.quantized.errors import refuse
+from npu.quantized.packing import Bytes, Floats, unpack_rows
+
+__all__ = ["BITS", "FLOATS", "QuantizedTensor", "check_scheme", "dtype_name"]
+
+BITS = (2, 3, 4, 6, 8)
+FLOATS: dict[str, npt.DTypeLike] = {
+    "float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16,
+}  # fmt: skip
+_MOST_AT_ONCE = 1 << 24  # elements that are looked at together
+
+
+def dtype_name(array: Any) -> str:
+    return str(array.dtype).removeprefix("torch.")
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedTensor:
+    """``shape`` is that of the weight, ``data`` its integers as bytes. ``offsets`` is None if the scheme has none.
+
+    Arrays may be parts of a mapped file.
+    """
+
+    scheme: Scheme
+    shape: tuple[int, ...]
+    data: Bytes
+    scales: Floats
+    offsets: Floats | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return self.data.nbytes + self.scales.nbytes + (0 if self.offsets is None else self.offsets.nbytes)
+
+    def parts(self, name: str) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+        """The tensors that a program reads instead of the weight ``name``."""
+        yield name, self.data
+        yield f"{name}.scales", self.scales
+        if self.offsets is not None:
+            yield f"{name}.offsets", self.offsets
+
+    def integers(self) -> npt.NDArray[Any]:
+        """As int8 or uint8."""
+        scheme = self.scheme
+        values = unpack_rows(self.data, scheme.bits, self.shape[-1])
+        if not scheme.signed:
+            return values
+        shift = np.uint8(8 - scheme.bits)  # moves the sign to the top of the byte, and back
+        signed: npt.NDArray[Any] = (values << shift).view(np.int8) >> shift.astype(np.int8)
+        return signed
+
+    def dequantize(self, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
+        """The numbers, computed in this dtype: float64 is the definition."""
+        scheme, depth = self.scheme, self.shape[-1]
+        group = scheme.group or max(depth, 1)
+        values = self.integers().astype(dtype)
+        for g in range(scheme.groups(depth)):
+            part = values[..., g * group : (g + 1) * group]
+            if scheme.offset == "point":
+                part -= self._offsets()[..., g : g + 1].astype(dtype)
+            part *= self.scales[..., g : g + 1].astype(dtype)
+            if scheme.offset == "bias":
+                part += self._offsets()[..., g : g + 1].astype(dtype)
+        return values
+
+    def rows(self, order: npt.NDArray[np.intp]) -> QuantizedTensor:
+        """These rows, in this order."""
+        offsets = None if self.offsets is None else self.offsets[order]
+        shape = (len(order), *self.shape[1:])
+        return QuantizedTensor(self.scheme, shape, self.data[order], self.scales[order], offsets)
+
+    def check(self, where: object) -> QuantizedTensor:
+        """This, or an error if the parts do not fit together or scales are not finite."""
+        self.check_layout(where)
+        _check_finite(where, "scales", self.scales)
+        if self.offsets is not None:
+            _check_finite(where, "offsets", self.offsets)
+        return self
+
+    def check_layout(self, where: object) -> None:
+        """Without reading any values."""
+        scheme, shape = self.scheme, self.shape
+        check_scheme(scheme, where)
+        groups = [*shape[:-1], scheme.groups(shape[-1])]
+        _check(where, "the packed integers have", self.data, "uint8", scheme.stored_shape(shape))
+        _check(where, "the scales have", self.scales, scheme.scale_dtype, groups)
+        if (self.offsets is None) != (scheme.offset == "none"):
+            refuse(where, "offsets do not fit the scheme", got=str(scheme))
+        if self.offsets is not None:
+            _check(where, "the offsets have", self.offsets, scheme.offset_dtype, groups)
+
+    def _offsets(self) -> Floats:
+        assert self.offsets is not None
+        return self.offsets
+
+
+def check_scheme(scheme: Scheme, where: object) -> None:
+    if scheme.bits not in BITS:
+        refuse(where, "unsupported number of bits", got=scheme.bits, expected=f"one of {', '.join(map(str, BITS))}")
+    if scheme.group < 0:
+        refuse(where, "the group size is negative", got=scheme.group)
+    if scheme.offset not in OFFSETS:
+        refuse(where, "unknown kind of offset", got=repr(scheme.offset), expected=f"one of {', '.join(OFFSETS)}")
+    for dtype in (scheme.scale_dtype, *(() if scheme.offset == "none" else (scheme.offset_dtype,))):
+        if dtype not in SCALE_DTYPES:
+            expected = f"one of {', '.join(SCALE_DTYPES)}"
+            refuse(where, "scales and offsets have an unsupported dtype", got=dtype, expected=expected)
+
+
+def _check(where: object, what: str, array: npt.NDArray[Any], dtype: str, shape: Sequence[int]) -> None:
+    if dtype_name(array) != dtype:
+        refuse(where, f"{what} another dtype", got=dtype_name(array), expected=dtype)
+    if list(array.shape) != list(shape):
+        refuse(where, f"{what} another shape", got=list(array.shape), expected=str(list(shape)))
+
+
+def _check_finite(where: object, what: str, array: npt.NDArray[Any]) -> None:
+    flat = array.reshape(-1)
+    for begin in range(0, flat.size, _MOST_AT_ONCE):
+        part = flat[begin : begin + _MOST_AT_ONCE]
+        finite = np.isfinite(part)
+        if not finite.all():
+            index = begin + int(np.argmin(finite))
+            refuse(where, f"the {what} are not finite", got=f"{flat[index]} at index {index} of {flat.size}")
