@@ -14,6 +14,7 @@ from npu_base.errors import InvalidValueError, format_error
 
 from npu.commands.sources import model_folder
 from npu.commands.transformers_import import leave_out_torchvision
+from npu.consoles import ProgressBar
 
 __all__ = ["full_context", "has_template", "open_generator", "run", "sampling_options", "templated"]
 
@@ -47,7 +48,7 @@ def open_generator(args: argparse.Namespace, check: Callable[[Any], None], bucke
     from npu.generation import Generator
 
     imported = time.perf_counter() - began
-    with _Progress(sys.stderr.isatty()) as progress:
+    with ProgressBar(sys.stderr.isatty()) as progress:
         generator = Generator.from_pretrained(
             folder, capacity=args.capacity, device=args.device, threads=args.threads, dtype=args.dtype,
             progress=progress, cache=args.cache or not args.no_cache,
@@ -163,39 +164,3 @@ def _since_process_start() -> float:
         return max(0.0, uptime - ticks / os.sysconf("SC_CLK_TCK"))
     except (OSError, ValueError, IndexError):
         return time.process_time()
-
-
-class _Progress:
-    """A progress bar, if stderr is a terminal."""
-
-    def __init__(self, visible: bool) -> None:
-        self._visible, self._what = visible, ""
-        self._bar: Any = None
-        self._task: Any = None
-
-    def __enter__(self) -> _Progress:
-        if self._visible:
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-            self._bar = Progress(
-                SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(),
-                console=Console(stderr=True), transient=True,
-            )  # fmt: skip
-            self._bar.start()
-        return self
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        if self._bar is None:
-            return
-        if what != self._what:
-            self._what = what
-            if self._task is not None:
-                self._bar.remove_task(self._task)
-            self._task = self._bar.add_task(what, total=total)
-        self._bar.update(self._task, completed=done, total=total)
-
-    def __exit__(self, *_: Any) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
