@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from npu.generation import Generation, Generator, Piece
     from npu.kernels import KernelReport, check_kernels
     from npu.quantized.opening import open_checkpoint
+    from npu.quantized.quantizing import quantize
     from npu.saving.predictor import Predictor
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "load_weights",
     "open_checkpoint",
     "partition",
+    "quantize",
 ]
 
 _MODULES = {
@@ -67,6 +69,7 @@ _MODULES = {
     "npu.generation": ("Generation", "Generator", "Piece"),
     "npu.kernels": ("KernelReport", "check_kernels"),
     "npu.quantized.opening": ("open_checkpoint",),
+    "npu.quantized.quantizing": ("quantize",),
     "npu.saving.predictor": ("Predictor",),
     "npu_compiler": ("partition",),
     "npu_runtime": (

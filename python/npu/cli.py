@@ -20,6 +20,7 @@ _COMMANDS = {
     "compare": ("npu.comparison.command", "run a model on two devices step by step, and show where they differ"),
     "bench": ("npu.commands.bench", "measure how long a model takes"),
     "generate": ("npu.commands.generate", "generate text with a language model from a folder"),
+    "quantize": ("npu.commands.quantize", "quantise the weights of a language model in a folder"),
     "chat": ("npu.commands.chat", "talk to a language model from a folder"),
     "doctor": ("npu.commands.doctor", "show what is installed, which devices are available, and why others are not"),
 }
