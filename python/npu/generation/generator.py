@@ -98,18 +98,19 @@ class Generator:
         cache: str | os.PathLike[str] | bool = False,
         **options: Any,
     ) -> Generator:
-        """A generator for a folder with config.json, safetensors and, for text, a tokenizer. Nothing is downloaded.
+        """A generator for a folder with config.json, safetensors and, for text, a tokenizer; or for a .gguf file. The
+        weights may be quantised. Nothing is downloaded.
 
         ``dtype`` replaces that of the checkpoint. ``cache`` is a folder for compiled programs, or True for the default
         one. ``options`` are those of ``from_model``.
         """
-        from npu.generation.pretrained import FolderSource
+        from npu.generation.quantized import source_class
 
         timings: dict[str, float] = {}
         if not isinstance(cache, bool | str | os.PathLike):
             raise invalid("cache has the wrong type", short_repr(cache), "a folder, True or False")
         programs = users_cache() if cache is True else Cache(Path(cache)) if cache else None
-        source = FolderSource(folder, dtype, programs, timings)
+        source = source_class(folder)(folder, dtype, programs, timings)
         if "tokenizer" not in options:
             options["tokenizer"] = source.tokenizer()
         return cls(source, cache=programs, timings=timings, **options)

@@ -36,8 +36,7 @@ class FolderSource:
                 "folder must be a path", short_repr(folder), rule, "from_model" if hasattr(folder, "forward") else None
             )
         self.path, self._cache, self._timings = Path(folder), cache, timings
-        if not (self.path / "config.json").is_file():
-            raise invalid(f"{self.path} does not contain a model", "no config.json", rule)
+        self._open(rule)
         self._dtype_name = str(dtype).removeprefix("torch.") if dtype is not None else None
         if self._dtype_name not in (None, *_DTYPES):
             raise invalid("dtype is not supported", short_repr(dtype), f"one of {', '.join(_DTYPES)}")
@@ -46,6 +45,10 @@ class FolderSource:
         self._buffers: dict[str, Any] = {}
         self._key = self._make_key() if cache is not None else None
         self.facts = self._find_facts()
+
+    def _open(self, rule: str) -> None:
+        if not self._config_file.is_file():
+            raise invalid(f"{self.path} does not contain a model", "no config.json", rule)
 
     def key(self) -> str | None:
         return self._key
@@ -131,24 +134,26 @@ class FolderSource:
         import torch
         import transformers
 
-        configs, models = (
-            transformers.AutoConfig,
-            transformers.AutoModelForCausalLM,
-        )  # transformers imports them on first access
+        models = transformers.AutoModelForCausalLM  # transformers imports it on first access
         self._timings["import"] = time.perf_counter() - began
         began = time.perf_counter()
         try:
-            config = configs.from_pretrained(self.path, local_files_only=True, trust_remote_code=False)
+            config = self._config(transformers.AutoConfig)
             with torch.device("meta"):
                 dtype = self._dtype(getattr(config, "dtype", None) or torch.float32)
                 self._model = models.from_config(config, dtype=dtype).eval()
         except Exception as error:  # a wrong configuration may make transformers raise anything
-            config_file = self.path / "config.json"
-            raise invalid(
-                f"no model can be built from {config_file}", f"{type(error).__name__}: {_one_line(error)}", None
-            ) from error
+            cause = f"{type(error).__name__}: {_one_line(error)}"
+            raise invalid(f"no model can be built from {self._config_file}", cause, None) from error
         self._timings["model"] = time.perf_counter() - began
         return self._model
+
+    @property
+    def _config_file(self) -> Path:
+        return self.path / "config.json"
+
+    def _config(self, configs: Any) -> Any:
+        return configs.from_pretrained(self.path, local_files_only=True, trust_remote_code=False)
 
     def _dtype(self, own: torch.dtype) -> torch.dtype:
         import torch
