@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -13,39 +14,41 @@ Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[Any]  # float16, bfloat16 or float32
 
 
+def _unit(bits: int) -> tuple[int, int]:
+    """The number of integers that fill whole bytes, and of those bytes."""
+    count = 8 // gcd(bits, 8)
+    return count, bits * count // 8
+
+
 def pack_rows(values: npt.NDArray[Any], bits: int) -> Bytes:
     """Integers from 0 to 2^bits - 1 along the last dimension, as a string of bits for each row."""
     values = np.asarray(values, np.uint8)
-    depth = values.shape[-1]
     if bits == 8:
         return np.ascontiguousarray(values)
-    if 8 % bits == 0:
-        per_byte = 8 // bits
-        packed = np.zeros((*values.shape[:-1], -(-depth // per_byte)), np.uint8)
-        for i in range(per_byte):
-            part = values[..., i::per_byte]
-            packed[..., : part.shape[-1]] |= part << np.uint8(i * bits)
-        return packed
-    # Rare widths, by way of single bits.
-    single = (values[..., None] >> np.arange(bits, dtype=np.uint8)) & 1
-    return np.packbits(single.reshape(*values.shape[:-1], depth * bits), axis=-1, bitorder="little")
+    depth, (count, size) = values.shape[-1], _unit(bits)
+    packed = np.zeros((*values.shape[:-1], -(-depth // count) * size), np.uint8)
+    for i in range(count):
+        part = values[..., i::count]
+        byte, shift = divmod(i * bits, 8)
+        packed[..., byte::size][..., : part.shape[-1]] |= part << np.uint8(shift)
+        if shift + bits > 8:
+            packed[..., byte + 1 :: size][..., : part.shape[-1]] |= part >> np.uint8(8 - shift)
+    return np.ascontiguousarray(packed[..., : -(-depth * bits // 8)])
 
 
 def unpack_rows(packed: Bytes, bits: int, depth: int) -> Bytes:
     """The integers of ``pack_rows``."""
     if bits == 8:
         return packed[..., :depth]
-    if 8 % bits == 0:
-        per_byte, mask = 8 // bits, np.uint8((1 << bits) - 1)
-        values = np.empty((*packed.shape[:-1], packed.shape[-1] * per_byte), np.uint8)
-        for i in range(per_byte):
-            values[..., i::per_byte] = (packed >> np.uint8(i * bits)) & mask
-        return values[..., :depth]
-    single = np.unpackbits(packed, axis=-1, count=depth * bits, bitorder="little")
-    single = single.reshape(*packed.shape[:-1], depth, bits)
-    values = np.zeros(single.shape[:-1], np.uint8)
-    for i in range(bits):
-        values |= single[..., i] << np.uint8(i)
+    count, size = _unit(bits)
+    values, mask = np.zeros((*packed.shape[:-1], depth), np.uint8), np.uint8((1 << bits) - 1)
+    for i in range(min(count, depth)):
+        part = values[..., i::count]
+        byte, shift = divmod(i * bits, 8)
+        part |= packed[..., byte::size][..., : part.shape[-1]] >> np.uint8(shift)
+        if shift + bits > 8:
+            part |= packed[..., byte + 1 :: size][..., : part.shape[-1]] << np.uint8(8 - shift)
+        part &= mask
     return values
 
 
