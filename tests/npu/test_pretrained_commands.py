@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import npu
+import numpy as np
 import pytest
 import torch
 from npu.cli import main
 from npu.commands.hub import cache_folder, cached_model, is_model_name
 
-from tests.models.zoo.language_models import causal
+from tests.models.zoo.language_models import causal, tokens
 
 Run = Callable[..., str]
 
@@ -184,3 +185,20 @@ MISTAKES = {
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_mistakes(run: Run, arguments: list[str], message: str) -> None:
     assert message in run(*arguments, code=1)
+
+
+def test_quantised_folders(run: Run, tmp_path: Path) -> None:
+    """Run with the numbers that their weights stand for."""
+    model = causal("llama3", tie_word_embeddings=True)
+    config = {**model.config.to_dict(), "architectures": ["LlamaForCausalLM"]}
+    npu.quantize(model, group=32).save(tmp_path / "small", config)
+    entries = npu.open_checkpoint(tmp_path / "small").items()
+    model.load_state_dict({name: torch.from_numpy(entry.dequantized()) for name, entry in entries}, strict=False)
+    np.save(tmp_path / "ids.npy", np.array([tokens(7)]))
+    run("run", tmp_path / "small", "--input", f"input_ids={tmp_path / 'ids.npy'}", "-o", tmp_path / "out")
+    with torch.no_grad():
+        expected = model(torch.tensor([tokens(7)])).logits
+    results = torch.from_numpy(np.load(tmp_path / "out" / "logits.npy"))
+    torch.testing.assert_close(results, expected, rtol=1e-4, atol=1e-4)
+    (tmp_path / "small" / "model.safetensors").unlink()
+    assert "the folder has no weights" in run("run", tmp_path / "small", "--input", "input_ids=1,7", code=1)

@@ -33,8 +33,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 
 def folder_argument(p: argparse.ArgumentParser) -> None:
     p.add_argument(
-        "folder", help="a folder with config.json, safetensors and, for text, a tokenizer, "
-        "or the name of a model in the Hugging Face cache",
+        "folder", help="a folder with config.json, safetensors and, for text, a tokenizer; a .gguf file; or the name "
+        "of a model in the Hugging Face cache",
     )  # fmt: skip
 
 

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from npu_base.errors import InvalidValueError, NotBuiltError, format_error
+from npu_base.errors import InvalidValueError, NotBuiltError, NPUError, format_error
 from npu_runtime import MissingWeightError
+from npu_runtime.host import numpy_to_torch
 from torch import nn
 
 from npu.commands.transformers_import import leave_out_torchvision
+from npu.quantized import Checkpoint, is_quantized, open_checkpoint
 
 __all__ = ["build_pretrained"]
 
@@ -20,12 +22,21 @@ def build_pretrained(folder: Path, weights: str) -> nn.Module:
     "random" ones; or none, on the "meta" device."""
     transformers = _transformers()
     try:
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        checkpoint = open_checkpoint(folder) if is_quantized(folder) else None
+        if checkpoint is not None:
+            config = checkpoint.hugging_face_config(transformers.AutoConfig)
+        else:
+            config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         cls = _class_of(transformers, config)
         if hasattr(config, "use_cache"):
             config.use_cache = False  # a cache is no result of one run
-        model = _loaded(cls, folder, config) if weights == "own" else _empty(cls, config, weights)
-    except (MissingWeightError, KeyboardInterrupt):
+        if weights != "own":
+            model = _empty(cls, config, weights)
+        elif checkpoint is not None:
+            model = _dequantized(_empty(cls, config, "random"), checkpoint)
+        else:
+            model = _loaded(cls, folder, config)
+    except (MissingWeightError, NPUError, KeyboardInterrupt):
         raise
     except Exception as error:  # a wrong configuration may make transformers raise anything
         _refuse(folder, error, weights)
@@ -56,12 +67,30 @@ def _loaded(cls: Any, folder: Path, config: Any) -> nn.Module:
         folder, config=config, dtype="auto", local_files_only=True, output_loading_info=True
     )
     missing = sorted({*report["missing_keys"], *(str(key[0]) for key in report["mismatched_keys"])})
-    if missing:  # transformers would use random values
-        what = f"the checkpoint in {folder} does not have all weights of {type(model).__name__}"
+    _refuse_missing(folder, type(model).__name__, missing)
+    return model
+
+
+def _dequantized(model: nn.Module, checkpoint: Checkpoint) -> nn.Module:
+    """With the numbers that the weights of a quantised checkpoint stand for, in the dtype of the model."""
+    own, prefix = model.state_dict(), f"{model.base_model_prefix}."
+    missing = set(own)
+    for name, entry in checkpoint.items():
+        key = next((key for key in (name, name.removeprefix(prefix), prefix + name) if key in own), None)
+        if key is not None:
+            own[key].copy_(numpy_to_torch(entry.dequantized()).reshape(own[key].shape))
+            missing -= {other for other, tensor in own.items() if tensor.data_ptr() == own[key].data_ptr()}
+    _refuse_missing(checkpoint.path, type(model).__name__, sorted(missing))
+    return model
+
+
+def _refuse_missing(folder: Path, name: str, missing: list[str]) -> None:
+    """Models would have random values instead."""
+    if missing:
+        what = f"the checkpoint in {folder} does not have all weights of {name}"
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         got, action = f"{', '.join(missing[:5])}{more} missing", "--weights FILE, or --random-weights for all"
         raise MissingWeightError(format_error("npu", what, got=got, action=action))
-    return model
 
 
 def _empty(cls: Any, config: Any, weights: str) -> nn.Module:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
 
-from npu_base.errors import InvalidValueError
 from npu_runtime import Device, Weights
 
 from npu.generation.pretrained import FolderSource
@@ -18,10 +18,8 @@ __all__ = ["QuantizedSource", "source_class"]
 
 
 def source_class(path: Any) -> type[FolderSource]:
-    try:
-        return QuantizedSource if is_quantized(Path(path)) else FolderSource
-    except (TypeError, InvalidValueError):
-        return FolderSource  # which says what is wrong
+    is_path = isinstance(path, str | os.PathLike)  # else the source says what is wrong
+    return QuantizedSource if is_path and is_quantized(Path(path)) else FolderSource
 
 
 class QuantizedSource(FolderSource):
@@ -58,6 +56,4 @@ class QuantizedSource(FolderSource):
         return super()._config_file if self._checkpoint.format != "gguf" else self._checkpoint.path
 
     def _config(self, configs: Any) -> Any:
-        said = {**self._checkpoint.config, "dtype": self._checkpoint.dtype}
-        said.pop("torch_dtype", None)
-        return configs.for_model(**said)
+        return self._checkpoint.hugging_face_config(configs)

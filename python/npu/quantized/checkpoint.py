@@ -89,6 +89,11 @@ class Checkpoint(Mapping[str, Entry]):
         found = plain or {scheme.scale_dtype for scheme in self.schemes.values()}
         return next(iter(found)) if len(found) == 1 else "float32"
 
+    def hugging_face_config(self, configs: Any) -> Any:
+        """``configs`` is ``transformers.AutoConfig``."""
+        said = {key: value for key, value in self.config.items() if key != "torch_dtype"}
+        return configs.for_model(**{**said, "dtype": self.dtype})
+
     def weights(self, dtype: str | None = None, *, dense: bool = False) -> Weights:
         """The tensors as programs read them: quantised ones as ``name``, ``name.scales`` and ``name.offsets``, or if
         ``dense`` as the numbers that they stand for.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from npu_base.errors import InvalidValueError
 from npu_base.files import as_path, file_error
 
 from npu.quantized import awq, compressed, gptq, mlx
@@ -48,12 +49,15 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def is_quantized(path: Path) -> bool:
-    """Whether this is a .gguf file, or a folder of which config.json says that it is quantised."""
+    """Whether this is a .gguf file, or a folder of which config.json says that it is quantised in a way known here."""
     if not path.is_dir():
         return path.suffix == ".gguf"
     if not (path / "config.json").is_file():
         return len(list(path.glob("*.gguf"))) == 1
-    return _method(read_json_file(path / "config.json"), path) is not None
+    try:
+        return _method(read_json_file(path / "config.json"), path) is not None
+    except InvalidValueError:
+        return False  # whoever reads the configuration says what is wrong with it
 
 
 def _open_folder(folder: Path) -> Checkpoint:
