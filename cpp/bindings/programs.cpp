@@ -6,6 +6,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -60,8 +61,18 @@ Program program_from(nb::handle object) {
 
 namespace {
 
+int get_file_buffer(PyObject* self, Py_buffer* view, int flags) {
+  const auto bytes = nb::inst_ptr<File>(self)->bytes();
+  void* const data = const_cast<std::byte*>(bytes.data());
+  return PyBuffer_FillInfo(view, self, data, static_cast<Py_ssize_t>(bytes.size()), 1, flags);
+}
+
+PyType_Slot file_slots[] = {{Py_bf_getbuffer, reinterpret_cast<void*>(get_file_buffer)}, {0, nullptr}};
+
 void bind_files(nb::module_& m) {
-  nb::class_<File>(m, "File", "A file that is mapped into memory, or a part of one. Read-only.")
+  nb::class_<File>(
+      m, "File", nb::type_slots(file_slots),
+      "A file that is mapped into memory, or a part of one. Read-only. Speaks the buffer protocol.")
       .def("__init__", refuse_call("File.open(path)"), nb::sig("def __init__(self) -> None"))
       .def_static(
           "open", [](nb::handle path) { return File::open(path_text(path)); }, "path"_a,
@@ -101,6 +112,16 @@ void bind_files(nb::module_& m) {
       },
       "data"_a, nb::sig("def checksum(data: bytes | bytearray | memoryview) -> int"),
       "Of bytes, as .npubin files have it.");
+}
+
+// The buffer as a part of the file that its memory lies in, if it does.
+Buffer in_file(const File& file, const Buffer& buffer) {
+  const auto* const data = static_cast<const std::byte*>(buffer.data());
+  const auto bytes = file.bytes();
+  const std::less_equal<> before;  // of pointers into different objects, too
+  if (!before(bytes.data(), data) || !before(data + buffer.bytes(), bytes.data() + bytes.size()))
+    return buffer;
+  return Buffer::in(file.memory(), buffer.data(), buffer.dtype(), buffer.shape());
 }
 
 void bind_weights(nb::module_& m) {
@@ -164,11 +185,14 @@ void bind_weights(nb::module_& m) {
           "Replaces a tensor with a copy of another one; what was prepared from it is made anew.")
       .def(
           "share",
-          [](Weights& self, const std::string& name, nb::handle tensor) {
-            self.set(name, lent_by(tensor, name.c_str()));
+          [](Weights& self, const std::string& name, nb::handle tensor, const File* file) {
+            Buffer buffer = lent_by(tensor, name.c_str());
+            if (file != nullptr) buffer = in_file(*file, buffer);
+            self.set(name, std::move(buffer));
           },
-          "name"_a, "tensor"_a.none(),
-          "The same without a copy where the memory allows it. The tensor must not be changed from then on.")
+          "name"_a, "tensor"_a.none(), "file"_a = nb::none(),
+          "The same without a copy where the memory allows it. The tensor must not be changed from then on. "
+          "Pages of the mapped `file` that it lies in are released where only its prepared form is needed.")
       .def(
           "__contains__",
           [](const Weights& self, nb::handle name) {

@@ -155,7 +155,9 @@ def measure_limits(threads: int = 0) -> MachineLimits:
     """Measures them now, in about half a second."""
 
 class File:
-    """A file that is mapped into memory, or a part of one. Read-only."""
+    """
+    A file that is mapped into memory, or a part of one. Read-only. Speaks the buffer protocol.
+    """
 
     def __init__(self) -> None: ...
 
@@ -267,9 +269,9 @@ class Weights:
         Replaces a tensor with a copy of another one; what was prepared from it is made anew.
         """
 
-    def share(self, name: str, tensor: object | None) -> None:
+    def share(self, name: str, tensor: object | None, file: File | None = None) -> None:
         """
-        The same without a copy where the memory allows it. The tensor must not be changed from then on.
+        The same without a copy where the memory allows it. The tensor must not be changed from then on. Pages of the mapped `file` that it lies in are released where only its prepared form is needed.
         """
 
     def __contains__(self, name: object | None) -> bool: ...

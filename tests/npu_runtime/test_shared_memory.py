@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from npu_runtime import InvalidValueError, NPUBuffer, Weights, load_weights
+from npu_runtime._core import File
 from safetensors.torch import save_file
 from torch import nn
 
@@ -185,17 +186,22 @@ def test_weights_are_a_mapping(stored):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float16, ml_dtypes.bfloat16, np.float32])
-def test_weights_share_the_memory_of_arrays(dtype, tmp_path):
-    """For as long as they need it, also that of a mapped file; what is not dense is copied."""
+@pytest.mark.parametrize("named", [True, False])
+def test_weights_share_the_memory_of_arrays(dtype, named, tmp_path):
+    """For as long as they need it, also that of a mapped file, named or not; what is not dense is copied."""
     values = np.arange(256).reshape(16, 16).astype(dtype)
-    (tmp_path / "values").write_bytes(values.tobytes())
-    mapped = np.memmap(tmp_path / "values", np.uint8, "r").view(dtype).reshape(16, 16)
-    weights = Weights()
-    weights.share("mapped", mapped)
-    weights.share("part", mapped[:, ::2])
+    (tmp_path / "values").write_bytes(b"12345678" + values.tobytes())
+    file = File.open(tmp_path / "values")
+    mapped = np.frombuffer(file, np.uint8)[8:].view(dtype).reshape(16, 16)
+    assert not mapped.flags.writeable and bytes(memoryview(file)[:8]) == b"12345678"
+    weights, within = Weights(), file if named else None
+    weights.share("mapped", mapped, within)
+    weights.share("part", mapped[:, ::2], within)
+    weights.share("other", values, within)
     weights.share("tensor", torch.ones(3))
     assert weights["mapped"].native_handle == mapped.ctypes.data != weights["part"].native_handle
-    del mapped
+    assert weights["other"].native_handle == values.ctypes.data
+    del mapped, file, within
     gc.collect()
     np.testing.assert_array_equal(weights["mapped"].to_numpy(), values)
     np.testing.assert_array_equal(weights["part"].to_numpy(), values[:, ::2])

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from npu_base.quantization import Scheme
 
 from npu.quantized.errors import refuse
-from npu.quantized.stored import StoredTensor
+from npu.quantized.stored import StoredTensor, file_of
 from npu.quantized.tensors import FLOATS, QuantizedTensor, dtype_name
 
 if TYPE_CHECKING:
@@ -108,12 +108,12 @@ class Checkpoint(Mapping[str, Entry]):
             if isinstance(tensor, QuantizedTensor):
                 if not dense:
                     for part, array in tensor.parts(name):
-                        weights.share(part, array)
+                        weights.share(part, array, file_of(array))
                     continue
                 tensor = tensor.dequantize()
             if dtype is not None and dtype_name(tensor) in FLOATS:
                 tensor = tensor.astype(FLOATS[dtype], copy=False)
-            weights.share(name, tensor)
+            weights.share(name, tensor, file_of(tensor))
         return weights
 
 

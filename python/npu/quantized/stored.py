@@ -16,11 +16,20 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 from npu_base.errors import InvalidValueError
-from npu_base.files import file_error
+from npu_runtime._core import File
 
 from npu.quantized.errors import refuse
 
-__all__ = ["CODES", "StoredTensor", "StoredTensors", "map_file", "open_stored", "parse_json", "read_json_file"]
+__all__ = [
+    "CODES",
+    "StoredTensor",
+    "StoredTensors",
+    "file_of",
+    "map_file",
+    "open_stored",
+    "parse_json",
+    "read_json_file",
+]
 
 _DTYPES: dict[str, npt.DTypeLike] = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "I64": np.int64,
@@ -98,12 +107,18 @@ def open_stored(folder: Path) -> StoredTensors:
 
 def map_file(path: Path) -> npt.NDArray[np.uint8]:
     """The bytes of a file, which are read when they are touched."""
-    try:
-        if path.stat().st_size == 0:
-            return np.zeros(0, np.uint8)
-        return np.asarray(np.memmap(path, np.uint8, "r"))
-    except (OSError, ValueError) as error:
-        raise file_error("read", path, error) from error
+    file = File.open(path)
+    data: Any = file  # speaks the buffer protocol, which types of Python 3.10 cannot say
+    return np.frombuffer(data, np.uint8) if len(file) else np.zeros(0, np.uint8)
+
+
+def file_of(array: npt.NDArray[Any]) -> File | None:
+    """The mapped file that this is a part of."""
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    file = owner.obj if isinstance(owner, memoryview) else None
+    return file if isinstance(file, File) else None
 
 
 def read_json_file(path: Path) -> dict[str, Any]:
