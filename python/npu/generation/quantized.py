@@ -29,7 +29,7 @@ class QuantizedSource(FolderSource):
         self._checkpoint = open_checkpoint(self.path)
 
     def weights_for(self, program: Any, device: Device) -> Weights:
-        dtype = str(self._built().dtype).removeprefix("torch.")
+        dtype = self._dtype_name or self._checkpoint.dtype  # without building the model
         weights = self._checkpoint.weights(
             dtype, dense=not any(s.name.endswith(".scales") for s in program.weight_specs)
         )
