@@ -20,6 +20,8 @@ from npu_base.errors import FileError, InvalidTypeError, InvalidValueError
 from npu_base.quantization import Scheme
 
 from tests.models.zoo.language_models import causal
+from tests.support.gguf_files import write_gguf
+from tests.support.gguf_models import to_gguf
 from tests.support.limits import small_files
 from tests.support.word_tokenizers import save_word_tokenizer
 
@@ -192,6 +194,19 @@ def test_nothing_is_written_by_halves(folder: Path, tmp_path: Path, capsys: pyte
     assert main(["quantize", str(out), "--group", "32", "-o", str(tmp_path / "again")]) == 1
     assert "the model is quantised already; got mlx" in capsys.readouterr().err
     assert sorted(tmp_path.iterdir()) == [out]
+
+
+def test_layers_without_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Their ratio of signal to noise is no number of JSON."""
+    model = causal("qwen2")
+    model.lm_head.weight.zero_()
+    model.save_pretrained(tmp_path / "zeros")
+    assert main(["quantize", str(tmp_path / "zeros"), "-o", str(tmp_path / "out"), "--group", "32", "--json"]) == 0
+    layers = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["layers"]
+    assert [layer["snr_db"] for layer in layers if layer["layer"] == "lm_head"] == [None]
+    write_gguf(tmp_path / "m.gguf", *to_gguf(model, "qwen2"))
+    assert main(["quantize", str(tmp_path / "m.gguf"), "-o", str(tmp_path / "more"), "--group", "32"]) == 1
+    assert "m.gguf: only folders can be quantised; got gguf" in capsys.readouterr().err
 
 
 COMMANDS = [

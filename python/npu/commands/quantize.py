@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,6 +141,6 @@ def _print(args: argparse.Namespace, report: list[LayerReport], seconds: float) 
 def _as_dict(layer: LayerReport) -> dict[str, Any]:
     return {
         "layer": layer.layer, "shape": list(layer.shape), "bits": layer.scheme.bits, "group": layer.scheme.group,
-        "scale_dtype": layer.scheme.scale_dtype, "snr_db": layer.snr, "bytes": layer.bytes,
-        "plain_bytes": layer.plain_bytes,
+        "scale_dtype": layer.scheme.scale_dtype, "snr_db": layer.snr if isfinite(layer.snr) else None,
+        "bytes": layer.bytes, "plain_bytes": layer.plain_bytes,
     }  # fmt: skip

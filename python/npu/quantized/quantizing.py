@@ -139,6 +139,8 @@ def quantize_folder(
     source = open_checkpoint(folder)
     if source.schemes:
         refuse(source.path, "the model is quantised already", got=source.format)
+    if source.path.is_file():
+        refuse(source.path, "only folders can be quantised", got=source.format)  # its tokenizer would be lost
     facts = {name: (entry.shape, entry.dtype) for name, entry in source.items()}
     roles = roles_of(source) if roles_of else roles_of_names({name: shape for name, (shape, _) in facts.items()})
     schemes = _schemes(choice, facts, roles)
