@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from npu_base.quantization import Scheme
+from npu_runtime import Weights, get_num_threads
 
 from npu.quantized.errors import refuse
 from npu.quantized.stored import StoredTensor, file_of
 from npu.quantized.tensors import FLOATS, QuantizedTensor, dtype_name
-
-if TYPE_CHECKING:
-    from npu_runtime import Weights
 
 __all__ = ["Checkpoint", "Entry", "is_count", "plain_entry", "take_config"]
 
@@ -100,20 +99,25 @@ class Checkpoint(Mapping[str, Entry]):
 
         Memory is shared with the mapped files where possible. ``dtype`` is that of all other floating-point tensors.
         """
-        from npu_runtime import Weights
 
-        weights = Weights()
-        for name, entry in self.entries.items():
+        def ready(entry: Entry) -> npt.NDArray[Any] | QuantizedTensor:
             tensor = entry.load()
             if isinstance(tensor, QuantizedTensor):
                 if not dense:
-                    for part, array in tensor.parts(name):
-                        weights.share(part, array, file_of(array))
-                    continue
+                    return tensor
                 tensor = tensor.dequantize()
-            if dtype is not None and dtype_name(tensor) in FLOATS:
-                tensor = tensor.astype(FLOATS[dtype], copy=False)
-            weights.share(name, tensor, file_of(tensor))
+            return (
+                tensor
+                if dtype is None or dtype_name(tensor) not in FLOATS
+                else tensor.astype(FLOATS[dtype], copy=False)
+            )
+
+        weights = Weights()
+        with ThreadPoolExecutor(get_num_threads()) as pool:  # NumPy computes without Python's lock
+            for name, tensor in zip(self.entries, pool.map(ready, self.entries.values()), strict=True):
+                parts = tensor.parts(name) if isinstance(tensor, QuantizedTensor) else [(name, tensor)]
+                for part, array in parts:
+                    weights.share(part, array, file_of(array))
         return weights
 
 

@@ -15,6 +15,7 @@ from npu_base.arguments import is_tensor
 from npu_base.errors import InvalidTypeError, format_error
 from npu_base.files import check_new_folder
 from npu_base.quantization import Scheme
+from npu_runtime import get_num_threads
 from npu_runtime.host import as_numpy
 
 from npu.quantized.checkpoint import Checkpoint
@@ -23,7 +24,7 @@ from npu.quantized.errors import refuse
 from npu.quantized.mlx_folder import Planned, write_mlx
 from npu.quantized.opening import open_checkpoint
 from npu.quantized.packing import pack_rows
-from npu.quantized.rounding import round_weight, usable_threads
+from npu.quantized.rounding import round_weight
 from npu.quantized.stored import CODES
 from npu.quantized.tensors import FLOATS, QuantizedTensor, dtype_name
 
@@ -179,7 +180,7 @@ class _Work:
 
     def __init__(self, threads: int, progress: Progress | None, total: int) -> None:
         self.report: list[LayerReport] = []
-        self._threads, self._progress = threads or usable_threads(), progress
+        self._threads, self._progress = threads or get_num_threads(), progress
         self._done, self._total = 0, total
         self.advance(0)
 

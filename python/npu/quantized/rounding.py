@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ import numpy.typing as npt
 from npu.quantized.packing import Bytes, Floats
 from npu.quantized.tensors import FLOATS
 
-__all__ = ["Rounded", "as_float32", "round_weight", "usable_threads"]
+__all__ = ["Rounded", "as_float32", "round_weight"]
 
 _Float32 = npt.NDArray[np.float32]
 
@@ -62,13 +61,6 @@ def round_weight(weight: npt.NDArray[Any], bits: int, group: int, scale_dtype: s
     error, norm = (sum(values) for values in zip(*errors, strict=True)) if errors else (0.0, 0.0)
     per_group = (*shape[:-1], shape[-1] // group)
     return Rounded(integers.reshape(shape), scales.reshape(per_group), biases.reshape(per_group), error, norm)
-
-
-def usable_threads() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
 
 
 def as_float32(array: npt.NDArray[Any]) -> _Float32:

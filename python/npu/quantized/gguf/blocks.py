@@ -13,17 +13,18 @@ import numpy.typing as npt
 from npu_base.quantization import Scheme
 
 from npu.quantized.packing import Bytes, pack_rows
-from npu.quantized.tensors import QuantizedTensor
+from npu.quantized.tensors import FLOATS, QuantizedTensor
 
 __all__ = ["BLOCKS", "Block", "type_name"]
 
+_AT_ONCE = 1 << 18  # bytes of blocks: what is made on the way is small, beside the result
 _Parts = tuple[Bytes, npt.NDArray[Any], npt.NDArray[Any] | None]
 
 
 @dataclass(frozen=True)
 class Block:
-    """``elements`` numbers lie in ``bytes`` bytes. ``read`` turns blocks [rows, blocks, bytes] into integers
-    [rows, depth], scales and biases; plain numbers have a ``dtype`` instead, and no scheme."""
+    """``elements`` numbers lie in ``bytes`` bytes. ``read`` turns blocks [rows, blocks, bytes] into packed integers,
+    scales and biases; plain numbers have a ``dtype`` instead, and no scheme."""
 
     name: str
     elements: int
@@ -35,25 +36,32 @@ class Block:
     def tensor(self, data: Bytes, shape: tuple[int, ...]) -> npt.NDArray[Any] | QuantizedTensor:
         if self.scheme is None or self.read is None:
             return data.view(np.dtype(self.dtype)).reshape(shape)
-        rows = data.reshape(-1, shape[-1] // self.elements, self.bytes)
-        integers, scales, biases = self.read(rows)
-        packed = pack_rows(integers, self.scheme.bits).reshape(self.scheme.stored_shape(shape))
-        groups = (*shape[:-1], self.scheme.groups(shape[-1]))
-        offsets = None if biases is None else biases.reshape(groups)
-        return QuantizedTensor(self.scheme, shape, packed, scales.reshape(groups), offsets)
+        blocks = data.reshape(-1, shape[-1] // self.elements, self.bytes)
+        scheme, groups = self.scheme, self.scheme.groups(shape[-1])
+        packed = np.empty((len(blocks), scheme.row_bytes(shape[-1])), np.uint8)
+        scales = np.empty((len(blocks), groups), FLOATS[scheme.scale_dtype])
+        biases = None if scheme.offset == "none" else np.empty_like(scales)
+        step = max(1, _AT_ONCE // (blocks.shape[1] * self.bytes))
+        for begin in range(0, len(blocks), step):
+            part = slice(begin, begin + step)
+            for whole, values in zip((packed, scales, biases), self.read(blocks[part]), strict=True):
+                if whole is not None and values is not None:
+                    whole[part] = values.reshape(whole[part].shape)
+        offsets = None if biases is None else biases.reshape(*shape[:-1], groups)
+        stored = packed.reshape(scheme.stored_shape(shape))
+        return QuantizedTensor(scheme, shape, stored, scales.reshape(*shape[:-1], groups), offsets)
 
 
 def _q8_0(blocks: Bytes) -> _Parts:
     """A float16 scale, 32 signed bytes."""
-    return _rows(blocks[..., 2:]), _halves(blocks, 0), None
+    return np.ascontiguousarray(blocks[..., 2:]), _halves(blocks, 0), None
 
 
 def _q4_0(blocks: Bytes) -> _Parts:
     """A float16 scale, and 16 bytes: element i in the low half of byte i, i + 16 in the high half, with 8 added."""
-    pairs = blocks[..., 2:]
-    integers = np.concatenate([pairs & 15, pairs >> 4], -1)
-    integers ^= np.uint8(8)  # in two's complement
-    return _rows(integers), _halves(blocks, 0), None
+    packed = np.concatenate(_low_and_high(blocks[..., 2:]), -1)
+    packed ^= np.uint8(0x88)  # in two's complement
+    return packed, _halves(blocks, 0), None
 
 
 def _q4_k(blocks: Bytes) -> _Parts:
@@ -63,9 +71,9 @@ def _q4_k(blocks: Bytes) -> _Parts:
     low, high, rest = packed[..., :4], packed[..., 4:8], packed[..., 8:]
     scales = np.concatenate([low & 63, (rest & 15) | (low >> 6 << 4)], -1)
     minima = np.concatenate([high & 63, (rest >> 4) | (high >> 6 << 4)], -1)
-    integers = np.stack([pairs & 15, pairs >> 4], -2)
+    integers = np.stack(_low_and_high(pairs), -2)
     # Products of 11 and 6 bits are exact in float32.
-    return _rows(integers), _singles(blocks, 0) * scales, -(_singles(blocks, 2) * minima)
+    return integers, _singles(blocks, 0) * scales, -(_singles(blocks, 2) * minima)
 
 
 def _q6_k(blocks: Bytes) -> _Parts:
@@ -77,11 +85,20 @@ def _q6_k(blocks: Bytes) -> _Parts:
     highs = np.stack([high >> 2 * i & 3 for i in range(4)], -2)
     integers = (lows | highs << 4) ^ 32  # stored with 32 added; in two's complement of 6 bits
     scales = blocks[..., 192:208].view(np.int8)
-    return _rows(integers), _singles(blocks, 208) * scales, None
+    return pack_rows(integers, 6), _singles(blocks, 208) * scales, None
 
 
-def _rows(integers: Bytes) -> Bytes:
-    return integers.reshape(integers.shape[0], -1)
+def _low_and_high(pairs: Bytes) -> tuple[Bytes, Bytes]:
+    """The low halves of bytes, two of them to a byte, and the high halves."""
+    words = np.ascontiguousarray(pairs).view("<u2")
+
+    def packed(halves: npt.NDArray[np.uint16]) -> Bytes:
+        halves &= np.uint16(0x0F0F)
+        halves |= halves >> np.uint16(4)
+        return halves.astype(np.uint8)
+
+    high = words >> np.uint16(4)
+    return packed(words.copy()), packed(high)
 
 
 def _halves(blocks: Bytes, at: int) -> npt.NDArray[np.float16]:
