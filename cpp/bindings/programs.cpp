@@ -13,6 +13,7 @@
 
 #include "bindings/errors.h"
 #include "bindings/tensors.h"
+#include "core/base/memory.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -61,6 +62,13 @@ Program program_from(nb::handle object) {
 
 namespace {
 
+bool lies_in(const File& file, const void* data, std::size_t size) {
+  const auto bytes = file.bytes();
+  const auto* const begin = static_cast<const std::byte*>(data);
+  const std::less_equal<> before;  // of pointers into different objects, too
+  return before(bytes.data(), begin) && before(begin + size, bytes.data() + bytes.size());
+}
+
 int get_file_buffer(PyObject* self, Py_buffer* view, int flags) {
   const auto bytes = nb::inst_ptr<File>(self)->bytes();
   void* const data = const_cast<std::byte*>(bytes.data());
@@ -87,6 +95,17 @@ void bind_files(nb::module_& m) {
       .def_prop_ro("name", &File::name)
       .def("__len__", [](const File& self) { return self.bytes().size(); })
       .def("__bytes__", [](const File& self) { return nb::bytes(self.bytes().data(), self.bytes().size()); })
+      .def(
+          "release",
+          [](const File& self, nb::handle part) {
+            Py_buffer view;
+            if (PyObject_GetBuffer(part.ptr(), &view, PyBUF_SIMPLE) != 0) throw nb::python_error();
+            if (lies_in(self, view.buf, static_cast<std::size_t>(view.len)))
+              self.memory()->unused(view.buf, static_cast<std::size_t>(view.len));
+            PyBuffer_Release(&view);
+          },
+          "part"_a, nb::sig("def release(self, part: typing.Any) -> None"),
+          "Give back the pages of an array that lies in it. They are read again when they are touched.")
       .def(
           "checksum",
           [](const File& self) {
@@ -116,11 +135,7 @@ void bind_files(nb::module_& m) {
 
 // The buffer as a part of the file that its memory lies in, if it does.
 Buffer in_file(const File& file, const Buffer& buffer) {
-  const auto* const data = static_cast<const std::byte*>(buffer.data());
-  const auto bytes = file.bytes();
-  const std::less_equal<> before;  // of pointers into different objects, too
-  if (!before(bytes.data(), data) || !before(data + buffer.bytes(), bytes.data() + bytes.size()))
-    return buffer;
+  if (!lies_in(file, buffer.data(), buffer.bytes())) return buffer;
   return Buffer::in(file.memory(), buffer.data(), buffer.dtype(), buffer.shape());
 }
 

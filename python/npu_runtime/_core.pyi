@@ -177,6 +177,11 @@ class File:
 
     def __bytes__(self) -> bytes: ...
 
+    def release(self, part: Any) -> None:
+        """
+        Give back the pages of an array that lies in it. They are read again when they are touched.
+        """
+
     def checksum(self) -> int:
         """Of all its bytes, as .npubin files have it."""
 

@@ -11,6 +11,7 @@ import npu
 import numpy as np
 import pytest
 from npu.quantized import QuantizedTensor, is_quantized
+from npu.quantized.stored import file_of
 from npu_base.errors import InvalidValueError, MissingFileError
 
 from tests.support.quantized_files import FORMATS, Format, write_folder
@@ -45,6 +46,7 @@ def test_integers_are_mapped(form: Format, tmp_path: Path) -> None:
     tensor = npu.open_checkpoint(tmp_path)["layer.weight"].load()
     assert isinstance(tensor, QuantizedTensor)
     assert not tensor.data.flags.owndata and not tensor.data.flags.writeable
+    assert file_of(tensor.data) is not None and file_of(tensor.data.copy()) is None
 
 
 def test_weights_of_programs(tmp_path: Path) -> None:

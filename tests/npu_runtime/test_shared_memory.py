@@ -210,6 +210,19 @@ def test_weights_share_the_memory_of_arrays(dtype, named, tmp_path):
         weights.share("double", np.ones(3))
 
 
+def test_released_pages_are_read_again(tmp_path):
+    values = np.arange(1 << 16)
+    (tmp_path / "values").write_bytes(values.tobytes())
+    file = File.open(tmp_path / "values")
+    mapped = np.frombuffer(file, values.dtype)
+    for part in (mapped, mapped[1000:50000], mapped[:0], b"elsewhere", np.ones(9)):
+        assert mapped.sum() == values.sum()
+        file.release(part)
+    np.testing.assert_array_equal(mapped, values)
+    with pytest.raises(ValueError, match="not C-contiguous"):
+        file.release(mapped[::2])
+
+
 def test_buffers_of_weights_and_results_outlive_them(tmp_path):
     save_file({"w": torch.ones(ROWS)}, tmp_path / "w.safetensors")
     array = load_weights(tmp_path / "w.safetensors")["w"].to_numpy()

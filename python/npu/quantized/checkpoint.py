@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,13 +25,22 @@ QUANTIZATION_KEYS = ("quantization", "quantization_config", "compression_config"
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """A tensor of a checkpoint. ``dtype`` is that of its numbers in the file; ``scheme`` is None if it is plain."""
+    """A tensor of a checkpoint. ``dtype`` is that of its numbers in the file; ``scheme`` is None if it is plain.
+    ``sources`` are its parts of files."""
 
     where: str
     shape: tuple[int, ...]
     dtype: str
     scheme: Scheme | None
     read: Callable[[], npt.NDArray[Any] | QuantizedTensor]
+    sources: Sequence[npt.NDArray[np.uint8]] = ()
+
+    def release(self) -> None:
+        """Give back the memory of files that were read; what was loaded stays as it is."""
+        for source in self.sources:
+            file = file_of(source)
+            if file is not None:
+                file.release(source)
 
     def load(self) -> npt.NDArray[Any] | QuantizedTensor:
         """The tensor; a quantised one is checked. What lies in a file as it is used is mapped, not read."""
@@ -47,7 +56,7 @@ class Entry:
 
 def plain_entry(stored: StoredTensor) -> Entry:
     dtype = stored.code if stored.dtype is None else stored.dtype.name
-    return Entry(stored.where, stored.shape, dtype, None, lambda: stored.array)
+    return Entry(stored.where, stored.shape, dtype, None, lambda: stored.array, (stored.bytes,))
 
 
 @dataclass(eq=False)
@@ -114,10 +123,12 @@ class Checkpoint(Mapping[str, Entry]):
 
         weights = Weights()
         with ThreadPoolExecutor(get_num_threads()) as pool:  # NumPy computes without Python's lock
-            for name, tensor in zip(self.entries, pool.map(ready, self.entries.values()), strict=True):
-                parts = tensor.parts(name) if isinstance(tensor, QuantizedTensor) else [(name, tensor)]
+            for (name, entry), tensor in zip(self.entries.items(), pool.map(ready, self.entries.values()), strict=True):
+                parts = [*tensor.parts(name)] if isinstance(tensor, QuantizedTensor) else [(name, tensor)]
                 for part, array in parts:
                     weights.share(part, array, file_of(array))
+                if not any(file_of(array) for _, array in parts):
+                    entry.release()
         return weights
 
 

@@ -66,7 +66,8 @@ class Layer:
             offsets = np.ascontiguousarray(points().T.astype(_POINTS))
             return QuantizedTensor(scheme, shape, integers(), scales, offsets)
 
-        return Entry(self.where, shape, scheme.scale_dtype, scheme, read)
+        sources = [tensor.bytes for tensor in (self.qweight, self.qzeros, self.scales)]
+        return Entry(self.where, shape, scheme.scale_dtype, scheme, read, sources)
 
 
 def entries_of(stored: StoredTensors, bits: int, group: int, entry_of: Callable[[Layer], Entry]) -> dict[str, Entry]:

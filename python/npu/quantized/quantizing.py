@@ -162,6 +162,7 @@ def quantize_folder(
             else:
                 yield name, array
                 work.advance(array.nbytes)
+            entry.release()
 
     write_mlx(output, source.config, planned, tensors(), Path(folder))
     return work.report

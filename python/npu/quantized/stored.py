@@ -117,8 +117,8 @@ def file_of(array: npt.NDArray[Any]) -> File | None:
     owner: Any = array
     while isinstance(owner, np.ndarray):
         owner = owner.base
-    file = owner.obj if isinstance(owner, memoryview) else None
-    return file if isinstance(file, File) else None
+    owner = owner.obj if isinstance(owner, memoryview) else owner
+    return owner if isinstance(owner, File) else None
 
 
 def read_json_file(path: Path) -> dict[str, Any]:

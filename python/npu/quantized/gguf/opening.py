@@ -65,9 +65,9 @@ def _entry(name: str, tensor: GGUFTensor, architecture: Architecture, config: di
         return values
 
     if block.scheme is not None:
-        return Entry(tensor.where, tensor.shape, block.scheme.scale_dtype, block.scheme, read)
+        return Entry(tensor.where, tensor.shape, block.scheme.scale_dtype, block.scheme, read, (tensor.bytes,))
     dtype = "float32" if less_one else np.dtype(block.dtype).name
-    return Entry(tensor.where, tensor.shape, dtype, None, read)
+    return Entry(tensor.where, tensor.shape, dtype, None, read, (tensor.bytes,))
 
 
 def _in_halves(tensor: npt.NDArray[Any] | QuantizedTensor, heads: int) -> npt.NDArray[Any] | QuantizedTensor:
