@@ -46,7 +46,9 @@ def with_numbers_of(checkpoint: Any, model: Any) -> Any:
 
 def continuation(path: Path, count: int = 6) -> list[int]:
     generator = npu.Generator.from_pretrained(path, capacity=64, buckets=(1, 16), device=KIND, tokenizer=None)
-    return generator.generate(tokens(19), count).tokens
+    continued_tokens = generator.generate(tokens(19), count).tokens
+    assert any(name.endswith(".scales") for name in generator.weights)  # integers, not the numbers that they stand for
+    return continued_tokens
 
 
 @pytest.mark.parametrize("family", OF_MLX)

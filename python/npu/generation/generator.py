@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from npu_base.quantization import Scheme
 from npu_runtime import Device, Executor, NPUError, Session, Weights
 
 from npu.generation.cache import Cache, users_cache
@@ -26,6 +27,8 @@ __all__ = ["Generation", "Generator", "Piece", "Prompt"]
 Prompt = str | Sequence[int]
 Progress = Callable[[str, int, int], None]
 """Called with a description, the number of steps done, and the total."""
+
+_Schemes = Callable[[Any], dict[str, Scheme]]
 
 BUCKETS = (1, 16, 128)
 EXPERT_BUCKETS = (1, 8)  # each token gathers the weights of its experts
@@ -221,7 +224,9 @@ class Generator:
     def _make(self, batch: int, rows: int) -> Executor:
         what = f"{rows} token{'s' if rows > 1 else ''}" + (f" of {batch}" if batch > 1 else "")
         name = f"{batch}x{rows}-{self.capacity}"
-        program = self._compiled(name, what, lambda: self._source.extract(batch, rows, self.capacity))
+        program = self._compiled(
+            name, what, lambda: self._source.extract(batch, rows, self.capacity), self._source.schemes
+        )
         with self._stage("load", what) as tell:
             executor = Executor(program, self.device, threads=self._threads)
             copied = [s.name for s in executor.program.inputs if s.name.startswith("caches_") and not s.state]
@@ -248,7 +253,7 @@ class Generator:
                 self._samplers[name] = Executor(program, self.device, threads=1)  # its ops are too short for threads
         return self._samplers[name]
 
-    def _compiled(self, name: str, what: str, extract: Callable[[], Any]) -> Any:
+    def _compiled(self, name: str, what: str, extract: Callable[[], Any], schemes: _Schemes | None = None) -> Any:
         """The program from the cache if it is valid there; otherwise it is compiled and cached."""
         import npu_compiler
 
@@ -261,7 +266,7 @@ class Generator:
         with self._stage("extract", what):
             ir = extract()
         with self._stage("compile", what):
-            program = npu_compiler.compile(ir)
+            program = npu_compiler.compile(ir, quantized=schemes(ir) if schemes else None)
         if cache is not None:
             cache.keep(file, program.to_bytes())
         return program

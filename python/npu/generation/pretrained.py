@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from npu_base.quantization import Scheme
 from npu_runtime import Device, InvalidValueError, MissingWeightError, Weights, load_weights
 from npu_runtime.errors import format_error
 
@@ -60,6 +61,9 @@ class FolderSource:
         if self._shapes is None:
             self._shapes = cache_shapes(model)
         return extract_step(model, self._shapes, batch, rows, capacity, self.facts.kind, self._buffers)
+
+    def schemes(self, ir: Any) -> dict[str, Scheme]:
+        return {}
 
     def weights_for(self, program: Any, device: Device) -> Weights:
         """Maps the files if they fit the program. Otherwise transformers reads and converts them."""

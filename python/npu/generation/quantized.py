@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from npu_base.quantization import Scheme
 from npu_runtime import Device, Weights
 
 from npu.generation.pretrained import FolderSource
@@ -27,6 +28,12 @@ class QuantizedSource(FolderSource):
 
     def _open(self, rule: str) -> None:
         self._checkpoint = open_checkpoint(self.path)
+
+    def schemes(self, ir: Any) -> dict[str, Scheme]:
+        """By the names of the step, which has the model in a module."""
+        known = {spec.name for spec in ir.weights} | set(ir.ties)
+        found = {f"model.{name}": scheme for name, scheme in self._checkpoint.schemes.items()}
+        return {name: scheme for name, scheme in found.items() if name in known}
 
     def weights_for(self, program: Any, device: Device) -> Weights:
         dtype = self._dtype_name or self._checkpoint.dtype  # without building the model

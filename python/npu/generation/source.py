@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
+from npu_base.quantization import Scheme
 from npu_runtime import Device, Weights, load_weights
 
 from npu.generation.checks import invalid, short_repr
@@ -49,6 +50,10 @@ class Source(Protocol):
 
     def extract(self, batch: int, rows: int, capacity: int) -> Any:
         """The IR of a step."""
+
+    def schemes(self, ir: Any) -> dict[str, Scheme]:
+        """Of the weights of the IR that are quantised."""
+        ...
 
     def weights_for(self, program: Any, device: Device) -> Weights: ...
 
@@ -100,6 +105,9 @@ class ModelSource:
         from npu.generation.steps import extract_step
 
         return extract_step(self._model, self._shapes, batch, rows, capacity, self.facts.kind)
+
+    def schemes(self, ir: Any) -> dict[str, Scheme]:
+        return {}
 
     def weights_for(self, program: Any, device: Device) -> Weights:
         if self._weights is not None:
