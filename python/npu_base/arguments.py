@@ -219,7 +219,7 @@ class ArgumentBinder:
         alike = all(("tensor" in a) == self.is_tensor(b) for a, b in zip(traced, leaves, strict=False))
         if len(traced) == len(leaves) or (given and alike and len(leaves) < len(traced)):
             self._check_constants(traced[: len(leaves)], leaves)
-        elif given:
+        elif given and len(leaves) - len(given) >= len(self.inputs):
             example = ", ".join("a tensor" if "tensor" in entry else _describe(entry) for entry in traced)
             i = given[-1] if len(leaves) > len(traced) else given[0]
             self.refuse(

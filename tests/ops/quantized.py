@@ -136,7 +136,22 @@ class Exported(nn.Module):
         return F.linear(x, w)
 
 
+class ExportedAsOne(nn.Module):
+    """All integers with one scale and one point."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        g = torch.Generator().manual_seed(0)
+        self.register_buffer("q", torch.randint(-128, 128, (24, 64), generator=g).to(torch.int8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        op: Any = torch.ops.quantized_decomposed
+        return F.linear(x, op.dequantize_per_tensor(self.q, 0.0625, 3, -128, 127, torch.int8, out_dtype=x.dtype))
+
+
 def _exported() -> None:
+    module("exported linear with one scale", ExportedAsOne, f(3, 64))
+
     forms = itertools.product(((-128, 127), (0, 255), (-8, 7), (0, 15)), (0, 32), (True, False))
     for (low, high), group, points in forms:
         name = f"exported linear {low} to {high} group {group} points={points}"

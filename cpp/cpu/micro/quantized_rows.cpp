@@ -339,15 +339,22 @@ void arrange(const ArrangeCall& call) {
   }
 }
 
+// Shifts make much of the error of these sums, so they go on in double after some vectors.
 void group_sums(const float* x, std::int64_t depth, std::int64_t group, float* to) {
+  constexpr std::int64_t kAtOnce = 16 * kLanes;
   std::int64_t g = 0;
   for (std::int64_t k = 0; k < depth; k += group, ++g) {
-    const std::int64_t n = k + group < depth ? group : depth - k;
-    F32 sums = {};
-    std::int64_t i = 0;
-    for (; i + kLanes <= n; i += kLanes) sums += load(x + k + i);
-    if (i < n) sums += load_part(x + k + i, n - i);
-    to[g] = fold_lanes(sums, [](F32 a, F32 b) { return a + b; });
+    const std::int64_t end = k + group < depth ? k + group : depth;
+    double total = 0;
+    for (std::int64_t first = k; first < end; first += kAtOnce) {
+      const std::int64_t last = first + kAtOnce < end ? first + kAtOnce : end;
+      F32 sums = {};
+      std::int64_t i = first;
+      for (; i + kLanes <= last; i += kLanes) sums += load(x + i);
+      if (i < last) sums += load_part(x + i, last - i);
+      total += static_cast<double>(fold_lanes(sums, [](F32 a, F32 b) { return a + b; }));
+    }
+    to[g] = static_cast<float>(total);
   }
   for (; g % kLanes != 0; ++g) to[g] = 0;
 }

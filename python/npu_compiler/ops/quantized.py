@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import Refused
+from ..errors import Refused, Unsupported
 from ..lowering import Builder, DType, Tensor, dim_of, lowering
 
 
@@ -57,11 +57,13 @@ def dequantize_per_channel_group(
     output_dtype: DType,
 ) -> Tensor:
     if input.dtype not in ("int8", "uint8") or input.rank != 2:
-        raise Refused(f"groups of {input.dtype}{list(input.shape)}; expected a matrix of int8 or uint8")
+        raise Unsupported(f"groups of {input.dtype}{list(input.shape)}; expected a matrix of int8 or uint8")
+    if group_size < 1:
+        raise Refused(f"groups of {group_size}")
     columns, depth = input.shape
     group = min(group_size, depth)
     if group < 1 or depth % group:
-        raise Refused(f"rows of {depth} in groups of {group_size}")
+        raise Unsupported(f"rows of {depth} in groups of {group_size}")
     groups = (columns, depth // group)
     scale, zero = b.reshape(scales, groups), None if zero_points is None else b.reshape(zero_points, groups)
     return _dequantize(b, input, scale, zero, group, _bits(input, quant_min, quant_max), output_dtype)
