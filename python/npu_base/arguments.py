@@ -220,7 +220,7 @@ class ArgumentBinder:
         if len(traced) == len(leaves) or (given and alike and len(leaves) < len(traced)):
             self._check_constants(traced[: len(leaves)], leaves)
         elif given and len(leaves) - len(given) >= len(self.inputs):
-            example = ", ".join("a tensor" if "tensor" in entry else _describe(entry) for entry in traced)
+            example = ", ".join(map(_describe, traced))
             i = given[-1] if len(leaves) > len(traced) else given[0]
             self.refuse(
                 f"Input {i} is {leaves[i]!r}, which the example inputs did not have there: they were ({example}); "

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["Parameters", "count_fused_writes"]
+__all__ = ["Parameters"]
 
 Prepared = TypeVar("Prepared")
 _versions = attrgetter("_version")
@@ -34,10 +34,9 @@ class _Set(Generic[Prepared]):
         self._gone: list[int] = []
 
     def keep(
-        self, versions: list[int], addresses: list[int], tensors: Sequence[Tensor], watched: Sequence[int]
+        self, versions: list[int], addresses: list[int], contents: list[_Contents], tensors: Sequence[Tensor]
     ) -> None:
-        self.versions, self.addresses = versions, addresses
-        self.contents = [_Contents(tensors[i]) for i in watched]
+        self.versions, self.addresses, self.contents = versions, addresses, contents
         # The next tensor may get the address of a storage that is gone.
         self._gone = []
         self._storages = [
@@ -66,12 +65,12 @@ class _Contents:
         # Bytes in memory are compared in a fraction of a microsecond.
         self._array = memory.view(torch.uint8).numpy() if _is_plain(memory) else None
         self._bytes = b"" if self._array is None else self._array.tobytes()
-        self._tensor, self._held = memory, memory.clone()
+        self._tensor, self._held = memory, memory.clone() if self._array is None else None
 
     def changed(self) -> bool:
-        if self._array is None:
-            return not torch.equal(self._tensor, self._held)
-        return bool(self._array.tobytes() != self._bytes)
+        if self._array is not None:
+            return bool(self._array.tobytes() != self._bytes)
+        return self._held is not None and not torch.equal(self._tensor, self._held)
 
 
 def _appending(to: list[int], number: int) -> Callable[[Any], None]:
@@ -83,7 +82,7 @@ def _is_plain(tensor: Tensor) -> bool:
 
 
 @cache
-def count_fused_writes() -> None:
+def _count_fused_writes() -> None:
     """Fused optimizers write parameters uncounted; from now on, each of their steps is counted."""
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -113,7 +112,7 @@ class Parameters(Generic[Prepared]):
         update: Callable[[Prepared, dict[str, Tensor], dict[str, Tensor]], None],
         uncounted: Collection[str] = (),
     ) -> None:
-        count_fused_writes()
+        _count_fused_writes()
         self._names = names
         self._watched = [i for i, name in enumerate(names) if name in uncounted]
         self._select = _selection(positions)
@@ -142,6 +141,7 @@ class Parameters(Generic[Prepared]):
     def _make(self, key: tuple[int, ...], tensors: Sequence[Tensor]) -> Prepared:
         # Taken before the tensors are read, so that a write of another thread meanwhile is noticed at the next call.
         versions, addresses = list(map(_versions, tensors)), list(map(Tensor.data_ptr, tensors))
+        contents = [_Contents(tensors[i]) for i in self._watched]
         named = dict(zip(self._names, map(_detached, tensors), strict=True))
         known = self._sets.get(key)
         if known is None:
@@ -150,7 +150,7 @@ class Parameters(Generic[Prepared]):
             changed = [self._names[i] for i in sorted(known.changed(versions, addresses, self._watched))]
             if changed:
                 self._update(known.prepared, {name: named[name] for name in changed}, named)
-        known.keep(versions, addresses, tensors, self._watched)
+        known.keep(versions, addresses, contents, tensors)
         return known.prepared
 
     def _forgetting(self, key: tuple[int, ...]) -> Callable[[Any], None]:
