@@ -18,7 +18,7 @@ from .validate import validate
 
 __all__ = ["FORMAT_VERSION", "CompiledProgram", "TensorSpec"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: products had no scales and offsets
 _HEADER = struct.Struct("<8sIIQQQQ16s")
 _PRIME, _MASK = 0x100000001B3, 0xFFFFFFFFFFFFFFFF
 
@@ -93,6 +93,11 @@ class CompiledProgram:
             raise ProgramError(
                 f"[compiler] {where} has format version {version}; this compiler reads up to {FORMAT_VERSION}; "
                 "compile the model again or update"
+            )
+        if 0 < version < FORMAT_VERSION:
+            raise ProgramError(
+                f"[compiler] {where} has format version {version}, of an older version of npu-simulation; "
+                f"this compiler reads {FORMAT_VERSION}; compile the model again"
             )
         if version < 1 or zero or any(rest):
             raise ProgramError(f"[compiler] {where} is damaged: its header is invalid")

@@ -15,7 +15,7 @@
 namespace npu {
 
 inline constexpr int kMaxRank = 8;
-inline constexpr std::uint32_t kFormatVersion = 1;
+inline constexpr std::uint32_t kFormatVersion = 2;  // 1: products had no scales and offsets
 
 // An extent: offset + scale * symbol, or just offset.
 struct Extent {

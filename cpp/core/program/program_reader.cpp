@@ -50,7 +50,11 @@ Sections split(std::span<const std::byte> bytes, const FileSpot& spot) {
     spot.refuse("was written by a newer version of npu-simulation", "format " + std::to_string(version),
                 "format " + std::to_string(kFormatVersion), "upgrading npu-simulation");
   }
-  if (version != kFormatVersion) spot.refuse("has no valid format version", std::to_string(version));
+  if (version == 0) spot.refuse("has no valid format version", std::to_string(version));
+  if (version < kFormatVersion) {
+    spot.refuse("was written by an older version of npu-simulation", "format " + std::to_string(version),
+                "format " + std::to_string(kFormatVersion), "compiling the model again");
+  }
   if (bytes.size() < kHeaderBytes) spot.refuse("the file is cut off", size, {}, kWriteAgain);
   const auto json_size = load<std::uint64_t>(bytes, 16);
   const auto offset = load<std::uint64_t>(bytes, 24);
