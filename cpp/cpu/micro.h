@@ -163,6 +163,12 @@ struct DequantizeCall {
   const void* offsets = nullptr;
 };
 
+// The factors of a set of columns and of the next set: whole vectors for each column, and one more.
+inline constexpr int kQuantizedColumns = 4;  // of a set, at most
+constexpr std::int64_t quantized_room(std::int64_t groups, std::int64_t lanes) {
+  return 2 * kQuantizedColumns * ((groups + lanes - 1) / lanes + 1) * lanes;
+}
+
 // Few rows of x times many quantised ones: out[i * out_stride + j] = sum_k x[i][k] * number(j, k).
 //
 // A block of a quantised row fills a vector of words; the elements of a word lie `bits` bits apart. x is laid
@@ -184,7 +190,7 @@ struct QuantizedGemvCall {
   std::int64_t scale_stride = 0, offset_stride = 0;
   Quantization::Offset offset = Quantization::Offset::kNone;
   std::int64_t group = 0, groups = 0;
-  float* room = nullptr;  // of quantized_room(groups) floats
+  float* room = nullptr;  // of quantized_room floats
   float* out = nullptr;
   std::int64_t out_stride = 0;
 };

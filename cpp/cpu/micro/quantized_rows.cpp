@@ -12,7 +12,7 @@ namespace {
 // so integers become floats without being scaled; what a group is shifted by is a factor of the sum of x
 // there.
 constexpr std::int64_t kBlockBytes = kLanes * 4;
-constexpr std::int64_t kAhead = 4096;  // bytes that are fetched beforehand
+constexpr std::int64_t kAhead = 4096;  // bytes that are fetched beforehand, after the last column
 
 inline I32 words_at(const std::uint8_t* q, std::int64_t bytes) {
   I32 words = {};
@@ -83,7 +83,10 @@ template <int bits>
 class FloatParts {
  public:
   static constexpr int kParts = 32 / bits;
-  static constexpr bool kSharesLoads = false;  // of two columns: there are too few registers
+  // How many columns share what is loaded of x: as registers allow.
+  static constexpr int at_once(int rows) {
+    return kLanes == 16 ? (rows == 1 ? kQuantizedColumns : 1) : (rows <= 2 ? 2 : 1);
+  }
   typedef float Element;
 
   explicit FloatParts(bool is_signed) {
@@ -114,30 +117,39 @@ class FloatParts {
 };
 
 // One block of each column times that of each row of x; totals += scale * sums.
-template <int bits, int rows>
-[[gnu::always_inline]] inline void add_block(const FloatParts<bits>& q, const I32 (&words)[1], const float* x,
-                                             std::int64_t x_stride, const F32 (&scale)[1],
-                                             F32 (&totals)[1][rows]) {
+template <int bits, int rows, int columns>
+[[gnu::always_inline]] inline void add_block(const FloatParts<bits>& q, const I32 (&words)[columns],
+                                             const float* x, std::int64_t x_stride,
+                                             const F32 (&scale)[columns], F32 (&totals)[columns][rows]) {
   constexpr int kParts = FloatParts<bits>::kParts;
   if constexpr (rows <= 3) {
-    F32 sums[rows];
+    F32 sums[columns][rows];
 #pragma GCC unroll 8
     for (int j = 0; j < kParts; ++j) {
-      const F32 w = q.part(words[0], j);
+      F32 w[columns];
+#pragma GCC unroll 4
+      for (int c = 0; c < columns; ++c) w[c] = q.part(words[c], j);
 #pragma GCC unroll 4
       for (int i = 0; i < rows; ++i) {
         const F32 values = load(x + i * x_stride + j * kLanes);
-        sums[i] = j == 0 ? values * w : sums[i] + values * w;
+#pragma GCC unroll 4
+        for (int c = 0; c < columns; ++c) sums[c][i] = j == 0 ? values * w[c] : sums[c][i] + values * w[c];
       }
     }
 #pragma GCC unroll 4
-    for (int i = 0; i < rows; ++i) totals[0][i] += sums[i] * scale[0];
+    for (int c = 0; c < columns; ++c) {
+#pragma GCC unroll 4
+      for (int i = 0; i < rows; ++i) totals[c][i] += sums[c][i] * scale[c];
+    }
   } else {
 #pragma GCC unroll 8
     for (int j = 0; j < kParts; ++j) {
-      const F32 w = q.part(words[0], j) * scale[0];
+#pragma GCC unroll 4
+      for (int c = 0; c < columns; ++c) {
+        const F32 w = q.part(words[c], j) * scale[c];
 #pragma GCC unroll 8
-      for (int i = 0; i < rows; ++i) totals[0][i] += load(x + i * x_stride + j * kLanes) * w;
+        for (int i = 0; i < rows; ++i) totals[c][i] += load(x + i * x_stride + j * kLanes) * w;
+      }
     }
   }
 }
@@ -147,7 +159,7 @@ template <int bits, int rows>
 template <int bits>
 class PairParts {
  public:
-  static constexpr bool kSharesLoads = true;
+  static constexpr int at_once(int rows) { return rows == 1 ? kQuantizedColumns : 2; }
   typedef std::uint16_t Element;
 
   explicit PairParts(bool is_signed) {
@@ -187,7 +199,7 @@ template <int bits, int rows, int columns>
                                              const std::uint16_t* x, std::int64_t x_stride,
                                              const F32 (&scale)[columns], F32 (&totals)[columns][rows]) {
   __m512bh w[columns][4];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
   for (int c = 0; c < columns; ++c) {
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) w[c][j] = q.part(words[c], j);
@@ -199,10 +211,10 @@ template <int bits, int rows, int columns>
     for (int j = 0; j < 4; ++j) {
       const std::uint16_t* const from = x + i * x_stride + PairParts<bits>::x_part(j) * 2 * kLanes;
       const auto values = (__m512bh)_mm512_loadu_si512(from);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int c = 0; c < columns; ++c) sums[c] = _mm512_dpbf16_ps(sums[c], values, w[c][j]);
     }
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int c = 0; c < columns; ++c) totals[c][i] += sums[c] * scale[c];
   }
 }
@@ -229,7 +241,7 @@ class Columns {
     if (first + columns <= call_.columns) take(first, next);
     for (; first + columns <= call_.columns; first += columns) {
       F32 totals[columns][rows];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int c = 0; c < columns; ++c) {
 #pragma GCC unroll 8
         for (int i = 0; i < rows; ++i) totals[c][i] = next[c][i];
@@ -247,7 +259,7 @@ class Columns {
   static constexpr std::int64_t kElements = kBlockBytes * 8 / bits;  // of a block
 
   [[gnu::always_inline]] void take(std::int64_t first, F32 (&totals)[columns][rows]) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int c = 0; c < columns; ++c) {
 #pragma GCC unroll 8
       for (int i = 0; i < rows; ++i) totals[c][i] = F32{};
@@ -259,13 +271,15 @@ class Columns {
                                        F32 (&totals)[columns][rows]) const {
     const std::uint8_t* const q = call_.q + first * call_.q_stride;
     const std::int64_t whole = bytes_ / kBlockBytes;
+    // In the order of memory, and no nearer than the second cache: x fills the first.
+    const std::int64_t ahead = (columns - 1) * call_.q_stride + kAhead;
     Scales<lanes> scales[columns];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int c = 0; c < columns; ++c) scales[c] = Scales<lanes>(room + c * room_step_, blocks_of_group_);
     const auto block = [&](std::int64_t b, std::int64_t bytes) __attribute__((always_inline)) {
       I32 words[columns];
       F32 scale[columns];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int c = 0; c < columns; ++c) {
         words[c] = parts_.ready(words_at(q + c * call_.q_stride + b * kBlockBytes, bytes));
         scale[c] = scales[c].next();
@@ -273,13 +287,12 @@ class Columns {
       add_block(parts_, words, x_ + b * kElements, call_.x_stride, scale, totals);
     };
     for (std::int64_t b = 0; b < whole; ++b) {
-#pragma GCC unroll 2
-      for (int c = 0; c < columns; ++c)
-        __builtin_prefetch(q + c * call_.q_stride + b * kBlockBytes + kAhead, 0, 0);
+#pragma GCC unroll 4
+      for (int c = 0; c < columns; ++c) __builtin_prefetch(q + ahead + (columns * b + c) * kBlockBytes, 0, 2);
       block(b, kBlockBytes);
     }
     if (whole * kBlockBytes < bytes_) block(whole, bytes_ - whole * kBlockBytes);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int c = 0; c < columns; ++c) {
       for (int i = 0; i < rows; ++i) {
         call_.out[i * call_.out_stride + first + c] =
@@ -297,9 +310,9 @@ class Columns {
 
 template <template <int> class Parts, int bits, int rows, int lanes>
 void columns_of(const QuantizedGemvCall& call) {
+  constexpr int kAtOnce = Parts<bits>::at_once(rows);
   std::int64_t done = 0;
-  if constexpr (Parts<bits>::kSharesLoads && rows > 2)
-    done = Columns<Parts, bits, rows, lanes, 2>(call).run(done);
+  if constexpr (kAtOnce > 1) done = Columns<Parts, bits, rows, lanes, kAtOnce>(call).run(done);
   Columns<Parts, bits, rows, lanes, 1>(call).run(done);
 }
 

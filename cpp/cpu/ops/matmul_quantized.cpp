@@ -24,8 +24,7 @@ class MatmulQuantizedRows final : public HostKernel {
     x_bytes_ = round_up(static_cast<std::size_t>(g_.rows * x_stride_) * sizeof(float));
     sums_bytes_ = round_up(static_cast<std::size_t>(g_.rows * sums_stride_) * sizeof(float));
     row_bytes_ = round_up(static_cast<std::size_t>(2 * g_.depth) * sizeof(float));
-    constexpr std::int64_t kRooms = 4;  // of two columns, and of the two that follow
-    room_bytes_ = round_up(static_cast<std::size_t>(kRooms * (sums_stride_ + lanes)) * sizeof(float));
+    room_bytes_ = round_up(static_cast<std::size_t>(quantized_room(right_.groups(), lanes)) * sizeof(float));
     thread_bytes_ = room_bytes_ + results_.scratch_bytes();
   }
 
