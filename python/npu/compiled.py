@@ -15,6 +15,7 @@ from npu_runtime import Device, Executor, Program, Weights, load_weights
 from npu_runtime.shared_weights import SharedWeights
 from torch import Tensor, nn
 from torch_ir import IR, extract_ir, serialize_ir
+from torch_ir._encoding import encode_attr
 from torch_ir.open_shapes import leaf_specs
 from torch_ir.specialization import rules_of
 
@@ -33,6 +34,8 @@ from npu.saving.sizes import OpenSizes, SavedSize
 from npu.saving.structure import Classes
 
 __all__ = ["CompiledModule", "compile"]
+
+_CONSTANTS = (bool, int, float, complex, str, type(None), torch.dtype, torch.device)
 
 
 def _executor(program: npu_compiler.CompiledProgram, device: Device, threads: int) -> Executor:
@@ -99,7 +102,7 @@ def compile(
         target = _target(device, module)
         leaves = (leaf for _, leaf, _ in leaf_specs(module, example_inputs, example_kwargs, dynamic_shapes))
         first = rules_of(ir).sizes_of([leaf.shape for leaf in leaves if isinstance(leaf, Tensor)])
-        signature = make_signature(ir, _parameters(module))
+        signature = make_signature(ir, *_parameters(module))
         padding = proven_buckets(ir, signature.inputs, buckets, pad, dtype, module)
         return _of_open_sizes(
             module, ir, signature, target, threads, compile_ir, fallback, options, first, max_sizes, padding
@@ -112,7 +115,7 @@ def compile(
     executor = _executor(program, target, threads)
     read = {spec.name for spec in program.weight_specs} | {s.name for s in executor.program.inputs if s.state}
     weights = load_weights(_tensors(module, read), program, target)
-    return whole_module(ir, program, executor, weights, threads, _parameters(module))
+    return whole_module(ir, program, executor, weights, make_signature(ir, *_parameters(module)), threads)
 
 
 def _check_options(fallback: str, max_sizes: int) -> None:
@@ -132,11 +135,10 @@ def whole_module(
     program: npu_compiler.CompiledProgram,
     executor: Executor,
     weights: Weights,
+    signature: Signature,
     threads: int = 0,
-    parameters: Iterable[str] = (),
 ) -> CompiledModule:
     """The callable for an IR that was compiled to one program."""
-    signature = make_signature(ir, parameters)
     model = Model(
         signature, lambda: [program.to_bytes()], weights, lambda: serialize_ir(ir).encode(), program.model_name
     )
@@ -191,16 +193,18 @@ def _of_open_sizes(
     return _module_of(model, runner, ir, threads)
 
 
-def _parameters(module: nn.Module) -> list[str]:
-    """The names of the parameters of ``forward`` that may be given by position."""
+def _parameters(module: nn.Module) -> tuple[list[str], dict[str, Any]]:
+    """The names of the parameters of ``forward`` that may be given by position, and constants that are defaults."""
     parameters = inspect.signature(module.forward).parameters.values()
-    return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    defaults = {p.name: encode_attr(p.default, p.name) for p in parameters if type(p.default) in _CONSTANTS}
+    return names, defaults
 
 
 def _on_host_too(module: nn.Module, ir: IR, device: Device, threads: int, compile_ir: Compile) -> CompiledModule:
     parts, program_of = make_parts(ir.to_dict(), compile_ir)
     tensors = _tensors(module, {meta.name for meta in ir.weights} - set(ir.constants))
-    signature = make_signature(ir, _parameters(module))
+    signature = make_signature(ir, *_parameters(module))
     runner = PartitionRunner(parts.plan, tensors, signature, device, threads, program_of)
     model = Model(
         signature,

@@ -7,12 +7,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, ClassVar, Protocol
 
 from npu_base.errors import InvalidValueError, NPUError
-from npu_base.nesting import is_encoded, leaf_entries
+from npu_base.nesting import is_encoded, leaf_entries, rebuild, traced_names
 
 __all__ = ["ArgumentBinder", "Spec", "is_tensor", "masked_elements", "tensor_dtype"]
 
 _AXES = {0: "batch"}
 _PLAIN = (bool, int, float, str, type(None))
+
+
+class _LeftOut:
+    """Stands for a constant that the caller did not pass."""
+
+
+_LEFT_OUT = _LeftOut()
 
 
 class Spec(Protocol):
@@ -50,7 +57,8 @@ def masked_elements(value: Any) -> int:
 
 class ArgumentBinder:
     """``inputs`` and ``structure`` are what a model was traced with, ``parameters`` the names of ``forward``'s
-    positional parameters, if they are known. The tensors alone, in order, stand for any nesting of them.
+    positional parameters, if they are known. The tensors alone, in order, stand for any nesting of them. ``defaults``
+    has the default values of parameters that the example inputs left out.
 
     Layers with PyTorch override what is known about tensors and containers.
     """
@@ -59,24 +67,28 @@ class ArgumentBinder:
     area = "[run] "
     conversion = "pass a NumPy array or torch.tensor(...)"
 
-    def __init__(self, inputs: Sequence[Spec], structure: Any, parameters: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        inputs: Sequence[Spec],
+        structure: Any,
+        parameters: Sequence[str] = (),
+        defaults: Mapping[str, Any] | None = None,
+    ) -> None:
         self.inputs, self.structure, self.parameters = inputs, structure, list(parameters)
+        self.defaults = {} if structure is None else dict(defaults or {})
         self.names = [spec.name for spec in inputs]
         self.is_positional = structure is None or not self.parameters or self._is_positional()
         """Whether tensors by position mean the inputs in their order, as they would to ``forward``."""
 
     def _is_positional(self) -> bool:
         positional, by_name = self.structure["items"]
-        names = [*self.parameters[: len(positional["items"])], *by_name.get("keys", [])]
+        names = traced_names(self.structure, self.parameters)
         items = [*positional["items"], *by_name["items"]]
         skips = False
         for i, (name, item) in enumerate(zip(names, items, strict=False)):
-            has_tensors = any("tensor" in entry for entry in leaf_entries(item))
-            if name in self.parameters:
-                if self.parameters.index(name) != i or (skips and has_tensors):
-                    return False
-                skips = skips or not has_tensors
-            elif has_tensors and (skips or i < len(self.parameters)):
+            if not _has_tensors(item):
+                skips = skips or name in self.parameters
+            elif skips or (self.parameters.index(name) != i if name in self.parameters else i < len(self.parameters)):
                 return False  # to forward, this position is another parameter's
         return True
 
@@ -117,11 +129,47 @@ class ArgumentBinder:
             inputs = (inputs,)
         if not isinstance(inputs, (tuple, list)):
             self.refuse(f"Expected a tuple of inputs, a tensor or a dict, got {type(inputs).__name__}")
+        if self.defaults:
+            inputs, kwargs = self._without_defaults(inputs, kwargs)
         if not kwargs and self.is_positional and all(map(self.is_tensor, inputs)):
             return list(inputs)
         if not inputs and set(kwargs) == set(self.names) and all(map(self.is_tensor, kwargs.values())):
             return [kwargs[name] for name in self.names]
         return self._by_structure(tuple(inputs), kwargs)
+
+    def _without_defaults(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Without arguments that the example inputs left out and that have their default values, as in the trace."""
+        count = len(self.structure["items"][0]["items"])
+        positions = self.parameters[count:] if len(args) <= len(self.parameters) else []
+        left: list[Any] = [*args[:count]] if positions else list(args)
+        by_name: dict[str, Any] = {}
+        for name, value in zip(positions, args[count:], strict=False):
+            if name in kwargs:
+                self.refuse(f"Inputs {[name]} come twice, by position and by name")
+            if self._is_default(name, value):
+                by_name = by_name or {name: _LEFT_OUT}  # those behind it are passed by name
+            elif by_name:
+                by_name[name] = value
+            else:
+                left.append(value)
+        kept = {name: value for name, value in kwargs.items() if not self._is_default(name, value)}
+        return tuple(left), {**{n: v for n, v in by_name.items() if v is not _LEFT_OUT}, **kept}
+
+    def _is_default(self, name: str, value: Any) -> bool:
+        """Refuses another constant than the default."""
+        if name not in self.defaults or self.is_tensor(value) or self.contents(value) is not None:
+            return False
+        default = self.defaults[name]
+        if is_encoded(default):
+            default = self.decode(default)
+        if not _is_same_constant(default, value):
+            self.refuse(
+                f"Input '{name}' is {value!r:.60}, but the graph was traced with its default, {default!r}"
+                f"{self._left_out([name])}"
+            )
+        return True
 
     def _by_structure(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
         if self.structure is None:
@@ -141,28 +189,34 @@ class ArgumentBinder:
         """Arguments by position and by name as they were in the trace, whichever way they come."""
         positional, by_name = self.structure["items"]
         count, keys = len(positional["items"]), list(by_name.get("keys", []))
-        wanted = [*self.parameters[:count], *keys]
+        wanted = traced_names(self.structure, self.parameters)
         by_parameter = dict(zip(self.parameters, args, strict=False))
         twice = [name for name in by_parameter if name in kwargs]
         if twice:
             self.refuse(f"Inputs {twice} come twice, by position and by name")
         given = {**by_parameter, **kwargs}
-        if len(given) == len(args) + len(kwargs) and len(wanted) == count + len(keys) and set(given) == set(wanted):
-            return tuple(given[name] for name in wanted[:count]), {key: given[key] for key in keys}
+        constants: dict[str, Any] = {}
+        if len(wanted) == count + len(keys):
+            items = zip(wanted, [*positional["items"], *by_name["items"]], strict=True)
+            constants = {n: rebuild(item, (), lambda _: _LEFT_OUT) for n, item in items if not _has_tensors(item)}
+            filled = {**constants, **given}
+            if len(given) == len(args) + len(kwargs) and set(filled) == set(wanted):
+                return tuple(filled[name] for name in wanted[:count]), {key: filled[key] for key in keys}
         if not self.parameters:
             given, wanted = kwargs, keys or ([] if args else self.names)
-        unknown, missing = [k for k in given if k not in wanted], [k for k in wanted if k not in given]
+        unknown = [k for k in given if k not in wanted]
+        missing = [k for k in wanted if k not in given and k not in constants]
         if ((kwargs or keys) and (unknown or missing)) or not self.is_positional:
             hint = self._left_out(unknown)
             self.refuse(f"Keyword inputs do not match: missing {missing}, unknown {unknown}, expected {wanted}{hint}")
-        return args, {key: kwargs[key] for key in keys if key in kwargs}
+        given = {**constants, **kwargs}
+        return args, {key: given[key] for key in keys if key in given}
 
     def _left_out(self, names: Iterable[str]) -> str:
         """What to do about those of ``names`` that ``forward`` takes and the example inputs did not have."""
         if self.structure is None:
             return ""
-        positional, by_name = self.structure["items"]
-        traced = {*self.parameters[: len(positional["items"])], *by_name.get("keys", [])}
+        traced = traced_names(self.structure, self.parameters)
         left_out = [name for name in names if name in self.parameters and name not in traced]
         if not left_out:
             return ""
@@ -215,11 +269,11 @@ class ArgumentBinder:
 
     def _check_leaves(self, traced: list[dict[str, Any]], leaves: list[Any]) -> None:
         """Constants that are left out keep their value; those that come must be the example's."""
-        given = [i for i, leaf in enumerate(leaves) if leaf is not None and not self.is_tensor(leaf)]
+        given = [i for i, x in enumerate(leaves) if x is not None and x is not _LEFT_OUT and not self.is_tensor(x)]
         alike = all(("tensor" in a) == self.is_tensor(b) for a, b in zip(traced, leaves, strict=False))
         if len(traced) == len(leaves) or (given and alike and len(leaves) < len(traced)):
             self._check_constants(traced[: len(leaves)], leaves)
-        elif given and len(leaves) - len(given) >= len(self.inputs):
+        elif given and sum(x is not _LEFT_OUT for x in leaves) - len(given) >= len(self.inputs):
             example = ", ".join(map(_describe, traced))
             i = given[-1] if len(leaves) > len(traced) else given[0]
             self.refuse(
@@ -232,6 +286,8 @@ class ArgumentBinder:
             if "tensor" in entry or self.is_tensor(leaf):
                 if ("tensor" in entry) != self.is_tensor(leaf):
                     self.refuse(f"Input {i}: got {type(leaf).__name__}, traced with {_describe(entry)}")
+                continue
+            if leaf is _LEFT_OUT:
                 continue
             value = entry["value"]
             if is_encoded(value):
@@ -271,6 +327,10 @@ class ArgumentBinder:
         if any(isinstance(x, (int, float)) for x in leaves) and not any(map(self.is_tensor, leaves)):
             return f"; numbers and lists of them are no tensors: {self.conversion}"
         return ""
+
+
+def _has_tensors(node: dict[str, Any]) -> bool:
+    return any("tensor" in entry for entry in leaf_entries(node))
 
 
 def _is_described(leaf: Any) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-__all__ = ["Make", "is_encoded", "leaf_entries", "objects_in", "plain", "rebuild", "size_text"]
+__all__ = ["Make", "is_encoded", "leaf_entries", "objects_in", "plain", "rebuild", "size_text", "traced_names"]
 
 Make = Callable[[dict[str, Any], list[Any]], Any]
 """A container from its node and its contents."""
@@ -30,6 +30,12 @@ def objects_in(structure: Any) -> Iterator[dict[str, Any]]:
             yield structure
         for item in structure.get("items", ()):
             yield from objects_in(item)
+
+
+def traced_names(structure: dict[str, Any], parameters: Sequence[str]) -> list[str]:
+    """The names of the arguments of a call, by position and then by name, whose positional ``parameters`` these are."""
+    positional, by_name = structure["items"]
+    return [*parameters[: len(positional["items"])], *by_name.get("keys", ())]
 
 
 def plain(node: dict[str, Any], items: list[Any]) -> Any:

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import pickle
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import npu
@@ -270,10 +271,11 @@ class Sums(nn.Module):
 @pytest.mark.parametrize(
     ("model", "example", "call", "why"),
     [
-        (Times, (ONES,), (ONES, 3), r"Input 1 is 3, which the example inputs did not have there: .*\(a tensor\)"),
-        (Times, (ONES,), (ONES, 1, True), "Input 2 is True, which"),
-        (Times, (ONES,), (ONES, "abc"), "Input 1 is 'abc', which"),
-        (Times, (ONES, 2), (ONES, 2, True), "Input 2 is True, which"),
+        (Times, (ONES,), (ONES, 3), "Input 'n' is 3, but .* its default, 1; .* no 'n': compile with"),
+        (Times, (ONES,), (ONES, 1, True), "Input 'flag' is True, but .* its default, False; .* no 'flag'"),
+        (Times, (ONES,), (ONES, "abc"), "Input 'n' is 'abc', but"),
+        (Times, (ONES,), (ONES, True), "Input 'n' is True, but .* its default, 1"),
+        (Times, (ONES, 2), (ONES, 2, True), "Input 'flag' is True, but"),
         (Times, (ONES, 2, False), (ONES, 3), "Input 1 is 3, but the graph was traced with 2"),
         (Sums, ([ONES, 5],), ([ONES, 5, 7],), r"Input 2 is 7, which .*\(a tensor, 5\)"),
     ],
@@ -288,6 +290,65 @@ def test_constants_may_be_left_out() -> None:
     compiled = npu.compile(Times().eval(), (ONES, 2, False), device="cpu")
     for call in ((ONES,), (ONES, 2), (ONES, 2, False)):
         assert compiled(*call).tolist() == [2, 2]
+
+
+class Optional(nn.Module):
+    def forward(self, ids: Any = None, mask: Any = None, labels: Any = None, use_cache: Any = None) -> Any:
+        return ids + (2 if use_cache else 1) + (0 if labels is None else labels)
+
+
+def test_tensors_by_position_keep_constants_by_name() -> None:
+    compiled = npu.compile(Optional(), {"ids": X, "use_cache": True}, device="cpu")
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
+        ((X,), {}), ((), {"ids": X}), ((X,), {"use_cache": True}), ((X, None, None, True), {}),
+        ((X, None), {"labels": None}), ((X,), {"use_cache": True, "mask": None}),
+    ]  # fmt: skip
+    for args, kwargs in calls:
+        assert torch.equal(compiled(*args, **kwargs), X + 2)
+    wrong: dict[str, Any] = {
+        r"'ids': got shape \[4\]": torch.zeros(4),
+        "'ids': got dtype int32": X.int(),
+        r"Expected 1 inputs, got 0 .*lists of them are no tensors": [1.0, 2.0, 3.0],
+    }
+    for words, given in wrong.items():
+        with pytest.raises(InvalidValueError, match=words):
+            compiled(given)
+    with pytest.raises(InvalidValueError, match="Input 1 is False, but the graph was traced with True"):
+        compiled(X, None, None, False)
+
+
+def test_an_argument_that_the_example_left_out_may_have_its_default(tmp_path: Path) -> None:
+    """Hugging Face's code passes all arguments by name, most of which are None."""
+    compiled = npu.compile(Optional(), {"ids": X, "labels": Y}, device="cpu")
+    compiled.save(tmp_path / "optional.npu")
+    for module in (compiled, npu.load(tmp_path / "optional.npu", "cpu"), pickle.loads(pickle.dumps(compiled))):
+        want = X + 1 + Y
+        assert torch.equal(module(ids=X, mask=None, labels=Y, use_cache=None), want)
+        assert torch.equal(module(X, None, Y), want) and torch.equal(module(X, None, labels=Y), want)
+        with pytest.raises(InvalidValueError, match="'use_cache' is True, but the graph .* its default, None"):
+            module(ids=X, labels=Y, use_cache=True)
+        with pytest.raises(InvalidValueError, match=r"unknown \['mask'\].*no 'mask': compile with an example"):
+            module(ids=X, labels=Y, mask=X)
+        with pytest.raises(InvalidValueError, match=r"\['labels'\] come twice"):
+            module(X, None, Y, labels=Y)
+
+
+def test_defaults_that_are_no_plain_constants() -> None:
+    class Typed(nn.Module):
+        def forward(self, x: Any, dtype: Any = torch.float32, pair: Any = (1, 2), *more: Any, end: Any = 1j) -> Any:
+            return x.to(dtype) * pair[1]
+
+    compiled = npu.compile(Typed(), X, device="cpu")
+    assert torch.equal(compiled(X, torch.float32, end=1j), X * 2) and torch.equal(
+        compiled(X, dtype=torch.float32), X * 2
+    )
+    for kwargs, words in (
+        ({"dtype": torch.float16}, "'dtype' is torch.float16, but the graph .* default, torch.float32"),
+        ({"end": 2j}, "'end' is 2j, but"),
+        ({"pair": (1, 2)}, r"unknown \['pair'\].*no 'pair'"),
+    ):
+        with pytest.raises(InvalidValueError, match=words):
+            compiled(X, **kwargs)
 
 
 def test_an_example_may_be_any_mapping() -> None:

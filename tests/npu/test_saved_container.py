@@ -89,6 +89,7 @@ MANIFESTS = [
     (lambda m: m["signature"]["outputs"][0].update(dtype="int8"), "the program has another output"),
     (lambda m: m["signature"]["inputs"].pop(), "no valid tensor number"),
     (lambda m: m["signature"].update(input_structure={"tensor": 0}), "'input_structure' does not have each input"),
+    (lambda m: m["signature"].update(defaults={"x": [1]}), "'defaults' is not valid"),
     (lambda m: m["signature"].update(output_structure={"tensor": 7}), "no valid tensor number; got 7"),
     (lambda m: m["signature"].update(output_structure={"kind": "set", "items": []}), "no valid container"),
 ]

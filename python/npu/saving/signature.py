@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
-from npu_base.nesting import leaf_entries, size_text
+from npu_base.nesting import is_encoded, leaf_entries, size_text, traced_names
 from npu_base.sizes import Size, SizeError
 
 from npu.saving.container import refuse
@@ -40,6 +40,8 @@ class Signature:
     output_structure: Any = None
     parameters: tuple[str, ...] = ()
     """The names of the positional parameters of ``forward``."""
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """The constants that parameters have that the example inputs left out, encoded as those of the structures."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -48,6 +50,7 @@ class Signature:
             "input_structure": self.input_structure,
             "output_structure": self.output_structure,
             "parameters": list(self.parameters),
+            **({"defaults": dict(self.defaults)} if self.defaults else {}),
         }
 
 
@@ -58,8 +61,9 @@ def sizes_returned(structure: Any) -> list[Any]:
     return [text for text in texts if text is not None]
 
 
-def make_signature(ir: Any, parameters: Iterable[str] = ()) -> Signature:
-    """Of an IR object. Classes in its structures are looked up now, to note what kind of class each is."""
+def make_signature(ir: Any, parameters: Iterable[str] = (), defaults: Mapping[str, Any] | None = None) -> Signature:
+    """Of an IR object. Classes in its structures are looked up now, to note what kind of class each is. ``defaults``
+    are those of ``forward``; those of arguments that the IR has are left out."""
     inputs = tuple(TensorEntry(t.name, tuple(t.shape), t.dtype, t.name) for t in ir.graph_inputs)
     outputs = tuple(
         TensorEntry(t.name, tuple(t.shape), t.dtype, user)
@@ -68,7 +72,11 @@ def make_signature(ir: Any, parameters: Iterable[str] = ()) -> Signature:
     output_structure = ir.output_structure
     if output_structure is None and len(outputs) == 1:
         output_structure = {"tensor": 0}
-    return Signature(inputs, outputs, _with_forms(ir.input_structure), _with_forms(output_structure), tuple(parameters))
+    names = tuple(parameters)
+    left_out = dict(defaults or {}) if ir.input_structure is not None else {}
+    for name in traced_names(ir.input_structure, names) if left_out else ():
+        left_out.pop(name, None)
+    return Signature(inputs, outputs, _with_forms(ir.input_structure), _with_forms(output_structure), names, left_out)
 
 
 def user_names(ir: Any) -> list[str]:
@@ -126,7 +134,15 @@ def read_signature(data: Any, file: str, open_sizes: bool = False) -> Signature:
     parameters = fields.get("parameters", [])
     if not isinstance(parameters, list) or not all(isinstance(name, str) for name in parameters):
         _bad(file, "'parameters' is not valid", f"{parameters!r:.60}", "a list of names")
-    return Signature(inputs, outputs, fields["input_structure"], fields["output_structure"], tuple(parameters))
+    defaults = fields.get("defaults", {})
+    if not isinstance(defaults, dict) or not all(map(_is_constant, defaults.values())):
+        _bad(file, "'defaults' is not valid", f"{defaults!r:.60}", "an object of constants")
+    structures = fields["input_structure"], fields["output_structure"]
+    return Signature(inputs, outputs, *structures, tuple(parameters), defaults)
+
+
+def _is_constant(value: Any) -> bool:
+    return is_encoded(value) or isinstance(value, bool | int | float | str | type(None))
 
 
 def _object(data: Any, file: str, what: str, keys: tuple[str, ...]) -> dict[str, Any]:

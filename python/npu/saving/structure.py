@@ -22,7 +22,7 @@ class Arguments(ArgumentBinder):
     """Knows the containers and constants of PyTorch if the caller has imported it."""
 
     def __init__(self, signature: Signature) -> None:
-        super().__init__(signature.inputs, signature.input_structure, signature.parameters)
+        super().__init__(signature.inputs, signature.input_structure, signature.parameters, signature.defaults)
 
     def bind(self, inputs: Any, kwargs: Mapping[str, Any]) -> list[Any]:
         tensors = super().bind(inputs, kwargs)
