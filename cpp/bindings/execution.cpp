@@ -30,6 +30,30 @@ const Weights& weights_from(nb::handle object, Weights& none) {
 
 namespace {
 
+// A torch.device by our name for it. PyTorch calls Apple's GPU "mps".
+std::string name_of_torch_device(nb::handle device) {
+  const auto type = nb::cast<std::string>(device.attr("type"));
+  const std::string name = type == "mps" ? "metal" : type;
+  const nb::object index = device.attr("index");
+  const int number = index.is_none() ? 0 : nb::cast<int>(index);
+  return number == 0 ? name : name + ":" + std::to_string(number);
+}
+
+bool is_torch_device(nb::handle object) {
+  return class_name(object) == "device" && nb::str(object.type().attr("__module__")).equal(nb::str("torch"));
+}
+
+std::string device_name(nb::handle kind) {
+  if (kind.is_none()) return "";
+  std::string name;
+  if (is_torch_device(kind)) return name_of_torch_device(kind);
+  if (nb::try_cast(kind, name) && !name.empty()) return name;
+  throw Error(ErrorKind::kInvalidValue, {.area = "device",
+                                         .what = "the kind of a device must be a string or a torch.device",
+                                         .got = nb::cast<std::string>(nb::repr(kind)),
+                                         .expected = "'cpu', or nothing for the best one"});
+}
+
 void bind_times(nb::module_& m) {
   nb::class_<KernelTime>(m, "KernelTime", "What one kernel took, over the profiled runs.")
       .def_ro("op", &KernelTime::op)
@@ -59,22 +83,19 @@ void bind_execution(nb::module_& m) {
       .def(
           "__init__",
           [](Device* self, nb::handle kind) {
-            std::string name;
-            if (!kind.is_none() && (!nb::try_cast(kind, name) || name.empty())) {
-              throw Error(ErrorKind::kInvalidValue, {.area = "device",
-                                                     .what = "the kind of a device must be a string",
-                                                     .got = nb::cast<std::string>(nb::repr(kind)),
-                                                     .expected = "'cpu', or nothing for the best one"});
-            }
+            const std::string name = device_name(kind);
             new (self) Device(Device::open(name));
             if (name.empty() && self->kind() != "cpu") {
               nb::module_::import_("npu_runtime.verdicts").attr("mention")(self->kind(), self->name());
             }
           },
-          "kind"_a = nb::none(), "'cpu', 'metal', 'cuda', 'cuda:1', or nothing for the best device present.")
+          "kind"_a = nb::none(),
+          "'cpu', 'metal', 'cuda', 'cuda:1', a torch.device, or nothing for the best device present.")
       .def_prop_ro("kind", &Device::kind)
       .def_prop_ro("name", &Device::name)
       .def("__repr__", [](const Device& d) { return "Device('" + d.kind() + "', name='" + d.name() + "')"; });
+  m.def("device_name", &device_name, "kind"_a.none(), nb::sig("def device_name(kind: typing.Any) -> str"),
+        "The name of what Device() takes; empty for None.");
   bind_times(m);
 
   nb::class_<PySession>(m, "Session",

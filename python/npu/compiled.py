@@ -12,6 +12,7 @@ import torch
 from npu_base.errors import InternalError, InvalidValueError, format_error
 from npu_base.sizes import as_int
 from npu_runtime import Device, Executor, Program, Weights, load_weights
+from npu_runtime.device import AnyDevice
 from npu_runtime.shared_weights import SharedWeights
 from torch import Tensor, nn
 from torch_ir import IR, extract_ir, serialize_ir
@@ -60,7 +61,7 @@ def compile(
     example_inputs: Any,
     example_kwargs: dict[str, Any] | None = None,
     *,
-    device: Device | str | None = None,
+    device: AnyDevice | None = None,
     threads: int = 0,
     compute_dtype: str | torch.dtype | None = None,
     disable: str | Iterable[str] = (),
@@ -218,7 +219,7 @@ def _on_host_too(module: nn.Module, ir: IR, device: Device, threads: int, compil
     return _module_of(model, runner, ir, threads)
 
 
-def _target(device: Device | str | None, module: nn.Module) -> Device:
+def _target(device: AnyDevice | None, module: nn.Module) -> Device:
     return device if isinstance(device, Device) else Device(device or _device_of(module))
 
 

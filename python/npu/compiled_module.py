@@ -11,6 +11,7 @@ from typing import Any
 from npu_base.errors import InvalidTypeError, format_error
 from npu_base.nesting import Make, rebuild, size_text
 from npu_runtime import Device, Executor, Weights
+from npu_runtime.device import AnyDevice
 
 from npu.notebook import as_html, readable_size
 from npu.runners import ProgramRunner, Runner, uses_torch
@@ -195,7 +196,7 @@ class CompiledModule:
 
 def load(
     path: str | os.PathLike[str],
-    device: Device | str | None = None,
+    device: AnyDevice | None = None,
     threads: int = 0,
     classes: Iterable[type] = (),
     *,
@@ -216,7 +217,7 @@ def load(
 
 
 def _load(
-    container: Container, device: Device | str | None, threads: int, classes: Iterable[type], verify: bool
+    container: Container, device: AnyDevice | None, threads: int, classes: Iterable[type], verify: bool
 ) -> CompiledModule:
     model, program = read_model(container, verify=verify)
     known = Classes(classes, model.signature.output_structure)

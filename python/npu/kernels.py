@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from npu_base.errors import InvalidTypeError, InvalidValueError, format_error
+from npu_base.errors import InvalidValueError, format_error
 from npu_runtime import Device, Executor, NPUBuffer, NPUError, Program, UnavailableError, Weights, devices
+from npu_runtime.device import AnyDevice
 from npu_runtime.verdicts import Verdict, keep_verdict
 
 from npu.kernel_sample import Entry, read_sample
@@ -74,7 +75,7 @@ def best_gpu() -> Device:
 
 
 def check_kernels(
-    device: Device | str | None = None, progress: Progress | None = None, *, entries: Iterable[Entry] | None = None
+    device: AnyDevice | None = None, progress: Progress | None = None, *, entries: Iterable[Entry] | None = None
 ) -> KernelReport:
     """Run the packaged sample on a GPU and on the CPU, compare, and keep the verdict for this user.
 
@@ -132,22 +133,17 @@ def _not_a_verdict(is_packaged: bool, stopped: str) -> str:
     return "the check did not reach its end" if stopped else ""
 
 
-def gpu_to_check(device: Device | str | None) -> Device:
+def gpu_to_check(device: AnyDevice | None) -> Device:
     """Raises if it is the CPU, or not a device of this machine."""
     gpu = _chosen_gpu(device)
     NPUBuffer.zeros([1], gpu)  # raises if it is only described, not here
     return gpu
 
 
-def _chosen_gpu(device: Device | str | None) -> Device:
+def _chosen_gpu(device: AnyDevice | None) -> Device:
     if device is None:
         return best_gpu()
-    if not isinstance(device, (str, Device)):
-        got = type(device).__name__
-        raise InvalidTypeError(
-            format_error("npu", "a device has the wrong type", got=got, expected="a name or a Device")
-        )
-    gpu = Device(device) if isinstance(device, str) else device
+    gpu = device if isinstance(device, Device) else Device(device)
     if gpu.kind == "cpu":
         raise InvalidValueError(
             format_error(

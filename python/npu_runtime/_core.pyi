@@ -340,7 +340,7 @@ class Device:
 
     def __init__(self, kind: object | None = None) -> None:
         """
-        'cpu', 'metal', 'cuda', 'cuda:1', or nothing for the best device present.
+        'cpu', 'metal', 'cuda', 'cuda:1', a torch.device, or nothing for the best device present.
         """
 
     @property
@@ -350,6 +350,9 @@ class Device:
     def name(self) -> str: ...
 
     def __repr__(self) -> str: ...
+
+def device_name(kind: Any) -> str:
+    """The name of what Device() takes; empty for None."""
 
 class KernelTime:
     """What one kernel took, over the profiled runs."""

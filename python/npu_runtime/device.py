@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypeAlias
+
 from npu_runtime._core import Device, DeviceInfo, devices
 
-__all__ = ["Device", "DeviceInfo", "devices"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["AnyDevice", "Device", "DeviceInfo", "devices"]
+
+AnyDevice: TypeAlias = "Device | str | torch.device"
+"""What ``Device(...)`` takes, or what it makes."""

@@ -1,6 +1,7 @@
 """``npu.compile``: a callable with the module's own signature."""
 
 import copy
+import pickle
 import threading
 
 import npu
@@ -265,6 +266,20 @@ def test_device_threads_and_repr():
     assert compiled.executor.device.kind == Device().kind
     with pytest.raises(InvalidValueError, match="tpu"):
         npu.compile(nn.Linear(4, 2), torch.ones(2, 4), device="tpu")
+
+
+def test_a_device_of_pytorch(tmp_path):
+    cpu, x = torch.device("cpu"), torch.ones(2, 4)
+    linear = nn.Linear(4, 2)
+    compiled = npu.compile(linear, x, device=cpu)
+    compiled.save(tmp_path / "linear.npu")
+    backend = torch.compile(linear, backend="npu", options={"device": cpu})
+    predictor = pickle.loads(pickle.dumps(npu.Predictor(tmp_path / "linear.npu", device=cpu)))
+    with torch.no_grad():
+        for result in (compiled(x), npu.load(tmp_path / "linear.npu", cpu)(x), backend(x)):
+            assert torch.allclose(result, linear(x), atol=1e-6)
+    assert predictor({"input": x.numpy()})["output"].shape == (2, 2) and "'cpu'" in repr(predictor)
+    assert npu.compare(compiled.program, cpu, cpu).rows
 
 
 @pytest.mark.parametrize("module", [nn.Linear(64, 64), Memory()], ids=["stateless", "stateful"])

@@ -248,7 +248,7 @@ MISTAKES_OF_MAKING: list[tuple[str, tuple[Any, ...], str]] = [
     ("stop_tokens", ([VOCABULARY], [-1], ["x"], [1.5]), "a stop token is out of range"),
     ("stop_tokens", (3, "x"), "stop_tokens is not a list"),
     ("threads", (-1, "x", 1.5), "threads is out of range"),
-    ("device", (5, b"cpu"), "device has the wrong type; got"),
+    ("device", (5, b"cpu"), "the kind of a device must be a string or a torch.device; got"),
     ("tokenizer", (5, "folder", len), "tokenizer has the wrong type; got"),
     ("progress", (5,), "progress must be callable; got 5"),
     ("weights", (5, {}), "weights has the wrong type; got .*; try npu_runtime.load_weights"),

@@ -12,6 +12,7 @@ from pathlib import Path
 import npu_base
 import npu_runtime
 import pytest
+import torch
 from npu_runtime import _core
 
 
@@ -81,6 +82,14 @@ def test_devices():
         assert "not macOS" in devices["metal"].reason
     assert "reason=" in repr(devices["metal"])
     assert devices["cuda"].available != bool(devices["cuda"].reason)
+
+
+def test_a_device_of_pytorch():
+    assert [npu_runtime.Device(torch.device(text)).kind for text in ("cpu", "cpu:0")] == ["cpu"] * 2
+    names = {"cuda": "cuda", "cuda:0": "cuda", "cuda:1": "cuda:1", "mps": "metal", "mps:0": "metal", "xpu:2": "xpu:2"}
+    assert {text: _core.device_name(torch.device(text)) for text in names} == names
+    with pytest.raises(npu_runtime.InvalidValueError, match=r"\[device\].*meta.*expected"):
+        npu_runtime.Device(torch.device("meta"))
 
 
 @pytest.mark.parametrize("kind", ["cuda", "cuda:1"])

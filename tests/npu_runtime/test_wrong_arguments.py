@@ -125,7 +125,7 @@ def test_wrong_values(given: SimpleNamespace) -> None:
     wrong: list[tuple[Call, str]] = [
         (lambda g: g.executor.run({"x": g.array}, 3), "weights must come from load_weights; got int"),
         (lambda g: g.executor.run({"x": g.array}, g.weights, donate=3), "donate must be a set of input names; got 3"),
-        (lambda g: Device(3), "kind of a device must be a string; got 3; expected 'cpu'"),  # type: ignore[arg-type]
+        (lambda g: Device(3), "kind of a device must be a string or a torch.device; got 3; expected 'cpu'"),  # type: ignore[arg-type]
         (lambda g: g.executor.run(g.array, g.weights, donate=["x"]), "passed by name; got ndarray"),
         (lambda g: g.executor.run([g.array], g.weights), "must be a dict of names to tensors; got list"),
     ]

@@ -15,6 +15,7 @@ from npu_compiler import CompiledProgram, CompileError, IRError, PartitionPlan
 from npu_compiler.errors import InternalCompileError
 from npu_compiler.reader import load_ir
 from npu_runtime import Device, Weights, load_weights
+from npu_runtime.device import AnyDevice
 from npu_runtime.errors import InvalidTypeError, InvalidValueError, format_error
 
 from npu.comparison.groups import Group
@@ -39,8 +40,8 @@ PYTORCH = "pytorch"
 
 def compare(
     model: Any,
-    device: Device | str | Side | None = None,
-    other: Device | str | Side | None = None,
+    device: AnyDevice | Side | None = None,
+    other: AnyDevice | Side | None = None,
     *,
     inputs: Mapping[str, Any] | str | os.PathLike[str] | None = None,
     weights: Any = None,
@@ -113,19 +114,19 @@ def _read(model: Any) -> Any:
     return dict(load_ir(model))
 
 
-def _side(device: Device | str | Side | None, threads: int) -> Any:
+def _side(device: AnyDevice | Side | None, threads: int) -> Any:
     if device == PYTORCH:
         what, action = "PyTorch can only be the second side", f'the device first, and then "{PYTORCH}"'
         raise InvalidValueError(format_error("compare", what, action=action))
-    return DeviceSide(device, threads) if device is None or isinstance(device, str | Device) else device
+    return device if isinstance(device, Side) else DeviceSide(device, threads)
 
 
 class _Comparing:
     def __init__(
         self,
         subject: Any,
-        device: Device | str | Side | None,
-        other: Device | str | Side | None,
+        device: AnyDevice | Side | None,
+        other: AnyDevice | Side | None,
         ir: Any,
         threads: int,
         spread: bool,

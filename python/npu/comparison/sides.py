@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from npu_compiler import CompiledProgram
 from npu_runtime import Device, Executor, devices
+from npu_runtime.device import AnyDevice
 
 from npu.comparison.groups import Group
 
@@ -34,6 +35,7 @@ class SideProgram(Protocol):
         """The same for ops of ``prepare``."""
 
 
+@runtime_checkable
 class Side(Protocol):
     @property
     def name(self) -> str: ...
@@ -42,7 +44,7 @@ class Side(Protocol):
 
 
 class DeviceSide:
-    def __init__(self, device: Device | str | None, threads: int = 0) -> None:
+    def __init__(self, device: AnyDevice | None, threads: int = 0) -> None:
         self.device = device if isinstance(device, Device) else Device(device)
         self.threads = threads
         # What opens it again: where there is no Metal, "metal" alone would not.

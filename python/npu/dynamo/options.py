@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+import torch
 from npu_base.errors import InvalidTypeError, InvalidValueError, format_error
 from npu_base.sizes import as_int
 from npu_runtime import Device
+from npu_runtime.device import AnyDevice
 
 from npu.host_parts import FALLBACKS
 
@@ -18,7 +20,7 @@ __all__ = ["Options"]
 
 @dataclass(frozen=True)
 class Options:
-    device: Device | str | None = None
+    device: AnyDevice | None = None
     """By default the GPU of NVIDIA that the tensors are on, else the best device of the machine."""
     fallback: str = "host"
     """Where operators run that the device does not support: on the host, or nowhere, which is an error."""
@@ -62,7 +64,7 @@ class Options:
             self._refuse("explain", "True or False")
         if type(self.threads) is not int or self.threads < 0:
             self._refuse("threads", "the number of threads, or 0 for one per core")
-        if self.device is not None and not isinstance(self.device, Device | str):
+        if self.device is not None and not isinstance(self.device, Device | str | torch.device):
             self._refuse("device", "a Device, or its name such as 'cpu'")
 
     def _refuse(self, name: str, expected: str) -> None:

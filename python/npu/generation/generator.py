@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from npu_base.quantization import Scheme
 from npu_runtime import Device, Executor, NPUError, Session, Weights
+from npu_runtime.device import AnyDevice
 
 from npu.generation.cache import Cache, users_cache
 from npu.generation.checks import invalid, listed, short_repr, whole_number
@@ -55,7 +56,7 @@ class Generator:
         stop_tokens: Iterable[int] | None = None,
         capacity: int | None = None,
         buckets: Sequence[int] | None = None,
-        device: Device | str | None = None,
+        device: AnyDevice | None = None,
         threads: int = 0,
         progress: Progress | None = None,
         cache: Cache | None = None,
@@ -329,11 +330,7 @@ def _rows(rows: Any, capacity: int) -> int:
 
 
 def _device(device: Any) -> Device:
-    if device is None or isinstance(device, str):
-        return Device(device)
-    if not isinstance(device, Device):
-        raise invalid("device has the wrong type", short_repr(device), "a Device, or its kind as a str")
-    return device
+    return device if isinstance(device, Device) else Device(device)
 
 
 def _tokenizer(tokenizer: Any) -> Any:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from npu_base.arguments import is_tensor, masked_elements, tensor_dtype
 from npu_base.errors import InvalidTypeError, InvalidValueError, format_error
 from npu_base.files import as_path
 from npu_base.sizes import Size
+from npu_runtime import Device
+from npu_runtime._core import device_name
 
 from npu.compiled_module import CompiledModule, load
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Predictor"]
 
@@ -26,11 +31,17 @@ class Predictor:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, device: str | None = None, threads: int = 0, verify: bool = False
+        self,
+        path: str | os.PathLike[str],
+        *,
+        device: str | torch.device | None = None,
+        threads: int = 0,
+        verify: bool = False,
     ) -> None:
-        if device is not None and not isinstance(device, str):
+        if isinstance(device, Device):
             what, got = "a predictor's device must be a name, which can be sent to workers", type(device).__name__
             raise InvalidTypeError(format_error("predictor", what, got=got, expected="'cpu', 'cuda' or 'metal'"))
+        device = None if device is None else device_name(device)
         self._path, self._device, self._threads, self._verify = os.fspath(as_path(path)), device, threads, verify
         self._lock = threading.Lock()
         self._module: CompiledModule | None = None
