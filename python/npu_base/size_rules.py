@@ -55,12 +55,16 @@ class SizeRules:
             if type(value) is not int:
                 raise self.error(f"Size '{size.name}': expected an int, got {value!r}")
             if value < size.least or (size.most is not None and value > size.most):
+                self._check_code(values, [c for c in self.conditions if set(free_names(c)) == {size.name}])
                 limits = f"at least {size.least}" if size.most is None else f"{size.least} to {size.most}"
                 raise self.error(
                     f"Size '{size.name}'{self._where(size.name)} is {value}, expected {limits}, its range in "
-                    f"dynamic_shapes; extract or compile again with a larger range"
+                    f"dynamic_shapes or --size; extract or compile again with a larger range"
                 )
-        for condition in self.conditions:
+        self._check_code(values, self.conditions)
+
+    def _check_code(self, values: Mapping[str, Any], conditions: Sequence[str]) -> None:
+        for condition in conditions:
             if not self.value(condition, values):
                 names = sorted(free_names(condition))
                 got = ", ".join(f"{name}={values[name]}{self._where(name)}" for name in names)

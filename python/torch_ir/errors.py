@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from npu_base.errors import InvalidTypeError, InvalidValueError, NPUError
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from npu_base.errors import InvalidTypeError, InvalidValueError, NPUError, NPUWarning
 
 
 class TorchIRError(NPUError):
@@ -21,12 +24,44 @@ class InvalidExampleError(ExportError, InvalidValueError):
     """The example inputs do not fit the model."""
 
 
-class SizeOneError(ExportError):
-    """The trace of larger sizes is not known to hold for a size of 1; ``names`` are the dimensions."""
+@dataclass(frozen=True)
+class SizeFix:
+    """What the model's code needs of an open size: a range, one value, or an expression of another size."""
 
-    def __init__(self, message: str, names: frozenset[str]) -> None:
-        super().__init__(message)
-        self.names = names
+    name: str
+    least: int | None = None
+    most: int | None = None
+    value: int | None = None
+    expression: str = ""
+
+    def __str__(self) -> str:
+        if self.expression:
+            return f"{self.name} = {self.expression}"
+        limits = {"min": self.least, "max": self.most}
+        given = "".join(f", {key}={limit}" for key, limit in limits.items() if limit is not None)
+        return f"{self.name} = Dim('{self.name}'{given})"
+
+
+class SizesError(ExportError):
+    """The model does not support all sizes that are left open. ``needs`` says why; commands give advice of their own
+    from ``fixes``."""
+
+    def __init__(self, needs: str, advice: str, fixes: Sequence[SizeFix] = ()) -> None:
+        super().__init__(f"{needs}{advice}")
+        self.needs, self.fixes = needs, tuple(fixes)
+
+
+class SizeWarning(NPUWarning):
+    """A size that was to be open is fixed."""
+
+
+class SizeOneError(SizesError):
+    """The trace of larger sizes is not known to hold for a size of 1."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The dimensions."""
+        return frozenset(fix.name for fix in self.fixes)
 
 
 class ConversionError(TorchIRError):

@@ -14,10 +14,10 @@ from torch.export import ExportedProgram
 
 from .buffers import MISSING_BUFFER, given_buffers, tensor_of
 from .converter import convert_exported_program, rename_inputs, set_output_names
-from .errors import ConversionError, InvalidNameError
+from .errors import ConversionError, InvalidNameError, SizeWarning
 from .exporter import export_model
 from .ir import IR
-from .open_shapes import check_that_sizes_are_open, leaf_specs, symbols_of
+from .open_shapes import check_that_sizes_are_open, fixed_ones, leaf_specs, symbols_of
 from .progress import status
 from .recovery import recover_buffers
 from .size_one import trace_all_sizes
@@ -63,6 +63,7 @@ def extract_ir(
     with status(f"Extracting {name}"), ONE_AT_A_TIME:
         if dynamic_shapes:
             exported, ir = trace_all_sizes(trace, model, example_inputs, example_kwargs, dynamic_shapes)
+            _say_what_is_fixed(ir, leaf_specs(model, example_inputs, example_kwargs, dynamic_shapes))
         else:
             exported, ir = trace(example_inputs, example_kwargs, None)
         ir.constants = _collect_constants(model, exported, ir, buffers)
@@ -71,6 +72,17 @@ def extract_ir(
     if output_names is not None:
         set_output_names(ir, output_names)
     return ir
+
+
+def _say_what_is_fixed(ir: IR, leaves: Any) -> None:
+    fixed = fixed_ones(ir.graph_inputs, leaves)
+    if fixed:
+        warnings.warn(
+            f"dynamic_shapes: the model's code fixes {', '.join(fixed)}, which Dim.AUTO leaves open only as far as the "
+            f"code does; extract or compile other sizes apart",
+            SizeWarning,
+            stacklevel=3,
+        )
 
 
 def _collect_constants(

@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 from torch.export.dynamic_shapes import Dim
 from torch.utils import _pytree as pytree
 
-from .errors import ExportError, SizeOneError
+from .errors import ExportError, SizeFix, SizeOneError, SizesError
 from .symbols import Symbols
 from .tracing import normalize_inputs
 
@@ -49,11 +49,18 @@ def _name(path: Any) -> str:
 
 
 def _misfit(combined: dict[str, Any], why: str) -> ExportError:
-    example = {next(iter(combined), "x"): {0: "torch.export.Dim('batch', max=64)"}}
+    left = iter(["{0: torch.export.Dim('batch', max=64)}"])
+    shapes = pytree.tree_map(lambda x: _Text(next(left, "None") if isinstance(x, torch.Tensor) else "None"), combined)
     return ExportError(
         f"dynamic_shapes does not fit the inputs ({', '.join(combined)}): {why}; expected what torch.export takes, by "
-        f"input name or in order: {str(example).replace(chr(34), '')}"
+        f"input name or in order: {shapes}"
     )
+
+
+class _Text(str):
+    """Shown as it is."""
+
+    __repr__ = str.__str__
 
 
 def check_example(leaves: Iterable[tuple[str, Any, Any]]) -> None:
@@ -121,16 +128,29 @@ def root_of_extent(dim: Any, extent: int) -> int:
     return (extent - at_zero) // (at_one - at_zero)
 
 
+def fixed_ones(graph_inputs: Sequence[Any], leaves: Iterable[tuple[str, Any, Any]]) -> list[str]:
+    """Dimensions that are ``Dim.AUTO`` and that the graph has fixed, in words."""
+    tensors = [(name, spec) for name, leaf, spec in leaves if isinstance(leaf, torch.Tensor)]
+    return [
+        f"dimension {axis} of '{name}' at {meta.shape[axis]}"
+        for (name, spec), meta in zip(tensors, graph_inputs, strict=True)
+        for axis, dim in (spec.items() if isinstance(spec, Mapping) else enumerate(spec or ()))
+        if dim is Dim.AUTO and isinstance(meta.shape[axis], int)
+    ]
+
+
 def check_that_sizes_are_open(graph_inputs: Sequence[Any], leaves: Iterable[tuple[str, Any, Any]]) -> None:
     """Refuse dimensions that the graph has fixed, such as by writing a buffer of one size."""
     tensors = [(name, spec) for name, leaf, spec in leaves if isinstance(leaf, torch.Tensor)]
     for (name, spec), meta in zip(tensors, graph_inputs, strict=True):
         for axis, dim in spec.items() if isinstance(spec, Mapping) else enumerate(spec or ()):
             if isinstance(dim, Dim) and isinstance(meta.shape[axis], int) and dim.min < dim.max:
-                raise ExportError(
+                raise SizesError(
                     f"Failed to export model: The model does not support this range of sizes: '{dim.__name__}' "
                     f"(dimension {axis} of '{name}') can only be {meta.shape[axis]} in the model's code, such as in a "
-                    f"write to a buffer of one size. Instead, fix the size: leave it out of dynamic_shapes"
+                    f"write to a buffer of one size",
+                    ". Instead, fix the size: leave it out of dynamic_shapes",
+                    [SizeFix(dim.__name__, value=meta.shape[axis])],
                 )
 
 
@@ -163,22 +183,25 @@ _SIZE_ONE = re.compile(r"\(?(?:(\d+)\*)?L\[[^*+]*\.size\(\)\[\d+\]\)? != (\d+)")
 def refused_range(text: str) -> ExportError | None:
     """What the model needs of its sizes, if that is why the export failed."""
     if match := _UNSOLVED.search(text):
-        return ExportError(
+        return SizesError(
             f"Failed to export model: the model's code needs {match[1]}, which PyTorch cannot solve for a range of "
-            f"sizes; use Dim.AUTO for these dimensions, so that each size is checked by itself, or fix the size"
+            f"sizes",
+            "; use Dim.AUTO for these dimensions, so that each size is checked by itself, or fix the size",
         )
     if _MISMATCH.search(text):
-        return ExportError(
+        return SizesError(
             "Failed to export model: the model's code needs two sizes to be equal, and dynamic_shapes leaves one of "
-            "them open alone; give both the same Dim, and examples of one size. A size of 1 that the model expands to "
-            "another size cannot be open: leave it out of dynamic_shapes"
+            "them open alone",
+            "; give both the same Dim, and examples of one size. A size of 1 that the model expands to another size "
+            "cannot be open: leave it out of dynamic_shapes",
         )
     if "Constraints violated" not in text and "conflicts between user-specified ranges" not in text:
         return None
     text = _LOGS.sub("", text)
     violations = _VIOLATION.findall(text)
     needs = [
-        f"not every value of '{name}' ({_plain(where)}) has {_plain(guard)}, which the model's code depends on"
+        f"not every value of '{name}' ({_plain(where)}) has {_plain_guard(guard, where, name)}, which the model's code "
+        f"depends on"
         for name, where, guard in violations
     ]
     if violations and all(_excludes_one(guard) for *_, guard in violations):
@@ -186,24 +209,45 @@ def refused_range(text: str) -> ExportError | None:
     if not needs:
         lines = [line.strip(" -") for line in text.splitlines() if line.strip().startswith("-")]
         needs = [_plain(line).rstrip(".") for line in lines] or [_plain(text.splitlines()[0])]
-    _, _, fixes = text.partition("Suggested fixes:\n")
-    instead = "; ".join(line.strip() for line in fixes.split("\n\n")[0].splitlines() if line.strip())
-    advice = f"write {instead}" if instead else "give the range that it supports, or fix the size"
-    return ExportError(
-        f"Failed to export model: The model does not support this range of sizes: {'; '.join(needs)}. Instead, "
-        f"{advice}, or use Dim.AUTO, with which each size is checked by itself"
-    )
+    _, _, suggested = text.partition("Suggested fixes:\n")
+    fixes = [fix for line in suggested.split("\n\n")[0].splitlines() if (fix := _fix(line.strip()))]
+    why = f"Failed to export model: The model does not support this range of sizes: {'; '.join(needs)}"
+    return SizesError(why, f". Instead, {_advice(fixes)}", fixes)
+
+
+def _fix(line: str) -> SizeFix | None:
+    name, _, right = line.partition(" = ")
+    if right.isdigit():
+        return SizeFix(name, value=int(right))
+    if not right.startswith("Dim("):
+        return SizeFix(name, expression=right) if right else None
+    limits = {key: int(value) for key, value in re.findall(r"(min|max)=(\d+)", right)}
+    return SizeFix(name, limits.get("min"), limits.get("max"))
+
+
+def _advice(fixes: Sequence[SizeFix]) -> str:
+    fixed = [f"'{fix.name}'" for fix in fixes if fix.value is not None]
+    parts = []
+    if len(fixed) < len(fixes):
+        parts.append(f"write {'; '.join(str(fix) for fix in fixes if fix.value is None)}")
+    if fixed:
+        parts.append(f"leave {', '.join(fixed)} out of dynamic_shapes, and extract or compile each size apart")
+    if not fixes:
+        parts.append("give the range that it supports, or fix the size")
+    # It would fix a size that has one value.
+    return " and ".join(parts) if fixed else f"{parts[0]}, or use Dim.AUTO, with which each size is checked by itself"
 
 
 def size_one_error(where: Mapping[str, str]) -> SizeOneError:
     """By the names of dimensions, where they are."""
     places = ", ".join(f"'{name}' ({at}) may be 1" for name, at in where.items())
-    dims = ", ".join(f"Dim('{name}', min=2)" for name in sorted(where))
+    fixes = [SizeFix(name, least=2) for name in sorted(where)]
+    dims = ", ".join(str(fix).partition(" = ")[2] for fix in fixes)
     return SizeOneError(
         f"Failed to export model: The model does not support this range of sizes: {places}, and the model's code does "
-        f"something else for a size of 1. Instead, write {dims}, and extract or compile size 1 apart, with example "
-        f"inputs of it",
-        frozenset(where),
+        f"something else for a size of 1",
+        f". Instead, write {dims}, and extract or compile size 1 apart, with example inputs of it",
+        fixes,
     )
 
 
@@ -211,6 +255,11 @@ def _excludes_one(guard: str) -> bool:
     left, _, right = guard.partition(" != ")
     match = _SIZE_ONE.fullmatch(f"{right} != {left}" if left.isdigit() else guard)
     return match is not None and (match[1] or "1") == match[2]
+
+
+def _plain_guard(guard: str, where: str, name: str) -> str:
+    text = _plain(guard.replace(where, name)).replace("torch.sym_min", "min").replace("torch.sym_max", "max")
+    return text.replace(f" and {name} <= IntInfinity()", "")
 
 
 def _plain(text: str) -> str:

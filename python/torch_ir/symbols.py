@@ -9,6 +9,7 @@ import torch
 from npu_base.sizes import Size, is_name
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
+from torch.export.dynamic_shapes import Dim
 
 from .errors import ConversionError
 from .parts import SizeRange
@@ -46,17 +47,23 @@ class Symbols:
     def _name_symbols(self, exported: ExportedProgram, specs: list[Any]) -> None:
         given = [s.arg.name for s in exported.graph_signature.input_specs if s.kind.name == "USER_INPUT"]
         values = {n.name: n.meta.get("val") for n in exported.graph.nodes if n.op == "placeholder"}
+        by_itself: dict[str, bool] = {}  # whether no Dim has this symbol
         for name, spec in zip(given, specs, strict=False):
             if not isinstance(values.get(name), torch.Tensor):
                 continue
             for axis, size in enumerate(values[name].shape):
                 if isinstance(size, torch.SymInt):
+                    dim = _entry(spec, axis)
                     for symbol in sorted(size.node.expr.free_symbols, key=str):
-                        self._name(str(symbol), _dim_name(_entry(spec, axis)) or f"{name}_{axis}")
+                        self._name(str(symbol), _dim_name(dim) or f"{name}_{axis}")
+                        by_itself[str(symbol)] = by_itself.get(str(symbol), True) and not isinstance(dim, Dim)
         for symbol, limits in exported.range_constraints.items():
             if str(symbol) in self.names:
                 low, high = max(0, int(limits.lower)), _bound(limits.upper)
-                self.sizes.append(SizeRange(self.names[str(symbol)], low, high))
+                name = self.names[str(symbol)]
+                if by_itself[str(symbol)]:  # nobody gave it a range: it is what the code needs
+                    self.conditions += [f"({name} >= {low})"] * (low > 0) + [f"({name} <= {high})"] * (high is not None)
+                self.sizes.append(SizeRange(name, low, high))
         self.sizes.sort(key=lambda s: list(self.names.values()).index(s.name))
 
     def _name(self, symbol: str, name: str) -> None:

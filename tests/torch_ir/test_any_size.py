@@ -125,7 +125,7 @@ def test_operators(name, batch):
         (lambda x: x * 2 if x.shape[0] == 1 else x, "may be 1"),
         (lambda x: x * 2 if x.shape[0] % 2 == 0 else x, "batch = 2"),
         (lambda x: x.reshape(4, -1), "batch"),
-        (lambda x: x.split(3, 0)[-1], "has ((2 + dimension 0 of 'x') // 3) == 2, which the model's code depends on"),
+        (lambda x: x.split(3, 0)[-1], "has ((2 + batch) // 3) == 2, which the model's code depends on"),
     ],
 )
 def test_ranges_that_the_model_does_not_support(fn, words):

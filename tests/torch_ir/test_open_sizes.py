@@ -25,7 +25,8 @@ from torch_ir import (
     verify_ir_with_state_dict,
 )
 from torch_ir.diff import diff_ir
-from torch_ir.errors import ExportError, InvalidInputError, InvalidIRError
+from torch_ir.errors import ExportError, InvalidInputError, InvalidIRError, SizeWarning
+from torch_ir.open_shapes import leaf_specs
 from torch_ir.specialization import rules_of
 
 from tests.models import MODEL_REGISTRY
@@ -268,8 +269,46 @@ class Assigned(nn.Module):
 def test_a_size_that_a_buffer_fixes():
     with pytest.raises(ExportError, match=r"'batch' \(dimension 0 of 'x'\) can only be 2"):
         extract_ir(Assigned(), torch.zeros(2, 3), dynamic_shapes=({0: BATCH},))
-    ir = extract_ir(Assigned(), torch.zeros(2, 3), dynamic_shapes=({0: Dim.AUTO},))
+    with pytest.warns(SizeWarning, match="the model's code fixes dimension 0 of 'x' at 2"):
+        ir = extract_ir(Assigned(), torch.zeros(2, 3), dynamic_shapes=({0: Dim.AUTO},))
     assert not ir.sizes and ir.graph_inputs[0].shape == (2, 3)
+
+
+def test_advice_does_not_go_in_a_circle():
+    """Dim.AUTO would fix a size that can only be one number, and then another call would be told to write a Dim."""
+    lstm, x = nn.LSTM(8, 4, batch_first=True), torch.zeros(2, 6, 8)
+    with pytest.raises(ExportError, match="'length' can only be 6") as error:
+        extract_ir(lstm, x, dynamic_shapes=({1: LENGTH},))
+    assert "Dim.AUTO" not in str(error.value)
+    assert str(error.value).endswith("leave 'length' out of dynamic_shapes, and extract or compile each size apart")
+    with pytest.warns(SizeWarning, match="fixes dimension 1 of 'input' at 6, .*extract or compile other sizes apart"):
+        extract_ir(lstm, x, dynamic_shapes=({1: Dim.AUTO},))
+    fn = Call(lambda self, x: x * 2 if x.shape[0] > 4 else x * 3)
+    ir = extract_ir(fn, torch.zeros(3, 4), dynamic_shapes=({0: Dim.AUTO},))
+    with pytest.raises(InvalidInputError, match=r"only for sizes with \(x_0 <= 4\), because of its code; got x_0=6"):
+        ir.specialize([(6, 4)])
+    with pytest.raises(ExportError, match=r"has h <= 4, which .*Instead, write h = Dim\('h', max=4\), or use Dim.AUTO"):
+        extract_ir(fn, torch.zeros(3, 4), dynamic_shapes=({0: Dim("h")},))
+    with pytest.raises(ExportError, match=r"has 5 <= h, which .*Instead, write h = Dim\('h', min=5\), or use Dim.AUTO"):
+        extract_ir(fn, torch.zeros(6, 4), dynamic_shapes=({0: Dim("h")},))
+
+
+def test_the_form_that_nested_inputs_need():
+    class Takes(nn.Module):
+        def forward(self, *xs, **more):
+            return xs[0] + 1
+
+    x, batch = torch.zeros(2, 3), "{0: torch.export.Dim('batch', max=64)}"
+    for inputs, kwargs, form in (
+        ((x,), {}, f"{{'xs': ({batch},)}}"),
+        ((x, x), {}, f"{{'xs': ({batch}, None)}}"),
+        (([2, x],), {}, f"{{'xs': ([None, {batch}],)}}"),
+        ((2,), {"y": x}, f"{{'xs': (None,), 'more': {{'y': {batch}}}}}"),
+    ):
+        with pytest.raises(ExportError) as error:
+            extract_ir(Takes(), inputs, kwargs, dynamic_shapes={"xs": {0: BATCH}})
+        assert str(error.value).endswith(f"by input name or in order: {form}")
+        assert leaf_specs(Takes(), inputs, kwargs, eval(form))  # it is accepted
 
 
 def test_a_rule_that_pytorch_cannot_solve():
