@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sysconfig
+import traceback
 from types import TracebackType
 from typing import Any
 
-__all__ = ["fixed_size_form", "of_failed_export", "of_inputs", "of_numbers"]
+import torch
+
+__all__ = ["fixed_size_form", "of_failed_export", "of_inputs", "of_numbers", "place_of"]
 
 _MASK = "keep the size and mask instead: torch.where(mask, x, 0)"
 _INDICES = "take a fixed number of indices, mask.int().topk(n).indices, or keep the mask: torch.where(mask, x, 0)"
@@ -63,6 +68,29 @@ def of_numbers(error: Exception, leaves: list[Any]) -> str:
     if not isinstance(error, TypeError) or not leaves or not all(isinstance(x, int | float) for x in leaves):
         return ""
     return "; the example inputs hold numbers and no tensor, make one of them: torch.tensor(...)"
+
+
+def place_of(error: BaseException) -> str | None:
+    """The line of the model's code that failed, as a traceback shows it.
+
+    It is the innermost one that is neither PyTorch's nor ours; if an installed package has the model's own code call
+    it, that of the model.
+    """
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_of_models(f.filename)]
+    own = [frame for frame in frames if not frame.filename.startswith(_INSTALLED)]
+    if not frames:
+        return None
+    frame = (own or frames)[-1]
+    line = f", {frame.line}" if frame.line else ""
+    return f'File "{frame.filename}", line {frame.lineno}, in {frame.name}{line}'
+
+
+_INSTALLED = tuple({sysconfig.get_path(name) + os.sep for name in ("purelib", "platlib", "stdlib", "platstdlib")})
+_NOT_OF_MODELS = tuple(os.path.dirname(file) + os.sep for file in (torch.__file__, __file__))
+
+
+def _is_of_models(file: str) -> bool:
+    return file == "<stdin>" or (os.path.isabs(file) and not file.startswith(_NOT_OF_MODELS))
 
 
 def _is_packing(trace: TracebackType | None) -> bool:

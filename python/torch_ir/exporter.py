@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 
-from .advice import of_failed_export, of_inputs, of_numbers
+from .advice import of_failed_export, of_inputs, of_numbers, place_of
 from .errors import ExportError, InvalidExampleError, InvalidModelError
 from .open_shapes import any_size, refused_range
 from .pytorch_bugs import worked_around
@@ -145,7 +145,9 @@ def _explain(error: Exception, model: nn.Module) -> str:
         return f"{text} (called as {get_model_name(model)}.forward)"
     if "data-dependent" in text:
         return f"{type(error).__name__}: {_undecided(text)}"
-    return f"{type(error).__name__}: {text}"
+    place = place_of(error)
+    where = "" if place is None else f" (at {place})"
+    return f"{type(error).__name__}: {text.rstrip('.') if where else text}{where}"
 
 
 def _first_line(text: str) -> str:

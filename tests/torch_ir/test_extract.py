@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -260,6 +261,37 @@ def test_bad_models_and_inputs():
         extract_ir(Linear().eval(), (torch.zeros(1, 4), torch.zeros(1)))
 
 
+def _missing(x):
+    return {"own": x}["mine"]
+
+
+@pytest.mark.parametrize(
+    ("forward", "words"),
+    [
+        (
+            lambda self, x: _missing(x),
+            r"KeyError: 'mine' \(at File \".*extract.py\", line \d+, in _missing, return .*\)$",
+        ),
+        (
+            lambda self, x: self.head(x),
+            r"RuntimeError: .* \(at File \".*extract.py\", line \d+, in <lambda>, .*self.head",
+        ),
+        (lambda self, x: x.foo, r"AttributeError: .*'foo' \(at File \".*extract.py\""),
+    ],
+    ids=["helper", "layer", "attribute"],
+)
+def test_an_error_of_the_models_code_says_where(forward, words):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(3, 2)
+
+    Model.forward = forward
+    with pytest.raises(ExportError) as error:
+        extract_ir(Model(), torch.zeros(1, 4))
+    assert re.search(words, " ".join(str(error.value).split()))
+
+
 def test_a_script_module_is_refused():
     with pytest.raises(ExportError, match="ScriptModule has no Python code"):
         extract_ir(torch.jit.script(nn.Linear(2, 2)), torch.zeros(1, 2))
@@ -313,7 +345,7 @@ def test_a_list_among_results_is_refused():
         def forward(self, x):
             return torch.histogramdd(x, [3, 3])[0]
 
-    with pytest.raises(ConversionError, match="'histogramdd'.*test_extract.py.*a list among its results"):
+    with pytest.raises(ConversionError, match="'histogramdd'.*extract.py.*a list among its results"):
         extract_ir(Histogram(), torch.rand(10, 2))
 
 
