@@ -57,6 +57,21 @@ def test_changed_parameters_are_noticed(change: Callable[[nn.Module], None]) -> 
     assert not torch.allclose(before, after)
 
 
+def test_parameters_may_be_swapped_after_a_reset() -> None:
+    model, x = mlp(), torch.randn(2, 8)
+    run = compiled(model)
+    run(x)
+    torch.compiler.reset()
+    gc.collect()
+    torch.utils.swap_tensors(model[0].weight, nn.Parameter(torch.randn(16, 8)))
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    try:
+        _load(model)
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(False)
+    same(run(x), model(x))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_statistics_of_batch_norm_are_noticed(counts: Counter, dtype: torch.dtype) -> None:
     """Training in eager mode writes them, and PyTorch does not count it."""

@@ -16,6 +16,7 @@ from torch._guards import TracingContext, tracing
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
+    FakeTensorConverter,
     FakeTensorMode,
 )
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
@@ -89,8 +90,9 @@ def specialize(
         programs.append(program)
         return program
 
+    mode = _fake_mode()
     try:
-        with tracing(TracingContext(_fake_mode())), _compiling(), quiet_export():
+        with tracing(TracingContext(mode)), _compiling(), quiet_export():
             wrapped = aot_module_simplified(
                 graph_module,
                 list(args),
@@ -104,6 +106,9 @@ def specialize(
         reason = f"the sizes of its tensors depend on the contents of others ({operator})"
         whole_graph_on_host(options, reason)
         return Specialized(lambda given: graph_module(*given), writes=False)
+    finally:
+        # PyTorch keeps the mode until its next trace, and weak references to the parameters with it.
+        mode.fake_tensor_converter = FakeTensorConverter(copy_data=False)
     if plain:
         return Specialized(programs[0].direct, writes)
     return Specialized(lambda given: wrapped(*given), writes)
