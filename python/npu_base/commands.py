@@ -10,13 +10,23 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
 
-from .errors import NPUWarning
+from .errors import InvalidValueError, NPUWarning, format_error
 from .files import output_error
 
-__all__ = ["SEED", "THREADS", "CommandParser", "integer", "run_command"]
+__all__ = ["SEED", "THREADS", "CommandParser", "UsageError", "integer", "run_command", "usage_error"]
 
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141  # as a shell reports a command that SIGPIPE ended
+
+
+class UsageError(InvalidValueError):
+    """Options that no model or file makes right: of a wrong form, exclusive, or without effect on the source."""
+
+    status = 2  # as of those that argparse finds
+
+
+def usage_error(what: str, got: object, expected: str, action: str | None = None) -> UsageError:
+    return UsageError(format_error("npu", what, got=got, expected=expected, action=action))
 
 
 def integer(least: int, most: int) -> Callable[[str], int]:

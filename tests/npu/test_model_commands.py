@@ -300,6 +300,11 @@ MISTAKES = {
         "--weights has no effect on a program, which has no weights; got --output x.npubin; expected a saved file",
     ),
     "weights of a program": ([*NET, "1", "-o", "x.npubin", "--weights", "x.pt"], "--weights has no effect"),
+    "another format": (
+        [*NET, "1,3,8,8", "-o", "x.onnx"],
+        "`npu compile` does not write .onnx files; got --output x.onnx; expected a name that ends with .npu (a saved",
+    ),
+    "another format of an IR": (["compile", "net.json", "-o", "x.PT"], "does not write .PT files"),
     "host of a program": (["run", "x.npubin", "--fallback", "error"], "--fallback has no effect on a program"),
     "input of an IR": (["explain", "net.json", "--input", "1"], "--input has no effect on an IR"),
     "inputs of a model": (["compare", *NET[1:], "1,3,8,8", "--with", "cpu", "--inputs", "f"], "--inputs has no effect"),
@@ -309,13 +314,20 @@ MISTAKES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("arguments", "message"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_mistakes(folder: Path, run: Run, arguments: list[str], message: str) -> None:
+USAGE = (
+    "twice", "order", "form", "no name", "dtype", "enormous", "both weights", "weights of an IR",
+    "weights of a program", "host of a program", "input of an IR", "another format", "another format of an IR",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes(folder: Path, run: Run, name: str) -> None:
+    arguments, message = MISTAKES[name]
     (folder / "net.json").write_text("{}")
     (folder / "more-nets").mkdir(exist_ok=True)
     (folder / "more-nets" / "net.py").write_text("Net = None")
     save_file({"x": torch.ones(1)}, folder / "weights.safetensors")
-    assert message in run(*arguments, code=2 if arguments[0] == "compare" else 1)
+    assert message in run(*arguments, code=2 if arguments[0] == "compare" or name in USAGE else 1)
 
 
 def test_what_a_model_prints_is_not_in_the_output(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,7 +138,7 @@ def test_plan_and_text(folder):
     text = npu("plan", folder / "net.npubin", "--text")
     assert "conv(" in text and text == CompiledProgram.load(folder / "net.npubin").text()
     for option in (("--device", "gpu"), ("--device", "cpu"), ("--threads", 1)):
-        shown = npu("plan", folder / "net.npubin", "--text", *option, code=1)
+        shown = npu("plan", folder / "net.npubin", "--text", *option, code=2)
         assert f"got {option[0]} too" in shown and "try without --text" in shown
 
 
@@ -307,7 +307,7 @@ MISTAKES = {
     "no such input": (["run", "net.npubin", "--input", "x=image.npy"], 1, "the program has no such input; got x"),
     "input without file": (
         ["run", "net.npubin", "--input", "image"],
-        1,
+        2,
         "got 'image'; expected [NAME=]SIZES[:DTYPE] or [NAME=]FILE.npy",
     ),
     "input of no file": (["run", "net.npubin", "--input", "image=gone.npy"], 1, "gone.npy"),

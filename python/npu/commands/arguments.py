@@ -6,8 +6,7 @@ import argparse
 from collections.abc import Collection
 from pathlib import Path
 
-from npu_base.commands import SEED, THREADS
-from npu_base.errors import InvalidValueError, format_error
+from npu_base.commands import SEED, THREADS, usage_error
 
 from npu.commands.sources import Kind, Source, describe_kinds
 
@@ -107,4 +106,4 @@ def refuse_for(source: Source, args: argparse.Namespace, options: Collection[str
             kind = source.kind.value.partition(" (")[0]
             what, expected = f"--{option} has no effect on {kind}", "a source that it has an effect on, or none of it"
             got = f"--{option} with {source.text}"
-            raise InvalidValueError(format_error("npu", what, got=got, expected=expected))
+            raise usage_error(what, got, expected)

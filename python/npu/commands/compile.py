@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from npu_base.errors import InvalidValueError, format_error
+from npu_base.commands import usage_error
 from npu_base.files import check_target
 
 from npu.commands.arguments import (
@@ -37,6 +37,10 @@ EXAMPLES = (
 )
 
 _TAKES = (Kind.IR, Kind.MODULE, Kind.FOLDER)
+_OTHER_FORMATS = (
+    ".onnx", ".pt", ".pth", ".pt2", ".pte", ".ckpt", ".bin", ".safetensors", ".gguf", ".tflite", ".mlmodel",
+    ".mlpackage", ".engine", ".plan", ".xml", ".pb", ".h5", ".keras", ".npy", ".npz", ".py",
+)  # fmt: skip
 _OF_SAVED_FILES = ("weights", "random-weights", "device", "fallback", "warm-up")
 
 
@@ -78,6 +82,9 @@ def run(args: argparse.Namespace) -> int:
     source = find_source(args.source, _TAKES, args.command)
     has_weights = source.needs_inputs or args.weights is not None or args.random_weights
     output = args.output or _default(source, ".npu" if has_weights else ".npubin")
+    if output.suffix.lower() in _OTHER_FORMATS:
+        expected = "a name that ends with .npu (a saved file), .npubin (a program) or .json (an IR)"
+        raise usage_error(f"`npu compile` does not write {output.suffix} files", f"--output {output}", expected)
     is_saved = output.suffix == ".npu" or (source.needs_inputs and output.suffix not in (".npubin", ".json"))
     if source.kind == Kind.IR:
         refuse_for(source, args, ("input", "size", "warm-up"))
@@ -86,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     if inputs.sizes and output.suffix == ".npubin":
         what, got = "a program has fixed sizes", f"--output {output}, and {', '.join(s.name for s in inputs.sizes)}"
         expected = "a saved file (.npu) or an IR (.json), which may have open sizes"
-        raise InvalidValueError(format_error("npu", what, got=got, expected=expected))
+        raise usage_error(what, got, expected)
     check_target(output)  # before the work, which may take minutes
     if is_saved:
         compiled = _save(source, args, inputs, output)
@@ -105,20 +112,18 @@ def _refuse_without_weights(args: argparse.Namespace, output: Path) -> None:
         if getattr(args, option.replace("-", "_")):
             kind = "an IR" if output.suffix == ".json" else "a program"
             what, got = f"--{option} has no effect on {kind}, which has no weights", f"--output {output}"
-            raise InvalidValueError(format_error("npu", what, got=got, expected="a saved file, which ends with .npu"))
+            raise usage_error(what, got, "a saved file, which ends with .npu")
 
 
 def _check_output_of_ir(source: Source, output: Path, lacks_weights: bool) -> None:
     if output.exists() and output.samefile(source.file):
-        raise InvalidValueError(
-            f"[npu] the program would overwrite the IR file; got {output} for both; try another --output"
-        )
+        raise usage_error("the program would overwrite the IR file", f"{output} for both", "another --output")
     what, got = "an IR is compiled into a program (.npubin) or a saved file (.npu)", f"--output {output}"
     if output.suffix == ".json":
-        raise InvalidValueError(format_error("npu", what, got=got, expected="a name that ends with .npubin or .npu"))
+        raise usage_error(what, got, "a name that ends with .npubin or .npu")
     if lacks_weights:
         what, expected = "a saved file has weights, and an IR has none", "--weights FILE, or --random-weights"
-        raise InvalidValueError(format_error("npu", what, got=got, expected=expected))
+        raise usage_error(what, got, expected)
 
 
 def _default(source: Source, suffix: str) -> Path:

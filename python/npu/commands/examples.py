@@ -12,7 +12,7 @@ from npu_base.errors import InvalidValueError, format_error
 from npu_base.specs import TensorSpec
 from npu_runtime.host import numpy_to_torch
 from torch import Tensor, nn
-from torch_ir.errors import ExportError
+from torch_ir.errors import ExportError, SizeOneError, SizesError
 
 from npu.commands.inputs import GivenInput, read_array
 from npu.random_tensors import random_inputs
@@ -37,10 +37,27 @@ class Example:
         except ExportError as error:
             tensors = [*self.args, *self.kwargs.values()]
             got = ", ".join(f"{n} {_dtype_of(t)}{list(t.shape)}" for n, t in zip(self.names, tensors, strict=True))
-            text = f"{' '.join(str(error).split()).rstrip('.')}; got {got or 'no inputs'}"
-            if type(error.__cause__) is RuntimeError:  # of an operator, which refuses what it was given
+            message = error.needs if isinstance(error, SizesError) else str(error)
+            text = f"{' '.join(message.split()).rstrip('.')}; got {got or 'no inputs'}"
+            if isinstance(error, SizesError):
+                text += f"; try {_options_for(error)}"
+            elif type(error.__cause__) is RuntimeError:  # of an operator, which refuses what it was given
                 text += "; try an --input with other sizes, or a dtype, such as 1,128:int64"
             raise ExportError(text) from error
+
+
+def _options_for(error: SizesError) -> str:
+    """What to write where a model does not support the sizes that --input leaves open."""
+    texts = []
+    for fix in error.fixes:
+        if fix.value is not None or fix.expression:
+            text = str(fix.value) if fix.value is not None else fix.expression.replace(" ", "")
+            texts.append(f"{text} for {fix.name} in --input")
+        else:
+            texts.append(f"--size {fix.name}={1 if fix.least is None else fix.least}-{fix.most or ''}")
+    if isinstance(error, SizeOneError):
+        texts.append("a file of its own for size 1")
+    return ", ".join(texts) or "one name in --input for sizes that are equal, or a number, which fixes the size"
 
 
 def make_example(module: nn.Module, given: Sequence[GivenInput], seed: int, *, is_pretrained: bool) -> Example:

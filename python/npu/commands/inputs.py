@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from zipfile import BadZipFile
 
+from npu_base.commands import usage_error
 from npu_base.errors import InvalidValueError, format_error
 from npu_base.files import file_error
 from npu_base.specs import TensorSpec
@@ -43,14 +44,16 @@ def parse_inputs(texts: Sequence[str], *, with_open_sizes: bool = False) -> list
     given = [_parse(text) for text in texts]
     for one in given:
         if not with_open_sizes and not all(isinstance(n, int) for n in one.shape):
-            _refuse("--input has no valid form", repr(one.text), f"{_EXPECTED}; `npu compile` takes names of sizes too")
+            expected = f"{_EXPECTED}; `npu compile` takes names of sizes too"
+            raise usage_error("--input has no valid form", repr(one.text), expected)
     names = [one.name for one in given if one.name is not None]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        _refuse("an input is given twice", twice, "each input once")
+        raise usage_error("an input is given twice", twice, "each input once")
     positions = [i for i, one in enumerate(given) if one.name is None]
     if positions != list(range(len(positions))):
-        _refuse("an --input without a name follows one with a name", given[positions[-1]].text, "those without first")
+        got = given[positions[-1]].text
+        raise usage_error("an --input without a name follows one with a name", got, "those without first")
     return given
 
 
@@ -59,18 +62,18 @@ def _parse(text: str) -> GivenInput:
     assert match is not None
     name, rest = match.groups()
     if name == "":
-        _refuse("--input has no valid form", repr(text), _EXPECTED)
+        raise usage_error("--input has no valid form", repr(text), _EXPECTED)
     sizes = _SIZES.fullmatch(rest)
     if sizes is None:
         if not rest.endswith((".npy", ".npz")) and not Path(rest).is_file():
-            _refuse("--input has no valid form", repr(text), _EXPECTED)
+            raise usage_error("--input has no valid form", repr(text), _EXPECTED)
         return GivenInput(text, name, file=Path(rest))
     if sizes[2] is not None and sizes[2] not in DTYPES:
-        _refuse("--input has no valid dtype", repr(text), f"one of {', '.join(DTYPES)}")
+        raise usage_error("--input has no valid dtype", repr(text), f"one of {', '.join(DTYPES)}")
     extents = () if sizes[1] == "scalar" else sizes[1].split(",")
     shape = tuple(int(size) if size.isdigit() else size for size in extents)
     if math.prod(n for n in shape if isinstance(n, int)) > _LARGEST:
-        _refuse("--input is too large", repr(text), f"at most {_LARGEST} elements")
+        raise usage_error("--input is too large", repr(text), f"at most {_LARGEST} elements")
     return GivenInput(text, name, shape, sizes[2])
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from npu_base.commands import usage_error
 from npu_base.errors import InvalidValueError, format_error
 from npu_runtime.host import numpy_to_torch
 from torch import nn
@@ -48,7 +49,7 @@ def open_model(
     is_random = with_weights and args.random_weights
     if file is not None and is_random:
         what, got = "the weights of a model come from a file or are random", "--weights and --random-weights"
-        raise InvalidValueError(format_error("npu", what, got=got, expected="one of the two"))
+        raise usage_error(what, got, "one of the two")
     seed = getattr(args, "seed", 0)
     torch.manual_seed(seed)
     is_pretrained = source.kind == Kind.FOLDER

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import Any
 
-from npu_base.errors import InvalidValueError, format_error
+from npu_base.commands import usage_error
 from npu_base.size_rules import SizeRange
 
 from npu.commands.inputs import OPEN_SIZE, GivenInput
@@ -44,7 +44,9 @@ class OpenInputs:
         for number, axes in self.axes.items():
             if names[number] not in parameters:
                 what, got = "sizes of this input cannot be open", self.given[number].text
-                _refuse(what, got, "an argument of forward that has a name, which is not one of *args or **kwargs")
+                raise usage_error(
+                    what, got, "an argument of forward that has a name, which is not one of *args or **kwargs"
+                )
             shapes[names[number]] = {axis: _dim(text, dims) for axis, text in axes.items()}
         return shapes
 
@@ -70,15 +72,17 @@ def _ranges(texts: Sequence[str], names: Sequence[str]) -> dict[str, SizeRange]:
     for text in texts:
         match = _RANGE.fullmatch(text)
         if match is None:
-            _refuse("--size has no valid form", repr(text), "NAME=MIN-MAX, or NAME=MIN- without a limit: batch=1-64")
+            raise usage_error(
+                "--size has no valid form", repr(text), "NAME=MIN-MAX, or NAME=MIN- without a limit: batch=1-64"
+            )
         name, least, most = match[1], int(match[2]), int(match[3]) if match[3] else None
         if name not in names:
             expected = f"one of {', '.join(names)}" if names else "a name among the sizes of --input: x=batch,8"
-            _refuse("no --input has a size of this name", repr(text), expected)
+            raise usage_error("no --input has a size of this name", repr(text), expected)
         if name in ranges:
-            _refuse("the range of a size is given twice", repr(text), "each size once")
+            raise usage_error("the range of a size is given twice", repr(text), "each size once")
         if most is not None and most < least:
-            _refuse("the range of a size is empty", repr(text), f"such as {name}={most}-{least}")
+            raise usage_error("the range of a size is empty", repr(text), f"such as {name}={most}-{least}")
         ranges[name] = SizeRange(name, least, most)
     return {name: ranges.get(name, SizeRange(name, 1)) for name in names}
 
@@ -88,11 +92,11 @@ def _values(text: str, ranges: Mapping[str, SizeRange]) -> dict[str, int]:
     values = {match[1]: int(match[2]) for match in matches if match is not None}
     if len(values) != len(matches) or set(values) != set(ranges):
         expected = ",".join(f"{name}=8" for name in ranges) or "sizes that --input leaves open by a name: x=batch,8"
-        _refuse("--warm-up has no valid form", repr(text), expected)
+        raise usage_error("--warm-up has no valid form", repr(text), expected)
     for name, value in values.items():
         size = ranges[name]
         if value < size.least or (size.most is not None and value > size.most):
-            _refuse("--warm-up is out of the range of a size", repr(text), f"{size}")
+            raise usage_error("--warm-up is out of the range of a size", repr(text), f"{size}")
     return values
 
 
@@ -117,7 +121,3 @@ def _dim(text: str, dims: Mapping[str, Any]) -> Any:
     factor, name, summand = _parts(text)
     dim = dims[name] if factor == 1 else factor * dims[name]
     return dim if summand == 0 else dim + summand if summand > 0 else dim - -summand
-
-
-def _refuse(what: str, got: object, expected: str) -> NoReturn:
-    raise InvalidValueError(format_error("npu", what, got=got, expected=expected))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from npu_base.errors import InvalidValueError
+from npu_base.commands import usage_error
 
 from npu.commands.arguments import (
     compute_dtype_argument,
@@ -45,10 +45,10 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.text and (args.device or args.threads):
         option = "--device" if args.device else "--threads"
-        raise InvalidValueError(
-            f"[npu] --text shows the program itself, which is the same for all devices; got {option} too; "
-            "expected only one of the two; try without --text, which shows the plan for a device"
-        )
+        raise usage_error(
+            "--text shows the program itself, which is the same for all devices", f"{option} too",
+            "only one of the two", "without --text, which shows the plan for a device",
+        )  # fmt: skip
     for title, shown in _plans(args):
         if title:
             print(title)
