@@ -52,7 +52,7 @@ def count_of_ops(nodes: Iterable[Mapping[str, Any]]) -> str:
 
 
 def say_what_runs_on_the_host(plan: Any) -> None:
-    advice = "npu.explain(model, inputs) says why, fallback='error' forbids it"
+    advice = "npu.explain (or `npu explain`) says why, fallback='error' (or --fallback error) forbids it"
     host_warning(f"npu.compile: {host_nodes(plan, 'the model')}. {advice}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
+from npu_base.errors import AbsentError
 from npu_compiler import CompiledProgram, PartitionPlan
 from npu_runtime import DAGExecutor, Device
 from npu_runtime.backend import backend_of
@@ -87,7 +88,7 @@ class PartitionRunner(Runner):
         return self._dag.loaded_weights()
 
     def _without(self, name: str) -> NoReturn:
-        raise AttributeError(
+        raise AbsentError(
             f"this model has no single {name}, because it runs partly on the host; its parts are in .plan"
         )
 

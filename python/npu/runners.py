@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from npu_base.errors import InvalidValueError, format_error
+from npu_base.errors import AbsentError, InvalidValueError, format_error
 from npu_runtime import Device, Executor, NPUBuffer, Profiler, Weights, load_weights
 from npu_runtime._core import TensorCall, fetch
 
@@ -99,7 +99,7 @@ class Runner:
         return self._without("plan")
 
     def _without(self, name: str) -> NoReturn:
-        raise AttributeError(f"this model has no {name}, because the device runs all of it")
+        raise AbsentError(f"this model has no {name}, because the device runs all of it")
 
 
 class ProgramRunner(Runner):

@@ -68,18 +68,18 @@ def checked_weights(given: Mapping[str, Any], read: Iterable[str], model: ModelW
         misfit for name, tensor in given.items() if name in known and (misfit := _misfit(name, tensor, *known[name]))
     ]
     problems = [
-        _listed("missing", map(repr, missing)),
-        _listed("unknown", (repr(name) for name in given if name not in known)),
-        _listed("wrong", misfits),
+        _listed("no ", map(repr, missing)),
+        _listed("unknown ", (repr(name) for name in given if name not in known)),
+        _listed("", misfits),
     ]
     if not any(problems):
         tied = [(tie, name) for tie, name in model.ties.items() if tie in given and name in given]
         differ = (f"'{tie}' and '{name}'" for tie, name in tied if not _same(given[tie], given[name]))
-        problems.append(_listed("tied weights with different values", differ))
+        problems.append(_listed("tied weights with different values ", differ))
         fixed = [name for name in given if name in model.constant_names]
         constants = model.constants() if fixed else {}
         changed = (repr(name) for name in fixed if not _same(given[name], constants[name]))
-        problems.append(_listed("other values of constants, which need npu.compile,", changed))
+        problems.append(_listed("other values of constants, which need npu.compile, ", changed))
     if any(problems):
         raise InvalidValueError(
             format_error(
@@ -107,17 +107,17 @@ def _renamed(given: Mapping[str, Any], known: Mapping[str, Any]) -> Mapping[str,
 def _misfit(name: str, tensor: Any, shape: tuple[int, ...], dtype: str) -> str | None:
     expected = f"{dtype}{list(shape)}"
     if not is_tensor(tensor):
-        return f"'{name}' is no tensor but {type(tensor).__name__}"
+        return f"'{name}' as {type(tensor).__name__}, not a tensor"
     got = f"{tensor_dtype(tensor)}{list(tensor.shape)}"
     if got != expected:
-        return f"'{name}' is {got}, not {expected}"
-    return f"'{name}' is on meta" if getattr(tensor, "is_meta", False) else None
+        return f"'{name}' as {got}, not {expected}"
+    return f"'{name}' on meta" if getattr(tensor, "is_meta", False) else None
 
 
 def _listed(what: str, items: Iterable[str]) -> str:
     items = list(items)
     more = f" and {len(items) - _NAMED} more" if len(items) > _NAMED else ""
-    return f"{what} {', '.join(items[:_NAMED])}{more}" if items else ""
+    return f"{what}{', '.join(items[:_NAMED])}{more}" if items else ""
 
 
 def _same(a: Any, b: Any) -> bool:

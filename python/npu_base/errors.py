@@ -8,6 +8,7 @@ Messages have the form
 from __future__ import annotations
 
 __all__ = [
+    "AbsentError",
     "DeniedFileError",
     "FileError",
     "FolderError",
@@ -41,6 +42,10 @@ class InvalidTypeError(InvalidValueError, TypeError):
 
 class NotBuiltError(NPUError, ImportError):
     """A compiled part of the installation is missing."""
+
+
+class AbsentError(NPUError, AttributeError):
+    """An object of this kind has no such attribute, though others of its class do."""
 
 
 class InternalError(NPUError):

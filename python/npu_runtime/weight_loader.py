@@ -209,7 +209,10 @@ def _from_path(path: Path, program: Any) -> Weights:
         what, action = f"{path} is a compiled program, not weights", "load_weights(weights, program)"
         raise InvalidValueError(format_error("weights", what, action=action))
     if path.suffix == ".npu":
-        what, action = f"{path} is a saved model, not weights", "npu.load(path).weights"
+        what, action = (
+            f"{path} is a saved model, not weights",
+            "the path as the model: npu.load(path), or the SOURCE of a command",
+        )
         raise InvalidValueError(format_error("weights", what, action=action))
     raise InvalidValueError(
         format_error(

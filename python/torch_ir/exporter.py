@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import warnings
 from typing import Any
 
@@ -143,11 +144,20 @@ def _explain(error: Exception, model: nn.Module) -> str:
         return f"{advice} ({type(error).__name__}: {_first_line(text)})"
     if isinstance(error, TypeError) and "forward()" in text:
         return f"{text} (called as {get_model_name(model)}.forward)"
+    if match := _NO_RESULT.search(text):
+        return (
+            f"the model returns a {match[1]}; expected tensors, numbers, text, None, and tuples, lists, dicts and "
+            f"dataclasses of them"
+        )
     if "data-dependent" in text:
         return f"{type(error).__name__}: {_undecided(text)}"
     place = place_of(error)
     where = "" if place is None else f" (at {place})"
     return f"{type(error).__name__}: {text.rstrip('.') if where else text}{where}"
+
+
+_NO_RESULT = re.compile(r"Found <class '([\w.]+)'> in output, which is not a known type")
+_UNHINTED = re.compile(r" *\(unhinted: .*")
 
 
 def _first_line(text: str) -> str:
@@ -159,4 +169,4 @@ def _undecided(text: str) -> str:
     excerpt = text.partition("The following call raised this error:\n")[2].strip().splitlines()[:2]
     where = ", ".join(line.strip() for line in excerpt)
     what = "the model decides by a tensor's contents; use torch.where or torch.cond there"
-    return f"{what}{f'. It was at {where}' if where else ''}. {_first_line(text)}"
+    return f"{what}{f'. It was at {where}' if where else ''}. {_UNHINTED.sub('', _first_line(text))}"

@@ -32,6 +32,13 @@ def import_model(target: str) -> nn.Module:
         raise InvalidModelError(
             f"got '{target}', which names a file; expected the name of a module, as in import; try {dotted}:{path}"
         )
+    if "/" in module_name or module_name.startswith("."):
+        parts = Path(module_name).parts
+        here = all(map(str.isidentifier, parts))
+        action = f"{'.'.join(parts)}:{path}" if here else f"{parts[-1]}:{path} in its folder"
+        raise InvalidModelError(
+            f"got '{target}', which has a path; expected the name of a module, as in import; try {action}"
+        )
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     module = _call(lambda: importlib.import_module(module_name), f"cannot import '{module_name}'")

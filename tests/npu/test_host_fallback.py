@@ -9,6 +9,7 @@ import npu
 import pytest
 import torch
 from npu.host_parts import HostWarning
+from npu_base.errors import AbsentError
 from npu_compiler import CompileError, partition
 from npu_runtime import CPUBackend, DAGExecutor, InvalidValueError
 from npu_runtime.backend import backend_of
@@ -153,7 +154,7 @@ def test_what_is_refused():
         npu.compile(module, inputs, fallback="gpu")
     compiled = partly(module, *inputs)
     for name in ("program", "executor", "weights"):
-        with pytest.raises(AttributeError, match=f"no single {name}.*plan"):
+        with pytest.raises(AbsentError, match=f"no single {name}.*plan"):
             getattr(compiled, name)
 
 

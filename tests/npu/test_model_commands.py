@@ -290,6 +290,8 @@ MISTAKES = {
     "a file in another folder": (["plan", "more-nets/net.py"], "try net:ATTRIBUTE in the file's folder"),
     "a file": (["plan", "command_models.py"], "a Python file; expected a program (.npubin), a saved file"),
     "file and name": (["plan", "command_models.py:Net"], "the name of a module, as in import; try command_models:Net"),
+    "a path": (["plan", "./command_models:Net"], "which has a path; expected the name of a module, as in import; try"),
+    "a module alone": (["plan", "command_models"], "try command_models:ATTRIBUTE, because there is command_models.py"),
     "half a name": (["plan", ":Net"], "expected MODULE:ATTRIBUTE"),
     "nowhere": ([*NET, "1,3,8,8", "-o", "no/such.npu"], "there is no folder 'no'"),
     "a folder": ([*NET, "1,3,8,8", "-o", "."], "it is a folder"),

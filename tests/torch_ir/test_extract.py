@@ -292,6 +292,16 @@ def test_an_error_of_the_models_code_says_where(forward, words):
     assert re.search(words, " ".join(str(error.value).split()))
 
 
+@pytest.mark.parametrize("attribute", ["dtype", "device"])
+def test_results_that_are_no_values_are_refused(attribute):
+    class Returns(nn.Module):
+        def forward(self, x):
+            return x, getattr(x, attribute)
+
+    with pytest.raises(ExportError, match=rf"the model returns a torch\.{attribute}; expected tensors, numbers"):
+        extract_ir(Returns(), torch.zeros(1))
+
+
 def test_a_script_module_is_refused():
     with pytest.raises(ExportError, match="ScriptModule has no Python code"):
         extract_ir(torch.jit.script(nn.Linear(2, 2)), torch.zeros(1, 2))

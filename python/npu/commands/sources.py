@@ -141,12 +141,14 @@ def _kind_of_file(text: str, path: Path, takes: Collection[Kind]) -> Kind:
 
 
 def _refuse_name(text: str, takes: Collection[Kind]) -> NoReturn:
+    is_module = Kind.MODULE in takes and Path(f"{text}.py").is_file() and "/" not in text
+    download = "downloading the model first, because nothing is downloaded here, or its folder"
     raise InvalidValueError(
         format_error(
             "npu",
             "there is no such file or folder, and no model of this name in the Hugging Face cache",
             got=f"'{text}'; looked in the current folder and in {cache_folder()}",
             expected=describe_kinds(takes),
-            action="downloading the model first, because nothing is downloaded here, or its folder",
+            action=f"{text}:ATTRIBUTE, because there is {text}.py" if is_module else download,
         )
     )
