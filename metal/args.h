@@ -335,6 +335,37 @@ struct ResizeArgs {
 };
 NPU_ARGS(ResizeArgs, 208);
 
+// grid_sample
+enum class GridKind : int32_t { kNearest, kLinear, kCubic };
+enum class GridPadding : int32_t { kZeros, kBorder, kReflection };
+
+// A coordinate g stands for element (g + 1) * scale - shift. Reflection is at `low` and at low + span.
+struct GridAxisArgs {
+  int64_t x_step;
+  int64_t y_step;
+  int64_t grid_step;   // from result to result
+  int64_t coordinate;  // step to the coordinate of this dimension
+  int32_t in;
+  int32_t out;
+  float scale;
+  float span;
+};
+NPU_ARGS(GridAxisArgs, 48);
+
+struct GridArgs {
+  GridAxisArgs axes[3];  // missing ones first, with extents of 1
+  int64_t x_batch;       // steps
+  int64_t y_batch;
+  int64_t grid_batch;
+  int64_t x_channel;
+  int64_t y_channel;
+  int32_t batch;  // extents
+  int32_t channels;
+  float shift;
+  float low;
+};
+NPU_ARGS(GridArgs, 200);
+
 // scan
 struct ScanArgs {
   NestOf<2> rows;  // y, x without the axis

@@ -80,6 +80,10 @@ enum { kFcPadKind };
 // resize
 enum { kFcResizeKind, kFcResizeChannelsLast, kFcResizeNarrow, kFcResizeDims };
 
+// grid_sample
+enum { kFcGridKind, kFcGridPadding, kFcGridDims, kFcGridChannelsLast, kFcGridFloat };
+enum { kBufferGrid = kBufferOwn };
+
 // scan
 enum { kFcScanProduct, kFcScanParts };
 enum { kBufferScanTotals = kBufferOwn };

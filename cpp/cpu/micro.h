@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -251,6 +252,20 @@ struct IntegerLoops {
   T (*dot)(DType dtype, const void* x, const T* y, std::int64_t n);  // the sum of x[i] * y[i]
 };
 
+// An axis of what is sampled at coordinates g, which stand for element (g + 1) * scale - shift.
+struct GridAxis {
+  GridSampleAttrs::Kind kind;
+  GridSampleAttrs::Padding padding;
+  float scale, shift, last;
+  float low, span;         // reflection is at `low` and at low + span
+  std::int32_t keeps_nan;  // -1: a position that is not finite gives NaN; 0: it lies outside
+  std::int64_t step;
+};
+
+// The weight of what lies outside. No weight of an element has these bits: it may be 0, not -0.
+inline constexpr float kOutside = -0.0f;
+inline constexpr std::int32_t kOutsideBits = std::numeric_limits<std::int32_t>::min();
+
 struct Micro {
   const char* name;  // "portable", "avx2", "avx512", "avx512_bf16", "neon"
 
@@ -363,6 +378,16 @@ struct Micro {
   // y[i] = the sum of weights[k * n + i] * x[at[k * n + i]] for k < count, without those of weight 0.
   void (*blend_cells)(const float* x, const std::int64_t* at, const float* weights, int count, float* y,
                       std::int64_t n);
+  // Where elements lie along one axis that has these coordinates, times its step, and their weights: all
+  // first ones, then all second ones. The weight of one outside is kOutside.
+  void (*grid_taps)(const GridAxis& axis, const float* grid, std::int64_t n, std::int64_t* at,
+                    float* weights);
+  // Of two axes: sums of places, products of weights.
+  void (*join_taps)(const std::int64_t* at_a, const float* weights_a, const std::int64_t* at_b,
+                    const float* weights_b, std::int64_t* at, float* weights, std::int64_t n);
+  // y[i] = the sum of weights[k * n + i] * x[at[k * n + i]] for k < count, without those outside.
+  void (*sample_cells)(DType dtype, const void* x, const std::int64_t* at, const float* weights, int count,
+                       float* y, std::int64_t n);
   // y = exp(x - centre), returns the sum.
   float (*exp_minus)(const float* x, float centre, float* y, std::int64_t n);
   float (*exp_sum)(const float* x, float centre, std::int64_t n);  // the sum alone

@@ -15,6 +15,7 @@ from .validate import is_step
 __all__ = ["check_op"]
 
 _LARGEST_STEP = 2**20
+_LARGEST_SAMPLED = 2**24
 _EXACT = 2.0**53
 
 
@@ -456,6 +457,17 @@ def _resize(c: _Operands) -> None:
         c.need(scale == 0 or near, "extents of 'out' that are those of 'x' times the scales")
 
 
+def _grid_sample(c: _Operands) -> None:
+    dims = _need_spatial(c)
+    c.need(dims >= 2, "2 or 3 spatial dimensions")
+    c.need_dtype("out", c["out"], c["x"].dtype)
+    c.need_dtype("grid", c["grid"], "float32", c["x"].dtype)
+    c.need_shape("grid", c["grid"], (c["out"].shape[0], *c["out"].shape[2:], dims))
+    c.need(c.attrs["kind"] != "cubic" or dims == 2, "2 spatial dimensions for 'cubic'")
+    c.need(not c["out"].elements or all(n >= 1 for n in c["x"].shape[2:]), "an 'x' that is not empty")
+    c.need(all(n <= _LARGEST_SAMPLED for n in c["x"].shape[2:]), "an 'x' of up to 2^24 elements along each dimension")
+
+
 def _pad(c: _Operands) -> None:
     x, out, low, high = c["x"], c["out"], c.attrs["low"], c.attrs["high"]
     kind = c.attrs.get("kind", "constant")
@@ -474,6 +486,7 @@ def _pad(c: _Operands) -> None:
 _CHECKS: dict[str, Callable[[_Operands], None]] = {
     "conv": _conv, "matmul": _matmul, "dequantize": _dequantize, "attention": _attention, "rope": _rope, "pool": _pool,
     "adaptive_pool": _adaptive_pool, "norm": _norm, "reduce": _reduce, "topk": _topk, "gather": _gather,
-    "scatter": _scatter, "iota": _iota, "resize": _resize, "pad": _pad,
+    "scatter": _scatter, "iota": _iota, "resize": _resize, "grid_sample": _grid_sample,
+    "pad": _pad,
 }  # fmt: skip
 """What ``OpDef.rules`` cannot say; the core has the same in op_check*.cpp."""

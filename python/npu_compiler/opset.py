@@ -422,6 +422,19 @@ OPS: Final[dict[str, OpDef]] = {
             moves=1,
         ),
         OpDef(
+            "grid_sample",
+            "x grid -> out",
+            "the elements of a floating-point `x` at the positions in `grid`, as `torch.nn.functional.grid_sample` "
+            "picks them; `grid` is [batch, spatial extents of `out`, spatial dimensions of `x`], the last one first, "
+            "in float32 or as `x`. Positions are computed in float32. Cubic uses a = -0.75",
+            attrs={
+                "kind": _need("choice", "nearest", "linear", "cubic"),
+                "padding": _need("choice", "zeros", "border", "reflection"),
+                "align_corners": Attr("bool", False),
+            },
+            layout="follows",
+        ),
+        OpDef(
             "pad",
             "x -> out",
             "pads each dimension; `value` is the padding for `constant`",

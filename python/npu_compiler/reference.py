@@ -434,6 +434,42 @@ def _resize(args: list[Array], outs: list[Array], a: dict[str, Any]) -> Array:
     return x
 
 
+def _grid_sample(args: list[Array], outs: list[Array], a: dict[str, Any]) -> Array:
+    x, dims, kind = wide(args[0]), args[0].ndim - 2, a["kind"]
+    batch = np.arange(len(x)).reshape(-1, *[1] * dims)
+
+    def padded(at: Array, last: int) -> Array:
+        if a["padding"] == "reflection":
+            low, span = (0.0, last) if a["align_corners"] else (-0.5, last + 1)
+            turns, rest = np.divmod(np.abs(at - low), span) if span else (0, 0 * at)
+            at = np.where(turns % 2, span - rest, rest) + low
+        return at if a["padding"] == "zeros" else np.clip(np.where(np.isnan(at), 0, at), 0, last)
+
+    taps: list[list[tuple[Array, Array]]] = []  # positions along each dimension, and their weights
+    for d, n in enumerate(x.shape[2:]):
+        grid = np.float32(1) + args[1][..., dims - 1 - d].astype(np.float32)
+        at = grid * np.float32((n - 1) / 2) if a["align_corners"] else grid * np.float32(n / 2) - np.float32(0.5)
+        low, near = np.floor(at), lambda u: (1.25 * u - 2.25) * u * u + 1
+        far = lambda u: ((-0.75 * u + 3.75) * u - 6) * u + 3  # noqa: E731
+        t = wide(at - low)
+        if kind == "cubic":
+            weights = (far(t + 1), near(t), near(1 - t), far(2 - t))
+            taps.append([(padded(low + k - 1, n - 1), w) for k, w in enumerate(weights)])
+        elif kind == "nearest":
+            taps.append([(np.round(padded(at, n - 1)), np.ones_like(t))])
+        else:
+            low = np.floor(at := wide(padded(at, n - 1)))
+            taps.append([(low, 1 - (at - low)), (low + 1, at - low)])
+    out = np.zeros_like(outs[0], wide(x).dtype)
+    for corner in itertools.product(*taps):
+        inside = np.all([(at >= 0) & (at <= n - 1) for (at, _), n in zip(corner, x.shape[2:], strict=True)], axis=0)
+        place = (batch, *(np.where(inside, at, 0).astype(int) for at, _ in corner))
+        values = np.moveaxis(x, 1, -1)[place]
+        weight = np.asarray(math.prod(w for _, w in corner))[..., None]
+        out += np.moveaxis(np.where(inside[..., None], values * weight, 0 * weight if dims == 2 else 0), -1, 1)
+    return out
+
+
 def _pad(args: list[Array], outs: list[Array], a: dict[str, Any]) -> Array:
     x = args[0]
     if not x.ndim or not outs[0].size:
@@ -448,5 +484,6 @@ OPS: dict[str, Callable[..., Any]] = {
     "map": _map, "copy": lambda args, outs, a: args[0], "conv": _conv, "matmul": _matmul, "pool": _pool,
     "dequantize": _dequantize, "attention": _attention, "rope": _rope,
     "adaptive_pool": _adaptive, "norm": _norm, "softmax": _softmax, "reduce": _reduce, "scan": _scan, "sort": _sort,
-    "topk": _sort, "gather": _gather, "scatter": _scatter, "iota": _iota, "resize": _resize, "pad": _pad,
+    "topk": _sort, "gather": _gather, "scatter": _scatter, "iota": _iota, "resize": _resize,
+    "grid_sample": _grid_sample, "pad": _pad,
 }  # fmt: skip

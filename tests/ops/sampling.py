@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,15 @@ from torch import Tensor, nn
 from .making import b, case, f, i, module, positive, special, strided
 
 MODES = ("bilinear", "nearest", "bicubic")
+
+
+class _Sampled(nn.Module):
+    def __init__(self, mode: str) -> None:
+        super().__init__()
+        self.conv, self.mode = nn.Conv2d(3, 16, 3), mode
+
+    def forward(self, x: Tensor, places: Tensor) -> Tensor:
+        return F.grid_sample(self.conv(x), places, self.mode, align_corners=False)
 
 
 def _grids() -> None:
@@ -41,6 +51,17 @@ def _grids() -> None:
          f(1, 2, 1, 1), f(1, 2, 2, 2))  # fmt: skip
     case("grid_sample special", lambda x, g: F.grid_sample(x, g, align_corners=False), special(1, 1, 4, 4),
          lambda g: torch.tensor([[[[-3.0, 0.0], [0.3, 0.2], [3.0, 3.0]]]]))  # fmt: skip
+    case("grid_sample of many places", lambda x, g: F.grid_sample(x, g, align_corners=False), f(1, 3, 9, 8),
+         f(1, 40, 41, 2, scale=0.6))  # fmt: skip
+    for mode in MODES:
+        case(f"grid_sample channels last {mode}", lambda x, g, m=mode: F.grid_sample(
+            x.contiguous(memory_format=torch.channels_last), g, m, "reflection", False), f(2, 37, 4, 5),
+            f(2, 3, 4, 2, scale=0.9))  # fmt: skip
+        module(f"grid_sample of a convolution {mode}", lambda m=mode: _Sampled(m), f(2, 3, 6, 7), f(2, 3, 4, 2))
+        for padding in ("zeros", "border", "reflection"):
+            case(f"grid_sample of no place {mode} {padding}", lambda x, g, m=mode, p=padding: F.grid_sample(
+                x, g, m, p, False), x, lambda g: torch.tensor([math.nan, 0, 0, math.inf, math.nan, 9, -math.inf, 0.1]
+                ).view(1, 2, 2, 2).expand(2, 2, 2, 2))  # fmt: skip
     case("grid_sample of nothing", lambda x, g: F.grid_sample(x, g, align_corners=False), f(0, 2, 3, 3), f(0, 2, 2, 2))
     for align in (False, True):
         case(f"affine_grid {align}", lambda t, a=align: F.affine_grid(t, [2, 3, 4, 5], align_corners=a), f(2, 2, 3))

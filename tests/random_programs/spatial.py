@@ -99,6 +99,23 @@ def _resize(m: Making) -> None:
     m.add("resize", [x], [(x.dtype, shape)], attrs, exact=kind.startswith("nearest"))
 
 
+def _grid_sample(m: Making) -> None:
+    c = m.c
+    x = _image(m)
+    dims = len(x.shape) - 2
+    if dims < 2:
+        raise Unsuitable
+    extents = [c.int(1, 5) for _ in range(dims)]
+    grid = m.view_of((x.dtype, "float32"), (x.shape[0], *extents, dims), values=finite)
+    if not finite(grid.array) or abs(grid.array).max(initial=0) > 64:  # far away float32 tells few cells apart
+        raise Unsuitable
+    kind = c.pick(("nearest", "linear", *(["cubic"] if dims == 2 else [])))
+    padding = c.pick(("zeros", "border", "reflection"))
+    attrs = {"kind": kind, "padding": padding, "align_corners": c.one_in(2)}
+    m.add("grid_sample", [x, grid], [(x.dtype, [*x.shape[:2], *extents])], attrs, exact=kind == "nearest")
+
+
 SPATIAL: dict[str, Callable[[Making], None]] = {
     "conv": _conv, "pool": _pool, "adaptive_pool": _adaptive_pool, "resize": _resize,
+    "grid_sample": _grid_sample,
 }  # fmt: skip

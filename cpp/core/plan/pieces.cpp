@@ -22,6 +22,7 @@ bool treats_images_alone(const Op& op) {
     case OpKind::kPool:
     case OpKind::kAdaptivePool:
     case OpKind::kResize:
+    case OpKind::kGridSample:
       return true;
     case OpKind::kNorm: {
       const auto& attrs = std::get<NormAttrs>(op.attrs);

@@ -10,6 +10,7 @@ namespace {
 // With extents below 2^40, products of an extent and such a number, and sums of a few of them, stay below
 // 2^63.
 constexpr std::int64_t kLargestStep = std::int64_t{1} << 20;
+constexpr std::int64_t kLargestSampled = std::int64_t{1} << 24;  // float32 tells no more positions apart
 
 std::size_t spatial_dims(const OpCheck& c) {
   const std::size_t rank = c.rank(c.in(0));
@@ -123,6 +124,25 @@ void check_resize(const OpCheck& c, const ResizeAttrs& attrs) {
     const double wanted = scale * static_cast<double>(in);
     const bool near = std::fabs(wanted - static_cast<double>(out)) <= 1.0 + 1e-6 * wanted;
     c.need(scale == 0 || (near && wanted >= 0.5), "extents of 'out' that are those of 'x' times the scales");
+  }
+}
+
+void check_grid_sample(const OpCheck& c, const GridSampleAttrs& attrs) {
+  const std::size_t dims = spatial_dims(c);
+  const Operand &x = c.in(0), &grid = c.in(1);
+  need_channels(c);
+  c.need(dims >= 2, "2 or 3 spatial dimensions");
+  c.need_float(x, "x");
+  c.need_dtype(c.out(), c.dtype(x), "out");
+  c.need(c.dtype(grid) == DType::kFloat32 || c.dtype(grid) == c.dtype(x), "a 'grid' of float32 or as 'x'");
+  Shape wanted = c.out().shape;
+  wanted.erase(wanted.begin() + 1);
+  wanted.push_back(static_cast<std::int64_t>(dims));
+  c.need_shape(grid, wanted, "grid");
+  c.need(attrs.kind != GridSampleAttrs::Kind::kCubic || dims == 2, "2 spatial dimensions for 'cubic'");
+  for (std::size_t d = 2; d < dims + 2; ++d) {
+    c.need(empty(c.out()) || x.shape[d] >= 1, "an 'x' that is not empty");
+    c.need(x.shape[d] <= kLargestSampled, "an 'x' of up to 2^24 elements along each dimension");
   }
 }
 

@@ -59,6 +59,8 @@ void check_iota(const OpCheck& c, const IotaAttrs& attrs);
 
 void check_resize(const OpCheck& c, const ResizeAttrs& attrs);
 
+void check_grid_sample(const OpCheck& c, const GridSampleAttrs& attrs);
+
 void check_pad(const OpCheck& c, const PadAttrs& attrs);
 
 }  // namespace npu

@@ -464,6 +464,22 @@ struct ResizeAttrs {
   }
 };
 
+struct GridSampleAttrs {
+  enum class Kind : std::uint8_t { kNearest, kLinear, kCubic };
+  enum class Padding : std::uint8_t { kZeros, kBorder, kReflection };
+  Kind kind = Kind::kNearest;
+  Padding padding = Padding::kZeros;
+  bool align_corners = false;
+
+  // Calls visit(name, kind_or_choices, member, required) for each attribute.
+  template <class Visitor>
+  void visit([[maybe_unused]] Visitor&& visitor) {
+    visitor.choice("kind", {"nearest", "linear", "cubic"}, kind, true);
+    visitor.choice("padding", {"zeros", "border", "reflection"}, padding, true);
+    visitor.field("align_corners", align_corners, false);
+  }
+};
+
 struct PadAttrs {
   enum class Kind : std::uint8_t { kConstant, kReflect, kReplicate, kCircular };
   std::vector<std::int64_t> low;
@@ -502,6 +518,7 @@ struct PadAttrs {
   OP(scatter, Scatter) \
   OP(iota, Iota) \
   OP(resize, Resize) \
+  OP(grid_sample, GridSample) \
   OP(pad, Pad)
 
 #define NPU_OP_KIND(name, Name) k##Name,
@@ -509,7 +526,7 @@ enum class OpKind : std::uint8_t { NPU_FOR_EACH_OP(NPU_OP_KIND) };
 #undef NPU_OP_KIND
 
 // In the order of OpKind.
-using Attrs = std::variant<MapAttrs, CopyAttrs, ConvAttrs, MatmulAttrs, DequantizeAttrs, AttentionAttrs, RopeAttrs, PoolAttrs, AdaptivePoolAttrs, NormAttrs, SoftmaxAttrs, ReduceAttrs, ScanAttrs, SortAttrs, TopkAttrs, GatherAttrs, ScatterAttrs, IotaAttrs, ResizeAttrs, PadAttrs>;
+using Attrs = std::variant<MapAttrs, CopyAttrs, ConvAttrs, MatmulAttrs, DequantizeAttrs, AttentionAttrs, RopeAttrs, PoolAttrs, AdaptivePoolAttrs, NormAttrs, SoftmaxAttrs, ReduceAttrs, ScanAttrs, SortAttrs, TopkAttrs, GatherAttrs, ScatterAttrs, IotaAttrs, ResizeAttrs, GridSampleAttrs, PadAttrs>;
 
 // A result that may lie in the memory of an operand; in_place.h has the rule.
 struct InPlace {
@@ -552,6 +569,7 @@ inline const std::vector<OpInfo>& op_table() {
     {"scatter", {"x", "updates", "indices*"}, {"out"}, {{0, 0, 0}}, LayoutRule::kRowMajor, false, 0, -1},
     {"iota", {}, {"out"}, {}, LayoutRule::kRowMajor, false, -1, -1},
     {"resize", {"x"}, {"out"}, {}, LayoutRule::kFollows, false, -1, -1},
+    {"grid_sample", {"x", "grid"}, {"out"}, {}, LayoutRule::kFollows, false, -1, -1},
     {"pad", {"x"}, {"out"}, {}, LayoutRule::kFollows, false, -1, -1},
   };
   return table;

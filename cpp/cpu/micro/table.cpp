@@ -22,6 +22,7 @@ void fill(Micro& micro) {
   fill_quantized(micro);
   fill_quantized_rows(micro);
   fill_rows(micro);
+  fill_sampling(micro);
   fill_scans(micro);
   fill_steps(micro);
   fill_storage(micro);

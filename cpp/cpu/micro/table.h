@@ -20,6 +20,7 @@ void fill_planar(Micro& micro);
 void fill_quantized(Micro& micro);
 void fill_quantized_rows(Micro& micro);
 void fill_rows(Micro& micro);
+void fill_sampling(Micro& micro);
 void fill_scans(Micro& micro);
 void fill_steps(Micro& micro);
 void fill_storage(Micro& micro);

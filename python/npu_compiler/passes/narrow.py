@@ -1,7 +1,8 @@
 """Lets a float32 model compute in half precision; see ``compile(compute_dtype=...)``.
 
 Inputs and outputs, vectors of weights (biases, scales, frequencies), and values that depend only on integers and such
-vectors, such as the angles of rotary embeddings, stay in float32.
+vectors, such as the angles of rotary embeddings, stay in float32. So do inputs that are positions: half precision has
+too few for an image.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def narrow(graph: Graph, dtype: str) -> None:
 
 def _reached(graph: Graph) -> set[Value]:
     """float32 values that an input or a matrix of weights flows into."""
-    low = {v for v in graph.inputs if v.dtype == "float32"}
+    low = {v for v in graph.inputs if v.dtype == "float32" and not _only_positions(graph, v)}
     low |= {v for v in (*graph.weights, *graph.constants) if v.dtype == "float32" and len(v.shape) >= 2}
     quantized = [op for op in graph.main if op.kind == "dequantize"]
     low -= {view.value for op in quantized for view in op.reads()}  # scales and offsets
@@ -46,6 +47,11 @@ def _reached(graph: Graph) -> set[Value]:
             if any(view.value in low for view in op.inputs if view is not None):
                 low.update(view.value for view in op.writes() if view.dtype == "float32")
     return low
+
+
+def _only_positions(graph: Graph, value: Value) -> bool:
+    readers = graph.readers(value)
+    return bool(readers) and all(op.kind == "grid_sample" and next(op.reads()).value is not value for op in readers)
 
 
 def _match(graph: Graph, op: Op, dtype: str) -> None:

@@ -64,7 +64,90 @@ std::int64_t padded_source(PadAttrs::Kind kind, std::int64_t i, std::int64_t n) 
   }
 }
 
+double moved_inside(double at, double n, const GridSampleAttrs& attrs) {
+  if (attrs.padding == GridSampleAttrs::Padding::kZeros) return at;
+  if (attrs.padding == GridSampleAttrs::Padding::kReflection) {
+    const double low = attrs.align_corners ? 0 : -0.5, span = attrs.align_corners ? n - 1 : n;
+    const double rest = span > 0 ? std::fmod(std::fabs(at - low), 2 * span) : 0;
+    at = low + std::min(rest, 2 * span - rest);
+  }
+  return std::clamp(at, 0.0, n - 1);
+}
+
+// Positions and weights along one dimension of n elements.
+std::vector<std::pair<double, double>> grid_taps(double g, double n, const GridSampleAttrs& attrs) {
+  const double at = attrs.align_corners ? (g + 1) / 2 * (n - 1) : ((g + 1) * n - 1) / 2;
+  if (attrs.kind == GridSampleAttrs::Kind::kNearest) return {{std::nearbyint(moved_inside(at, n, attrs)), 1}};
+  if (attrs.kind == GridSampleAttrs::Kind::kLinear) {
+    const double inside = moved_inside(at, n, attrs), low = std::floor(inside);
+    return {{low, 1 - (inside - low)}, {low + 1, inside - low}};
+  }
+  std::vector<std::pair<double, double>> all;
+  for (int k = -1; k <= 2; ++k) {
+    const double place = std::floor(at) + k, x = std::fabs(at - place), a = -0.75;
+    const double weight = x <= 1 ? (a + 2) * x * x * x - (a + 3) * x * x + 1
+                                 : a * x * x * x - 5 * a * x * x + 8 * a * x - 4 * a;
+    all.emplace_back(moved_inside(place, n, attrs), weight);
+  }
+  return all;
+}
+
+double sampled(const Tensor& x, const Tensor& grid, const Shape& o, const GridSampleAttrs& attrs,
+               Shape& index, std::size_t d) {
+  if (d == o.size()) return x.get(index);
+  Shape place(o.begin() + 1, o.end());
+  place[0] = o[0];
+  std::copy(o.begin() + 2, o.end(), place.begin() + 1);
+  place.push_back(static_cast<std::int64_t>(o.size() - 1 - d));
+  double total = 0;
+  for (const auto& [at, weight] : grid_taps(grid.get(place), static_cast<double>(x.shape[d]), attrs)) {
+    if (at < 0 || at > static_cast<double>(x.shape[d] - 1)) continue;
+    index[d] = static_cast<std::int64_t>(at);
+    total += weight * sampled(x, grid, o, attrs, index, d + 1);
+  }
+  return total;
+}
+
 }  // namespace
+
+TEST(cpu_shape, grid_sample) {
+  using Kind = GridSampleAttrs::Kind;
+  using Padding = GridSampleAttrs::Padding;
+  struct Case {
+    Shape x, out;
+  };
+  const Case all[] = {{{2, 5, 6, 7}, {2, 5, 4, 9}},
+                      {{1, 2, 3, 5}, {1, 2, 30, 45}},  // several blocks
+                      {{1, 300, 4, 1}, {1, 300, 3, 1}},
+                      {{1, 3, 4, 3, 5}, {1, 3, 2, 3, 4}}};
+  on_every_isa([&] {
+    for (const Case& c : all) {
+      Shape places = {c.out[0]};
+      places.insert(places.end(), c.out.begin() + 2, c.out.end());
+      places.push_back(static_cast<std::int64_t>(c.x.size()) - 2);
+      for (const Kind kind : {Kind::kNearest, Kind::kLinear, Kind::kCubic}) {
+        if (kind == Kind::kCubic && c.x.size() == 5) continue;
+        for (const Padding padding : {Padding::kZeros, Padding::kBorder, Padding::kReflection}) {
+          for (const bool align : {false, true}) {
+            for (const DType dtype : {DType::kFloat32, DType::kFloat16, DType::kBFloat16}) {
+              for (const Layout layout : {Layout::kChannelsLast, Layout::kDense, Layout::kSpaced}) {
+                Tensor x = random(dtype, c.x, layout), y(dtype, c.out, layout);
+                Tensor grid = random(align ? DType::kFloat32 : dtype, places, layout);
+                const GridSampleAttrs attrs{kind, padding, align};
+                run_op(cpu::make_grid_sample, OpKind::kGridSample, attrs, {&x, &grid}, {&y}, 2);
+                CHECK_TENSOR(y, ([&](const Shape& o) {
+                               Shape index = o;
+                               return sampled(x, grid, o, attrs, index, 2);
+                             }),
+                             40);
+              }
+            }
+          }
+        }
+      }
+    }
+  });
+}
 
 TEST(cpu_shape, resize) {
   struct Case {

@@ -1,4 +1,4 @@
-// Pooling and resizing beside the CPU's kernels.
+// Pooling, resizing and sampling beside the CPU's kernels.
 #include "metal/constants.h"
 #include "support/gpu_against_cpu.h"
 
@@ -10,6 +10,8 @@ namespace {
 const Subject kPool{cpu::make_pool, gpu::make_pool, OpKind::kPool};
 const Subject kAdaptive{cpu::make_adaptive_pool, gpu::make_adaptive_pool, OpKind::kAdaptivePool};
 const Subject kResize{cpu::make_resize, gpu::make_resize, OpKind::kResize};
+
+const Subject kGrid{cpu::make_grid_sample, gpu::make_grid_sample, OpKind::kGridSample};
 
 // As positions are computed where they do not fit into 32 bits.
 const gpu::FunctionConstant kWidePositions{gpu::kFcResizeNarrow, gpu::FunctionConstant::Type::kBool, 0};
@@ -76,6 +78,32 @@ TEST(kernels_images, resizes) {
       const ResizeAttrs linear{Kind::kLinear, false, {1.7, 0.0, 2.3}};
       AGREE(kResize, linear, (Operands{&x}), (Operands{&y}), 2);
       AGREE(kResize, linear, (Operands{&x}), (Operands{&y}), 2, {}, {kWidePositions});
+    }
+  }
+}
+
+TEST(kernels_images, samples_at_positions) {
+  using Kind = GridSampleAttrs::Kind;
+  using Padding = GridSampleAttrs::Padding;
+  for (const DType dtype : kFloatTypes) {
+    for (const Layout layout : kReadLayouts) {
+      for (const Kind kind : {Kind::kNearest, Kind::kLinear, Kind::kCubic}) {
+        for (const Padding padding : {Padding::kZeros, Padding::kBorder, Padding::kReflection}) {
+          for (const bool corners : {false, true}) {
+            const GridSampleAttrs attrs{kind, padding, corners};
+            const double exact = kind == Kind::kNearest ? 0 : 4;
+            Tensor x = random(dtype, {2, 4, 6, 7}, layout), y(dtype, {2, 4, 5, 3}, layout);
+            Tensor grid = random(corners ? DType::kFloat32 : dtype, {2, 5, 3, 2});
+            grid.set({0, 0, 1, 1}, NAN);
+            grid.set({1, 2, 1, 0}, -INFINITY);
+            AGREE(kGrid, attrs, (Operands{&x, &grid}), (Operands{&y}), exact);
+            if (kind == Kind::kCubic) continue;
+            Tensor deep = random(dtype, {1, 3, 4, 3, 5}, layout), z(dtype, {1, 3, 2, 9, 4}, layout);
+            Tensor places = random(DType::kFloat32, {1, 2, 9, 4, 3});
+            AGREE(kGrid, attrs, (Operands{&deep, &places}), (Operands{&z}), exact);
+          }
+        }
+      }
     }
   }
 }

@@ -190,6 +190,10 @@ inline const std::vector<OneOp>& valid_ops() {
        {"float32 [9,4]"}},
       {"iota", R"("start":-3,"step":2)", {}, {"int64 [7]"}},
       {"resize", R"("kind":"linear","scales":[2,0])", {"float32 [1,3,4,4]"}, {"float32 [1,3,8,9]"}},
+      {"grid_sample",
+       R"("kind":"cubic","padding":"border")",
+       {"float16 [1,3,4,4]", "float32 [1,5,6,2]"},
+       {"float16 [1,3,5,6]"}},
       {"pad", R"("low":[0,2],"high":[0,-1],"kind":"reflect")", {"float32 [2,4]"}, {"float32 [2,5]"}},
       {"pad", R"("low":[1,-4],"high":[0,1],"value":"-inf")", {"float32 [2,4]"}, {"float32 [3,1]"}},
   };
