@@ -11,6 +11,7 @@ import npu_compiler
 import torch
 from npu_base.errors import InternalError, InvalidValueError, format_error
 from npu_base.sizes import as_int
+from npu_base.tensors import plain_tensors
 from npu_runtime import Device, Executor, Program, Weights, load_weights
 from npu_runtime.device import AnyDevice
 from npu_runtime.shared_weights import SharedWeights
@@ -225,7 +226,7 @@ def _target(device: AnyDevice | None, module: nn.Module) -> Device:
 
 def _tensors(module: nn.Module, names: set[str]) -> dict[str, Tensor]:
     """The module's tensors of these names."""
-    state = {**dict(module.named_buffers()), **module.state_dict()}
+    state = plain_tensors({**dict(module.named_buffers()), **module.state_dict()})
     tensors = {name: tensor.detach() for name, tensor in state.items() if name in names}
     on_meta = [name for name, tensor in tensors.items() if tensor.is_meta]
     if on_meta:

@@ -10,6 +10,7 @@ from typing import Any
 
 from npu_base.arguments import is_tensor, tensor_dtype
 from npu_base.errors import InvalidTypeError, InvalidValueError, format_error
+from npu_base.tensors import plain_tensors
 from npu_runtime import Weights, load_weights
 from npu_runtime.host import as_numpy, decode_constants
 
@@ -45,12 +46,12 @@ def new_weights(source: Any) -> Mapping[str, Any]:
     if isinstance(source, Weights):
         return dict(source.items())
     if isinstance(source, Mapping):
-        return source
+        return plain_tensors(source)
     if isinstance(source, str | os.PathLike):
         return dict(load_weights(source).items())
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(source, torch.nn.Module):
-        return {**dict(source.named_buffers()), **source.state_dict()}
+        return plain_tensors({**dict(source.named_buffers()), **source.state_dict()})
     what, expected = "weights cannot be updated from this", "a state dict, a module, or the path of a file of weights"
     raise InvalidTypeError(format_error("weights", what, got=type(source).__name__, expected=expected))
 

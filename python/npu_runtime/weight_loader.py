@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from npu_base.errors import NPUWarning, is_program
 from npu_base.files import file_error
+from npu_base.tensors import plain_tensors
 
 from npu_runtime._core import Device, Program, Weights
 from npu_runtime.errors import InvalidTypeError, InvalidValueError, MissingWeightError, UnavailableError, format_error
@@ -51,7 +52,7 @@ def load_weights(
     if isinstance(source, Weights):
         weights = source
     elif isinstance(source, Mapping):
-        weights = _from_mapping(source, program)
+        weights = _from_mapping(plain_tensors(source), program)
     elif isinstance(source, str | os.PathLike):
         weights = _from_path(Path(source), program)
     elif _is_module(source):
@@ -111,6 +112,7 @@ def _tensors_of(module: Any, program: Any) -> dict[str, Any]:
         tensor = _tensor_at(module, name)
         if tensor is not None:  # otherwise the check of names reports it
             tensors.setdefault(name, tensor)
+    tensors = plain_tensors(tensors)
     on_meta = [name for name, tensor in tensors.items() if tensor.is_meta]
     wanted = on_meta if program is None else [name for name in on_meta if name in read]
     if wanted:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,7 +76,7 @@ class GraphAnalyzer:
         self.graph_module = exported.graph_module
         self.graph = exported.graph
         self.graph_signature = exported.graph_signature
-        self.ties, same_as = _find_ties(exported)
+        self._tied, same_as = _find_ties(exported)
         specs = exported.graph_signature.input_specs
         kinds = {
             s.arg.name: "weight"
@@ -88,6 +88,7 @@ class GraphAnalyzer:
             if hasattr(s.arg, "name")
         }
         self.flat = flatten(self.graph_module, kinds, same_as)
+        self.ties = self._ties_of_parts(self._tied)
         self._written = functionalize(self.flat)
         self._outputs = dict(enumerate(self.flat.outputs))
 
@@ -128,18 +129,30 @@ class GraphAnalyzer:
 
     def get_weights(self) -> list[TensorMeta]:
         weights: dict[str, TensorMeta] = {}
-        for spec in self.graph_signature.input_specs:
-            if spec.kind in _WEIGHT_KINDS and spec.target not in self.ties:
-                value = self.flat.by_placeholder[spec.arg.name]
-                shape = shape_of(value.fake, f"weight '{spec.target}'", self.exported, self.symbols)
-                weights[spec.target] = TensorMeta(spec.target, shape, _dtype_to_str(value.fake.dtype))
+        for name, value in self._weights():
+            shape = shape_of(value.fake, f"weight '{name}'", self.exported, self.symbols)
+            weights[name] = TensorMeta(name, shape, _dtype_to_str(value.fake.dtype))
         return list(weights.values())
 
     def get_weight_name_mapping(self) -> dict[str, str]:
+        return {value.name: name for name, value in self._weights()}
+
+    def _weights(self) -> Iterator[tuple[str, Value]]:
+        """By their names in the model, with a name for each tensor of those that consist of several."""
+        for spec in self.graph_signature.input_specs:
+            if spec.kind in _WEIGHT_KINDS and spec.target not in self._tied:
+                yield from self._parts(spec.target, self.flat.by_placeholder[spec.arg.name])
+
+    def _parts(self, name: str, value: Value) -> Iterator[tuple[str, Value]]:
+        if value not in self.flat.parts:
+            yield name, value
+        for attribute, part in self.flat.parts.get(value, {}).items():
+            yield from self._parts(f"{name}.{attribute}", part)
+
+    def _ties_of_parts(self, ties: dict[str, str]) -> dict[str, str]:
+        values = {s.target: self.flat.by_placeholder[s.arg.name] for s in self.graph_signature.input_specs if s.target}
         return {
-            spec.arg.name: spec.target
-            for spec in self.graph_signature.input_specs
-            if spec.kind in _WEIGHT_KINDS and spec.target not in self.ties
+            alias + name: first + name for alias, first in ties.items() for name, _ in self._parts("", values[first])
         }
 
     def get_mutations(self) -> list[Mutation]:

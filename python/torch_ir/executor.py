@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from npu_base.tensors import plain_tensors
 from torch import Tensor
 
 from .buffers import MISSING_BUFFER
@@ -96,6 +97,7 @@ class IRExecutor:
     def load_weights_from_state_dict(self, sd: Mapping[str, Tensor]) -> None:
         """Use these weights. An error names all that do not fit; other names are ignored."""
         _check_mapping(sd, "weights")
+        sd = plain_tensors(sd)
         try:
             resolved = resolve_weights(sd, self.ir)
         except WeightLoadError as e:

@@ -30,6 +30,7 @@ _ASSERTIONS = frozenset(
         "aten.sym_constrain_range_for_size.default",
     }
 )
+_PART_OF_SUBCLASS = "export.access_subclass_inner_tensor.default"
 
 
 class NeedsRetraceError(Exception):
@@ -72,6 +73,8 @@ class FlatGraph:
     calls: list[Call]
     outputs: list[Any]
     by_placeholder: dict[str, Value] = field(default_factory=dict)
+    parts: dict[Value, dict[str, Value]] = field(default_factory=dict)
+    """The tensors that a weight consists of, by attribute, if it is of a tensor subclass such as torchao's."""
 
 
 def map_values(tree: Any, fn: Callable[[Value], Any]) -> Any:
@@ -94,6 +97,7 @@ class _Flattener:
     def __init__(self, graph_module: fx.GraphModule) -> None:
         self.root = graph_module
         self.calls: list[Call] = []
+        self.parts: dict[Value, dict[str, Value]] = {}
         # The names of inlined regions may be used again for their contents.
         self.names = {n.name for n in graph_module.graph.nodes if not _vanishes(n)}
 
@@ -108,7 +112,8 @@ class _Flattener:
         outputs = self._walk(self.root, env)
         inputs = [v for v in by_name.values() if v.kind == "input"]
         outputs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
-        return FlatGraph(inputs, self.calls, outputs, by_name)
+        by_name |= {part.name: part for parts in self.parts.values() for part in parts.values()}
+        return FlatGraph(inputs, self.calls, outputs, by_name, self.parts)
 
     def _walk(self, module: fx.GraphModule, env: dict[fx.Node, Any], inlined: bool = False) -> Any:
         for node in module.graph.nodes:
@@ -132,6 +137,8 @@ class _Flattener:
             args = (list(args[0].call.outputs), args[1])
         if isinstance(node.target, torch._ops.HigherOrderOperator):
             return self._higher_order(node, args, kwargs)
+        if str(node.target) == _PART_OF_SUBCLASS:
+            return self._part(node, *args)
         return self._record(node, args, kwargs, inlined)
 
     def _record(self, node: fx.Node, args: Any, kwargs: Any, inlined: bool) -> Any:
@@ -157,6 +164,18 @@ class _Flattener:
         value = Value(name, val, "result", call)
         call.outputs = [value]
         return value
+
+    def _part(self, node: fx.Node, whole: Value, attribute: str) -> Value:
+        if whole.kind != "weight":
+            raise ConversionError(
+                f"Node '{node.name}' ({_where(node)}) reads '{attribute}' of '{whole.name}', a tensor of a subclass "
+                f"that is not a weight of the model; expected a parameter or a buffer"
+            )
+        parts = self.parts.setdefault(whole, {})
+        if attribute not in parts:
+            name = self._unique(f"{whole.name}_{attribute}")
+            parts[attribute] = Value(name, node.meta.get("val"), "weight")
+        return parts[attribute]
 
     def _higher_order(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         kind = str(node.target)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from npu_base.quantization import Scheme
+from npu_base.tensors import plain_tensors
 from npu_runtime import Device, Weights, load_weights
 
 from npu.generation.checks import invalid, short_repr
@@ -112,7 +113,7 @@ class ModelSource:
     def weights_for(self, program: Any, device: Device) -> Weights:
         if self._weights is not None:
             return self._weights
-        state = {**dict(self._model.named_buffers()), **self._model.state_dict()}
+        state = plain_tensors({**dict(self._model.named_buffers()), **self._model.state_dict()})
         read = {spec.name for spec in program.weight_specs}
         tensors = {f"model.{name}": t.detach() for name, t in state.items() if f"model.{name}" in read}
         if any(tensor.is_meta for tensor in tensors.values()):
