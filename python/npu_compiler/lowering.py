@@ -357,10 +357,23 @@ _REASONS = {
                     "fft_ifft2 stft istft angle imag conj".split(), "complex numbers"),
 }  # fmt: skip
 
+_QUANTIZES = "it quantises activations while the model runs; quantise weights alone"
+_PACKED = "its weight is packed for one kind of processor; quantise to integers in the order of the weight"
+_REASONS_OF_QUANTIZERS = {
+    **dict.fromkeys("choose_qparams_affine quantize_affine choose_qparams choose_qparams_symmetric quantize_per_tensor "
+                    "quantize_per_channel quantize_per_token choose_qparams_per_token "
+                    "choose_qparams_per_token_asymmetric _int_mm".split(), _QUANTIZES),
+    **dict.fromkeys("_weight_int4pack_mm _weight_int4pack_mm_for_cpu _weight_int4pack_mm_with_scales_and_zeros "
+                    "_dyn_quant_matmul_4bit _dyn_quant_pack_4bit_weight".split(), _PACKED),
+}  # fmt: skip
+
 
 def _without_lowering(op_type: str) -> str:
     parts = op_type.split(".")
-    why = _REASONS.get(parts[1]) if len(parts) == 3 and parts[0] == "aten" else None
+    name = parts[1] if len(parts) == 3 else ""
+    why = _REASONS.get(name) if parts[0] == "aten" else None
+    if parts[0] in ("aten", "torchao", "quantized_decomposed"):
+        why = why or _REASONS_OF_QUANTIZERS.get(name)
     return why or "no lowering for this operator"
 
 

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import npu
+import npu_compiler
 import numpy as np
 import pytest
 import torch
+from torch_ir import extract_ir
 
 from tests.models.zoo.language_models import causal
 from tests.support.gguf_files import KINDS, write_gguf
 from tests.support.gguf_models import FAMILIES, to_gguf
+from tests.support.numbers import check
 from tests.support.quantized_files import write_folder
 
 pytestmark = pytest.mark.slow
@@ -150,3 +153,76 @@ def test_compressed_tensors_writes(form: str, symmetric: bool, bits: int, group:
     write_folder(tmp_path, tensors, {"quantization_config": config})
     entry = npu.open_checkpoint(tmp_path)["up.weight"]
     np.testing.assert_array_equal(entry.dequantized(np.float32), numbers.numpy())
+
+
+def torchao_models() -> dict[str, Any]:
+    from torchao import quantization as ao
+
+    def weights(dtype: torch.dtype, granularity: Any, mapping: str = "SYMMETRIC") -> Any:
+        kind = ao.MappingType[mapping]
+        return ao.IntxWeightOnlyConfig(weight_dtype=dtype, granularity=granularity, mapping_type=kind)
+
+    return {
+        "int8": (ao.Int8WeightOnlyConfig(), 8, 0),
+        "int8 groups": (weights(torch.int8, ao.PerGroup(32), "ASYMMETRIC"), 8, 32),
+        "int4": (weights(torch.int4, ao.PerAxis(0)), 4, 0),
+        "int4 groups": (weights(torch.int4, ao.PerGroup(32), "ASYMMETRIC"), 4, 32),
+        "int3": (weights(torch.int3, ao.PerGroup(32)), 4, 32),
+    }
+
+
+@pytest.mark.parametrize("form", ["int8", "int8 groups", "int4", "int4 groups", "int3"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_torchao_quantises(form: str, dtype: torch.dtype) -> None:
+    ao = package("torchao.quantization", "torchao")
+    config, bits, group = torchao_models()[form]
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(128, 96), torch.nn.GELU(), torch.nn.Linear(96, 64, bias=False)).eval()
+    ao.quantize_(model.to(dtype), config, filter_fn=lambda part, _: isinstance(part, torch.nn.Linear))
+    exact = torch.nn.Sequential(torch.nn.Linear(128, 96), torch.nn.GELU(), torch.nn.Linear(96, 64, bias=False))
+    with torch.no_grad():
+        for part, plain in ((model[0], exact[0]), (model[2], exact[2])):
+            plain.double().weight.copy_(part.weight.dequantize())
+        exact[0].bias.copy_(model[0].bias)
+    ir = extract_ir(model, torch.zeros(3, 128, dtype=dtype))
+    products = [op["attrs"] for op in npu_compiler.compile(ir).data["main"] if op["op"] == "matmul"]
+    groups = {attrs.get("group", 0) for attrs in products}
+    assert [attrs.get("bits") for attrs in products] == [bits, bits] and groups <= {group, 0}
+    for rows in (1, 40):
+        x = torch.randn(rows, 128, dtype=dtype)
+        check(npu.compile(model, x)(x), exact(x.double()), model(x), form)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_pt2e_quantises(dynamic: bool) -> None:
+    """Activations quantised with known scales run as a program; those that are measured in each run need the host."""
+    package("torchao", "torchao")
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+    from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(128, 96), torch.nn.ReLU(), torch.nn.Linear(96, 64)).eval()
+    x = torch.randn(3, 128)
+    config = x86.get_default_x86_inductor_quantization_config(is_dynamic=dynamic)
+    prepared = prepare_pt2e(torch.export.export(model, (x,)).module(), x86.X86InductorQuantizer().set_global(config))
+    prepared(x)
+    converted = convert_pt2e(prepared)
+    ir = extract_ir(converted, x)
+    if dynamic:
+        with pytest.raises(npu_compiler.CompileError, match="choose_qparams.*it quantises activations"):
+            npu_compiler.compile(ir)
+        compiled = npu.compile(converted, x, fallback="host")
+    else:
+        products = [op["attrs"] for op in npu_compiler.compile(ir).data["main"] if op["op"] == "matmul"]
+        assert [attrs.get("bits") for attrs in products] == [8, 8]
+        compiled = npu.compile(converted, x)
+    torch.testing.assert_close(compiled(x), converted(x))
+
+
+@pytest.mark.parametrize("config", ["Int8DynamicActivationInt8WeightConfig", "Int8DynamicActivationIntxWeightConfig"])
+def test_torchao_quantises_activations(config: str) -> None:
+    ao = package("torchao.quantization", "torchao")
+    model = torch.nn.Sequential(torch.nn.Linear(128, 96)).eval()
+    ao.quantize_(model, getattr(ao, config)())
+    with pytest.raises(npu_compiler.CompileError, match="it quantises activations while the model runs"):
+        npu_compiler.compile(extract_ir(model, torch.zeros(32, 128)))

@@ -6,9 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+import torch.ao.quantization.fx._decomposed  # registers quantized_decomposed
+import torch.nn.functional as F
 from npu_base.quantization import Scheme
-from npu_compiler import compile
+from npu_compiler import CompileError, compile
 from torch import nn
+
+from tests.support.torchao_ops import dequantize_affine
+from tests.support.weight_subclass import quantize_linears
 
 from .helpers import ir_of, ops
 
@@ -88,3 +93,87 @@ def test_tied_weights_have_one_scheme() -> None:
     }  # fmt: skip
     with pytest.raises(ValueError, match="expected one scheme for both"):
         compile(ir, quantized={"1.weight": FOUR, "0.weight": Scheme(8, 32)})
+
+
+class Exported(nn.Module):
+    """Products as PyTorch's tools leave them."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.form = form
+        self.register_buffer("q", torch.ones(24, 64, dtype=torch.int8))
+        self.register_buffer("scales", torch.ones(24, 2))
+        self.register_buffer("zeros", torch.ones(24, 2, dtype=torch.int8))
+
+    def forward(self, x: torch.Tensor) -> Any:
+        q: Any = self.q
+        match self.form:
+            case "affine":
+                return F.linear(x, dequantize_affine(q, [1, 32], self.scales, self.zeros, (-8, 7), x.dtype))  # type: ignore[arg-type]
+            case "scaled":
+                return (x @ q.t().to(x.dtype)) * self.scales[:, 1]  # type: ignore[index]
+            case "bare":
+                return x @ q.t().to(x.dtype)
+            case "one for all":
+                return (x @ q.t().to(x.dtype)) * self.scales[0, 0]  # type: ignore[index]
+            case "of the rows":
+                return (x @ q.t().to(x.dtype)) * x[:, :1]
+            case "changing":
+                return x @ x[:, :64].to(torch.int8).t().to(x.dtype)
+            case "untransposed":
+                return x[:, :24] @ q.to(x.dtype)
+        return torch.ops.aten._weight_int8pack_mm(x, q, self.scales[:, 0].contiguous())  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("form", "listed", "bits"),
+    [
+        ("affine", "matmul", 4),
+        ("scaled", "matmul", 8),
+        ("bare", "matmul", 8),
+        ("packed", "matmul", 8),
+        ("one for all", "matmul", 8),
+        ("of the rows", "matmul{mul($0,$1)}", 8),
+        ("changing", None, None),
+        ("untransposed", "matmul", None),
+    ],
+)
+def test_what_pytorch_quantised_is_read_as_stored(form: str, listed: str | None, bits: int | None) -> None:
+    program = compile(ir_of(Exported(form), X))
+    assert listed is None or ops(program).rpartition(" | ")[2] == listed
+    products = [op for op in program.data["main"] if op["op"] == "matmul"]
+    assert [product["attrs"].get("bits") for product in products] == [bits]
+
+
+def test_a_shared_weight_is_prepared_once() -> None:
+    linear = quantize_linears(nn.Linear(64, 64))
+    program = compile(ir_of(nn.Sequential(linear, nn.ReLU(), linear), X))
+    assert [op["op"] for op in program.data["prepare"]] == ["map"]
+    assert [op["attrs"].get("bits") for op in program.data["main"]] == [8, 8]
+
+
+@pytest.mark.parametrize("form", ["choose", "int_mm"])
+def test_quantised_activations_are_refused_by_name(form: str) -> None:
+    class Dynamic(nn.Module):
+        def forward(self, x: torch.Tensor) -> Any:
+            if form == "int_mm":
+                return torch._int_mm(x.to(torch.int8), torch.ones(64, 8, dtype=torch.int8))
+            return torch.ops.quantized_decomposed.choose_qparams.tensor(x, -128, 127, 1e-6, torch.int8)
+
+    name = {"choose": "quantized_decomposed.choose_qparams.tensor", "int_mm": "aten._int_mm.default"}[form]
+    with pytest.raises(CompileError, match=rf"{name}.*: it quantises activations while the model runs"):
+        compile(ir_of(Dynamic(), torch.zeros(32, 64)))
+
+
+@pytest.mark.parametrize(
+    ("block", "dtype", "message"),
+    [([1, 48], torch.int8, r"in blocks of \[1, 48\]"), ([1, 64], torch.int32, "blocks of int32")],
+)
+def test_other_blocks_are_refused(block: list[int], dtype: torch.dtype, message: str) -> None:
+    ir = ir_of(Exported("affine"), X)
+    node = next(node for node in ir["nodes"] if node["op_type"].startswith("torchao"))
+    node["attrs"]["block_size"] = block
+    for meta in (ir["weights"][0], node["inputs"][0]):
+        meta["dtype"] = str(dtype).removeprefix("torch.")
+    with pytest.raises(CompileError, match=message):
+        compile(ir)

@@ -9,7 +9,9 @@ import torch
 import torch.ao.quantization.fx._decomposed  # registers quantized_decomposed
 from npu_compiler.lowering import IGNORED, LOWERINGS
 
-OTHER_DEFAULTS = [("padding", "valid"), ("ord", 2), ("p", 2), ("dtype", 4)]  # 4 is int64
+import tests.support.torchao_ops  # noqa: F401 - registers torchao
+
+OTHER_DEFAULTS = [("padding", "valid"), ("ord", 2), ("p", 2), ("dtype", 4), ("output_dtype", 6)]  # int64, float32
 """Said otherwise by the lowering, which serves several operators."""
 
 

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from npu_base.quantization import Scheme
 from torch import Tensor, nn
 
+from tests.support.torchao_ops import dequantize_affine
+
 from .making import Make, f, i, module
 
 
@@ -149,8 +151,81 @@ class ExportedAsOne(nn.Module):
         return F.linear(x, op.dequantize_per_tensor(self.q, 0.0625, 3, -128, 127, torch.int8, out_dtype=x.dtype))
 
 
+class Affine(nn.Module):
+    """A layer as torchao exports it: blocks of its integers have a scale and maybe a point."""
+
+    def __init__(self, limits: Any, block: tuple[int, int], points: Any, dtype: torch.dtype = torch.int8) -> None:
+        super().__init__()
+        g = torch.Generator().manual_seed(0)
+        low, high = limits if limits[0] is not None else (-128, 127) if dtype == torch.int8 else (0, 255)
+        self.limits, self.block = limits, list(block)
+        shape = [n // size for n, size in zip((24, 96), block, strict=True)]
+        self.register_buffer("q", torch.randint(low, high + 1, (24, 96), generator=g).to(dtype))
+        self.register_buffer("scales", torch.rand(shape, generator=g) * 0.1)
+        self.register_buffer("points", None if points is None else torch.randint(low, high + 1, shape).to(points))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, dequantize_affine(self.q, self.block, self.scales, self.points, self.limits, x.dtype))
+
+
+class AsFloats(nn.Module):
+    """Integers that become floats before a product, and are scaled, or not, after it."""
+
+    def __init__(self, form: str, dtype: torch.dtype = torch.int8) -> None:
+        super().__init__()
+        g = torch.Generator().manual_seed(0)
+        self.form = form
+        self.register_buffer("q", torch.randint(-128, 256, (24, 64), generator=g).to(dtype))
+        self.register_buffer("scales", torch.rand(24, 1, generator=g) * 0.1)
+        self.register_buffer("bias", torch.rand(24, generator=g))
+
+    def forward(self, x: Tensor) -> Any:
+        scales = self.scales.to(x.dtype).flatten()
+        if self.form == "packed" and x.dtype != torch.float64:
+            return torch.ops.aten._weight_int8pack_mm(x, self.q, scales)
+        y = torch.mm(x, self.q.t().to(x.dtype))
+        match self.form:
+            case "bare":
+                return y
+            case "bias":
+                return torch.relu(y * scales + self.bias)
+            case "twice read":
+                return y * scales + y
+            case "rows":
+                return y * x[:, :1]
+            case "shared":
+                return torch.mm(torch.tanh(x), self.q.t().to(x.dtype)) + y * scales
+            case "untransposed":
+                return torch.mm(y * scales / 64, self.q.to(x.dtype))
+        return y * scales
+
+
+class Static(nn.Module):
+    """Activations quantised with scales that are known, as PT2E leaves them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        op: Any = torch.ops.quantized_decomposed
+        limits = (0.03, 121, 0, 255, torch.uint8)
+        if x.dtype == torch.float64:  # the operator takes floats
+            return (torch.clamp(torch.round(x.float() * (1 / 0.03)) + 121, 0, 255).double() - 121) * 0.03
+        return op.dequantize_per_tensor(op.quantize_per_tensor(x, *limits), *limits, out_dtype=x.dtype)  # type: ignore[no-any-return]
+
+
 def _exported() -> None:
     module("exported linear with one scale", ExportedAsOne, f(3, 64))
+    for block in ((1, 96), (1, 32), (24, 96), (8, 48), (24, 1)):
+        for points in (None, torch.int8, torch.float32):
+            make = functools.partial(Affine, (-8, 7), block, points)
+            module(f"affine linear {block} points={points}", make, f(3, 96))
+    for name, limits, dtype in (("int8", (None, None), torch.int8), ("uint8", (0, 255), torch.uint8),
+                                ("3 bits", (-4, 3), torch.int8), ("uint4", (0, 15), torch.uint8)):  # fmt: skip
+        for rows in (1, 20):
+            make = functools.partial(Affine, limits, (1, 32), torch.int32, dtype)
+            module(f"affine linear {name} {rows} rows", make, f(rows, 96))
+    for form in ("scaled", "bias", "bare", "twice read", "rows", "shared", "untransposed", "packed"):
+        module(f"integers as floats {form}", functools.partial(AsFloats, form), f(3, 64))
+    module("integers as floats uint8", functools.partial(AsFloats, "bias", torch.uint8), f(11, 64))
+    module("quantised activations", Static, f(5, 33))
 
     forms = itertools.product(((-128, 127), (0, 255), (-8, 7), (0, 15)), (0, 32), (True, False))
     for (low, high), group, points in forms:

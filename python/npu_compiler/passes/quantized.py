@@ -8,6 +8,7 @@ computes once.
 from __future__ import annotations
 
 from ..graph import Graph, Op, View, same, whole
+from .integer_products import integer_products
 from .simplify import changing_values
 
 PRODUCT_BITS = (4, 8)
@@ -15,6 +16,7 @@ PRODUCT_BITS = (4, 8)
 
 
 def quantized_products(graph: Graph) -> None:
+    integer_products(graph)
     changing = changing_values(graph)
     for op in graph.main:
         stored = not any(view.value in changing for view in op.reads())
