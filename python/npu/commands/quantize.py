@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from npu_base.commands import integer
 from npu_base.errors import InvalidValueError, format_error
+from npu_base.files import read_file
 
 from npu.commands.arguments import json_argument, threads_argument
 from npu.commands.sources import model_folder
@@ -19,6 +20,7 @@ from npu.commands.sources import model_folder
 if TYPE_CHECKING:
     from npu.quantized.checkpoint import Checkpoint
     from npu.quantized.choice import Roles
+    from npu.quantized.effects import Effects
     from npu.quantized.quantizing import LayerReport
 
 __all__ = ["EXAMPLES", "add_arguments", "run"]
@@ -27,7 +29,10 @@ EXAMPLES = (
     "npu quantize models/qwen -o models/qwen-4bit",
     "npu quantize models/qwen -o models/qwen-mixed --group 32 --layer '*.down_proj=8' --keep-head --report",
     "npu quantize Qwen/Qwen2.5-0.5B-Instruct -o qwen-8bit --bits 8 --exclude 'model.layers.0.*'",
+    "npu quantize models/qwen -o models/qwen-4bit --prompt 'Why is the sky blue?' --prompts questions.txt",
 )
+
+_MOST_LAYERS = 20
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
@@ -57,9 +62,14 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     threads_argument(p)
     p.add_argument(
-        "--report", type=integer(1, 10**9), nargs="?", const=20, metavar="N",
+        "--report", type=integer(1, 10**9), nargs="?", const=_MOST_LAYERS, metavar="N",
         help="show the N layers whose weights have changed most (default: 20)",
     )  # fmt: skip
+    p.add_argument(
+        "--prompt", action="append", default=[], metavar="TEXT",
+        help="report what changes in the outputs of layers and of the model on this text; may be repeated",
+    )  # fmt: skip
+    p.add_argument("--prompts", type=Path, metavar="FILE", help="the same on each line of a text file")
     json_argument(p)
 
 
@@ -73,14 +83,66 @@ def run(args: argparse.Namespace) -> int:
         args.scale_dtype,
     )  # fmt: skip
     folder = model_folder(args.folder)
+    prompts = _prompts(args, folder)  # before the work, which may take minutes
     began = time.perf_counter()
     with ProgressBar(sys.stderr.isatty()) as progress:
         report = quantize_folder(folder, args.output, choice, threads=args.threads, progress=progress, roles_of=_roles)
+        effects = _measure(folder, args.output, prompts, progress) if prompts else None
     if args.json:
-        print(json.dumps({"output": str(args.output), "layers": [_as_dict(layer) for layer in report]}, indent=2))
+        said: dict[str, Any] = {"output": str(args.output), "layers": [_as_dict(layer, effects) for layer in report]}
+        if effects is not None:
+            said["on_prompts"] = {
+                "tokens": effects.tokens, "divergence": effects.divergence, "agreement": effects.agreement,
+            }  # fmt: skip
+        print(json.dumps(said, indent=2))
         return 0
-    _print(args, report, time.perf_counter() - began)
+    _print(args, report, effects, time.perf_counter() - began)
     return 0
+
+
+def _prompts(args: argparse.Namespace, folder: Path) -> list[list[int]]:
+    """The tokens of each."""
+    texts = list(args.prompt)
+    if args.prompts is not None:
+        texts += _lines(args.prompts)
+    if not texts:
+        return []
+    from npu.commands.pretrained import build_pretrained
+    from npu.generation.pretrained import tokenizer_of
+    from npu.quantized.effects import stored_names
+    from npu.quantized.opening import open_checkpoint
+
+    source = open_checkpoint(folder)
+    stored_names(build_pretrained(source.path, "meta"), source)
+    tokenizer = tokenizer_of(folder)
+    if tokenizer is None:
+        what, action = f"prompts need a tokenizer, and {folder} has none", "leaving out --prompt"
+        raise InvalidValueError(format_error("npu", what, action=action))
+    prompts = [tokenizer(text)["input_ids"] for text in texts]
+    empty = next((text for text, tokens in zip(texts, prompts, strict=True) if not tokens), None)
+    if empty is not None:
+        raise InvalidValueError(format_error("npu", "a prompt has no tokens", got=repr(empty)))
+    return prompts
+
+
+def _lines(path: Path) -> list[str]:
+    data = read_file(path, "the file of prompts does not exist")
+    try:
+        lines = [line for line in data.decode().splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise InvalidValueError(format_error("npu", f"{path} is not text in UTF-8", got=str(error))) from error
+    if not lines:
+        raise InvalidValueError(format_error("npu", f"{path} has no prompts", expected="a text on each line"))
+    return lines
+
+
+def _measure(folder: Path, output: Path, prompts: list[list[int]], progress: Any) -> Effects:
+    from npu.commands.pretrained import build_pretrained
+    from npu.quantized.effects import measure
+    from npu.quantized.opening import open_checkpoint
+
+    model = build_pretrained(folder, "meta")
+    return measure(model, open_checkpoint(folder), open_checkpoint(output), prompts, progress)
 
 
 def _layers(given: list[str]) -> dict[str, int | tuple[int, int]]:
@@ -116,7 +178,7 @@ def _roles(source: Checkpoint) -> Roles:
     }
 
 
-def _print(args: argparse.Namespace, report: list[LayerReport], seconds: float) -> None:
+def _print(args: argparse.Namespace, report: list[LayerReport], effects: Effects | None, seconds: float) -> None:
     from rich.table import Table
 
     from npu.consoles import output_console
@@ -127,20 +189,30 @@ def _print(args: argparse.Namespace, report: list[LayerReport], seconds: float) 
         f"{args.output}: {len(report)} layers quantised, from {before / 1e6:,.1f} to {after / 1e6:,.1f} MB; "
         f"all weights {size / 1e6:,.1f} MB; {seconds:.0f} s"
     )
-    if args.report is None:
+    if effects is not None:
+        print(
+            f"on {effects.tokens} tokens: KL divergence {effects.divergence:.4f}, "
+            f"the same most likely token after {effects.agreement:.1%}"
+        )
+    if args.report is None and effects is None:
         return
-    table = Table("Layer", "Shape", "Bits", "Group", "SNR (dB)")
+    outputs = {} if effects is None else effects.layers
+    table = Table("Layer", "Shape", "Bits", "Group", "SNR (dB)", *(["Outputs (dB)"] if effects else []))
     for column in table.columns[2:]:
         column.justify = "right"
-    for layer in sorted(report, key=lambda layer: layer.snr)[: args.report]:
-        scheme = layer.scheme
-        table.add_row(layer.layer, str(list(layer.shape)), str(scheme.bits), str(scheme.group), f"{layer.snr:.1f}")
+    for layer in sorted(report, key=lambda layer: outputs.get(layer.layer, layer.snr))[: args.report or _MOST_LAYERS]:
+        scheme, ratio = layer.scheme, outputs.get(layer.layer)
+        more = [] if effects is None else ["not run" if ratio is None else f"{ratio:.1f}"]
+        numbers = [str(scheme.bits), str(scheme.group), f"{layer.snr:.1f}", *more]
+        table.add_row(layer.layer, str(list(layer.shape)), *numbers)
     output_console().print(table)
 
 
-def _as_dict(layer: LayerReport) -> dict[str, Any]:
+def _as_dict(layer: LayerReport, effects: Effects | None) -> dict[str, Any]:
+    ratio = None if effects is None else effects.layers.get(layer.layer)
     return {
         "layer": layer.layer, "shape": list(layer.shape), "bits": layer.scheme.bits, "group": layer.scheme.group,
         "scale_dtype": layer.scheme.scale_dtype, "snr_db": layer.snr if isfinite(layer.snr) else None,
         "bytes": layer.bytes, "plain_bytes": layer.plain_bytes,
+        **({} if effects is None else {"output_snr_db": ratio if ratio is not None and isfinite(ratio) else None}),
     }  # fmt: skip

@@ -18,7 +18,7 @@ from npu.generation.source import Facts, facts_of, program_key
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["FolderSource"]
+__all__ = ["FolderSource", "tokenizer_of"]
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "spiece.model")
 _DTYPES = ("float32", "float16", "bfloat16")
@@ -96,22 +96,10 @@ class FolderSource:
         return load_weights({name: tensor for name, tensor in tensors.items() if name in wanted}, program)
 
     def tokenizer(self) -> Any:
-        if not any((self.path / name).is_file() for name in _TOKENIZERS):
-            return None
         began = time.perf_counter()
-        import transformers
-
-        try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(
-                self.path, local_files_only=True, trust_remote_code=False
-            )
-        except Exception as error:  # a damaged file may make the libraries raise anything
-            cause = f"{type(error).__name__}: {_one_line(error)}"
-            action = "copying its files again, or tokenizer=None with tokens instead of texts"
-            raise invalid(
-                f"the tokenizer in {self.path} cannot be loaded", cause, "the files of a tokenizer", action
-            ) from error
-        self._timings["tokenizer"] = time.perf_counter() - began
+        tokenizer = tokenizer_of(self.path)
+        if tokenizer is not None:
+            self._timings["tokenizer"] = time.perf_counter() - began
         return tokenizer
 
     def _make_key(self) -> str:
@@ -170,6 +158,22 @@ class FolderSource:
         import transformers
 
         return transformers.GenerationConfig.from_pretrained(self.path, local_files_only=True)
+
+
+def tokenizer_of(folder: Path) -> Any:
+    """None if the folder has none."""
+    if not any((folder / name).is_file() for name in _TOKENIZERS):
+        return None
+    import transformers
+
+    try:
+        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # a damaged file may make the libraries raise anything
+        cause = f"{type(error).__name__}: {_one_line(error)}"
+        action = "copying its files again, or tokenizer=None with tokens instead of texts"
+        raise invalid(
+            f"the tokenizer in {folder} cannot be loaded", cause, "the files of a tokenizer", action
+        ) from error
 
 
 def _one_line(error: Exception) -> str:

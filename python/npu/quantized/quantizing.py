@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, isfinite, log10, prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from npu.quantized.errors import refuse
 from npu.quantized.mlx_folder import Planned, write_mlx
 from npu.quantized.opening import open_checkpoint
 from npu.quantized.packing import pack_rows
-from npu.quantized.rounding import round_weight
+from npu.quantized.rounding import decibels, round_weight
 from npu.quantized.stored import CODES
 from npu.quantized.tensors import FLOATS, QuantizedTensor, dtype_name
 
@@ -193,7 +193,7 @@ class _Work:
         packed = pack_rows(rounded.integers, scheme.bits)
         result = QuantizedTensor(scheme, weight.shape, packed, rounded.scales, rounded.biases)
         result.check(f"layer '{layer}', quantised")
-        snr = _decibels(rounded.squared_norm, rounded.squared_error)
+        snr = decibels(rounded.squared_norm, rounded.squared_error)
         self.report.append(LayerReport(layer, scheme, weight.shape, snr, weight.nbytes, result.nbytes))
         self.advance(weight.nbytes)
         return result
@@ -210,12 +210,6 @@ def _plain_bytes(shape: Sequence[int], dtype: str) -> int:
 
 def _dtype(name: str) -> np.dtype[Any]:
     return np.dtype(FLOATS.get(name, name))
-
-
-def _decibels(power: float, error: float) -> float:
-    if not error:
-        return inf
-    return 10 * log10(power / error) if power else -inf
 
 
 def _of_tied(schemes: dict[str, Scheme], tensors: Mapping[str, Any]) -> dict[str, Scheme]:

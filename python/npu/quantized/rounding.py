@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from math import inf, log10
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from npu.quantized.packing import Bytes, Floats
 from npu.quantized.tensors import FLOATS
 
-__all__ = ["Rounded", "as_float32", "round_weight"]
+__all__ = ["Rounded", "as_float32", "decibels", "round_weight"]
 
 _Float32 = npt.NDArray[np.float32]
 
@@ -69,6 +70,13 @@ def as_float32(array: npt.NDArray[Any]) -> _Float32:
         bits <<= np.uint32(16)
         return bits.view(np.float32)
     return array.astype(np.float32, copy=False)
+
+
+def decibels(power: float, error: float) -> float:
+    """The ratio of a signal to its noise, by their sums of squares."""
+    if not error:
+        return inf
+    return 10 * log10(power / error) if power else -inf
 
 
 _Round = Callable[[_Float32], _Float32]
