@@ -25,6 +25,9 @@ class Int8Weight(torch.Tensor):
     def __init__(self, q: Tensor, scale: Tensor) -> None:
         self.q, self.scale = q, scale
 
+    def __repr__(self, **_: Any) -> str:
+        return f"Int8Weight({list(self.shape)})"
+
     def __tensor_flatten__(self) -> tuple[list[str], None]:
         return ["q", "scale"], None
 
@@ -39,7 +42,8 @@ class Int8Weight(torch.Tensor):
             y = torch.mm(x.reshape(-1, x.shape[-1]), weight.q.t().to(x.dtype)) * weight.scale.flatten()
             y = y.reshape(*x.shape[:-1], -1)
             return y if bias is None else y + bias
-        return super().__torch_function__(function, types, args, kwargs or {})
+        with torch._C.DisableTorchFunctionSubclass():  # results are of the class that dispatch gives them
+            return function(*args, **(kwargs or {}))
 
     @classmethod
     def __torch_dispatch__(cls, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

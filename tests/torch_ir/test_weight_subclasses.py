@@ -6,7 +6,7 @@ import pytest
 import torch
 from npu_base.tensors import plain_tensors
 from torch import Tensor, nn
-from torch_ir import IR, IRExecutor, extract_ir
+from torch_ir import IR, IRExecutor, extract_ir, verify_ir_with_state_dict
 
 from tests.support.weight_subclass import quantize_linears
 
@@ -49,6 +49,14 @@ def test_it_computes_what_the_model_does(saved: bool) -> None:
     executor = IRExecutor(IR.from_dict(ir.to_dict()) if saved else ir)
     executor.load_weights_from_state_dict(model.state_dict())
     torch.testing.assert_close(executor(X)[0], model(X), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("per_layer", [False, True])
+def test_it_is_verified(per_layer: bool) -> None:
+    model = tied()
+    ir = extract_ir(model, X)
+    passed, report = verify_ir_with_state_dict(ir, model.state_dict(), model, X, per_layer=per_layer)
+    assert passed, report
 
 
 def test_plain_tensors() -> None:

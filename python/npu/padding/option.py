@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from npu_base.size_rules import SizeRules
+from npu_base.tensors import plain_tensors
 from torch import Tensor, nn
 
 from npu.buckets import Buckets, checked_buckets, is_ordinary
@@ -26,6 +27,7 @@ def proven_buckets(
     least = {size.name: size.least for size in ir.sizes}
     state: dict[str, Tensor] = dict(module.named_parameters(remove_duplicate=False))
     state |= dict(module.named_buffers(remove_duplicate=False))
+    state = plain_tensors(state)
     masks = {name: tensor.detach() for name, tensor in state.items() if not is_ordinary(tensor.detach(), compute_dtype)}
     needs = {
         name: prove(ir, name, least=least[name], most=values[-1], fills=fills, compute_dtype=compute_dtype, masks=masks)
