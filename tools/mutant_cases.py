@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import hashlib
 import multiprocessing
@@ -58,15 +57,15 @@ def make_ready(index: int) -> Ready | None:
     case = RUNNABLE[index]
     model, inputs = case.build(), case.make()
     own = evaluate(model, inputs)
-    exact = evaluate(copy.deepcopy(model).double(), tuple(cast(x, torch.float64) for x in inputs))
+    exact = evaluate(case.in_double(model), tuple(cast(x, torch.float64) for x in inputs))
     for i, (best, mine) in enumerate(zip(exact, own, strict=True)):
         if best.is_floating_point() != mine.is_floating_point():
             exact[i] = mine.double() if mine.is_floating_point() else mine
-    program = compile(extract_ir(model, inputs))
+    program = compile(extract_ir(model, inputs), quantized=case.schemes(model))
     kernels = launches(Executor(program, Device(CHIP)).plan())
     if not kernels:
         return None
-    return Ready(case.name, program.to_bytes(), program.text(), inputs, model.state_dict(), exact, own, kernels)
+    return Ready(case.name, program.to_bytes(), program.text(), inputs, case.stored(model), exact, own, kernels)
 
 
 def state_of(folders: Iterable[Path]) -> str:

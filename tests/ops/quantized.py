@@ -54,6 +54,15 @@ def _shapes() -> None:
     for group in (1, 5, 16, 48, 96, 500):
         linear(f"4/{group}/bias", (3,), 240, 21)
         linear(f"8/{group}/point", (12,), 240, 21)
+    for text in ("2s/32/point", "3s/64/none", "6s/0/bias", "6/16/point"):
+        linear(text, (5,), 150, 23)
+        linear(text, (18,), 150, 23)
+    for rows in (*range(1, 10), 17, 70):  # odd depths, a last group that is shorter
+        linear("4s/64/point", (rows,), 227, 29, bias=False)
+        linear("8/32/bias", (rows,), 227, 29)
+    linear("4/32/bias", (3,), 64, 0)
+    linear("4/32/bias", (3,), 0, 5)
+    linear("8/0/none", (3,), 0, 5)
     linear("4/32/bias", (0,), 64, 5)
     linear("4/32/bias", (2, 3), 64, 5)
     linear("8/32/bias", (2, 1, 5), 64, 600)
@@ -111,6 +120,14 @@ def _modules() -> None:
         module(f"quantized embedding {text}", lambda: nn.Embedding(40, 96), ids, scheme=scheme(text))
         module(f"quantized tied {text}", Tied, ids, scheme=scheme(text))
     module("quantized others", Others, f(2, 3, 11, 11), scheme=scheme("4/32/bias"))
+    for bits in (2, 3, 6):  # whose rows end at different bytes
+        for width in (64, 96, 22):
+            module(f"quantized embedding {bits} bits {width}", lambda w=width: nn.Embedding(40, w), ids,
+                   scheme=scheme(f"{bits}/16/bias"))  # fmt: skip
+            module(f"quantized embedding {bits} bits signed {width}", lambda w=width: nn.Embedding(40, w), ids,
+                   scheme=scheme(f"{bits}s/0/point"))  # fmt: skip
+    for text in ("4/32/bias", "8s/64/point", "6/16/none"):
+        module(f"quantized rows joined {text}", lambda: Joined(64), i(2, 7, low=0, high=39), scheme=scheme(text))
     module("quantized embedding of 3 bits", lambda: nn.Embedding(40, 70), ids, scheme=scheme("3/16/bias"))
 
 
@@ -200,6 +217,36 @@ class AsFloats(nn.Module):
         return y * scales
 
 
+class Part(nn.Module):
+    """A layer whose integers, scales and points are parts of larger tensors, of an activation in another layout."""
+
+    def __init__(self, group: int, turned: bool) -> None:
+        super().__init__()
+        g = torch.Generator().manual_seed(0)
+        self.group, self.turned = group, turned
+        self.register_buffer("q", torch.randint(0, 256, (30, 160), generator=g).to(torch.uint8))
+        self.register_buffer("scales", torch.rand(30, 160 // group, generator=g) * 0.1)
+        self.register_buffer("points", torch.randint(0, 256, (30, 160 // group), generator=g))
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = 64 // self.group
+        scales, points = self.scales[5:, first:], self.points[5:, first:].to(torch.uint8)
+        w = dequantize_affine(self.q[5:, 64:], [1, self.group], scales, points, (0, 255), x.dtype)
+        return F.linear(x.t() if self.turned else x[1:, 7:103], w)
+
+
+class Joined(nn.Module):
+    """Rows of a quantised table that become parts of another tensor."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(40, width)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        rows = self.table(ids)
+        return torch.cat([rows * 2, rows, self.table(ids + 1)], -1)
+
+
 class Static(nn.Module):
     """Activations quantised with scales that are known, as PT2E leaves them."""
 
@@ -224,6 +271,12 @@ def _exported() -> None:
             module(f"affine linear {name} {rows} rows", make, f(rows, 96))
     for form in ("scaled", "bias", "bare", "twice read", "rows", "shared", "untransposed", "packed"):
         module(f"integers as floats {form}", functools.partial(AsFloats, form), f(3, 64))
+    for group in (32, 96, 8):
+        for rows in (4, 20):
+            part = (f(rows + 1, 110), f(96, rows))
+            for turned in (False, True):
+                name = f"affine linear of parts {group} {rows} turned={turned}"
+                module(name, functools.partial(Part, group, turned), part[turned])
     module("integers as floats uint8", functools.partial(AsFloats, "bias", torch.uint8), f(11, 64))
     module("quantised activations", Static, f(5, 33))
 

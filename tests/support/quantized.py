@@ -43,7 +43,7 @@ def quantized(name: str, shape: Sequence[int], scheme: Scheme) -> Quantized:
 def numbers_of(parts: Mapping[str, Tensor], scheme: Scheme, depth: int) -> Tensor:
     """The numbers in float64 that integers, scales and offsets stand for."""
     stream = (parts[""].unsqueeze(-1).long() >> torch.arange(8)) & 1
-    stream = stream.reshape(*parts[""].shape[:-1], -1)[..., : depth * scheme.bits]
+    stream = stream.flatten(-2)[..., : depth * scheme.bits]
     digits = stream.reshape(*stream.shape[:-1], depth, scheme.bits)
     integers = (digits << torch.arange(scheme.bits)).sum(-1)
     if scheme.signed:
