@@ -226,6 +226,12 @@ struct MatmulQuantizedArgs {
 };
 NPU_ARGS(MatmulQuantizedArgs, 768);
 
+struct NormedQuantizedArgs {
+  NormedRowsArgs rows;
+  QuantizedArgs right;
+};
+NPU_ARGS(NormedQuantizedArgs, 792);
+
 // Spatial dimensions are three; missing ones lead, with extent 1.
 struct ConvArgs {
   ProductArgs product;  // its columns are those of all groups

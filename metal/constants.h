@@ -156,12 +156,12 @@ NPU_SHARED int32_t kSumColumns = 4;  // of a thread that adds up parts of the de
 enum { kFcMatmulRowsLeftFours = kFcEpilogueEnd, kFcMatmulRowsRightAligned, kFcMatmulRowsEnd };
 NPU_SHARED int32_t kStreamSimdgroups = 8;  // of a threadgroup
 
-enum { kFcNormedRowsRms = kFcMatmulRowsEnd, kFcNormedRowsWeight, kFcNormedRowsBias };
-enum { kBufferNormedRowsWeight = kBufferExtrasEnd, kBufferNormedRowsBias };
+enum { kFcNormedRowsRms = kFcMatmulRowsEnd, kFcNormedRowsWeight, kFcNormedRowsBias, kFcNormedRowsEnd };
+enum { kBufferNormedRowsWeight = kBufferExtrasEnd, kBufferNormedRowsBias, kBufferNormedRowsEnd };
 
 // quantized.h: quantised operands, alone and in products
 enum {
-  kFcQuantizedBits = kFcMatmulRowsEnd,
+  kFcQuantizedBits = kFcNormedRowsEnd,
   kFcQuantizedSigned,
   kFcQuantizedOffset,
   kFcQuantizedScaleType,
@@ -172,7 +172,7 @@ NPU_SHARED int32_t kQuantizedEach = 8;  // neighbours that begin at a whole byte
 enum class QuantizedOffset : int32_t { kNone, kPoint, kBias };
 
 // matmul_quantized
-enum { kBufferQuantizedScales = kBufferExtrasEnd, kBufferQuantizedOffsets };
+enum { kBufferQuantizedScales = kBufferNormedRowsEnd, kBufferQuantizedOffsets };
 NPU_SHARED int32_t kQuantizedStep = 8;  // bytes of a column that a lane takes at once
 
 // dequantize

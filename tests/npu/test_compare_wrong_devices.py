@@ -51,7 +51,7 @@ def test_a_wrong_kernel_is_found_inside_a_fused_step(tmp_path: Path) -> None:
     kernels.mkdir()
     for file in (Path(__file__).parents[2] / "metal").iterdir():
         (kernels / file.name).write_text(file.read_text())
-    changed, old = kernels / "matmul_rows_norm.metal", "result += parameter<T>(bias, ParameterKind(kNormBias)"
+    changed, old = kernels / "normed_rows.h", "result += parameter<T>(bias, ParameterKind(kNormBias)"
     assert old in changed.read_text()
     changed.write_text(changed.read_text().replace(old, old.replace("+=", "+= 0.0001f +")))
     npu_compiler.compile(ir_of("block")).save(tmp_path / "block.npubin")

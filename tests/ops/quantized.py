@@ -87,6 +87,15 @@ class Attention(nn.Module):
         return x + self.down(F.silu(self.gate(x)) * self.up(x))
 
 
+class Normed(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm, self.linear = nn.LayerNorm(width), nn.Linear(width, 40)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.norm(x))  # type: ignore[no-any-return]
+
+
 class Tied(nn.Module):
     """A table of an embedding that is the weight of the head, of which one row is needed."""
 
@@ -117,6 +126,9 @@ def _modules() -> None:
             for bias in (True, False):
                 module(f"quantized attention {text} {rows} bias={bias}", lambda b=bias: Attention(b), f(rows, 64),
                        scheme=scheme(text))  # fmt: skip
+        for rows, width in ((1, 320), (3, 97), (8, 64)):
+            module(f"quantized norm {text} {rows}x{width}", lambda w=width: Normed(w), f(rows, width),
+                   scheme=scheme(text))  # fmt: skip
         module(f"quantized embedding {text}", lambda: nn.Embedding(40, 96), ids, scheme=scheme(text))
         module(f"quantized tied {text}", Tied, ids, scheme=scheme(text))
     module("quantized others", Others, f(2, 3, 11, 11), scheme=scheme("4/32/bias"))

@@ -139,14 +139,17 @@ class Maker {
     const std::string library = norm_ ? "matmul_rows_norm" : "matmul_rows";
     Dispatch launch = launch_of(library, function_name(library + "_" + form, f_.left.dtype));
     product.finish(launch);
-    if (norm_) norm_->apply(launch, args_);
+    if (norm_) norm_->apply(launch.with(norm_->args(args_)));
     launch.constant(kFcMatmulRowsLeftFours, f_.left_depth == 1);
     launch.constant(kFcMatmulRowsRightAligned, aligned(f_.right));
     launch.grid(grid, {kSimd * kStreamSimdgroups, 1, 1});
-    auto kernel = std::make_unique<GpuKernel>((norm_ ? norm_->name() + " + " : "") +
-                                              (epilogue_.gated ? "matmul[rows, halves]" : "matmul[rows]"));
+    auto kernel = std::make_unique<GpuKernel>(name_of("matmul[rows"));
     kernel->add(std::move(launch));
     return kernel;
+  }
+
+  std::string name_of(const std::string& form) const {
+    return (norm_ ? norm_->name() + " + " : "") + form + (epilogue_.gated ? ", halves]" : "]");
   }
 
   bool quantized() const { return how_.bits != 0; }
@@ -166,15 +169,21 @@ class Maker {
     const TensorDesc &q = r_.inputs[1], &scales = r_.inputs[3], &offsets = r_.inputs[4];
     const auto first = [](const TensorDesc& x) { return x.present() ? first_element(x) : 0; };
     const auto column = [](const TensorDesc& x) { return x.present() ? x.strides[0] : 0; };
-    MatmulQuantizedArgs args{};
-    args.matmul = args_;
-    args.right = {first(q), column(q), first(scales), column(scales), first(offsets), column(offsets), 0, 0};
+    QuantizedArgs right = {
+        first(q), column(q), first(scales), column(scales), first(offsets), column(offsets), 0, 0};
     // A lane's integers are of the group of the first one, also where the depth ends in them.
     const bool one = how_.group == 0 || how_.group >= f_.depth;
-    args.right.group = one ? args_.product.depth : static_cast<std::int32_t>(how_.group);
-    const std::string form = "matmul_quantized_" + std::to_string(how_.bits) + "_" + tile;
-    Dispatch launch("matmul_quantized", function_name(form, f_.left.dtype));
-    launch.with(args).input(kBufferLeft, 0, r_).input(kBufferRight, 1, r_);
+    right.group = one ? args_.product.depth : static_cast<std::int32_t>(how_.group);
+    const std::string library = norm_ ? "matmul_quantized_norm" : "matmul_quantized";
+    const std::string form = library + "_" + std::to_string(how_.bits) + "_" + tile;
+    Dispatch launch(library, function_name(form, f_.left.dtype));
+    if (norm_) {
+      launch.with(NormedQuantizedArgs{norm_->args(args_), right});
+      norm_->apply(launch);
+    } else {
+      launch.with(MatmulQuantizedArgs{args_, right});
+    }
+    launch.input(kBufferLeft, 0, r_).input(kBufferRight, 1, r_);
     launch.input(kBufferQuantizedScales, 3, r_).input(kBufferQuantizedOffsets, 4, r_);
     product.finish(launch);
     launch.constant(kFcMatmulRowsLeftFours, f_.left_depth == 1);
@@ -183,8 +192,7 @@ class Maker {
     launch.constant(kFcMatmulRowsRightAligned, aligned);
     quantized_constants(launch, r_, how_, {1, 3, 4});
     launch.grid(grid, {kSimd * kStreamSimdgroups, 1, 1});
-    auto kernel = std::make_unique<GpuKernel>(epilogue_.gated ? "matmul[quantized rows, halves]"
-                                                              : "matmul[quantized rows]");
+    auto kernel = std::make_unique<GpuKernel>(name_of("matmul[quantized rows"));
     kernel->add(std::move(launch));
     return kernel;
   }
@@ -373,9 +381,8 @@ KernelPtr make_matmul(const Request& r) {
   const auto& attrs = std::get<MatmulAttrs>(r.op.attrs);
   const std::optional<Epilogue> epilogue = make_epilogue(r, attrs.epilogue, attrs.halves);
   if (attrs.bits != 0) {
-    if (!r.fused.empty()) return nullptr;
     KernelPtr kernel = epilogue ? Maker(r, *epilogue).make() : nullptr;
-    return kernel ? std::move(kernel) : by_numbers(r);
+    return kernel || !r.fused.empty() ? std::move(kernel) : by_numbers(r);
   }
   if (!epilogue && !r.fused.empty()) return nullptr;
   if (!epilogue) return with_separate_epilogue(r, attrs.epilogue, MatmulAttrs{}, make_matmul, attrs.halves);

@@ -45,13 +45,16 @@ std::string NormOfRows::name() const {
   return norm_attrs(*request_).kind == NormAttrs::Kind::kRms ? "norm[rms]" : "norm[layer]";
 }
 
-void NormOfRows::apply(Dispatch& launch, const MatmulArgs& matmul) const {
-  const DType dtype = request_->inputs[0].dtype;
+NormedRowsArgs NormOfRows::args(const MatmulArgs& matmul) const {
   NormedRowsArgs args = args_;
   args.matmul = matmul;
-  launch.with(args);
+  return args;
+}
+
+void NormOfRows::apply(Dispatch& launch) const {
+  const DType dtype = request_->inputs[0].dtype;
   launch.threadgroup_bytes =
-      static_cast<int>(rows_ * args.row_step * static_cast<std::int64_t>(size_of(dtype)));
+      static_cast<int>(rows_ * args_.row_step * static_cast<std::int64_t>(size_of(dtype)));
   launch.constant(kFcNormedRowsRms, norm_attrs(*request_).kind == NormAttrs::Kind::kRms);
   for (int k = 0; k < 2; ++k) {
     const TensorDesc& desc = parameter(*request_, k);

@@ -11,8 +11,9 @@ namespace npu::gpu {
 class NormOfRows {
  public:
   std::string name() const;
-  // Tells a launch of matmul_rows_norm.metal of the norm; it has all else already.
-  void apply(Dispatch& launch, const MatmulArgs& matmul) const;
+  NormedRowsArgs args(const MatmulArgs& matmul) const;
+  // Tells a launch of a kernel of metal/normed_rows.h of the norm; it has its arguments and all else already.
+  void apply(Dispatch& launch) const;
   // Every threadgroup does it again.
   double flops(const GpuKernel& product) const;
 

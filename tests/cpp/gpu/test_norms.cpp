@@ -18,7 +18,7 @@ struct Parts {
   std::string norm_in = "0, 1, null", norm_attrs = R"("kind": "rms", "eps": 1e-6)";
   std::string product_in = "[4, [2, 64], [64, 1], 0], [2, [64, 32], [1, 64], 0], [3, [2, 32], [0, 1], 0]";
   std::string weight = "[64]", more_inputs = "", between = "", after = "", more_values = "",
-              more_outputs = "";
+              more_outputs = "", product_attrs = "";
 };
 
 Program program_of(const Parts& p) {
@@ -33,8 +33,8 @@ Program program_of(const Parts& p) {
       "outputs": [{"name": "y", "value": 5})" +
       p.more_outputs + R"(], "main": [{"op": "norm", "name": "norm", "in": [)" + p.norm_in +
       R"(], "out": [4], "attrs": {)" + p.norm_attrs + "}}" + p.between +
-      R"(, {"op": "matmul", "name": "product", "in": [)" + p.product_in + R"(], "out": [5]})" + p.after +
-      "]}";
+      R"(, {"op": "matmul", "name": "product", "in": [)" + p.product_in + R"(], "out": [5], "attrs": {)" +
+      p.product_attrs + "}}" + p.after + "]}";
   return Program::parse(program_file(json));
 }
 
@@ -159,4 +159,24 @@ TEST(gpu_norms, only_rows_that_fit_are_normalised_on_the_way) {
   right.y = "[32, 2]";
   right.product_in = "[2, [32, 64], [64, 1], 0], [4, [64, 2], [1, 64], 0], null";
   CHECK(!fused(right));
+}
+
+TEST(gpu_norms, quantised_products_normalise_their_rows_too) {
+  Parts p;
+  p.more_values = R"(, {"name": "q", "dtype": "uint8", "shape": [32, 32]})"
+                  R"(, {"name": "scales", "dtype": "float32", "shape": [32, 2]})";
+  p.more_inputs = R"(, {"name": "q", "value": 6}, {"name": "scales", "value": 7})";
+  p.product_in = "[4, [2, 64], [64, 1], 0], 6, [3, [2, 32], [0, 1], 0], 7, null";
+  p.product_attrs = R"("bits": 4, "group": 32)";
+  const Plan plan = plan_of(p);
+  CHECK_EQ(plan.steps.size(), 1u);
+  CHECK_EQ(plan.steps[0].kernel->name(), "norm[rms] + matmul[quantized rows]");
+  CHECK_EQ(plan.steps[0].inputs.size(), 7u);
+  const auto& gpu = static_cast<const GpuPlan&>(*plan.device_plan);
+  CHECK_EQ(gpu.schedule.launches[0].dispatch->function, "matmul_quantized_norm_4_2x1_float");
+  CHECK_EQ(gpu.estimate.total.read, 4.0 * (2 * 64 + 64 + 32 + 32 * 2) + 32 * 32);
+  p.product_attrs = R"("bits": 3, "group": 32)";  // whose numbers a launch of its own makes
+  p.more_values = R"(, {"name": "q", "dtype": "uint8", "shape": [32, 24]})"
+                  R"(, {"name": "scales", "dtype": "float32", "shape": [32, 2]})";
+  CHECK(!fused(p));
 }

@@ -1,0 +1,118 @@
+// How products of few rows with a quantised right side are computed: its integers become floats in registers;
+// see matmul_rows.h.
+#pragma once
+
+#include "matmul_rows.h"
+#include "quantized.h"
+
+// kQuantizedStep bytes of a column, of which `bytes` are there: zeros follow.
+inline uint2 integers_at(const device uchar* q, int64_t bytes) {
+  if (kRightAligned && bytes >= kQuantizedStep) return *(const device uint2*)q;
+  uint2 all = uint2(0);
+  NPU_UNROLL
+  for (int b = 0; b < kQuantizedStep; ++b) {
+    if (b < bytes) all[b / 4] |= uint(q[b]) << (8 * (b % 4));
+  }
+  return all;
+}
+
+// Four of them from the i-th on, minus the middle. Signed ones become unsigned as their highest bits flip.
+template <int kWidth>
+inline float4 four_integers(uint2 all, int i) {
+  constexpr int kMiddle = 1 << (kWidth - 1);
+  constexpr uint kMask = (1u << kWidth) - 1u, kOnes = kWidth == 4 ? 0x11111111u : 0x01010101u;
+  constexpr int kInWord = 32 / kWidth;
+  const uint word = (all[i / kInWord] ^ (kSigned ? kOnes * uint(kMiddle) : 0u)) >> (i % kInWord * kWidth);
+  const uint4 four = uint4(word, word >> kWidth, word >> (2 * kWidth), word >> (3 * kWidth)) & kMask;
+  return float4(int4(four) - kMiddle);
+}
+
+// What a lane multiplies of the left side: zeros beyond the depth.
+template <typename Left>
+inline float4 four_values(const thread Left& left, int r, int k, int depth) {
+  if (k + 4 <= depth) return left.four(r, k);
+  float4 values = float4(0.0f);
+  NPU_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    if (k + i < depth) values[i] = left.one(r, k + i);
+  }
+  return values;
+}
+
+// The columns of a simdgroup.
+template <int kColumns>
+struct QuantizedColumns {
+  const device uchar* q[kColumns];
+  int64_t scales[kColumns], offsets[kColumns];
+
+  QuantizedColumns(constant MatmulArgs& matmul, constant QuantizedArgs& lies, const device uchar* all,
+                   Spot at) {
+    NPU_UNROLL
+    for (int c = 0; c < kColumns; ++c) {
+      const int64_t column = column_of<kColumns>(matmul, at, c);
+      q[c] = all + lies.q_first + column * lies.q_column;
+      scales[c] = lies.scale_first + column * lies.scale_column;
+      offsets[c] = lies.offset_first + column * lies.offset_column;
+    }
+  }
+};
+
+// kColumns columns of kRows rows for each simdgroup.
+template <typename T, int kRows, int kColumns, int kWidth, typename Left>
+inline void multiply_quantized(constant MatmulArgs& matmul, constant QuantizedArgs& lies,
+                               const thread Left& left, const device uchar* right, const device char* scales,
+                               const device char* offsets, Ends ends, RowOffsets of, threadgroup float* room,
+                               Spot at) {
+  constexpr int kStep = kQuantizedStep * 8 / kWidth;  // elements
+  const int depth = matmul.product.depth, bytes = (depth * kWidth + 7) / 8;
+  const QuantizedColumns<kColumns> columns(matmul, lies, right, at);
+  LaneSums<T, kRows, kColumns> sums;
+  for (int k = first_of_lane<kStep>(matmul, at); k < depth; k += stride_of_lanes<kStep>(matmul)) {
+    const int byte = k * kWidth / 8, part = k / lies.group;
+    uint2 integers[kColumns];
+    Factors factors[kColumns];
+    NPU_UNROLL
+    for (int c = 0; c < kColumns; ++c) {
+      integers[c] = integers_at(columns.q[c] + byte, bytes - byte);
+      factors[c] = factors_at(scales, columns.scales[c] + part, offsets, columns.offsets[c] + part);
+    }
+    NPU_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      float parts[kColumns], total = 0.0f;
+      NPU_UNROLL
+      for (int c = 0; c < kColumns; ++c) parts[c] = 0.0f;
+      NPU_UNROLL
+      for (int i = 0; i < kStep; i += 4) {
+        const float4 values = four_values(left, r, k + i, depth);
+        total += dot(values, float4(1.0f));
+        NPU_UNROLL
+        for (int c = 0; c < kColumns; ++c) parts[c] += dot(values, four_integers<kWidth>(integers[c], i));
+      }
+      NPU_UNROLL
+      for (int c = 0; c < kColumns; ++c)
+        sums.of[r][c] += fma(factors[c].scale, parts[c], factors[c].shift * total);
+    }
+  }
+  finish_k_major(matmul, sums, ends, of, room, at);
+}
+
+#define NPU_QUANTIZED_PARAMETERS                                \
+  const device char *scales [[buffer(kBufferQuantizedScales)]], \
+      const device char *offsets [[buffer(kBufferQuantizedOffsets)]]
+
+// The forms of a kernel, and its instances.
+#define NPU_QUANTIZED(kernel, T, rows, columns, width)                                \
+  template [[host_name(#kernel "_" #width "_" #rows "x" #columns "_" #T)]] [[kernel]] \
+  decltype(kernel<T, rows, columns, width>) kernel<T, rows, columns, width>;
+#define NPU_QUANTIZED_OF(kernel, T, columns, width) \
+  NPU_QUANTIZED(kernel, T, 1, columns, width)       \
+  NPU_QUANTIZED(kernel, T, 2, columns, width)       \
+  NPU_QUANTIZED(kernel, T, 4, columns, width)       \
+  NPU_QUANTIZED(kernel, T, 8, columns, width)
+#define NPU_QUANTIZED_ALL(kernel, T) \
+  NPU_QUANTIZED_OF(kernel, T, 1, 4)  \
+  NPU_QUANTIZED_OF(kernel, T, 2, 4)  \
+  NPU_QUANTIZED_OF(kernel, T, 4, 4)  \
+  NPU_QUANTIZED_OF(kernel, T, 1, 8)  \
+  NPU_QUANTIZED_OF(kernel, T, 2, 8)  \
+  NPU_QUANTIZED_OF(kernel, T, 4, 8)
