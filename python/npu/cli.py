@@ -18,6 +18,7 @@ _COMMANDS = {
     "explain": ("npu.commands.explain", "show which nodes of a model can run on the device, and why others cannot"),
     "partition": ("npu.commands.partition", "show how a model is split between device and host, and the cost"),
     "compare": ("npu.comparison.command", "run a model on two devices step by step, and show where they differ"),
+    "view": ("npu.commands.view", "write a model as a graph for Model Explorer, with device, time and bytes of nodes"),
     "bench": ("npu.commands.bench", "measure how long a model takes"),
     "generate": ("npu.commands.generate", "generate text with a language model from a folder"),
     "quantize": ("npu.commands.quantize", "quantise the weights of a language model in a folder"),

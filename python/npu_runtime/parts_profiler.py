@@ -28,7 +28,7 @@ class PartsProfiler:
     """
 
     def __init__(self, dag: DAGExecutor) -> None:
-        self._dag = dag
+        self.dag = dag
         self._profilers = {number: Profiler(executor) for number, executor in dag.executors.items()}
         self._names = {number: _name_of(part.ir) for number, part in dag.host_parts.items()}
         self._lock = threading.Lock()
@@ -43,14 +43,14 @@ class PartsProfiler:
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         with self._lock:
-            values = self._dag.values_before(inputs)
+            values = self.dag.values_before(inputs)
             begin = time.perf_counter_ns()
-            for part in self._dag.parts:
+            for part in self.dag.parts:
                 number = part.partition_id
                 self._starts[number] = time.perf_counter_ns() - begin
                 if number in self._profilers:
-                    given = {name: values[name] for name in self._dag.input_names(part)}
-                    outputs = self._profilers[number].run(given, self._dag.weights_of(part))
+                    given = {name: values[name] for name in self.dag.input_names(part)}
+                    outputs = self._profilers[number].run(given, self.dag.weights_of(part))
                     values |= {name: outputs[name] for name in part.output_names}
                 else:
                     values |= self._run_host(number, values)
@@ -59,13 +59,29 @@ class PartsProfiler:
             return values
 
     def _run_host(self, number: int, values: Mapping[str, Any]) -> dict[str, Any]:
-        host = self._dag.host_parts[number]
+        host = self.dag.host_parts[number]
         written = set(host.updates.values())  # in place, which must not reach the caller's tensors
         given = [as_numpy(values[n]).copy() if n in written else values[n] for n in host.input_names]
         start = time.perf_counter_ns()
         results = host.call(given)
         self._host_ns[number].append(time.perf_counter_ns() - start)
         return dict(zip(host.output_names, results, strict=True))
+
+    def starts(self) -> list[tuple[Any, int]]:
+        """The parts in the order of the last run, and when each began, in nanoseconds."""
+        return [(part, self._starts[part.partition_id]) for part in self.dag.parts if part.partition_id in self._starts]
+
+    def of_part(self, number: int) -> Profiler:
+        """Of a part on the device."""
+        return self._profilers[number]
+
+    def host_nanoseconds(self, number: int) -> list[int]:
+        """What a part of the host took in each run."""
+        return list(self._host_ns[number])
+
+    def name_of(self, number: int) -> str:
+        """What summaries call a part of the host."""
+        return self._names[number]
 
     def summary(self, by: str = "kernel") -> list[KernelSummary]:
         """As ``Profiler.summary``; the name of a part of the host starts with "host: "."""
@@ -82,13 +98,13 @@ class PartsProfiler:
 
     def print_summary(self, by: str = "kernel") -> None:
         """Print a table, slowest first, with a line for the total."""
-        name = self._dag.plan.original_ir.get("model_name", "")
+        name = self.dag.plan.original_ir.get("model_name", "")
         print_rows(f"{name}: {self._runs} run(s), {self._wall * 1e3:.2f} ms", by, self.summary(by))
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "model": self._dag.plan.original_ir.get("model_name", ""),
-            "device": self._dag.backend.device.name,
+            "model": self.dag.plan.original_ir.get("model_name", ""),
+            "device": self.dag.backend.device.name,
             "runs": self._runs,
             "wall_ms": self._wall * 1e3,
             "kernels": [asdict(row) for row in self.summary("op")],

@@ -11,7 +11,7 @@ from typing import Any
 
 from npu_base.files import write_file
 
-from npu_runtime._core import Executor, NPUBuffer, Session
+from npu_runtime._core import Executor, KernelTime, NPUBuffer, Session
 from npu_runtime.errors import InvalidTypeError, InvalidValueError, format_error
 
 __all__ = ["KernelSummary", "ProfileResult", "Profiler", "print_rows", "profile"]
@@ -54,6 +54,10 @@ class Profiler:
     def clear(self) -> None:
         self._session.clear_times()
         self._runs, self._wall = 0, 0.0
+
+    def times(self) -> list[KernelTime]:
+        """Of each step of the plan, in its order."""
+        return self._session.times()
 
     def summary(self, by: str = "kernel") -> list[KernelSummary]:
         """Slowest first; ``by`` is 'kernel' (all calls of one kind together) or 'op' (each step of the program)."""

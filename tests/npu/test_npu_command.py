@@ -20,7 +20,20 @@ from torch_ir import extract_ir
 from tests.support.commands import script
 
 SCRIPT = script("npu")
-COMMANDS = ["compile", "run", "plan", "explain", "partition", "compare", "bench", "generate", "chat", "doctor"]
+COMMANDS = [
+    "compile",
+    "run",
+    "plan",
+    "explain",
+    "partition",
+    "compare",
+    "view",
+    "profile",
+    "bench",
+    "generate",
+    "chat",
+    "doctor",
+]
 
 
 class Net(nn.Module):
@@ -170,6 +183,8 @@ WITHOUT_TORCH = {
     "explain": ["explain", "net.json"],
     "partition": ["partition", "net.json"],
     "bench": ["bench", "net.npubin", "--runs", "1", "--profile"],
+    "view": ["view", "net.json", "-o", "viewed.json", "--runs", "1", "--with", "cpu"],
+    "profile": ["net.json", "--runs", "1", "--html", "net.html"],
     "doctor": ["doctor"],
 }
 

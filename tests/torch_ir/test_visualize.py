@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from npu_base.module_paths import levels
 from torch import nn
 from torch_ir import IR, OpNode, TensorMeta, extract_ir, generate_op_distribution_pie, ir_to_mermaid
 from torch_ir.visualize import _format_shape, _get_short_op_name, _sanitize_label, modules_to_mermaid
-from torch_ir.visualize.modules import ModuleTree, levels
+from torch_ir.visualize.modules import ModuleTree
 
 from tests.models import get_model
 

@@ -10,7 +10,7 @@ from npu.commands.arguments import refuse_for
 from npu.commands.inputs import arrays_of, parse_inputs
 from npu.commands.sources import ANY, Kind, Source, find_source
 
-__all__ = ["Runnable", "compile_ir_of", "ir_of", "open_runnable"]
+__all__ = ["Runnable", "compile_ir_of", "ir_of", "open_module", "open_runnable"]
 
 _Names = Sequence[tuple[str, str]]
 _OF_MODELS = ("fallback", "random-weights")
@@ -103,6 +103,19 @@ def ir_of(source: Source, args: argparse.Namespace, open_inputs: Any = None) -> 
         return npu.extract(model.module, example.args, example.kwargs, dynamic_shapes=model.dynamic_shapes)
 
 
+def open_module(source: Source, args: argparse.Namespace) -> tuple[Any, list[Any]]:
+    """A source with an IR as a compiled or loaded module, and inputs in the order of its signature."""
+    if source.needs_inputs:
+        return _compile_model(source, args)
+    refuse_for(source, args, ("random-weights",) if source.kind == Kind.IR else (*_OF_MODELS, "compute-dtype"))
+    given = parse_inputs(args.input)
+    module = compile_ir_of(source, args) if source.kind == Kind.IR else _load(source, args)
+    if args.weights is not None and source.kind == Kind.SAVED:
+        module.update_weights(args.weights)
+    arrays = arrays_of(given, _specs_of(module), args.seed)
+    return module, [arrays[entry.name] for entry in module.signature.inputs]
+
+
 def open_runnable(args: argparse.Namespace) -> Runnable:
     """Any source with weights and inputs, on the device of the arguments."""
     source = find_source(args.source, ANY, args.command)
@@ -177,7 +190,7 @@ def _specs_of(module: Any) -> list[Any]:
     return list(entries_of(entries, module.model.open.rules, module.sizes[-1]))
 
 
-def _open_model(source: Source, args: argparse.Namespace) -> Runnable:
+def _compile_model(source: Source, args: argparse.Namespace) -> tuple[Any, list[Any]]:
     from torch_ir.inputs import InputBinder
     from torch_ir.progress import status
 
@@ -192,7 +205,11 @@ def _open_model(source: Source, args: argparse.Namespace) -> Runnable:
             model.module, example.args, example.kwargs, device=device, threads=args.threads,
             compute_dtype=args.compute_dtype, fallback=args.fallback or "host",
         )  # fmt: skip
-    tensors = InputBinder(compiled.ir, strict=True).bind(example.args, example.kwargs)
+    return compiled, InputBinder(compiled.ir, strict=True).bind(example.args, example.kwargs)
+
+
+def _open_model(source: Source, args: argparse.Namespace) -> Runnable:
+    compiled, tensors = _compile_model(source, args)
     if getattr(compiled, "executor", None) is None:
         return _OfModule(compiled, tensors, args.threads)
     inputs = {meta.name: tensor for meta, tensor in zip(compiled.ir.graph_inputs, tensors, strict=True)}

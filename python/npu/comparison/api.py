@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ from npu.comparison.walk import Options, Progress, Results, Walk
 from npu.compiled_module import CompiledModule
 from npu.random_tensors import random_inputs, random_weights
 from npu.saving.container import is_saved
-from npu.saving.model import Model, fixed, read_model
+from npu.saving.contents import Contents
+from npu.saving.model import read_model
 
 __all__ = ["compare"]
 
@@ -73,35 +74,16 @@ def compare(
     return _Comparing(subject, device, other, ir, threads, spread, step, save, progress).run(inputs, weights, seed)
 
 
-@dataclass(frozen=True)
-class _Saved:
-    """What a saved file has."""
-
-    program: CompiledProgram | PartitionPlan
-    ir: dict[str, Any] | None
-    weights: Any
-
-    @staticmethod
-    def of(model: Model, file: str) -> _Saved:
-        last = None if model.open is None else model.open.saved[-1]
-        parts = model.parts if last is None else last.parts
-        if parts is not None:
-            return _Saved(parts.plan, parts.plan.original_ir, model.weights)
-        ir = None if model.ir is None else fixed(model, file)
-        (code,) = model.programs() if last is None else [last.code]
-        return _Saved(CompiledProgram.from_bytes(code, file), ir, model.weights)
-
-
 def _read(model: Any) -> Any:
     """A CompiledProgram, an IR as a dict, a PartitionPlan, a SavedStep, or what a saved file has."""
     if isinstance(model, CompiledProgram | PartitionPlan):
         return model
     if isinstance(model, CompiledModule):
-        return _Saved.of(model.as_saved(), "the model")
+        return Contents.of(model.as_saved(), "the model")
     if isinstance(model, str | os.PathLike):
         path = as_path(model)
         if is_saved(path):
-            return _Saved.of(read_model(path)[0], str(path))
+            return Contents.of(read_model(path)[0], str(path))
         if is_saved_step(path):
             return SavedStep.load(path)
         if read_file(path, "[compare] file not found")[:8] == PROGRAM_MAGIC:
@@ -135,7 +117,7 @@ class _Comparing:
         progress: Progress | None,
     ) -> None:
         self._weights: Any = None
-        if isinstance(subject, _Saved):
+        if isinstance(subject, Contents):
             ir, self._weights, subject = ir or subject.ir, subject.weights, subject.program
         self._ir = dict(load_ir(ir)) if ir is not None else subject if isinstance(subject, dict) else None
         self._subject = _compiled(subject) if isinstance(subject, dict) else subject

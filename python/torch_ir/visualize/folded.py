@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from npu_base.errors import InvalidValueError
+from npu_base.module_paths import split_call
 
 from ..ir import check_ir
 from .flowchart import arrow, first_shape, input_line, node_line, output_lines
 from .labels import IdTable, _format_shape, _get_short_op_name, _sanitize_label, short_count
-from .modules import Folding, ModuleTree, Unit, split_call
+from .modules import Folding, ModuleTree, Unit
 from .wiring import Origin, Wiring
 
 if TYPE_CHECKING:
