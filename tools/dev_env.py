@@ -185,7 +185,7 @@ def main() -> int:
         pip_install("torch")
         say("installing the developer tools, and building npu_runtime._core")
         pip_install("cmake", "ninja", *build_requirements())
-        install_core(".[cuda,dev,rendering]")
+        install_core(".[cuda,dev,pages,rendering]")
         pip_install("--no-deps", REAL_WEIGHTS, FAMILIES)
     else:
         say("rebuilding npu_runtime._core, since its sources changed")

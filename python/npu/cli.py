@@ -19,6 +19,7 @@ _COMMANDS = {
     "partition": ("npu.commands.partition", "show how a model is split between device and host, and the cost"),
     "compare": ("npu.comparison.command", "run a model on two devices step by step, and show where they differ"),
     "view": ("npu.commands.view", "write a model as a graph for Model Explorer, with device, time and bytes of nodes"),
+    "profile": ("npu.commands.profile", "show where a model spends its time, as a table or a page"),
     "bench": ("npu.commands.bench", "measure how long a model takes"),
     "generate": ("npu.commands.generate", "generate text with a language model from a folder"),
     "quantize": ("npu.commands.quantize", "quantise the weights of a language model in a folder"),

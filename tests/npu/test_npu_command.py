@@ -184,7 +184,7 @@ WITHOUT_TORCH = {
     "partition": ["partition", "net.json"],
     "bench": ["bench", "net.npubin", "--runs", "1", "--profile"],
     "view": ["view", "net.json", "-o", "viewed.json", "--runs", "1", "--with", "cpu"],
-    "profile": ["net.json", "--runs", "1", "--html", "net.html"],
+    "profile": ["profile", "net.json", "--runs", "1", "--html", "net.html"],
     "doctor": ["doctor"],
 }
 

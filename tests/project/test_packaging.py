@@ -45,7 +45,7 @@ def test_metadata_and_entry_points():
     assert scripts["torch-ir"] == scripts["pytorch-ir"] == "torch_ir.cli:main"
     assert distribution.metadata["Requires-Python"] == ">=3.10"
     assert distribution.metadata["License-Expression"] == "MIT"
-    assert {"rendering", "dev"} <= set(distribution.metadata.get_all("Provides-Extra"))
+    assert {"rendering", "pages", "dev"} <= set(distribution.metadata.get_all("Provides-Extra"))
 
 
 @pytest.mark.parametrize("script", ["torch-ir", "pytorch-ir"])
