@@ -384,6 +384,17 @@ struct ScanArgs {
 };
 NPU_ARGS(ScanArgs, 200);
 
+// scan_extreme
+struct ScanExtremeArgs {
+  NestOf<3> rows;  // x, values, indices without the axis
+  int64_t x_step;
+  int64_t values_step;
+  int64_t indices_step;
+  int32_t n;
+  int32_t count;  // of rows
+};
+NPU_ARGS(ScanExtremeArgs, 264);
+
 // sort, topk
 struct SortArgs {
   NestOf<3> rows;  // x, values, indices without the axis

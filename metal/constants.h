@@ -90,6 +90,10 @@ enum { kBufferScanTotals = kBufferOwn };
 NPU_SHARED uint32_t kScanEach = 4;     // elements of a thread in one block
 NPU_SHARED int32_t kCarriedBytes = 8;  // of a total
 
+// scan_extreme
+enum { kFcScanExtremeMaximum, kFcScanExtremeValues, kFcScanExtremeIndices };
+enum { kBufferScanIndices = kBufferOwn };
+
 // sort, topk
 enum { kFcSortDescending, kFcSortHasValues, kFcSortHasIndices, kFcSortFirst, kFcSortLast };
 enum { kBufferSortValues = kBufferY, kBufferSortIndices, kBufferSortFrom, kBufferSortTo };

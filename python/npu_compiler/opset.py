@@ -367,6 +367,16 @@ OPS: Final[dict[str, OpDef]] = {
             rows=_except("axis"),
         ),
         OpDef(
+            "scan_extreme",
+            "x -> values? indices?",
+            "cumulative maximum or minimum along `axis`; `indices` (int64) name the last of equal elements, or of NaNs",
+            attrs={"kind": _need("choice", "max", "min"), "axis": _need("int")},
+            rules=("same x values", "shape indices = x", "dtype indices = int64", "axis axis of x"),
+            layout="follows",
+            moves=1,
+            rows=_except("axis"),
+        ),
+        OpDef(
             "sort",
             "x -> values? indices?",
             "stable; NaN sorts as the largest; `indices` are int64",

@@ -357,6 +357,16 @@ def _scan(args: list[Array], outs: list[Array], a: dict[str, Any]) -> Array:
     return (np.cumsum if a["kind"] == "sum" else np.cumprod)(wide(args[0]), axis=a["axis"])
 
 
+def _scan_extreme(args: list[Array], outs: list[Array], a: dict[str, Any]) -> tuple[Array, Array]:
+    x = np.moveaxis(args[0], a["axis"], -1)
+    index = np.zeros(x.shape, np.int64)
+    for i in range(1, x.shape[-1]):
+        best = np.take_along_axis(x, index[..., i - 1 : i], -1)[..., 0]
+        later = x[..., i] >= best if a["kind"] == "max" else x[..., i] <= best
+        index[..., i] = np.where(later | (x[..., i] != x[..., i]), i, index[..., i - 1])
+    return np.moveaxis(np.take_along_axis(x, index, -1), -1, a["axis"]), np.moveaxis(index, -1, a["axis"])
+
+
 def _order(x: Array, axis: int, descending: bool) -> Array:
     if not descending:
         return np.argsort(x, axis=axis, kind="stable")
@@ -483,7 +493,8 @@ def _pad(args: list[Array], outs: list[Array], a: dict[str, Any]) -> Array:
 OPS: dict[str, Callable[..., Any]] = {
     "map": _map, "copy": lambda args, outs, a: args[0], "conv": _conv, "matmul": _matmul, "pool": _pool,
     "dequantize": _dequantize, "attention": _attention, "rope": _rope,
-    "adaptive_pool": _adaptive, "norm": _norm, "softmax": _softmax, "reduce": _reduce, "scan": _scan, "sort": _sort,
+    "adaptive_pool": _adaptive, "norm": _norm, "softmax": _softmax, "reduce": _reduce, "scan": _scan,
+    "scan_extreme": _scan_extreme, "sort": _sort,
     "topk": _sort, "gather": _gather, "scatter": _scatter, "iota": _iota, "resize": _resize,
     "grid_sample": _grid_sample, "pad": _pad,
 }  # fmt: skip

@@ -42,6 +42,13 @@ inline void check_scan(const OpCheck& c, [[maybe_unused]] const ScanAttrs& attrs
   c.need_axis(attrs.axis, c.in(0));
 }
 
+inline void check_scan_extreme(const OpCheck& c, [[maybe_unused]] const ScanExtremeAttrs& attrs) {
+  if (c.out(0).present()) c.need_same(c.in(0), c.out(0));
+  if (c.out(1).present()) c.need_shape(c.out(1), c.in(0).shape, "indices");
+  if (c.out(1).present()) c.need_dtype(c.out(1), DType::kInt64, "indices");
+  c.need_axis(attrs.axis, c.in(0));
+}
+
 inline void check_sort(const OpCheck& c, [[maybe_unused]] const SortAttrs& attrs) {
   if (c.out(0).present()) c.need_same(c.in(0), c.out(0));
   if (c.out(1).present()) c.need_shape(c.out(1), c.in(0).shape, "indices");

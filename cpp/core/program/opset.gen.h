@@ -382,6 +382,19 @@ struct ScanAttrs {
   }
 };
 
+struct ScanExtremeAttrs {
+  enum class Kind : std::uint8_t { kMax, kMin };
+  Kind kind = Kind::kMax;
+  std::int64_t axis = 0;
+
+  // Calls visit(name, kind_or_choices, member, required) for each attribute.
+  template <class Visitor>
+  void visit([[maybe_unused]] Visitor&& visitor) {
+    visitor.choice("kind", {"max", "min"}, kind, true);
+    visitor.field("axis", axis, true);
+  }
+};
+
 struct SortAttrs {
   std::int64_t axis = 0;
   bool descending = false;
@@ -512,6 +525,7 @@ struct PadAttrs {
   OP(softmax, Softmax) \
   OP(reduce, Reduce) \
   OP(scan, Scan) \
+  OP(scan_extreme, ScanExtreme) \
   OP(sort, Sort) \
   OP(topk, Topk) \
   OP(gather, Gather) \
@@ -526,7 +540,7 @@ enum class OpKind : std::uint8_t { NPU_FOR_EACH_OP(NPU_OP_KIND) };
 #undef NPU_OP_KIND
 
 // In the order of OpKind.
-using Attrs = std::variant<MapAttrs, CopyAttrs, ConvAttrs, MatmulAttrs, DequantizeAttrs, AttentionAttrs, RopeAttrs, PoolAttrs, AdaptivePoolAttrs, NormAttrs, SoftmaxAttrs, ReduceAttrs, ScanAttrs, SortAttrs, TopkAttrs, GatherAttrs, ScatterAttrs, IotaAttrs, ResizeAttrs, GridSampleAttrs, PadAttrs>;
+using Attrs = std::variant<MapAttrs, CopyAttrs, ConvAttrs, MatmulAttrs, DequantizeAttrs, AttentionAttrs, RopeAttrs, PoolAttrs, AdaptivePoolAttrs, NormAttrs, SoftmaxAttrs, ReduceAttrs, ScanAttrs, ScanExtremeAttrs, SortAttrs, TopkAttrs, GatherAttrs, ScatterAttrs, IotaAttrs, ResizeAttrs, GridSampleAttrs, PadAttrs>;
 
 // A result that may lie in the memory of an operand; in_place.h has the rule.
 struct InPlace {
@@ -563,6 +577,7 @@ inline const std::vector<OpInfo>& op_table() {
     {"softmax", {"x"}, {"out"}, {}, LayoutRule::kFollows, false, -1, -1},
     {"reduce", {"x"}, {"out"}, {}, LayoutRule::kRowMajor, false, -1, -1},
     {"scan", {"x"}, {"out"}, {}, LayoutRule::kFollows, false, -1, -1},
+    {"scan_extreme", {"x"}, {"values?", "indices?"}, {}, LayoutRule::kFollows, false, -1, -1},
     {"sort", {"x"}, {"values?", "indices?"}, {}, LayoutRule::kRowMajor, false, -1, -1},
     {"topk", {"x"}, {"values?", "indices?"}, {}, LayoutRule::kRowMajor, false, -1, -1},
     {"gather", {"x", "indices*"}, {"out"}, {}, LayoutRule::kRowMajor, false, 0, -1},

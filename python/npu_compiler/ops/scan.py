@@ -1,4 +1,4 @@
-"""Cumulative sums and products. Other running values are computed by doubling, in a logarithmic number of steps."""
+"""Running sums, products and extremes; logarithms of sums by doubling, in a logarithmic number of steps."""
 
 from __future__ import annotations
 
@@ -29,40 +29,23 @@ def cumprod(b: Builder, self: Tensor, dim: int, dtype: DType | None = None) -> T
     return _scan(b, self, "prod", dim, dtype)
 
 
-def _running_best(b: Builder, x: View, dim: int, sign: str) -> list[View]:
-    """Of equal elements the last one counts, and of NaNs the last one, as in PyTorch."""
+def _running_best(b: Builder, x: View, dim: int, kind: str) -> list[View]:
     if not x.rank:
         return [x, b.full((), 0, "int64")]
     b.check_dtype(x)
-    if x.dtype == "bool":
-        raise Unsupported("cumulative minima or maxima of bools")
-    d = dim_of(dim, x.rank)
-    n, step, index = x.shape[d], 1, b.iota(x.shape[d])
-    for _ in range(x.rank - 1 - d):
-        index = index.unsqueeze(index.rank)
-    index = index.expand(x.shape)
-    later = f"new {sign} old"
-    if class_of(x.dtype) == "f":
-        later = f"(isnan(new) or (not isnan(old) and {later}))"
-    while step < n:
-        old, new = x.slice(d, 0, n - step), x.slice(d, step, n - step)
-        was, now = index.slice(d, 0, n - step), index.slice(d, step, n - step)
-        values = b.map(f"new if {later} else old", x.dtype, old=old, new=new)
-        indices = b.map(f"now if {later} else was", "int64", old=old, new=new, was=was, now=now)
-        x = concatenate(b, [x.slice(d, 0, step), values], d)
-        index = concatenate(b, [index.slice(d, 0, step), indices], d)
-        step *= 2
-    return [x, index]
+    outs = [b.temp(x.shape, x.dtype), b.temp(x.shape, "int64")]
+    b.emit("scan_extreme", [x], outs, kind=kind, axis=dim_of(dim, x.rank))
+    return list(outs)
 
 
 @lowering("aten.cummax.default")
 def cummax(b: Builder, self: Tensor, dim: int) -> list[Tensor]:
-    return _running_best(b, self, dim, ">=")
+    return _running_best(b, self, dim, "max")
 
 
 @lowering("aten.cummin.default")
 def cummin(b: Builder, self: Tensor, dim: int) -> list[Tensor]:
-    return _running_best(b, self, dim, "<=")
+    return _running_best(b, self, dim, "min")
 
 
 @lowering("aten.logcumsumexp.default", "aten._logcumsumexp.default")

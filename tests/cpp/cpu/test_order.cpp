@@ -114,3 +114,47 @@ TEST(cpu_order, scans) {
   run_op(cpu::make_scan, OpKind::kScan, ScanAttrs{ScanAttrs::Kind::kSum, 0}, {&one}, {&same});
   CHECK_EQ(one.get({}), same.get({}));
 }
+
+TEST(cpu_order, scans_extremes) {
+  using Kind = ScanExtremeAttrs::Kind;
+  for (const DType dtype : kAll) {
+    for (const Layout layout : kLayouts) {
+      for (std::size_t axis = 0; axis < 3; ++axis) {
+        for (const Kind kind : {Kind::kMax, Kind::kMin}) {
+          Tensor x = random(dtype, {3, 5, 70}, layout), y(dtype, x.shape, layout),
+                 indices(DType::kInt64, x.shape, layout), alone(dtype, x.shape),
+                 places(DType::kInt64, x.shape);
+          if (is_float(dtype)) x.set({1, 2, 30}, NAN);
+          const ScanExtremeAttrs attrs{kind, static_cast<std::int64_t>(axis)};
+          const auto index_at = [&](Shape i) {
+            const std::int64_t end = i[axis];
+            std::int64_t best = 0;
+            double value = 0;
+            for (i[axis] = 0; i[axis] <= end; ++i[axis]) {
+              const double now = x.get(i);
+              if (i[axis] > 0 && !(kind == Kind::kMax ? now >= value : now <= value) && !std::isnan(now))
+                continue;
+              best = i[axis];
+              value = now;
+            }
+            return best;
+          };
+          const auto value_at = [&](Shape i) {
+            i[axis] = index_at(i);
+            return x.get(i);
+          };
+          run_op(cpu::make_scan_extreme, OpKind::kScanExtreme, attrs, {&x}, {&y, &indices}, 2);
+          CHECK_TENSOR(y, value_at, 0);
+          CHECK_TENSOR(indices, index_at, 0);
+          run_op(cpu::make_scan_extreme, OpKind::kScanExtreme, attrs, {&x}, {&alone, nullptr}, 2);
+          CHECK_TENSOR(alone, value_at, 0);
+          run_op(cpu::make_scan_extreme, OpKind::kScanExtreme, attrs, {&x}, {nullptr, &places}, 2);
+          CHECK_TENSOR(places, index_at, 0);
+        }
+      }
+    }
+  }
+  Tensor none(DType::kFloat32, {0, 3}), nothing(DType::kFloat32, {0, 3});
+  run_op(cpu::make_scan_extreme, OpKind::kScanExtreme, ScanExtremeAttrs{Kind::kMax, 0}, {&none},
+         {&nothing, nullptr});
+}

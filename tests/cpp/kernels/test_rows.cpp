@@ -9,6 +9,7 @@ namespace {
 const Subject kNorm{cpu::make_norm, gpu::make_norm, OpKind::kNorm};
 const Subject kSoftmax{cpu::make_softmax, gpu::make_softmax, OpKind::kSoftmax};
 const Subject kReduce{cpu::make_reduce, gpu::make_reduce, OpKind::kReduce};
+const Subject kScanExtreme{cpu::make_scan_extreme, gpu::make_scan_extreme, OpKind::kScanExtreme};
 const Subject kScan{cpu::make_scan, gpu::make_scan, OpKind::kScan};
 const Subject kSort{cpu::make_sort, gpu::make_sort, OpKind::kSort};
 const Subject kTopk{cpu::make_topk, gpu::make_topk, OpKind::kTopk};
@@ -196,6 +197,26 @@ TEST(kernels_rows, sorts_and_finds_the_first) {
       }
       Tensor x = random(dtype, {6, 4}, Layout::kSpaced), values(dtype, {6, 4}, Layout::kReversed);
       AGREE(kSort, (SortAttrs{0, descending}), (Operands{&x}), (Operands{&values, nullptr}), 0);
+    }
+  }
+}
+
+TEST(kernels_rows, scans_extremes) {
+  using Kind = ScanExtremeAttrs::Kind;
+  for (const DType dtype : kAllTypes) {
+    for (const Layout layout : kReadLayouts) {
+      for (const Kind kind : {Kind::kMax, Kind::kMin}) {
+        for (const Shape& shape : {Shape{7, 50}, Shape{37, 9}, Shape{3, 400}}) {
+          for (const std::int64_t axis : {0, 1}) {
+            Tensor x = random(dtype, shape, layout), y(dtype, shape), indices(DType::kInt64, shape);
+            if (is_float(dtype)) x.set({1, 5}, NAN);
+            const ScanExtremeAttrs attrs{kind, axis};
+            AGREE(kScanExtreme, attrs, (Operands{&x}), (Operands{&y, &indices}), 0);
+            AGREE(kScanExtreme, attrs, (Operands{&x}), (Operands{&y, nullptr}), 0);
+            AGREE(kScanExtreme, attrs, (Operands{&x}), (Operands{nullptr, &indices}), 0);
+          }
+        }
+      }
     }
   }
 }

@@ -181,6 +181,7 @@ inline const std::vector<OneOp>& valid_ops() {
       {"reduce", R"("kind":"var","axes":[0,1],"correction":1)", {"float32 [2,3]"}, {"float32 [1,1]"}},
       {"reduce", R"("kind":"any","axes":[1])", {"float32 [2,3]"}, {"bool [2,1]"}},
       {"scan", R"("kind":"sum","axis":1)", {"bool [2,3]"}, {"int64 [2,3]"}},
+      {"scan_extreme", R"("kind":"max","axis":1)", {"int8 [2,3]"}, {"null", "int64 [2,3]"}},
       {"sort", R"("axis":1,"descending":true)", {"float32 [2,3]"}, {"null", "int64 [2,3]"}},
       {"topk", R"("axis":1)", {"float32 [2,9]"}, {"float32 [2,3]", "int64 [2,3]"}},
       {"gather", R"("axes":[0],"dims":[-1,1])", {"float32 [9,4]", "int32 [5,4]"}, {"float32 [5,4]"}},
