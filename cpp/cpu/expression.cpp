@@ -1,25 +1,17 @@
 #include "cpu/expression.h"
 
 #include <algorithm>
-#include <climits>
 #include <cstring>
 
-#include "core/program/expr_simplify.h"
 #include "cpu/element.h"
+#include "cpu/expression_build.h"
 #include "npu/error.h"
 
 namespace npu::cpu {
 
 namespace {
 
-// A slot is a byte offset in the scratch, kOutSlot for the output, or -1 - k for operand k.
-constexpr int kOutSlot = INT_MIN;
-
 constexpr std::size_t kMost = 64;  // operands
-
-constexpr int register_bytes(char type) {
-  return static_cast<int>(kExprBlock) * (type == 'f' ? 4 : type == 'i' ? 8 : 1);
-}
 
 // to[i] = from[at[i]]
 void pick(const Micro& micro, std::size_t size, const std::byte* from, const std::int64_t* at, std::byte* to,
@@ -32,217 +24,13 @@ void pick(const Micro& micro, std::size_t size, const std::byte* from, const std
   });
 }
 
-DType native(char type) { return type == 'f' ? DType::kFloat32 : type == 'i' ? DType::kInt64 : DType::kBool; }
-
-double step_cost(const Expression::Step& step) {
-  switch (step.op) {
-    case ExprOp::kExp:
-    case ExprOp::kLog:
-    case ExprOp::kTanh:
-    case ExprOp::kErf:
-    case ExprOp::kSigmoid:
-    case ExprOp::kSilu:
-    case ExprOp::kGelu:
-    case ExprOp::kGeluTanh:
-      return 6;
-    case ExprOp::kAdd:
-    case ExprOp::kSub:
-    case ExprOp::kMul:
-    case ExprOp::kMax:
-    case ExprOp::kMin:
-    case ExprOp::kWhere:
-    case ExprOp::kNeg:
-    case ExprOp::kAbs:
-    case ExprOp::kRelu:
-      return 1;
-    default:
-      break;
-  }
-  return step.op > ExprOp::kRelu ? 16 : 2;
+FusedFrom from_of(DType dtype) {
+  return dtype == DType::kFloat16    ? FusedFrom::kF16
+         : dtype == DType::kBFloat16 ? FusedFrom::kBF16
+                                     : FusedFrom::kFloats;
 }
 
 }  // namespace
-
-// Turns an expression into steps with slots, reusing registers whose value is no longer needed.
-struct Expression::Builder {
-  Expression& result;
-  Expr expr;
-  std::vector<int> alias, last_use, slots;
-  std::vector<int> joined;  // the step that each does on the way, or -1
-  std::vector<ChainForm> forms;
-  std::vector<bool> live;
-  std::vector<int> free_f, free_i, free_b;
-
-  std::vector<int>& free_list(char type) { return type == 'f' ? free_f : type == 'i' ? free_i : free_b; }
-
-  int allocate(char type) {
-    auto& list = free_list(type);
-    if (list.empty()) return allocate_fresh(type);
-    const int offset = list.back();
-    list.pop_back();
-    return offset;
-  }
-
-  int allocate_fresh(char type) {
-    const int offset = static_cast<int>(result.scratch_bytes_);
-    result.scratch_bytes_ += static_cast<std::size_t>(register_bytes(type));
-    return offset;
-  }
-
-  void find_uses() {
-    const int n = static_cast<int>(expr.size());
-    alias.resize(expr.size());
-    last_use.assign(expr.size(), -1);
-    live.assign(expr.size(), false);
-    for (int i = 0; i < n; ++i) {
-      const ExprStep& step = expr[i];
-      alias[i] = i;
-      if (step.op != ExprOp::kCast) continue;
-      const char from = expr[step.args[0]].type;
-      // Storing rounds, or wraps, in the same way.
-      const bool stored = i == n - 1 && step.dtype == result.out_ && register_class(step.dtype) == from;
-      if (step.dtype == native(from) || stored) alias[i] = alias[step.args[0]];
-    }
-    join_steps();
-    live[alias[n - 1]] = true;
-    last_use[alias[n - 1]] = n;
-    for (int i = n - 1; i >= 0; --i) {
-      if (!live[i]) continue;
-      for (const int arg : args_of(i)) {
-        live[alias[arg]] = true;
-        last_use[alias[arg]] = std::max(last_use[alias[arg]], i);
-      }
-    }
-  }
-
-  // Steps that are only an operand of another may be done with that: of floats, comparisons that decide
-  // between two of them, and arithmetic.
-  void join_steps() {
-    std::vector<int> uses(expr.size(), 0);
-    for (const ExprStep& step : expr) {
-      for (const int arg : step.args) {
-        if (arg >= 0) ++uses[alias[arg]];
-      }
-    }
-    joined.assign(expr.size(), -1);
-    forms.assign(expr.size(), ChainForm::kFirst);
-    for (int i = 0; i < static_cast<int>(expr.size()); ++i) {
-      const ExprStep& step = expr[i];
-      if (step.type != 'f') continue;
-      if (step.op == ExprOp::kWhere) {
-        const int test = alias[step.args[0]];
-        if (uses[test] == 1 && compares_floats(expr[test])) joined[i] = test;
-        continue;
-      }
-      for (int k = 0; k < 2 && joined[i] < 0 && continues(step.op); ++k) {
-        if (step.args[k] < 0) continue;
-        const int arg = alias[step.args[k]];
-        const bool both = step.args[1] >= 0 && alias[step.args[1 - k]] == arg;
-        if (!starts(expr[arg]) || joined[arg] >= 0 || uses[arg] != (both ? 2 : 1)) continue;
-        if (both && step.op != ExprOp::kMul) continue;
-        joined[i] = arg;
-        forms[i] = both ? ChainForm::kBoth : k == 1 ? ChainForm::kSecond : ChainForm::kFirst;
-      }
-    }
-  }
-
-  static bool starts(const ExprStep& step) {
-    return step.type == 'f' && (step.op == ExprOp::kAdd || step.op == ExprOp::kSub ||
-                                step.op == ExprOp::kMul || step.op == ExprOp::kDiv);
-  }
-  static bool continues(ExprOp op) {
-    return op == ExprOp::kAdd || op == ExprOp::kSub || op == ExprOp::kMul || op == ExprOp::kAbs ||
-           op == ExprOp::kRelu;
-  }
-  bool compares_floats(const ExprStep& step) const {
-    switch (step.op) {
-      case ExprOp::kEq:
-      case ExprOp::kNe:
-      case ExprOp::kLt:
-      case ExprOp::kLe:
-      case ExprOp::kGt:
-      case ExprOp::kGe:
-      case ExprOp::kIsnan:
-      case ExprOp::kIsinf:
-        return expr[step.args[0]].type == 'f';
-      default:
-        return false;
-    }
-  }
-
-  // What step i reads, in the order of a Step's arguments.
-  std::vector<int> args_of(int i) const {
-    const ExprStep& step = expr[i];
-    std::vector<int> args;
-    if (joined[i] < 0) {
-      for (const int arg : step.args) {
-        if (arg >= 0) args.push_back(arg);
-      }
-      return args;
-    }
-    const ExprStep& before = expr[joined[i]];
-    args = {before.args[0], before.args[before.args[1] < 0 ? 0 : 1]};
-    if (step.op == ExprOp::kWhere) {
-      args.insert(args.end(), {step.args[1], step.args[2]});
-    } else {
-      const int other = forms[i] == ChainForm::kSecond ? step.args[0] : step.args[1];
-      args.push_back(other < 0 || forms[i] == ChainForm::kBoth ? args[0] : other);
-    }
-    return args;
-  }
-
-  void build() {
-    expr = with_simple_powers(expr);
-    find_uses();
-    slots.assign(expr.size(), 0);
-    const int last = alias[expr.size() - 1];
-    for (int i = 0; i < static_cast<int>(expr.size()); ++i) {
-      if (live[i]) build_step(i, i == last);
-    }
-    result.out_type_ = expr.back().type;
-    result.result_ = slots[last];
-  }
-
-  void build_step(int i, bool is_last) {
-    const ExprStep& step = expr[i];
-    if (step.op == ExprOp::kIn) {
-      slots[i] = -1 - step.operand;
-      if (std::find(result.used_.begin(), result.used_.end(), step.operand) == result.used_.end()) {
-        result.used_.push_back(step.operand);
-      }
-      return;
-    }
-    if (step.op == ExprOp::kConst) {
-      // Filled once for many tiles: no step may ever write there.
-      slots[i] = allocate_fresh(step.type);
-      result.constants_.push_back({slots[i], step.type, step.number, step.integer});
-      return;
-    }
-    Step compiled{.op = step.op, .gives = step.type, .dtype = step.dtype};
-    if (joined[i] >= 0) compiled.before = expr[joined[i]].op;
-    compiled.form = forms[i];
-    const std::vector<int> args = args_of(i);
-    for (std::size_t k = 0; k < args.size(); ++k) compiled.args[k] = slots[alias[args[k]]];
-    compiled.takes = expr[step.args[step.op == ExprOp::kWhere ? 1 : 0]].type;
-    // A new register even where an argument ends: loops are faster when y is not x.
-    const int slot = allocate(step.type);
-    if (is_last) result.out_slot_ = slot;
-    slots[i] = compiled.out = is_last ? kOutSlot : slot;
-    result.steps_.push_back(compiled);
-    result.cost_ += step_cost(compiled);
-    release(i);
-  }
-
-  void release(int i) {
-    for (const int read : args_of(i)) {
-      const int arg = alias[read];
-      const bool temporary = expr[arg].op != ExprOp::kIn && expr[arg].op != ExprOp::kConst;
-      if (last_use[arg] != i || !temporary) continue;
-      last_use[arg] = -1;  // once, if it is used twice
-      free_list(expr[arg].type).push_back(slots[arg]);
-    }
-  }
-};
 
 Expression::Expression(const Expr& expr, const std::vector<DType>& operands, DType out)
     : micro_(&micro()), operands_(operands), out_(out) {
@@ -259,8 +47,8 @@ Expression::Expression(const Expr& expr, const std::vector<DType>& operands, DTy
     registers_.push_back(static_cast<int>(scratch_bytes_));
     scratch_bytes_ += static_cast<std::size_t>(register_bytes(register_class(dtype)));
   }
-  Builder builder{*this, expr, {}, {}, {}, {}, {}, {}, {}, {}, {}};
-  builder.build();
+  as_stored_.assign(operands.size(), false);
+  build(expr);
   cost_ += 0.5 * static_cast<double>(used_.size() + 1);
 }
 
@@ -270,12 +58,13 @@ void Expression::begin(std::byte* scratch, std::int64_t longest) const {
   const std::int64_t n = std::min(longest, kExprBlock);
   for (const Constant& constant : constants_) {
     std::byte* to = scratch + constant.slot;
+    const std::int64_t count = constant.filled ? n : 1;
     if (constant.type == 'f') {
-      std::fill_n(reinterpret_cast<float*>(to), n, static_cast<float>(constant.number));
+      std::fill_n(reinterpret_cast<float*>(to), count, static_cast<float>(constant.number));
     } else if (constant.type == 'i') {
-      std::fill_n(reinterpret_cast<std::int64_t*>(to), n, constant.integer);
+      std::fill_n(reinterpret_cast<std::int64_t*>(to), count, constant.integer);
     } else {
-      std::memset(to, constant.number != 0 ? 1 : 0, static_cast<std::size_t>(n));
+      std::memset(to, constant.number != 0 ? 1 : 0, static_cast<std::size_t>(count));
     }
   }
 }
@@ -300,12 +89,98 @@ void Expression::run(std::int64_t n, const void* const* operands, const std::int
   }
 }
 
+// Rows that do not follow each other are walked one by one, operands that fused steps read as they are
+// stored.
+struct Expression::Rows {
+  bool apart = false;
+  bool direct = false;       // results need no further store
+  std::uint64_t stored = 0;  // operands, as bits
+};
+
+// Results of 16 bits are rounded by the last step, if that is a fused one.
+bool Expression::stores_directly() const {
+  return out_ == native(out_type_) || (ends_fused_ && (out_ == DType::kFloat16 || out_ == DType::kBFloat16));
+}
+
+bool Expression::streams(const std::int64_t* strides, std::int64_t out_stride) const {
+  if (!ends_fused_ || steps_.size() != 1 || !stores_directly() || out_stride != 1) return false;
+  return std::all_of(used_.begin(), used_.end(), [&](int k) {
+    const auto at = static_cast<std::size_t>(k);
+    return as_stored_[at] && (strides[k] == 1 || (strides[k] == 0 && operands_[at] == DType::kFloat32));
+  });
+}
+
+Expression::Rows Expression::rows_of(const Tile& tile) const {
+  Rows rows;
+  const bool long_enough = tile.rows == 1 || tile.n >= kShortestRow;
+  for (const int k : used_) {
+    const auto at = static_cast<std::size_t>(k);
+    if (!as_stored_[at] || !long_enough || (tile.starts && tile.starts[k])) continue;
+    if (tile.strides[k] != 1 && (tile.strides[k] != 0 || tile.n == 1 || operands_[at] != DType::kFloat32))
+      continue;
+    const bool follows = tile.strides[k] == 1 && (tile.rows == 1 || tile.row_strides[k] == tile.n);
+    rows.stored |= std::uint64_t{1} << k;
+    rows.apart |= !follows && tile.rows > 1;
+  }
+  const bool in_rows = !tile.out_starts && (tile.out_stride == 1 || tile.n == 1);
+  const bool follows = tile.rows == 1 || tile.out_row_stride == tile.n;
+  rows.direct = in_rows && stores_directly() && (follows || (ends_fused_ && long_enough));
+  rows.apart |= rows.direct && !follows;
+  return rows;
+}
+
+void Expression::run_fused(const Step& step, const Tile& tile, const Rows& rows, std::byte* out,
+                           std::byte* scratch) const {
+  FusedStep all[kMostFused];  // of which only those that are used are written
+  const auto* const addresses = reinterpret_cast<std::byte* const*>(scratch);
+  for (std::size_t i = 0; i < step.count; ++i) {
+    const FusedRef& ref = fused_[step.first + i];
+    FusedStep& to = all[i];
+    to = {ref.op, FusedFrom::kFloats, -1, tile.n, nullptr};
+    switch (ref.lies) {
+      case Lies::kNowhere:
+        break;
+      case Lies::kSaved:
+        to.from = FusedFrom::kSaved;
+        break;
+      case Lies::kRegister:
+        to.x = scratch + ref.slot;
+        break;
+      case Lies::kOut:
+        to.x = out;
+        if (!rows.direct) break;
+        to.row_step = tile.out_row_stride;
+        if (out_ == DType::kFloat16) to.op = FusedOp::kStoreF16;
+        if (out_ == DType::kBFloat16) to.op = FusedOp::kStoreBF16;
+        break;
+      case Lies::kOperand: {
+        const int k = -1 - ref.slot;
+        to.x = addresses[k];
+        if ((rows.stored >> k & 1) == 0) break;
+        to.x = const_cast<void*>(tile.operands[k]);
+        to.row_step = tile.rows > 1 ? tile.row_strides[k] : 0;
+        to.along = tile.strides[k] == 0 ? 0 : -1;
+        to.from = tile.strides[k] == 0 ? FusedFrom::kOne : from_of(operands_[static_cast<std::size_t>(k)]);
+        break;
+      }
+      case Lies::kLocal:
+      case Lies::kNumber:
+        to.x = scratch + ref.slot;
+        to.row_step = to.along = 0;
+        if (ref.lies == Lies::kNumber) to.from = FusedFrom::kOne;
+        break;
+    }
+  }
+  const std::int64_t count = rows.apart ? tile.rows : 1;
+  micro_->fused(all, static_cast<int>(step.count), count, rows.apart ? tile.n : total(tile));
+}
+
 void Expression::run_tile(const Tile& tile, std::byte* scratch) const {
-  for (const int k : used_) load(k, tile, scratch);
-  const bool dense = !tile.out_starts && (tile.out_stride == 1 || tile.n == 1) &&
-                     (tile.rows == 1 || tile.out_row_stride == tile.n);
-  const bool direct = dense && out_ == native(out_type_);
-  auto* const out = direct ? static_cast<std::byte*>(tile.out) : scratch + out_slot_;
+  const Rows rows = rows_of(tile);
+  for (const int k : used_) {
+    if ((rows.stored >> k & 1) == 0) load(k, tile, scratch);
+  }
+  auto* const out = rows.direct ? static_cast<std::byte*>(tile.out) : scratch + out_slot_;
   const auto* const addresses = reinterpret_cast<const std::byte* const*>(scratch);
   const auto find = [&](int slot) -> const std::byte* {
     if (slot >= 0) return scratch + slot;
@@ -313,11 +188,15 @@ void Expression::run_tile(const Tile& tile, std::byte* scratch) const {
   };
   const std::int64_t n = total(tile);
   for (const Step& step : steps_) {
-    const std::byte* args[4];
-    for (int k = 0; k < 4; ++k) args[k] = find(step.args[k]);
+    if (step.op == ExprOp::kIn) {
+      run_fused(step, tile, rows, out, scratch);
+      continue;
+    }
+    const std::byte* args[3];
+    for (int k = 0; k < 3; ++k) args[k] = find(step.args[k]);
     run_step(*micro_, step, args, step.out == kOutSlot ? out : scratch + step.out, n);
   }
-  if (result_ != kOutSlot || !direct) store(tile, find(result_));
+  if (result_ != kOutSlot || !rows.direct) store(tile, find(result_));
 }
 
 void Expression::load(int operand, const Tile& tile, std::byte* scratch) const {

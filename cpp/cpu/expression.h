@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/program/opset.gen.h"
+#include "cpu/fused.h"
 #include "cpu/micro.h"
 #include "npu/dtype.h"
 
@@ -40,33 +41,48 @@ class Expression {
   void begin(std::byte* scratch, std::int64_t longest) const;
   void run_tile(const Tile& tile, std::byte* scratch) const;
 
+  // Whether tiles with these strides (of one element along a row) may have rows of any length: nothing of
+  // them is held in registers.
+  bool streams(const std::int64_t* strides, std::int64_t out_stride) const;
+  static constexpr std::int64_t kShortestRow = 64;  // that streams where rows are not one after the other
+
   // A step of the compiled form; public for the loops in expression_steps.cpp.
   struct Step {
-    ExprOp op = ExprOp::kIn;
+    ExprOp op = ExprOp::kIn;        // kIn: fused steps
     char takes = 'f', gives = 'f';  // register classes; of kWhere the class of the chosen values
-    int args[4] = {};               // slots
-    // A step that is done on the way, on the first arguments: what kWhere tests, or where `form` says how, an
-    // operand of arithmetic.
-    ExprOp before = ExprOp::kIn;
-    ChainForm form = ChainForm::kFirst;
+    int args[3] = {};               // slots
     int out = 0;
-    DType dtype = DType::kFloat32;  // of kCast
+    DType dtype = DType::kFloat32;     // of kCast
+    std::size_t first = 0, count = 0;  // of the fused ones
   };
 
  private:
+  enum class Lies : std::uint8_t { kNowhere, kRegister, kOperand, kOut, kLocal, kNumber, kSaved };
+  struct FusedRef {
+    FusedOp op;
+    Lies lies = Lies::kNowhere;
+    int slot = 0;
+  };
+  struct Rows;  // how a tile is walked
   struct Constant {
     int slot;
     char type;
     double number;
     std::int64_t integer;
+    bool filled;  // a whole register, not one element
   };
   struct Loaded {  // what a register of an operand holds
     const void* from;
     std::int64_t count;
   };
   struct Builder;
+  void build(const Expr& expr);
 
-  std::int64_t total(const Tile& tile) const { return tile.rows * tile.n; }
+  bool stores_directly() const;
+  Rows rows_of(const Tile& tile) const;
+  void run_fused(const Step& step, const Tile& tile, const Rows& rows, std::byte* out,
+                 std::byte* scratch) const;
+  static std::int64_t total(const Tile& tile) { return tile.rows * tile.n; }
   void load(int operand, const Tile& tile, std::byte* scratch) const;
   void load_rows(int operand, const Tile& tile, std::byte* to) const;
   void load_one(DType dtype, const std::byte* x, std::int64_t stride, std::int64_t n, std::byte* y) const;
@@ -77,10 +93,14 @@ class Expression {
   std::vector<DType> operands_;
   DType out_;
   char out_type_ = 'f';
-  std::vector<int> used_;       // operands
-  std::vector<int> registers_;  // [operand] byte offset in the scratch
+  std::vector<int> used_;        // operands
+  std::vector<int> registers_;   // [operand] byte offset in the scratch
+  std::vector<bool> as_stored_;  // [operand] may be read where it lies, in any rows
   std::vector<Constant> constants_;
   std::vector<Step> steps_;
+  std::vector<FusedRef> fused_;
+  bool ends_fused_ = false;
+  int zero_ = -1;     // slot of a constant, where fused steps want it
   int result_ = 0;    // slot of the result
   int out_slot_ = 0;  // where the last step writes if it cannot write to the output
   std::size_t scratch_bytes_ = 0;

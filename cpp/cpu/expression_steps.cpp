@@ -48,14 +48,9 @@ void run_cast(const Micro& micro, const Expression::Step& step, const std::byte*
 }
 
 void run_float_step(const Micro& micro, const Expression::Step& step, const float* a, const float* b,
-                    std::byte* y, Int n) {
-  if (step.gives == 'f') {
-    auto* out = reinterpret_cast<float*>(y);
-    const bool two = kExprOps[static_cast<int>(step.op)].takes.size() == 2;
-    return two ? micro.binary(step.op, a, b, out, n) : micro.unary(step.op, a, out, n);
-  }
-  auto* out = reinterpret_cast<std::uint8_t*>(y);
-  micro.compare(step.op, a, b, out, n);
+                    float* y, Int n) {
+  const bool two = kExprOps[static_cast<int>(step.op)].takes.size() == 2;
+  two ? micro.binary(step.op, a, b, y, n) : micro.unary(step.op, a, y, n);
 }
 
 }  // namespace
@@ -66,20 +61,14 @@ void run_step(const Micro& micro, const Expression::Step& step, const std::byte*
   const auto integers = [&](int k) { return reinterpret_cast<const Int*>(args[k]); };
   const auto bools = [&](int k) { return reinterpret_cast<const std::uint8_t*>(args[k]); };
   if (step.op == ExprOp::kWhere) {
-    if (step.before != ExprOp::kIn)
-      return micro.select(step.before, floats(0), floats(1), floats(2), floats(3),
-                          reinterpret_cast<float*>(y), n);
     if (step.gives == 'f') return micro.where(bools(0), floats(1), floats(2), reinterpret_cast<float*>(y), n);
     if (step.gives == 'i')
       return micro.choose_integers(bools(0), integers(1), integers(2), reinterpret_cast<Int*>(y), n);
     return micro.choose_bools(bools(0), bools(1), bools(2), reinterpret_cast<std::uint8_t*>(y), n);
   }
-  if (step.before != ExprOp::kIn) {
-    return micro.chain(
-        {step.before, step.op, step.form, floats(0), floats(1), floats(2), reinterpret_cast<float*>(y)}, n);
-  }
   if (step.op == ExprOp::kCast) return run_cast(micro, step, args[0], y, n);
-  if (step.takes == 'f') return run_float_step(micro, step, floats(0), floats(1), y, n);
+  if (step.takes == 'f')
+    return run_float_step(micro, step, floats(0), floats(1), reinterpret_cast<float*>(y), n);
   if (step.takes == 'b')
     return micro.bools(step.op, bools(0), bools(1), reinterpret_cast<std::uint8_t*>(y), n);
   if (step.gives == 'b')

@@ -221,18 +221,6 @@ struct WeighCall {
   std::int64_t sums_stride = 0;
 };
 
-// Where the second of two steps takes what the first gives.
-enum class ChainForm : std::uint8_t { kFirst, kSecond, kBoth };
-
-// y = op(first(a, b), c), or as `form` says. `first` is one of + - * /, `op` one of + - *, kAbs and kRelu;
-// c is not used where the op takes nothing else.
-struct ChainCall {
-  ExprOp first, op;
-  ChainForm form;
-  const float *a, *b, *c;
-  float* y;
-};
-
 // y[i * y_stride + j] += sum_k a[i * a_stride + k] * b[k * b_stride + j].
 template <class T>
 struct IntegerProduct {
@@ -265,6 +253,8 @@ struct GridAxis {
 // The weight of what lies outside. No weight of an element has these bits: it may be 0, not -0.
 inline constexpr float kOutside = -0.0f;
 inline constexpr std::int32_t kOutsideBits = std::numeric_limits<std::int32_t>::min();
+
+struct FusedStep;  // cpu/fused.h
 
 struct Micro {
   const char* name;  // "portable", "avx2", "avx512", "avx512_bf16", "neon"
@@ -318,6 +308,9 @@ struct Micro {
   void (*store_f16)(const float* x, std::uint16_t* y, std::int64_t n);
   void (*store_bf16)(const float* x, std::uint16_t* y, std::int64_t n);
 
+  // Steps of an expression one after the other on some vectors, which stay in the processor's registers, then
+  // on the next: of `rows` rows of n elements.
+  void (*fused)(const FusedStep* steps, int count, std::int64_t rows, std::int64_t n);
   // Steps of expressions over float32 registers of n elements (n <= kExprBlock).
   void (*unary)(ExprOp op, const float* x, float* y, std::int64_t n);
   // In place, rows of n elements `step` apart.
@@ -326,11 +319,6 @@ struct Micro {
   void (*scale_rows)(float* y, std::int64_t step, std::int64_t rows, std::int64_t n, float by, float plus);
   void (*limit)(float* y, const Limits& limits, std::int64_t n);
   void (*binary)(ExprOp op, const float* a, const float* b, float* y, std::int64_t n);
-  void (*compare)(ExprOp op, const float* a, const float* b, std::uint8_t* y, std::int64_t n);
-  void (*chain)(const ChainCall& call, std::int64_t n);
-  // y = x0 where a and b, or a alone, compare so, x1 elsewhere.
-  void (*select)(ExprOp test, const float* a, const float* b, const float* x0, const float* x1, float* y,
-                 std::int64_t n);
   void (*where)(const std::uint8_t* c, const float* a, const float* b, float* y, std::int64_t n);
   // The same over int64 and bool registers; no divisor is 0. `b` may be null where an op takes one operand.
   void (*integers)(ExprOp op, const std::int64_t* a, const std::int64_t* b, std::int64_t* y, std::int64_t n);

@@ -193,40 +193,6 @@ void where(const std::uint8_t* c, const float* a, const float* b, float* y, std:
   for (; i < n; ++i) y[i] = c[i] != 0 ? a[i] : b[i];
 }
 
-template <class F>
-inline void select_each(const float* a, const float* b, const float* x0, const float* x1, float* y,
-                        std::int64_t n, F f) {
-  std::int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) store(y + i, f(load(a + i), load(b + i), load(x0 + i), load(x1 + i)));
-  if (i == n) return;
-  const std::int64_t m = n - i;
-  const F32 last = f(load_part(a + i, m), load_part(b + i, m), load_part(x0 + i, m), load_part(x1 + i, m));
-  store_part(y + i, last, m);
-}
-
-void select(ExprOp test, const float* a, const float* b, const float* x0, const float* x1, float* y,
-            std::int64_t n) {
-  const auto each_of = [&](auto f) { select_each(a, b, x0, x1, y, n, f); };
-  switch (test) {
-    case ExprOp::kEq:
-      return each_of([](F32 u, F32 v, F32 s, F32 t) { return u == v ? s : t; });
-    case ExprOp::kNe:
-      return each_of([](F32 u, F32 v, F32 s, F32 t) { return u != v ? s : t; });
-    case ExprOp::kLt:
-      return each_of([](F32 u, F32 v, F32 s, F32 t) { return u < v ? s : t; });
-    case ExprOp::kLe:
-      return each_of([](F32 u, F32 v, F32 s, F32 t) { return u <= v ? s : t; });
-    case ExprOp::kGt:
-      return each_of([](F32 u, F32 v, F32 s, F32 t) { return u > v ? s : t; });
-    case ExprOp::kIsnan:
-      return each_of([](F32 u, F32, F32 s, F32 t) { return u != u ? s : t; });
-    case ExprOp::kIsinf:
-      return each_of([](F32 u, F32, F32 s, F32 t) { return absolute(u) == __builtin_inff() ? s : t; });
-    default:
-      return each_of([](F32 u, F32 v, F32 s, F32 t) { return u >= v ? s : t; });
-  }
-}
-
 }  // namespace
 
 void fill_math(Micro& micro) {
@@ -235,7 +201,6 @@ void fill_math(Micro& micro) {
   micro.limit = limit;
   micro.binary = binary;
   micro.where = where;
-  micro.select = select;
 }
 
 }  // namespace npu::cpu::NPU_ISA

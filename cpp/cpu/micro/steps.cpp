@@ -128,42 +128,6 @@ void compare_integers(ExprOp op, const Int* a, const Int* b, Bool* y, Int n) {
   }
 }
 
-typedef std::int8_t I8 __attribute__((vector_size(kLanes)));
-
-template <class F>
-inline void test_each(const float* a, const float* b, Bool* y, Int n, F f) {
-  Int i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    const I8 part = __builtin_convertvector(f(load(a + i), load(b + i)), I8) & 1;
-    __builtin_memcpy(y + i, &part, sizeof part);
-  }
-  if (i == n) return;
-  const I8 part = __builtin_convertvector(f(load_part(a + i, n - i), load_part(b + i, n - i)), I8) & 1;
-  for (Int j = 0; i + j < n; ++j) y[i + j] = static_cast<Bool>(part[j]);
-}
-
-void compare(ExprOp op, const float* a, const float* b, Bool* y, Int n) {
-  switch (op) {
-    case ExprOp::kEq:
-      return test_each(a, b, y, n, [](F32 u, F32 v) { return u == v; });
-    case ExprOp::kNe:
-      return test_each(a, b, y, n, [](F32 u, F32 v) { return u != v; });
-    case ExprOp::kLt:
-      return test_each(a, b, y, n, [](F32 u, F32 v) { return u < v; });
-    case ExprOp::kLe:
-      return test_each(a, b, y, n, [](F32 u, F32 v) { return u <= v; });
-    case ExprOp::kGt:
-      return test_each(a, b, y, n, [](F32 u, F32 v) { return u > v; });
-    case ExprOp::kIsnan:
-      return test_each(a, a, y, n, [](F32 u, F32 v) { return u != v; });
-    case ExprOp::kIsinf:
-      return test_each(a, a, y, n,
-                       [](F32 u, F32) { return floats(bits(u) & 0x7fffffff) == __builtin_inff(); });
-    default:
-      return test_each(a, b, y, n, [](F32 u, F32 v) { return u >= v; });
-  }
-}
-
 void bools(ExprOp op, const Bool* a, const Bool* b, Bool* y, Int n) {
   switch (op) {
     case ExprOp::kLand:
@@ -253,7 +217,6 @@ void cast_bools(DType dtype, const Bool* x, void* y, Int n) { cast(dtype, x, y, 
 }  // namespace
 
 void fill_steps(Micro& micro) {
-  micro.compare = compare;
   micro.integers = integers;
   micro.compare_integers = compare_integers;
   micro.bools = bools;

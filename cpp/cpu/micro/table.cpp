@@ -11,8 +11,8 @@ void fill(Micro& micro) {
   micro.name = NPU_TEXT(NPU_ISA);
   fill_gemm(micro);
   fill_attention(micro);
-  fill_chains(micro);
   fill_convert(micro);
+  fill_fused(micro);
   fill_gemv(micro);
   fill_groups(micro);
   fill_integers(micro);

@@ -9,8 +9,8 @@ namespace npu::cpu::NPU_ISA {
 void fill(Micro& micro);  // everything
 
 void fill_attention(Micro& micro);
-void fill_chains(Micro& micro);
 void fill_convert(Micro& micro);
+void fill_fused(Micro& micro);
 void fill_gemv(Micro& micro);
 void fill_groups(Micro& micro);
 void fill_integers(Micro& micro);

@@ -27,7 +27,14 @@ class Map : public HostKernel {
     sizes_.push_back(static_cast<std::int64_t>(size_of(r.outputs[0].dtype)));
     for (const auto& x : r.inputs) sizes_.push_back(static_cast<std::int64_t>(size_of(x.dtype)));
     for (std::size_t k = 0; k < r.inputs.size(); ++k) steps_.push_back(nest_.step(static_cast<int>(k) + 1));
-    if (nest_.rows > 0 && n <= kShort && nest_.rank > 1) {
+    const bool streams = (n >= Expression::kShortestRow || nest_.rank == 1) &&
+                         expression_.streams(steps_.data(), nest_.step(0));
+    if (streams) {
+      block_ = kChunk;
+      most_rows_ = std::max<std::int64_t>(1, kChunk / std::max<std::int64_t>(n, 1));
+      const auto outer = static_cast<std::size_t>(std::max(nest_.rank - 2, 0));
+      for (const auto& all : nest_.strides) row_steps_.push_back(nest_.rank > 1 ? all[outer] : 0);
+    } else if (nest_.rows > 0 && n <= kShort && nest_.rank > 1) {
       tiling_.emplace(nest_, kShortest, kExprBlock);
       for (std::size_t k = 1; k < tiling_->starts.size(); ++k) {
         const auto& starts = tiling_->starts[k];
@@ -83,16 +90,21 @@ class Map : public HostKernel {
   void run_rows(const KernelArgs& args, Range range, std::byte* scratch) const {
     const void* operands[kMaxOperands];
     Expression::Tile tile{.operands = operands, .strides = steps_.data(), .out_stride = nest_.step(0)};
+    if (!row_steps_.empty()) {
+      tile.row_strides = row_steps_.data() + 1;
+      tile.out_row_stride = row_steps_[0];
+    }
     expression_.begin(scratch, nest_.inner());
     Cursor cursor(nest_, range.begin / chunks_);
-    for (std::int64_t unit = range.begin; unit < range.end; ++unit) {
+    for (std::int64_t unit = range.begin; unit < range.end; unit += tile.rows) {
       const std::int64_t chunk = unit % chunks_, end = std::min(nest_.inner(), (chunk + 1) * kChunk);
-      for (std::int64_t i = chunk * kChunk; i < end; i += kExprBlock) {
-        tile.n = std::min(kExprBlock, end - i);
+      tile.rows = chunks_ > 1 ? 1 : std::min({most_rows_, cursor.left(), range.end - unit});
+      for (std::int64_t i = chunk * kChunk; i < end; i += block_) {
+        tile.n = std::min(block_, end - i);
         locate(args, cursor, i, operands, tile);
         expression_.run_tile(tile, scratch);
       }
-      if (chunk == chunks_ - 1) cursor.advance();
+      if (chunk == chunks_ - 1) cursor.advance(tile.rows);
     }
   }
 
@@ -123,9 +135,11 @@ class Map : public HostKernel {
   Nest nest_;
   int threads_;
   std::int64_t chunks_ = 1, pieces_ = 1;
+  std::int64_t block_ = kExprBlock, most_rows_ = 1;  // of one tile
   std::optional<Tiling> tiling_;
   std::vector<std::int64_t> sizes_;  // of the output's elements, then the operands'
   std::vector<std::int64_t> steps_;
+  std::vector<std::int64_t> row_steps_;      // from row to row, where tiles have several
   std::vector<const std::int64_t*> starts_;  // of the tiling, by operand
   std::size_t thread_bytes_ = 0;
 };

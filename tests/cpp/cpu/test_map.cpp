@@ -387,3 +387,114 @@ TEST(cpu_map, constants_after_other_steps) {
       {&x}, y);
   CHECK_TENSOR(y, ([&](const Shape& i) { return 5 * std::exp(std::fabs(x.get(i))) - 7; }), 10);
 }
+
+// Random expressions of steps that are fused, beside the same steps one by one in float32: each is rounded as
+// it is alone, whatever its neighbours are and however operands lie.
+namespace {
+
+struct FusedCase {
+  Expr expr = {in(0), in(1), in(2), in(3, 'b'), constant(0.75)};
+  std::vector<int> floats = {0, 1, 2, 4}, bools = {3};
+  std::uint32_t state;
+
+  explicit FusedCase(std::uint32_t seed) : state(seed * 2654435761u + 1) {
+    const int count = 1 + draw(40);
+    for (int k = 0; k < count; ++k) add();
+    if (expr.back().type == 'b') add_float(cast_to(bools.back(), DType::kFloat32));
+  }
+
+  int draw(int n) {
+    state = state * 1664525u + 1013904223u;
+    return static_cast<int>((state >> 16) % static_cast<std::uint32_t>(n));
+  }
+  // Often the last value, as in chains.
+  int some(const std::vector<int>& of) {
+    return draw(2) ? of.back() : of[static_cast<std::size_t>(draw(static_cast<int>(of.size())))];
+  }
+  void add_float(const ExprStep& s) {
+    floats.push_back(static_cast<int>(expr.size()));
+    expr.push_back(s);
+  }
+  void add_bool(const ExprStep& s) {
+    bools.push_back(static_cast<int>(expr.size()));
+    expr.push_back(s);
+  }
+  void add() {
+    constexpr ExprOp kTwo[] = {ExprOp::kAdd, ExprOp::kSub, ExprOp::kMul,
+                               ExprOp::kDiv, ExprOp::kMax, ExprOp::kMin};
+    constexpr ExprOp kOne[] = {ExprOp::kNeg,   ExprOp::kAbs,   ExprOp::kSign,
+                               ExprOp::kRelu,  ExprOp::kFloor, ExprOp::kCeil,
+                               ExprOp::kRound, ExprOp::kTrunc, ExprOp::kReciprocal};
+    constexpr ExprOp kTests[] = {ExprOp::kEq, ExprOp::kNe, ExprOp::kLt,
+                                 ExprOp::kLe, ExprOp::kGt, ExprOp::kGe};
+    constexpr ExprOp kLogic[] = {ExprOp::kLand, ExprOp::kLor, ExprOp::kLxor};
+    switch (draw(10)) {
+      case 0:
+        return add_float(step(kOne[draw(9)], 'f', some(floats)));
+      case 1:
+        return add_bool(step(kTests[draw(6)], 'b', some(floats), some(floats)));
+      case 2:
+        return add_bool(step(kLogic[draw(3)], 'b', some(bools), some(bools)));
+      case 3:
+        return add_bool(step(draw(2) ? ExprOp::kIsnan : ExprOp::kIsinf, 'b', some(floats)));
+      case 4:
+        return add_float(step(ExprOp::kWhere, 'f', some(bools), some(floats), some(floats)));
+      case 5:
+        if (draw(3)) return add_float(step(ExprOp::kSqrt, 'f', some(floats)));  // not fused
+        return draw(2) ? add_bool(step(ExprOp::kLnot, 'b', some(bools)))
+                       : add_bool(cast_to(some(floats), DType::kBool));
+      case 6:
+        return draw(2) ? add_float(cast_to(some(bools), DType::kFloat32))
+                       : add_float(cast_to(some(floats), draw(2) ? DType::kFloat16 : DType::kBFloat16));
+      default:
+        return add_float(step(kTwo[draw(6)], 'f', some(floats), some(floats)));
+    }
+  }
+};
+
+}  // namespace
+
+TEST(cpu_map, fused_steps) {
+  const Shape shapes[] = {{3, 5, 200}, {7, 64}, {40, 9}, {1, 3000}, {2, 3, 65}, {300, 129}, {1}};
+  on_every_isa([&] {
+    for (std::uint32_t seed = 0; seed < 150; ++seed) {
+      FusedCase c(seed);
+      const Shape& shape = shapes[seed % std::size(shapes)];
+      Shape column(shape.size(), 1);
+      std::copy(shape.begin(), shape.end() - 1, column.begin());
+      const Layout layout = c.draw(3) ? Layout::kDense : Layout::kSpaced;
+      Tensor x = random(DType::kFloat32, shape, layout),
+             row = random(DType::kFloat32, {shape.back()}, Layout::kDense, 3),
+             one = random(c.draw(4) ? DType::kFloat32 : DType::kBFloat16, column, Layout::kDense, 4),
+             flag = random(DType::kBool, shape);
+      Tensor rows = row.expanded(shape), columns = one.expanded(shape);
+      Tensor y(DType::kFloat32, shape, c.draw(3) ? Layout::kDense : Layout::kSpaced);
+      map(c.expr, {&x, &rows, &columns, &flag}, y, 2);
+      Expr expr = c.expr;  // a step at a time, each a map of its own
+      std::vector<Tensor> values;
+      values.reserve(expr.size());
+      for (const ExprStep& s : expr) {
+        if (s.op == ExprOp::kIn) {
+          const Tensor* given[] = {&x, &rows, &columns, &flag};
+          values.push_back(*given[s.operand]);
+          continue;
+        }
+        Tensor value(s.type == 'b' ? DType::kBool : DType::kFloat32, shape);
+        Expr alone;
+        std::vector<Tensor*> operands;
+        ExprStep copy = s;
+        for (int& arg : copy.args) {
+          if (arg < 0) continue;
+          const auto from = static_cast<std::size_t>(arg);
+          alone.push_back(in(static_cast<int>(operands.size()), expr[from].type));
+          operands.push_back(&values[from]);
+          arg = static_cast<int>(alone.size()) - 1;
+        }
+        alone.push_back(copy);
+        map(alone, operands, value);
+        values.push_back(value);
+      }
+      CHECK_TENSOR(y, ([&](const Shape& i) { return values.back().get(i); }), 0);
+    }
+  });
+}
