@@ -138,6 +138,7 @@ def _order() -> None:
         case(name, lambda x, n=name: getattr(torch, n)(x, 1), f(3, 7, 2))
         case(f"{name} special", lambda x, n=name: getattr(torch, n)(x, 0), special(9))
         case(f"{name} ties", lambda x, n=name: getattr(torch, n)(x, -1), i(2, 12, low=0, high=3))
+        case(f"{name} of bools", lambda x, n=name: getattr(torch, n)(x, 0), b(5, 3))
     case("logcumsumexp", lambda x: x.logcumsumexp(1), f(3, 9))
     case("logcumsumexp of infinities", lambda x: x.logcumsumexp(0), lambda g: torch.tensor([-math.inf, -math.inf, 1.0]))
     case("nansum", lambda x: x.nansum(1), lambda g: special(3, 9)(g).masked_fill_(f(3, 9)(g) > 9, 0).nan_to_num(
