@@ -139,7 +139,7 @@ def _modules() -> None:
             module(f"quantized embedding {bits} bits signed {width}", lambda w=width: nn.Embedding(40, w), ids,
                    scheme=scheme(f"{bits}s/0/point"))  # fmt: skip
     for text in ("4/32/bias", "8s/64/point", "6/16/none"):
-        module(f"quantized rows joined {text}", lambda: Joined(64), i(2, 7, low=0, high=39), scheme=scheme(text))
+        module(f"quantized rows joined {text}", lambda: Joined(61), i(2, 7, low=0, high=39), scheme=scheme(text))
     module("quantized embedding of 3 bits", lambda: nn.Embedding(40, 70), ids, scheme=scheme("3/16/bias"))
 
 
@@ -236,14 +236,17 @@ class Part(nn.Module):
         super().__init__()
         g = torch.Generator().manual_seed(0)
         self.group, self.turned = group, turned
-        self.register_buffer("q", torch.randint(0, 256, (30, 160), generator=g).to(torch.uint8))
+        self.register_buffer("q", torch.randint(0, 256, (30, 167), generator=g).to(torch.uint8))
         self.register_buffer("scales", torch.rand(30, 160 // group, generator=g) * 0.1)
         self.register_buffer("points", torch.randint(0, 256, (30, 160 // group), generator=g))
 
     def forward(self, x: Tensor) -> Tensor:
         first = 64 // self.group
-        scales, points = self.scales[5:, first:], self.points[5:, first:].to(torch.uint8)
-        w = dequantize_affine(self.q[5:, 64:], [1, self.group], scales, points, (0, 255), x.dtype)
+        q, scales, points = self.q, self.scales, self.points.to(torch.uint8)
+        if self.turned:  # read from the last row on
+            q, scales, points = q.flip(0), scales.flip(0), points.flip(0)
+        scales, points = scales[5:, first:], points[5:, first:]
+        w = dequantize_affine(q[5:, 67:163], [1, self.group], scales, points, (0, 255), x.dtype)
         return F.linear(x.t() if self.turned else x[1:, 7:103], w)
 
 
