@@ -108,6 +108,17 @@ class Tied(nn.Module):
         return self.head(torch.tanh(self.table(ids)))[:, -1]  # type: ignore[no-any-return]
 
 
+class Batched(nn.Module):
+    """A product of some rows of each batch, which are not evenly spaced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 23)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x[:, 1:4])  # type: ignore[no-any-return]
+
+
 class Others(nn.Module):
     """Readers of the numbers."""
 
@@ -131,6 +142,8 @@ def _modules() -> None:
                    scheme=scheme(text))  # fmt: skip
         module(f"quantized embedding {text}", lambda: nn.Embedding(40, 96), ids, scheme=scheme(text))
         module(f"quantized tied {text}", Tied, ids, scheme=scheme(text))
+    for text in ("4/32/bias", "8s/0/none"):
+        module(f"quantized batches {text}", Batched, f(5, 7, 64), scheme=scheme(text))
     module("quantized others", Others, f(2, 3, 11, 11), scheme=scheme("4/32/bias"))
     for bits in (2, 3, 6):  # whose rows end at different bytes
         for width in (64, 96, 22):
