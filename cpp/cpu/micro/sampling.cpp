@@ -83,7 +83,7 @@ void grid_taps(const GridAxis& axis, const float* grid, std::int64_t n, std::int
 inline F32 joined_weights(F32 a, F32 b) {
   const F32 both = a * b + 0.0f;
   const I32 outside = (bits(a) == kOutsideBits) | (bits(b) == kOutsideBits);
-  return outside & (both == both) ? all(kOutside) : both;
+  return (outside & (both == both)) ? all(kOutside) : both;
 }
 
 void join_taps(const std::int64_t* at_a, const float* weights_a, const std::int64_t* at_b,
