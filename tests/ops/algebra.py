@@ -137,6 +137,8 @@ def _order() -> None:
     for name in ("cummax", "cummin"):
         case(name, lambda x, n=name: getattr(torch, n)(x, 1), f(3, 7, 2))
         case(f"{name} special", lambda x, n=name: getattr(torch, n)(x, 0), special(9))
+        case(f"{name} of rows", lambda x, n=name: getattr(torch, n)(x, -1), f(3, 70))
+        case(f"{name} of rows, special", lambda x, n=name: getattr(torch, n)(x, -1), special(2, 70))
         case(f"{name} ties", lambda x, n=name: getattr(torch, n)(x, -1), i(2, 12, low=0, high=3))
         case(f"{name} of bools", lambda x, n=name: getattr(torch, n)(x, 0), b(5, 3))
     case("logcumsumexp", lambda x: x.logcumsumexp(1), f(3, 9))
