@@ -102,10 +102,10 @@ def test_random_weights_are_the_same_for_a_seed(run: Run) -> None:
 
 
 def test_what_an_ir_is_compiled_into_is_said(run: Run) -> None:
-    assert "expected --weights FILE, or --random-weights" in run("compile", "whole_ir.json", "-o", "x.npu", code=1)
+    assert "expected --weights FILE, or --random-weights" in run("compile", "whole_ir.json", "-o", "x.npu", code=2)
     options = ["--weights", "whole.safetensors"]
-    assert "--weights has no effect" in run("compile", "whole_ir.json", *options, "-o", "x.npubin", code=1)
-    assert ".npubin or .npu" in run("compile", "whole_ir.json", "-o", "x.json", code=1)
+    assert "--weights has no effect" in run("compile", "whole_ir.json", *options, "-o", "x.npubin", code=2)
+    assert ".npubin or .npu" in run("compile", "whole_ir.json", "-o", "x.json", code=2)
     assert 'missing weights: "linear.weight"' in run(
         "compile", "whole_ir.json", "--weights", "part.safetensors", "-o", "x.npu", code=1
     )
@@ -178,7 +178,7 @@ def test_plans_of_open_sizes(files: Path, run: Run) -> None:
     assert "is 9, expected 1 to 8" in run("plan", "open.npu", "--input", "9,8", code=1)
     assert "unknown inputs ['y']" in run("plan", "open.npu", "--input", "y=3,8", code=1)
     assert "more --input than inputs" in run("plan", "open.npu", "--input", "3,8", "--input", "3,8", code=1)
-    assert "--input has no effect on a saved file" in run("plan", "part.npu", "--input", "3,8", code=1)
+    assert "--input has no effect on a saved file" in run("plan", "part.npu", "--input", "3,8", code=2)
 
 
 def test_runs_of_open_sizes_with_parts_on_the_host(files: Path, run: Run) -> None:

@@ -20,6 +20,7 @@ import npu_compiler
 import numpy as np
 import torch
 from npu.compiled import whole_module
+from npu.saving.signature import make_signature
 from npu_compiler import CompileError, InternalCompileError
 from npu_runtime import Executor, load_weights
 from torch import Tensor, nn
@@ -183,7 +184,8 @@ def compile(program: Program, inputs: list[Tensor], exact: bool) -> npu.Compiled
     program.ir = program.ir or extract_ir(module, tuple(x.clone() for x in inputs))
     made = npu_compiler.compile(program.ir, exact=exact)
     executor = Executor(made, chosen_device(), threads=1)
-    return whole_module(program.ir, made, executor, load_weights(module.state_dict(), made, chosen_device()))
+    weights = load_weights(module.state_dict(), made, chosen_device())
+    return whole_module(program.ir, made, executor, weights, make_signature(program.ir))
 
 
 def own_results(eager: Module, inputs: list[Tensor], count: int) -> list[tuple[Tensor, ...]]:
