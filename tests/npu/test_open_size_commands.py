@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import npu
 import pytest
 import torch
-from npu.cli import main
 from npu.commands.inputs import parse_inputs
 from npu.commands.open_inputs import read_open_inputs
 from npu.saving.model import read_model
 from torch_ir import load_ir
 
-Run = Callable[..., str]
+from tests.support.commands import Run, npu_in
+
 MODELS = """
 import torch
 from torch import nn
@@ -64,16 +63,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.chdir(folder)
-
-    def call(*arguments: object, code: int = 0) -> str:
-        assert main([str(argument) for argument in arguments]) == code
-        printed = capsys.readouterr()
-        assert "Traceback" not in printed.err
-        return printed.out if code == 0 else printed.err
-
-    return call
+    return npu_in(folder, monkeypatch, capsys)
 
 
 def test_a_name_leaves_a_size_open(run: Run) -> None:

@@ -7,16 +7,15 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from npu.cli import main
+
+from tests.support.commands import Run, npu_in
 
 pytest.importorskip("bokeh", reason="the pages of profiles need it")
 
-Run = Callable[..., str]
 MODELS = """
 import torch
 from torch import nn
@@ -42,15 +41,7 @@ class Partly(nn.Module):
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     (tmp_path / "profiled_models.py").write_text(MODELS)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object, code: int = 0) -> str:
-        assert main([str(argument) for argument in arguments]) == code
-        printed = capsys.readouterr()
-        return printed.out if code == 0 else printed.err
-
-    return call
+    return npu_in(tmp_path, monkeypatch, capsys)
 
 
 def without_scripts(page: str) -> str:

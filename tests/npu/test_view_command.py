@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from npu.pictures.graph import graph_json, namespace_of, node_data
 from npu.pictures.measured import HOST, measure
 from torch import nn
 
-Run = Callable[..., str]
+from tests.support.commands import Run, npu_in
+
 MODELS = """
 import torch
 from torch import nn
@@ -61,16 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.chdir(folder)
-
-    def call(*arguments: object, code: int = 0) -> str:
-        assert main([str(argument) for argument in arguments]) == code
-        printed = capsys.readouterr()
-        assert "Traceback" not in printed.err
-        return printed.out if code == 0 else printed.err
-
-    return call
+    return npu_in(folder, monkeypatch, capsys)
 
 
 def graph_of(text: str) -> dict[str, Any]:
