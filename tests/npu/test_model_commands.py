@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import npu
@@ -13,7 +12,8 @@ import torch
 from npu.cli import main
 from safetensors.torch import save_file
 
-Run = Callable[..., str]
+from tests.support.commands import Run, npu_in
+
 MODELS = """
 import torch
 from torch import nn
@@ -103,17 +103,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """A command in the folder; its standard output, or the one line of its error."""
-    monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.chdir(folder)
+    printed_by = npu_in(folder, monkeypatch, capsys)
 
     def call(*arguments: object, code: int = 0) -> str:
-        assert main([str(argument) for argument in arguments]) == code
-        printed = capsys.readouterr()
-        assert "Traceback" not in printed.err
+        text = printed_by(*arguments, code=code)
         if code == 0:
-            return printed.out
-        lines = [line for line in printed.err.splitlines() if not line.startswith(("Warning: ", "building models"))]
-        assert len(lines) == 1 and lines[0].startswith("Error: "), printed.err
+            return text
+        lines = [line for line in text.splitlines() if not line.startswith(("Warning: ", "building models"))]
+        assert len(lines) == 1 and lines[0].startswith("Error: "), text
         return lines[0]
 
     return call
