@@ -35,8 +35,9 @@ def environment() -> dict[str, str]:
 def build(variant: str) -> Path:
     if variant == "Release":
         return configure_and_build(BUILD_DIR, build_options(), ["npu_tests", "npu-bench"])
-    # Without emulated Metal, which switches stacks; sanitizers report that as an error.
-    options = {"NPU_BUILD_PYTHON": "OFF", "NPU_BUILD_TESTS": "ON", "NPU_SOFTMETAL": "OFF", "NPU_WERROR": "ON"}
+    # Without emulated Metal, which switches stacks; sanitizers report that as an error. Warnings are no errors here:
+    # instrumented code gets false ones from GCC, and the release build has compiled the same files.
+    options = {"NPU_BUILD_PYTHON": "OFF", "NPU_BUILD_TESTS": "ON", "NPU_SOFTMETAL": "OFF", "NPU_WERROR": "OFF"}
     options |= {"CMAKE_BUILD_TYPE": "RelWithDebInfo", SANITIZED[variant]: "ON"}
     options["CMAKE_CXX_FLAGS_RELWITHDEBINFO"] = "-O1 -g1"  # half the time to compile; reports still name lines
     return configure_and_build(ROOT / "build" / f"cpp-{variant}", options, BUILT[variant])

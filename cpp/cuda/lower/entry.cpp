@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
-#include <cstring>
+#include <span>
 
 #include "cuda/lower/headers.h"
 #include "npu/error.h"
@@ -15,7 +15,7 @@ namespace {
 std::string constant_words(std::span<const std::byte> bytes, const std::string& type,
                            const std::string& name) {
   std::vector<std::uint64_t> words((bytes.size() + 7) / 8);
-  std::memcpy(words.data(), bytes.data(), bytes.size());
+  std::ranges::copy(bytes, std::as_writable_bytes(std::span(words)).begin());
   std::string text = "static_assert(sizeof(" + type + ") <= " + std::to_string(8 * words.size()) +
                      ", \"the arguments are too short\");\nalignas(16) static constexpr ulong " + name +
                      "[] = {";
