@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from npu_base.arguments import Spec
+from npu_base.collector import collector_paused
 from npu_base.errors import InvalidTypeError, InvalidValueError, format_error
 from npu_base.size_rules import SizeRules
 from npu_base.sizes import Size, as_int
@@ -132,6 +133,7 @@ class OpenRunner(Runner):
     def _of_sizes(self, sizes: dict[str, int]) -> _Sized:
         self.rules.check(sizes)
 
+        @collector_paused()
         def make() -> _Sized:
             weights = self._weights
             return _Sized(sizes, self._make(sizes, weights), weights)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from npu_base.collector import collector_paused
 from npu_base.errors import InvalidTypeError, InvalidValueError
 from npu_base.quantization import Scheme
 
@@ -25,6 +26,7 @@ from .refusals import HOST_ADVICE, located, refusals
 __all__ = ["compile", "compile_ir"]
 
 
+@collector_paused()
 def compile(
     ir: Any,
     *,
