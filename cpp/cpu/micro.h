@@ -73,9 +73,9 @@ struct WindowRows {
   std::int64_t count;
 };
 
-// Where the input and the weights of a tap lie, in floats.
+// Where the input and the weights of a tap lie, in floats, and its column of the filter.
 struct GroupTap {
-  std::int64_t x, w;
+  std::int64_t x, w, column;
 };
 
 // Some output pixels of a convolution in groups, for neighbouring channels that fit a vector. Each channel
@@ -88,6 +88,10 @@ struct GroupTile {
   const float* w = nullptr;  // w + taps[t].w: [input of a group][a vector]
   const GroupTap* taps = nullptr;
   int tap_count = 0;
+  // By the column of a tap: bit i is set if the image has it for pixel i. Null: it has all.
+  const std::uint32_t* seen = nullptr;
+  // Of a depthwise tile, whose taps are rows: the pixels from x on that the image has. Others are zeros.
+  std::int64_t begin = 0, end = 0;
   int inputs = 1, outputs = 1;  // of a group; of several groups, no more inputs than outputs
   bool one_group = false;
   std::int64_t channels = 0;  // at most a vector
@@ -99,6 +103,8 @@ struct GroupTile {
   std::int64_t residual_stride = 0;
   Limits limits;
 };
+
+using GroupTileRun = void (*)(int pixels, const GroupTile& tile);
 
 // Rows of pixels of a few output channels, summed over taps that lie in planes of the input:
 // y[c * y_stride + i] += sum_t w[t * channels + c] * x[at[t] + i].
@@ -268,7 +274,11 @@ struct Micro {
   void (*finish_bf16)(const HalfTile& tile);
   // Convolutions in groups, of at most group_pixels pixels and `lanes` channels.
   int lanes, group_pixels;
-  void (*group_tile)(int pixels, const GroupTile& tile);
+  GroupTileRun group_tile;
+  // For filters of so many columns, of each channel by itself, or null: a tile of at most depthwise_pixels
+  // pixels whose input pixels are x_stride apart. Padding must be less than a filter's columns.
+  int depthwise_pixels;
+  GroupTileRun (*depthwise_tile)(std::int64_t columns, std::int64_t stride);
   void (*planar_rows)(const PlanarRows& rows);
   // 3x3 convolutions by transformed tiles. The output's says whether all sums are finite.
   void (*winograd_input)(const WinogradInput& patch);

@@ -141,3 +141,17 @@ def test_infinities_reach_only_their_own_results(dtype: torch.dtype) -> None:
     model = Model(CASES["transformed tiles"], "nothing", False).eval().requires_grad_(False).to(dtype)
     got, want = npu.compile(model, x.to(dtype), device="cpu", fallback="error")(x.to(dtype)), model(x.to(dtype))
     assert 0 < int(want.isfinite().sum()) < want.numel() and torch.equal(got.isfinite(), want.isfinite())
+
+
+@pytest.mark.parametrize("name", ["depthwise", "narrow rows"])
+def test_taps_beyond_the_border_are_left_out(name: str) -> None:
+    """Zeros times a weight that is not finite would be NaN."""
+    case = CASES[name]
+    torch.manual_seed(0)
+    x = torch.randn(case.batch, case.channels[0], *case.size)
+    model = Model(case, "nothing", False).eval().requires_grad_(False)
+    model.conv.weight[:, :, 0, 0] = torch.inf
+    model.conv.weight[:, :, -1, -1] = torch.nan
+    got, want = npu.compile(model, x, device="cpu", fallback="error")(x), model(x)
+    assert 0 < int(want.isfinite().sum()) < want.numel()
+    torch.testing.assert_close(got, want, equal_nan=True)

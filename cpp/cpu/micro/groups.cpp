@@ -1,8 +1,8 @@
 // Convolutions in groups: a vector of output channels takes its input from the channels of their groups.
 #include <utility>
 
+#include "cpu/micro/group_tile.h"
 #include "cpu/micro/table.h"
-#include "cpu/micro/vec.h"
 
 namespace npu::cpu::NPU_ISA {
 
@@ -33,12 +33,7 @@ inline F32 permute(F32 v, I32 index) {
 #endif
 }
 
-template <bool whole>
-inline F32 load_lanes(const float* p, std::int64_t n) {
-  return whole ? load(p) : load_part(p, n);
-}
-
-template <Takes takes, bool whole, int pixels>
+template <Takes takes, Form form, int pixels>
 void tile(const GroupTile& t) {
   F32 acc[pixels] = {};
   const std::int64_t stride = t.x_stride, n = t.channels;
@@ -48,55 +43,46 @@ void tile(const GroupTile& t) {
     const float* const x = t.x + t.taps[k].x;
     const float* w = t.w + t.taps[k].w;
     const int inputs = takes == kOwn ? 1 : t.inputs;
+    const std::uint32_t seen_by = form == kBorder ? t.seen[t.taps[k].column] : 0;
     for (int j = 0; j < inputs; ++j, w += kLanes) {
       const F32 weight = load(w);
       const I32 index = first_input + j;
 #pragma GCC unroll 16
       for (int i = 0; i < pixels; ++i) {
+        if (form == kBorder && (seen_by >> i & 1) == 0) continue;
         const float* const at = x + i * stride;
-        if constexpr (takes == kOwn) acc[i] += load_lanes<whole>(at, n) * weight;
-        if constexpr (takes == kGroups) acc[i] += permute(load_lanes<whole>(at, n), index) * weight;
+        if constexpr (takes == kOwn) acc[i] += load_lanes<form>(at, n) * weight;
+        if constexpr (takes == kGroups) acc[i] += permute(load_lanes<form>(at, n), index) * weight;
         if constexpr (takes == kFewer) acc[i] += permute(load_part(at, seen), index) * weight;
         if constexpr (takes == kOne) acc[i] += all(at[j]) * weight;
       }
     }
   }
-  const F32 bias = t.bias ? load_lanes<whole>(t.bias, n) : F32{};
-#pragma GCC unroll 16
-  for (int i = 0; i < pixels; ++i) {
-    F32 v = acc[i];
-    if (t.accumulate) v += load_lanes<whole>(t.c + i * t.c_stride, n);
-    v += bias;
-    if (t.residual) v += load_lanes<whole>(t.residual + i * t.residual_stride, n);
-    if (t.limits.apply) v = within(v, t.limits.low, t.limits.high);
-    if (whole) {
-      store(t.c + i * t.c_stride, v);
-    } else {
-      store_part(t.c + i * t.c_stride, v, n);
-    }
-  }
+  finish<form, pixels>(t, acc);
 }
 
 using Tile = void (*)(const GroupTile&);
 
-template <Takes takes, bool whole, int... pixels>
+template <Takes takes, Form form, int... pixels>
 Tile of_pixels(int count, std::integer_sequence<int, pixels...>) {
-  static constexpr Tile tiles[] = {tile<takes, whole, pixels + 1>...};
+  static constexpr Tile tiles[] = {tile<takes, form, pixels + 1>...};
   return tiles[count - 1];
 }
 
 template <Takes takes>
-Tile of_width(int pixels, bool whole) {
+Tile of_form(int pixels, Form form) {
   constexpr auto counts = std::make_integer_sequence<int, kPixels>{};
-  return whole ? of_pixels<takes, true>(pixels, counts) : of_pixels<takes, false>(pixels, counts);
+  return form == kWhole  ? of_pixels<takes, kWhole>(pixels, counts)
+         : form == kPart ? of_pixels<takes, kPart>(pixels, counts)
+                         : of_pixels<takes, kBorder>(pixels, counts);
 }
 
 void group_tile(int pixels, const GroupTile& t) {
-  const bool whole = t.channels == kLanes;
-  const Tile tile = t.one_group             ? of_width<kOne>(pixels, whole)
-                    : t.outputs == 1        ? of_width<kOwn>(pixels, whole)
-                    : t.inputs == t.outputs ? of_width<kGroups>(pixels, whole)
-                                            : of_width<kFewer>(pixels, whole);
+  const Form form = t.seen ? kBorder : t.channels == kLanes ? kWhole : kPart;
+  const Tile tile = t.one_group             ? of_form<kOne>(pixels, form)
+                    : t.outputs == 1        ? of_form<kOwn>(pixels, form)
+                    : t.inputs == t.outputs ? of_form<kGroups>(pixels, form)
+                                            : of_form<kFewer>(pixels, form);
   tile(t);
 }
 

@@ -12,6 +12,7 @@ void fill(Micro& micro) {
   fill_gemm(micro);
   fill_attention(micro);
   fill_convert(micro);
+  fill_depthwise(micro);
   fill_fused(micro);
   fill_gemv(micro);
   fill_groups(micro);

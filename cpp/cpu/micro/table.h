@@ -10,6 +10,7 @@ void fill(Micro& micro);  // everything
 
 void fill_attention(Micro& micro);
 void fill_convert(Micro& micro);
+void fill_depthwise(Micro& micro);
 void fill_fused(Micro& micro);
 void fill_gemv(Micro& micro);
 void fill_groups(Micro& micro);

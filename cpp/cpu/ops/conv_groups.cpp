@@ -1,5 +1,5 @@
 // Convolutions in groups of few channels, down to one filter for each channel. A vector of output channels is
-// summed in registers for some pixels of a row at a time; taps outside the image are left out.
+// summed in registers for some pixels of a row at a time, each by the taps that the image has.
 #include "cpu/ops/conv.h"
 #include "cpu/ops/conv_room.h"
 
@@ -19,9 +19,10 @@ struct Block {
   std::int64_t channel, count, input;  // the first output channel, how many, the first input channel
 };
 
-// Neighbouring pixels of an output row that see the same taps of a row.
-struct Segment {
-  std::int64_t begin, end, first_tap, end_tap;
+// Neighbouring pixels of an output row, summed at a time.
+struct Strip {
+  Range pixels;
+  std::vector<std::uint32_t> seen;  // as a tile has it; empty if the image has all
 };
 
 class GroupConv final : public ConvBase {
@@ -29,9 +30,10 @@ class GroupConv final : public ConvBase {
   explicit GroupConv(const KernelRequest& r)
       : ConvBase(r),
         room_(g_, r.inputs[0].dtype, false),
-        copies_(room_.needed() && pays_for_room(g_, r.inputs[0].dtype)) {
+        copies_(room_.needed() && pays_for_room(g_, r.inputs[0].dtype)),
+        depthwise_tile_(by_rows(g_) ? micro_->depthwise_tile(g_.kernel[2], g_.stride[2]) : nullptr) {
     make_blocks();
-    make_segments();
+    make_strips();
     const auto floats = [](std::int64_t n) {
       return (static_cast<std::size_t>(n) * sizeof(float) + 63) / 64 * 64;
     };
@@ -116,6 +118,13 @@ class GroupConv final : public ConvBase {
     return flat && (dtype != DType::kFloat32 || (g.out[2] <= kNarrow && g.kernel[2] > 1));
   }
 
+  // Whether a tile may take a row of taps at a time.
+  static bool by_rows(const ConvGeometry& g) {
+    const std::int64_t beyond = (g.out[2] - 1) * g.stride[2] - g.low[2] + g.kernel[2] - g.in[2];
+    return g.depthwise() && g.group_out() == 1 && g.dilation[2] == 1 && g.low[2] < g.kernel[2] &&
+           beyond < g.kernel[2];
+  }
+
   std::int64_t block_floats() const { return g_.depth() * micro_->lanes; }
 
   void make_blocks() {
@@ -129,18 +138,21 @@ class GroupConv final : public ConvBase {
     }
   }
 
-  void make_segments() {
-    if (copies_) return segments_.push_back({0, g_.out[2], 0, g_.kernel[2]});
-    for (std::int64_t w = 0; w < g_.out[2]; ++w) {
-      std::int64_t first = 0, end = g_.kernel[2];
-      while (first < end && g_.source(2, w, first) < 0) ++first;
-      while (end > first && g_.source(2, w, end - 1) < 0) --end;
-      Segment* const last = segments_.empty() ? nullptr : &segments_.back();
-      if (last != nullptr && last->first_tap == first && last->end_tap == end) {
-        last->end = w + 1;
-      } else {
-        segments_.push_back({w, w + 1, first, end});
+  void make_strips() {
+    const std::int64_t most = depthwise_tile_ ? micro_->depthwise_pixels : micro_->group_pixels;
+    const std::int64_t count = (g_.out[2] + most - 1) / most;
+    for (std::int64_t i = 0; i < count; ++i) {
+      const Range pixels = split(g_.out[2], count, i);
+      std::vector<std::uint32_t> seen(static_cast<std::size_t>(g_.kernel[2]));
+      bool all = true;
+      for (std::int64_t kw = 0; kw < g_.kernel[2]; ++kw) {
+        for (std::int64_t w = pixels.begin; w < pixels.end; ++w) {
+          const bool has = copies_ || g_.source(2, w, kw) >= 0;
+          seen[static_cast<std::size_t>(kw)] |= static_cast<std::uint32_t>(has) << (w - pixels.begin);
+          all = all && has;
+        }
       }
+      strips_.push_back({pixels, all ? std::vector<std::uint32_t>() : seen});
     }
   }
 
@@ -153,12 +165,10 @@ class GroupConv final : public ConvBase {
     if (converts_) convert_rows(image, at, rows);
     const float* const x = room ? room : converts_ ? rows : static_cast<const float*>(image);
     GroupTap* const taps = reinterpret_cast<GroupTap*>(scratch);
-    for (const Segment& segment : segments_) {
-      GroupTile tile;
-      tile.taps = taps;
-      tile.tap_count = find_taps(at, segment, taps);
-      run_segment(args, line, segment, x, tile, reinterpret_cast<float*>(scratch + sums_at_));
-    }
+    GroupTile tile;
+    tile.taps = taps;
+    tile.tap_count = find_taps(at, taps);
+    run_strips(args, line, x, tile, reinterpret_cast<float*>(scratch + sums_at_));
     if (!epilogue_.in_tile()) finish_line(args, line, scratch);
   }
 
@@ -179,8 +189,9 @@ class GroupConv final : public ConvBase {
     }
   }
 
-  // From the first pixel of the row that the image has, at its first channel.
-  int find_taps(const Pixel& at, const Segment& segment, GroupTap* taps) const {
+  // From the first pixel of the row that the image has, at its first channel; one for each row of a filter
+  // if tiles take those.
+  int find_taps(const Pixel& at, GroupTap* taps) const {
     int count = 0;
     for (std::int64_t kd = 0; kd < g_.kernel[0]; ++kd) {
       const std::int64_t d = g_.source(0, at.d, kd);
@@ -191,9 +202,9 @@ class GroupConv final : public ConvBase {
         const std::int64_t row = copies_     ? h * room_.row_step()
                                  : converts_ ? line * row_floats_
                                              : d * g_.x_step[0] + h * g_.x_step[1];
-        for (std::int64_t kw = segment.first_tap; kw < segment.end_tap; ++kw) {
+        for (std::int64_t kw = 0; kw < (depthwise_tile_ ? 1 : g_.kernel[2]); ++kw) {
           taps[count++] = {row + kw * g_.dilation[2] * pixel_step(),
-                           (line * g_.kernel[2] + kw) * g_.group_in() * micro_->lanes};
+                           (line * g_.kernel[2] + kw) * g_.group_in() * micro_->lanes, kw};
         }
       }
     }
@@ -202,8 +213,8 @@ class GroupConv final : public ConvBase {
 
   std::int64_t pixel_step() const { return converts_ || copies_ ? g_.in_channels : g_.x_step[2]; }
 
-  void run_segment(const KernelArgs& args, std::int64_t line, const Segment& segment, const float* x,
-                   GroupTile tile, float* sums) const {
+  void run_strips(const KernelArgs& args, std::int64_t line, const float* x, GroupTile tile,
+                  float* sums) const {
     const bool direct = epilogue_.in_tile();
     const int extra = direct ? epilogue_.residual() : -1;
     std::int64_t at[2], extra_at[2];
@@ -212,35 +223,37 @@ class GroupConv final : public ConvBase {
     tile.inputs = static_cast<int>(g_.group_in());
     tile.outputs = static_cast<int>(g_.group_out());
     tile.one_group = !shares_lanes_;
-    tile.x_stride = g_.stride[2] * pixel_step();
+    tile.x_stride = (depthwise_tile_ ? 1 : g_.stride[2]) * pixel_step();
     tile.c_stride = direct ? g_.out_step[2] : g_.out_channels;
     if (direct) tile.limits = epilogue_.limits();
     tile.residual_stride = extra_at[1] - extra_at[0];
     float* const out = direct ? static_cast<float*>(args.outputs[0]) + at[0] : sums;
     const float* const residual =
         extra >= 0 ? static_cast<const float*>(args.inputs[3 + extra]) + extra_at[0] : nullptr;
-    const std::int64_t length = segment.end - segment.begin, most = micro_->group_pixels;
-    const std::int64_t strips = (length + most - 1) / most;
     tile.w = reinterpret_cast<const float*>(args.packed);
     float bias[kMostLanes];
     for (const Block& block : blocks_) {
       if (args.inputs[2]) {
         const TensorDesc& b = inputs_[2];
-        load_row(b.dtype, element(args.inputs[2], b.dtype, block.channel * b.strides[0]), b.strides[0], bias,
-                 block.count);
-        tile.bias = bias;
+        const std::byte* const from = element(args.inputs[2], b.dtype, block.channel * b.strides[0]);
+        const bool in_place = b.dtype == DType::kFloat32 && b.strides[0] == 1;
+        if (!in_place) load_row(b.dtype, from, b.strides[0], bias, block.count);
+        tile.bias = in_place ? reinterpret_cast<const float*>(from) : bias;
       }
       tile.channels = block.count;
-      for (std::int64_t i = 0; i < strips; ++i) {
-        const Range part = split(length, strips, i);
-        const std::int64_t w = segment.begin + part.begin;
-        tile.x = x + block.input + (w * g_.stride[2] - (copies_ ? 0 : g_.low[2])) * pixel_step();
+      for (const Strip& strip : strips_) {
+        const std::int64_t w = strip.pixels.begin, count = strip.pixels.end - w;
+        const std::int64_t first = w * g_.stride[2] - (copies_ ? 0 : g_.low[2]);  // may lie before the row
+        tile.seen = strip.seen.empty() ? nullptr : strip.seen.data();
+        tile.begin = std::max<std::int64_t>(0, -first);
+        tile.end = (copies_ ? room_.columns() : g_.in[2]) - first;
+        tile.x = x + block.input + first * pixel_step();
         tile.c = out + w * tile.c_stride + block.channel;
         if (residual) tile.residual = residual + w * tile.residual_stride + block.channel;
-        run_tile(static_cast<int>(part.end - part.begin), tile);
-        if (direct)
-          epilogue_.apply_function(tile.c, tile.c_stride, part.end - part.begin, tile.channels,
-                                   args.inputs + 3);
+        run_tile(static_cast<int>(count), tile);
+        if (direct) {
+          epilogue_.apply_function(tile.c, tile.c_stride, count, tile.channels, args.inputs + 3);
+        }
       }
       tile.w += block_floats();
     }
@@ -248,8 +261,10 @@ class GroupConv final : public ConvBase {
 
   // Some taps at a time: sums of sums are more exact than one long sum.
   void run_tile(int pixels, const GroupTile& whole) const {
-    const int most = static_cast<int>(std::max<std::int64_t>(1, kLongestSum / g_.group_in()));
-    if (whole.tap_count <= most) return micro_->group_tile(pixels, whole);
+    const GroupTileRun sum = depthwise_tile_ ? depthwise_tile_ : micro_->group_tile;
+    const std::int64_t each = g_.group_in() * (depthwise_tile_ ? g_.kernel[2] : 1);
+    const int most = static_cast<int>(std::max<std::int64_t>(1, kLongestSum / each));
+    if (whole.tap_count <= most) return sum(pixels, whole);
     for (int first = 0; first < whole.tap_count; first += most) {
       const bool last = first + most >= whole.tap_count;
       GroupTile tile = whole;
@@ -260,7 +275,7 @@ class GroupConv final : public ConvBase {
         tile.bias = tile.residual = nullptr;
         tile.limits = {};
       }
-      micro_->group_tile(pixels, tile);
+      sum(pixels, tile);
     }
   }
 
@@ -284,10 +299,11 @@ class GroupConv final : public ConvBase {
   }
 
   ConvRoom room_;
-  bool copies_;  // into the room
+  bool copies_;                  // into the room
+  GroupTileRun depthwise_tile_;  // or null
   bool shares_lanes_ = false, converts_ = false;
   std::vector<Block> blocks_;
-  std::vector<Segment> segments_;
+  std::vector<Strip> strips_;
   std::int64_t row_floats_ = 0;
   std::size_t sums_at_ = 0, rows_at_ = 0, expression_at_ = 0, per_thread_ = 0;  // in a thread's scratch
 };

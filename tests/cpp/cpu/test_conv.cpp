@@ -251,6 +251,30 @@ TEST(cpu_conv, matches_its_definition) {
   }
 }
 
+TEST(cpu_conv, depthwise_rows_of_every_width) {
+  // Every number of pixels in a tile, at both borders; the last padding is more than a tile takes.
+  for (const std::int64_t columns : {3, 5, 7}) {
+    for (const std::int64_t stride : {1, 2, 3}) {
+      for (std::int64_t width = 1; width <= 31; ++width) {
+        for (const auto& [low, high] :
+             {std::pair(columns / 2, columns / 2), {columns - 1, 0}, {0, columns}}) {
+          if (width + low + high < columns) continue;
+          const ConvCase c{.x = {1, 20, 3, width},
+                           .w = {20, 1, 2, columns},
+                           .stride = stride,
+                           .low = low,
+                           .high = high,
+                           .groups = 20,
+                           .bias = width % 2 == 0,
+                           .relu = width % 3 == 0,
+                           .residual = width % 5 == 0};
+          CHECK(check_conv(c, Layout::kChannelsLast, true, 1).starts_with("conv[depthwise"));
+        }
+      }
+    }
+  }
+}
+
 TEST(cpu_conv, transforms_tiles_of_every_shape) {
   const ConvCase cases[] = {
       {.x = {1, 32, 16, 16}, .w = {32, 32, 3, 3}, .low = 1, .high = 1},
