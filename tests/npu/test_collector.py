@@ -3,12 +3,11 @@
 import gc
 import threading
 
+import npu
 import pytest
 import torch
 from npu_base.collector import collector_paused
 from torch.export import Dim
-
-import npu
 
 
 @pytest.fixture(autouse=True)
