@@ -31,7 +31,7 @@ class GroupConv final : public ConvBase {
       : ConvBase(r),
         room_(g_, r.inputs[0].dtype, false),
         copies_(room_.needed() && pays_for_room(g_, r.inputs[0].dtype)),
-        depthwise_tile_(by_rows(g_) ? micro_->depthwise_tile(g_.kernel[2], g_.stride[2]) : nullptr) {
+        depthwise_tile_(takes_rows(g_) ? micro_->depthwise_tile(g_.kernel[2], g_.stride[2]) : nullptr) {
     make_blocks();
     make_strips();
     const auto floats = [](std::int64_t n) {
@@ -112,17 +112,19 @@ class GroupConv final : public ConvBase {
     return g.group_in() <= out && out < micro().lanes && micro().lanes % out == 0;
   }
 
-  // Where many lines would convert the same rows, and where pixels at the border would be tiles of their own.
+  // Where many lines would convert the same rows, and where many tiles would ask of each tap what the image
+  // has.
   static bool pays_for_room(const ConvGeometry& g, DType dtype) {
     const bool flat = g.kernel[0] == 1 && g.in[0] == 1 && g.out[0] == 1 && g.low[0] == 0;
-    return flat && (dtype != DType::kFloat32 || (g.out[2] <= kNarrow && g.kernel[2] > 1));
+    const bool asks = g.out[2] <= kNarrow && g.kernel[2] > 1 && !takes_rows(g);
+    return flat && (dtype != DType::kFloat32 || asks);
   }
 
-  // Whether a tile may take a row of taps at a time.
-  static bool by_rows(const ConvGeometry& g) {
+  // Whether tiles take a row of taps at a time.
+  static bool takes_rows(const ConvGeometry& g) {
     const std::int64_t beyond = (g.out[2] - 1) * g.stride[2] - g.low[2] + g.kernel[2] - g.in[2];
-    return g.depthwise() && g.group_out() == 1 && g.dilation[2] == 1 && g.low[2] < g.kernel[2] &&
-           beyond < g.kernel[2];
+    return g.depthwise() && g.dilation[2] == 1 && g.low[2] < g.kernel[2] && beyond < g.kernel[2] &&
+           micro().depthwise_tile(g.kernel[2], g.stride[2]) != nullptr;
   }
 
   std::int64_t block_floats() const { return g_.depth() * micro_->lanes; }
