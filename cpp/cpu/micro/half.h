@@ -17,11 +17,23 @@ typedef std::uint16_t LooseU16 __attribute__((vector_size(kLanes * 2), aligned(2
 inline U16 load16(const std::uint16_t* p) { return *reinterpret_cast<const LooseU16*>(p); }
 inline void store16(std::uint16_t* p, U16 v) { *reinterpret_cast<LooseU16*>(p) = v; }
 
-inline F32 from_bf16(U16 h) { return floats((I32)(__builtin_convertvector(h, U32) << 16)); }
+// __builtin_convertvector would take these apart into halves.
+#if defined(__AVX512F__)
+inline U32 widened(U16 h) { return (U32)_mm512_maskz_cvtepu16_epi32(0xffff, (__m256i)h); }
+inline U16 narrowed(U32 u) { return (U16)_mm512_maskz_cvtepi32_epi16(0xffff, (__m512i)u); }
+#elif defined(__AVX2__)
+inline U32 widened(U16 h) { return (U32)_mm256_cvtepu16_epi32((__m128i)h); }
+inline U16 narrowed(U32 u) { return __builtin_convertvector(u, U16); }
+#else
+inline U32 widened(U16 h) { return __builtin_convertvector(h, U32); }
+inline U16 narrowed(U32 u) { return __builtin_convertvector(u, U16); }
+#endif
+
+inline F32 from_bf16(U16 h) { return floats((I32)(widened(h) << 16)); }
 
 inline U16 to_bf16_by_bits(F32 v) {
   const U32 u = (U32)bits(v), rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-  return __builtin_convertvector(v != v ? (u >> 16) | 0x40u : rounded, U16);
+  return narrowed(v != v ? (u >> 16) | 0x40u : rounded);
 }
 
 #if defined(__AVX512BF16__)

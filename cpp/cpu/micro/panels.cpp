@@ -98,9 +98,7 @@ void transpose_words(const void* rows, std::int64_t stride, std::int64_t count, 
 }
 
 void pair_rows(const std::uint16_t* first, const std::uint16_t* second, float* to, std::int64_t n) {
-  const auto words = [](U16 a, U16 b) {
-    return floats((I32)(__builtin_convertvector(a, U32) | __builtin_convertvector(b, U32) << 16));
-  };
+  const auto words = [](U16 a, U16 b) { return floats((I32)(widened(a) | widened(b) << 16)); };
   std::int64_t j = 0;
   for (; j + kLanes <= n; j += kLanes)
     store(to + j, words(load16(first + j), second != nullptr ? load16(second + j) : U16{}));
@@ -114,13 +112,13 @@ inline void split_into(const float* words, float* first, float* second, std::int
   std::int64_t j = 0;
   for (; j + kLanes <= n; j += kLanes) {
     const U32 pairs = (U32)bits(load(words + j));
-    store(first + j, convert(__builtin_convertvector(pairs, U16)));
-    store(second + j, convert(__builtin_convertvector(pairs >> 16, U16)));
+    store(first + j, convert(narrowed(pairs)));
+    store(second + j, convert(narrowed(pairs >> 16)));
   }
   if (j == n) return;
   const U32 pairs = (U32)bits(load_part(words + j, n - j));
-  store_part(first + j, convert(__builtin_convertvector(pairs, U16)), n - j);
-  store_part(second + j, convert(__builtin_convertvector(pairs >> 16, U16)), n - j);
+  store_part(first + j, convert(narrowed(pairs)), n - j);
+  store_part(second + j, convert(narrowed(pairs >> 16)), n - j);
 }
 
 void split_pairs(DType dtype, const float* words, float* first, float* second, std::int64_t n) {
