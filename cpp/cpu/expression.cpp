@@ -30,6 +30,21 @@ FusedFrom from_of(DType dtype) {
                                      : FusedFrom::kFloats;
 }
 
+FusedOp integer_load(DType dtype) {
+  switch (dtype) {
+    case DType::kInt8:
+      return FusedOp::kLoadInt8;
+    case DType::kUInt8:
+      return FusedOp::kLoadUInt8;
+    case DType::kInt16:
+      return FusedOp::kLoadInt16;
+    case DType::kInt32:
+      return FusedOp::kLoadInt32;
+    default:
+      return FusedOp::kLoadInt64;
+  }
+}
+
 }  // namespace
 
 Expression::Expression(const Expr& expr, const std::vector<DType>& operands, DType out)
@@ -93,8 +108,9 @@ void Expression::run(std::int64_t n, const void* const* operands, const std::int
 // stored.
 struct Expression::Rows {
   bool apart = false;
-  bool direct = false;       // results need no further store
-  std::uint64_t stored = 0;  // operands, as bits
+  bool direct = false;        // results need no further store
+  std::uint64_t stored = 0;   // operands, as bits
+  std::uint64_t columns = 0;  // of those, the ones whose register has a float for each row
 };
 
 // Results of 16 bits are rounded by the last step, if that is a fused one.
@@ -106,7 +122,7 @@ bool Expression::streams(const std::int64_t* strides, std::int64_t out_stride) c
   if (!ends_fused_ || steps_.size() != 1 || !stores_directly() || out_stride != 1) return false;
   return std::all_of(used_.begin(), used_.end(), [&](int k) {
     const auto at = static_cast<std::size_t>(k);
-    return as_stored_[at] && (strides[k] == 1 || (strides[k] == 0 && operands_[at] == DType::kFloat32));
+    return as_stored_[at] && (strides[k] == 1 || strides[k] == 0);
   });
 }
 
@@ -116,8 +132,9 @@ Expression::Rows Expression::rows_of(const Tile& tile) const {
   for (const int k : used_) {
     const auto at = static_cast<std::size_t>(k);
     if (!as_stored_[at] || !long_enough || (tile.starts && tile.starts[k])) continue;
-    if (tile.strides[k] != 1 && (tile.strides[k] != 0 || tile.n == 1 || operands_[at] != DType::kFloat32))
-      continue;
+    const bool one = tile.strides[k] == 0 && tile.n > 1;
+    if (tile.strides[k] != 1 && !one) continue;
+    if (one && operands_[at] != DType::kFloat32) rows.columns |= std::uint64_t{1} << k;
     const bool follows = tile.strides[k] == 1 && (tile.rows == 1 || tile.row_strides[k] == tile.n);
     rows.stored |= std::uint64_t{1} << k;
     rows.apart |= !follows && tile.rows > 1;
@@ -129,47 +146,69 @@ Expression::Rows Expression::rows_of(const Tile& tile) const {
   return rows;
 }
 
+// Where a fused step finds an operand.
+void Expression::find_operand(int k, const Tile& tile, const Rows& rows, std::byte* scratch,
+                              FusedStep& to) const {
+  const DType dtype = operands_[static_cast<std::size_t>(k)];
+  const char type = register_class(dtype);
+  const bool stored = (rows.stored >> k & 1) != 0;
+  const std::int64_t row_stride = !stored ? tile.n : tile.rows > 1 ? tile.row_strides[k] : 0;
+  const auto size = static_cast<std::int64_t>(size_of(stored ? dtype : native(type)));
+  to.x = reinterpret_cast<std::byte* const*>(scratch)[k];
+  to.step = size;
+  to.row_step = row_stride * size;
+  if (type == 'i') to.op = integer_load(stored ? dtype : native(type));
+  if (!stored) return;
+  to.x = const_cast<void*>(tile.operands[k]);
+  to.from = from_of(dtype);
+  if (tile.strides[k] != 0) return;
+  to.step = 0;
+  to.from = FusedFrom::kOne;
+  if ((rows.columns >> k & 1) == 0) return;
+  if (type == 'i') to.op = FusedOp::kLoad;
+  to.x = scratch + registers_[static_cast<std::size_t>(k)];
+  to.row_step = sizeof(float);
+}
+
 void Expression::run_fused(const Step& step, const Tile& tile, const Rows& rows, std::byte* out,
                            std::byte* scratch) const {
   FusedStep all[kMostFused];  // of which only those that are used are written
-  const auto* const addresses = reinterpret_cast<std::byte* const*>(scratch);
   for (std::size_t i = 0; i < step.count; ++i) {
     const FusedRef& ref = fused_[step.first + i];
     FusedStep& to = all[i];
-    to = {ref.op, FusedFrom::kFloats, -1, tile.n, nullptr};
+    std::int64_t size = sizeof(float), row_stride = tile.n;
+    to = {ref.op, FusedFrom::kFloats, 0, 0, nullptr};
     switch (ref.lies) {
       case Lies::kNowhere:
-        break;
+        continue;
       case Lies::kSaved:
         to.from = FusedFrom::kSaved;
-        break;
+        continue;
+      case Lies::kLocal:
+        to.x = scratch + ref.slot;
+        continue;
+      case Lies::kNumber:
+        to.x = scratch + ref.slot;
+        to.from = FusedFrom::kOne;
+        continue;
       case Lies::kRegister:
         to.x = scratch + ref.slot;
         break;
       case Lies::kOut:
         to.x = out;
         if (!rows.direct) break;
-        to.row_step = tile.out_row_stride;
+        row_stride = tile.out_row_stride;
         if (out_ == DType::kFloat16) to.op = FusedOp::kStoreF16;
         if (out_ == DType::kBFloat16) to.op = FusedOp::kStoreBF16;
+        size = static_cast<std::int64_t>(size_of(out_));
         break;
-      case Lies::kOperand: {
-        const int k = -1 - ref.slot;
-        to.x = addresses[k];
-        if ((rows.stored >> k & 1) == 0) break;
-        to.x = const_cast<void*>(tile.operands[k]);
-        to.row_step = tile.rows > 1 ? tile.row_strides[k] : 0;
-        to.along = tile.strides[k] == 0 ? 0 : -1;
-        to.from = tile.strides[k] == 0 ? FusedFrom::kOne : from_of(operands_[static_cast<std::size_t>(k)]);
-        break;
-      }
-      case Lies::kLocal:
-      case Lies::kNumber:
-        to.x = scratch + ref.slot;
-        to.row_step = to.along = 0;
-        if (ref.lies == Lies::kNumber) to.from = FusedFrom::kOne;
-        break;
+      case Lies::kOperand:
+        find_operand(-1 - ref.slot, tile, rows, scratch, to);
+        continue;
     }
+    if (ref.op == FusedOp::kLoadBools || ref.op == FusedOp::kStoreBools) size = 1;
+    to.step = size;
+    to.row_step = row_stride * size;
   }
   const std::int64_t count = rows.apart ? tile.rows : 1;
   micro_->fused(all, static_cast<int>(step.count), count, rows.apart ? tile.n : total(tile));
@@ -178,7 +217,11 @@ void Expression::run_fused(const Step& step, const Tile& tile, const Rows& rows,
 void Expression::run_tile(const Tile& tile, std::byte* scratch) const {
   const Rows rows = rows_of(tile);
   for (const int k : used_) {
-    if ((rows.stored >> k & 1) == 0) load(k, tile, scratch);
+    if ((rows.stored >> k & 1) == 0) {
+      load(k, tile, scratch);
+    } else if ((rows.columns >> k & 1) != 0) {
+      load_column(k, tile, scratch);
+    }
   }
   auto* const out = rows.direct ? static_cast<std::byte*>(tile.out) : scratch + out_slot_;
   const auto* const addresses = reinterpret_cast<const std::byte* const*>(scratch);
@@ -216,6 +259,14 @@ void Expression::load(int operand, const Tile& tile, std::byte* scratch) const {
   if (loaded.from == from && loaded.count >= total(tile)) return;
   load_rows(operand, tile, scratch + registers_[k]);
   loaded = {from, total(tile)};
+}
+
+// A float for each row, of an operand that has one element there.
+void Expression::load_column(int operand, const Tile& tile, std::byte* scratch) const {
+  const auto k = static_cast<std::size_t>(operand);
+  load_floats(*micro_, operands_[k], tile.operands[k], tile.rows > 1 ? tile.row_strides[k] : 0, tile.rows,
+              reinterpret_cast<float*>(scratch + registers_[k]));
+  reinterpret_cast<Loaded*>(scratch + operands_.size() * sizeof(void*))[k] = {nullptr, 0};
 }
 
 void Expression::load_one(DType dtype, const std::byte* x, std::int64_t stride, std::int64_t n,

@@ -44,7 +44,7 @@ class Expression {
   // Whether tiles with these strides (of one element along a row) may have rows of any length: nothing of
   // them is held in registers.
   bool streams(const std::int64_t* strides, std::int64_t out_stride) const;
-  static constexpr std::int64_t kShortestRow = 64;  // that streams where rows are not one after the other
+  static constexpr std::int64_t kShortestRow = 16;  // that streams where rows are not one after the other
 
   // A step of the compiled form; public for the loops in expression_steps.cpp.
   struct Step {
@@ -83,7 +83,9 @@ class Expression {
   void run_fused(const Step& step, const Tile& tile, const Rows& rows, std::byte* out,
                  std::byte* scratch) const;
   static std::int64_t total(const Tile& tile) { return tile.rows * tile.n; }
+  void find_operand(int k, const Tile& tile, const Rows& rows, std::byte* scratch, FusedStep& to) const;
   void load(int operand, const Tile& tile, std::byte* scratch) const;
+  void load_column(int operand, const Tile& tile, std::byte* scratch) const;
   void load_rows(int operand, const Tile& tile, std::byte* to) const;
   void load_one(DType dtype, const std::byte* x, std::int64_t stride, std::int64_t n, std::byte* y) const;
   void store_one(const std::byte* x, std::byte* y, std::int64_t stride, std::int64_t n) const;

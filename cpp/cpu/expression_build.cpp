@@ -52,6 +52,7 @@ constexpr Fusing kFusings[] = {
     {ExprOp::kDiv, FusedOp::kDiv, FusedOp::kDivInto},
     {ExprOp::kMax, FusedOp::kMax, FusedOp::kMax},
     {ExprOp::kMin, FusedOp::kMin, FusedOp::kMin},
+    {ExprOp::kCopysign, FusedOp::kCopysign, FusedOp::kSignOf},
     {ExprOp::kEq, FusedOp::kEq, FusedOp::kEq},
     {ExprOp::kNe, FusedOp::kNe, FusedOp::kNe},
     {ExprOp::kLt, FusedOp::kLt, FusedOp::kGt},
@@ -68,6 +69,8 @@ constexpr Fusing kFusings[] = {
     {ExprOp::kSign, FusedOp::kSign, FusedOp::kSign},
     {ExprOp::kRelu, FusedOp::kRelu, FusedOp::kRelu},
     {ExprOp::kReciprocal, FusedOp::kReciprocal, FusedOp::kReciprocal},
+    {ExprOp::kSqrt, FusedOp::kSqrt, FusedOp::kSqrt},
+    {ExprOp::kRsqrt, FusedOp::kRsqrt, FusedOp::kRsqrt},
     {ExprOp::kFloor, FusedOp::kFloor, FusedOp::kFloor},
     {ExprOp::kCeil, FusedOp::kCeil, FusedOp::kCeil},
     {ExprOp::kRound, FusedOp::kRound, FusedOp::kRound},
@@ -197,8 +200,16 @@ struct Expression::Builder {
     }
   }
 
+  // Integers that are only wanted as floats.
+  bool loads_integers(int i) const {
+    if (at(i).op != ExprOp::kCast || at(i).type != 'f') return false;
+    const ExprStep& from = at(arg(i, 0));
+    return from.type == 'i' && from.op == ExprOp::kIn;
+  }
+
   bool fuses(int i) const {
     if (leaf(at(i)) || at(i).type == 'i') return false;
+    if (loads_integers(i)) return true;
     for (int k = 0; k < 3 && arg(i, k) >= 0; ++k) {
       const ExprStep& from = at(arg(i, k));
       if (from.type == 'i' || (from.type == 'b' && from.op == ExprOp::kConst)) return false;
@@ -285,7 +296,7 @@ struct Expression::Builder {
     const auto k = static_cast<std::size_t>(step.operand);
     const bool known =
         std::find(result.used_.begin(), result.used_.end(), step.operand) != result.used_.end();
-    const bool as_stored = !whole && is_float(result.operands_[k]);
+    const bool as_stored = !whole && step.type != 'b';
     result.as_stored_[k] = as_stored && (!known || result.as_stored_[k]);
     if (!known) result.used_.push_back(step.operand);
   }
@@ -388,7 +399,10 @@ struct Expression::Builder {
     const ExprStep& step = at(i);
     const int a = arg(i, 0), b = arg(i, 1), c = arg(i, 2);
     const Fusing how = *fusing(step, at(a).type);
-    if (step.op == ExprOp::kWhere) {
+    if (at(a).type == 'i') {
+      emit(FusedOp::kLoadInt64, Lies::kOperand, slots[a]);  // or of what width they are stored in
+      if (step.dtype != DType::kFloat32) emit(how.op);
+    } else if (step.op == ExprOp::kWhere) {
       if (held != b && held != c) hold(b);
       hold_mask(a);
       held == b ? emit_with(how.op, c) : emit_with(how.reversed, b);

@@ -8,7 +8,12 @@ namespace npu::cpu {
 
 // What is done with the accumulator `a`, the mask `m` and the operand `b`.
 enum class FusedOp : std::uint8_t {
-  kLoad,   // a = b
+  kLoad,      // a = b
+  kLoadInt8,  // of integers, rounded to float32
+  kLoadUInt8,
+  kLoadInt16,
+  kLoadInt32,
+  kLoadInt64,
   kStore,  // b = a
   kStoreF16,
   kStoreBF16,
@@ -21,6 +26,8 @@ enum class FusedOp : std::uint8_t {
   kDivInto,  // b / a
   kMax,      // NaN wins
   kMin,
+  kCopysign,   // a with the sign of b
+  kSignOf,     // b with the sign of a
   kWhereSet,   // a where the mask is set, else b
   kWhereElse,  // b where the mask is set, else a
   kSquare,
@@ -29,6 +36,8 @@ enum class FusedOp : std::uint8_t {
   kSign,
   kRelu,
   kReciprocal,
+  kSqrt,
+  kRsqrt,
   kFloor,
   kCeil,
   kRound,
@@ -55,15 +64,15 @@ enum class FusedOp : std::uint8_t {
   kStoreBools,
 };
 
-// How the elements of an operand lie: as many as results, a single float32 for a row, as many of 16 bits, or
-// in what was saved.
+// How the elements of an operand lie: as many float32 as results, a single one for a row, as many of 16 bits,
+// or in what was saved.
 enum class FusedFrom : std::uint8_t { kFloats, kOne, kF16, kBF16, kSaved };
 
-// Element i of row r of an operand lies at x + r * row_step + (i & along), in its elements.
+// Element i of row r of an operand lies r * row_step + i * step bytes after x.
 struct FusedStep {
   FusedOp op;
   FusedFrom from;
-  std::int64_t along;  // -1, or 0: the same for all groups of elements of a row
+  std::int64_t step;  // 0: the same for all groups of elements of a row
   std::int64_t row_step;
   void* x;
 };

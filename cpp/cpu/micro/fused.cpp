@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstring>
+#include <type_traits>
 
 #include "cpu/micro/functions.h"
 #include "cpu/micro/half.h"
@@ -14,6 +15,50 @@ namespace npu::cpu::NPU_ISA {
 namespace {
 
 #define NPU_EACH_VECTOR(v) _Pragma("GCC unroll 8") for (int v = 0; v < kVectors; ++v)
+
+// A vector of integers of up to 32 bits.
+template <class T>
+inline I32 words(const T* x) {
+#if defined(__AVX512F__)  // which __builtin_convertvector would take apart into halves
+  if constexpr (std::is_same_v<T, std::int8_t>)
+    return (I32)_mm512_maskz_cvtepi8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(x)));
+  if constexpr (std::is_same_v<T, std::uint8_t>)
+    return (I32)_mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(x)));
+  if constexpr (std::is_same_v<T, std::int16_t>)
+    return (I32)_mm512_maskz_cvtepi16_epi32(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)));
+#endif
+  typedef T Vector __attribute__((vector_size(kLanes * sizeof(T))));
+  Vector v;
+  std::memcpy(&v, x, sizeof v);
+  return __builtin_convertvector(v, I32);
+}
+
+// A vector of integers, each rounded once.
+template <class T>
+inline F32 from_integers(const T* x) {
+  if constexpr (sizeof(T) < 8) return __builtin_convertvector(words(x), F32);
+#if defined(__AVX512F__)
+  const __m256 low = _mm512_maskz_cvtepi64_ps(0xff, _mm512_loadu_si512(x));
+  const __m256 high = _mm512_maskz_cvtepi64_ps(0xff, _mm512_loadu_si512(x + 8));
+  return _mm512_maskz_insertf32x8(0xffff, _mm512_castps256_ps512(low), high, 1);
+#else
+  F32 v;
+  for (int j = 0; j < kLanes; ++j) v[j] = static_cast<float>(x[j]);
+  return v;
+#endif
+}
+
+inline F32 sqrt_of(F32 a) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_sqrt_ps(0xffff, a);
+#elif defined(__AVX2__)
+  return _mm256_sqrt_ps(a);
+#else
+  F32 v;
+  for (int j = 0; j < kLanes; ++j) v[j] = __builtin_sqrtf(a[j]);
+  return v;
+#endif
+}
 
 // Whole vectors where kPart is false; else one, of `n` elements.
 template <int kVectors, bool kPart>
@@ -57,37 +102,30 @@ struct Group {
   }
 
   // use(v, operand)
-  template <class Use>
-  [[gnu::always_inline]] void each_operand(const FusedStep& s, const float* x, Use use) {
-    switch (s.from) {
-      case FusedFrom::kOne: {
-        const F32 b = all(*x);
-        NPU_EACH_VECTOR(v) use(v, b);
-        return;
-      }
-      case FusedFrom::kF16: {
-        NPU_EACH_VECTOR(v) use(v, from_f16(read16(x, v)));
-        return;
-      }
-      case FusedFrom::kBF16: {
-        NPU_EACH_VECTOR(v) use(v, from_bf16(read16(x, v)));
-        return;
-      }
-      case FusedFrom::kSaved: {
-        NPU_EACH_VECTOR(v) use(v, saved[v]);
-        return;
-      }
-      default: {
-        NPU_EACH_VECTOR(v) use(v, read(x, v));
-      }
+  template <FusedFrom from, class Use>
+  [[gnu::always_inline]] void each_operand(const float* x, Use use) {
+    if constexpr (from == FusedFrom::kOne) {
+      const F32 b = all(*x);
+      NPU_EACH_VECTOR(v) use(v, b);
+    } else if constexpr (from == FusedFrom::kF16) {
+      NPU_EACH_VECTOR(v) use(v, from_f16(read16(x, v)));
+    } else if constexpr (from == FusedFrom::kBF16) {
+      NPU_EACH_VECTOR(v) use(v, from_bf16(read16(x, v)));
+    } else if constexpr (from == FusedFrom::kSaved) {
+      NPU_EACH_VECTOR(v) use(v, saved[v]);
+    } else {
+      NPU_EACH_VECTOR(v) use(v, read(x, v));
     }
   }
-  template <class Use>
-  [[gnu::always_inline]] void each_mask(const FusedStep& s, const float* x, Use use) {
-    if (s.from == FusedFrom::kSaved) {
-      NPU_EACH_VECTOR(v) use(v, saved_mask[v]);
-    } else {
-      NPU_EACH_VECTOR(v) use(v, bits(read(x, v)));
+
+  template <class T>
+  void read_integers(const std::byte* x) {
+    NPU_EACH_VECTOR(v) {
+      const T* from = reinterpret_cast<const T*>(x) + v * kLanes;
+      T few[kLanes] = {};
+      if constexpr (kPart)
+        from = static_cast<const T*>(std::memcpy(few, from, static_cast<std::size_t>(n) * sizeof(T)));
+      acc[v] = from_integers(from);
     }
   }
 
@@ -118,28 +156,20 @@ struct Group {
   }
 };
 
-inline std::int64_t offset_of(const FusedStep& s, std::int64_t row, std::int64_t i) {
-  return row * s.row_step + (i & s.along);
-}
-inline float* place_of(const FusedStep& s, std::int64_t row, std::int64_t i) {
-  const bool narrow = s.from == FusedFrom::kF16 || s.from == FusedFrom::kBF16 || s.op == FusedOp::kStoreF16 ||
-                      s.op == FusedOp::kStoreBF16;
-  const std::int64_t size = narrow ? sizeof(std::uint16_t) : sizeof(float);
-  return reinterpret_cast<float*>(static_cast<std::byte*>(s.x) + offset_of(s, row, i) * size);
-}
-
 // The steps, by what becomes of the accumulator `a` and the mask `m` with the operand `b`.
-#define NPU_FUSED_FLOATS(FLOATS)    \
-  FLOATS(kLoad, b)                  \
-  FLOATS(kAdd, a + b)               \
-  FLOATS(kSub, a - b)               \
-  FLOATS(kSubFrom, b - a)           \
-  FLOATS(kMul, a* b)                \
-  FLOATS(kDiv, a / b)               \
-  FLOATS(kDivInto, b / a)           \
-  FLOATS(kMax, max_of(a, b))        \
-  FLOATS(kMin, min_of(a, b))        \
-  FLOATS(kWhereSet, m != 0 ? a : b) \
+#define NPU_FUSED_FLOATS(FLOATS)        \
+  FLOATS(kLoad, b)                      \
+  FLOATS(kAdd, a + b)                   \
+  FLOATS(kSub, a - b)                   \
+  FLOATS(kSubFrom, b - a)               \
+  FLOATS(kMul, a* b)                    \
+  FLOATS(kDiv, a / b)                   \
+  FLOATS(kDivInto, b / a)               \
+  FLOATS(kMax, max_of(a, b))            \
+  FLOATS(kMin, min_of(a, b))            \
+  FLOATS(kCopysign, with_sign_of(a, b)) \
+  FLOATS(kSignOf, with_sign_of(b, a))   \
+  FLOATS(kWhereSet, m != 0 ? a : b)     \
   FLOATS(kWhereElse, m != 0 ? b : a)
 #define NPU_FUSED_ALONE(ALONE)                                           \
   ALONE(kSquare, a* a)                                                   \
@@ -148,6 +178,8 @@ inline float* place_of(const FusedStep& s, std::int64_t row, std::int64_t i) {
   ALONE(kSign, a > 0.0f ? all(1.0f) : a < 0.0f ? all(-1.0f) : all(0.0f)) \
   ALONE(kRelu, a < 0.0f ? all(0.0f) : a)                                 \
   ALONE(kReciprocal, 1.0f / a)                                           \
+  ALONE(kSqrt, sqrt_of(a))                                               \
+  ALONE(kRsqrt, 1.0f / sqrt_of(a))                                       \
   ALONE(kFloor, floor_of(a))                                             \
   ALONE(kCeil, ceil_of(a))                                               \
   ALONE(kRound, round_even(a))                                           \
@@ -168,26 +200,40 @@ inline float* place_of(const FusedStep& s, std::int64_t row, std::int64_t i) {
   MASK(kOr, m | b)            \
   MASK(kXor, m ^ b)
 
-// The elements of a group, from i of the row on; `n` of them where that is not said by the type.
+constexpr int key(FusedOp op, FusedFrom from) { return static_cast<int>(op) * 8 + static_cast<int>(from); }
+
+// The elements of a group, from i of the row on.
 template <int kVectors, bool kPart>
-void run_group(const FusedStep* steps, int count, std::int64_t row, std::int64_t i, std::int64_t n) {
-  Group<kVectors, kPart> g;
-  g.n = n;
+[[gnu::always_inline]] inline void run_group(Group<kVectors, kPart>& g, const FusedStep* steps, int count,
+                                             std::int64_t row, std::int64_t i) {
   for (const FusedStep* s = steps; s < steps + count; ++s) {
-    float* const x = place_of(*s, row, i);
-    switch (s->op) {
-#define NPU_CASE(name, value)                   \
-  case FusedOp::name:                           \
-    g.each_operand(*s, x, [&](int v, F32 b) {   \
-      [[maybe_unused]] const F32 a = g.acc[v];  \
-      [[maybe_unused]] const I32 m = g.mask[v]; \
-      g.acc[v] = value;                         \
-    });                                         \
+    auto* const place = static_cast<std::byte*>(s->x) + row * s->row_step + i * s->step;
+    auto* const x = reinterpret_cast<float*>(place);
+    switch (key(s->op, s->from)) {
+#define NPU_FROM(name, source, to, value)                             \
+  case key(FusedOp::name, FusedFrom::source):                         \
+    g.template each_operand<FusedFrom::source>(x, [&](int v, F32 b) { \
+      [[maybe_unused]] const F32 a = g.acc[v];                        \
+      [[maybe_unused]] const I32 m = g.mask[v];                       \
+      g.to[v] = value;                                                \
+    });                                                               \
     break;
+#define NPU_EACH_FROM(name, to, value) \
+  NPU_FROM(name, kFloats, to, value)   \
+  NPU_FROM(name, kOne, to, value)      \
+  NPU_FROM(name, kF16, to, value)      \
+  NPU_FROM(name, kBF16, to, value)     \
+  NPU_FROM(name, kSaved, to, value)
+#define NPU_CASE(name, value) NPU_EACH_FROM(name, acc, value)
       NPU_FUSED_FLOATS(NPU_CASE)
 #undef NPU_CASE
+#define NPU_CASE(name, value) NPU_EACH_FROM(name, mask, value)
+      NPU_FUSED_TESTS(NPU_CASE)
+#undef NPU_CASE
+#undef NPU_EACH_FROM
+#undef NPU_FROM
 #define NPU_CASE(name, value)                   \
-  case FusedOp::name:                           \
+  case key(FusedOp::name, FusedFrom::kFloats):  \
     NPU_EACH_VECTOR(v) {                        \
       [[maybe_unused]] const F32 a = g.acc[v];  \
       [[maybe_unused]] const I32 m = g.mask[v]; \
@@ -196,59 +242,62 @@ void run_group(const FusedStep* steps, int count, std::int64_t row, std::int64_t
     break;
       NPU_FUSED_ALONE(NPU_CASE)
 #undef NPU_CASE
-#define NPU_CASE(name, value)                 \
-  case FusedOp::name:                         \
-    g.each_operand(*s, x, [&](int v, F32 b) { \
-      const F32 a = g.acc[v];                 \
-      g.mask[v] = value;                      \
-    });                                       \
-    break;
-      NPU_FUSED_TESTS(NPU_CASE)
-#undef NPU_CASE
 #define NPU_CASE(name, value)                   \
-  case FusedOp::name:                           \
-    g.each_mask(*s, x, [&](int v, I32 b) {      \
+  case key(FusedOp::name, FusedFrom::kFloats):  \
+    NPU_EACH_VECTOR(v) {                        \
       [[maybe_unused]] const I32 m = g.mask[v]; \
+      const I32 b = bits(g.read(x, v));         \
       g.mask[v] = value;                        \
-    });                                         \
+    }                                           \
+    break;                                      \
+  case key(FusedOp::name, FusedFrom::kSaved):   \
+    NPU_EACH_VECTOR(v) {                        \
+      [[maybe_unused]] const I32 m = g.mask[v]; \
+      const I32 b = g.saved_mask[v];            \
+      g.mask[v] = value;                        \
+    }                                           \
     break;
       NPU_FUSED_MASKS(NPU_CASE)
 #undef NPU_CASE
-      case FusedOp::kIsnan:
-        NPU_EACH_VECTOR(v) g.mask[v] = g.acc[v] != g.acc[v];
-        break;
-      case FusedOp::kIsinf:
-        NPU_EACH_VECTOR(v) g.mask[v] = absolute(g.acc[v]) == __builtin_inff();
-        break;
-      case FusedOp::kNot:
-        NPU_EACH_VECTOR(v) g.mask[v] = ~g.mask[v];
-        break;
-      case FusedOp::kSave:
-        NPU_EACH_VECTOR(v) g.saved[v] = g.acc[v];
-        break;
-      case FusedOp::kSaveMask:
-        NPU_EACH_VECTOR(v) g.saved_mask[v] = g.mask[v];
-        break;
-      case FusedOp::kStore:
-        g.write(x, g.acc);
-        break;
-      case FusedOp::kStoreF16:
-        g.write16(x, to_f16);
-        break;
-      case FusedOp::kStoreBF16:
-        g.write16(x, to_bf16);
-        break;
-      case FusedOp::kStoreMask:
-        g.write_mask(x);
-        break;
-      case FusedOp::kLoadBools:
-        g.read_bools(static_cast<const std::uint8_t*>(s->x) + offset_of(*s, row, i));
-        break;
-      case FusedOp::kStoreBools:
-        g.write_bools(static_cast<std::uint8_t*>(s->x) + offset_of(*s, row, i));
-        break;
+#define NPU_CASE(name, ...)                    \
+  case key(FusedOp::name, FusedFrom::kFloats): \
+    __VA_ARGS__;                               \
+    break;
+      NPU_CASE(kLoadInt8, g.template read_integers<std::int8_t>(place))
+      NPU_CASE(kLoadUInt8, g.template read_integers<std::uint8_t>(place))
+      NPU_CASE(kLoadInt16, g.template read_integers<std::int16_t>(place))
+      NPU_CASE(kLoadInt32, g.template read_integers<std::int32_t>(place))
+      NPU_CASE(kLoadInt64, g.template read_integers<std::int64_t>(place))
+      NPU_CASE(kIsnan, NPU_EACH_VECTOR(v) g.mask[v] = g.acc[v] != g.acc[v])
+      NPU_CASE(kIsinf, NPU_EACH_VECTOR(v) g.mask[v] = absolute(g.acc[v]) == __builtin_inff())
+      NPU_CASE(kNot, NPU_EACH_VECTOR(v) g.mask[v] = ~g.mask[v])
+      NPU_CASE(kSave, NPU_EACH_VECTOR(v) g.saved[v] = g.acc[v])
+      NPU_CASE(kSaveMask, NPU_EACH_VECTOR(v) g.saved_mask[v] = g.mask[v])
+      NPU_CASE(kStore, g.write(x, g.acc))
+      NPU_CASE(kStoreF16, g.write16(x, to_f16))
+      NPU_CASE(kStoreBF16, g.write16(x, to_bf16))
+      NPU_CASE(kStoreMask, g.write_mask(x))
+      NPU_CASE(kLoadBools, g.read_bools(reinterpret_cast<const std::uint8_t*>(place)))
+      NPU_CASE(kStoreBools, g.write_bools(reinterpret_cast<std::uint8_t*>(place)))
+#undef NPU_CASE
+      default:
+        __builtin_unreachable();
     }
   }
+}
+
+// The elements i to end of all rows, in whole groups, or in one of `end - i` elements; returns where they
+// end.
+template <int kVectors, bool kPart>
+std::int64_t run_groups(const FusedStep* steps, int count, std::int64_t rows, std::int64_t i,
+                        std::int64_t end) {
+  Group<kVectors, kPart> g;
+  g.n = end - i;
+  constexpr std::int64_t kCount = kVectors * kLanes;
+  for (; kPart ? i < end : i + kCount <= end; i += kCount) {
+    for (std::int64_t row = 0; row < rows; ++row) run_group(g, steps, count, row, i);
+  }
+  return i;
 }
 
 void fused(const FusedStep* steps, int count, std::int64_t rows, std::int64_t n) {
@@ -258,13 +307,10 @@ void fused(const FusedStep* steps, int count, std::int64_t rows, std::int64_t n)
   constexpr int kMost = 4;
 #endif
   static_assert(kMost * kLanes <= kFusedGroup);
-  for (std::int64_t row = 0; row < rows; ++row) {
-    std::int64_t i = 0;
-    for (; i + kMost * kLanes <= n; i += kMost * kLanes) run_group<kMost, false>(steps, count, row, i, 0);
-    for (; i + 2 * kLanes <= n; i += 2 * kLanes) run_group<2, false>(steps, count, row, i, 0);
-    for (; i + kLanes <= n; i += kLanes) run_group<1, false>(steps, count, row, i, 0);
-    if (i < n) run_group<1, true>(steps, count, row, i, n - i);
-  }
+  std::int64_t i = run_groups<kMost, false>(steps, count, rows, 0, n);
+  if (i + 2 * kLanes <= n) i = run_groups<2, false>(steps, count, rows, i, n);
+  if (i + kLanes <= n) i = run_groups<1, false>(steps, count, rows, i, n);
+  if (i < n) run_groups<1, true>(steps, count, rows, i, n);
 }
 
 void scale_rows(float* y, std::int64_t step, std::int64_t rows, std::int64_t n, float by, float plus) {

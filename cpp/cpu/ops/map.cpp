@@ -31,7 +31,7 @@ class Map : public HostKernel {
                          expression_.streams(steps_.data(), nest_.step(0));
     if (streams) {
       block_ = kChunk;
-      most_rows_ = std::max<std::int64_t>(1, kChunk / std::max<std::int64_t>(n, 1));
+      most_rows_ = std::clamp<std::int64_t>(kChunk / std::max<std::int64_t>(n, 1), 1, kExprBlock);
       const auto outer = static_cast<std::size_t>(std::max(nest_.rank - 2, 0));
       for (const auto& all : nest_.strides) row_steps_.push_back(nest_.rank > 1 ? all[outer] : 0);
     } else if (nest_.rows > 0 && n <= kShort && nest_.rank > 1) {
