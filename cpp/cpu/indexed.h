@@ -20,6 +20,8 @@ class Indexed {
   const Nest& nest() const { return nest_; }
   bool whole_rows() const { return whole_rows_; }  // one offset for all of an inner row
 
+  static constexpr std::int64_t kWorthACall = 4;  // offsets of rows, computed together
+
   // The offset of a row, when whole_rows().
   std::int64_t row_offset(const KernelArgs& args, const Cursor& cursor) const {
     std::int64_t offset = cursor.offset[1];
@@ -32,7 +34,29 @@ class Indexed {
 
   // The offsets of n <= kBlock elements from element `first` of the row.
   void offsets(const KernelArgs& args, const Cursor& cursor, std::int64_t first, std::int64_t n,
-               std::int64_t* result) const;
+               std::int64_t* result) const {
+    offsets_along(nest_.rank - 1, args, cursor, first, n, result);
+  }
+
+  // Calls move(offset in the dense operand, offset in the other) for each of the rows, when whole_rows().
+  template <class Move>
+  void each_row(const KernelArgs& args, Cursor& cursor, std::int64_t rows, Move move) const {
+    std::int64_t offsets[kBlock];
+    const std::int64_t step = nest_.rank < 2 ? 0 : nest_.strides[0][nest_.rank - 2];
+    for (std::int64_t row = 0; row < rows;) {
+      const std::int64_t n = std::min({kBlock, cursor.left(), rows - row});
+      if (n < kWorthACall) {
+        move(cursor.offset[0], row_offset(args, cursor));
+        ++row;
+        cursor.advance();
+        continue;
+      }
+      offsets_along(nest_.rank - 2, args, cursor, 0, n, offsets);
+      for (std::int64_t i = 0; i < n; ++i) move(cursor.offset[0] + i * step, offsets[i]);
+      row += n;
+      cursor.advance(n);
+    }
+  }
 
  private:
   static std::int64_t value_of(DType dtype, const std::byte* x) {
@@ -44,18 +68,20 @@ class Indexed {
   }
   const std::byte* index_at(const KernelArgs& args, const Cursor& cursor, std::size_t k,
                             std::int64_t skip) const {
-    const auto operand = static_cast<int>(k) + 2;
-    return at(args.inputs[first_index_ + static_cast<int>(k)],
-              cursor.offset[operand] + skip * nest_.step(operand), size_of(axes_[k].dtype));
+    return at(args.inputs[first_index_ + static_cast<int>(k)], cursor.offset[k + 2] + skip,
+              size_of(axes_[k].dtype));
   }
   std::int64_t checked(std::int64_t index, std::size_t k) const {
     const std::int64_t extent = axes_[k].extent, wrapped = wrap_ && index < 0 ? index + extent : index;
     if (wrapped < 0 || wrapped >= extent) refuse(index, k);
     return wrapped;
   }
-  void add_offsets(const std::int64_t* indices, std::size_t k, std::int64_t n, std::int64_t* result) const;
+  // Of n <= kBlock elements along a dimension of the nest, from `first` on.
+  void offsets_along(int d, const KernelArgs& args, const Cursor& cursor, std::int64_t first, std::int64_t n,
+                     std::int64_t* result) const;
   [[noreturn]] void refuse(std::int64_t index, std::size_t k) const;
 
+  const Micro* micro_;
   std::string name_;
   std::vector<IndexAxis> axes_;
   bool wrap_, whole_rows_ = true;

@@ -2,6 +2,7 @@
 // portable.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -260,6 +261,32 @@ struct GridAxis {
 inline constexpr float kOutside = -0.0f;
 inline constexpr std::int32_t kOutsideBits = std::numeric_limits<std::int32_t>::min();
 
+// Offsets that indices say: of each, counted from the end where it is negative and `wrap` is set, times
+// `stride`.
+struct IndexOffsets {
+  DType dtype = DType::kInt64;  // of the indices, integers or bools
+  const void* indices = nullptr;
+  std::int64_t index_step = 1;
+  std::int64_t extent = 0;
+  bool wrap = false;
+  std::int64_t stride = 0;
+  std::int64_t start = 0, step = 0;  // of start_offsets
+  std::int64_t n = 0;
+  std::int64_t* offsets = nullptr;
+};
+
+// Updates combined with elements of y, one after the other.
+struct ScatterCall {
+  ScatterAttrs::Kind kind;
+  DType dtype;
+  const void* updates = nullptr;
+  std::int64_t step = 0;
+  void* y = nullptr;
+  std::int64_t y_step = 0;                // where there are no offsets
+  const std::int64_t* offsets = nullptr;  // of the elements
+  std::int64_t n = 0;
+};
+
 struct FusedStep;  // cpu/fused.h
 
 struct Micro {
@@ -368,6 +395,14 @@ struct Micro {
   IntegerLoops<std::uint16_t> words_16;
   IntegerLoops<std::uint32_t> words_32;
   IntegerLoops<std::uint64_t> words_64;
+  // y[i * y_step] = x[i * x_step], of n > 0 elements of `size` bytes.
+  void (*copy_strided)(std::size_t size, const void* x, std::int64_t x_step, void* y, std::int64_t y_step,
+                       std::int64_t n);
+  // offsets[i] = start + i * step + what index i says, or added to what is there. Returns whether all indices
+  // are within the extent.
+  bool (*start_offsets)(const IndexOffsets& call);
+  bool (*add_offsets)(const IndexOffsets& call);
+  void (*scatter)(const ScatterCall& call);
   // y[i] = x[at[i]], of words of 4 bytes.
   void (*pick_words)(const void* x, const std::int64_t* at, void* y, std::int64_t n);
   // y[i] = the maximum (NaN wins) or the sum of x[i * stride + k * step] for k < count.

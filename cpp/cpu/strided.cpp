@@ -16,26 +16,6 @@ constexpr std::int64_t kChunk = 1 << 16;
 constexpr std::int64_t kShort = 16;          // elements of a row
 constexpr std::int64_t kTileElements = 512;  // whose offsets, twice 4 KB, stay in a first-level cache
 
-template <class T>
-void copy_strided(std::byte* dst, std::int64_t ds, const std::byte* src, std::int64_t ss, std::int64_t n) {
-  T* to = reinterpret_cast<T*>(dst);
-  const T* from = reinterpret_cast<const T*>(src);
-  if (ss == 0 && ds == 1 && *from == 0) {
-    std::memset(to, 0, static_cast<std::size_t>(n) * sizeof(T));
-  } else if (ss == 0 && ds == 1) {
-    std::fill_n(to, n, *from);
-  } else if (ss == 0) {
-    const T value = *from;
-    for (std::int64_t i = 0; i < n; ++i) to[i * ds] = value;
-  } else if (ds == 1 && ss == -1) {
-    for (std::int64_t i = 0; i < n; ++i) to[i] = from[-i];
-  } else if (ds == 1) {
-    for (std::int64_t i = 0; i < n; ++i) to[i] = from[i * ss];
-  } else {
-    for (std::int64_t i = 0; i < n; ++i) to[i * ds] = from[i * ss];
-  }
-}
-
 }  // namespace
 
 void copy_row(std::byte* dst, std::int64_t ds, const std::byte* src, std::int64_t ss, std::int64_t n,
@@ -44,7 +24,7 @@ void copy_row(std::byte* dst, std::int64_t ds, const std::byte* src, std::int64_
   if (ds == 1 && ss == 1) {
     std::memcpy(dst, src, static_cast<std::size_t>(n) * size);
   } else {
-    visit_size(size, [&](auto zero) { copy_strided<decltype(zero)>(dst, ds, src, ss, n); });
+    micro().copy_strided(size, src, ss, dst, ds, n);
   }
 }
 

@@ -12,6 +12,7 @@ void fill(Micro& micro) {
   fill_gemm(micro);
   fill_attention(micro);
   fill_convert(micro);
+  fill_copies(micro);
   fill_depthwise(micro);
   fill_fused(micro);
   fill_gemv(micro);
@@ -25,6 +26,7 @@ void fill(Micro& micro) {
   fill_rows(micro);
   fill_sampling(micro);
   fill_scans(micro);
+  fill_scatter(micro);
   fill_steps(micro);
   fill_storage(micro);
   fill_winograd(micro);

@@ -10,6 +10,7 @@ void fill(Micro& micro);  // everything
 
 void fill_attention(Micro& micro);
 void fill_convert(Micro& micro);
+void fill_copies(Micro& micro);
 void fill_depthwise(Micro& micro);
 void fill_fused(Micro& micro);
 void fill_gemv(Micro& micro);
@@ -23,6 +24,7 @@ void fill_quantized_rows(Micro& micro);
 void fill_rows(Micro& micro);
 void fill_sampling(Micro& micro);
 void fill_scans(Micro& micro);
+void fill_scatter(Micro& micro);
 void fill_steps(Micro& micro);
 void fill_storage(Micro& micro);
 void fill_winograd(Micro& micro);

@@ -28,17 +28,10 @@ class Gather : public HostKernel {
     pool.run(pieces_, [&](std::int64_t piece, int) {
       const Range range = split(outer_.rows * chunks_, pieces_, piece);
       Cursor cursor(outer_, range.begin / chunks_);
-      if (indexed_.whole_rows() && outer_.inner() <= kShort) return move_short_rows(args, cursor, range);
-      if (indexed_.whole_rows() && outer_.step(0) == 1 && outer_.step(1) == 1) {
-        return move_dense_rows(args, cursor, range);
-      }
+      if (indexed_.whole_rows()) return move_rows(args, cursor, range.end - range.begin);
       for (std::int64_t u = range.begin; u < range.end; ++u) {
         const std::int64_t chunk = u % chunks_;
-        if (indexed_.whole_rows()) {
-          move_row(args, cursor);
-        } else {
-          pick(args, cursor, chunk * kChunk, std::min(outer_.inner(), (chunk + 1) * kChunk));
-        }
+        pick(args, cursor, chunk * kChunk, std::min(outer_.inner(), (chunk + 1) * kChunk));
         if (chunk == chunks_ - 1) cursor.advance();
       }
     });
@@ -64,30 +57,29 @@ class Gather : public HostKernel {
 
   static constexpr std::int64_t kShort = 16;  // elements of a row that are not worth a call of their own
 
-  void move_short_rows(const KernelArgs& args, Cursor& cursor, Range range) const {
+  void move_rows(const KernelArgs& args, Cursor& cursor, std::int64_t rows) const {
     const std::int64_t n = outer_.inner(), to = outer_.step(0), from = outer_.step(1);
-    visit_size(size_, [&](auto zero) {
-      using T = decltype(zero);
-      for (std::int64_t u = range.begin; u < range.end; ++u, cursor.advance()) {
-        T* y = static_cast<T*>(args.outputs[0]) + cursor.offset[0];
-        const T* x = static_cast<const T*>(args.inputs[0]) + indexed_.row_offset(args, cursor);
-        for (std::int64_t i = 0; i < n; ++i) y[i * to] = x[i * from];
-      }
-    });
-  }
-
-  void move_dense_rows(const KernelArgs& args, Cursor& cursor, Range range) const {
-    const std::size_t bytes = static_cast<std::size_t>(outer_.inner()) * size_;
-    for (std::int64_t u = range.begin; u < range.end; ++u, cursor.advance()) {
-      std::memcpy(at(args.outputs[0], cursor.offset[0], size_),
-                  at(args.inputs[0], indexed_.row_offset(args, cursor), size_), bytes);
+    const void* const x = args.inputs[0];
+    void* const y = args.outputs[0];
+    if (n > kShort && to == 1 && from == 1) {
+      indexed_.each_row(
+          args, cursor, rows,
+          [&, bytes = static_cast<std::size_t>(n) * size_](std::int64_t y_at, std::int64_t x_at) {
+            std::memcpy(at(y, y_at, size_), at(x, x_at, size_), bytes);
+          });
+    } else if (n > kShort) {
+      indexed_.each_row(args, cursor, rows, [&](std::int64_t y_at, std::int64_t x_at) {
+        copy_row(at(y, y_at, size_), to, at(x, x_at, size_), from, n, size_);
+      });
+    } else {
+      visit_size(size_, [&](auto zero) {
+        using T = decltype(zero);
+        indexed_.each_row(args, cursor, rows, [&](std::int64_t y_at, std::int64_t x_at) {
+          for (std::int64_t i = 0; i < n; ++i)
+            static_cast<T*>(y)[y_at + i * to] = static_cast<const T*>(x)[x_at + i * from];
+        });
+      });
     }
-  }
-
-  void move_row(const KernelArgs& args, const Cursor& cursor) const {
-    copy_row(at(args.outputs[0], cursor.offset[0], size_), outer_.step(0),
-             at(args.inputs[0], indexed_.row_offset(args, cursor), size_), outer_.step(1), outer_.inner(),
-             size_);
   }
 
   void pick(const KernelArgs& args, const Cursor& cursor, std::int64_t first, std::int64_t end) const {

@@ -6,31 +6,6 @@ namespace {
 
 using Kind = ScatterAttrs::Kind;
 
-template <class R>
-R combined(Kind kind, R old, R update) {
-  if constexpr (std::is_same_v<R, bool>) {
-    if (kind == Kind::kSet) return update;
-    return kind == Kind::kAdd || kind == Kind::kMax ? old || update : old && update;
-  } else {
-    if (old != old || update != update) return kind == Kind::kSet ? update : old + update;  // NaN
-    switch (kind) {
-      case Kind::kAdd:
-        if constexpr (std::is_same_v<R, float>) return old + update;
-        return static_cast<R>(static_cast<std::uint64_t>(old) + static_cast<std::uint64_t>(update));
-      case Kind::kMul:
-        if constexpr (std::is_same_v<R, float>) return old * update;
-        return static_cast<R>(static_cast<std::uint64_t>(old) * static_cast<std::uint64_t>(update));
-      case Kind::kMax:
-        return std::max(old, update);
-      case Kind::kMin:
-        return std::min(old, update);
-      case Kind::kSet:
-        break;
-    }
-    return update;
-  }
-}
-
 // Updates are applied one after the other: their order matters where they meet.
 class Scatter : public HostKernel {
  public:
@@ -53,34 +28,27 @@ class Scatter : public HostKernel {
     const Nest& nest = indexed_.nest();
     if (nest.rows == 0) return;
     Cursor cursor(nest, 0);
-    for (std::int64_t row = 0; row < nest.rows; ++row, cursor.advance()) {
-      if (indexed_.whole_rows()) {
-        put_row(args, cursor, indexed_.row_offset(args, cursor));
-      } else {
-        put(args, cursor);
-      }
+    if (indexed_.whole_rows()) {
+      return indexed_.each_row(args, cursor, nest.rows, [&](std::int64_t update, std::int64_t offset) {
+        put_row(args, update, offset);
+      });
     }
+    for (std::int64_t row = 0; row < nest.rows; ++row, cursor.advance()) put(args, cursor);
   }
 
  private:
-  void put_row(const KernelArgs& args, const Cursor& cursor, std::int64_t offset) const {
+  void put_row(const KernelArgs& args, std::int64_t update_at, std::int64_t offset) const {
     const Nest& nest = indexed_.nest();
     const std::int64_t n = nest.inner(), from = nest.step(0), to = nest.step(1);
-    const auto* update = at(args.inputs[1], cursor.offset[0], size_);
+    const auto* update = at(args.inputs[1], update_at, size_);
     auto* out = at(args.outputs[0], offset, size_);
     if (kind_ == Kind::kSet) return copy_row(out, to, update, from, n, size_);
     if (kind_ == Kind::kAdd && dtype_ == DType::kFloat32 && from == 1 && to == 1) {
       return micro_->add_into(reinterpret_cast<const float*>(update), reinterpret_cast<float*>(out), n);
     }
     if (is_float(dtype_) && from == 1 && to == 1) return combine_row(update, out, n);
-    visit_dtype(dtype_, [&](auto zero) {
-      using T = decltype(zero);
-      const T* u = reinterpret_cast<const T*>(update);
-      T* y = reinterpret_cast<T*>(out);
-      for (std::int64_t i = 0; i < n; ++i) {
-        y[i * to] = static_cast<T>(combined<Register<T>>(kind_, y[i * to], u[i * from]));
-      }
-    });
+    micro_->scatter(
+        {.kind = kind_, .dtype = dtype_, .updates = update, .step = from, .y = out, .y_step = to, .n = n});
   }
 
   void combine_row(const std::byte* update, std::byte* out, std::int64_t n) const {
@@ -104,22 +72,13 @@ class Scatter : public HostKernel {
     for (std::int64_t i = 0; i < nest.inner(); i += Indexed::kBlock) {
       const std::int64_t n = std::min(Indexed::kBlock, nest.inner() - i);
       indexed_.offsets(args, cursor, i, n, offsets);
-      if (kind_ == Kind::kAdd && dtype_ == DType::kFloat32) {
-        const float* u = static_cast<const float*>(args.inputs[1]) + cursor.offset[0] + i * step;
-        float* y = static_cast<float*>(args.outputs[0]);
-        for (std::int64_t j = 0; j < n; ++j) y[offsets[j]] += u[j * step];
-        continue;
-      }
-      visit_dtype(dtype_, [&](auto zero) {
-        using T = decltype(zero);
-        const T* u = static_cast<const T*>(args.inputs[1]) + cursor.offset[0] + i * step;
-        T* y = static_cast<T*>(args.outputs[0]);
-        for (std::int64_t j = 0; j < n; ++j) {
-          y[offsets[j]] = kind_ == Kind::kSet
-                              ? u[j * step]
-                              : static_cast<T>(combined<Register<T>>(kind_, y[offsets[j]], u[j * step]));
-        }
-      });
+      micro_->scatter({.kind = kind_,
+                       .dtype = dtype_,
+                       .updates = at(args.inputs[1], cursor.offset[0] + i * step, size_),
+                       .step = step,
+                       .y = args.outputs[0],
+                       .offsets = offsets,
+                       .n = n});
     }
   }
 
