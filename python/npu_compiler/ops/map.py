@@ -13,6 +13,7 @@ are not, but where the expression says ``rounded(...)``. See "Numbers" in docs/o
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Collection
 from typing import Any
@@ -44,9 +45,7 @@ celu (self, alpha=1.0) float: self if self > 0 else expm1(self / alpha) * alpha
 selu (self) float: (self if self > 0 else expm1(self) * 1.6732632423543772) * 1.0507009873554805
 log_sigmoid (self) float: min(self, 0) - log1p(exp(-abs(self)))
 softplus (self, beta=1, threshold=20) float: self if self * beta > threshold else softplus(self * beta) / beta
-softshrink (self, lambd=0.5) float: \
-self - lambd if self > lambd else self + lambd if self < -lambd else self if isnan(self) else 0.0
-hardshrink (self, lambd=0.5) float: 0.0 if (self >= rounded(-lambd) and self <= rounded(lambd)) else self
+hardshrink (self, lambd=0.5) float: 0.0 if abs(self) <= rounded(lambd) else self
 threshold (self, threshold, value) same: value if self <= threshold else self
 rad2deg (self) float: self * 57.29577951308232
 deg2rad (self) float: self * 0.017453292519943295
@@ -362,6 +361,14 @@ def gelu(b: Builder, self: Tensor, approximate: str = "none") -> Tensor:
     )
 
 
+@lowering("aten.softshrink.default")
+def softshrink(b: Builder, self: Tensor, lambd: Scalar = 0.5) -> Tensor:
+    text = "self - max(-lambd, min(lambd, self))"
+    if not 0 < lambd < math.inf:  # of infinities there is no difference, and of zeros a sign
+        text = "self - lambd if self > lambd else self + lambd if self < -lambd else self if isnan(self) else 0.0"
+    return elementwise(b, "float", text, ["self"], {"self": self, "lambd": lambd})
+
+
 @lowering("aten.prelu.default", "aten._prelu_kernel.default")
 def prelu(b: Builder, self: Tensor, weight: Tensor) -> Tensor:
     if weight.elements > 1 and weight.rank <= 1 and self.rank > 1:
@@ -440,7 +447,9 @@ def nan_to_num(
         return self
     top = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38}.get(self.dtype, 3.4028234663852886e38)
     args = {"nan": nan or 0.0, "high": top if posinf is None else posinf, "low": -top if neginf is None else neginf}
-    text = "nan if isnan(self) else high if self == inf else low if self == -inf else self"
+    limits = posinf is None and neginf is None
+    finite = "max(low, min(high, self))" if limits else "high if self == inf else low if self == -inf else self"
+    text = f"nan if isnan(self) else {finite}"
     return elementwise(b, "same", text, ["self"], {"self": self, **args})
 
 
