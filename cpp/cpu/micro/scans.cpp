@@ -10,6 +10,26 @@ constexpr int kWideLanes = kLanes / 2;
 typedef double F64 __attribute__((vector_size(kWideLanes * 8)));
 typedef float NarrowF32 __attribute__((vector_size(kWideLanes * 4), aligned(4), may_alias));
 
+// __builtin_convertvector would take these apart into halves.
+inline F64 widened(NarrowF32 v) {
+#if defined(__AVX512F__)
+  return (F64)_mm512_maskz_cvtps_pd(0xff, (__m256)v);
+#elif defined(__AVX2__)
+  return (F64)_mm256_cvtps_pd((__m128)v);
+#else
+  return __builtin_convertvector(v, F64);
+#endif
+}
+inline NarrowF32 narrowed(F64 v) {
+#if defined(__AVX512F__)
+  return (NarrowF32)_mm512_maskz_cvtpd_ps(0xff, (__m512d)v);
+#elif defined(__AVX2__)
+  return (NarrowF32)_mm256_cvtpd_ps((__m256d)v);
+#else
+  return __builtin_convertvector(v, NarrowF32);
+#endif
+}
+
 // Running sums of the lanes: each takes in those one, two and four below it.
 inline F64 lane_sums(F64 v) {
   const F64 zero = {};
@@ -30,8 +50,8 @@ double running_sum(const float* x, double before, float* y, std::int64_t n) {
   std::int64_t i = 0;
   for (; i + kWideLanes <= n; i += kWideLanes) {
     const NarrowF32 v = *reinterpret_cast<const NarrowF32*>(x + i);
-    const F64 sums = lane_sums(__builtin_convertvector(v, F64)) + before;
-    *reinterpret_cast<NarrowF32*>(y + i) = __builtin_convertvector(sums, NarrowF32);
+    const F64 sums = lane_sums(widened(v)) + before;
+    *reinterpret_cast<NarrowF32*>(y + i) = narrowed(sums);
     before = sums[kWideLanes - 1];
   }
   for (; i < n; ++i) {
@@ -60,15 +80,21 @@ double product(const float* x, std::int64_t n) {
   for (F64& part : parts) part = F64{} + 1.0;
   std::int64_t i = 0;
   const auto multiply = [&](int j) {
-    parts[j] *= __builtin_convertvector(*reinterpret_cast<const NarrowF32*>(x + i + j * kWideLanes), F64);
+    parts[j] *= widened(*reinterpret_cast<const NarrowF32*>(x + i + j * kWideLanes));
   };
   for (; i + kParts * kWideLanes <= n; i += kParts * kWideLanes) {
     for (int j = 0; j < kParts; ++j) multiply(j);
   }
   for (; i + kWideLanes <= n; i += kWideLanes) multiply(0);
-  for (int j = 1; j < kParts; ++j) parts[0] *= parts[j];
-  double all_of = 1;
-  for (int lane = 0; lane < kWideLanes; ++lane) all_of *= parts[0][lane];
+  for (int half = kParts / 2; half > 0; half /= 2) {
+    for (int j = 0; j < half; ++j) parts[j] *= parts[j + half];
+  }
+  double lanes[kWideLanes];
+  __builtin_memcpy(lanes, &parts[0], sizeof lanes);
+  for (int half = kWideLanes / 2; half > 0; half /= 2) {
+    for (int j = 0; j < half; ++j) lanes[j] *= lanes[j + half];
+  }
+  double all_of = lanes[0];
   for (; i < n; ++i) all_of *= static_cast<double>(x[i]);
   return all_of;
 }

@@ -20,8 +20,7 @@ class Reduce : public HostKernel {
     units_ = p_.results;
     pieces_ = piece_count(units_, static_cast<double>(p_.elements), p_.threads);
     thread_bytes_ = kExprBlock * (sizeof(float) + sizeof(std::int64_t));
-    const bool simple =
-        kind_ == Kind::kSum || kind_ == Kind::kMean || kind_ == Kind::kMax || kind_ == Kind::kMin;
+    const bool simple = sums() || kind_ == Kind::kMax || kind_ == Kind::kMin || kind_ == Kind::kProd;
     plain_ = simple && is_float(p_.x_dtype) && p_.reduced.rows == 1 && p_.reduced.step(0) == 1 &&
              (p_.x_dtype == DType::kFloat32 || sums() || p_.reduced.inner() <= kExprBlock);
   }
@@ -63,6 +62,7 @@ class Reduce : public HostKernel {
       return kind_ == Kind::kSum ? sum : sum / static_cast<double>(n);
     }
     const float* const row = float_row(*p_.micro, p_.x_dtype, x, 1, n, buffer);
+    if (kind_ == Kind::kProd) return p_.micro->product(row, n);
     if (kind_ == Kind::kMax) return static_cast<double>(p_.micro->maximum(row, n));
     return static_cast<double>(p_.micro->minimum(row, n));
   }

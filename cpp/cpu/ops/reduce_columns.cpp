@@ -90,8 +90,9 @@ class ColumnReduce : public HostKernel {
     for (std::int64_t r = 0; r < p_.reduced.rows; ++r, cursor.advance()) {
       for (std::int64_t i = 0; i < p_.reduced.inner(); ++i) {
         const auto* from = at(x, cursor.offset[0] + i * p_.reduced.step(0), size_of(p_.x_dtype));
-        load_integers(p_.x_dtype, from, 1, n, row);
-        p_.micro->integers(op, total, row, total, n);
+        const bool stored = p_.x_dtype == DType::kInt64;
+        if (!stored) load_integers(p_.x_dtype, from, 1, n, row);
+        p_.micro->integers(op, total, stored ? reinterpret_cast<const std::int64_t*>(from) : row, total, n);
       }
     }
     store_integers(p_.y_dtype, total, y, p_.kept.step(0), n);
