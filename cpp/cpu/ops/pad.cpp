@@ -116,6 +116,8 @@ class Pad : public HostKernel {
     const std::int64_t n = end_ - begin_;
     if (d.y_step == 1 && d.x_step == 1 && n > kShort) {
       std::memcpy(to, from, static_cast<std::size_t>(n) * sizeof(T));
+    } else if (n > kShort) {
+      micro().copy_strided(sizeof(T), from, d.x_step, to, d.y_step, n);
     } else {
       for (std::int64_t i = 0; i < n; ++i) to[i * d.y_step] = from[i * d.x_step];
     }
@@ -132,6 +134,8 @@ class Pad : public HostKernel {
     T value;
     std::memcpy(&value, fill_, sizeof value);
     const std::int64_t step = dims_.back().y_step;
+    if (end - begin > kShort)
+      return micro().copy_strided(sizeof(T), &value, 0, y + begin * step, step, end - begin);
     for (std::int64_t o = begin; o < end; ++o) y[o * step] = value;
   }
 
