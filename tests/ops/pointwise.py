@@ -42,6 +42,11 @@ def _unary() -> None:
     for name in "isnan isinf isfinite".split():
         case(name, getattr(torch, name), special(3, 5))
     case("nan_to_num", lambda x: torch.nan_to_num(x, 1.0, 9.0, -9.0), special(3, 5))
+    case("nan_to_num of nan alone", lambda x: torch.nan_to_num(x).clamp(-9, 9), special(3, 5))
+    case("nan_to_num to infinities", lambda x: torch.nan_to_num(x, math.inf, 9.0, math.inf), special(3, 5))
+    case("softshrink special", lambda x: F.softshrink(x, 0.25), special(3, 5))
+    case("softshrink of nothing", lambda x: F.softshrink(x, 0.0), special(3, 5))
+    case("hardshrink special", lambda x: F.hardshrink(x, 0.25), special(3, 5))
     case("strided relu", F.relu, strided(3, 5))
     case("empty relu", F.relu, f(0, 5))
     case("scalar relu", F.relu, f())

@@ -445,11 +445,18 @@ def nan_to_num(
 ) -> Tensor:
     if class_of(self.dtype) != "f":
         return self
-    top = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38}.get(self.dtype, 3.4028234663852886e38)
+    widest = 3.4028234663852886e38
+    top = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38}.get(self.dtype, widest)
     args = {"nan": nan or 0.0, "high": top if posinf is None else posinf, "low": -top if neginf is None else neginf}
-    limits = posinf is None and neginf is None
-    finite = "max(low, min(high, self))" if limits else "high if self == inf else low if self == -inf else self"
-    text = f"nan if isnan(self) else {finite}"
+    if posinf is None and neginf is None:
+        finite = "max(low, min(high, self))"
+        text = f"nan if isnan(self) else {finite}"
+    elif all(abs(v) <= widest for v in args.values()):  # each choice leaves the others' numbers as they are
+        text = "self"
+        for test, name in (("{} == -inf", "low"), ("{} == inf", "high"), ("isnan({})", "nan")):
+            text = f"({name} if {test.format(text)} else {text})"
+    else:
+        text = "nan if isnan(self) else high if self == inf else low if self == -inf else self"
     return elementwise(b, "same", text, ["self"], {"self": self, **args})
 
 
