@@ -103,7 +103,8 @@ def to_integer(x: Array, dtype: np.dtype[Any]) -> Array:
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 _SIGMOID: Callable[[Array], Array] = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
 UNARY: dict[str, Callable[[Array], Array]] = {
-    "neg": np.negative, "abs": np.abs, "sign": np.sign, "relu": lambda x: np.maximum(x, np.zeros_like(x)),
+    "neg": np.negative, "abs": np.abs, "relu": lambda x: np.maximum(x, np.zeros_like(x)),
+    "sign": lambda x: np.where(x != x, np.zeros_like(x), np.sign(x)),  # 0 of NaN, as PyTorch's
     "inot": np.invert, "lnot": np.logical_not, "rsqrt": lambda x: 1 / np.sqrt(x), "reciprocal": lambda x: 1 / x,
     "erf": _erf, "erfc": np.vectorize(math.erfc, otypes=[np.float64]), "sigmoid": _SIGMOID,
     "silu": lambda x: x * _SIGMOID(x), "gelu": lambda x: 0.5 * x * (1 + _erf(x / math.sqrt(2))),
