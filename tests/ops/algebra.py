@@ -149,7 +149,9 @@ def _order() -> None:
     square = lambda x, y: (x - y) * (x - y)  # noqa: E731
     case("sum of a map", lambda x, y: square(x, y).sum(-1), f(3, 5, 700), f(5, 1))
     case("sum of a map of short rows", lambda x, y: square(x, y).sum(-1), f(40, 3, 5), f(3, 5))
+    case("sum of a map of uneven rows", lambda x, y: square(x, y).sum((1, 2)), f(40, 10, 64), f(10, 1))
     case("sum of a map, columns", lambda x, y: square(x, y).sum(0), f(70, 600), f(600))
+    case("sum of a map, three columns behind a block", lambda x, y: square(x, y).sum(0), f(700, 515), f(515))
     case("mean of a map of columns", lambda x: (x.exp() + 1).mean((0, 2)), f(3, 80, 9))
     case("max of a map, columns", lambda x, y: (x * y).amax(0), f(9, 80), f(80))
     case(

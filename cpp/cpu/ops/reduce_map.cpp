@@ -111,6 +111,10 @@ class MapReduce : public HostKernel {
       for (std::size_t k = first; k < tiling.starts.size(); ++k)
         starts_.push_back(tiling.starts[k].empty() ? nullptr : tiling.starts[k].data());
     };
+    if (together_) {
+      tiling_ = tiling_of(side_by_side(), 1);
+      together_ = elements_ <= block_ / 2;  // a block of uneven rows is shorter
+    }
     double cost = expression_.cost() + 1;
     if (columns_) {
       blocks_ = (kept_.inner() + kExprBlock - 1) / kExprBlock;
@@ -119,7 +123,6 @@ class MapReduce : public HostKernel {
       for (std::size_t k = 1; k < kept_.strides.size(); ++k)
         steps_.push_back(kept_.step(static_cast<int>(k)));
     } else if (together_) {
-      tiling_ = tiling_of(side_by_side(), 1);
       starts_of(tiling_, 1);
       units_ = tiling_.outer.rows;
       cost *= static_cast<double>(tiling_.rows * tiling_.n);
@@ -328,6 +331,7 @@ class MapReduce : public HostKernel {
       const std::int64_t first = u % blocks_ * kExprBlock, n = std::min(kExprBlock, kept_.inner() - first);
       for (std::size_t k = 0; k < sizes_.size(); ++k)
         before[k] = result.offset[static_cast<int>(k) + 1] + first * steps_[k];
+      const std::int64_t most = n < Expression::kShortestRow ? kExprBlock : block_;  // the last columns
       expression_.begin(room.rest, block_);
       std::fill_n(room.sums, n, 0.0);
       std::fill_n(room.part, n, none);
@@ -342,7 +346,7 @@ class MapReduce : public HostKernel {
                             .out_row_stride = n};
       for (std::int64_t row = 0; row < reduced_.rows; ++row, cursor.advance()) {
         for (std::int64_t i = 0; i < reduced_.inner(); i += tile.rows) {
-          tile.rows = std::min(block_ / n, reduced_.inner() - i);
+          tile.rows = std::min(most / n, reduced_.inner() - i);
           for (std::size_t k = 0; k < sizes_.size(); ++k) moved[k] = before[k] + i * row_steps[k];
           locate(args, moved, cursor, 0, operands);
           expression_.run_tile(tile, room.rest);
