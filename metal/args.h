@@ -450,6 +450,8 @@ struct AttentionArgs {
   int64_t v_step[4];
   int64_t mask_step[4];
   int64_t out_step[4];
+  int64_t key_scale_step[3];  // of batch, head and row
+  int64_t value_scale_step[3];
   int32_t batch;
   int32_t groups;  // heads of k and v
   int32_t shared;  // heads of q for each of them
@@ -461,7 +463,7 @@ struct AttentionArgs {
   float scale;
   int32_t reserved;
 };
-NPU_ARGS(AttentionArgs, 200);
+NPU_ARGS(AttentionArgs, 248);
 
 #ifndef __METAL_VERSION__
 }  // namespace npu::gpu

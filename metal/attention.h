@@ -6,6 +6,7 @@
 constant int kMask [[function_constant(kFcAttentionMask)]];  // MaskKind
 constant bool kCausal [[function_constant(kFcAttentionCausal)]];
 constant bool kNanRows [[function_constant(kFcAttentionNanRows)]];  // what sees nothing becomes NaN, not zero
+constant bool kInt8 [[function_constant(kFcAttentionInt8)]];        // k and v, with a scale for each row
 
 // Addends so far below others leave nothing of a weight, whatever its score is.
 constant constexpr float kFarBelow = -1e30f, kOther = -1e29f;
@@ -23,6 +24,17 @@ struct QueryRow {
     out = batch * args.out_step[0] + head * args.out_step[1] + row * args.out_step[2];
   }
 };
+
+// Elements of k and v, which are of T or int8; an int8 buffer may be bound anywhere.
+template <typename T>
+inline const device T* stored_at(const device T* x, int64_t at) {
+  return kInt8 ? (const device T*)((const device char*)x + at) : x + at;
+}
+template <typename T>
+inline float stored(const device T* x, int64_t at) {
+  return kInt8 ? float(((const device char*)x)[at]) : float(x[at]);
+}
+inline float row_scale(const device float* scales, int64_t at) { return kInt8 ? scales[at] : 1.0f; }
 
 template <typename T>
 inline float load_mask(const device char* mask, int64_t at) {

@@ -28,12 +28,36 @@ struct Tile {
   static constant constexpr int kOfLane = kColumns / 4;  // columns: four lanes share a row
 };
 
+// int8 times the scales of their rows.
+template <typename B>
+inline void stage_int8(threadgroup typename B::Element* to, const device char* from, constant int64_t* step,
+                       const device float* scales, int64_t scale_step, int rows, int width,
+                       int thread_index) {
+  typedef typename B::Element T;
+  constexpr int kAcross = B::kWidth / 4;
+  for (int i = thread_index; i < B::kColumns * kAcross; i += B::kThreads) {
+    const int row = i / kAcross, column = i % kAcross * 4;
+    vec<T, 4> value = vec<T, 4>(T(0.0f));
+    if (row < rows && column < width) {
+      const float scale = scales[row * scale_step];
+      const device char* at = from + row * step[2] + column * step[3];
+      for (int k = 0; k < 4; ++k) {
+        if (column + k < width) value[k] = T(float(at[k * step[3]]) * scale);
+      }
+    }
+    *(threadgroup vec<T, 4>*)(to + row * B::kStride + column) = value;
+  }
+}
+
 // Stages some rows of k or v; what is not there is zero.
 template <typename B>
 inline void stage_rows(threadgroup typename B::Element* to, const device typename B::Element* from,
-                       constant int64_t* step, int rows, int width, bool dense, int thread_index) {
+                       constant int64_t* step, const device float* scales, int64_t scale_step, int rows,
+                       int width, bool dense, int thread_index) {
   typedef typename B::Element T;
-  if (dense) {
+  if (kInt8) {
+    stage_int8<B>(to, (const device char*)from, step, scales, scale_step, rows, width, thread_index);
+  } else if (dense) {
     stage_fours<T, B::kColumns, B::kWidth, B::kStride, B::kThreads>(to, from, step[2], rows, width,
                                                                     thread_index);
   } else {
@@ -231,9 +255,11 @@ inline void add_values(thread Strip<B>& strip, const threadgroup typename B::Ele
 template <typename B>
 [[kernel]] void attention(constant AttentionArgs& args [[buffer(kBufferArgs)]],
                           const device typename B::Element* q [[buffer(kBufferAttentionQ)]],
-                          const device typename B::Element* k [[buffer(kBufferAttentionK)]],
-                          const device typename B::Element* v [[buffer(kBufferAttentionV)]],
+                          const device char* key_rows [[buffer(kBufferAttentionK)]],
+                          const device char* value_rows [[buffer(kBufferAttentionV)]],
                           const device char* mask [[buffer(kBufferAttentionMask)]],
+                          const device float* key_scales [[buffer(kBufferAttentionKeyScales)]],
+                          const device float* value_scales [[buffer(kBufferAttentionValueScales)]],
                           device typename B::Element* out [[buffer(kBufferAttentionOut)]],
                           uint3 at [[threadgroup_position_in_grid]],
                           uint thread_at [[thread_index_in_threadgroup]],
@@ -249,8 +275,10 @@ template <typename B>
   const int index = (blocks - 1 - int(at.x)) * B::kRows;  // the last rows see most: they come first
   const int batch = int(at.z) / args.groups, group = int(at.z) - batch * args.groups;
   const int thread_index = int(thread_at);
-  k += batch * args.k_step[0] + group * args.k_step[1];
-  v += batch * args.v_step[0] + group * args.v_step[1];
+  const device T* k = stored_at((const device T*)key_rows, batch * args.k_step[0] + group * args.k_step[1]);
+  const device T* v = stored_at((const device T*)value_rows, batch * args.v_step[0] + group * args.v_step[1]);
+  key_scales += batch * args.key_scale_step[0] + group * args.key_scale_step[1];
+  value_scales += batch * args.value_scale_step[0] + group * args.value_scale_step[1];
   Strip<B> strip;
   strip.take(args, batch, group, index + 8 * int(simdgroup), int(lane));
   threadgroup float* room = strips + int(simdgroup) * B::kStrip;
@@ -269,13 +297,15 @@ template <typename B>
     for (int s = 0; s < B::kSimdgroups; ++s) any += seen[s];
     seen = seen == seen_by ? seen_by + B::kSimdgroups : seen_by;
     if (any == 0) continue;
-    stage_rows<B>(staged, k + first * args.k_step[2], args.k_step, args.length - first, args.width,
-                  kDenseKeys, thread_index);
+    stage_rows<B>(staged, stored_at(k, first * args.k_step[2]), args.k_step,
+                  key_scales + first * args.key_scale_step[2], args.key_scale_step[2], args.length - first,
+                  args.width, kDenseKeys, thread_index);
     threadgroup_barrier(mem_flags::mem_threadgroup);
     if (counts) score(strip, staged, room);
     threadgroup_barrier(mem_flags::mem_threadgroup);
-    stage_rows<B>(staged, v + first * args.v_step[2], args.v_step, args.length - first, args.value_width,
-                  kDenseValues, thread_index);
+    stage_rows<B>(staged, stored_at(v, first * args.v_step[2]), args.v_step,
+                  value_scales + first * args.value_scale_step[2], args.value_scale_step[2],
+                  args.length - first, args.value_width, kDenseValues, thread_index);
     if (counts) strip.weigh(room, addends, args.scale);
     threadgroup_barrier(mem_flags::mem_threadgroup);
     if (counts) add_values(strip, (const threadgroup T*)room, staged);

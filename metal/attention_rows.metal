@@ -12,11 +12,11 @@ inline float score_of(constant AttentionArgs& args, const device T* q, const dev
   for (; i + 4 <= args.width; i += 4) {
     NPU_UNROLL
     for (int j = 0; j < 4; ++j) {
-      sums[j] = fma(float(q[(i + j) * args.q_step[3]]), float(k[(i + j) * args.k_step[3]]), sums[j]);
+      sums[j] = fma(float(q[(i + j) * args.q_step[3]]), stored(k, (i + j) * args.k_step[3]), sums[j]);
     }
   }
   for (; i < args.width; ++i)
-    sums[0] = fma(float(q[i * args.q_step[3]]), float(k[i * args.k_step[3]]), sums[0]);
+    sums[0] = fma(float(q[i * args.q_step[3]]), stored(k, i * args.k_step[3]), sums[0]);
   return ((sums[0] + sums[1]) + (sums[2] + sums[3])) * args.scale;
 }
 
@@ -24,31 +24,39 @@ inline float score_of(constant AttentionArgs& args, const device T* q, const dev
 template <typename T>
 inline void add_values(constant AttentionArgs& args, const device T* v, int first, float weight,
                        thread float* sums) {
-  for (int j = 0; j < int(kSimd); ++j, v += args.v_step[2]) {
+  for (int j = 0; j < int(kSimd); ++j, v = stored_at(v, args.v_step[2])) {
     const float one = simd_shuffle(weight, ushort(j));
     if (one == 0.0f) continue;  // as those of columns that are not there are
     for (int i = 0; i < kAnyPartOfRow / int(kSimd); ++i) {
       const int e = first + i * int(kSimd);
-      if (e < args.value_width) sums[i] = fma(one, float(v[e * args.v_step[3]]), sums[i]);
+      if (e < args.value_width) sums[i] = fma(one, stored(v, e * args.v_step[3]), sums[i]);
     }
   }
 }
 
 template <typename T>
-[[kernel]] void attention_any(
-    constant AttentionArgs& args [[buffer(kBufferArgs)]], const device T* q [[buffer(kBufferAttentionQ)]],
-    const device T* k [[buffer(kBufferAttentionK)]], const device T* v [[buffer(kBufferAttentionV)]],
-    const device char* mask [[buffer(kBufferAttentionMask)]], device T* out [[buffer(kBufferAttentionOut)]],
-    uint3 at [[threadgroup_position_in_grid]], uint simdgroup [[simdgroup_index_in_threadgroup]],
-    uint simdgroups [[simdgroups_per_threadgroup]], uint lane_index [[thread_index_in_simdgroup]]) {
+[[kernel]] void attention_any(constant AttentionArgs& args [[buffer(kBufferArgs)]],
+                              const device T* q [[buffer(kBufferAttentionQ)]],
+                              const device char* key_rows [[buffer(kBufferAttentionK)]],
+                              const device char* value_rows [[buffer(kBufferAttentionV)]],
+                              const device char* mask [[buffer(kBufferAttentionMask)]],
+                              const device float* key_scales [[buffer(kBufferAttentionKeyScales)]],
+                              const device float* value_scales [[buffer(kBufferAttentionValueScales)]],
+                              device T* out [[buffer(kBufferAttentionOut)]],
+                              uint3 at [[threadgroup_position_in_grid]],
+                              uint simdgroup [[simdgroup_index_in_threadgroup]],
+                              uint simdgroups [[simdgroups_per_threadgroup]],
+                              uint lane_index [[thread_index_in_simdgroup]]) {
   const int lane = int(lane_index), index = int(at.x * simdgroups + simdgroup);
   const int first = int(at.y) * kAnyPartOfRow + lane;
   if (index >= args.rows * args.shared || int(at.y) * kAnyPartOfRow >= args.value_width) return;
   if (at.z >= uint(args.batch * args.groups)) return;
   const int batch = int(at.z) / args.groups, group = int(at.z) - batch * args.groups;
   const QueryRow row(args, batch, group, index);
-  k += batch * args.k_step[0] + group * args.k_step[1];
-  v += batch * args.v_step[0] + group * args.v_step[1];
+  const device T* k = stored_at((const device T*)key_rows, batch * args.k_step[0] + group * args.k_step[1]);
+  const device T* v = stored_at((const device T*)value_rows, batch * args.v_step[0] + group * args.v_step[1]);
+  key_scales += batch * args.key_scale_step[0] + group * args.key_scale_step[1];
+  value_scales += batch * args.value_scale_step[0] + group * args.value_scale_step[1];
   float sums[kAnyPartOfRow / int(kSimd)] = {0.0f};
   float most = -INFINITY, total = 0.0f;
   for (int begin = 0; begin < args.length; begin += int(kSimd)) {
@@ -57,13 +65,18 @@ template <typename T>
     const float addend = addend_of<T>(args, mask, row.mask, row.row, t);
     if (!simd_any(addend != -INFINITY)) continue;
     float score = -INFINITY;
-    if (addend != -INFINITY) score = score_of(args, q + row.q, k + t * args.k_step[2]) + addend;
+    if (addend != -INFINITY) {
+      score = score_of(args, q + row.q, stored_at(k, t * args.k_step[2]));
+      score = score * row_scale(key_scales, t * args.key_scale_step[2]) + addend;
+    }
     const float before = most;
     most = max(most, simd_max(score));
     const float weight = weight_of(score, most), kept = kept_below(before, most);
     total = total * kept + simd_sum(weight);
     for (int i = 0; i < kAnyPartOfRow / int(kSimd); ++i) sums[i] *= kept;
-    add_values(args, v + begin * args.v_step[2], first, weight, sums);
+    const float scaled =
+        weight == 0.0f ? 0.0f : weight * row_scale(value_scales, t * args.value_scale_step[2]);
+    add_values(args, stored_at(v, begin * args.v_step[2]), first, scaled, sums);
   }
   for (int i = 0; i < kAnyPartOfRow / int(kSimd); ++i) {
     const int e = first + i * int(kSimd);
@@ -92,17 +105,21 @@ struct Part {
   static int first_of(int lane, int vector) { return (lane + vector * int(kSimd)) * kElements; }
 
   // `row` may be read whatever `kept` is, so that loads need not wait for anything.
-  void load(const device T* row, int64_t step, int width, int lane, bool wide, bool kept) {
+  void load(const device T* row, int64_t step, int width, int lane, bool wide, bool kept, bool int8 = false) {
     NPU_UNROLL
     for (int v = 0; v < kVectors; ++v) {
       const int first = first_of(lane, v);
       Wide<T> chunk;
       if (wide) {
-        chunk = load_wide(row + (first < width ? first : 0));
+        const int at = first < width ? first : 0;
+        chunk = int8 ? load_wide_int8<T>((const device char*)row + at) : load_wide(row + at);
       } else {
         NPU_UNROLL
         for (int i = 0; i < kElements; ++i) {
-          chunk.at[i / 4][i % 4] = first + i < width ? float(row[(first + i) * step]) : 0.0f;
+          const int64_t at = (first + i) * step;
+          chunk.at[i / 4][i % 4] = first + i >= width ? 0.0f
+                                   : int8             ? float(((const device char*)row)[at])
+                                                      : float(row[at]);
         }
       }
       NPU_UNROLL
@@ -194,6 +211,15 @@ struct Rows {
     }
   }
 
+  // By the scale of the lane's column. What is not seen stays 0, whatever is there.
+  void scale_weights(constant AttentionArgs& args, const device float* value_scales, int column,
+                     thread float* weights) const {
+    if (!kInt8) return;
+    const float scale = value_scales[min(column, args.length - 1) * args.value_scale_step[2]];
+    NPU_UNROLL
+    for (int r = 0; r < kRows; ++r) weights[r] = weights[r] == 0.0f ? 0.0f : weights[r] * scale;
+  }
+
   // Adds the values of some columns, each weighted for each row.
   void add_some(thread const P* values, int first, const thread float* weights) {
     NPU_UNROLL
@@ -224,7 +250,8 @@ struct Rows {
       for (int j = 0; j < kTogether; ++j) {
         const bool kept = simd_shuffle(used ? 1 : 0, ushort(first + i + j)) != 0;
         const int t = min(begin + first + i + j, args.length - 1);
-        values[j].load(v + t * args.v_step[2], args.v_step[3], args.value_width, row_lane, kWideValues, kept);
+        values[j].load(stored_at(v, t * args.v_step[2]), args.v_step[3], args.value_width, row_lane,
+                       kWideValues, kept, kInt8);
       }
       add_some(values, first + i, weights);
     }
@@ -247,14 +274,16 @@ struct Rows {
 // The scores of a lane's column.
 template <typename T, int kRows, int kVectors>
 inline void score(constant AttentionArgs& args, const thread Part<T, kVectors>* queries, const device T* k,
-                  int begin, int lane, const thread float* addends, thread float* scores) {
+                  const device float* key_scales, int begin, int lane, const thread float* addends,
+                  thread float* scores) {
   const int row_lane = lane % kKeyLanes, first = begin + lane - row_lane;
   for (int i = 0; i < kKeyLanes; i += kTogether) {
     Part<T, kVectors> keys[kTogether];
     NPU_UNROLL
     for (int j = 0; j < kTogether; ++j) {
       const int t = min(first + i + j, args.length - 1);
-      keys[j].load(k + t * args.k_step[2], args.k_step[3], args.width, row_lane, kWideKeys, true);
+      keys[j].load(stored_at(k, t * args.k_step[2]), args.k_step[3], args.width, row_lane, kWideKeys, true,
+                   kInt8);
     }
     NPU_UNROLL
     for (int r = 0; r < kRows; ++r) {
@@ -265,9 +294,11 @@ inline void score(constant AttentionArgs& args, const thread Part<T, kVectors>* 
       if (row_lane / kTogether == i / kTogether) scores[r] = sum;
     }
   }
+  const int column = min(begin + lane, args.length - 1);
+  const float scale = args.scale * row_scale(key_scales, column * args.key_scale_step[2]);
   NPU_UNROLL
   for (int r = 0; r < kRows; ++r) {
-    scores[r] = addends[r] == -INFINITY ? -INFINITY : scores[r] * args.scale + addends[r];
+    scores[r] = addends[r] == -INFINITY ? -INFINITY : scores[r] * scale + addends[r];
   }
 }
 
@@ -361,9 +392,12 @@ inline void put_rows(constant AttentionArgs& args, Results<T> results, uint3 at,
 template <typename T, int kRows, int kVectors>
 [[kernel]] void attention_rows(
     constant AttentionArgs& args [[buffer(kBufferArgs)]], const device T* q [[buffer(kBufferAttentionQ)]],
-    const device T* k [[buffer(kBufferAttentionK)]], const device T* v [[buffer(kBufferAttentionV)]],
-    const device char* mask [[buffer(kBufferAttentionMask)]], device T* out [[buffer(kBufferAttentionOut)]],
-    device float* parts [[buffer(kBufferAttentionParts)]],
+    const device char* key_rows [[buffer(kBufferAttentionK)]],
+    const device char* value_rows [[buffer(kBufferAttentionV)]],
+    const device char* mask [[buffer(kBufferAttentionMask)]],
+    const device float* key_scales [[buffer(kBufferAttentionKeyScales)]],
+    const device float* value_scales [[buffer(kBufferAttentionValueScales)]],
+    device T* out [[buffer(kBufferAttentionOut)]], device float* parts [[buffer(kBufferAttentionParts)]],
     device float2* peaks [[buffer(kBufferAttentionPeaks)]], uint3 at [[threadgroup_position_in_grid]],
     uint simdgroup [[simdgroup_index_in_threadgroup]], uint lane_index [[thread_index_in_simdgroup]]) {
   threadgroup float values[kFewRowsSimdgroups * kWidest];  // of one row
@@ -372,8 +406,10 @@ template <typename T, int kRows, int kVectors>
   const int lane = int(lane_index), index = int(at.x) * kRows, rows = args.rows * args.shared;
   if (index >= rows || at.y >= uint(args.splits) || at.z >= uint(args.batch * args.groups)) return;
   const int batch = int(at.z) / args.groups, group = int(at.z) - batch * args.groups;
-  k += batch * args.k_step[0] + group * args.k_step[1];
-  v += batch * args.v_step[0] + group * args.v_step[1];
+  const device T* k = stored_at((const device T*)key_rows, batch * args.k_step[0] + group * args.k_step[1]);
+  const device T* v = stored_at((const device T*)value_rows, batch * args.v_step[0] + group * args.v_step[1]);
+  key_scales += batch * args.key_scale_step[0] + group * args.key_scale_step[1];
+  value_scales += batch * args.value_scale_step[0] + group * args.value_scale_step[1];
   Rows<T, kRows, kVectors> mine;
   Part<T, kVectors> queries[kRows];
   take_rows<T, kRows, kVectors>(args, q, batch, group, index, lane, mine, queries);
@@ -385,8 +421,9 @@ template <typename T, int kRows, int kVectors>
     if (kCausal && begin > mine.row[kRows - 1]) break;
     float addends[kRows], scores[kRows];
     if (!mine.look(args, mask, begin, lane, addends)) continue;
-    score<T, kRows, kVectors>(args, queries, k, begin, lane, addends, scores);
+    score<T, kRows, kVectors>(args, queries, k, key_scales, begin, lane, addends, scores);
     mine.weigh(scores);
+    mine.scale_weights(args, value_scales, begin + lane, scores);
     mine.add_values(args, v, begin, lane, scores);
   }
   put_rows<T, kRows, kVectors>(args, {out, parts, peaks}, at, mine, values, {shared_peaks, kept},

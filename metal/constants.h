@@ -188,12 +188,14 @@ NPU_SHARED int32_t kConvChannels = 4;     // of a thread that convolves directly
 NPU_SHARED int32_t kDepthwisePixels = 4;  // neighbours along the width, of a thread that convolves depthwise
 
 // attention.h
-enum { kFcAttentionMask, kFcAttentionCausal, kFcAttentionNanRows, kFcAttentionEnd };
+enum { kFcAttentionMask, kFcAttentionCausal, kFcAttentionNanRows, kFcAttentionInt8, kFcAttentionEnd };
 enum {
   kBufferAttentionQ = kBufferArgs + 1,
   kBufferAttentionK,
   kBufferAttentionV,
   kBufferAttentionMask,
+  kBufferAttentionKeyScales,
+  kBufferAttentionValueScales,
   kBufferAttentionOut,
   kBufferAttentionParts,
   kBufferAttentionPeaks

@@ -14,6 +14,24 @@ struct Wide<float> {
   float4 at[kFours];
 };
 
+// Four of int8 in a word.
+inline float4 four_of_int8(uint word) {
+  return float4(int4(uint4(word << 24, word << 16, word << 8, word)) >> 24);
+}
+// As many elements of int8, from addresses that are multiples of their number.
+template <typename T>
+inline Wide<T> load_wide_int8(const device char* x) {
+  Wide<T> wide;
+  if (Wide<T>::kFours == 2) {
+    const uint2 words = *(const device uint2*)x;
+    wide.at[0] = four_of_int8(words.x);
+    wide.at[Wide<T>::kFours - 1] = four_of_int8(words.y);
+  } else {
+    wide.at[0] = four_of_int8(*(const device uint*)x);
+  }
+  return wide;
+}
+
 // From addresses that are multiples of 16.
 inline Wide<float> load_wide(const device float* x) { return {{load4(x)}}; }
 inline Wide<half> load_wide(const device half* x) {

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from npu.generation.int8_cache import dequantized_rows, quantized_rows
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -55,6 +56,12 @@ def _of_case(case: Case, dtype: torch.dtype) -> Candidate:
 
 def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, is_causal=q.shape[2] > 1)
+
+
+def _int8_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """With keys and values that are rounded as those of a cache are."""
+    keys, values = (dequantized_rows(*quantized_rows(x), q.dtype) for x in (k, v))
+    return F.scaled_dot_product_attention(q, keys, values, is_causal=q.shape[2] > 1)
 
 
 def _rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -115,6 +122,12 @@ LARGE: dict[str, tuple[Callable[..., Any], Shapes, Shapes]] = {
         for rows, columns in ((1, 200), (2, 1100), (4, 200), (8, 200), (40, 40))
     },
     **{
+        f"attention of {rows} rows, {columns} int8 columns, heads of {width}": (
+            _int8_attention, [(1, 2, rows, width), (1, 2, columns, width), (1, 2, columns, width)], []
+        )
+        for rows, columns, width in ((1, 200, 64), (2, 1100, 288), (40, 40, 64))
+    },
+    **{
         f"convolution {into} to {out}, kernel {kernel}, {side} x {side}": (
             lambda x, w, p=kernel // 2: F.relu(F.conv2d(x, w, padding=p)),
             [(1, into, side, side)], [(out, into, kernel, kernel)],
@@ -162,7 +175,7 @@ def _of_large(name: str, dtype: torch.dtype) -> Candidate:
         makers = [[torch.randn(shape, generator=g).to(dtype) for shape in shapes] for shapes in (inputs, weights)]
         return _Function(function, makers[1]), tuple(makers[0])
 
-    return Candidate(name, dtype, build)
+    return Candidate(name, dtype, build, wanted="int8" in name)  # by kernels of the same names as others
 
 
 def _decoder(rows: str) -> tuple[nn.Module, tuple[Any, ...]]:

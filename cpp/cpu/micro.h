@@ -315,7 +315,9 @@ struct Micro {
   void (*gemv_f32)(const GemvCall& call);
   void (*gemv_bf16)(const GemvCall& call);
   void (*gemv_f16)(const GemvCall& call);
-  void (*gemv_pairs)(const GemvCall& call);  // x of bfloat16 too; null as gemm_bf16 is
+  void (*gemv_i8)(const GemvCall& call);        // x of float32
+  void (*gemv_i8_pairs)(const GemvCall& call);  // x of bfloat16; null as gemm_bf16 is
+  void (*gemv_pairs)(const GemvCall& call);     // x of bfloat16 too; null as gemm_bf16 is
 
   // Numbers of quantised rows; bfloat16 ones are rounded.
   void (*dequantize_f32)(const DequantizeCall& call, float* to);
@@ -455,6 +457,7 @@ struct Micro {
   void (*weigh_f32)(const WeighCall& call);
   void (*weigh_bf16)(const WeighCall& call);
   void (*weigh_f16)(const WeighCall& call);
+  void (*weigh_i8)(const WeighCall& call);
   bool (*any_set)(const std::uint8_t* x, std::int64_t n);
   // Of n > 0 addends: 0 when all are -inf, 1 when none is above `bound` (> -inf), else 2, as for NaN.
   int (*addends_above)(const float* x, float bound, std::int64_t n);

@@ -289,8 +289,14 @@ def _attention(c: _Operands) -> None:
     c.need_shape("k", k, (n, groups, columns, depth))
     c.need_shape("v", v, (n, groups, columns, v.shape[3]))
     c.need_shape("out", c["out"], (n, heads, rows, v.shape[3]))
-    for name in ("k", "v", "out"):
-        c.need_dtype(name, c[name], q.dtype)
+    scales = c.get("key_scales"), c.get("value_scales")
+    c.need((scales[0] is None) == (scales[1] is None), "'key_scales' and 'value_scales', or neither")
+    for name in ("key_scales", "value_scales"):
+        c.need_shape(name, c.get(name), (n, groups, columns))
+        c.need_dtype(name, c.get(name), "float32")
+    for name in ("k", "v"):
+        c.need_dtype(name, c[name], q.dtype if scales[0] is None else "int8")
+    c.need_dtype("out", c["out"], q.dtype)
     c.need(math.isfinite(c.attrs["scale"]), "a finite scale")
     c.need_shape("mask", mask, (n, heads, rows, columns))
     c.need_dtype("mask", mask, "bool", "float32", q.dtype)

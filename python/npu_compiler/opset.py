@@ -180,7 +180,7 @@ def _last(attrs: Attrs, rank: int, operands: int) -> list[set[int]]:
 
 def _attention_rows(attrs: Attrs, rank: int, operands: int) -> list[set[int]]:
     rows = {0} if attrs.get("causal") else {0, 2}  # with causal, the columns that a row sees depend on its index
-    return [rows, {0}, {0}, rows][:operands]
+    return [rows, {0}, {0}, rows, {0}, {0}][:operands]
 
 
 def _quantized(bits: Attr) -> dict[str, Attr]:
@@ -264,12 +264,12 @@ OPS: Final[dict[str, OpDef]] = {
         ),
         OpDef(
             "attention",
-            "q k v mask? -> out",
-            "`softmax(q k^T * scale + mask) v` per head. `q` is `[N, H, S, D]`, `k` `[N, G, T, D]`, `v` `[N, G, "
-            "T, E]`, where G divides H and head h reads group h / (H / G). `mask` is `[N, H, S, T]` (broadcast "
-            "by strides): bool, where false hides a column, or a term that is added, in float32 or `q`'s dtype. "
-            "With `causal`, row i sees columns up to i. A row that sees no column (all scores are -inf) gives "
-            "zeros, or NaN with `masked_rows=nan`",
+            "q k v mask? key_scales? value_scales? -> out",
+            "`softmax(q k^T * scale + mask) v` per head. `q` is `[N, H, S, D]`, `k` `[N, G, T, D]`, `v` `[N, G, T, "
+            "E]`, where G divides H and head h reads group h / (H / G). `mask` is `[N, H, S, T]` (broadcast by "
+            "strides): bool, where false hides a column, or a term that is added, in float32 or `q`'s dtype. With "
+            "`causal`, row i sees columns up to i. A row that sees no column (all scores are -inf) gives zeros, or "
+            "NaN with `masked_rows=nan`. With float32 scales `[N, G, T]`, `k` and `v` are int8",
             attrs={
                 "scale": _need("float"),
                 "causal": Attr("bool", False),

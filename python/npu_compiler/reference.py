@@ -156,6 +156,8 @@ def _epilogue(total: Array, extras: list[Array], attrs: dict[str, Any]) -> Array
 
 def _attention(args: list[Any], outs: list[Array], a: dict[str, Any]) -> Array:
     q, k, v = (wide(x) for x in args[:3])
+    if len(args) > 4 and args[4] is not None:
+        k, v = (x * wide(scales)[..., None] for x, scales in zip((k, v), args[4:], strict=True))
     k, v = (np.repeat(x, q.shape[1] // x.shape[1], 1) for x in (k, v))
     scores = np.matmul(q, k.swapaxes(2, 3)) * a["scale"]
     if len(args) > 3 and args[3] is not None:

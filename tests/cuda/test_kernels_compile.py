@@ -21,7 +21,9 @@ LIBRARIES = sorted(path.stem for path in (ROOT / "metal").glob("*.metal"))
 
 # Bytes of stack of a thread that kernels need today, by architecture; all others need none.
 STACKS = {
+    "attention_32_float": {"sm_80": 8, "sm_90": 8},
     "attention_256_float": {"sm_80": 784, "sm_90": 1088, "sm_100": 936},
+    "attention_any_float": {"sm_100": 8},
     "attention_rows_8x1_bfloat": {"sm_90": 16},
     "attention_rows_8x1_half": {"sm_90": 8, "sm_100": 16},
     "conv_depthwise_half": {"sm_100": 16},
@@ -31,6 +33,7 @@ STACKS = {
     "conv_large_fours_bfloat": {"sm_100": 152},
     "conv_large_fours_half": {"sm_100": 152},
     "map": {"sm_80": 8, "sm_90": 8},
+    "matmul_quantized_8_4x1_float": {"sm_90": 8},
     "matmul_quantized_8_8x1_float": {"sm_90": 8},
     "matmul_rows_norm_k_major_2x2_bfloat": {"sm_80": 8},
     "matmul_rows_norm_k_major_2x2_half": {"sm_80": 8},
@@ -98,6 +101,15 @@ def test_qwen_decoding(tmp_path: Path) -> None:
     constant = compile_kernels(program, "--constant")  # a launch's arguments and threads are part of its code
     check(constant)
     assert min(k.registers for k in constant) < min(k.registers for k in kernels)
+
+
+def test_caches_of_int8(tmp_path: Path) -> None:
+    cases = [case for case in CASES if case.name.startswith("attention int8")]
+    programs = [case_program(case, dtype) for case in cases for dtype in (torch.float32, torch.bfloat16)]
+    kernels = compile_kernels(save_programs([p for p in programs if p is not None], tmp_path))
+    names = {k.kernel.split("_")[1] for k in kernels if k.kernel.startswith("attention_")}
+    assert {"rows", "any"} < names
+    check(kernels)
 
 
 def test_a_sample_of_the_op_table(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from .helpers import OPTIONAL, as_numpy, assert_same, ir_of, module_of, results
-from .transformer_cases import ATTENTION, JOINED, NO_ATTENTION, NO_ROPE, PRODUCTS, ROPE, repeat
+from .transformer_cases import ATTENTION, INT8, JOINED, NO_ATTENTION, NO_INT8, NO_ROPE, PRODUCTS, ROPE, repeat
 
 
 def tensors(shapes: tuple[Any, ...]) -> tuple[Tensor, ...]:
@@ -55,6 +55,23 @@ def test_what_is_no_attention_stays(name: str) -> None:
     found = kinds(function, tensors(shapes))
     assert "attention" not in found
     assert found.count("softmax") == 1
+
+
+@pytest.mark.parametrize("name", INT8)
+def test_keys_and_values_of_int8_are_read_as_they_are(name: str) -> None:
+    function, shapes = INT8[name]
+    program = compile(ir_of(function, *tensors(shapes)))
+    (op,) = [op for op in program.data["main"] if op["op"] == "attention"]
+    assert len(op["in"]) == 6
+    kinds(function, tensors(shapes))
+
+
+@pytest.mark.parametrize("name", NO_INT8)
+def test_what_are_no_scales_of_rows(name: str) -> None:
+    function, shapes = NO_INT8[name]
+    program = compile(ir_of(function, *tensors(shapes)))
+    assert [len(op["in"]) for op in program.data["main"] if op["op"] == "attention"] == [3]
+    kinds(function, tensors(shapes))
 
 
 @pytest.mark.parametrize("name", ROPE)

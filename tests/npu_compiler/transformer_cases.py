@@ -149,11 +149,63 @@ def other_rows(q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, keys: 
     return attend(rotate(q, cos, sin), repeat(keys, 2), repeat(values, 2)), keys, values
 
 
+def int8_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    scales = x.abs().amax(-1) / 127
+    return (x / scales[..., None]).round().to(torch.int8), scales
+
+
+def numbers(integers: Tensor, scales: Tensor) -> Tensor:
+    return integers.float() * scales[..., None]
+
+
+def int8_step(
+    q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, at: Tensor, *caches: Tensor
+) -> tuple[Tensor, ...]:
+    """Keys, values, and the scales of both."""
+    q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+    new = (*zip(int8_rows(k), int8_rows(v), strict=True),)
+    keys, values, *scales = (c.index_copy(2, at, x) for c, x in zip(caches, (*new[0], *new[1]), strict=True))
+    rows = numbers(keys, scales[0]), numbers(values, scales[1])
+    return attend(q, *(repeat(x, 2) for x in rows)), keys, values, *scales
+
+
+INT8_CACHE = torch.arange(-72, 72, dtype=torch.int8).reshape(1, 2, 9, 8)
+SCALES = torch.linspace(0.002, 0.02, 56).reshape(2, 4, 7)
+INT8_STEP = (*STEP[:5], CACHES[2], INT8_CACHE, INT8_CACHE, *[SCALES[0, :2, :1].expand(2, 9)[None].clone()] * 2)
+_WRITTEN = ["map", "reduce", "map", "map"]
+INT8_QKV = ((2, 4, 5, 8), *[torch.arange(448, dtype=torch.int16).reshape(2, 4, 7, 8).to(torch.int8)] * 2)
+INT8: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "scales of rows": (
+        lambda q, k, v, s, t: attend(q, numbers(k, s), numbers(v, t)), (*INT8_QKV, SCALES, SCALES)),
+    "scales in front": (
+        lambda q, k, v, s: attend(q, s[..., None] * k.float(), s[..., None] * v.float()), (*INT8_QKV, SCALES)),
+    "scales of heads": (
+        lambda q, k, v, s: attend(q, k.float() * s, v.float() * s), (*INT8_QKV, SCALES[0, :, :1, None])),
+    "rounded": (
+        lambda q, k, v, s: attend(q.half(), numbers(k, s).half(), numbers(v, s).half()).float(),
+        (*INT8_QKV, SCALES)),
+}  # fmt: skip
+NO_INT8: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "scales of columns": (
+        lambda q, k, v, s: attend(q, k.float() * s, v.float() * s), (*INT8_QKV, SCALES[0].flatten()[:8])),
+    "scales of half precision": (
+        lambda q, k, v, s: attend(
+            q.half(), k.half() * s.half()[..., None], v.half() * s.half()[..., None]).float(),
+        (*INT8_QKV, SCALES)),
+    "keys alone": (lambda q, k, v, s: attend(q, numbers(k, s), v.float() * 0.1), (*INT8_QKV, SCALES)),
+    "other integers": (
+        lambda q, k, v, s: attend(q, numbers(k, s), numbers(v, s)),
+        (QKV[0], INT8_QKV[1].short(), INT8_QKV[2].short(), SCALES)),
+}  # fmt: skip
+
+
 JOINED: dict[str, tuple[Any, tuple[Any, ...], list[str]]] = {
     "queries and keys": (
         lambda q, k, v, c, s: attend(rotate(q, c, s), repeat(rotate(k, c, s), 2), repeat(v, 2)), STEP[:5],
         ["rope", "attention"]),
     "queries, keys and caches": (step, STEP, ["rope", "attention"]),
+    "caches of int8": (
+        int8_step, INT8_STEP, ["rope", *_WRITTEN, *_WRITTEN, *["scatter"] * 4, "attention"]),
     "values in other rows": (other_rows, (*STEP, torch.tensor([1, 2, 3])), ["scatter", "rope", "attention"]),
     "keys with other tables": (
         lambda q, k, v, c, s: attend(rotate(q, c, s), repeat(rotate(k, c, s.cos()), 2), repeat(v, 2)), STEP[:5],

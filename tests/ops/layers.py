@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from npu.generation.int8_cache import dequantized_rows
 from torch import Tensor, nn
 
-from .making import case, f, module, special, strided
+from .making import case, f, i, module, special, strided, unit
 
 
 def _matmuls() -> None:
@@ -79,7 +80,23 @@ def _attention() -> None:
         f(2, 2, 7, 8),
         f(2, 1, 5, 7),
     )
+    for rows, columns, width in ((1, 150, 64), (1, 9, 20), (3, 40, 64), (40, 40, 24), (3, 70, 288)):
+        integers, scales = i(2, 2, columns, width, low=-127, high=128, dtype=torch.int8), unit(2, 2, columns)
+        case(
+            f"attention int8 {rows}x{columns}x{width}",
+            _int8_attention,
+            f(2, 6, rows, width),
+            integers,
+            integers,
+            scales,
+            scales,
+        )
     case("attention rank 3", F.scaled_dot_product_attention, f(2, 5, 8), f(2, 7, 8), f(2, 7, 3))
+
+
+def _int8_attention(q: Tensor, k: Tensor, v: Tensor, key_scales: Tensor, value_scales: Tensor) -> Tensor:
+    k, v = dequantized_rows(k, key_scales * 0.02, q.dtype), dequantized_rows(v, value_scales, q.dtype)
+    return F.scaled_dot_product_attention(q, k, v, enable_gqa=True, is_causal=q.shape[2] == k.shape[2])
 
 
 def _repeat_kv(x: Tensor) -> Tensor:

@@ -108,9 +108,12 @@ def attention(m: Making) -> None:
     n, groups, shared, s = c.int(1, 2), c.int(1, 2), c.pick((1, 3)), c.pick((3, 1, 7))
     t, d, e = c.pick((5, 1, 9, 18)), c.pick((4, 1, 8, 5)), c.pick((4, 1, 8))
     q = m.view_of((dtype,), (n, groups * shared, s, d), values=finite)
-    k = m.view_of((dtype,), (n, groups, t, d), values=finite)
-    v = m.view_of((dtype,), (n, groups, t, e), values=finite)
-    if not finite(q.array, k.array, v.array) or digits(q.array)[0] * digits(k.array)[0] * d > 100:
+    stored = "int8" if dtype == "float32" and c.one_in(3) else dtype  # others may be rounded to the dtype of q
+    k = m.view_of((stored,), (n, groups, t, d), values=finite)
+    v = m.view_of((stored,), (n, groups, t, e), values=finite)
+    scales = [m.view_of(("float32",), (n, groups, t), values=finite) for _ in range(2 if stored == "int8" else 0)]
+    keys, values = (_scaled(x, *s) for x, s in zip((k, v), ([s] for s in scales) if scales else ([], []), strict=True))
+    if not finite(q.array, keys, values) or digits(q.array)[0] * digits(keys)[0] * d > 100:
         raise Unsuitable
     attrs: dict[str, Any] = {"scale": c.pick((1.0, 0.5, 0.25)), "masked_rows": c.pick(("zero", "nan"))}
     inputs: list[View | None] = [q, k, v]
@@ -122,7 +125,13 @@ def attention(m: Making) -> None:
         if not _masks(mask.array):
             raise Unsuitable
         inputs.append(mask)
+    if scales:
+        inputs += [*[None] * (4 - len(inputs)), *scales]
     m.add("attention", inputs, [(dtype, (n, groups * shared, s, e))], attrs, exact=False)
+
+
+def _scaled(rows: View, *scales: View) -> Array:
+    return rows.array * scales[0].array[..., None] if scales else rows.array
 
 
 def _masks(x: Array) -> bool:

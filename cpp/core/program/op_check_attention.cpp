@@ -13,7 +13,16 @@ void check_attention(const OpCheck& c, const AttentionAttrs& attrs) {
   c.need_shape(k, {q.shape[0], k.shape[1], k.shape[2], q.shape[3]}, "k");
   c.need_shape(v, {q.shape[0], k.shape[1], k.shape[2], v.shape[3]}, "v");
   c.need_shape(c.out(), {q.shape[0], q.shape[1], q.shape[2], v.shape[3]}, "out");
-  for (const Operand* other : {&k, &v, &c.out()}) c.need_dtype(*other, c.dtype(q), "k, v and out");
+  const Operand &key_scales = c.in(4), &value_scales = c.in(5);
+  c.need(key_scales.present() == value_scales.present(), "'key_scales' and 'value_scales', or neither");
+  for (const Operand* scales : {&key_scales, &value_scales}) {
+    if (!scales->present()) continue;
+    c.need_shape(*scales, {q.shape[0], k.shape[1], k.shape[2]}, "key_scales and value_scales");
+    c.need_dtype(*scales, DType::kFloat32, "key_scales and value_scales");
+  }
+  for (const Operand* rows : {&k, &v})
+    c.need_dtype(*rows, key_scales.present() ? DType::kInt8 : c.dtype(q), "k and v");
+  c.need_dtype(c.out(), c.dtype(q), "out");
   c.need(std::isfinite(attrs.scale), "a finite scale");
   if (!mask.present()) return;
   c.need_shape(mask, {q.shape[0], q.shape[1], q.shape[2], k.shape[2]}, "mask");

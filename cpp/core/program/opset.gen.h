@@ -569,7 +569,7 @@ inline const std::vector<OpInfo>& op_table() {
     {"conv", {"x", "weight", "bias?", "extra*"}, {"out"}, {}, LayoutRule::kChannelsLast, true, -1, 3},
     {"matmul", {"a", "b", "bias?", "scales?", "offsets?", "extra*"}, {"out"}, {}, LayoutRule::kRowMajor, true, -1, 5},
     {"dequantize", {"q", "scales", "offsets?"}, {"out"}, {}, LayoutRule::kRowMajor, false, -1, -1},
-    {"attention", {"q", "k", "v", "mask?"}, {"out"}, {}, LayoutRule::kRowMajor, false, -1, -1},
+    {"attention", {"q", "k", "v", "mask?", "key_scales?", "value_scales?"}, {"out"}, {}, LayoutRule::kRowMajor, false, -1, -1},
     {"rope", {"x", "cos", "sin", "key?", "value?", "key_cache?", "value_cache?", "index?"}, {"out", "key_out?", "value_out?"}, {{1, 5, 5}, {2, 6, 6}}, LayoutRule::kRowMajor, false, 5, -1},
     {"pool", {"x"}, {"out", "indices?"}, {}, LayoutRule::kFollows, false, -1, -1},
     {"adaptive_pool", {"x"}, {"out", "indices?"}, {}, LayoutRule::kFollows, false, -1, -1},

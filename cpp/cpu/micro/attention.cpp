@@ -218,6 +218,7 @@ void fill_attention(Micro& micro) {
   micro.weigh_f32 = weigh<float, load, load_part>;
   micro.weigh_bf16 = weigh<std::uint16_t, half_at<from_bf16>, half_part<from_bf16>>;
   micro.weigh_f16 = weigh<std::uint16_t, half_at<from_f16>, half_part<from_f16>>;
+  micro.weigh_i8 = weigh<std::int8_t, load_i8, load_i8_part>;
   micro.rotate = rotate;
 }
 

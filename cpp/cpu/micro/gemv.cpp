@@ -28,6 +28,11 @@ struct WideHalf : Wide {
   static F32 w_at(const std::uint16_t* p) { return widen(load16(p)); }
   static F32 w_part(const std::uint16_t* p, std::int64_t n) { return widen(load16_part(p, n)); }
 };
+struct WideInt8 : Wide {
+  using W = std::int8_t;
+  static F32 w_at(const std::int8_t* p) { return load_i8(p); }
+  static F32 w_part(const std::int8_t* p, std::int64_t n) { return load_i8_part(p, n); }
+};
 #if defined(__AVX512BF16__)
 struct Pairs {
   using W = std::uint16_t;
@@ -41,6 +46,16 @@ struct Pairs {
   static Part w_at(const std::uint16_t* p) { return x_at(p); }
   static Part w_part(const std::uint16_t* p, std::int64_t n) { return x_part(p, n); }
   static F32 add(F32 sum, Part x, Part w) { return _mm512_dpbf16_ps(sum, x, w); }
+};
+// bfloat16 has all of int8.
+struct PairsOfInt8 : Pairs {
+  using W = std::int8_t;
+  static Part w_at(const std::int8_t* p) { return _mm512_cvtne2ps_pbh(load_i8(p + kLanes), load_i8(p)); }
+  static Part w_part(const std::int8_t* p, std::int64_t n) {
+    std::int8_t part[kStep] = {};
+    for (std::int64_t j = 0; j < n; ++j) part[j] = p[j];
+    return w_at(part);
+  }
 };
 #endif
 
@@ -231,10 +246,12 @@ void fill_gemv(Micro& micro) {
   micro.gemv_f32 = gemv<WideF32>;
   micro.gemv_bf16 = gemv<WideHalf<from_bf16>>;
   micro.gemv_f16 = gemv<WideHalf<from_f16>>;
+  micro.gemv_i8 = gemv<WideInt8>;
 #if defined(__AVX512BF16__)
   micro.gemv_pairs = gemv<Pairs>;
+  micro.gemv_i8_pairs = gemv<PairsOfInt8>;
 #else
-  micro.gemv_pairs = nullptr;
+  micro.gemv_pairs = micro.gemv_i8_pairs = nullptr;
 #endif
 }
 

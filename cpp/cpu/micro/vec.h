@@ -63,6 +63,29 @@ inline void store_part(float* p, F32 v, std::int64_t n) {
 #endif
 }
 
+// int8 as numbers.
+inline F32 load_i8(const std::int8_t* p) {
+#if defined(__AVX512F__)
+  const __m512i wide =
+      _mm512_maskz_cvtepi8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  return _mm512_maskz_cvtepi32_ps(0xffff, wide);
+#elif defined(__AVX2__)
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+#else
+  typedef std::int8_t I8 __attribute__((vector_size(kLanes)));
+  I8 bytes;
+  __builtin_memcpy(&bytes, p, sizeof bytes);
+  return __builtin_convertvector(bytes, F32);
+#endif
+}
+
+// n < kLanes elements; the other lanes are zero.
+inline F32 load_i8_part(const std::int8_t* p, std::int64_t n) {
+  std::int8_t part[kLanes] = {};
+  for (std::int64_t j = 0; j < n; ++j) part[j] = p[j];
+  return load_i8(part);
+}
+
 // y[i] = f(x[i]), and so on; y may be an operand.
 template <class F>
 inline void each(const float* x, float* y, std::int64_t n, F f) {

@@ -25,7 +25,8 @@ std::int64_t padded(std::int64_t floats) { return (floats + 15) / 16 * 16; }
 
 // What a thread works in, in floats from the start of its scratch.
 struct Room {
-  std::int64_t queries = 0, scores = 0, panels = 0, addends = 0, peaks = 0, totals = 0, sums = 0, all = 0;
+  std::int64_t queries = 0, scores = 0, panels = 0, scales = 0, addends = 0, peaks = 0, totals = 0, sums = 0,
+               all = 0;
 };
 
 class Attention final : public HostKernel {
@@ -46,6 +47,7 @@ class Attention final : public HostKernel {
     room_.queries = take(products_.query_floats());
     room_.scores = take(block_rows_ * kBlockColumns);
     room_.panels = take(products_.panel_floats());
+    room_.scales = take(products_.scale_floats());
     room_.addends = take(mask_.buffer_floats());
     room_.peaks = take(block_rows_);
     room_.totals = take(block_rows_);
@@ -91,7 +93,9 @@ class Attention final : public HostKernel {
   struct Work {
     const KernelArgs& args;
     AttentionUnit unit;
-    float *queries, *scores, *panels, *addends, *peaks, *totals, *sums;
+    float *queries, *scores;
+    AttentionProducts::Room room;
+    float *addends, *peaks, *totals, *sums;
     std::int64_t rows() const { return unit.rows.end - unit.rows.begin; }
   };
 
@@ -129,7 +133,7 @@ class Attention final : public HostKernel {
            unit,
            room + room_.queries,
            room + room_.scores,
-           room + room_.panels,
+           {room + room_.panels, room + room_.scales},
            room + room_.addends,
            result ? result : room + room_.peaks,
            result ? result + padded(block_rows_) : room + room_.totals,
@@ -157,9 +161,9 @@ class Attention final : public HostKernel {
 
   void run_block(const Work& w, std::int64_t column) const {
     const std::int64_t count = std::min(kBlockColumns, mask_.columns_end(w.unit) - column);
-    products_.make_scores(w.args.inputs[1], w.unit, w.queries, column, count, w.scores, w.panels);
+    products_.make_scores(w.args, w.unit, w.queries, column, count, w.scores, w.room);
     for (std::int64_t i = 0; i < w.rows(); ++i) weigh(w, i, column, count);
-    products_.add_values(w.args.inputs[2], w.unit, column, count, w.scores, w.sums, sums_stride_, w.panels);
+    products_.add_values(w.args, w.unit, column, count, w.scores, w.sums, sums_stride_, w.room);
   }
 
   // Scores become weights relative to the row's maximum so far; what was summed before follows it.
@@ -206,7 +210,7 @@ class Attention final : public HostKernel {
   // The parts of a unit's columns become one, in the first of them.
   void combine(const KernelArgs& args, const AttentionUnit& unit, float* parts) const {
     const std::int64_t second = padded(block_rows_);
-    Work w{args, unit, nullptr, nullptr, nullptr, nullptr, parts, parts + second, parts + 2 * second};
+    Work w{args, unit, nullptr, nullptr, {}, nullptr, parts, parts + second, parts + 2 * second};
     for (std::int64_t i = 0; i < w.rows(); ++i) {
       float most = kLeast;
       for (std::int64_t p = 0; p < splits_; ++p) {

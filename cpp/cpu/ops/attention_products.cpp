@@ -22,13 +22,20 @@ AttentionProducts::AttentionProducts(const KernelRequest& r, const AttentionShap
     : q_(r.inputs[0]),
       k_(r.inputs[1]),
       v_(r.inputs[2]),
+      stored_(r.inputs),
       shape_(shape),
       micro_(&micro()),
       block_rows_(block_rows),
-      pairs_(multiplies_pairs(*micro_, q_.dtype, k_.dtype)),
+      int8_(k_.dtype == DType::kInt8),
+      pairs_(multiplies_pairs(*micro_, q_.dtype, int8_ ? q_.dtype : k_.dtype)),
       few_keys_(block_rows <= kFewRows && k_.strides[3] == 1),
       few_values_(block_rows <= kFewRows && v_.strides[3] == 1) {
   query_words_ = words(shape.width, pairs_);
+  for (TensorDesc* rows : {&k_, &v_}) {
+    if (!int8_ || (rows == &k_ ? few_keys_ : few_values_)) continue;
+    rows->dtype = pairs_ ? DType::kBFloat16 : DType::kFloat32;
+    rows->strides = {0, 0, rows->shape[3], 1};
+  }
 }
 
 const char* AttentionProducts::form() const {
@@ -38,7 +45,60 @@ const char* AttentionProducts::form() const {
 std::int64_t AttentionProducts::panel_floats() const {
   const std::int64_t keys = few_keys_ ? 0 : query_words_ * micro_->nr;
   const std::int64_t values = few_values_ ? 0 : words(shape_.block_columns, pairs_) * micro_->nr;
-  return std::max(keys, values);
+  return std::max(keys, values) + dequantized_floats();
+}
+
+std::int64_t AttentionProducts::dequantized_floats() const {
+  std::int64_t width = 0;
+  for (const TensorDesc* rows : {&k_, &v_}) {
+    if (int8_ && rows->dtype != DType::kInt8) width = std::max(width, rows->shape[3]);
+  }
+  return words(shape_.block_columns * width, pairs_);
+}
+
+const std::byte* AttentionProducts::block_of(const KernelArgs& args, std::size_t operand,
+                                             const AttentionUnit& unit, std::int64_t column,
+                                             std::int64_t count, Room room) const {
+  const auto first = [&](std::size_t i) {
+    const TensorDesc& t = stored_[i];
+    return at(args.inputs[i], unit.n * t.strides[0] + unit.g * t.strides[1] + column * t.strides[2],
+              size_of(t.dtype));
+  };
+  const std::byte* const rows = first(operand);
+  if (!int8_) return rows;
+  const std::size_t scales = operand == kKeys ? kKeyScales : kValueScales;
+  load_floats(*micro_, DType::kFloat32, first(scales), stored_[scales].strides[2], count, room.scales);
+  if (reads_few(operand)) return rows;
+  dequantize(stored_[operand], rows, count, room);
+  return reinterpret_cast<const std::byte*>(room.panel);
+}
+
+void AttentionProducts::dequantize(const TensorDesc& rows, const std::byte* from, std::int64_t count,
+                                   Room room) const {
+  const std::int64_t width = rows.shape[3], step = rows.strides[3];
+  std::byte gathered[kDequantized];
+  DequantizeCall call;
+  call.is_signed = true;
+  for (std::int64_t t = 0; t < count; ++t) {
+    call.scales = room.scales + t;
+    for (std::int64_t i = 0; i < width; i += kDequantized) {
+      call.n = call.left = call.group = std::min(kDequantized, width - i);
+      const std::byte* const row = from + t * rows.strides[2] + i * step;
+      if (step != 1) copy_row(gathered, 1, row, step, call.n, 1);
+      call.q = reinterpret_cast<const std::uint8_t*>(step == 1 ? row : gathered);
+      if (pairs_) {
+        micro_->dequantize_bf16(call, reinterpret_cast<std::uint16_t*>(room.panel) + t * width + i);
+      } else {
+        micro_->dequantize_f32(call, room.panel + t * width + i);
+      }
+    }
+  }
+}
+
+void AttentionProducts::scale_columns(std::int64_t rows, const float* scales, std::int64_t count,
+                                      float* x) const {
+  for (std::int64_t i = 0; i < rows; ++i, x += shape_.block_columns)
+    micro_->binary(ExprOp::kMul, x, scales, x, count);
 }
 
 void AttentionProducts::load_queries(const void* q, const AttentionUnit& unit, float* queries) const {
@@ -77,14 +137,17 @@ void AttentionProducts::multiply(std::int64_t rows, const float* a, std::int64_t
   }
 }
 
-void AttentionProducts::make_scores(const void* k, const AttentionUnit& unit, const float* queries,
-                                    std::int64_t column, std::int64_t count, float* scores,
-                                    float* panel) const {
+void AttentionProducts::make_scores(const KernelArgs& args, const AttentionUnit& unit, const float* queries,
+                                    std::int64_t column, std::int64_t count, float* scores, Room room) const {
   const std::int64_t nr = micro_->nr, rows = unit.rows.end - unit.rows.begin;
   const std::size_t size = size_of(k_.dtype);
-  const std::byte* const keys =
-      at(k, unit.n * k_.strides[0] + unit.g * k_.strides[1] + column * k_.strides[2], size);
-  if (few_keys_) return few_scores(rows, keys, queries, count, scores);
+  const std::byte* const keys = block_of(args, kKeys, unit, column, count, room);
+  if (few_keys_) {
+    few_scores(rows, keys, queries, count, scores);
+    if (int8_) scale_columns(rows, room.scales, count, scores);
+    return;
+  }
+  float* const panel = room.panel + dequantized_floats();
   for (std::int64_t j = 0; j < count; j += nr) {
     const std::int64_t n = std::min(nr, count - j);
     pack_keys(at(keys, j * k_.strides[2], size), n, panel);
@@ -101,7 +164,8 @@ void AttentionProducts::few_scores(std::int64_t rows, const std::byte* keys, con
   call.w = keys;
   call.stride = k_.strides[2];
   call.out_stride = shape_.block_columns;
-  const auto gemv = pairs_                         ? micro_->gemv_pairs
+  const auto gemv = int8_                          ? (pairs_ ? micro_->gemv_i8_pairs : micro_->gemv_i8)
+                    : pairs_                       ? micro_->gemv_pairs
                     : k_.dtype == DType::kFloat32  ? micro_->gemv_f32
                     : k_.dtype == DType::kBFloat16 ? micro_->gemv_bf16
                                                    : micro_->gemv_f16;
@@ -144,14 +208,17 @@ void AttentionProducts::pack_keys(const std::byte* keys, std::int64_t count, flo
   }
 }
 
-void AttentionProducts::add_values(const void* v, const AttentionUnit& unit, std::int64_t column,
+void AttentionProducts::add_values(const KernelArgs& args, const AttentionUnit& unit, std::int64_t column,
                                    std::int64_t count, float* weights, float* sums, std::int64_t sums_stride,
-                                   float* panel) const {
+                                   Room room) const {
   const std::int64_t nr = micro_->nr, rows = unit.rows.end - unit.rows.begin;
   const std::size_t size = size_of(v_.dtype);
-  const std::byte* const values =
-      at(v, unit.n * v_.strides[0] + unit.g * v_.strides[1] + column * v_.strides[2], size);
-  if (few_values_) return few_values(rows, values, count, weights, sums, sums_stride);
+  const std::byte* const values = block_of(args, kValues, unit, column, count, room);
+  if (few_values_) {
+    if (int8_) scale_columns(rows, room.scales, count, weights);
+    return few_values(rows, values, count, weights, sums, sums_stride);
+  }
+  float* const panel = room.panel + dequantized_floats();
   const std::int64_t many = words(count, pairs_);
   for (std::int64_t i = 0; pairs_ && i < rows; ++i) {  // rounded in place
     auto* const rounded = reinterpret_cast<std::uint16_t*>(weights + i * shape_.block_columns);
@@ -174,7 +241,8 @@ void AttentionProducts::few_values(std::int64_t rows, const std::byte* values, s
   call.count = count;
   call.width = shape_.value_width;
   call.sums_stride = sums_stride;
-  const auto weigh = v_.dtype == DType::kFloat32    ? micro_->weigh_f32
+  const auto weigh = int8_                          ? micro_->weigh_i8
+                     : v_.dtype == DType::kFloat32  ? micro_->weigh_f32
                      : v_.dtype == DType::kBFloat16 ? micro_->weigh_bf16
                                                     : micro_->weigh_f16;
   const std::int64_t calls = (rows + kGemvRows - 1) / kGemvRows;

@@ -12,13 +12,14 @@ namespace npu::gpu {
 
 namespace {
 
-enum Input : std::uint8_t { kQ, kK, kV, kMask, kInputs };
+enum Input : std::uint8_t { kQ, kK, kV, kMask, kKeyScales, kValueScales, kInputs };
 
 // Estimates: docs/metal.md, Thresholds.
 constexpr std::int64_t kGroupsPerCore = 2;
 constexpr std::int64_t kFewRows = 8;
 
-void take_steps(std::int64_t (&steps)[4], const TensorDesc& operand) {
+template <std::size_t rank>
+void take_steps(std::int64_t (&steps)[rank], const TensorDesc& operand) {
   if (operand.present()) std::copy(operand.strides.begin(), operand.strides.end(), steps);
 }
 
@@ -30,6 +31,8 @@ AttentionArgs arguments(const Request& r) {
   take_steps(args.v_step, v);
   take_steps(args.mask_step, r.inputs[kMask]);
   take_steps(args.out_step, r.outputs[0]);
+  take_steps(args.key_scale_step, r.inputs[kKeyScales]);
+  take_steps(args.value_scale_step, r.inputs[kValueScales]);
   const AttentionGeometry g = attention_geometry(q, k, v);
   args.groups = count32(r.op, g.groups);
   args.batch = count32(r.op, g.batch);
@@ -86,11 +89,14 @@ class Maker {
   void common_constants(Dispatch& launch) const {
     launch.constant(kFcAttentionMask, static_cast<std::int32_t>(mask_kind(r_.inputs[kMask])));
     launch.constant(kFcAttentionCausal, attrs().causal).constant(kFcAttentionNanRows, nan_rows());
+    launch.constant(kFcAttentionInt8, r_.inputs[kKeyScales].present());
   }
 
   void bind_operands(Dispatch& launch) const {
     launch.input(kBufferAttentionQ, kQ, r_).input(kBufferAttentionK, kK, r_);
     launch.input(kBufferAttentionV, kV, r_).input(kBufferAttentionMask, kMask, r_);
+    launch.input(kBufferAttentionKeyScales, kKeyScales, r_);
+    launch.input(kBufferAttentionValueScales, kValueScales, r_);
   }
 
   const AttentionAttrs& attrs() const { return std::get<AttentionAttrs>(r_.op.attrs); }

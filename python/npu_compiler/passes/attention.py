@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..exprs import number as as_number
 from ..graph import Graph, Op, View, remap, whole
 from ..patterns import Match, Pattern, Rule, rewrite
+from .int8_rows import read_int8_rows
 from .match import scale_of
 from .simplify import dead_code
 
@@ -18,11 +19,11 @@ def fuse_attention(graph: Graph) -> None:
     dead_code(graph)  # copies that are not needed any more would count as readers of queries and keys
     for op in graph.main:
         if op.kind == "attention":
-            _absorb_scales(graph, op)
+            read_int8_rows(graph, _absorb_scales(graph, op))
     dead_code(graph)
 
 
-def _absorb_scales(graph: Graph, op: Op) -> None:
+def _absorb_scales(graph: Graph, op: Op) -> Op:
     """If queries or keys are multiplied by a number only for this op, its scale takes over."""
     for i in (0, 1):
         view = op.inputs[i]
@@ -34,6 +35,7 @@ def _absorb_scales(graph: Graph, op: Op) -> None:
         if source is not None and sum(v is not None and v.value is view.value for v in op.inputs) == 1:
             inputs = [source if k == i else v for k, v in enumerate(op.inputs)]
             op = graph.change(op, inputs=inputs, attrs={**op.attrs, "scale": op.attrs["scale"] * scaled[1]})
+    return op
 
 
 def _attention(m: Match) -> Op | None:

@@ -152,9 +152,9 @@ def _keys(graph: Graph, rope: Op, k: View | None) -> tuple[Op, Op | None] | None
     maker, write = graph.maker(k), None
     if maker is not None and maker.kind == "scatter":
         write, maker = maker, graph.maker(maker.inputs[1])
-        if _cache_index(write) is None or maker is None or graph.only_reader(maker.out.value) is not write:
-            return None
-        if write.inputs[1] is None or not same(write.inputs[1], maker.out):
+        if write.out.dtype == "int8":
+            write, maker = None, _before_quantizing(graph, maker)
+        elif not _writes_all(graph, write, maker):
             return None
     if maker is None or maker.kind != "rope" or maker is rope or len(maker.inputs) != 3:
         return None
@@ -162,6 +162,20 @@ def _keys(graph: Graph, rope: Op, k: View | None) -> tuple[Op, Op | None] | None
     x, key = first(rope), first(maker)
     fits = (x.shape[0], *x.shape[2:]) == (key.shape[0], *key.shape[2:]) and x.dtype == key.dtype
     return (maker, write) if alike and fits and maker.attrs == rope.attrs else None
+
+
+def _writes_all(graph: Graph, write: Op, maker: Op | None) -> bool:
+    """Whether all that ``maker`` makes, and nothing else, goes into a cache."""
+    if _cache_index(write) is None or maker is None or graph.only_reader(maker.out.value) is not write:
+        return False
+    return write.inputs[1] is not None and same(write.inputs[1], maker.out)
+
+
+def _before_quantizing(graph: Graph, op: Op | None) -> Op | None:
+    """The op whose result becomes int8 for a cache, which the caches' own op writes."""
+    while op is not None and op.kind == "map" and op.inputs:
+        op = graph.maker(op.inputs[0])
+    return op
 
 
 def _cache_index(write: Op) -> View | None:

@@ -70,9 +70,8 @@ std::vector<double> attended(const AttentionCase& c, Tensor& q, Tensor& k, Tenso
   return row;
 }
 
-void check_attention(const AttentionCase& c, Tensor& q, Tensor& k, Tensor& v, Tensor* mask, Tensor& out,
-                     double tolerance = 4) {
-  run_op(cpu::make_attention, OpKind::kAttention, c.attrs, {&q, &k, &v, mask}, {&out}, c.threads);
+void check_result(const AttentionCase& c, Tensor& q, Tensor& k, Tensor& v, Tensor* mask, Tensor& out,
+                  double tolerance = 4) {
   Shape row;
   std::vector<double> expected;
   const auto element = [&](const Shape& at) {
@@ -85,6 +84,12 @@ void check_attention(const AttentionCase& c, Tensor& q, Tensor& k, Tensor& v, Te
   CHECK_TENSOR(out, element, tolerance);
 }
 
+void check_attention(const AttentionCase& c, Tensor& q, Tensor& k, Tensor& v, Tensor* mask, Tensor& out,
+                     double tolerance = 4) {
+  run_op(cpu::make_attention, OpKind::kAttention, c.attrs, {&q, &k, &v, mask}, {&out}, c.threads);
+  check_result(c, q, k, v, mask, out, tolerance);
+}
+
 void check_plain(const AttentionCase& c, DType dtype, bool permuted, Tensor* mask = nullptr) {
   const Shape q_shape = {c.n, c.h, c.s, c.d}, k_shape = {c.n, c.g, c.t, c.d}, v_shape = {c.n, c.g, c.t, c.e};
   Tensor q = permuted ? heads_inside(dtype, q_shape, 1) : filled(dtype, q_shape, 1);
@@ -93,6 +98,33 @@ void check_plain(const AttentionCase& c, DType dtype, bool permuted, Tensor* mas
   const Shape out_shape = {c.n, c.h, c.s, c.e};
   Tensor out = permuted ? heads_inside(dtype, out_shape, 4) : filled(dtype, out_shape, 4);
   check_attention(c, q, k, v, mask, out);
+}
+
+// Keys or values of int8 with a scale for each row, and the numbers that they stand for.
+struct Int8Rows {
+  Tensor integers, scales, numbers;
+
+  Int8Rows(const Shape& shape, Layout layout, unsigned seed)
+      : integers(DType::kInt8, shape, layout),
+        scales(DType::kFloat32, {shape[0], shape[1], shape[2]}, layout),
+        numbers(DType::kFloat32, shape) {
+    std::mt19937 random(seed);
+    std::uniform_int_distribution<int> values(-127, 127);
+    std::uniform_real_distribution<double> factors(0.001, 0.02);
+    for_each(scales.shape, [&](const Shape& i) { scales.set(i, i[2] % 17 == 3 ? 0 : factors(random)); });
+    for_each(shape, [&](const Shape& i) {
+      integers.set(i, values(random));
+      numbers.set(i, integers.get(i) * scales.get({i[0], i[1], i[2]}));
+    });
+  }
+};
+
+void check_int8(const AttentionCase& c, DType dtype, Layout layout, Tensor* mask = nullptr) {
+  Tensor q = filled(dtype, {c.n, c.h, c.s, c.d}, 1), out(dtype, {c.n, c.h, c.s, c.e});
+  Int8Rows k({c.n, c.g, c.t, c.d}, layout, 2), v({c.n, c.g, c.t, c.e}, layout, 3);
+  run_op(cpu::make_attention, OpKind::kAttention, c.attrs,
+         {&q, &k.integers, &v.integers, mask, &k.scales, &v.scales}, {&out}, c.threads);
+  check_result(c, q, k.numbers, v.numbers, mask, out);
 }
 
 Tensor random_mask(DType dtype, const Shape& shape, unsigned seed, double hidden = 0.4) {
@@ -139,6 +171,61 @@ TEST(cpu_attention, causal) {
       }
       check_plain({.n = 2, .h = 3, .g = 1, .s = 1, .t = 400, .d = 32, .e = 32, .attrs = attrs, .threads = 2},
                   dtype, true);
+    }
+  });
+}
+
+// Few rows, which read the integers, and many, for which they are dequantised.
+TEST(cpu_attention, int8_keys_and_values) {
+  const AttentionCase cases[] = {
+      {.n = 2, .h = 4, .g = 2, .s = 1, .t = 300, .d = 64, .e = 64},
+      {.n = 1, .h = 6, .g = 1, .s = 1, .t = 140, .d = 37, .e = 21, .threads = 3},
+      {.n = 1, .h = 3, .g = 1, .s = 13, .t = 129, .d = 33, .e = 17, .threads = 2},
+      {.n = 1, .h = 2, .g = 1, .s = 20, .t = 70, .d = 600, .e = 530, .attrs = {.scale = 0.005}},
+      {.n = 1, .h = 20, .g = 1, .s = 3, .t = 70, .d = 16, .e = 3},
+      {.n = 1, .h = 2, .g = 2, .s = 3, .t = 0, .d = 16, .e = 3},
+      {.n = 1, .h = 1, .g = 1, .s = 40, .t = 40, .d = 8, .e = 8, .attrs = {.scale = 0.3, .causal = true}},
+  };
+  on_every_isa([&] {
+    for (const DType dtype : kFloats) {
+      for (const AttentionCase& c : cases) {
+        for (const Layout layout : {Layout::kDense, Layout::kReversed, Layout::kSpaced})
+          check_int8(c, dtype, layout);
+      }
+      for (const DType type : {DType::kBool, DType::kFloat32}) {
+        for (const std::int64_t s : {1, 12}) {
+          const AttentionCase c{.n = 1, .h = 6, .g = 2, .s = s, .t = 140, .d = 10, .e = 12, .threads = 2};
+          Tensor mask = random_mask(type, {c.n, c.h, c.s, c.t}, 7);
+          check_int8(c, dtype, Layout::kDense, &mask);
+        }
+      }
+    }
+  });
+}
+
+// A row whose scale is not finite makes everything NaN that sees it, and nothing else.
+TEST(cpu_attention, int8_rows_that_are_not_finite) {
+  on_every_isa([] {
+    for (const double scale : {kInfinity, std::nan("")}) {
+      for (const std::size_t side : {4, 5}) {
+        for (const std::int64_t s : {3, 30}) {
+          Tensor q = filled(DType::kFloat32, {1, 1, s, 8}, 1), out(DType::kFloat32, {1, 1, s, 8});
+          Int8Rows k({1, 1, 400, 8}, Layout::kDense, 2), v({1, 1, 400, 8}, Layout::kDense, 3);
+          Int8Rows& rows = side == 4 ? k : v;
+          rows.scales.set({0, 0, 150}, scale);
+          for (std::int64_t e = 0; e < 8; ++e) rows.integers.set({0, 0, 150, e}, 0);
+          Tensor mask(DType::kBool, {1, 1, s, 400});  // of each row, blocks of 128 with 150 or without
+          for_each(mask.shape, [&](const Shape& i) { mask.set(i, i[3] < 128); });
+          const auto run = [&] {
+            run_op(cpu::make_attention, OpKind::kAttention, AttentionAttrs{.scale = 0.3},
+                   {&q, &k.integers, &v.integers, &mask, &k.scales, &v.scales}, {&out}, 1);
+            return out.get({0, 0, s - 1, 7});
+          };
+          CHECK(std::isfinite(run()));
+          for (std::int64_t i = 0; i < s; ++i) mask.set({0, 0, i, 150}, 1);
+          CHECK(std::isnan(run()));
+        }
+      }
     }
   });
 }

@@ -76,6 +76,30 @@ TEST(kernels_attention, many_columns_are_split) {
   }
 }
 
+// By every kernel.
+TEST(kernels_attention, int8_keys_and_values) {
+  gpu::Caps large;
+  large.cores = 40;
+  for (const DType dtype : kFloatTypes) {
+    for (const Layout layout : {Layout::kDense, Layout::kReversed, Layout::kSpaced}) {
+      CHECK_ATTENTION(.rows = 1, .length = 77, .width = 64, .value_width = 48, .dtype = dtype, .k = layout,
+                      .v = layout, .int8 = true);
+      CHECK_ATTENTION(.rows = 3, .length = 50, .width = 9, .value_width = 21, .dtype = dtype, .k = layout,
+                      .v = layout, .causal = true, .int8 = true);
+      CHECK_ATTENTION(.batch = 1, .heads = 4, .rows = 20, .length = 70, .width = 40, .value_width = 22,
+                      .dtype = dtype, .k = layout, .v = layout, .causal = true, .int8 = true);
+      CHECK_ATTENTION(.batch = 1, .heads = 2, .rows = 2, .length = 33, .width = 300, .value_width = 290,
+                      .dtype = dtype, .k = layout, .v = layout, .int8 = true);
+    }
+    CHECK_ATTENTION(.batch = 1, .rows = 1, .length = 1030, .width = 16, .value_width = 10, .dtype = dtype,
+                    .caps = large, .int8 = true);
+    for (const std::int64_t rows : {1, 3, 20}) {
+      CHECK_ATTENTION(.rows = rows, .length = 130, .dtype = dtype, .mask = MaskKind::kBool,
+                      .addend = scattered, .mask_per_head = true, .int8 = true);
+    }
+  }
+}
+
 TEST(kernels_attention, masks) {
   const auto few = [](std::int64_t, std::int64_t, std::int64_t s, std::int64_t t) {
     return t == 5 * s + 1 ? 0 : -kInfinity;

@@ -22,6 +22,7 @@ struct AttentionProblem {
   double tolerance = 4;
   // Values that no row sees are taken from a tensor of NaN: whoever reads them shows.
   std::function<bool(std::int64_t t)> poisoned = {};
+  bool int8 = false;          // keys and values, with scales
   std::int64_t readable = 0;  // columns of keys and values of one head, from which on nothing may be read
 };
 
@@ -77,6 +78,23 @@ inline std::vector<double> attended(const AttentionProblem& p, const Tensor& q, 
   return row;
 }
 
+// Makes rows int8: what they stand for is a float32 tensor of the same shape.
+inline Tensor quantized(const Tensor& rows, Layout layout, Tensor& integers, Tensor& scales) {
+  integers = Tensor(DType::kInt8, rows.shape, layout);
+  scales = Tensor(DType::kFloat32, {rows.shape[0], rows.shape[1], rows.shape[2]}, layout);
+  Tensor numbers(DType::kFloat32, rows.shape);
+  for_each(scales.shape, [&](const Shape& i) {
+    scales.set(i, i[2] % 17 == 3 ? 0 : 0.002 + 0.0001 * static_cast<double>(i[2] % 50));
+  });
+  for_each(rows.shape, [&](const Shape& i) {
+    const double scale = scales.get({i[0], i[1], i[2]}), x = rows.get(i);
+    integers.set(i, std::isnan(x) ? 77 : std::clamp(std::round(100 * x), -127.0, 127.0));
+    numbers.set(i, integers.get(i) * scale);
+    if (std::isnan(x)) scales.set({i[0], i[1], i[2]}, x);
+  });
+  return numbers;
+}
+
 inline GpuRun check_attention(AttentionProblem p, int line) {
   if (p.scale == 0) p.scale = 0.9 / std::sqrt(static_cast<double>(std::max<std::int64_t>(1, p.width)));
   Tensor q = random(p.dtype, {p.batch, p.heads, p.rows, p.width}, p.q, 1);
@@ -98,7 +116,15 @@ inline GpuRun check_attention(AttentionProblem p, int line) {
     run.readable[1] = static_cast<std::size_t>(p.readable * p.width) * size_of(p.dtype);
     run.readable[2] = static_cast<std::size_t>(p.readable * p.value_width) * size_of(p.dtype);
   }
-  run_gpu(gpu::make_attention, OpKind::kAttention, attrs, {&q, &k, &v, masked}, {&out}, run);
+  Tensor keys, values, key_scales, value_scales;
+  if (p.int8) {
+    k = quantized(k, p.k, keys, key_scales);
+    v = quantized(v, p.v, values, value_scales);
+    run_gpu(gpu::make_attention, OpKind::kAttention, attrs,
+            {&q, &keys, &values, masked, &key_scales, &value_scales}, {&out}, run);
+  } else {
+    run_gpu(gpu::make_attention, OpKind::kAttention, attrs, {&q, &k, &v, masked}, {&out}, run);
+  }
   std::vector<double> row;
   const auto want = [&](const Shape& at) {
     if (at[3] == 0) row = attended(p, q, k, v, masked, at[0], at[1], at[2]);
