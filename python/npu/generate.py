@@ -51,7 +51,7 @@ def open_generator(args: argparse.Namespace, check: Callable[[Any], None], bucke
     with ProgressBar(sys.stderr.isatty()) as progress:
         generator = Generator.from_pretrained(
             folder, capacity=args.capacity, device=args.device, threads=args.threads, dtype=args.dtype,
-            progress=progress, cache=args.cache or not args.no_cache,
+            cache_dtype=args.cache_dtype, progress=progress, cache=args.cache or not args.no_cache,
         )  # fmt: skip
         check(generator)
         generator.prepare(buckets=buckets)

@@ -71,6 +71,11 @@ def generator_arguments(p: argparse.ArgumentParser) -> None:
         "--dtype", choices=["float32", "float16", "bfloat16"], help="compute in this dtype (default: the checkpoint's)"
     )
     p.add_argument(
+        "--cache-dtype", choices=["int8"],
+        help="keep keys and values in int8, with a scale for each row: half the memory of bfloat16, and rounded "
+        "(default: the model's dtype)",
+    )  # fmt: skip
+    p.add_argument(
         "--cache", type=Path, metavar="FOLDER", help="the folder for compiled programs (default: ~/.cache/npu)"
     )
     p.add_argument("--no-cache", action="store_true", help="compile all programs, and do not cache them")

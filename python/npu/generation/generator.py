@@ -56,6 +56,7 @@ class Generator:
         stop_tokens: Iterable[int] | None = None,
         capacity: int | None = None,
         buckets: Sequence[int] | None = None,
+        cache_dtype: str | None = None,
         device: AnyDevice | None = None,
         threads: int = 0,
         progress: Progress | None = None,
@@ -70,6 +71,7 @@ class Generator:
         )
         self.capacity, self.positions = _capacity(capacity, facts), facts.positions or None
         self.buckets = _buckets(buckets, facts, self.capacity)
+        self.cache_dtype = _cache_dtype(cache_dtype)
         self.device = _device(device)
         self.timings = timings if timings is not None else {}
         if progress is not None and not callable(progress):
@@ -89,7 +91,8 @@ class Generator:
         """A generator for a model with its weights, or for one on the meta device with ``weights``.
 
         ``options`` are ``tokenizer``, ``stop_tokens`` (by default the model's own), ``capacity``, ``buckets``,
-        ``device``, ``threads`` and ``progress``.
+        ``cache_dtype`` ("int8": half the bytes, rounded; by default the model's own), ``device``, ``threads`` and
+        ``progress``.
         """
         return cls(ModelSource(model, weights), **options)
 
@@ -224,9 +227,10 @@ class Generator:
 
     def _make(self, batch: int, rows: int) -> Executor:
         what = f"{rows} token{'s' if rows > 1 else ''}" + (f" of {batch}" if batch > 1 else "")
-        name = f"{batch}x{rows}-{self.capacity}"
+        int8 = self.cache_dtype is not None
+        name = f"{batch}x{rows}-{self.capacity}" + ("-int8" if int8 else "")
         program = self._compiled(
-            name, what, lambda: self._source.extract(batch, rows, self.capacity), self._source.schemes
+            name, what, lambda: self._source.extract(batch, rows, self.capacity, int8), self._source.schemes
         )
         with self._stage("load", what) as tell:
             executor = Executor(program, self.device, threads=self._threads)
@@ -323,6 +327,13 @@ def _buckets(buckets: Any, facts: Facts, capacity: int) -> tuple[int, ...]:
     wanted = listed("buckets", buckets, "numbers of tokens")
     sizes = [whole_number("a bucket", rows, "at least 1 token", 1) for rows in wanted]
     return tuple(sorted({1, *(rows for rows in sizes if rows <= capacity)}))
+
+
+def _cache_dtype(dtype: Any) -> str | None:
+    name = None if dtype is None else str(dtype).removeprefix("torch.")
+    if name not in (None, "int8"):
+        raise invalid("cache_dtype is not supported", short_repr(dtype), "'int8', or None for the model's own")
+    return name
 
 
 def _rows(rows: Any, capacity: int) -> int:

@@ -54,13 +54,13 @@ class FolderSource:
     def key(self) -> str | None:
         return self._key
 
-    def extract(self, batch: int, rows: int, capacity: int) -> Any:
+    def extract(self, batch: int, rows: int, capacity: int, int8: bool = False) -> Any:
         from npu.generation.steps import cache_shapes, extract_step
 
         model = self._built()
         if self._shapes is None:
             self._shapes = cache_shapes(model)
-        return extract_step(model, self._shapes, batch, rows, capacity, self.facts.kind, self._buffers)
+        return extract_step(model, self._shapes, batch, rows, capacity, self.facts.kind, self._buffers, int8)
 
     def schemes(self, ir: Any) -> dict[str, Scheme]:
         return {}

@@ -49,8 +49,8 @@ class Source(Protocol):
     @property
     def facts(self) -> Facts: ...
 
-    def extract(self, batch: int, rows: int, capacity: int) -> Any:
-        """The IR of a step."""
+    def extract(self, batch: int, rows: int, capacity: int, int8: bool = False) -> Any:
+        """The IR of a step, with caches of the model's dtype or of int8."""
 
     def schemes(self, ir: Any) -> dict[str, Scheme]:
         """Of the weights of the IR that are quantised."""
@@ -102,10 +102,10 @@ class ModelSource:
         self._shapes = cache_shapes(model)
         self.facts = facts_of(model, getattr(model, "generation_config", None))
 
-    def extract(self, batch: int, rows: int, capacity: int) -> Any:
+    def extract(self, batch: int, rows: int, capacity: int, int8: bool = False) -> Any:
         from npu.generation.steps import extract_step
 
-        return extract_step(self._model, self._shapes, batch, rows, capacity, self.facts.kind)
+        return extract_step(self._model, self._shapes, batch, rows, capacity, self.facts.kind, int8=int8)
 
     def schemes(self, ir: Any) -> dict[str, Scheme]:
         return {}

@@ -14,6 +14,7 @@ from torch_ir import IR, extract_ir
 from torch_ir.tracing import ONE_AT_A_TIME
 
 from npu.generation.checks import UnsupportedModelError
+from npu.generation.int8_cache import dequantized_rows, quantized_rows
 
 __all__ = ["CacheShape", "Step", "cache_shapes", "extract_step"]
 
@@ -28,13 +29,14 @@ class CacheShape:
     key_width: int
     value_width: int
     dtype: torch.dtype
+    capped: bool = False  # scores of attention are capped
 
 
 class _Masks:
     """Attention masks. A query sees no keys after its own position, outside the layer's window, or of padding."""
 
     def __init__(self, position: Tensor, start: Tensor | None, capacity: int) -> None:
-        self.calls = 0
+        self.calls, self.capped = 0, False
         self.windows: set[int | None] = set()
         self._position, self._start = position, start
         self._keys = torch.arange(capacity, device=position.device)
@@ -75,6 +77,7 @@ def _attention(
             raise UnsupportedModelError(f"[generate] the model's attention uses {name}, which is not supported")
     mask = _masks.of(options.pop("sliding_window", None))
     if options.get("softcap") is not None:
+        _masks.capped = True
         return _capped(query, key, value, mask, options["softcap"], options.get("scaling")), None
     options.pop("is_causal", None)
     done, _ = sdpa_attention_forward(module, query, key, value, mask, is_causal=False, **options)
@@ -137,13 +140,17 @@ def _cache_class() -> type:
     from transformers.cache_utils import Cache
 
     class Caches(Cache):
-        """Writes plain tensors at the positions of this step. Without tensors, it records what would be written."""
+        """Writes plain tensors at the positions of this step. Without tensors, it records what would be written.
+
+        Each layer has keys and values, and with ``int8`` also the scales of keys and of values.
+        """
 
         is_compileable = False
 
-        def __init__(self, flat: list[Tensor], position: Tensor) -> None:
+        def __init__(self, flat: list[Tensor], position: Tensor, int8: bool) -> None:
             super().__init__(layers=[])
-            self.flat, self.position = list(flat), position
+            self.flat, self.position, self.int8 = list(flat), position, int8
+            self.parts = 4 if int8 else 2
             self.seen: dict[int, tuple[Tensor, Tensor]] = {}
             self.asked = False  # whether the model asked for the length, which steps do not know
 
@@ -156,16 +163,26 @@ def _cache_class() -> type:
             self.seen[layer] = key_states, value_states
             if not self.flat:
                 return key_states, value_states
-            for offset, new in ((0, key_states), (1, value_states)):
-                self.flat[2 * layer + offset] = self.flat[2 * layer + offset].index_copy(2, self.position, new)
-            return self.flat[2 * layer], self.flat[2 * layer + 1]
+            return self._write(layer, 0, key_states), self._write(layer, 1, value_states)
+
+        def _write(self, layer: int, kind: int, new: Tensor) -> Tensor:
+            """All rows, with the new ones."""
+            first, dtype = self.parts * layer + kind, new.dtype
+            scales: Tensor | None = None
+            if self.int8:
+                new, scales = quantized_rows(new)
+            rows = self.flat[first] = self.flat[first].index_copy(2, self.position, new)
+            if scales is None:
+                return rows
+            scales = self.flat[first + 2] = self.flat[first + 2].index_copy(2, self.position, scales)
+            return dequantized_rows(rows, scales, dtype)
 
         def get_seq_length(self, *_: Any, **__: Any) -> int:
             self.asked = True
             return 0
 
         def __len__(self) -> int:
-            return len(self.flat) // 2
+            return len(self.flat) // self.parts
 
     return Caches
 
@@ -176,15 +193,15 @@ class Step(nn.Module):
     Shorter rows start later, at ``start``, and do not see anything before it.
     """
 
-    def __init__(self, model: nn.Module, capacity: int) -> None:
+    def __init__(self, model: nn.Module, capacity: int, int8: bool = False) -> None:
         super().__init__()
-        self.model, self.capacity = model, capacity
+        self.model, self.capacity, self.int8 = model, capacity, int8
 
     def run(
         self, input_ids: Tensor, position: Tensor, last: Tensor | None, start: Tensor | None, caches: list[Tensor]
     ) -> tuple[Tensor, Any, _Masks]:
         global _masks
-        cache = _cache_class()(caches, position)
+        cache = _cache_class()(caches, position, self.int8)
         masks = _masks = _Masks(position, start, self.capacity if caches else input_ids.shape[1])
         ids = position[None] if start is None else (position - start[:, None]).clamp(min=0)
         keep = {} if last is None else {"logits_to_keep": last}
@@ -245,7 +262,7 @@ def cache_shapes(model: nn.Module) -> list[CacheShape]:
     shapes = []
     for layer in range(len(seen)):
         key, value = seen[layer]
-        shapes.append(CacheShape(key.shape[1], key.shape[3], value.shape[3], key.dtype))
+        shapes.append(CacheShape(key.shape[1], key.shape[3], value.shape[3], key.dtype, masks.capped))
     return shapes
 
 
@@ -284,9 +301,16 @@ def extract_step(
     capacity: int,
     name: str,
     buffers: dict[str, Tensor] | None = None,
+    int8: bool = False,
 ) -> IR:
-    """The IR of a step over ``rows`` tokens of ``batch`` sequences. ``buffers`` gets the values of the model's own
-    buffers, which are costly to find for a model on the meta device, and gives them to the next step."""
+    """The IR of a step over ``rows`` tokens of ``batch`` sequences, with caches of the model's dtype or of ``int8``.
+    ``buffers`` gets the values of the model's own buffers, which are costly to find for a model on the meta device, and
+    gives them to the next step."""
+    if int8 and any(shape.capped for shape in shapes):
+        raise UnsupportedModelError(
+            f"[generate] {type(model).__name__} caps the scores of its attention (softcap), which cannot read caches "
+            "of int8; got cache_dtype='int8'; expected None"
+        )
     device = next(model.parameters()).device
 
     def index(*shape: int) -> Tensor:
@@ -294,8 +318,13 @@ def extract_step(
 
     caches, outputs = [], ["next_token", "logits"]
     for layer, shape in enumerate(shapes):
+        rows_of = batch, shape.heads, capacity
         for kind, width in (("key", shape.key_width), ("value", shape.value_width)):
-            caches.append(torch.zeros(batch, shape.heads, capacity, width, dtype=shape.dtype, device=device))
+            dtype = torch.int8 if int8 else shape.dtype
+            caches.append(torch.zeros(*rows_of, width, dtype=dtype, device=device))
+            outputs.append(f"{kind}_{layer}")
+        for kind in ("key_scales", "value_scales") if int8 else ():
+            caches.append(torch.zeros(rows_of, device=device))
             outputs.append(f"{kind}_{layer}")
     inputs = {
         "input_ids": index(batch, rows),
@@ -305,7 +334,7 @@ def extract_step(
         "caches": caches,
     }
     name = f"{name}_{rows}" + (f"x{batch}" if batch > 1 else "")
-    step = Step(model, capacity).eval()
+    step = Step(model, capacity, int8).eval()
     with ONE_AT_A_TIME, step_attention(model):
         ir = extract_ir(step, (), inputs, model_name=name, output_names=outputs, buffers=buffers or None)
     if buffers is not None:
