@@ -178,6 +178,7 @@ enum class QuantizedOffset : int32_t { kNone, kPoint, kBias };
 // matmul_quantized
 enum { kBufferQuantizedScales = kBufferNormedRowsEnd, kBufferQuantizedOffsets };
 NPU_SHARED int32_t kQuantizedStep = 8;  // bytes of a column that a lane takes at once
+NPU_SHARED int32_t kSixesStep = 12;     // the same of 6 bits: 16 elements
 
 // dequantize
 enum { kBufferDequantizeScales = kBufferOwn, kBufferDequantizeOffsets };

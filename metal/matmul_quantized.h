@@ -5,12 +5,26 @@
 #include "matmul_rows.h"
 #include "quantized.h"
 
-// kQuantizedStep bytes of a column, of which `bytes` are there: zeros follow.
-inline uint2 integers_at(const device uchar* q, int64_t bytes) {
-  if (kRightAligned && bytes >= kQuantizedStep) return *(const device uint2*)q;
-  uint2 all = uint2(0);
+template <int kWidth>
+constexpr int step_bytes() {
+  return kWidth == 6 ? kSixesStep : kQuantizedStep;
+}
+
+// step_bytes of a column, of which `bytes` are there: zeros follow.
+template <int kWidth>
+inline uint3 integers_at(const device uchar* q, int64_t bytes) {
+  constexpr int kBytes = step_bytes<kWidth>();
+  if (kRightAligned && bytes >= kBytes) {
+    if (kWidth == 6) {
+      const device uint* words = (const device uint*)q;
+      return uint3(words[0], words[1], words[2]);
+    }
+    const uint2 words = *(const device uint2*)q;
+    return uint3(words[0], words[1], 0u);
+  }
+  uint3 all = uint3(0);
   NPU_UNROLL
-  for (int b = 0; b < kQuantizedStep; ++b) {
+  for (int b = 0; b < kBytes; ++b) {
     if (b < bytes) all[b / 4] |= uint(q[b]) << (8 * (b % 4));
   }
   return all;
@@ -18,11 +32,14 @@ inline uint2 integers_at(const device uchar* q, int64_t bytes) {
 
 // Four of them from the i-th on, minus the middle. Signed ones become unsigned as their highest bits flip.
 template <int kWidth>
-inline float4 four_integers(uint2 all, int i) {
+inline float4 four_integers(uint3 all, int i) {
   constexpr int kMiddle = 1 << (kWidth - 1);
-  constexpr uint kMask = (1u << kWidth) - 1u, kOnes = kWidth == 4 ? 0x11111111u : 0x01010101u;
-  constexpr int kInWord = 32 / kWidth;
-  const uint word = (all[i / kInWord] ^ (kSigned ? kOnes * uint(kMiddle) : 0u)) >> (i % kInWord * kWidth);
+  constexpr uint kMask = (1u << kWidth) - 1u;
+  constexpr uint kOnes = 1u | 1u << kWidth | 1u << (2 * kWidth) | 1u << (3 * kWidth);
+  const int bit = i * kWidth, first = bit / 32, shift = bit % 32;
+  uint word = all[first] >> shift;
+  if (shift + 4 * kWidth > 32) word |= all[first + 1] << (32 - shift);
+  if (kSigned) word ^= kOnes * uint(kMiddle);
   const uint4 four = uint4(word, word >> kWidth, word >> (2 * kWidth), word >> (3 * kWidth)) & kMask;
   return float4(int4(four) - kMiddle);
 }
@@ -63,17 +80,17 @@ inline void multiply_quantized(constant MatmulArgs& matmul, constant QuantizedAr
                                const thread Left& left, const device uchar* right, const device char* scales,
                                const device char* offsets, Ends ends, RowOffsets of, threadgroup float* room,
                                Spot at) {
-  constexpr int kStep = kQuantizedStep * 8 / kWidth;  // elements
+  constexpr int kStep = step_bytes<kWidth>() * 8 / kWidth;  // elements
   const int depth = matmul.product.depth, bytes = (depth * kWidth + 7) / 8;
   const QuantizedColumns<kColumns> columns(matmul, lies, right, at);
   LaneSums<T, kRows, kColumns> sums;
   for (int k = first_of_lane<kStep>(matmul, at); k < depth; k += stride_of_lanes<kStep>(matmul)) {
     const int byte = k * kWidth / 8, part = k / lies.group;
-    uint2 integers[kColumns];
+    uint3 integers[kColumns];
     Factors factors[kColumns];
     NPU_UNROLL
     for (int c = 0; c < kColumns; ++c) {
-      integers[c] = integers_at(columns.q[c] + byte, bytes - byte);
+      integers[c] = integers_at<kWidth>(columns.q[c] + byte, bytes - byte);
       factors[c] = factors_at(scales, columns.scales[c] + part, offsets, columns.offsets[c] + part);
     }
     NPU_UNROLL
@@ -113,6 +130,9 @@ inline void multiply_quantized(constant MatmulArgs& matmul, constant QuantizedAr
   NPU_QUANTIZED_OF(kernel, T, 1, 4)  \
   NPU_QUANTIZED_OF(kernel, T, 2, 4)  \
   NPU_QUANTIZED_OF(kernel, T, 4, 4)  \
+  NPU_QUANTIZED_OF(kernel, T, 1, 6)  \
+  NPU_QUANTIZED_OF(kernel, T, 2, 6)  \
+  NPU_QUANTIZED_OF(kernel, T, 4, 6)  \
   NPU_QUANTIZED_OF(kernel, T, 1, 8)  \
   NPU_QUANTIZED_OF(kernel, T, 2, 8)  \
   NPU_QUANTIZED_OF(kernel, T, 4, 8)

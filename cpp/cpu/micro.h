@@ -171,6 +171,9 @@ struct DequantizeCall {
   const void* offsets = nullptr;
 };
 
+// How many elements of a quantised row its loops take as one word: 24 bits of those of 6 bits, or else 32.
+constexpr int quantized_word(int bits) { return bits == 6 ? 4 : 32 / bits; }
+
 // The factors of a set of columns and of the next set: whole vectors for each column, and one more.
 inline constexpr int kQuantizedColumns = 4;  // of a set, at most
 constexpr std::int64_t quantized_room(std::int64_t groups, std::int64_t lanes) {
@@ -323,9 +326,9 @@ struct Micro {
   void (*dequantize_f32)(const DequantizeCall& call, float* to);
   void (*dequantize_bf16)(const DequantizeCall& call, std::uint16_t* to);
 
-  // Few rows times quantised ones of 4 and of 8 bits: of float32, and of bfloat16 that the hardware
-  // multiplies in pairs.
-  QuantizedLoops fours_f32, eights_f32, fours_pairs, eights_pairs;
+  // Few rows times quantised ones of 4, 6 and 8 bits: of float32, and of bfloat16 that the hardware multiplies
+  // in pairs.
+  QuantizedLoops fours_f32, sixes_f32, eights_f32, fours_pairs, sixes_pairs, eights_pairs;
   // The sums of each `group` elements of a row of float32; zeros fill the last vector.
   void (*group_sums)(const float* x, std::int64_t depth, std::int64_t group, float* to);
 

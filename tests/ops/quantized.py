@@ -36,7 +36,10 @@ def _schemes() -> None:
     kinds = itertools.product(("4", "4s", "8", "8s"), (32, 64, 128, 0), offsets)
     for at, (bits, group, offset) in enumerate(kinds):
         linear(f"{bits}/{group}/{offset}", (20 if at % 4 == 1 else 3,), 256, 37)
-    for bits in (2, 3, 6):
+    for bits, offset in itertools.product(("6", "6s"), offsets):
+        for group in (16, 32, 64, 128, 0):
+            linear(f"{bits}/{group}/{offset}", (2,), 256, 37)
+    for bits in (2, 3):
         linear(f"{bits}/32/bias", (2,), 96, 18)
     for types in ("f/f", "f/b", "b/b", "b/f", "h/b"):
         linear(f"4/64/bias/{types}", (2,), 128, 40)
@@ -60,6 +63,8 @@ def _shapes() -> None:
     for rows in (*range(1, 10), 17, 70):  # odd depths, a last group that is shorter
         linear("4s/64/point", (rows,), 227, 29, bias=False)
         linear("8/32/bias", (rows,), 227, 29)
+        linear("6s/16/none", (rows,), 224, 29)
+        linear("6/32/bias", (rows,), 227, 29)
     linear("4/32/bias", (3,), 64, 0)
     linear("4/32/bias", (3,), 0, 5)
     linear("8/0/none", (3,), 0, 5)
@@ -132,7 +137,7 @@ class Others(nn.Module):
 
 def _modules() -> None:
     ids: Make = i(2, 7, low=0, high=40)
-    for text in ("4/32/bias", "8s/0/none", "4/32/point/b/b"):
+    for text in ("4/32/bias", "8s/0/none", "4/32/point/b/b", "6s/16/none"):
         for rows in (1, 6, 30):
             for bias in (True, False):
                 module(f"quantized attention {text} {rows} bias={bias}", lambda b=bias: Attention(b), f(rows, 64),

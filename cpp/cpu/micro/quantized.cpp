@@ -40,6 +40,26 @@ inline I32 fours_at(const std::uint8_t* q) {
   return (I32)(words >> shifts);
 }
 
+inline I32 sixes_at(const std::uint8_t* q) {
+  U32 shifts;
+  for (unsigned i = 0; i < kLanes; ++i) shifts[i] = i % 4 * 6;
+#if defined(__AVX512F__)
+  const __m128i twelve = _mm_maskz_loadu_epi32(7, q);
+  const I32 from = {0x00020100, 0x00020100, 0x00020100, 0x00020100, 0x00050403, 0x00050403, 0x00050403, 0x00050403,
+                    0x00080706, 0x00080706, 0x00080706, 0x00080706, 0x000b0a09, 0x000b0a09, 0x000b0a09, 0x000b0a09};
+  const auto words = (U32)_mm512_maskz_shuffle_epi8(
+      ~__mmask64{0}, _mm512_maskz_broadcast_i32x4(0xffff, twelve), (__m512i)from);
+#else
+  U32 words;
+  for (int i = 0; i < kLanes; i += 4) {
+    std::uint32_t word = 0;
+    __builtin_memcpy(&word, q + i / 4 * 3, 3);
+    for (int j = 0; j < 4; ++j) words[i + j] = word;
+  }
+#endif
+  return (I32)(words >> shifts & 63u);
+}
+
 // One that may begin anywhere.
 inline std::int32_t integer_at(const std::uint8_t* q, std::int64_t bit, int bits) {
   const std::int64_t byte = bit / 8, first = bit % 8;
@@ -90,6 +110,13 @@ inline std::int64_t dequantize_pairs(const DequantizeCall& call, const Centred& 
       const F32 high = __builtin_convertvector(centred(eights_at(q + i + kLanes)), F32) * scales + shifts;
       _mm512_storeu_si512(to + i, (__m512i)_mm512_cvtne2ps_pbh(high, low));
     }
+  } else if (call.bits == 6 && bit % 8 == 0) {
+    for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
+      const std::uint8_t* const at = q + i / 4 * 3;
+      const F32 low = __builtin_convertvector(centred(sixes_at(at)), F32) * scales + shifts;
+      const F32 high = __builtin_convertvector(centred(sixes_at(at + 12)), F32) * scales + shifts;
+      _mm512_storeu_si512(to + i, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+    }
   } else if (call.bits == 4 && bit % 8 == 0) {
     typedef std::uint16_t U16x32 __attribute__((vector_size(64)));
     U16x32 in_turn;
@@ -123,6 +150,8 @@ inline void dequantize_run(const DequantizeCall& call, const Centred& centred, c
       const I32 fours = fours_at(call.q + (bit + 4 * i) / 8);
       put(to + i, table.look_up(fours, centred) * all(scale) + all(shift));
     }
+  } else if (bit % 8 == 0 && call.bits == 6) {
+    for (; i + kLanes <= n; i += kLanes) put(to + i, number(sixes_at(call.q + bit / 8 + i / 4 * 3)));
   } else if (call.bits == 8) {
     for (; i + kLanes <= n; i += kLanes) put(to + i, number(eights_at(call.q + bit / 8 + i)));
   }

@@ -19,6 +19,44 @@ struct Centred {
   }
 };
 
+// Of integers of 6 bits in the first three quarters of a vector, four as the low 24 bits of each word. The bits
+// above them are anything.
+inline I32 triples(I32 packed) {
+#if defined(__AVX512F__)
+  const I32 from = {0, 1, 2, 2, 3, 4, 5, 5, 6, 7, 8, 8, 9, 10, 11, 11};
+  const __m512i twelves = _mm512_maskz_permutexvar_epi32(0xffff, (__m512i)from, (__m512i)packed);
+  const __m128i bytes = _mm_setr_epi8(0, 1, 2, 2, 3, 4, 5, 5, 6, 7, 8, 8, 9, 10, 11, 11);
+  return (I32)_mm512_maskz_shuffle_epi8(~__mmask64{0}, twelves, _mm512_maskz_broadcast_i32x4(0xffff, bytes));
+#elif defined(__AVX2__)
+  const I32 from = {0, 1, 2, 2, 3, 4, 5, 5};
+  const __m256i twelves = _mm256_permutevar8x32_epi32((__m256i)packed, (__m256i)from);
+  const __m128i bytes = _mm_setr_epi8(0, 1, 2, 2, 3, 4, 5, 5, 6, 7, 8, 8, 9, 10, 11, 11);
+  return (I32)_mm256_shuffle_epi8(twelves, _mm256_broadcastsi128_si256(bytes));
+#else
+  std::uint8_t bytes[sizeof packed];
+  __builtin_memcpy(bytes, &packed, sizeof packed);
+  U32 words;
+  for (int i = 0; i < kLanes; ++i) {
+    std::uint32_t word;
+    __builtin_memcpy(&word, bytes + 3 * i, sizeof word);
+    words[i] = word;
+  }
+  return (I32)words;
+#endif
+}
+
+#if defined(__AVX512F__)
+// Two as the low 12 bits of each 16.
+inline I32 pairs_of_sixes(I32 packed) {
+  const I32 from = {0, 1, 2, 2, 3, 4, 5, 5, 6, 7, 8, 8, 9, 10, 11, 11};
+  const __m512i twelves = _mm512_maskz_permutexvar_epi32(0xffff, (__m512i)from, (__m512i)packed);
+  const __m128i bytes = _mm_setr_epi8(0, 1, 1, 2, 3, 4, 4, 5, 6, 7, 7, 8, 9, 10, 10, 11);
+  const __m512i words =
+      _mm512_maskz_shuffle_epi8(~__mmask64{0}, twelves, _mm512_maskz_broadcast_i32x4(0xffff, bytes));
+  return (I32)_mm512_maskz_srlv_epi16(0xffffffff, words, _mm512_set1_epi32(4 << 16));
+}
+#endif
+
 inline F32 typed_at(DType dtype, const void* from, std::int64_t at, std::int64_t n) {
   if (dtype == DType::kFloat32) {
     const float* const x = static_cast<const float*>(from) + at;

@@ -11,17 +11,28 @@ namespace {
 // Sums of products with one block of a quantised row at a time. The scale of a group is a factor of its sum,
 // so integers become floats without being scaled; what a group is shifted by is a factor of the sum of x
 // there.
-constexpr std::int64_t kBlockBytes = kLanes * 4;
+template <int bits>
+inline constexpr std::int64_t kBlockElements = kLanes * quantized_word(bits);
+template <int bits>
+inline constexpr std::int64_t kBlockBytes = kBlockElements<bits> * bits / 8;
 constexpr std::int64_t kAhead = 4096;  // bytes that are fetched beforehand, after the last column
 
-inline I32 words_at(const std::uint8_t* q, std::int64_t bytes) {
-  I32 words = {};
-  if (bytes >= kBlockBytes) {
-    __builtin_memcpy(&words, q, sizeof words);
-  } else {
-    __builtin_memcpy(&words, q, static_cast<std::size_t>(bytes));
+// A block, of which `bytes` bytes are there, with zeros behind them.
+template <int bits>
+inline I32 block_at(const std::uint8_t* q, std::int64_t bytes) {
+  constexpr std::int64_t kBytes = kBlockBytes<bits>;
+#if defined(__AVX512F__)
+  if constexpr (kBytes == 48) {
+    if (bytes >= kBytes) return (I32)_mm512_maskz_loadu_epi32(0xfff, q);
   }
-  return words;
+#elif defined(__AVX2__)
+  if constexpr (kBytes == 24) {
+    if (bytes >= kBytes) return (I32)_mm256_maskload_epi32(reinterpret_cast<const int*>(q), first_lanes(6));
+  }
+#endif
+  I32 block = {};
+  __builtin_memcpy(&block, q, static_cast<std::size_t>(bytes < kBytes ? bytes : kBytes));
+  return block;
 }
 
 // Leaves the scales of a column in the room, and adds its part of the sums that shifts make.
@@ -82,7 +93,7 @@ class Scales {
 template <int bits>
 class FloatParts {
  public:
-  static constexpr int kParts = 32 / bits;
+  static constexpr int kParts = quantized_word(bits);
   // How many columns share what is loaded of x: as registers allow.
   static constexpr int at_once(int rows) {
     return kLanes == 16 ? (rows == 1 ? kQuantizedColumns : 1) : (rows <= 2 ? 2 : 1);
@@ -101,7 +112,10 @@ class FloatParts {
     flip_ = (I32)(flip - U32{});
   }
 
-  I32 ready(I32 words) const { return kLooksUp ? words : words ^ flip_; }
+  I32 ready(I32 block) const {
+    if constexpr (bits == 6) block = triples(block);
+    return kLooksUp ? block : block ^ flip_;
+  }
   F32 part(I32 words, int j) const {
 #if defined(__AVX512F__)
     if constexpr (kLooksUp)
@@ -155,10 +169,11 @@ template <int bits, int rows, int columns>
 }
 
 #if defined(__AVX512BF16__)
-// The same as pairs of bfloat16: a word of 32 bits has two of them for each 4 bits.
+// The same as pairs of bfloat16: a word of 32 bits has two of them for each 4 bits, or for each element of 6.
 template <int bits>
 class PairParts {
  public:
+  static constexpr int kParts = bits == 6 ? 2 : 4;
   static constexpr int at_once(int rows) { return rows == 1 ? kQuantizedColumns : 2; }
   typedef std::uint16_t Element;
 
@@ -167,22 +182,29 @@ class PairParts {
     alignas(64) std::uint16_t low[32], high[32];
     for (int i = 0; i < 32; ++i) {
       const int nibble = i % 16;
-      low[i] = halves_of(bits == 4 ? centred(nibble) : nibble);
-      high[i] = bits == 4 ? low[i] : halves_of(centred(16 * nibble));
+      low[i] = halves_of(bits == 6 ? centred(i) : bits == 4 ? centred(nibble) : nibble);
+      high[i] = bits == 6 ? halves_of(centred(i + 32)) : bits == 4 ? low[i] : halves_of(centred(16 * nibble));
     }
     low_ = _mm512_load_si512(low);
     high_ = _mm512_load_si512(high);
   }
 
-  static I32 ready(I32 words) { return words; }
+  static I32 ready(I32 block) {
+    if constexpr (bits == 6) return pairs_of_sixes(block);
+    return block;
+  }
   __m512bh part(I32 words, int j) const {
     const auto all_nibbles = (__m512i)words;
+    if constexpr (bits == 6) {
+      const __m512i sixes = j == 0 ? all_nibbles : _mm512_maskz_srli_epi16(0xffffffff, all_nibbles, 6);
+      return (__m512bh)_mm512_maskz_permutex2var_epi16(0xffffffff, low_, sixes, high_);
+    }
     const __m512i nibbles =
         j == 0 ? all_nibbles : _mm512_maskz_srli_epi16(0xffffffff, all_nibbles, static_cast<unsigned>(4 * j));
     return (__m512bh)_mm512_maskz_permutexvar_epi16(0xffffffff, nibbles, j % 2 == 0 ? low_ : high_);
   }
   // Which elements of x: high and low parts of 8 bits are of the same.
-  static constexpr int x_part(int j) { return bits == 4 ? j : j / 2; }
+  static constexpr int x_part(int j) { return bits == 8 ? j / 2 : j; }
 
  private:
   static std::uint16_t halves_of(int integer) {  // exact
@@ -198,17 +220,18 @@ template <int bits, int rows, int columns>
 [[gnu::always_inline]] inline void add_block(const PairParts<bits>& q, const I32 (&words)[columns],
                                              const std::uint16_t* x, std::int64_t x_stride,
                                              const F32 (&scale)[columns], F32 (&totals)[columns][rows]) {
-  __m512bh w[columns][4];
+  constexpr int kParts = PairParts<bits>::kParts;
+  __m512bh w[columns][kParts];
 #pragma GCC unroll 4
   for (int c = 0; c < columns; ++c) {
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) w[c][j] = q.part(words[c], j);
+    for (int j = 0; j < kParts; ++j) w[c][j] = q.part(words[c], j);
   }
 #pragma GCC unroll 8
   for (int i = 0; i < rows; ++i) {
     F32 sums[columns] = {};
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) {
+    for (int j = 0; j < kParts; ++j) {
       const std::uint16_t* const from = x + i * x_stride + PairParts<bits>::x_part(j) * 2 * kLanes;
       const auto values = (__m512bh)_mm512_loadu_si512(from);
 #pragma GCC unroll 4
@@ -230,7 +253,7 @@ class Columns {
         parts_(call.is_signed),
         x_(static_cast<const X*>(call.x)),
         bytes_((call.depth * bits + 7) / 8),
-        blocks_of_group_(call.groups == 1 ? 0 : call.group / kElements),
+        blocks_of_group_(call.groups == 1 ? 0 : call.group / kBlockElements<bits>),
         room_step_((call.groups + kLanes - 1) / kLanes * kLanes + kLanes) {
     for (int c = 0; c < 2 * columns; ++c) store(call.room + (c + 1) * room_step_ - kLanes, F32{});
   }
@@ -256,7 +279,7 @@ class Columns {
 
  private:
   typedef typename Parts<bits>::Element X;
-  static constexpr std::int64_t kElements = kBlockBytes * 8 / bits;  // of a block
+  static constexpr std::int64_t kBytes = kBlockBytes<bits>, kElements = kBlockElements<bits>;
 
   [[gnu::always_inline]] void take(std::int64_t first, F32 (&totals)[columns][rows]) {
 #pragma GCC unroll 4
@@ -270,7 +293,7 @@ class Columns {
   [[gnu::always_inline]] void multiply(std::int64_t first, const float* room,
                                        F32 (&totals)[columns][rows]) const {
     const std::uint8_t* const q = call_.q + first * call_.q_stride;
-    const std::int64_t whole = bytes_ / kBlockBytes;
+    const std::int64_t whole = bytes_ / kBytes;
     // In the order of memory, and no nearer than the second cache: x fills the first.
     const std::int64_t ahead = (columns - 1) * call_.q_stride + kAhead;
     Scales<lanes> scales[columns];
@@ -281,17 +304,17 @@ class Columns {
       F32 scale[columns];
 #pragma GCC unroll 4
       for (int c = 0; c < columns; ++c) {
-        words[c] = parts_.ready(words_at(q + c * call_.q_stride + b * kBlockBytes, bytes));
+        words[c] = parts_.ready(block_at<bits>(q + c * call_.q_stride + b * kBytes, bytes));
         scale[c] = scales[c].next();
       }
       add_block(parts_, words, x_ + b * kElements, call_.x_stride, scale, totals);
     };
     for (std::int64_t b = 0; b < whole; ++b) {
 #pragma GCC unroll 4
-      for (int c = 0; c < columns; ++c) __builtin_prefetch(q + ahead + (columns * b + c) * kBlockBytes, 0, 2);
-      block(b, kBlockBytes);
+      for (int c = 0; c < columns; ++c) __builtin_prefetch(q + ahead + (columns * b + c) * kBytes, 0, 2);
+      block(b, kBytes);
     }
-    if (whole * kBlockBytes < bytes_) block(whole, bytes_ - whole * kBlockBytes);
+    if (whole * kBytes < bytes_) block(whole, bytes_ - whole * kBytes);
 #pragma GCC unroll 4
     for (int c = 0; c < columns; ++c) {
       for (int i = 0; i < rows; ++i) {
@@ -324,7 +347,7 @@ void for_rows(const QuantizedGemvCall& call, std::integer_sequence<int, rows...>
 
 template <template <int> class Parts, int bits>
 void multiply(const QuantizedGemvCall& call) {
-  const std::int64_t lanes = call.groups == 1 ? kLanes : call.group * bits / 32;
+  const std::int64_t lanes = call.groups == 1 ? kLanes : call.group / quantized_word(bits);
   const auto rows = std::make_integer_sequence<int, kGemvRows>{};
   if (kLanes > 4 && lanes == 4) return for_rows<Parts, bits, kLanes == 4 ? kLanes : 4>(call, rows);
   if (kLanes > 8 && lanes == 8) return for_rows<Parts, bits, kLanes == 16 ? 8 : kLanes>(call, rows);
@@ -376,10 +399,12 @@ void group_sums(const float* x, std::int64_t depth, std::int64_t group, float* t
 
 void fill_quantized_rows(Micro& micro) {
   micro.fours_f32 = {multiply<FloatParts, 4>, arrange<float, kLanes, 8>};
+  micro.sixes_f32 = {multiply<FloatParts, 6>, arrange<float, kLanes, 4>};
   micro.eights_f32 = {multiply<FloatParts, 8>, arrange<float, kLanes, 4>};
 #if defined(__AVX512BF16__)
-  // A word of 16 bits has four elements of 4 bits, or two of 8.
+  // A word of 16 bits has four elements of 4 bits, or two of 6 or 8.
   micro.fours_pairs = {multiply<PairParts, 4>, arrange<std::uint16_t, 2 * kLanes, 4>};
+  micro.sixes_pairs = {multiply<PairParts, 6>, arrange<std::uint16_t, 2 * kLanes, 2>};
   micro.eights_pairs = {multiply<PairParts, 8>, arrange<std::uint16_t, 2 * kLanes, 2>};
 #endif
   micro.group_sums = group_sums;

@@ -6,8 +6,9 @@ namespace npu::cpu {
 namespace {
 
 const QuantizedLoops& loops_of(const Micro& micro, std::int64_t bits, bool pairs) {
-  if (pairs) return bits == 4 ? micro.fours_pairs : micro.eights_pairs;
-  return bits == 4 ? micro.fours_f32 : micro.eights_f32;
+  const QuantizedLoops* const of[][3] = {{&micro.fours_f32, &micro.sixes_f32, &micro.eights_f32},
+                                         {&micro.fours_pairs, &micro.sixes_pairs, &micro.eights_pairs}};
+  return *of[pairs ? 1 : 0][bits / 2 - 2];
 }
 
 class MatmulQuantizedRows final : public HostKernel {
@@ -17,7 +18,7 @@ class MatmulQuantizedRows final : public HostKernel {
     const std::int64_t bits = right_.how().bits;
     pairs_ = r.inputs[0].dtype == DType::kBFloat16 && loops_of(*micro_, bits, true).multiply != nullptr;
     loops_ = &loops_of(*micro_, bits, pairs_);
-    const std::int64_t block = micro_->lanes * 32 / bits, lanes = micro_->lanes;
+    const std::int64_t lanes = micro_->lanes, block = lanes * quantized_word(static_cast<int>(bits));
     x_stride_ = (g_.depth + block - 1) / block * block;
     sums_stride_ = (right_.groups() + lanes - 1) / lanes * lanes;
     pieces_ = results_.pieces(static_cast<double>(right_.how().row_bytes(g_.depth)));
@@ -56,12 +57,12 @@ class MatmulQuantizedRows final : public HostKernel {
   static bool fits(const KernelRequest& r) {
     const MatmulGeometry g = geometry_of(r);
     const QuantizedRows right = quantized_right(r);
-    const std::int64_t bits = right.how().bits, lanes = micro().lanes;
+    const std::int64_t bits = right.how().bits, group = right.group(), lanes = micro().lanes;
     if (g.rows > kGemvRows || g.rows * g.columns * g.depth == 0 || !right.dense()) return false;
-    if (bits != 4 && bits != 8) return false;
-    const std::int64_t words = right.group() * bits / 32;
+    if (bits != 4 && bits != 6 && bits != 8) return false;
+    const std::int64_t word = quantized_word(static_cast<int>(bits)), words = group / word;
     const bool filled = words >= lanes ? words % lanes == 0 : words == 4 || words == 8;
-    return right.groups() == 1 || (right.group() * bits % 32 == 0 && filled);
+    return right.groups() == 1 || (group % word == 0 && filled);
   }
 
  private:

@@ -126,7 +126,7 @@ class Maker {
     };
     if (groups(per_group()) < wanted) tile_columns = of_result;
     // First fewer columns for each simdgroup, then simdgroups that share the depth while each has enough.
-    const std::int64_t at_once = quantized() ? kQuantizedStep * 8 / how_.bits
+    const std::int64_t at_once = quantized() ? quantized_step()
                                              : 16 / static_cast<std::int64_t>(size_of(f_.right.dtype));
     const std::int64_t pass = std::int64_t{kSimd} * at_once;
     while (k_major && args_.simdgroups_per_column < kStreamSimdgroups && groups(per_group()) < wanted &&
@@ -154,14 +154,19 @@ class Maker {
 
   bool quantized() const { return how_.bits != 0; }
 
+  // What a lane takes of a column at once, in elements.
+  std::int64_t quantized_step() const {
+    return (how_.bits == 6 ? kSixesStep : kQuantizedStep) * 8 / how_.bits;
+  }
+
   // Whether what a lane takes at once is of one group, and follows itself.
   bool reads_integers() const {
     const auto along = [&](std::size_t i) {
       const TensorDesc& x = r_.inputs[i];
       return !x.present() || x.shape.back() <= 1 || x.strides.back() == 1;
     };
-    if (how_.bits != 4 && how_.bits != 8) return false;
-    const bool whole = how_.group == 0 || how_.group % (kQuantizedStep * 8 / how_.bits) == 0;
+    if (how_.bits != 4 && how_.bits != 6 && how_.bits != 8) return false;
+    const bool whole = how_.group == 0 || how_.group % quantized_step() == 0;
     return whole && f_.depth > 0 && along(1) && along(3) && along(4);
   }
 
@@ -187,8 +192,9 @@ class Maker {
     launch.input(kBufferQuantizedScales, 3, r_).input(kBufferQuantizedOffsets, 4, r_);
     product.finish(launch);
     launch.constant(kFcMatmulRowsLeftFours, f_.left_depth == 1);
+    const std::int64_t word = how_.bits == 6 ? 4 : kQuantizedStep;  // that is read at once
     const bool aligned =
-        q.alignment >= kQuantizedStep && (q.shape[0] <= 1 || q.strides[0] % kQuantizedStep == 0);
+        static_cast<std::int64_t>(q.alignment) >= word && (q.shape[0] <= 1 || q.strides[0] % word == 0);
     launch.constant(kFcMatmulRowsRightAligned, aligned);
     quantized_constants(launch, r_, how_, {1, 3, 4});
     launch.grid(grid, {kSimd * kStreamSimdgroups, 1, 1});

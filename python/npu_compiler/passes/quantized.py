@@ -11,7 +11,7 @@ from ..graph import Graph, Op, View, same, whole
 from .integer_products import integer_products
 from .simplify import changing_values
 
-PRODUCT_BITS = (4, 8)
+PRODUCT_BITS = (4, 6, 8)
 """Those whose products have kernels that are faster than products of the dequantised weight."""
 
 

@@ -142,7 +142,7 @@ TEST(cpu_quantized, products_of_few_rows_and_of_many) {
   on_every_isa([] {
     for (const DType dtype : kFloats) {
       for (const std::int64_t rows : {1, 2, 3, 4, 5, 10}) {
-        for (const std::int64_t bits : {4, 8}) {
+        for (const std::int64_t bits : {4, 6, 8}) {
           for (const std::int64_t group : {0, 16, 32, 64, 128, 96}) {
             for (const std::int64_t depth : {256, 201}) {
               const auto offset = static_cast<Offset>((rows + group / 32) % 3);
@@ -167,7 +167,7 @@ TEST(cpu_quantized, products_of_any_layout) {
     for (const DType dtype : kFloats) {
       for (const Layout layout : kLayouts) {
         for (const std::int64_t rows : {1, 7}) {
-          for (const std::int64_t bits : {3, 4, 8}) {
+          for (const std::int64_t bits : {3, 4, 6, 8}) {
             check_product({.rows = rows,
                            .columns = 9,
                            .depth = 70,
