@@ -89,6 +89,40 @@ class Scales {
   std::int64_t blocks_ = 0, done_ = 0;
 };
 
+#if defined(__AVX512F__)
+inline std::uint16_t halves_of(int integer) {  // exact
+  const auto value = static_cast<float>(integer);
+  std::uint32_t word;
+  __builtin_memcpy(&word, &value, sizeof word);
+  return static_cast<std::uint16_t>(word >> 16);
+}
+
+// What integers of 6 bits are, minus the middle, as bfloat16.
+class SixesTable {
+ public:
+  explicit SixesTable(bool is_signed) {
+    const Centred centred(6, is_signed);
+    alignas(64) std::uint16_t values[64];
+    for (int i = 0; i < 64; ++i) values[i] = halves_of(centred(i));
+    low_ = _mm512_load_si512(values);
+    high_ = _mm512_load_si512(values + 32);
+  }
+
+  // Of pairs_of_sixes, the first or the second ones.
+  I32 look_up(I32 pairs, bool second) const {
+    const __m512i sixes = second ? _mm512_maskz_srli_epi16(0xffffffff, (__m512i)pairs, 6) : (__m512i)pairs;
+    return (I32)_mm512_maskz_permutex2var_epi16(0xffffffff, low_, sixes, high_);
+  }
+
+ private:
+  __m512i low_, high_;
+};
+#else
+struct SixesTable {
+  explicit SixesTable(bool) {}
+};
+#endif
+
 // Integers of a block as floats: the j-th of each word.
 template <int bits>
 class FloatParts {
@@ -100,10 +134,10 @@ class FloatParts {
   }
   typedef float Element;
 
-  explicit FloatParts(bool is_signed) {
-    const Centred centred(bits, is_signed);
+  explicit FloatParts(bool is_signed) : sixes_(is_signed) {
 #if defined(__AVX512F__)
     if constexpr (bits == 4) {
+      const Centred centred(bits, is_signed);
       for (int i = 0; i < kLanes; ++i) table_[i] = static_cast<float>(centred(i));
     }
 #endif
@@ -113,6 +147,9 @@ class FloatParts {
   }
 
   I32 ready(I32 block) const {
+#if defined(__AVX512F__)
+    if constexpr (bits == 6) return pairs_of_sixes(block);
+#endif
     if constexpr (bits == 6) block = triples(block);
     return kLooksUp ? block : block ^ flip_;
   }
@@ -120,6 +157,10 @@ class FloatParts {
 #if defined(__AVX512F__)
     if constexpr (kLooksUp)
       return _mm512_maskz_permutexvar_ps(0xffff, (__m512i)((U32)words >> (4 * j)), table_);
+    if constexpr (bits == 6) {  // each word has its elements 0 and 2, or 1 and 3
+      const I32 two = sixes_.look_up(words, j % 2 == 1);
+      return floats(j < 2 ? two << 16 : two & -0x10000);
+    }
 #endif
     return __builtin_convertvector((words << (32 - bits * (j + 1))) >> (32 - bits), F32);
   }
@@ -128,6 +169,7 @@ class FloatParts {
   static constexpr bool kLooksUp = kLanes == 16 && bits == 4;
   F32 table_ = {};
   I32 flip_;
+  SixesTable sixes_;
 };
 
 // One block of each column times that of each row of x; totals += scale * sums.
@@ -177,13 +219,13 @@ class PairParts {
   static constexpr int at_once(int rows) { return rows == 1 ? kQuantizedColumns : 2; }
   typedef std::uint16_t Element;
 
-  explicit PairParts(bool is_signed) {
+  explicit PairParts(bool is_signed) : sixes_(is_signed) {
     const Centred centred(bits, is_signed);
     alignas(64) std::uint16_t low[32], high[32];
     for (int i = 0; i < 32; ++i) {
       const int nibble = i % 16;
-      low[i] = halves_of(bits == 6 ? centred(i) : bits == 4 ? centred(nibble) : nibble);
-      high[i] = bits == 6 ? halves_of(centred(i + 32)) : bits == 4 ? low[i] : halves_of(centred(16 * nibble));
+      low[i] = halves_of(bits == 4 ? centred(nibble) : nibble);
+      high[i] = bits == 4 ? low[i] : halves_of(centred(16 * nibble));
     }
     low_ = _mm512_load_si512(low);
     high_ = _mm512_load_si512(high);
@@ -194,11 +236,8 @@ class PairParts {
     return block;
   }
   __m512bh part(I32 words, int j) const {
+    if constexpr (bits == 6) return (__m512bh)sixes_.look_up(words, j == 1);
     const auto all_nibbles = (__m512i)words;
-    if constexpr (bits == 6) {
-      const __m512i sixes = j == 0 ? all_nibbles : _mm512_maskz_srli_epi16(0xffffffff, all_nibbles, 6);
-      return (__m512bh)_mm512_maskz_permutex2var_epi16(0xffffffff, low_, sixes, high_);
-    }
     const __m512i nibbles =
         j == 0 ? all_nibbles : _mm512_maskz_srli_epi16(0xffffffff, all_nibbles, static_cast<unsigned>(4 * j));
     return (__m512bh)_mm512_maskz_permutexvar_epi16(0xffffffff, nibbles, j % 2 == 0 ? low_ : high_);
@@ -207,13 +246,8 @@ class PairParts {
   static constexpr int x_part(int j) { return bits == 8 ? j / 2 : j; }
 
  private:
-  static std::uint16_t halves_of(int integer) {  // exact
-    const auto value = static_cast<float>(integer);
-    std::uint32_t word;
-    __builtin_memcpy(&word, &value, sizeof word);
-    return static_cast<std::uint16_t>(word >> 16);
-  }
   __m512i low_, high_;
+  SixesTable sixes_;
 };
 
 template <int bits, int rows, int columns>
