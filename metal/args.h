@@ -215,22 +215,24 @@ struct QuantizedArgs {
   int64_t scale_column;
   int64_t offset_first;
   int64_t offset_column;
+  int64_t unit_first;
+  int64_t unit_column;
   int32_t group;
-  int32_t reserved;
+  int32_t unit;  // groups that share one
 };
-NPU_ARGS(QuantizedArgs, 56);
+NPU_ARGS(QuantizedArgs, 72);
 
 struct MatmulQuantizedArgs {
   MatmulArgs matmul;
   QuantizedArgs right;
 };
-NPU_ARGS(MatmulQuantizedArgs, 768);
+NPU_ARGS(MatmulQuantizedArgs, 784);
 
 struct NormedQuantizedArgs {
   NormedRowsArgs rows;
   QuantizedArgs right;
 };
-NPU_ARGS(NormedQuantizedArgs, 792);
+NPU_ARGS(NormedQuantizedArgs, 808);
 
 // Spatial dimensions are three; missing ones lead, with extent 1.
 struct ConvArgs {
@@ -433,15 +435,15 @@ NPU_ARGS(RopeArgs, 304);
 
 // dequantize
 struct DequantizeArgs {
-  NestOf<4> rows;    // result, integers, scales, offsets
-  int64_t first[4];  // of each, in elements
-  int64_t step[4];   // along a row
+  NestOf<5> rows;    // result, integers, scales, offsets, units
+  int64_t first[5];  // of each, in elements
+  int64_t step[5];   // along a row
   int32_t depth;     // elements of a row of the result
   int32_t group;
   int32_t count;  // of rows
-  int32_t reserved;
+  int32_t unit;   // groups that share one
 };
-NPU_ARGS(DequantizeArgs, 376);
+NPU_ARGS(DequantizeArgs, 456);
 
 // attention: steps are of batch, head, row and element
 struct AttentionArgs {

@@ -170,18 +170,19 @@ enum {
   kFcQuantizedOffset,
   kFcQuantizedScaleType,
   kFcQuantizedOffsetType,
+  kFcQuantizedUnitType,  // less than 0: there are none
   kFcQuantizedEnd
 };
 NPU_SHARED int32_t kQuantizedEach = 8;  // neighbours that begin at a whole byte, whatever their bits
 enum class QuantizedOffset : int32_t { kNone, kPoint, kBias };
 
 // matmul_quantized
-enum { kBufferQuantizedScales = kBufferNormedRowsEnd, kBufferQuantizedOffsets };
+enum { kBufferQuantizedScales = kBufferNormedRowsEnd, kBufferQuantizedOffsets, kBufferQuantizedUnits };
 NPU_SHARED int32_t kQuantizedStep = 8;  // bytes of a column that a lane takes at once
 NPU_SHARED int32_t kSixesStep = 12;     // the same of 6 bits: 16 elements
 
 // dequantize
-enum { kBufferDequantizeScales = kBufferOwn, kBufferDequantizeOffsets };
+enum { kBufferDequantizeScales = kBufferOwn, kBufferDequantizeOffsets, kBufferDequantizeUnits };
 
 // conv_geometry.h
 enum { kFcConvSpreads = kFcEpilogueEnd, kFcConvShort, kFcConvPaddedColumns };

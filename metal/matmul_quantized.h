@@ -60,7 +60,7 @@ inline float4 four_values(const thread Left& left, int r, int k, int depth) {
 template <int kColumns>
 struct QuantizedColumns {
   const device uchar* q[kColumns];
-  int64_t scales[kColumns], offsets[kColumns];
+  int64_t scales[kColumns], offsets[kColumns], units[kColumns];
 
   QuantizedColumns(constant MatmulArgs& matmul, constant QuantizedArgs& lies, const device uchar* all,
                    Spot at) {
@@ -70,6 +70,7 @@ struct QuantizedColumns {
       q[c] = all + lies.q_first + column * lies.q_column;
       scales[c] = lies.scale_first + column * lies.scale_column;
       offsets[c] = lies.offset_first + column * lies.offset_column;
+      units[c] = lies.unit_first + column * lies.unit_column;
     }
   }
 };
@@ -77,21 +78,22 @@ struct QuantizedColumns {
 // kColumns columns of kRows rows for each simdgroup.
 template <typename T, int kRows, int kColumns, int kWidth, typename Left>
 inline void multiply_quantized(constant MatmulArgs& matmul, constant QuantizedArgs& lies,
-                               const thread Left& left, const device uchar* right, const device char* scales,
-                               const device char* offsets, Ends ends, RowOffsets of, threadgroup float* room,
-                               Spot at) {
+                               const thread Left& left, const device uchar* right, FactorParts factor,
+                               Ends ends, RowOffsets of, threadgroup float* room, Spot at) {
   constexpr int kStep = step_bytes<kWidth>() * 8 / kWidth;  // elements
   const int depth = matmul.product.depth, bytes = (depth * kWidth + 7) / 8;
   const QuantizedColumns<kColumns> columns(matmul, lies, right, at);
   LaneSums<T, kRows, kColumns> sums;
   for (int k = first_of_lane<kStep>(matmul, at); k < depth; k += stride_of_lanes<kStep>(matmul)) {
     const int byte = k * kWidth / 8, part = k / lies.group;
+    const int unit = part / lies.unit * units_of_group();
     uint3 integers[kColumns];
     Factors factors[kColumns];
     NPU_UNROLL
     for (int c = 0; c < kColumns; ++c) {
       integers[c] = integers_at<kWidth>(columns.q[c] + byte, bytes - byte);
-      factors[c] = factors_at(scales, columns.scales[c] + part, offsets, columns.offsets[c] + part);
+      factors[c] = factors_at(
+          factor, {columns.scales[c] + part, columns.offsets[c] + part, columns.units[c] + unit, 1});
     }
     NPU_UNROLL
     for (int r = 0; r < kRows; ++r) {
@@ -113,9 +115,10 @@ inline void multiply_quantized(constant MatmulArgs& matmul, constant QuantizedAr
   finish_k_major(matmul, sums, ends, of, room, at);
 }
 
-#define NPU_QUANTIZED_PARAMETERS                                \
-  const device char *scales [[buffer(kBufferQuantizedScales)]], \
-      const device char *offsets [[buffer(kBufferQuantizedOffsets)]]
+#define NPU_QUANTIZED_PARAMETERS                                      \
+  const device char *scales [[buffer(kBufferQuantizedScales)]],       \
+      const device char *offsets [[buffer(kBufferQuantizedOffsets)]], \
+      const device char *units [[buffer(kBufferQuantizedUnits)]]
 
 // The forms of a kernel, and its instances.
 #define NPU_QUANTIZED(kernel, T, rows, columns, width)                                \

@@ -15,8 +15,8 @@ template <typename T, int kRows, int kColumns, int kWidth>
   const LyingRows<T, kRows> rows(args.matmul, left + of.of[NPU_LEFT]);
   const Ends ends = NPU_GATHER_ENDS;
   const Spot spot = {group, simdgroup, lane};
-  multiply_quantized<T, kRows, kColumns, kWidth>(args.matmul, args.right, rows, right, scales, offsets, ends,
-                                                 of, room, spot);
+  multiply_quantized<T, kRows, kColumns, kWidth>(args.matmul, args.right, rows, right,
+                                                 {scales, offsets, units}, ends, of, room, spot);
 }
 
 #if NPU_ONLY < 0 || NPU_ONLY == NPU_FLOAT32

@@ -20,8 +20,8 @@ template <typename T, int kRows, int kColumns, int kWidth>
   normalise(normal, spreads, args.rows, left + of.of[NPU_LEFT], norm_weight, norm_bias, spot);
   const NormalRows<T, kRows> rows(args.rows, normal);
   const Ends ends = NPU_GATHER_ENDS;
-  multiply_quantized<T, kRows, kColumns, kWidth>(args.rows.matmul, args.right, rows, right, scales, offsets,
-                                                 ends, of, room, spot);
+  multiply_quantized<T, kRows, kColumns, kWidth>(args.rows.matmul, args.right, rows, right,
+                                                 {scales, offsets, units}, ends, of, room, spot);
 }
 
 #if NPU_ONLY < 0 || NPU_ONLY == NPU_FLOAT32

@@ -124,7 +124,7 @@ def entry_of(candidate: Candidate) -> Entry:
                 state[name].copy_(x)
                 precise_model.state_dict()[name].copy_(x)
         for name, scheme in schemes.items():
-            parts = {part: made[name + part] for part in ("", ".scales", ".offsets") if name + part in made}
+            parts = {part: made[name + part] for part in ("", ".scales", ".offsets", ".units") if name + part in made}
             numbers_in_double = numbers_of(parts, scheme, state[name].shape[-1])
             state[name].copy_(numbers_in_double)
             precise_model.get_parameter(name).copy_(numbers_in_double)

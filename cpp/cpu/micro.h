@@ -169,6 +169,11 @@ struct DequantizeCall {
   std::int64_t bit = 0, n = 0, left = 0, group = 0;
   const void* scales = nullptr;
   const void* offsets = nullptr;
+  // What scales and offsets are multiples of, if there are units: the first unit_left groups of the first one
+  // (and the second one, if there are offsets), and so on.
+  DType unit_dtype = DType::kFloat32;
+  const void* units = nullptr;
+  std::int64_t unit_groups = 0, unit_left = 0;
 };
 
 // How many elements of a quantised row its loops take as one word: 24 bits of those of 6 bits, or else 32.
@@ -199,6 +204,11 @@ struct QuantizedGemvCall {
   const void* scales = nullptr;  // strides count elements
   const void* offsets = nullptr;
   std::int64_t scale_stride = 0, offset_stride = 0;
+  // What scales and offsets are multiples of, or null: one (or with offsets two) for unit_groups groups,
+  // which is a multiple of the lanes, or divides them.
+  DType unit_dtype = DType::kFloat32;
+  const void* units = nullptr;
+  std::int64_t unit_stride = 0, unit_groups = 0;
   Quantization::Offset offset = Quantization::Offset::kNone;
   std::int64_t group = 0, groups = 0;
   float* room = nullptr;  // of quantized_room floats
@@ -326,8 +336,8 @@ struct Micro {
   void (*dequantize_f32)(const DequantizeCall& call, float* to);
   void (*dequantize_bf16)(const DequantizeCall& call, std::uint16_t* to);
 
-  // Few rows times quantised ones of 4, 6 and 8 bits: of float32, and of bfloat16 that the hardware multiplies
-  // in pairs.
+  // Few rows times quantised ones of 4, 6 and 8 bits: of float32, and of bfloat16 that the hardware
+  // multiplies in pairs.
   QuantizedLoops fours_f32, sixes_f32, eights_f32, fours_pairs, sixes_pairs, eights_pairs;
   // The sums of each `group` elements of a row of float32; zeros fill the last vector.
   void (*group_sums)(const float* x, std::int64_t depth, std::int64_t group, float* to);

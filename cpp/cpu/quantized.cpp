@@ -11,7 +11,7 @@ std::int64_t step_of(const TensorDesc& x) { return x.present() && x.shape.back()
 }  // namespace
 
 QuantizedRows::QuantizedRows(const Quantization& how, std::int64_t depth, const TensorDesc& q,
-                             const TensorDesc& scales, const TensorDesc& offsets)
+                             const TensorDesc& scales, const TensorDesc& offsets, const TensorDesc& units)
     : micro_(&micro()),
       how_(how),
       depth_(depth),
@@ -20,20 +20,27 @@ QuantizedRows::QuantizedRows(const Quantization& how, std::int64_t depth, const 
       q_step_(step_of(q)),
       scale_step_(step_of(scales)),
       offset_step_(step_of(offsets)),
+      unit_step_(step_of(units)),
       scale_dtype_(scales.dtype),
-      offset_dtype_(offsets.present() ? offsets.dtype : scales.dtype) {}
+      offset_dtype_(offsets.present() ? offsets.dtype : scales.dtype),
+      unit_dtype_(units.present() ? units.dtype : DType::kFloat32) {}
 
 template <class T>
 void QuantizedRows::block(const QuantizedParts& parts, const Row& row, std::int64_t k, std::int64_t n,
                           T* to) const {
-  float scales[kDequantized], offsets[kDequantized];
+  float scales[kDequantized], offsets[kDequantized], units[2 * kDequantized];
   std::uint8_t bytes[kDequantized];
   const std::int64_t first = k / group_, groups = (k + n - 1) / group_ - first + 1;
   // Those that do not follow each other are copied.
-  const auto dense = [&](DType& dtype, const void* from, std::int64_t at, std::int64_t step, float* buffer) {
-    const std::byte* const x = element(from, dtype, at + first * step);
-    if (step == 1 || groups == 1) return static_cast<const void*>(x);
-    load_floats(*micro_, dtype, x, step, groups, buffer);
+  const auto dense = [&](DType& dtype, const void* from, std::int64_t at, std::int64_t step,
+                         std::int64_t count, float* buffer) {
+    const std::byte* const x = element(from, dtype, at);
+    if (step == 1 || count == 1) return static_cast<const void*>(x);
+    if (dtype == DType::kInt8) {
+      for (std::int64_t i = 0; i < count; ++i) buffer[i] = reinterpret_cast<const std::int8_t*>(x)[i * step];
+    } else {
+      load_floats(*micro_, dtype, x, step, count, buffer);
+    }
     dtype = DType::kFloat32;
     return static_cast<const void*>(buffer);
   };
@@ -43,9 +50,21 @@ void QuantizedRows::block(const QuantizedParts& parts, const Row& row, std::int6
   call.offset = how_.offset;
   call.scale_dtype = scale_dtype_;
   call.offset_dtype = offset_dtype_;
-  call.scales = dense(call.scale_dtype, parts.scales, row.scales, scale_step_, scales);
-  if (how_.offset != Quantization::Offset::kNone)
-    call.offsets = dense(call.offset_dtype, parts.offsets, row.offsets, offset_step_, offsets);
+  call.scales =
+      dense(call.scale_dtype, parts.scales, row.scales + first * scale_step_, scale_step_, groups, scales);
+  if (how_.offset != Quantization::Offset::kNone) {
+    const std::int64_t at = row.offsets + first * offset_step_;
+    call.offsets = dense(call.offset_dtype, parts.offsets, at, offset_step_, groups, offsets);
+  }
+  if (how_.unit != 0) {
+    const std::int64_t of_unit = unit_groups(), unit = first / of_unit, each = how_.unit_parts();
+    const std::int64_t count = ((first + groups - 1) / of_unit - unit + 1) * each;
+    call.unit_dtype = unit_dtype_;
+    call.unit_groups = of_unit;
+    call.unit_left = (unit + 1) * of_unit - first;
+    call.units =
+        dense(call.unit_dtype, parts.units, row.units + unit * each * unit_step_, unit_step_, count, units);
+  }
   call.n = n;
   call.group = group_;
   call.left = (first + 1) * group_ - k;

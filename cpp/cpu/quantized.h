@@ -12,19 +12,19 @@ namespace npu::cpu {
 
 // Where the parts of a quantised operand are.
 struct QuantizedParts {
-  const void *q, *scales, *offsets;
+  const void *q, *scales, *offsets, *units;
 };
 
 // How a quantised operand lies in memory, and what its integers are as numbers.
 class QuantizedRows {
  public:
-  // The last dimension of each is that of a row. `offsets` may be absent.
+  // The last dimension of each is that of a row. `offsets` and `units` may be absent.
   QuantizedRows(const Quantization& how, std::int64_t depth, const TensorDesc& q, const TensorDesc& scales,
-                const TensorDesc& offsets);
+                const TensorDesc& offsets, const TensorDesc& units);
 
   // Where a row begins in each part, in elements.
   struct Row {
-    std::int64_t q = 0, scales = 0, offsets = 0;
+    std::int64_t q = 0, scales = 0, offsets = 0, units = 0;
   };
 
   const Quantization& how() const { return how_; }
@@ -33,8 +33,10 @@ class QuantizedRows {
   std::int64_t groups() const { return groups_; }
   DType scale_dtype() const { return scale_dtype_; }
   DType offset_dtype() const { return offset_dtype_; }
-  // The bytes, scales and offsets of a row each follow each other.
-  bool dense() const { return q_step_ == 1 && scale_step_ == 1 && offset_step_ == 1; }
+  DType unit_dtype() const { return unit_dtype_; }
+  std::int64_t unit_groups() const { return how_.unit / group_; }  // 0: there are no units
+  // The bytes, scales, offsets and units of a row each follow each other.
+  bool dense() const { return q_step_ == 1 && scale_step_ == 1 && offset_step_ == 1 && unit_step_ == 1; }
 
   // Elements [k, k + n) of a row as float32, or as bfloat16.
   void numbers(const QuantizedParts& parts, const Row& row, std::int64_t k, std::int64_t n, float* to) const;
@@ -48,8 +50,8 @@ class QuantizedRows {
   const Micro* micro_;
   Quantization how_;
   std::int64_t depth_, group_, groups_;
-  std::int64_t q_step_, scale_step_, offset_step_;
-  DType scale_dtype_, offset_dtype_;
+  std::int64_t q_step_, scale_step_, offset_step_, unit_step_;
+  DType scale_dtype_, offset_dtype_, unit_dtype_;
 };
 
 }  // namespace npu::cpu

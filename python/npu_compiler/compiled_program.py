@@ -18,7 +18,7 @@ from .validate import validate
 
 __all__ = ["FORMAT_VERSION", "CompiledProgram", "TensorSpec"]
 
-FORMAT_VERSION = 2  # 1: products had no scales and offsets
+FORMAT_VERSION = 3  # 1: products had no scales and offsets; 2: and no units
 _HEADER = struct.Struct("<8sIIQQQQ16s")
 _PRIME, _MASK = 0x100000001B3, 0xFFFFFFFFFFFFFFFF
 

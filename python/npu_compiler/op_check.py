@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-from npu_base.quantization import Scheme
+from npu_base.quantization import MULTIPLES, Scheme
 
 from .exprs import class_of, classes_of
 from .graph import Op, View
@@ -242,7 +242,8 @@ def _matmul(c: _Operands) -> None:
         _need_quantized(c, "b", (columns, a.shape[-1]))
         c.need_class("a", a, "f")
     else:
-        c.need(c.get("scales") is c.get("offsets") is None, "'bits' for scales and offsets")
+        parts = [c.get(part) for part in ("scales", "offsets", "units")]
+        c.need(all(part is None for part in parts), "'bits' for scales, offsets and units")
         c.need_shape("b", b, (*batch, a.shape[-1], columns))
         c.need_dtype("b", b, a.dtype)
     c.need(not halves or bool(c.attrs.get("epilogue")), "an epilogue that combines the two halves")
@@ -266,12 +267,20 @@ def _need_quantized(c: _Operands, name: str, shape: Sequence[int]) -> None:
     c.need(group >= 0, "a group of at least 0 elements")
     c.need(c.get("scales") is not None, "'scales' of a quantised operand")
     c.need((c.get("offsets") is None) == (offset == "none"), "'offsets' unless 'offset' is none, and only then")
-    scheme = Scheme(bits, group)
+    unit = c.attrs.get("unit", 0)
+    scheme = Scheme(bits, group, offset, unit=unit)
     c.need_shape(name, c[name], scheme.stored_shape(shape))
     c.need_dtype(name, c[name], "uint8")
     for each in ("scales", "offsets"):
         c.need_shape(each, c.get(each), (*shape[:-1], scheme.groups(shape[-1])))
-        c.need_class(each, c.get(each), "f")
+        if unit:
+            c.need_dtype(each, c.get(each), MULTIPLES)
+        else:
+            c.need_class(each, c.get(each), "f")
+    c.need(unit == 0 or (unit > 0 and group > 0 and unit % group == 0), "a unit of whole groups")
+    c.need((c.get("units") is None) == (unit == 0), "'units' unless 'unit' is 0, and only then")
+    c.need_shape("units", c.get("units"), (*shape[:-1], scheme.units(shape[-1])))
+    c.need_class("units", c.get("units"), "f")
 
 
 def _dequantize(c: _Operands) -> None:

@@ -185,12 +185,13 @@ def _attention_rows(attrs: Attrs, rank: int, operands: int) -> list[set[int]]:
 
 def _quantized(bits: Attr) -> dict[str, Attr]:
     """How the integers of a quantised weight are stored, as ``npu_base.quantization.Scheme`` defines it. The dtypes of
-    scales and offsets are those of their operands."""
+    scales, offsets and units are those of their operands."""
     return {
         "bits": bits,
         "group": Attr("int", 0),
         "offset": Attr("choice", "none", ("none", "point", "bias")),
         "signed_integers": Attr("bool", False),
+        "unit": Attr("int", 0),
     }
 
 
@@ -238,27 +239,30 @@ OPS: Final[dict[str, OpDef]] = {
         ),
         OpDef(
             "matmul",
-            "a b bias? scales? offsets? extra* -> out",
+            "a b bias? scales? offsets? units? extra* -> out",
             "`out[..., m, n] = sum_k a[..., m, k] * b[..., k, n] + bias[..., m, n]`. Batch dimensions are "
             "broadcast by strides, and so is the bias over rows; all have the rank of `out`, which is at least "
             "2. Sums of integers wrap, and have neither bias nor epilogue. With `halves`, `b` and `bias` have twice "
             'the columns of `out`. In the epilogue, `["in", 0]` is then the sum of column n and `["in", 1]` that of '
             "column n + N, and extras start at 2. If `bits` is not 0, the right side is [quantised](quantization.md): "
-            "`b`, `scales` and `offsets` are the operands of a `dequantize` with these attributes, whose result `[N, "
-            "K]` is transposed and shared by all batches. A kernel may round that result to the dtype of `a`",
+            "`b`, `scales`, `offsets` and `units` are the operands of a `dequantize` with these attributes, whose "
+            "result `[N, K]` is transposed and shared by all batches. A kernel may round that result to the dtype of "
+            "`a`",
             attrs={"halves": Attr("bool", False), "epilogue": Attr("expr"), **_quantized(Attr("int", 0))},
             negative_strides=True,
             rows=_product_rows,
         ),
         OpDef(
             "dequantize",
-            "q scales offsets? -> out",
+            "q scales offsets? units? -> out",
             "the numbers of a [quantised weight](quantization.md). `q` is `[..., bytes]`, uint8: a row of `bits` bits "
             "each, from the lowest of the first byte on. `scales` and `offsets` are `[..., groups]`, floating-point: "
             "one for each `group` elements along the last dimension of `out`, or one for all of them if `group` is 0. "
             "With q an integer of the row, unsigned or else in two's complement (`signed_integers`), `out` is `scale * "
             "q` if `offset` is none, `scale * (q - offset)` if it is point, and `scale * q + offset` if it is bias. "
-            "`bits` is 2, 3, 4, 6 or 8",
+            "`bits` is 2, 3, 4, 6 or 8. If `unit` is not 0, it is a multiple of `group`, which is then not 0. Scales "
+            "and offsets are int8 and are multiplied by `units` `[..., units]`, floating-point: one for each `unit` "
+            "elements along the last dimension of `out`; with offsets two, that of the scales and that of the offsets",
             attrs=_quantized(_need("int")),
             rows=_last,
         ),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from npu_base.errors import InvalidTypeError, InvalidValueError
-from npu_base.quantization import OFFSETS, SCALE_DTYPES, Scheme
+from npu_base.quantization import MULTIPLES, OFFSETS, SCALE_DTYPES, Scheme
 
 from .exprs import class_of
 from .graph import Op, Value, View, whole
@@ -54,28 +54,30 @@ def _check_scheme(name: str, scheme: Any) -> None:
     if not isinstance(scheme, Scheme):
         got = type(scheme).__name__
         raise InvalidTypeError(f"[compiler] the scheme of '{name}' is a {got}; expected a Scheme")
-    dtypes = {scheme.scale_dtype, scheme.offset_dtype} if scheme.offset != "none" else {scheme.scale_dtype}
-    if scheme.bits not in BITS or scheme.group < 0 or scheme.offset not in OFFSETS or not dtypes <= {*SCALE_DTYPES}:
+    if scheme.bits not in BITS or scheme.group < 0 or scheme.offset not in OFFSETS or not scheme.fits_units:
         raise InvalidValueError(
             f"[compiler] the scheme of '{name}' is not supported; got {scheme!r}; expected bits in {BITS}, a group of "
-            f"at least 0, an offset in {OFFSETS}, and dtypes in {SCALE_DTYPES}"
+            f"at least 0, an offset in {OFFSETS}, and dtypes in {SCALE_DTYPES}, or with units of whole groups "
+            f"{MULTIPLES}"
         )
 
 
 def add_quantized(builder: Builder, name: str, meta: Meta, scheme: Scheme) -> View:
-    """Adds the integers, scales and offsets to the weights of the program; returns their numbers."""
+    """Adds the integers, scales, offsets and units to the weights of the program; returns their numbers."""
     graph = builder.graph
     groups = [*meta.shape[:-1], scheme.groups(meta.shape[-1])]
     parts = {"": ("uint8", scheme.stored_shape(meta.shape)), ".scales": (scheme.scale_dtype, groups)}
     if scheme.offset != "none":
         parts[".offsets"] = (scheme.offset_dtype, groups)
-    inputs: list[View] = []
+    if scheme.unit:
+        parts[".units"] = (scheme.unit_dtype, [*meta.shape[:-1], scheme.units(meta.shape[-1])])
+    inputs: dict[str, View] = {}
     for suffix, (dtype, shape) in parts.items():
         label = name + suffix
         value = Value(graph.unique(label), dtype, tuple(shape), "weight")
         graph.weights.append(value)
         graph.labels[value] = label
-        inputs.append(whole(value))
+        inputs[suffix] = whole(value)
     for other, target in [*graph.ties.items()]:
         if target == name:
             graph.ties.update({other + suffix: name + suffix for suffix in parts if suffix})
@@ -85,6 +87,10 @@ def add_quantized(builder: Builder, name: str, meta: Meta, scheme: Scheme) -> Vi
         "group": scheme.group,
         "offset": scheme.offset,
         "signed_integers": scheme.signed,
+        "unit": scheme.unit,
     }
-    graph.append(Op("dequantize", builder.op_name(numbers.value.name), tuple(inputs), (numbers,), attrs))
+    operands = [inputs.get(suffix) for suffix in ("", ".scales", ".offsets", ".units")]
+    while operands[-1] is None:
+        operands.pop()
+    graph.append(Op("dequantize", builder.op_name(numbers.value.name), tuple(operands), (numbers,), attrs))
     return numbers

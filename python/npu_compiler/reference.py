@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -235,8 +235,10 @@ def _padded(x: Array, low: list[int], high: list[int], **how: Any) -> Array:
 _WIDE_AT_ONCE = 1 << 24  # elements of a weight in float64: the vocabulary of a language model takes gigabytes
 
 
-def _dequantized(q: Array, scales: Array, offsets: Array | None, depth: int, a: dict[str, Any]) -> Array:
+def _dequantized(parts: Sequence[Array | None], depth: int, a: dict[str, Any]) -> Array:
     """Bit by bit, in float64."""
+    given: list[Any] = [*parts, *[None] * (4 - len(parts))]
+    q, scales, offsets, units = given
     bits, group = a["bits"], a.get("group", 0) or max(depth, 1)
     stream = np.unpackbits(q, axis=-1, bitorder="little")[..., : depth * bits]
     digits = stream.reshape(*q.shape[:-1], depth, bits).astype(np.int64)
@@ -245,13 +247,17 @@ def _dequantized(q: Array, scales: Array, offsets: Array | None, depth: int, a: 
         integers -= digits[..., -1] << bits
     scale, offset = (None if x is None else np.repeat(wide(x), group, -1)[..., :depth] for x in (scales, offsets))
     kind = a.get("offset", "none")
+    if units is not None:
+        step = 1 if kind == "none" else 2
+        each = [np.repeat(wide(units)[..., i::step], a["unit"], -1)[..., :depth] for i in range(step)]
+        scale, offset = scale * each[0], None if offset is None else offset * each[-1]
     if kind == "point":
         return scale * (integers - offset)
     return scale * integers + (offset if kind == "bias" else 0)
 
 
 def _dequantize(args: list[Any], outs: list[Array], a: dict[str, Any]) -> Array:
-    return _dequantized(args[0], args[1], args[2] if len(args) > 2 else None, outs[0].shape[-1], a)
+    return _dequantized(args, outs[0].shape[-1], a)
 
 
 def _product(a: Array, b: Array) -> Array:
@@ -261,14 +267,14 @@ def _product(a: Array, b: Array) -> Array:
 
 
 def _matmul(args: list[Any], outs: list[Array], a: dict[str, Any]) -> Array:
-    args = [*args, *[None] * (5 - len(args))]
+    args = [*args, *[None] * (6 - len(args))]
     right = args[1]
     if a.get("bits"):
-        right = _dequantized(right, args[3], args[4], args[0].shape[-1], a).T
+        right = _dequantized([right, *args[3:6]], args[0].shape[-1], a).T
     total = _product(args[0], right)
     if args[2] is not None:
         total = total + wide(args[2])
-    return _epilogue(total, args[5:], a)
+    return _epilogue(total, args[6:], a)
 
 
 def _pool(args: list[Array], outs: list[Array], a: dict[str, Any]) -> tuple[Array, Array]:

@@ -58,6 +58,10 @@ def test_numbers_are_those_of_the_format(kind: Kind, name: str, tmp_path: Path) 
         numbers = numbers.reshape(heads, -1, 2, 512).swapaxes(1, 2).reshape(numbers.shape)
     np.testing.assert_array_equal(entry.dequantized(np.float64), numbers)
     block = BLOCKS[kind.number]
+    if block.scheme is not None:
+        loaded = entry.load()
+        assert isinstance(loaded, QuantizedTensor)
+        assert loaded.nbytes <= 1.03 * len(tensor.data)
     assert block.name == kind.name and entry.scheme == block.scheme
     assert isinstance(entry.load(), QuantizedTensor) == (block.scheme is not None)
 

@@ -60,6 +60,31 @@ def test_numbers(bits: int, group: int, signed: bool, offset: str) -> None:
     assert [name for name, _ in tensor.parts("w")] == ["w", "w.scales", "w.offsets"][: 2 if given is None else 3]
 
 
+@pytest.mark.parametrize("offset", OFFSETS)
+@pytest.mark.parametrize(("group", "unit"), [(4, 8), (5, 15), (16, 16), (4, 64)])
+def test_numbers_of_units(group: int, unit: int, offset: str) -> None:
+    depth, rng = 23, np.random.default_rng(0)
+    scheme = Scheme(4, group, offset, True, "int8", "int8", unit)
+    groups, each = scheme.groups(depth), 1 if offset == "none" else 2
+    scales, offsets = (rng.integers(-128, 128, (3, groups)).astype(np.int8) for _ in range(2))
+    units = rng.standard_normal((3, -(-depth // unit) * each)).astype(np.float16)
+    values, given = integers(4, depth), None if offset == "none" else offsets
+    tensor = QuantizedTensor(scheme, (3, depth), pack_rows(values, 4), scales, given, units).check("here")
+    wanted = np.empty((3, depth))
+    for n in range(3):
+        for k in range(depth):
+            q, place = int(values[n, k]), k // unit * each
+            q -= 16 if q >= 8 else 0
+            scale = int(scales[n, k // group]) * float(units[n, place])
+            shift = int(offsets[n, k // group]) * float(units[n, place + each - 1])
+            wanted[n, k] = {"none": scale * q, "point": scale * (q - shift), "bias": scale * q + shift}[offset]
+    np.testing.assert_array_equal(tensor.dequantize(np.float64), wanted)
+    order = np.array([2, 0])
+    np.testing.assert_array_equal(tensor.rows(order).dequantize(np.float64), wanted[order])
+    assert [name for name, _ in tensor.parts("w")][-1] == "w.units"
+    assert tensor.nbytes == sum(part.nbytes for _, part in tensor.parts("w"))
+
+
 SCHEME = Scheme(4, 4, "bias", False, "float16", "float16")
 GOOD = {
     "data": np.zeros((2, 4), np.uint8),
@@ -67,6 +92,12 @@ GOOD = {
     "offsets": np.ones((2, 2), np.float16),
 }
 NAN = np.array([[1, 1], [np.nan, 1]], np.float16)
+UNITS = {
+    "scheme": Scheme(4, 4, "bias", False, "int8", "int8", 8),
+    "scales": np.ones((2, 2), np.int8),
+    "offsets": np.ones((2, 2), np.int8),
+    "units": np.ones((2, 2), np.float16),
+}
 
 
 @pytest.mark.parametrize(
@@ -83,6 +114,14 @@ NAN = np.array([[1, 1], [np.nan, 1]], np.float16)
         ({"scheme": Scheme(4, -1)}, "the group size is negative"),
         ({"scheme": Scheme(4, 4, "zero")}, "unknown kind of offset; got 'zero'"),
         ({"scheme": Scheme(4, 4, scale_dtype="float64")}, "unsupported dtype; got float64"),
+        ({"scheme": Scheme(4, 4, scale_dtype="int8")}, "unsupported dtype; got int8"),
+        ({"units": np.ones((2, 2), np.float16)}, "units do not fit the scheme"),
+        ({"scheme": Scheme(4, 4, unit=8)}, "units do not fit the groups; got .*scale float16"),
+        ({"scheme": Scheme(4, 4, "none", False, "int8", unit=6)}, "units do not fit the groups"),
+        ({**UNITS, "units": None}, "units do not fit the scheme"),
+        ({**UNITS, "units": np.ones((2, 1), np.float16)}, r"units have another shape; got \[2, 1\]"),
+        ({**UNITS, "units": np.ones((2, 2), np.float32)}, "units have another dtype; got float32"),
+        ({**UNITS, "units": NAN}, "the units are not finite; got nan at index 2 of 4"),
     ],
 )  # fmt: skip
 def test_parts_that_do_not_fit(change: dict[str, object], message: str) -> None:

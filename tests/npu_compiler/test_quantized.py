@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.ao.quantization.fx._decomposed  # registers quantized_decomposed
 import torch.nn.functional as F
+from npu_base.errors import InvalidValueError
 from npu_base.quantization import Scheme
 from npu_compiler import CompileError, compile
 from torch import nn
@@ -143,6 +144,32 @@ def test_what_pytorch_quantised_is_read_as_stored(form: str, listed: str | None,
     assert listed is None or ops(program).rpartition(" | ")[2] == listed
     products = [op for op in program.data["main"] if op["op"] == "matmul"]
     assert [product["attrs"].get("bits") for product in products] == [bits]
+
+
+@pytest.mark.parametrize(
+    ("bits", "offset", "unit"), [(4, "bias", 0), (6, "none", 32), (8, "point", 64), (4, "bias", 64)]
+)
+def test_products_with_units(bits: int, offset: str, unit: int) -> None:
+    dtype = "int8" if unit else "float16"
+    scheme = Scheme(bits, 16, offset, False, dtype, dtype, unit, "bfloat16")
+    program = compile(ir_of(nn.Linear(64, 8), X), quantized={"weight": scheme})
+    assert ops(program) == "matmul"
+    specs = {spec.name: (spec.dtype, list(spec.shape)) for spec in program.weight_specs}
+    units = {"weight.units": ("bfloat16", [8, scheme.units(64)])} if unit else {}
+    assert {name: spec for name, spec in specs.items() if name.endswith("units")} == units
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        Scheme(4, 16, unit=32),
+        Scheme(4, 0, "none", False, "int8", unit=32),
+        Scheme(4, 16, "none", False, "int8", unit=24),
+    ],
+)
+def test_units_of_other_groups_are_refused(scheme: Scheme) -> None:
+    with pytest.raises(InvalidValueError, match="or with units of whole groups int8"):
+        compile(ir_of(nn.Linear(64, 8), X), quantized={"weight": scheme})
 
 
 def test_a_shared_weight_is_prepared_once() -> None:

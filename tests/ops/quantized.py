@@ -18,9 +18,13 @@ from .making import Make, f, i, module
 
 
 def scheme(text: str) -> Scheme:
-    """Bits (with "s": signed), the group, the offset, and the dtypes of scales and offsets: "4s/32/point/f/b"."""
+    """Bits (with "s": signed), the group, the offset, and the dtypes of scales and offsets: "4s/32/point/f/b"; or with
+    units, their elements and dtype: "4/32/bias/256h"."""
     dtypes = {"f": "float32", "h": "float16", "b": "bfloat16"}
     bits, group, offset, *types = text.split("/")
+    if types and types[0][0].isdigit():
+        unit, of_unit = int(types[0][:-1]), dtypes[types[0][-1]]
+        return Scheme(int(bits.rstrip("s")), int(group), offset, bits.endswith("s"), "int8", "int8", unit, of_unit)
     scale, shift = (dtypes[t] for t in (*types, *"hh"[len(types) :]))
     return Scheme(int(bits.rstrip("s")), int(group), offset, bits.endswith("s"), scale, shift)
 
@@ -74,6 +78,21 @@ def _shapes() -> None:
     linear("4/32/none", (4,), 64, 1)
     linear("4/64/bias", (2,), 4096, 70)
     linear("8/0/none", (1,), 5000, 20)
+
+
+def _units() -> None:
+    """As K-quants of GGUF have them, and other ones."""
+    for rows in (1, 2, 3, 5, 8, 9, 33):
+        linear("4/32/bias/256h", (rows,), 768, 37)
+        linear("6s/16/none/256h", (rows,), 512, 37)
+        linear("8/32/point/64f", (rows,), 227, 29)
+    for unit in (32, 64, 96, 128, 256, 512):
+        for rows in (1, 4, 12):
+            linear(f"4s/32/bias/{unit}b", (rows,), 480, 21)
+            linear(f"6/16/point/{unit}f", (rows,), 480, 21, bias=False)
+    linear("3/5/bias/15h", (2,), 64, 18)
+    linear("4/32/bias/256h", (2, 3), 64, 5)
+    linear("4/32/bias/256h", (3,), 0, 5)
 
 
 class Attention(nn.Module):
@@ -137,7 +156,7 @@ class Others(nn.Module):
 
 def _modules() -> None:
     ids: Make = i(2, 7, low=0, high=40)
-    for text in ("4/32/bias", "8s/0/none", "4/32/point/b/b", "6s/16/none"):
+    for text in ("4/32/bias", "8s/0/none", "4/32/point/b/b", "6s/16/none", "4/32/bias/64h"):
         for rows in (1, 6, 30):
             for bias in (True, False):
                 module(f"quantized attention {text} {rows} bias={bias}", lambda b=bias: Attention(b), f(rows, 64),
@@ -156,7 +175,7 @@ def _modules() -> None:
                    scheme=scheme(f"{bits}/16/bias"))  # fmt: skip
             module(f"quantized embedding {bits} bits signed {width}", lambda w=width: nn.Embedding(40, w), ids,
                    scheme=scheme(f"{bits}s/0/point"))  # fmt: skip
-    for text in ("4/32/bias", "8s/64/point", "6/16/none"):
+    for text in ("4/32/bias", "8s/64/point", "6/16/none", "4/16/bias/32h"):
         module(f"quantized rows joined {text}", lambda: Joined(61), i(2, 7, low=0, high=39), scheme=scheme(text))
     module("quantized embedding of 3 bits", lambda: nn.Embedding(40, 70), ids, scheme=scheme("3/16/bias"))
 
@@ -320,5 +339,5 @@ def _exported() -> None:
     module("exported linear along rows", functools.partial(Exported, -128, 127, 0, True, 1), f(3, 64))
 
 
-for _family in (_schemes, _shapes, _modules, _exported):
+for _family in (_schemes, _shapes, _units, _modules, _exported):
     _family()

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
-from npu_base.quantization import OFFSETS, Scheme
+from npu_base.quantization import MULTIPLES, OFFSETS, Scheme
 from npu_compiler import reference
 from npu_compiler.opset import OPS
 
@@ -22,19 +22,28 @@ def dequantize(m: Making) -> None:
 
 
 def _quantized(m: Making, shape: tuple[int, ...]) -> tuple[dict[str, Any], list[View | None], float]:
-    """What stands for numbers of this shape: attributes, integers, scales and offsets; and how large they may be."""
+    """What stands for numbers of this shape: attributes, integers, scales, offsets, units; and how large they are."""
     c = m.c
-    scheme = Scheme(c.pick((4, 8, 2, 3, 6)), c.pick((8, 0, 1, 5, 32, 64)), c.pick(OFFSETS), c.one_in(2))
+    group = c.pick((8, 0, 1, 5, 32, 64))
+    unit = group * c.pick((0, 1, 3, 8))
+    scheme = Scheme(c.pick((4, 8, 2, 3, 6)), group, c.pick(OFFSETS), c.one_in(2), unit=unit)
     groups = (*shape[:-1], scheme.groups(shape[-1]))
     q = m.view_of(("uint8",), scheme.stored_shape(shape))
-    scales = m.view_of(FLOATS, groups, values=finite)
-    offsets = m.view_of(FLOATS, groups, values=finite) if scheme.offset != "none" else None
-    if not finite(scales.array, *([offsets.array] if offsets else [])):
+    dtypes, values = ((MULTIPLES,), None) if unit else (FLOATS, finite)
+    scales = m.view_of(dtypes, groups, values=values)
+    offsets = m.view_of(dtypes, groups, values=values) if scheme.offset != "none" else None
+    units = m.view_of(FLOATS, (*shape[:-1], scheme.units(shape[-1])), values=finite) if unit else None
+    parts = [view for view in (scales, offsets, units) if view is not None]
+    if not finite(*(view.array for view in parts)):
         raise Unsuitable
-    shift = digits(offsets.array)[0] if offsets else 0.0
-    largest = digits(scales.array)[0] * (2.0**scheme.bits + shift) + shift
-    attrs = {"bits": scheme.bits, "group": scheme.group, "offset": scheme.offset, "signed_integers": scheme.signed}
-    return attrs, [q, scales, offsets], largest
+    times = digits(units.array)[0] if units else 1.0
+    shift = times * digits(offsets.array)[0] if offsets else 0.0
+    largest = times * digits(scales.array)[0] * (2.0**scheme.bits + shift) + shift
+    attrs = {
+        "bits": scheme.bits, "group": scheme.group, "offset": scheme.offset, "signed_integers": scheme.signed,
+        "unit": unit,
+    }  # fmt: skip
+    return attrs, [q, scales, offsets, units], largest
 
 
 def _quantized_matmul(m: Making) -> None:
@@ -48,10 +57,10 @@ def _quantized_matmul(m: Making) -> None:
     )
     batch = tuple(c.int(1, 3) for _ in range(rank - 2))
     a = m.view_of((c.pick(FLOATS),), (*batch, rows, depth), values=finite)
-    attrs, (q, scales, offsets), largest = _quantized(m, (columns, depth))
+    attrs, (q, *parts), largest = _quantized(m, (columns, depth))
     if not finite(a.array):
         raise Unsuitable
-    m.add("matmul", [a, q, None, scales, offsets], [(a.dtype, (*batch, rows, columns))], attrs, exact=False,
+    m.add("matmul", [a, q, None, *parts], [(a.dtype, (*batch, rows, columns))], attrs, exact=False,
           terms=depth * digits(a.array)[0] * largest)  # fmt: skip
 
 

@@ -155,9 +155,10 @@ void check_matmul(const OpCheck& c, const MatmulAttrs& attrs) {
   c.need_shape(a, left, "a");
   if (quantized) {
     c.need_float(a, "a");
-    c.need_quantized(quantization_of(attrs), {1, 3, 4}, {sums[rank - 1], depth}, "b");
+    c.need_quantized(quantization_of(attrs), {1, 3, 4, 5}, {sums[rank - 1], depth}, "b");
   } else {
-    c.need(!c.in(3).present() && !c.in(4).present(), "'bits' for scales and offsets");
+    c.need(!c.in(3).present() && !c.in(4).present() && !c.in(5).present(),
+           "'bits' for scales, offsets and units");
     c.need_shape(b, right, "b");
     c.need_dtype(b, c.dtype(a), "b");
   }

@@ -36,8 +36,8 @@ struct OpCheck {
   void need_float(const Operand& operand, const char* name) const;
   void need_integer(const Operand& operand, const char* name) const;
   void need_axis(std::int64_t axis, const Operand& operand) const;
-  // Operands that stand for numbers of this shape: integers (`name`), scales and offsets.
-  void need_quantized(const Quantization& how, const std::array<std::size_t, 3>& operands, const Shape& shape,
+  // Operands that stand for numbers of this shape: integers (`name`), scales, offsets and units.
+  void need_quantized(const Quantization& how, const std::array<std::size_t, 4>& operands, const Shape& shape,
                       const char* name) const;
   void need_same(const Operand& a, const Operand& b) const;  // shape and dtype
   void need_epilogue(const Expr& epilogue) const;  // of conv and matmul: their extras and dtype of `out`

@@ -236,6 +236,7 @@ struct MatmulAttrs {
   std::int64_t group = 0;
   Offset offset = Offset::kNone;
   bool signed_integers = false;
+  std::int64_t unit = 0;
 
   // Calls visit(name, kind_or_choices, member, required) for each attribute.
   template <class Visitor>
@@ -246,6 +247,7 @@ struct MatmulAttrs {
     visitor.field("group", group, false);
     visitor.choice("offset", {"none", "point", "bias"}, offset, false);
     visitor.field("signed_integers", signed_integers, false);
+    visitor.field("unit", unit, false);
   }
 };
 
@@ -255,6 +257,7 @@ struct DequantizeAttrs {
   std::int64_t group = 0;
   Offset offset = Offset::kNone;
   bool signed_integers = false;
+  std::int64_t unit = 0;
 
   // Calls visit(name, kind_or_choices, member, required) for each attribute.
   template <class Visitor>
@@ -263,6 +266,7 @@ struct DequantizeAttrs {
     visitor.field("group", group, false);
     visitor.choice("offset", {"none", "point", "bias"}, offset, false);
     visitor.field("signed_integers", signed_integers, false);
+    visitor.field("unit", unit, false);
   }
 };
 
@@ -567,8 +571,8 @@ inline const std::vector<OpInfo>& op_table() {
     {"map", {"operands*"}, {"out"}, {{0, 0, -1}}, LayoutRule::kFollows, true, -1, 0},
     {"copy", {"x"}, {"out"}, {{0, 0, 0}}, LayoutRule::kFollows, true, -1, -1},
     {"conv", {"x", "weight", "bias?", "extra*"}, {"out"}, {}, LayoutRule::kChannelsLast, true, -1, 3},
-    {"matmul", {"a", "b", "bias?", "scales?", "offsets?", "extra*"}, {"out"}, {}, LayoutRule::kRowMajor, true, -1, 5},
-    {"dequantize", {"q", "scales", "offsets?"}, {"out"}, {}, LayoutRule::kRowMajor, false, -1, -1},
+    {"matmul", {"a", "b", "bias?", "scales?", "offsets?", "units?", "extra*"}, {"out"}, {}, LayoutRule::kRowMajor, true, -1, 6},
+    {"dequantize", {"q", "scales", "offsets?", "units?"}, {"out"}, {}, LayoutRule::kRowMajor, false, -1, -1},
     {"attention", {"q", "k", "v", "mask?", "key_scales?", "value_scales?"}, {"out"}, {}, LayoutRule::kRowMajor, false, -1, -1},
     {"rope", {"x", "cos", "sin", "key?", "value?", "key_cache?", "value_cache?", "index?"}, {"out", "key_out?", "value_out?"}, {{1, 5, 5}, {2, 6, 6}}, LayoutRule::kRowMajor, false, 5, -1},
     {"pool", {"x"}, {"out", "indices?"}, {}, LayoutRule::kFollows, false, -1, -1},

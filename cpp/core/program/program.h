@@ -15,7 +15,7 @@
 namespace npu {
 
 inline constexpr int kMaxRank = 8;
-inline constexpr std::uint32_t kFormatVersion = 2;  // 1: products had no scales and offsets
+inline constexpr std::uint32_t kFormatVersion = 3;  // 1: products had no scales and offsets; 2: and no units
 
 // An extent: offset + scale * symbol, or just offset.
 struct Extent {

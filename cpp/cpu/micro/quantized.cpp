@@ -45,8 +45,9 @@ inline I32 sixes_at(const std::uint8_t* q) {
   for (unsigned i = 0; i < kLanes; ++i) shifts[i] = i % 4 * 6;
 #if defined(__AVX512F__)
   const __m128i twelve = _mm_maskz_loadu_epi32(7, q);
-  const I32 from = {0x00020100, 0x00020100, 0x00020100, 0x00020100, 0x00050403, 0x00050403, 0x00050403, 0x00050403,
-                    0x00080706, 0x00080706, 0x00080706, 0x00080706, 0x000b0a09, 0x000b0a09, 0x000b0a09, 0x000b0a09};
+  const I32 from = {0x00020100, 0x00020100, 0x00020100, 0x00020100, 0x00050403, 0x00050403,
+                    0x00050403, 0x00050403, 0x00080706, 0x00080706, 0x00080706, 0x00080706,
+                    0x000b0a09, 0x000b0a09, 0x000b0a09, 0x000b0a09};
   const auto words = (U32)_mm512_maskz_shuffle_epi8(
       ~__mmask64{0}, _mm512_maskz_broadcast_i32x4(0xffff, twelve), (__m512i)from);
 #else
@@ -163,6 +164,21 @@ inline void dequantize_run(const DequantizeCall& call, const Centred& centred, c
   }
 }
 
+inline F32 load_part_or_all(const float* x, std::int64_t n) {
+  return n >= kLanes ? load(x) : load_part(x, n);
+}
+
+// The units of each group: of scales, and of offsets.
+void repeat_units(const DequantizeCall& call, std::int64_t groups, float* scales, float* offsets) {
+  const bool has_offsets = call.offset != Quantization::Offset::kNone;
+  const std::int64_t each = has_offsets ? 2 : 1;
+  std::int64_t end = call.unit_left;
+  for (std::int64_t g = 0, at = 0; g < groups; at += each, end += call.unit_groups) {
+    const F32 unit = typed_at(call.unit_dtype, call.units, at, each);
+    for (; g < end && g < groups; ++g) scales[g] = unit[0], offsets[g] = unit[has_offsets ? 1 : 0];
+  }
+}
+
 template <class T>
 void dequantize(const DequantizeCall& call, T* to) {
   const Centred centred(call.bits, call.is_signed);
@@ -170,9 +186,17 @@ void dequantize(const DequantizeCall& call, T* to) {
   float scales[kDequantized + kLanes], shifts[kDequantized + kLanes];
   const std::int64_t groups =
       call.n <= call.left ? 1 : 1 + (call.n - call.left + call.group - 1) / call.group;
+  const bool has_offsets = call.offset != Quantization::Offset::kNone;
+  float scale_units[kDequantized + kLanes], offset_units[kDequantized + kLanes];
+  if (call.units != nullptr) repeat_units(call, groups, scale_units, offset_units);
   for (std::int64_t at = 0; at < groups; at += kLanes) {
-    const Factors factors = factors_at(call.offset, call.scale_dtype, call.scales, at, call.offset_dtype,
-                                       call.offsets, at, middle_of(call.bits, call.is_signed), groups - at);
+    F32 scale = typed_at(call.scale_dtype, call.scales, at, groups - at), by = {};
+    if (has_offsets) by = typed_at(call.offset_dtype, call.offsets, at, groups - at);
+    if (call.units != nullptr) {
+      scale *= load_part_or_all(scale_units + at, groups - at);
+      by *= load_part_or_all(offset_units + at, groups - at);
+    }
+    const Factors factors = factors_of(call.offset, scale, by, middle_of(call.bits, call.is_signed));
     store(scales + at, factors.scale);
     store(shifts + at, factors.shift);
   }

@@ -19,8 +19,8 @@ struct Centred {
   }
 };
 
-// Of integers of 6 bits in the first three quarters of a vector, four as the low 24 bits of each word. The bits
-// above them are anything.
+// Of integers of 6 bits in the first three quarters of a vector, four as the low 24 bits of each word. The
+// bits above them are anything.
 inline I32 triples(I32 packed) {
 #if defined(__AVX512F__)
   const I32 from = {0, 1, 2, 2, 3, 4, 5, 5, 6, 7, 8, 8, 9, 10, 11, 11};
@@ -57,11 +57,30 @@ inline I32 pairs_of_sixes(I32 packed) {
 }
 #endif
 
+inline F32 int8_at(const std::int8_t* x, std::int64_t n) {
+#if defined(__AVX512F__)
+  const __m128i bytes = n >= kLanes ? _mm_loadu_si128(reinterpret_cast<const __m128i*>(x))
+                                    : _mm_maskz_loadu_epi8(first_lanes(n), x);
+  return __builtin_convertvector((I32)_mm512_maskz_cvtepi8_epi32(0xffff, bytes), F32);
+#else
+  std::int64_t bytes = 0;
+  __builtin_memcpy(&bytes, x, static_cast<std::size_t>(n < kLanes ? n : kLanes));
+#if defined(__AVX2__)
+  return __builtin_convertvector((I32)_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(bytes)), F32);
+#else
+  F32 v;
+  for (int i = 0; i < kLanes; ++i) v[i] = static_cast<float>(static_cast<std::int8_t>(bytes >> (8 * i)));
+  return v;
+#endif
+#endif
+}
+
 inline F32 typed_at(DType dtype, const void* from, std::int64_t at, std::int64_t n) {
   if (dtype == DType::kFloat32) {
     const float* const x = static_cast<const float*>(from) + at;
     return n >= kLanes ? load(x) : load_part(x, n);
   }
+  if (dtype == DType::kInt8) return int8_at(static_cast<const std::int8_t*>(from) + at, n);
   const std::uint16_t* const x = static_cast<const std::uint16_t*>(from) + at;
   const U16 halves = n >= kLanes ? load16(x) : load16_part(x, n);
   return dtype == DType::kFloat16 ? from_f16(halves) : from_bf16(halves);
@@ -71,12 +90,8 @@ inline F32 typed_at(DType dtype, const void* from, std::int64_t at, std::int64_t
 struct Factors {
   F32 scale, shift;
 };
-inline Factors factors_at(Quantization::Offset offset, DType scale_dtype, const void* scales,
-                          std::int64_t scale_at, DType offset_dtype, const void* offsets,
-                          std::int64_t offset_at, float middle, std::int64_t n) {
-  const F32 scale = typed_at(scale_dtype, scales, scale_at, n);
+inline Factors factors_of(Quantization::Offset offset, F32 scale, F32 by, float middle) {
   if (offset == Quantization::Offset::kNone) return {scale, scale * middle};
-  const F32 by = typed_at(offset_dtype, offsets, offset_at, n);
   return {scale, offset == Quantization::Offset::kBias ? scale * middle + by : scale * (middle - by)};
 }
 inline float middle_of(int bits, bool is_signed) {

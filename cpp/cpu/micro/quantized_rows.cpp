@@ -35,16 +35,55 @@ inline I32 block_at(const std::uint8_t* q, std::int64_t bytes) {
   return block;
 }
 
+// Lanes of v by their numbers.
+inline F32 lanes_of(F32 v, I32 numbers) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_permutexvar_ps(0xffff, (__m512i)numbers, v);
+#elif defined(__AVX2__)
+  return _mm256_permutevar8x32_ps(v, (__m256i)numbers);
+#else
+  F32 to;
+  for (int i = 0; i < kLanes; ++i) to[i] = v[numbers[i]];
+  return to;
+#endif
+}
+
+// What scales and offsets are multiples of. The groups of a vector have one unit, or some each.
+class Units {
+ public:
+  explicit Units(const QuantizedGemvCall& call)
+      : call_(call), each_(call.offset == Quantization::Offset::kNone ? 1 : 2) {
+    if (call.units == nullptr) return;
+    all_ = (call.groups + call.unit_groups - 1) / call.unit_groups * each_;
+    for (int i = 0; i < kLanes; ++i) numbers_[i] = static_cast<std::int32_t>(i / call.unit_groups * each_);
+  }
+
+  void multiply(std::int64_t column, std::int64_t group, F32& scale, F32& by) const {
+    const std::int64_t first = group / call_.unit_groups * each_;
+    const F32 units =
+        typed_at(call_.unit_dtype, call_.units, column * call_.unit_stride + first, all_ - first);
+    scale *= lanes_of(units, numbers_);
+    if (each_ == 2) by *= lanes_of(units, numbers_ + 1);
+  }
+
+ private:
+  const QuantizedGemvCall& call_;
+  std::int64_t each_, all_ = 0;  // units of a place; of a row
+  I32 numbers_ = {};
+};
+
 // Leaves the scales of a column in the room, and adds its part of the sums that shifts make.
 template <int bits, int rows>
-[[gnu::always_inline]] inline void take_factors(const QuantizedGemvCall& call, std::int64_t column,
-                                                float* room, F32 (&totals)[rows]) {
+[[gnu::always_inline]] inline void take_factors(const QuantizedGemvCall& call, const Units& units,
+                                                std::int64_t column, float* room, F32 (&totals)[rows]) {
   const float middle = middle_of(bits, call.is_signed);
-  const bool shifts = middle != 0 || call.offset != Quantization::Offset::kNone;
+  const bool has_offsets = call.offset != Quantization::Offset::kNone, shifts = middle != 0 || has_offsets;
   for (std::int64_t g = 0; g < call.groups; g += kLanes) {
-    const Factors factors =
-        factors_at(call.offset, call.scale_dtype, call.scales, column * call.scale_stride + g,
-                   call.offset_dtype, call.offsets, column * call.offset_stride + g, middle, call.groups - g);
+    const std::int64_t n = call.groups - g;
+    F32 scale = typed_at(call.scale_dtype, call.scales, column * call.scale_stride + g, n), by = {};
+    if (has_offsets) by = typed_at(call.offset_dtype, call.offsets, column * call.offset_stride + g, n);
+    if (call.units != nullptr) units.multiply(column, g, scale, by);
+    const Factors factors = factors_of(call.offset, scale, by, middle);
     store(room + g, factors.scale);
     if (!shifts) continue;
 #pragma GCC unroll 8
@@ -284,6 +323,7 @@ class Columns {
  public:
   explicit Columns(const QuantizedGemvCall& call)
       : call_(call),
+        units_(call),
         parts_(call.is_signed),
         x_(static_cast<const X*>(call.x)),
         bytes_((call.depth * bits + 7) / 8),
@@ -320,7 +360,8 @@ class Columns {
     for (int c = 0; c < columns; ++c) {
 #pragma GCC unroll 8
       for (int i = 0; i < rows; ++i) totals[c][i] = F32{};
-      take_factors<bits>(call_, first + c, call_.room + (turn_ * columns + c) * room_step_, totals[c]);
+      take_factors<bits>(call_, units_, first + c, call_.room + (turn_ * columns + c) * room_step_,
+                         totals[c]);
     }
   }
 
@@ -359,6 +400,7 @@ class Columns {
   }
 
   const QuantizedGemvCall& call_;
+  const Units units_;
   const Parts<bits> parts_;
   const X* x_;
   std::int64_t bytes_, blocks_of_group_, room_step_;

@@ -12,11 +12,11 @@ class Dequantize final : public HostKernel {
   explicit Dequantize(const KernelRequest& r)
       : out_(r.outputs[0]),
         rows_(quantization_of(std::get<DequantizeAttrs>(r.op.attrs)), out_.shape.back(), r.inputs[0],
-              r.inputs[1], r.inputs[2]) {
+              r.inputs[1], r.inputs[2], r.inputs[3]) {
     // A row is one element of the nest.
     Shape shape(out_.shape.begin(), out_.shape.end() - 1);
     std::vector<Shape> strides;
-    const TensorDesc* const operands[] = {&out_, &r.inputs[0], &r.inputs[1], &r.inputs[2]};
+    const TensorDesc* const operands[] = {&out_, &r.inputs[0], &r.inputs[1], &r.inputs[2], &r.inputs[3]};
     for (const TensorDesc* x : operands) {
       strides.push_back(x->present() ? Shape(x->strides.begin(), x->strides.end() - 1)
                                      : Shape(shape.size(), 0));
@@ -34,7 +34,7 @@ class Dequantize final : public HostKernel {
 
   void run(const KernelArgs& args, ThreadPool& pool) const override {
     if (out_.elements() == 0) return;
-    const QuantizedParts parts{args.inputs[0], args.inputs[1], args.inputs[2]};
+    const QuantizedParts parts{args.inputs[0], args.inputs[1], args.inputs[2], args.inputs[3]};
     pool.run(pieces_, [&](std::int64_t piece, int) {
       const Range range = split(count_ * chunks_, pieces_, piece);
       float buffer[kChunk];
@@ -48,7 +48,7 @@ class Dequantize final : public HostKernel {
         const bool in_place = out_.dtype == DType::kFloat32 && (step == 1 || rows_.depth() == 1);
         void* const to = element(args.outputs[0], out_.dtype, offset(0) + k * step);
         float* const numbers = in_place ? static_cast<float*>(to) : buffer;
-        rows_.numbers(parts, {offset(1), offset(2), offset(3)}, k, n, numbers);
+        rows_.numbers(parts, {offset(1), offset(2), offset(3), offset(4)}, k, n, numbers);
         if (!in_place) store_floats(micro(), out_.dtype, numbers, to, step, n);
       }
     });
@@ -59,7 +59,7 @@ class Dequantize final : public HostKernel {
 
   TensorDesc out_;
   QuantizedRows rows_;
-  Nest nest_;  // of the result, the integers, scales and offsets over rows
+  Nest nest_;  // of the result, the integers, scales, offsets and units over rows
   std::int64_t count_ = 0, chunks_ = 1, pieces_ = 1;
 };
 

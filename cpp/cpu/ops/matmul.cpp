@@ -315,12 +315,13 @@ class Matmul final : public HostKernel {
 
 QuantizedRows quantized_right(const KernelRequest& r) {
   const auto& attrs = std::get<MatmulAttrs>(r.op.attrs);
-  return {quantization_of(attrs), r.inputs[0].shape.back(), r.inputs[1], r.inputs[3], r.inputs[4]};
+  return {
+      quantization_of(attrs), r.inputs[0].shape.back(), r.inputs[1], r.inputs[3], r.inputs[4], r.inputs[5]};
 }
 
 QuantizedRows::Row quantized_column(const KernelRequest& r, std::int64_t column) {
   const auto at = [&](std::size_t i) { return r.inputs[i].present() ? column * r.inputs[i].strides[0] : 0; };
-  return {at(1), at(3), at(4)};
+  return {at(1), at(3), at(4), at(5)};
 }
 
 KernelPtr make_matmul(const KernelRequest& request) {

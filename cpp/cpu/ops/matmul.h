@@ -19,7 +19,7 @@ inline bool is_quantized(const KernelRequest& r) { return std::get<MatmulAttrs>(
 // The right-hand side of such a product: a row for each column.
 QuantizedRows quantized_right(const KernelRequest& r);
 inline QuantizedParts quantized_parts(const KernelArgs& args) {
-  return {args.inputs[1], args.inputs[3], args.inputs[4]};
+  return {args.inputs[1], args.inputs[3], args.inputs[4], args.inputs[5]};
 }
 // Null where the rows are too many, or where its integers do not lie so that they can be read in words.
 KernelPtr make_matmul_quantized_rows(const KernelRequest& request);

@@ -59,6 +59,9 @@ class MatmulQuantizedRows final : public HostKernel {
     const QuantizedRows right = quantized_right(r);
     const std::int64_t bits = right.how().bits, group = right.group(), lanes = micro().lanes;
     if (g.rows > kGemvRows || g.rows * g.columns * g.depth == 0 || !right.dense()) return false;
+    const std::int64_t unit = right.unit_groups(), parts = right.how().unit_parts();
+    // Those of a vector of groups are in one vector.
+    if (unit != 0 && unit % lanes != 0 && (lanes % unit != 0 || lanes / unit * parts > lanes)) return false;
     if (bits != 4 && bits != 6 && bits != 8) return false;
     const std::int64_t word = quantized_word(static_cast<int>(bits)), words = group / word;
     const bool filled = words >= lanes ? words % lanes == 0 : words == 4 || words == 8;
@@ -101,6 +104,9 @@ class MatmulQuantizedRows final : public HostKernel {
     call.offset_dtype = right_.offset_dtype();
     call.scale_stride = r_.inputs[3].strides[0];
     call.offset_stride = r_.inputs[4].present() ? r_.inputs[4].strides[0] : 0;
+    call.unit_dtype = right_.unit_dtype();
+    call.unit_stride = r_.inputs[5].present() ? r_.inputs[5].strides[0] : 0;
+    call.unit_groups = right_.unit_groups();
     call.offset = right_.how().offset;
     call.group = right_.group();
     call.groups = right_.groups();
@@ -111,6 +117,7 @@ class MatmulQuantizedRows final : public HostKernel {
       call.q = static_cast<const std::uint8_t*>(parts.q) + at.q;
       call.scales = element(parts.scales, call.scale_dtype, at.scales);
       call.offsets = parts.offsets ? element(parts.offsets, call.offset_dtype, at.offsets) : nullptr;
+      call.units = parts.units ? element(parts.units, call.unit_dtype, at.units) : nullptr;
       call.out = sums + half * RowResults::kChunk;
       loops_->multiply(call);
     }

@@ -126,8 +126,8 @@ class Maker {
     };
     if (groups(per_group()) < wanted) tile_columns = of_result;
     // First fewer columns for each simdgroup, then simdgroups that share the depth while each has enough.
-    const std::int64_t at_once = quantized() ? quantized_step()
-                                             : 16 / static_cast<std::int64_t>(size_of(f_.right.dtype));
+    const std::int64_t at_once =
+        quantized() ? quantized_step() : 16 / static_cast<std::int64_t>(size_of(f_.right.dtype));
     const std::int64_t pass = std::int64_t{kSimd} * at_once;
     while (k_major && args_.simdgroups_per_column < kStreamSimdgroups && groups(per_group()) < wanted &&
            args_.product.depth >= 2 * pass * args_.simdgroups_per_column * 2)
@@ -167,18 +167,28 @@ class Maker {
     };
     if (how_.bits != 4 && how_.bits != 6 && how_.bits != 8) return false;
     const bool whole = how_.group == 0 || how_.group % quantized_step() == 0;
-    return whole && f_.depth > 0 && along(1) && along(3) && along(4);
+    return whole && f_.depth > 0 && along(1) && along(3) && along(4) && along(5);
   }
 
   KernelPtr by_quantized_rows(const Product& product, const std::string& tile, const Size& grid) {
-    const TensorDesc &q = r_.inputs[1], &scales = r_.inputs[3], &offsets = r_.inputs[4];
+    const TensorDesc &q = r_.inputs[1], &scales = r_.inputs[3], &offsets = r_.inputs[4],
+                     &units = r_.inputs[5];
     const auto first = [](const TensorDesc& x) { return x.present() ? first_element(x) : 0; };
     const auto column = [](const TensorDesc& x) { return x.present() ? x.strides[0] : 0; };
-    QuantizedArgs right = {
-        first(q), column(q), first(scales), column(scales), first(offsets), column(offsets), 0, 0};
+    QuantizedArgs right = {first(q),
+                           column(q),
+                           first(scales),
+                           column(scales),
+                           first(offsets),
+                           column(offsets),
+                           first(units),
+                           column(units),
+                           0,
+                           1};
     // A lane's integers are of the group of the first one, also where the depth ends in them.
     const bool one = how_.group == 0 || how_.group >= f_.depth;
     right.group = one ? args_.product.depth : static_cast<std::int32_t>(how_.group);
+    if (how_.unit != 0) right.unit = static_cast<std::int32_t>(how_.unit / how_.group);
     const std::string library = norm_ ? "matmul_quantized_norm" : "matmul_quantized";
     const std::string form = library + "_" + std::to_string(how_.bits) + "_" + tile;
     Dispatch launch(library, function_name(form, f_.left.dtype));
@@ -190,13 +200,14 @@ class Maker {
     }
     launch.input(kBufferLeft, 0, r_).input(kBufferRight, 1, r_);
     launch.input(kBufferQuantizedScales, 3, r_).input(kBufferQuantizedOffsets, 4, r_);
+    launch.input(kBufferQuantizedUnits, 5, r_);
     product.finish(launch);
     launch.constant(kFcMatmulRowsLeftFours, f_.left_depth == 1);
     const std::int64_t word = how_.bits == 6 ? 4 : kQuantizedStep;  // that is read at once
     const bool aligned =
         static_cast<std::int64_t>(q.alignment) >= word && (q.shape[0] <= 1 || q.strides[0] % word == 0);
     launch.constant(kFcMatmulRowsRightAligned, aligned);
-    quantized_constants(launch, r_, how_, {1, 3, 4});
+    quantized_constants(launch, r_, how_, {1, 3, 4, 5});
     launch.grid(grid, {kSimd * kStreamSimdgroups, 1, 1});
     auto kernel = std::make_unique<GpuKernel>(name_of("matmul[quantized rows"));
     kernel->add(std::move(launch));
@@ -349,7 +360,7 @@ KernelPtr by_numbers(const Request& r) {
   right.shape[last] = columns;
   right.strides[last - 1] = 1;
   right.strides[last] = depth;
-  product.inputs[3] = product.inputs[4] = {};
+  product.inputs[3] = product.inputs[4] = product.inputs[5] = {};
   const KernelPtr multiplies = make_matmul(product);
 
   const auto at = static_cast<std::int64_t>(multiplies->scratch_bytes());
@@ -357,7 +368,7 @@ KernelPtr by_numbers(const Request& r) {
       std::max<std::int64_t>(16, columns * depth * static_cast<std::int64_t>(size_of(rows.dtype)));
   auto kernel = std::make_unique<GpuKernel>("dequantize + " + multiplies->name());
   if (depth > 0) {
-    Dispatch launch = dequantize_launch(r, quantization_of(attrs), {1, 3, 4}, rows);
+    Dispatch launch = dequantize_launch(r, quantization_of(attrs), {1, 3, 4, 5}, rows);
     launch.scratch(kBufferY, at, bytes, false, true);
     kernel->add(std::move(launch));
   }

@@ -8,7 +8,7 @@ namespace npu::gpu {
 
 // Which inputs of the op a quantised operand has.
 struct QuantizedInputs {
-  int q, scales, offsets;
+  int q, scales, offsets, units;
 };
 
 // Tells a launch how the integers become numbers: metal/quantized.h.

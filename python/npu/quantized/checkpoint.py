@@ -94,7 +94,7 @@ class Checkpoint(Mapping[str, Entry]):
     def dtype(self) -> str:
         """The smallest dtype that has all numbers that are not quantised, or else all scales."""
         plain = {entry.dtype for entry in self.entries.values() if entry.scheme is None and entry.dtype in FLOATS}
-        found = plain or {scheme.scale_dtype for scheme in self.schemes.values()}
+        found = plain or {scheme.dtype for scheme in self.schemes.values()}
         return next(iter(found)) if len(found) == 1 else "float32"
 
     def hugging_face_config(self, configs: Any) -> Any:

@@ -67,7 +67,7 @@ def _check_scheme(name: str, shape: tuple[int, ...], scheme: Scheme) -> None:
     where = f"tensor '{name}'"
     if not name.endswith(_SUFFIX):
         refuse(where, "MLX quantises nothing of this name", expected=f"a name that ends with '{_SUFFIX}'")
-    if scheme.offset != "bias" or scheme.signed or scheme.scale_dtype != scheme.offset_dtype:
+    if scheme.offset != "bias" or scheme.signed or scheme.unit or scheme.scale_dtype != scheme.offset_dtype:
         refuse(where, "MLX has no such scheme", got=str(scheme), expected="unsigned integers, biases like scales")
     if scheme.group not in GROUPS or shape[-1] % scheme.group:
         expected = f"one of {', '.join(map(str, GROUPS))}, and a divisor of {shape[-1]}"

@@ -29,7 +29,8 @@ def dtype_name(array: Any) -> str:
 
 @dataclass(frozen=True, eq=False)
 class QuantizedTensor:
-    """``shape`` is that of the weight, ``data`` its integers as bytes. ``offsets`` is None if the scheme has none.
+    """``shape`` is that of the weight, ``data`` its integers as bytes. ``offsets`` and ``units`` are None if the scheme
+    has none.
 
     Arrays may be parts of a mapped file.
     """
@@ -39,10 +40,11 @@ class QuantizedTensor:
     data: Bytes
     scales: Floats
     offsets: Floats | None = None
+    units: Floats | None = None
 
     @property
     def nbytes(self) -> int:
-        return self.data.nbytes + self.scales.nbytes + (0 if self.offsets is None else self.offsets.nbytes)
+        return sum(part.nbytes for _, part in self.parts(""))
 
     def parts(self, name: str) -> Iterator[tuple[str, npt.NDArray[Any]]]:
         """The tensors that a program reads instead of the weight ``name``."""
@@ -50,6 +52,8 @@ class QuantizedTensor:
         yield f"{name}.scales", self.scales
         if self.offsets is not None:
             yield f"{name}.offsets", self.offsets
+        if self.units is not None:
+            yield f"{name}.units", self.units
 
     def integers(self) -> npt.NDArray[Any]:
         """As int8 or uint8."""
@@ -68,25 +72,36 @@ class QuantizedTensor:
         values = self.integers().astype(dtype)
         for g in range(scheme.groups(depth)):
             part = values[..., g * group : (g + 1) * group]
+            scale, offset = self._factors(g, dtype)
             if scheme.offset == "point":
-                part -= self._offsets()[..., g : g + 1].astype(dtype)
-            part *= self.scales[..., g : g + 1].astype(dtype)
+                part -= offset
+            part *= scale
             if scheme.offset == "bias":
-                part += self._offsets()[..., g : g + 1].astype(dtype)
+                part += offset
         return values
+
+    def _factors(self, group: int, dtype: npt.DTypeLike) -> tuple[Any, Any]:
+        """The scales and offsets of one group of each row."""
+        parts = [self.scales] if self.offsets is None else [self.scales, self.offsets]
+        factors: list[Any] = [part[..., group : group + 1].astype(dtype) for part in parts]
+        if self.units is not None:
+            first = group * self.scheme.group // self.scheme.unit * len(factors)
+            factors = [x * self.units[..., first + i : first + i + 1].astype(dtype) for i, x in enumerate(factors)]
+        return factors[0], factors[-1]
 
     def rows(self, order: npt.NDArray[np.intp]) -> QuantizedTensor:
         """These rows, in this order."""
         offsets = None if self.offsets is None else self.offsets[order]
+        units = None if self.units is None else self.units[order]
         shape = (len(order), *self.shape[1:])
-        return QuantizedTensor(self.scheme, shape, self.data[order], self.scales[order], offsets)
+        return QuantizedTensor(self.scheme, shape, self.data[order], self.scales[order], offsets, units)
 
     def check(self, where: object) -> QuantizedTensor:
         """This, or an error if the parts do not fit together or scales are not finite."""
         self.check_layout(where)
-        _check_finite(where, "scales", self.scales)
-        if self.offsets is not None:
-            _check_finite(where, "offsets", self.offsets)
+        for name, part in self.parts(""):
+            if name:
+                _check_finite(where, name[1:], part)
         return self
 
     def check_layout(self, where: object) -> None:
@@ -100,10 +115,11 @@ class QuantizedTensor:
             refuse(where, "offsets do not fit the scheme", got=str(scheme))
         if self.offsets is not None:
             _check(where, "the offsets have", self.offsets, scheme.offset_dtype, groups)
-
-    def _offsets(self) -> Floats:
-        assert self.offsets is not None
-        return self.offsets
+        if (self.units is None) != (not scheme.unit):
+            refuse(where, "units do not fit the scheme", got=str(scheme))
+        if self.units is not None:
+            units = [*shape[:-1], scheme.units(shape[-1])]
+            _check(where, "the units have", self.units, scheme.unit_dtype, units)
 
 
 def check_scheme(scheme: Scheme, where: object) -> None:
@@ -113,6 +129,11 @@ def check_scheme(scheme: Scheme, where: object) -> None:
         refuse(where, "the group size is negative", got=scheme.group)
     if scheme.offset not in OFFSETS:
         refuse(where, "unknown kind of offset", got=repr(scheme.offset), expected=f"one of {', '.join(OFFSETS)}")
+    if scheme.unit:
+        if not scheme.fits_units:
+            expected = "a unit of whole groups, with scales and offsets of int8"
+            refuse(where, "units do not fit the groups", got=str(scheme), expected=expected)
+        return
     for dtype in (scheme.scale_dtype, *(() if scheme.offset == "none" else (scheme.offset_dtype,))):
         if dtype not in SCALE_DTYPES:
             expected = f"one of {', '.join(SCALE_DTYPES)}"

@@ -62,7 +62,7 @@ def _key(graph: Graph, op: Op, fixed: set[Value]) -> Any:
 
 def _inputs(op: Op) -> tuple[View | None, ...]:
     """All that the op set names, also what is absent."""
-    return (*op.inputs, *[None] * (5 - len(op.inputs)))
+    return (*op.inputs, *[None] * (6 - len(op.inputs)))
 
 
 def _merge(graph: Graph, group: list[Op]) -> None:
@@ -87,7 +87,8 @@ def _merge(graph: Graph, group: list[Op]) -> None:
     weights = _stacked(graph, group, 1, f"{name}.weight") if quantized else _weights(graph, group, name)
     inputs = [head.inputs[0], weights, _bias(graph, group, name, rows)]
     if quantized:
-        inputs += [_stacked(graph, group, 3, f"{name}.scales"), _stacked(graph, group, 4, f"{name}.offsets")]
+        parts = ("scales", "offsets", "units")
+        inputs += [_stacked(graph, group, at, f"{name}.{part}") for at, part in enumerate(parts, 3)]
     while inputs[-1] is None:
         inputs.pop()
     product = Op("matmul", head.name, tuple(inputs), (merged,), head.attrs, nodes_of(*group), head.module)

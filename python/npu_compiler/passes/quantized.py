@@ -43,7 +43,7 @@ def _join_product(graph: Graph, op: Op, product: Op) -> None:
     if any(n > 1 and step for n, step in batches) or not same(shared, weight.transpose(0, 1)):
         return
     bias = product.inputs[2] if len(product.inputs) > 2 else None
-    inputs = (a, op.inputs[0], bias, *op.inputs[1:], *[None] * (3 - len(op.inputs)), *product.inputs[5:])
+    inputs = (a, op.inputs[0], bias, *op.inputs[1:], *[None] * (4 - len(op.inputs)), *product.inputs[6:])
     graph.change(product, inputs=inputs, attrs={**product.attrs, **op.attrs})
 
 

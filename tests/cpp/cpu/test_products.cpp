@@ -77,7 +77,7 @@ void check_matmul(const ProductCase& c, DType dtype) {
   Tensor bias = random(DType::kFloat32, {sums}, Layout::kDense, 3).expanded({c.batch, c.rows, sums});
   const Shape shape = {c.batch, c.rows, c.columns};
   Tensor extra = random(dtype, shape, Layout::kDense, 4), out = random(dtype, shape, c.layout, 5);
-  std::vector<Tensor*> inputs = {&a, &b, c.bias ? &bias : nullptr, nullptr, nullptr};
+  std::vector<Tensor*> inputs = {&a, &b, c.bias ? &bias : nullptr, nullptr, nullptr, nullptr};
   if (c.extra) inputs.push_back(&extra);
   run_packed(c, inputs, out);
   const auto sum = [&](const Shape& at, std::int64_t column) {

@@ -13,7 +13,7 @@ using Offset = Quantization::Offset;
 // Integers, scales and offsets, and the numbers that they stand for.
 struct Quantized {
   Quantization how;
-  Tensor q, scales, offsets;
+  Tensor q, scales, offsets, units;
   std::int64_t depth;
 
   Quantized(const Quantization& how_, const Shape& shape, DType scale_dtype, DType offset_dtype,
@@ -28,11 +28,24 @@ struct Quantized {
       state = state * 6364136223846793005ull + 1442695040888963407ull;
       q.set(at, static_cast<double>(state >> 56));
     });
-    scales = random(scale_dtype, groups, layout, 2);
-    offsets = random(offset_dtype, groups, layout, 3);
+    const auto multiples = how.unit == 0 ? std::nullopt : std::optional(DType::kInt8);
+    scales = random(multiples.value_or(scale_dtype), groups, layout, 2);
+    offsets = random(multiples.value_or(offset_dtype), groups, layout, 3);
+    if (how.unit == 0) return;
+    Shape of_units = shape;
+    of_units.back() = how.units(depth);
+    units = random(scale_dtype, of_units, layout, 8);
+    for_each(of_units, [&](const Shape& at) { units.set(at, units.get(at) / 128); });
+    for (Tensor* x : {&scales, &offsets}) {
+      for_each(groups, [&](const Shape& at) {
+        state = state * 6364136223846793005ull + 1442695040888963407ull;
+        x->set(at, static_cast<double>(state >> 56) - 128);
+      });
+    }
   }
 
   Tensor* offsets_or_null() { return how.offset == Offset::kNone ? nullptr : &offsets; }
+  Tensor* units_or_null() { return how.unit == 0 ? nullptr : &units; }
 
   double number(Shape at) const {
     const std::int64_t k = at.back(), bits = how.bits;
@@ -44,9 +57,14 @@ struct Quantized {
     }
     if (how.is_signed && integer >> (bits - 1) != 0) integer -= std::int64_t{1} << bits;
     at.back() = how.group == 0 ? 0 : k / how.group;
-    const double scale = scales.get(at);
+    double scale = scales.get(at), offset = how.offset == Offset::kNone ? 0 : offsets.get(at);
+    if (how.unit != 0) {
+      at.back() = k / how.unit * how.unit_parts();
+      scale *= units.get(at);
+      at.back() += how.unit_parts() - 1;
+      offset *= units.get(at);
+    }
     if (how.offset == Offset::kNone) return scale * static_cast<double>(integer);
-    const double offset = offsets.get(at);
     return how.offset == Offset::kPoint ? scale * (static_cast<double>(integer) - offset)
                                         : scale * static_cast<double>(integer) + offset;
   }
@@ -58,8 +76,10 @@ void check_dequantize(const Quantization& how, const Shape& shape, DType out_dty
                       Layout layout) {
   Quantized x(how, shape, scale_dtype, DType::kFloat32, layout);
   Tensor out(out_dtype, shape, layout);
-  DequantizeAttrs attrs{how.bits, how.group, static_cast<DequantizeAttrs::Offset>(how.offset), how.is_signed};
-  run_op(cpu::make_dequantize, OpKind::kDequantize, attrs, {&x.q, &x.scales, x.offsets_or_null()}, {&out}, 2);
+  DequantizeAttrs attrs{how.bits, how.group, static_cast<DequantizeAttrs::Offset>(how.offset), how.is_signed,
+                        how.unit};
+  run_op(cpu::make_dequantize, OpKind::kDequantize, attrs,
+         {&x.q, &x.scales, x.offsets_or_null(), x.units_or_null()}, {&out}, 2);
   CHECK_TENSOR(
       out, [&](const Shape& at) { return x.number(at); }, out_dtype == DType::kFloat32 ? largest(how) : 1.5);
 }
@@ -80,8 +100,10 @@ void check_product(const ProductCase& c, DType dtype) {
   const Shape shape = {2, c.rows, c.columns};
   Tensor extra = random(dtype, shape, c.layout, 6), out(dtype, shape, c.layout);
   MatmulAttrs attrs{
-      c.halves, {}, c.how.bits, c.how.group, static_cast<MatmulAttrs::Offset>(c.how.offset), c.how.is_signed};
-  std::vector<Tensor*> inputs = {&a, &b.q, c.bias ? &bias : nullptr, &b.scales, b.offsets_or_null()};
+      c.halves,        {},        c.how.bits, c.how.group, static_cast<MatmulAttrs::Offset>(c.how.offset),
+      c.how.is_signed, c.how.unit};
+  std::vector<Tensor*> inputs = {
+      &a, &b.q, c.bias ? &bias : nullptr, &b.scales, b.offsets_or_null(), b.units_or_null()};
   if (c.halves) {  // the difference of both, and the extra
     attrs.epilogue = {in(0), in(1), step(ExprOp::kSub, 'f', 0, 1), in(2), step(ExprOp::kAdd, 'f', 2, 3)};
     inputs.push_back(&extra);
@@ -134,6 +156,51 @@ TEST(cpu_quantized, numbers_of_any_layout) {
       check_dequantize({4, 0, Offset::kNone, true}, {0, 5}, DType::kFloat32, DType::kFloat32, layout);
       check_dequantize({4, 0, Offset::kNone, true}, {5, 0}, DType::kFloat32, DType::kFloat32, layout);
       check_dequantize({4, 0, Offset::kNone, true}, {1}, DType::kFloat32, DType::kFloat32, layout);
+    }
+  });
+}
+
+TEST(cpu_quantized, numbers_of_units) {
+  on_every_isa([] {
+    for (const Layout layout : kLayouts) {
+      for (const Offset offset : {Offset::kNone, Offset::kPoint, Offset::kBias}) {
+        for (const std::int64_t group : {1, 5, 16, 32}) {
+          for (const std::int64_t groups : {1, 3, 8}) {
+            const Quantization how{group % 2 == 0 ? 6 : 4, group, offset, true, groups * group};
+            check_dequantize(how, {3, 77}, DType::kFloat32, DType::kFloat16, layout);
+            check_dequantize(how, {2, 2, 700}, DType::kBFloat16, DType::kFloat32, layout);
+          }
+        }
+      }
+    }
+  });
+}
+
+TEST(cpu_quantized, products_of_units) {
+  on_every_isa([] {
+    for (const DType dtype : kFloats) {
+      for (const std::int64_t rows : {1, 2, 5, 10}) {
+        for (const std::int64_t unit : {32, 64, 96, 128, 256, 512}) {
+          for (const std::int64_t depth : {768, 201}) {
+            const auto offset = static_cast<Offset>((rows + unit / 32) % 3);
+            check_product(
+                {.rows = rows,
+                 .columns = 21,
+                 .depth = depth,
+                 .how = {unit % 64 == 0 ? 6 : 4, unit % 64 == 0 ? 16 : 32, offset, rows % 2 == 0, unit},
+                 .bias = rows % 2 == 0,
+                 .scales = kFloats[rows % 3]},
+                dtype);
+            check_product({.rows = rows,
+                           .columns = 6,
+                           .depth = depth,
+                           .how = {4, 32, Offset::kBias, false, unit},
+                           .halves = true,
+                           .layout = kLayouts[unit / 32 % 2]},
+                          dtype);
+          }
+        }
+      }
     }
   });
 }

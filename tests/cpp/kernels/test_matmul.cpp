@@ -72,7 +72,7 @@ std::string check(const Problem& p,
   std::vector<Tensor> extras;
   for (int e = 0; e < p.extras; ++e)
     extras.push_back(random(p.dtype, shape, p.out, 4 + static_cast<std::uint64_t>(e)));
-  std::vector<Tensor*> inputs = {&a, &b, p.bias ? &bias : nullptr, nullptr, nullptr};
+  std::vector<Tensor*> inputs = {&a, &b, p.bias ? &bias : nullptr, nullptr, nullptr, nullptr};
   for (Tensor& extra : extras) inputs.push_back(&extra);
   GpuRun run{.caps = p.caps};
   run_gpu(gpu::make_matmul, OpKind::kMatmul, MatmulAttrs{p.gated, p.epilogue}, inputs, {&out}, run);

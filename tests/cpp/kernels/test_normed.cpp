@@ -86,7 +86,7 @@ struct Operands {
   std::vector<Tensor> extras;
 
   std::vector<Tensor*> pointers(bool biased) {
-    std::vector<Tensor*> all = {&x, &b, biased ? &bias : nullptr, nullptr, nullptr};
+    std::vector<Tensor*> all = {&x, &b, biased ? &bias : nullptr, nullptr, nullptr, nullptr};
     for (Tensor& extra : extras) all.push_back(&extra);
     all.push_back(norm_weight ? &*norm_weight : nullptr);
     all.push_back(norm_bias ? &*norm_bias : nullptr);

@@ -18,13 +18,13 @@ from npu.quantized.tensors import FLOATS, QuantizedTensor
 __all__ = ["BLOCKS", "Block", "type_name"]
 
 _AT_ONCE = 1 << 18  # bytes of blocks: what is made on the way is small, beside the result
-_Parts = tuple[Bytes, npt.NDArray[Any], npt.NDArray[Any] | None]
+_Parts = tuple[npt.NDArray[Any] | None, ...]
 
 
 @dataclass(frozen=True)
 class Block:
     """``elements`` numbers lie in ``bytes`` bytes. ``read`` turns blocks [rows, blocks, bytes] into packed integers,
-    scales and biases; plain numbers have a ``dtype`` instead, and no scheme."""
+    scales, biases and units; plain numbers have a ``dtype`` instead, and no scheme."""
 
     name: str
     elements: int
@@ -39,53 +39,53 @@ class Block:
         blocks = data.reshape(-1, shape[-1] // self.elements, self.bytes)
         scheme, groups = self.scheme, self.scheme.groups(shape[-1])
         packed = np.empty((len(blocks), scheme.row_bytes(shape[-1])), np.uint8)
-        scales = np.empty((len(blocks), groups), FLOATS[scheme.scale_dtype])
+        scales = np.empty((len(blocks), groups), np.int8 if scheme.unit else FLOATS[scheme.scale_dtype])
         biases = None if scheme.offset == "none" else np.empty_like(scales)
+        units = np.empty((len(blocks), scheme.units(shape[-1])), FLOATS[scheme.unit_dtype]) if scheme.unit else None
         step = max(1, _AT_ONCE // (blocks.shape[1] * self.bytes))
         for begin in range(0, len(blocks), step):
             part = slice(begin, begin + step)
-            for whole, values in zip((packed, scales, biases), self.read(blocks[part]), strict=True):
+            for whole, values in zip((packed, scales, biases, units), self.read(blocks[part]), strict=True):
                 if whole is not None and values is not None:
                     whole[part] = values.reshape(whole[part].shape)
-        offsets = None if biases is None else biases.reshape(*shape[:-1], groups)
-        stored = packed.reshape(scheme.stored_shape(shape))
-        return QuantizedTensor(scheme, shape, stored, scales.reshape(*shape[:-1], groups), offsets)
+        rows = shape[:-1]
+        parts: list[Any] = [x if x is None else x.reshape(*rows, -1) for x in (packed, scales, biases, units)]
+        return QuantizedTensor(scheme, shape, *parts)
 
 
 def _q8_0(blocks: Bytes) -> _Parts:
     """A float16 scale, 32 signed bytes."""
-    return np.ascontiguousarray(blocks[..., 2:]), _halves(blocks, 0), None
+    return np.ascontiguousarray(blocks[..., 2:]), _halves(blocks, 0), None, None
 
 
 def _q4_0(blocks: Bytes) -> _Parts:
     """A float16 scale, and 16 bytes: element i in the low half of byte i, i + 16 in the high half, with 8 added."""
     packed = np.concatenate(_low_and_high(blocks[..., 2:]), -1)
     packed ^= np.uint8(0x88)  # in two's complement
-    return packed, _halves(blocks, 0), None
+    return packed, _halves(blocks, 0), None, None
 
 
 def _q4_k(blocks: Bytes) -> _Parts:
-    """Two float16 scales, of 8 scales and 8 minima of 6 bits in 12 bytes; then 128 bytes: in each 32 of them the low
+    """Two float16 units, of 8 scales and 8 minima of 6 bits in 12 bytes; then 128 bytes: in each 32 of them the low
     halves are 32 elements, and the high halves the next."""
     packed, pairs = blocks[..., 4:16], blocks[..., 16:].reshape(*blocks.shape[:-1], 4, 32)
     low, high, rest = packed[..., :4], packed[..., 4:8], packed[..., 8:]
     scales = np.concatenate([low & 63, (rest & 15) | (low >> 6 << 4)], -1)
     minima = np.concatenate([high & 63, (rest >> 4) | (high >> 6 << 4)], -1)
     integers = np.stack(_low_and_high(pairs), -2)
-    # Products of 11 and 6 bits are exact in float32.
-    return integers, _singles(blocks, 0) * scales, -(_singles(blocks, 2) * minima)
+    units = np.concatenate([_halves(blocks, 0), -_halves(blocks, 2)], -1)  # minima are subtracted
+    return integers, scales.view(np.int8), minima.view(np.int8), units
 
 
 def _q6_k(blocks: Bytes) -> _Parts:
     """128 bytes with the low four bits of 256 elements, 64 with the high two, 16 signed scales, and their float16
-    scale. Of each 128 elements, 32 lie in the low halves of 32 bytes, 32 in those of the next, and so on."""
+    unit. Of each 128 elements, 32 lie in the low halves of 32 bytes, 32 in those of the next, and so on."""
     low = blocks[..., :128].reshape(*blocks.shape[:-1], 2, 2, 32)
     high = blocks[..., 128:192].reshape(*blocks.shape[:-1], 2, 32)
     lows = np.concatenate([low & 15, low >> 4], -2)  # [..., 2, 4, 32]
     highs = np.stack([high >> 2 * i & 3 for i in range(4)], -2)
     integers = (lows | highs << 4) ^ 32  # stored with 32 added; in two's complement of 6 bits
-    scales = blocks[..., 192:208].view(np.int8)
-    return pack_rows(integers, 6), _singles(blocks, 208) * scales, None
+    return pack_rows(integers, 6), blocks[..., 192:208].view(np.int8), None, _halves(blocks, 208)
 
 
 def _low_and_high(pairs: Bytes) -> tuple[Bytes, Bytes]:
@@ -105,21 +105,17 @@ def _halves(blocks: Bytes, at: int) -> npt.NDArray[np.float16]:
     return np.ascontiguousarray(blocks[..., at : at + 2]).view("<f2")
 
 
-def _singles(blocks: Bytes, at: int) -> npt.NDArray[np.float32]:
-    return _halves(blocks, at).astype(np.float32)
-
-
-def _signed(bits: int, group: int, scale_dtype: str) -> Scheme:
-    return Scheme(bits, group, "none", True, scale_dtype)
+def _signed(bits: int, group: int, scale_dtype: str = "float16", unit: int = 0) -> Scheme:
+    return Scheme(bits, group, "none", True, scale_dtype, unit=unit)
 
 
 BLOCKS = {
     0: Block("F32", 1, 4, np.float32),
     1: Block("F16", 1, 2, np.float16),
-    2: Block("Q4_0", 32, 18, None, _signed(4, 32, "float16"), _q4_0),
-    8: Block("Q8_0", 32, 34, None, _signed(8, 32, "float16"), _q8_0),
-    12: Block("Q4_K", 256, 144, None, Scheme(4, 32, "bias", False, "float32", "float32"), _q4_k),
-    14: Block("Q6_K", 256, 210, None, _signed(6, 16, "float32"), _q6_k),
+    2: Block("Q4_0", 32, 18, None, _signed(4, 32), _q4_0),
+    8: Block("Q8_0", 32, 34, None, _signed(8, 32), _q8_0),
+    12: Block("Q4_K", 256, 144, None, Scheme(4, 32, "bias", False, "int8", "int8", 256), _q4_k),
+    14: Block("Q6_K", 256, 210, None, _signed(6, 16, "int8", 256), _q6_k),
     30: Block("BF16", 1, 2, ml_dtypes.bfloat16),
 }
 """By the number that ggml gives them."""

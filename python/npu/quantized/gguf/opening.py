@@ -65,7 +65,7 @@ def _entry(name: str, tensor: GGUFTensor, architecture: Architecture, config: di
         return values
 
     if block.scheme is not None:
-        return Entry(tensor.where, tensor.shape, block.scheme.scale_dtype, block.scheme, read, (tensor.bytes,))
+        return Entry(tensor.where, tensor.shape, block.scheme.dtype, block.scheme, read, (tensor.bytes,))
     dtype = "float32" if less_one else np.dtype(block.dtype).name
     return Entry(tensor.where, tensor.shape, dtype, None, read, (tensor.bytes,))
 
