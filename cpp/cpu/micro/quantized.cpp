@@ -106,9 +106,14 @@ inline std::int64_t dequantize_pairs(const DequantizeCall& call, const Centred& 
   const std::uint8_t* const q = call.q + bit / 8;
   std::int64_t i = 0;
   if (call.bits == 8) {
+    const __m128i flips = _mm_set1_epi8(static_cast<char>(centred.middle - centred.flip));
+    // An unsigned integer, minus the middle, is a signed one.
+    const auto number = [&](const std::uint8_t* at) {
+      const __m128i bytes = _mm_xor_si128(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)), flips);
+      return __builtin_convertvector((I32)_mm512_maskz_cvtepi8_epi32(0xffff, bytes), F32) * scales + shifts;
+    };
     for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
-      const F32 low = __builtin_convertvector(centred(eights_at(q + i)), F32) * scales + shifts;
-      const F32 high = __builtin_convertvector(centred(eights_at(q + i + kLanes)), F32) * scales + shifts;
+      const F32 low = number(q + i), high = number(q + i + kLanes);
       _mm512_storeu_si512(to + i, (__m512i)_mm512_cvtne2ps_pbh(high, low));
     }
   } else if (call.bits == 6 && bit % 8 == 0) {
@@ -119,15 +124,13 @@ inline std::int64_t dequantize_pairs(const DequantizeCall& call, const Centred& 
       _mm512_storeu_si512(to + i, (__m512i)_mm512_cvtne2ps_pbh(high, low));
     }
   } else if (call.bits == 4 && bit % 8 == 0) {
-    typedef std::uint16_t U16x32 __attribute__((vector_size(64)));
-    U16x32 in_turn;
-    for (std::uint16_t k = 0; k < 32; ++k) in_turn[k] = static_cast<std::uint16_t>(k / 2 + k % 2 * 16);
+    // All numbers that there are, twice: bit 4 of what is looked up does not matter.
+    const auto numbers = (__m256i)_mm512_cvtneps_pbh(table.of * scales + shifts);
+    const __m512i twice = _mm512_maskz_broadcast_i64x4(0xff, numbers);
     for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
-      const I32 bytes = eights_at(q + i / 2);
-      const F32 even = table.look_up(bytes, centred) * scales + shifts;
-      const F32 odd = table.look_up((I32)((U32)bytes >> 4), centred) * scales + shifts;
-      const auto halves = (__m512i)_mm512_cvtne2ps_pbh(odd, even);
-      _mm512_storeu_si512(to + i, _mm512_maskz_permutexvar_epi16(0xffffffff, (__m512i)in_turn, halves));
+      const auto bytes = (U32)eights_at(q + i / 2);
+      const auto fours = (__m512i)(bytes | bytes << 12);
+      _mm512_storeu_si512(to + i, _mm512_maskz_permutexvar_epi16(0xffffffff, fours, twice));
     }
   }
   return i;

@@ -121,21 +121,25 @@ class MatmulOperands final : public GemmOperands {
   // Columns of a quantised right side: rows of numbers, laid across.
   void pack_numbers(std::int64_t column, std::int64_t count, std::int64_t k, std::int64_t length, int nr,
                     float* to) const {
-    constexpr std::int64_t kMostColumns = 64;
-    float words[kPackedStride * kMostColumns];
-    for (std::int64_t j = 0; j < count; ++j) {
-      const QuantizedRows::Row row = quantized_column(r_, column + j);
-      float* const line = words + j * kPackedStride;
-      if (!pairs_) {
-        quantized_->numbers(parts_, row, k, length, line);
-        continue;
-      }
-      auto* const halves = reinterpret_cast<std::uint16_t*>(line);
-      const std::int64_t some = std::min(2 * length, depth_ - 2 * k);
-      quantized_->numbers(parts_, row, 2 * k, some, halves);
-      if (some < 2 * length) halves[some] = 0;
+    constexpr std::int64_t kAtOnce = 16;  // columns that the first cache has room for
+    float words[kPackedStride * kAtOnce];
+    for (std::int64_t j = 0; j < nr; j += kAtOnce) {
+      const std::int64_t some = std::clamp<std::int64_t>(count - j, 0, kAtOnce);
+      for (std::int64_t i = 0; i < some; ++i)
+        line_of_numbers(column + j + i, k, length, words + i * kPackedStride);
+      micro().transpose_words(words, kPackedStride * 4, some, length, to + j, nr,
+                              std::min<std::int64_t>(nr - j, kAtOnce));
     }
-    micro().transpose_words(words, kPackedStride * 4, count, length, to, nr, nr);
+  }
+
+  // Words [k, k + length) of one column.
+  void line_of_numbers(std::int64_t column, std::int64_t k, std::int64_t length, float* line) const {
+    const QuantizedRows::Row row = quantized_column(r_, column);
+    if (!pairs_) return quantized_->numbers(parts_, row, k, length, line);
+    auto* const halves = reinterpret_cast<std::uint16_t*>(line);
+    const std::int64_t some = std::min(2 * length, depth_ - 2 * k);
+    quantized_->numbers(parts_, row, 2 * k, some, halves);
+    if (some < 2 * length) halves[some] = 0;
   }
 
   // Columns of halves, as float32: two at a time are a word.
