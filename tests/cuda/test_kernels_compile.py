@@ -33,6 +33,7 @@ STACKS = {
     "conv_large_fours_bfloat": {"sm_100": 152},
     "conv_large_fours_half": {"sm_100": 152},
     "map": {"sm_80": 8, "sm_90": 8},
+    "matmul_quantized_4_1x1_bfloat": {"sm_90": 8},
     "matmul_quantized_8_4x1_float": {"sm_90": 8},
     "matmul_quantized_8_8x1_float": {"sm_90": 8},
     "matmul_rows_norm_k_major_2x2_bfloat": {"sm_80": 8},

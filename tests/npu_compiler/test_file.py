@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from npu_compiler import CompiledProgram, ProgramError, compile
-from npu_compiler.compiled_program import checksum
+from npu_compiler.compiled_program import FORMAT_VERSION, checksum
 
 from . import golden
 from .helpers import ir_of
@@ -45,7 +45,7 @@ def test_layout_of_the_file(program: CompiledProgram) -> None:
     """As docs/program-format.md has it."""
     data = program.to_bytes()
     magic, version, zero, length, offset, size, found = struct.unpack_from("<8sIIQQQQ", data)
-    assert (magic, version, zero) == (b"\x89NPUBIN\n", 2, 0) and not any(data[48:64])
+    assert (magic, version, zero) == (b"\x89NPUBIN\n", FORMAT_VERSION, 0) and not any(data[48:64])
     assert json.loads(data[64 : 64 + length]) == program.data
     assert offset % 64 == 0 and 0 <= offset - 64 - length < 64 and offset + size == len(data)
     assert all(entry["offset"] % 64 == 0 for entry in program.data["constants"])
@@ -101,8 +101,8 @@ def test_missing_files_and_folders(program: CompiledProgram, tmp_path: Path) -> 
         (lambda d: d[:30], "ends after 30 bytes"),
         (lambda d: d[:-1], "do not add up"),
         (lambda d: d + b"\0", "do not add up"),
-        (lambda d: d[:8] + struct.pack("<I", 3) + d[12:], r"format version 3; this compiler reads up to 2"),
-        (lambda d: d[:8] + struct.pack("<I", 1) + d[12:], r"format version 1, of an older version .* compile the"),
+        (lambda d: d[:8] + struct.pack("<I", FORMAT_VERSION + 1) + d[12:], r"; this compiler reads up to \d+; "),
+        (lambda d: d[:8] + struct.pack("<I", FORMAT_VERSION - 1) + d[12:], r", of an older version .* compile the"),
         (lambda d: d[:8] + bytes(4) + d[12:], "header is invalid"),
         (lambda d: d[:16] + struct.pack("<Q", 2**63) + d[24:], "do not add up"),
         (lambda d: d[:100] + b"!" + d[101:], "checksum"),
@@ -130,7 +130,9 @@ def with_json(text: bytes, constants: bytes) -> bytes:
     """A file whose checksum fits."""
     offset = -(-(64 + len(text)) // 64) * 64
     body = text + bytes(offset - 64 - len(text)) + constants
-    head = struct.pack("<8sIIQQQQ16x", b"\x89NPUBIN\n", 2, 0, len(text), offset, len(constants), checksum(body))
+    head = struct.pack(
+        "<8sIIQQQQ16x", b"\x89NPUBIN\n", FORMAT_VERSION, 0, len(text), offset, len(constants), checksum(body)
+    )
     return head + body
 
 

@@ -21,18 +21,6 @@ inline I32 first_inputs(const GroupTile& t) {
   return lanes;
 }
 
-inline F32 permute(F32 v, I32 index) {
-#if defined(__AVX512F__)
-  return _mm512_maskz_permutexvar_ps(0xffff, (__m512i)index, v);
-#elif defined(__AVX2__)
-  return _mm256_permutevar8x32_ps(v, (__m256i)index);
-#else
-  F32 result = {};
-  for (int i = 0; i < kLanes; ++i) result[i] = v[index[i]];
-  return result;
-#endif
-}
-
 template <Takes takes, Form form, int pixels>
 void tile(const GroupTile& t) {
   F32 acc[pixels] = {};
@@ -52,8 +40,8 @@ void tile(const GroupTile& t) {
         if (form == kBorder && (seen_by >> i & 1) == 0) continue;
         const float* const at = x + i * stride;
         if constexpr (takes == kOwn) acc[i] += load_lanes<form>(at, n) * weight;
-        if constexpr (takes == kGroups) acc[i] += permute(load_lanes<form>(at, n), index) * weight;
-        if constexpr (takes == kFewer) acc[i] += permute(load_part(at, seen), index) * weight;
+        if constexpr (takes == kGroups) acc[i] += lanes_of(load_lanes<form>(at, n), index) * weight;
+        if constexpr (takes == kFewer) acc[i] += lanes_of(load_part(at, seen), index) * weight;
         if constexpr (takes == kOne) acc[i] += all(at[j]) * weight;
       }
     }

@@ -35,19 +35,6 @@ inline I32 block_at(const std::uint8_t* q, std::int64_t bytes) {
   return block;
 }
 
-// Lanes of v by their numbers.
-inline F32 lanes_of(F32 v, I32 numbers) {
-#if defined(__AVX512F__)
-  return _mm512_maskz_permutexvar_ps(0xffff, (__m512i)numbers, v);
-#elif defined(__AVX2__)
-  return _mm256_permutevar8x32_ps(v, (__m256i)numbers);
-#else
-  F32 to;
-  for (int i = 0; i < kLanes; ++i) to[i] = v[numbers[i]];
-  return to;
-#endif
-}
-
 // What scales and offsets are multiples of. The groups of a vector have one unit, or some each.
 class Units {
  public:

@@ -63,6 +63,19 @@ inline void store_part(float* p, F32 v, std::int64_t n) {
 #endif
 }
 
+// Lanes of v by their numbers.
+inline F32 lanes_of(F32 v, I32 numbers) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_permutexvar_ps(0xffff, (__m512i)numbers, v);
+#elif defined(__AVX2__)
+  return _mm256_permutevar8x32_ps(v, (__m256i)numbers);
+#else
+  F32 to;
+  for (int i = 0; i < kLanes; ++i) to[i] = v[numbers[i]];
+  return to;
+#endif
+}
+
 // int8 as numbers.
 inline F32 load_i8(const std::int8_t* p) {
 #if defined(__AVX512F__)

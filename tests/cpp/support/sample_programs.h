@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "core/program/program.h"
+
 namespace npu::test {
 
 using Bytes = std::vector<std::byte>;
@@ -28,7 +30,7 @@ inline void put(Bytes& bytes, std::size_t at, std::uint64_t number) {
 
 // A whole file: header, JSON, constants.
 inline Bytes program_file(const std::string& json, std::size_t constant_bytes = 0,
-                          std::uint32_t version = 2) {
+                          std::uint32_t version = kFormatVersion) {
   const std::size_t start = (64 + json.size() + 63) / 64 * 64;
   Bytes bytes(start + constant_bytes);
   std::memcpy(bytes.data(), "\x89NPUBIN\n", 8);

@@ -67,8 +67,9 @@ TEST(program_reader, refuses_damaged_files) {
   Bytes bytes = good;
   bytes[0] = std::byte{'P'};
   CHECK_THROWS(read(bytes), "not a compiled program");
-  CHECK_THROWS(read(program_file(kEverything, 0, 3)), "written by a newer version");
-  CHECK_THROWS(read(program_file(kEverything, 0, 1)), "written by an older version of npu-simulation");
+  CHECK_THROWS(read(program_file(kEverything, 0, kFormatVersion + 1)), "written by a newer version");
+  CHECK_THROWS(read(program_file(kEverything, 0, kFormatVersion - 1)),
+               "written by an older version of npu-simulation");
   CHECK_THROWS(read(program_file(kEverything, 0, 0)), "no valid format version");
   bytes = good;
   bytes.back() = std::byte{1};
