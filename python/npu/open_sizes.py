@@ -133,10 +133,10 @@ class OpenRunner(Runner):
     def _of_sizes(self, sizes: dict[str, int]) -> _Sized:
         self.rules.check(sizes)
 
-        @collector_paused()
         def make() -> _Sized:
             weights = self._weights
-            return _Sized(sizes, self._make(sizes, weights), weights)
+            with collector_paused():
+                return _Sized(sizes, self._make(sizes, weights), weights)
 
         sized = self._kept.get_or_make(self.rules.shapes(sizes), make)
         if sized.weights is not self._weights:

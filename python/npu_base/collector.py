@@ -38,7 +38,7 @@ _pauses = _Pauses()
 @contextmanager
 def collector_paused() -> Iterator[None]:
     """A collection visits every object of the process. With PyTorch imported it takes as long as compiling a size, and
-    the new objects of a compilation would cause one. Use it as ``with`` or as a decorator."""
+    the new objects of a compilation would cause one."""
     _pauses.begin()
     try:
         yield

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from npu_base.collector import collector_paused
 from npu_base.errors import InvalidValueError, format_error
 from torch import Tensor, fx
 from torch._dynamo.convert_frame import compile_lock
@@ -62,7 +63,7 @@ class CapturedGraph:
                     raise InvalidValueError(
                         format_error("torch.compile", "backend 'npu' has no modes", got=f"mode={self._mode!r}")
                     )
-                with ONE_AT_A_TIME, compile_lock:  # Dynamo traces in other threads
+                with ONE_AT_A_TIME, compile_lock, collector_paused():  # Dynamo traces in other threads
                     form = specialize(self._graph_module, args, self._scalars, Options.read(self._given))
                 self._writes = self._writes or form.writes
                 if not (self._open or self._scalars or self._writes):

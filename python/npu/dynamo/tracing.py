@@ -9,7 +9,6 @@ from inspect import signature
 from typing import Any, NoReturn, cast
 
 import torch
-from npu_base.collector import collector_paused
 from npu_base.errors import InvalidValueError, format_error
 from torch import Tensor, fx
 from torch._functorch.aot_autograd import aot_module_simplified
@@ -73,7 +72,6 @@ def _with_scalars(graph_module: fx.GraphModule, args: Sequence[Any], scalars: Se
     return copied
 
 
-@collector_paused()
 def specialize(
     graph_module: fx.GraphModule, args: Sequence[Any], scalars: Sequence[int], options: Options
 ) -> Specialized:
