@@ -54,9 +54,9 @@ TEST(gpu_norms, a_norm_and_its_product_are_one_step) {
   const Step& step = plan.steps[0];
   CHECK_EQ(step.name(), "norm + product");
   CHECK_EQ(step.kernel->name(), "norm[rms] + matmul[rows]");
-  CHECK_EQ(step.inputs.size(), 7u);
-  CHECK_EQ(step.inputs[5].value, 1);
-  CHECK_EQ(step.inputs[6].value, -1);
+  CHECK_EQ(step.inputs.size(), 8u);
+  CHECK_EQ(step.inputs[6].value, 1);
+  CHECK_EQ(step.inputs[7].value, -1);
   CHECK_EQ(plan.arena_bytes, 0);
   const auto& gpu = static_cast<const GpuPlan&>(*plan.device_plan);
   CHECK_EQ(gpu.schedule.dispatches, 1);
@@ -171,7 +171,7 @@ TEST(gpu_norms, quantised_products_normalise_their_rows_too) {
   const Plan plan = plan_of(p);
   CHECK_EQ(plan.steps.size(), 1u);
   CHECK_EQ(plan.steps[0].kernel->name(), "norm[rms] + matmul[quantized rows]");
-  CHECK_EQ(plan.steps[0].inputs.size(), 7u);
+  CHECK_EQ(plan.steps[0].inputs.size(), 8u);
   const auto& gpu = static_cast<const GpuPlan&>(*plan.device_plan);
   CHECK_EQ(gpu.schedule.launches[0].dispatch->function, "matmul_quantized_norm_4_2x1_float");
   CHECK_EQ(gpu.estimate.total.read, 4.0 * (2 * 64 + 64 + 32 + 32 * 2) + 32 * 32);

@@ -41,7 +41,7 @@ TEST(program_reader, reads_everything) {
   CHECK_EQ(m.constants[0].offset, 64);
   CHECK_EQ(m.constant_data.size(), kEverythingConstants);
   const Op& linear = m.main[0];
-  CHECK_EQ(linear.inputs.size(), 6u);
+  CHECK_EQ(linear.inputs.size(), 7u);
   CHECK(!linear.inputs[2].present() && linear.inputs[0].whole && !linear.inputs[1].whole);
   CHECK_EQ(std::get<MatmulAttrs>(linear.attrs).epilogue.size(), 4u);
   CHECK_EQ(linear.nodes[1], "relu");
@@ -52,8 +52,8 @@ TEST(program_reader, reads_everything) {
 
 TEST(program_reader, a_view_of_everything_is_whole) {
   const ProgramModel m =
-      read(edited("\"in\": [0, [3, [4, 4], [1, 4], 0], null, null, null, 0]",
-                  "\"in\": [[0, [2, 4], [4, 1], 0], [3, [4, 4], [1, 4], 0], null, null, null, 0]"));
+      read(edited("\"in\": [0, [3, [4, 4], [1, 4], 0], null, null, null, null, 0]",
+                  "\"in\": [[0, [2, 4], [4, 1], 0], [3, [4, 4], [1, 4], 0], null, null, null, null, 0]"));
   CHECK(m.main[0].inputs[0].whole);
 }
 
@@ -148,11 +148,11 @@ TEST(program_reader, names_what_is_wrong) {
       {"\"offset\": 64", "\"offset\": 9223372036854775807", "outside the constants section"},
       {"\"op\": \"map\"", "\"op\": \"mop\"", "prepare[0] \"fold\": there is no such op; got \"mop\""},
       {"\"in\": [1, ", "\"in\": [null, ", "operand 0 in 'in' must not be absent"},
-      {"[3, [4, 4], [1, 4], 0], null, null, null, 0]", "[3, [4, 4], [1, 4]], null, null, null, 0]",
-       "a view is malformed"},
-      {"[3, [4, 4], [1, 4], 0], null, null, null, 0]", "[3, [4, 4], [1], 0], null, null, null, 0]",
-       "different numbers of strides"},
-      {"\"in\": [0, [3, [4, 4], [1, 4], 0], null, null, null, 0]", "\"in\": [0]",
+      {"[3, [4, 4], [1, 4], 0], null, null, null, null, 0]",
+       "[3, [4, 4], [1, 4]], null, null, null, null, 0]", "a view is malformed"},
+      {"[3, [4, 4], [1, 4], 0], null, null, null, null, 0]",
+       "[3, [4, 4], [1], 0], null, null, null, null, 0]", "different numbers of strides"},
+      {"\"in\": [0, [3, [4, 4], [1, 4], 0], null, null, null, null, 0]", "\"in\": [0]",
        "operand 'b' is missing in 'in'"},
       {"\"in\": [9]", "\"in\": 9", "'in' has a wrong value; got 9"},
       {"\"out\": [10]", "\"out\": []", "operand 'out' is missing in 'out'"},
