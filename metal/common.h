@@ -7,6 +7,14 @@ using namespace metal;
 #include "args.h"
 #include "constants.h"
 
+// Before it a kernel reads nothing but what no launch writes. On NVIDIA's GPUs it begins while the launch
+// before it still runs; a library that says this once has it on the way of every kernel.
+#ifdef NPU_CUDA
+#define NPU_INPUTS_READY npu::wait_for_inputs()
+#else
+#define NPU_INPUTS_READY ((void)0)
+#endif
+
 // For loops whose counter indexes what must stay in registers.
 #define NPU_UNROLL _Pragma("clang loop unroll(full)")
 

@@ -152,12 +152,20 @@ NPU_SHARED int32_t kTinyRows = 16;  // of a block of kSmallBlock columns
 NPU_SHARED uint32_t kLargeBlockThreads = 128;
 NPU_SHARED uint32_t kSmallBlockThreads = 256;  // and of tiny ones
 
-enum { kFcMatmulLeftAlong = kFcEpilogueEnd, kFcMatmulRightAlong, kFcMatmulSplits };
+enum { kFcMatmulLeftAlong = kFcEpilogueEnd, kFcMatmulRightAlong, kFcMatmulSplits, kFcMatmulRowsFirst };
 enum { kBufferMatmulParts = kBufferExtrasEnd };
 NPU_SHARED int32_t kSumColumns = 4;  // of a thread that adds up parts of the depth
 
+// Blocks on NVIDIA's tensor cores (cpp/cuda/kernels): what is staged of a row at once.
+NPU_SHARED int32_t kTensorRowBytes = 128;
+
 // matmul_rows.h
-enum { kFcMatmulRowsLeftFours = kFcEpilogueEnd, kFcMatmulRowsRightAligned, kFcMatmulRowsEnd };
+enum {
+  kFcMatmulRowsLeftFours = kFcEpilogueEnd,
+  kFcMatmulRowsRightAligned,
+  kFcMatmulRowsRightConstant,
+  kFcMatmulRowsEnd
+};
 NPU_SHARED int32_t kStreamSimdgroups = 8;  // of a threadgroup
 
 enum { kFcNormedRowsRms = kFcMatmulRowsEnd, kFcNormedRowsWeight, kFcNormedRowsBias, kFcNormedRowsEnd };
@@ -185,7 +193,7 @@ NPU_SHARED int32_t kSixesStep = 12;     // the same of 6 bits: 16 elements
 enum { kBufferDequantizeScales = kBufferOwn, kBufferDequantizeOffsets, kBufferDequantizeUnits };
 
 // conv_geometry.h
-enum { kFcConvSpreads = kFcEpilogueEnd, kFcConvShort, kFcConvPaddedColumns };
+enum { kFcConvSpreads = kFcEpilogueEnd, kFcConvShort, kFcConvPaddedColumns, kFcConvSplits };
 NPU_SHARED int32_t kConvChannels = 4;     // of a thread that convolves directly
 NPU_SHARED int32_t kDepthwisePixels = 4;  // neighbours along the width, of a thread that convolves depthwise
 
@@ -202,6 +210,10 @@ enum {
   kBufferAttentionParts,
   kBufferAttentionPeaks
 };
+
+enum { kFcTensorAttentionWideMask = kFcAttentionEnd };
+NPU_SHARED int32_t kTensorQueries = 64;         // rows of a threadgroup, 16 for each simdgroup
+NPU_SHARED int32_t kTensorHeads[] = {64, 128};  // widths of heads, at most
 
 enum { kFcTilesDenseQueries = kFcAttentionEnd, kFcTilesDenseKeys, kFcTilesDenseValues };
 NPU_SHARED int32_t kAttentionTiles[] = {32, 64, 96, 128, 256};  // widths of heads, at most

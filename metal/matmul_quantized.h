@@ -75,26 +75,43 @@ struct QuantizedColumns {
   }
 };
 
-// kColumns columns of kRows rows for each simdgroup.
-template <typename T, int kRows, int kColumns, int kWidth, typename Left>
-inline void multiply_quantized(constant MatmulArgs& matmul, constant QuantizedArgs& lies,
-                               const thread Left& left, const device uchar* right, FactorParts factor,
-                               Ends ends, RowOffsets of, threadgroup float* room, Spot at) {
-  constexpr int kStep = step_bytes<kWidth>() * 8 / kWidth;  // elements
-  const int depth = matmul.product.depth, bytes = (depth * kWidth + 7) / 8;
-  const QuantizedColumns<kColumns> columns(matmul, lies, right, at);
-  LaneSums<T, kRows, kColumns> sums;
-  for (int k = first_of_lane<kStep>(matmul, at); k < depth; k += stride_of_lanes<kStep>(matmul)) {
-    const int byte = k * kWidth / 8, part = k / lies.group;
+// What a step of a lane multiplies with.
+template <int kColumns, int kWidth>
+struct QuantizedStep {
+  uint3 integers[kColumns];
+  Factors factors[kColumns];
+
+  void load(const thread QuantizedColumns<kColumns>& columns, constant QuantizedArgs& lies,
+            FactorParts factor, int k, int depth) {
+    const int bytes = (depth * kWidth + 7) / 8, byte = k * kWidth / 8, part = k / lies.group;
     const int unit = part / lies.unit * units_of_group();
-    uint3 integers[kColumns];
-    Factors factors[kColumns];
     NPU_UNROLL
     for (int c = 0; c < kColumns; ++c) {
       integers[c] = integers_at<kWidth>(columns.q[c] + byte, bytes - byte);
       factors[c] = factors_at(
           factor, {columns.scales[c] + part, columns.offsets[c] + part, columns.units[c] + unit, 1});
     }
+  }
+};
+
+// kColumns columns of kRows rows for each simdgroup.
+template <typename T, int kRows, int kColumns, int kWidth, typename Ready>
+inline void multiply_quantized(constant MatmulArgs& matmul, constant QuantizedArgs& lies,
+                               const thread Ready& ready, const device uchar* right, FactorParts factor,
+                               Ends ends, RowOffsets of, threadgroup float* room, Spot at) {
+  constexpr int kStep = step_bytes<kWidth>() * 8 / kWidth;  // elements
+  const int depth = matmul.product.depth;
+  const QuantizedColumns<kColumns> columns(matmul, lies, right, at);
+  LaneSums<T, kRows, kColumns> sums;
+  const int stride = stride_of_lanes<kStep>(matmul);
+  int k = first_of_lane<kStep>(matmul, at);
+  QuantizedStep<kColumns, kWidth> next;
+  if (!kRightConstant) NPU_INPUTS_READY;
+  if (k < depth) next.load(columns, lies, factor, k, depth);
+  const typename Ready::Left left = ready();
+  for (; k < depth; k += stride) {
+    const QuantizedStep<kColumns, kWidth> step = next;
+    if (k + stride < depth) next.load(columns, lies, factor, k + stride, depth);
     NPU_UNROLL
     for (int r = 0; r < kRows; ++r) {
       float parts[kColumns], total = 0.0f;
@@ -105,11 +122,12 @@ inline void multiply_quantized(constant MatmulArgs& matmul, constant QuantizedAr
         const float4 values = four_values(left, r, k + i, depth);
         total += dot(values, float4(1.0f));
         NPU_UNROLL
-        for (int c = 0; c < kColumns; ++c) parts[c] += dot(values, four_integers<kWidth>(integers[c], i));
+        for (int c = 0; c < kColumns; ++c)
+          parts[c] += dot(values, four_integers<kWidth>(step.integers[c], i));
       }
       NPU_UNROLL
       for (int c = 0; c < kColumns; ++c)
-        sums.of[r][c] += fma(factors[c].scale, parts[c], factors[c].shift * total);
+        sums.of[r][c] += fma(step.factors[c].scale, parts[c], step.factors[c].shift * total);
     }
   }
   finish_k_major(matmul, sums, ends, of, room, at);

@@ -12,7 +12,7 @@ template <typename T, int kRows, int kColumns, int kWidth>
   threadgroup float room[kStreamSimdgroups * kRows * kColumns];
   if (k_major_is_beyond<kColumns>(args.matmul, group)) return;
   const RowOffsets of = block_offsets(args.matmul.product, group.z);
-  const LyingRows<T, kRows> rows(args.matmul, left + of.of[NPU_LEFT]);
+  const LyingReady<T, kRows> rows = {args.matmul, left + of.of[NPU_LEFT]};
   const Ends ends = NPU_GATHER_ENDS;
   const Spot spot = {group, simdgroup, lane};
   multiply_quantized<T, kRows, kColumns, kWidth>(args.matmul, args.right, rows, right,

@@ -17,8 +17,8 @@ template <typename T, int kRows, int kColumns, int kWidth>
   if (k_major_is_beyond<kColumns>(args.rows.matmul, group)) return;
   const RowOffsets of = block_offsets(args.rows.matmul.product, group.z);
   const Spot spot = {group, simdgroup, lane};
-  normalise(normal, spreads, args.rows, left + of.of[NPU_LEFT], norm_weight, norm_bias, spot);
-  const NormalRows<T, kRows> rows(args.rows, normal);
+  const NormalReady<T, kRows> rows = {normal,      spreads,   args.rows, left + of.of[NPU_LEFT],
+                                      norm_weight, norm_bias, spot};
   const Ends ends = NPU_GATHER_ENDS;
   multiply_quantized<T, kRows, kColumns, kWidth>(args.rows.matmul, args.right, rows, right,
                                                  {scales, offsets, units}, ends, of, room, spot);

@@ -1,6 +1,9 @@
 // How products with few rows are computed: the right-hand side is read once, as it lies, and everything else
 // follows its speed. The left side may lie anywhere.
 //
+// What is constant of the right-hand side is on its way before the left one is there: kernels get a `Ready`,
+// which waits for it and gives its rows.
+//
 // k_major: the depth of a column is contiguous, as in linear's weights. A simdgroup makes a few columns, its
 // lanes along the depth; several simdgroups may share the depth of a column. n_major: columns are contiguous.
 // Lanes take columns, and the simdgroups of a threadgroup share the depth.
@@ -19,6 +22,8 @@ struct Spot {
 constant bool kLeftFours [[function_constant(kFcMatmulRowsLeftFours)]];
 // 16 bytes of the right side may be loaded at once.
 constant bool kRightAligned [[function_constant(kFcMatmulRowsRightAligned)]];
+// No launch of the plan writes it, nor the weights of a norm.
+constant bool kRightConstant [[function_constant(kFcMatmulRowsRightConstant)]];
 
 // 16 bytes of the right-hand side.
 inline Wide<float> load_right(const device float* x) { return load_wide(x); }
@@ -47,6 +52,19 @@ struct LyingRows {
   }
 };
 
+// Gives them once they are there.
+template <typename T, int kRows>
+struct LyingReady {
+  typedef LyingRows<T, kRows> Left;
+  constant MatmulArgs& args;
+  const device T* first;
+
+  Left operator()() const {
+    NPU_INPUTS_READY;
+    return Left(args, first);
+  }
+};
+
 // What a lane adds up of kColumns columns and kRows rows.
 template <typename T, int kRows, int kColumns>
 struct LaneSums {
@@ -66,6 +84,11 @@ struct LaneSums {
     Wide<T> weights[kColumns];
     NPU_UNROLL
     for (int c = 0; c < kColumns; ++c) weights[c] = load_right(w[c] + k);
+    add_loaded(left, weights, k);
+  }
+
+  template <typename Left>
+  void add_loaded(const thread Left& left, const thread Wide<T>* weights, int k) {
     NPU_UNROLL
     for (int r = 0; r < kRows; ++r) {
       NPU_UNROLL
@@ -154,9 +177,68 @@ inline void finish_k_major(constant MatmulArgs& args, const thread LaneSums<T, k
   }
 }
 
+// 16 bytes of each column in some steps of a lane, which are loaded before they are wanted.
+template <typename T, int kColumns, int kSteps>
+struct Ahead {
+  static constant constexpr int kStep = 4 * Wide<T>::kFours;
+  uint4 raw[kSteps][kColumns];
+
+  // For step `s`; nothing where the depth ends in what is loaded.
+  void load(const device T * thread * w, int s, int k, int depth) {
+    if (k + kStep > depth) return;
+    NPU_UNROLL
+    for (int c = 0; c < kColumns; ++c) raw[s][c] = *(const device uint4*)(w[c] + k);
+  }
+  void take(int s, thread Wide<T>* weights) const {
+    NPU_UNROLL
+    for (int c = 0; c < kColumns; ++c) weights[c] = wide_of(raw[s][c], T(0.0f));
+  }
+};
+
+// Adds up the steps of a lane, some of which are always on their way.
+template <typename T, int kRows, int kColumns, typename Ready>
+inline void add_stream(thread LaneSums<T, kRows, kColumns>& sums, const thread Ready& ready,
+                       const device T * thread * w, int begin, int stride, int depth) {
+  constexpr int kStep = 4 * Wide<T>::kFours, kSteps = kRows >= 4 ? 1 : 8 / kColumns;
+  Ahead<T, kColumns, kSteps> ahead;
+  if (!kRightConstant) NPU_INPUTS_READY;
+  NPU_UNROLL
+  for (int s = 0; s < kSteps; ++s) ahead.load(w, s, begin + s * stride, depth);
+  const typename Ready::Left left = ready();
+  for (int first = begin; first < depth; first += kSteps * stride) {
+    NPU_UNROLL
+    for (int s = 0; s < kSteps; ++s) {
+      const int k = first + s * stride;
+      if (k + kStep <= depth) {
+        Wide<T> weights[kColumns];
+        ahead.take(s, weights);
+        ahead.load(w, s, k + kSteps * stride, depth);
+        sums.add_loaded(left, weights, k);
+      } else {
+        for (int i = k; i < depth; ++i) sums.add_one(left, w, i);
+      }
+    }
+  }
+}
+
+// The same where 16 bytes cannot be loaded at once.
+template <typename T, int kRows, int kColumns, typename Ready>
+inline void add_steps(thread LaneSums<T, kRows, kColumns>& sums, const thread Ready& ready,
+                      const device T * thread * w, int begin, int stride, int depth) {
+  constexpr int kStep = 4 * Wide<T>::kFours;
+  const typename Ready::Left left = ready();
+  for (int k = begin; k < depth; k += stride) {
+    if (k + kStep <= depth) {
+      sums.add_step(left, w, k);
+    } else {
+      for (int i = k; i < depth; ++i) sums.add_one(left, w, i);
+    }
+  }
+}
+
 // kColumns columns of kRows rows for each simdgroup.
-template <typename T, int kRows, int kColumns, typename Left>
-inline void multiply_k_major(constant MatmulArgs& args, const thread Left& left, const device T* right,
+template <typename T, int kRows, int kColumns, typename Ready>
+inline void multiply_k_major(constant MatmulArgs& args, const thread Ready& ready, const device T* right,
                              Ends ends, RowOffsets offsets, threadgroup float* room, Spot at) {
   constexpr int kStep = 4 * Wide<T>::kFours;
   const int depth = args.product.depth;
@@ -165,12 +247,11 @@ inline void multiply_k_major(constant MatmulArgs& args, const thread Left& left,
   for (int c = 0; c < kColumns; ++c)
     w[c] = right + offsets.of[NPU_RIGHT] + column_of<kColumns>(args, at, c) * args.right_column;
   LaneSums<T, kRows, kColumns> sums;
-  for (int k = first_of_lane<kStep>(args, at); k < depth; k += stride_of_lanes<kStep>(args)) {
-    if (k + kStep <= depth) {
-      sums.add_step(left, w, k);
-    } else {
-      for (int i = k; i < depth; ++i) sums.add_one(left, w, i);
-    }
+  const int begin = first_of_lane<kStep>(args, at), stride = stride_of_lanes<kStep>(args);
+  if (kRightAligned) {
+    add_stream(sums, ready, w, begin, stride, depth);
+  } else {
+    add_steps(sums, ready, w, begin, stride, depth);
   }
   finish_k_major(args, sums, ends, offsets, room, at);
 }

@@ -11,7 +11,7 @@ template <typename T, int kRows, int kColumns>
   threadgroup float room[kStreamSimdgroups * kRows * kColumns];
   if (k_major_is_beyond<kColumns>(args, group)) return;
   const RowOffsets offsets = block_offsets(args.product, group.z);
-  const LyingRows<T, kRows> rows(args, left + offsets.of[NPU_LEFT]);
+  const LyingReady<T, kRows> rows = {args, left + offsets.of[NPU_LEFT]};
   const Ends ends = NPU_GATHER_ENDS;
   const Spot spot = {group, simdgroup, lane};
   multiply_k_major<T, kRows, kColumns>(args, rows, right, ends, offsets, room, spot);
@@ -26,6 +26,7 @@ template <typename T, int kRows, int kColumns>
                                     uint lane [[thread_index_in_simdgroup]]) {
   threadgroup float room[kStreamSimdgroups * int(kSimd) * kColumns];
   if (n_major_is_beyond<kColumns>(args, group)) return;
+  NPU_INPUTS_READY;
   const RowOffsets offsets = block_offsets(args.product, group.z);
   const LyingRows<T, kRows> rows(args, left + offsets.of[NPU_LEFT]);
   const Ends ends = NPU_GATHER_ENDS;

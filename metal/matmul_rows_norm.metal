@@ -14,8 +14,8 @@ template <typename T, int kRows, int kColumns>
   if (k_major_is_beyond<kColumns>(args.matmul, group)) return;
   const RowOffsets offsets = block_offsets(args.matmul.product, group.z);
   const Spot spot = {group, simdgroup, lane};
-  normalise(normal, spreads, args, left + offsets.of[NPU_LEFT], norm_weight, norm_bias, spot);
-  const NormalRows<T, kRows> rows(args, normal);
+  const NormalReady<T, kRows> rows = {normal,      spreads,   args, left + offsets.of[NPU_LEFT],
+                                      norm_weight, norm_bias, spot};
   const Ends ends = NPU_GATHER_ENDS;
   multiply_k_major<T, kRows, kColumns>(args.matmul, rows, right, ends, offsets, room, spot);
 }
@@ -33,8 +33,9 @@ template <typename T, int kRows, int kColumns>
   if (n_major_is_beyond<kColumns>(args.matmul, group)) return;
   const RowOffsets offsets = block_offsets(args.matmul.product, group.z);
   const Spot spot = {group, simdgroup, lane};
-  normalise(normal, spreads, args, left + offsets.of[NPU_LEFT], norm_weight, norm_bias, spot);
-  const NormalRows<T, kRows> rows(args, normal);
+  const NormalReady<T, kRows> ready = {normal,      spreads,   args, left + offsets.of[NPU_LEFT],
+                                       norm_weight, norm_bias, spot};
+  const NormalRows<T, kRows> rows = ready();
   const Ends ends = NPU_GATHER_ENDS;
   multiply_n_major<T, kRows, kColumns>(args.matmul, rows, right, ends, offsets, room, spot);
 }

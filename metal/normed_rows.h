@@ -15,6 +15,8 @@ constant bool kHasNormBias = kNormBias != int(ParameterKind::kNone);
   const device char *norm_weight [[buffer(kBufferNormedRowsWeight), function_constant(kHasNormWeight)]], \
       const device char *norm_bias [[buffer(kBufferNormedRowsBias), function_constant(kHasNormBias)]]
 
+constant constexpr int kMostQuick = 8;  // elements of a row that a thread keeps in registers
+
 // Four elements at a multiple of as many bytes.
 inline float4 four_of(const threadgroup float* x) { return *(const threadgroup float4*)x; }
 inline float4 four_of(const threadgroup half* x) { return float4(*(const threadgroup half4*)x); }
@@ -80,3 +82,70 @@ inline void normalise(threadgroup T* normal, threadgroup Spread* room, constant 
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
 }
+
+// One row of an RMS norm whose elements fit the registers of its threads: the weights are there before it is.
+template <typename T>
+inline void normalise_quickly(threadgroup T* normal, threadgroup Spread* room, constant NormedRowsArgs& args,
+                              const device T* x, const device char* weight, Spot at) {
+  constexpr int kThreads = kStreamSimdgroups * int(kSimd);
+  const int depth = args.matmul.product.depth, mine = int(at.simdgroup) * int(kSimd) + int(at.lane);
+  float weights[kMostQuick], values[kMostQuick];
+  if (!kRightConstant) NPU_INPUTS_READY;
+  NPU_UNROLL
+  for (int u = 0; u < kMostQuick; ++u) {
+    const int i = mine + u * kThreads;
+    weights[u] = 1.0f;
+    if (kHasNormWeight && i < depth)
+      weights[u] = parameter<T>(weight, ParameterKind(kNormWeight), i * args.weight_step);
+  }
+  NPU_INPUTS_READY;
+  Spread spread = Spreads::none();
+  NPU_UNROLL
+  for (int u = 0; u < kMostQuick; ++u) {
+    const int i = mine + u * kThreads;
+    values[u] = i < depth ? float(x[int64_t(i) * args.matmul.left_depth]) : 0.0f;
+  }
+  NPU_UNROLL
+  for (int u = 0; u < kMostQuick; ++u) {
+    if (mine + u * kThreads < depth) spread = Spreads::add(spread, values[u], uint(mine + u * kThreads));
+  }
+  spread = across_lanes<Spreads>(spread);
+  if (at.lane == 0) room[at.simdgroup] = spread;
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  spread = Spreads::none();
+  for (int s = 0; s < kStreamSimdgroups; ++s) spread = Spreads::merge(spread, room[s]);
+  const Normal row = normal_of(spread, 0.0f, float(depth), args.eps, true);
+  NPU_UNROLL
+  for (int u = 0; u < kMostQuick; ++u) {
+    const int i = mine + u * kThreads;
+    if (i >= depth) continue;
+    float result = row.of(values[u]);
+    if (kHasNormWeight) result *= weights[u];
+    normal[i] = T(result);
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+}
+
+// Gives the rows once they are there, and normal.
+template <typename T, int kRows>
+struct NormalReady {
+  typedef NormalRows<T, kRows> Left;
+  threadgroup T* normal;
+  threadgroup Spread* room;
+  constant NormedRowsArgs& args;
+  const device T* x;
+  const device char* weight;
+  const device char* bias;
+  Spot at;
+
+  Left operator()() const {
+    if (kRows == 1 && kRms && !kHasNormBias &&
+        args.matmul.product.depth <= kMostQuick * kStreamSimdgroups * int(kSimd)) {
+      normalise_quickly(normal, room, args, x, weight, at);
+    } else {
+      NPU_INPUTS_READY;
+      normalise(normal, room, args, x, weight, bias, at);
+    }
+    return Left(args, normal);
+  }
+};

@@ -32,15 +32,19 @@ inline Wide<T> load_wide_int8(const device char* x) {
   return wide;
 }
 
-// From addresses that are multiples of 16.
-inline Wide<float> load_wide(const device float* x) { return {{load4(x)}}; }
-inline Wide<half> load_wide(const device half* x) {
-  const uint4 raw = *(const device uint4*)x;
+// 16 bytes as they were loaded. The higher of two bfloats is a float already but for what follows its bits.
+inline Wide<float> wide_of(uint4 raw, float) { return {{as_type<float4>(raw)}}; }
+inline Wide<half> wide_of(uint4 raw, half) {
   return {{float4(as_type<half4>(raw.xy)), float4(as_type<half4>(raw.zw))}};
 }
-// The higher of two is a float already but for what follows its bits.
-inline Wide<bfloat> load_wide(const device bfloat* x) {
-  const uint4 raw = *(const device uint4*)x;
+inline Wide<bfloat> wide_of(uint4 raw, bfloat) {
   const float4 even = as_type<float4>(raw << 16), odd = as_type<float4>(raw & 0xffff0000u);
   return {{float4(even.x, odd.x, even.y, odd.y), float4(even.z, odd.z, even.w, odd.w)}};
+}
+
+// From addresses that are multiples of 16.
+inline Wide<float> load_wide(const device float* x) { return {{load4(x)}}; }
+template <typename T>
+inline Wide<T> load_wide(const device T* x) {
+  return wide_of(*(const device uint4*)x, T(0.0f));
 }

@@ -21,8 +21,11 @@ struct Loaded {
 };
 
 bool find_functions(void* library, Api& api, std::string& missing) {
-  const auto find = [&](const char* name, auto& function) {
+  const auto find_newer = [&](const char* name, auto& function) {
     function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(library, name));
+  };
+  const auto find = [&](const char* name, auto& function) {
+    find_newer(name, function);
     if (function == nullptr && missing.empty()) missing = name;
   };
   find("cuInit", api.init);
@@ -58,10 +61,12 @@ bool find_functions(void* library, Api& api, std::string& missing) {
   find("cuModuleLoadData", api.load_module);
   find("cuModuleUnload", api.unload_module);
   find("cuModuleGetFunction", api.function);
+  find("cuFuncSetAttribute", api.set_attribute);
   find("cuLaunchKernel", api.launch);
   find("cuGraphCreate", api.create_graph);
   find("cuGraphDestroy", api.destroy_graph);
   find("cuGraphAddKernelNode_v2", api.add_kernel);
+  find_newer("cuGraphAddDependencies_v2", api.add_edges);
   find("cuGraphInstantiateWithFlags", api.instantiate);
   find("cuGraphExecDestroy", api.destroy_exec);
   find("cuGraphExecKernelNodeSetParams_v2", api.update_kernel);

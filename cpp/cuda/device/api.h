@@ -26,6 +26,9 @@ inline constexpr CuResult kCuSuccess = 0, kCuOutOfMemory = 2, kCuNoDevice = 100,
 inline constexpr int kCuThreadsPerBlock = 1, kCuSharedBytesPerBlock = 8, kCuWarpSize = 10,
                      kCuMultiprocessors = 16, kCuUnifiedAddressing = 41, kCuMajor = 75, kCuMinor = 76;
 
+// CUfunction_attribute
+inline constexpr int kCuDynamicSharedBytes = 8, kCuSharedCarveout = 9;
+
 inline constexpr unsigned kCuNonBlocking = 1;                      // CU_STREAM_NON_BLOCKING
 inline constexpr unsigned kCuEventNoTiming = 2;                    // CU_EVENT_DISABLE_TIMING
 inline constexpr unsigned kCuHostPortable = 1, kCuHostMapped = 2;  // CU_MEMHOSTALLOC_*
@@ -40,6 +43,14 @@ struct CuKernelNode {
   void* kernel;
   CuContext context;
 };
+
+// CUgraphEdgeData
+struct CuGraphEdge {
+  unsigned char from_port, to_port, type, reserved[5];
+};
+// The edge is passed once all blocks of the kernel before have begun: CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC,
+// and CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC.
+inline constexpr CuGraphEdge kCuOverlapping{1, 0, 1, {}};
 
 struct Api {
   CuResult (*init)(unsigned);
@@ -75,11 +86,14 @@ struct Api {
   CuResult (*load_module)(CuModule*, const void*);
   CuResult (*unload_module)(CuModule);
   CuResult (*function)(CuFunction*, CuModule, const char*);
+  CuResult (*set_attribute)(CuFunction, int, int);
   CuResult (*launch)(CuFunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,
                      CuStream, void**, void**);
   CuResult (*create_graph)(CuGraph*, unsigned);
   CuResult (*destroy_graph)(CuGraph);
   CuResult (*add_kernel)(CuGraphNode*, CuGraph, const CuGraphNode*, std::size_t, const CuKernelNode*);
+  // Null before CUDA 12.3.
+  CuResult (*add_edges)(CuGraph, const CuGraphNode*, const CuGraphNode*, const CuGraphEdge*, std::size_t);
   CuResult (*instantiate)(CuGraphExec*, CuGraph, unsigned long long);
   CuResult (*destroy_exec)(CuGraphExec);
   CuResult (*update_kernel)(CuGraphExec, CuGraphNode, const CuKernelNode*);

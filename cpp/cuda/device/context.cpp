@@ -37,6 +37,11 @@ Context::~Context() {
   for (const CuStream stream : idle_) api().destroy_stream(stream);
 }
 
+bool Context::overlaps() const {
+  constexpr int kHopper = 9;
+  return api().add_edges != nullptr && attribute(kCuMajor) >= kHopper;
+}
+
 int Context::attribute(int which) const {
   int value = 0;
   check(api().device_attribute(&value, which, device_), "asking for an attribute of the GPU");

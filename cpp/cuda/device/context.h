@@ -29,6 +29,7 @@ class Context {
   const std::string& name() const { return name_; }
   const std::string& architecture() const { return architecture_; }  // "sm_90"
   int attribute(int which) const;
+  bool overlaps() const;  // launches may begin before those that they come after have ended
 
   // While it lives, calls of this thread go to this GPU, whichever one PyTorch uses.
   class Current {

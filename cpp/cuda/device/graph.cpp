@@ -8,8 +8,8 @@
 
 namespace npu::cuda {
 
-Graph::Graph(std::span<const Call> calls, std::span<const bool> skipped)
-    : skipped_(skipped.begin(), skipped.end()), at_(calls.size()) {
+Graph::Graph(std::span<const Call> calls, std::span<const bool> skipped, bool overlapping)
+    : overlapping_(overlapping), skipped_(skipped.begin(), skipped.end()), at_(calls.size()) {
   check(api().create_graph(&graph_, 0), "making a graph");
   try {
     for (std::size_t i = 0; i < calls.size(); ++i) add(calls, i);
@@ -41,8 +41,13 @@ void Graph::add(std::span<const Call> calls, std::size_t launch) {
   std::array<void*, Call::kMostParameters> parameters{};
   const CuKernelNode node = calls[launch].node(parameters.data());
   at_[launch].resize(1);
-  const CuResult result = api().add_kernel(at_[launch].data(), graph_, before.data(), before.size(), &node);
+  const bool overlaps = overlapping_ && before.size() == 1 && calls[launch].pipeline().waits();
+  const std::size_t ended = overlaps ? 0 : before.size();
+  const CuResult result = api().add_kernel(at_[launch].data(), graph_, before.data(), ended, &node);
   if (result != kCuSuccess) calls[launch].refuse(result);
+  if (!overlaps) return;
+  check(api().add_edges(graph_, before.data(), at_[launch].data(), &kCuOverlapping, 1),
+        "ordering " + calls[launch].launch().label);
 }
 
 bool Graph::is_for(std::span<const bool> skipped) const {

@@ -13,7 +13,9 @@ namespace npu::cuda {
 // The launches of one skip set, each after those that it depends on.
 class Graph {
  public:
-  Graph(std::span<const Call> calls, std::span<const bool> skipped);
+  // Overlapping, a launch that comes after one other may begin before that has ended, if its kernel has
+  // something to do before it waits: others only take places on cores that work.
+  Graph(std::span<const Call> calls, std::span<const bool> skipped, bool overlapping);
   ~Graph();
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
@@ -25,6 +27,7 @@ class Graph {
  private:
   void add(std::span<const Call> calls, std::size_t launch);
 
+  bool overlapping_;
   std::vector<bool> skipped_;                 // by launch; may be empty
   std::vector<std::vector<CuGraphNode>> at_;  // by launch: its node, or those that one left out waits for
   CuGraph graph_ = nullptr;

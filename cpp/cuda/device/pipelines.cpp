@@ -46,6 +46,14 @@ LoadedKernel::~LoadedKernel() {
   api().unload_module(module_);
 }
 
+void LoadedKernel::allow_shared(int bytes) const {
+  constexpr int kWithoutAsking = 48 << 10, kAllOfIt = 100;  // percent of what shared memory and cache have
+  if (bytes <= kWithoutAsking) return;
+  const Context::Current current(*context_);
+  check(api().set_attribute(function_, kCuDynamicSharedBytes, bytes), "asking for shared memory");
+  check(api().set_attribute(function_, kCuSharedCarveout, kAllOfIt), "asking for shared memory");
+}
+
 CudaPipeline::CudaPipeline(Pipelines& owner, gpu::PipelineKey key, std::shared_ptr<const Lowered> library)
     : owner_(owner), key_(std::move(key)), library_(std::move(library)) {
   for (const KernelParameter& parameter : kernel_of(*library_, key_).parameters) {
@@ -65,6 +73,7 @@ std::shared_ptr<const LoadedKernel> CudaPipeline::compile(const EntryOptions& op
   const LoweredKernel& kernel = kernel_of(*library_, key_);
   EntryOptions all = options;
   all.as_line = key_.as_line;
+  all.waits = library_->waits();
   const std::string entry = entry_text(kernel, all);
   const std::string text = program_text(*library_, constants_of(key_), {&entry, 1});
   return std::make_shared<const LoadedKernel>(owner_.context_, owner_.cubin_of(text, kernel.name), kernel);

@@ -31,6 +31,9 @@ class LoadedKernel {
 
   CuFunction function() const { return function_; }
 
+  // Launches may ask for so many bytes of dynamic shared memory: more than 48 KiB only after this.
+  void allow_shared(int bytes) const;
+
  private:
   std::shared_ptr<Context> context_;
   CuModule module_ = nullptr;
@@ -49,7 +52,9 @@ class CudaPipeline final : public gpu::Pipeline {
   const std::vector<Parameter>& parameters() const { return parameters_; }
   bool takes_args() const;
   bool as_line() const { return key_.as_line; }
+  bool waits() const { return library_->waits(); }  // for its inputs, itself
 
+  const LoadedKernel& kernel() const { return *kernel_; }
   CuFunction function() const { return kernel_->function(); }
   // The same kernel with this launch's arguments and threads as constants of the code; compiled when it is
   // first asked for, and kept for as long as somebody has it.

@@ -29,6 +29,9 @@ std::string threads_text(const std::array<std::uint32_t, 3>& threads) {
          std::to_string(threads[2]) + "}";
 }
 
+// A block that ends has waited, so that what comes after it comes after all that it comes after.
+constexpr const char* kWait = "  npu::wait_for_inputs();\n";
+
 class EntryWriter {
  public:
   EntryWriter(const LoweredKernel& kernel, const EntryOptions& options)
@@ -48,9 +51,9 @@ class EntryWriter {
                                    : options_.threads[0] * options_.threads[1] * options_.threads[2];
     return "\n#line 1 \"entry of " + kernel_.name + "\"\n" + before_ +
            "extern \"C\" __global__ void __launch_bounds__(" + std::to_string(most) + ") " +
-           entry_name(kernel_) + "(" + declared_ +
-           ") {\n  [[maybe_unused]] const npu::Inputs npu_inputs = " + inputs + ";\n  " + kernel_.call + "(" +
-           passed_ + ");\n}\n";
+           entry_name(kernel_) + "(" + declared_ + ") {\n  npu::let_next_launch_begin();\n" +
+           (options_.waits ? "" : kWait) + "  [[maybe_unused]] const npu::Inputs npu_inputs = " + inputs +
+           ";\n  " + kernel_.call + "(" + passed_ + ");\n" + (options_.waits ? kWait : "") + "}\n";
   }
 
  private:

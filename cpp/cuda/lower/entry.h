@@ -25,6 +25,7 @@ struct EntryOptions {
   // The grid is launched along x alone, for longer ones than CUDA allows along y or z: three more parameters
   // of the entry, unsigned int, say how many blocks it has along x, y and z.
   bool as_line = false;
+  bool waits = false;  // the kernel waits for its inputs itself: Lowered::waits
 };
 
 // What the host passes to an entry, in order: the args struct by value unless it is constant, a pointer for

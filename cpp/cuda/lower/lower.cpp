@@ -24,7 +24,8 @@ bool is_swizzle(std::string_view word) {
 
 Lowered lower(std::string_view text, const std::string& name, const FindFile& find) {
   msl::PreprocessOptions options;
-  options.macros = {{"__METAL__", "1"}, {"__METAL_VERSION__", "310"}, {"__HAVE_BFLOAT__", "1"}};
+  options.macros = {
+      {"__METAL__", "1"}, {"__METAL_VERSION__", "310"}, {"__HAVE_BFLOAT__", "1"}, {"NPU_CUDA", "1"}};
   options.include = [&](const std::string& file, bool angled) -> std::optional<std::string> {
     if (angled && file.starts_with("metal_")) return "";  // what ../msl stands for
     return angled ? std::nullopt : find(file);

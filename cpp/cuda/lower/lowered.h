@@ -41,6 +41,9 @@ struct Lowered {
   std::vector<LoweredConstant> constants;
   std::vector<LoweredKernel> kernels;
 
+  // Its kernels wait for their inputs themselves: NPU_INPUTS_READY in metal/common.h.
+  bool waits() const { return text.find("wait_for_inputs") != std::string::npos; }
+
   const LoweredKernel* find(const std::string& kernel) const {
     for (const LoweredKernel& one : kernels) {
       if (one.name == kernel) return &one;

@@ -6,6 +6,8 @@
 #include "atomics.h"
 #include "limits.h"
 #include "matrix.h"
+#include "overlap.h"
+#include "tensor.h"
 
 namespace metal::npu {
 

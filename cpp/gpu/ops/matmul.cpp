@@ -142,6 +142,7 @@ class Maker {
     if (norm_) norm_->apply(launch.with(norm_->args(args_)));
     launch.constant(kFcMatmulRowsLeftFours, f_.left_depth == 1);
     launch.constant(kFcMatmulRowsRightAligned, aligned(f_.right));
+    launch.constant(kFcMatmulRowsRightConstant, is_constant({static_cast<std::size_t>(f_.right_input)}));
     launch.grid(grid, {kSimd * kStreamSimdgroups, 1, 1});
     auto kernel = std::make_unique<GpuKernel>(name_of("matmul[rows"));
     kernel->add(std::move(launch));
@@ -207,11 +208,20 @@ class Maker {
     const bool aligned =
         static_cast<std::int64_t>(q.alignment) >= word && (q.shape[0] <= 1 || q.strides[0] % word == 0);
     launch.constant(kFcMatmulRowsRightAligned, aligned);
+    launch.constant(kFcMatmulRowsRightConstant, is_constant({1, 3, 4, 5}));
     quantized_constants(launch, r_, how_, {1, 3, 4, 5});
     launch.grid(grid, {kSimd * kStreamSimdgroups, 1, 1});
     auto kernel = std::make_unique<GpuKernel>(name_of("matmul[quantized rows"));
     kernel->add(std::move(launch));
     return kernel;
+  }
+
+  // Whether what kernels read before their inputs are there is never written: these, and the norm's.
+  bool is_constant(std::initializer_list<std::size_t> inputs) const {
+    const auto changes = [](const TensorDesc& x) { return x.present() && !x.constant; };
+    const bool right =
+        std::none_of(inputs.begin(), inputs.end(), [&](std::size_t i) { return changes(r_.inputs[i]); });
+    return right && (!norm_ || norm_->is_constant());
   }
 
   // Whether every column starts at a multiple of 16 bytes.

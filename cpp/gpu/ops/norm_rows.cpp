@@ -64,6 +64,13 @@ void NormOfRows::apply(Dispatch& launch) const {
   }
 }
 
+bool NormOfRows::is_constant() const {
+  const auto stays = [&](int k) {
+    return !parameter(*request_, k).present() || parameter(*request_, k).constant;
+  };
+  return stays(0) && stays(1);
+}
+
 double NormOfRows::flops(const GpuKernel& product) const {
   double groups = 1;
   for (const std::uint32_t n : product.dispatches().front().groups) groups *= n;

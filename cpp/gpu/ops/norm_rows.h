@@ -14,6 +14,7 @@ class NormOfRows {
   NormedRowsArgs args(const MatmulArgs& matmul) const;
   // Tells a launch of a kernel of metal/normed_rows.h of the norm; it has its arguments and all else already.
   void apply(Dispatch& launch) const;
+  bool is_constant() const;  // its weight and bias, or they are not there
   // Every threadgroup does it again.
   double flops(const GpuKernel& product) const;
 

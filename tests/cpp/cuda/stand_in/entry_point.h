@@ -46,7 +46,8 @@ int call_in_stream(void* handle, Body&& body) {
 }
 
 struct Kernel {
-  std::string name, parameters;  // letters of kernel_format.h
+  std::string name, parameters;      // letters of kernel_format.h
+  unsigned shared_bytes = 48 << 10;  // that launches may ask for
 };
 struct LaunchShape {
   unsigned grid[3], block[3], shared_bytes;

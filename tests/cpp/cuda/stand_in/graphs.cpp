@@ -129,6 +129,27 @@ int cuGraphAddKernelNode_v2(void** node, void* handle, void* const* after, std::
   });
 }
 
+int cuGraphAddDependencies_v2(void* handle, void* const* from, void* const* to, const void*,
+                              std::size_t count) {
+  return call_on_gpu([&](World& world, int) -> int {
+    Graph* const graph = known<Graph>(world, handle, "a graph");
+    if (graph == nullptr) return kInvalidValue;
+    const auto place = [&](const void* node) {
+      const auto is_it = [&](const auto& one) { return one.get() == node; };
+      return std::find_if(graph->nodes.begin(), graph->nodes.end(), is_it) - graph->nodes.begin();
+    };
+    for (std::size_t i = 0; i < count; ++i) {
+      const auto earlier = place(from[i]), later = place(to[i]);
+      if (later == std::ssize(graph->nodes) || earlier >= later) {
+        world.find("an edge is between nodes that its graph does not have, or goes back");
+        return kInvalidValue;
+      }
+      graph->nodes[static_cast<std::size_t>(later)]->after.push_back(static_cast<std::size_t>(earlier));
+    }
+    return kSuccess;
+  });
+}
+
 int cuGraphInstantiateWithFlags(void** exec, void* handle, unsigned long long) {
   return call_on_gpu([&](World& world, int) -> int {
     const Graph* const graph = known<Graph>(world, handle, "a graph");

@@ -10,16 +10,17 @@ namespace stand_in {
 
 namespace {
 
-constexpr unsigned kMostBlocks = 65535, kMostThreads = 1024, kMostThreadsZ = 64, kMostShared = 48 << 10;
+constexpr unsigned kMostBlocks = 65535, kMostThreads = 1024, kMostThreadsZ = 64, kMostShared = 227 << 10;
+constexpr int kDynamicSharedBytes = 8, kSharedCarveout = 9;  // CU_FUNC_ATTRIBUTE_*
 
-bool fits(const LaunchShape& shape) {
+bool fits(const LaunchShape& shape, const Kernel& kernel) {
   const auto& [grid, block, shared_bytes] = shape;
   for (int d = 0; d < 3; ++d) {
     if (grid[d] == 0 || block[d] == 0) return false;
   }
   return grid[0] < 1U << 31 && grid[1] <= kMostBlocks && grid[2] <= kMostBlocks &&
          std::uint64_t{block[0]} * block[1] * block[2] <= kMostThreads && block[2] <= kMostThreadsZ &&
-         shared_bytes <= kMostShared;
+         shared_bytes <= kernel.shared_bytes;
 }
 
 }  // namespace
@@ -27,7 +28,7 @@ bool fits(const LaunchShape& shape) {
 Result describe_launch(World& world, const Kernel& kernel, const LaunchShape& shape, int gpu,
                        void** parameters, Operation& operation) {
   operation = {.name = kernel.name, .launch = true, .gpu = gpu, .touches = {}, .work = {}};
-  if (!fits(shape)) {
+  if (!fits(shape, kernel)) {
     world.find(kernel.name + " is launched with more blocks, threads or shared memory than there can be");
     return kInvalidValue;
   }
@@ -89,6 +90,17 @@ int cuModuleGetFunction(void** function, void* module, const char* name) {
       return stand_in::kSuccess;
     }
     return stand_in::kNotFound;
+  });
+}
+
+int cuFuncSetAttribute(void* function, int attribute, int value) {
+  return stand_in::call_on_gpu([&](World&, int) -> int {
+    if (attribute == stand_in::kSharedCarveout) return stand_in::kSuccess;
+    const auto bytes = static_cast<unsigned>(value);
+    if (attribute != stand_in::kDynamicSharedBytes || bytes > stand_in::kMostShared)
+      return stand_in::kInvalidValue;
+    static_cast<Kernel*>(function)->shared_bytes = bytes;
+    return stand_in::kSuccess;
   });
 }
 
