@@ -92,7 +92,7 @@ constant int kKeyLanes [[function_constant(kFcFewRowsKeyLanes)]];  // that share
 constant int kValueLanes [[function_constant(kFcFewRowsValueLanes)]];
 constant bool kParts [[function_constant(kFcFewRowsParts)]];  // sums go to the scratch
 
-constant constexpr int kTogether = 4;  // columns whose rows are on their way at a time
+constant constexpr int kTogether = 4;  // columns that are added up together
 constant constexpr int kWidest = 256;
 static_assert(kFewRowsColumns == int(kSimd), "each lane has a column");
 
@@ -101,6 +101,8 @@ template <typename T, int kVectors>
 struct Part {
   static constant constexpr int kElements = 4 * Wide<T>::kFours;
   Wide<T> of[kVectors];
+  // Sets of kTogether columns that are on their way at a time, where registers allow it.
+  static constant constexpr int kSets = kVectors == 1 && Wide<T>::kFours == 2 ? 4 : 1;
 
   static int first_of(int lane, int vector) { return (lane + vector * int(kSimd)) * kElements; }
 
@@ -244,16 +246,26 @@ struct Rows {
     bool used = false;  // the lane's column, by any row
     NPU_UNROLL
     for (int r = 0; r < kRows; ++r) used = used || weights[r] != 0.0f;
-    for (int i = 0; i < kValueLanes; i += kTogether) {
-      P values[kTogether];
+    constexpr int kSets = kRows <= 2 ? P::kSets : 1;
+    for (int begin_of = 0; begin_of < kValueLanes; begin_of += kTogether * kSets) {
+      P values[kSets][kTogether];
       NPU_UNROLL
-      for (int j = 0; j < kTogether; ++j) {
-        const bool kept = simd_shuffle(used ? 1 : 0, ushort(first + i + j)) != 0;
-        const int t = min(begin + first + i + j, args.length - 1);
-        values[j].load(stored_at(v, t * args.v_step[2]), args.v_step[3], args.value_width, row_lane,
-                       kWideValues, kept, kInt8);
+      for (int n = 0; n < kSets; ++n) {
+        const int i = begin_of + n * kTogether;
+        if (i >= kValueLanes) continue;
+        NPU_UNROLL
+        for (int j = 0; j < kTogether; ++j) {
+          const bool kept = simd_shuffle(used ? 1 : 0, ushort(first + i + j)) != 0;
+          const int t = min(begin + first + i + j, args.length - 1);
+          values[n][j].load(stored_at(v, t * args.v_step[2]), args.v_step[3], args.value_width, row_lane,
+                            kWideValues, kept, kInt8);
+        }
       }
-      add_some(values, first + i, weights);
+      NPU_UNROLL
+      for (int n = 0; n < kSets; ++n) {
+        if (begin_of + n * kTogether < kValueLanes)
+          add_some(values[n], first + begin_of + n * kTogether, weights);
+      }
     }
   }
 
@@ -277,21 +289,32 @@ inline void score(constant AttentionArgs& args, const thread Part<T, kVectors>* 
                   const device float* key_scales, int begin, int lane, const thread float* addends,
                   thread float* scores) {
   const int row_lane = lane % kKeyLanes, first = begin + lane - row_lane;
-  for (int i = 0; i < kKeyLanes; i += kTogether) {
-    Part<T, kVectors> keys[kTogether];
+  typedef Part<T, kVectors> P;
+  constexpr int kSets = kRows <= 2 ? P::kSets : 1;
+  for (int begin_of = 0; begin_of < kKeyLanes; begin_of += kTogether * kSets) {
+    P keys[kSets][kTogether];
     NPU_UNROLL
-    for (int j = 0; j < kTogether; ++j) {
-      const int t = min(first + i + j, args.length - 1);
-      keys[j].load(stored_at(k, t * args.k_step[2]), args.k_step[3], args.width, row_lane, kWideKeys, true,
-                   kInt8);
+    for (int n = 0; n < kSets; ++n) {
+      NPU_UNROLL
+      for (int j = 0; j < kTogether; ++j) {
+        const int t = min(first + begin_of + n * kTogether + j, args.length - 1);
+        if (begin_of + n * kTogether < kKeyLanes)
+          keys[n][j].load(stored_at(k, t * args.k_step[2]), args.k_step[3], args.width, row_lane, kWideKeys,
+                          true, kInt8);
+      }
     }
     NPU_UNROLL
-    for (int r = 0; r < kRows; ++r) {
-      float4 sums;
+    for (int n = 0; n < kSets; ++n) {
+      const int i = begin_of + n * kTogether;
+      if (i >= kKeyLanes) continue;
       NPU_UNROLL
-      for (int j = 0; j < kTogether; ++j) sums[j] = queries[r].times(keys[j]);
-      const float sum = across_key_lanes(sums, lane);
-      if (row_lane / kTogether == i / kTogether) scores[r] = sum;
+      for (int r = 0; r < kRows; ++r) {
+        float4 sums;
+        NPU_UNROLL
+        for (int j = 0; j < kTogether; ++j) sums[j] = queries[r].times(keys[n][j]);
+        const float sum = across_key_lanes(sums, lane);
+        if (row_lane / kTogether == i / kTogether) scores[r] = sum;
+      }
     }
   }
   const int column = min(begin + lane, args.length - 1);

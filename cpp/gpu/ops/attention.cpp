@@ -128,9 +128,13 @@ class Maker {
   }
 
   KernelPtr by_rows() {
-    const int tile_rows = shared_rows() <= 1 ? 1 : shared_rows() <= 2 ? 2 : shared_rows() <= 4 ? 4 : 8;
-    const std::uint32_t blocks = ceil_div(count32(r_.op, shared_rows()), tile_rows);
-    split_columns(std::int64_t{blocks} * groups());
+    int tile_rows = shared_rows() <= 1 ? 1 : shared_rows() <= 2 ? 2 : shared_rows() <= 4 ? 4 : 8;
+    const auto blocks_of = [&] { return ceil_div(count32(r_.op, shared_rows()), tile_rows); };
+    split_columns(std::int64_t{blocks_of()} * groups());
+    // Fewer rows in more threadgroups, which read keys and values again, rather than idle cores.
+    while (tile_rows > 2 && std::int64_t{blocks_of()} * groups() * args_.splits < r_.caps.cores)
+      tile_rows /= 2;
+    const std::uint32_t blocks = blocks_of();
     const std::int64_t results = shared_rows() * groups() * args_.splits;
     const std::int64_t peaks = results * 8;
     const std::int64_t sums = (results * args_.value_width * 4 + 255) / 256 * 256;
