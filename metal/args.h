@@ -259,6 +259,14 @@ struct ConvArgs {
 };
 NPU_ARGS(ConvArgs, 864);
 
+// A convolution in blocks whose depth is split.
+struct ConvTensorArgs {
+  ConvArgs conv;
+  int32_t splits;
+  int32_t split_depth;
+};
+NPU_ARGS(ConvTensorArgs, 872);
+
 // pool, adaptive_pool
 struct WindowAxis {
   int32_t in;

@@ -1,9 +1,9 @@
 // Matrix products in blocks on simdgroup matrices. Products with few rows: matmul_rows.metal.
 #include "gemm.h"
+#include "matmul.h"
 
 constant int kLeftAlong [[function_constant(kFcMatmulLeftAlong)]];    // Neighbours; lines are rows
 constant int kRightAlong [[function_constant(kFcMatmulRightAlong)]];  // and here columns
-constant bool kSplits [[function_constant(kFcMatmulSplits)]];  // sums of parts of the depth go to the scratch
 
 template <typename B>
 inline void stage_left(threadgroup typename B::Element* to, const device typename B::Element* from,
@@ -59,36 +59,6 @@ inline void stage_right(threadgroup typename B::Element* to, const device typena
   }
 }
 
-// Takes four sums to their end, or to the scratch as they are.
-struct Finish {
-  constant MatmulArgs& args;
-  Ends ends;
-  RowOffsets block;
-  int row, column;
-  int64_t part;  // where the block's sums start in the scratch
-
-  void keep(device float* to, int first, float4 sums) const {
-    NPU_UNROLL
-    for (int k = 0; k < 4; ++k) {
-      if (first + k < args.product.columns) to[first + k] = sums[k];
-    }
-  }
-
-  void operator()(int i, int j, float4 sums, float4 others) const {
-    const int rows = int(inner_of(args.product.rows)), columns = args.product.columns;
-    if (row + i >= rows) return;
-    if (!kSplits) {
-      finish_columns(sums, others, args.product, ends, row_offsets(args.product, block, row + i), column + j,
-                     columns);
-      return;
-    }
-    const int64_t width = kGated ? 2 * int64_t(columns) : columns;
-    device float* to = (device float*)ends.result + part + (row + i) * width;
-    keep(to, column + j, sums);
-    if (kGated) keep(to + columns, column + j, others);
-  }
-};
-
 template <typename B, bool kKMajor>
 [[kernel]] void matmul(constant MatmulArgs& args [[buffer(kBufferArgs)]],
                        const device typename B::Element* left [[buffer(kBufferLeft)]],
@@ -131,10 +101,7 @@ inline float4 sum_of_parts(constant MatmulArgs& args, const device float* parts,
   for (int s = 0; s < args.splits; ++s) {
     const int64_t rows_before = (int64_t(s) * args.blocks + block) * inner_of(args.product.rows) + row;
     const device float* from = parts + rows_before * width + column;
-    NPU_UNROLL
-    for (int k = 0; k < 4; ++k) {
-      if (k < many) sums[k] += from[k];
-    }
+    sums += load_some(from, many, width);
   }
   return sums;
 }

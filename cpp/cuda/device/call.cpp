@@ -13,7 +13,14 @@ std::string text_of(const gpu::Size& size) {
 }  // namespace
 
 Call::Call(const gpu::Launch& launch, std::span<const std::shared_ptr<const gpu::Pipeline>> pipelines)
-    : launch_(&launch), pipeline_(pipelines[static_cast<std::size_t>(launch.pipeline)]) {}
+    : launch_(&launch), pipeline_(pipelines[static_cast<std::size_t>(launch.pipeline)]) {
+  pipeline().kernel().allow_shared(launch.dispatch->threadgroup_bytes);
+}
+
+void Call::use(std::shared_ptr<const LoadedKernel> kernel) {
+  constant_ = std::move(kernel);
+  if (constant_) constant_->allow_shared(launch_->dispatch->threadgroup_bytes);
+}
 
 bool Call::bind(std::span<const Address> resources) {
   bool moved = false;

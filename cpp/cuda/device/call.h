@@ -25,7 +25,7 @@ class Call {
   // Takes the addresses of its buffers from there; says whether one of them moved.
   bool bind(std::span<const Address> resources);
   // From now on the arguments are constants of the code.
-  void use(std::shared_ptr<const LoadedKernel> kernel) { constant_ = std::move(kernel); }
+  void use(std::shared_ptr<const LoadedKernel> kernel);
 
   CuResult run(CuStream stream) const;
   [[noreturn]] void refuse(CuResult result) const;  // says that it could not be launched

@@ -4,6 +4,7 @@
 #include <array>
 #include <string>
 
+#include "core/base/text.h"
 #include "gpu/device/caps.h"
 #include "gpu/device/chip.h"
 
@@ -31,6 +32,9 @@ inline constexpr std::array kChips = {
     gpu::Chip{"rtxa6000", "NVIDIA RTX A6000", 84, 768e9, 38.7e12, 154.8e12},
 };
 
+// Of shared memory, that a block may ask for on every GPU since Ampere, beside what kernels declare.
+inline constexpr int kTensorBytes = 97 << 10;
+
 // What kernels may count on with every GPU of NVIDIA.
 inline gpu::Caps caps_of(std::string name, int cores) {
   gpu::Caps caps;
@@ -40,6 +44,7 @@ inline gpu::Caps caps_of(std::string name, int cores) {
   caps.threads = {1024, 1024, 64};
   caps.groups = {0x7fffffff, 65535, 65535};
   caps.unified = false;
+  if (environment_choice("NPU_CUDA_TENSOR_BLOCKS", {"0", "1"}) != "0") caps.tensor_bytes = kTensorBytes;
   return caps;
 }
 

@@ -1,4 +1,5 @@
-// Libraries of kernels for CUDA: those of metal/, which the build has lowered, and generated ones.
+// Libraries of kernels for CUDA: those of metal/ and ../kernels, which the build has lowered, and generated
+// ones.
 #pragma once
 
 #include <memory>

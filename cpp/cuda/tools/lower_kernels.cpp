@@ -1,4 +1,5 @@
-// Lowers every library of a folder of kernels, when the project is built: npu-lower-kernels FOLDER OUTPUT.cpp
+// Lowers every library of folders of kernels, which may include files of each other, when the project is
+// built: npu-lower-kernels FOLDER... OUTPUT.cpp
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
@@ -73,15 +74,22 @@ class Writer {
   int count_ = 0;
 };
 
-int run(const fs::path& folder, const fs::path& output) {
+int run(const std::vector<fs::path>& folders, const fs::path& output) {
   std::vector<fs::path> files;
-  for (const auto& entry : fs::directory_iterator(folder))
-    if (entry.path().extension() == ".metal") files.push_back(entry.path());
+  for (const fs::path& folder : folders) {
+    for (const auto& entry : fs::directory_iterator(folder))
+      if (entry.path().extension() == ".metal") files.push_back(entry.path());
+  }
   std::sort(files.begin(), files.end());
+  const auto find = [&](const std::string& name) {
+    std::optional<std::string> text;
+    for (auto folder = folders.begin(); folder != folders.end() && !text; ++folder)
+      text = read(*folder / name);
+    return text;
+  };
   Writer writer;
   for (const fs::path& file : files) {
-    Lowered library = lower(read(file).value_or(""), file.filename().string(),
-                            [&](const std::string& name) { return read(folder / name); });
+    Lowered library = lower(read(file).value_or(""), file.filename().string(), find);
     library.name = file.stem().string();
     writer.add(library);
   }
@@ -92,12 +100,12 @@ int run(const fs::path& folder, const fs::path& output) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 3) {
-    std::cerr << "usage: npu-lower-kernels FOLDER OUTPUT.cpp\n";
+  if (argc < 3) {
+    std::cerr << "usage: npu-lower-kernels FOLDER... OUTPUT.cpp\n";
     return 2;
   }
   try {
-    return run(argv[1], argv[2]);
+    return run({argv + 1, argv + argc - 1}, argv[argc - 1]);
   } catch (const std::exception& error) {
     std::cerr << error.what() << "\n";
     return 1;

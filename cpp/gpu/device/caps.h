@@ -25,6 +25,7 @@ struct Caps {
   int threadgroup_bytes = 32 << 10;                        // of threadgroup memory, at most
   int simd_width = 32;
   bool matrices = true;  // simdgroup_matrix
+  int tensor_bytes = 0;  // of threadgroup memory for blocks on NVIDIA's tensor cores; 0: there are none
   bool bfloat = true;    // as a type of kernels
   bool unified = true;   // the host reaches the memory of kernels
 };

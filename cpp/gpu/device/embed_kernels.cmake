@@ -1,5 +1,5 @@
-# Writes OUTPUT: the text of every file of metal/, as C++ strings.
-file(GLOB files "${SOURCE}/*.metal" "${SOURCE}/*.h")
+# Writes OUTPUT: the text of every kernel file in the folders SOURCE and TENSOR, as C++ strings.
+file(GLOB files "${SOURCE}/*.metal" "${SOURCE}/*.h" "${TENSOR}/*.metal" "${TENSOR}/*.h")
 list(SORT files)
 set(text "#include \"gpu/device/kernel_sources.h\"\n\nnamespace npu::gpu {\n\nconst KernelFile kKernelFiles[] = {\n")
 foreach(path IN LISTS files)

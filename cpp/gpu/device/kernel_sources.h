@@ -1,4 +1,4 @@
-// The files of metal/, which every build carries as text.
+// The files of metal/ and of cpp/cuda/kernels, which every build carries as text.
 #pragma once
 
 #include <optional>

@@ -67,7 +67,10 @@ class Maker {
   explicit Maker(const Request& r) : r_(r), args_(arguments(r)) {}
 
   KernelPtr make() {
-    KernelPtr kernel = fits_tiles() && many_rows() ? by_tiles() : fits_rows() ? by_rows() : by_any();
+    KernelPtr kernel = many_rows() && fits_tensor_tiles() ? by_tensor_tiles()
+                       : many_rows() && fits_tiles()      ? by_tiles()
+                       : fits_rows()                      ? by_rows()
+                                                          : by_any();
     const double products =
         static_cast<double>(r_.inputs[kK].shape[2]) * static_cast<double>(args_.width + args_.value_width);
     kernel->set_cost(2.0 * products * args_.batch * args_.groups * args_.shared * args_.rows);
@@ -167,6 +170,40 @@ class Maker {
   bool many_rows() const { return args_.rows > kFewRows && shared_rows() > 2 * kFewRows; }
   bool fits_tiles() const {
     return r_.caps.matrices && std::max(args_.width, args_.value_width) <= *std::rbegin(kAttentionTiles);
+  }
+
+  std::int32_t widest() const { return std::max(args_.width, args_.value_width); }
+  bool fits_tensor_tiles() const {
+    return r_.caps.tensor_bytes > 0 && size_of(r_.inputs[kQ].dtype) == 2 &&
+           !r_.inputs[kKeyScales].present() && widest() <= *std::rbegin(kTensorHeads) &&
+           in_vectors(r_.inputs[kQ]) && in_vectors(r_.inputs[kK]) && in_vectors(r_.inputs[kV]);
+  }
+
+  // Whether 16 bools of the mask can be read at once, wherever there are as many.
+  bool has_wide_mask() const {
+    constexpr std::int64_t kEach = 16;
+    const TensorDesc& mask = r_.inputs[kMask];
+    if (mask_kind(mask) != MaskKind::kBool || mask.alignment < kEach || mask.strides[3] != 1) return false;
+    return std::all_of(mask.strides.begin(), mask.strides.end() - 1,
+                       [](std::int64_t stride) { return stride % kEach == 0; });
+  }
+
+  KernelPtr by_tensor_tiles() const {
+    constexpr std::int32_t kColumns = 64, kStages = 2;  // of k and v
+    const std::int32_t width = *std::lower_bound(std::begin(kTensorHeads), std::end(kTensorHeads), widest());
+    Dispatch launch("attention_tensor",
+                    function_name("attention_tensor_" + std::to_string(width), r_.inputs[kQ].dtype));
+    common_constants(launch.with(args_));
+    launch.constant(kFcTensorAttentionWideMask, has_wide_mask());
+    launch.input(kBufferAttentionQ, kQ, r_).input(kBufferAttentionK, kK, r_);
+    launch.input(kBufferAttentionV, kV, r_).input(kBufferAttentionMask, kMask, r_);
+    launch.output(kBufferAttentionOut, 0, r_);
+    launch.threadgroup_bytes = 2 * kStages * kColumns * width * 2;
+    launch.grid({ceil_div(count32(r_.op, shared_rows()), kTensorQueries), 1, groups()},
+                {kTensorQueries / 16 * kSimd, 1, 1});
+    auto kernel = std::make_unique<GpuKernel>("attention[tensor tiles]");
+    kernel->add(std::move(launch));
+    return kernel;
   }
 
   KernelPtr by_tiles() const {

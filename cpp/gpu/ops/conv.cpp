@@ -7,6 +7,7 @@
 
 #include "core/machine/thread_pool.h"
 #include "gpu/ops/product.h"
+#include "gpu/ops/tensor_blocks.h"
 
 namespace npu::gpu {
 
@@ -90,6 +91,40 @@ class ConvKernel final : public GpuKernel {
   std::int64_t columns_;
 };
 
+// Weights as [group][column][tap][channel].
+class TensorConvKernel final : public GpuKernel {
+ public:
+  TensorConvKernel(std::string name, const TensorDesc& weight, const ConvGeometry& geometry)
+      : GpuKernel(std::move(name)), weight_(weight), g_(geometry) {}
+
+  int packed_input() const override { return 1; }
+  std::size_t packed_bytes() const override {
+    return static_cast<std::size_t>(g_.groups * g_.group_out() * g_.depth()) * size_of(weight_.dtype);
+  }
+  std::string packing() const override {
+    return "conv depth groups " + std::to_string(g_.groups) + " of" + weight_text(weight_);
+  }
+  void pack(const void* raw, std::byte* packed, ThreadPool& pool) const override {
+    pool.run(g_.groups * g_.group_out(), [&](std::int64_t column, int) {
+      if (size_of(weight_.dtype) == 4) {
+        pack_column(static_cast<const std::uint32_t*>(raw), reinterpret_cast<std::uint32_t*>(packed), column);
+      } else {
+        pack_column(static_cast<const std::uint16_t*>(raw), reinterpret_cast<std::uint16_t*>(packed), column);
+      }
+    });
+  }
+
+ private:
+  template <class Word>
+  void pack_column(const Word* raw, Word* packed, std::int64_t column) const {
+    Word* to = packed + column * g_.depth();
+    for (std::int64_t k = 0; k < g_.depth(); ++k) to[k] = raw[g_.weight_at(column, k)];
+  }
+
+  TensorDesc weight_;
+  ConvGeometry g_;
+};
+
 class Maker {
  public:
   Maker(const Request& r, const Epilogue& epilogue)
@@ -106,7 +141,10 @@ class Maker {
     const bool depthwise = g_.depthwise() && args_.x_channel == 1;
     const bool blocks =
         r_.caps.matrices && (args_.groups == 1 ? args_.columns >= kFewColumns : wide_groups());
-    KernelPtr kernel = packs && depthwise ? by_channels() : packs && blocks ? by_blocks() : directly(packs);
+    KernelPtr kernel = packs && depthwise                         ? by_channels()
+                       : packs && blocks && has_tensor_operands() ? by_tensor_blocks()
+                       : packs && blocks                          ? by_blocks()
+                                                                  : directly(packs);
     const double sums = static_cast<double>(r_.outputs[0].elements());
     kernel->set_cost(2.0 * args_.product.depth * sums);
     return kernel;
@@ -122,7 +160,9 @@ class Maker {
     return args_.columns >= 2 * kFewColumns && args_.product.depth >= 2 * kFewColumns;
   }
 
-  Dispatch launch_of(std::string_view library, const std::string& kernel, std::int64_t packed_bytes) const {
+  // Without `finishes`, where the sums go is left open.
+  Dispatch launch_of(std::string_view library, const std::string& kernel, std::int64_t packed_bytes,
+                     bool finishes = true) const {
     Dispatch launch(library, function_name(kernel, r_.inputs[0].dtype));
     launch.with(args_).input(kBufferLeft, 0, r_);
     if (packed_bytes > 0) {
@@ -130,7 +170,12 @@ class Maker {
     } else {
       launch.input(kBufferRight, 1, r_);
     }
-    product_.finish(launch);
+    if (finishes) product_.finish(launch);
+    return with_geometry(launch);
+  }
+
+  // Of metal/conv_geometry.h.
+  Dispatch& with_geometry(Dispatch& launch) const {
     return launch.constant(kFcConvSpreads, g_.spreads()).constant(kFcConvShort, short_offsets());
   }
 
@@ -169,6 +214,49 @@ class Maker {
                 {large ? kLargeBlockThreads : kSmallBlockThreads, 1, 1});
     kernel->add(std::move(launch));
     return kernel;
+  }
+
+  // Chunks of 16 bytes that are channels of one tap.
+  bool has_tensor_operands() const {
+    const std::int64_t chunk = 16 / static_cast<std::int64_t>(size_of(r_.inputs[0].dtype));
+    return r_.caps.tensor_bytes > 0 && args_.x_channel == 1 && args_.channels % chunk == 0 &&
+           has_chunks(r_.inputs[0]) && short_offsets();
+  }
+
+  KernelPtr by_tensor_blocks() {
+    const std::int64_t rows = product_.rows(), columns = args_.columns, parts = args_.blocks * args_.groups;
+    const TensorBlocks tile =
+        choose_tensor_blocks({rows, columns, args_.product.depth, parts, r_.inputs[0].dtype}, r_.caps);
+    const bool splits = tile.splits > 1;
+    const ConvTensorArgs args{args_, static_cast<std::int32_t>(tile.splits),
+                              splits ? static_cast<std::int32_t>(tile.split_depth) : args_.product.depth};
+    auto kernel = std::make_unique<TensorConvKernel>(
+        splits ? "conv[tensor blocks, split]" : "conv[tensor blocks]", r_.inputs[1], g_);
+    Dispatch launch = launch_of("conv_tensor", "conv_tensor_" + tile.text(),
+                                static_cast<std::int64_t>(kernel->packed_bytes()), !splits);
+    launch.with(args).constant(kFcConvSplits, splits);
+    launch.threadgroup_bytes = tile.threadgroup_bytes;
+    launch.grid({ceil_div(columns, tile.columns), ceil_div(rows, tile.rows),
+                 static_cast<std::uint32_t>(parts * tile.splits)},
+                {tile.threads, 1, 1});
+    const std::int64_t bytes = splits ? tile.splits * parts * rows * columns * std::int64_t{4} : 0;
+    if (splits) no_epilogue(launch.scratch(kBufferResult, 0, bytes, false, true));
+    kernel->add(std::move(launch));
+    if (splits) kernel->add(tensor_sum(args, bytes));
+    kernel->set_scratch(bytes);
+    return kernel;
+  }
+
+  // Adds up what splits have left in the scratch.
+  Dispatch tensor_sum(const ConvTensorArgs& args, std::int64_t bytes) const {
+    constexpr std::uint32_t kRows = 8;
+    Dispatch sum("conv_tensor", "conv_tensor_sum");
+    sum.with(args).scratch(kBufferMatmulParts, 0, bytes, true, false);
+    product_.finish(sum);
+    with_geometry(sum).constant(kFcConvSplits, false);
+    return sum.grid({ceil_div(ceil_div(args_.columns, kSumColumns), kSimd), ceil_div(product_.rows(), kRows),
+                     static_cast<std::uint32_t>(args_.blocks * args_.groups)},
+                    {kSimd, kRows, 1});
   }
 
   KernelPtr by_channels() {

@@ -7,6 +7,7 @@
 #include "gpu/ops/norm_rows.h"
 #include "gpu/ops/product.h"
 #include "gpu/ops/quantized.h"
+#include "gpu/ops/tensor_blocks.h"
 
 namespace npu::gpu {
 
@@ -83,7 +84,10 @@ class Maker {
       if (!norm_) return nullptr;
     }
     if (quantized() && !(few && reads_integers())) return nullptr;
-    KernelPtr kernel = few ? by_rows(product) : r_.caps.matrices ? by_blocks(product) : one_by_one(product);
+    KernelPtr kernel = few                     ? by_rows(product)
+                       : has_tensor_operands() ? by_tensor_blocks(product)
+                       : r_.caps.matrices      ? by_blocks(product)
+                                               : one_by_one(product);
     const double sums = static_cast<double>(out_.elements()) * (epilogue_.gated ? 2 : 1);
     kernel->set_cost(2.0 * args_.product.depth * sums + (norm_ ? norm_->flops(*kernel) : 0));
     if (norm_) kernel->set_fused(1);
@@ -91,8 +95,23 @@ class Maker {
   }
 
  private:
-  // Dimensions of batches, then the rows.
+  // Dimensions of batches, then the rows: where one right side is for all of a batch that is longer than the
+  // rows, and which does not lie as more of them, the two change places.
   Product product_of() const {
+    const std::size_t batches = f_.row < f_.column ? f_.row : f_.column;
+    Product product = product_with(batches);
+    if (quantized() || f_.left_input != 0) return product;
+    std::size_t longest = batches;
+    for (std::size_t d = 0; d < batches; ++d) {
+      if (f_.right.strides[d] == 0 && (longest == batches || out_.shape[d] > out_.shape[longest]))
+        longest = d;
+    }
+    if (longest == batches || out_.shape[longest] <= product.rows()) return product;
+    return product_with(longest);
+  }
+
+  // The rows are those of dimension `rows`; with the number of batches, those of the result.
+  Product product_with(std::size_t rows) const {
     std::vector<int> dims;
     Shape left, right;
     for (std::size_t d = 0; d + 2 < out_.shape.size(); ++d) {
@@ -103,6 +122,8 @@ class Maker {
     dims.push_back(static_cast<int>(f_.row));
     left.push_back(f_.left_row);
     right.push_back(0);
+    std::swap(dims[rows], dims.back());
+    std::swap(left[rows], left.back());
     return {r_, epilogue_, dims, static_cast<int>(f_.column), left, right};
   }
 
@@ -234,41 +255,75 @@ class Maker {
   }
 
   KernelPtr by_blocks(const Product& product) {
-    const std::int64_t rows = product.rows(), columns = args_.product.columns;
-    const int of_result = epilogue_.gated ? 2 : 1;  // columns
+    const std::int64_t rows = product.rows(), sums = columns_of_sums();
     const auto groups = [&](std::int64_t size) {
-      return static_cast<std::int64_t>(ceil_div(columns * of_result, size)) * ceil_div(rows, size) *
-             args_.blocks;
+      return static_cast<std::int64_t>(ceil_div(sums, size)) * ceil_div(rows, size) * args_.blocks;
     };
     const std::int64_t wanted = kBlocksPerCore * r_.caps.cores;
-    const bool large =
-        rows > kSmallBlock && columns * of_result > kSmallBlock && groups(kLargeBlock) >= wanted;
+    const bool large = rows > kSmallBlock && sums > kSmallBlock && groups(kLargeBlock) >= wanted;
     const std::int64_t size = large ? kLargeBlock : kSmallBlock;
     if (!large) split_depth(wanted / groups(size));
-    const bool k_major = f_.right_depth == 1;
-    const std::string form = std::string(large ? "large" : "small") + (k_major ? "_k_major" : "_n_major");
-    auto kernel = std::make_unique<GpuKernel>(args_.splits > 1  ? "matmul[blocks, split]"
-                                              : epilogue_.gated ? "matmul[blocks, halves]"
-                                                                : "matmul[blocks]");
+    const std::string form =
+        std::string(large ? "large" : "small") + (f_.right_depth == 1 ? "_k_major" : "_n_major");
     Dispatch launch = launch_of("matmul", function_name("matmul_" + form, f_.left.dtype));
+    const Neighbours left = f_.left_depth == 1 ? Neighbours::kOfDepth
+                            : f_.left_row == 1 ? Neighbours::kOfLines
+                                               : Neighbours::kNone;
+    const Neighbours right = f_.right_depth == 1    ? Neighbours::kOfDepth
+                             : f_.right_column == 1 ? Neighbours::kOfLines
+                                                    : Neighbours::kNone;
+    form_constants(launch, left, right);
+    launch.grid({ceil_div(sums, size), ceil_div(rows, size), blocks_and_splits()},
+                {large ? kLargeBlockThreads : kSmallBlockThreads, 1, 1});
+    return in_blocks(product, std::move(launch), "blocks");
+  }
+
+  // Of what tiles on tensor cores are copied from.
+  bool has_tensor_operands() const {
+    const bool floats = f_.left.dtype == DType::kFloat32;
+    return r_.caps.tensor_bytes > 0 && f_.depth >= 8 && f_.left_depth == 1 && has_chunks(f_.left) &&
+           has_chunks(f_.right) && (f_.right_depth == 1 || (f_.right_column == 1 && !floats));
+  }
+
+  KernelPtr by_tensor_blocks(const Product& product) {
+    const std::int64_t rows = product.rows(), sums = columns_of_sums();
+    const TensorBlocks tile =
+        choose_tensor_blocks({rows, sums, args_.product.depth, args_.blocks, f_.left.dtype}, r_.caps);
+    args_.splits = static_cast<std::int32_t>(tile.splits);
+    args_.split_depth = tile.splits > 1 ? static_cast<std::int32_t>(tile.split_depth) : args_.product.depth;
+    const std::string form = tile.text() + (f_.right_depth == 1 ? "_k_major" : "_n_major");
+    Dispatch launch = launch_of("matmul_tensor", function_name("matmul_tensor_" + form, f_.left.dtype));
+    launch.threadgroup_bytes = tile.threadgroup_bytes;
+    // What is larger is read once.
+    const bool rows_first = sums > rows;
+    launch.constant(kFcMatmulRowsFirst, rows_first);
+    const std::uint32_t across = ceil_div(sums, tile.columns), down = ceil_div(rows, tile.rows);
+    launch.grid({rows_first ? down : across, rows_first ? across : down, blocks_and_splits()},
+                {tile.threads, 1, 1});
+    return in_blocks(product, std::move(launch), "tensor blocks");
+  }
+
+  // A gate is a column too.
+  std::int64_t columns_of_sums() const { return args_.product.columns * (epilogue_.gated ? 2 : 1); }
+  std::uint32_t blocks_and_splits() const {
+    return static_cast<std::uint32_t>(args_.blocks) * static_cast<std::uint32_t>(args_.splits);
+  }
+
+  // Ends a launch of blocks; another one adds up what splits have left.
+  KernelPtr in_blocks(const Product& product, Dispatch launch, const std::string& form) {
     const bool splits = args_.splits > 1;
+    auto kernel = std::make_unique<GpuKernel>("matmul[" + form +
+                                              (splits            ? ", split]"
+                                               : epilogue_.gated ? ", halves]"
+                                                                 : "]"));
     const std::int64_t bytes =
-        splits ? args_.splits * args_.blocks * rows * columns * of_result * std::int64_t{4} : 0;
+        splits ? args_.splits * args_.blocks * product.rows() * columns_of_sums() * std::int64_t{4} : 0;
+    launch.constant(kFcMatmulSplits, splits);
     if (splits) {
       no_epilogue(launch.scratch(kBufferResult, 0, bytes, false, true), epilogue_.gated);
     } else {
       product.finish(launch);
     }
-    const Neighbours left = f_.left_depth == 1 ? Neighbours::kOfDepth
-                            : f_.left_row == 1 ? Neighbours::kOfLines
-                                               : Neighbours::kNone;
-    const Neighbours right = k_major                ? Neighbours::kOfDepth
-                             : f_.right_column == 1 ? Neighbours::kOfLines
-                                                    : Neighbours::kNone;
-    form_constants(launch, left, right, splits);
-    launch.grid({ceil_div(columns * of_result, size), ceil_div(rows, size),
-                 static_cast<std::uint32_t>(args_.blocks) * static_cast<std::uint32_t>(args_.splits)},
-                {large ? kLargeBlockThreads : kSmallBlockThreads, 1, 1});
     kernel->add(std::move(launch));
     if (splits) add_sum(*kernel, product, bytes);
     kernel->set_scratch(bytes);
@@ -288,9 +343,9 @@ class Maker {
   }
 
   // Of metal/matmul.metal.
-  static void form_constants(Dispatch& launch, Neighbours left, Neighbours right, bool splits) {
+  static void form_constants(Dispatch& launch, Neighbours left, Neighbours right) {
     launch.constant(kFcMatmulLeftAlong, static_cast<int>(left));
-    launch.constant(kFcMatmulRightAlong, static_cast<int>(right)).constant(kFcMatmulSplits, splits);
+    launch.constant(kFcMatmulRightAlong, static_cast<int>(right));
   }
 
   // A thread for each of `columns` x `rows` of every block.
@@ -304,7 +359,8 @@ class Maker {
     Dispatch sum("matmul", "matmul_sum");
     sum.with(args_).scratch(kBufferMatmulParts, 0, bytes, true, false);
     product.finish(sum);
-    form_constants(sum, {}, {}, false);
+    form_constants(sum, {}, {});
+    sum.constant(kFcMatmulSplits, false);
     over_results(sum, ceil_div(args_.product.columns, kSumColumns), product.rows());
     kernel.add(std::move(sum));
   }
@@ -312,7 +368,8 @@ class Maker {
   KernelPtr one_by_one(const Product& product) {
     Dispatch launch = launch_of("matmul", function_name("matmul_single", f_.left.dtype));
     product.finish(launch);
-    form_constants(launch, {}, {}, false);
+    form_constants(launch, {}, {});
+    launch.constant(kFcMatmulSplits, false);
     over_results(launch, args_.product.columns, product.rows());
     auto kernel = std::make_unique<GpuKernel>("matmul[single]");
     kernel->add(std::move(launch));
@@ -373,7 +430,7 @@ KernelPtr by_numbers(const Request& r) {
   product.inputs[3] = product.inputs[4] = product.inputs[5] = {};
   const KernelPtr multiplies = make_matmul(product);
 
-  const auto at = static_cast<std::int64_t>(multiplies->scratch_bytes());
+  const auto at = (static_cast<std::int64_t>(multiplies->scratch_bytes()) + 15) / 16 * 16;
   const std::int64_t bytes =
       std::max<std::int64_t>(16, columns * depth * static_cast<std::int64_t>(size_of(rows.dtype)));
   auto kernel = std::make_unique<GpuKernel>("dequantize + " + multiplies->name());

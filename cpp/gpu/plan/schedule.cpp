@@ -116,10 +116,10 @@ bool as_line(const Launch& launch, const Caps& caps) {
   if (group > most)
     too_large(ErrorKind::kInternal, launch, "a threadgroup", text_of(threads),
               std::to_string(most) + " threads");
-  if (launch.dispatch->threadgroup_bytes > caps.threadgroup_bytes) {
+  const int bytes = std::max(caps.threadgroup_bytes, caps.tensor_bytes);
+  if (launch.dispatch->threadgroup_bytes > bytes) {
     too_large(ErrorKind::kInternal, launch, "the threadgroup memory",
-              std::to_string(launch.dispatch->threadgroup_bytes) + " bytes",
-              std::to_string(caps.threadgroup_bytes));
+              std::to_string(launch.dispatch->threadgroup_bytes) + " bytes", std::to_string(bytes));
   }
   if (longer && line > caps.groups[0]) {
     too_large(ErrorKind::kUnavailable, launch, "the grid", text_of(groups),
