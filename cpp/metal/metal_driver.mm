@@ -89,7 +89,7 @@ class Encoder {
 
 class MetalDriver final : public gpu::Driver {
  public:
-  explicit MetalDriver(Ref<id<MTLDevice>> device)
+  MetalDriver(Ref<id<MTLDevice>> device, int tensor_bytes)
       : device_(std::move(device)),
         queue_(Ref<id<MTLCommandQueue>>::adopt([device_.get() newCommandQueue])),
         residency_(std::make_shared<Residency>(device_.get(), queue_.get())),
@@ -100,6 +100,7 @@ class MetalDriver final : public gpu::Driver {
     const std::string name = text([device_.get() name]);
     if (const auto chip = gpu::find_chip(kChips, name)) caps_ = caps_of(*chip);
     caps_.name = name;
+    caps_.tensor_bytes = tensor_bytes;
     caps_.threadgroup_bytes = static_cast<int>([device_.get() maxThreadgroupMemoryLength]);
     caps_.threads_per_group = static_cast<int>([device_.get() maxThreadsPerThreadgroup].width);
   }
@@ -194,8 +195,8 @@ GpuInfo find_device() {
   });
 }
 
-std::shared_ptr<gpu::Driver> open_driver() {
-  return in_pool([]() -> std::shared_ptr<gpu::Driver> {
+std::shared_ptr<gpu::Driver> open_driver(int tensor_bytes) {
+  return in_pool([tensor_bytes]() -> std::shared_ptr<gpu::Driver> {
     auto device = Ref<id<MTLDevice>>::adopt(MTLCreateSystemDefaultDevice());
     if (!device || !will_do(device.get())) {
       throw Error(ErrorKind::kUnavailable, {.area = "metal",
@@ -204,7 +205,7 @@ std::shared_ptr<gpu::Driver> open_driver() {
                                                            : "there is no Metal device",
                                             .expected = "an Apple M1 or later, with macOS 14 or later"});
     }
-    return std::make_shared<MetalDriver>(std::move(device));
+    return std::make_shared<MetalDriver>(std::move(device), tensor_bytes);
   });
 }
 

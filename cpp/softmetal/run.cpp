@@ -159,6 +159,14 @@ std::optional<Fault> check_argument(const Launch& launch, const Argument& argume
 
 }  // namespace
 
+bool has_tensor_cores() {
+  static const bool asked = [] {
+    const char* value = std::getenv("SOFTMETAL_TENSOR_CORES");
+    return value != nullptr && std::string(value) == "1";
+  }();
+  return asked;
+}
+
 std::optional<Fault> check_launch(const Launch& launch) {
   Extent t = launch.threads, g = launch.grid;
   std::size_t threads = std::size_t{t.x} * t.y * t.z;
@@ -169,9 +177,9 @@ std::optional<Fault> check_launch(const Launch& launch) {
                                std::to_string(launch.function->max_threads()));
   std::size_t memory = launch.function->layout().bytes;
   for (std::size_t bytes : launch.threadgroup_bytes) memory += (bytes + 15) / 16 * 16;
-  if (memory > kMaxThreadgroupMemory)
+  if (memory > threadgroup_memory())
     return refusal(launch, std::to_string(memory) + " bytes of threadgroup memory; there are " +
-                               std::to_string(kMaxThreadgroupMemory));
+                               std::to_string(threadgroup_memory()));
   for (const Argument& argument : launch.function->arguments())
     if (auto fault = check_argument(launch, argument)) return fault;
   return std::nullopt;

@@ -62,7 +62,7 @@ void Worker::begin(const Launch& launch, Checker* checker) {
 
 // The kernel's own variables first, then what the encoder gave sizes for, with guards between.
 void Worker::assign_memory() {
-  constexpr std::size_t kMost = kMaxThreadgroupMemory + (64 + kMaxThreadgroupArguments) * (kGuardBytes + 16);
+  constexpr std::size_t kMost = kTensorMemory + (64 + kMaxThreadgroupArguments) * (kGuardBytes + 16);
   if (!memory_) memory_ = std::make_unique<char[]>(kMost + 128);
   auto base = (reinterpret_cast<std::uintptr_t>(memory_.get()) + 127) & ~std::uintptr_t{127};
   group_.memory = reinterpret_cast<char*>(base);

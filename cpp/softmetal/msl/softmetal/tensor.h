@@ -1,0 +1,162 @@
+// Not of Metal: what kernels for NVIDIA's tensor cores (cpp/cuda/kernels) call, so that they can be tested here. Copies
+// are done at once; whether they were waited for is not checked.
+#pragma once
+
+#include "simd.h"
+
+namespace metal::npu {
+
+struct Matrices {
+  uint of[4];
+};
+struct LaneSums {
+  float of[4];
+};
+struct MatrixPairs {
+  uint high[4], low[4];
+};
+
+}  // namespace metal::npu
+
+namespace softmetal {
+
+// Lays a lane's share down where `lay` says, waits for the others, and combines them once.
+template <class Lay, class Combine>
+inline Slot& together(Site site, Lay lay, Combine combine) {
+  Thread* me = runtime->current();
+  Slot& slot = me->simdgroup->slot();
+  lay(slot, me->lane);
+  runtime->wait(me, site);
+  if (!slot.combined) {
+    slot.combined = true;
+    if (slot.active != 0xffffffffu) runtime->fail("an operation of tensor cores needs all 32 lanes", site);
+    combine(slot);
+  }
+  return slot;
+}
+
+struct TensorOperands {
+  float a[16][16];
+};
+struct TensorResult {
+  float sums[16][8], b[16][8];
+};
+
+inline float half_of(unsigned word, int which, metal::half) {
+  return static_cast<float>(as_type<metal::half>(static_cast<unsigned short>(word >> (16 * which))));
+}
+inline float half_of(unsigned word, int which, metal::bfloat) {
+  return static_cast<float>(as_type<metal::bfloat>(static_cast<unsigned short>(word >> (16 * which))));
+}
+
+template <int Depth>
+inline void multiply_tensors(Slot& slot) {
+  auto& a = reinterpret_cast<TensorOperands*>(slot.values)->a;
+  auto& result = *reinterpret_cast<TensorResult*>(slot.result);
+  for (int row = 0; row < 16; ++row) {
+    for (int column = 0; column < 8; ++column) {
+      float sum = 0;
+      for (int k = 0; k < Depth; ++k) sum = __builtin_fmaf(a[row][k], result.b[k][column], sum);
+      result.sums[row][column] = sum;
+    }
+  }
+}
+
+inline void add_sums(metal::npu::LaneSums& sums, Slot& slot) {
+  auto& all = reinterpret_cast<TensorResult*>(slot.result)->sums;
+  unsigned lane = runtime->current()->lane;
+  for (int i = 0; i < 4; ++i) sums.of[i] += all[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2];
+}
+
+inline Slot& rows_of_matrices(const void* row, Site site) {
+  return together(
+      site, [&](Slot& slot, unsigned lane) { reinterpret_cast<const void**>(slot.values)[lane] = row; }, [](Slot&) {});
+}
+
+}  // namespace softmetal
+
+namespace metal::npu {
+
+inline void copy_async(void* to, const void* from, int bytes) {
+  if (reinterpret_cast<ulong>(to) % 16 != 0 || (bytes > 0 && reinterpret_cast<ulong>(from) % 16 != 0))
+    softmetal::runtime->fail("a copy of 16 bytes is at an address that is no multiple of 16", softmetal::here());
+  for (int i = 0; i < 16; ++i)
+    static_cast<char*>(to)[i] = i < bytes ? static_cast<const char*>(from)[i] : static_cast<char>(0);
+}
+inline void end_copies() {}
+template <int Open>
+inline void wait_for_copies() {}
+inline void wait_for_inputs() {}
+
+inline void load_matrices(Matrices& m, const void* row, softmetal::Site site = softmetal::here()) {
+  softmetal::Slot& slot = softmetal::rows_of_matrices(row, site);
+  auto* rows = reinterpret_cast<const uint* const*>(slot.values);
+  unsigned lane = softmetal::runtime->current()->lane;
+  for (unsigned i = 0; i < 4; ++i) m.of[i] = rows[i * 8 + lane / 4][lane % 4];
+}
+inline void load_turned_matrices(Matrices& m, const void* row, softmetal::Site site = softmetal::here()) {
+  softmetal::Slot& slot = softmetal::rows_of_matrices(row, site);
+  auto* rows = reinterpret_cast<const ushort* const*>(slot.values);
+  unsigned lane = softmetal::runtime->current()->lane;
+  for (unsigned i = 0; i < 4; ++i) {
+    unsigned first = i * 8 + lane % 4 * 2;
+    m.of[i] = uint(rows[first][lane / 4]) | uint(rows[first + 1][lane / 4]) << 16;
+  }
+}
+
+template <class T>
+inline void multiply(LaneSums& sums, const Matrices& left, uint low, uint high, T type,
+                     softmetal::Site site = softmetal::here()) {
+  using namespace softmetal;
+  const uint right[2] = {low, high};
+  Slot& slot = together(
+      site,
+      [&](Slot& slot, unsigned lane) {
+        auto& a = reinterpret_cast<TensorOperands*>(slot.values)->a;
+        auto& b = reinterpret_cast<TensorResult*>(slot.result)->b;
+        for (unsigned i = 0; i < 4; ++i) {
+          for (unsigned e = 0; e < 2; ++e)
+            a[lane / 4 + i % 2 * 8][lane % 4 * 2 + i / 2 * 8 + e] = half_of(left.of[i], e, type);
+        }
+        for (unsigned i = 0; i < 2; ++i) {
+          for (unsigned e = 0; e < 2; ++e) b[lane % 4 * 2 + i * 8 + e][lane / 4] = half_of(right[i], e, type);
+        }
+      },
+      multiply_tensors<16>);
+  add_sums(sums, slot);
+}
+
+inline uint rounded_to_tf32(float x) {
+  uint bits = as_type<uint>(x);
+  return (bits & 0x7f800000u) == 0x7f800000u ? bits : (bits + 0x1000u) & 0xffffe000u;
+}
+inline MatrixPairs pairs_of(const Matrices& m) {
+  constexpr uint exponent = 0x7f800000u;
+  MatrixPairs pairs;
+  for (int k = 0; k < 4; ++k) {
+    const bool finite = (m.of[k] & exponent) != exponent;
+    const uint rounded = rounded_to_tf32(as_type<float>(m.of[k]));
+    pairs.high[k] = finite && (rounded & exponent) == exponent ? m.of[k] & 0xffffe000u : rounded;
+    const float rest = as_type<float>(m.of[k]) - as_type<float>(pairs.high[k]);
+    pairs.low[k] = finite ? rounded_to_tf32(rest) : 0u;
+  }
+  return pairs;
+}
+inline void multiply_tf32(LaneSums& sums, const uint (&left)[4], uint low, uint high,
+                          softmetal::Site site = softmetal::here()) {
+  using namespace softmetal;
+  const uint right[2] = {low, high};
+  Slot& slot = together(
+      site,
+      [&](Slot& slot, unsigned lane) {
+        auto& a = reinterpret_cast<TensorOperands*>(slot.values)->a;
+        auto& b = reinterpret_cast<TensorResult*>(slot.result)->b;
+        for (unsigned i = 0; i < 4; ++i)
+          a[lane / 4 + i % 2 * 8][lane % 4 + i / 2 * 4] = as_type<float>(left[i]);
+        for (unsigned i = 0; i < 2; ++i) b[lane % 4 + i * 4][lane / 4] = as_type<float>(right[i]);
+      },
+      multiply_tensors<8>);
+  add_sums(sums, slot);
+}
+
+}  // namespace metal::npu

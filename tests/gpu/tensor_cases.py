@@ -1,0 +1,104 @@
+"""Products, convolutions and attention that NVIDIA's tensor cores compute: sizes that tiles of 32 to 128 fit and do not
+fit, parts of the depth, gates, groups, masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tests.ops.making import Case, Make
+
+
+def normal(*shape: int) -> Make:
+    return lambda g: torch.randn(*shape, generator=g)
+
+
+class Gated(nn.Module):
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.gate, self.up = nn.Linear(width, hidden), nn.Linear(width, hidden)
+        self.down = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.down(F.silu(self.gate(x)) * self.up(x))
+
+
+def products() -> Iterator[Case]:
+    sizes = ((37, 72, 40), (128, 64, 128), (130, 200, 264), (64, 2048, 96), (17, 8, 8), (9, 40, 1000))
+    for rows, depth, columns in sizes:
+        name = f"{rows}x{depth}x{columns}"
+        yield Case(f"linear {name}", lambda d=depth, c=columns: nn.Linear(d, c), (normal(rows, depth),), module=True)
+        yield Case(f"matmul {name}", torch.matmul, (normal(rows, depth), normal(depth, columns)))
+        yield Case(
+            f"batched {name}",
+            lambda a, b: F.relu(a @ b.transpose(-1, -2)),
+            (normal(2, rows, depth), normal(2, columns, depth)),
+        )
+    for rows in (9, 40, 130):
+        yield Case(f"gated {rows}", lambda: Gated(64, 88), (normal(rows, 64),), module=True)
+    # One right side for a batch that is longer than the rows, and does not lie as more of them.
+    yield Case(
+        "seldom rows", lambda: nn.Linear(64, 48), (lambda g: torch.randn(3, 50, 64, generator=g).mT.mT,), module=True
+    )
+    yield Case("rows apart", lambda x, w: x.transpose(0, 1) @ w, (normal(3, 50, 64), normal(64, 40)))
+    huge = torch.tensor([1.0, 3.0e38, -1.0, 2.0]).repeat(16)
+    yield Case("large numbers", lambda x, w: (x * 1e-30) @ w, (lambda g: huge.expand(20, 64).clone(), normal(64, 24)))
+
+
+def infinities() -> Iterator[Case]:
+    def row(g: torch.Generator) -> Tensor:
+        x = torch.randn(20, 64, generator=g)
+        x[0, 3], x[1, 5], x[2, 7] = float("inf"), float("-inf"), float("nan")
+        return x
+
+    yield Case("infinities", torch.matmul, (row, lambda g: torch.randn(64, 24, generator=g).round().clamp(1)))
+
+
+def convolutions() -> Iterator[Case]:
+    settings: tuple[tuple[tuple[int, ...], tuple[Any, ...]], ...] = (
+        ((1, 16, 9, 11), (24, 3, 1, 1)), ((2, 64, 14, 14), (64, 3, 1, 1)), ((1, 256, 7, 7), (72, 1)),
+        ((2, 32, 15, 13), (40, 3, 2, 1)), ((1, 64, 10, 10), (64, 3, 1, 1, 1, 2)), ((3, 8, 20, 20), (16, 5, 2, 2)),
+        ((1, 128, 7, 7), (64, 3, 1, 1)), ((2, 16, 12, 12), (32, 3, 1, 1, 2)), ((1, 3, 16, 16), (64, 7, 2, 3)),
+    )  # fmt: skip
+    for shape, (out, *rest) in settings:
+        name = f"conv {'x'.join(map(str, shape))} {out} {' '.join(map(str, rest))}"
+        made: Callable[..., nn.Module] = lambda c=shape[1], o=out, r=tuple(rest): nn.Conv2d(c, o, *r)  # noqa: E731
+        yield Case(name, made, (normal(*shape),), module=True)
+    yield Case("conv 3d", lambda: nn.Conv3d(16, 24, 3, padding=1), (normal(1, 16, 5, 6, 7),), module=True)
+    yield Case("conv transposed", lambda: nn.ConvTranspose2d(16, 24, 3, 2, 1), (normal(1, 16, 6, 7),), module=True)
+
+
+def attention() -> Iterator[Case]:
+    # batch, heads, groups, rows, columns, width
+    for batch, heads, groups, rows, columns, width in (
+        (1, 3, 3, 70, 70, 64), (2, 4, 2, 40, 40, 128), (1, 3, 1, 33, 100, 80), (1, 2, 2, 20, 2100, 32),
+        (2, 3, 3, 40, 65, 96),
+    ):  # fmt: skip
+        inputs = (
+            normal(batch, heads, rows, width),
+            normal(batch, groups, columns, width),
+            normal(batch, groups, columns, width),
+        )
+        name = f"attention {batch}x{heads}x{groups}x{rows}x{columns}x{width}"
+
+        def seen(g: torch.Generator, r: int = rows, c: int = columns) -> Tensor:
+            mask = torch.rand(r, c, generator=g) > 0.7
+            mask[:, 0] = True
+            mask[:, min(c // 2, 100) :] = False
+            return mask
+
+        def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+            return F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal, enable_gqa=True)
+
+        yield Case(name, attend, inputs)
+        yield Case(f"{name} masked", attend, (*inputs, seen))
+        yield Case(f"{name} addends", attend, (*inputs, lambda g, s=seen: torch.where(s(g), 0.5, -torch.inf)))
+        if rows == columns:
+            yield Case(f"{name} causal", lambda q, k, v, f=attend: f(q, k, v, causal=True), inputs)
+
+
+CASES = [*products(), *convolutions(), *attention()]
