@@ -139,6 +139,48 @@ Buffer in_file(const File& file, const Buffer& buffer) {
   return Buffer::in(file.memory(), buffer.data(), buffer.dtype(), buffer.shape());
 }
 
+// Without Python's lock: whoever has the weights' own may be waiting for it, to make a tensor.
+Buffer tensor_of(const Weights& weights, const std::string& name) {
+  const nb::gil_scoped_release release;
+  return weights.get(name);
+}
+
+std::vector<std::string> names_of(const Weights& weights) {
+  const nb::gil_scoped_release release;
+  return weights.names();
+}
+
+bool has_tensor(const Weights& weights, const std::string& name) {
+  const nb::gil_scoped_release release;
+  return weights.has(name);
+}
+
+void set_tensor(Weights& weights, const std::string& name, Buffer tensor) {
+  const nb::gil_scoped_release release;
+  weights.set(name, std::move(tensor));
+}
+
+void defer_tensor(Weights& weights, const std::string& name, nb::handle dtype,
+                  std::vector<std::int64_t> shape, nb::handle make) {
+  if (!PyCallable_Check(make.ptr())) {
+    raise_wrong_type({.area = "weights",
+                      .what = "what makes a tensor is not callable",
+                      .got = safe_text(nb::repr(make)),
+                      .expected = "a function without arguments that returns the tensor"});
+  }
+  const DType kind = dtype_from(dtype);
+  const std::shared_ptr<nb::object> function(new nb::object(nb::borrow(make)), [](nb::object* object) {
+    const nb::gil_scoped_acquire acquire;
+    delete object;
+  });
+  const auto call = [function, name] {
+    const nb::gil_scoped_acquire acquire;
+    return lent_by((*function)(), name.c_str());
+  };
+  const nb::gil_scoped_release release;
+  weights.defer(name, kind, std::move(shape), call);
+}
+
 void bind_weights(nb::module_& m) {
   nb::class_<Weights>(m, "Weights", "Tensors by name, and what executors made of them. A mapping.")
       .def(nb::init<>())
@@ -170,12 +212,17 @@ void bind_weights(nb::module_& m) {
           "program"_a.none(), "seed"_a = 0, nb::kw_only(), "only"_a = "",
           "Seeded random values for all weights of a program, or the same values for one of them.")
       .def(
-          "check", [](const Weights& self, nb::handle program) { self.check(program_from(program)); },
+          "check",
+          [](const Weights& self, nb::handle object) {
+            const Program program = program_from(object);
+            const nb::gil_scoped_release release;
+            self.check(program);
+          },
           "program"_a.none(), "Raise when `program` could not run with these.")
       .def(
           "__getitem__",
           [](const Weights& self, const std::string& name) {
-            Buffer tensor = self.get(name);
+            Buffer tensor = tensor_of(self, name);
             if (!tensor) {
               throw Error(ErrorKind::kMissing,
                           {.area = "weights", .what = "there is no such tensor", .got = quoted(name)});
@@ -186,7 +233,7 @@ void bind_weights(nb::module_& m) {
       .def(
           "get",
           [](const Weights& self, const std::string& name, nb::object otherwise) {
-            Buffer tensor = self.get(name);
+            Buffer tensor = tensor_of(self, name);
             return tensor ? nb::cast(PyBuffer{.buffer = std::move(tensor), .read_only = true}) : otherwise;
           },
           "name"_a, "default"_a = nb::none(),
@@ -194,7 +241,7 @@ void bind_weights(nb::module_& m) {
       .def(
           "__setitem__",
           [](Weights& self, const std::string& name, nb::handle tensor) {
-            self.set(name, copy_of(tensor, name.c_str()));
+            set_tensor(self, name, copy_of(tensor, name.c_str()));
           },
           "name"_a, "tensor"_a.none(),
           "Replaces a tensor with a copy of another one; what was prepared from it is made anew.")
@@ -203,40 +250,51 @@ void bind_weights(nb::module_& m) {
           [](Weights& self, const std::string& name, nb::handle tensor, const File* file) {
             Buffer buffer = lent_by(tensor, name.c_str());
             if (file != nullptr) buffer = in_file(*file, buffer);
-            self.set(name, std::move(buffer));
+            set_tensor(self, name, std::move(buffer));
           },
           "name"_a, "tensor"_a.none(), "file"_a = nb::none(),
           "The same without a copy where the memory allows it. The tensor must not be changed from then on. "
           "Pages of the mapped `file` that it lies in are released where only its prepared form is needed.")
+      .def("defer", defer_tensor, "name"_a, "dtype"_a, "shape"_a, "make"_a,
+           nb::sig("def defer(self, name: str, dtype: typing.Any, shape: collections.abc.Sequence[int], "
+                   "make: collections.abc.Callable[[], typing.Any]) -> None"),
+           "A tensor that `make` returns when it is read, with the same values each time. It stays in memory "
+           "only where programs read it as it is, not where they read something prepared from it. `make` "
+           "must not use these weights.")
       .def(
           "__contains__",
           [](const Weights& self, nb::handle name) {
-            return PyUnicode_Check(name.ptr()) && self.get(nb::cast<std::string>(name));
+            return PyUnicode_Check(name.ptr()) && has_tensor(self, nb::cast<std::string>(name));
           },
           "name"_a.none())
-      .def("__len__", [](const Weights& self) { return self.names().size(); })
+      .def("__len__", [](const Weights& self) { return names_of(self).size(); })
       .def(
-          "__iter__", [](const Weights& self) { return nb::iter(nb::cast(self.names())); },
+          "__iter__", [](const Weights& self) { return nb::iter(nb::cast(names_of(self))); },
           nb::sig("def __iter__(self) -> collections.abc.Iterator[str]"))
-      .def("keys", &Weights::names)
+      .def("keys", names_of)
       .def("values",
            [](const Weights& self) {
              std::vector<PyBuffer> all;
-             for (const auto& name : self.names())
-               all.push_back({.buffer = self.get(name), .read_only = true});
+             for (const auto& name : names_of(self))
+               all.push_back({.buffer = tensor_of(self, name), .read_only = true});
              return all;
            })
       .def("items",
            [](const Weights& self) {
              std::vector<std::pair<std::string, PyBuffer>> all;
-             for (const auto& name : self.names())
-               all.emplace_back(name, PyBuffer{.buffer = self.get(name), .read_only = true});
+             for (const auto& name : names_of(self))
+               all.emplace_back(name, PyBuffer{.buffer = tensor_of(self, name), .read_only = true});
              return all;
            })
-      .def_prop_ro("prepared_bytes", &Weights::prepared_bytes,
-                   "Of what executors made of them and hold in memory; what several share counts once.")
+      .def_prop_ro(
+          "prepared_bytes",
+          [](const Weights& self) {
+            const nb::gil_scoped_release release;
+            return self.prepared_bytes();
+          },
+          "Of what executors made of them and hold in memory; what several share counts once.")
       .def("__repr__", [](const Weights& self) {
-        return "Weights(" + std::to_string(self.names().size()) + " tensors)";
+        return "Weights(" + std::to_string(names_of(self).size()) + " tensors)";
       });
 }
 

@@ -17,6 +17,9 @@ namespace npu {
 // Called from the loading thread: steps done, of how many.
 using Progress = std::function<void(std::int64_t done, std::int64_t total)>;
 
+// Makes a tensor, with the same values each time; must not use the weights that it is for.
+using MakeTensor = std::function<Buffer()>;
+
 class PreparedWeights;
 
 class Weights {
@@ -28,7 +31,11 @@ class Weights {
   static Weights load(const File& file);  // safetensors that are, or are a part of, a file
 
   void set(const std::string& name,
-           Buffer tensor);                    // replaces the tensor and drops what was prepared from it
+           Buffer tensor);  // replaces the tensor and drops what was prepared from it
+  // A tensor that is made when it is read. It stays in memory only where programs read it as it is, and is
+  // dropped where they read something prepared from it.
+  void defer(const std::string& name, DType dtype, std::vector<std::int64_t> shape, MakeTensor make);
+  bool has(const std::string& name) const;
   Buffer get(const std::string& name) const;  // empty when there is none of that name
   std::vector<std::string> names() const;
   std::size_t prepared_bytes() const;  // of what executors have prepared and keep in memory, each once

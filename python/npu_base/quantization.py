@@ -75,6 +75,16 @@ class Scheme:
         """The shape in bytes of the integers of a weight."""
         return [*shape[:-1], self.row_bytes(shape[-1])]
 
+    def parts(self, shape: Sequence[int]) -> dict[str, tuple[str, list[int]]]:
+        """The dtypes and shapes of the tensors that a weight is stored in, by what follows its name."""
+        groups = [*shape[:-1], self.groups(shape[-1])]
+        parts = {"": ("uint8", self.stored_shape(shape)), ".scales": (self.scale_dtype, groups)}
+        if self.offset != "none":
+            parts[".offsets"] = (self.offset_dtype, groups)
+        if self.unit:
+            parts[".units"] = (self.unit_dtype, [*shape[:-1], self.units(shape[-1])])
+        return parts
+
     def __str__(self) -> str:
         group = f"groups of {self.group}" if self.group else "whole rows"
         kind = "signed" if self.signed else "unsigned"

@@ -65,12 +65,7 @@ def _check_scheme(name: str, scheme: Any) -> None:
 def add_quantized(builder: Builder, name: str, meta: Meta, scheme: Scheme) -> View:
     """Adds the integers, scales, offsets and units to the weights of the program; returns their numbers."""
     graph = builder.graph
-    groups = [*meta.shape[:-1], scheme.groups(meta.shape[-1])]
-    parts = {"": ("uint8", scheme.stored_shape(meta.shape)), ".scales": (scheme.scale_dtype, groups)}
-    if scheme.offset != "none":
-        parts[".offsets"] = (scheme.offset_dtype, groups)
-    if scheme.unit:
-        parts[".units"] = (scheme.unit_dtype, [*meta.shape[:-1], scheme.units(meta.shape[-1])])
+    parts = scheme.parts(meta.shape)
     inputs: dict[str, View] = {}
     for suffix, (dtype, shape) in parts.items():
         label = name + suffix

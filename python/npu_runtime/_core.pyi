@@ -279,6 +279,11 @@ class Weights:
         The same without a copy where the memory allows it. The tensor must not be changed from then on. Pages of the mapped `file` that it lies in are released where only its prepared form is needed.
         """
 
+    def defer(self, name: str, dtype: Any, shape: Sequence[int], make: Callable[[], Any]) -> None:
+        """
+        A tensor that `make` returns when it is read, with the same values each time. It stays in memory only where programs read it as it is, not where they read something prepared from it. `make` must not use these weights.
+        """
+
     def __contains__(self, name: object | None) -> bool: ...
 
     def __len__(self) -> int: ...

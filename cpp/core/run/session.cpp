@@ -80,9 +80,8 @@ void Session::Impl::use_weights(const Weights& weights) {
 void Session::Impl::find_weight_memory(const Weights& weights) {
   auto& spans = weight_memory_;
   spans.clear();
-  for (const std::string& name : weights.names()) {
-    const Buffer tensor = weights.get(name);
-    if (!tensor || tensor.bytes() == 0) continue;
+  for (const auto& [name, tensor] : given_tensors(weights)) {
+    if (tensor.bytes() == 0) continue;
     spans.emplace_back(begin_of(tensor), begin_of(tensor) + tensor.bytes());
   }
   std::sort(spans.begin(), spans.end());
@@ -169,8 +168,8 @@ void Session::Impl::refuse_weights(std::span<const Buffer> inputs, const Weights
                                   [](const auto& span, const std::byte* end) { return span.first < end; });
     if (after == weight_memory_.begin() || std::prev(after)->second <= begin) continue;
     std::string name;
-    for (const std::string& one : weights.names()) {
-      if (name.empty() && overlap(taken_[i], weights.get(one))) name = one;
+    for (const auto& [one, tensor] : given_tensors(weights)) {
+      if (name.empty() && overlap(taken_[i], tensor)) name = one;
     }
     throw Error(ErrorKind::kInvalidValue, {.area = "run",
                                            .what = "input " + quoted(plan->model().inputs[i].name) +

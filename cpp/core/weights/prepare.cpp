@@ -25,27 +25,27 @@ bool is_named_as_parameter(const std::string& name) {
 
 // Finds each weight of a program: by its name, by a name it is tied to, and, if all of them then match, with
 // the one prefix `model.` added or taken away.
-std::vector<Buffer> find_weights(const ProgramModel& model, const Weights::State& state) {
-  const std::map<std::string, Buffer>& tensors = state.tensors;
-  const auto with_prefix = [&](const ProgramWeight& weight, int prefix) -> const Buffer* {
-    const auto look = [&](const std::string& name) -> const Buffer* {
+std::vector<WeightTensor> find_weights(const ProgramModel& model, const Weights::State& state) {
+  const std::map<std::string, WeightTensor>& tensors = state.tensors;
+  const auto with_prefix = [&](const ProgramWeight& weight, int prefix) -> const WeightTensor* {
+    const auto look = [&](const std::string& name) -> const WeightTensor* {
       std::string full = name;
       if (prefix > 0) full = "model." + name;
       if (prefix < 0) full = name.rfind("model.", 0) == 0 ? name.substr(6) : std::string();
       const auto match = tensors.find(full);
       return match == tensors.end() ? nullptr : &match->second;
     };
-    if (const Buffer* tensor = look(weight.name)) return tensor;
+    if (const WeightTensor* tensor = look(weight.name)) return tensor;
     for (const auto& tie : weight.ties) {
-      if (const Buffer* tensor = look(tie)) return tensor;
+      if (const WeightTensor* tensor = look(tie)) return tensor;
     }
     return nullptr;
   };
-  std::vector<Buffer> matches;
+  std::vector<WeightTensor> matches;
   for (const int prefix : {0, 1, -1}) {
     matches.clear();
     for (const auto& weight : model.weights) {
-      if (const Buffer* tensor = with_prefix(weight, prefix)) matches.push_back(*tensor);
+      if (const WeightTensor* tensor = with_prefix(weight, prefix)) matches.push_back(*tensor);
     }
     if (matches.size() == model.weights.size()) return matches;
   }
@@ -86,7 +86,7 @@ std::vector<Buffer> find_weights(const ProgramModel& model, const Weights::State
        .action = advice});
 }
 
-void check_weight(const ProgramWeight& weight, const Value& value, const Buffer& tensor) {
+void check_weight(const ProgramWeight& weight, const Value& value, const WeightTensor& tensor) {
   if (tensor.dtype() == value.dtype && tensor.shape() == value.shape) return;
   throw Error(ErrorKind::kInvalidValue,
               {.area = "weights",
@@ -95,9 +95,9 @@ void check_weight(const ProgramWeight& weight, const Value& value, const Buffer&
                .expected = std::string(dtype_name(value.dtype)) + shape_text(value.shape)});
 }
 
-std::vector<Buffer> bind_sources(const Plan& plan, const Weights::State& state) {
+std::vector<WeightTensor> bind_sources(const Plan& plan, const Weights::State& state) {
   const ProgramModel& m = plan.model();
-  std::vector<Buffer> sources(plan.values.size());
+  std::vector<WeightTensor> sources(plan.values.size());
   const auto tensors = find_weights(m, state);
   for (std::size_t w = 0; w < m.weights.size(); ++w) {
     const auto v = static_cast<std::size_t>(m.weights[w].value);
@@ -109,6 +109,9 @@ std::vector<Buffer> bind_sources(const Plan& plan, const Weights::State& state) 
   return sources;
 }
 
+// The form of a weight that is not prepared.
+constexpr const char* kAsItIs = "as it is";
+
 class Preparation {
  public:
   Preparation(const Plan& plan, Weights::State& state, const Progress& progress)
@@ -118,7 +121,7 @@ class Preparation {
         progress_(progress),
         sources_(bind_sources(plan, state)),
         signatures_(plan, sources_) {
-    result_->values = sources_;
+    for (const WeightTensor& source : sources_) result_->values.push_back(source.buffer());
     result_->packed.resize(plan.packed.size());
     host_.resize(plan.values.size());
     producers_.resize(plan.values.size());
@@ -131,7 +134,7 @@ class Preparation {
       }
     }
     count_uses();
-    for (const std::size_t v : read_raw_) raw_.insert(sources_[v].data());
+    for (const std::size_t v : read_raw_) raw_.insert(sources_[v].identity());
     scratch_ = Buffer::allocate(DType::kUInt8, {static_cast<std::int64_t>(plan.prepare_scratch_bytes)});
   }
 
@@ -193,10 +196,10 @@ class Preparation {
   void adopt() {
     for (std::size_t v = 0; v < result_->values.size(); ++v) {
       Buffer& value = result_->values[v];
-      if (!value || backend_.reaches(value)) continue;
-      const auto copy = [&] { return backend_.adopt(value); };
+      if (!value || (backend_.reaches(value) && !sources_[v].is_made())) continue;
+      const auto copy = [&] { return backend_.reaches(value) ? value : backend_.adopt(value); };
       if (space(v) != Space::kPrepared) {
-        value = shared(v, "as it is", copy);
+        value = shared(v, kAsItIs, copy);
       } else {
         value = made_alone(v) ? shared(v, "prepared", copy) : copy();
       }
@@ -205,16 +208,25 @@ class Preparation {
 
   // The pages of a file that were read to prepare something, and that no plan reads where they lie.
   void leave_source(std::size_t v) const {
-    const Buffer& source = sources_[v];
+    const Buffer& source = sources_[v].buffer();
     if (space(v) != Space::kWeight || !source || source.memory() == nullptr) return;
     if (!raw_.count(source.data()) && !state_.read_raw.count(source.data()))
       source.memory()->unused(source.data(), source.bytes());
   }
 
+  // A tensor that is made when it is read, unless another plan has it.
+  void make_source(std::size_t v) {
+    if (!sources_[v].is_made() || result_->values[v]) return;
+    const auto at = state_.derived.find({signatures_.of(v), backend_.kind(), kAsItIs});
+    const bool is_there = at != state_.derived.end() && at->second && backend_.reaches(at->second);
+    result_->values[v] = is_there ? at->second : sources_[v].get();
+  }
+
   // Of what the device reads, the file's own pages stay, and those of which it has copies go.
   void settle_sources() {
     for (const std::size_t v : read_raw_) {
-      if (result_->values[v].data() == sources_[v].data()) state_.read_raw.insert(sources_[v].data());
+      if (result_->values[v].data() == sources_[v].buffer().data())
+        state_.read_raw.insert(sources_[v].identity());
     }
     raw_.clear();
     for (const std::size_t v : read_raw_) leave_source(v);
@@ -241,9 +253,9 @@ class Preparation {
     if (--uses_[v] > 0) return;
     leave_source(v);
     host_[v] = Buffer();
-    if (space(v) != Space::kPrepared) return;
+    if (space(v) != Space::kPrepared && !sources_[v].is_made()) return;
     result_->values[v] = Buffer();
-    skip_producers(v);
+    if (space(v) == Space::kPrepared) skip_producers(v);
   }
 
   // Steps that compute only `v` need not run any more.
@@ -282,6 +294,7 @@ class Preparation {
   }
 
   void evaluate(std::size_t v) {
+    make_source(v);
     if (take_prepared(v)) return;
     bool computed = false;
     for (const std::size_t s : producers_[v]) {
@@ -334,8 +347,8 @@ class Preparation {
   const DeviceBackend& backend_;
   Weights::State& state_;
   const Progress& progress_;
-  std::vector<Buffer> sources_;  // weights and constants by value
-  std::vector<Buffer> host_;     // copies for the host of values that it does not reach
+  std::vector<WeightTensor> sources_;  // weights and constants by value
+  std::vector<Buffer> host_;           // copies for the host of values that it does not reach
   Signatures signatures_;
   std::shared_ptr<PreparedWeights> result_ = std::make_shared<PreparedWeights>();
   std::vector<std::vector<std::size_t>> producers_;  // steps of prepare that write each value

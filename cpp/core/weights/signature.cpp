@@ -21,7 +21,7 @@ void add_view(Mixer& mixer, const Operand& operand) {
 
 }  // namespace
 
-Signatures::Signatures(const Plan& plan, std::span<const Buffer> sources)
+Signatures::Signatures(const Plan& plan, std::span<const WeightTensor> sources)
     : plan_(plan),
       sources_(sources),
       producers_(plan.values.size()),
@@ -43,16 +43,17 @@ Signature Signatures::of(std::size_t value) {
 }
 
 Signature Signatures::of_source(std::size_t value) const {
-  const Buffer& tensor = sources_[value];
+  const WeightTensor& tensor = sources_[value];
   Mixer mixer;
   mixer.number(static_cast<std::uint64_t>(tensor.dtype()));
   mixer.numbers(tensor.shape());
   const bool by_content = plan_.values[value].space == Space::kConstant;
   mixer.number(by_content ? 1 : 0);
   if (by_content) {
-    mixer.bytes(tensor.to_host().data(), tensor.bytes());
+    const Buffer content = tensor.get().to_host();
+    mixer.bytes(content.data(), content.bytes());
   } else {
-    mixer.number(reinterpret_cast<std::uintptr_t>(tensor.data()));
+    mixer.number(reinterpret_cast<std::uintptr_t>(tensor.identity()));
   }
   return {mixer.high(), mixer.low()};
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/plan/plan.h"
+#include "core/weights/weight_tensor.h"
 
 namespace npu {
 
@@ -16,12 +17,12 @@ struct Signature {
   auto operator<=>(const Signature&) const = default;
 };
 
-// Of a weight it is where its bytes lie, which cannot change while they are held; of a constant it is its
-// content; of a prepared value the op that makes it, applied to the signatures of what that reads.
+// Of a weight it is its identity, with which its bytes cannot change while it is held; of a constant it is
+// its content; of a prepared value the op that makes it, applied to the signatures of what that reads.
 class Signatures {
  public:
   // `sources`: weights and constants by value of the plan. Both outlive this object.
-  Signatures(const Plan& plan, std::span<const Buffer> sources);
+  Signatures(const Plan& plan, std::span<const WeightTensor> sources);
 
   Signature of(std::size_t value);
 
@@ -30,7 +31,7 @@ class Signatures {
   Signature of_prepared(std::size_t value);
 
   const Plan& plan_;
-  std::span<const Buffer> sources_;
+  std::span<const WeightTensor> sources_;
   std::vector<std::vector<std::size_t>> producers_;  // steps of prepare that write each value
   std::vector<Signature> known_;
   std::vector<bool> is_known_;

@@ -56,19 +56,34 @@ Weights Weights::load(const File& file) {
   return weights;
 }
 
-void Weights::set(const std::string& name, Buffer tensor) {
+namespace {
+
+void replace(Weights::State& state, const std::string& name, WeightTensor tensor) {
+  const std::lock_guard lock(state.mutex);
+  state.tensors[name] = std::move(tensor);
+  state.prepared.clear();
+  state.derived.clear();
+  state.read_raw.clear();
+  state.version.store(next_weights_version(), std::memory_order_release);
+}
+
+}  // namespace
+
+void Weights::set(const std::string& name, Buffer tensor) { replace(*state_, name, std::move(tensor)); }
+
+void Weights::defer(const std::string& name, DType dtype, std::vector<std::int64_t> shape, MakeTensor make) {
+  replace(*state_, name, WeightTensor(name, dtype, std::move(shape), std::move(make)));
+}
+
+bool Weights::has(const std::string& name) const {
   const std::lock_guard lock(state_->mutex);
-  state_->tensors[name] = std::move(tensor);
-  state_->prepared.clear();
-  state_->derived.clear();
-  state_->read_raw.clear();
-  state_->version.store(next_weights_version(), std::memory_order_release);
+  return state_->tensors.count(name) != 0;
 }
 
 Buffer Weights::get(const std::string& name) const {
   const std::lock_guard lock(state_->mutex);
   const auto match = state_->tensors.find(name);
-  return match == state_->tensors.end() ? Buffer() : match->second;
+  return match == state_->tensors.end() ? Buffer() : match->second.get();
 }
 
 std::vector<std::string> Weights::names() const {
@@ -78,10 +93,19 @@ std::vector<std::string> Weights::names() const {
   return all;
 }
 
+std::map<std::string, Buffer> given_tensors(const Weights& weights) {
+  const std::lock_guard lock(weights.state().mutex);
+  std::map<std::string, Buffer> all;
+  for (const auto& [name, tensor] : weights.state().tensors) {
+    if (tensor.buffer()) all.emplace(name, tensor.buffer());
+  }
+  return all;
+}
+
 std::size_t Weights::prepared_bytes() const {
   const std::lock_guard lock(state_->mutex);
   std::set<const void*> counted;
-  for (const auto& [name, tensor] : state_->tensors) counted.insert(tensor.data());
+  for (const auto& [name, tensor] : state_->tensors) counted.insert(tensor.buffer().data());
   std::size_t sum = 0;
   for (const auto& [key, buffer] : state_->derived) {
     if (buffer && counted.insert(buffer.data()).second) sum += buffer.bytes();

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from npu.quantized.checkpoint import Checkpoint, Entry, take_config
-from npu.quantized.columns import Layer, entries_of, whole_number
+from npu.quantized.columns import ROWS_AT_ONCE, Layer, entries_of, whole_number
 from npu.quantized.errors import refuse
 from npu.quantized.packing import Bytes, pack_rows
 from npu.quantized.stored import StoredTensors
+from npu.quantized.threads import for_rows
 
 __all__ = ["open_awq"]
 
@@ -37,7 +38,15 @@ def _entry(layer: Layer) -> Entry:
     depth, rows = layer.qweight.shape[0], layer.rows
 
     def integers() -> Bytes:
-        return pack_rows(np.ascontiguousarray(_unpacked(layer.qweight.array, rows).T), layer.bits)
+        packed = np.empty((rows, -(-depth * layer.bits // 8)), np.uint8)
+
+        def fill(part: slice) -> None:
+            columns = layer.qweight.array[:, part.start // 8 : -(-part.stop // 8)]
+            values = _unpacked(columns, part.stop - part.start)
+            packed[part] = pack_rows(np.ascontiguousarray(values.T), layer.bits)
+
+        for_rows(rows, ROWS_AT_ONCE, fill)
+        return packed
 
     return layer.entry(depth, (depth, -(-rows // 8)), integers, lambda: _unpacked(layer.qzeros.array, rows))
 

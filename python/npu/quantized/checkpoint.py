@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from npu_base.quantization import Scheme
-from npu_runtime import Weights, get_num_threads
+from npu_runtime import Weights
 
 from npu.quantized.errors import refuse
+from npu.quantized.sharing import add_tensors
 from npu.quantized.stored import StoredTensor, file_of
 from npu.quantized.tensors import FLOATS, QuantizedTensor, dtype_name
 
@@ -26,7 +26,7 @@ QUANTIZATION_KEYS = ("quantization", "quantization_config", "compression_config"
 @dataclass(frozen=True, eq=False)
 class Entry:
     """A tensor of a checkpoint. ``dtype`` is that of its numbers in the file; ``scheme`` is None if it is plain.
-    ``sources`` are its parts of files."""
+    ``sources`` are its parts of files. If it ``is_made``, it does not lie in them as programs read it."""
 
     where: str
     shape: tuple[int, ...]
@@ -34,6 +34,7 @@ class Entry:
     scheme: Scheme | None
     read: Callable[[], npt.NDArray[Any] | QuantizedTensor]
     sources: Sequence[npt.NDArray[np.uint8]] = ()
+    is_made: bool = False
 
     def release(self) -> None:
         """Give back the memory of files that were read; what was loaded stays as it is."""
@@ -106,29 +107,11 @@ class Checkpoint(Mapping[str, Entry]):
         """The tensors as programs read them: quantised ones as ``name``, ``name.scales`` and ``name.offsets``, or if
         ``dense`` as the numbers that they stand for.
 
-        Memory is shared with the mapped files where possible. ``dtype`` is that of all other floating-point tensors.
+        Memory is shared with the mapped files where possible. What is made of them is made when a program is prepared,
+        and again if another program needs it after that. ``dtype`` is that of all other floating-point tensors.
         """
-
-        def ready(entry: Entry) -> npt.NDArray[Any] | QuantizedTensor:
-            tensor = entry.load()
-            if isinstance(tensor, QuantizedTensor):
-                if not dense:
-                    return tensor
-                tensor = tensor.dequantize()
-            return (
-                tensor
-                if dtype is None or dtype_name(tensor) not in FLOATS
-                else tensor.astype(FLOATS[dtype], copy=False)
-            )
-
         weights = Weights()
-        with ThreadPoolExecutor(get_num_threads()) as pool:  # NumPy computes without Python's lock
-            for (name, entry), tensor in zip(self.entries.items(), pool.map(ready, self.entries.values()), strict=True):
-                parts = [*tensor.parts(name)] if isinstance(tensor, QuantizedTensor) else [(name, tensor)]
-                for part, array in parts:
-                    weights.share(part, array, file_of(array))
-                if not any(file_of(array) for _, array in parts):
-                    entry.release()
+        add_tensors(weights, self.entries, dtype, dense=dense)
         return weights
 
 

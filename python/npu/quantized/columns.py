@@ -16,7 +16,10 @@ from npu.quantized.packing import Bytes
 from npu.quantized.stored import StoredTensor, StoredTensors
 from npu.quantized.tensors import QuantizedTensor, check_scheme
 
-__all__ = ["Layer", "entries_of", "whole_number"]
+__all__ = ["ROWS_AT_ONCE", "Layer", "entries_of", "whole_number"]
+
+ROWS_AT_ONCE = 256
+"""Rows that are transposed together: whole words of 8, and some lines of the cache of each column."""
 
 _PARTS = ("qzeros", "scales", "g_idx")
 _POINTS = "float16"  # has all integers of 8 bits, and 256
@@ -67,7 +70,7 @@ class Layer:
             return QuantizedTensor(scheme, shape, integers(), scales, offsets)
 
         sources = [tensor.bytes for tensor in (self.qweight, self.qzeros, self.scales)]
-        return Entry(self.where, shape, scheme.scale_dtype, scheme, read, sources)
+        return Entry(self.where, shape, scheme.scale_dtype, scheme, read, sources, is_made=True)
 
 
 def entries_of(stored: StoredTensors, bits: int, group: int, entry_of: Callable[[Layer], Entry]) -> dict[str, Entry]:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from npu.quantized.checkpoint import Checkpoint, Entry, take_config
-from npu.quantized.columns import Layer, entries_of, whole_number
+from npu.quantized.columns import ROWS_AT_ONCE, Layer, entries_of, whole_number
 from npu.quantized.errors import refuse
 from npu.quantized.packing import Bytes, unpack_rows
 from npu.quantized.stored import StoredTensors
+from npu.quantized.threads import for_rows
 
 __all__ = ["open_gptq"]
 
@@ -43,7 +44,13 @@ def _entry(layer: Layer, added: int) -> Entry:
         _refuse_order(layer, depth)
 
     def integers() -> Bytes:
-        return np.ascontiguousarray(layer.qweight.array.T).view(np.uint8)
+        transposed = np.empty((rows, words), np.int32)
+
+        def fill(part: slice) -> None:
+            transposed[part] = layer.qweight.array[:, part].T
+
+        for_rows(rows, ROWS_AT_ONCE, fill)
+        return transposed.view(np.uint8)
 
     def points() -> Any:
         packed = np.ascontiguousarray(layer.qzeros.array).view(np.uint8)

@@ -48,12 +48,13 @@ class QuantizedTensor:
 
     def parts(self, name: str) -> Iterator[tuple[str, npt.NDArray[Any]]]:
         """The tensors that a program reads instead of the weight ``name``."""
-        yield name, self.data
-        yield f"{name}.scales", self.scales
-        if self.offsets is not None:
-            yield f"{name}.offsets", self.offsets
-        if self.units is not None:
-            yield f"{name}.units", self.units
+        for suffix, part in self._parts.items():
+            if part is not None:
+                yield name + suffix, part
+
+    @property
+    def _parts(self) -> dict[str, npt.NDArray[Any] | None]:
+        return {"": self.data, ".scales": self.scales, ".offsets": self.offsets, ".units": self.units}
 
     def integers(self) -> npt.NDArray[Any]:
         """As int8 or uint8."""
@@ -106,20 +107,14 @@ class QuantizedTensor:
 
     def check_layout(self, where: object) -> None:
         """Without reading any values."""
-        scheme, shape = self.scheme, self.shape
-        check_scheme(scheme, where)
-        groups = [*shape[:-1], scheme.groups(shape[-1])]
-        _check(where, "the packed integers have", self.data, "uint8", scheme.stored_shape(shape))
-        _check(where, "the scales have", self.scales, scheme.scale_dtype, groups)
-        if (self.offsets is None) != (scheme.offset == "none"):
-            refuse(where, "offsets do not fit the scheme", got=str(scheme))
-        if self.offsets is not None:
-            _check(where, "the offsets have", self.offsets, scheme.offset_dtype, groups)
-        if (self.units is None) != (not scheme.unit):
-            refuse(where, "units do not fit the scheme", got=str(scheme))
-        if self.units is not None:
-            units = [*shape[:-1], scheme.units(shape[-1])]
-            _check(where, "the units have", self.units, scheme.unit_dtype, units)
+        check_scheme(self.scheme, where)
+        expected = self.scheme.parts(self.shape)
+        for suffix, part in self._parts.items():
+            what = suffix[1:] or "packed integers"
+            if (part is None) != (suffix not in expected):
+                refuse(where, f"{what} do not fit the scheme", got=str(self.scheme))
+            if part is not None:
+                _check(where, f"the {what} have", part, *expected[suffix])
 
 
 def check_scheme(scheme: Scheme, where: object) -> None:

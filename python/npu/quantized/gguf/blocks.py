@@ -14,6 +14,7 @@ from npu_base.quantization import Scheme
 
 from npu.quantized.packing import Bytes, pack_rows
 from npu.quantized.tensors import FLOATS, QuantizedTensor
+from npu.quantized.threads import for_rows
 
 __all__ = ["BLOCKS", "Block", "type_name"]
 
@@ -42,12 +43,14 @@ class Block:
         scales = np.empty((len(blocks), groups), np.int8 if scheme.unit else FLOATS[scheme.scale_dtype])
         biases = None if scheme.offset == "none" else np.empty_like(scales)
         units = np.empty((len(blocks), scheme.units(shape[-1])), FLOATS[scheme.unit_dtype]) if scheme.unit else None
-        step = max(1, _AT_ONCE // (blocks.shape[1] * self.bytes))
-        for begin in range(0, len(blocks), step):
-            part = slice(begin, begin + step)
-            for whole, values in zip((packed, scales, biases, units), self.read(blocks[part]), strict=True):
+        read = self.read
+
+        def fill(part: slice) -> None:
+            for whole, values in zip((packed, scales, biases, units), read(blocks[part]), strict=True):
                 if whole is not None and values is not None:
                     whole[part] = values.reshape(whole[part].shape)
+
+        for_rows(len(blocks), max(1, _AT_ONCE // (blocks.shape[1] * self.bytes)), fill)
         rows = shape[:-1]
         parts: list[Any] = [x if x is None else x.reshape(*rows, -1) for x in (packed, scales, biases, units)]
         return QuantizedTensor(scheme, shape, *parts)

@@ -65,9 +65,9 @@ def _entry(name: str, tensor: GGUFTensor, architecture: Architecture, config: di
         return values
 
     if block.scheme is not None:
-        return Entry(tensor.where, tensor.shape, block.scheme.dtype, block.scheme, read, (tensor.bytes,))
+        return Entry(tensor.where, tensor.shape, block.scheme.dtype, block.scheme, read, (tensor.bytes,), is_made=True)
     dtype = "float32" if less_one else np.dtype(block.dtype).name
-    return Entry(tensor.where, tensor.shape, dtype, None, read, (tensor.bytes,))
+    return Entry(tensor.where, tensor.shape, dtype, None, read, (tensor.bytes,), is_made=bool(heads) or less_one)
 
 
 def _in_halves(tensor: npt.NDArray[Any] | QuantizedTensor, heads: int) -> npt.NDArray[Any] | QuantizedTensor:
