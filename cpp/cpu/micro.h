@@ -176,6 +176,37 @@ struct DequantizeCall {
   std::int64_t unit_groups = 0, unit_left = 0;
 };
 
+// Columns of a quantised right side that are laid across together.
+inline constexpr std::int64_t kPanelColumns = 16;  // the first cache has room for them
+
+// The scales and shifts of their groups, column by column: first all scales, `stride` apart. What is written
+// are whole vectors.
+struct PanelFactorsCall {
+  int bits = 8;
+  bool is_signed = false;
+  Quantization::Offset offset = Quantization::Offset::kNone;
+  DType scale_dtype = DType::kFloat32, offset_dtype = DType::kFloat32;
+  const void* scales = nullptr;  // strides count elements
+  const void* offsets = nullptr;
+  std::int64_t scale_stride = 0, offset_stride = 0;
+  std::int64_t columns = 0, groups = 0;
+  float* factors = nullptr;
+  std::int64_t stride = 0;
+};
+
+// Words of 4 or 8 bits as rows of a panel, `nr` apart. Words, scales and shifts lie as transpose_words leaves
+// them, kPanelColumns to a row. The first group has `left` elements, others `group`: whole words.
+struct UnpackCall {
+  bool is_signed = false;
+  const float* q = nullptr;
+  std::int64_t words = 0, width = 0;
+  const float* scales = nullptr;
+  const float* shifts = nullptr;
+  std::int64_t left = 0, group = 0;
+  float* to = nullptr;
+  std::int64_t nr = 0;
+};
+
 // How many elements of a quantised row its loops take as one word: 24 bits of those of 6 bits, or else 32.
 constexpr int quantized_word(int bits) { return bits == 6 ? 4 : 32 / bits; }
 
@@ -477,6 +508,17 @@ struct Micro {
   // y = x rotated: element i with i + n / 2, or 2i with 2i + 1. y is not x.
   void (*rotate)(const float* x, const float* cos, const float* sin, bool interleaved, float* y,
                  std::int64_t n);
+
+  // Panels of quantised right sides of 4 and 8 bits; null where rows are dequantised and laid across instead.
+  void (*panel_factors)(const PanelFactorsCall& call);
+  void (*unpack_fours_f32)(const UnpackCall& call) = nullptr;
+  void (*unpack_eights_f32)(const UnpackCall& call) = nullptr;
+  void (*unpack_fours_pairs)(const UnpackCall& call) = nullptr;
+  void (*unpack_eights_pairs)(const UnpackCall& call) = nullptr;
+
+  // One row of float32 times quantised ones, where that is faster than fours_f32 and so on. They have a
+  // vector of their own before each block of x.
+  QuantizedLoops fours_row, sixes_row, eights_row;
 };
 
 inline constexpr std::int64_t kExprBlock = 512;  // a register of floats has 2 KB: several fit the first cache

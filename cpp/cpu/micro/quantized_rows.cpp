@@ -154,6 +154,7 @@ template <int bits>
 class FloatParts {
  public:
   static constexpr int kParts = quantized_word(bits);
+  static constexpr std::int64_t kStride = kBlockElements<bits>;
   // How many columns share what is loaded of x: as registers allow.
   static constexpr int at_once(int rows) {
     return kLanes == 16 ? (rows == 1 ? kQuantizedColumns : 1) : (rows <= 2 ? 2 : 1);
@@ -236,12 +237,80 @@ template <int bits, int rows, int columns>
   }
 }
 
+#if !defined(__AVX512F__)
+// Integers with the middle added, masked where they lie in words, or in halves of them: as floats they are
+// too large by a power of two, and x is laid out smaller by that, which is exact but for denormals. What the
+// middle adds to the sums of a block stands before it. For one row, as registers allow.
+template <int bits>
+class MaskedParts {
+ public:
+  static constexpr int kParts = quantized_word(bits);
+  static constexpr std::int64_t kStride = (kParts + 1) * kLanes;
+  static constexpr int at_once(int) { return kQuantizedColumns; }
+  typedef float Element;
+
+  explicit MaskedParts(bool is_signed) {
+    std::uint32_t flip = 0;
+    for (int j = 0; j < kParts && is_signed; ++j) flip |= 1u << (bits * j + bits - 1);
+    flip_ = (I32)(flip - U32{});
+  }
+  I32 ready(I32 block) const {
+    if constexpr (bits == 6) block = triples(block);
+    return block ^ flip_;
+  }
+  static F32 part(I32 words, int j) {
+    const U32 from = j < kTogether ? (U32)words : (U32)words >> 16;
+    return __builtin_convertvector((I32)(from & (((1u << bits) - 1) << shift(j))), F32);
+  }
+  static constexpr float scale(int j) { return 1.0f / static_cast<float>(1 << shift(j)); }
+  static constexpr float kMiddle = 1 << (bits - 1);
+
+ private:
+  static constexpr int kTogether = bits == 6 ? kParts : kParts / 2;
+  static constexpr int shift(int j) { return bits * (j % kTogether); }
+
+  I32 flip_;
+};
+
+template <int bits, int rows, int columns>
+[[gnu::always_inline]] inline void add_block(const MaskedParts<bits>& q, const I32 (&words)[columns],
+                                             const float* x, std::int64_t x_stride,
+                                             const F32 (&scale)[columns], F32 (&totals)[columns][rows]) {
+  constexpr int kParts = MaskedParts<bits>::kParts;
+  F32 sums[columns][rows];
+#pragma GCC unroll 4
+  for (int i = 0; i < rows; ++i) {
+    const F32 middles = load(x + i * x_stride);
+#pragma GCC unroll 4
+    for (int c = 0; c < columns; ++c) sums[c][i] = middles;
+  }
+#pragma GCC unroll 8
+  for (int j = 0; j < kParts; ++j) {
+    F32 w[columns];
+#pragma GCC unroll 4
+    for (int c = 0; c < columns; ++c) w[c] = q.part(words[c], j);
+#pragma GCC unroll 4
+    for (int i = 0; i < rows; ++i) {
+      const F32 values = load(x + i * x_stride + (j + 1) * kLanes);
+#pragma GCC unroll 4
+      for (int c = 0; c < columns; ++c) sums[c][i] += values * w[c];
+    }
+  }
+#pragma GCC unroll 4
+  for (int c = 0; c < columns; ++c) {
+#pragma GCC unroll 4
+    for (int i = 0; i < rows; ++i) totals[c][i] += sums[c][i] * scale[c];
+  }
+}
+#endif
+
 #if defined(__AVX512BF16__)
 // The same as pairs of bfloat16: a word of 32 bits has two of them for each 4 bits, or for each element of 6.
 template <int bits>
 class PairParts {
  public:
   static constexpr int kParts = bits == 6 ? 2 : 4;
+  static constexpr std::int64_t kStride = kBlockElements<bits>;
   static constexpr int at_once(int rows) { return rows == 1 ? kQuantizedColumns : 2; }
   typedef std::uint16_t Element;
 
@@ -340,7 +409,7 @@ class Columns {
 
  private:
   typedef typename Parts<bits>::Element X;
-  static constexpr std::int64_t kBytes = kBlockBytes<bits>, kElements = kBlockElements<bits>;
+  static constexpr std::int64_t kBytes = kBlockBytes<bits>;
 
   [[gnu::always_inline]] void take(std::int64_t first, F32 (&totals)[columns][rows]) {
 #pragma GCC unroll 4
@@ -369,7 +438,7 @@ class Columns {
         words[c] = parts_.ready(block_at<bits>(q + c * call_.q_stride + b * kBytes, bytes));
         scale[c] = scales[c].next();
       }
-      add_block(parts_, words, x_ + b * kElements, call_.x_stride, scale, totals);
+      add_block(parts_, words, x_ + b * Parts<bits>::kStride, call_.x_stride, scale, totals);
     };
     for (std::int64_t b = 0; b < whole; ++b) {
 #pragma GCC unroll 4
@@ -408,10 +477,10 @@ void for_rows(const QuantizedGemvCall& call, std::integer_sequence<int, rows...>
   table[call.rows - 1](call);
 }
 
-template <template <int> class Parts, int bits>
+template <template <int> class Parts, int bits, int most = kGemvRows>
 void multiply(const QuantizedGemvCall& call) {
   const std::int64_t lanes = call.groups == 1 ? kLanes : call.group / quantized_word(bits);
-  const auto rows = std::make_integer_sequence<int, kGemvRows>{};
+  const auto rows = std::make_integer_sequence<int, most>{};
   if (kLanes > 4 && lanes == 4) return for_rows<Parts, bits, kLanes == 4 ? kLanes : 4>(call, rows);
   if (kLanes > 8 && lanes == 8) return for_rows<Parts, bits, kLanes == 16 ? 8 : kLanes>(call, rows);
   for_rows<Parts, bits, kLanes>(call, rows);
@@ -437,6 +506,26 @@ void arrange(const ArrangeCall& call) {
     }
   }
 }
+
+#if !defined(__AVX512F__)
+template <int bits>
+void arrange_masked(const ArrangeCall& call) {
+  typedef MaskedParts<bits> Parts;
+  arrange<float, kLanes, Parts::kParts>(call);
+  constexpr std::int64_t kElements = kBlockElements<bits>;
+  auto* const to = static_cast<float*>(call.to);
+  for (std::int64_t b = (call.depth + kElements - 1) / kElements - 1; b >= 0; --b) {
+    F32 sum = {}, values[Parts::kParts];
+    for (int j = 0; j < Parts::kParts; ++j) {
+      values[j] = load(to + b * kElements + j * kLanes);
+      sum += values[j];
+    }
+    store(to + b * Parts::kStride, sum * all(-Parts::kMiddle));
+    for (int j = 0; j < Parts::kParts; ++j)
+      store(to + b * Parts::kStride + (j + 1) * kLanes, values[j] * all(Parts::scale(j)));
+  }
+}
+#endif
 
 // Shifts make much of the error of these sums, so they go on in double after some vectors.
 void group_sums(const float* x, std::int64_t depth, std::int64_t group, float* to) {
@@ -464,6 +553,11 @@ void fill_quantized_rows(Micro& micro) {
   micro.fours_f32 = {multiply<FloatParts, 4>, arrange<float, kLanes, 8>};
   micro.sixes_f32 = {multiply<FloatParts, 6>, arrange<float, kLanes, 4>};
   micro.eights_f32 = {multiply<FloatParts, 8>, arrange<float, kLanes, 4>};
+#if !defined(__AVX512F__)
+  micro.fours_row = {multiply<MaskedParts, 4, 1>, arrange_masked<4>};
+  micro.sixes_row = {multiply<MaskedParts, 6, 1>, arrange_masked<6>};
+  micro.eights_row = {multiply<MaskedParts, 8, 1>, arrange_masked<8>};
+#endif
 #if defined(__AVX512BF16__)
   // A word of 16 bits has four elements of 4 bits, or two of 6 or 8.
   micro.fours_pairs = {multiply<PairParts, 4>, arrange<std::uint16_t, 2 * kLanes, 4>};

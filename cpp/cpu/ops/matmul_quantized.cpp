@@ -11,15 +11,24 @@ const QuantizedLoops& loops_of(const Micro& micro, std::int64_t bits, bool pairs
   return *of[pairs ? 1 : 0][bits / 2 - 2];
 }
 
+const QuantizedLoops& row_loops_of(const Micro& micro, std::int64_t bits) {
+  const QuantizedLoops* const of[] = {&micro.fours_row, &micro.sixes_row, &micro.eights_row};
+  return *of[bits / 2 - 2];
+}
+
 class MatmulQuantizedRows final : public HostKernel {
  public:
   explicit MatmulQuantizedRows(const KernelRequest& r)
       : r_(r), g_(geometry_of(r)), micro_(&micro()), right_(quantized_right(r)), results_(r, g_) {
     const std::int64_t bits = right_.how().bits;
     pairs_ = r.inputs[0].dtype == DType::kBFloat16 && loops_of(*micro_, bits, true).multiply != nullptr;
-    loops_ = &loops_of(*micro_, bits, pairs_);
+    const QuantizedLoops& row_loops = row_loops_of(*micro_, bits);
+    // What the middle adds and takes away is rounded: too much for float32, nothing beside half dtypes.
+    const bool is_row =
+        g_.rows == 1 && r.inputs[0].dtype != DType::kFloat32 && !pairs_ && row_loops.multiply != nullptr;
+    loops_ = is_row ? &row_loops : &loops_of(*micro_, bits, pairs_);
     const std::int64_t lanes = micro_->lanes, block = lanes * quantized_word(static_cast<int>(bits));
-    x_stride_ = (g_.depth + block - 1) / block * block;
+    x_stride_ = (g_.depth + block - 1) / block * (block + (is_row ? lanes : 0));
     sums_stride_ = (right_.groups() + lanes - 1) / lanes * lanes;
     pieces_ = results_.pieces(static_cast<double>(right_.how().row_bytes(g_.depth)));
     x_bytes_ = round_up(static_cast<std::size_t>(g_.rows * x_stride_) * sizeof(float));
