@@ -94,4 +94,69 @@ void QuantizedRows::numbers(const QuantizedParts& parts, const Row& row, std::in
     block(parts, row, k + i, std::min(kDequantized, n - i), to + i);
 }
 
+namespace {
+
+constexpr std::int64_t kLeastUnpacked = 16;                               // elements of a group
+constexpr std::int64_t kMostGroups = kDequantized / kLeastUnpacked + 16;  // in whole vectors, and parts
+
+using Unpack = void (*)(const UnpackCall&);
+Unpack unpack_of(const Micro& micro, std::int64_t bits, bool pairs) {
+  if (bits == 4) return pairs ? micro.unpack_fours_pairs : micro.unpack_fours_f32;
+  return pairs ? micro.unpack_eights_pairs : micro.unpack_eights_f32;
+}
+
+}  // namespace
+
+bool QuantizedRows::unpacks(bool pairs, std::int64_t k, std::int64_t n) const {
+  if ((how_.bits != 4 && how_.bits != 8) || how_.unit != 0 || !dense()) return false;
+  const std::int64_t word = 32 / how_.bits;
+  const bool whole_groups = groups_ == 1 || (group_ % word == 0 && group_ >= kLeastUnpacked);
+  return whole_groups && k % word == 0 && n % word == 0 && k + n <= depth_ && n <= kDequantized &&
+         unpack_of(*micro_, how_.bits, pairs) != nullptr;
+}
+
+void QuantizedRows::unpack(const QuantizedParts& parts, const Row& first, const Row& step, bool pairs,
+                           std::int64_t k, std::int64_t n, const Panel& panel) const {
+  float columns[2 * kPanelColumns * kMostGroups], factors[2 * kMostGroups * kPanelColumns];
+  float words[kDequantized / 4 * kPanelColumns];
+  const std::int64_t group = k / group_, groups = (k + n - 1) / group_ - group + 1;
+  PanelFactorsCall of;
+  of.bits = static_cast<int>(how_.bits);
+  of.is_signed = how_.is_signed;
+  of.offset = how_.offset;
+  of.scale_dtype = scale_dtype_;
+  of.offset_dtype = offset_dtype_;
+  of.scales = element(parts.scales, scale_dtype_, first.scales + group);
+  of.scale_stride = step.scales;
+  if (how_.offset != Quantization::Offset::kNone) {
+    of.offsets = element(parts.offsets, offset_dtype_, first.offsets + group);
+    of.offset_stride = step.offsets;
+  }
+  of.columns = panel.count;
+  of.groups = groups;
+  of.factors = columns;
+  of.stride = kMostGroups;
+  micro_->panel_factors(of);
+  const auto across = [&](const void* rows, std::int64_t stride, std::int64_t length, float* to) {
+    micro_->transpose_words(rows, stride, panel.count, length, to, kPanelColumns, kPanelColumns);
+  };
+  constexpr std::int64_t kStride = kMostGroups * static_cast<std::int64_t>(sizeof(float));
+  float* const shifts = factors + kMostGroups * kPanelColumns;
+  across(columns, kStride, groups, factors);
+  across(columns + kPanelColumns * kMostGroups, kStride, groups, shifts);
+  UnpackCall call;
+  call.is_signed = how_.is_signed;
+  call.words = n * how_.bits / 32;
+  across(static_cast<const std::uint8_t*>(parts.q) + first.q + k * how_.bits / 8, step.q, call.words, words);
+  call.q = words;
+  call.width = panel.width;
+  call.scales = factors;
+  call.shifts = shifts;
+  call.left = (group + 1) * group_ - k;
+  call.group = group_;
+  call.to = panel.to;
+  call.nr = panel.nr;
+  unpack_of(*micro_, how_.bits, pairs)(call);
+}
+
 }  // namespace npu::cpu

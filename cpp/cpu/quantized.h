@@ -43,6 +43,18 @@ class QuantizedRows {
   void numbers(const QuantizedParts& parts, const Row& row, std::int64_t k, std::int64_t n,
                std::uint16_t* to) const;
 
+  // Columns of a panel, of which `count` are there and `width` are written, `nr` apart.
+  struct Panel {
+    std::int64_t count, width;
+    float* to;
+    std::int64_t nr;
+  };
+  // Elements [k, k + n) of rows from `first` on, `step` apart, as columns of float32 or of pairs of bfloat16.
+  void unpack(const QuantizedParts& parts, const Row& first, const Row& step, bool pairs, std::int64_t k,
+              std::int64_t n, const Panel& panel) const;
+  // Whether that is possible: whole words of 4 or 8 bits that follow each other, in groups of whole ones.
+  bool unpacks(bool pairs, std::int64_t k, std::int64_t n) const;
+
  private:
   template <class T>
   void block(const QuantizedParts& parts, const Row& row, std::int64_t k, std::int64_t n, T* to) const;

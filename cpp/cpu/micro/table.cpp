@@ -22,6 +22,7 @@ void fill(Micro& micro) {
   fill_panels(micro);
   fill_planar(micro);
   fill_quantized(micro);
+  fill_quantized_panels(micro);
   fill_quantized_rows(micro);
   fill_rows(micro);
   fill_sampling(micro);

@@ -20,6 +20,7 @@ void fill_math(Micro& micro);
 void fill_panels(Micro& micro);
 void fill_planar(Micro& micro);
 void fill_quantized(Micro& micro);
+void fill_quantized_panels(Micro& micro);
 void fill_quantized_rows(Micro& micro);
 void fill_rows(Micro& micro);
 void fill_sampling(Micro& micro);

@@ -118,13 +118,21 @@ class MatmulOperands final : public GemmOperands {
   }
 
  private:
-  // Columns of a quantised right side: rows of numbers, laid across.
+  // Columns of a quantised right side: words that are laid across and unpacked there, or rows of numbers.
   void pack_numbers(std::int64_t column, std::int64_t count, std::int64_t k, std::int64_t length, int nr,
                     float* to) const {
-    constexpr std::int64_t kAtOnce = 16;  // columns that the first cache has room for
+    constexpr std::int64_t kAtOnce = kPanelColumns;
+    const std::int64_t unit = pairs_ ? 2 : 1;
+    const bool in_words = quantized_->unpacks(pairs_, k * unit, length * unit);
     float words[kPackedStride * kAtOnce];
     for (std::int64_t j = 0; j < nr; j += kAtOnce) {
       const std::int64_t some = std::clamp<std::int64_t>(count - j, 0, kAtOnce);
+      if (in_words) {
+        const QuantizedRows::Panel panel{some, std::min<std::int64_t>(nr - j, kAtOnce), to + j, nr};
+        quantized_->unpack(parts_, quantized_column(r_, column + j), quantized_column(r_, 1), pairs_,
+                           k * unit, length * unit, panel);
+        continue;
+      }
       for (std::int64_t i = 0; i < some; ++i)
         line_of_numbers(column + j + i, k, length, words + i * kPackedStride);
       micro().transpose_words(words, kPackedStride * 4, some, length, to + j, nr,
