@@ -509,10 +509,11 @@ struct Micro {
   void (*rotate)(const float* x, const float* cos, const float* sin, bool interleaved, float* y,
                  std::int64_t n);
 
-  // Panels of quantised right sides of 4 and 8 bits; null where rows are dequantised and laid across instead.
+  // Panels of quantised right sides of 4 and 8 bits; of pairs, null where the hardware does not multiply
+  // them.
   void (*panel_factors)(const PanelFactorsCall& call);
-  void (*unpack_fours_f32)(const UnpackCall& call) = nullptr;
-  void (*unpack_eights_f32)(const UnpackCall& call) = nullptr;
+  void (*unpack_fours_f32)(const UnpackCall& call);
+  void (*unpack_eights_f32)(const UnpackCall& call);
   void (*unpack_fours_pairs)(const UnpackCall& call) = nullptr;
   void (*unpack_eights_pairs)(const UnpackCall& call) = nullptr;
 

@@ -58,6 +58,19 @@ struct Floats {
   }
 };
 
+#if defined(__AVX512BF16__)
+struct Pairs {
+  static constexpr int kTogether = 2;
+  template <class Number>
+  static F32 word(const Number& number, int j) {
+    const auto halves = (__m512i)_mm512_cvtne2ps_pbh(number(2 * j + 1), number(2 * j));
+    const __m512i across = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23,
+                                            7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    return (F32)_mm512_maskz_permutexvar_epi16(0xffffffff, across, halves);
+  }
+};
+#endif
+
 template <class Form, int bits>
 void unpack(const UnpackCall& call) {
   constexpr int kElements = 32 / bits, kWords = kElements / Form::kTogether;
@@ -86,9 +99,11 @@ void unpack(const UnpackCall& call) {
 
 void fill_quantized_panels(Micro& micro) {
   micro.panel_factors = panel_factors;
-#if !defined(__AVX512F__)
   micro.unpack_fours_f32 = unpack<Floats, 4>;
   micro.unpack_eights_f32 = unpack<Floats, 8>;
+#if defined(__AVX512BF16__)
+  micro.unpack_fours_pairs = unpack<Pairs, 4>;
+  micro.unpack_eights_pairs = unpack<Pairs, 8>;
 #endif
 }
 
