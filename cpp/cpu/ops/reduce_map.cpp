@@ -3,6 +3,7 @@
 #include <cstring>
 #include <limits>
 
+#include "core/program/expr_simplify.h"
 #include "cpu/expression.h"
 #include "cpu/ops/reduce.h"
 
@@ -17,6 +18,7 @@ using Kind = ReduceAttrs::Kind;
 constexpr std::int64_t kLongBlock = 2048;
 constexpr std::int64_t kShortest = 8;        // elements of a row that are loaded together
 constexpr std::int64_t kFewestColumns = 64;  // that are worth a row of their own
+constexpr std::int64_t kFewestSquares = 32;  // of a row that is summed by itself
 constexpr std::int64_t kRows = 64;           // of columns, combined in float32 before a sum goes on in double
 
 // What has been combined so far.
@@ -24,6 +26,12 @@ struct Total {
   double number = 0;
   std::int64_t integer = 0;
 };
+
+bool is_square(const Expr& source) {
+  const Expr expr = with_simple_powers(source);
+  return expr.size() == 2 && expr[0].op == ExprOp::kIn && expr[1].op == ExprOp::kMul &&
+         expr[1].args[0] == 0 && expr[1].args[1] == 0;
+}
 
 class MapReduce : public HostKernel {
  public:
@@ -33,7 +41,8 @@ class MapReduce : public HostKernel {
         y_dtype_(r.outputs[0].dtype),
         micro_(&micro()),
         expression_(expr, dtypes, between),
-        threads_(r.threads) {
+        threads_(r.threads),
+        squares_(sums() && between == DType::kFloat32 && dtypes[0] == between && is_square(expr)) {
     const auto& axes = std::get<ReduceAttrs>(r.op.attrs).axes;
     const Shape& shape = r.inputs[0].shape;
     std::vector<bool> drop(shape.size(), false);
@@ -104,7 +113,8 @@ class MapReduce : public HostKernel {
     const bool across = step(kept_, 1) == 1 && step(reduced_, 0) > 1;
     columns_ = floats && across && kept_.inner() >= kFewestColumns;
     block_ = longest_block(columns_ ? kept_ : reduced_, columns_ ? 1 : 0);
-    together_ = !columns_ && elements_ <= block_ / 2 && kept_.rank + reduced_.rank <= kMaxRank;
+    squares_ = squares_ && !columns_ && reduced_.step(0) == 1 && reduced_.inner() >= kFewestSquares;
+    together_ = !columns_ && !squares_ && elements_ <= block_ / 2 && kept_.rank + reduced_.rank <= kMaxRank;
     fits_ = kept_.rows > 0 && reduced_.rows > 0 && (columns_ || !across || kept_.inner() == 1);
     if (!fits_) return;
     const auto starts_of = [&](const Tiling& tiling, std::size_t first) {
@@ -139,7 +149,8 @@ class MapReduce : public HostKernel {
   std::int64_t longest_block(const Nest& nest, std::size_t first) const {
     std::vector<std::int64_t> steps;
     for (std::size_t k = first; k < nest.strides.size(); ++k) steps.push_back(nest.step(static_cast<int>(k)));
-    const bool streams = nest.inner() >= Expression::kShortestRow && expression_.streams(steps.data(), 1);
+    const bool streams =
+        nest.inner() >= Expression::kShortestRow && expression_.streams(steps.data(), 1, false);
     return streams ? kLongBlock : kExprBlock;
   }
 
@@ -283,10 +294,21 @@ class MapReduce : public HostKernel {
         before[k] = result.offset[operand] + i * kept_.step(operand);
       }
       Total total = start();
-      add_all(args, before, operands, tile, total, room);
+      if (squares_) {
+        add_squares(static_cast<const float*>(args.inputs[0]) + before[0], total);
+      } else {
+        add_all(args, before, operands, tile, total, room);
+      }
       store(total, element(args.outputs[0], y_dtype_, result.offset[0] + i * kept_.step(0)));
       if (++i == width) result.advance(), i = 0;
     }
+  }
+
+  // Rows of any length, without their squares in between.
+  void add_squares(const float* x, Total& total) const {
+    Cursor cursor(reduced_, 0);
+    for (std::int64_t row = 0; row < reduced_.rows; ++row, cursor.advance())
+      total.number += micro_->sum_squares(x + cursor.offset[0], 0.0f, reduced_.inner());
   }
 
   void add_all(const KernelArgs& args, const std::int64_t* before, const void** operands,
@@ -385,6 +407,7 @@ class MapReduce : public HostKernel {
   Nest kept_, reduced_;              // of y and the operands; of the operands
   std::int64_t elements_ = 0, units_ = 0, pieces_ = 0, blocks_ = 1;
   std::int64_t block_ = kExprBlock;  // elements of a tile, at most
+  bool squares_;                     // of one operand, which are summed
   bool columns_ = false, together_ = false, fits_ = false;
   Tiling tiling_;
   std::vector<const std::int64_t*> starts_;  // of the tiling, by operand
