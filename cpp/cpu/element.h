@@ -112,6 +112,21 @@ decltype(auto) visit_size(std::size_t size, F&& f) {
   }
 }
 
+inline const IntegerSteps& integer_steps(const Micro& micro, DType dtype) {
+  switch (dtype) {
+    case DType::kInt8:
+      return micro.int8s;
+    case DType::kUInt8:
+      return micro.uint8s;
+    case DType::kInt16:
+      return micro.int16s;
+    case DType::kInt32:
+      return micro.int32s;
+    default:
+      return micro.int64s;
+  }
+}
+
 // Where an element lies, by its index.
 inline const std::byte* element(const void* base, DType dtype, std::int64_t index) {
   return static_cast<const std::byte*>(base) + index * static_cast<std::int64_t>(size_of(dtype));

@@ -5,6 +5,7 @@
 
 #include "cpu/element.h"
 #include "cpu/expression_build.h"
+#include "cpu/strided.h"
 #include "npu/error.h"
 
 namespace npu::cpu {
@@ -48,7 +49,7 @@ FusedOp integer_load(DType dtype) {
 }  // namespace
 
 Expression::Expression(const Expr& expr, const std::vector<DType>& operands, DType out)
-    : micro_(&micro()), operands_(operands), out_(out) {
+    : micro_(&micro()), operands_(operands), out_(out), integer_(integer_dtype(expr, operands, out)) {
   if (operands.size() > kMost) {
     throw Error(ErrorKind::kUnavailable, {.area = "cpu",
                                           .what = "an expression has too many operands",
@@ -60,7 +61,7 @@ Expression::Expression(const Expr& expr, const std::vector<DType>& operands, DTy
   scratch_bytes_ = (operands.size() * (sizeof(void*) + sizeof(Loaded)) + 63) / 64 * 64;
   for (const DType dtype : operands) {
     registers_.push_back(static_cast<int>(scratch_bytes_));
-    scratch_bytes_ += static_cast<std::size_t>(register_bytes(register_class(dtype)));
+    scratch_bytes_ += register_bytes(register_class(dtype));
   }
   as_stored_.assign(operands.size(), false);
   build(expr);
@@ -77,7 +78,8 @@ void Expression::begin(std::byte* scratch, std::int64_t longest) const {
     if (constant.type == 'f') {
       std::fill_n(reinterpret_cast<float*>(to), count, static_cast<float>(constant.number));
     } else if (constant.type == 'i') {
-      std::fill_n(reinterpret_cast<std::int64_t*>(to), count, constant.integer);
+      store_integers(integer_, &constant.integer, to, 1, 1);
+      copy_row(to, 1, to, 0, count, size_of(integer_));
     } else {
       std::memset(to, constant.number != 0 ? 1 : 0, static_cast<std::size_t>(count));
     }
@@ -118,10 +120,12 @@ bool Expression::stores_directly() const {
   return out_ == native(out_type_) || (ends_fused_ && (out_ == DType::kFloat16 || out_ == DType::kBFloat16));
 }
 
-bool Expression::streams(const std::int64_t* strides, std::int64_t out_stride) const {
-  if (!ends_fused_ || steps_.size() != 1 || !stores_directly() || out_stride != 1) return false;
+bool Expression::streams(const std::int64_t* strides, std::int64_t out_stride, bool one_row) const {
+  if (steps_.size() != 1 || !stores_directly() || out_stride != 1) return false;
   return std::all_of(used_.begin(), used_.end(), [&](int k) {
     const auto at = static_cast<std::size_t>(k);
+    if (!ends_fused_)
+      return one_row && strides[k] == 1 && operands_[at] == native(register_class(operands_[at]));
     return as_stored_[at] && (strides[k] == 1 || strides[k] == 0);
   });
 }
@@ -214,6 +218,20 @@ void Expression::run_fused(const Step& step, const Tile& tile, const Rows& rows,
   micro_->fused(all, static_cast<int>(step.count), count, rows.apart ? tile.n : total(tile));
 }
 
+// Blocks of the result and of operands; constants fill one.
+void Expression::run_blocks(const Step& step, const std::byte** args, std::byte* y, std::int64_t n) const {
+  const StepKinds kinds{integer_, out_ == DType::kFloat16 || out_ == DType::kBFloat16};
+  for (; n > kExprBlock; n -= kExprBlock) {
+    run_step(*micro_, kinds, step, args, y, kExprBlock);
+    for (int k = 0; k < 3; ++k) {
+      const char type = step.op != ExprOp::kWhere ? step.takes : k == 0 ? 'b' : step.gives;
+      if (step.args[k] < 0) args[k] += register_bytes(type);
+    }
+    y += register_bytes(step.gives);
+  }
+  run_step(*micro_, kinds, step, args, y, n);
+}
+
 void Expression::run_tile(const Tile& tile, std::byte* scratch) const {
   const Rows rows = rows_of(tile);
   for (const int k : used_) {
@@ -237,7 +255,7 @@ void Expression::run_tile(const Tile& tile, std::byte* scratch) const {
     }
     const std::byte* args[3];
     for (int k = 0; k < 3; ++k) args[k] = find(step.args[k]);
-    run_step(*micro_, step, args, step.out == kOutSlot ? out : scratch + step.out, n);
+    run_blocks(step, args, step.out == kOutSlot ? out : scratch + step.out, n);
   }
   if (result_ != kOutSlot || !rows.direct) store(tile, find(result_));
 }
@@ -274,8 +292,10 @@ void Expression::load_one(DType dtype, const std::byte* x, std::int64_t stride, 
   const char type = register_class(dtype);
   if (type == 'f') {
     load_floats(*micro_, dtype, x, stride, n, reinterpret_cast<float*>(y));
-  } else if (type == 'i') {
+  } else if (type == 'i' && dtype != integer_) {
     load_integers(dtype, x, stride, n, reinterpret_cast<std::int64_t*>(y));
+  } else if (type == 'i') {
+    copy_row(y, 1, x, stride, n, size_of(dtype));
   } else {
     load_bools(x, stride, n, reinterpret_cast<std::uint8_t*>(y));
   }
@@ -297,7 +317,7 @@ void Expression::load_rows(int operand, const Tile& tile, std::byte* to) const {
   }
   if (!starts && (tile.rows == 1 || tile.row_strides[k] == stride * tile.n))
     return load_one(dtype, from, stride, total(tile), to);
-  const std::int64_t bytes = tile.n * register_bytes(register_class(dtype)) / kExprBlock;
+  const auto bytes = tile.n * static_cast<std::int64_t>(size_of(native(register_class(dtype))));
   for (std::int64_t r = 0; r < tile.rows; ++r) {
     const std::int64_t start = starts ? starts[r] : r * tile.row_strides[k];
     if (r > 0 && !starts && start == 0) {
@@ -311,8 +331,10 @@ void Expression::load_rows(int operand, const Tile& tile, std::byte* to) const {
 void Expression::store_one(const std::byte* x, std::byte* y, std::int64_t stride, std::int64_t n) const {
   if (out_type_ == 'f') {
     store_floats(*micro_, out_, reinterpret_cast<const float*>(x), y, stride, n);
-  } else if (out_type_ == 'i') {
+  } else if (out_type_ == 'i' && out_ != integer_) {
     store_integers(out_, reinterpret_cast<const std::int64_t*>(x), y, stride, n);
+  } else if (out_type_ == 'i') {
+    copy_row(y, stride, x, 1, n, size_of(out_));
   } else {
     store_bools(reinterpret_cast<const std::uint8_t*>(x), y, stride, n);
   }
@@ -332,7 +354,7 @@ void Expression::store(const Tile& tile, const std::byte* from) const {
   }
   if (!tile.out_starts && (tile.rows == 1 || tile.out_row_stride == tile.n * tile.out_stride))
     return store_one(from, out, tile.out_stride, total(tile));
-  const std::int64_t bytes = tile.n * register_bytes(out_type_) / kExprBlock;
+  const auto bytes = tile.n * static_cast<std::int64_t>(size_of(native(out_type_)));
   for (std::int64_t r = 0; r < tile.rows; ++r) {
     const std::int64_t start = tile.out_starts ? tile.out_starts[r] : r * tile.out_row_stride;
     store_one(from + r * bytes, element(out, out_, start), tile.out_stride, tile.n);

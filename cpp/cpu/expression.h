@@ -42,8 +42,8 @@ class Expression {
   void run_tile(const Tile& tile, std::byte* scratch) const;
 
   // Whether tiles with these strides (of one element along a row) may have rows of any length: nothing of
-  // them is held in registers.
-  bool streams(const std::int64_t* strides, std::int64_t out_stride) const;
+  // them is held in registers. `one_row`: all elements follow each other.
+  bool streams(const std::int64_t* strides, std::int64_t out_stride, bool one_row) const;
   static constexpr std::int64_t kShortestRow = 16;  // that streams where rows are not one after the other
 
   // A step of the compiled form; public for the loops in expression_steps.cpp.
@@ -78,10 +78,19 @@ class Expression {
   struct Builder;
   void build(const Expr& expr);
 
+  // What a register of this class holds.
+  DType native(char type) const {
+    return type == 'f' ? DType::kFloat32 : type == 'i' ? integer_ : DType::kBool;
+  }
+  std::size_t register_bytes(char type) const {
+    return static_cast<std::size_t>(kExprBlock) * size_of(native(type));
+  }
+
   bool stores_directly() const;
   Rows rows_of(const Tile& tile) const;
   void run_fused(const Step& step, const Tile& tile, const Rows& rows, std::byte* out,
                  std::byte* scratch) const;
+  void run_blocks(const Step& step, const std::byte** args, std::byte* y, std::int64_t n) const;
   static std::int64_t total(const Tile& tile) { return tile.rows * tile.n; }
   void find_operand(int k, const Tile& tile, const Rows& rows, std::byte* scratch, FusedStep& to) const;
   void load(int operand, const Tile& tile, std::byte* scratch) const;
@@ -94,6 +103,7 @@ class Expression {
   const Micro* micro_;
   std::vector<DType> operands_;
   DType out_;
+  DType integer_ = DType::kInt64;  // in which integers are computed
   char out_type_ = 'f';
   std::vector<int> used_;        // operands
   std::vector<int> registers_;   // [operand] byte offset in the scratch
@@ -110,8 +120,12 @@ class Expression {
 };
 
 // What a step does to n elements in registers.
-void run_step(const Micro& micro, const Expression::Step& step, const std::byte* const* args, std::byte* y,
-              std::int64_t n);
+struct StepKinds {
+  DType integer = DType::kInt64;  // what registers of integers hold
+  bool half = false;              // whether floats are rounded to 16 bits in the end
+};
+void run_step(const Micro& micro, const StepKinds& kinds, const Expression::Step& step,
+              const std::byte* const* args, std::byte* y, std::int64_t n);
 
 constexpr char register_class(DType dtype) {
   return is_float(dtype) ? 'f' : dtype == DType::kBool ? 'b' : 'i';

@@ -168,7 +168,7 @@ struct Expression::Builder {
     result.scratch_bytes_ += static_cast<std::size_t>((bytes + 63) / 64 * 64);
     return offset;
   }
-  int allocate(char type) { return take(free_list(type), register_bytes(type)); }
+  int allocate(char type) { return take(free_list(type), static_cast<int>(result.register_bytes(type))); }
 
   const ExprStep& at(int i) const { return expr[static_cast<std::size_t>(i)]; }
   static bool leaf(const ExprStep& step) { return step.op == ExprOp::kIn || step.op == ExprOp::kConst; }
@@ -186,7 +186,7 @@ struct Expression::Builder {
       const char from = at(step.args[0]).type;
       // Storing rounds, or wraps, in the same way.
       const bool stored = i == n - 1 && step.dtype == result.out_ && register_class(step.dtype) == from;
-      if (step.dtype == native(from) || stored) alias[i] = alias[step.args[0]];
+      if (step.dtype == result.native(from) || stored) alias[i] = alias[step.args[0]];
     }
     last = alias[n - 1];
     live[last] = true;
@@ -288,7 +288,7 @@ struct Expression::Builder {
     }
     if (step.op == ExprOp::kConst) {
       // Filled once for many tiles: no step may ever write there.
-      slots[i] = take_fresh(whole ? register_bytes(step.type) : static_cast<int>(sizeof(float)));
+      slots[i] = take_fresh(static_cast<int>(whole ? result.register_bytes(step.type) : sizeof(float)));
       result.constants_.push_back({slots[i], step.type, step.number, step.integer, whole});
       return;
     }

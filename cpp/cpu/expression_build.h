@@ -12,12 +12,8 @@ inline constexpr int kOutSlot = INT_MIN;
 
 inline constexpr std::size_t kMostFused = 256;  // steps of cpu/fused.h at once
 
-constexpr int register_bytes(char type) {
-  return static_cast<int>(kExprBlock) * (type == 'f' ? 4 : type == 'i' ? 8 : 1);
-}
-
-constexpr DType native(char type) {
-  return type == 'f' ? DType::kFloat32 : type == 'i' ? DType::kInt64 : DType::kBool;
-}
+// The dtype in which integers can be computed: that of all integers stored, where what wraps in it is the
+// same as what int64 gives, else int64. The steps are in the order in which they are taken.
+DType integer_dtype(const Expr& expr, const std::vector<DType>& operands, DType out);
 
 }  // namespace npu::cpu

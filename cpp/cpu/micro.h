@@ -11,6 +11,7 @@
 
 #include "core/program/opset.gen.h"
 #include "core/program/quantization.h"
+#include "cpu/integer_steps.h"
 #include "npu/dtype.h"
 
 namespace npu::cpu {
@@ -403,19 +404,15 @@ struct Micro {
   void (*limit)(float* y, const Limits& limits, std::int64_t n);
   void (*binary)(ExprOp op, const float* a, const float* b, float* y, std::int64_t n);
   void (*where)(const std::uint8_t* c, const float* a, const float* b, float* y, std::int64_t n);
-  // The same over int64 and bool registers; no divisor is 0. `b` may be null where an op takes one operand.
-  void (*integers)(ExprOp op, const std::int64_t* a, const std::int64_t* b, std::int64_t* y, std::int64_t n);
-  void (*compare_integers)(ExprOp op, const std::int64_t* a, const std::int64_t* b, std::uint8_t* y,
-                           std::int64_t n);
+  // Where results are rounded to 16 bits, these are as good.
+  void (*half_unary)(const Micro& micro, ExprOp op, const float* x, float* y, std::int64_t n);
+  void (*half_binary)(const Micro& micro, ExprOp op, const float* a, const float* b, float* y,
+                      std::int64_t n);
+  // The same over integers and bools.
+  IntegerSteps int8s, int16s, int32s, int64s, uint8s;
   void (*bools)(ExprOp op, const std::uint8_t* a, const std::uint8_t* b, std::uint8_t* y, std::int64_t n);
-  void (*choose_integers)(const std::uint8_t* c, const std::int64_t* a, const std::int64_t* b,
-                          std::int64_t* y, std::int64_t n);
   void (*choose_bools)(const std::uint8_t* c, const std::uint8_t* a, const std::uint8_t* b, std::uint8_t* y,
                        std::int64_t n);
-  // To the registers of another dtype. Of half dtypes to float32 itself.
-  void (*cast_floats)(DType dtype, const float* x, void* y, std::int64_t n);
-  void (*cast_integers)(DType dtype, const std::int64_t* x, void* y, std::int64_t n);
-  void (*cast_bools)(DType dtype, const std::uint8_t* x, void* y, std::int64_t n);
 
   // Between registers and elements at a distance of `stride`. load_floats takes any dtype, store_floats
   // floating-point ones, the others integers and bools.
@@ -437,6 +434,8 @@ struct Micro {
   // Of stored integers or bools: kAdd and kMul wrap; kMax and kMin leave `start` out unless n is 0; kOr says
   // whether `start` or any of them is not 0.
   std::int64_t (*fold_integers)(ExprOp op, DType dtype, const void* x, std::int64_t n, std::int64_t start);
+  // total[i] = total[i] + x[i], or the larger or smaller of both: kAdd wraps.
+  void (*fold_row)(ExprOp op, DType dtype, const void* x, std::int64_t* total, std::int64_t n);
   // Products of integers, in words as wide as the results or wider.
   IntegerLoops<std::uint16_t> words_16;
   IntegerLoops<std::uint32_t> words_32;

@@ -152,6 +152,10 @@ def _order() -> None:
     case("sum of a map of uneven rows", lambda x, y: square(x, y).sum((1, 2)), f(40, 10, 64), f(10, 1))
     case("sum of a map, columns", lambda x, y: square(x, y).sum(0), f(70, 600), f(600))
     case("sum of a map, three columns behind a block", lambda x, y: square(x, y).sum(0), f(700, 515), f(515))
+    case("sum of squares", lambda x: (x * x).sum(-1), f(3, 5, 700))
+    case("sum of squares of uneven rows", lambda x: (x * x).sum((0, 2)), f(6, 3, 41))
+    case("mean of squares of a part", lambda x: (x[:, 1:] * x[:, 1:]).mean(1), f(9, 38))
+    case("sum of squares of steps", lambda x: (x[:, ::2] * x[:, ::2]).sum(1), f(9, 80))
     case("mean of a map of columns", lambda x: (x.exp() + 1).mean((0, 2)), f(3, 80, 9))
     case("max of a map, columns", lambda x, y: (x * y).amax(0), f(9, 80), f(80))
     case(
@@ -163,6 +167,9 @@ def _order() -> None:
     case("sum of a map of everything", lambda x, y: ((x - y).abs() * 2).sum(), f(30, 41), f(30, 41))
     case("count of a map", lambda x: (x > 0.5).sum(1), f(7, 65))
     case("trapezoid", lambda x: torch.trapezoid(x, dx=0.5, dim=1), f(3, 4))
+    for dtype in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64):
+        case(f"amax and sum of columns {dtype}", lambda x: (x.amax(1), x.amin(1), x.sum(1)),
+             i(3, 7, 40, low=0, high=120, dtype=dtype))  # fmt: skip
     case("all bytes", lambda x: x.all(1), i(3, 4, low=0, high=2, dtype=torch.uint8))
     case("any dims", lambda x: torch.any(x, (0, 2), keepdim=True), b(2, 3, 4))
     case("var of one", lambda x: x.var(1), f(3, 1))

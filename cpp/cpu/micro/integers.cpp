@@ -1,4 +1,4 @@
-// Products of integer matrices.
+// Products of integer matrices, and integers folded into columns.
 #include "cpu/micro/table.h"
 #include "cpu/micro/vec.h"
 
@@ -89,9 +89,43 @@ T dot(DType dtype, const void* x, const T* y, std::int64_t n) {
   }
 }
 
+template <class T>
+inline void fold_elements(ExprOp op, const void* x, std::int64_t* total, std::int64_t n) {
+  using U = std::uint64_t;
+  const auto each_element = [&](auto f) {
+    const T* const from = static_cast<const T*>(x);
+    for (std::int64_t i = 0; i < n; ++i) total[i] = f(total[i], static_cast<std::int64_t>(from[i]));
+  };
+  if (op == ExprOp::kMax) {
+    each_element([](std::int64_t a, std::int64_t b) { return a > b ? a : b; });
+  } else if (op == ExprOp::kMin) {
+    each_element([](std::int64_t a, std::int64_t b) { return a < b ? a : b; });
+  } else {
+    each_element([](std::int64_t a, std::int64_t b) {
+      return static_cast<std::int64_t>(static_cast<U>(a) + static_cast<U>(b));
+    });
+  }
+}
+
+void fold_row(ExprOp op, DType dtype, const void* x, std::int64_t* total, std::int64_t n) {
+  switch (dtype) {
+    case DType::kInt8:
+      return fold_elements<std::int8_t>(op, x, total, n);
+    case DType::kInt16:
+      return fold_elements<std::int16_t>(op, x, total, n);
+    case DType::kInt32:
+      return fold_elements<std::int32_t>(op, x, total, n);
+    case DType::kInt64:
+      return fold_elements<std::int64_t>(op, x, total, n);
+    default:
+      return fold_elements<std::uint8_t>(op, x, total, n);
+  }
+}
+
 }  // namespace
 
 void fill_integers(Micro& micro) {
+  micro.fold_row = fold_row;
   micro.words_16 = {multiply<std::uint16_t>, dot<std::uint16_t>};
   micro.words_32 = {multiply<std::uint32_t>, dot<std::uint32_t>};
   micro.words_64 = {multiply<std::uint64_t>, dot<std::uint64_t>};

@@ -17,6 +17,7 @@ void fill(Micro& micro) {
   fill_fused(micro);
   fill_gemv(micro);
   fill_groups(micro);
+  fill_half_steps(micro);
   fill_integers(micro);
   fill_math(micro);
   fill_panels(micro);

@@ -15,6 +15,7 @@ void fill_depthwise(Micro& micro);
 void fill_fused(Micro& micro);
 void fill_gemv(Micro& micro);
 void fill_groups(Micro& micro);
+void fill_half_steps(Micro& micro);
 void fill_integers(Micro& micro);
 void fill_math(Micro& micro);
 void fill_panels(Micro& micro);

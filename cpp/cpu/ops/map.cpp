@@ -28,7 +28,7 @@ class Map : public HostKernel {
     for (const auto& x : r.inputs) sizes_.push_back(static_cast<std::int64_t>(size_of(x.dtype)));
     for (std::size_t k = 0; k < r.inputs.size(); ++k) steps_.push_back(nest_.step(static_cast<int>(k) + 1));
     const bool streams = (n >= Expression::kShortestRow || nest_.rank == 1) &&
-                         expression_.streams(steps_.data(), nest_.step(0));
+                         expression_.streams(steps_.data(), nest_.step(0), nest_.rank == 1);
     if (streams) {
       block_ = kChunk;
       most_rows_ = std::clamp<std::int64_t>(kChunk / std::max<std::int64_t>(n, 1), 1, kExprBlock);

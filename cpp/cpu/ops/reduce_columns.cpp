@@ -1,3 +1,4 @@
+#include <cstring>
 #include <limits>
 
 #include "cpu/ops/reduce.h"
@@ -79,23 +80,29 @@ class ColumnReduce : public HostKernel {
     store_floats(*p_.micro, p_.y_dtype, b.best, y, p_.kept.step(0), n);
   }
 
-  // Columns of int64 take the room of the sums and of all that follows the offsets.
+  // Sums are int64, the largest and least are what the elements are. They take the room of the sums and of
+  // all that follows the offsets.
   void run_integers(const std::byte* x, std::byte* y, std::int64_t n, const Buffers& b) const {
-    auto *const total = reinterpret_cast<std::int64_t*>(b.sums), *const row =
-                                                                     reinterpret_cast<std::int64_t*>(b.row);
+    auto* const total = reinterpret_cast<std::int64_t*>(b.sums);
+    const DType dtype = p_.x_dtype == DType::kBool ? DType::kUInt8 : p_.x_dtype;
     const ExprOp op = kind_ == Kind::kSum ? ExprOp::kAdd : kind_ == Kind::kMax ? ExprOp::kMax : ExprOp::kMin;
-    using Limits = std::numeric_limits<std::int64_t>;
-    std::fill_n(total, n, kind_ == Kind::kSum ? 0 : kind_ == Kind::kMax ? Limits::min() : Limits::max());
+    if (sums()) std::fill_n(total, n, 0);
     Cursor cursor(p_.reduced, 0);
     for (std::int64_t r = 0; r < p_.reduced.rows; ++r, cursor.advance()) {
       for (std::int64_t i = 0; i < p_.reduced.inner(); ++i) {
-        const auto* from = at(x, cursor.offset[0] + i * p_.reduced.step(0), size_of(p_.x_dtype));
-        const bool stored = p_.x_dtype == DType::kInt64;
-        if (!stored) load_integers(p_.x_dtype, from, 1, n, row);
-        p_.micro->integers(op, total, stored ? reinterpret_cast<const std::int64_t*>(from) : row, total, n);
+        const auto* from = at(x, cursor.offset[0] + i * p_.reduced.step(0), size_of(dtype));
+        if (sums()) {
+          p_.micro->fold_row(op, dtype, from, total, n);
+        } else if (r == 0 && i == 0) {
+          std::memcpy(total, from, static_cast<std::size_t>(n) * size_of(dtype));
+        } else {
+          integer_steps(*p_.micro, dtype).compute(op, total, from, total, n);
+        }
       }
     }
-    store_integers(p_.y_dtype, total, y, p_.kept.step(0), n);
+    auto* const wide = reinterpret_cast<std::int64_t*>(b.row);
+    if (!sums()) load_integers(dtype, total, 1, n, wide);
+    store_integers(p_.y_dtype, sums() ? total : wide, y, p_.kept.step(0), n);
   }
 
   void add_rows(const std::byte* x, std::int64_t rows, std::int64_t n, const Buffers& b) const {
@@ -129,8 +136,8 @@ bool columns_fit(const ReducePlan& p) {
   const bool known = kind == Kind::kSum || kind == Kind::kMean || kind == Kind::kMax || kind == Kind::kMin;
   const bool floats = is_float(p.x_dtype) && is_float(p.y_dtype);
   const bool integers = !is_float(p.x_dtype) && !is_float(p.y_dtype) && kind != Kind::kMean;
-  return known && (floats || integers) && p.kept.rows > 0 && p.kept.step(1) == 1 && p.kept.inner() >= 4 &&
-         p.reduced.step(0) != 1;
+  return known && (floats || integers) && p.elements > 0 && p.kept.rows > 0 && p.kept.step(1) == 1 &&
+         p.kept.inner() >= 4 && p.reduced.step(0) != 1;
 }
 
 KernelPtr make_column_reduce(const ReducePlan& plan) { return std::make_unique<ColumnReduce>(plan); }

@@ -387,3 +387,57 @@ TEST(cpu_map, constants_after_other_steps) {
       {&x}, y);
   CHECK_TENSOR(y, ([&](const Shape& i) { return 5 * std::exp(std::fabs(x.get(i))) - 7; }), 10);
 }
+
+// To a fraction of what 16 bits show. Cancellation next to 1 is the functions' own.
+TEST(cpu_map, functions_of_halves_are_accurate) {
+  const Function functions[] = {{"sin", ExprOp::kSin, std::sin, -9000, 9000, 0},
+                                {"sin", ExprOp::kSin, std::sin, -4, 4, 0},
+                                {"cos", ExprOp::kCos, std::cos, -9000, 9000, 0},
+                                {"log2", ExprOp::kLog2, std::log2, 1e-6, 1e6, 0},
+                                {"log10", ExprOp::kLog10, std::log10, 1e-6, 1e6, 0},
+                                {"log1p", ExprOp::kLog1p, std::log1p, -0.99, 90, 0},
+                                {"log1p", ExprOp::kLog1p, std::log1p, -1e-3, 1e-3, 0},
+                                {"expm1", ExprOp::kExpm1, std::expm1, -20, 20, 0},
+                                {"expm1", ExprOp::kExpm1, std::expm1, -1e-3, 1e-3, 0},
+                                {"asin", ExprOp::kAsin, std::asin, -1, 1, 0},
+                                {"acos", ExprOp::kAcos, std::acos, -1, 0.999, 0},
+                                {"atan", ExprOp::kAtan, std::atan, -20, 20, 0},
+                                {"gelu", ExprOp::kGelu, gelu, -8, 90, 0}};
+  on_every_isa([&] {
+    constexpr std::int64_t n = 5003;
+    std::vector<float> x(n), y(n);
+    const double inf = std::numeric_limits<double>::infinity();
+    const auto check = [&](const char* name, double at, double got, double want) {
+      if (close(got, want, 1.3e-4, 5e-7)) return;
+      std::ostringstream text;
+      text << cpu::micro().name << " " << name << " of " << at << ": " << got << ", not " << want;
+      report_failure(__FILE__, __LINE__, text.str());
+    };
+    for (const Function& f : functions) {
+      for (std::int64_t i = 0; i < n; ++i)
+        x[static_cast<std::size_t>(i)] =
+            static_cast<float>(f.low + (f.high - f.low) * static_cast<double>(i) / (n - 1));
+      cpu::micro().half_unary(cpu::micro(), f.op, x.data(), y.data(), n);
+      for (std::size_t i = 0; i < x.size(); ++i)
+        check(f.name, static_cast<double>(x[i]), static_cast<double>(y[i]),
+              f.exact(static_cast<double>(x[i])));
+      for (const double odd : {0.0, -0.0, 1.0, -1.0, 2.0, inf, -inf, std::nan("")}) {
+        const float from = static_cast<float>(odd);
+        float to;
+        cpu::micro().half_unary(cpu::micro(), f.op, &from, &to, 1);
+        const double want = f.op == ExprOp::kGelu && odd == -inf ? 0 : f.exact(odd);
+        check(f.name, odd, static_cast<double>(to), want);
+        CHECK(want != 0 || std::isinf(odd) || std::signbit(to) == std::signbit(want));
+      }
+    }
+    for (const double a : {0.0, -0.0, 1.0, -1.0, 0.3, -70.0, 1e-40, 1e30, inf, -inf, std::nan("")}) {
+      for (const double b : {0.0, -0.0, 1.0, -1.0, 0.2, 9.0, -1e-40, -1e30, inf, -inf, std::nan("")}) {
+        const float u = static_cast<float>(a), v = static_cast<float>(b);
+        float to;
+        cpu::micro().half_binary(cpu::micro(), ExprOp::kAtan2, &u, &v, &to, 1);
+        check("atan2", a, static_cast<double>(to),
+              std::atan2(static_cast<double>(u), static_cast<double>(v)));
+      }
+    }
+  });
+}
