@@ -9,6 +9,7 @@ from typing import Any
 
 import npu_compiler
 import torch
+from npu_base.argument_types import DynamicShapes, ExampleInputs
 from npu_base.errors import InternalError, InvalidValueError, format_error
 from npu_base.sizes import as_int
 from npu_base.tensors import plain_tensors
@@ -59,7 +60,7 @@ def _device_of(module: nn.Module) -> str | None:
 
 def compile(
     module: nn.Module,
-    example_inputs: Any,
+    example_inputs: ExampleInputs,
     example_kwargs: dict[str, Any] | None = None,
     *,
     device: AnyDevice | None = None,
@@ -69,7 +70,7 @@ def compile(
     exact: bool = False,
     fallback: str = "host",
     output_names: Sequence[str] | None = None,
-    dynamic_shapes: Any = None,
+    dynamic_shapes: DynamicShapes = None,
     max_sizes: int = MOST_SIZES,
     buckets: Mapping[str, Iterable[int]] | None = None,
     pad: Mapping[str, float] | None = None,
@@ -89,6 +90,12 @@ def compile(
     min=1, max=64)}}``. The program of another size is made at the first call with it and kept, for the ``max_sizes``
     sizes that were used last. ``buckets={"length": [32, 64, 128]}`` pads a call to the next of these lengths and cuts
     its results back, if that is proven to keep them; ``pad`` says what inputs are padded with where it is not 0.
+
+    Raises:
+        TorchIRError: PyTorch cannot trace the module, or its graph has no IR.
+        CompileError: a node has no lowering and ``fallback`` is "error".
+        InvalidValueError: an option is wrong, or padding to ``buckets`` is not proven to keep the results.
+        UnavailableError: ``device`` is not on this machine.
     """
     max_sizes = as_int(max_sizes)
     _check_options(fallback, max_sizes)

@@ -6,11 +6,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from npu_base.argument_types import AnyTensor
 from npu_base.errors import InvalidTypeError, format_error
 from npu_base.nesting import Make, rebuild, size_text
-from npu_runtime import Device, Executor, Weights
+from npu_compiler import CompiledProgram, PartitionPlan
+from npu_runtime import Device, Executor, Program, Weights
+from npu_runtime.argument_types import WeightSource
 from npu_runtime.device import AnyDevice
 
 from npu.notebook import as_html, readable_size
@@ -21,6 +24,9 @@ from npu.saving.signature import Signature, sizes_returned
 from npu.saving.structure import Classes, decode
 from npu.saving.tensors import bytes_of
 from npu.weight_updates import ModelWeights, checked_weights, new_weights
+
+if TYPE_CHECKING:
+    from torch_ir import IR
 
 __all__ = ["CompiledModule", "load", "unpickled"]
 
@@ -43,7 +49,7 @@ class CompiledModule:
         runner: Runner,
         make: Make,
         *,
-        ir: Any = None,
+        ir: IR | None = None,
         threads: int = 0,
         classes: Iterable[type] = (),
         traced: bool = False,
@@ -90,7 +96,7 @@ class CompiledModule:
 
         return rebuild(self._structure, self._run(tensors), value, self._make)
 
-    def run_flat(self, arrays: Sequence[Any]) -> Sequence[Any]:
+    def run_flat(self, arrays: Sequence[AnyTensor]) -> Sequence[Any]:
         """Run on arrays in the order of the signature; results as NumPy arrays, in the order of the signature."""
         return self.runner.run(arrays, False)
 
@@ -108,7 +114,7 @@ class CompiledModule:
         return self.runner.has_state
 
     @property
-    def ir(self) -> Any:
+    def ir(self) -> IR:
         """The IR that was compiled. Reading it from a saved file imports PyTorch."""
         if self._ir is None:
             from torch_ir import IR
@@ -117,7 +123,7 @@ class CompiledModule:
         return self._ir
 
     @property
-    def program(self) -> Any:
+    def program(self) -> CompiledProgram | Program:
         return self.runner.program
 
     @property
@@ -129,7 +135,7 @@ class CompiledModule:
         return self.runner.weights
 
     @property
-    def plan(self) -> Any:
+    def plan(self) -> PartitionPlan:
         """What runs where, of a model that runs partly on the host."""
         return self.runner.plan
 
@@ -141,7 +147,7 @@ class CompiledModule:
         """Give the buffers that the model writes the values that they started with."""
         self.runner.reset()
 
-    def update_weights(self, weights: Any) -> None:
+    def update_weights(self, weights: WeightSource) -> None:
         """Use other values, from a state dict (of torch tensors or NumPy arrays), a module, or a file of weights.
 
         All of them are used, or none: names, shapes and dtypes must be those of the module that was compiled. A call in
@@ -209,6 +215,11 @@ def load(
 
     Named tuples and dataclasses among the results are rebuilt if their class is among ``classes`` or imported already.
     Nothing is imported because a file names it; without the class, they are other named tuples, and dicts.
+
+    Raises:
+        FileError: the file cannot be read.
+        InvalidValueError: it is no saved file, is damaged, or was written by a newer version.
+        UnavailableError: ``device`` is not on this machine.
     """
     if not isinstance(path, str | os.PathLike):
         got, expected = type(path).__name__, "the path of a file that compiled.save wrote"

@@ -8,9 +8,13 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
+from npu_base.argument_types import ExampleInputs, IRSource
 from npu_compiler.refusals import Refusal
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["Explanation", "explain"]
 
@@ -47,7 +51,7 @@ class Explanation:
         padding = f"; calls are padded: {self.padding}" if self.padding else ""
         return f"{self.model}: {sum(self.supported.values())} of {self.nodes} nodes run on the device{share}{padding}"
 
-    def print(self, file: Any = None) -> None:
+    def print(self, file: IO[str] | None = None) -> None:
         from rich.table import Column, Table
 
         from npu.consoles import output_console
@@ -64,11 +68,20 @@ class Explanation:
         console.print("npu.compile runs the rest on the host; npu.partition shows how.")
 
 
-def explain(source: Any, example_inputs: Any = None, example_kwargs: dict[str, Any] | None = None) -> Explanation:
+def explain(
+    source: IRSource | nn.Module,
+    example_inputs: ExampleInputs | None = None,
+    example_kwargs: dict[str, Any] | None = None,
+) -> Explanation:
     """Which nodes run on the device, and why others do not, as the compiler decides.
 
     ``source`` is an IR, its dict, the path of one or of a saved file, or a module with example inputs as
     ``npu.compile`` takes them.
+
+    Raises:
+        CompileError: the IR is malformed.
+        TorchIRError: PyTorch cannot trace the module, or there are no example inputs.
+        FileError: a file cannot be read.
     """
     from npu_compiler import explain_ir
     from npu_compiler.flops import flops_of

@@ -81,6 +81,9 @@ def check_kernels(
 
     Nothing is kept if the GPU is lost or out of memory before the end, or if its kernels are not those of this version.
     ``progress`` is called before each program, with how many are done, how many there are, and a name.
+
+    Raises:
+        UnavailableError: there is no such device, or it is lost or out of memory before the end.
     """
     gpu = gpu_to_check(device)
     host = Device("cpu")

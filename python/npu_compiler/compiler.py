@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from npu_base.argument_types import AnyDType, IRSource
 from npu_base.collector import collector_paused
 from npu_base.errors import InvalidTypeError, InvalidValueError
 from npu_base.quantization import Scheme
@@ -28,17 +29,24 @@ __all__ = ["compile", "compile_ir"]
 
 @collector_paused()
 def compile(
-    ir: Any,
+    ir: IRSource,
     *,
     disable: str | Iterable[str] = (),
-    compute_dtype: Any = None,
+    compute_dtype: AnyDType | None = None,
     exact: bool = False,
     quantized: Mapping[str, Scheme] | None = None,
 ) -> CompiledProgram:
     """Compiles an IR, given as its path, its dict or the object. ``disable`` names passes to leave out.
     ``compute_dtype`` (float16 or bfloat16, as text or as a dtype) lets a float32 model compute in half precision.
     ``exact`` rounds after every op, so that arithmetic, comparisons and casts equal eager PyTorch bit by bit.
-    ``quantized`` names weights that are stored as small integers; see docs/quantization.md."""
+    ``quantized`` names weights that are stored as small integers; see docs/quantization.md.
+
+    Raises:
+        IRError: the IR is malformed.
+        CompileError: nodes cannot be compiled exactly; the message lists all of them, each with its reason.
+        InvalidValueError: an option is wrong.
+        FileError: the file cannot be read.
+    """
     inside = str(getattr(compute_dtype, "__name__", compute_dtype)).removeprefix("torch.")
     if compute_dtype is not None and inside not in ("float32", "float16", "bfloat16"):
         raise InvalidValueError(

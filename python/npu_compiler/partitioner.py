@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from npu_base.argument_types import IRSource
 from npu_base.errors import InvalidTypeError, InvalidValueError
 
 from .errors import CompileError, ExtensionError, IRError, described
@@ -89,7 +90,7 @@ class PartitionPlan:
 
 
 def partition(
-    ir_dict: Any,
+    ir_dict: IRSource,
     is_supported_fn: Supported | None = is_op_supported,
     strategy: str = "sequential",
     *,
@@ -102,6 +103,11 @@ def partition(
     The strategy "sequential" keeps the order of the nodes: consecutive nodes of one target form a part. "cost" reorders
     them for as few borders as the graph allows, and keeps cheap nodes between host nodes on the host. ``strict`` raises
     an error that lists all nodes that are not supported, instead of using the host.
+
+    Raises:
+        IRError: the IR is malformed.
+        CompileError: with ``strict``, a node is not supported.
+        InvalidValueError: there is no such strategy.
     """
     if not isinstance(ir_dict, dict):
         ir_dict = dict(load_ir(ir_dict))
@@ -275,7 +281,11 @@ def _all_refused(ir_dict: dict[str, Any], refused: Sequence[str | None]) -> str:
 
 def partition_ir(plan: PartitionPlan, part: Partition) -> dict[str, Any]:
     """The IR of one part. What it reads from other parts becomes an input of its graph, except numbers of dtypes that
-    devices do not have: their nodes are in the IR of each part that reads them, before its own."""
+    devices do not have: their nodes are in the IR of each part that reads them, before its own.
+
+    Raises:
+        InvalidTypeError: these are no plan and no part of one.
+    """
     if not isinstance(plan, PartitionPlan) or not isinstance(part, Partition):
         got = f"{type(plan).__name__} and {type(part).__name__}"
         raise InvalidTypeError(

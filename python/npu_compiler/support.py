@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from npu_base.argument_types import IRSource
 from npu_base.errors import InvalidTypeError
 
 from . import ops as _ops  # noqa: F401  (registers the lowerings)
@@ -26,7 +27,11 @@ def get_supported_ops() -> frozenset[str]:
 
 def explain_support(node: Mapping[str, Any] | Node, unread: Sequence[int] | None = None) -> str | None:
     """Why this node does not compile with its attributes, shapes and dtypes, or None if it does. ``unread`` are the
-    numbers of its results that nobody reads."""
+    numbers of its results that nobody reads.
+
+    Raises:
+        IRError: the node is malformed.
+    """
     if not isinstance(node, Node):
         node = _record_of(node)
         try:
@@ -57,8 +62,12 @@ def _record_of(node: Any) -> Mapping[str, Any]:
     )
 
 
-def explain_ir(ir: Any) -> list[tuple[dict[str, Any], str | None]]:
-    """Each node of an IR with the reason why it does not compile, or None, exactly as ``compile`` decides."""
+def explain_ir(ir: IRSource) -> list[tuple[dict[str, Any], str | None]]:
+    """Each node of an IR with the reason why it does not compile, or None, exactly as ``compile`` decides.
+
+    Raises:
+        IRError: the IR is malformed.
+    """
     data = load_ir(ir)
     translation = Translation(read_ir(data))
     translation.lower()

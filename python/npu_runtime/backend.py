@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 from typing import Any
 
-from npu_runtime._core import Device, Executor, NPUBuffer, devices
+from npu_base.argument_types import AnyDType, AnyTensor
+
+from npu_runtime._core import Device, Executor, NPUBuffer, TensorSpec, Weights, devices
+from npu_runtime.argument_types import AnyProgram
 from npu_runtime.errors import InvalidValueError, UnavailableError, format_error
 
 __all__ = ["Backend", "CPUBackend", "CUDABackend", "MetalBackend", "backend_of"]
@@ -23,16 +27,20 @@ class Backend(abc.ABC):
     def device(self) -> Any: ...
 
     @abc.abstractmethod
-    def allocate_buffer(self, data: Any, alloc_shape: Any = None, spec: Any = None) -> Any: ...
+    def allocate_buffer(
+        self, data: AnyTensor, alloc_shape: Sequence[int] | None = None, spec: TensorSpec | None = None
+    ) -> Any: ...
 
     @abc.abstractmethod
-    def allocate_zeros(self, shape: Any, dtype: Any = "float32", alloc_shape: Any = None) -> Any: ...
+    def allocate_zeros(
+        self, shape: Sequence[int], dtype: AnyDType = "float32", alloc_shape: Sequence[int] | None = None
+    ) -> Any: ...
 
     @abc.abstractmethod
-    def create_executor(self, program: Any) -> Any: ...
+    def create_executor(self, program: AnyProgram) -> Any: ...
 
     @abc.abstractmethod
-    def execute(self, program: Any, inputs: dict[str, Any], weights: Any) -> dict[str, Any]: ...
+    def execute(self, program: AnyProgram, inputs: dict[str, Any], weights: Weights | None) -> dict[str, Any]: ...
 
     @abc.abstractmethod
     def synchronize(self) -> None: ...
@@ -52,16 +60,20 @@ class _DeviceBackend(Backend):
     def device(self) -> Device:
         return self._device
 
-    def allocate_buffer(self, data: Any, alloc_shape: Any = None, spec: Any = None) -> NPUBuffer:
+    def allocate_buffer(
+        self, data: AnyTensor, alloc_shape: Sequence[int] | None = None, spec: TensorSpec | None = None
+    ) -> NPUBuffer:
         return NPUBuffer.from_numpy(data, self._device, alloc_shape, spec)
 
-    def allocate_zeros(self, shape: Any, dtype: Any = "float32", alloc_shape: Any = None) -> NPUBuffer:
+    def allocate_zeros(
+        self, shape: Sequence[int], dtype: AnyDType = "float32", alloc_shape: Sequence[int] | None = None
+    ) -> NPUBuffer:
         return NPUBuffer.zeros(list(shape), self._device, dtype, alloc_shape)
 
-    def create_executor(self, program: Any) -> Executor:
+    def create_executor(self, program: AnyProgram) -> Executor:
         return Executor(program, self._device, threads=self._threads)
 
-    def execute(self, program: Any, inputs: dict[str, Any], weights: Any) -> dict[str, Any]:
+    def execute(self, program: AnyProgram, inputs: dict[str, Any], weights: Weights | None) -> dict[str, Any]:
         outputs: dict[str, Any] = self.create_executor(program).run(inputs, weights)
         return outputs
 
@@ -95,7 +107,7 @@ class CUDABackend(_DeviceBackend):
 class MetalBackend(_DeviceBackend):
     """An Apple GPU. If there is none, the error lists the available devices."""
 
-    def __init__(self, config: Any = None) -> None:
+    def __init__(self, config: None = None) -> None:
         metal = next((d for d in devices() if d.kind == "metal"), None)
         if metal is None or not metal.available:
             reason = metal.reason if metal else "this build does not support it"

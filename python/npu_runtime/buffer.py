@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from npu_runtime._core import NPUBuffer
+from npu_runtime._core import NPUBuffer, TensorSpec
 
 __all__ = ["DeviceBuffer", "NPUBuffer"]
 
@@ -37,7 +37,7 @@ class DeviceBuffer(abc.ABC):
     def native_handle(self) -> Any: ...
 
     @abc.abstractmethod
-    def to_numpy(self, spec: Any = None) -> npt.NDArray[Any]: ...
+    def to_numpy(self, spec: TensorSpec | None = None) -> npt.NDArray[Any]: ...
 
 
 DeviceBuffer.register(NPUBuffer)

@@ -7,6 +7,8 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from npu_base.argument_types import AnyTensor
+
 from npu_runtime._core import Device, Executor, Graph, NPUBuffer, Weights
 from npu_runtime.backend import Backend
 from npu_runtime.dag_inputs import check_arguments, check_donations, check_inputs, donated_names
@@ -20,6 +22,7 @@ from npu_runtime.weight_loader import load_weights, resolve_names
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from npu_compiler import Partition, PartitionPlan
 
 __all__ = ["DAGExecutor"]
 
@@ -32,7 +35,9 @@ class DAGExecutor:
     ``copied`` maps tensors to the bytes that the last ``execute`` copied for them.
     """
 
-    def __init__(self, plan: Any, backend: Backend, compile_fn: Callable[[dict[str, Any]], Any] | None = None) -> None:
+    def __init__(
+        self, plan: PartitionPlan, backend: Backend, compile_fn: Callable[[dict[str, Any]], Any] | None = None
+    ) -> None:
         import npu_compiler
 
         check_arguments(plan, backend, compile_fn)
@@ -44,7 +49,7 @@ class DAGExecutor:
         self._loaded_weights: dict[int, Any] = {}
         self._part_irs: dict[int, dict[str, Any]] = {}
         self.host_parts: dict[int, HostPart] = {}
-        self.parts = [step for step in plan.steps if hasattr(step, "target")]
+        self.parts: list[Partition] = [step for step in plan.steps if isinstance(step, npu_compiler.Partition)]
         check_ir(plan.original_ir, self.parts)
         self._loaded = False
         self._lock = threading.Lock()  # guards _state
@@ -116,11 +121,11 @@ class DAGExecutor:
                 graph.add_host(self._other_executor(number, inputs, part.output_names), inputs, part.output_names)
         return graph
 
-    def input_names(self, part: Any) -> list[str]:
+    def input_names(self, part: Partition) -> list[str]:
         """What a part on the device reads as inputs rather than as weights, in order."""
         return [name for name in part.input_names if name in self._inputs_of(part)]
 
-    def weights_of(self, part: Any) -> Any:
+    def weights_of(self, part: Partition) -> Any:
         return self._loaded_weights.get(part.partition_id)
 
     def values_before(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -225,7 +230,7 @@ class DAGExecutor:
         array = as_numpy(value).copy()
         return array if str(array.dtype) in NOT_ON_DEVICES else self.backend.allocate_buffer(array).read_only()
 
-    def set_state(self, name: str, value: Any) -> None:
+    def set_state(self, name: str, value: AnyTensor) -> None:
         """Copy ``value`` into the state for the next run."""
         tensor = self._state_tensor(name)
         check_tensor("state", {**self._meta(tensor), "name": name}, value)
@@ -362,7 +367,7 @@ class DAGExecutor:
             self._copies.add(name, array.nbytes)
         return array
 
-    def _as_buffer(self, name: str, value: Any) -> Any:
+    def _as_buffer(self, name: str, value: AnyTensor) -> Any:
         """A result of the host, in device memory."""
         array = as_numpy(value)
         if isinstance(value, NPUBuffer) or str(array.dtype) in NOT_ON_DEVICES:
@@ -370,7 +375,7 @@ class DAGExecutor:
         self._copies.add(name, array.nbytes)
         return self.backend.allocate_buffer(array)
 
-    def _copy(self, name: str, value: Any) -> npt.NDArray[Any]:
+    def _copy(self, name: str, value: AnyTensor) -> npt.NDArray[Any]:
         array = as_numpy(value).copy()
         self._copies.add(name, array.nbytes)
         return array

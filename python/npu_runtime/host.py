@@ -206,7 +206,11 @@ def execute_cpu_partition(
     weights: Mapping[str, Any],
     weight_name_mapping: Mapping[str, str] | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
-    """Every tensor that these nodes produce, by name."""
+    """Every tensor that these nodes produce, by name.
+
+    Raises:
+        InvalidValueError: a tensor or weight is missing, or PyTorch refuses a node.
+    """
     check_nodes(partition_nodes)
     mapping = {} if weight_name_mapping is None else weight_name_mapping
     for what, given in (("tensor_pool", tensor_pool), ("weights", weights), ("weight_name_mapping", mapping)):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from npu_base.argument_types import RunInputs
 from npu_base.files import write_file
 
-from npu_runtime._core import Executor, KernelTime, NPUBuffer, Session
+from npu_runtime._core import Executor, KernelTime, NPUBuffer, Session, Weights
 from npu_runtime.errors import InvalidTypeError, InvalidValueError, format_error
 
 __all__ = ["KernelSummary", "ProfileResult", "Profiler", "print_rows", "profile"]
@@ -44,7 +45,9 @@ class Profiler:
         self._runs = 0
         self._wall = 0.0
 
-    def run(self, inputs: Any, weights: Any = None, donate: Any = None) -> dict[str, NPUBuffer]:
+    def run(
+        self, inputs: RunInputs, weights: Weights | None = None, donate: Iterable[str] | None = None
+    ) -> dict[str, NPUBuffer]:
         begin = time.perf_counter()
         outputs = self._session.run(inputs, weights, donate, profile=True)
         self._wall += time.perf_counter() - begin
@@ -170,9 +173,13 @@ class ProfileResult:
 
 
 def profile(
-    executor: Executor, inputs: Any, weights: Any = None, warmup: int = 3, iterations: int = 10
+    executor: Executor, inputs: RunInputs, weights: Weights | None = None, warmup: int = 3, iterations: int = 10
 ) -> ProfileResult:
-    """The mean time of a whole run, measured from Python."""
+    """The mean time of a whole run, measured from Python.
+
+    Raises:
+        InvalidValueError: the inputs or weights do not fit the program.
+    """
     if not isinstance(executor, Executor):
         raise _not_an_executor(executor)
     if not all(isinstance(count, int) for count in (warmup, iterations)):

@@ -18,7 +18,11 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(count: int) -> None:
-    """Set the number of threads for the whole process."""
+    """Set the number of threads for the whole process.
+
+    Raises:
+        InvalidValueError: the count is not a whole number from 1.
+    """
     try:
         if isinstance(count, bool):
             raise TypeError

@@ -16,12 +16,12 @@ from npu_base.files import file_error
 from npu_base.tensors import plain_tensors
 
 from npu_runtime._core import Device, Program, Weights
+from npu_runtime.argument_types import AnyProgram, WeightSource
 from npu_runtime.errors import InvalidTypeError, InvalidValueError, MissingWeightError, UnavailableError, format_error
 from npu_runtime.host import torch_to_numpy
 
 if TYPE_CHECKING:  # programs run without PyTorch
     import numpy.typing as npt
-    from torch import nn
 
 __all__ = ["Weights", "load_weights", "load_weights_from_safetensors"]
 
@@ -30,8 +30,8 @@ _INDEX = ".safetensors.index.json"
 
 
 def load_weights(
-    source: str | os.PathLike[str] | Mapping[str, Any] | Weights | nn.Module,
-    program: Any = None,
+    source: WeightSource,
+    program: AnyProgram | None = None,
     device: Device | None = None,
 ) -> Weights:
     """Load weights from a .safetensors file, the index of a sharded checkpoint or its folder, a .pt file (without
@@ -40,6 +40,10 @@ def load_weights(
 
     Safetensors are mapped, not read. With a program, names, shapes and dtypes are checked now; folding and packing
     happen at the first run, or with ``executor.prepare(weights)``.
+
+    Raises:
+        MissingWeightError: ``program`` reads weights that are not there.
+        InvalidValueError: a file cannot be read, or a weight has another shape or dtype than ``program`` reads.
     """
     if device is not None and not isinstance(device, Device):
         raise InvalidTypeError(
@@ -70,7 +74,12 @@ def load_weights(
     return weights
 
 
-def load_weights_from_safetensors(path: str | os.PathLike[str], program: Any, device: Device) -> Weights:
+def load_weights_from_safetensors(path: str | os.PathLike[str], program: AnyProgram, device: Device) -> Weights:
+    """``load_weights`` from a file of this format, checked against ``program``; it raises the same errors.
+
+    Raises:
+        InvalidValueError: the file cannot be read, is no safetensors file, or does not fit ``program``.
+    """
     return load_weights(path, program, device)
 
 

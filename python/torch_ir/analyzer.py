@@ -182,7 +182,7 @@ class GraphAnalyzer:
                 return [self._meta(v) for v in call.outputs if v is not None]
         return []
 
-    def get_node_input_meta(self, fx_node: Any) -> list[TensorMeta]:
+    def get_node_input_meta(self, fx_node: torch.fx.Node) -> list[TensorMeta]:
         for call in self.flat.calls:
             if call.name == fx_node.name:
                 return self._info(call).input_metas

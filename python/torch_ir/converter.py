@@ -36,6 +36,11 @@ def convert_node(node_info: NodeInfo) -> OpNode:
 def convert_exported_program(
     exported: ExportedProgram, model_name: str = "", strict: bool = False, symbols: Symbols | None = None
 ) -> IR:
+    """The IR of a program that ``torch.export`` made.
+
+    Raises:
+        ConversionError: the graph has something that an IR cannot hold.
+    """
     return IRConverter(strict=strict).convert(exported, model_name=model_name, symbols=symbols)
 
 

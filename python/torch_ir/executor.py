@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from npu_base.argument_types import ExampleInputs
 from npu_base.tensors import plain_tensors
 from torch import Tensor
 
@@ -137,7 +138,7 @@ class IRExecutor:
         self.state.clear()
         self._bound = None
 
-    def execute(self, inputs: Any) -> tuple[Tensor, ...]:
+    def execute(self, inputs: ExampleInputs) -> tuple[Tensor, ...]:
         """Run on the model's inputs; returns the graph's outputs in order.
 
         ``inputs`` is what the model takes: a tuple (nested as in extraction, or just its tensors), a single tensor,
@@ -155,7 +156,7 @@ class IRExecutor:
         return rebuild(self.ir.output_structure, tuple(outputs))
 
     def run_observed(
-        self, inputs: Any, observe: Observer | None, kwargs: dict[str, Any] | None = None
+        self, inputs: ExampleInputs, observe: Observer | None, kwargs: dict[str, Any] | None = None
     ) -> tuple[Tensor, ...]:
         """Run, and call ``observe`` with every node's results before any of them is freed."""
         if self.weights is None:
@@ -228,12 +229,17 @@ def _device_of(inputs: Sequence[Tensor], weights: Mapping[str, Tensor]) -> torch
 
 def execute_ir(
     ir: IR,
-    inputs: Any,
+    inputs: ExampleInputs,
     weights: Mapping[str, Tensor] | None = None,
     weights_path: str | os.PathLike[str] | None = None,
     constants: Mapping[str, Tensor] | None = None,
 ) -> tuple[Tensor, ...]:
-    """Run an IR once."""
+    """Run an IR once.
+
+    Raises:
+        ExecutionError: the inputs or weights do not fit the IR, or an operator fails.
+        WeightLoadError: the file of weights cannot be read.
+    """
     if weights is None and weights_path is None:
         raise InvalidInputError("Either weights or weights_path must be provided")
     executor = IRExecutor(ir, weights, constants)

@@ -8,6 +8,7 @@ import warnings
 from typing import Any
 
 import torch
+from npu_base.argument_types import DynamicShapes, ExampleInputs
 from npu_base.errors import is_program
 from torch import nn
 from torch.export import ExportedProgram
@@ -66,15 +67,18 @@ def check_model(model: Any) -> None:
 
 def export_model(
     model: nn.Module,
-    example_inputs: Any,
+    example_inputs: ExampleInputs,
     example_kwargs: dict[str, Any] | None = None,
     *,
     strict: bool = True,
-    dynamic_shapes: Any = None,
+    dynamic_shapes: DynamicShapes = None,
 ) -> ExportedProgram:
     """``torch.export`` of a model, on any device, with any form of inputs, and static shapes unless they are given.
 
     ``strict`` requires the model and its inputs to be on meta. Neither is modified.
+
+    Raises:
+        ExportError: PyTorch cannot trace the model, or the inputs do not fit it.
     """
     check_model(model)
     if isinstance(model, torch.jit.ScriptModule):

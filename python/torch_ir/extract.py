@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from npu_base.argument_types import DynamicShapes, ExampleInputs
 from npu_base.sizes import Size, free_names
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
@@ -26,7 +27,7 @@ from .tracing import ONE_AT_A_TIME, get_model_name
 
 def extract_ir(
     model: nn.Module,
-    example_inputs: Any,
+    example_inputs: ExampleInputs,
     example_kwargs: dict[str, Any] | None = None,
     *,
     model_name: str | None = None,
@@ -34,7 +35,7 @@ def extract_ir(
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
     buffers: nn.Module | Mapping[str, torch.Tensor] | None = None,
-    dynamic_shapes: Any = None,
+    dynamic_shapes: DynamicShapes = None,
 ) -> IR:
     """Extract the IR of a model in evaluation mode.
 
@@ -44,6 +45,10 @@ def extract_ir(
     that ``model`` has on meta: a dict by name, or a real model of the same architecture. ``dynamic_shapes`` leaves
     sizes open, as ``torch.export.export`` takes it: ``{"x": {0: torch.export.Dim("batch", min=1, max=64)}}``;
     ``ir.specialize(batch=4)`` then gives the IR of one size.
+
+    Raises:
+        ExportError: PyTorch cannot trace the model, it would train, or the inputs do not fit it.
+        ConversionError: the traced graph has something that an IR cannot hold, or a name is invalid.
     """
     if model_name is not None and not isinstance(model_name, str):
         raise InvalidNameError(f"model_name: expected a string, got {model_name!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,7 +77,9 @@ class IR:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "output_spec": None}  # its classes may be local to a function
 
-    def specialize(self, shapes: Any = None, /, **sizes: int) -> IR:
+    def specialize(
+        self, shapes: Mapping[str, Sequence[int]] | Sequence[Sequence[int]] | None = None, /, **sizes: int
+    ) -> IR:
         """The IR of one size: ``ir.specialize(batch=4)``, or by the shapes of the inputs, as a dict or in order."""
         special: IR = specialize(self, shapes, sizes)
         return special
@@ -175,7 +178,12 @@ def check_fixed(ir: IR, doing: str) -> None:
         )
 
 
-def dict_to_ir(d: Any) -> IR:
+def dict_to_ir(d: dict[str, Any]) -> IR:
+    """The IR that ``ir_to_dict`` made into a dict.
+
+    Raises:
+        SerializationError: the dict is not an IR, or one of a newer version.
+    """
     if not isinstance(d, dict):
         raise SerializationError(f"Invalid IR format: expected an object, got {type(d).__name__}")
     version = d.get("schema_version", 1)

@@ -26,25 +26,51 @@ __all__ = [
 
 
 def serialize_ir(ir: IR) -> str:
+    """The IR as text.
+
+    Raises:
+        SerializationError: a value has no form as JSON.
+    """
     check_ir(ir)
     return to_text(ir.to_dict())
 
 
 def deserialize_ir(json_str: str) -> IR:
+    """The IR that ``serialize_ir`` wrote as text.
+
+    Raises:
+        SerializationError: the text is not an IR.
+    """
     return dict_to_ir(from_text(json_str))
 
 
 def ir_to_dict(ir: IR) -> dict[str, Any]:
+    """The IR as a dict of JSON types.
+
+    Raises:
+        SerializationError: a value has no form as JSON.
+    """
     check_ir(ir)
     return ir.to_dict()
 
 
 def save_ir(ir: IR, path: str | os.PathLike[str]) -> None:
-    """Write the IR to a file, creating its folder. If this fails, an old file stays unchanged."""
+    """Write the IR to a file, creating its folder. If this fails, an old file stays unchanged.
+
+    Raises:
+        FileError: the file cannot be written.
+        SerializationError: a value has no form as JSON.
+    """
     write_file(path, serialize_ir(ir), parents=True)
 
 
 def load_ir(path: str | os.PathLike[str]) -> IR:
+    """The IR in a file.
+
+    Raises:
+        FileError: the file cannot be read.
+        SerializationError: it is not an IR.
+    """
     return IR.load(path)
 
 

@@ -90,6 +90,7 @@ def check_leaves(leaves: list[Any]) -> None:
 
 
 def get_model_name(model: nn.Module) -> str:
+    """The name of the model's class."""
     return type(model).__name__
 
 

@@ -13,7 +13,11 @@ from .ir import IR, OpNode, TensorMeta
 
 
 def validate_ir(ir: IR) -> bool:
-    """True, or raises a SerializationError that lists every error."""
+    """True, or raises a SerializationError that lists every error.
+
+    Raises:
+        SerializationError: the IR is not consistent.
+    """
     if not isinstance(ir, IR):
         raise SerializationError(f"Expected an IR, got {type(ir).__name__}")
     errors = _Validator(ir).run()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from npu_base.argument_types import ExampleInputs
 from npu_base.nesting import leaf_entries
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -65,7 +66,7 @@ def verify_ir(
     ir: IR,
     weights_path: str | os.PathLike[str],
     original_model: nn.Module,
-    test_inputs: Any,
+    test_inputs: ExampleInputs,
     rtol: float | None = None,
     atol: float | None = None,
     constants: Mapping[str, Tensor] | None = None,
@@ -88,7 +89,7 @@ def verify_ir_with_state_dict(
     ir: IR,
     state_dict: Mapping[str, Tensor],
     original_model: nn.Module,
-    test_inputs: Any,
+    test_inputs: ExampleInputs,
     rtol: float | None = None,
     atol: float | None = None,
     constants: Mapping[str, Tensor] | None = None,
@@ -296,11 +297,11 @@ class IRVerifier:
         self.rtol, self.atol = rtol, atol
 
     def verify(
-        self, ir: IR, weights_path: str | os.PathLike[str], model: nn.Module, inputs: Any, **options: Any
+        self, ir: IR, weights_path: str | os.PathLike[str], model: nn.Module, inputs: ExampleInputs, **options: Any
     ) -> tuple[bool, VerificationReport]:
         return verify_ir(ir, weights_path, model, inputs, self.rtol, self.atol, **options)
 
     def verify_with_state_dict(
-        self, ir: IR, state_dict: Mapping[str, Tensor], model: nn.Module, inputs: Any, **options: Any
+        self, ir: IR, state_dict: Mapping[str, Tensor], model: nn.Module, inputs: ExampleInputs, **options: Any
     ) -> tuple[bool, VerificationReport]:
         return verify_ir_with_state_dict(ir, state_dict, model, inputs, self.rtol, self.atol, **options)

@@ -20,7 +20,11 @@ _PREFIX = "model."
 
 
 def load_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
-    """Weights by name from .safetensors, a sharded ``*.safetensors.index.json`` or its folder, or .pt/.pth/.bin."""
+    """Weights by name from .safetensors, a sharded ``*.safetensors.index.json`` or its folder, or .pt/.pth/.bin.
+
+    Raises:
+        WeightLoadError: the file cannot be read, or has no weights.
+    """
     file = _existing(path)
     if file.is_dir():
         return _load_folder(file)
@@ -37,7 +41,11 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
 
 
 def load_weights_pt(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
-    """Load a state dict that ``torch.save`` wrote. Files that would run code are refused."""
+    """Load a state dict that ``torch.save`` wrote. Files that would run code are refused.
+
+    Raises:
+        WeightLoadError: the file cannot be read, has no weights, or would run code.
+    """
     file = _existing(path)
     try:
         try:
@@ -72,7 +80,11 @@ def _only_tensors(loaded: Any, file: Path) -> dict[str, torch.Tensor]:
 
 
 def load_weights_safetensors(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
-    """Map the tensors of a file. Their pages are read when they are used."""
+    """Map the tensors of a file. Their pages are read when they are used.
+
+    Raises:
+        WeightLoadError: the file cannot be read.
+    """
     file = _existing(path)
     from safetensors import safe_open
 

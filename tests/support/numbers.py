@@ -1,4 +1,4 @@
-"""The rule for how close results must be, as assertions: see "Numbers" in docs/architecture.md."""
+"""The rule for how close results must be, as assertions: see docs/exactness.md."""
 
 from __future__ import annotations
 

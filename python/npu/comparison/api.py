@@ -6,15 +6,18 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import npu_compiler
+from npu_base.argument_types import AnyTensor, IRSource
 from npu_base.files import PROGRAM_MAGIC, as_path, read_file
 from npu_base.specs import TensorSpec
 from npu_compiler import CompiledProgram, CompileError, IRError, PartitionPlan
 from npu_compiler.errors import InternalCompileError
 from npu_compiler.reader import load_ir
 from npu_runtime import Device, Weights, load_weights
+from npu_runtime.argument_types import AnyProgram
+from npu_runtime.argument_types import WeightSource as AnyWeights
 from npu_runtime.device import AnyDevice
 from npu_runtime.errors import InvalidTypeError, InvalidValueError, format_error
 
@@ -38,15 +41,18 @@ __all__ = ["compare"]
 
 PYTORCH = "pytorch"
 
+Model: TypeAlias = "AnyProgram | IRSource | PartitionPlan | CompiledModule"
+"""What can be compared: a model in one of its forms, or the path of one, or of a saved step."""
+
 
 def compare(
-    model: Any,
+    model: Model,
     device: AnyDevice | Side | None = None,
     other: AnyDevice | Side | None = None,
     *,
-    inputs: Mapping[str, Any] | str | os.PathLike[str] | None = None,
-    weights: Any = None,
-    ir: Any = None,
+    inputs: Mapping[str, AnyTensor] | str | os.PathLike[str] | None = None,
+    weights: AnyWeights | None = None,
+    ir: IRSource | None = None,
     seed: int = 0,
     threads: int = 0,
     spread: bool = False,
@@ -63,6 +69,11 @@ def compare(
     the second device also runs each step on its own earlier results. ``save`` names a file for the first step beyond
     the rule for numbers, or for the step that ``step`` names; comparing that file runs it again. ``progress`` is called
     with the number of steps done, of how many, and the name of the next.
+
+    Raises:
+        InvalidValueError: an option, an input or a device does not fit the model.
+        FileError: a file cannot be read or written.
+        UnavailableError: a device is not on this machine.
     """
     check_seed(seed)
     subject = _read(model)

@@ -8,6 +8,7 @@ from typing import Any
 import npu_compiler
 from npu_compiler import CompiledProgram, Partition, PartitionPlan
 from npu_runtime import CPUBackend, DAGExecutor, Device, NPUBuffer, Weights
+from npu_runtime.argument_types import AnyProgram
 from npu_runtime.errors import NPUError
 from npu_runtime.host import torch_to_numpy
 
@@ -53,7 +54,8 @@ class _Comparing(CPUBackend):
         self._irs[id(program)] = ir
         return program
 
-    def create_executor(self, program: CompiledProgram) -> Any:
+    def create_executor(self, program: AnyProgram) -> Any:
+        assert isinstance(program, CompiledProgram)
         return _PartExecutor(program, self._irs[id(program)], self._numbers.pop(0), self._make_walk, self._report)
 
 

@@ -1,4 +1,4 @@
-"""How close results must be: the rule for numbers, see "Numbers" in docs/architecture.md."""
+"""How close results must be: the rule for numbers, see docs/exactness.md."""
 
 from __future__ import annotations
 

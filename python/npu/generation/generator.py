@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from npu_base.argument_types import AnyDType
 from npu_base.quantization import Scheme
 from npu_runtime import Device, Executor, NPUError, Session, Weights
 from npu_runtime.device import AnyDevice
@@ -23,11 +24,22 @@ from npu.generation.run import Generation, Piece, Run, stop_set
 from npu.generation.sampling import Rules
 from npu.generation.source import Facts, ModelSource, Source
 
+if TYPE_CHECKING:
+    from torch import nn
+
 __all__ = ["Generation", "Generator", "Piece", "Prompt"]
 
 Prompt = str | Sequence[int]
 Progress = Callable[[str, int, int], None]
 """Called with a description, the number of steps done, and the total."""
+
+
+class Tokenizer(Protocol):
+    """What is used of a tokenizer of transformers."""
+
+    def __call__(self, text: str, /, **options: Any) -> Any: ...
+    def decode(self, tokens: Any, /, **options: Any) -> Any: ...
+
 
 _Schemes = Callable[[Any], dict[str, Scheme]]
 
@@ -52,7 +64,7 @@ class Generator:
         self,
         source: Source,
         *,
-        tokenizer: Any = None,
+        tokenizer: Tokenizer | None = None,
         stop_tokens: Iterable[int] | None = None,
         capacity: int | None = None,
         buckets: Sequence[int] | None = None,
@@ -87,7 +99,7 @@ class Generator:
         self._cached: list[int] = []  # the tokens whose keys and values are in the caches, if the batch is 1
 
     @classmethod
-    def from_model(cls, model: Any, *, weights: Weights | None = None, **options: Any) -> Generator:
+    def from_model(cls, model: nn.Module, *, weights: Weights | None = None, **options: Any) -> Generator:
         """A generator for a model with its weights, or for one on the meta device with ``weights``.
 
         ``options`` are ``tokenizer``, ``stop_tokens`` (by default the model's own), ``capacity``, ``buckets``,
@@ -101,7 +113,7 @@ class Generator:
         cls,
         folder: str | os.PathLike[str],
         *,
-        dtype: Any = None,
+        dtype: AnyDType | None = None,
         cache: str | os.PathLike[str] | bool = False,
         **options: Any,
     ) -> Generator:

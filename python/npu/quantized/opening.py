@@ -28,6 +28,10 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     or not quantised.
 
     Tensors are mapped and read one at a time, when they are asked for. Nothing in a folder is run.
+
+    Raises:
+        FileError: a file cannot be read.
+        InvalidValueError: the format or the scheme of its quantisation is not supported, or the file is damaged.
     """
     target = as_path(path)
     try:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from npu_base.argument_types import AnyTensor
 from npu_base.arguments import is_tensor
 from npu_base.errors import InvalidTypeError, format_error
 from npu_base.files import check_new_folder
@@ -27,6 +28,9 @@ from npu.quantized.packing import pack_rows
 from npu.quantized.rounding import decibels, round_weight
 from npu.quantized.stored import CODES
 from npu.quantized.tensors import FLOATS, QuantizedTensor, dtype_name
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["LayerReport", "QuantizedWeights", "quantize", "quantize_folder"]
 
@@ -80,7 +84,7 @@ class QuantizedWeights(Mapping[str, Any]):
 
 
 def quantize(
-    model: Any,
+    model: nn.Module | Mapping[str, AnyTensor],
     *,
     bits: int = 4,
     group: int = 64,
@@ -98,6 +102,10 @@ def quantize(
     searched for: the squared error is small. ``exclude`` are patterns of layers that stay as they are, such as
     ``"*.down_proj"``; ``layers`` gives bits, or bits and a group size, to those that match a pattern. ``embeddings``
     and ``head`` say whether those are quantised. Layers of a state dict are told apart by their names.
+
+    Raises:
+        InvalidTypeError: ``model`` is neither a module nor a state dict.
+        InvalidValueError: an option is wrong, or a weight is not finite.
     """
     choice = Choice(bits, group, embeddings, head, exclude, layers or {}, scale_dtype)
     if hasattr(model, "named_modules") and hasattr(model, "state_dict"):

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from npu_base.argument_types import AnyTensor
 from npu_base.arguments import is_tensor, masked_elements, tensor_dtype
 from npu_base.errors import InvalidTypeError, InvalidValueError, format_error
 from npu_base.files import as_path
@@ -46,7 +47,7 @@ class Predictor:
         self._lock = threading.Lock()
         self._module: CompiledModule | None = None
 
-    def __call__(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+    def __call__(self, columns: Mapping[str, AnyTensor]) -> dict[str, Any]:
         module = self._load()
         if not isinstance(columns, Mapping):
             what, got = "a predictor takes a dict of arrays", type(columns).__name__

@@ -8,7 +8,7 @@ and ``special`` say in bool what is true of floats (``special``: what of no inte
 bool, ``int`` refuses floats.
 
 Numbers that take part in the promotion are converted to the dtype, as PyTorch converts them; those with a default
-are not, but where the expression says ``rounded(...)``. See "Numbers" in docs/operators.md.
+are not, but where the expression says ``rounded(...)``. See docs/exactness.md.
 """
 
 from __future__ import annotations

@@ -76,7 +76,11 @@ def register_pass(
 ) -> None:
     """Adds a pass to all later compilations. It runs before the first pass called ``before``, or else after all passes
     but the required ones. Unless it is ``exact``, its results may be rounded differently, and ``compile(exact=True)``
-    leaves it out. ``replace`` replaces a pass that was registered under this name."""
+    leaves it out. ``replace`` replaces a pass that was registered under this name.
+
+    Raises:
+        InvalidValueError: the name is taken, or ``before`` is no pass.
+    """
     if not isinstance(name, str) or not name:
         raise InvalidTypeError(f"[compiler] a pass needs a name; got {name!r}; expected text")
     if not callable(function):
@@ -105,7 +109,11 @@ def register_pass(
 
 
 def unregister_pass(name: str) -> None:
-    """Removes a registered pass."""
+    """Removes a registered pass.
+
+    Raises:
+        InvalidValueError: no pass was registered under this name.
+    """
     if not isinstance(name, str):
         got = type(name).__name__
         raise InvalidTypeError(f"[compiler] unregister_pass(name) takes one name; got {got}; expected text")

@@ -56,6 +56,7 @@ def _lookup(table: dict[str, Callable[..., Any]], op_type: str) -> Callable[...,
 
 
 def list_registered_ops() -> dict[str, list[str]]:
+    """The operators with a conversion or an executor of your own, by kind."""
     return {"conversion": sorted(_conversion), "execution": sorted(_execution)}
 
 
