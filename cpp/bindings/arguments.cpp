@@ -60,9 +60,18 @@ constexpr std::array<vectorcallfunc, sizeof...(I)> make_wrappers(std::index_sequ
 }
 constexpr auto wrappers = make_wrappers(std::make_index_sequence<kMostEntries>());
 
+// Where a function of nanobind has the pointer to how it is called.
+std::size_t offset_of_call([[maybe_unused]] nb::handle function) {
+#ifdef Py_LIMITED_API
+  return sizeof(PyVarObject);  // the stable ABI has no way to ask; it is the first member
+#else
+  return static_cast<std::size_t>(Py_TYPE(function.ptr())->tp_vectorcall_offset);
+#endif
+}
+
 void wrap(nb::handle function) {
-  auto* const slot = reinterpret_cast<vectorcallfunc*>(reinterpret_cast<char*>(function.ptr()) +
-                                                       Py_TYPE(function.ptr())->tp_vectorcall_offset);
+  char* const object = reinterpret_cast<char*>(function.ptr());
+  auto* const slot = reinterpret_cast<vectorcallfunc*>(object + offset_of_call(function));
   for (std::size_t i = 0; i < kMostEntries; ++i) {
     if (entries[i] == nullptr) entries[i] = *slot;
     if (entries[i] != *slot) continue;

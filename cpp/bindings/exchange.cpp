@@ -123,7 +123,8 @@ std::optional<HostTensor> Exchange::view(nb::handle tensor) const {
   constexpr int kMostDimensions = 64;
   // DLPack has what a lazily negated tensor was negated from.
   if (is_neg_.is_valid()) {
-    const nb::object negated = nb::steal(PyObject_CallOneArg(is_neg_.ptr(), tensor.ptr()));
+    PyObject* const argument = tensor.ptr();
+    const nb::object negated = nb::steal(PyObject_Vectorcall(is_neg_.ptr(), &argument, 1, nullptr));
     if (!negated.is_valid()) PyErr_Clear();
     if (negated.ptr() != Py_False) return std::nullopt;
   }

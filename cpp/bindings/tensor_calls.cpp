@@ -78,8 +78,8 @@ class TensorCall {
     nb::object results = nb::steal(PyTuple_New(static_cast<Py_ssize_t>(wanted.size())));
     if (!results.is_valid()) throw nb::python_error();
     for (std::size_t i = 0; i < wanted.size(); ++i) {
-      PyTuple_SET_ITEM(results.ptr(), static_cast<Py_ssize_t>(i),
-                       exchange_->tensor_of(wanted[i]).release().ptr());
+      PyObject* const tensor = exchange_->tensor_of(wanted[i]).release().ptr();
+      if (PyTuple_SetItem(results.ptr(), static_cast<Py_ssize_t>(i), tensor) != 0) throw nb::python_error();
     }
     return results;
   }
@@ -91,7 +91,7 @@ class TensorCall {
   bool take(const nb::tuple& tensors, RunInputs& inputs) const {
     if (!exchange_ || tensors.size() != inputs_.size()) return false;
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
-      const nb::handle tensor = PyTuple_GET_ITEM(tensors.ptr(), static_cast<Py_ssize_t>(i));
+      const nb::handle tensor = PyTuple_GetItem(tensors.ptr(), static_cast<Py_ssize_t>(i));
       const bool known = tensor.type().is(type_) || tensor.type().is(subtype_);
       if (!known || !inputs[inputs_[i]].take_from(*exchange_, tensor)) return false;
       const Buffer& buffer = inputs.store(inputs_[i]);

@@ -267,7 +267,7 @@ Buffer copy_of(nb::handle object, const char* name, const Device* device) {
 
 std::string safe_text(nb::handle object) {
   const nb::str text(object);
-  if (const char* utf8 = PyUnicode_AsUTF8(text.ptr())) return utf8;
+  if (const char* utf8 = PyUnicode_AsUTF8AndSize(text.ptr(), nullptr)) return utf8;
   PyErr_Clear();
   return nb::cast<std::string>(nb::steal(PyObject_ASCII(text.ptr())));
 }
