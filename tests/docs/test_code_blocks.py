@@ -24,6 +24,7 @@ PAGES = [
     ROOT / "examples" / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
+KOREAN = ROOT / "README.ko.md"
 _BLOCK = re.compile(
     r"(?:<!-- (?:run: elsewhere, (?P<where>[^ ]+)|(?P<varies>output: [^>]+)) -->\n)?"
     r"^```(?P<language>\w*)\n(?P<code>.*?)^```$",
@@ -143,9 +144,38 @@ def test_every_public_name_is_in_the_reference(package: str):
     assert not missing, f"docs/api says nothing of {missing}"
 
 
-def test_links_lead_somewhere():
-    for page in PAGES:
-        text = re.sub(r"^( *)```.*?^\1```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-        for target in re.findall(r"\]\(([^)#\s]+)", text):
-            if "://" not in target:
-                assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+def _prose(page: Path) -> str:
+    return re.sub(r"^( *)```.*?^\1```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def _anchors(page: Path) -> set[str]:
+    """As viewers of repositories make them from headings."""
+    headings = re.findall(r"^#+ (.+)$", _prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [*PAGES, KOREAN], ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path):
+    for target in re.findall(r"\]\(([^)\s]+)\)", _prose(page)):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        to = page.parent / path if path else page
+        assert to.exists(), f"{page.relative_to(ROOT)} links to {target}"
+        assert not anchor or anchor in _anchors(to), f"{page.relative_to(ROOT)}: no part {target}"
+
+
+def test_readme_in_korean_has_the_same_blocks():
+    assert [b.code for b in blocks_of(KOREAN)] == [b.code for b in blocks_of(ROOT / "README.md")]
+    assert [b.where for b in blocks_of(KOREAN)] == [b.where for b in blocks_of(ROOT / "README.md")]
+
+
+def test_readme_in_korean_has_the_same_figures():
+    """And the same pictures: what a table says in numbers does not depend on a language."""
+    english, korean = (re.findall(r"\d+(?:\.\d+)?", _table(page)) for page in (ROOT / "README.md", KOREAN))
+    assert english == korean and len(english) > 20
+
+
+def _table(page: Path) -> str:
+    (table,) = re.findall(r"^\|[^\n]*OpenVINO.*?\n\n", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return str(table)
