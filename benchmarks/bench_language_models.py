@@ -1,4 +1,5 @@
-"""Qwen2.5-1.5B in bfloat16 (random weights): tokens with a filled cache, and a prompt of 128, beside PyTorch.
+"""Qwen2.5-1.5B in bfloat16 (random weights): tokens with a filled cache, and a prompt of 128, beside PyTorch, and
+beside llama.cpp and OpenVINO where they are installed.
 
 Every case computes the scores of the last position only. Decoding is held against reading all weights once from memory,
 the prompt against its multiplications at the speed of the hardware's bfloat16 products. With ``--device cuda`` both are
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import importlib.util
 import os
 import sys
 import tempfile
@@ -19,13 +21,15 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import common, peers
+from benchmarks import common, language_peers, peers
 
-PEERS = {"cpu": ("npu", "torch", "torch-frozen"), "cuda": ("npu", "torch", "torch-graphs")}
+PEERS = {"cpu": ("npu", "torch", "torch-frozen", "llama.cpp", "openvino"), "cuda": ("npu", "torch", "torch-graphs")}
 CASES = ("decode128", "decode1024", "prefill128")
 THREADS = int(os.environ.get("NPU_NUM_THREADS", "2"))
 CAPACITY = int(os.environ.get("NPU_BENCH_CAPACITY", "2048"))
 WEIGHTS = "NPU_BENCH_WEIGHTS"
+LAYERS = "NPU_BENCH_LAYERS"  # fewer of them, to try the benchmark itself
+NEEDS = {"llama.cpp": ("llama_cpp", "gguf"), "openvino": ("openvino",)}
 
 
 def device() -> str:
@@ -35,7 +39,11 @@ def device() -> str:
 def config() -> Any:
     from tests.models.zoo.language_models import qwen2_5_1_5b_config
 
-    return qwen2_5_1_5b_config(dtype="bfloat16")
+    return qwen2_5_1_5b_config(dtype="bfloat16", **fewer_layers())
+
+
+def fewer_layers() -> dict[str, int]:
+    return {"num_hidden_layers": int(os.environ[LAYERS])} if os.environ.get(LAYERS) else {}
 
 
 def architecture() -> Any:
@@ -45,7 +53,7 @@ def architecture() -> Any:
     from tests.models.zoo.language_models import qwen2_5_1_5b_on_meta
 
     torch.set_num_threads(THREADS)
-    model = qwen2_5_1_5b_on_meta(dtype="bfloat16")
+    model = qwen2_5_1_5b_on_meta(dtype="bfloat16", **fewer_layers())
     model.model.rotary_emb = type(model.model.rotary_emb)(config())
     return model
 
@@ -141,6 +149,22 @@ def prepare_torch(case: str, kind: str) -> Any:
     return run, lambda: run().logits[0, -1].float().cpu().numpy()
 
 
+def prepare_other(case: str, kind: str) -> Any:
+    prepare = language_peers.prepare_llama if kind == "llama.cpp" else language_peers.prepare_openvino
+    ids = tokens(past(case) + rows(case))
+    return prepare(Path(os.environ[WEIGHTS]), config(), ids, rows(case), THREADS)
+
+
+def prepare(case: str, name: str) -> Any:
+    if name == "npu":
+        return prepare_npu(case)
+    return prepare_other(case, name) if name in NEEDS else prepare_torch(case, name)
+
+
+def installed(name: str) -> bool:
+    return all(importlib.util.find_spec(module) for module in NEEDS.get(name, ()))
+
+
 @functools.cache
 def parameter_count() -> int:
     return sum(p.numel() for p in architecture().parameters())
@@ -204,7 +228,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=5)
     args = parser.parse_args()
     if args.worker:
-        peers.serve(lambda case: prepare_npu(case) if args.worker == "npu" else prepare_torch(case, args.worker))
+        peers.serve(functools.partial(prepare, name=args.worker))
         return 0
     os.environ["NPU_BENCH_DEVICE"] = args.device
     with tempfile.TemporaryDirectory() as folder:
@@ -222,6 +246,10 @@ def _compare(args: argparse.Namespace, folder: str) -> None:
     shown: list[list[str]] = []
     found = {}
     names = args.peers.split(",") if args.peers else PEERS[device()]
+    for name in names:
+        if not installed(name):
+            print(f"without {name}, which needs: pip install llama-cpp-python gguf openvino")
+    names = [name for name in names if installed(name)]
     for case in args.cases.split(","):  # one at a time: each peer holds the weights, frozen ones a packed copy too
         running = [peers.Peer(name, __file__, THREADS) for name in names if name in PEERS[device()]]
         try:
