@@ -10,7 +10,7 @@ PY_PRESENT := $(wildcard $(PY_FILES))
 CPP_FILES = $(shell find cpp include metal tests/cpp \( -name '*.h' -o -name '*.cpp' -o -name '*.mm' -o -name '*.metal' \) 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-cuda pytest cpp-test lint format bench wheel check-macos random-modules mutants fuzz clean distclean
+.PHONY: help setup demo test test-slow test-cuda pytest cpp-test lint format bench docs wheel check-macos random-modules mutants fuzz clean distclean
 
 help: ## show this list
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /|/' | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -27,6 +27,7 @@ demo: setup ## extract, execute and verify a real model
 test: setup lint cpp-test pytest ## everything that must pass: lint, C++ tests, Python tests (half an hour or so on two cores)
 
 test-slow: setup ## only the tests marked slow: full-size models, wheels, long fuzzing
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints-dev.txt -r tests/requirements-slow.txt
 	@echo "==> pytest (slow tests)"
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
@@ -57,6 +58,9 @@ format: setup ## format all Python and C++ files, and apply the safe fixes of ru
 bench: setup ## run every benchmarks/bench_*.py
 	@set -e; found=; for script in benchmarks/bench_*.py; do [ -e "$$script" ] || continue; found=1; \
 	  echo "==> $$script"; $(BIN)/python "$$script"; done; [ -n "$$found" ] || echo "there are no benchmarks yet"
+
+docs: setup ## build the site of the documentation in build/docs/site, and fail on a broken link
+	@$(BIN)/python tools/build_docs.py
 
 wheel: setup ## build dist/*.tar.gz and dist/*.whl
 	@$(BIN)/python -m build --outdir dist
