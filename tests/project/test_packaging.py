@@ -1,5 +1,6 @@
 """The distribution: what pyproject.toml promises, and what the built wheel holds."""
 
+import importlib
 import importlib.metadata
 import os
 import re
@@ -104,24 +105,62 @@ def test_wheel_stub_is_the_committed_one(distributions):
     assert stub == (ROOT / "python" / "npu_runtime" / "_core.pyi").read_text()
 
 
+def clean_environment(folder, wheel, packages):
+    """The Python of an environment that has the wheel, none of its dependencies, and these packages. No registry."""
+    run(sys.executable, "-m", "venv", folder, cwd=folder.parent)
+    python = folder / "bin" / "python"
+    run(python, "-m", "pip", "install", "--no-deps", "--no-index", wheel, cwd=folder.parent)
+    (site,) = (folder / "lib").glob("python*/site-packages")
+    for name in packages:
+        package = Path(importlib.import_module(name).__file__).parent
+        for source in (package, package.with_name(f"{name}.libs")):
+            if source.exists():
+                (site / source.name).symlink_to(source)
+    return python
+
+
 @pytest.mark.slow
 def test_wheel_works_in_a_clean_environment(distributions, tmp_path):
-    venv = tmp_path / "venv"
-    run(sys.executable, "-m", "venv", venv, cwd=tmp_path)
-    # Without a registry, and with NumPy as the only dependency: npu_runtime must do without PyTorch.
-    python = venv / "bin" / "python"
-    run(python, "-m", "pip", "install", "--no-deps", "--no-index", distributions[1], cwd=tmp_path)
-    numpy = Path(np.__file__).parent
-    (site,) = (venv / "lib").glob("python*/site-packages")
-    for folder in (numpy, numpy.with_name("numpy.libs")):
-        if folder.exists():
-            (site / folder.name).symlink_to(folder)
+    # npu_runtime must do without PyTorch, and with NumPy alone.
+    python = clean_environment(tmp_path / "venv", distributions[1], ["numpy"])
     code = (
         "import npu_runtime as n, importlib.metadata as m; "
         "assert n.__version__ == m.version('npu-simulation'); "
         "assert n.devices()[0].available; n.set_num_threads(2); print(n.__file__)"
     )
     printed = run(python, "-c", code, cwd=tmp_path)
-    assert str(venv) in printed
-    assert (venv / "bin" / "torch-ir").exists()
-    assert (venv / "bin" / "pytorch-ir").exists()
+    assert str(tmp_path / "venv") in printed
+    assert python.with_name("torch-ir").exists()
+    assert python.with_name("pytorch-ir").exists()
+
+
+@pytest.mark.slow
+def test_a_saved_file_runs_where_pytorch_is_not_installed(distributions, tmp_path):
+    """With the packages that docs/saving.md lists, and those that they need."""
+    import npu
+    import torch
+
+    model, x = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Softmax(1)).eval(), torch.randn(2, 3)
+    npu.compile(model, x, device="cpu").save(tmp_path / "model.npu")
+    np.save(tmp_path / "input.npy", x.numpy())
+    (listed,) = re.findall(r"^pip install (numpy [^#\n]*)", (ROOT / "docs" / "saving.md").read_text(), re.MULTILINE)
+    python = clean_environment(
+        tmp_path / "venv", distributions[1], [*listed.split(), "markdown_it", "mdurl", "pygments"]
+    )
+    code = (
+        "import importlib.util as u, numpy as np, npu; assert u.find_spec('torch') is None; "
+        "np.save('output.npy', npu.load('model.npu')(np.load('input.npy')))"
+    )
+    run(python, "-c", code, cwd=tmp_path)
+    with torch.no_grad():
+        np.testing.assert_allclose(np.load(tmp_path / "output.npy"), model(x).numpy(), rtol=1e-5)
+    for command in (["run", "model.npu", "--input", "input.npy"], ["plan", "model.npu"], ["doctor"]):
+        run(python.with_name("npu"), *command, cwd=tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="wheels of Linux")
+def test_auditwheel_knows_where_the_wheel_runs(distributions, tmp_path):
+    pytest.importorskip("auditwheel", reason="tests/requirements-slow.txt")
+    shown = run(sys.executable, "-m", "auditwheel", "show", distributions[1], cwd=tmp_path)
+    assert re.search(r"manylinux_2_\d+_", shown), shown
