@@ -139,7 +139,9 @@ def _lean(weights: Path, config: Any) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.layers = nn.ModuleList(Layer(f"model.layers.{i}") for i in range(config.num_hidden_layers))
-            self.head = linear("model.embed_tokens")  # tied
+            self.head = linear("model.embed_tokens")
+            self.embedding = nn.Embedding(config.vocab_size, config.hidden_size, device="meta")
+            self.embedding.weight = self.head.weight  # tied
             self.last = nn.Parameter(tensors["model.norm.weight"], requires_grad=False)
             # Constants: computed in the graph, OpenVINO rounds positions to bfloat16.
             powers = config.rope_parameters["rope_theta"] ** (-torch.arange(0, width, 2).float() / width)
@@ -151,7 +153,7 @@ def _lean(weights: Path, config: Any) -> Any:
             return x.unflatten(2, (-1, width)).transpose(1, 2)
 
         def forward(self, ids: torch.Tensor, positions: torch.Tensor, attend: Callable[..., Any]) -> torch.Tensor:
-            x = F.embedding(ids, self.head.weight)
+            x = self.embedding(ids)
             cos, sin = self.cos[positions][None, None], self.sin[positions][None, None]
 
             def turned(x: torch.Tensor) -> torch.Tensor:
