@@ -84,6 +84,11 @@ def main() -> int:
     if args.worker:
         peers.serve(lambda case: prepare_npu(case) if args.worker == "npu" else prepare_torch(case, args.worker))
         return 0
+    from npu_runtime import devices
+
+    if not any(found.available for found in devices() if found.kind == "cuda"):
+        print("not run: there is no NVIDIA GPU here, or `npu doctor` says what it lacks")
+        return 0
     running = [peers.Peer(name, __file__, 4) for name in args.peers.split(",") if name in PEERS]
     try:
         with tempfile.TemporaryDirectory() as folder:

@@ -2,7 +2,7 @@
 """Compile and link the C++ core, its devices and its tests for arm64 macOS and arm64 Linux, on any machine.
 
 CMake builds them with the cross compiler in the Python package `ziglang`. The first link builds a C++ library for
-each target, which takes minutes; --compile-only stops before it, with the libraries.
+each target, which takes minutes; --compile-only stops before it, with libraries that are not optimised.
 
 The Metal driver needs Apple's headers, which this project cannot include. Name a folder that has them (with
 `Frameworks/Metal.framework`, `include` and `lib` in it) in the variable NPU_APPLE_SDK. Whatever is newer than macOS 14
@@ -64,10 +64,12 @@ def run(*command: str | Path) -> None:
         raise SystemExit(f"error: `{' '.join(map(str, command))}` failed with exit status {result.returncode}")
 
 
-def configure(target: str) -> Path:
+def configure(target: str, quickly: bool) -> Path:
+    """``quickly``: nothing is optimised."""
     system, processor = TARGETS[target]
     driver = system == "Darwin" and SDK is not None
-    folder = OUT / (f"{target}-metal" if driver else target)  # CMake caches the flags of its first run
+    # CMake caches the flags of its first run.
+    folder = OUT / f"{target}{'-metal' if driver else ''}{'-quick' if quickly else ''}"
     folder.mkdir(parents=True, exist_ok=True)
     toolchain = folder / "toolchain.cmake"
     names = {"system": system, "processor": processor, "python": sys.executable, "target": target}
@@ -85,6 +87,8 @@ def configure(target: str) -> Path:
     ]
     python = f"-DPython_EXECUTABLE={sys.executable}"
     definitions = [f"-DCMAKE_TOOLCHAIN_FILE={toolchain}", python, *[f"-DNPU_{option}" for option in options]]
+    if quickly:
+        definitions += ["-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_CXX_FLAGS_DEBUG=-O0", "-DNPU_MICRO_OPTIMISED=-O0"]
     run("cmake", "-G", "Ninja", "-S", ROOT, "-B", folder, *definitions)
     return folder
 
@@ -100,7 +104,7 @@ def main() -> int:
     for target in TARGETS:
         without = "" if SDK else " (without the Metal driver: see NPU_APPLE_SDK in --help)"
         print(f"==> {target}{without if TARGETS[target][0] == 'Darwin' else ''}", flush=True)
-        folder = configure(target)
+        folder = configure(target, arguments.compile_only)
         libraries = [*LIBRARIES, *(["npu_metal"] if SDK and TARGETS[target][0] == "Darwin" else [])]
         run("cmake", "--build", folder, "--target", *libraries)
         print(f"    compiled {', '.join(libraries)}")

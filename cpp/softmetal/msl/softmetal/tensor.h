@@ -1,5 +1,5 @@
-// Not of Metal: what kernels for NVIDIA's tensor cores (cpp/cuda/kernels) call, so that they can be tested here. Copies
-// are done at once; whether they were waited for is not checked.
+// Not of Metal: what kernels for NVIDIA's tensor cores (cpp/cuda/kernels) call, so that they can be tested
+// here. Copies are done at once; whether they were waited for is not checked.
 #pragma once
 
 #include "simd.h"
@@ -70,7 +70,8 @@ inline void add_sums(metal::npu::LaneSums& sums, Slot& slot) {
 
 inline Slot& rows_of_matrices(const void* row, Site site) {
   return together(
-      site, [&](Slot& slot, unsigned lane) { reinterpret_cast<const void**>(slot.values)[lane] = row; }, [](Slot&) {});
+      site, [&](Slot& slot, unsigned lane) { reinterpret_cast<const void**>(slot.values)[lane] = row; },
+      [](Slot&) {});
 }
 
 }  // namespace softmetal
@@ -79,7 +80,8 @@ namespace metal::npu {
 
 inline void copy_async(void* to, const void* from, int bytes) {
   if (reinterpret_cast<ulong>(to) % 16 != 0 || (bytes > 0 && reinterpret_cast<ulong>(from) % 16 != 0))
-    softmetal::runtime->fail("a copy of 16 bytes is at an address that is no multiple of 16", softmetal::here());
+    softmetal::runtime->fail("a copy of 16 bytes is at an address that is no multiple of 16",
+                             softmetal::here());
   for (int i = 0; i < 16; ++i)
     static_cast<char*>(to)[i] = i < bytes ? static_cast<const char*>(from)[i] : static_cast<char>(0);
 }
