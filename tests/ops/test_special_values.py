@@ -1,5 +1,5 @@
 """Every elementwise operator and every reduction over the ends of its dtypes: zeros of both signs, denormals, extremes,
-infinities and NaN. Results are eager PyTorch's, or nearer to its float64 ones; docs/operators.md lists what differs."""
+infinities and NaN. Results are eager PyTorch's, or nearer to its float64 ones; docs/exactness.md lists what differs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ DEVIATIONS = {
     "var": "overflow",
     "norm": "overflow",
 }
-"""Operators that may differ in places, and the row of docs/operators.md that says how."""
+"""Operators that may differ in places, and the row of docs/exactness.md that says how."""
 METAL_DEVIATIONS = {"cumsum": "overflow", "cumprod": "overflow"}
 """Further ones on GPUs, which have no float64 to carry what lies between."""
 
@@ -270,7 +270,7 @@ def test_reductions_of_nothing(device: Device, shape: tuple[int, ...]) -> None:
 
 
 def test_deviations_are_documented() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "operators.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "exactness.md").read_text()
     for name, row in (DEVIATIONS | METAL_DEVIATIONS).items():
         assert re.search(rf"^\| .*`{name}`.*\| {row}", page, re.MULTILINE), f"{name}: {row}"
 
