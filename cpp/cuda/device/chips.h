@@ -44,6 +44,7 @@ inline gpu::Caps caps_of(std::string name, int cores) {
   caps.threads = {1024, 1024, 64};
   caps.groups = {0x7fffffff, 65535, 65535};
   caps.unified = false;
+  caps.rereads = true;
   if (environment_choice("NPU_CUDA_TENSOR_BLOCKS", {"0", "1"}) != "0") caps.tensor_bytes = kTensorBytes;
   return caps;
 }

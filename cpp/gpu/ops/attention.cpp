@@ -134,9 +134,9 @@ class Maker {
     int tile_rows = shared_rows() <= 1 ? 1 : shared_rows() <= 2 ? 2 : shared_rows() <= 4 ? 4 : 8;
     const auto blocks_of = [&] { return ceil_div(count32(r_.op, shared_rows()), tile_rows); };
     split_columns(std::int64_t{blocks_of()} * groups());
-    // Fewer rows in more threadgroups, which read keys and values again, rather than idle cores.
-    while (tile_rows > 2 && std::int64_t{blocks_of()} * groups() * args_.splits < r_.caps.cores)
-      tile_rows /= 2;
+    // Fewer rows in more threadgroups, rather than idle cores.
+    const auto too_few = [&] { return std::int64_t{blocks_of()} * groups() * args_.splits < r_.caps.cores; };
+    while (r_.caps.rereads && tile_rows > 2 && too_few()) tile_rows /= 2;
     const std::uint32_t blocks = blocks_of();
     const std::int64_t results = shared_rows() * groups() * args_.splits;
     const std::int64_t peaks = results * 8;

@@ -137,6 +137,11 @@ TEST(cuda_lower, entries) {
                  "soft<half>(npu_0, npu::Pointer{npu_1}, npu::Pointer{npu_2}, npu::Pointer{npu_threadgroup}, "
                  "npu_inputs.thread_position_in_grid());"));
   CHECK(contains(text, "npu::inputs_of_grid(npu::block_size())"));
+  CHECK(contains(text, "{\n  npu::let_next_launch_begin();\n  npu::wait_for_inputs();\n"));
+  options.waits = true;
+  text = cuda::entry_text(kernel, options);
+  CHECK(contains(text, "{\n  npu::let_next_launch_begin();\n  [[maybe_unused]]"));
+  CHECK(contains(text, ");\n  npu::wait_for_inputs();\n}\n"));
   options.as_line = true;
   options.threads = {32, 4, 1};
   const std::int64_t args = 7;

@@ -48,6 +48,10 @@ TEST(gpu_attention, heads_that_share_keys_share_what_is_read) {
   CHECK_EQ(text(first(attention({4, 4, 1, 256, 64}, kFloat))), "attention_rows_1x1_float 1 1 4 of 256");
   CHECK_EQ(text(first(attention({4, 4, 3, 256, 200}, kFloat))), "attention_rows_4x2_float 1 1 4 of 256");
   CHECK_EQ(text(first(attention({32, 2, 1, 512, 256}))), "attention_rows_8x1_bfloat 2 1 2 of 256");
+  Caps caps = cores(132);  // they read again rather than idle, where that is cheap
+  caps.rereads = true;
+  CHECK_EQ(text(first(attention({12, 2, 1, 256, 128}, kBFloat, caps))),
+           "attention_rows_2x1_bfloat 3 1 2 of 256");
 }
 
 TEST(gpu_attention, long_caches_are_split_over_the_cores) {

@@ -68,11 +68,15 @@ TEST(gpu_schedule, threadgroups_have_a_limit_of_threads) {
 
 TEST(gpu_schedule, threadgroup_memory_has_a_limit) {
   OneLaunch launch;
-  launch.dispatch().threadgroup_bytes = kH200.threadgroup_bytes;
-  CHECK_EQ(launch.with().dispatches, 1);
+  Caps caps = kH200;
+  launch.dispatch().threadgroup_bytes = caps.tensor_bytes;
+  CHECK_EQ(launch.with(caps).dispatches, 1);
+  caps.tensor_bytes = 0;
+  launch.dispatch().threadgroup_bytes = caps.threadgroup_bytes;
+  CHECK_EQ(launch.with(caps).dispatches, 1);
   launch.dispatch().threadgroup_bytes += 16;
   CHECK_THROWS(
-      launch.with(),
+      launch.with(caps),
       "the threadgroup memory of the launch softmax_dense_float of soft is too large; got 32784 bytes; "
       "expected at most 32768");
 }
