@@ -62,7 +62,12 @@ std::vector<CpuFeature> query_x86_features() {
   const bool ymm = has_states(states, 0x6);
   const bool zmm = has_states(states, 0xe6);
   const bool tiles = has_states(states, 0x60000) && amx_permitted();
-  const bool avx512f = zmm && bit(l7.ebx, 16);
+#if defined(NPU_EMULATE_AVX512)
+  constexpr bool emulated = true;
+#else
+  constexpr bool emulated = false;
+#endif
+  const bool avx512f = emulated || (zmm && bit(l7.ebx, 16));
   return {
       {"sse4.2", bit(l1.ecx, 20)},
       {"avx", ymm && bit(l1.ecx, 28)},
@@ -70,11 +75,11 @@ std::vector<CpuFeature> query_x86_features() {
       {"fma", ymm && bit(l1.ecx, 12)},
       {"f16c", ymm && bit(l1.ecx, 29)},
       {"avx512f", avx512f},
-      {"avx512bw", avx512f && bit(l7.ebx, 30)},
-      {"avx512dq", avx512f && bit(l7.ebx, 17)},
-      {"avx512vl", avx512f && bit(l7.ebx, 31)},
+      {"avx512bw", emulated || (avx512f && bit(l7.ebx, 30))},
+      {"avx512dq", emulated || (avx512f && bit(l7.ebx, 17))},
+      {"avx512vl", emulated || (avx512f && bit(l7.ebx, 31))},
       {"avx512vnni", avx512f && bit(l7.ecx, 11)},
-      {"avx512bf16", avx512f && bit(l7_1.eax, 5)},
+      {"avx512bf16", emulated || (avx512f && bit(l7_1.eax, 5))},
       {"avx512fp16", avx512f && bit(l7.edx, 23)},
       {"amx-bf16", tiles && bit(l7.edx, 22)},
   };
