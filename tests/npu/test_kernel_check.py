@@ -69,7 +69,7 @@ def test_every_kernel_is_reached() -> None:
 def test_the_sample_has_models_and_all_dtypes_and_is_small() -> None:
     assert {"DeepResNet", "TransformerBlock", "BiLSTM", "UNet", "decoder", "prompt"} <= {e.name for e in SAMPLE}
     assert {e.dtype for e in SAMPLE} == {"float32", "float16", "bfloat16"}
-    assert len(zlib.compress(pack(SAMPLE))) < 120_000
+    assert len(zlib.compress(pack(SAMPLE))) < 130_000
     assert read_sample(pack(SAMPLE)) == SAMPLE
 
 
@@ -84,7 +84,7 @@ DRAWN = [-1.5814841985702515, -1.0242828130722046, -0.8183392882347107]
 
 
 def some() -> list[Entry]:
-    return [e for e in SAMPLE[::8] if sum(np.prod(r.shape) for r in e.weights) < 120_000]
+    return [e for e in SAMPLE[::8] if sum(np.prod(r.shape) for r in e.weights) < 130_000]
 
 
 def test_a_gpu_agrees(cache: Path) -> None:
