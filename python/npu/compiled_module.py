@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from npu_base.argument_types import AnyTensor
 from npu_base.errors import InvalidTypeError, format_error
 from npu_base.nesting import Make, rebuild, size_text
-from npu_compiler import CompiledProgram, PartitionPlan
 from npu_runtime import Device, Executor, Program, Weights
 from npu_runtime.argument_types import WeightSource
 from npu_runtime.device import AnyDevice
@@ -26,6 +25,7 @@ from npu.saving.tensors import bytes_of
 from npu.weight_updates import ModelWeights, checked_weights, new_weights
 
 if TYPE_CHECKING:
+    from npu_compiler import CompiledProgram, PartitionPlan
     from torch_ir import IR
 
 __all__ = ["CompiledModule", "load", "unpickled"]
