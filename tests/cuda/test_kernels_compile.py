@@ -17,7 +17,8 @@ from tests.whole_models.test_plans_of_decoding import decode_program
 from .compiling import ROOT, Compiled, compile_kernels, save_programs
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
-LIBRARIES = sorted(path.stem for path in (ROOT / "metal").glob("*.metal"))
+FOLDERS = (ROOT / "metal", ROOT / "cpp" / "cuda" / "kernels")
+LIBRARIES = sorted(path.stem for folder in FOLDERS for path in folder.glob("*.metal"))
 
 # Bytes of stack of a thread that kernels need today, by architecture; all others need none.
 STACKS = {
@@ -32,10 +33,14 @@ STACKS = {
     "conv_direct_half": {"sm_90": 8, "sm_100": 24},
     "conv_large_fours_bfloat": {"sm_100": 152},
     "conv_large_fours_half": {"sm_100": 152},
+    "conv_tensor_64x64_float": {"sm_90": 16},
     "map": {"sm_80": 8, "sm_90": 8},
+    "matmul_large_k_major_float": {"sm_90": 8},
     "matmul_quantized_4_1x1_bfloat": {"sm_90": 8},
     "matmul_quantized_8_4x1_float": {"sm_90": 8},
     "matmul_quantized_8_8x1_float": {"sm_90": 8},
+    "matmul_rows_k_major_1x1_float": {"sm_90": 48},
+    "matmul_rows_norm_k_major_1x4_bfloat": {"sm_90": 8},
     "matmul_rows_norm_k_major_2x2_bfloat": {"sm_80": 8},
     "matmul_rows_norm_k_major_2x2_half": {"sm_80": 8},
     "matmul_rows_norm_k_major_4x4_half": {"sm_80": 8},
@@ -94,7 +99,7 @@ def test_resnet50(dtype: torch.dtype, tmp_path: Path) -> None:
 
 
 def test_qwen_decoding(tmp_path: Path) -> None:
-    program = save_programs([decode_program(2)], tmp_path)
+    program = save_programs([decode_program(2, None)], tmp_path)
     kernels = compile_kernels(program)
     names = {k.kernel for k in kernels}
     assert {"matmul_rows_k_major_1x1_bfloat", "matmul_rows_norm_k_major_1x1_bfloat"} <= names, names

@@ -19,6 +19,7 @@ constexpr std::int64_t kLongBlock = 2048;
 constexpr std::int64_t kShortest = 8;        // elements of a row that are loaded together
 constexpr std::int64_t kFewestColumns = 64;  // that are worth a row of their own
 constexpr std::int64_t kFewestSquares = 32;  // of a row that is summed by itself
+constexpr std::int64_t kSquares = 64;        // summed in float32 before a sum goes on in double
 constexpr std::int64_t kRows = 64;           // of columns, combined in float32 before a sum goes on in double
 
 // What has been combined so far.
@@ -307,8 +308,12 @@ class MapReduce : public HostKernel {
   // Rows of any length, without their squares in between.
   void add_squares(const float* x, Total& total) const {
     Cursor cursor(reduced_, 0);
-    for (std::int64_t row = 0; row < reduced_.rows; ++row, cursor.advance())
-      total.number += micro_->sum_squares(x + cursor.offset[0], 0.0f, reduced_.inner());
+    for (std::int64_t row = 0; row < reduced_.rows; ++row, cursor.advance()) {
+      for (std::int64_t i = 0; i < reduced_.inner(); i += kSquares) {
+        const std::int64_t n = std::min(kSquares, reduced_.inner() - i);
+        total.number += micro_->sum_squares(x + cursor.offset[0] + i, 0.0f, n);
+      }
+    }
   }
 
   void add_all(const KernelArgs& args, const std::int64_t* before, const void** operands,
