@@ -28,8 +28,7 @@ struct Caps {
   int tensor_bytes = 0;  // of threadgroup memory for blocks on NVIDIA's tensor cores; 0: there are none
   bool bfloat = true;    // as a type of kernels
   bool unified = true;   // the host reaches the memory of kernels
-  bool rereads =
-      false;  // what other threadgroups have read is in a cache for all cores: reading it again is cheap
+  bool rereads = false;  // reading again what another core has read is cheap
 };
 
 }  // namespace npu::gpu
