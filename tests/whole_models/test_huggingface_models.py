@@ -70,6 +70,9 @@ class Case:
             if own.is_floating_point():
                 inside = dtype if own.dtype == torch.float32 else own.dtype
                 error, limit = numbers.error(got, exact), numbers.allowed(numbers.error(own, exact), inside)
+                # Where PyTorch's own error is small by luck, another processor's order of sums may exceed four last
+                # bits: SigLIP's embeddings are at 4.2 with AVX2, below with AVX-512 and on the portable path.
+                limit = max(limit, 6 * torch.finfo(inside).eps)
                 if self.only_close:
                     limit = 20 * torch.finfo(inside).eps
                 assert error <= limit, f"{name}: error {error:.3g}, allowed {limit:.3g}"
