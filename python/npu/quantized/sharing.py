@@ -14,7 +14,7 @@ from npu.quantized.stored import file_of
 from npu.quantized.tensors import FLOATS, QuantizedTensor
 
 if TYPE_CHECKING:
-    from npu.quantized.checkpoint import Entry
+    from npu.quantized.entry import Entry
 
 __all__ = ["add_tensors"]
 
