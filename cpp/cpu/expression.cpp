@@ -121,11 +121,10 @@ bool Expression::stores_directly() const {
 }
 
 bool Expression::streams(const std::int64_t* strides, std::int64_t out_stride, bool one_row) const {
-  if (steps_.size() != 1 || !stores_directly() || out_stride != 1) return false;
+  if (steps_.size() != 1 || !stores_directly() || out_stride != 1 || !(ends_fused_ || one_row)) return false;
   return std::all_of(used_.begin(), used_.end(), [&](int k) {
     const auto at = static_cast<std::size_t>(k);
-    if (!ends_fused_)
-      return one_row && strides[k] == 1 && operands_[at] == native(register_class(operands_[at]));
+    if (!ends_fused_) return strides[k] == 1 && operands_[at] == native(register_class(operands_[at]));
     return as_stored_[at] && (strides[k] == 1 || strides[k] == 0);
   });
 }

@@ -35,7 +35,7 @@ inline F32 root_of(F32 x) {
 
 inline F32 log1p_of(F32 x) {
   const F32 u = x + 1.0f, lost = x - (u - 1.0f), r = log_of(u) + lost / u;
-  return x == 0.0f ? x : (u == 0.0f) | (u == __builtin_inff()) ? log_of(u) : r;
+  return x == 0.0f ? x : ((u == 0.0f) | (u == __builtin_inff())) ? log_of(u) : r;
 }
 
 inline F32 expm1_of(F32 x) {

@@ -388,6 +388,17 @@ TEST(cpu_map, constants_after_other_steps) {
   CHECK_TENSOR(y, ([&](const Shape& i) { return 5 * std::exp(std::fabs(x.get(i))) - 7; }), 10);
 }
 
+// Without an operand, too, only as many elements of a constant are filled as a tile has.
+TEST(cpu_map, a_step_of_constants_fills_rows_apart) {
+  for (const char type : {'b', 'i'}) {
+    Tensor y(type == 'b' ? DType::kBool : DType::kInt32, {3, 24});
+    y.shape[1] = 16;
+    const Expr expr = {constant(1, type), step(type == 'b' ? ExprOp::kLnot : ExprOp::kInot, type, 0)};
+    map(expr, {}, y);
+    CHECK_TENSOR(y, ([&](const Shape&) { return type == 'b' ? 0 : -2; }), 0);
+  }
+}
+
 // To a fraction of what 16 bits show. Cancellation next to 1 is the functions' own.
 TEST(cpu_map, functions_of_halves_are_accurate) {
   const Function functions[] = {{"sin", ExprOp::kSin, std::sin, -9000, 9000, 0},
