@@ -2,7 +2,8 @@
 """Compile and link the C++ core, its devices and its tests for arm64 macOS and arm64 Linux, on any machine.
 
 CMake builds them with the cross compiler in the Python package `ziglang`. The first link builds a C++ library for
-each target, which takes minutes; --compile-only stops before it, with libraries that are not optimised.
+each target, which takes minutes; --compile-only stops before it, with libraries that are not optimised, and of Linux
+compiles what depends on the system and the processor at once.
 
 The Metal driver needs Apple's headers, which this project cannot include. Name a folder that has them (with
 `Frameworks/Metal.framework`, `include` and `lib` in it) in the variable NPU_APPLE_SDK. Whatever is newer than macOS 14
@@ -22,6 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "build" / "cross"
 TARGETS = {"aarch64-macos.14.0": ("Darwin", "arm64"), "aarch64-linux-gnu.2.28": ("Linux", "aarch64")}
 LIBRARIES = ["npu_core", "npu_cpu", "npu_gpu", "npu_msl", "npu_cuda", "npu_devices"]
+# Beside what the macOS target and a build for Linux on another processor compile.
+LINUX_ONLY = ["npu_core"]
 PROGRAMS = ["npu_core_tests", "npu_cpu_tests", "npu_gpu_tests", "npu_run_tests", "npu-bench"]
 SDK = os.environ.get("NPU_APPLE_SDK")
 
@@ -102,10 +105,12 @@ def main() -> int:
     if importlib.util.find_spec("ziglang") is None:
         raise SystemExit("error: the package ziglang is not installed; run `make setup`")
     for target in TARGETS:
+        linux = TARGETS[target][0] == "Linux"
         without = "" if SDK else " (without the Metal driver: see NPU_APPLE_SDK in --help)"
-        print(f"==> {target}{without if TARGETS[target][0] == 'Darwin' else ''}", flush=True)
+        print(f"==> {target}{'' if linux else without}", flush=True)
         folder = configure(target, arguments.compile_only)
-        libraries = [*LIBRARIES, *(["npu_metal"] if SDK and TARGETS[target][0] == "Darwin" else [])]
+        libraries = LINUX_ONLY if linux and arguments.compile_only else LIBRARIES
+        libraries = [*libraries, *(["npu_metal"] if SDK and not linux else [])]
         run("cmake", "--build", folder, "--target", *libraries)
         print(f"    compiled {', '.join(libraries)}")
         if not arguments.compile_only:

@@ -8,7 +8,7 @@
 
 namespace npu::cpu {
 
-#if defined(__x86_64__)
+// The build says which there are.
 namespace avx512_bf16 {
 void fill(Micro& micro);
 }
@@ -18,16 +18,12 @@ void fill(Micro& micro);
 namespace avx2 {
 void fill(Micro& micro);
 }
-#endif
-#if defined(__aarch64__)
 namespace neon {
 void fill(Micro& micro);
 }
-#else
 namespace portable {
 void fill(Micro& micro);
 }
-#endif
 
 namespace {
 
@@ -40,15 +36,20 @@ std::vector<Micro> runnable() {
     }
     fill(available.emplace_back());
   };
-#if defined(__x86_64__)
+#ifdef NPU_HAS_avx512_bf16
   offer(avx512_bf16::fill,
         {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512bf16", "avx2", "fma", "f16c"});
+#endif
+#ifdef NPU_HAS_avx512
   offer(avx512::fill, {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c"});
+#endif
+#ifdef NPU_HAS_avx2
   offer(avx2::fill, {"avx2", "fma", "f16c"});
 #endif
-#if defined(__aarch64__)
+#ifdef NPU_HAS_neon
   offer(neon::fill, {});
-#else
+#endif
+#ifdef NPU_HAS_portable
   offer(portable::fill, {});
 #endif
   return available;
