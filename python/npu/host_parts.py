@@ -39,8 +39,15 @@ class HostWarning(NPUWarning):
 
 
 def host_nodes(plan: Any, whole: str) -> str:
-    host = [node for step in plan.steps if getattr(step, "target", None) == "cpu" for node in step.nodes]
-    return f"{len(host)} of {len(plan.original_ir['nodes'])} nodes of {whole} run on the host: {count_of_ops(host)}"
+    """How many nodes, and of which operators. Those that select a result belong to the node whose it is."""
+    from npu_compiler.lowering import GETITEM
+
+    def computing(nodes: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        return [node for node in nodes if node["op_type"] != GETITEM]
+
+    host = computing(node for step in plan.steps if getattr(step, "target", None) == "cpu" for node in step.nodes)
+    total = len(computing(plan.original_ir["nodes"]))
+    return f"{len(host)} of {total} nodes of {whole} run on the host: {count_of_ops(host)}"
 
 
 def count_of_ops(nodes: Iterable[Mapping[str, Any]]) -> str:

@@ -144,7 +144,7 @@ checked = pytest.mark.skipif(TORCH < PINNED, reason="older versions of PyTorch d
 def test_factorizations_run_on_the_host_and_the_rest_on_the_device(capfd: pytest.CaptureFixture[str]) -> None:
     run = torch.compile(factors, backend="npu", options={"device": chosen_device(), "explain": True})
     x = torch.eye(3) * 3
-    with pytest.warns(HostWarning, match=r"of a graph run on the host: getitem x4, _linalg_check_errors.default x2"):
+    with pytest.warns(HostWarning, match=r"of a graph run on the host: _linalg_check_errors.default x2, linalg_"):
         same(run(x), factors(x))
     text = capfd.readouterr().out
     assert "nodes on the device, 8 on the host; 3 parts" in text
@@ -243,8 +243,8 @@ def bumped(x: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("function", "notice"),
     [
-        (lambda x: torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,)).relu(), r"of 5 nodes .* on the host: cond"),
-        (count_up, r"2 of 3 nodes .* on the host: while_loop"),
+        (lambda x: torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,)).relu(), r"1 of 4 nodes .* on the host: cond"),
+        (count_up, r"1 of 2 nodes .* on the host: while_loop"),
         (bumped, r"as a whole: Node 'auto_functionalized_v2'"),
         (lambda x: scan(lambda c, row: (c + row, c * row), x[0], x)[1], r"as a whole: Node 'scan'"),
     ],
