@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -31,6 +32,19 @@ def _products() -> None:
         ("a,b,c->abc", (2,), (3,), (4,)),
     ):
         case(f"einsum {equation}", lambda *t, e=equation: torch.einsum(e, *t), *(f(*d) for d in dims))
+    wide = functools.partial(i, low=-(2**30), high=2**30, dtype=torch.int32)
+    for equation, *dims in (
+        ("ii->", (3, 3)),
+        ("ij->i", (3, 4)),
+        ("ij,jk->", (3, 4), (4, 5)),  # sums before the product, in int64
+        ("ij,k->k", (3, 4), (5,)),
+        ("ij,ij->i", (3, 4), (3, 1)),
+        ("a,b,c->abc", (2,), (3,), (4,)),  # products in int32, which wrap
+        ("ij,jk,kl->il", (2, 3), (3, 4), (4, 2)),
+    ):
+        case(f"einsum of int32 {equation}", lambda *t, e=equation: torch.einsum(e, *t), *(wide(*d) for d in dims))
+    case("einsum of bool", lambda *t: torch.einsum("ij,k->ikj", *t), b(2, 3), b(4))
+    case("einsum of bool sums", lambda *t: torch.einsum("ij,k->k", *t), b(2, 3), b(4))
     case("tensordot", lambda x, y: torch.tensordot(x, y, 2), f(2, 3, 4), f(3, 4, 5))
     case("tensordot of dims", lambda x, y: torch.tensordot(x, y, ([0, 2], [1, 0])), f(2, 3, 4), f(4, 2, 5))
     case("outer", torch.outer, f(3), f(4))

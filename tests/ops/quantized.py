@@ -329,6 +329,7 @@ def _exported() -> None:
             for turned in (False, True):
                 name = f"affine linear of parts {group} {rows} turned={turned}"
                 module(name, functools.partial(Part, group, turned), part[turned])
+    module("integers as integers", functools.partial(AsFloats, "bare"), i(3, 64))
     module("integers as floats uint8", functools.partial(AsFloats, "bias", torch.uint8), f(11, 64))
     module("quantised activations", Static, f(5, 33))
 

@@ -233,9 +233,8 @@ def einsum(b: Builder, equation: str, tensors: list[Tensor], path: list[int] | N
     for term, t in pairs:
         for c, n in zip(term, t.shape, strict=True):
             sizes[c] = n if sizes.get(c, 1) == 1 else sizes[c]
-    terms = [term for term, _ in pairs]
-    # Extents of 1 are broadcast.
-    tensors = [t.expand([sizes[c] for c in term]) for term, t in pairs]
+    pairs = [_without_ones(term, t, sizes) for term, t in pairs]
+    terms, tensors = [term for term, _ in pairs], [t for _, t in pairs]
     names, x = terms[0], tensors[0]
     for i, (other, y) in enumerate(zip(terms[1:], tensors[1:], strict=True), 2):
         later = set(result).union(*terms[i:])
@@ -245,23 +244,43 @@ def einsum(b: Builder, equation: str, tensors: list[Tensor], path: list[int] | N
     return x.permute(names.index(c) for c in result)
 
 
+def _without_ones(term: str, x: View, sizes: dict[str, int]) -> tuple[str, View]:
+    """A tensor that is broadcast along a letter is read without it: what others have along it is summed alone."""
+    for d in reversed(range(x.rank)):
+        if x.shape[d] == 1 != sizes[term[d]]:
+            x, term = x.drop(d), term[:d] + term[d + 1 :]
+    return term, x
+
+
 def _sum_away(b: Builder, names: str, x: View, keep: set[str]) -> tuple[str, View]:
     axes = [d for d, c in enumerate(names) if c not in keep]
     if axes:
-        x = b.cast(sum_(b, x, axes), x.dtype)
+        x = sum_(b, x, axes)  # of integers, int64
     return "".join(c for c in names if c in keep), x
 
 
 def _contract(b: Builder, p: str, x: View, q: str, y: View, later: set[str]) -> tuple[str, View]:
     """The product of two terms; ``later`` are the letters that must remain."""
+    given = x.dtype, y.dtype
     p, x = _sum_away(b, p, x, later | set(q))
     q, y = _sum_away(b, q, y, later | set(p))
+    if (x.dtype, y.dtype) != given:  # a sum was wider, and their product is
+        x, y = b.cast(x, "int64"), b.cast(y, "int64")
     sizes = dict(zip(p + q, x.shape + y.shape, strict=True))
     batch = [c for c in p if c in q and c in later]
     inner = [c for c in p if c in q and c not in later]
     rows, columns = [c for c in p if c not in q], [c for c in q if c not in p]
     if any(x.shape[p.index(c)] != y.shape[q.index(c)] for c in batch + inner):
         raise Unsupported(f"'{p},{q}' of {list(x.shape)} and {list(y.shape)}")
+
+    order = batch + rows + columns
+    if not inner:
+        sides = (x.permute(p.index(c) for c in batch + rows), y.permute(q.index(c) for c in batch + columns))
+        for _ in columns:
+            sides = (sides[0].unsqueeze(sides[0].rank), sides[1])
+        for _ in rows:
+            sides = (sides[0], sides[1].unsqueeze(len(batch)))
+        return "".join(order), mul(b, *sides)
 
     def size(group: list[str]) -> int:
         return math.prod(sizes[c] for c in group)
@@ -272,5 +291,4 @@ def _contract(b: Builder, p: str, x: View, q: str, y: View, later: set[str]) -> 
     y = b.reshape(
         y.permute(q.index(c) for c in batch + inner + columns), (*(sizes[c] for c in batch), size(inner), size(columns))
     )
-    order = batch + rows + columns
     return "".join(order), b.reshape(product(b, x, y), [sizes[c] for c in order])

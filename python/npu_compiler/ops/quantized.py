@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import Refused, Unsupported
+from ..exprs import class_of
 from ..lowering import Builder, DType, Tensor, dim_of, lowering
 
 
@@ -131,6 +132,8 @@ def _dequantize(
     b: Builder, input: Tensor, scales: Tensor, zero_points: Tensor | None, group: int, bits: int, out: str
 ) -> Tensor:
     """One integer of a byte becomes one of ``bits`` bits of a row: of weights, once."""
+    if class_of(out) != "f":
+        raise Unsupported(f"numbers in {out}; expected a floating-point dtype")
     q = b.cast(input, "uint8")  # the same bits
     if bits == 4:
         last = input.rank - 1

@@ -42,7 +42,8 @@ def _gru_step(b: Builder, given: View, states: list[View], w: View, bias: View |
 def _plain_step(name: str) -> Step:
     def step(b: Builder, given: View, states: list[View], w: View, bias: View | None) -> list[View]:
         (h,) = states
-        return [b.map(f"{name}(x + h)", h.dtype, x=given, h=linear(b, h, w, bias))]
+        total = b.map("x + h", h.dtype, x=given, h=linear(b, h, w, bias))
+        return [b.map(f"{name}(x)", h.dtype, x=total)]
 
     return step
 

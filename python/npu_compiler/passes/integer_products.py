@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from ..exprs import Expression
+from ..exprs import Expression, class_of
 from ..graph import Graph, Op, Value, View, nodes_of, remap, same, whole
 from ..patterns import Match, Pattern, Rule, rewrite
 from .batch_norm import fixed_values
@@ -61,6 +61,8 @@ def _integers(graph: Graph, product: Op, fixed: Collection[Value]) -> View | Non
     b = product.inputs[1]
     maker = graph.dense_maker(b)
     if b is None or b.rank != 2 or maker is None or maker.kind != "map" or product.attrs.get("bits"):
+        return None
+    if class_of(b.dtype) != "f":
         return None
     steps, operand = maker.attrs["expr"], maker.inputs[0]
     if len(steps) != 2 or steps[0][0] != "in" or steps[1][0] != "cast" or operand is None:
