@@ -36,7 +36,7 @@ test-cuda: ## what needs an NVIDIA GPU, with PYTHON as it is: nothing is install
 
 pytest: setup ## the Python tests only, on all cores (ARGS="-n0 ..." for one, as a debugger needs)
 	@echo "==> pytest"
-	@$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal --durations=20 --durations-min=15 $(ARGS)
 
 cpp-test: setup ## the C++ tests: plain, with address and undefined-behaviour sanitizers, with the thread sanitizer
 	@$(BIN)/python tools/cpp_tests.py

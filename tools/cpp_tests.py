@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from dev_env import BUILD_DIR, build_options
@@ -55,7 +56,9 @@ def configure_and_build(folder: Path, options: dict[str, str], targets: list[str
 def main() -> int:
     for variant in ("Release", *SANITIZED):
         print(f"==> C++ tests ({variant})", flush=True)
+        start = time.monotonic()
         folder = build(variant)
+        built = time.monotonic()
         run(
             [
                 "ctest",
@@ -68,6 +71,7 @@ def main() -> int:
                 *ONLY.get(variant, []),
             ]
         )
+        print(f"    built in {built - start:.0f} s, passed in {time.monotonic() - built:.0f} s", flush=True)
     return 0
 
 
