@@ -40,10 +40,19 @@ def build(variant: str) -> Path:
     # instrumented code gets false ones from GCC, and the release build has compiled the same files.
     options = {"NPU_BUILD_PYTHON": "OFF", "NPU_BUILD_TESTS": "ON", "NPU_SOFTMETAL": "OFF", "NPU_WERROR": "OFF"}
     options |= {"CMAKE_BUILD_TYPE": "RelWithDebInfo", SANITIZED[variant]: "ON"}
-    if variant == "threads":  # the loops around kernels share work, and they are the same for all instruction sets
-        options["NPU_CPU_ISAS"] = "portable;avx2;neon"
+    options["NPU_CPU_ISAS"] = instruction_sets(variant)
     options["CMAKE_CXX_FLAGS_RELWITHDEBINFO"] = "-O1 -g1"  # half the time to compile; reports still name lines
     return configure_and_build(ROOT / "build" / f"cpp-{variant}", options, BUILT[variant])
+
+
+def instruction_sets(variant: str) -> str:
+    """Those that this machine runs. What shares work between threads are the loops around kernels: the same for all."""
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return "all"
+    features = set(info.read_text().split())
+    wide = ["avx512"] * ("avx512f" in features) + ["avx512_bf16"] * ("avx512_bf16" in features)
+    return ";".join(["portable", "avx2", "neon", *(wide if variant != "threads" else [])])
 
 
 def configure_and_build(folder: Path, options: dict[str, str], targets: list[str]) -> Path:
