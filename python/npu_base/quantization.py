@@ -13,6 +13,9 @@ is that of ``unit`` elements: ``k // unit``.
 ``q`` is unsigned (0 to 2^bits - 1), or signed in two's complement. A row of integers is stored as one little-endian
 string of bits: element k in the bits from ``k * bits``, lowest first; it ends with zeros up to a whole byte. Two of
 four bits share a byte, the first in its low half.
+
+If there is an order, this describes a weight whose columns are moved: column ``k`` of what is stored is column
+``order[k]`` of ``W``.
 """
 
 from __future__ import annotations
@@ -20,12 +23,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["MULTIPLES", "OFFSETS", "SCALE_DTYPES", "Scheme"]
+__all__ = ["MULTIPLES", "OFFSETS", "ORDER_DTYPE", "SCALE_DTYPES", "Scheme"]
 
 OFFSETS = ("none", "point", "bias")
 SCALE_DTYPES = ("float16", "bfloat16", "float32")
 MULTIPLES = "int8"
 """The dtype of scales and offsets that are multiples of units."""
+ORDER_DTYPE = "int64"
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Scheme:
     Scales, and biases or points, have the shape ``[..., N, groups]`` and a dtype of ``SCALE_DTYPES`` each. If ``unit``
     is not 0, it is a multiple of ``group``, they are ``MULTIPLES``, and the units have ``unit_dtype`` and the shape
     ``[..., N, units]``: with offsets, those of scales and of offsets in turn.
+
+    ``order`` names a weight of the program, a permutation of the columns in ``ORDER_DTYPE``, which weights may share.
     """
 
     bits: int
@@ -45,6 +51,7 @@ class Scheme:
     offset_dtype: str = "float16"
     unit: int = 0
     unit_dtype: str = "float16"
+    order: str = ""
 
     def groups(self, depth: int) -> int:
         """The number of groups of a row; the last one may be shorter."""
@@ -90,4 +97,5 @@ class Scheme:
         kind = "signed" if self.signed else "unsigned"
         offset = "" if self.offset == "none" else f", {self.offset} {self.offset_dtype}"
         units = f", {self.unit_dtype} units of {self.unit}" if self.unit else ""
-        return f"{self.bits} bits {kind}, {group}, scale {self.scale_dtype}{offset}{units}"
+        order = f", columns in '{self.order}'" if self.order else ""
+        return f"{self.bits} bits {kind}, {group}, scale {self.scale_dtype}{offset}{units}{order}"

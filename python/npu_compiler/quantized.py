@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from npu_base.errors import InvalidTypeError, InvalidValueError
-from npu_base.quantization import MULTIPLES, OFFSETS, SCALE_DTYPES, Scheme
+from npu_base.quantization import MULTIPLES, OFFSETS, ORDER_DTYPE, SCALE_DTYPES, Scheme
 
 from .exprs import class_of
-from .graph import Op, Value, View, whole
+from .graph import Graph, Op, Value, View, whole
 from .lowering import Builder
+from .ops.gather import along_axis
 from .opset import DTYPES
 from .reader import Meta, Model
 
@@ -47,7 +48,23 @@ def schemes_of(model: Model, quantized: Mapping[str, Scheme] | None) -> dict[str
                 f"[compiler] '{given}' cannot be quantised: {what}; expected a floating-point weight of at least one "
                 "dimension that the model only reads"
             )
+    _check_orders(schemes, metas)
     return schemes
+
+
+def _check_orders(schemes: Mapping[str, Scheme], metas: Mapping[str, Meta]) -> None:
+    """An order is a weight besides those of the model, and moves columns of one number."""
+    depths: dict[str, int] = {}
+    for name, scheme in schemes.items():
+        if not scheme.order:
+            continue
+        depth = metas[name].shape[-1]
+        if depths.setdefault(scheme.order, depth) != depth or scheme.order in metas:
+            what = "a weight of the model" if scheme.order in metas else f"that of {depths[scheme.order]} columns"
+            raise InvalidValueError(
+                f"[compiler] '{name}' of {depth} columns cannot have the order '{scheme.order}'; got {what}; expected "
+                "a name that only weights with as many columns give"
+            )
 
 
 def _check_scheme(name: str, scheme: Any) -> None:
@@ -63,16 +80,12 @@ def _check_scheme(name: str, scheme: Any) -> None:
 
 
 def add_quantized(builder: Builder, name: str, meta: Meta, scheme: Scheme) -> View:
-    """Adds the integers, scales, offsets and units to the weights of the program; returns their numbers."""
+    """Adds the integers, scales, offsets, units and order to the weights of the program; returns their numbers."""
     graph = builder.graph
     parts = scheme.parts(meta.shape)
     inputs: dict[str, View] = {}
     for suffix, (dtype, shape) in parts.items():
-        label = name + suffix
-        value = Value(graph.unique(label), dtype, tuple(shape), "weight")
-        graph.weights.append(value)
-        graph.labels[value] = label
-        inputs[suffix] = whole(value)
+        inputs[suffix] = _weight(graph, name + suffix, dtype, shape)
     for other, target in [*graph.ties.items()]:
         if target == name:
             graph.ties.update({other + suffix: name + suffix for suffix in parts if suffix})
@@ -88,4 +101,23 @@ def add_quantized(builder: Builder, name: str, meta: Meta, scheme: Scheme) -> Vi
     while operands[-1] is None:
         operands.pop()
     graph.append(Op("dequantize", builder.op_name(numbers.value.name), tuple(operands), (numbers,), attrs))
-    return numbers
+    return _moved(builder, name, numbers, scheme.order) if scheme.order else numbers
+
+
+def _moved(builder: Builder, name: str, stored: View, order: str) -> View:
+    """The numbers with each column in its place."""
+    graph = builder.graph
+    known = next((whole(value) for value in graph.weights if graph.labels.get(value) == order), None)
+    places = known or _weight(graph, order, ORDER_DTYPE, stored.shape[-1:])
+    each = View(places.value, stored.shape, (*[0] * (stored.rank - 1), 1), 0)
+    moved = whole(graph.temp(f"{name}.moved", stored.dtype, stored.shape))
+    attrs = {"kind": "set", **along_axis(stored, stored.rank - 1)}
+    graph.append(Op("scatter", builder.op_name(moved.value.name), (stored, stored, each), (moved,), attrs))
+    return moved
+
+
+def _weight(graph: Graph, name: str, dtype: str, shape: Sequence[int]) -> View:
+    value = Value(graph.unique(name), dtype, tuple(shape), "weight")
+    graph.weights.append(value)
+    graph.labels[value] = name
+    return whole(value)

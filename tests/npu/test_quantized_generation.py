@@ -16,6 +16,7 @@ from npu.generation.quantized import QuantizedSource
 from tests.models.zoo.language_models import VOCABULARY, causal, continued, tokens
 from tests.support.gguf_files import Tensor, write_gguf
 from tests.support.gguf_models import FAMILIES, to_gguf
+from tests.support.quantized_files import gptq_layer, write_folder
 from tests.support.word_tokenizers import save_word_tokenizer
 
 KIND = os.environ.get("NPU_TEST_DEVICE", "cpu")
@@ -59,6 +60,46 @@ def test_mlx(family: str, tmp_path: Path) -> None:
     checkpoint = npu.open_checkpoint(tmp_path / "out")
     assert len(checkpoint.schemes) >= 9
     assert continuation(tmp_path / "out") == continued(with_numbers_of(checkpoint, model), tokens(19), 6)
+
+
+def of_gptq(model: Any, bits: int, path: Path) -> None:
+    """Columns in the order of activations: those of queries, keys and values of the first layer in one, all others in
+    their own, but for one layer that is as groups are."""
+    rng, tensors, group = np.random.default_rng(0), {}, 32
+    for name, parameter in model.state_dict().items():
+        if parameter.ndim != 2 or "layers" not in name:
+            tensors[name] = parameter.numpy()
+            continue
+        rows, depth = parameter.shape
+        integers = np.clip(rng.normal(1 << (bits - 1), 1 << (bits - 3), (rows, depth)), 0, (1 << bits) - 1).astype(
+            np.int64
+        )
+        scales = rng.uniform(0.3, 0.6, (rows, depth // group)) / (1 << bits)
+        points = np.full(scales.shape, (1 << (bits - 1)) - 1) + rng.integers(-1, 2, scales.shape)
+        shared = (
+            np.random.default_rng(1) if "layers.0.self_attn" in name and depth == 64 and "o_proj" not in name else rng
+        )
+        groups = np.arange(depth) // group
+        if name != "model.layers.1.mlp.up_proj.weight":
+            groups = shared.permutation(groups)
+        tensors |= gptq_layer(name.removesuffix(".weight"), integers, scales.astype(np.float16), points, bits, groups)
+    said = {"quant_method": "gptq", "bits": bits, "group_size": group, "desc_act": True}
+    write_folder(path, tensors, {**model.config.to_dict(), "quantization_config": said})
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_columns_of_gptq_in_another_order(bits: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a model with biases."""
+    model = causal("qwen2")
+    of_gptq(model, bits, tmp_path / "out")
+    checkpoint = npu.open_checkpoint(tmp_path / "out")
+    assert len(checkpoint.schemes) == 14 and len(checkpoint.orders) == 14 - 2 - 1
+    expected = continued(with_numbers_of(checkpoint, model), tokens(19), 6)
+    assert continuation(tmp_path / "out") == expected
+    prompt = ",".join(map(str, tokens(19)))
+    arguments = ["generate", str(tmp_path / "out"), "--ids", prompt, "--tokens", "6", "--device", KIND, "--no-cache"]
+    assert main([*arguments, "--capacity", "64"]) == 0
+    assert capsys.readouterr().out.strip() == ", ".join(map(str, expected))
 
 
 def encoded(name: str, values: np.ndarray) -> Tensor | None:

@@ -101,13 +101,33 @@ def test_a_folder_that_is_not_quantised(tmp_path: Path) -> None:
     assert checkpoint.dtype == "float16"
 
 
+def test_layers_share_an_order(tmp_path: Path) -> None:
+    """One weight has the order of all layers whose columns have the same groups; others have their own, or none."""
+    by_name = {form.name: form for form in FORMATS}
+    tensors, config, _ = drawn(by_name["gptq-4bit-32-moved-order"])
+    plain, _, _ = drawn(by_name["gptq-4bit-32"])
+    layers = {
+        "up": tensors,
+        "gate": tensors,
+        "other": {**tensors, "layer.g_idx": tensors["layer.g_idx"][::-1]},
+        "plain": plain,
+    }
+    for name, parts in layers.items():
+        tensors = {**tensors, **{key.replace("layer", name): array for key, array in parts.items()}}
+    write_folder(tmp_path, {key: array for key, array in tensors.items() if not key.startswith("layer")}, config)
+    checkpoint = npu.open_checkpoint(tmp_path)
+    orders = {name: scheme.order for name, scheme in checkpoint.schemes.items()}
+    assert orders == {
+        "up.weight": "up.order", "gate.weight": "up.order", "other.weight": "other.order", "plain.weight": "",
+    }  # fmt: skip
+    weights = checkpoint.weights()
+    assert sorted(name for name in weights if name.endswith("order")) == ["other.order", "up.order"]
+    np.testing.assert_array_equal(np.sort(weights["up.order"].to_numpy()), np.arange(96))
+    assert not any("order" in name for name in checkpoint.weights(dense=True))
+
+
 def test_an_order_of_columns_is_refused(tmp_path: Path) -> None:
     by_name = {form.name: form for form in FORMATS}
-    tensors, config, _ = drawn(by_name["gptq-4bit-32"])
-    tensors["layer.g_idx"] = np.random.default_rng(0).permutation(tensors["layer.g_idx"])
-    write_folder(tmp_path, tensors, config)
-    with pytest.raises(InvalidValueError, match=r"'layer.qweight': its columns .*act-order.*; try .* desc_act=False"):
-        npu.open_checkpoint(tmp_path)
     tensors, config, _ = drawn(by_name["compressed-pack-4bit-32-bfloat16"])
     tensors["layer.weight_g_idx"] = np.arange(96, dtype=np.int32)[::-1] // 32
     write_folder(tmp_path, tensors, config)

@@ -138,6 +138,18 @@ FOLDERS: list[tuple[str, Change, str]] = [
     (GPTQ, lambda t, c: t.pop("layer.qzeros"), "has packed integers alone; expected a tensor 'layer.qzeros'"),
     (GPTQ, replace("layer.qzeros", lambda a: a[:, :-1]), "'layer.qzeros': has another dtype or shape; got I32 [3, 2]"),
     (GPTQ, replace("layer.scales", lambda a: a[:-1]), "'layer.scales': has another dtype or shape"),
+    (
+        GPTQ,
+        replace("layer.g_idx", lambda a: a[1:]),
+        "'layer.g_idx': has another dtype or shape; got I32 [95]; expected I32 [96]",
+    ),
+    (GPTQ, replace("layer.g_idx", lambda a: a.astype(np.int64)), "got I64 [96]; expected I32 [96]"),
+    (
+        GPTQ,
+        replace("layer.g_idx", lambda a: np.maximum(a, 1)),
+        "'layer.g_idx': does not give each group its columns; got 64 in group 1, 32 in group 2; expected 32 columns in",
+    ),
+    (GPTQ, replace("layer.g_idx", lambda a: a - 1), "does not give each group its columns; got 32 in group -1, 32 in"),
     (GPTQ, not_finite("layer.scales"), "'layer.qweight': the scales are not finite"),
     (AWQ, lambda t, c: said(c).update(version="gemv"), "unsupported version of AWQ; got 'gemv'; expected gemm"),
     (AWQ, lambda t, c: said(c).update(bits=8), "unsupported number of bits; got 8; expected 4"),

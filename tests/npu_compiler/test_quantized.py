@@ -76,11 +76,45 @@ def test_scales_stay_as_they_are_in_half_precision() -> None:
         ({"linear.weight": Scheme(4, -1)}, "not supported; got .*group=-1"),
         ({"linear.weight": Scheme(4, 32, "shift")}, "not supported; got .*offset='shift'"),
         ({"linear.weight": Scheme(4, 32, scale_dtype="int8")}, "not supported; got .*scale_dtype='int8'"),
+        ({"linear.weight": Scheme(4, 32, order="count")}, "cannot have the order 'count'; got a weight of the model"),
     ],
 )
 def test_other_tables_are_refused(table: Any, message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         compile(IR, quantized=table)
+
+
+class Rows(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.down = (nn.Linear(64, width, False) for width in (64, 8, 8, 64))
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.down(self.q(x)) * torch.tanh(self.k(x) + self.v(x)).repeat(1, 8)
+
+
+def test_products_share_the_columns_in_order() -> None:
+    """Those of the same rows and order; they are merged, and one with another order is not."""
+
+    def ordered(order: str) -> Scheme:
+        return Scheme(4, 32, order=order)
+
+    orders = {"q.weight": "a", "k.weight": "a", "v.weight": "a", "down.weight": "down"}
+    table = {name: ordered(order) for name, order in orders.items()}
+    together = compile(ir_of(Rows(), X), quantized=table)
+    assert [op["op"] for op in together.data["main"]].count("gather") == 2
+    assert [op["op"] for op in together.data["main"]].count("matmul") == 2
+    apart = compile(ir_of(Rows(), X), quantized={**table, "v.weight": ordered("v")})
+    assert [op["op"] for op in apart.data["main"]].count("gather") == 3
+    names = {w["name"]: apart.data["values"][w["value"]] for w in apart.data["weights"]}
+    assert {name: value["dtype"] for name, value in names.items() if "." not in name} == dict.fromkeys(
+        ("a", "v", "down"), "int64"
+    )
+    exact = compile(ir_of(Rows(), X), exact=True, quantized=table)
+    assert not any(op["op"] == "gather" for op in exact.data["main"])
+    with pytest.raises(InvalidValueError, match=r"of 3 columns cannot have the order 'a'; got that of 64 columns"):
+        compile(ir_of(nn.Sequential(nn.Linear(64, 3), nn.Linear(3, 2)), X),
+                quantized={"0.weight": ordered("a"), "1.weight": ordered("a")})  # fmt: skip
 
 
 def test_tied_weights_have_one_scheme() -> None:

@@ -61,8 +61,9 @@ class Case:
     def stored(self, model: nn.Module) -> dict[str, Tensor]:
         """The weights that the program takes."""
         state = dict(model.state_dict())
+        schemes = self.schemes(model)
         for name, weight in self.weights(model).items():
-            state.update({name + suffix: part for suffix, part in weight.parts.items()})
+            state.update(weight.stored(name, schemes[name]))
         return state
 
     def make(self, seed: int = 0) -> tuple[Tensor, ...]:

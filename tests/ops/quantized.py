@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,9 +30,10 @@ def scheme(text: str) -> Scheme:
     return Scheme(int(bits.rstrip("s")), int(group), offset, bits.endswith("s"), scale, shift)
 
 
-def linear(text: str, rows: tuple[int, ...], depth: int, columns: int, bias: bool = True) -> None:
-    name = f"quantized linear {text} {'x'.join(map(str, rows))}x{depth}x{columns}"
-    module(name, lambda: nn.Linear(depth, columns, bias), f(*rows, depth), scheme=scheme(text))
+def linear(text: str, rows: tuple[int, ...], depth: int, columns: int, bias: bool = True, order: str = "") -> None:
+    name = f"quantized linear {text} {'x'.join(map(str, rows))}x{depth}x{columns}" + " in an order" * bool(order)
+    how = replace(scheme(text), order=order)
+    module(name, lambda: nn.Linear(depth, columns, bias), f(*rows, depth), scheme=how)
 
 
 def _schemes() -> None:
@@ -95,6 +97,18 @@ def _units() -> None:
     linear("4/32/bias/256h", (3,), 0, 5)
 
 
+def _orders() -> None:
+    """Columns that are stored in another order."""
+    for text in ("4/32/point", "8/128/none", "4s/0/none", "6/16/bias", "3/32/point"):
+        for rows in (1, 2, 9, 33):
+            linear(text, (rows,), 256, 37, order="columns", bias=rows != 2)
+    linear("4/32/bias", (2, 3), 227, 29, order="columns")
+    linear("4/32/bias", (3,), 0, 5, order="columns")
+    linear("4/32/bias", (0,), 64, 5, order="columns")
+    linear("8/32/bias", (3,), 64, 0, order="columns")
+    linear("4/32/bias", (3,), 1, 4, order="columns")
+
+
 class Attention(nn.Module):
     """Products that are merged, with epilogues."""
 
@@ -143,6 +157,17 @@ class Batched(nn.Module):
         return self.linear(x[:, 1:4])  # type: ignore[no-any-return]
 
 
+class Square(nn.Module):
+    """Products of the same rows, gated ones among them, whose weights have one order."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.q, self.k, self.gate, self.up = (nn.Linear(width, width, i < 2) for i in range(4))
+
+    def forward(self, x: Tensor) -> Any:
+        return self.q(x) + torch.tanh(self.k(x)), F.silu(self.gate(x)) * self.up(x)
+
+
 class Others(nn.Module):
     """Readers of the numbers."""
 
@@ -168,6 +193,11 @@ def _modules() -> None:
         module(f"quantized tied {text}", Tied, ids, scheme=scheme(text))
     for text in ("4/32/bias", "8s/0/none"):
         module(f"quantized batches {text}", Batched, f(5, 7, 64), scheme=scheme(text))
+    module(
+        "quantized products in an order", lambda: Square(96), f(5, 96), scheme=replace(scheme("4/32/point"), order="o")
+    )
+    module("quantized embedding in an order", lambda: nn.Embedding(40, 96), ids,
+           scheme=replace(scheme("4/32/bias"), order="o"))  # fmt: skip
     module("quantized others", Others, f(2, 3, 11, 11), scheme=scheme("4/32/bias"))
     for bits in (2, 3, 6):  # whose rows end at different bytes
         for width in (64, 96, 22):
@@ -340,5 +370,5 @@ def _exported() -> None:
     module("exported linear along rows", functools.partial(Exported, -128, 127, 0, True, 1), f(3, 64))
 
 
-for _family in (_schemes, _shapes, _units, _modules, _exported):
+for _family in (_schemes, _shapes, _units, _orders, _modules, _exported):
     _family()

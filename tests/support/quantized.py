@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from npu_base.quantization import Scheme
@@ -20,10 +20,23 @@ class Quantized:
     parts: dict[str, Tensor]
     """By what follows the name of the weight: nothing, ".scales", ".offsets" and ".units"."""
     numbers: Tensor
+    order: Tensor | None = None
+    """Of the columns as they are stored, if the scheme names one."""
+
+    def stored(self, name: str, scheme: Scheme) -> dict[str, Tensor]:
+        """The weights that a program takes for ``name``."""
+        order = {} if self.order is None else {scheme.order: self.order}
+        return {name + suffix: part for suffix, part in self.parts.items()} | order
 
 
 def quantized(name: str, shape: Sequence[int], scheme: Scheme) -> Quantized:
-    """Another one for each name."""
+    """Another one for each name. Schemes with the same order share it."""
+    if scheme.order:
+        weight = quantized(name, shape, replace(scheme, order=""))
+        order = torch.randperm(shape[-1], generator=torch.Generator().manual_seed(zlib.crc32(scheme.order.encode())))
+        numbers = torch.empty_like(weight.numbers)
+        numbers[..., order] = weight.numbers
+        return Quantized(weight.parts, numbers, order)
     g = torch.Generator().manual_seed(zlib.crc32(name.encode()))
     depth, bits = shape[-1], scheme.bits
     low = -(1 << (bits - 1)) if scheme.signed else 0

@@ -14,7 +14,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-__all__ = ["AWQ_ORDER", "FORMATS", "Format", "words", "write_folder"]
+__all__ = ["AWQ_ORDER", "FORMATS", "Format", "gptq_layer", "words", "write_folder"]
 
 Array = np.ndarray[Any, Any]
 AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
@@ -114,27 +114,38 @@ def _compressed(bits: int, group: int, dtype: Any, *, packed: bool = True, zeros
     return Format(f"compressed-{kind}-{bits}bit-{group or 'row'}-{np.dtype(dtype).name}{'-zeros' * zeros}", write)
 
 
-def _gptq(bits: int, group: int, form: str, *, order: bool = True) -> Format:
+def gptq_layer(
+    name: str, integers: Array, scales: Array, points: Array, bits: int, group_of: Array | None
+) -> dict[str, Array]:
+    """The tensors of a layer: integers and zero points less what the format adds, a group for each column."""
+    tensors = {
+        f"{name}.qweight": np.ascontiguousarray(_rows_of_words(integers, bits).T).view(np.int32),
+        f"{name}.qzeros": _rows_of_words(points.T, bits).view(np.int32),
+        f"{name}.scales": np.ascontiguousarray(scales.T),
+    }
+    return tensors if group_of is None else {**tensors, f"{name}.g_idx": group_of.astype(np.int32)}
+
+
+def _gptq(bits: int, group: int, form: str, order: str = "trivial") -> Format:
+    """``order`` is that of columns: "trivial", "none" (no ``g_idx``) or "moved" (act-order)."""
+
     def write(rng: np.random.Generator) -> tuple[dict[str, Array], dict[str, Any], Array]:
         depth, added = 96, 1 if form == "gptq" else 0
         groups = depth // group if group else 1
         integers, scales = _drawn(rng, bits, groups, depth, np.float16)
         stored = rng.integers(0, 1 << bits, scales.shape)
-        tensors = {
-            "layer.qweight": np.ascontiguousarray(_rows_of_words(integers, bits).T).view(np.int32),
-            "layer.qzeros": _rows_of_words(stored.T, bits).view(np.int32),
-            "layer.scales": np.ascontiguousarray(scales.T),
-        }
-        if order:
-            tensors["layer.g_idx"] = (np.arange(depth) // (group or depth)).astype(np.int32)
+        group_of = np.arange(depth) // (group or depth)
+        if order == "moved":
+            group_of = rng.permutation(group_of)
+        tensors = gptq_layer("layer", integers, scales, stored, bits, None if order == "none" else group_of)
         config = {
-            "quant_method": "gptq", "bits": bits, "group_size": group or -1, "desc_act": False,
+            "quant_method": "gptq", "bits": bits, "group_size": group or -1, "desc_act": order == "moved",
             "checkpoint_format": form,
         }  # fmt: skip
-        numbers = _spread(scales, depth) * (integers - (_spread(stored, depth) + added))
+        numbers = scales.astype(np.float64)[:, group_of] * (integers - (stored[:, group_of] + added))
         return tensors, {"quantization_config": config}, numbers
 
-    return Format(f"{form}-{bits}bit-{group or 'row'}{'' if order else '-no-order'}", write)
+    return Format(f"{form}-{bits}bit-{group or 'row'}{'' if order == 'trivial' else f'-{order}-order'}", write)
 
 
 def _awq(group: int) -> Format:
@@ -167,6 +178,7 @@ FORMATS = [
     _compressed(4, 0, _BFLOAT16, zeros=True), _compressed(8, 0, np.float32, packed=False),
     _compressed(8, 32, np.float16, packed=False, zeros=True), _compressed(4, 32, np.float16, packed=False),
     *(_gptq(bits, 32, "gptq") for bits in (2, 3, 4, 8)), _gptq(4, 32, "gptq_v2"), _gptq(8, 0, "gptq_v2"),
-    _gptq(4, 0, "gptq", order=False), _gptq(4, 32, "gptq", order=False),
+    _gptq(4, 0, "gptq", "none"), _gptq(4, 32, "gptq", "none"),
+    *(_gptq(bits, 32, "gptq", "moved") for bits in (2, 3, 4, 8)), _gptq(4, 32, "gptq_v2", "moved"),
     _awq(32), _awq(128),
 ]  # fmt: skip

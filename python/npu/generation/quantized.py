@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ class QuantizedSource(FolderSource):
     def schemes(self, ir: Any) -> dict[str, Scheme]:
         """By the names of the step, which has the model in a module."""
         known = {spec.name for spec in ir.weights} | set(ir.ties)
-        found = {f"model.{name}": scheme for name, scheme in self._checkpoint.schemes.items()}
+        found = {f"model.{name}": _of_the_step(scheme) for name, scheme in self._checkpoint.schemes.items()}
         return {name: scheme for name, scheme in found.items() if name in known}
 
     def weights_for(self, program: Any, device: Device) -> Weights:
@@ -64,3 +65,7 @@ class QuantizedSource(FolderSource):
 
     def _config(self, configs: Any) -> Any:
         return self._checkpoint.hugging_face_config(configs)
+
+
+def _of_the_step(scheme: Scheme) -> Scheme:
+    return replace(scheme, order=f"model.{scheme.order}") if scheme.order else scheme

@@ -26,7 +26,7 @@ class Checkpoint(Mapping[str, Entry]):
     """Tensors by the names that Hugging Face gives them.
 
     ``config`` is that of the model, without what it says about quantisation. ``tokenizer_of`` makes the tokenizer if
-    it lies in the file itself.
+    it lies in the file itself. ``orders`` are those of columns, by the names that schemes give them.
     """
 
     path: Path
@@ -34,6 +34,7 @@ class Checkpoint(Mapping[str, Entry]):
     config: dict[str, Any]
     entries: dict[str, Entry]
     tokenizer_of: Callable[[], Any] | None = field(default=None, repr=False)
+    orders: Mapping[str, Entry] = field(default_factory=dict, repr=False)
 
     def __getitem__(self, name: str) -> Entry:
         return self.entries[name]
@@ -72,7 +73,7 @@ class Checkpoint(Mapping[str, Entry]):
         and again if another program needs it after that. ``dtype`` is that of all other floating-point tensors.
         """
         weights = Weights()
-        add_tensors(weights, self.entries, dtype, dense=dense)
+        add_tensors(weights, self.entries if dense else {**self.entries, **self.orders}, dtype, dense=dense)
         return weights
 
 

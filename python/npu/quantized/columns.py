@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from npu.quantized.errors import refuse
 from npu.quantized.packing import Bytes
 from npu.quantized.stored import StoredTensor, StoredTensors
 from npu.quantized.tensors import QuantizedTensor, check_scheme
+
+if TYPE_CHECKING:
+    from npu.quantized.orders import Order
 
 __all__ = ["ROWS_AT_ONCE", "Layer", "entries_of", "whole_number"]
 
@@ -33,7 +36,7 @@ class Layer:
     qweight: StoredTensor
     qzeros: StoredTensor
     scales: StoredTensor
-    order: StoredTensor | None
+    group_of: StoredTensor | None
     bits: int
     group: int
 
@@ -46,10 +49,18 @@ class Layer:
         return self.scales.shape[-1]
 
     def entry(
-        self, depth: int, words: tuple[int, int], integers: Callable[[], Bytes], points: Callable[[], npt.NDArray[Any]]
+        self,
+        depth: int,
+        words: tuple[int, int],
+        integers: Callable[[], Bytes],
+        points: Callable[[], npt.NDArray[Any]],
+        order: Order | None = None,
     ) -> Entry:
-        """``words`` is the shape of ``qweight``; ``integers`` reads rows as bytes, and ``points`` [groups, rows]."""
-        scheme = Scheme(self.bits, self.group, "point", False, self.scales.array.dtype.name, _POINTS)
+        """``words`` is the shape of ``qweight``; ``integers`` reads rows as bytes, their columns in this order, and
+        ``points`` [groups, rows]."""
+        name, columns = (order.name, order.columns) if order is not None else ("", None)
+        dtype = self.scales.array.dtype.name
+        scheme = Scheme(self.bits, self.group, "point", False, dtype, _POINTS, order=name)
         check_scheme(scheme, self.where)
         if self.group and depth % self.group:
             refuse(self.where, "the group size does not divide its rows", got=f"{self.group}, rows of {depth}")
@@ -67,7 +78,7 @@ class Layer:
         def read() -> QuantizedTensor:
             scales = np.ascontiguousarray(self.scales.array.T)
             offsets = np.ascontiguousarray(points().T.astype(_POINTS))
-            return QuantizedTensor(scheme, shape, integers(), scales, offsets)
+            return QuantizedTensor(scheme, shape, integers(), scales, offsets, order=columns)
 
         sources = [tensor.bytes for tensor in (self.qweight, self.qzeros, self.scales)]
         return Entry(self.where, shape, scheme.scale_dtype, scheme, read, sources, is_made=True)

@@ -1,5 +1,6 @@
 """Folders of AutoGPTQ and GPTQModel: integers packed along the depth. The first version of the format stores zero
-points less one."""
+points less one. Columns that were quantised in another order (act-order) have a group each, ``g_idx``; here they are
+stored in the order of groups."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ import numpy as np
 from npu.quantized.checkpoint import Checkpoint, Entry, take_config
 from npu.quantized.columns import ROWS_AT_ONCE, Layer, entries_of, whole_number
 from npu.quantized.errors import refuse
-from npu.quantized.packing import Bytes, unpack_rows
+from npu.quantized.orders import Orders
+from npu.quantized.packing import Bytes, pack_rows, unpack_rows
 from npu.quantized.stored import StoredTensors
 from npu.quantized.threads import for_rows
 
@@ -32,22 +34,24 @@ def open_gptq(stored: StoredTensors, config: dict[str, Any]) -> Checkpoint:
     if said.get("dynamic"):
         refuse(where, "layers that are quantised differently are not supported", got="'dynamic'", expected="none")
     added = _FORMATS[name]
-    return Checkpoint(
-        stored.path, "gptq", config, entries_of(stored, bits, max(group, 0), lambda layer: _entry(layer, added))
-    )
+    orders = Orders()
+    entries = entries_of(stored, bits, max(group, 0), lambda layer: _entry(layer, added, orders))
+    return Checkpoint(stored.path, "gptq", config, entries, orders=orders.entries)
 
 
-def _entry(layer: Layer, added: int) -> Entry:
+def _entry(layer: Layer, added: int, orders: Orders) -> Entry:
     words, rows = layer.qweight.shape
     depth = words * 32 // layer.bits
-    if layer.order is not None:
-        _refuse_order(layer, depth)
+    order = orders.of(layer, depth)
 
     def integers() -> Bytes:
         transposed = np.empty((rows, words), np.int32)
 
         def fill(part: slice) -> None:
             transposed[part] = layer.qweight.array[:, part].T
+            if order is not None:
+                values = unpack_rows(transposed[part].view(np.uint8), layer.bits, depth)
+                transposed[part] = pack_rows(values[:, order.columns], layer.bits).view(np.int32)
 
         for_rows(rows, ROWS_AT_ONCE, fill)
         return transposed.view(np.uint8)
@@ -56,13 +60,4 @@ def _entry(layer: Layer, added: int) -> Entry:
         packed = np.ascontiguousarray(layer.qzeros.array).view(np.uint8)
         return unpack_rows(packed, layer.bits, rows).astype(np.float32) + added
 
-    return layer.entry(depth, (words, rows), integers, points)
-
-
-def _refuse_order(layer: Layer, depth: int) -> None:
-    """Refuse columns in another order than groups have."""
-    assert layer.order is not None
-    order = layer.order.array
-    if order.shape != (depth,) or not np.array_equal(order, np.arange(depth) // (layer.group or max(depth, 1))):
-        what = "its columns are in the order of their activations (desc_act, act-order), which is not supported"
-        refuse(layer.where, what, action="a checkpoint that was quantised with desc_act=False")
+    return layer.entry(depth, (words, rows), integers, points, order)

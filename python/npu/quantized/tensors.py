@@ -9,7 +9,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
-from npu_base.quantization import OFFSETS, SCALE_DTYPES, Scheme
+from npu_base.quantization import OFFSETS, ORDER_DTYPE, SCALE_DTYPES, Scheme
 
 from npu.quantized.errors import refuse
 from npu.quantized.packing import Bytes, Floats, unpack_rows
@@ -29,8 +29,8 @@ def dtype_name(array: Any) -> str:
 
 @dataclass(frozen=True, eq=False)
 class QuantizedTensor:
-    """``shape`` is that of the weight, ``data`` its integers as bytes. ``offsets`` and ``units`` are None if the scheme
-    has none.
+    """``shape`` is that of the weight, ``data`` its integers as bytes. ``offsets``, ``units`` and ``order`` are None if
+    the scheme has none.
 
     Arrays may be parts of a mapped file.
     """
@@ -41,13 +41,14 @@ class QuantizedTensor:
     scales: Floats
     offsets: Floats | None = None
     units: Floats | None = None
+    order: npt.NDArray[np.int64] | None = None
 
     @property
     def nbytes(self) -> int:
         return sum(part.nbytes for _, part in self.parts(""))
 
     def parts(self, name: str) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-        """The tensors that a program reads instead of the weight ``name``."""
+        """The tensors that a program reads instead of the weight ``name``, besides the order, which it may share."""
         for suffix, part in self._parts.items():
             if part is not None:
                 yield name + suffix, part
@@ -79,7 +80,11 @@ class QuantizedTensor:
             part *= scale
             if scheme.offset == "bias":
                 part += offset
-        return values
+        if self.order is None:
+            return values
+        moved = np.empty_like(values)
+        moved[..., self.order] = values
+        return moved
 
     def _factors(self, group: int, dtype: npt.DTypeLike) -> tuple[Any, Any]:
         """The scales and offsets of one group of each row."""
@@ -95,7 +100,7 @@ class QuantizedTensor:
         offsets = None if self.offsets is None else self.offsets[order]
         units = None if self.units is None else self.units[order]
         shape = (len(order), *self.shape[1:])
-        return QuantizedTensor(self.scheme, shape, self.data[order], self.scales[order], offsets, units)
+        return QuantizedTensor(self.scheme, shape, self.data[order], self.scales[order], offsets, units, self.order)
 
     def check(self, where: object) -> QuantizedTensor:
         """This, or an error if the parts do not fit together or scales are not finite."""
@@ -103,6 +108,8 @@ class QuantizedTensor:
         for name, part in self.parts(""):
             if name:
                 _check_finite(where, name[1:], part)
+        if self.order is not None and not np.array_equal(np.sort(self.order), np.arange(self.shape[-1])):
+            refuse(where, "the order of its columns does not have each of them once")
         return self
 
     def check_layout(self, where: object) -> None:
@@ -115,6 +122,10 @@ class QuantizedTensor:
                 refuse(where, f"{what} do not fit the scheme", got=str(self.scheme))
             if part is not None:
                 _check(where, f"the {what} have", part, *expected[suffix])
+        if (self.order is None) != (not self.scheme.order):
+            refuse(where, "the order of columns does not fit the scheme", got=str(self.scheme))
+        if self.order is not None:
+            _check(where, "the order of columns has", self.order, ORDER_DTYPE, self.shape[-1:])
 
 
 def check_scheme(scheme: Scheme, where: object) -> None:
