@@ -4,6 +4,10 @@ beside llama.cpp and OpenVINO where they are installed.
 Every case computes the scores of the last position only. Decoding is held against reading all weights once from memory,
 the prompt against its multiplications at the speed of the hardware's bfloat16 products. With ``--device cuda`` both are
 measured on the GPU, by PyTorch, which then takes part eagerly and compiled to CUDA graphs.
+
+``--forms q8_0,q4_0,q4_k`` compares quantised weights instead, on the CPU: ours and llama.cpp read the same GGUF file,
+and OpenVINO has INT8 or INT4 weights; beside them ours in bfloat16. The limit is then the time to read that file. The
+table also has the most memory that a process takes, and the seconds from its start to the first token after a prompt.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import argparse
 import functools
 import importlib.util
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -28,8 +33,12 @@ CASES = ("decode128", "decode1024", "prefill128")
 THREADS = int(os.environ.get("NPU_NUM_THREADS", "2"))
 CAPACITY = int(os.environ.get("NPU_BENCH_CAPACITY", "2048"))
 WEIGHTS = "NPU_BENCH_WEIGHTS"
+DTYPE = "NPU_BENCH_DTYPE"  # of our activations beside quantised weights
 LAYERS = "NPU_BENCH_LAYERS"  # fewer of them, to try the benchmark itself
 NEEDS = {"llama.cpp": ("llama_cpp", "gguf"), "openvino": ("openvino",)}
+FORMS = ("q8_0", "q4_0", "q4_k")
+VOCABULARY = 151936  # without importing transformers, which takes longer than a first token
+PROMPT = "prefill128"
 
 
 def device() -> str:
@@ -73,7 +82,7 @@ def write_weights(path: Path) -> None:
 def tokens(count: int) -> Any:
     import numpy as np
 
-    return np.random.default_rng(7).integers(0, config().vocab_size, 1025)[:count]
+    return np.random.default_rng(7).integers(0, VOCABULARY, 1025)[:count]
 
 
 def past(case: str) -> int:
@@ -85,27 +94,41 @@ def rows(case: str) -> int:
     return 1 if case.startswith("decode") else int(case.removeprefix("prefill"))
 
 
-def prepare_npu(case: str) -> Any:
+def our_generator(form: str) -> Any:
     import npu
-    import numpy as np
     from npu_runtime import Device, load_weights
 
-    generator = npu.Generator.from_model(
-        architecture(), weights=load_weights(os.environ[WEIGHTS]), capacity=CAPACITY, buckets=(1, 128),
-        device=Device(device()), threads=THREADS, stop_tokens=(),
-    )  # fmt: skip
+    options: dict[str, Any] = {
+        "capacity": CAPACITY, "buckets": (1, 128), "device": Device(device()), "threads": THREADS, "stop_tokens": (),
+    }  # fmt: skip
+    weights = Path(os.environ[WEIGHTS])
+    if not form:
+        return npu.Generator.from_model(architecture(), weights=load_weights(weights), **options)
+    file = language_peers.file_of(f"npu:{form}", weights)
+    dtype = os.environ.get(DTYPE, "bfloat16")
+    return npu.Generator.from_pretrained(
+        file, dtype=dtype, cache=weights.with_suffix(".programs"), tokenizer=None, **options
+    )
+
+
+def prepare_npu(case: str, form: str) -> Any:
+    import numpy as np
+
+    generator = our_generator(form)
     filled, count = past(case), rows(case)
     if filled:
         generator.logits([int(t) for t in tokens(filled)])
-    session, weights = generator._program(1, count).session, generator.weights
+    session = generator._program(1, count).session
+    weights = generator.weights
     inputs: dict[str, Any] = {
         "input_ids": tokens(filled + count)[None, -count:],
         "position": np.arange(filled, filled + count),
     }
     if count > 1:
         inputs["last"] = np.array([count - 1])
-    session.run(inputs, weights)
-    session.settle()
+    if device() == "cuda":
+        session.run(inputs, weights)
+        session.settle()
     return lambda: session.run(inputs, weights), lambda: session.run(inputs, weights)["logits"].to_numpy(copy=True)[0]
 
 
@@ -149,20 +172,26 @@ def prepare_torch(case: str, kind: str) -> Any:
     return run, lambda: run().logits[0, -1].float().cpu().numpy()
 
 
-def prepare_other(case: str, kind: str) -> Any:
-    prepare = language_peers.prepare_llama if kind == "llama.cpp" else language_peers.prepare_openvino
-    ids = tokens(past(case) + rows(case))
-    return prepare(Path(os.environ[WEIGHTS]), config(), ids, rows(case), THREADS)
-
-
 def prepare(case: str, name: str) -> Any:
-    if name == "npu":
-        return prepare_npu(case)
-    return prepare_other(case, name) if name in NEEDS else prepare_torch(case, name)
+    base, _, form = name.partition(":")
+    if base == "npu":
+        return prepare_npu(case, form)
+    if base not in NEEDS:
+        return prepare_torch(case, name)
+    file, ids = language_peers.file_of(name, Path(os.environ[WEIGHTS])), tokens(past(case) + rows(case))
+    if base == "llama.cpp":
+        return language_peers.prepare_llama(file, VOCABULARY, ids, rows(case), THREADS)
+    return language_peers.prepare_openvino(file, ids, rows(case), THREADS)
 
 
-def installed(name: str) -> bool:
-    return all(importlib.util.find_spec(module) for module in NEEDS.get(name, ()))
+def missing(name: str) -> str:
+    """The packages that a peer needs and that are not installed, as pip calls them."""
+    base, _, form = name.partition(":")
+    modules = {*NEEDS.get(base, ()), *(NEEDS["llama.cpp"] if form and base == "npu" else ())}
+    if form and base == "openvino":
+        modules.add("nncf")
+    absent = sorted(module for module in modules if importlib.util.find_spec(module) is None)
+    return " ".join(absent).replace("llama_cpp", "llama-cpp-python")
 
 
 @functools.cache
@@ -207,21 +236,38 @@ def gpu_limits() -> tuple[float, float]:
     return large.nbytes / seconds(large.sum) / 1e9, 2 * 8192**3 / seconds(lambda: square @ square) / 1e9
 
 
-def limit_ms(case: str) -> float:
+def limit_ms(case: str, form: str = "") -> float:
     """Now: reading all weights, or multiplying with them."""
-    head = config().vocab_size * config().hidden_size
+    head = VOCABULARY * config().hidden_size
     parameters = parameter_count()
     if case.startswith("decode"):
-        return parameters * 2 / read_gbytes() / 1e6
+        file = language_peers.file_of(f"npu:{form}", Path(os.environ[WEIGHTS]))
+        return (file.stat().st_size if form else parameters * 2) / read_gbytes() / 1e6
     return (2 * (parameters - head) * rows(case) + 2 * head) / bfloat16_gflops() / 1e6
+
+
+def first_token_seconds(name: str, folder: str) -> float | None:
+    """From the start of a process to the token after a prompt, when files and programs are cached."""
+    seconds = None
+    for _ in range(2):
+        began = time.perf_counter()
+        peer = peers.Peer(name, __file__, THREADS)
+        try:
+            answer = peer.ask(do="check", case=PROMPT, file=os.path.join(folder, "first.npy"))
+            seconds = None if answer is None else time.perf_counter() - began
+        finally:
+            peer.close()
+    return seconds
 
 
 def main() -> int:
     parser = common.parser(__doc__ or "")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--write", help=argparse.SUPPRESS)
     parser.add_argument("--device", choices=tuple(PEERS), default="cpu", help="(default: %(default)s)")
     every = "; ".join(f"{where}: {', '.join(names)}" for where, names in PEERS.items())
     parser.add_argument("--peers", help="comma-separated, of: " + every)
+    parser.add_argument("--forms", help="quantised weights, of: " + ", ".join(FORMS))
     parser.add_argument("--cases", default=",".join(CASES), help="decode and prefill, each with a number")
     parser.add_argument("--weights", type=Path, help="where the 3 GB of weights are, or are to be written")
     parser.add_argument("--rounds", type=int, default=4)
@@ -230,6 +276,15 @@ def main() -> int:
     if args.worker:
         peers.serve(functools.partial(prepare, name=args.worker))
         return 0
+    if args.write:
+        name, _, form = args.write.partition(":")
+        language_peers.write_file(args.write, args.weights, config())
+        if name == "npu" and form:
+            our_generator(form).prepare()  # whose programs are cached
+        return 0
+    forms = args.forms.split(",") if args.forms else [""]
+    if args.forms and (args.device != "cpu" or not {*forms} <= {*FORMS}):
+        parser.error(f"--forms takes some of {', '.join(FORMS)}, and needs --device cpu")
     os.environ["NPU_BENCH_DEVICE"] = args.device
     with tempfile.TemporaryDirectory() as folder:
         path = args.weights or Path(folder) / "qwen.safetensors"
@@ -238,34 +293,64 @@ def main() -> int:
             write_weights(path)
             print(f"wrote {path.stat().st_size / 1e9:.2f} GB of weights in {time.perf_counter() - began:.0f} s")
         os.environ[WEIGHTS] = str(path)
-        _compare(args, folder)
+        for form in forms:
+            _compare(args, form, folder)
     return 0
 
 
-def _compare(args: argparse.Namespace, folder: str) -> None:
+def _peers(chosen: str | None, form: str) -> list[str]:
+    """Those that take part, whose files are then written."""
+    names = PEERS[device()]
+    if form:
+        names = ("npu", f"npu:{form}", f"llama.cpp:{form}")
+        names += (f"openvino:{form}",) if form in language_peers.OPENVINO_MODES else ()
+    if chosen:
+        names = tuple(name for name in names if name.partition(":")[0] in chosen.split(","))
+    absent = {name: missing(name) for name in names}
+    for name, packages in absent.items():
+        if packages:
+            print(f"without {name}, which needs: pip install {packages}")
+    names = tuple(name for name in names if not absent[name])
+    for name in names:  # in a process of its own, whose memory is given back
+        command = [sys.executable, __file__, "--write", name, "--weights", os.environ[WEIGHTS]]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"the weights for {name} cannot be written:\n{done.stderr[-2000:]}")
+    return [*names]
+
+
+def _compare(args: argparse.Namespace, form: str, folder: str) -> None:
     shown: list[list[str]] = []
     found = {}
-    names = args.peers.split(",") if args.peers else PEERS[device()]
-    for name in names:
-        if not installed(name):
-            print(f"without {name}, which needs: pip install llama-cpp-python gguf openvino")
-    names = [name for name in names if installed(name)]
+    names = _peers(args.peers, form)
+    reference = f"npu:{form}" if form else "torch"
+    first = {name: first_token_seconds(name, folder) for name in names} if form else {}
     for case in args.cases.split(","):  # one at a time: each peer holds the weights, frozen ones a packed copy too
-        running = [peers.Peer(name, __file__, THREADS) for name in names if name in PEERS[device()]]
+        running = [peers.Peer(name, __file__, THREADS) for name in names]
         try:
-            result = peers.drive(
-                running, [case], "torch", args.rounds, args.runs, functools.partial(limit_ms, case), folder
-            )[case]
+            limit = functools.partial(limit_ms, case, form)
+            result = peers.drive(running, [case], reference, args.rounds, args.runs, limit, folder)[case]
         finally:
             for peer in running:
                 peer.close()
         for name, row in sorted(result.items(), key=lambda item: item[1].get("median_ms", 1e9)):
-            times = [f"{row[key]:.1f}" if key in row else row.get("error", "") for key in ("median_ms", "min_ms")]
-            ratio = f"{row['times_probe']:.2f}" if "times_probe" in row else ""
-            shown.append([case, name, *times, ratio, f"{row.get('difference', 0):.1e}"])
+            row["first_token_s"] = first.get(name)
+            if "error" in row:
+                print(f"{case}: {name} failed: {row['error']}")
+            shown.append(_row(case, name, row))
         found[case] = result
-    columns = ["Case", "Peer", "median ms", "min ms", "x limit", "difference"]
-    common.report(f"{device()}, {THREADS} threads, capacity {CAPACITY}", columns, shown, {"models": found}, args.json)
+    columns = ["Case", "Peer", "median ms", "min ms", "x limit", "difference", "memory GB", "first token s"]
+    title = f"{device()}, {THREADS} threads, capacity {CAPACITY}" + (f", {form}" if form else "")
+    file = args.json if not args.json or not form else f"{args.json}.{form}"
+    common.report(title, columns, shown, {"models": found}, file)
+
+
+def _row(case: str, name: str, row: dict[str, Any]) -> list[str]:
+    times = [f"{row[key]:.1f}" if key in row else "failed" for key in ("median_ms", "min_ms")]
+    ratio = f"{row['times_probe']:.2f}" if "times_probe" in row else ""
+    memory = f"{row['peak_bytes'] / 1e9:.2f}" if row.get("peak_bytes") else ""
+    first = f"{row['first_token_s']:.2f}" if row.get("first_token_s") else ""
+    return [case, name, *times, ratio, f"{row.get('difference', 0):.1e}", memory, first]
 
 
 if __name__ == "__main__":

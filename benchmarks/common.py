@@ -92,6 +92,11 @@ def _return_free_memory() -> None:
         trim(0)
 
 
+def peak_resident() -> int | None:
+    """Bytes that this process had in memory at most, with the pages of mapped files that it has read."""
+    return _status("VmHWM") if Path("/proc/self/status").exists() else None
+
+
 def _status(field: str) -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field):

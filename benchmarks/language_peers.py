@@ -1,7 +1,8 @@
 """llama.cpp and OpenVINO as workers of bench_language_models.py, with the same weights and tokens as all others.
 
-They need `pip install llama-cpp-python gguf openvino`. Both read a form of the weights that is written once, beside the
-file of weights: a GGUF in bfloat16, and OpenVINO's own.
+They need `pip install llama-cpp-python gguf openvino`, and `nncf` for quantised weights of OpenVINO. Both read a form
+of the weights that is written once, beside the file of weights: a GGUF in bfloat16, and OpenVINO's own; or these
+quantised.
 """
 
 from __future__ import annotations
@@ -13,12 +14,38 @@ from pathlib import Path
 from typing import Any
 
 Prepared = tuple[Callable[[], Any], Callable[[], Any]]
+OPENVINO_MODES = {"q8_0": "INT8_ASYM", "q4_0": "INT4_SYM"}  # what is nearest to each form of GGUF
 SPARE = 64  # positions beyond those of a case
 LLAMA_NAMES = {
     "input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "post_attention_layernorm": "ffn_norm",
     "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
 }  # fmt: skip
+
+
+def file_of(peer: str, weights: Path) -> Path:
+    """What a peer reads. ``peer`` is a name, and the form of quantised weights after a colon."""
+    name, _, form = peer.partition(":")
+    if name == "openvino":
+        return weights.with_suffix(f".{OPENVINO_MODES[form].lower()}.xml" if form else ".xml")
+    if form:
+        return weights.with_suffix(f".{form}.gguf")
+    return weights.with_suffix(".gguf") if name == "llama.cpp" else weights
+
+
+def write_file(peer: str, weights: Path, config: Any) -> None:
+    """Write what a peer reads, unless it is there."""
+    path, form = file_of(peer, weights), peer.partition(":")[2]
+    if path.exists():
+        return
+    if form:
+        source = "openvino" if path.suffix == ".xml" else "llama.cpp"
+        write_file(source, weights, config)
+        quantize = quantize_openvino if path.suffix == ".xml" else quantize_gguf
+        quantize(file_of(source, weights), form, path)
+    else:
+        write = write_openvino if path.suffix == ".xml" else write_gguf
+        write(weights, config, path)
 
 
 def write_gguf(weights: Path, config: Any, path: Path) -> None:
@@ -52,6 +79,20 @@ def write_gguf(weights: Path, config: Any, path: Path) -> None:
     os.replace(f"{path}.part", path)
 
 
+def quantize_gguf(source: Path, form: str, path: Path) -> None:
+    """All matrices in this form, also the embedding, of which llama.cpp would keep more bits."""
+    import llama_cpp as llama
+
+    options = llama.llama_model_quantize_default_params()
+    file_types = {"q8_0": "Q8_0", "q4_0": "Q4_0", "q4_k": "Q4_K_S"}
+    options.ftype = getattr(llama, f"LLAMA_FTYPE_MOSTLY_{file_types[form]}")
+    options.pure = True
+    options.nthread = os.cpu_count() or 1
+    if llama.llama_model_quantize(os.fsencode(source), os.fsencode(f"{path}.part"), options) != 0:
+        raise RuntimeError(f"llama.cpp cannot quantise {source} to {form}")
+    os.replace(f"{path}.part", path)
+
+
 def _llama_name(name: str) -> str:
     top = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
     if name in top:
@@ -61,14 +102,11 @@ def _llama_name(name: str) -> str:
     return f"blk.{layer}.{LLAMA_NAMES[part]}.{kind}"
 
 
-def prepare_llama(weights: Path, config: Any, ids: Any, count: int, threads: int) -> Prepared:
+def prepare_llama(path: Path, vocabulary: int, ids: Any, count: int, threads: int) -> Prepared:
     """``ids`` are all tokens, of which the last ``count`` are computed. Times are llama.cpp's own, of one call."""
     import llama_cpp as llama
     import numpy as np
 
-    path = weights.with_suffix(".gguf")
-    if not path.exists():
-        write_gguf(weights, config, path)
     llama.llama_backend_init()
     options = llama.llama_model_default_params()
     options.n_gpu_layers = 0
@@ -100,7 +138,7 @@ def prepare_llama(weights: Path, config: Any, ids: Any, count: int, threads: int
 
     if past:
         decode(ids[:past])
-    return run, lambda: np.ctypeslib.as_array(step(), shape=(config.vocab_size,)).copy()
+    return run, lambda: np.ctypeslib.as_array(step(), shape=(vocabulary,)).copy()
 
 
 def _lean(weights: Path, config: Any) -> Any:
@@ -226,14 +264,22 @@ def write_openvino(weights: Path, config: Any, path: Path) -> None:
     ov.save_model(model, path, compress_to_fp16=False)
 
 
-def prepare_openvino(weights: Path, config: Any, ids: Any, count: int, threads: int) -> Prepared:
+def quantize_openvino(source: Path, form: str, path: Path) -> None:
+    """All matrices, those of 4 bits in groups of 32; without data."""
+    import nncf
+    import openvino as ov
+
+    mode = nncf.CompressWeightsMode(OPENVINO_MODES[form].lower())
+    options: dict[str, Any] = {} if form == "q8_0" else {"group_size": 32, "ratio": 1.0, "all_layers": True}
+    model = nncf.compress_weights(ov.Core().read_model(source), mode=mode, **options)
+    ov.save_model(model, path, compress_to_fp16=False)
+
+
+def prepare_openvino(path: Path, ids: Any, count: int, threads: int) -> Prepared:
     """The state grows by one position a step, and starts again after ``SPARE`` of them."""
     import numpy as np
     import openvino as ov
 
-    path = weights.with_suffix(".xml")
-    if not path.exists():
-        write_openvino(weights, config, path)
     options = {"INFERENCE_PRECISION_HINT": "bf16", "KV_CACHE_PRECISION": "bf16", "PERFORMANCE_HINT": "LATENCY",
                "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}  # fmt: skip
     request = ov.Core().compile_model(path, "CPU", options).create_infer_request()

@@ -18,6 +18,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks import common
+
 Run = Callable[[], Any]
 # Set for workers that count the processor's time for them: with one thread, other processes then matter little.
 PROCESSOR_TIME = "PEERS_PROCESSOR_TIME"
@@ -41,6 +43,8 @@ def serve(prepare: Callable[[str], tuple[Run, Callable[[], Any]]]) -> None:
             if request["do"] == "check":
                 np.save(request["file"], np.asarray(result(), dtype=np.float64).ravel())
                 answer: dict[str, Any] = {}
+            elif request["do"] == "memory":
+                answer = {"peak_bytes": common.peak_resident()}
             else:
                 times = []
                 clock = time.process_time_ns if PROCESSOR_TIME in os.environ else time.perf_counter_ns
@@ -137,6 +141,8 @@ def drive(
                 answer = peer.ask(do="run", case=case, runs=runs)
                 if answer:
                     rows[peer.name]["blocks"].append({"ms": answer["ms"], "probe_ms": [before, probe()]})
+        for peer in [p for p in peers if p.name in outputs]:
+            rows[peer.name] |= peer.ask(do="memory", case=case) or {}
         for row in rows.values():
             _summarise(row)
         results[case] = rows
