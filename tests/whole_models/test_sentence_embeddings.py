@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+import npu
 import npu_compiler
 import numpy as np
 import pytest
+import torch
 import torch.nn.functional as F
+from npu.quantized import QuantizedTensor
 from npu_runtime import Executor, load_weights
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -85,3 +88,34 @@ def test_sentences_that_mean_the_same_are_close(folder: Path, tokens: dict[str, 
         assert similar[b].argmax() == a
     wanted = (own @ own.T).fill_diagonal_(-1)
     assert np.array_equal(np.argsort(-similar, 1)[:, :4], wanted.argsort(1, descending=True)[:, :4].numpy())
+
+
+@pytest.mark.parametrize(
+    ("bits", "group", "least"), [(8, 64, 0.9998), (4, 64, 0.95), (4, 32, 0.97)], ids=["8", "4-64", "4-32"]
+)
+def test_quantised_weights(folder: Path, tokens: dict[str, Tensor], bits: int, group: int, least: float) -> None:
+    """``least`` is the cosine that docs/quantization.md states, of any of these sentences, beside float32."""
+    model, device = encoder(folder), device_of("chosen")
+    checkpoint = {f"model.{name}": tensor for name, tensor in load_file(folder / "model.safetensors").items()}
+    model.load_state_dict(checkpoint, strict=False)
+    plain = model(*tokens.values())
+    quantized = npu.quantize(model, bits=bits, group=group)
+    assert len(quantized.schemes) == 1 + 6 * 6 + 2  # tables of words, positions and kinds; six products of each layer
+    stored, state = {}, {}
+    for name, tensor in quantized.items():
+        is_plain = not isinstance(tensor, QuantizedTensor)
+        state[name] = torch.as_tensor(tensor if is_plain else tensor.dequantize())
+        stored.update({name: tensor} if is_plain else dict(tensor.parts(name)))
+    program = npu_compiler.compile(
+        extract_ir(model, tuple(tokens.values()), model_name="all-MiniLM-L6-v2"), quantized=quantized.schemes
+    )
+    outputs = Executor(program, device).run(
+        {n: t.numpy() for n, t in tokens.items()}, load_weights(stored, program, device)
+    )
+    got = next(iter(outputs.values())).to_numpy()
+    model.load_state_dict(state, strict=False)
+    own = model(*tokens.values())
+    numbers.check(got, model.double()(*tokens.values()), own, "embeddings")
+    cosines = (torch.from_numpy(got) * plain).sum(-1)
+    assert cosines.min() >= least, cosines
+    assert any(op["attrs"].get("bits") == bits for op in program.data["main"])  # not the numbers
