@@ -324,7 +324,7 @@ def _compare(args: argparse.Namespace, form: str, folder: str) -> None:
     found = {}
     names = _peers(args.peers, form)
     reference = f"npu:{form}" if form else "torch"
-    first = {name: first_token_seconds(name, folder) for name in names} if form else {}
+    first = {name: first_token_seconds(name, folder) for name in names if form and ":" in name}
     for case in args.cases.split(","):  # one at a time: each peer holds the weights, frozen ones a packed copy too
         running = [peers.Peer(name, __file__, THREADS) for name in names]
         try:

@@ -25,7 +25,7 @@ _MOST_MEMORY = 32 << 20  # the files have a few thousand bytes, and may say anyt
 _HEAD = 2000  # bytes of the GGUF file, about, before its numbers
 _SIZES = [0, 1, 2, 7, 31, 32, 255, 2**16, 2**31 - 1, 2**32 - 1, 2**40, 2**63 - 1, 2**63, 2**64 - 1]
 _FOLDERS = ("mlx-4bit-32-float16", "compressed-pack-4bit-32-float16-zeros", "compressed-int-8bit-row-float32",
-            "gptq-4bit-32", "awq-32")  # fmt: skip
+            "gptq-4bit-32", "gptq-4bit-32-moved-order", "awq-32")  # fmt: skip
 
 
 @cache
