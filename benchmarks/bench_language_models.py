@@ -293,8 +293,9 @@ def main() -> int:
             write_weights(path)
             print(f"wrote {path.stat().st_size / 1e9:.2f} GB of weights in {time.perf_counter() - began:.0f} s")
         os.environ[WEIGHTS] = str(path)
+        found: dict[str, Any] = {}
         for form in forms:
-            _compare(args, form, folder)
+            _compare(args, form, folder, found)
     return 0
 
 
@@ -305,7 +306,7 @@ def _peers(chosen: str | None, form: str) -> list[str]:
         names = ("npu", f"npu:{form}", f"llama.cpp:{form}")
         names += (f"openvino:{form}",) if form in language_peers.OPENVINO_MODES else ()
     if chosen:
-        names = tuple(name for name in names if name.partition(":")[0] in chosen.split(","))
+        names = tuple(name for name in names if {name, name.partition(":")[0]} & {*chosen.split(",")})
     absent = {name: missing(name) for name in names}
     for name, packages in absent.items():
         if packages:
@@ -319,9 +320,8 @@ def _peers(chosen: str | None, form: str) -> list[str]:
     return [*names]
 
 
-def _compare(args: argparse.Namespace, form: str, folder: str) -> None:
-    shown: list[list[str]] = []
-    found = {}
+def _compare(args: argparse.Namespace, form: str, folder: str, found: dict[str, Any]) -> None:
+    """Adds to what was found, and reports after each case: all of them take long."""
     names = _peers(args.peers, form)
     reference = f"npu:{form}" if form else "torch"
     first = {name: first_token_seconds(name, folder) for name in names if form and ":" in name}
@@ -333,16 +333,16 @@ def _compare(args: argparse.Namespace, form: str, folder: str) -> None:
         finally:
             for peer in running:
                 peer.close()
+        rows = []
         for name, row in sorted(result.items(), key=lambda item: item[1].get("median_ms", 1e9)):
             row["first_token_s"] = first.get(name)
             if "error" in row:
                 print(f"{case}: {name} failed: {row['error']}")
-            shown.append(_row(case, name, row))
-        found[case] = result
-    columns = ["Case", "Peer", "median ms", "min ms", "x limit", "difference", "memory GB", "first token s"]
-    title = f"{device()}, {THREADS} threads, capacity {CAPACITY}" + (f", {form}" if form else "")
-    file = args.json if not args.json or not form else f"{args.json}.{form}"
-    common.report(title, columns, shown, {"models": found}, file)
+            rows.append(_row(case, name, row))
+        found.setdefault(form or "bfloat16", {})[case] = result
+        columns = ["Case", "Peer", "median ms", "min ms", "x limit", "difference", "memory GB", "first token s"]
+        title = f"{device()}, {THREADS} threads, capacity {CAPACITY}" + (f", {form}" if form else "")
+        common.report(title, columns, rows, {"models": found}, args.json)
 
 
 def _row(case: str, name: str, row: dict[str, Any]) -> list[str]:
