@@ -7,7 +7,8 @@ measured on the GPU, by PyTorch, which then takes part eagerly and compiled to C
 
 ``--forms q8_0,q4_0,q4_k`` compares quantised weights instead, on the CPU: ours and llama.cpp read the same GGUF file,
 and OpenVINO has INT8 or INT4 weights; beside them ours in bfloat16. The limit is then the time to read that file. The
-table also has the most memory that a process takes, and the seconds from its start to the first token after a prompt.
+case start128 is the time from the start of a process to the first token after a prompt, when files and programs are
+cached. Tables also have the most memory that a process takes.
 """
 
 from __future__ import annotations
@@ -38,7 +39,6 @@ LAYERS = "NPU_BENCH_LAYERS"  # fewer of them, to try the benchmark itself
 NEEDS = {"llama.cpp": ("llama_cpp", "gguf"), "openvino": ("openvino",)}
 FORMS = ("q8_0", "q4_0", "q4_k")
 VOCABULARY = 151936  # without importing transformers, which takes longer than a first token
-PROMPT = "prefill128"
 
 
 def device() -> str:
@@ -246,18 +246,21 @@ def limit_ms(case: str, form: str = "") -> float:
     return (2 * (parameters - head) * rows(case) + 2 * head) / bfloat16_gflops() / 1e6
 
 
-def first_token_seconds(name: str, folder: str) -> float | None:
-    """From the start of a process to the token after a prompt, when files and programs are cached."""
-    seconds = None
-    for _ in range(2):
+def measure_starts(names: list[str], prompt: str, folder: str) -> dict[str, Any]:
+    """From the start of a process to the token after a prompt, twice: the first time files are read."""
+    found: dict[str, Any] = {name: {} for name in names}
+    for name in names * 2:
         began = time.perf_counter()
         peer = peers.Peer(name, __file__, THREADS)
         try:
-            answer = peer.ask(do="check", case=PROMPT, file=os.path.join(folder, "first.npy"))
-            seconds = None if answer is None else time.perf_counter() - began
+            if peer.ask(do="check", case=f"prefill{prompt}", file=os.path.join(folder, "first.npy")) is None:
+                found[name] = {"error": peer.trouble}
+            else:
+                found[name] = {"median_ms": (time.perf_counter() - began) * 1e3}
+                found[name] |= peer.ask(do="memory", case=prompt) or {}
         finally:
             peer.close()
-    return seconds
+    return found
 
 
 def main() -> int:
@@ -268,7 +271,7 @@ def main() -> int:
     every = "; ".join(f"{where}: {', '.join(names)}" for where, names in PEERS.items())
     parser.add_argument("--peers", help="comma-separated, of: " + every)
     parser.add_argument("--forms", help="quantised weights, of: " + ", ".join(FORMS))
-    parser.add_argument("--cases", default=",".join(CASES), help="decode and prefill, each with a number")
+    parser.add_argument("--cases", help="decode and prefill, and with --forms start, each with a number")
     parser.add_argument("--weights", type=Path, help="where the 3 GB of weights are, or are to be written")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--runs", type=int, default=5)
@@ -323,34 +326,41 @@ def _peers(chosen: str | None, form: str) -> list[str]:
 def _compare(args: argparse.Namespace, form: str, folder: str, found: dict[str, Any]) -> None:
     """Adds to what was found, and reports after each case: all of them take long."""
     names = _peers(args.peers, form)
-    reference = f"npu:{form}" if form else "torch"
-    first = {name: first_token_seconds(name, folder) for name in names if form and ":" in name}
-    for case in args.cases.split(","):  # one at a time: each peer holds the weights, frozen ones a packed copy too
-        running = [peers.Peer(name, __file__, THREADS) for name in names]
-        try:
-            limit = functools.partial(limit_ms, case, form)
-            result = peers.drive(running, [case], reference, args.rounds, args.runs, limit, folder)[case]
-        finally:
-            for peer in running:
-                peer.close()
+    cases = args.cases.split(",") if args.cases else [*CASES, *(["start128"] if form else [])]
+    for case in cases:
+        result = _measure(args, case, form, names, folder)
         rows = []
         for name, row in sorted(result.items(), key=lambda item: item[1].get("median_ms", 1e9)):
-            row["first_token_s"] = first.get(name)
             if "error" in row:
                 print(f"{case}: {name} failed: {row['error']}")
             rows.append(_row(case, name, row))
         found.setdefault(form or "bfloat16", {})[case] = result
-        columns = ["Case", "Peer", "median ms", "min ms", "x limit", "difference", "memory GB", "first token s"]
+        columns = ["Case", "Peer", "median ms", "min ms", "x limit", "difference", "memory GB"]
         title = f"{device()}, {THREADS} threads, capacity {CAPACITY}" + (f", {form}" if form else "")
         common.report(title, columns, rows, {"models": found}, args.json)
 
 
+def _measure(args: argparse.Namespace, case: str, form: str, names: list[str], folder: str) -> dict[str, Any]:
+    """One case at a time: each peer holds the weights, frozen ones a packed copy too."""
+    if case.startswith("start"):
+        return measure_starts([name for name in names if ":" in name], case.removeprefix("start"), folder)
+    running = [peers.Peer(name, __file__, THREADS) for name in names]
+    reference = f"npu:{form}" if form else "torch"
+    try:
+        limit = functools.partial(limit_ms, case, form)
+        result: dict[str, Any] = peers.drive(running, [case], reference, args.rounds, args.runs, limit, folder)[case]
+        return result
+    finally:
+        for peer in running:
+            peer.close()
+
+
 def _row(case: str, name: str, row: dict[str, Any]) -> list[str]:
-    times = [f"{row[key]:.1f}" if key in row else "failed" for key in ("median_ms", "min_ms")]
+    times = [f"{row[key]:.1f}" if key in row else "failed" if "error" in row else "" for key in ("median_ms", "min_ms")]
     ratio = f"{row['times_probe']:.2f}" if "times_probe" in row else ""
     memory = f"{row['peak_bytes'] / 1e9:.2f}" if row.get("peak_bytes") else ""
-    first = f"{row['first_token_s']:.2f}" if row.get("first_token_s") else ""
-    return [case, name, *times, ratio, f"{row.get('difference', 0):.1e}", memory, first]
+    difference = f"{row['difference']:.1e}" if "difference" in row else ""
+    return [case, name, *times, ratio, difference, memory]
 
 
 if __name__ == "__main__":
