@@ -33,8 +33,8 @@ def file_of(peer: str, weights: Path) -> Path:
     return weights.with_suffix(".gguf") if name == "llama.cpp" else weights
 
 
-def write_file(peer: str, weights: Path, config: Any) -> None:
-    """Write what a peer reads, unless it is there."""
+def write_file(peer: str, weights: Path, config: Callable[[], Any]) -> None:
+    """Write what a peer reads, unless it is there. ``config`` gives that of the model."""
     path, form = file_of(peer, weights), peer.partition(":")[2]
     if path.exists():
         return
@@ -45,7 +45,7 @@ def write_file(peer: str, weights: Path, config: Any) -> None:
         quantize(file_of(source, weights), form, path)
     else:
         write = write_openvino if path.suffix == ".xml" else write_gguf
-        write(weights, config, path)
+        write(weights, config(), path)
 
 
 def write_gguf(weights: Path, config: Any, path: Path) -> None:
