@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,10 @@ from npu_base.quantization import Scheme
 
 from npu.quantized.checkpoint import Entry, is_count, plain_entry
 from npu.quantized.errors import refuse
+from npu.quantized.orders import Order
 from npu.quantized.packing import Bytes
 from npu.quantized.stored import StoredTensor, StoredTensors
 from npu.quantized.tensors import QuantizedTensor, check_scheme
-
-if TYPE_CHECKING:
-    from npu.quantized.orders import Order
 
 __all__ = ["ROWS_AT_ONCE", "Layer", "entries_of", "whole_number"]
 

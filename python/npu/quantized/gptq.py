@@ -42,7 +42,7 @@ def open_gptq(stored: StoredTensors, config: dict[str, Any]) -> Checkpoint:
 def _entry(layer: Layer, added: int, orders: Orders) -> Entry:
     words, rows = layer.qweight.shape
     depth = words * 32 // layer.bits
-    order = orders.of(layer, depth)
+    order = None if layer.group_of is None else orders.of(layer.name, layer.group_of, depth, layer.group)
 
     def integers() -> Bytes:
         transposed = np.empty((rows, words), np.int32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +10,7 @@ from npu_base.quantization import ORDER_DTYPE
 
 from npu.quantized.entry import Entry
 from npu.quantized.errors import refuse
-
-if TYPE_CHECKING:
-    from npu.quantized.columns import Layer
+from npu.quantized.stored import StoredTensor
 
 __all__ = ["Order", "Orders"]
 
@@ -33,27 +30,26 @@ class Orders:
     entries: dict[str, Entry] = field(default_factory=dict)
     _known: dict[bytes, Order] = field(default_factory=dict)
 
-    def of(self, layer: Layer, depth: int) -> Order | None:
-        """The order of a layer, or None if each group is in one piece, and they follow each other."""
-        if layer.group_of is None:
-            return None
-        group = layer.group or max(depth, 1)
-        groups = layer.group_of.array
-        if layer.group_of.code != "I32" or groups.shape != (depth,):
-            got = f"{layer.group_of.code} {list(groups.shape)}"
-            refuse(layer.group_of.where, "has another dtype or shape", got=got, expected=f"I32 [{depth}]")
+    def of(self, layer: str, group_of: StoredTensor, depth: int, group: int) -> Order | None:
+        """The order of a layer, whose columns have these groups, or None if each is in one piece, and they follow each
+        other. ``group`` is the number of columns of each; 0 means all."""
+        group = group or max(depth, 1)
+        groups = group_of.array
+        if group_of.code != "I32" or groups.shape != (depth,):
+            got = f"{group_of.code} {list(groups.shape)}"
+            refuse(group_of.where, "has another dtype or shape", got=got, expected=f"I32 [{depth}]")
         expected = np.arange(depth) // group
         if np.array_equal(groups, expected):
             return None
         columns = np.argsort(groups, kind="stable")
         if not np.array_equal(groups[columns], expected):
             what = "does not give each group its columns"
-            refuse(layer.group_of.where, what, got=_counts(groups), expected=f"{group} columns in each group")
+            refuse(group_of.where, what, got=_counts(groups), expected=f"{group} columns in each group")
         key = groups.tobytes()
         if key not in self._known:
-            order = Order(f"{layer.name}.order", columns.astype(ORDER_DTYPE))
+            order = Order(f"{layer}.order", columns.astype(ORDER_DTYPE))
             self._known[key] = order
-            where = layer.group_of.where
+            where = group_of.where
             self.entries[order.name] = Entry(where, (depth,), ORDER_DTYPE, None, lambda: order.columns, is_made=True)
         return self._known[key]
 
