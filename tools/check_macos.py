@@ -92,6 +92,7 @@ def configure(target: str, quickly: bool) -> Path:
     definitions = [f"-DCMAKE_TOOLCHAIN_FILE={toolchain}", python, *[f"-DNPU_{option}" for option in options]]
     if quickly:
         definitions += ["-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_CXX_FLAGS_DEBUG=-O0", "-DNPU_MICRO_OPTIMISED=-O0"]
+        definitions += ["-DCMAKE_CXX_FLAGS=-c"]  # else CMake links a program to find out which compiler it is
     run("cmake", "-G", "Ninja", "-S", ROOT, "-B", folder, *definitions)
     return folder
 

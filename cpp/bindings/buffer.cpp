@@ -194,6 +194,9 @@ void bind_tensors(nb::module_& m) {
             return result;
           },
           "data"_a.none(), "device"_a, "alloc_shape"_a = nb::none(), "spec"_a = nb::none(),
+          nb::sig("def from_numpy(data: npu_base.argument_types.AnyTensor, device: Device, alloc_shape: "
+                  "collections.abc.Sequence[int] | None = None, spec: TensorSpec | npu_base.specs.TensorSpec "
+                  "| None = None) -> NPUBuffer"),
           "A copy of an array. `spec` is checked against its shape and dtype; nothing is cast. `alloc_shape` "
           "is ignored.")
       .def_static(
@@ -212,6 +215,7 @@ void bind_tensors(nb::module_& m) {
             return result;
           },
           "tensor"_a.none(),
+          nb::sig("def from_dlpack(tensor: npu_base.argument_types.AnyTensor | memoryview) -> NPUBuffer"),
           "Share the memory of a tensor that speaks DLPack or the buffer protocol, on the CPU or a GPU of "
           "NVIDIA.")
       .def_static(
@@ -226,11 +230,14 @@ void bind_tensors(nb::module_& m) {
             }
             return PyBuffer{device.allocate(dtype_from(dtype), std::move(shape), true)};
           },
-          "shape"_a, "device"_a, "dtype"_a = "float32", "alloc_shape"_a = nb::none())
+          "shape"_a, "device"_a, "dtype"_a = "float32", "alloc_shape"_a = nb::none(),
+          nb::sig("def zeros(shape: collections.abc.Sequence[int], device: Device, dtype: "
+                  "npu_base.argument_types.AnyDType = 'float32', alloc_shape: collections.abc.Sequence[int] "
+                  "| None = None) -> NPUBuffer"))
       .def("to_numpy", &to_numpy, "dtype"_a = nb::none(), "spec"_a = nb::none(), nb::kw_only(),
            "copy"_a = false,
-           nb::sig("def to_numpy(self, dtype: typing.Any = None, spec: typing.Any = None, *, copy: bool = "
-                   "False) -> "
+           nb::sig("def to_numpy(self, dtype: npu_base.argument_types.AnyDType | None = None, spec: "
+                   "TensorSpec | npu_base.specs.TensorSpec | None = None, *, copy: bool = False) -> "
                    "numpy.typing.NDArray[typing.Any]"),
            "An array that shares this buffer's memory, or a copy where the host does not reach it; with "
            "`dtype`, "
@@ -258,7 +265,9 @@ void bind_tensors(nb::module_& m) {
             }
             to.copy_from(borrowed.buffer());
           },
-          "data"_a.none(), "spec"_a = nb::none())
+          "data"_a.none(), "spec"_a = nb::none(),
+          nb::sig("def write_from_numpy(self, data: npu_base.argument_types.AnyTensor, spec: TensorSpec | "
+                  "npu_base.specs.TensorSpec | None = None) -> None"))
       .def(
           "read_only",
           [](const PyBuffer& self) {
@@ -293,7 +302,8 @@ void bind_tensors(nb::module_& m) {
             return to_numpy(self, dtype, nb::none(), !copy.is_none() && nb::cast<bool>(copy));
           },
           "dtype"_a = nb::none(), "copy"_a = nb::none(),
-          nb::sig("def __array__(self, dtype: typing.Any = None, copy: bool | None = None) -> "
+          nb::sig("def __array__(self, dtype: npu_base.argument_types.AnyDType | None = None, copy: bool | "
+                  "None = None) -> "
                   "numpy.typing.NDArray[typing.Any]"))
       .def(
           "__dlpack__", [](nb::handle self, const nb::kwargs& options) { return to_dlpack(self, options); },

@@ -90,11 +90,13 @@ void bind_execution(nb::module_& m) {
             }
           },
           "kind"_a = nb::none(),
+          nb::sig("def __init__(self, kind: str | torch.device | None = None) -> None"),
           "'cpu', 'metal', 'cuda', 'cuda:1', a torch.device, or nothing for the best device present.")
       .def_prop_ro("kind", &Device::kind)
       .def_prop_ro("name", &Device::name)
       .def("__repr__", [](const Device& d) { return "Device('" + d.kind() + "', name='" + d.name() + "')"; });
-  m.def("device_name", &device_name, "kind"_a.none(), nb::sig("def device_name(kind: typing.Any) -> str"),
+  m.def("device_name", &device_name, "kind"_a.none(),
+        nb::sig("def device_name(kind: str | torch.device | None) -> str"),
         "The name of what Device() takes; empty for None.");
   bind_times(m);
 
@@ -113,7 +115,7 @@ void bind_execution(nb::module_& m) {
             });
           },
           "inputs"_a.none(), "weights"_a = nb::none(), "donate"_a = nb::none(), "profile"_a = false,
-          nb::sig("def run(self, inputs: typing.Any, weights: Weights | None = None, "
+          nb::sig("def run(self, inputs: npu_base.argument_types.RunInputs, weights: Weights | None = None, "
                   "donate: collections.abc.Iterable[str] | None = None, profile: bool = False) -> "
                   "dict[str, NPUBuffer]"))
       .def(
@@ -136,7 +138,8 @@ void bind_execution(nb::module_& m) {
           [](PySession& self, const std::string& name, nb::handle value) {
             self.session.set_state(self.input_index(name), copy_of(value, name.c_str()));
           },
-          "name"_a, "value"_a)
+          "name"_a, "value"_a,
+          nb::sig("def set_state(self, name: str, value: npu_base.argument_types.AnyTensor) -> None"))
       .def(
           "share_state", [](PySession& self, PySession& other) { self.session.share_state(other.session); },
           "other"_a,
@@ -150,7 +153,9 @@ void bind_execution(nb::module_& m) {
           [](PyExecutor* self, nb::handle program, const Device& device, int threads) {
             new (self) PyExecutor(program, device, threads);
           },
-          "program"_a.none(), "device"_a, nb::kw_only(), "threads"_a = 0)
+          "program"_a.none(), "device"_a, nb::kw_only(), "threads"_a = 0,
+          nb::sig("def __init__(self, program: " NPU_ANY_PROGRAM ", device: Device, *, "
+                  "threads: int = 0) -> None"))
       .def(
           "run",
           [](PyExecutor& self, nb::handle inputs, nb::handle weights, nb::handle donate) {
@@ -160,7 +165,7 @@ void bind_execution(nb::module_& m) {
             });
           },
           "inputs"_a.none(), "weights"_a = nb::none(), "donate"_a = nb::none(),
-          nb::sig("def run(self, inputs: typing.Any, weights: Weights | None = None, "
+          nb::sig("def run(self, inputs: npu_base.argument_types.RunInputs, weights: Weights | None = None, "
                   "donate: collections.abc.Iterable[str] | None = None) -> dict[str, NPUBuffer]"),
           "Run with tensors by name (NPUBuffer, NumPy or torch); returns NPUBuffers by name. Inputs named in "
           "`donate` give their memory to the outputs that update them.")
@@ -195,6 +200,8 @@ void bind_execution(nb::module_& m) {
             self.executor.prepare(w, report);
           },
           "weights"_a = nb::none(), "progress"_a = nb::none(),
+          nb::sig("def prepare(self, weights: Weights | None = None, progress: "
+                  "collections.abc.Callable[[int, int], object] | None = None) -> None"),
           "Fold, cast and pack weights now instead of at the first run; progress(done, total) is called on "
           "the way.")
       .def(

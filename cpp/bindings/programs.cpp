@@ -4,6 +4,7 @@
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
+#include <nanobind/typing.h>
 
 #include <cstdint>
 #include <functional>
@@ -104,7 +105,7 @@ void bind_files(nb::module_& m) {
               self.memory()->unused(view.buf, static_cast<std::size_t>(view.len));
             PyBuffer_Release(&view);
           },
-          "part"_a, nb::sig("def release(self, part: typing.Any) -> None"),
+          "part"_a, nb::sig("def release(self, part: numpy.typing.NDArray[typing.Any] | memoryview) -> None"),
           "Give back the pages of an array that lies in it. They are read again when they are touched.")
       .def(
           "checksum",
@@ -182,6 +183,7 @@ void defer_tensor(Weights& weights, const std::string& name, nb::handle dtype,
 }
 
 void bind_weights(nb::module_& m) {
+  m.attr("T") = nb::type_var("T");  // in signatures
   nb::class_<Weights>(m, "Weights", "Tensors by name, and what executors made of them. A mapping.")
       .def(nb::init<>())
       .def_static(
@@ -210,6 +212,8 @@ void bind_weights(nb::module_& m) {
             return Weights::random(program, seed, only);
           },
           "program"_a.none(), "seed"_a = 0, nb::kw_only(), "only"_a = "",
+          nb::sig("def random(program: " NPU_ANY_PROGRAM ", seed: int = 0, *, only: str = "
+                  "'') -> Weights"),
           "Seeded random values for all weights of a program, or the same values for one of them.")
       .def(
           "check",
@@ -218,7 +222,8 @@ void bind_weights(nb::module_& m) {
             const nb::gil_scoped_release release;
             self.check(program);
           },
-          "program"_a.none(), "Raise when `program` could not run with these.")
+          "program"_a.none(), nb::sig("def check(self, program: " NPU_ANY_PROGRAM ") -> None"),
+          "Raise when `program` could not run with these.")
       .def(
           "__getitem__",
           [](const Weights& self, const std::string& name) {
@@ -237,13 +242,14 @@ void bind_weights(nb::module_& m) {
             return tensor ? nb::cast(PyBuffer{.buffer = std::move(tensor), .read_only = true}) : otherwise;
           },
           "name"_a, "default"_a = nb::none(),
-          nb::sig("def get(self, name: str, default: typing.Any = None) -> typing.Any"))
+          nb::sig("def get(self, name: str, default: T | None = None) -> NPUBuffer | T | None"))
       .def(
           "__setitem__",
           [](Weights& self, const std::string& name, nb::handle tensor) {
             set_tensor(self, name, copy_of(tensor, name.c_str()));
           },
           "name"_a, "tensor"_a.none(),
+          nb::sig("def __setitem__(self, name: str, tensor: npu_base.argument_types.AnyTensor) -> None"),
           "Replaces a tensor with a copy of another one; what was prepared from it is made anew.")
       .def(
           "share",
@@ -253,11 +259,14 @@ void bind_weights(nb::module_& m) {
             set_tensor(self, name, std::move(buffer));
           },
           "name"_a, "tensor"_a.none(), "file"_a = nb::none(),
+          nb::sig("def share(self, name: str, tensor: npu_base.argument_types.AnyTensor, file: File | None = "
+                  "None) -> None"),
           "The same without a copy where the memory allows it. The tensor must not be changed from then on. "
           "Pages of the mapped `file` that it lies in are released where only its prepared form is needed.")
       .def("defer", defer_tensor, "name"_a, "dtype"_a, "shape"_a, "make"_a,
-           nb::sig("def defer(self, name: str, dtype: typing.Any, shape: collections.abc.Sequence[int], "
-                   "make: collections.abc.Callable[[], typing.Any]) -> None"),
+           nb::sig("def defer(self, name: str, dtype: npu_base.argument_types.AnyDType, shape: "
+                   "collections.abc.Sequence[int], "
+                   "make: collections.abc.Callable[[], npu_base.argument_types.AnyTensor]) -> None"),
            "A tensor that `make` returns when it is read, with the same values each time. It stays in memory "
            "only where programs read it as it is, not where they read something prepared from it. `make` "
            "must not use these weights.")
@@ -266,7 +275,7 @@ void bind_weights(nb::module_& m) {
           [](const Weights& self, nb::handle name) {
             return PyUnicode_Check(name.ptr()) && has_tensor(self, nb::cast<std::string>(name));
           },
-          "name"_a.none())
+          "name"_a.none(), nb::sig("def __contains__(self, name: object) -> bool"))
       .def("__len__", [](const Weights& self) { return names_of(self).size(); })
       .def(
           "__iter__", [](const Weights& self) { return nb::iter(nb::cast(names_of(self))); },
@@ -315,7 +324,8 @@ void bind_programs(nb::module_& m) {
   nb::class_<Program>(m, "Program", "A program as the core reads it.")
       .def("__init__", refuse_call("Program.load(path)"), nb::sig("def __init__(self) -> None"))
       .def_static(
-          "load", [](nb::handle path) { return program_from(path); }, "path"_a.none())
+          "load", [](nb::handle path) { return program_from(path); }, "path"_a.none(),
+          nb::sig("def load(path: " NPU_ANY_PROGRAM " | File) -> Program"))
       .def_static(
           "parse", [](const nb::bytes& data) { return Program::parse(bytes_span(data)); }, "data"_a)
       .def_prop_ro("model_name", &Program::model_name)

@@ -57,13 +57,13 @@ void bind_steps(nb::module_& m) {
       .def("__init__", refuse_call("executor.steps()"), nb::sig("def __init__(self) -> None"))
       .def_prop_ro("prepare", &Steps::prepare, "The steps that compute values from weights alone.")
       .def_prop_ro("main", &Steps::main)
-      .def(
-          "run", &run_steps, "steps"_a, "given"_a, "wanted"_a, nb::kw_only(), "prepare"_a = false,
-          nb::sig("def run(self, steps: collections.abc.Sequence[int], given: dict[int, typing.Any], wanted: "
-                  "collections.abc.Sequence[int], *, prepare: bool = False) -> list[NPUBuffer]"),
-          "Run steps of `main` one after another, with every tensor in memory of its own. `given` has the "
-          "tensors that they read from elsewhere, by value, also weights. Returns those of `wanted`. With "
-          "`prepare`, steps of `prepare`, which run on the host.");
+      .def("run", &run_steps, "steps"_a, "given"_a, "wanted"_a, nb::kw_only(), "prepare"_a = false,
+           nb::sig("def run(self, steps: collections.abc.Sequence[int], given: dict[int, "
+                   "npu_base.argument_types.AnyTensor], wanted: "
+                   "collections.abc.Sequence[int], *, prepare: bool = False) -> list[NPUBuffer]"),
+           "Run steps of `main` one after another, with every tensor in memory of its own. `given` has the "
+           "tensors that they read from elsewhere, by value, also weights. Returns those of `wanted`. With "
+           "`prepare`, steps of `prepare`, which run on the host.");
 }
 
 }  // namespace npu::bindings

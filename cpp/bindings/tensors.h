@@ -84,6 +84,8 @@ nanobind::object numpy_dtype(DType dtype);
 DType dtype_from(nanobind::handle object);  // a NumPy dtype, its name, a scalar type, or a torch dtype
 
 Program program_from(nanobind::handle object);  // the core's, npu_compiler's, or a path
+#define NPU_ANY_PROGRAM \
+  "Program | npu_base.argument_types.HasBytes | str | os.PathLike[str]"  // in signatures
 
 void bind_tensors(nanobind::module_& m);
 void bind_programs(nanobind::module_& m);  // and weights

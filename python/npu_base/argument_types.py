@@ -11,13 +11,19 @@ if TYPE_CHECKING:  # programs run without PyTorch
     import numpy.typing as npt
     import torch
 
-__all__ = ["AnyDType", "AnyTensor", "DynamicShapes", "ExampleInputs", "HasDict", "IRSource", "RunInputs"]
+__all__ = ["AnyDType", "AnyTensor", "DynamicShapes", "ExampleInputs", "HasBytes", "HasDict", "IRSource", "RunInputs"]
 
 
 class HasDict(Protocol):
     """What an IR, a node or another record of them is here: it knows its form as a dict."""
 
     def to_dict(self) -> dict[str, Any]: ...
+
+
+class HasBytes(Protocol):
+    """What a CompiledProgram is here: it knows its form as a file."""
+
+    def to_bytes(self) -> bytes: ...
 
 
 class SpeaksDLPack(Protocol):

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import os
-from typing import Any
+from typing import Any, TypeVar
 
+import npu_base.argument_types
+import npu_base.specs
 import numpy
 import numpy.typing
+import torch
 
 
 class BuildInfo:
@@ -177,7 +180,7 @@ class File:
 
     def __bytes__(self) -> bytes: ...
 
-    def release(self, part: Any) -> None:
+    def release(self, part: numpy.typing.NDArray[Any] | memoryview) -> None:
         """
         Give back the pages of an array that lies in it. They are read again when they are touched.
         """
@@ -223,7 +226,7 @@ class Program:
     def __init__(self) -> None: ...
 
     @staticmethod
-    def load(path: object | None) -> Program: ...
+    def load(path: Program | npu_base.argument_types.HasBytes | str | os.PathLike[str] | File) -> Program: ...
 
     @staticmethod
     def parse(data: bytes) -> Program: ...
@@ -248,6 +251,8 @@ class Program:
 
     def __repr__(self) -> str: ...
 
+T = TypeVar("T")
+
 class Weights:
     """Tensors by name, and what executors made of them. A mapping."""
 
@@ -257,34 +262,34 @@ class Weights:
     def load(path: str | os.PathLike[str] | File) -> Weights: ...
 
     @staticmethod
-    def random(program: object | None, seed: int = 0, *, only: str = '') -> Weights:
+    def random(program: Program | npu_base.argument_types.HasBytes | str | os.PathLike[str], seed: int = 0, *, only: str = '') -> Weights:
         """
         Seeded random values for all weights of a program, or the same values for one of them.
         """
 
-    def check(self, program: object | None) -> None:
+    def check(self, program: Program | npu_base.argument_types.HasBytes | str | os.PathLike[str]) -> None:
         """Raise when `program` could not run with these."""
 
     def __getitem__(self, name: str) -> NPUBuffer: ...
 
-    def get(self, name: str, default: Any = None) -> Any: ...
+    def get(self, name: str, default: T | None = None) -> NPUBuffer | T | None: ...
 
-    def __setitem__(self, name: str, tensor: object | None) -> None:
+    def __setitem__(self, name: str, tensor: npu_base.argument_types.AnyTensor) -> None:
         """
         Replaces a tensor with a copy of another one; what was prepared from it is made anew.
         """
 
-    def share(self, name: str, tensor: object | None, file: File | None = None) -> None:
+    def share(self, name: str, tensor: npu_base.argument_types.AnyTensor, file: File | None = None) -> None:
         """
         The same without a copy where the memory allows it. The tensor must not be changed from then on. Pages of the mapped `file` that it lies in are released where only its prepared form is needed.
         """
 
-    def defer(self, name: str, dtype: Any, shape: Sequence[int], make: Callable[[], Any]) -> None:
+    def defer(self, name: str, dtype: npu_base.argument_types.AnyDType, shape: Sequence[int], make: Callable[[], npu_base.argument_types.AnyTensor]) -> None:
         """
         A tensor that `make` returns when it is read, with the same values each time. It stays in memory only where programs read it as it is, not where they read something prepared from it. `make` must not use these weights.
         """
 
-    def __contains__(self, name: object | None) -> bool: ...
+    def __contains__(self, name: object) -> bool: ...
 
     def __len__(self) -> int: ...
 
@@ -335,7 +340,7 @@ class Steps:
     @property
     def main(self) -> list[PlannedStep]: ...
 
-    def run(self, steps: Sequence[int], given: dict[int, Any], wanted: Sequence[int], *, prepare: bool = False) -> list[NPUBuffer]:
+    def run(self, steps: Sequence[int], given: dict[int, npu_base.argument_types.AnyTensor], wanted: Sequence[int], *, prepare: bool = False) -> list[NPUBuffer]:
         """
         Run steps of `main` one after another, with every tensor in memory of its own. `given` has the tensors that they read from elsewhere, by value, also weights. Returns those of `wanted`. With `prepare`, steps of `prepare`, which run on the host.
         """
@@ -343,7 +348,7 @@ class Steps:
 class Device:
     """A device that programs run on."""
 
-    def __init__(self, kind: object | None = None) -> None:
+    def __init__(self, kind: str | torch.device | None = None) -> None:
         """
         'cpu', 'metal', 'cuda', 'cuda:1', a torch.device, or nothing for the best device present.
         """
@@ -356,7 +361,7 @@ class Device:
 
     def __repr__(self) -> str: ...
 
-def device_name(kind: Any) -> str:
+def device_name(kind: str | torch.device | None) -> str:
     """The name of what Device() takes; empty for None."""
 
 class KernelTime:
@@ -423,7 +428,7 @@ class Session:
 
     def __init__(self) -> None: ...
 
-    def run(self, inputs: Any, weights: Weights | None = None, donate: Iterable[str] | None = None, profile: bool = False) -> dict[str, NPUBuffer]: ...
+    def run(self, inputs: npu_base.argument_types.RunInputs, weights: Weights | None = None, donate: Iterable[str] | None = None, profile: bool = False) -> dict[str, NPUBuffer]: ...
 
     def times(self) -> list[KernelTime]:
         """Of the runs with profile=True."""
@@ -438,7 +443,7 @@ class Session:
     def state(self, name: str) -> NPUBuffer | None:
         """What it holds for a state input; None before the first run."""
 
-    def set_state(self, name: str, value: object) -> None: ...
+    def set_state(self, name: str, value: npu_base.argument_types.AnyTensor) -> None: ...
 
     def share_state(self, other: Session) -> None:
         """
@@ -451,9 +456,9 @@ class Session:
 class Executor:
     """A program laid out for a device. May be used from many threads."""
 
-    def __init__(self, program: object | None, device: Device, *, threads: int = 0) -> None: ...
+    def __init__(self, program: Program | npu_base.argument_types.HasBytes | str | os.PathLike[str], device: Device, *, threads: int = 0) -> None: ...
 
-    def run(self, inputs: Any, weights: Weights | None = None, donate: Iterable[str] | None = None) -> dict[str, NPUBuffer]:
+    def run(self, inputs: npu_base.argument_types.RunInputs, weights: Weights | None = None, donate: Iterable[str] | None = None) -> dict[str, NPUBuffer]:
         """
         Run with tensors by name (NPUBuffer, NumPy or torch); returns NPUBuffers by name. Inputs named in `donate` give their memory to the outputs that update them.
         """
@@ -464,7 +469,7 @@ class Executor:
     def steps(self) -> Steps:
         """The plan's steps, to run them one by one."""
 
-    def prepare(self, weights: object | None = None, progress: object | None = None) -> None:
+    def prepare(self, weights: Weights | None = None, progress: Callable[[int, int], object] | None = None) -> None:
         """
         Fold, cast and pack weights now instead of at the first run; progress(done, total) is called on the way.
         """
@@ -499,26 +504,26 @@ class NPUBuffer:
     def __init__(self) -> None: ...
 
     @staticmethod
-    def from_numpy(data: object | None, device: Device, alloc_shape: object | None = None, spec: object | None = None) -> NPUBuffer:
+    def from_numpy(data: npu_base.argument_types.AnyTensor, device: Device, alloc_shape: Sequence[int] | None = None, spec: TensorSpec | npu_base.specs.TensorSpec | None = None) -> NPUBuffer:
         """
         A copy of an array. `spec` is checked against its shape and dtype; nothing is cast. `alloc_shape` is ignored.
         """
 
     @staticmethod
-    def from_dlpack(tensor: object | None) -> NPUBuffer:
+    def from_dlpack(tensor: npu_base.argument_types.AnyTensor | memoryview) -> NPUBuffer:
         """
         Share the memory of a tensor that speaks DLPack or the buffer protocol, on the CPU or a GPU of NVIDIA.
         """
 
     @staticmethod
-    def zeros(shape: Sequence[int], device: Device, dtype: object = 'float32', alloc_shape: object | None = None) -> NPUBuffer: ...
+    def zeros(shape: Sequence[int], device: Device, dtype: npu_base.argument_types.AnyDType = 'float32', alloc_shape: Sequence[int] | None = None) -> NPUBuffer: ...
 
-    def to_numpy(self, dtype: Any = None, spec: Any = None, *, copy: bool = False) -> numpy.typing.NDArray[Any]:
+    def to_numpy(self, dtype: npu_base.argument_types.AnyDType | None = None, spec: TensorSpec | npu_base.specs.TensorSpec | None = None, *, copy: bool = False) -> numpy.typing.NDArray[Any]:
         """
         An array that shares this buffer's memory, or a copy where the host does not reach it; with `dtype`, a converted copy. `spec` is checked.
         """
 
-    def write_from_numpy(self, data: object | None, spec: object | None = None) -> None: ...
+    def write_from_numpy(self, data: npu_base.argument_types.AnyTensor, spec: TensorSpec | npu_base.specs.TensorSpec | None = None) -> None: ...
 
     def read_only(self) -> NPUBuffer:
         """The same memory, which cannot be written or donated through this."""
@@ -548,7 +553,7 @@ class NPUBuffer:
 
     def __getitem__(self, key: Any) -> Any: ...
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> numpy.typing.NDArray[Any]: ...
+    def __array__(self, dtype: npu_base.argument_types.AnyDType | None = None, copy: bool | None = None) -> numpy.typing.NDArray[Any]: ...
 
     def __dlpack__(self, **kwargs: Any) -> Any: ...
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from npu_base.argument_types import AnyTensor
+from npu_base.argument_types import AnyTensor, HasBytes
 
 from npu_runtime._core import Program, Weights
 
@@ -14,12 +14,6 @@ if TYPE_CHECKING:  # programs run without PyTorch
     from torch import nn
 
 __all__ = ["AnyProgram", "WeightSource"]
-
-
-class HasBytes(Protocol):
-    """What a CompiledProgram is here: it knows its form as a file."""
-
-    def to_bytes(self) -> bytes: ...
 
 
 AnyProgram: TypeAlias = "Program | HasBytes | str | os.PathLike[str]"

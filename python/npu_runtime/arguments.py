@@ -18,6 +18,13 @@ _PLAIN: dict[str, tuple[type, str]] = {
     "int": (int, "an integer"),
     "str": (str, "a string"),
 }
+_WORDS = {
+    "collections.abc.Sequence[int]": "a list of integers",
+    "npu_base.argument_types.AnyDType": "a dtype",
+    "npu_base.argument_types.AnyTensor": "a tensor",
+    "npu_base.argument_types.RunInputs": "tensors by name",
+    "Program": "a program or the path of its file",
+}
 
 
 def wrong_arguments(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> InvalidTypeError:
@@ -72,14 +79,13 @@ def _is_one(value: Any, choice: str) -> bool:
     if choice == "collections.abc.Sequence[int]":
         return isinstance(value, Sequence) and all(isinstance(extent, int) for extent in value)
     own = getattr(_core, choice, None)
-    return own is None or isinstance(value, own)  # other annotations cannot be checked here
+    return not isinstance(own, type) or isinstance(value, own)  # other annotations cannot be checked here
 
 
 def _words(choice: str) -> str:
     if choice in _PLAIN:
         return _PLAIN[choice][1]
-    names = {"collections.abc.Sequence[int]": "a list of integers", "object": "a value other than None"}
-    return names.get(choice, f"a {choice}")
+    return _WORDS.get(choice, f"a {choice}")
 
 
 def _beyond_range(area: str, called: str, given: Mapping[str, Any], usage: str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import npu
@@ -21,7 +23,7 @@ SAYS_NOTHING = {"Any", "object", "Any | None", "object | None", "Optional[Any]",
 
 
 def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
-    """By name, with the methods of classes. The extension's own have a stub, which nanobind writes."""
+    """By name, with the methods of classes. The extension's own are in its stub; see below."""
     for package in PACKAGES:
         module = importlib.import_module(package)
         for name in module.__all__:
@@ -52,6 +54,34 @@ def test_parameters_have_types(name: str) -> None:
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     vague = {p.name: p.annotation for p in parameters if p.kind not in variadic and p.annotation in SAYS_NOTHING}
     assert not vague, f"{name} does not say what it takes: {vague}"
+
+
+def stub_functions() -> Iterator[tuple[str, ast.FunctionDef]]:
+    """Of the extension, by name, with the methods of classes."""
+    stub = Path(npu_runtime.__file__).with_name("_core.pyi").read_text(encoding="utf-8")
+    for part in ast.parse(stub).body:
+        if isinstance(part, ast.FunctionDef):
+            yield part.name, part
+        elif isinstance(part, ast.ClassDef):
+            for method in part.body:
+                if isinstance(method, ast.FunctionDef) and method.name not in GIVEN_BY_PYTHON:
+                    yield f"{part.name}.{method.name}", method
+
+
+GIVEN_BY_PYTHON = {"__contains__", "__dlpack__", "__getitem__"}  # what protocols of Python and DLPack pass
+STUB_FUNCTIONS = dict(stub_functions())
+
+
+@pytest.mark.parametrize("name", STUB_FUNCTIONS)
+def test_parameters_of_the_extension_have_types(name: str) -> None:
+    taken = STUB_FUNCTIONS[name].args
+    parameters = [p for p in (*taken.posonlyargs, *taken.args, *taken.kwonlyargs) if p.arg != "self"]
+    vague = [p.arg for p in parameters if p.annotation is None or ast.unparse(p.annotation) in SAYS_NOTHING]
+    assert not vague, f"{name} does not say what it takes: {vague}"
+
+
+def test_the_stub_has_many() -> None:
+    assert len(STUB_FUNCTIONS) > 80 and {"Executor.run", "NPUBuffer.from_numpy"} <= set(STUB_FUNCTIONS)
 
 
 RAISE_NOTHING = {

@@ -54,6 +54,11 @@ class TestSite:
             assert re.search(rf"id=\"?npu[\w.]*\.{re.escape(name)}\"?", text), name
         assert "Raises" in text and "CompileError" in text
 
+    def test_the_reference_has_what_the_extension_says_nothing_of(self, site: Path) -> None:
+        text = (site / "docs" / "api" / "npu_runtime.html").read_text()
+        for name in ("Executor.__init__", "Session.run", "Weights.load", "NPUBuffer.shape"):
+            assert re.search(rf"id=\"?npu_runtime\.{re.escape(name)}\"?", text), name
+
     def test_a_link_that_leads_nowhere_fails(self, site: Path) -> None:
         page = build_docs.OUT / "pages" / "docs" / "cuda.md"
         for wrong in ("[there](metall.md)", "[there](cli.md#docter)"):

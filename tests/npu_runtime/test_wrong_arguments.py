@@ -81,7 +81,7 @@ WRONG: dict[str, tuple[Call, str]] = {
     "extent": (lambda g: NPUBuffer.zeros([2, 10**20], g.device), r"'shape' is out of range; got 10+;"),
     "dtype": (
         lambda g: NPUBuffer.zeros([2], g.device, None),  # type: ignore[arg-type]
-        r"'dtype' has the wrong type; got None; expected a value other than None",
+        r"'dtype' has the wrong type; got None; expected a dtype",
     ),
     "dtype of NumPy": (
         lambda g: NPUBuffer.zeros([2], g.device).to_numpy("float7"),
