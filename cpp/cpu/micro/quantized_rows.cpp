@@ -59,7 +59,7 @@ class Units {
   I32 numbers_ = {};
 };
 
-// Leaves the scales of a column in the room, and adds its part of the sums that shifts make.
+// Leaves the scales of a column in the room, and adds its part of what shifts make of the sums.
 template <int bits, int rows>
 [[gnu::always_inline]] inline void take_factors(const QuantizedGemvCall& call, const Units& units,
                                                 std::int64_t column, float* room, F32 (&totals)[rows]) {
@@ -372,6 +372,26 @@ template <int bits, int rows, int columns>
 }
 #endif
 
+// The lanes of each, folded side by side, and then added: what shifts add can be far larger than a result.
+inline float sum_apart(F32 a, F32 b) {
+#if defined(__AVX512F__)
+  F32 v = __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+          __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+  v += __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
+  v += __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+  v += __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+#elif defined(__AVX2__)
+  F32 v = __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11) +
+          __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15);
+  v += __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5);
+  v += __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6);
+#else
+  F32 v = __builtin_shufflevector(a, b, 0, 1, 4, 5) + __builtin_shufflevector(a, b, 2, 3, 6, 7);
+  v += __builtin_shufflevector(v, v, 1, 0, 3, 2);
+#endif
+  return v[0] + v[kLanes / 2];
+}
+
 // Some columns at a time, which share what is loaded of x. The factors of the next ones are taken before:
 // what was just stored would be waited for.
 template <template <int> class Parts, int bits, int rows, int lanes, int columns>
@@ -390,19 +410,12 @@ class Columns {
 
   // Columns from `first` on, as many as there are whole sets of.
   std::int64_t run(std::int64_t first) {
-    F32 next[columns][rows] = {};
-    if (first + columns <= call_.columns) take(first, next);
+    if (first + columns <= call_.columns) take(first);
     for (; first + columns <= call_.columns; first += columns) {
-      F32 totals[columns][rows];
-#pragma GCC unroll 4
-      for (int c = 0; c < columns; ++c) {
-#pragma GCC unroll 8
-        for (int i = 0; i < rows; ++i) totals[c][i] = next[c][i];
-      }
-      const float* const room = call_.room + turn_ * columns * room_step_;
+      const int turn = turn_;
       turn_ = 1 - turn_;
-      if (first + 2 * columns <= call_.columns) take(first + columns, next);
-      multiply(first, room, totals);
+      if (first + 2 * columns <= call_.columns) take(first + columns);
+      multiply(first, call_.room + turn * columns * room_step_, shifts_[turn]);
     }
     return first;
   }
@@ -411,18 +424,24 @@ class Columns {
   typedef typename Parts<bits>::Element X;
   static constexpr std::int64_t kBytes = kBlockBytes<bits>;
 
-  [[gnu::always_inline]] void take(std::int64_t first, F32 (&totals)[columns][rows]) {
+  [[gnu::always_inline]] void take(std::int64_t first) {
 #pragma GCC unroll 4
     for (int c = 0; c < columns; ++c) {
+      F32(&shifts)[rows] = shifts_[turn_][c];
 #pragma GCC unroll 8
-      for (int i = 0; i < rows; ++i) totals[c][i] = F32{};
-      take_factors<bits>(call_, units_, first + c, call_.room + (turn_ * columns + c) * room_step_,
-                         totals[c]);
+      for (int i = 0; i < rows; ++i) shifts[i] = F32{};
+      take_factors<bits>(call_, units_, first + c, call_.room + (turn_ * columns + c) * room_step_, shifts);
     }
   }
 
   [[gnu::always_inline]] void multiply(std::int64_t first, const float* room,
-                                       F32 (&totals)[columns][rows]) const {
+                                       const F32 (&shifts)[columns][rows]) const {
+    F32 totals[columns][rows];
+#pragma GCC unroll 4
+    for (int c = 0; c < columns; ++c) {
+#pragma GCC unroll 8
+      for (int i = 0; i < rows; ++i) totals[c][i] = F32{};
+    }
     const std::uint8_t* const q = call_.q + first * call_.q_stride;
     const std::int64_t whole = bytes_ / kBytes;
     // In the order of memory, and no nearer than the second cache: x fills the first.
@@ -449,8 +468,7 @@ class Columns {
 #pragma GCC unroll 4
     for (int c = 0; c < columns; ++c) {
       for (int i = 0; i < rows; ++i) {
-        call_.out[i * call_.out_stride + first + c] =
-            fold_lanes(totals[c][i], [](F32 u, F32 v) { return u + v; });
+        call_.out[i * call_.out_stride + first + c] = sum_apart(totals[c][i], shifts[c][i]);
       }
     }
   }
@@ -460,7 +478,8 @@ class Columns {
   const Parts<bits> parts_;
   const X* x_;
   std::int64_t bytes_, blocks_of_group_, room_step_;
-  int turn_ = 0;  // of the two rooms
+  int turn_ = 0;  // of the two rooms, and what shifts add
+  F32 shifts_[2][columns][rows];
 };
 
 template <template <int> class Parts, int bits, int rows, int lanes>
