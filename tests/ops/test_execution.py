@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from npu_compiler import compile
@@ -18,6 +19,8 @@ from .cases import CASES, Case
 
 RUNNABLE = [c for c in CASES if not c.refused]
 DEVICE = Device("cpu")
+FEW = 32
+"""So many results are off by 1.5 times what PyTorch's are, or not, as luck has it: several draws tell."""
 
 
 def cast(x: Any, dtype: torch.dtype) -> Any:
@@ -31,8 +34,33 @@ def evaluate(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
 
 def run_case(case: Case, dtype: torch.dtype, threads: int = 0, device: Device = DEVICE, settle: bool = False) -> None:
     """GPUs may replay later runs in another way than the first, and in yet another one once the session settled."""
+
+    def of_draw(seed: int) -> list[Result]:
+        return _results(case, dtype, seed, threads, device, settle)
+
+    for at, result in enumerate(of_draw(0)):
+        got, best, own = result
+        if 0 < own.numel() <= FEW and own.is_floating_point() and not numbers.holds(got, best, own):
+            got, best, own = _together([result, *(of_draw(seed)[at] for seed in range(1, 8))])
+        numbers.check(got, best, own, f"{case.name} in {dtype}")
+
+
+Result = tuple[np.ndarray[Any, Any], Tensor, Tensor]
+"""Ours, PyTorch's in float64, and PyTorch's."""
+
+
+def _together(draws: list[Result]) -> Result:
+    got, best, own = zip(*draws, strict=True)
+    return (
+        np.concatenate([x.ravel() for x in got]),
+        torch.cat([x.flatten() for x in best]),
+        torch.cat([x.flatten() for x in own]),
+    )
+
+
+def _results(case: Case, dtype: torch.dtype, seed: int, threads: int, device: Device, settle: bool) -> list[Result]:
     model = case.build().to(dtype)
-    inputs = tuple(cast(x, dtype) for x in case.make())
+    inputs = tuple(cast(x, dtype) for x in case.make(seed))
     try:
         torchs = evaluate(model, inputs)
     except RuntimeError as error:
@@ -51,6 +79,7 @@ def run_case(case: Case, dtype: torch.dtype, threads: int = 0, device: Device = 
         if settle:
             session.settle()
         outputs = session.run(dict(zip(names, inputs, strict=True)), weights)
+    results = []
     for spec, best, own in zip(program.output_specs, exact, torchs, strict=True):
         got = outputs[spec.name].to_numpy()
         assert str(own.dtype) == f"torch.{spec.dtype}"
@@ -58,7 +87,8 @@ def run_case(case: Case, dtype: torch.dtype, threads: int = 0, device: Device = 
             best = own.double()
         if best.is_floating_point() and not own.is_floating_point():
             best = own
-        numbers.check(got, best, own, f"{case.name} in {dtype}")
+        results.append((got, best, own))
+    return results
 
 
 @pytest.mark.parametrize("case", RUNNABLE, ids=[c.name for c in RUNNABLE])

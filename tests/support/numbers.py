@@ -24,6 +24,10 @@ def allowed(torchs_own: float, dtype: torch.dtype) -> float:
     return rule.allowed(torchs_own, str(dtype).removeprefix("torch."))
 
 
+def holds(got: Any, exact: torch.Tensor, torchs: torch.Tensor) -> bool:
+    return error(got, exact) <= allowed(error(torchs, exact), torchs.dtype)
+
+
 def check(got: Any, exact: torch.Tensor, torchs: torch.Tensor, what: str) -> None:
     """``exact`` is PyTorch's result in float64, ``torchs`` its result in the dtype under test."""
     if not torchs.is_floating_point():
