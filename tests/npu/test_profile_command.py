@@ -141,5 +141,5 @@ def test_mistakes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "bokeh" else find_spec(name))
     error = run(*net, "--html", "net.html", code=1)
-    assert "a page needs Bokeh, which is not installed" in error and "npu-simulation[pages]" in error
+    assert "a page needs Bokeh, which is not installed" in error and "pip install bokeh" in error
     assert not Path("net.html").exists()

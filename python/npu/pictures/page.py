@@ -24,7 +24,7 @@ _DEVICE_COLOR, _COPY_COLOR, _HOST_COLOR = "#4c78a8", "#f2a541", "#d1495b"
 def check_bokeh() -> None:
     if importlib.util.find_spec("bokeh") is None:
         what = "a page needs Bokeh, which is not installed"
-        raise UnavailableError(format_error("npu", what, action='pip install "npu-simulation[pages]"'))
+        raise UnavailableError(format_error("npu", what, action="pip install bokeh"))
 
 
 def page_of(measured: Measured) -> str:
