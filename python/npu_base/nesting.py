@@ -9,10 +9,36 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-__all__ = ["Make", "is_encoded", "leaf_entries", "objects_in", "plain", "rebuild", "size_text", "traced_names"]
+__all__ = [
+    "DEEPEST",
+    "Make",
+    "is_encoded",
+    "is_key",
+    "key_of",
+    "leaf_entries",
+    "objects_in",
+    "plain",
+    "rebuild",
+    "size_text",
+    "traced_names",
+]
 
 Make = Callable[[dict[str, Any], list[Any]], Any]
 """A container from its node and its contents."""
+
+
+DEEPEST = 100
+"""How many containers may be in each other."""
+
+
+def is_key(value: Any) -> bool:
+    """Whether JSON keeps it as the key of a dict; NaN is unequal to what JSON would give back."""
+    return value is None or isinstance(value, str | int) or (isinstance(value, float) and value == value)
+
+
+def key_of(value: Any) -> Any:
+    """A key as structures have it: as text, if JSON does not keep it."""
+    return value if is_key(value) else repr(value)
 
 
 def leaf_entries(structure: dict[str, Any]) -> Iterator[dict[str, Any]]:
