@@ -41,6 +41,8 @@ def describe(
         if kind == "object":
             cls = node.context if isinstance(node.context, type) else node.type  # of a named tuple, it is the context
             entry["type"] = f"{cls.__module__}.{cls.__qualname__}"
+        if node.type is OrderedDict:
+            entry["type"] = nesting.ORDERED_DICT
         if keys is not None:
             entry["keys"] = _keys(keys, what, may_be_text=not results)
         entry["items"] = [walk(child, depth + 1) for child in children_of(node)]
@@ -86,7 +88,7 @@ def _keys(keys: list[Any], what: str, may_be_text: bool) -> list[Any]:
 
 def _field_names(cls: Any, context: Any, count: int) -> list[str] | None:
     """Names of a registered class's children, if its context contains them."""
-    candidates = [getattr(context, "_fields", None), getattr(cls, "_fields", None), context]
+    candidates = [nesting.tuple_fields(context), nesting.tuple_fields(cls), context]
     if isinstance(context, (list, tuple)) and context:
         candidates.append(context[0])
     for names in candidates:

@@ -238,7 +238,7 @@ class Two(nn.Module):
         (lambda x: (x, x), ["output_0", "output_1"]),
         (lambda x: {"logits": x + 1, "rest": (x * 2, x * 3)}, ["logits", "rest.0", "rest.1"]),
         (lambda x: {"a.b": x + 1, "a": {"b": x * 2}}, ["a.b", "a.b_"]),
-        (lambda x: torch.return_types.max((x, x + 1)), ["output_0", "output_1"]),
+        (lambda x: torch.return_types.max((x, x + 1)), ["values", "indices"]),
     ],
 )
 def test_names_of_outputs(wrap, names, tmp_path):

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
-from npu_base.nesting import DEEPEST, is_encoded, is_key, leaf_entries, size_text, traced_names
+from npu_base.nesting import DEEPEST, is_encoded, is_key, leaf_entries, size_text, traced_names, tuple_fields
 from npu_base.sizes import Size, SizeError
 
 from npu.saving.container import refuse
@@ -97,15 +97,11 @@ def _with_forms(structure: Any) -> Any:
     result = {**structure, "items": [_with_forms(item) for item in structure["items"]]}
     if structure["kind"] == "object":
         cls = class_at(structure.get("type"))
-        if _is_named_tuple(cls):
+        if tuple_fields(cls) is not None:
             result["form"] = "named tuple"
         elif cls is not None and dataclasses.is_dataclass(cls):
             result["form"] = "dataclass"
     return result
-
-
-def _is_named_tuple(cls: Any) -> bool:
-    return isinstance(cls, type) and issubclass(cls, tuple) and hasattr(cls, "_fields")
 
 
 def class_at(path: Any) -> type | None:
