@@ -23,6 +23,7 @@ __all__ = [
     "host_nodes",
     "host_warning",
     "make_parts",
+    "runs_on_host",
     "say_so_on_the_command_line",
     "say_what_runs_on_the_host",
     "strategy_of",
@@ -46,6 +47,8 @@ def host_nodes(plan: Any, whole: str) -> str:
         return [node for node in nodes if node["op_type"] != GETITEM]
 
     host = computing(node for step in plan.steps if getattr(step, "target", None) == "cpu" for node in step.nodes)
+    if not host:
+        return f"no node of {whole} runs on the host"
     total = len(computing(plan.original_ir["nodes"]))
     return f"{len(host)} of {total} nodes of {whole} run on the host: {count_of_ops(host)}"
 
@@ -58,13 +61,21 @@ def count_of_ops(nodes: Iterable[Mapping[str, Any]]) -> str:
     return named + (f" and {len(ops) - 4} more" if len(ops) > 4 else "")
 
 
+def runs_on_host(plan: Any) -> bool:
+    """Not so if the host only passes on what no program holds, such as an input of float64 that is returned."""
+    return any(getattr(step, "target", None) == "cpu" for step in plan.steps)
+
+
 def say_what_runs_on_the_host(plan: Any) -> None:
+    if not runs_on_host(plan):
+        return
     advice = "npu.explain (or `npu explain`) says why, fallback='error' (or --fallback error) forbids it"
     host_warning(f"npu.compile: {host_nodes(plan, 'the model')}. {advice}")
 
 
 def say_so_on_the_command_line(plan: Any, source: str) -> None:
-    host_warning(f"{host_nodes(plan, source)}. `npu explain` says why, --fallback error forbids it")
+    if runs_on_host(plan):
+        host_warning(f"{host_nodes(plan, source)}. `npu explain` says why, --fallback error forbids it")
 
 
 def host_warning(text: str) -> None:
@@ -106,11 +117,12 @@ def _has_effects(op: Any) -> bool:
 def whole_program(ir: Any, compile_ir: Compile, fallback: str) -> CompiledProgram | None:
     """None if the device cannot run all of it, and the host may."""
     from npu_compiler import CompileError, ExtensionError, InternalCompileError, IRError
+    from npu_compiler.errors import UpdateError
 
     try:
         return compile_ir(ir)
-    except (InternalCompileError, IRError, ExtensionError):
-        raise  # mistakes, which the host must not hide
+    except (InternalCompileError, IRError, ExtensionError, UpdateError):
+        raise  # mistakes, which the host must not hide, and writes that it would lose
     except CompileError:
         if fallback == "error":
             raise

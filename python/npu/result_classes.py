@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from npu_base.nesting import Make, plain
 from torch.utils import _pytree as pytree
 from torch_ir.structure import children_of
@@ -30,6 +31,10 @@ def as_traced(structure: dict[str, Any], spec: pytree.TreeSpec) -> Make:
     return make
 
 
+def _as_size(items: Iterable[Any], _context: Any) -> torch.Size:
+    return torch.Size(items)
+
+
 def _is_data(cls: type) -> bool:
     return issubclass(cls, tuple | dict) or dataclasses.is_dataclass(cls)
 
@@ -43,6 +48,8 @@ def _makers(node: dict[str, Any], spec: pytree.TreeSpec) -> Iterator[tuple[int, 
         return
     if spec.type not in (tuple, list, dict):
         unflatten, context = pytree.SUPPORTED_NODES[spec.type].unflatten_fn, spec.context
+        if spec.type is torch.Size:  # of which PyTorch makes a tuple
+            unflatten = _as_size
         cls = context if isinstance(context, type) else spec.type  # of a named tuple, it is the context
         yield id(node), (lambda items: unflatten(items, context), cls)
     for child, inner in zip(node["items"], children_of(spec), strict=True):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, ClassVar, Protocol
 
 from npu_base.errors import InvalidValueError, NPUError
-from npu_base.nesting import is_encoded, leaf_entries, rebuild, traced_names
+from npu_base.nesting import is_encoded, key_of, leaf_entries, rebuild, traced_names
 
 __all__ = ["ArgumentBinder", "Spec", "is_tensor", "masked_elements", "tensor_dtype"]
 
@@ -240,7 +240,7 @@ class ArgumentBinder:
         """What a container holds, in traced order. None if it is another container than in the trace."""
         keys, count = node.get("keys"), len(node["items"])
         if keys is not None and isinstance(value, Mapping):
-            by_key = {k if isinstance(k, (str, int)) else repr(k): v for k, v in value.items()}
+            by_key = {key_of(k): v for k, v in value.items()}
             if by_key.keys() == set(keys):
                 return [by_key[k] for k in keys]
             if node["kind"] == "dict" and value:

@@ -1,18 +1,59 @@
 """The structure of nested inputs and outputs, as an IR and a saved file describe it: plain JSON.
 
 A node is ``{"tensor": i}`` (the i-th input or output), ``{"value": v}`` (a constant of the trace, or a size), or
-``{"kind": "tuple" | "list" | "dict" | "object", "type": ..., "keys": [...], "items": [...]}``.
+``{"kind": "tuple" | "list" | "dict" | "object", "type": ..., "keys": [...], "items": [...]}``. Objects have the name of
+their class as ``type``, and dicts that are an ``OrderedDict`` have its name.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-__all__ = ["Make", "is_encoded", "leaf_entries", "objects_in", "plain", "rebuild", "size_text", "traced_names"]
+__all__ = [
+    "DEEPEST",
+    "ORDERED_DICT",
+    "Make",
+    "is_encoded",
+    "is_key",
+    "key_of",
+    "leaf_entries",
+    "objects_in",
+    "plain",
+    "rebuild",
+    "size_text",
+    "traced_names",
+    "tuple_fields",
+]
 
 Make = Callable[[dict[str, Any], list[Any]], Any]
 """A container from its node and its contents."""
+
+
+DEEPEST = 100
+"""How many containers may be in each other."""
+
+
+ORDERED_DICT = "collections.OrderedDict"
+
+
+def is_key(value: Any) -> bool:
+    """Whether JSON keeps it as the key of a dict; NaN is unequal to what JSON would give back."""
+    return value is None or isinstance(value, str | int) or (isinstance(value, float) and value == value)
+
+
+def key_of(value: Any) -> Any:
+    """A key as structures have it: as text, if JSON does not keep it."""
+    return value if is_key(value) else repr(value)
+
+
+def tuple_fields(cls: Any) -> tuple[str, ...] | None:
+    """The names of the items of a named tuple, or of a tuple whose class is written in C, as of ``torch.max``."""
+    if not isinstance(cls, type) or not issubclass(cls, tuple):
+        return None
+    names = getattr(cls, "__match_args__", None) if hasattr(cls, "n_sequence_fields") else getattr(cls, "_fields", None)
+    return None if names is None else tuple(names)
 
 
 def leaf_entries(structure: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -41,7 +82,8 @@ def traced_names(structure: dict[str, Any], parameters: Sequence[str]) -> list[s
 def plain(node: dict[str, Any], items: list[Any]) -> Any:
     """Tuples, lists and dicts. Objects with named fields become dicts, others tuples."""
     if node.get("keys") is not None:
-        return dict(zip(node["keys"], items, strict=True))
+        pairs = zip(node["keys"], items, strict=True)
+        return OrderedDict(pairs) if node.get("type") == ORDERED_DICT else dict(pairs)
     return items if node["kind"] == "list" else tuple(items)
 
 

@@ -21,7 +21,7 @@ from .opset import DTYPES
 from .passes import INEXACT, run_passes
 from .passes.narrow import narrow
 from .quantized import add_quantized, schemes_of
-from .reader import Meta, Model, Node, numpy_dtype, read_ir
+from .reader import Meta, Model, Node, check_updates, numpy_dtype, read_ir
 from .refusals import HOST_ADVICE, located, refusals
 
 __all__ = ["compile", "compile_ir"]
@@ -105,6 +105,7 @@ class Translation:
         self.needed = _needed(model, self.given)
 
     def graph_of_all(self) -> Graph:
+        check_updates((target, kind) for target, kind, _ in self.model.mutations)
         for meta in self.model.inputs:
             if meta.dtype not in DTYPES:
                 raise CompileError(
@@ -265,11 +266,6 @@ class Translation:
         self.graph.outputs = [*own, *updates]
 
     def _mutation(self, target: str, kind: str, meta: Meta) -> Output:
-        if kind not in ("input", "buffer"):
-            raise CompileError(
-                f"[compiler] the model writes its {kind} '{target}' in place; expected in-place writes only to inputs "
-                "and buffers; try registering it as a buffer"
-            )
         x = (self.inputs if kind == "input" else self.weights).get(target)
         if x is None:
             raise IRError(f"[compiler] malformed IR: the mutated {kind} '{target}' is not among its {kind}s")

@@ -6,7 +6,7 @@ from npu_base.errors import InternalError, NPUError
 
 __all__ = [
     "MISFIT", "CompileError", "Defect", "ExtensionError", "IRError", "InternalCompileError", "Malformed",
-    "ProgramError", "Refused", "Unsupported", "VerifyError", "described",
+    "ProgramError", "Refused", "Unsupported", "UpdateError", "VerifyError", "described",
 ]  # fmt: skip
 
 
@@ -16,6 +16,10 @@ class CompileError(NPUError, ValueError):
 
 class IRError(CompileError):
     """The IR itself is malformed."""
+
+
+class UpdateError(CompileError):
+    """The model writes a weight that is not a buffer, which neither the device nor the host would keep."""
 
 
 class InternalCompileError(CompileError, InternalError):

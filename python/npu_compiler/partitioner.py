@@ -17,7 +17,7 @@ from .opset import DTYPES
 from .partition_costs import bytes_of, crossing_seconds, part_seconds
 from .partition_order import CHEAPER, Arrangement
 from .partition_report import PartReport, PlanReport
-from .reader import check_fixed, load_ir, malformed
+from .reader import check_fixed, check_updates, load_ir, malformed
 from .refusals import Refusal, located, refusals
 from .registry import full_name
 from .support import check_outline, explain_ir, explain_support, is_op_supported, node_reads, results_of
@@ -124,6 +124,9 @@ def partition(
     if not isinstance(strict, bool):
         raise InvalidTypeError(f"[compiler] strict must be a bool; got {strict!r:.60}; expected True or False")
     check_outline(ir_dict)
+    with malformed("the mutations"):
+        updates = [(m["target"], m["kind"]) for m in ir_dict.get("mutations") or ()]
+    check_updates(updates)
     nodes = ir_dict["nodes"]
     refused = _refused(ir_dict, is_supported_fn or is_op_supported)
     reasons = {node["name"]: reason for node, reason in zip(nodes, refused, strict=True) if reason}

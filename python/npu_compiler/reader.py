@@ -8,7 +8,7 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from npu_base.errors import InvalidTypeError, is_program
 from npu_base.files import PROGRAM_MAGIC, SAVED_MAGIC, read_file
 from npu_base.specs import TensorSpec
 
-from .errors import IRError
+from .errors import IRError, UpdateError
 
 __all__ = ["Meta", "Model", "Node", "load_ir", "malformed", "numpy_dtype", "read_ir", "read_node"]
 
@@ -109,6 +109,16 @@ def check_fixed(data: Mapping[str, Any]) -> None:
             f"[compiler] the IR has open sizes; got {', '.join(names)}; expected fixed shapes; "
             f"try ir.specialize({', '.join(f'{name}=4' for name in names)})"
         )
+
+
+def check_updates(updates: Iterable[tuple[str, str]]) -> None:
+    """``updates`` are the targets that the model writes, and their kinds."""
+    for target, kind in updates:
+        if kind not in ("input", "buffer"):
+            raise UpdateError(
+                f"[compiler] the model writes its {kind} '{target}' in place; expected in-place writes only to inputs "
+                "and buffers; try registering it as a buffer"
+            )
 
 
 def read_ir(ir: Any) -> Model:

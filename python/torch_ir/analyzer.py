@@ -19,6 +19,7 @@ from .functionalize import functionalize
 from .ir import Mutation, TensorMeta
 from .ops.aten_ops import get_op_type
 from .ops.schemas import arguments_of
+from .overlaps import overlapping_weights
 from .shapes import shape_of
 from .symbols import Symbols
 
@@ -69,6 +70,11 @@ class GraphAnalyzer:
             except ConversionError:
                 raise
             except Exception as e:  # torch may raise anything here
+                for one, other in overlapping_weights(exported):
+                    raise ConversionError(
+                        f"Cannot make the graph functional, because {first}, and '{other.target}' shares memory with "
+                        f"'{one.target}'; register one of them, and take a view of it in forward"
+                    ) from e
                 raise ConversionError(f"Cannot make the graph functional: {e} (because {first})") from e
             self._check_functional_form()
 
@@ -89,7 +95,7 @@ class GraphAnalyzer:
         }
         self.flat = flatten(self.graph_module, kinds, same_as)
         self.ties = self._ties_of_parts(self._tied)
-        self._written = functionalize(self.flat)
+        self._written = functionalize(self.flat, overlapping_weights(exported))
         self._outputs = dict(enumerate(self.flat.outputs))
 
     def _check_functional_form(self) -> None:

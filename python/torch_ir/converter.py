@@ -145,11 +145,11 @@ def _structures(exported: ExportedProgram, outputs: list[Any], symbols: Symbols)
     tensors = {id(v) for v, a in zip(values, leaves, strict=True) if not hasattr(a, "value")}
     accepted = None
     if spec.in_spec is not None and spec.in_spec.num_leaves == len(values):
-        accepted = describe(spec.in_spec, values, lambda v: id(v) in tensors)
+        accepted = describe(spec.in_spec, values, lambda v: id(v) in tensors, results=False)
     returned = None
     if spec.out_spec is not None and spec.out_spec.num_leaves == len(outputs):
         leaves = [v if isinstance(v, Value) else _known(v, symbols) for v in outputs]
-        returned = describe(spec.out_spec, leaves, lambda v: isinstance(v, Value))
+        returned = describe(spec.out_spec, leaves, lambda v: isinstance(v, Value), results=True)
     return accepted, returned
 
 

@@ -72,11 +72,12 @@ _FRESH_COMPOSITES = frozenset(
 )
 
 
-def functionalize(graph: FlatGraph) -> list[tuple[Value, Value]]:
-    """Rewrites the calls of ``graph``; returns (placeholder, final value) for each written tensor."""
+def functionalize(graph: FlatGraph, overlapping: Iterable[tuple[Any, Any]] = ()) -> list[tuple[Value, Value]]:
+    """Rewrites the calls of ``graph``; returns (placeholder, final value) for each written tensor. ``overlapping`` are
+    the pairs of specs of weights that share memory."""
     if not any(_mutates(call.target) for call in graph.calls):
         return []
-    return _Functionalizer(graph).run()
+    return _Functionalizer(graph, overlapping).run()
 
 
 def _mutates(target: Any) -> bool:
@@ -84,7 +85,7 @@ def _mutates(target: Any) -> bool:
 
 
 class _Functionalizer:
-    def __init__(self, graph: FlatGraph) -> None:
+    def __init__(self, graph: FlatGraph, overlapping: Iterable[tuple[Any, Any]]) -> None:
         self.graph = graph
         self.latest: dict[Value, Value] = {}
         self.memory: dict[Value, int] = {}
@@ -92,12 +93,22 @@ class _Functionalizer:
         self.last_use = _last_uses(graph)
         self.unsaid: set[Value] = set()
         """Results that may alias their input although the operator's schema does not say so."""
+        self.overlaps = self._used_overlaps(overlapping)
         self.observable = set(graph.by_placeholder.values())
         """Current values of inputs and weights, which the caller can see even if the graph does not read them again."""
         self.rebound: dict[Value, Value] = {}
         """Weights that the model replaced, with the new tensor. Reads of the old tensor stay as they are."""
         self.reasons: list[str] = []
         """Why torch must functionalize this graph. All calls are checked, because torch supports only some."""
+
+    def _used_overlaps(self, overlapping: Iterable[tuple[Any, Any]]) -> dict[Value, tuple[str, str]]:
+        """Weights that share memory with another one that the graph uses, with the names of both."""
+        overlaps: dict[Value, tuple[str, str]] = {}
+        for pair in overlapping:
+            a, b = (self.graph.by_placeholder[spec.arg.name] for spec in pair)
+            if a is not b and a in self.last_use and b in self.last_use:
+                overlaps[a], overlaps[b] = (pair[0].target, pair[1].target), (pair[1].target, pair[0].target)
+        return overlaps
 
     def run(self) -> list[tuple[Value, Value]]:
         for value in self.graph.by_placeholder.values():
@@ -211,6 +222,13 @@ class _Functionalizer:
     def _is_shared(self, position: int, call: Call, current: Value) -> bool:
         """Whether a value that is visible later shares the memory that the call writes."""
         sharing = self.members.get(self.memory.get(current, -1), [])
+        overlap = next((self.overlaps[v] for v in sharing if v in self.overlaps), None)
+        if overlap is not None:
+            raise ConversionError(
+                f"Node '{call.name}' ({call.source or 'no source known'}) writes '{overlap[0]}', which shares memory "
+                f"with '{overlap[1]}', so a graph would lose the write to '{overlap[1]}'; register one of them, and "
+                f"take a view of it in forward"
+            )
         for other in sharing:
             if other is current or (other not in self.observable and self.last_use.get(other, -1) <= position):
                 continue

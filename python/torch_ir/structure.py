@@ -14,14 +14,25 @@ from npu_base import nesting
 from torch.utils import _pytree as pytree
 
 from ._encoding import decode_attr, encode_attr
+from .errors import ConversionError
 
 
-def describe(spec: pytree.TreeSpec, leaves: list[Any], is_tensor: Callable[[Any], bool]) -> dict[str, Any]:
-    """JSON for a tree. Tensors are numbered in order; other leaves are written as values."""
+def describe(
+    spec: pytree.TreeSpec, leaves: list[Any], is_tensor: Callable[[Any], bool], *, results: bool
+) -> dict[str, Any]:
+    """JSON for a tree. Tensors are numbered in order; other leaves are written as values. Keys of dicts that JSON does
+    not keep are text in arguments, which are compared as text too, but cannot be among ``results``.
+
+    Raises:
+        ConversionError: JSON would not keep a key, or the tree is too deep.
+    """
+    what = "The results of the model" if results else "The example inputs"
     remaining = iter(leaves)
     count = iter(range(len(leaves)))
 
-    def walk(node: pytree.TreeSpec) -> dict[str, Any]:
+    def walk(node: pytree.TreeSpec, depth: int = 0) -> dict[str, Any]:
+        if depth > nesting.DEEPEST:
+            raise ConversionError(f"{what} are nested too deeply; an IR holds at most {nesting.DEEPEST} levels")
         if node.is_leaf():
             leaf = next(remaining)
             return {"tensor": next(count)} if is_tensor(leaf) else {"value": _constant(leaf)}
@@ -30,9 +41,11 @@ def describe(spec: pytree.TreeSpec, leaves: list[Any], is_tensor: Callable[[Any]
         if kind == "object":
             cls = node.context if isinstance(node.context, type) else node.type  # of a named tuple, it is the context
             entry["type"] = f"{cls.__module__}.{cls.__qualname__}"
+        if node.type is OrderedDict:
+            entry["type"] = nesting.ORDERED_DICT
         if keys is not None:
-            entry["keys"] = keys
-        entry["items"] = [walk(child) for child in children_of(node)]
+            entry["keys"] = _keys(keys, what, may_be_text=not results)
+        entry["items"] = [walk(child, depth + 1) for child in children_of(node)]
         return entry
 
     return walk(spec)
@@ -58,13 +71,24 @@ def _kind_and_keys(node: pytree.TreeSpec) -> tuple[str, list[Any] | None]:
     context, count = node.context, node.num_children
     if node.type in (dict, OrderedDict, defaultdict):
         keys = list(context[1]) if node.type is defaultdict else list(context)
-        return "dict", [k if isinstance(k, (str, int)) else repr(k) for k in keys]
+        return "dict", keys
     return "object", _field_names(node.type, context, count)
+
+
+def _keys(keys: list[Any], what: str, may_be_text: bool) -> list[Any]:
+    kept = list(map(nesting.key_of, keys))
+    changed = next((key for key in keys if not nesting.is_key(key)), None)
+    if changed is not None and not (may_be_text and len(set(kept)) == len(keys)):
+        raise ConversionError(
+            f"{what} have a dict with the key {changed!r:.60}, a {type(changed).__name__}, which an IR cannot hold; it "
+            f"holds text, numbers, booleans and None as keys"
+        )
+    return kept
 
 
 def _field_names(cls: Any, context: Any, count: int) -> list[str] | None:
     """Names of a registered class's children, if its context contains them."""
-    candidates = [getattr(context, "_fields", None), getattr(cls, "_fields", None), context]
+    candidates = [nesting.tuple_fields(context), nesting.tuple_fields(cls), context]
     if isinstance(context, (list, tuple)) and context:
         candidates.append(context[0])
     for names in candidates:

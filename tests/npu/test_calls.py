@@ -1,8 +1,10 @@
 """The arguments and results of compiled modules are those of the module's ``forward``."""
 
 import collections
+import copy
 import dataclasses
 import pickle
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +14,7 @@ import pytest
 import torch
 from npu_base.errors import InvalidValueError
 from torch import nn
+from torch_ir import ConversionError
 
 X, Y = torch.arange(3.0), torch.full((3,), 5.0)
 
@@ -56,6 +59,45 @@ def test_dicts_of_other_kinds_and_pytorchs_own_tuples():
     assert got.default_factory is list and torch.equal(got[1], X + 1)
     got = results_of(lambda x: torch.max(x, 0))
     assert type(got) is torch.return_types.max and got.values == 2 and got.indices == 2
+
+
+def nested(x, levels):
+    return [nested(x, levels - 1)] if levels else x
+
+
+def test_keys_and_depths_that_files_keep():
+    wraps = [
+        lambda x: {1.5: x + 1, "1.5": x, 2: x * 2, "2": x * 3},
+        lambda x: {True: x, False: x + 1, None: {float("inf"): x + 2, -0.25: x + 3}},
+        lambda x: nested(x + 1, 100),
+    ]
+    for wrap in wraps:
+        compiled, wanted = npu.compile(Returning(wrap), X, device="cpu"), wrap(X)
+        for one in (compiled, copy.deepcopy(compiled)):
+            torch.testing.assert_close(one(X), wanted)
+            if isinstance(wanted, dict):
+                assert list(map(repr, one(X))) == list(map(repr, wanted))
+
+
+@pytest.mark.parametrize("key", [(1, 2), torch.float32, float("nan")], ids=str)
+def test_keys_of_results_that_no_file_keeps_are_refused(key):
+    with pytest.raises(ConversionError, match=re.escape(f"the key {key!r}, a {type(key).__name__}, which")):
+        npu.compile(Returning(lambda x: [{key: x + 1}]), X, device="cpu")
+
+
+def test_results_that_are_too_deep_are_refused():
+    with pytest.raises(ConversionError, match="results of the model are nested too deeply; .* at most 100 levels"):
+        npu.compile(Returning(lambda x: nested(x + 1, 101)), X, device="cpu")
+
+
+def test_keys_of_arguments_may_be_anything():
+    def difference(given):
+        return given[1, 2] - given[1.5]
+
+    compiled = npu.compile(Returning(difference), ({(1, 2): X, 1.5: Y},), device="cpu")
+    assert torch.equal(compiled({1.5: Y, (1, 2): X}), X - Y)
+    with pytest.raises(ConversionError, match="example inputs have a dict with the key"):
+        npu.compile(Returning(difference), ({(1, 2): X, 1.5: Y, "(1, 2)": X},), device="cpu")
 
 
 def test_model_output():
@@ -196,7 +238,7 @@ class Two(nn.Module):
         (lambda x: (x, x), ["output_0", "output_1"]),
         (lambda x: {"logits": x + 1, "rest": (x * 2, x * 3)}, ["logits", "rest.0", "rest.1"]),
         (lambda x: {"a.b": x + 1, "a": {"b": x * 2}}, ["a.b", "a.b_"]),
-        (lambda x: torch.return_types.max((x, x + 1)), ["output_0", "output_1"]),
+        (lambda x: torch.return_types.max((x, x + 1)), ["values", "indices"]),
     ],
 )
 def test_names_of_outputs(wrap, names, tmp_path):

@@ -158,6 +158,38 @@ def test_what_is_refused():
             getattr(compiled, name)
 
 
+class Written(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.zeros(3), requires_grad=False)
+
+    def forward(self, a, b):
+        self.scale.add_(1)
+        return torch.linalg.solve(a, b) + self.scale
+
+
+class Passing(nn.Module):
+    def forward(self, a, wide):
+        return a + 1, wide
+
+
+@pytest.mark.parametrize("options", [{}, {"fallback": "error"}], ids=str)
+def test_a_parameter_that_the_model_writes_is_no_case_for_the_host(options):
+    with pytest.raises(CompileError, match=r"writes its parameter 'scale' in place; .*registering it as a buffer"):
+        npu.compile(Written(), (A, B), **options)
+    with pytest.raises(CompileError, match="writes its parameter 'scale'"):
+        partition(extract_ir(Written(), (A, B)))
+
+
+def test_no_notice_if_no_node_runs_on_the_host():
+    given = A, torch.ones(2, dtype=torch.float64)  # no program holds float64, but nothing computes with it
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compiled = npu.compile(Passing(), given)
+    for got, wanted in zip(compiled(*given), Passing()(*given), strict=True):
+        torch.testing.assert_close(got, wanted)
+
+
 def test_profiles_have_parts_of_the_host(tmp_path, capsys):
     compiled = partly(Solve().eval(), A, {"b": B, "c": C}, device="cpu")
     profiler = compiled.profile(A, {"b": B, "c": C})

@@ -1,5 +1,6 @@
 """``compiled.save``, ``npu.load``, pickles: the same results from one file, without PyTorch, on other devices."""
 
+import collections
 import copy
 import dataclasses
 import pickle
@@ -171,6 +172,34 @@ print(type(answer).__name__, sorted(answer), type(answer["point"]).__name__, ans
     for not_classes in (["Answer"], 5):
         with pytest.raises(InvalidTypeError, match="classes must be types"):
             npu.load(path, "cpu", classes=not_classes)
+
+
+class OfPyTorch(nn.Module):
+    def forward(self, x):
+        return {"best": x.max(1), "ordered": collections.OrderedDict(b=x + 1, a=x + 2), "shape": x.shape}
+
+
+def test_classes_of_pytorch_and_of_python(tmp_path):
+    path = tmp_path / "classes.npu"
+    x = torch.tensor([[1.0, 3.0], [5.0, 4.0]])
+    compiled = npu.compile(OfPyTorch(), x, device="cpu")
+    compiled.save(path)
+    assert compiled.output_names == ["best.values", "best.indices", "ordered.b", "ordered.a"]
+    given = npu.load(path, "cpu", classes=[torch.return_types.max])
+    for one in (compiled, npu.load(path, "cpu"), given, pickle.loads(pickle.dumps(compiled))):
+        got = one(x)
+        assert type(got["best"]) is torch.return_types.max and got["best"].indices.tolist() == [1, 0]
+        assert type(got["ordered"]) is collections.OrderedDict and list(got["ordered"]) == ["b", "a"]
+        assert type(got["shape"]) is torch.Size and got["shape"] == x.shape
+    code = f"""
+import sys, npu, numpy as np
+got = npu.load({str(path)!r}, device="cpu")(np.array([[1, 3], [5, 4]], "float32"))
+assert "torch" not in sys.modules
+print(got["best"], type(got["ordered"]).__name__, got["shape"])
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.startswith("max(values=array([3., 5.]"), result.stderr
+    assert result.stdout.strip().endswith("OrderedDict (2, 2)")
 
 
 def test_only_data_classes_are_called(tmp_path):

@@ -238,3 +238,44 @@ class TestBuffersGivenAnotherTensor:
 
         with pytest.raises((ConversionError, ExportError)):
             extract_ir(Turns().eval(), torch.randn(3))
+
+
+class Overlapping(nn.Module):
+    def __init__(self, forward) -> None:
+        super().__init__()
+        self.register_buffer("whole", torch.zeros(4))
+        self.register_buffer("part", self.whole[:2])
+        self.register_buffer("rest", self.whole[2:])
+        self.run = forward
+
+    def forward(self, x):
+        return self.run(self, x)
+
+
+class TestBuffersThatShareMemory:
+    @pytest.mark.parametrize(
+        "forward",
+        [
+            lambda m, x: (m.part.add_(1), x + m.whole)[1],
+            lambda m, x: (m.whole.add_(1), x + m.part.sum())[1],
+            lambda m, x: (m.part[:1].add_(1), x + m.whole)[1],
+            lambda m, x: (m.part.copy_(m.whole[2:] + 1), x + m.whole)[1],
+        ],
+        ids=["view", "whole", "view of the view", "copy"],
+    )
+    def test_a_write_that_the_other_shows_is_refused(self, forward):
+        with pytest.raises(ConversionError, match=r"writes '(part|whole)', which shares memory with '(whole|part)'"):
+            extract_ir(Overlapping(forward), torch.ones(4))
+
+    def test_what_does_not_overlap_or_is_only_read_is_kept(self):
+        ir = extract_ir(Overlapping(lambda m, x: (m.part.add_(1), x + m.rest.sum() + m.part)[1]), torch.ones(2))
+        assert [m.target for m in ir.mutations] == ["part"]
+        prove(lambda: Overlapping(lambda m, x: x + m.whole + m.part.sum()), torch.ones(4))
+
+    def test_what_pytorch_cannot_make_functional_is_named(self):
+        def write_one(m, x):
+            m.part[0] = 1
+            return x + m.part.sum()
+
+        with pytest.raises(ConversionError, match="'part' shares memory with 'whole'; register one of them"):
+            extract_ir(Overlapping(write_one), torch.ones(4))

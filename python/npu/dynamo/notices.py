@@ -7,7 +7,7 @@ from typing import Any
 from npu_base.errors import InvalidValueError, format_error
 
 from npu.dynamo.options import Options
-from npu.host_parts import HostWarning, host_nodes, host_warning
+from npu.host_parts import HostWarning, host_nodes, host_warning, runs_on_host
 
 __all__ = ["HostWarning", "parts_notice", "whole_graph_on_host"]
 
@@ -18,7 +18,8 @@ def _host_notice(what: str) -> None:
 
 
 def parts_notice(plan: Any) -> None:
-    _host_notice(host_nodes(plan, "a graph"))
+    if runs_on_host(plan):
+        _host_notice(host_nodes(plan, "a graph"))
 
 
 def whole_graph_on_host(options: Options, reason: str) -> None:

@@ -7,14 +7,13 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
-from npu_base.nesting import is_encoded, leaf_entries, size_text, traced_names
+from npu_base.nesting import DEEPEST, is_encoded, is_key, leaf_entries, size_text, traced_names, tuple_fields
 from npu_base.sizes import Size, SizeError
 
 from npu.saving.container import refuse
 
 __all__ = ["Signature", "TensorEntry", "class_at", "make_signature", "read_signature", "sizes_returned", "user_names"]
 
-_DEEPEST = 100
 _KINDS = ("tuple", "list", "dict", "object")
 _FORMS = ("named tuple", "dataclass")
 
@@ -98,15 +97,11 @@ def _with_forms(structure: Any) -> Any:
     result = {**structure, "items": [_with_forms(item) for item in structure["items"]]}
     if structure["kind"] == "object":
         cls = class_at(structure.get("type"))
-        if _is_named_tuple(cls):
+        if tuple_fields(cls) is not None:
             result["form"] = "named tuple"
         elif cls is not None and dataclasses.is_dataclass(cls):
             result["form"] = "dataclass"
     return result
-
-
-def _is_named_tuple(cls: Any) -> bool:
-    return isinstance(cls, type) and issubclass(cls, tuple) and hasattr(cls, "_fields")
 
 
 def class_at(path: Any) -> type | None:
@@ -189,8 +184,8 @@ def _check_structure(structure: Any, count: int, file: str, what: str) -> None:
     seen: list[int] = []
 
     def walk(node: Any, depth: int) -> None:
-        if depth > _DEEPEST:
-            _bad(file, f"'{what}' is nested too deeply", None, f"at most {_DEEPEST} levels")
+        if depth > DEEPEST:
+            _bad(file, f"'{what}' is nested too deeply", None, f"at most {DEEPEST} levels")
         if not isinstance(node, dict):
             _bad(file, f"'{what}' is not valid", f"{node!r:.60}", "an object")
         if "tensor" in node:
@@ -222,7 +217,7 @@ def _check_node(node: dict[str, Any], file: str, what: str) -> None:
     items, keys = node.get("items"), node.get("keys")
     if node["kind"] not in _KINDS or not isinstance(items, list):
         _bad(file, f"'{what}' has no valid container", f"{node!r:.60}", f"one of {', '.join(_KINDS)} with items")
-    valid = isinstance(keys, list) and all(type(k) in (str, int) for k in keys)
+    valid = isinstance(keys, list) and all(map(is_key, keys))
     valid = valid and len(set(keys or ())) == len(keys or ()) == len(items)
     if (keys is None and node["kind"] == "dict") or (keys is not None and not valid):
         _bad(file, f"'{what}' has a container with wrong keys", f"{keys!r:.60}", "a different key for each item")

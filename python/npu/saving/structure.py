@@ -11,7 +11,7 @@ from typing import Any
 
 from npu_base.arguments import ArgumentBinder
 from npu_base.errors import InvalidTypeError, InvalidValueError, NotBuiltError, format_error
-from npu_base.nesting import is_encoded, objects_in, plain
+from npu_base.nesting import is_encoded, objects_in, plain, tuple_fields
 
 from npu.saving.signature import Signature, class_at
 
@@ -62,24 +62,40 @@ class Classes:
         for node in objects_in(structure):
             name, keys = node["type"], node.get("keys")
             cls: type | None = given.get(name)
-            if cls is not None and not _fits(cls, keys):
-                what = f"the class {name} does not have the fields of the saved one"
-                raise InvalidValueError(format_error("saved", what, expected=", ".join(map(str, keys or ()))))
+            if cls is not None:
+                _check_given(cls, name, keys)
             cls = cls or class_at(name)
             if cls is not None and _fits(cls, keys):
                 self._classes[name] = cls
 
     def make(self, node: dict[str, Any], items: list[Any]) -> Any:
         if node["kind"] != "object" or node.get("keys") is None:
-            return plain(node, items)
+            return _as_size(items) if node.get("type") == "torch.Size" else plain(node, items)
         keys, cls = node["keys"], self._classes.get(node["type"])
         if cls is not None:
-            return cls(**dict(zip(keys, items, strict=True)))
+            return cls(items) if hasattr(cls, "n_sequence_fields") else cls(**dict(zip(keys, items, strict=True)))
         if node.get("form") == "named tuple":
             name = node["type"].rpartition(".")[2]
             valid = name.isidentifier() and not keyword.iskeyword(name)
             return collections.namedtuple(name if valid else "Result", map(str, keys), rename=True)(*items)
         return plain(node, items)
+
+
+def _check_given(cls: type, name: str, keys: Sequence[Any] | None) -> None:
+    if keys is None:
+        what = f"the class {name} cannot be rebuilt, because the file has no names for its fields"
+        raise InvalidValueError(
+            format_error("saved", what, expected="a named tuple or a dataclass", action="without it")
+        )
+    if not _fits(cls, keys):
+        what = f"the class {name} does not have the fields of the saved one"
+        raise InvalidValueError(format_error("saved", what, expected=", ".join(map(str, keys))))
+
+
+def _as_size(items: list[Any]) -> Any:
+    """What a tensor's ``shape`` is, if PyTorch is there."""
+    torch = sys.modules.get("torch")
+    return tuple(items) if torch is None or not all(type(n) is int for n in items) else torch.Size(items)
 
 
 def _fits(cls: type, keys: Sequence[Any] | None) -> bool:
@@ -92,20 +108,7 @@ def _fits(cls: type, keys: Sequence[Any] | None) -> bool:
             if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         }  # fmt: skip
         return needed <= set(keys) <= set(fields)
-    return issubclass(cls, tuple) and tuple(getattr(cls, "_fields", ())) == tuple(keys)
-
-
-def rebuild(structure: dict[str, Any], tensors: Sequence[Any], classes: Classes) -> Any:
-    if "tensor" in structure:
-        return tensors[structure["tensor"]]
-    if "kind" not in structure:
-        return decode(structure.get("value"))
-    items = [rebuild(child, tensors, classes) for child in structure["items"]]
-    if structure["kind"] == "object":
-        return classes.make(structure, items)
-    if structure.get("keys") is not None:
-        return dict(zip(structure["keys"], items, strict=True))
-    return items if structure["kind"] == "list" else tuple(items)
+    return tuple_fields(cls) == tuple(keys)
 
 
 def decode(value: Any) -> Any:
