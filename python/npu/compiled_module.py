@@ -13,7 +13,7 @@ from npu_base.errors import InvalidTypeError, format_error
 from npu_base.nesting import Make, rebuild, size_text
 from npu_runtime import Device, Executor, Program, Weights
 from npu_runtime.argument_types import WeightSource
-from npu_runtime.device import AnyDevice
+from npu_runtime.device import AnyDevice, opening_name
 
 from npu.notebook import as_html, readable_size
 from npu.runners import ProgramRunner, Runner, uses_torch
@@ -185,7 +185,7 @@ class CompiledModule:
         return replace(model, open=replace(model.open, saved=self.runner.saved_sizes()))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return unpickled, (self.as_saved().to_bytes(), self.runner.device.kind, self._threads, self._classes)
+        return unpickled, (self.as_saved().to_bytes(), opening_name(self.runner.device), self._threads, self._classes)
 
     def _repr_html_(self) -> str:
         device = self.runner.device

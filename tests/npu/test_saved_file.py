@@ -199,6 +199,12 @@ def test_pickles(tied):
         function(data[:-9], "cpu", threads)
 
 
+def test_a_pickle_names_an_emulated_device(tied):
+    device = metal_device()
+    twin = pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(npu.load(tied[1], device)))))
+    assert (twin.executor.device.kind, twin.executor.device.name) == (device.kind, device.name)
+
+
 def test_the_file(tied, tmp_path):
     compiled, path = tied
     container = Container.open(path)
