@@ -162,7 +162,8 @@ class CompiledModule:
 
     @property
     def sizes(self) -> list[dict[str, int]]:
-        """The open sizes that it has programs for, in the order of their last use. Empty for fixed sizes."""
+        """The open sizes that it has programs for, also in the file it was loaded from, in the order of their last use.
+        Empty for fixed sizes."""
         return self.runner.sizes
 
     def warm_up(self, sizes: Iterable[Mapping[str, int]]) -> None:
