@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,8 +64,7 @@ class BucketRunner(OpenRunner):
             return None
         if not fit.pads:
             return super().try_tensors(tensors)
-        torch = sys.modules["torch"]
-        if not all(isinstance(t, torch.Tensor) for t in tensors):
+        if not all(type(t) is np.ndarray or uses_torch([t]) for t in tensors):
             return None
         results = super().try_tensors(tuple(self._padded(fit, tensors)))
         return None if results is None else self._cut(fit, results)

@@ -66,7 +66,7 @@ class CompiledModule:
         self._returns_sizes = bool(sizes_returned(self._structure))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        # Plain tensors on the host that fit are run at once; all else is checked first, in words.
+        # Plain tensors and arrays on the host that fit are run at once; all else is checked first, in words.
         results = None
         if self._returns_sizes:
             return self._with_sizes(self._arguments.bind(args, kwargs))
@@ -98,7 +98,8 @@ class CompiledModule:
 
     def run_flat(self, arrays: Sequence[AnyTensor]) -> Sequence[Any]:
         """Run on arrays in the order of the signature; results as NumPy arrays, in the order of the signature."""
-        return self.runner.run(arrays, False)
+        results = None if uses_torch(arrays) else self.runner.try_tensors(tuple(arrays))
+        return self.runner.run(arrays, False) if results is None else results
 
     @property
     def signature(self) -> Signature:
