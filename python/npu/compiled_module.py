@@ -9,13 +9,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from npu_base.argument_types import AnyTensor
-from npu_base.errors import InvalidTypeError, format_error
+from npu_base.errors import InvalidTypeError, InvalidValueError, format_error
 from npu_base.nesting import Make, rebuild, size_text
 from npu_runtime import Device, Executor, Program, Weights
 from npu_runtime.argument_types import WeightSource
 from npu_runtime.device import AnyDevice, opening_name
 
 from npu.notebook import as_html, readable_size
+from npu.options import checked_flag, checked_threads, opened
 from npu.runners import ProgramRunner, Runner, uses_torch
 from npu.saving.container import Container
 from npu.saving.model import Model, read_ir, read_model
@@ -226,15 +227,16 @@ def load(
     if not isinstance(path, str | os.PathLike):
         got, expected = type(path).__name__, "the path of a file that compiled.save wrote"
         raise InvalidTypeError(format_error("saved", "a path has the wrong type", got=got, expected=expected))
-    return _load(Container.open(path), device, threads, classes, verify)
+    if not os.fspath(path):
+        what, expected = "the path of a saved file is empty", "the path of a file that compiled.save wrote"
+        raise InvalidValueError(format_error("saved", what, got="''", expected=expected))
+    threads, verify, target = checked_threads(threads), checked_flag("verify", verify), opened(device)
+    return _load(Container.open(path), target, threads, classes, verify)
 
 
-def _load(
-    container: Container, device: AnyDevice | None, threads: int, classes: Iterable[type], verify: bool
-) -> CompiledModule:
+def _load(container: Container, target: Device, threads: int, classes: Iterable[type], verify: bool) -> CompiledModule:
     model, program = read_model(container, verify=verify)
     known = Classes(classes, model.signature.output_structure)
-    target = device if isinstance(device, Device) else Device(device)
     if program is not None:
         runner: Runner = ProgramRunner(Executor(program, target, threads=threads), model.weights, model.signature)
     elif model.open is not None:
@@ -256,4 +258,4 @@ def partitioned_runner(model: Model, device: Device, threads: int) -> Runner:
 
 def unpickled(data: bytes, device: str, threads: int, classes: Iterable[type] = ()) -> CompiledModule:
     """A pickle of a module has the bytes of its file, and names the device that it was on."""
-    return _load(Container.from_bytes(data), device, threads, classes, True)
+    return _load(Container.from_bytes(data), opened(device), threads, classes, True)

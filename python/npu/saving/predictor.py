@@ -17,6 +17,7 @@ from npu_runtime import Device
 from npu_runtime._core import device_name
 
 from npu.compiled_module import CompiledModule, load
+from npu.options import checked_flag, checked_threads
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +45,12 @@ class Predictor:
             what, got = "a predictor's device must be a name, which can be sent to workers", type(device).__name__
             raise InvalidTypeError(format_error("predictor", what, got=got, expected="'cpu', 'cuda' or 'metal'"))
         device = None if device is None else device_name(device)
-        self._path, self._device, self._threads, self._verify = os.fspath(as_path(path)), device, threads, verify
+        if path == "":
+            what, expected = "the path of a saved file is empty", "the path of a file that compiled.save wrote"
+            raise InvalidValueError(format_error("predictor", what, got="''", expected=expected))
+        self._path = os.path.abspath(as_path(path))  # also after os.chdir, and for a worker in another folder
+        self._device = device
+        self._threads, self._verify = checked_threads(threads), checked_flag("verify", verify)
         self._lock = threading.Lock()
         self._module: CompiledModule | None = None
         self._names: list[str] = []
@@ -119,8 +125,7 @@ class Predictor:
         return self._module
 
     def __getstate__(self) -> dict[str, Any]:
-        path = os.path.abspath(self._path)  # a worker may run in another folder
-        return {"path": path, "device": self._device, "threads": self._threads, "verify": self._verify}
+        return {"path": self._path, "device": self._device, "threads": self._threads, "verify": self._verify}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         path = state.pop("path")
