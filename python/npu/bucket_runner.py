@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from npu.kept import Kept
 from npu.open_sizes import Make, OpenRunner
 from npu.runners import uses_torch
 from npu.saving.signature import Signature
+from npu.saving.sizes import SavedSize
 
 __all__ = ["BucketRunner", "open_runner"]
 
@@ -41,7 +41,7 @@ class _Fit:
 class BucketRunner(OpenRunner):
     def __init__(
         self, buckets: Buckets, signature: Signature, rules: SizeRules, make: Make, weights: SharedWeights,
-        first: Mapping[str, int], most: int, compute_dtype: str | None,
+        first: Mapping[str, int], most: int, compute_dtype: str | None, in_file: Sequence[SavedSize] = (),
     ) -> None:  # fmt: skip
         self.buckets, self._compute_dtype = buckets, compute_dtype
         self._fills: list[Fill] = [buckets.fills.get(entry.name, 0) for entry in signature.inputs]
@@ -53,7 +53,7 @@ class BucketRunner(OpenRunner):
             for name, value in inputs.items()
         ]
         self._fits: Kept[_Fit] = Kept(_SHAPES)
-        super().__init__(rules, make, weights, first, most)
+        super().__init__(rules, make, weights, first, most, in_file)
 
     def try_tensors(self, tensors: tuple[Any, ...]) -> Sequence[Any] | None:
         try:
@@ -64,8 +64,7 @@ class BucketRunner(OpenRunner):
             return None
         if not fit.pads:
             return super().try_tensors(tensors)
-        torch = sys.modules["torch"]
-        if not all(isinstance(t, torch.Tensor) for t in tensors):
+        if not all(type(t) is np.ndarray or uses_torch([t]) for t in tensors):
             return None
         results = super().try_tensors(tuple(self._padded(fit, tensors)))
         return None if results is None else self._cut(fit, results)
@@ -144,12 +143,12 @@ class BucketRunner(OpenRunner):
 
 def open_runner(
     buckets: Buckets | None, signature: Signature, rules: SizeRules, make: Make, weights: SharedWeights,
-    first: Mapping[str, int], most: int, compute_dtype: str | None,
+    first: Mapping[str, int], most: int, compute_dtype: str | None, in_file: Sequence[SavedSize] = (),
 ) -> OpenRunner:  # fmt: skip
     """The runner of open sizes, with the program of ``first``."""
     if buckets is None:
-        return OpenRunner(rules, make, weights, first, most)
-    return BucketRunner(buckets, signature, rules, make, weights, first, most, compute_dtype)
+        return OpenRunner(rules, make, weights, first, most, in_file)
+    return BucketRunner(buckets, signature, rules, make, weights, first, most, compute_dtype, in_file)
 
 
 def _padded_tensor(tensor: Any, shape: tuple[int, ...], fill: Fill) -> Any:

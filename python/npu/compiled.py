@@ -27,6 +27,7 @@ from npu.buckets import Buckets, check_no_buckets
 from npu.compiled_module import CompiledModule
 from npu.host_parts import FALLBACKS, Compile, make_parts, say_what_runs_on_the_host, whole_program
 from npu.open_sizes import MOST_SIZES, SizedRunner, check_state
+from npu.options import checked_threads, opened
 from npu.padding.option import proven_buckets
 from npu.partitioned import PartitionRunner
 from npu.result_classes import as_traced
@@ -97,8 +98,9 @@ def compile(
         InvalidValueError: an option is wrong, or padding to ``buckets`` is not proven to keep the results.
         UnavailableError: ``device`` is not on this machine.
     """
-    max_sizes = as_int(max_sizes)
+    max_sizes, threads = as_int(max_sizes), checked_threads(threads)
     _check_options(fallback, max_sizes)
+    target = _target(device, module)
     ir = extract_ir(module, example_inputs, example_kwargs, output_names=output_names, dynamic_shapes=dynamic_shapes)
     ir.output_names = list(user_names(ir))
     dtype = str(compute_dtype).removeprefix("torch.") if compute_dtype is not None else None
@@ -108,7 +110,6 @@ def compile(
     options: dict[str, Any] = {"compute_dtype": dtype, "disable": names, "exact": exact}
     compile_ir = partial(npu_compiler.compile, **options)
     if ir.sizes:
-        target = _target(device, module)
         leaves = (leaf for _, leaf, _ in leaf_specs(module, example_inputs, example_kwargs, dynamic_shapes))
         first = rules_of(ir).sizes_of([leaf.shape for leaf in leaves if isinstance(leaf, Tensor)])
         signature = make_signature(ir, *_parameters(module))
@@ -119,8 +120,7 @@ def compile(
     check_no_buckets(buckets, pad)
     program = whole_program(ir, compile_ir, fallback)
     if program is None:
-        return _on_host_too(module, ir, _target(device, module), threads, compile_ir)
-    target = _target(device, module)
+        return _on_host_too(module, ir, target, threads, compile_ir)
     executor = _executor(program, target, threads)
     read = {spec.name for spec in program.weight_specs} | {s.name for s in executor.program.inputs if s.state}
     weights = load_weights(_tensors(module, read), program, target)
@@ -128,7 +128,7 @@ def compile(
 
 
 def _check_options(fallback: str, max_sizes: int) -> None:
-    if fallback not in FALLBACKS:
+    if not isinstance(fallback, str) or fallback not in FALLBACKS:
         raise InvalidValueError(
             format_error("npu", "fallback has a wrong value", got=f"{fallback!r:.60}", expected="'host' or 'error'")
         )
@@ -228,7 +228,7 @@ def _on_host_too(module: nn.Module, ir: IR, device: Device, threads: int, compil
 
 
 def _target(device: AnyDevice | None, module: nn.Module) -> Device:
-    return device if isinstance(device, Device) else Device(device or _device_of(module))
+    return opened(_device_of(module) if device is None and isinstance(module, nn.Module) else device)
 
 
 def _tensors(module: nn.Module, names: set[str]) -> dict[str, Tensor]:

@@ -9,13 +9,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from npu_base.argument_types import AnyTensor
-from npu_base.errors import InvalidTypeError, format_error
+from npu_base.errors import InvalidTypeError, InvalidValueError, format_error
 from npu_base.nesting import Make, rebuild, size_text
 from npu_runtime import Device, Executor, Program, Weights
 from npu_runtime.argument_types import WeightSource
-from npu_runtime.device import AnyDevice
+from npu_runtime.device import AnyDevice, opening_name
 
 from npu.notebook import as_html, readable_size
+from npu.options import checked_flag, checked_threads, opened
 from npu.runners import ProgramRunner, Runner, uses_torch
 from npu.saving.container import Container
 from npu.saving.model import Model, read_ir, read_model
@@ -66,7 +67,7 @@ class CompiledModule:
         self._returns_sizes = bool(sizes_returned(self._structure))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        # Plain tensors on the host that fit are run at once; all else is checked first, in words.
+        # Plain tensors and arrays on the host that fit are run at once; all else is checked first, in words.
         results = None
         if self._returns_sizes:
             return self._with_sizes(self._arguments.bind(args, kwargs))
@@ -98,7 +99,8 @@ class CompiledModule:
 
     def run_flat(self, arrays: Sequence[AnyTensor]) -> Sequence[Any]:
         """Run on arrays in the order of the signature; results as NumPy arrays, in the order of the signature."""
-        return self.runner.run(arrays, False)
+        results = None if uses_torch(arrays) else self.runner.try_tensors(tuple(arrays))
+        return self.runner.run(arrays, False) if results is None else results
 
     @property
     def signature(self) -> Signature:
@@ -162,7 +164,8 @@ class CompiledModule:
 
     @property
     def sizes(self) -> list[dict[str, int]]:
-        """The open sizes that it has programs for, in the order of their last use. Empty for fixed sizes."""
+        """The open sizes that it has programs for, also in the file it was loaded from, in the order of their last use.
+        Empty for fixed sizes."""
         return self.runner.sizes
 
     def warm_up(self, sizes: Iterable[Mapping[str, int]]) -> None:
@@ -185,7 +188,7 @@ class CompiledModule:
         return replace(model, open=replace(model.open, saved=self.runner.saved_sizes()))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return unpickled, (self.as_saved().to_bytes(), self.runner.device.kind, self._threads, self._classes)
+        return unpickled, (self.as_saved().to_bytes(), opening_name(self.runner.device), self._threads, self._classes)
 
     def _repr_html_(self) -> str:
         device = self.runner.device
@@ -224,15 +227,16 @@ def load(
     if not isinstance(path, str | os.PathLike):
         got, expected = type(path).__name__, "the path of a file that compiled.save wrote"
         raise InvalidTypeError(format_error("saved", "a path has the wrong type", got=got, expected=expected))
-    return _load(Container.open(path), device, threads, classes, verify)
+    if not os.fspath(path):
+        what, expected = "the path of a saved file is empty", "the path of a file that compiled.save wrote"
+        raise InvalidValueError(format_error("saved", what, got="''", expected=expected))
+    threads, verify, target = checked_threads(threads), checked_flag("verify", verify), opened(device)
+    return _load(Container.open(path), target, threads, classes, verify)
 
 
-def _load(
-    container: Container, device: AnyDevice | None, threads: int, classes: Iterable[type], verify: bool
-) -> CompiledModule:
+def _load(container: Container, target: Device, threads: int, classes: Iterable[type], verify: bool) -> CompiledModule:
     model, program = read_model(container, verify=verify)
     known = Classes(classes, model.signature.output_structure)
-    target = device if isinstance(device, Device) else Device(device)
     if program is not None:
         runner: Runner = ProgramRunner(Executor(program, target, threads=threads), model.weights, model.signature)
     elif model.open is not None:
@@ -254,4 +258,4 @@ def partitioned_runner(model: Model, device: Device, threads: int) -> Runner:
 
 def unpickled(data: bytes, device: str, threads: int, classes: Iterable[type] = ()) -> CompiledModule:
     """A pickle of a module has the bytes of its file, and names the device that it was on."""
-    return _load(Container.from_bytes(data), device, threads, classes, True)
+    return _load(Container.from_bytes(data), opened(device), threads, classes, True)

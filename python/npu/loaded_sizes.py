@@ -43,7 +43,8 @@ def loaded_runner(model: Model, device: Device, threads: int) -> OpenRunner:
     weights = model.weights if isinstance(model.weights, SharedWeights) else SharedWeights(model.weights, {})
     first = opened.saved[-1].sizes
     dtype = opened.options.get("compute_dtype")
-    return open_runner(opened.buckets, model.signature, opened.rules, make, weights, first, opened.most, dtype)
+    buckets, rules, most = opened.buckets, opened.rules, opened.most
+    return open_runner(buckets, model.signature, rules, make, weights, first, most, dtype, opened.saved)
 
 
 def saved_size(model: Model, sizes: dict[str, int]) -> tuple[SavedSize, Compile | None]:

@@ -81,14 +81,21 @@ class OpenRunner(Runner):
     """Runs each call with the runner of its size, which is made at the first such call.
 
     ``make`` gives the runner of some sizes. All runners have the same weights. State is handed from the size
-    of one call to that of the next.
+    of one call to that of the next. ``in_file`` are sizes that it need not compile; a saved file keeps all of them.
     """
 
     def __init__(
-        self, rules: SizeRules, make: Make, weights: SharedWeights, first: Mapping[str, int], most: int
+        self,
+        rules: SizeRules,
+        make: Make,
+        weights: SharedWeights,
+        first: Mapping[str, int],
+        most: int,
+        in_file: Sequence[SavedSize] = (),
     ) -> None:
         self.rules, self._make, self._weights = rules, make, weights
         self._kept: Kept[_Sized] = Kept(most)
+        self._in_file = list(in_file)
         self._state_lock, self._update_lock = threading.Lock(), threading.Lock()
         self._last = self._of_sizes(dict(first))
         runner = self._last.runner
@@ -164,7 +171,7 @@ class OpenRunner(Runner):
 
     @property
     def sizes(self) -> list[dict[str, int]]:
-        return [dict(sized.sizes) for sized in self._kept.values()]
+        return [dict(size.sizes) for size in self._unplanned()] + [dict(sized.sizes) for sized in self._kept.values()]
 
     @property
     def program(self) -> Any:
@@ -210,9 +217,14 @@ class OpenRunner(Runner):
         return self._last.runner.on_host()
 
     def saved_sizes(self) -> list[SavedSize]:
-        return [sized.saved() for sized in self._kept.values() or [self._last]]
+        return [*self._unplanned(), *(sized.saved() for sized in self._kept.values() or [self._last])]
+
+    def _unplanned(self) -> list[SavedSize]:
+        """Those in the file that no runner is kept for."""
+        kept = [sized.sizes for sized in self._kept.values() or [self._last]]
+        return [size for size in self._in_file if dict(size.sizes) not in kept]
 
     def __repr__(self) -> str:
-        kept = ", ".join(map(str, self._kept.values()))
+        kept = ", ".join(map(str, [*self._unplanned(), *self._kept.values()]))
         ranges = ", ".join(map(str, self.rules.sizes))
         return f"{self._last.runner!r}, sizes {ranges}; compiled for {kept}"

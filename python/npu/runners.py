@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
+import numpy as np
 from npu_base.errors import AbsentError, InvalidValueError, format_error
 from npu_runtime import Device, Executor, NPUBuffer, Profiler, Weights, load_weights
 from npu_runtime._core import TensorCall, fetch
@@ -28,7 +29,8 @@ class Runner:
         return Arguments(signature)
 
     def try_tensors(self, tensors: tuple[Any, ...]) -> Sequence[Any] | None:
-        """The cheap way, with torch tensors that need no checks. None, before anything has run, if these do."""
+        """The cheap way, with torch tensors or NumPy arrays, for results of the same kind. None, before anything has
+        run, unless these obviously fit."""
         return None
 
     def run(self, tensors: Sequence[Any], as_torch: bool) -> Sequence[Any]:
@@ -114,15 +116,23 @@ class ProgramRunner(Runner):
         self.executor, self.weights, self.program = executor, weights, program or executor.program
         self.device = executor.device
         self._inputs = [entry.name for entry in signature.inputs]
+        by_name = {spec.name: spec for spec in executor.program.inputs}
+        specs = [by_name[name] for name in self._inputs]
         self._outputs = [entry.name for entry in signature.outputs]
         self.has_state = any(spec.state for spec in executor.program.inputs)
         # Without state, threads need no common session and do not wait for each other.
         self._session = executor.session() if self.has_state else None
         self._lock = threading.Lock()
         self._call: TensorCall | None = None
+        self._shapes = [tuple(spec.shape) for spec in specs]
+        self._dtypes = [_numpy_dtype(spec.dtype) for spec in specs]
+        results = {spec.name: (tuple(spec.shape), _numpy_dtype(spec.dtype)) for spec in executor.program.outputs}
+        self._results = [results[name] for name in self._outputs]
         executor.prepare(weights)
 
     def try_tensors(self, tensors: tuple[Any, ...]) -> Sequence[Any] | None:
+        if tensors and type(tensors[0]) is np.ndarray:
+            return self._run_arrays(tensors) if self._fit(tensors) else None
         call = self._call or self._tensor_call()
         if call is None:
             return None
@@ -130,6 +140,24 @@ class ProgramRunner(Runner):
             return call.run(tensors, self.weights)
         with self._lock:
             return call.run(tensors, self.weights)
+
+    def _fit(self, arrays: tuple[Any, ...]) -> bool:
+        """Whether they are NumPy arrays, and of no subclass, with the program's shapes and dtypes."""
+        if len(arrays) != len(self._shapes):
+            return False
+        for array, shape, dtype in zip(arrays, self._shapes, self._dtypes, strict=True):
+            if type(array) is not np.ndarray or array.shape != shape:
+                return False
+            if array.dtype is not dtype and (dtype is None or array.dtype != dtype):  # None would equal float64
+                return False
+        return True
+
+    def _run_arrays(self, tensors: Sequence[Any]) -> list[Any]:
+        buffers: list[Any] = fetch(self._buffers(tensors))
+        return [
+            buffer.to_numpy() if dtype is None else np.ndarray(shape, dtype, buffer)
+            for buffer, (shape, dtype) in zip(buffers, self._results, strict=True)
+        ]
 
     def _tensor_call(self) -> TensorCall | None:
         torch = sys.modules.get("torch")
@@ -140,9 +168,9 @@ class ProgramRunner(Runner):
         return self._call
 
     def run(self, tensors: Sequence[Any], as_torch: bool) -> Sequence[Any]:
-        buffers = self._buffers(tensors)
         if not as_torch:
-            return [buffer.to_numpy() for buffer in fetch(buffers)]
+            return self._run_arrays(tensors)
+        buffers = self._buffers(tensors)
         if not any(getattr(tensor, "is_cuda", False) for tensor in tensors):
             buffers = fetch(buffers)
         return tuple(map(sys.modules["torch"].utils.dlpack.from_dlpack, buffers))
@@ -200,6 +228,14 @@ class ProgramRunner(Runner):
 
     def __repr__(self) -> str:
         return repr(self.executor)
+
+
+def _numpy_dtype(name: str) -> Any:
+    """None where NumPy has none of this name, which no array's dtype equals."""
+    try:
+        return np.dtype(name)
+    except TypeError:
+        return None
 
 
 def uses_torch(tensors: Sequence[Any]) -> bool:

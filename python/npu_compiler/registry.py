@@ -80,7 +80,7 @@ def add(
     op_types, rule = list(op_types), Lowering(function, tuple(parameters))
     for op_type in op_types:
         known = LOWERINGS.get(op_type)
-        if known is not None and not replace:
+        if known is not None and not replace and not _is_again(known.function, function):
             raise InvalidValueError(
                 f"[compiler] '{op_type}' already has a lowering, {full_name(known.function)}; got another, "
                 f"{full_name(function)}; expected one for each operator; try lowering(..., replace=True)"
@@ -91,6 +91,15 @@ def add(
                 f"{_suggestion(op_type, LOWERINGS)}; to add a lowering, leave out replace=True"
             )
     LOWERINGS.update(dict.fromkeys(op_types, rule))
+
+
+def _is_again(known: Callable[..., Any], function: Callable[..., Any]) -> bool:
+    """Whether the code that registered ``known`` is run again, after an import that Ctrl-C interrupted or in a cell of
+    a notebook. A run makes many functions called ``<lambda>``; in another run, the module has other globals."""
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    if name is None or (getattr(known, "__module__", None), getattr(known, "__qualname__", None)) != (module, name):
+        return False
+    return "<" not in name or getattr(known, "__globals__", None) is not getattr(function, "__globals__", None)
 
 
 def _check_operator(op_type: str) -> None:

@@ -288,6 +288,21 @@ def saved(tmp_path, **options):
     return model, tmp_path / "sized.npu"
 
 
+def test_a_loaded_model_keeps_all_sizes_of_its_file(tmp_path):
+    _, file = saved(tmp_path)
+    first = npu.load(file)
+    wanted = first.sizes
+    assert {"batch": 1} in wanted and {"batch": 8} in wanted and len(wanted) == 3
+    assert all(f"batch={sizes['batch']}" in repr(first) for sizes in wanted)
+    first.save(tmp_path / "again.npu")
+    for loaded in (npu.load(tmp_path / "again.npu"), pickle.loads(pickle.dumps(first))):
+        assert loaded.sizes == wanted
+        before = [size.code for size in first.model.open.saved]
+        assert [size.code for size in loaded.model.open.saved] == before
+    first(torch.zeros(1, 8))
+    assert first.sizes[-1] == {"batch": 1} and len(first.sizes) == 3
+
+
 def test_saved_files_hold_sizes_and_make_others(tmp_path):
     model, file = saved(tmp_path, exact=True)
     for loaded in (npu.load(file), pickle.loads(pickle.dumps(npu.load(file)))):
@@ -298,7 +313,8 @@ def test_saved_files_hold_sizes_and_make_others(tmp_path):
         with pytest.raises(ValueError, match="'batch' .*is 65, expected 1 to 64"):
             loaded(torch.zeros(65, 8))
     loaded.save(tmp_path / "again.npu")
-    assert npu.load(tmp_path / "again.npu").sizes == [{"batch": 64}]
+    again = npu.load(tmp_path / "again.npu")
+    assert again.sizes == loaded.sizes and {"batch": 64} in again.sizes
     predictor = npu.Predictor(file)
     for batch in (1, 3):
         x = np.random.default_rng(0).random((batch, 8), np.float32)

@@ -281,6 +281,43 @@ def test_cheap_calls_need_no_binding(monkeypatch):
             assert not result.requires_grad and result.grad_fn is None
         with torch.inference_mode():
             assert torch.equal(module(a, b), X - 2 * Y)
+        x, y = X.numpy(), Y.numpy()
+        for result in (module(x, y), module(x, b=y), module(b=y, a=x), module(np.asfortranarray(x), y[::1])):
+            assert type(result) is np.ndarray and np.array_equal(result, x - 2 * y) and result.flags.writeable
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int64", "float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("shape", [(2, 3), (0, 3), ()], ids=str)
+def test_arrays_come_back_as_arrays_of_their_dtype(dtype, shape):
+    class Copy(nn.Module):
+        def forward(self, x):
+            return x.clone()
+
+    x = torch.ones(shape, dtype=getattr(torch, dtype))
+    compiled = npu.compile(Copy(), x, device="cpu")
+    array = np.ones(shape, dtype)
+    result = compiled(array)
+    assert result.dtype is array.dtype and result.shape == shape and np.array_equal(result, array)
+    assert not np.shares_memory(result, array)
+
+
+def test_arrays_that_do_not_fit_are_checked_in_words():
+    compiled = npu.compile(Ordered(), (X, Y), device="cpu")
+    x, y = X.numpy(), Y.numpy()
+    masked = np.ma.masked_array(y, np.arange(3) == 0)
+    wrong = {
+        r"Input 'a': got dtype float64, expected float32": (x.astype("float64"), y),
+        r"Input 'b': got shape \[1, 1, 1\]": (x, np.ones((1, 1, 1), "float32")),
+        r"Input 'b': 1 of its .* elements are masked": (x, masked),
+        "Expected 2 inputs, got 1": (x,),
+        "Expected 2 inputs, got 3": (x, y, y),
+    }  # fmt: skip
+    for message, arrays in wrong.items():
+        with pytest.raises(InvalidValueError, match=message):
+            compiled(*arrays)
+    assert type(compiled(x, Y)) is torch.Tensor and np.array_equal(
+        compiled(x.astype(">f4").astype("<f4"), y), x - 2 * y
+    )
 
 
 def test_an_argument_that_the_example_left_out_is_named():

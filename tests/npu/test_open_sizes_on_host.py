@@ -80,7 +80,7 @@ def test_state_goes_from_size_to_size() -> None:
 
 def test_saved_files_hold_sizes_and_make_others(file: Path, tmp_path: Path) -> None:
     loaded, model = npu.load(file, "cpu", verify=True), Mixed().eval()
-    assert loaded.sizes == [{"batch": 1}]
+    assert loaded.sizes == [{"batch": 4}, {"batch": 1}]
     check(loaded, model, 1, 4, 9, 4)
     twin = pickle.loads(pickle.dumps(loaded))
     assert [dict(s.sizes)["batch"] for s in twin.model.open.saved] == [1, 9, 4]

@@ -228,6 +228,54 @@ def test_pickles(tied):
         function(data[:-9], "cpu", threads)
 
 
+def test_a_pickle_names_an_emulated_device(tied):
+    device = metal_device()
+    twin = pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(npu.load(tied[1], device)))))
+    assert (twin.executor.device.kind, twin.executor.device.name) == (device.kind, device.name)
+
+
+WRONG_OPTIONS = {
+    "verify": ({"verify": "yes"}, r"verify has the wrong type; got 'yes'; expected True or False"),
+    "threads as a bool": ({"threads": True}, "threads is not an integer; got True; expected 1 to 1024, or 0"),
+    "a fraction of a thread": ({"threads": 1.5}, "threads is not an integer; got 1.5"),
+    "too many threads": ({"threads": 2**70}, r"threads is out of range; got \d+; expected 1 to 1024"),
+    "an empty device": ({"device": ""}, "the kind of a device must be a string or a torch.device; got ''"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), WRONG_OPTIONS.values(), ids=list(WRONG_OPTIONS))
+def test_wrong_options(tied, options, message):
+    for make in (npu.load, npu.Predictor):
+        if make is npu.load or "device" not in options:
+            with pytest.raises(InvalidValueError, match=message):
+                make(tied[1], **options)
+    if "verify" not in options:
+        with pytest.raises(InvalidValueError, match=message):
+            npu.compile(nn.Linear(2, 2), torch.ones(1, 2), **options)
+
+
+def test_the_device_is_found_wrong_before_the_model_is_traced():
+    class Untraceable(nn.Module):
+        def forward(self, x):
+            raise AssertionError("traced")
+
+    with pytest.raises(InvalidValueError, match="no such kind of device"):
+        npu.compile(Untraceable(), torch.ones(1), device="tpu")
+    with pytest.raises(InvalidValueError, match=r"fallback has a wrong value; got array\(\[1, 2\]\)"):
+        npu.compile(Untraceable(), torch.ones(1), fallback=np.array([1, 2]))
+
+
+def test_the_only_cpu_has_pytorchs_name_too(tied):
+    assert npu.load(tied[1], "cpu:0").executor.device.kind == "cpu"
+    assert npu.compile(nn.Linear(2, 2), torch.ones(1, 2), device="cpu:0").executor.device.kind == "cpu"
+
+
+def test_an_empty_path_is_no_folder():
+    for make in (npu.load, npu.Predictor):
+        with pytest.raises(InvalidValueError, match="the path of a saved file is empty; got ''"):
+            make("")
+
+
 def test_the_file(tied, tmp_path):
     compiled, path = tied
     container = Container.open(path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -107,6 +109,50 @@ def test_only_what_was_registered_is_taken_away() -> None:
 
 def twice(b: Builder, self: Tensor) -> Tensor:
     return b.map("x + x", self.dtype, x=self)
+
+
+def own_exp(b: Builder, self: Tensor) -> Tensor:
+    return b.map("exp(x)", self.dtype, x=self)
+
+
+def test_a_module_that_runs_again_registers_its_lowerings_again() -> None:
+    lowering("aten.exp.default", replace=True)(twice)
+    source = """
+@lowering("aten.exp.default")
+def twice(b: Builder, self: Tensor) -> Tensor:
+    return b.map("x + 3", self.dtype, x=self)
+"""
+    exec(source, {"__name__": __name__, "lowering": lowering, "Builder": Builder, "Tensor": Tensor})
+    assert "(e0 + 3.0) * 2.0" in text()
+    with pytest.raises(ValueError, match="already has a lowering"):
+        lowering("aten.exp.default")(own_exp)
+    with pytest.raises(ValueError, match="already has a lowering"):
+        exec(source, {"__name__": "elsewhere", "lowering": lowering, "Builder": Builder, "Tensor": Tensor})
+
+
+@pytest.mark.parametrize("number", ["40", "200"])
+def test_an_interrupted_import_can_be_repeated(number: str) -> None:
+    """Ctrl-C in the first compilation, while the lowerings of a family are being registered."""
+    code = """
+import sys
+calls = 0
+def interrupt(frame, event, arg):
+    global calls
+    code = frame.f_code
+    if event == "call" and code.co_name == "add" and code.co_filename.endswith("registry.py"):
+        calls += 1
+        if calls == int(sys.argv[1]):
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+sys.setprofile(interrupt)
+try:
+    import npu_compiler
+except KeyboardInterrupt:
+    import npu_compiler
+    print(calls, len(npu_compiler.get_supported_ops()) > 100)
+"""
+    done = subprocess.run([sys.executable, "-c", code, number], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == [number, "True"], done.stderr
 
 
 def test_a_lowering_replaces_another_when_it_says_so() -> None:

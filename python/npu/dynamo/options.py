@@ -58,7 +58,7 @@ class Options:
         return options
 
     def _check(self) -> None:
-        if self.fallback not in FALLBACKS:
+        if not isinstance(self.fallback, str) or self.fallback not in FALLBACKS:
             self._refuse("fallback", "'host' or 'error'")
         if not isinstance(self.explain, bool):
             self._refuse("explain", "True or False")

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from npu_base.argument_types import AnyTensor
 from npu_base.arguments import is_tensor, masked_elements, tensor_dtype
 from npu_base.errors import InvalidTypeError, InvalidValueError, format_error
@@ -16,6 +17,7 @@ from npu_runtime import Device
 from npu_runtime._core import device_name
 
 from npu.compiled_module import CompiledModule, load
+from npu.options import checked_flag, checked_threads
 
 if TYPE_CHECKING:
     import torch
@@ -43,12 +45,32 @@ class Predictor:
             what, got = "a predictor's device must be a name, which can be sent to workers", type(device).__name__
             raise InvalidTypeError(format_error("predictor", what, got=got, expected="'cpu', 'cuda' or 'metal'"))
         device = None if device is None else device_name(device)
-        self._path, self._device, self._threads, self._verify = os.fspath(as_path(path)), device, threads, verify
+        if path == "":
+            what, expected = "the path of a saved file is empty", "the path of a file that compiled.save wrote"
+            raise InvalidValueError(format_error("predictor", what, got="''", expected=expected))
+        self._path = os.path.abspath(as_path(path))  # also after os.chdir, and for a worker in another folder
+        self._device = device
+        self._threads, self._verify = checked_threads(threads), checked_flag("verify", verify)
         self._lock = threading.Lock()
         self._module: CompiledModule | None = None
+        self._names: list[str] = []
+        self._output_names: list[str] = []
 
     def __call__(self, columns: Mapping[str, AnyTensor]) -> dict[str, Any]:
         module = self._load()
+        results = self._quickly(module, columns)
+        if results is None:
+            results = module.run_flat(self._arrays(module, columns))
+        return dict(zip(self._output_names, results, strict=True))
+
+    def _quickly(self, module: CompiledModule, columns: Mapping[str, AnyTensor]) -> Any:
+        """Results for plain arrays that fit. None, before anything has run, for all else."""
+        if type(columns) is not dict or len(columns) != len(self._names):
+            return None
+        arrays = tuple(map(columns.get, self._names))
+        return module.runner.try_tensors(arrays) if all(type(a) is np.ndarray for a in arrays) else None
+
+    def _arrays(self, module: CompiledModule, columns: Mapping[str, AnyTensor]) -> list[Any]:
         if not isinstance(columns, Mapping):
             what, got = "a predictor takes a dict of arrays", type(columns).__name__
             raise InvalidTypeError(format_error("predictor", what, got=got, expected=self._expected(module)))
@@ -62,13 +84,9 @@ class Predictor:
             raise InvalidValueError(
                 format_error("predictor", what, got="; ".join(parts), expected=self._expected(module), action=action)
             )
-        arrays = [self._array(columns[entry.user_name], entry) for entry in entries]
-        results = module.run_flat(arrays)
-        return dict(zip(module.output_names, results, strict=True))
+        return [self._array(columns[entry.user_name], entry) for entry in entries]
 
     def _array(self, column: Any, entry: Any) -> Any:
-        import numpy as np
-
         if masked := masked_elements(column):
             what, got = f"column '{entry.user_name}' has masked elements", f"{masked} of {column.size}"
             action = ".filled(...), or dropping these rows"
@@ -101,12 +119,13 @@ class Predictor:
                     if module.has_state:
                         what, action = f"{self._path}: this model keeps state between calls", "npu.load"
                         raise InvalidValueError(format_error("predictor", what, action=action))
+                    self._names = [entry.user_name for entry in module.signature.inputs]
+                    self._output_names = module.output_names
                     self._module = module
         return self._module
 
     def __getstate__(self) -> dict[str, Any]:
-        path = os.path.abspath(self._path)  # a worker may run in another folder
-        return {"path": path, "device": self._device, "threads": self._threads, "verify": self._verify}
+        return {"path": self._path, "device": self._device, "threads": self._threads, "verify": self._verify}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         path = state.pop("path")
