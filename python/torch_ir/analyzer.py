@@ -131,7 +131,15 @@ class GraphAnalyzer:
         return leaves
 
     def get_graph_outputs(self) -> list[TensorMeta]:
-        return [self._meta(v) for v in self.user_outputs() if isinstance(v, Value)]
+        outputs = [v for v in self.user_outputs() if isinstance(v, Value)]
+        for value in outputs:
+            layout = getattr(value.fake, "layout", torch.strided)
+            if layout != torch.strided:
+                raise ConversionError(
+                    f"The model returns '{value.name}', a {layout} tensor, which an IR cannot hold; return "
+                    f"{value.name}.to_dense()"
+                )
+        return [self._meta(v) for v in outputs]
 
     def get_weights(self) -> list[TensorMeta]:
         weights: dict[str, TensorMeta] = {}

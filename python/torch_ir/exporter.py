@@ -148,19 +148,24 @@ def _explain(error: Exception, model: nn.Module) -> str:
         return f"{advice} ({type(error).__name__}: {_first_line(text)})"
     if isinstance(error, TypeError) and "forward()" in text:
         return f"{text} (called as {get_model_name(model)}.forward)"
-    if match := _NO_RESULT.search(text):
+    if _NAN_RESULT.search(text):
+        return "the model returns the number nan, which torch.export loses; return a tensor: torch.tensor(float('nan'))"
+    place = place_of(error)
+    if match := _NO_RESULT.search(text) or (_NO_NODE.search(text) if place is None else None):
         return (
             f"the model returns a {match[1]}; expected tensors, numbers, text, None, and tuples, lists, dicts and "
             f"dataclasses of them"
         )
     if "data-dependent" in text:
         return f"{type(error).__name__}: {_undecided(text)}"
-    place = place_of(error)
     where = "" if place is None else f" (at {place})"
     return f"{type(error).__name__}: {text.rstrip('.') if where else text}{where}"
 
 
 _NO_RESULT = re.compile(r"Found <class '([\w.]+)'> in output, which is not a known type")
+_NO_NODE = re.compile(r"^'([\w.]+)' object has no attribute 'meta'$")
+"""What PyTorch says of results that are neither tensors nor constants it knows."""
+_NAN_RESULT = re.compile(r"User output nan is not in the correct order")
 _UNHINTED = re.compile(r" *\(unhinted: .*")
 
 

@@ -30,6 +30,7 @@ _ASSERTIONS = frozenset(
         "aten.sym_constrain_range_for_size.default",
     }
 )
+_TRANSFORMS = "torch._functorch.predispatch"
 _PART_OF_SUBCLASS = "export.access_subclass_inner_tensor.default"
 
 
@@ -142,6 +143,11 @@ class _Flattener:
         return self._record(node, args, kwargs, inlined)
 
     def _record(self, node: fx.Node, args: Any, kwargs: Any, inlined: bool) -> Any:
+        if getattr(node.target, "__module__", "") == _TRANSFORMS:
+            raise ConversionError(
+                f"Node '{node.name}' ({_where(node)}) is part of torch.vmap or of a transform of torch.func, which IR "
+                f"cannot hold; write that part with ordinary operators on whole batches"
+            )
         val = node.meta.get("val")
         if is_open_size(val):
             return val  # arithmetic of sizes is not a call: readers have its expression

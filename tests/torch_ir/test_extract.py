@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import enum
 import re
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,8 @@ from torch_ir import (
     verify_ir_with_state_dict,
 )
 from torch_ir.errors import InvalidExampleError
+
+from tests.torch_ir.proof import Fn
 
 
 @dataclasses.dataclass
@@ -390,3 +393,25 @@ def test_batch_norm_that_writes_its_statistics(training):
 def test_example_inputs_that_are_not_dense(example, words):
     with pytest.raises(InvalidExampleError, match=words):
         extract_ir(nn.ReLU(), example)
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+@pytest.mark.parametrize(
+    ("fn", "error", "why"),
+    [
+        (lambda x: x.to_sparse(), ConversionError, r"returns 'to_sparse', a torch.sparse_coo tensor.*\.to_dense\(\)"),
+        (lambda x: (x + 1, Colour.RED), ExportError, "the model returns a Colour; expected tensors, numbers"),
+        (lambda x: (x + 1, float("nan")), ExportError, r"returns the number nan.*torch\.tensor\(float\('nan'\)\)"),
+        (torch.vmap(lambda row: row.sum()), ConversionError, "is part of torch.vmap or of a transform"),
+        (torch.func.grad(lambda y: (y * y).sum()), ConversionError, "is part of torch.vmap or of a tr"),
+        (lambda x: x + 5j.meta, ExportError, r"no attribute 'meta' \(at File .*test_extract\.py"),
+        (lambda x: torch.autograd.grad(x.sum(), x), ExportError, r"does not require grad.*test_extract\.py"),
+    ],
+    ids=["sparse", "enum", "nan", "vmap", "func.grad", "no attribute", "autograd.grad"],
+)
+def test_results_and_transforms_that_no_graph_holds(fn, error, why):
+    with pytest.raises(error, match=why):
+        extract_ir(Fn(fn), torch.ones(2, 4))
