@@ -241,6 +241,12 @@ def test_the_only_cpu_has_pytorchs_name_too(tied):
     assert npu.compile(nn.Linear(2, 2), torch.ones(1, 2), device="cpu:0").executor.device.kind == "cpu"
 
 
+def test_a_path_that_ends_in_a_slash_is_no_file(tied, tmp_path):
+    with pytest.raises(FileError, match="a path that ends in a slash is a folder; try the name of a file"):
+        tied[0].save(f"{tmp_path}/name/")
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_empty_path_is_no_folder():
     for make in (npu.load, npu.Predictor):
         with pytest.raises(InvalidValueError, match="the path of a saved file is empty; got ''"):
