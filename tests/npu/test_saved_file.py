@@ -183,6 +183,25 @@ def test_only_data_classes_are_called(tmp_path):
     assert type(npu.load(path, "cpu")(np.ones(2, "float32"))) is dict
 
 
+@pytest.mark.parametrize("value", [{"$dtype": "os"}, {"$complex": "x"}, {"$device": 7}], ids=str)
+def test_forged_values_of_pytorch(tmp_path, value):
+    class Two(nn.Module):
+        def forward(self, x, scale=2.0):
+            return {"y": x * scale, "n": 5}
+
+    compiled = npu.compile(Two(), torch.ones(2), device="cpu")
+    leaf = compiled.signature.output_structure["items"][1]
+    leaf["value"] = value
+    compiled.save(tmp_path / "forged.npu")
+    with pytest.raises(InvalidValueError, match=r"forged\.npu: .*'output_structure' has a value that is not valid"):
+        npu.load(tmp_path / "forged.npu", "cpu")
+    leaf["value"] = 5
+    compiled.signature.defaults["scale"] = value
+    compiled.save(tmp_path / "forged.npu")
+    with pytest.raises(InvalidValueError, match=r"forged\.npu: .*'defaults' has a value .*, of 'scale'"):
+        npu.load(tmp_path / "forged.npu", "cpu")
+
+
 def test_pickles(tied):
     compiled, path = tied
     x = torch.randn(2, 8)
