@@ -75,7 +75,7 @@ def check_example(leaves: Iterable[tuple[str, Any, Any]]) -> None:
                 raise ExportError(
                     f"dynamic_shapes: the input '{name}' has no dimension {axis}; its shape is {list(leaf.shape)}"
                 )
-            if axis < 0 and dim is not None:
+            if axis < 0 and isinstance(dim, Dim):
                 raise ExportError(
                     f"dynamic_shapes: PyTorch loses the name and the range of a dimension that is counted from the "
                     f"end, {axis} of '{name}'; write {axis + leaf.dim()}"
