@@ -13,6 +13,7 @@ from npu_base.argument_types import DynamicShapes, ExampleInputs
 from npu_base.errors import InternalError, InvalidValueError, format_error
 from npu_base.sizes import as_int
 from npu_base.tensors import plain_tensors
+from npu_compiler.refusals import HOST_ADVICE
 from npu_runtime import Device, Executor, Program, Weights, load_weights
 from npu_runtime.device import AnyDevice
 from npu_runtime.shared_weights import SharedWeights
@@ -118,13 +119,23 @@ def compile(
             module, ir, signature, target, threads, compile_ir, fallback, options, first, max_sizes, padding
         )
     check_no_buckets(buckets, pad)
-    program = whole_program(ir, compile_ir, fallback)
+    program = _whole_program(ir, compile_ir, fallback)
     if program is None:
         return _on_host_too(module, ir, target, threads, compile_ir)
     executor = _executor(program, target, threads)
     read = {spec.name for spec in program.weight_specs} | {s.name for s in executor.program.inputs if s.state}
     weights = load_weights(_tensors(module, read), program, target)
     return whole_module(ir, program, executor, weights, make_signature(ir, *_parameters(module)), threads)
+
+
+def _whole_program(ir: IR, compile_ir: Compile, fallback: str) -> npu_compiler.CompiledProgram | None:
+    try:
+        return whole_program(ir, compile_ir, fallback)
+    except npu_compiler.CompileError as error:
+        if type(error) is not npu_compiler.CompileError:
+            raise  # the host could not run it either
+        advice = "fallback='host' (or --fallback host) runs such nodes on the host, and the rest on the device"
+        raise npu_compiler.CompileError(str(error).replace(HOST_ADVICE, advice)) from error
 
 
 def _check_options(fallback: str, max_sizes: int) -> None:
@@ -180,7 +191,7 @@ def _of_open_sizes(
 
     def make(sizes: dict[str, int], weights: SharedWeights) -> SizedRunner:
         fixed = ir.specialize(**sizes)
-        program = whole_program(fixed, compile_ir, fallback)
+        program = _whole_program(fixed, compile_ir, fallback)
         if program is None:
             parts, program_of = make_parts(fixed.to_dict(), compile_ir)
             runner: Runner = PartitionRunner(parts.plan, weights, signature, device, threads, program_of)

@@ -74,7 +74,7 @@ def write_file(path: str | os.PathLike[str], data: bytes | memoryview | str, *, 
     The data is written to a temporary file in the same folder, synced, and renamed. Neither a full disk nor a crash
     leaves a partial file. Text is encoded as UTF-8.
     """
-    target = as_path(path)
+    target = _file_path(path)
     try:
         raw = data.encode("utf-8") if isinstance(data, str) else data
         if parents:
@@ -92,7 +92,7 @@ def write_file_with(path: str | os.PathLike[str], write: Callable[[BinaryIO], ob
 
     ``write`` writes it to the temporary file, and may also seek there and read.
     """
-    target = as_path(path)
+    target = _file_path(path)
     try:
         if target.exists() and not target.is_file() and not target.is_dir():
             raise OSError(errno.ESPIPE, "it is not a regular file", str(target))
@@ -169,10 +169,20 @@ def as_path(path: str | os.PathLike[str]) -> Path:
         raise InvalidTypeError(format_error("file", "a path has the wrong type", got=got, expected=expected)) from None
 
 
+def _file_path(path: str | os.PathLike[str]) -> Path:
+    """``Path`` would drop the slash of ``name/``, which is a folder."""
+    target = as_path(path)
+    if os.fspath(path).endswith((os.sep, "/")):
+        error = IsADirectoryError(errno.EISDIR, "a path that ends in a slash is a folder", os.fspath(path))
+        raise file_error("write", path, error)
+    return target
+
+
 def make_folder(path: str | os.PathLike[str]) -> Path:
+    """In a folder that exists, because a mistyped path must not make others."""
     folder = as_path(path)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
     except (OSError, ValueError) as error:
         raise file_error("make the folder", path, error) from error
     return folder
@@ -199,8 +209,9 @@ def output_error(error: BaseException) -> FileError | None:
 
 def check_target(path: str | os.PathLike[str]) -> None:
     """Raise FileError if a file cannot be written there, for callers who work long before they write it."""
+    target = _file_path(path)
     try:
-        _check_target(as_path(path))
+        _check_target(target)
     except (OSError, ValueError) as error:
         raise file_error("write", path, error) from error
 

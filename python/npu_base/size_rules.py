@@ -132,7 +132,7 @@ class SizeRules:
                     continue
                 expected = self.value(want.text, values)
             if expected != n:
-                text = f"{expected}, which dynamic_shapes does not leave open"
+                text = f"{expected}, because this dimension is not open"
                 if isinstance(want, Size):
                     text = f"{expected} {want}" if want.text.startswith("(") else f"{expected} ({want})"
                 raise self.error(f"Input '{name}': dimension {axis} is {n}, expected {text}")

@@ -20,7 +20,7 @@ from .errors import ExportError, InvalidExampleError, InvalidModelError
 from .open_shapes import any_size, refused_range
 from .pytorch_bugs import worked_around
 from .quiet import quiet_export
-from .tracing import ONE_AT_A_TIME, check_leaves, get_model_name, normalize_inputs, prepare
+from .tracing import ONE_AT_A_TIME, check_arguments, check_leaves, get_model_name, normalize_inputs, prepare
 
 __all__ = [
     "ExportError",
@@ -95,6 +95,7 @@ def export_model(
     if packed is not None:
         raise InvalidExampleError(f"Failed to export model: the inputs hold a packed sequence: {packed}")
     check_leaves(leaves)
+    check_arguments(model, args, kwargs)
     ready = prepare(model, args, kwargs)
     try:
         with ONE_AT_A_TIME, worked_around(), quiet_export(), warnings.catch_warnings():

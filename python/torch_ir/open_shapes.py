@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+from npu_base.sizes import is_name
 from torch import nn
 from torch.export import ExportedProgram
 from torch.export.dynamic_shapes import Dim
@@ -74,6 +75,11 @@ def check_example(leaves: Iterable[tuple[str, Any, Any]]) -> None:
                 raise ExportError(
                     f"dynamic_shapes: the input '{name}' has no dimension {axis}; its shape is {list(leaf.shape)}"
                 )
+            if axis < 0 and isinstance(dim, Dim):
+                raise ExportError(
+                    f"dynamic_shapes: PyTorch loses the name and the range of a dimension that is counted from the "
+                    f"end, {axis} of '{name}'; write {axis + leaf.dim()}"
+                )
             size, where = leaf.shape[axis], f"dimension {axis} of '{name}'"
             if type(dim) is int and dim != size:
                 raise ExportError(
@@ -92,6 +98,11 @@ def _axis_name(name: str, axis: int) -> str:
 def _check_dim(dim: Any, size: int, where: str, first: dict[str, tuple[int, str]]) -> None:
     """``first`` has the value of each dimension so far, and where it was."""
     root, value = root_of(dim), root_of_extent(dim, size)
+    if not is_name(root.__name__):
+        raise ExportError(
+            f"dynamic_shapes: {where} has a Dim whose name cannot be written in an expression, {root.__name__!r}; "
+            f"expected letters from a to z, digits and _, and no function such as min"
+        )
     if root is not dim:
         where += f", which is {dim.__name__}"
     if extent_of(dim, value) != size:
@@ -264,5 +275,10 @@ def _plain_guard(guard: str, where: str, name: str) -> str:
 
 def _plain(text: str) -> str:
     if match := _SPECIALIZED.search(text):
-        return f"'{match[1]}' can only be {match[2]} in the model's code"
-    return _AXIS.sub(lambda m: f"dimension {m[3]} of '{m[1]}{m[2]}'", text)
+        where = _AXIS.sub(_place, match[1])
+        return f"{where if where != match[1] else repr(match[1])} can only be {match[2]} in the model's code"
+    return _AXIS.sub(_place, text)
+
+
+def _place(match: re.Match[str]) -> str:
+    return f"dimension {match[3]} of '{match[1]}{match[2]}'"

@@ -84,6 +84,11 @@ def check_leaves(leaves: list[Any]) -> None:
                 f"The example inputs contain a NumPy {kind.__name__} of {getattr(leaf, 'dtype', 'unknown')}{shape}; "
                 f"expected tensors; pass torch.as_tensor(x)"
             )
+        if isinstance(leaf, torch.Tensor) and leaf.is_nested:
+            raise InvalidExampleError(
+                "The example inputs contain a nested tensor; expected dense ones: "
+                "torch.nested.to_padded_tensor(x, 0.0), and a mask for the model where it needs one"
+            )
         if isinstance(leaf, torch.Tensor) and (leaf.is_quantized or leaf.layout not in (torch.strided, torch.jagged)):
             what, how = ("quantized", "dequantize") if leaf.is_quantized else (f"{leaf.layout}", "to_dense")
             raise InvalidExampleError(f"The example inputs contain a {what} tensor; expected dense ones: x.{how}()")
@@ -108,6 +113,20 @@ def _accepts_keyword(model: nn.Module, name: Any) -> bool:
         return isinstance(name, str)
     parameter = parameters.get(name)
     return parameter is not None and parameter.kind is not parameter.POSITIONAL_ONLY
+
+
+def check_arguments(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Refuse what ``forward`` cannot be called with."""
+    try:
+        signature = _forward_signature(model)
+    except ValueError:  # of code that is not Python's
+        return
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise InvalidExampleError(
+            f"The example inputs do not fit {get_model_name(model)}.forward{signature}: {error}"
+        ) from None
 
 
 def prepare(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TraceInputs:

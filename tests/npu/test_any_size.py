@@ -337,7 +337,7 @@ print(loaded.sizes)
 def test_a_loading_process_makes_sizes_without_pytorch(tmp_path):
     _, file = saved(tmp_path)
     done = subprocess.run([sys.executable, "-c", _ALONE, file], capture_output=True, text=True, check=False)
-    assert done.stdout == "[{'batch': 8}, {'batch': 1}, {'batch': 5}]\n", done.stderr
+    assert done.stdout == "[{'batch': 4}, {'batch': 8}, {'batch': 1}, {'batch': 5}]\n", done.stderr
 
 
 def test_sizes_of_one_that_are_not_in_the_file_are_checked(tmp_path):

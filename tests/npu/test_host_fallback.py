@@ -283,3 +283,8 @@ def test_single_numbers_that_several_parts_read_are_saved(tmp_path):
     torch.testing.assert_close(npu.load(tmp_path / "scaled.npu", "cpu")(x), wanted)
     with torch.no_grad(), pytest.warns(HostWarning):
         torch.testing.assert_close(torch.compile(Scaled(), backend="npu", options={"device": "cpu"})(x), wanted)
+
+
+def test_a_refusal_says_how_the_host_may_run_the_rest():
+    with pytest.raises(CompileError, match=r"\nfallback='host' \(or --fallback host\) runs such nodes on the host"):
+        npu.compile(Solve().eval(), (A, {"b": B, "c": C}), fallback="error")

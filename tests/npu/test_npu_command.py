@@ -120,6 +120,7 @@ def test_inputs_and_outputs_of_every_dtype(folder, tmp_path):
     ids, x = (t["name"] for t in ir.to_dict()["graph_inputs"])
     np.save(tmp_path / "ids.npy", np.array([0, 1, 2]))
     values = np.array([[1, -2], [0.5, 3]], np.float32)
+    (tmp_path / "out").mkdir()
     for file, array in (("named", values), ("bits", values.astype(ml_dtypes.bfloat16))):
         np.save(tmp_path / f"{file}.npy", array)
         inputs = [f"--input={ids}={tmp_path / 'ids.npy'}", f"--input={x}={tmp_path / file}.npy"]
@@ -335,6 +336,7 @@ MISTAKES = {
     "no number": (["bench", "net.npubin", "--runs", "x"], 2, "invalid integer value: 'x'"),
     "seed": (["run", "net.npubin", "--seed", "-1"], 2, "--seed"),
     "trace to nowhere": (["bench", "net.npubin", "--trace", "no/such.json", "--runs", "1"], 1, "no/such.json"),
+    "no folder for outputs": (["run", "net.npubin", "-o", "no/such/folder"], 1, "no/such/folder"),
     "output is a file": (["run", "net.npubin", "-o", "image.npy"], 1, "image.npy"),
     "a folder": (["run", "."], 1, "a folder without config.json"),
     "half a program": (["plan", "half.npubin"], 1, "half.npubin"),

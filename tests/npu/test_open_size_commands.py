@@ -79,6 +79,8 @@ def test_a_name_leaves_a_size_open(run: Run) -> None:
     assert run("run", "net.npu", "--input", "3,3,7,7").startswith("output: float32[3, 2]")
     assert "is 9, expected 1 to 8" in run("run", "net.npu", "--input", "9,3,7,7", code=1)
     assert "dimension 3 is 8, expected 7 (side)" in run("run", "net.npu", "--input", "1,3,7,8", code=1)
+    refused = run("run", "net.npu", "--input", "1,4,8,8", code=1)
+    assert "dimension 1 is 4, expected 3, because this dimension is not open" in refused
 
 
 def test_sizes_that_derive_from_others_and_named_inputs(run: Run) -> None:

@@ -212,6 +212,25 @@ def test_only_data_classes_are_called(tmp_path):
     assert type(npu.load(path, "cpu")(np.ones(2, "float32"))) is dict
 
 
+@pytest.mark.parametrize("value", [{"$dtype": "os"}, {"$complex": "x"}, {"$device": 7}], ids=str)
+def test_forged_values_of_pytorch(tmp_path, value):
+    class Two(nn.Module):
+        def forward(self, x, scale=2.0):
+            return {"y": x * scale, "n": 5}
+
+    compiled = npu.compile(Two(), torch.ones(2), device="cpu")
+    leaf = compiled.signature.output_structure["items"][1]
+    leaf["value"] = value
+    compiled.save(tmp_path / "forged.npu")
+    with pytest.raises(InvalidValueError, match=r"forged\.npu: .*'output_structure' has a value that is not valid"):
+        npu.load(tmp_path / "forged.npu", "cpu")
+    leaf["value"] = 5
+    compiled.signature.defaults["scale"] = value
+    compiled.save(tmp_path / "forged.npu")
+    with pytest.raises(InvalidValueError, match=r"forged\.npu: .*'defaults' has a value .*, of 'scale'"):
+        npu.load(tmp_path / "forged.npu", "cpu")
+
+
 def test_pickles(tied):
     compiled, path = tied
     x = torch.randn(2, 8)
@@ -268,6 +287,12 @@ def test_the_device_is_found_wrong_before_the_model_is_traced():
 def test_the_only_cpu_has_pytorchs_name_too(tied):
     assert npu.load(tied[1], "cpu:0").executor.device.kind == "cpu"
     assert npu.compile(nn.Linear(2, 2), torch.ones(1, 2), device="cpu:0").executor.device.kind == "cpu"
+
+
+def test_a_path_that_ends_in_a_slash_is_no_file(tied, tmp_path):
+    with pytest.raises(FileError, match="a path that ends in a slash is a folder; try the name of a file"):
+        tied[0].save(f"{tmp_path}/name/")
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_empty_path_is_no_folder():

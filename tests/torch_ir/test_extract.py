@@ -260,7 +260,7 @@ def test_bad_models_and_inputs():
         extract_ir(Linear().eval(), {"y": torch.zeros(1, 4)})
     with pytest.raises(ExportError, match="Failed to export model"):
         extract_ir(Linear().eval(), torch.zeros(1, 5))
-    with pytest.raises(ExportError, match="Failed to export model"):
+    with pytest.raises(ExportError, match="do not fit Linear.forward.*: too many positional arguments"):
         extract_ir(Linear().eval(), (torch.zeros(1, 4), torch.zeros(1)))
 
 
@@ -384,9 +384,28 @@ def test_batch_norm_that_writes_its_statistics(training):
 
 
 @pytest.mark.parametrize(
+    ("example", "kwargs", "words"),
+    [
+        ((), {}, "missing a required argument: 'input'$"),
+        (None, {}, "missing a required argument: 'input'$"),
+        ((torch.ones(2), torch.ones(2)), {}, "too many positional arguments$"),
+        ((torch.ones(2),), {"input": torch.ones(2)}, "multiple values for argument 'input'$"),
+    ],
+)
+def test_example_inputs_that_forward_does_not_take(example, kwargs, words):
+    with pytest.raises(InvalidExampleError, match=rf"do not fit ReLU\.forward\(input: .*\).*: {words}"):
+        extract_ir(nn.ReLU(), example, kwargs)
+
+
+@pytest.mark.parametrize(
     ("example", "words"),
     [
         (torch.eye(2).to_sparse(), r"contain a torch\.sparse_coo tensor; expected dense ones: x\.to_dense\(\)"),
+        (torch.nested.nested_tensor([torch.ones(2, 8), torch.ones(3, 8)]), "a nested tensor; .*to_padded_tensor"),
+        (
+            torch.nested.nested_tensor([torch.ones(2, 8), torch.ones(3, 8)], layout=torch.jagged),
+            "a nested tensor; .*to_padded_tensor",
+        ),
         (torch.quantize_per_tensor(torch.eye(2), 0.1, 0, torch.qint8), r"a quantized tensor; .*x\.dequantize\(\)"),
     ],
 )

@@ -387,6 +387,14 @@ def test_examples_that_do_not_fit_their_dimensions(shapes, dims, words):
         )  # fmt: skip
 
 
+def test_dimensions_that_pytorch_would_not_name_as_they_are():
+    model, x = Call(lambda self, x: x * 2), torch.zeros(3, 4)
+    with pytest.raises(ExportError, match=r"counted from the end, -1 of 'x'; write 1"):
+        extract_ir(model, x, dynamic_shapes={"x": {-1: BATCH}})
+    with pytest.raises(ExportError, match=r"dimension 0 of 'x' has a Dim whose name .*, 'b_é'; expected letters"):
+        extract_ir(model, x, dynamic_shapes={"x": {0: Dim("b_é", max=64)}})
+
+
 TWO_INPUTS = {
     "add": lambda self, a, b: a + b,
     "product": lambda self, a, b: a @ b.t(),

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
+from npu_base.errors import NPUError
 from npu_base.nesting import DEEPEST, is_encoded, is_key, leaf_entries, size_text, traced_names, tuple_fields
 from npu_base.sizes import Size, SizeError
 
@@ -132,12 +133,26 @@ def read_signature(data: Any, file: str, open_sizes: bool = False) -> Signature:
     defaults = fields.get("defaults", {})
     if not isinstance(defaults, dict) or not all(map(_is_constant, defaults.values())):
         _bad(file, "'defaults' is not valid", f"{defaults!r:.60}", "an object of constants")
+    for name, value in defaults.items():
+        _check_constant(value, file, f"'defaults' has a value that is not valid, of '{name}'")
     structures = fields["input_structure"], fields["output_structure"]
     return Signature(inputs, outputs, *structures, tuple(parameters), defaults)
 
 
 def _is_constant(value: Any) -> bool:
     return is_encoded(value) or isinstance(value, bool | int | float | str | type(None))
+
+
+def _check_constant(value: Any, file: str, what: str) -> None:
+    """That a value of PyTorch is one, if PyTorch is here. It is not imported because a file names it."""
+    if size_text(value) is not None or not is_encoded(value) or "torch" not in sys.modules:
+        return
+    from torch_ir._encoding import decode_attr
+
+    try:
+        decode_attr(value, "", "")
+    except NPUError:
+        _bad(file, what, f"{value!r:.60}", "a constant of PyTorch, such as {'$dtype': 'float32'}")
 
 
 def _object(data: Any, file: str, what: str, keys: tuple[str, ...]) -> dict[str, Any]:
@@ -197,7 +212,9 @@ def _check_structure(structure: Any, count: int, file: str, what: str) -> None:
             _check_node(node, file, what)
             for item in node["items"]:
                 walk(item, depth + 1)
-        elif "value" not in node:
+        elif "value" in node:
+            _check_constant(node["value"], file, f"'{what}' has a value that is not valid")
+        else:
             _bad(file, f"'{what}' is not valid", f"{node!r:.60}", "a tensor, a value or a container")
 
     walk(structure, 0)

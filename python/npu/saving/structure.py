@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from npu_base.arguments import ArgumentBinder
-from npu_base.errors import InvalidTypeError, InvalidValueError, NotBuiltError, format_error
+from npu_base.errors import InvalidTypeError, InvalidValueError, NotBuiltError, NPUError, format_error
 from npu_base.nesting import is_encoded, objects_in, plain, tuple_fields
 
 from npu.saving.signature import Signature, class_at
@@ -120,4 +120,8 @@ def decode(value: Any) -> Any:
         raise NotBuiltError(format_error("saved", what, action="import torch before the call"))
     from torch_ir._encoding import decode_attr
 
-    return decode_attr(value, "", "")
+    try:
+        return decode_attr(value, "", "")
+    except NPUError:  # in a file that was read before PyTorch was imported
+        what, expected = "a result of this model is no valid value of PyTorch", "such as {'$dtype': 'float32'}"
+        raise InvalidValueError(format_error("saved", what, got=f"{value!r:.60}", expected=expected)) from None
