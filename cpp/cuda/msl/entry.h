@@ -4,6 +4,7 @@
 #pragma once
 
 #include "atomics.h"
+#include "bulk.h"
 #include "limits.h"
 #include "matrix.h"
 #include "overlap.h"

@@ -90,6 +90,24 @@ template <int Open>
 inline void wait_for_copies() {}
 inline void wait_for_inputs() {}
 
+// Barriers count the copies that they were given, which are done at once: whoever waits longer than that
+// would wait for ever.
+constexpr ulong prepared_barrier = 1ul << 63;
+inline void prepare_copies(ulong* barrier) { *barrier = prepared_barrier; }
+inline void let_copies_begin() {}
+inline void copy_row(void* to, const void* from, uint bytes, ulong* barrier) {
+  using namespace softmetal;
+  if ((reinterpret_cast<ulong>(to) | reinterpret_cast<ulong>(from) | bytes) % 16 != 0)
+    runtime->fail("a copy of a row has an address or a size that is no multiple of 16", here());
+  if ((*barrier & prepared_barrier) == 0) runtime->fail("a copy's barrier was not prepared", here());
+  __builtin_memcpy(to, from, bytes);
+  ++*barrier;
+}
+inline void wait_for_row(ulong* barrier, uint parity) {
+  if ((*barrier & prepared_barrier) == 0 || (*barrier & 1) == parity)
+    softmetal::runtime->fail("a barrier is waited for whose copy nobody began", softmetal::here());
+}
+
 inline void load_matrices(Matrices& m, const void* row, softmetal::Site site = softmetal::here()) {
   softmetal::Slot& slot = softmetal::rows_of_matrices(row, site);
   auto* rows = reinterpret_cast<const uint* const*>(slot.values);
