@@ -31,9 +31,7 @@ std::optional<gpu::Caps> caps_on_paper(std::string_view kind) {
     if (const auto chip = gpu::find_chip(metal::kChips, name)) return metal::caps_of(*chip);
   }
   if (vendor == "cuda") {
-    if (const auto chip = gpu::find_chip(cuda::kChips, name)) {
-      return cuda::caps_of(std::string(chip->product), chip->cores);
-    }
+    if (const auto chip = gpu::find_chip(cuda::kChips, name)) return cuda::caps_of(*chip);
   }
   return std::nullopt;
 }

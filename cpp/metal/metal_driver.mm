@@ -100,7 +100,7 @@ class MetalDriver final : public gpu::Driver {
     const std::string name = text([device_.get() name]);
     if (const auto chip = gpu::find_chip(kChips, name)) caps_ = caps_of(*chip);
     caps_.name = name;
-    caps_.tensor_bytes = tensor_bytes;
+    caps_.tensor_bytes = caps_.stream_bytes = tensor_bytes;
     caps_.threadgroup_bytes = static_cast<int>([device_.get() maxThreadgroupMemoryLength]);
     caps_.threads_per_group = static_cast<int>([device_.get() maxThreadsPerThreadgroup].width);
   }

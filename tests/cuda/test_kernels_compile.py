@@ -102,7 +102,7 @@ def test_qwen_decoding(tmp_path: Path) -> None:
     program = save_programs([decode_program(2, None)], tmp_path)
     kernels = compile_kernels(program)
     names = {k.kernel for k in kernels}
-    assert {"matmul_rows_k_major_1x1_bfloat", "matmul_rows_norm_k_major_1x1_bfloat"} <= names, names
+    assert {"matmul_stream_bfloat", "matmul_stream_norm_bfloat"} <= names, names
     check(kernels)
     constant = compile_kernels(program, "--constant")  # a launch's arguments and threads are part of its code
     check(constant)

@@ -1,5 +1,6 @@
 """Products, convolutions and attention that NVIDIA's tensor cores compute: sizes that tiles of 32 to 128 fit and do not
-fit, parts of the depth, gates, groups, masks."""
+fit, parts of the depth, gates, groups, masks. And products of one row, whose weights bulk copies bring: depths that
+one simdgroup has alone or several share, and results that simdgroups share evenly and not."""
 
 from __future__ import annotations
 
@@ -49,6 +50,49 @@ def products() -> Iterator[Case]:
     yield Case("large numbers", lambda x, w: (x * 1e-30) @ w, (lambda g: huge.expand(20, 64).clone(), normal(64, 24)))
 
 
+class Normal(nn.Module):
+    """As decoders have it: a norm, then products of one row, gated or not, with all that may follow them."""
+
+    def __init__(self, width: int, hidden: int, **norm: Any) -> None:
+        super().__init__()
+        self.norm = nn.RMSNorm(width, **{"eps": 1e-6, **norm})
+        self.gate, self.up = nn.Linear(width, hidden, bias=False), nn.Linear(width, hidden, bias=False)
+        self.down, self.head = nn.Linear(hidden, width, bias=False), nn.Linear(width, hidden)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.norm(x)
+        x = x + self.down(F.silu(self.gate(y)) * self.up(y))
+        return x, self.head(self.norm(x))
+
+
+def streams() -> Iterator[Case]:
+    for depth, columns in (
+        (8, 40), (128, 8), (128, 9), (136, 300), (256, 7), (256, 77), (264, 1000), (1000, 65), (1536, 64),
+        (2047, 40), (2056, 33), (4096, 35), (8960, 96), (20000, 16),
+    ):  # fmt: skip
+        name = f"row {depth}x{columns}"
+        yield Case(name, lambda d=depth, c=columns: nn.Linear(d, c), (normal(1, depth),), module=True)
+        if depth % 8 == 0:
+            yield Case(f"gated {name}", lambda d=depth, c=columns: Gated(d, c), (normal(1, 1, depth),), module=True)
+    for width, hidden in ((128, 40), (264, 300), (1536, 520), (4096, 17), (8192, 9)):
+        made: Callable[..., nn.Module] = lambda w=width, h=hidden: Normal(w, h)  # noqa: E731
+        yield Case(f"normal row {width}x{hidden}", made, (normal(1, 1, width),), module=True)
+    yield Case(
+        "normal row without a weight", lambda: Normal(256, 40, elementwise_affine=False), (normal(1, 256),), module=True
+    )
+    for name, after in {"gelu": F.gelu, "exp": lambda x: torch.exp(x) * 2 - x, "tanh": torch.tanh}.items():
+        yield Case(f"row {name}", lambda a=after: Then(nn.Linear(256, 80), a), (normal(1, 256),), module=True)
+
+
+class Then(nn.Module):
+    def __init__(self, product: nn.Module, after: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.product, self.after = product, after
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(self.product(x))
+
+
 def infinities() -> Iterator[Case]:
     def row(g: torch.Generator) -> Tensor:
         x = torch.randn(20, 64, generator=g)
@@ -56,6 +100,15 @@ def infinities() -> Iterator[Case]:
         return x
 
     yield Case("infinities", torch.matmul, (row, lambda g: torch.randn(64, 24, generator=g).round().clamp(1)))
+
+    def weights() -> nn.Module:
+        linear = nn.Linear(1000, 24)
+        with torch.no_grad():
+            linear.weight.copy_(torch.ones(24, 1000))
+            linear.weight[3, 5], linear.weight[4, 999], linear.weight[23, 7] = float("inf"), float("-inf"), float("nan")
+        return linear
+
+    yield Case("infinite weights of a row", weights, (lambda g: torch.rand(1, 1000, generator=g) + 0.1,), module=True)
 
 
 def convolutions() -> Iterator[Case]:
@@ -102,3 +155,5 @@ def attention() -> Iterator[Case]:
 
 
 CASES = [*products(), *convolutions(), *attention()]
+STREAMS = [*streams()]
+INFINITIES = [*infinities()]

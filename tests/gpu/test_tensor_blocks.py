@@ -16,7 +16,7 @@ from tests.ops.making import Case
 from tests.ops.test_execution import run_case
 from tests.support.devices import chosen_device
 
-from .tensor_cases import CASES, infinities
+from .tensor_cases import CASES, INFINITIES, STREAMS
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 EMULATED = os.environ.get("SOFTMETAL_TENSOR_CORES") == "1"
@@ -35,6 +35,17 @@ if HAS_CORES:
     def test_tensor_cores(case: Case, dtype: str) -> None:
         run_case(case, DTYPES[dtype], device=device())
 
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("case", STREAMS, ids=[c.name for c in STREAMS])
+    def test_streams(case: Case, dtype: str) -> None:
+        run_case(case, DTYPES[dtype], device=device(), settle=not EMULATED)
+
+    @pytest.mark.skipif(not EMULATED, reason="a GPU may be older than Hopper")
+    def test_streams_are_used() -> None:
+        kernels = {kernel for case in STREAMS for kernel in _kernels(case, torch.float16) if "stream" in kernel}
+        forms = {"matmul[stream]", "matmul[stream, halves]"}
+        assert kernels == forms | {f"norm[rms] + {form}" for form in forms}
+
     def test_they_are_used() -> None:
         kernels = set()
         for case in CASES[:: 3 if EMULATED else 1]:
@@ -42,13 +53,14 @@ if HAS_CORES:
         assert kernels == {"tensor blocks]", "tensor blocks, split]", "tensor blocks, halves]", "tensor tiles]"}
 
     @pytest.mark.parametrize("dtype", DTYPES)
-    def test_infinities_and_nan(dtype: str) -> None:
-        (case,) = infinities()
-        model, inputs = case.build(), tuple(x.to(DTYPES[dtype]) for x in case.make())
+    @pytest.mark.parametrize("case", INFINITIES, ids=[c.name for c in INFINITIES])
+    def test_infinities_and_nan(case: Case, dtype: str) -> None:
+        model, inputs = case.build().to(DTYPES[dtype]), tuple(x.to(DTYPES[dtype]) for x in case.make())
         program = compile(extract_ir(model, inputs))
-        outputs = Executor(program, device()).run(dict(zip([s.name for s in program.input_specs], inputs, strict=True)))
+        given = dict(zip([s.name for s in program.input_specs], inputs, strict=True))
+        outputs = Executor(program, device()).run(given, load_weights(model.state_dict(), program, device()))
         got = torch.from_numpy(outputs[program.output_specs[0].name].to_numpy().astype("float64"))
-        wanted = model(*(x.double() for x in inputs))
+        wanted = model.double()(*(x.double() for x in inputs))
         assert torch.equal(got.isnan(), wanted.isnan())
         assert torch.equal(got.isposinf(), wanted.isposinf())
         assert torch.equal(got.isneginf(), wanted.isneginf())
@@ -60,8 +72,10 @@ else:
         """What an emulated GPU with such cores computes, in a process of its own: devices are opened once."""
         environment = {**os.environ, "SOFTMETAL_TENSOR_CORES": "1", "SOFTMETAL_MODE": "fast"}
         tests = [f"{__file__}::test_tensor_cores[{c.name}-{dtype}]" for c in CASES[list(DTYPES).index(dtype) :: SHORT]]
-        tests += [f"{__file__}::test_infinities_and_nan[{dtype}]"]
-        tests += [f"{__file__}::test_they_are_used"] if dtype == "float16" else []
+        tests += [f"{__file__}::test_streams[{c.name}-{dtype}]" for c in STREAMS]
+        tests += [f"{__file__}::test_infinities_and_nan[{c.name}-{dtype}]" for c in INFINITIES]
+        if dtype == "float16":
+            tests += [f"{__file__}::test_they_are_used", f"{__file__}::test_streams_are_used"]
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
         done = subprocess.run(command, env=environment, text=True, capture_output=True)
         assert done.returncode == 0, done.stdout[-3000:]

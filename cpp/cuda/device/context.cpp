@@ -3,6 +3,7 @@
 #include <array>
 
 #include "core/base/text.h"
+#include "cuda/device/chips.h"
 #include "cuda/device/transfers.h"
 #include "npu/error.h"
 
@@ -37,10 +38,7 @@ Context::~Context() {
   for (const CuStream stream : idle_) api().destroy_stream(stream);
 }
 
-bool Context::overlaps() const {
-  constexpr int kHopper = 9;
-  return api().add_edges != nullptr && attribute(kCuMajor) >= kHopper;
-}
+bool Context::overlaps() const { return api().add_edges != nullptr && attribute(kCuMajor) >= kHopper; }
 
 int Context::attribute(int which) const {
   int value = 0;

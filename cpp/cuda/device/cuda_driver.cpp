@@ -30,7 +30,7 @@ class CudaDriver final : public gpu::Driver {
         pipelines_(context_, std::move(site_packages)),
         background_(std::max(1u, std::thread::hardware_concurrency() / 2)) {
     gpu::watch_forks();
-    caps_ = caps_of(context_->name(), context_->attribute(kCuMultiprocessors));
+    caps_ = caps_of(context_->name(), context_->attribute(kCuMultiprocessors), context_->attribute(kCuMajor));
   }
 
   const gpu::Caps& caps() const override { return caps_; }

@@ -26,6 +26,7 @@ struct Caps {
   int simd_width = 32;
   bool matrices = true;  // simdgroup_matrix
   int tensor_bytes = 0;  // of threadgroup memory for blocks on NVIDIA's tensor cores; 0: there are none
+  int stream_bytes = 0;  // the same for rings that bulk copies fill, of NVIDIA's since Hopper
   bool bfloat = true;    // as a type of kernels
   bool unified = true;   // the host reaches the memory of kernels
   bool rereads = false;  // reading again what another core has read is cheap

@@ -13,6 +13,7 @@ struct Chip {
   double bytes_per_second;   // of memory, at best
   double flops;              // float32 multiply-adds, counted as two
   double half_flops;         // those of products in half precision that add up in float32
+  int generation = 0;        // of NVIDIA's: the first number of its compute capability
 };
 
 // By either name; null if there is none.

@@ -7,6 +7,7 @@
 #include "gpu/ops/norm_rows.h"
 #include "gpu/ops/product.h"
 #include "gpu/ops/quantized.h"
+#include "gpu/ops/stream.h"
 #include "gpu/ops/tensor_blocks.h"
 
 namespace npu::gpu {
@@ -133,6 +134,7 @@ class Maker {
   }
 
   KernelPtr by_rows(const Product& product) {
+    if (const auto how = stream_of(product)) return by_stream(product, *how);
     const std::int64_t rows = product.rows(), columns = args_.product.columns;
     const std::int64_t wanted = kGroupsPerCore * r_.caps.cores;
     const bool k_major = f_.right_depth == 1 || quantized();
@@ -161,11 +163,42 @@ class Maker {
     Dispatch launch = launch_of(library, function_name(library + "_" + form, f_.left.dtype));
     product.finish(launch);
     if (norm_) norm_->apply(launch.with(norm_->args(args_)));
+    operand_constants(launch);
+    launch.grid(grid, {kSimd * kStreamSimdgroups, 1, 1});
+    auto kernel = std::make_unique<GpuKernel>(name_of("matmul[rows"));
+    kernel->add(std::move(launch));
+    return kernel;
+  }
+
+  // Of metal/matmul_rows.h.
+  void operand_constants(Dispatch& launch) const {
     launch.constant(kFcMatmulRowsLeftFours, f_.left_depth == 1);
     launch.constant(kFcMatmulRowsRightAligned, aligned(f_.right));
     launch.constant(kFcMatmulRowsRightConstant, is_constant({static_cast<std::size_t>(f_.right_input)}));
-    launch.grid(grid, {kSimd * kStreamSimdgroups, 1, 1});
-    auto kernel = std::make_unique<GpuKernel>(name_of("matmul[rows"));
+  }
+
+  // How one row is multiplied by bulk copies of a right side that is there before it.
+  std::optional<Stream> stream_of(const Product& product) const {
+    const bool one =
+        product.rows() == 1 && args_.blocks == 1 && f_.left_depth == 1 && f_.left.alignment >= 16;
+    if (!one || quantized() || f_.right_depth != 1 || !aligned(f_.right)) return std::nullopt;
+    if (!is_constant({static_cast<std::size_t>(f_.right_input)}) || (norm_ && !norm_->is_of_vectors()))
+      return std::nullopt;
+    return choose_stream(args_.product.columns, f_.depth, f_.left.dtype, r_.caps);
+  }
+
+  KernelPtr by_stream(const Product& product, const Stream& how) {
+    args_.simdgroups_per_column = how.sharers;
+    args_.split_depth = static_cast<std::int32_t>(how.part);
+    const std::string library = norm_ ? "matmul_stream_norm" : "matmul_stream";
+    Dispatch launch = launch_of(library, function_name(library, f_.left.dtype));
+    product.finish(launch);
+    if (norm_) norm_->apply(launch.with(norm_->args(args_)));
+    operand_constants(launch);
+    launch.constant(kFcStreamVectors, how.vectors);
+    launch.threadgroup_bytes = kStreamRingBytes;
+    launch.grid({how.groups, 1, 1}, {kSimd * kStreamSimdgroups, 1, 1});
+    auto kernel = std::make_unique<GpuKernel>(name_of("matmul[stream"));
     kernel->add(std::move(launch));
     return kernel;
   }

@@ -71,6 +71,13 @@ bool NormOfRows::is_constant() const {
   return stays(0) && stays(1);
 }
 
+bool NormOfRows::is_of_vectors() const {
+  const TensorDesc &weight = parameter(*request_, 0), &bias = parameter(*request_, 1);
+  if (norm_attrs(*request_).kind != NormAttrs::Kind::kRms || bias.present()) return false;
+  return !weight.present() ||
+         (weight.dtype == request_->inputs[0].dtype && args_.weight_step == 1 && weight.alignment >= 16);
+}
+
 double NormOfRows::flops(const GpuKernel& product) const {
   double groups = 1;
   for (const std::uint32_t n : product.dispatches().front().groups) groups *= n;

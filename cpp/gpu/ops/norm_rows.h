@@ -15,6 +15,8 @@ class NormOfRows {
   // Tells a launch of a kernel of metal/normed_rows.h of the norm; it has its arguments and all else already.
   void apply(Dispatch& launch) const;
   bool is_constant() const;  // its weight and bias, or they are not there
+  // RMS, whose weight is of the rows' dtype and is read in vectors of 16 bytes; no bias.
+  bool is_of_vectors() const;
   // Every threadgroup does it again.
   double flops(const GpuKernel& product) const;
 

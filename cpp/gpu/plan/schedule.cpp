@@ -116,7 +116,7 @@ bool as_line(const Launch& launch, const Caps& caps) {
   if (group > most)
     too_large(ErrorKind::kInternal, launch, "a threadgroup", text_of(threads),
               std::to_string(most) + " threads");
-  const int bytes = std::max(caps.threadgroup_bytes, caps.tensor_bytes);
+  const int bytes = std::max({caps.threadgroup_bytes, caps.tensor_bytes, caps.stream_bytes});
   if (launch.dispatch->threadgroup_bytes > bytes) {
     too_large(ErrorKind::kInternal, launch, "the threadgroup memory",
               std::to_string(launch.dispatch->threadgroup_bytes) + " bytes", std::to_string(bytes));

@@ -148,9 +148,7 @@ class Jobs {
   }
 
   void add_program(const std::string& path) {
-    const Device device(
-        gpu::make_device("metal", gpu::open_paper(cuda::caps_of(std::string(kChip.product), kChip.cores)),
-                         cpu::open_device()));
+    const Device device(gpu::make_device("metal", gpu::open_paper(cuda::caps_of(kChip)), cpu::open_device()));
     const Plan plan(Program::load(path), device, 1);
     const gpu::Schedule& schedule = static_cast<const gpu::GpuPlan&>(*plan.device_plan).schedule;
     for (const gpu::Launch& launch : schedule.launches)

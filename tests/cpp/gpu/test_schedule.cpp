@@ -22,7 +22,7 @@ const char* const kSoftmax = R"({
   "main": [{"op": "softmax", "name": "soft", "in": [0], "out": [1], "attrs": {"axis": 1}}]
 })";
 
-const Caps kH200 = cuda::caps_of("NVIDIA H200", 132);
+const Caps kH200 = cuda::caps_of(*find_chip(cuda::kChips, "h200"));
 
 // A plan of one launch, which tests change.
 class OneLaunch {
@@ -71,7 +71,7 @@ TEST(gpu_schedule, threadgroup_memory_has_a_limit) {
   Caps caps = kH200;
   launch.dispatch().threadgroup_bytes = caps.tensor_bytes;
   CHECK_EQ(launch.with(caps).dispatches, 1);
-  caps.tensor_bytes = 0;
+  caps.tensor_bytes = caps.stream_bytes = 0;
   launch.dispatch().threadgroup_bytes = caps.threadgroup_bytes;
   CHECK_EQ(launch.with(caps).dispatches, 1);
   launch.dispatch().threadgroup_bytes += 16;

@@ -1,0 +1,47 @@
+#include "gpu/ops/stream.h"
+
+#include <algorithm>
+
+#include "metal/constants.h"
+
+namespace npu::gpu {
+
+namespace {
+
+constexpr std::int64_t kVector = 16, kLine = kVector * kSimd;  // bytes
+constexpr double kWorthSharing = 1.1;  // an estimate: simdgroups that share wait for each other
+
+std::int64_t divided(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+// The part of a threadgroup's rings that brings something until the last result: simdgroups may be left over,
+// parts of the depth shorter than others, and sets may have a result less.
+double use_of(int sharers, std::int64_t lines, std::int64_t results) {
+  const std::int64_t sets = kStreamSimdgroups / sharers, each = divided(lines, sharers);
+  const double simdgroups = static_cast<double>(sets * sharers) / kStreamSimdgroups;
+  const double depth = static_cast<double>(lines) / static_cast<double>(each * sharers);
+  const double columns = static_cast<double>(results) / static_cast<double>(sets * divided(results, sets));
+  return simdgroups * depth * columns;
+}
+
+}  // namespace
+
+std::optional<Stream> choose_stream(std::int64_t columns, std::int64_t depth, DType dtype, const Caps& caps) {
+  const auto size = static_cast<std::int64_t>(size_of(dtype));
+  const std::int64_t bytes = depth * size, lines = divided(bytes, kLine);
+  if (caps.stream_bytes < kStreamRingBytes || bytes % kVector != 0 || bytes < kLine || columns < caps.cores)
+    return std::nullopt;
+  Stream best;
+  double most = 0;
+  for (int sharers = 1; sharers <= kStreamSimdgroups; ++sharers) {
+    const std::int64_t each = divided(lines, sharers);
+    if (each > kMostStreamVectors || each * (sharers - 1) >= lines) continue;
+    const double use = use_of(sharers, lines, divided(columns, caps.cores));
+    if (use < most * kWorthSharing) continue;
+    most = use;
+    best = {sharers, static_cast<int>(each), each * kLine / size, static_cast<std::uint32_t>(caps.cores)};
+  }
+  if (most == 0) return std::nullopt;
+  return best;
+}
+
+}  // namespace npu::gpu

@@ -1,0 +1,26 @@
+// Products of one row at the speed of memory, on NVIDIA's GPUs since Hopper: how cpp/cuda/kernels/stream.h
+// shares their work.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "core/plan/kernel.h"
+#include "gpu/device/caps.h"
+#include "gpu/plan/dispatch.h"
+
+namespace npu::gpu {
+
+struct Stream {
+  int sharers = 1;           // simdgroups that share the depth of a column
+  int vectors = 1;           // of 16 bytes, that a lane has of the row
+  std::int64_t part = 0;     // of the depth, of a sharer
+  std::uint32_t groups = 0;  // one for each core
+};
+
+// Of `columns` results, from columns of `depth` elements. Nothing where such rings are not there, or no good:
+// columns that are no vectors or not even a line of them, rows that the lanes of a threadgroup cannot hold,
+// and fewer results than cores.
+std::optional<Stream> choose_stream(std::int64_t columns, std::int64_t depth, DType dtype, const Caps& caps);
+
+}  // namespace npu::gpu
