@@ -55,6 +55,15 @@ gpu::Size Call::grid() const {
   return pipeline().as_line() ? gpu::Size{groups[0] * groups[1] * groups[2], 1, 1} : groups;
 }
 
+bool Call::is_small(int cores) const {
+  constexpr std::uint64_t kThreads = 256;
+  constexpr int kSharedBytes = 16 << 10;
+  const auto product = [](const gpu::Size& size) { return std::uint64_t{size[0]} * size[1] * size[2]; };
+  const gpu::Dispatch& dispatch = *launch_->dispatch;
+  return product(dispatch.groups) <= static_cast<std::uint64_t>(cores) &&
+         product(dispatch.threads) <= kThreads && dispatch.threadgroup_bytes <= kSharedBytes;
+}
+
 CuKernelNode Call::node(void** parameters) const {
   const gpu::Dispatch& dispatch = *launch_->dispatch;
   const gpu::Size blocks = grid(), &threads = dispatch.threads;

@@ -27,6 +27,9 @@ class Call {
   // From now on the arguments are constants of the code.
   void use(std::shared_ptr<const LoadedKernel> kernel);
 
+  // At most a block of usual size for each of so many cores, and little shared memory.
+  bool is_small(int cores) const;
+
   CuResult run(CuStream stream) const;
   [[noreturn]] void refuse(CuResult result) const;  // says that it could not be launched
   CuKernelNode node(void** parameters) const;       // `parameters` has room for kMostParameters

@@ -64,7 +64,8 @@ Graph& CudaRecording::graph_for(std::span<const bool> skipped) {
     std::rotate(known, known + 1, graphs_.end());
   } else {
     if (graphs_.size() == kMostGraphs) graphs_.erase(graphs_.begin());
-    graphs_.push_back(std::make_unique<Graph>(calls_, skipped, overlaps_));
+    graphs_.push_back(
+        std::make_unique<Graph>(calls_, skipped, overlaps_, context_->attribute(kCuMultiprocessors)));
   }
   return *graphs_.back();
 }

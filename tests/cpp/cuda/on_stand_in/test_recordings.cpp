@@ -54,7 +54,7 @@ struct Decoding {
 struct Node {
   std::string kernel;
   std::vector<std::uint64_t> addresses;
-  std::vector<std::size_t> after;
+  std::vector<std::size_t> after, overlapped;
 };
 
 std::vector<Node> nodes_of(const std::string& text) {
@@ -64,16 +64,10 @@ std::vector<Node> nodes_of(const std::string& text) {
     Node node;
     std::istringstream words(line);
     words >> node.kernel;
-    bool after = false;
-    for (std::string word; words >> word;) {
-      if (word == "after") {
-        after = true;
-      } else if (after) {
-        node.after.push_back(std::stoul(word));
-      } else {
-        node.addresses.push_back(std::stoull(word));
-      }
-    }
+    std::string word;
+    while (words >> word && word != "after") node.addresses.push_back(std::stoull(word));
+    while (words >> word && word != "overlapping") node.after.push_back(std::stoul(word));
+    while (words >> word) node.overlapped.push_back(std::stoul(word));
     nodes.push_back(std::move(node));
   }
   return nodes;
@@ -235,6 +229,35 @@ TEST(cuda_recordings, edges_are_those_that_memory_asks_for) {
     free += check_edges(planned, machine.graph());
   }
   CHECK(free > 20);
+  CHECK_EQ(machine.findings(), "");
+}
+
+TEST(cuda_recordings, small_launches_after_one_other_overlap_with_it) {
+  const StandIn& machine = StandIn::get();
+  // Maps of few and of many elements, and one that comes after two others.
+  const auto overlapped = [&](const std::string& rows, const std::string& second) {
+    const std::string shape = R"(", "dtype": "float32", "shape": [)" + rows + "]}";
+    const auto map = [](const std::string& name, const std::string& in, const std::string& out) {
+      return R"({"op": "softmax", "name": ")" + name + R"(", "in": [)" + in + R"(], "out": [)" + out +
+             R"(], "attrs": {"axis": 1}})";
+    };
+    Planned planned(Program::parse(program_file(
+        R"({"model_name": "small", "values": [{"name": "x)" + shape + R"(, {"name": "a)" + shape +
+        R"(, {"name": "b)" + shape + R"(, {"name": "c)" + shape +
+        R"(], "inputs": [{"name": "x", "value": 0}], "outputs": [{"name": "c", "value": 3}], "main": [)" +
+        map("a", "0", "1") + ", " + map("b", second, "2") +
+        R"(, {"op": "map", "name": "c", "in": [1, 2], "out": [3],)"
+        R"( "attrs": {"expr": [["in", 0], ["in", 1], ["add", 0, 1]]}}]})")));
+    const Buffer x = planned.tensor(DType::kFloat32, {std::stol(rows), 64});
+    for (int i = 0; i < 2; ++i) planned.run({x});
+    std::vector<std::vector<std::size_t>> lists;
+    for (const Node& node : nodes_of(machine.graph())) lists.push_back(node.overlapped);
+    return lists;
+  };
+  using Lists = std::vector<std::vector<std::size_t>>;
+  CHECK(overlapped("8, 64", "1") == Lists({{}, {0}, {1}}));    // c comes after b, and so after a
+  CHECK(overlapped("8, 64", "0") == Lists({{}, {}, {}}));      // after two
+  CHECK(overlapped("90000, 64", "1") == Lists({{}, {}, {}}));  // larger than the GPU
   CHECK_EQ(machine.findings(), "");
 }
 

@@ -16,7 +16,8 @@ long stand_in_count(const char* name);
 // A member of Settings, or "lost": what every call returns from now on; 0 when there is none of the name.
 int stand_in_set(const char* name, const char* value);
 // A line for each node of the graph that was launched last: its kernel, the addresses it was given, "after",
-// and the numbers of the nodes that it comes after. Valid until the next call.
+// and the numbers of the nodes that it comes after; "overlapping", and those of them whose end it does not
+// wait for to begin. Valid until the next call.
 const char* stand_in_graph();
 // What lies at an address of a GPU, without waiting for anything; 0 when it is not allocated.
 int stand_in_peek(void* to, unsigned long long from, unsigned long bytes);

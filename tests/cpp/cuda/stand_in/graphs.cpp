@@ -12,6 +12,7 @@ namespace {
 struct Node {
   Operation operation;
   std::vector<std::size_t> after;
+  std::vector<std::size_t> overlapped;  // of those, what it need not come after the end of
 };
 
 struct Graph {
@@ -61,6 +62,8 @@ std::string text_of(const Exec& exec) {
     for (const Touch& touch : node.operation.touches) text += " " + std::to_string(touch.address);
     text += " after";
     for (const std::size_t earlier : node.after) text += " " + std::to_string(earlier);
+    text += " overlapping";
+    for (const std::size_t earlier : node.overlapped) text += " " + std::to_string(earlier);
     text += "\n";
   }
   return text;
@@ -129,7 +132,12 @@ int cuGraphAddKernelNode_v2(void** node, void* handle, void* const* after, std::
   });
 }
 
-int cuGraphAddDependencies_v2(void* handle, void* const* from, void* const* to, const void*,
+// CUgraphEdgeData
+struct Edge {
+  unsigned char from_port, to_port, type, reserved[5];
+};
+
+int cuGraphAddDependencies_v2(void* handle, void* const* from, void* const* to, const Edge* edges,
                               std::size_t count) {
   return call_on_gpu([&](World& world, int) -> int {
     Graph* const graph = known<Graph>(world, handle, "a graph");
@@ -144,7 +152,9 @@ int cuGraphAddDependencies_v2(void* handle, void* const* from, void* const* to, 
         world.find("an edge is between nodes that its graph does not have, or goes back");
         return kInvalidValue;
       }
-      graph->nodes[static_cast<std::size_t>(later)]->after.push_back(static_cast<std::size_t>(earlier));
+      Node& node = *graph->nodes[static_cast<std::size_t>(later)];
+      node.after.push_back(static_cast<std::size_t>(earlier));
+      if (edges[i].type == 1) node.overlapped.push_back(static_cast<std::size_t>(earlier));
     }
     return kSuccess;
   });
