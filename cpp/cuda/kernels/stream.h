@@ -10,6 +10,7 @@
 
 // Vectors of 16 bytes that a lane has of a row: a multiple of so many lines is a stage.
 constant int kStreamVectors [[function_constant(kFcStreamVectors)]];
+constant int kColumnsOfResult = kGated ? 2 : 1;
 constant constexpr int kVectorBytes = 16, kLineBytes = int(kSimd) * kVectorBytes;
 
 // Neighbours, of which `part` gets as many as the others, or one more.
@@ -79,7 +80,9 @@ struct RowPart {
     for (int v = 0; v < kMostStreamVectors; ++v) {
       if (v >= kStreamVectors) continue;
       const uint4 raw = *(const threadgroup uint4*)(stage + v * kLineBytes + int(lane) * kVectorBytes);
-      const Wide<T> weights = wide_of(raw, T(0.0f)), values = wide_of(at[v], T(0.0f));
+      uint4 mine = at[v];
+      npu::keep_packed(mine);
+      const Wide<T> weights = wide_of(raw, T(0.0f)), values = wide_of(mine, T(0.0f));
       NPU_UNROLL
       for (int f = 0; f < Wide<T>::kFours; ++f) sums = fma(values.at[f], weights.at[f], sums);
     }
@@ -107,7 +110,7 @@ struct Ring {
     right = first + (crew.mine.first * args.right_column + crew.begin);
     column = args.right_column;
     gate = args.product.columns * args.right_column;
-    items = crew.mine.count * (kGated ? 2 : 1);
+    items = crew.mine.count * kColumnsOfResult;
     bytes = crew.bytes;
     item = stage = 0;
     parity = 0;
@@ -175,12 +178,14 @@ inline void stream(constant MatmulArgs& args, const thread Ready& ready, const d
   for (int first = 0; first < crew.most(); first += int(kSimd)) {
     const int count = min(crew.mine.count - first, int(kSimd));
     float sum = 0.0f, other = 0.0f;  // of the lane's result
-    for (int k = 0; k < count; ++k) {
-      const float result = ring.next(row, at.lane);
-      if (int(at.lane) == k) sum = result;
-      if (!kGated) continue;
-      const float of_gate = ring.next(row, at.lane);
-      if (int(at.lane) == k) other = of_gate;
+    for (int k = 0; k < count * kColumnsOfResult; ++k) {
+      const float one = ring.next(row, at.lane);
+      if (int(at.lane) != k / kColumnsOfResult) continue;
+      if (kGated && k % 2 == 1) {
+        other = one;
+      } else {
+        sum = one;
+      }
     }
     if (crew.sharers > 1) {
       mine[0] = sum;

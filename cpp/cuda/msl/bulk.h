@@ -19,6 +19,9 @@ NPU_MSL void let_copies_begin() {
 #endif
 }
 
+// What is made of it is made anew each time, rather than kept in registers.
+NPU_MSL void keep_packed(uint4& x) { asm volatile("" : "+r"(x.x), "+r"(x.y), "+r"(x.z), "+r"(x.w)); }
+
 // Begins the barrier's next phase, and its copy. Addresses and `bytes` are multiples of 16.
 NPU_MSL void copy_row(void* to, const void* from, uint bytes, ulong* barrier) {
 #if __CUDA_ARCH__ >= 900
