@@ -9,27 +9,33 @@ struct NormalPart {
   constant NormedRowsArgs& args;
   const device T* left;
   const device T* weight;
-  threadgroup Spread* room;  // of simdgroups
+  threadgroup Exact* room;  // of simdgroups
   Spot at;
 
-  Spread measure() const {
+  // The sum of squares.
+  Exact measure() const {
     constexpr int kEach = kVectorBytes / int(sizeof(T));
-    Spread spread = Spreads::none();
+    Exact squares = exact(0.0f);
     for (int i = (int(at.simdgroup) * int(kSimd) + int(at.lane)) * kEach; i < args.matmul.product.depth;
          i += kStreamSimdgroups * int(kSimd) * kEach) {
       const Wide<T> values = load_wide(left + i);
       NPU_UNROLL
       for (int f = 0; f < Wide<T>::kFours; ++f) {
         NPU_UNROLL
-        for (int e = 0; e < 4; ++e) spread = Spreads::add(spread, values.at[f][e], 0);
+        for (int e = 0; e < 4; ++e) {
+          const Exact x = exact(values.at[f][e]);
+          squares = plus(squares, times(x, x));
+        }
       }
     }
-    spread = across_lanes<Spreads>(spread);
-    if (at.lane == 0) room[at.simdgroup] = spread;
+    squares = across_lanes<Sum<float>>(squares);
+    if (at.lane == 0) room[at.simdgroup] = squares;
     threadgroup_barrier(mem_flags::mem_threadgroup);
-    spread = Spreads::none();
-    for (int s = 0; s < kStreamSimdgroups; ++s) spread = Spreads::merge(spread, room[s]);
-    return spread;
+    squares = room[int(at.lane) % kStreamSimdgroups];
+    NPU_UNROLL
+    for (int mask = kStreamSimdgroups / 2; mask > 0; mask /= 2)
+      squares = plus(squares, moved(squares, ShuffleXor{ushort(mask)}));
+    return squares;
   }
 
   RowPart<T> operator()(thread const Crew& crew) const {
@@ -37,7 +43,8 @@ struct NormalPart {
     if (kHasNormWeight) weights.load(weight + crew.begin, crew.bytes, at.lane);
     NPU_INPUTS_READY;
     row.load(left + crew.begin, crew.bytes, at.lane);
-    const Normal normal = normal_of(measure(), 0.0f, float(args.matmul.product.depth), args.eps, true);
+    const Spread spread = {exact(0.0f), measure()};
+    const Normal normal = normal_of(spread, 0.0f, float(args.matmul.product.depth), args.eps, true);
     NPU_UNROLL
     for (int v = 0; v < kMostStreamVectors; ++v) {
       if (v >= kStreamVectors || !RowPart<T>::has(v, crew.bytes, at.lane)) continue;
@@ -64,10 +71,10 @@ template <typename T>
                                    uint simdgroup [[simdgroup_index_in_threadgroup]],
                                    uint lane [[thread_index_in_simdgroup]]) {
   NPU_STREAM_ROOM
-  threadgroup Spread spreads[kStreamSimdgroups];
+  threadgroup Exact squares[kStreamSimdgroups];
   const RowOffsets offsets = block_offsets(args.matmul.product, 0);
   const Spot spot = {group, simdgroup, lane};
-  const NormalPart<T> ready = {args, left + offsets.of[NPU_LEFT], (const device T*)norm_weight, spreads,
+  const NormalPart<T> ready = {args, left + offsets.of[NPU_LEFT], (const device T*)norm_weight, squares,
                                spot};
   const Ends ends = NPU_GATHER_ENDS;
   stream(args.matmul, ready, right, ends, offsets, room, spot, int(groups.x));

@@ -155,6 +155,18 @@ struct Ring {
   }
 };
 
+// Brings what a result will be finished with nearer, while its sums are made. What a generated epilogue reads
+// is not known here.
+inline void touch_element(const device char* from, int type, int64_t at) {
+  npu::touch(from + at * (type == NPU_FLOAT32 ? 4 : 2));
+}
+inline void touch_operands(constant MatmulArgs& args, Ends ends, RowOffsets row, int column) {
+  if (kBias > 0) touch_element(ends.bias, kBias - 1, offset_of(args.product, row, 1, column));
+#ifndef NPU_EPILOGUE
+  if (kExtras > 0) touch_element(ends.extra[0], kExtraType, offset_of(args.product, row, 2, column));
+#endif
+}
+
 // Memory of a threadgroup beside its rings.
 struct StreamRoom {
   threadgroup float* sums;  // of results and gates, by simdgroup
@@ -177,6 +189,9 @@ inline void stream(constant MatmulArgs& args, const thread Ready& ready, const d
   threadgroup float* mine = room.sums + int(at.simdgroup) * 2 * int(kSimd) + int(at.lane);
   for (int first = 0; first < crew.most(); first += int(kSimd)) {
     const int count = min(crew.mine.count - first, int(kSimd));
+    const int column = crew.mine.first + first + int(at.lane);
+    const bool finishes = crew.sharer == 0 && int(at.lane) < count;
+    if (finishes) touch_operands(args, ends, offsets, column);
     float sum = 0.0f, other = 0.0f;  // of the lane's result
     for (int k = 0; k < count * kColumnsOfResult; ++k) {
       const float one = ring.next(row, at.lane);
@@ -196,8 +211,7 @@ inline void stream(constant MatmulArgs& args, const thread Ready& ready, const d
         if (kGated) other += mine[(s * 2 + 1) * int(kSimd)];
       }
     }
-    if (crew.sharer == 0 && int(at.lane) < count)
-      finish_one(sum, other, args.product, ends, offsets, crew.mine.first + first + int(at.lane));
+    if (finishes) finish_one(sum, other, args.product, ends, offsets, column);
     if (crew.sharers > 1) threadgroup_barrier(mem_flags::mem_threadgroup);
   }
 }

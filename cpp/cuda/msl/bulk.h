@@ -19,6 +19,13 @@ NPU_MSL void let_copies_begin() {
 #endif
 }
 
+// Has the element of 2 bytes or more on its way to the core's cache.
+NPU_MSL void touch(const void* from) {
+  asm volatile(
+      "{\n\t.reg .b16 unused;\n\tld.global.b16 unused, [%0];\n\t}" ::"l"(__cvta_generic_to_global(from))
+      : "memory");
+}
+
 // What is made of it is made anew each time, rather than kept in registers.
 NPU_MSL void keep_packed(uint4& x) { asm volatile("" : "+r"(x.x), "+r"(x.y), "+r"(x.z), "+r"(x.w)); }
 

@@ -96,6 +96,7 @@ constexpr ulong prepared_barrier = 1ul << 63;
 inline void prepare_copies(ulong* barrier) { *barrier = prepared_barrier; }
 inline void let_copies_begin() {}
 inline void keep_packed(uint4&) {}
+inline void touch(const void*) {}
 inline void copy_row(void* to, const void* from, uint bytes, ulong* barrier) {
   using namespace softmetal;
   if ((reinterpret_cast<ulong>(to) | reinterpret_cast<ulong>(from) | bytes) % 16 != 0)
