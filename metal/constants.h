@@ -172,7 +172,7 @@ enum { kFcNormedRowsRms = kFcMatmulRowsEnd, kFcNormedRowsWeight, kFcNormedRowsBi
 enum { kBufferNormedRowsWeight = kBufferExtrasEnd, kBufferNormedRowsBias, kBufferNormedRowsEnd };
 
 // Products of one row whose right side bulk copies bring (cpp/cuda/kernels/stream.h).
-enum { kFcStreamVectors = kFcNormedRowsEnd };
+enum { kFcStreamVectors = kFcNormedRowsEnd, kFcStreamStages };
 NPU_SHARED int32_t kMostStreamVectors = 8;       // of 16 bytes: what a lane has of the row
 NPU_SHARED int32_t kMostStreamStages = 8;        // of a simdgroup
 NPU_SHARED int32_t kStreamRingBytes = 96 << 10;  // of all rings of a threadgroup
@@ -232,9 +232,10 @@ enum {
   kFcFewRowsWideValues,
   kFcFewRowsKeyLanes,
   kFcFewRowsValueLanes,
-  kFcFewRowsParts
+  kFcFewRowsParts,
+  kFcFewRowsSimdgroups
 };
-NPU_SHARED int32_t kFewRowsSimdgroups = 8;  // of a threadgroup
+NPU_SHARED int32_t kFewRowsSimdgroups = 8;  // of a threadgroup, at most
 NPU_SHARED int32_t kFewRowsColumns = 32;    // of a block
 NPU_SHARED int32_t kAnyPartOfRow = 256;     // elements of the result that a simdgroup makes
 

@@ -42,6 +42,18 @@ inline Wide<bfloat> wide_of(uint4 raw, bfloat) {
   return {{float4(even.x, odd.x, even.y, odd.y), float4(even.z, odd.z, even.w, odd.w)}};
 }
 
+// The other way round; T rounds.
+inline uint4 raw_of(Wide<float> x, float) { return as_type<uint4>(x.at[0]); }
+template <typename T>
+inline uint pair_of(float low, float high, T) {
+  return uint(as_type<ushort>(T(low))) | uint(as_type<ushort>(T(high))) << 16;
+}
+template <typename T>
+inline uint4 raw_of(Wide<T> x, T) {
+  return uint4(pair_of(x.at[0].x, x.at[0].y, T(0.0f)), pair_of(x.at[0].z, x.at[0].w, T(0.0f)),
+               pair_of(x.at[1].x, x.at[1].y, T(0.0f)), pair_of(x.at[1].z, x.at[1].w, T(0.0f)));
+}
+
 // From addresses that are multiples of 16.
 inline Wide<float> load_wide(const device float* x) { return {{load4(x)}}; }
 template <typename T>

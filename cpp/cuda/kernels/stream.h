@@ -10,6 +10,7 @@
 
 // Vectors of 16 bytes that a lane has of a row: a multiple of so many lines is a stage.
 constant int kStreamVectors [[function_constant(kFcStreamVectors)]];
+constant int kStages [[function_constant(kFcStreamStages)]];  // of a ring
 constant int kColumnsOfResult = kGated ? 2 : 1;
 constant constexpr int kVectorBytes = 16, kLineBytes = int(kSimd) * kVectorBytes;
 
@@ -44,18 +45,6 @@ struct Crew {
   }
   int most() const { return (group.count + sets - 1) / sets; }  // results of any set
 };
-
-// Elements in 16 bytes of a lane.
-inline uint4 raw_of(Wide<float> x, float) { return as_type<uint4>(x.at[0]); }
-template <typename T>
-inline uint pair_of(float low, float high, T) {
-  return uint(as_type<ushort>(T(low))) | uint(as_type<ushort>(T(high))) << 16;
-}
-template <typename T>
-inline uint4 raw_of(Wide<T> x, T) {
-  return uint4(pair_of(x.at[0].x, x.at[0].y, T(0.0f)), pair_of(x.at[0].z, x.at[0].w, T(0.0f)),
-               pair_of(x.at[1].x, x.at[1].y, T(0.0f)), pair_of(x.at[1].z, x.at[1].w, T(0.0f)));
-}
 
 // What a lane has of a row: zeros where its part ends.
 template <typename T>
@@ -97,15 +86,13 @@ struct Ring {
   threadgroup ulong* barriers;  // of stages
   const device T* right;        // its part of the first column
   int64_t column, gate;         // steps
-  int items, bytes, stages;
+  int items, bytes;
   int item, stage;  // the next ones
   uint parity;      // of the stage's phase
 
   Ring(constant MatmulArgs& args, thread const Crew& crew, threadgroup char* all,
        threadgroup ulong* barriers_, const device T* first, Spot at) {
-    const int room = kStreamRingBytes / (crew.sets * crew.sharers);
-    stages = min(room / stage_bytes(), kMostStreamStages);
-    memory = all + int(at.simdgroup) * stages * stage_bytes();
+    memory = all + int(at.simdgroup) * kStages * stage_bytes();
     barriers = barriers_ + int(at.simdgroup) * kMostStreamStages;
     right = first + (crew.mine.first * args.right_column + crew.begin);
     column = args.right_column;
@@ -127,11 +114,11 @@ struct Ring {
   void begin(uint lane) const {
     if (items == 0) return;
     if (lane == 0) {
-      for (int s = 0; s < stages; ++s) npu::prepare_copies(barriers + s);
+      for (int s = 0; s < kStages; ++s) npu::prepare_copies(barriers + s);
       npu::let_copies_begin();
-      for (int s = 0; s < min(stages, items); ++s) fetch(s, s);
+      for (int s = 0; s < min(kStages, items); ++s) fetch(s, s);
     }
-    for (int s = 0; s < stages; ++s) {
+    for (int s = 0; s < kStages; ++s) {
       for (int i = bytes + int(lane) * kVectorBytes; i < stage_bytes(); i += kLineBytes)
         *(threadgroup uint4*)(memory + s * stage_bytes() + i) = uint4(0);
     }
@@ -145,9 +132,9 @@ struct Ring {
     npu::wait_for_row(barriers + stage, parity);
     const float part = row.times(memory + stage * stage_bytes(), lane);
     simdgroup_barrier(mem_flags::mem_threadgroup);
-    if (lane == 0 && item + stages < items) fetch(item + stages, stage);
+    if (lane == 0 && item + kStages < items) fetch(item + kStages, stage);
     ++item;
-    if (++stage == stages) {
+    if (++stage == kStages) {
       stage = 0;
       parity ^= 1;
     }

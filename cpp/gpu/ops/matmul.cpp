@@ -184,7 +184,7 @@ class Maker {
     if (!one || quantized() || f_.right_depth != 1 || !aligned(f_.right)) return std::nullopt;
     if (!is_constant({static_cast<std::size_t>(f_.right_input)}) || (norm_ && !norm_->is_of_vectors()))
       return std::nullopt;
-    return choose_stream(args_.product.columns, f_.depth, f_.left.dtype, r_.caps);
+    return choose_stream({args_.product.columns, f_.depth, epilogue_.gated ? 2 : 1, f_.left.dtype}, r_.caps);
   }
 
   KernelPtr by_stream(const Product& product, const Stream& how) {
@@ -195,8 +195,8 @@ class Maker {
     product.finish(launch);
     if (norm_) norm_->apply(launch.with(norm_->args(args_)));
     operand_constants(launch);
-    launch.constant(kFcStreamVectors, how.vectors);
-    launch.threadgroup_bytes = kStreamRingBytes;
+    launch.constant(kFcStreamVectors, how.vectors).constant(kFcStreamStages, how.stages);
+    launch.threadgroup_bytes = how.bytes;
     launch.grid({how.groups, 1, 1}, {kSimd * kStreamSimdgroups, 1, 1});
     auto kernel = std::make_unique<GpuKernel>(name_of("matmul[stream"));
     kernel->add(std::move(launch));

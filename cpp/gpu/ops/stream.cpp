@@ -25,22 +25,30 @@ double use_of(int sharers, std::int64_t lines, std::int64_t results) {
 
 }  // namespace
 
-std::optional<Stream> choose_stream(std::int64_t columns, std::int64_t depth, DType dtype, const Caps& caps) {
-  const auto size = static_cast<std::int64_t>(size_of(dtype));
-  const std::int64_t bytes = depth * size, lines = divided(bytes, kLine);
-  if (caps.stream_bytes < kStreamRingBytes || bytes % kVector != 0 || bytes < kLine || columns < caps.cores)
+std::optional<Stream> choose_stream(const StreamWork& work, const Caps& caps) {
+  const auto size = static_cast<std::int64_t>(size_of(work.dtype));
+  const std::int64_t bytes = work.depth * size, lines = divided(bytes, kLine);
+  if (caps.stream_bytes < kStreamRingBytes || bytes % kVector != 0 || bytes < kLine ||
+      work.results < caps.cores)
     return std::nullopt;
+  const std::int64_t results = divided(work.results, caps.cores);  // of a threadgroup, at most
   Stream best;
   double most = 0;
   for (int sharers = 1; sharers <= kStreamSimdgroups; ++sharers) {
     const std::int64_t each = divided(lines, sharers);
     if (each > kMostStreamVectors || each * (sharers - 1) >= lines) continue;
-    const double use = use_of(sharers, lines, divided(columns, caps.cores));
+    const double use = use_of(sharers, lines, results);
     if (use < most * kWorthSharing) continue;
     most = use;
-    best = {sharers, static_cast<int>(each), each * kLine / size, static_cast<std::uint32_t>(caps.cores)};
+    best = {sharers, static_cast<int>(each), each * kLine / size, static_cast<std::uint32_t>(caps.cores), 0,
+            0};
   }
   if (most == 0) return std::nullopt;
+  const std::int64_t sets = kStreamSimdgroups / best.sharers, rings = sets * best.sharers;
+  const std::int64_t stage = best.vectors * kLine, room = kStreamRingBytes / rings / stage;
+  const std::int64_t wanted = divided(results, sets) * work.columns;
+  best.stages = static_cast<int>(std::min({room, std::int64_t{kMostStreamStages}, wanted}));
+  best.bytes = static_cast<int>(rings * best.stages * stage);
   return best;
 }
 

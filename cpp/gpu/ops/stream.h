@@ -16,11 +16,18 @@ struct Stream {
   int vectors = 1;           // of 16 bytes, that a lane has of the row
   std::int64_t part = 0;     // of the depth, of a sharer
   std::uint32_t groups = 0;  // one for each core
+  int stages = 0;            // of a ring: no more than are filled, so that other threadgroups fit beside
+  int bytes = 0;             // of all rings of a threadgroup
 };
 
-// Of `columns` results, from columns of `depth` elements. Nothing where such rings are not there, or no good:
-// columns that are no vectors or not even a line of them, rows that the lanes of a threadgroup cannot hold,
-// and fewer results than cores.
-std::optional<Stream> choose_stream(std::int64_t columns, std::int64_t depth, DType dtype, const Caps& caps);
+struct StreamWork {
+  std::int64_t results = 0, depth = 0;
+  int columns = 1;  // of a result
+  DType dtype = DType::kFloat16;
+};
+
+// Nothing where such rings are not there, or no good: columns that are no vectors or not even a line of them,
+// rows that the lanes of a threadgroup cannot hold, and fewer results than cores.
+std::optional<Stream> choose_stream(const StreamWork& work, const Caps& caps);
 
 }  // namespace npu::gpu
