@@ -1,6 +1,5 @@
 // Attention of few rows: keys and values are read once, as they lie, by all rows that share them.
-#include "attention.h"
-#include "wide.h"
+#include "attention_rows.h"
 
 // Any sizes and strides: a simdgroup makes a part of one row. Its lanes first have a column each, then
 // elements of the result.
@@ -86,77 +85,12 @@ template <typename T>
 
 // Heads of up to 256 elements: some rows that share a head of k and v, by the simdgroups of a threadgroup,
 // which take turns at blocks of columns; and, of many columns, by several threadgroups.
-constant bool kWideKeys [[function_constant(kFcFewRowsWideKeys)]];  // 16 bytes of a row may be loaded at once
-constant bool kWideValues [[function_constant(kFcFewRowsWideValues)]];
-constant int kKeyLanes [[function_constant(kFcFewRowsKeyLanes)]];  // that share a row: 4, 8, 16 or 32
-constant int kValueLanes [[function_constant(kFcFewRowsValueLanes)]];
-constant bool kParts [[function_constant(kFcFewRowsParts)]];  // sums go to the scratch
-
-constant constexpr int kTogether = 4;  // columns that are added up together
-constant constexpr int kWidest = 256;
-static_assert(kFewRowsColumns == int(kSimd), "each lane has a column");
-
-// What a lane has of a row.
-template <typename T, int kVectors>
-struct Part {
-  static constant constexpr int kElements = 4 * Wide<T>::kFours;
-  Wide<T> of[kVectors];
-  // Sets of kTogether columns that are on their way at a time, where registers allow it.
-  static constant constexpr int kSets = kVectors == 1 && Wide<T>::kFours == 2 ? 4 : 1;
-
-  static int first_of(int lane, int vector) { return (lane + vector * int(kSimd)) * kElements; }
-
-  // `row` may be read whatever `kept` is, so that loads need not wait for anything.
-  void load(const device T* row, int64_t step, int width, int lane, bool wide, bool kept, bool int8 = false) {
-    NPU_UNROLL
-    for (int v = 0; v < kVectors; ++v) {
-      const int first = first_of(lane, v);
-      Wide<T> chunk;
-      if (wide) {
-        const int at = first < width ? first : 0;
-        chunk = int8 ? load_wide_int8<T>((const device char*)row + at) : load_wide(row + at);
-      } else {
-        NPU_UNROLL
-        for (int i = 0; i < kElements; ++i) {
-          const int64_t at = (first + i) * step;
-          chunk.at[i / 4][i % 4] = first + i >= width ? 0.0f
-                                   : int8             ? float(((const device char*)row)[at])
-                                                      : float(row[at]);
-        }
-      }
-      NPU_UNROLL
-      for (int f = 0; f < Wide<T>::kFours; ++f) {
-        of[v].at[f] = kept && first < width ? chunk.at[f] : float4(0.0f);
-      }
-    }
-  }
-
-  float times(thread const Part& other) const {
-    float sum = 0.0f;
-    NPU_UNROLL
-    for (int v = 0; v < kVectors; ++v) {
-      NPU_UNROLL
-      for (int f = 0; f < Wide<T>::kFours; ++f) sum += dot(of[v].at[f], other.of[v].at[f]);
-    }
-    return sum;
-  }
-};
-
-// Sums of four columns over the lanes that share rows; a lane gets that of column lane % 4.
-inline float across_key_lanes(float4 sums, int lane) {
-  const bool odd = (lane & 1) != 0, high = (lane & 2) != 0;
-  float2 kept = odd ? sums.yw : sums.xz;
-  kept += simd_shuffle_xor(odd ? sums.xz : sums.yw, ushort(1));
-  float sum = high ? kept.y : kept.x;
-  sum += simd_shuffle_xor(high ? kept.x : kept.y, ushort(2));
-  for (int mask = 4; mask < kKeyLanes; mask *= 2) sum += simd_shuffle_xor(sum, ushort(mask));
-  return sum;
-}
 
 // Rows of a threadgroup, as one of its simdgroups has them.
 template <typename T, int kRows, int kVectors>
 struct Rows {
   typedef Part<T, kVectors> P;
+  typedef Loaded<T, kVectors> L;
   int64_t mask_at[kRows];
   int row[kRows];
   float4 sums[kRows][kVectors][Wide<T>::kFours];
@@ -223,7 +157,7 @@ struct Rows {
   }
 
   // Adds the values of some columns, each weighted for each row.
-  void add_some(thread const P* values, int first, const thread float* weights) {
+  void add_some(thread const L* values, int first, const thread float* weights) {
     NPU_UNROLL
     for (int j = 0; j < kTogether; ++j) {
       NPU_UNROLL
@@ -231,9 +165,10 @@ struct Rows {
         const float weight = simd_shuffle(weights[r], ushort(first + j));
         NPU_UNROLL
         for (int k = 0; k < kVectors; ++k) {
+          const Wide<T> floats = values[j].floats(k, kWideValues && kInt8);
           NPU_UNROLL
           for (int f = 0; f < Wide<T>::kFours; ++f) {
-            sums[r][k][f] = fma(float4(weight), values[j].of[k].at[f], sums[r][k][f]);
+            sums[r][k][f] = fma(float4(weight), floats.at[f], sums[r][k][f]);
           }
         }
       }
@@ -248,7 +183,7 @@ struct Rows {
     for (int r = 0; r < kRows; ++r) used = used || weights[r] != 0.0f;
     constexpr int kSets = kRows <= 2 ? P::kSets : 1;
     for (int begin_of = 0; begin_of < kValueLanes; begin_of += kTogether * kSets) {
-      P values[kSets][kTogether];
+      L values[kSets][kTogether];
       NPU_UNROLL
       for (int n = 0; n < kSets; ++n) {
         const int i = begin_of + n * kTogether;
@@ -277,7 +212,7 @@ struct Rows {
       for (int f = 0; f < Wide<T>::kFours; ++f) {
         float4 sum = sums[r][v][f];
         for (int mask = kValueLanes; mask < int(kSimd); mask *= 2) sum += simd_shuffle_xor(sum, ushort(mask));
-        if (lane < kValueLanes) *(threadgroup float4*)(to + P::first_of(lane, v) + 4 * f) = sum;
+        if (lane < kValueLanes) *(threadgroup float4*)(to + L::first_of(lane, v) + 4 * f) = sum;
       }
     }
   }
@@ -292,7 +227,7 @@ inline void score(constant AttentionArgs& args, const thread Part<T, kVectors>* 
   typedef Part<T, kVectors> P;
   constexpr int kSets = kRows <= 2 ? P::kSets : 1;
   for (int begin_of = 0; begin_of < kKeyLanes; begin_of += kTogether * kSets) {
-    P keys[kSets][kTogether];
+    Loaded<T, kVectors> keys[kSets][kTogether];
     NPU_UNROLL
     for (int n = 0; n < kSets; ++n) {
       NPU_UNROLL
@@ -311,7 +246,7 @@ inline void score(constant AttentionArgs& args, const thread Part<T, kVectors>* 
       for (int r = 0; r < kRows; ++r) {
         float4 sums;
         NPU_UNROLL
-        for (int j = 0; j < kTogether; ++j) sums[j] = queries[r].times(keys[n][j]);
+        for (int j = 0; j < kTogether; ++j) sums[j] = queries[r].times(keys[n][j], kWideKeys && kInt8);
         const float sum = across_key_lanes(sums, lane);
         if (row_lane / kTogether == i / kTogether) scores[r] = sum;
       }
@@ -333,23 +268,19 @@ struct Shares {
 
   float most(int row) const {
     float result = -INFINITY;
-    for (int s = 0; s < kFewRowsSimdgroups; ++s) result = max(result, peaks[row * kFewRowsSimdgroups + s].x);
+    for (int s = 0; s < kSimdgroups; ++s) result = max(result, peaks[row * kSimdgroups + s].x);
     return result;
   }
-  void compare(int share) const {
-    kept[share] = kept_below(peaks[share].x, most(share / kFewRowsSimdgroups));
-  }
+  void compare(int share) const { kept[share] = kept_below(peaks[share].x, most(share / kSimdgroups)); }
 
   float total(int row) const {
     float sum = 0.0f;
-    for (int s = row * kFewRowsSimdgroups; s < (row + 1) * kFewRowsSimdgroups; ++s)
-      sum += peaks[s].y * kept[s];
+    for (int s = row * kSimdgroups; s < (row + 1) * kSimdgroups; ++s) sum += peaks[s].y * kept[s];
     return sum;
   }
   float sum(int row, const threadgroup float* values) const {
     float result = 0.0f;
-    for (int s = 0; s < kFewRowsSimdgroups; ++s)
-      result += values[s * kWidest] * kept[row * kFewRowsSimdgroups + s];
+    for (int s = 0; s < kSimdgroups; ++s) result += values[s * kWidest] * kept[row * kSimdgroups + s];
     return result;
   }
 };
@@ -368,7 +299,7 @@ struct Results {
       return;
     }
     if (e == 0) peaks[part] = peak;
-    if (peak.y != 0.0f) parts[part * args.value_width + e] = sum;
+    parts[part * args.value_width + e] = sum;
   }
 };
 
@@ -379,7 +310,10 @@ inline void take_rows(constant AttentionArgs& args, const device T* q, int batch
   NPU_UNROLL
   for (int r = 0; r < kRows; ++r) {
     const QueryRow row(args, batch, group, min(index + r, args.rows * args.shared - 1));
-    queries[r].load(q + row.q, args.q_step[3], args.width, lane % kKeyLanes, false, true);
+    Loaded<T, kVectors> query;
+    query.load(q + row.q, args.q_step[3], args.width, lane % kKeyLanes, false, true);
+    NPU_UNROLL
+    for (int v = 0; v < kVectors; ++v) queries[r].of[v] = query.floats(v, false);
     rows.mask_at[r] = row.mask;
     rows.row[r] = row.row;
   }
@@ -392,18 +326,18 @@ inline void put_rows(constant AttentionArgs& args, Results<T> results, uint3 at,
                      int simdgroup, int lane) {
   const int index = int(at.x) * kRows, rows = args.rows * args.shared;
   const int batch = int(at.z) / args.groups, group = int(at.z) - batch * args.groups;
-  const int e = simdgroup * int(kSimd) + lane;
+  const int thread_index = simdgroup * int(kSimd) + lane;
   NPU_UNROLL
   for (int r = 0; r < kRows; ++r) {
-    if (lane == 0) shares.peaks[r * kFewRowsSimdgroups + simdgroup] = float2(mine.most[r], mine.total[r]);
+    if (lane == 0) shares.peaks[r * kSimdgroups + simdgroup] = float2(mine.most[r], mine.total[r]);
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
-  if (e < kRows * kFewRowsSimdgroups) shares.compare(e);
+  if (thread_index < kRows * kSimdgroups) shares.compare(thread_index);
   NPU_UNROLL
   for (int r = 0; r < kRows; ++r) {
     mine.put_row(r, lane, values + simdgroup * kWidest);
     threadgroup_barrier(mem_flags::mem_threadgroup);
-    if (index + r < rows && e < args.value_width) {
+    for (int e = thread_index; index + r < rows && e < args.value_width; e += kSimdgroups * int(kSimd)) {
       const int64_t part = (int64_t(at.z) * rows + index + r) * args.splits + at.y;
       const float2 peak = float2(shares.most(r), shares.total(r));
       results.put(args, QueryRow(args, batch, group, index + r), part, e, shares.sum(r, values + e), peak);
@@ -437,7 +371,7 @@ template <typename T, int kRows, int kVectors>
   Part<T, kVectors> queries[kRows];
   take_rows<T, kRows, kVectors>(args, q, batch, group, index, lane, mine, queries);
   // Columns that are seen may be few, and lie together: they come to all threadgroups in turn.
-  const int by = args.splits * kFewRowsSimdgroups;
+  const int by = args.splits * kSimdgroups;
   for (int block = int(at.y) + args.splits * int(simdgroup); block * kFewRowsColumns < args.length;
        block += by) {
     const int begin = block * kFewRowsColumns;
@@ -463,14 +397,27 @@ template <typename T>
   const int e = int(at.x), rows = args.rows * args.shared;
   const int64_t row = at.y;
   if (e >= args.value_width || row >= int64_t(args.batch * args.groups) * rows) return;
+  peaks += row * args.splits;
+  parts += row * args.splits * args.value_width + e;
   float most = -INFINITY, total = 0.0f, sum = 0.0f;
-  for (int s = 0; s < args.splits; ++s) most = max(most, peaks[row * args.splits + s].x);
-  for (int s = 0; s < args.splits; ++s) {
-    const float2 peak = peaks[row * args.splits + s];
-    if (peak.y == 0.0f) continue;  // nothing was written
-    const float kept = kept_below(peak.x, most);
-    total += peak.y * kept;
-    sum += parts[(row * args.splits + s) * args.value_width + e] * kept;
+  for (int s = 0; s < args.splits; ++s) most = max(most, peaks[s].x);
+  constexpr int kAtOnce = 8;  // that are on their way
+  for (int first = 0; first < args.splits; first += kAtOnce) {
+    float2 peak[kAtOnce];
+    float values[kAtOnce];
+    NPU_UNROLL
+    for (int k = 0; k < kAtOnce; ++k) {
+      const int s = min(first + k, args.splits - 1);
+      peak[k] = peaks[s];
+      values[k] = parts[int64_t(s) * args.value_width];
+    }
+    NPU_UNROLL
+    for (int k = 0; k < kAtOnce; ++k) {
+      if (first + k >= args.splits || peak[k].y == 0.0f) continue;
+      const float kept = kept_below(peak[k].x, most);
+      total += peak[k].y * kept;
+      sum += values[k] * kept;
+    }
   }
   const int head = int(row / rows), batch = head / args.groups;
   const QueryRow query(args, batch, head - batch * args.groups, int(row - int64_t(head) * rows));

@@ -18,17 +18,12 @@ struct Wide<float> {
 inline float4 four_of_int8(uint word) {
   return float4(int4(uint4(word << 24, word << 16, word << 8, word)) >> 24);
 }
-// As many elements of int8, from addresses that are multiples of their number.
+// As many elements of int8; four are in the first word.
 template <typename T>
-inline Wide<T> load_wide_int8(const device char* x) {
+inline Wide<T> wide_of_int8(uint2 words) {
   Wide<T> wide;
-  if (Wide<T>::kFours == 2) {
-    const uint2 words = *(const device uint2*)x;
-    wide.at[0] = four_of_int8(words.x);
-    wide.at[Wide<T>::kFours - 1] = four_of_int8(words.y);
-  } else {
-    wide.at[0] = four_of_int8(*(const device uint*)x);
-  }
+  wide.at[0] = four_of_int8(words.x);
+  if (Wide<T>::kFours == 2) wide.at[Wide<T>::kFours - 1] = four_of_int8(words.y);
   return wide;
 }
 

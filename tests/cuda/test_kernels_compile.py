@@ -25,6 +25,7 @@ STACKS = {
     "attention_32_float": {"sm_80": 8, "sm_90": 8},
     "attention_256_float": {"sm_80": 784, "sm_90": 1088, "sm_100": 936},
     "attention_any_float": {"sm_100": 8},
+    "attention_rows_2x1_bfloat": {"sm_90": 8},
     "attention_rows_8x1_bfloat": {"sm_90": 16},
     "attention_rows_8x1_half": {"sm_90": 8, "sm_100": 16},
     "conv_depthwise_half": {"sm_100": 16},

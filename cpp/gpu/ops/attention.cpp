@@ -86,6 +86,7 @@ class Maker {
     launch.constant(kFcFewRowsWideValues, in_vectors(r_.inputs[kV]));
     launch.constant(kFcFewRowsKeyLanes, lanes(args_.width));
     launch.constant(kFcFewRowsValueLanes, lanes(args_.value_width));
+    launch.constant(kFcFewRowsSimdgroups, simdgroups());
     return launch.constant(kFcFewRowsParts, splits);
   }
 
@@ -123,10 +124,17 @@ class Maker {
     return static_cast<std::int32_t>(std::bit_ceil(all));
   }
 
+  // Of a threadgroup of few rows. Of many columns, where launches overlap, less leave registers of a core to
+  // the launches that follow.
+  std::int32_t simdgroups() const {
+    const bool many = args_.length > 2 * kFewRowsSimdgroups * kFewRowsColumns;
+    return r_.caps.stream_bytes > 0 && many ? kFewRowsSimdgroups / 2 : kFewRowsSimdgroups;
+  }
+
   // Few columns are the work of one threadgroup; of many, each gets at least a block for every simdgroup.
   void split_columns(std::int64_t row_groups) {
     const std::int64_t wanted = ceil_div(kGroupsPerCore * r_.caps.cores, row_groups);
-    const std::int64_t most = ceil_div(args_.length, kFewRowsSimdgroups * kFewRowsColumns);
+    const std::int64_t most = ceil_div(args_.length, simdgroups() * kFewRowsColumns);
     args_.splits = static_cast<std::int32_t>(most <= 2 ? 1 : std::min(wanted, most));
   }
 
@@ -154,7 +162,7 @@ class Maker {
       launch.nothing(kBufferAttentionPeaks);
     }
     launch.grid({blocks, static_cast<std::uint32_t>(args_.splits), groups()},
-                {kSimd * kFewRowsSimdgroups, 1, 1});
+                {static_cast<std::uint32_t>(simdgroups()) * kSimd, 1, 1});
     kernel->add(std::move(launch));
     if (!splits) return kernel;
     kernel->set_scratch(sums + peaks);
