@@ -172,7 +172,7 @@ enum { kFcNormedRowsRms = kFcMatmulRowsEnd, kFcNormedRowsWeight, kFcNormedRowsBi
 enum { kBufferNormedRowsWeight = kBufferExtrasEnd, kBufferNormedRowsBias, kBufferNormedRowsEnd };
 
 // Products of one row whose right side bulk copies bring (cpp/cuda/kernels/stream.h).
-enum { kFcStreamVectors = kFcNormedRowsEnd, kFcStreamStages };
+enum { kFcStreamVectors = kFcNormedRowsEnd, kFcStreamStages, kFcStreamAhead };
 NPU_SHARED int32_t kMostStreamVectors = 8;       // of 16 bytes: what a lane has of the row
 NPU_SHARED int32_t kMostStreamStages = 8;        // of a simdgroup
 NPU_SHARED int32_t kStreamRingBytes = 96 << 10;  // of all rings of a threadgroup

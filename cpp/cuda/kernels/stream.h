@@ -12,6 +12,8 @@
 constant int kStreamVectors [[function_constant(kFcStreamVectors)]];
 constant int kStages [[function_constant(kFcStreamStages)]];  // of a ring
 constant int kColumnsOfResult = kGated ? 2 : 1;
+// Parts after those of the first stages that the shared cache is given.
+constant int kAhead [[function_constant(kFcStreamAhead)]];
 constant constexpr int kVectorBytes = 16, kLineBytes = int(kSimd) * kVectorBytes;
 
 // Neighbours, of which `part` gets as many as the others, or one more.
@@ -105,9 +107,11 @@ struct Ring {
 
   static int stage_bytes() { return kStreamVectors * kLineBytes; }
 
+  const device T* part_of(int which) const {
+    return right + (kGated ? which / 2 * column + which % 2 * gate : which * column);
+  }
   void fetch(int which, int to) const {
-    const int64_t at = kGated ? which / 2 * column + which % 2 * gate : which * column;
-    npu::copy_row(memory + to * stage_bytes(), right + at, uint(bytes), barriers + to);
+    npu::copy_row(memory + to * stage_bytes(), part_of(which), uint(bytes), barriers + to);
   }
 
   // Fills the ring. What a stage has beyond a column's part is zero, and stays so.
@@ -117,6 +121,7 @@ struct Ring {
       for (int s = 0; s < kStages; ++s) npu::prepare_copies(barriers + s);
       npu::let_copies_begin();
       for (int s = 0; s < min(kStages, items); ++s) fetch(s, s);
+      for (int i = kStages; i < min(kStages + kAhead, items); ++i) npu::prefetch_row(part_of(i), uint(bytes));
     }
     for (int s = 0; s < kStages; ++s) {
       for (int i = bytes + int(lane) * kVectorBytes; i < stage_bytes(); i += kLineBytes)

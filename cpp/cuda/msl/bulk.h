@@ -43,6 +43,14 @@ NPU_MSL void copy_row(void* to, const void* from, uint bytes, ulong* barrier) {
 #endif
 }
 
+// Has a row on its way to the cache that all cores share. The address and `bytes` are multiples of 16.
+NPU_MSL void prefetch_row(const void* from, uint bytes) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(from)), "r"(bytes)
+               : "memory");
+#endif
+}
+
 // Until the phase has ended whose number is even (0) or odd (1), counted from 0: that is the present one or
 // the one before.
 NPU_MSL void wait_for_row(ulong* barrier, uint parity) {

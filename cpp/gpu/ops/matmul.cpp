@@ -196,6 +196,7 @@ class Maker {
     if (norm_) norm_->apply(launch.with(norm_->args(args_)));
     operand_constants(launch);
     launch.constant(kFcStreamVectors, how.vectors).constant(kFcStreamStages, how.stages);
+    launch.constant(kFcStreamAhead, how.ahead);
     launch.threadgroup_bytes = how.bytes;
     launch.grid({how.groups, 1, 1}, {kSimd * kStreamSimdgroups, 1, 1});
     auto kernel = std::make_unique<GpuKernel>(name_of("matmul[stream"));

@@ -9,7 +9,8 @@ namespace npu::gpu {
 namespace {
 
 constexpr std::int64_t kVector = 16, kLine = kVector * kSimd;  // bytes
-constexpr double kWorthSharing = 1.1;  // an estimate: simdgroups that share wait for each other
+constexpr std::int64_t kMostAhead = 4;  // an estimate: what memory brings while a core waits for a row
+constexpr double kWorthSharing = 1.1;   // an estimate: simdgroups that share wait for each other
 
 std::int64_t divided(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
@@ -40,14 +41,17 @@ std::optional<Stream> choose_stream(const StreamWork& work, const Caps& caps) {
     const double use = use_of(sharers, lines, results);
     if (use < most * kWorthSharing) continue;
     most = use;
-    best = {sharers, static_cast<int>(each), each * kLine / size, static_cast<std::uint32_t>(caps.cores), 0,
-            0};
+    best.sharers = sharers;
+    best.vectors = static_cast<int>(each);
   }
   if (most == 0) return std::nullopt;
+  best.part = best.vectors * kLine / size;
+  best.groups = static_cast<std::uint32_t>(caps.cores);
   const std::int64_t sets = kStreamSimdgroups / best.sharers, rings = sets * best.sharers;
   const std::int64_t stage = best.vectors * kLine, room = kStreamRingBytes / rings / stage;
   const std::int64_t wanted = divided(results, sets) * work.columns;
   best.stages = static_cast<int>(std::min({room, std::int64_t{kMostStreamStages}, wanted}));
+  best.ahead = static_cast<int>(std::min(kMostAhead, wanted - best.stages));
   best.bytes = static_cast<int>(rings * best.stages * stage);
   return best;
 }

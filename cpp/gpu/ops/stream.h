@@ -17,6 +17,7 @@ struct Stream {
   std::int64_t part = 0;     // of the depth, of a sharer
   std::uint32_t groups = 0;  // one for each core
   int stages = 0;            // of a ring: no more than are filled, so that other threadgroups fit beside
+  int ahead = 0;             // parts after those that are prefetched to the cache of all cores
   int bytes = 0;             // of all rings of a threadgroup
 };
 

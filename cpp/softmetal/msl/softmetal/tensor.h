@@ -105,6 +105,11 @@ inline void copy_row(void* to, const void* from, uint bytes, ulong* barrier) {
   __builtin_memcpy(to, from, bytes);
   ++*barrier;
 }
+inline void prefetch_row(const void* from, uint bytes) {
+  if ((reinterpret_cast<ulong>(from) | bytes) % 16 != 0)
+    softmetal::runtime->fail("a row is prefetched at an address or of a size that is no multiple of 16",
+                             softmetal::here());
+}
 inline void wait_for_row(ulong* barrier, uint parity) {
   if ((*barrier & prepared_barrier) == 0 || (*barrier & 1) == parity)
     softmetal::runtime->fail("a barrier is waited for whose copy nobody began", softmetal::here());
