@@ -12,14 +12,21 @@ std::string text_of(const gpu::Size& size) {
 
 }  // namespace
 
-Call::Call(const gpu::Launch& launch, std::span<const std::shared_ptr<const gpu::Pipeline>> pipelines)
-    : launch_(&launch), pipeline_(pipelines[static_cast<std::size_t>(launch.pipeline)]) {
-  pipeline().kernel().allow_shared(launch.dispatch->threadgroup_bytes);
+Call::Call(const gpu::Launch& launch, std::span<const std::shared_ptr<const gpu::Pipeline>> pipelines,
+           int overlapping_cores)
+    : launch_(&launch),
+      pipeline_(pipelines[static_cast<std::size_t>(launch.pipeline)]),
+      may_overlap_(overlapping_cores > 0 && (pipeline().waits() || is_small(overlapping_cores))) {
+  allow_shared(pipeline().kernel());
+}
+
+void Call::allow_shared(const LoadedKernel& kernel) const {
+  kernel.allow_shared(launch_->dispatch->threadgroup_bytes, may_overlap_);
 }
 
 void Call::use(std::shared_ptr<const LoadedKernel> kernel) {
   constant_ = std::move(kernel);
-  if (constant_) constant_->allow_shared(launch_->dispatch->threadgroup_bytes);
+  if (constant_) allow_shared(*constant_);
 }
 
 bool Call::bind(std::span<const Address> resources) {

@@ -16,7 +16,9 @@ namespace npu::cuda {
 
 class Call {
  public:
-  Call(const gpu::Launch& launch, std::span<const std::shared_ptr<const gpu::Pipeline>> pipelines);
+  // Where launches may overlap, of a GPU with so many cores; 0: they may not.
+  Call(const gpu::Launch& launch, std::span<const std::shared_ptr<const gpu::Pipeline>> pipelines,
+       int overlapping_cores = 0);
 
   const gpu::Launch& launch() const { return *launch_; }
   const CudaPipeline& pipeline() const { return static_cast<const CudaPipeline&>(*pipeline_); }
@@ -27,8 +29,9 @@ class Call {
   // From now on the arguments are constants of the code.
   void use(std::shared_ptr<const LoadedKernel> kernel);
 
-  // At most a block of usual size for each of so many cores, and little shared memory.
-  bool is_small(int cores) const;
+  // Whether it may begin before the launch that it comes after has ended: its kernel has something to do
+  // before it waits, or it is small. Larger launches that wait would take the places of those that work.
+  bool may_overlap() const { return may_overlap_; }
 
   CuResult run(CuStream stream) const;
   [[noreturn]] void refuse(CuResult result) const;  // says that it could not be launched
@@ -39,6 +42,8 @@ class Call {
  private:
   static constexpr std::size_t kSlots = 31;
 
+  bool is_small(int cores) const;  // at most a block of usual size for each core, and little shared memory
+  void allow_shared(const LoadedKernel& kernel) const;
   void fill(void** parameters) const;
   gpu::Size grid() const;
 
@@ -46,6 +51,7 @@ class Call {
   std::shared_ptr<const gpu::Pipeline> pipeline_;
   std::shared_ptr<const LoadedKernel> constant_;
   std::array<CuAddress, kSlots> addresses_{};
+  bool may_overlap_;
 };
 
 }  // namespace npu::cuda

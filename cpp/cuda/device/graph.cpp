@@ -8,8 +8,8 @@
 
 namespace npu::cuda {
 
-Graph::Graph(std::span<const Call> calls, std::span<const bool> skipped, bool overlapping, int cores)
-    : overlapping_(overlapping), cores_(cores), skipped_(skipped.begin(), skipped.end()), at_(calls.size()) {
+Graph::Graph(std::span<const Call> calls, std::span<const bool> skipped)
+    : skipped_(skipped.begin(), skipped.end()), at_(calls.size()) {
   check(api().create_graph(&graph_, 0), "making a graph");
   try {
     for (std::size_t i = 0; i < calls.size(); ++i) add(calls, i);
@@ -41,8 +41,7 @@ void Graph::add(std::span<const Call> calls, std::size_t launch) {
   std::array<void*, Call::kMostParameters> parameters{};
   const CuKernelNode node = calls[launch].node(parameters.data());
   at_[launch].resize(1);
-  const bool may_wait = calls[launch].pipeline().waits() || calls[launch].is_small(cores_);
-  const bool overlaps = overlapping_ && before.size() == 1 && may_wait;
+  const bool overlaps = before.size() == 1 && calls[launch].may_overlap();
   const std::size_t ended = overlaps ? 0 : before.size();
   const CuResult result = api().add_kernel(at_[launch].data(), graph_, before.data(), ended, &node);
   if (result != kCuSuccess) calls[launch].refuse(result);

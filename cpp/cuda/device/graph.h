@@ -13,10 +13,8 @@ namespace npu::cuda {
 // The launches of one skip set, each after those that it depends on.
 class Graph {
  public:
-  // Overlapping, a launch that comes after one other may begin before that has ended, if its kernel has
-  // something to do before it waits, or if it is small on so many cores: larger ones that wait take the
-  // places of those that work.
-  Graph(std::span<const Call> calls, std::span<const bool> skipped, bool overlapping, int cores);
+  // A launch that comes after one other overlaps with it if it may.
+  Graph(std::span<const Call> calls, std::span<const bool> skipped);
   ~Graph();
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
@@ -28,8 +26,6 @@ class Graph {
  private:
   void add(std::span<const Call> calls, std::size_t launch);
 
-  bool overlapping_;
-  int cores_;
   std::vector<bool> skipped_;                 // by launch; may be empty
   std::vector<std::vector<CuGraphNode>> at_;  // by launch: its node, or those that one left out waits for
   CuGraph graph_ = nullptr;

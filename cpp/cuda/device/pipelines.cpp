@@ -46,11 +46,14 @@ LoadedKernel::~LoadedKernel() {
   api().unload_module(module_);
 }
 
-void LoadedKernel::allow_shared(int bytes) const {
-  constexpr int kWithoutAsking = 48 << 10, kAllOfIt = 100;  // percent of what shared memory and cache have
-  if (bytes <= kWithoutAsking) return;
+void LoadedKernel::allow_shared(int bytes, bool beside_others) const {
+  constexpr int kWithoutAsking = 32 << 10, kAllOfIt = 100;  // percent of what shared memory and cache have
+  const std::lock_guard lock(mutex_);
+  const bool asks = bytes > std::max(kWithoutAsking, allowed_);
+  if (!asks && !beside_others) return;
   const Context::Current current(*context_);
-  check(api().set_attribute(function_, kCuDynamicSharedBytes, bytes), "asking for shared memory");
+  if (asks) allowed_ = bytes;
+  if (asks) check(api().set_attribute(function_, kCuDynamicSharedBytes, bytes), "asking for shared memory");
   check(api().set_attribute(function_, kCuSharedCarveout, kAllOfIt), "asking for shared memory");
 }
 

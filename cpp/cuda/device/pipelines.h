@@ -31,13 +31,17 @@ class LoadedKernel {
 
   CuFunction function() const { return function_; }
 
-  // Launches may ask for so many bytes of dynamic shared memory: more than 48 KiB only after this.
-  void allow_shared(int bytes) const;
+  // Launches may ask for so many bytes of dynamic shared memory: with what the kernel declares, more than 48
+  // KiB only after this. Those that run beside others do not divide a core's memory in their own way, which
+  // the others would have to wait for.
+  void allow_shared(int bytes, bool beside_others) const;
 
  private:
   std::shared_ptr<Context> context_;
   CuModule module_ = nullptr;
   CuFunction function_ = nullptr;
+  mutable std::mutex mutex_;
+  mutable int allowed_ = 0;  // bytes that were asked for: launches of one kernel may want more or less
 };
 
 class CudaPipeline final : public gpu::Pipeline {

@@ -31,10 +31,11 @@ CudaRecording::CudaRecording(const gpu::Work& work, std::shared_ptr<Context> con
       context_(std::move(context)),
       background_(background),
       replays_(!launches_are_watched()),
-      overlaps_(context_->overlaps() && environment_choice("NPU_CUDA_OVERLAP", {"0", "1"}) != "0"),
       may_specialize_(environment_choice("NPU_CUDA_CONSTANT_ARGS", {"0", "1"}) != "0") {
   calls_.reserve(work.launches.size());
-  for (const gpu::Launch& launch : work.launches) calls_.emplace_back(launch, work.pipelines);
+  const bool overlaps = context_->overlaps() && environment_choice("NPU_CUDA_OVERLAP", {"0", "1"}) != "0";
+  const int cores = overlaps ? context_->attribute(kCuMultiprocessors) : 0;
+  for (const gpu::Launch& launch : work.launches) calls_.emplace_back(launch, work.pipelines, cores);
 }
 
 CudaRecording::~CudaRecording() {
@@ -64,8 +65,7 @@ Graph& CudaRecording::graph_for(std::span<const bool> skipped) {
     std::rotate(known, known + 1, graphs_.end());
   } else {
     if (graphs_.size() == kMostGraphs) graphs_.erase(graphs_.begin());
-    graphs_.push_back(
-        std::make_unique<Graph>(calls_, skipped, overlaps_, context_->attribute(kCuMultiprocessors)));
+    graphs_.push_back(std::make_unique<Graph>(calls_, skipped));
   }
   return *graphs_.back();
 }

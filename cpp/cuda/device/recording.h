@@ -39,7 +39,7 @@ class CudaRecording final : public gpu::Recording {
   std::vector<const std::byte*> bound_;         // addresses of resources, as calls_ have them
   std::vector<std::unique_ptr<Graph>> graphs_;  // used last at the end
   std::shared_ptr<Specialization> specialization_;
-  const bool replays_, overlaps_, may_specialize_;
+  const bool replays_, may_specialize_;
   bool specialized_ = false;
   int runs_ = 0;  // as far as it is of interest
 };
