@@ -264,8 +264,9 @@ struct ConvTensorArgs {
   ConvArgs conv;
   int32_t splits;
   int32_t split_depth;
+  int32_t chunks;  // pixels of the input, where they become chunks first
 };
-NPU_ARGS(ConvTensorArgs, 872);
+NPU_ARGS(ConvTensorArgs, 880);
 
 // pool, adaptive_pool
 struct WindowAxis {

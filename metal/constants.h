@@ -152,7 +152,13 @@ NPU_SHARED int32_t kTinyRows = 16;  // of a block of kSmallBlock columns
 NPU_SHARED uint32_t kLargeBlockThreads = 128;
 NPU_SHARED uint32_t kSmallBlockThreads = 256;  // and of tiny ones
 
-enum { kFcMatmulLeftAlong = kFcEpilogueEnd, kFcMatmulRightAlong, kFcMatmulSplits, kFcMatmulRowsFirst };
+enum {
+  kFcMatmulLeftAlong = kFcEpilogueEnd,
+  kFcMatmulRightAlong,
+  kFcMatmulSplits,
+  kFcMatmulRowsFirst,
+  kFcMatmulTensorRightConstant
+};
 enum { kBufferMatmulParts = kBufferExtrasEnd };
 NPU_SHARED int32_t kSumColumns = 4;  // of a thread that adds up parts of the depth
 
@@ -200,6 +206,7 @@ enum { kBufferDequantizeScales = kBufferOwn, kBufferDequantizeOffsets, kBufferDe
 
 // conv_geometry.h
 enum { kFcConvSpreads = kFcEpilogueEnd, kFcConvShort, kFcConvPaddedColumns, kFcConvSplits };
+enum { kBufferConvChunks = kBufferExtrasEnd };
 NPU_SHARED int32_t kConvChannels = 4;     // of a thread that convolves directly
 NPU_SHARED int32_t kDepthwisePixels = 4;  // neighbours along the width, of a thread that convolves depthwise
 

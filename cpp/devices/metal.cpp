@@ -34,10 +34,10 @@ namespace {
 // Whether tests ask for memory that the host does not reach, as on a discrete GPU.
 bool memory_is_far() { return environment_choice("NPU_FAR_MEMORY", {"0", "1"}) == "1"; }
 
-// Whether tests ask for kernels that are NVIDIA's on the emulated GPU.
-int tensor_bytes() {
-  constexpr int kBytes = 97 << 10;  // beside what kernels declare
-  return metal_is_emulated() && environment_choice("SOFTMETAL_TENSOR_CORES", {"0", "1"}) == "1" ? kBytes : 0;
+// Whether tests ask for kernels that are NVIDIA's on the emulated GPU: 1 for all of them, 2 for Hopper's.
+int tensor_cores() {
+  const auto asked = environment_choice("SOFTMETAL_TENSOR_CORES", {"0", "1", "2"});
+  return !metal_is_emulated() ? 0 : asked == "1" ? 1 : asked == "2" ? 2 : 0;
 }
 
 // What is read later, or where a mistake would go unnoticed.
@@ -47,7 +47,7 @@ void check_environment() {
   memory_is_far();
   plans_are_checked();
   if (metal_is_emulated()) environment_choice("SOFTMETAL_MODE", {"checked", "fast"});
-  tensor_bytes();
+  tensor_cores();
   gpu::kernels_are_replaced();
 }
 
@@ -87,7 +87,7 @@ std::shared_ptr<const DeviceBackend> open_metal() {
   static auto* const device = new std::shared_ptr<const DeviceBackend>;
   const std::lock_guard lock(mutex);
   if (!*device) {
-    auto driver = metal::open_driver(tensor_bytes());
+    auto driver = metal::open_driver(tensor_cores());
     if (memory_is_far()) driver = gpu::make_far(std::move(driver));
     *device = gpu::make_device("metal", std::move(driver), cpu::open_device());
   }

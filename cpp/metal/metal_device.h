@@ -18,7 +18,7 @@ struct GpuInfo {
 GpuInfo find_device();
 
 // Throws Error when no suitable device exists. An emulated one may have tensor cores:
-// gpu::Caps::tensor_bytes and stream_bytes.
-std::shared_ptr<gpu::Driver> open_driver(int tensor_bytes = 0);
+// those of all NVIDIA's GPUs (1) or of Hopper (2).
+std::shared_ptr<gpu::Driver> open_driver(int tensor_cores = 0);
 
 }  // namespace npu::metal

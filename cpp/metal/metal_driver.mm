@@ -89,7 +89,7 @@ class Encoder {
 
 class MetalDriver final : public gpu::Driver {
  public:
-  MetalDriver(Ref<id<MTLDevice>> device, int tensor_bytes)
+  MetalDriver(Ref<id<MTLDevice>> device, int tensor_cores)
       : device_(std::move(device)),
         queue_(Ref<id<MTLCommandQueue>>::adopt([device_.get() newCommandQueue])),
         residency_(std::make_shared<Residency>(device_.get(), queue_.get())),
@@ -100,7 +100,9 @@ class MetalDriver final : public gpu::Driver {
     const std::string name = text([device_.get() name]);
     if (const auto chip = gpu::find_chip(kChips, name)) caps_ = caps_of(*chip);
     caps_.name = name;
-    caps_.tensor_bytes = caps_.stream_bytes = tensor_bytes;
+    caps_.tensor_bytes = tensor_cores == 0 ? 0 : tensor_cores == 1 ? 97 << 10 : 224 << 10;
+    caps_.stream_bytes = caps_.tensor_bytes;
+    caps_.tensor_groups = tensor_cores == 2;
     caps_.threadgroup_bytes = static_cast<int>([device_.get() maxThreadgroupMemoryLength]);
     caps_.threads_per_group = static_cast<int>([device_.get() maxThreadsPerThreadgroup].width);
   }
@@ -195,8 +197,8 @@ GpuInfo find_device() {
   });
 }
 
-std::shared_ptr<gpu::Driver> open_driver(int tensor_bytes) {
-  return in_pool([tensor_bytes]() -> std::shared_ptr<gpu::Driver> {
+std::shared_ptr<gpu::Driver> open_driver(int tensor_cores) {
+  return in_pool([tensor_cores]() -> std::shared_ptr<gpu::Driver> {
     auto device = Ref<id<MTLDevice>>::adopt(MTLCreateSystemDefaultDevice());
     if (!device || !will_do(device.get())) {
       throw Error(ErrorKind::kUnavailable, {.area = "metal",
@@ -205,7 +207,7 @@ std::shared_ptr<gpu::Driver> open_driver(int tensor_bytes) {
                                                            : "there is no Metal device",
                                             .expected = "an Apple M1 or later, with macOS 14 or later"});
     }
-    return std::make_shared<MetalDriver>(std::move(device), tensor_bytes);
+    return std::make_shared<MetalDriver>(std::move(device), tensor_cores);
   });
 }
 

@@ -133,7 +133,7 @@ std::optional<Fault> check_launch(const Launch& launch);
 constexpr std::size_t kMaxThreadgroupMemory = 32768;
 
 // With SOFTMETAL_TENSOR_CORES=1, kernels for NVIDIA's tensor cores run here too, which have more of it.
-constexpr std::size_t kTensorMemory = 99 << 10;
+constexpr std::size_t kTensorMemory = 227 << 10;
 bool has_tensor_cores();
 inline std::size_t threadgroup_memory() { return has_tensor_cores() ? kTensorMemory : kMaxThreadgroupMemory; }
 

@@ -63,10 +63,13 @@ void Worker::begin(const Launch& launch, Checker* checker) {
 // The kernel's own variables first, then what the encoder gave sizes for, with guards between.
 void Worker::assign_memory() {
   constexpr std::size_t kMost = kTensorMemory + (64 + kMaxThreadgroupArguments) * (kGuardBytes + 16);
-  if (!memory_) memory_ = std::make_unique<char[]>(kMost + 128);
-  auto base = (reinterpret_cast<std::uintptr_t>(memory_.get()) + 127) & ~std::uintptr_t{127};
+  // What kernels for tensor cores are given starts at multiples of this.
+  const std::size_t aligned = has_tensor_cores() ? 1024 : 128;
+  if (!memory_) memory_ = std::make_unique<char[]>(kMost + 2 * aligned);
+  auto base = (reinterpret_cast<std::uintptr_t>(memory_.get()) + aligned - 1) & ~(aligned - 1);
   group_.memory = reinterpret_cast<char*>(base);
   std::size_t used = launch_->function->layout().end + kGuardBytes;
+  if (has_tensor_cores()) used = (used + aligned - 1) & ~(aligned - 1);
   for (unsigned i = 0; i < kMaxThreadgroupArguments; ++i) {
     std::size_t bytes = launch_->threadgroup_bytes[i];
     group_.arguments[i] = bytes ? group_.memory + used : nullptr;

@@ -16,10 +16,11 @@ from tests.ops.making import Case
 from tests.ops.test_execution import run_case
 from tests.support.devices import chosen_device
 
-from .tensor_cases import CASES, INFINITIES, STREAMS
+from .tensor_cases import CASES, GROUPS, INFINITIES, STREAMS
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-EMULATED = os.environ.get("SOFTMETAL_TENSOR_CORES") == "1"
+EMULATED = os.environ.get("SOFTMETAL_TENSOR_CORES") in ("1", "2")
+HOPPER = os.environ.get("SOFTMETAL_TENSOR_CORES") == "2"
 HAS_CORES = EMULATED or chosen_device().kind == "cuda"
 SHORT = 4  # emulated, every so manyth in the default tier
 
@@ -40,6 +41,17 @@ if HAS_CORES:
     def test_streams(case: Case, dtype: str) -> None:
         run_case(case, DTYPES[dtype], device=device(), settle=not EMULATED)
 
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("case", GROUPS, ids=[c.name for c in GROUPS])
+    def test_groups(case: Case, dtype: str) -> None:
+        run_case(case, DTYPES[dtype], device=device(), settle=not EMULATED)
+
+    @pytest.mark.skipif(not HOPPER, reason="a GPU may be older than Hopper")
+    def test_groups_are_used() -> None:
+        kernels = {kernel for case in GROUPS for kernel in _kernels(case, torch.float16) if "groups" in kernel}
+        forms = {"groups]", "groups, split]", "groups, halves]"}
+        assert kernels == {"conv[tensor groups]", *(f"matmul[tensor {form}" for form in forms)}
+
     @pytest.mark.skipif(not EMULATED, reason="a GPU may be older than Hopper")
     def test_streams_are_used() -> None:
         kernels = {kernel for case in STREAMS for kernel in _kernels(case, torch.float16) if "stream" in kernel}
@@ -50,7 +62,8 @@ if HAS_CORES:
         kernels = set()
         for case in CASES[:: 3 if EMULATED else 1]:
             kernels |= {name.split("[")[-1] for name in _kernels(case, torch.float16) if "tensor" in name}
-        assert kernels == {"tensor blocks]", "tensor blocks, split]", "tensor blocks, halves]", "tensor tiles]"}
+        blocks = {name.replace("groups", "blocks") for name in kernels}
+        assert blocks == {"tensor blocks]", "tensor blocks, split]", "tensor blocks, halves]", "tensor tiles]"}
 
     @pytest.mark.parametrize("dtype", DTYPES)
     @pytest.mark.parametrize("case", INFINITIES, ids=[c.name for c in INFINITIES])
@@ -70,16 +83,28 @@ else:
     @pytest.mark.parametrize("dtype", DTYPES)
     def test_emulated(dtype: str) -> None:
         """What an emulated GPU with such cores computes, in a process of its own: devices are opened once."""
-        environment = {**os.environ, "SOFTMETAL_TENSOR_CORES": "1", "SOFTMETAL_MODE": "fast"}
-        tests = [f"{__file__}::test_tensor_cores[{c.name}-{dtype}]" for c in CASES[list(DTYPES).index(dtype) :: SHORT]]
-        tests += [f"{__file__}::test_streams[{c.name}-{dtype}]" for c in STREAMS]
-        tests += [f"{__file__}::test_infinities_and_nan[{c.name}-{dtype}]" for c in INFINITIES]
+        tests = [f"test_tensor_cores[{c.name}-{dtype}]" for c in CASES[list(DTYPES).index(dtype) :: SHORT]]
+        tests += [f"test_streams[{c.name}-{dtype}]" for c in STREAMS]
+        tests += [f"test_infinities_and_nan[{c.name}-{dtype}]" for c in INFINITIES]
         if dtype == "float16":
-            tests += [f"{__file__}::test_they_are_used", f"{__file__}::test_streams_are_used"]
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
-        done = subprocess.run(command, env=environment, text=True, capture_output=True)
-        assert done.returncode == 0, done.stdout[-3000:]
-        assert f"{len(tests)} passed" in done.stdout, done.stdout[-500:]
+            tests += ["test_they_are_used", "test_streams_are_used"]
+        _run("1", tests)
+
+    @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+    def test_emulated_hopper(dtype: str) -> None:
+        tests = [f"test_groups[{c.name}-{dtype}]" for c in GROUPS]
+        tests += [f"test_tensor_cores[{c.name}-{dtype}]" for c in CASES[list(DTYPES).index(dtype) :: 2 * SHORT]]
+        tests += [f"test_infinities_and_nan[{c.name}-{dtype}]" for c in INFINITIES]
+        _run("2", tests + (["test_groups_are_used"] if dtype == "float16" else []))
+
+
+def _run(cores: str, tests: list[str]) -> None:
+    environment = {**os.environ, "SOFTMETAL_TENSOR_CORES": cores, "SOFTMETAL_MODE": "fast"}
+    named = [f"{__file__}::{test}" for test in tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *named]
+    done = subprocess.run(command, env=environment, text=True, capture_output=True)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert f"{len(named)} passed" in done.stdout, done.stdout[-500:]
 
 
 def _kernels(case: Case, dtype: torch.dtype) -> list[str]:

@@ -16,7 +16,8 @@ Call::Call(const gpu::Launch& launch, std::span<const std::shared_ptr<const gpu:
            int overlapping_cores)
     : launch_(&launch),
       pipeline_(pipelines[static_cast<std::size_t>(launch.pipeline)]),
-      may_overlap_(overlapping_cores > 0 && (pipeline().waits() || is_small(overlapping_cores))) {
+      may_overlap_(overlapping_cores > 0 &&
+                   ((pipeline().waits() && launch.dispatch->early) || is_small(overlapping_cores))) {
   allow_shared(pipeline().kernel());
 }
 

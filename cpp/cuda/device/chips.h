@@ -35,8 +35,8 @@ inline constexpr std::array kChips = {
 // Of shared memory, that a block may ask for on every GPU since Ampere, beside what kernels declare.
 inline constexpr int kTensorBytes = 97 << 10;
 
-// The first generation with bulk copies and launches that overlap.
-inline constexpr int kHopper = 9;
+// The same on Hopper, the first generation with bulk copies and launches that overlap.
+inline constexpr int kHopper = 9, kHopperBytes = 224 << 10;
 
 // What kernels may count on with a GPU of NVIDIA.
 inline gpu::Caps caps_of(std::string name, int cores, int generation) {
@@ -48,7 +48,11 @@ inline gpu::Caps caps_of(std::string name, int cores, int generation) {
   caps.groups = {0x7fffffff, 65535, 65535};
   caps.unified = false;
   caps.rereads = true;
-  if (environment_choice("NPU_CUDA_TENSOR_BLOCKS", {"0", "1"}) != "0") caps.tensor_bytes = kTensorBytes;
+  // No other generation has these instructions.
+  caps.tensor_groups =
+      generation == kHopper && environment_choice("NPU_CUDA_TENSOR_GROUPS", {"0", "1"}) != "0";
+  if (environment_choice("NPU_CUDA_TENSOR_BLOCKS", {"0", "1"}) != "0")
+    caps.tensor_bytes = caps.tensor_groups ? kHopperBytes : kTensorBytes;
   const bool streams = environment_choice("NPU_CUDA_STREAM", {"0", "1"}) != "0";
   if (streams && generation >= kHopper) caps.stream_bytes = kTensorBytes;
   return caps;

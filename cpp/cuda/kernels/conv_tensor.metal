@@ -2,8 +2,11 @@
 // channels of the input are neighbours, and a chunk of 16 bytes of them belongs to one tap. Packed weights:
 // [group][column][tap, channel].
 #include "conv_geometry.h"
-#include "gemm_tensor.h"
 #include "parts.h"
+
+constant constexpr bool kRightConstant = true;  // as weights are that were packed
+
+#include "gemm_tensor.h"
 
 constant bool kSplits [[function_constant(kFcConvSplits)]];  // sums of parts of the depth go to the scratch
 
@@ -29,7 +32,7 @@ struct Bring {
   const device T* weights;          // the next chunk of the thread's first column
   const threadgroup Place* places;  // from the thread's first row on
   Tap tap;                          // of the next chunk
-  int left;                         // of the depth, from there
+  int left;                         // of the depth, from the first one on
   int64_t turn;                     // of columns
   uint columns_there;
   int place;
@@ -47,7 +50,7 @@ struct Bring {
   }
 
   // Starts the copies of the next stage.
-  void operator()(constant ConvArgs& args, threadgroup char* to) {
+  void bring_left(constant ConvArgs& args, threadgroup char* to, int stage) {
     const int64_t tap_offset = tap.c * args.x_channel + tap.d * args.dilation[0] * args.x_step[0] +
                                tap.h * args.dilation[1] * args.x_step[1] +
                                tap.w * args.dilation[2] * args.x_step[2];
@@ -56,18 +59,19 @@ struct Bring {
     for (int i = 0; i < B::kLeftTurns; ++i) {
       bool inside;
       const int64_t at = offset_in(args, places[i * B::kRowsAtOnce], tap_offset, inside);
-      inside = inside && left > 0;
+      inside = inside && left > stage * B::kDepth;
       npu::copy_async(to + i * B::kRowsAtOnce * B::kRowBytes, inside ? x + at : x, inside ? 16 : 0);
     }
-    to += B::kLeftBytes;
+    tap.step(args, B::kDepth);
+  }
+  void bring_right(constant ConvArgs& /*args*/, threadgroup char* to, int stage) {
+    to += B::kLeftBytes + place;
     NPU_UNROLL
     for (int i = 0; i < B::kRightTurns; ++i) {
-      const bool there = left > 0 && (columns_there >> i & 1) != 0;
-      npu::copy_async(to + i * B::kRowsAtOnce * B::kRowBytes, weights + i * turn, there ? 16 : 0);
+      const bool there = left > stage * B::kDepth && (columns_there >> i & 1) != 0;
+      npu::copy_line_async(to + i * B::kRowsAtOnce * B::kRowBytes, weights + i * turn, there ? 16 : 0);
     }
-    tap.step(args, B::kDepth);
     weights += B::kDepth;
-    left -= B::kDepth;
   }
 };
 
@@ -135,6 +139,29 @@ template <typename B>
   hand_out<B>(products.total, memory, standing, finish);
 }
 
+// Pixels whose channels are fewer than a chunk of 16 bytes become chunks, with zeros after them: one for each
+// thread.
+template <typename T>
+[[kernel]] void conv_tensor_pixels(constant ConvTensorArgs& all [[buffer(kBufferArgs)]],
+                                   const device T* x [[buffer(kBufferLeft)]],
+                                   device uint4* chunks [[buffer(kBufferConvChunks)]],
+                                   uint at [[thread_position_in_grid]]) {
+  constexpr int kChunk = 16 / int(sizeof(T));
+  constant ConvArgs& args = all.conv;
+  const uint width = uint(args.in[2]), height = uint(args.in[1]), depth = uint(args.in[0]);
+  NPU_INPUTS_READY;
+  if (at >= uint(all.chunks)) return;
+  const uint w = at % width, line = at / width, h = line % height, plane = line / height;
+  x += args.product.first[NPU_LEFT] + int64_t(plane / depth) * args.x_batch +
+       int64_t(plane % depth) * args.x_step[0] + int64_t(h) * args.x_step[1] + int64_t(w) * args.x_step[2];
+  T chunk[kChunk];
+  NPU_UNROLL
+  for (int c = 0; c < kChunk; ++c) chunk[c] = c < args.channels ? x[c * args.x_channel] : T(0.0f);
+  chunks[at] = *(const thread uint4*)chunk;
+}
+NPU_INSTANTIATE(conv_tensor_pixels, half)
+NPU_INSTANTIATE(conv_tensor_pixels, bfloat)
+
 // Adds up what the splits left in the scratch, four columns of a group's row, in their order.
 [[kernel]] void conv_tensor_sum(constant ConvTensorArgs& all [[buffer(kBufferArgs)]],
                                 const device float* parts [[buffer(kBufferMatmulParts)]], NPU_ENDS,
@@ -143,6 +170,7 @@ template <typename B>
   const int column = int(at.x) * kSumColumns, row = int(at.y), many = args.columns - column;
   const uint group = at.z / uint(args.blocks), block = at.z - group * uint(args.blocks);
   const int rows = int(inner_of(args.product.rows));
+  NPU_INPUTS_READY;
   if (many <= 0 || row >= rows || group >= uint(args.groups)) return;
   const int64_t step = int64_t(args.groups) * args.blocks * rows * args.columns;
   const device float* from = parts + (int64_t(at.z) * rows + row) * args.columns + column;
@@ -156,18 +184,24 @@ template <typename B>
                  first + column, first + args.columns);
 }
 
-#define NPU_CONV_TENSOR(rows, columns, T, ...)                                \
-  template [[host_name("conv_tensor_" #rows "x" #columns "_" #T)]] [[kernel]] \
-  decltype(conv_tensor<TensorTile<T, rows, columns, __VA_ARGS__>>)            \
+#define NPU_CONV_TENSOR(form, rows, columns, T, ...)                            \
+  template [[host_name("conv_" form "_" #rows "x" #columns "_" #T)]] [[kernel]] \
+  decltype(conv_tensor<TensorTile<T, rows, columns, __VA_ARGS__>>)              \
       conv_tensor<TensorTile<T, rows, columns, __VA_ARGS__>>;
-#define NPU_CONV_TENSORS(T)             \
-  NPU_CONV_TENSOR(128, 128, T, 2, 4, 3) \
-  NPU_CONV_TENSOR(128, 64, T, 2, 2, 3)  \
-  NPU_CONV_TENSOR(64, 64, T, 2, 2, 4)   \
-  NPU_CONV_TENSOR(32, 64, T, 1, 4, 5)
+#define NPU_CONV_TENSORS(T)                              \
+  NPU_CONV_TENSOR("tensor", 128, 128, T, 2, 4, 3)        \
+  NPU_CONV_TENSOR("tensor", 128, 64, T, 2, 2, 3)         \
+  NPU_CONV_TENSOR("tensor", 64, 64, T, 2, 2, 4)          \
+  NPU_CONV_TENSOR("tensor", 32, 64, T, 1, 4, 5)          \
+  NPU_CONV_TENSOR("groups", 256, 128, T, 16, 1, 4, true) \
+  NPU_CONV_TENSOR("groups", 128, 256, T, 8, 1, 4, true)  \
+  NPU_CONV_TENSOR("groups", 128, 128, T, 8, 1, 6, true)  \
+  NPU_CONV_TENSOR("groups", 64, 128, T, 4, 1, 8, true)   \
+  NPU_CONV_TENSOR("groups", 128, 64, T, 8, 1, 8, true)   \
+  NPU_CONV_TENSOR("groups", 64, 64, T, 4, 1, 12, true)
 #if NPU_ONLY < 0 || NPU_ONLY == NPU_FLOAT32
-NPU_CONV_TENSOR(64, 64, float, 2, 2, 4)
-NPU_CONV_TENSOR(32, 64, float, 1, 4, 5)
+NPU_CONV_TENSOR("tensor", 64, 64, float, 2, 2, 4)
+NPU_CONV_TENSOR("tensor", 32, 64, float, 1, 4, 5)
 #endif
 #if NPU_ONLY < 0 || NPU_ONLY == NPU_FLOAT16
 NPU_CONV_TENSORS(half)

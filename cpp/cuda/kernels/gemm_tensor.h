@@ -3,15 +3,19 @@
 // A threadgroup makes kRows x kColumns of the result; kDown x kAcross simdgroups each make a part of it. Both
 // factors pass through threadgroup memory in stages of kRowBytes of the depth, kStages of which are on their
 // way at once. A staged row has 8 chunks of 16 bytes; which chunk lies where depends on the row, so that
-// eight rows of one chunk are in different banks.
+// eight rows of one chunk are in different banks. A file that includes this says kRightConstant: whether no
+// launch of the plan writes the right side, which then is on its way before the left one is there.
 #pragma once
 
 #include "epilogue.h"
 #include "tensor_tiles.h"
 
-template <typename T, int kRows_, int kColumns_, int kDown_, int kAcross_, int kStages_>
+template <typename T, int kRows_, int kColumns_, int kDown_, int kAcross_, int kStages_,
+          bool kGroups_ = false>
 struct TensorTile {
   typedef T Element;
+  // Four simdgroups multiply 64 rows together, straight from threadgroup memory: since Hopper.
+  static constant constexpr bool kGroups = kGroups_;
   static constant constexpr int kRows = kRows_, kColumns = kColumns_, kStages = kStages_;
   static constant constexpr int kDown = kDown_, kAcross = kAcross_;
   static constant constexpr int kThreads = kDown * kAcross * int(kSimd);
@@ -161,26 +165,89 @@ inline void multiply_stage(thread TensorProducts<B, typename B::Element>& produc
   products.fold();
 }
 
-// Sums up `stages` stages: bring(args, memory of a stage) starts a thread's copies of the next one.
+// Starts the copies of the first kStages stages, those of weights before the other side is there.
+template <typename B, int kStages, typename Args, typename Bring>
+inline void bring_first(thread Bring& bring, threadgroup char* memory, int stages, constant Args& args) {
+  if (!kRightConstant) NPU_INPUTS_READY;
+  NPU_UNROLL
+  for (int s = 0; s < kStages; ++s) {
+    if (s < stages) bring.bring_right(args, memory + s * B::kStageBytes, s);
+  }
+  NPU_INPUTS_READY;
+  NPU_UNROLL
+  for (int s = 0; s < kStages; ++s) {
+    if (s < stages) bring.bring_left(args, memory + s * B::kStageBytes, s);
+    npu::end_copies();
+  }
+}
+
+template <typename B, typename Args, typename Bring>
+inline void bring_next(thread Bring& bring, threadgroup char* to, int stage, constant Args& args) {
+  bring.bring_right(args, to, stage);
+  bring.bring_left(args, to, stage);
+}
+
+// Sums up stages: bring_left and bring_right(args, memory, stage) start a thread's
+// copies of one, each in the order of the stages.
+template <typename B, bool kKMajor, bool kGroups>
+struct Stages {
+  template <typename Args, typename Bring>
+  static void sum(thread TensorProducts<B, typename B::Element>& products, threadgroup char* memory,
+                  int stages, thread const TensorStanding<B>& standing, constant Args& args, Bring bring) {
+    bring_first<B, B::kStages - 1>(bring, memory, stages, args);
+    int now = 0, next = B::kStages - 1;  // where they lie
+    for (int s = 0; s < stages; ++s) {
+      npu::wait_for_copies<B::kStages - 2>();
+      threadgroup_barrier(
+          mem_flags::mem_threadgroup);  // all have the stage, and are done with the one before
+      if (s + B::kStages - 1 < stages)
+        bring_next<B>(bring, memory + next * B::kStageBytes, s + B::kStages - 1, args);
+      npu::end_copies();
+      multiply_stage<B, kKMajor>(products, memory + now * B::kStageBytes, standing);
+      now = now + 1 == B::kStages ? 0 : now + 1;
+      next = next + 1 == B::kStages ? 0 : next + 1;
+    }
+  }
+};
+
+// In groups of simdgroups: one stage is multiplied while the one before still is, so copies go where the one
+// before that was.
+template <typename B>
+struct Stages<B, true, true> {
+  template <typename Args, typename Bring>
+  static void sum(thread TensorProducts<B, typename B::Element>& products, threadgroup char* memory,
+                  int stages, thread const TensorStanding<B>& standing, constant Args& args, Bring bring) {
+    typedef typename B::Element T;
+    bring_first<B, B::kStages - 2>(bring, memory, stages, args);
+    const int group = standing.row / 64 * 64 * B::kRowBytes;  // its rows
+    int now = 0, next = B::kStages - 2;
+    for (int s = 0; s < stages; ++s) {
+      npu::wait_for_copies<B::kStages - 3>();
+      npu::show_copies();
+      threadgroup_barrier(
+          mem_flags::mem_threadgroup);  // all have the stage, and are done with the last but one
+      const threadgroup char* left = memory + now * B::kStageBytes;
+      npu::begin_products();
+      NPU_UNROLL
+      for (int step = 0; step < B::kSteps; ++step)
+        npu::multiply_group(products.total.of[0], left + group, left + B::kLeftBytes, step, T(0.0f));
+      npu::end_products();
+      if (s + B::kStages - 2 < stages)
+        bring_next<B>(bring, memory + next * B::kStageBytes, s + B::kStages - 2, args);
+      npu::end_copies();
+      npu::wait_for_products<1>();
+      now = now + 1 == B::kStages ? 0 : now + 1;
+      next = next + 1 == B::kStages ? 0 : next + 1;
+    }
+    npu::wait_for_products<0>();
+  }
+};
+
 template <typename B, bool kKMajor, typename Args, typename Bring>
 inline void multiply_stages(thread TensorProducts<B, typename B::Element>& products, threadgroup char* memory,
                             int stages, thread const TensorStanding<B>& standing, constant Args& args,
                             Bring bring) {
-  NPU_UNROLL
-  for (int s = 0; s < B::kStages - 1; ++s) {
-    if (s < stages) bring(args, memory + s * B::kStageBytes);
-    npu::end_copies();
-  }
-  int now = 0, next = B::kStages - 1;  // where they lie
-  for (int s = 0; s < stages; ++s) {
-    npu::wait_for_copies<B::kStages - 2>();
-    threadgroup_barrier(mem_flags::mem_threadgroup);  // all have the stage, and are done with the one before
-    if (s + B::kStages - 1 < stages) bring(args, memory + next * B::kStageBytes);
-    npu::end_copies();
-    multiply_stage<B, kKMajor>(products, memory + now * B::kStageBytes, standing);
-    now = now + 1 == B::kStages ? 0 : now + 1;
-    next = next + 1 == B::kStages ? 0 : next + 1;
-  }
+  Stages<B, kKMajor, B::kGroups>::sum(products, memory, stages, standing, args, bring);
 }
 
 // What of a chunk is there, in bytes, where `elements` are from its start on.

@@ -130,13 +130,16 @@ std::string program_text(const Lowered& library, std::span<const ConstantBits> c
                          std::span<const std::string> entries) {
   std::string text = constants_text(library, constants);
   text += metal_stdlib();
-  text += "namespace metal {\nextern __shared__ uint4 npu_threadgroup[];\n" + library.text;
+  // Products of groups of simdgroups want their factors at multiples of 1024.
+  text += "namespace metal {\nextern __shared__ __align__(1024) uint4 npu_threadgroup[];\n" + library.text;
   for (const std::string& entry : entries) text += entry;
   return text + "}  // namespace metal\n";
 }
 
 std::vector<std::string> compile_options(const std::string& architecture) {
-  return {"--gpu-architecture=" + architecture, "--std=c++20", "--device-as-default-execution-space",
+  // With the instructions that Hopper alone has.
+  const std::string own = architecture == "sm_90" ? "a" : "";
+  return {"--gpu-architecture=" + architecture + own, "--std=c++20", "--device-as-default-execution-space",
           "--fmad=false", "--disable-warnings"};
 }
 

@@ -5,6 +5,7 @@
 
 #include "atomics.h"
 #include "bulk.h"
+#include "groups.h"
 #include "limits.h"
 #include "matrix.h"
 #include "overlap.h"

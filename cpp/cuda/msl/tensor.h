@@ -22,6 +22,12 @@ NPU_MSL void copy_async(void* to, const void* from, int bytes) {
                "r"(bytes)
                : "memory");
 }
+// The same of a part of a longer row, the rest of which will be wanted soon.
+NPU_MSL void copy_line_async(void* to, const void* from, int bytes) {
+  asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16, %2;" ::"r"(threadgroup_address(to)),
+               "l"(from), "r"(bytes)
+               : "memory");
+}
 NPU_MSL void end_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 // Until at most kOpen of this thread's groups of copies are on their way.
 template <int kOpen>
@@ -57,6 +63,25 @@ NPU_MSL void load_turned_matrices(Matrices& m, const void* row) {
 NPU_MSL_MULTIPLY(half, "f16")
 NPU_MSL_MULTIPLY(bfloat, "bf16")
 #undef NPU_MSL_MULTIPLY
+
+// Two elements in a word, the first one low.
+NPU_MSL uint two_of(float first, float second, half) {
+  uint both;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(second), "f"(first));
+  return both;
+}
+NPU_MSL uint two_of(float first, float second, bfloat) {
+  uint both;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(second), "f"(first));
+  return both;
+}
+
+// 2^x with an error of some 2^-22 of it.
+NPU_MSL float quick_exp2(float x) {
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+  return power;
+}
 
 // Floats as sums of two of TF32, which keep 22 of their 24 bits. Nothing is left over of what is not finite,
 // and nothing becomes infinite.

@@ -24,12 +24,13 @@ struct Caps {
   std::array<std::uint32_t, 3> groups{kAny, kAny, kAny};   // of a grid; a longer one is launched as a line
   int threadgroup_bytes = 32 << 10;                        // of threadgroup memory, at most
   int simd_width = 32;
-  bool matrices = true;  // simdgroup_matrix
-  int tensor_bytes = 0;  // of threadgroup memory for blocks on NVIDIA's tensor cores; 0: there are none
-  int stream_bytes = 0;  // the same for rings that bulk copies fill, of NVIDIA's since Hopper
-  bool bfloat = true;    // as a type of kernels
-  bool unified = true;   // the host reaches the memory of kernels
-  bool rereads = false;  // reading again what another core has read is cheap
+  bool matrices = true;        // simdgroup_matrix
+  int tensor_bytes = 0;        // of threadgroup memory for blocks on NVIDIA's tensor cores; 0: there are none
+  bool tensor_groups = false;  // four simdgroups multiply what is in threadgroup memory: Hopper's
+  int stream_bytes = 0;        // the same for rings that bulk copies fill, of NVIDIA's since Hopper
+  bool bfloat = true;          // as a type of kernels
+  bool unified = true;         // the host reaches the memory of kernels
+  bool rereads = false;        // reading again what another core has read is cheap
 };
 
 }  // namespace npu::gpu

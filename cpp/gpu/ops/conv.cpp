@@ -91,18 +91,20 @@ class ConvKernel final : public GpuKernel {
   std::int64_t columns_;
 };
 
-// Weights as [group][column][tap][channel].
+// Weights as [group][column][tap][channel], with zeros after the channels where they are padded.
 class TensorConvKernel final : public GpuKernel {
  public:
-  TensorConvKernel(std::string name, const TensorDesc& weight, const ConvGeometry& geometry)
-      : GpuKernel(std::move(name)), weight_(weight), g_(geometry) {}
+  TensorConvKernel(std::string name, const TensorDesc& weight, const ConvGeometry& geometry,
+                   std::int64_t padded_channels)
+      : GpuKernel(std::move(name)), weight_(weight), g_(geometry), channels_(padded_channels) {}
 
   int packed_input() const override { return 1; }
   std::size_t packed_bytes() const override {
-    return static_cast<std::size_t>(g_.groups * g_.group_out() * g_.depth()) * size_of(weight_.dtype);
+    return static_cast<std::size_t>(g_.groups * g_.group_out() * depth()) * size_of(weight_.dtype);
   }
   std::string packing() const override {
-    return "conv depth groups " + std::to_string(g_.groups) + " of" + weight_text(weight_);
+    return "conv depth channels " + std::to_string(channels_) + " groups " + std::to_string(g_.groups) +
+           " of" + weight_text(weight_);
   }
   void pack(const void* raw, std::byte* packed, ThreadPool& pool) const override {
     pool.run(g_.groups * g_.group_out(), [&](std::int64_t column, int) {
@@ -115,14 +117,21 @@ class TensorConvKernel final : public GpuKernel {
   }
 
  private:
+  std::int64_t depth() const { return g_.depth() / g_.group_in() * channels_; }
+
   template <class Word>
   void pack_column(const Word* raw, Word* packed, std::int64_t column) const {
-    Word* to = packed + column * g_.depth();
-    for (std::int64_t k = 0; k < g_.depth(); ++k) to[k] = raw[g_.weight_at(column, k)];
+    Word* to = packed + column * depth();
+    const std::int64_t channels = g_.group_in();
+    for (std::int64_t k = 0; k < depth(); ++k) {
+      const std::int64_t tap = k / channels_, channel = k % channels_;
+      to[k] = channel < channels ? raw[g_.weight_at(column, tap * channels + channel)] : Word{0};
+    }
   }
 
   TensorDesc weight_;
   ConvGeometry g_;
+  std::int64_t channels_;
 };
 
 class Maker {
@@ -143,10 +152,11 @@ class Maker {
         r_.caps.matrices && (args_.groups == 1 ? args_.columns >= kFewColumns : wide_groups());
     KernelPtr kernel = packs && depthwise                         ? by_channels()
                        : packs && blocks && has_tensor_operands() ? by_tensor_blocks()
+                       : packs && blocks && is_worth_chunks()     ? by_tensor_blocks_of_chunks()
                        : packs && blocks                          ? by_blocks()
                                                                   : directly(packs);
     const double sums = static_cast<double>(r_.outputs[0].elements());
-    kernel->set_cost(2.0 * args_.product.depth * sums);
+    kernel->set_cost(2.0 * static_cast<double>(g_.depth()) * sums);
     return kernel;
   }
 
@@ -216,11 +226,56 @@ class Maker {
     return kernel;
   }
 
+  std::int64_t chunk() const { return 16 / static_cast<std::int64_t>(size_of(r_.inputs[0].dtype)); }
+
   // Chunks of 16 bytes that are channels of one tap.
   bool has_tensor_operands() const {
-    const std::int64_t chunk = 16 / static_cast<std::int64_t>(size_of(r_.inputs[0].dtype));
-    return r_.caps.tensor_bytes > 0 && args_.x_channel == 1 && args_.channels % chunk == 0 &&
+    return r_.caps.tensor_bytes > 0 && args_.x_channel == 1 && args_.channels % chunk() == 0 &&
            has_chunks(r_.inputs[0]) && short_offsets();
+  }
+
+  std::int64_t pixels_of_input() const {
+    return r_.inputs[0].shape[0] * args_.in[0] * args_.in[1] * args_.in[2];
+  }
+
+  // Few channels, such as an image's three, of 16 bits, of a convolution that takes longer than it takes to
+  // make chunks of them.
+  bool is_worth_chunks() const {
+    constexpr double kLeast = 1e7;  // multiplications
+    const double products = static_cast<double>(r_.outputs[0].elements()) * args_.product.depth;
+    return r_.caps.tensor_bytes > 0 && chunk() == 8 && args_.groups == 1 && args_.channels < chunk() &&
+           products >= kLeast && pixels_of_input() * chunk() <= std::numeric_limits<std::int32_t>::max();
+  }
+
+  // A launch makes chunks of the pixels' channels, in the scratch, which the convolution then reads.
+  KernelPtr by_tensor_blocks_of_chunks() {
+    Dispatch chunks("conv_tensor", function_name("conv_tensor_pixels", r_.inputs[0].dtype));
+    const auto pixels = static_cast<std::int32_t>(pixels_of_input());
+    const std::int64_t bytes = std::int64_t{pixels} * 16;
+    chunks.with(ConvTensorArgs{args_, 1, args_.product.depth, pixels}).input(kBufferLeft, 0, r_);
+    chunks.constant(kFcConvSplits, false);
+    no_epilogue(with_geometry(chunks));
+    chunks.grid({ceil_div(pixels, kThreads), 1, 1}, {kThreads, 1, 1});
+
+    args_.product.first[NPU_LEFT] = 0;
+    args_.product.depth = count32(r_.op, args_.product.depth / args_.channels * chunk());
+    args_.channels = static_cast<std::int32_t>(chunk());
+    args_.x_channel = 1;
+    args_.x_step[2] = chunk();
+    args_.x_step[1] = args_.x_step[2] * args_.in[2];
+    args_.x_step[0] = args_.x_step[1] * args_.in[1];
+    args_.x_batch = args_.x_step[0] * args_.in[0];
+    KernelPtr made = by_tensor_blocks();
+    auto& kernel = static_cast<GpuKernel&>(*made);
+    const auto at = static_cast<std::int64_t>(kernel.scratch_bytes());
+    for (BufferUse& use : kernel.edit().front().buffers) {
+      if (use.slot != kBufferLeft) continue;
+      use = {.slot = kBufferLeft, .from = From::kScratch, .offset = at, .high = bytes, .reads = true};
+    }
+    chunks.scratch(kBufferConvChunks, at, bytes, false, true);
+    kernel.edit().insert(kernel.edit().begin(), std::move(chunks));
+    kernel.set_scratch(at + bytes);
+    return made;
   }
 
   KernelPtr by_tensor_blocks() {
@@ -229,13 +284,15 @@ class Maker {
         choose_tensor_blocks({rows, columns, args_.product.depth, parts, r_.inputs[0].dtype}, r_.caps);
     const bool splits = tile.splits > 1;
     const ConvTensorArgs args{args_, static_cast<std::int32_t>(tile.splits),
-                              splits ? static_cast<std::int32_t>(tile.split_depth) : args_.product.depth};
-    auto kernel = std::make_unique<TensorConvKernel>(
-        splits ? "conv[tensor blocks, split]" : "conv[tensor blocks]", r_.inputs[1], g_);
-    Dispatch launch = launch_of("conv_tensor", "conv_tensor_" + tile.text(),
+                              splits ? static_cast<std::int32_t>(tile.split_depth) : args_.product.depth, 0};
+    const std::string name =
+        std::string(tile.groups ? "conv[tensor groups" : "conv[tensor blocks") + (splits ? ", split]" : "]");
+    auto kernel = std::make_unique<TensorConvKernel>(name, r_.inputs[1], g_, args_.channels);
+    Dispatch launch = launch_of("conv_tensor", "conv_" + tile.text(),
                                 static_cast<std::int64_t>(kernel->packed_bytes()), !splits);
     launch.with(args).constant(kFcConvSplits, splits);
     launch.threadgroup_bytes = tile.threadgroup_bytes;
+    launch.early = tile.groups;
     launch.grid({ceil_div(columns, tile.columns), ceil_div(rows, tile.rows),
                  static_cast<std::uint32_t>(parts * tile.splits)},
                 {tile.threads, 1, 1});

@@ -321,20 +321,22 @@ class Maker {
 
   KernelPtr by_tensor_blocks(const Product& product) {
     const std::int64_t rows = product.rows(), sums = columns_of_sums();
-    const TensorBlocks tile =
-        choose_tensor_blocks({rows, sums, args_.product.depth, args_.blocks, f_.left.dtype}, r_.caps);
+    const TensorBlocks tile = choose_tensor_blocks(
+        {rows, sums, args_.product.depth, args_.blocks, f_.left.dtype, f_.right_depth == 1}, r_.caps);
     args_.splits = static_cast<std::int32_t>(tile.splits);
     args_.split_depth = tile.splits > 1 ? static_cast<std::int32_t>(tile.split_depth) : args_.product.depth;
     const std::string form = tile.text() + (f_.right_depth == 1 ? "_k_major" : "_n_major");
-    Dispatch launch = launch_of("matmul_tensor", function_name("matmul_tensor_" + form, f_.left.dtype));
+    Dispatch launch = launch_of("matmul_tensor", function_name("matmul_" + form, f_.left.dtype));
     launch.threadgroup_bytes = tile.threadgroup_bytes;
+    launch.early = tile.groups;
     // What is larger is read once.
     const bool rows_first = sums > rows;
     launch.constant(kFcMatmulRowsFirst, rows_first);
+    launch.constant(kFcMatmulTensorRightConstant, is_constant({static_cast<std::size_t>(f_.right_input)}));
     const std::uint32_t across = ceil_div(sums, tile.columns), down = ceil_div(rows, tile.rows);
     launch.grid({rows_first ? down : across, rows_first ? across : down, blocks_and_splits()},
                 {tile.threads, 1, 1});
-    return in_blocks(product, std::move(launch), "tensor blocks");
+    return in_blocks(product, std::move(launch), tile.groups ? "tensor groups" : "tensor blocks");
   }
 
   // A gate is a column too.

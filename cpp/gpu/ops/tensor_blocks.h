@@ -17,6 +17,7 @@ struct TensorWork {
   std::int64_t rows = 0, columns = 0, depth = 0;
   std::int64_t blocks = 1;  // products of that size
   DType dtype = DType::kFloat16;
+  bool k_major = true;  // the right side's neighbours are of the depth
 };
 
 struct TensorBlocks {
@@ -24,8 +25,11 @@ struct TensorBlocks {
   std::uint32_t threads = 0;
   int threadgroup_bytes = 0;
   std::int64_t splits = 1, split_depth = 0;
+  bool groups = false;
 
-  std::string text() const { return std::to_string(rows) + "x" + std::to_string(columns); }
+  std::string text() const {
+    return (groups ? "groups_" : "tensor_") + std::to_string(rows) + "x" + std::to_string(columns);
+  }
 };
 
 // The tile and the parts that are expected to take the least time.

@@ -57,6 +57,7 @@ struct Dispatch {
   std::vector<BufferUse> buffers;
   Size groups{1, 1, 1}, threads{1, 1, 1};
   int threadgroup_bytes = 0;  // of [[threadgroup(0)]]; static arrays are not counted here
+  bool early = true;  // it may begin before the one before has ended, if its kernel waits for that itself
   // The launch is left out of runs in which these operands have one address; -1: never.
   int same_output = -1, same_input = -1;
 

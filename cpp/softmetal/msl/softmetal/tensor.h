@@ -85,6 +85,7 @@ inline void copy_async(void* to, const void* from, int bytes) {
   for (int i = 0; i < 16; ++i)
     static_cast<char*>(to)[i] = i < bytes ? static_cast<const char*>(from)[i] : static_cast<char>(0);
 }
+inline void copy_line_async(void* to, const void* from, int bytes) { copy_async(to, from, bytes); }
 inline void end_copies() {}
 template <int Open>
 inline void wait_for_copies() {}
@@ -153,6 +154,12 @@ inline void multiply(LaneSums& sums, const Matrices& left, uint low, uint high, 
   add_sums(sums, slot);
 }
 
+template <class T>
+inline uint two_of(float first, float second, T) {
+  return uint(as_type<ushort>(T(first))) | uint(as_type<ushort>(T(second))) << 16;
+}
+inline float quick_exp2(float x) { return __builtin_exp2f(x); }
+
 inline uint rounded_to_tf32(float x) {
   uint bits = as_type<uint>(x);
   return (bits & 0x7f800000u) == 0x7f800000u ? bits : (bits + 0x1000u) & 0xffffe000u;
@@ -184,6 +191,34 @@ inline void multiply_tf32(LaneSums& sums, const uint (&left)[4], uint low, uint 
       },
       multiply_tensors<8>);
   add_sums(sums, slot);
+}
+
+// Products of groups of simdgroups: here each lane makes its sums alone.
+inline void show_copies() {}
+inline void begin_products() {}
+inline void end_products() {}
+template <int Open>
+inline void wait_for_products() {}
+template <int Tiles, class T>
+inline void multiply_group(LaneSums (&sums)[Tiles], const void* left, const void* right, int step, T,
+                           softmetal::Site site = softmetal::here()) {
+  if (reinterpret_cast<ulong>(left) % 1024 != 0 || reinterpret_cast<ulong>(right) % 1024 != 0)
+    softmetal::runtime->fail("a factor of a group of simdgroups is at no multiple of 1024", site);
+  const auto of = [&](const void* rows, unsigned row, unsigned k) {
+    const unsigned chunk = (unsigned(step) * 2 + k / 8) ^ (row & 7);
+    return static_cast<float>(static_cast<const T*>(rows)[row * 64 + chunk * 8 + k % 8]);
+  };
+  const softmetal::Thread* me = softmetal::runtime->current();
+  const unsigned simdgroup = me->index / 32 % 4;
+  for (unsigned i = 0; i < 4; ++i) {
+    const unsigned row = simdgroup * 16 + me->lane / 4 + i / 2 * 8;
+    for (unsigned tile = 0; tile < unsigned(Tiles); ++tile) {
+      const unsigned column = tile * 8 + me->lane % 4 * 2 + i % 2;
+      float sum = 0;
+      for (unsigned k = 0; k < 16; ++k) sum = __builtin_fmaf(of(left, row, k), of(right, column, k), sum);
+      sums[tile].of[i] += sum;
+    }
+  }
 }
 
 }  // namespace metal::npu
