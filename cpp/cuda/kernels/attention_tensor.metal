@@ -23,11 +23,21 @@ struct TensorHead {
   static_assert(kTensorQueries <= kBlock, "queries are staged in the memory of keys");
 };
 
-// Which blocks of a segment somebody sees, a bit each.
+// Of the blocks of a segment, a bit each: which somebody sees, and where the mask hides or changes something.
+struct Seen {
+  threadgroup atomic_uint* bits;
+
+  void clear() const {
+    atomic_store_explicit(bits, 0u, memory_order_relaxed);
+    atomic_store_explicit(bits + 1, 0u, memory_order_relaxed);
+  }
+  uint some() const { return atomic_load_explicit(bits, memory_order_relaxed); }
+  uint masked() const { return atomic_load_explicit(bits + 1, memory_order_relaxed); }
+};
+
 template <typename T>
-inline void look(threadgroup atomic_uint* seen, constant AttentionArgs& args, const device char* mask,
-                 int batch, int group, int index, int last, int begin, int end, int thread_index,
-                 int threads) {
+inline void look(Seen seen, constant AttentionArgs& args, const device char* mask, int batch, int group,
+                 int index, int last, int begin, int end, int thread_index, int threads) {
   constexpr int kEach = 16;  // columns
   const bool by_head = args.mask_step[1] != 0;
   const int first = by_head ? index : index / args.shared;
@@ -36,15 +46,22 @@ inline void look(threadgroup atomic_uint* seen, constant AttentionArgs& args, co
   for (int i = thread_index; i < rows * across; i += threads) {
     const int asked = first + i / across, column = begin + i % across * kEach;
     const QueryRow row(args, batch, group, by_head ? asked : asked * args.shared);
-    bool some = false;
+    bool some = false, all = true;
     if (kWideMask && column + kEach <= end) {
       const uint4 words = *(const device uint4*)(mask + row.mask + column);
       some = (words.x | words.y | words.z | words.w) != 0;
+      constexpr uint kFour = 0x01010101u;
+      all = words.x == kFour && words.y == kFour && words.z == kFour && words.w == kFour;
     } else {
-      for (int t = column; t < min(column + kEach, end) && !some; ++t)
-        some = addend_of<T>(args, mask, row.mask, row.row, t) != -INFINITY;
+      for (int t = column; t < min(column + kEach, end); ++t) {
+        const float addend = addend_of<T>(args, mask, row.mask, row.row, t);
+        some = some || addend != -INFINITY;
+        all = all && addend == 0.0f;
+      }
     }
-    if (some) atomic_fetch_or_explicit(seen, 1u << ((column - begin) / kBlock), memory_order_relaxed);
+    const uint bit = 1u << ((column - begin) / kBlock);
+    if (some) atomic_fetch_or_explicit(seen.bits, bit, memory_order_relaxed);
+    if (!all) atomic_fetch_or_explicit(seen.bits + 1, bit, memory_order_relaxed);
   }
 }
 
@@ -65,10 +82,7 @@ inline void bring_rows(threadgroup char* to, const device typename B::Element* f
   }
 }
 
-template <typename T>
-inline uint two_of(float low, float high) {
-  return uint(as_type<ushort>(T(low))) | uint(as_type<ushort>(T(high))) << 16;
-}
+constant constexpr float kLog2E = 1.44269504f;
 
 // The rows of a simdgroup; a lane has two of them, eight apart.
 template <typename B>
@@ -80,10 +94,11 @@ struct TensorStrip {
   int64_t mask_at[2], out_at[2];
   int row[2];
   bool there[2];
-  int lane;
+  int lane, first_row;
 
   void take(constant AttentionArgs& args, int batch, int group, int first, int lane_index) {
     lane = lane_index;
+    first_row = first / args.shared;
     NPU_UNROLL
     for (int h = 0; h < 2; ++h) {
       const int rows = args.rows * args.shared, index = first + lane / 4 + h * 8;
@@ -124,31 +139,50 @@ struct TensorStrip {
     }
   }
 
-  // Turns scores into weights.
-  void weigh(constant AttentionArgs& args, const device char* mask, int begin) {
+  // Scales the scores, for powers of two: those of a block that all rows see whole, and others.
+  void scale_whole(constant AttentionArgs& args) {
+    const float scale = args.scale * kLog2E;
+    NPU_UNROLL
+    for (int j = 0; j < kBlock / 8; ++j) {
+      NPU_UNROLL
+      for (int k = 0; k < 4; ++k) scores[j].of[k] *= scale;
+    }
+  }
+  void scale_masked(constant AttentionArgs& args, const device char* mask, int begin) {
     NPU_UNROLL
     for (int h = 0; h < 2; ++h) {
-      const float before = most[h];
       NPU_UNROLL
       for (int j = 0; j < kBlock / 8; ++j) {
         NPU_UNROLL
         for (int e = 0; e < 2; ++e) {
           const int t = begin + j * 8 + lane % 4 * 2 + e;
           const float addend = there[h] ? addend_of<T>(args, mask, mask_at[h], row[h], t) : -INFINITY;
-          const float scaled = scores[j].of[h * 2 + e] * args.scale + addend;
+          const float scaled = (scores[j].of[h * 2 + e] * args.scale + addend) * kLog2E;
           scores[j].of[h * 2 + e] = addend == -INFINITY ? -INFINITY : scaled;
-          most[h] = max(most[h], scores[j].of[h * 2 + e]);
         }
       }
+    }
+  }
+
+  // Turns scores into weights.
+  void weigh() {
+    NPU_UNROLL
+    for (int h = 0; h < 2; ++h) {
+      const float before = most[h];
+      NPU_UNROLL
+      for (int j = 0; j < kBlock / 8; ++j)
+        most[h] = max(most[h], max(scores[j].of[h * 2], scores[j].of[h * 2 + 1]));
       most[h] = max(most[h], simd_shuffle_xor(most[h], ushort(1)));
       most[h] = max(most[h], simd_shuffle_xor(most[h], ushort(2)));
-      const float kept = kept_below(before, most[h]);
+      // Where nothing was seen yet, all weights are powers of -inf, and the sums zero.
+      const float peak = most[h] == -INFINITY ? 0.0f : most[h];
+      const float kept = before == most[h] ? 1.0f : npu::quick_exp2(before - peak);
       total[h] *= kept;
       NPU_UNROLL
       for (int j = 0; j < kBlock / 8; ++j) {
         NPU_UNROLL
         for (int e = 0; e < 2; ++e) {
-          const float weight = weight_of(scores[j].of[h * 2 + e], most[h]);
+          const float weight = npu::quick_exp2(scores[j].of[h * 2 + e] - peak);
           scores[j].of[h * 2 + e] = weight;
           total[h] += weight;
         }
@@ -166,9 +200,10 @@ struct TensorStrip {
     NPU_UNROLL
     for (int s = 0; s < kBlock / 16; ++s) {
       const npu::LaneSums left = scores[2 * s], right = scores[2 * s + 1];
-      const npu::Matrices weights = {{two_of<T>(left.of[0], left.of[1]), two_of<T>(left.of[2], left.of[3]),
-                                      two_of<T>(right.of[0], right.of[1]),
-                                      two_of<T>(right.of[2], right.of[3])}};
+      const T zero = T(0.0f);
+      const npu::Matrices weights = {
+          {npu::two_of(left.of[0], left.of[1], zero), npu::two_of(left.of[2], left.of[3], zero),
+           npu::two_of(right.of[0], right.of[1], zero), npu::two_of(right.of[2], right.of[3], zero)}};
       const int at = s * 16 + (matrix & 1) * 8 + lane % 8;
       NPU_UNROLL
       for (int i = 0; i < B::kWidth / 16; ++i) {
@@ -226,7 +261,9 @@ struct TensorBlocksOf {
 // The blocks of a segment that somebody sees: the next one is on its way while one is counted.
 template <typename B>
 inline void count_blocks(thread TensorStrip<B>& strip, thread const TensorBlocksOf<B>& blocks, uint seen,
-                         int begin, constant AttentionArgs& args, const device char* mask) {
+                         uint masked, int begin, constant AttentionArgs& args, const device char* mask) {
+  const int whole =
+      kCausal ? min(args.length, strip.first_row + 1) : args.length;  // columns that all rows see
   int stage = 0, now = next_of(seen, 0);
   if (now < 32) blocks.bring(stage, begin + now * kBlock);
   npu::end_copies();
@@ -238,7 +275,13 @@ inline void count_blocks(thread TensorStrip<B>& strip, thread const TensorBlocks
     threadgroup_barrier(mem_flags::mem_threadgroup);
     const threadgroup char* keys = blocks.memory + stage * 2 * B::kSideBytes;
     strip.score(keys);
-    strip.weigh(args, mask, begin + now * kBlock);
+    const int first = begin + now * kBlock;
+    if (first + kBlock <= whole && (masked >> now & 1) == 0) {
+      strip.scale_whole(args);
+    } else {
+      strip.scale_masked(args, mask, first);
+    }
+    strip.weigh();
     strip.add_values(keys + B::kSideBytes);
     threadgroup_barrier(mem_flags::mem_threadgroup);
     now = next;
@@ -259,7 +302,8 @@ template <typename B>
                                  uint simdgroup [[simdgroup_index_in_threadgroup]],
                                  uint lane [[thread_index_in_simdgroup]]) {
   typedef typename B::Element T;
-  threadgroup atomic_uint seen_of[1];
+  threadgroup atomic_uint bits[2];
+  const Seen seen_of = {bits};
   const int rows = args.rows * args.shared, groups = (rows + kTensorQueries - 1) / kTensorQueries;
   if (int(at.x) >= groups || at.z >= uint(args.batch * args.groups)) return;
   const int index = (groups - 1 - int(at.x)) * kTensorQueries;  // the last rows see most: they come first
@@ -283,17 +327,18 @@ template <typename B>
   const TensorBlocksOf<B> blocks = {args, k, v, memory, thread_index};
   for (int begin = 0; begin < length; begin += kSegment) {
     const int end = min(begin + kSegment, length), many = (end - begin + kBlock - 1) / kBlock;
-    uint seen = many == 32 ? 0xffffffffu : (1u << many) - 1u;
+    uint seen = many == 32 ? 0xffffffffu : (1u << many) - 1u, masked = 0;
     threadgroup_barrier(
         mem_flags::mem_threadgroup);  // all have their queries, and are done with the segment before
     if (MaskKind(kMask) != MaskKind::kNone) {
-      if (thread_index == 0) atomic_store_explicit(seen_of, 0u, memory_order_relaxed);
+      if (thread_index == 0) seen_of.clear();
       threadgroup_barrier(mem_flags::mem_threadgroup);
       look<T>(seen_of, args, mask, batch, group, index, last, begin, end, thread_index, B::kThreads);
       threadgroup_barrier(mem_flags::mem_threadgroup);
-      seen &= atomic_load_explicit(seen_of, memory_order_relaxed);
+      seen &= seen_of.some();
+      masked = seen_of.masked();
     }
-    count_blocks(strip, blocks, seen, begin, args, mask);
+    count_blocks(strip, blocks, seen, masked, begin, args, mask);
   }
   strip.finish(args, out);
 }
