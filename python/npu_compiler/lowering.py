@@ -14,7 +14,7 @@ from npu_base.errors import InvalidValueError
 from .errors import CompileError, Defect, Malformed, Refused, Unsupported, described
 from .exprs import Expression, Ref, as_stored, class_of
 from .graph import Graph, Op, Value, View, whole
-from .op_check import check_op
+from .op_check import check_operands
 from .opset import DTYPES, OPS, misfit
 from .reader import Meta, Node
 from .registry import LOWERINGS, Lowering, Parameter, Scalar, full_name, is_ours, lowering
@@ -222,7 +222,7 @@ class Builder:
         nodes, module = ((self.node.name,), self.node.module) if self.node else ((), "")
         new = Op(op, self.op_name(self.base), tuple(inputs), tuple(outputs), attrs, nodes, module)
         try:
-            check_op(new)
+            check_operands(new)
         except ValueError as error:
             raise InvalidValueError(f"an invalid {op}: {error}") from None
         self.checked.add(new)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import random
 
+import numpy as np
 import pytest
 import torch
 from npu_compiler.compiler import Translation
-from npu_compiler.graph import Graph, Op, Output, Value, View, remap, whole
+from npu_compiler.graph import Graph, Op, Output, Value, View, dense_strides, remap, whole
 from npu_compiler.oplist import OpList
 from npu_compiler.passes import PASSES
 from npu_compiler.reader import read_ir
@@ -200,3 +201,8 @@ def test_every_pass_keeps_account() -> None:
         run(graph)
         assert_kept(graph)
         assert isinstance(graph.main, OpList) and len(graph.main) <= before, name
+
+
+def test_strides_are_integers_of_python_also_of_shapes_of_numpy():
+    assert dense_strides(np.array([5, 7, 0, 3])) == (21, 3, 3, 1)
+    assert all(type(stride) is int for stride in dense_strides((5, 7, 0, 3)))
