@@ -212,7 +212,11 @@ def test_only_data_classes_are_called(tmp_path):
     assert type(npu.load(path, "cpu")(np.ones(2, "float32"))) is dict
 
 
-@pytest.mark.parametrize("value", [{"$dtype": "os"}, {"$complex": "x"}, {"$device": 7}], ids=str)
+@pytest.mark.parametrize(
+    "value",
+    [{"$dtype": "os"}, {"$complex": "x"}, {"$device": 7}, {"$nope": 1}, {"$dtype": "float32", "a": 1}, [{"a": 1}], {}],
+    ids=str,
+)
 def test_forged_values_of_pytorch(tmp_path, value):
     class Two(nn.Module):
         def forward(self, x, scale=2.0):
@@ -227,7 +231,7 @@ def test_forged_values_of_pytorch(tmp_path, value):
     leaf["value"] = 5
     compiled.signature.defaults["scale"] = value
     compiled.save(tmp_path / "forged.npu")
-    with pytest.raises(InvalidValueError, match=r"forged\.npu: .*'defaults' has a value .*, of 'scale'"):
+    with pytest.raises(InvalidValueError, match=r"forged\.npu: .*'defaults' (has a value|is not valid).*"):
         npu.load(tmp_path / "forged.npu", "cpu")
 
 
