@@ -154,8 +154,8 @@ def _explain(error: Exception, model: nn.Module) -> str:
     place = place_of(error)
     if match := _NO_RESULT.search(text) or (_NO_NODE.search(text) if place is None else None):
         return (
-            f"the model returns a {match[1]}; expected tensors, numbers, text, None, and tuples, lists, dicts and "
-            f"dataclasses of them"
+            f"the model returns an instance of {match[1]}; expected tensors, numbers, text, None, and "
+            f"tuples, lists, dicts and dataclasses of them"
         )
     if "data-dependent" in text:
         return f"{type(error).__name__}: {_undecided(text)}"
