@@ -9,12 +9,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from npu_base.arguments import masked_elements
 
 from npu_runtime._core import NPUBuffer, Weights, fetch
 from npu_runtime.errors import InvalidTypeError, InvalidValueError, format_error
 from npu_runtime.ir_checks import check_nodes
 
-__all__ = ["HostPart", "as_numpy", "decode_constants", "execute_cpu_partition", "numpy_to_torch", "torch_to_numpy"]
+__all__ = [
+    "HostPart",
+    "as_numpy",
+    "decode_constants",
+    "execute_cpu_partition",
+    "masked",
+    "numpy_to_torch",
+    "torch_to_numpy",
+]
 
 
 def numpy_to_torch(array: Any) -> Any:
@@ -198,6 +207,14 @@ def check_tensor(what: str, meta: Mapping[str, Any], value: Any) -> None:
     if got != expected:
         name = f"{what} '{meta['name']}' does not match the graph"
         raise InvalidValueError(format_error("dag", name, got=got, expected=expected))
+    if masked_elements(value):
+        raise masked("dag", f"{what} '{meta['name']}'", value)
+
+
+def masked(area: str, name: str, value: Any) -> InvalidValueError:
+    """The error for a masked array of NumPy, whose mask nothing that computes with it would see."""
+    got, action = f"{masked_elements(value)} of {value.size}", "giving values to them with .filled(...)"
+    return InvalidValueError(format_error(area, f"{name} has masked elements", got=got, action=action))
 
 
 def execute_cpu_partition(
