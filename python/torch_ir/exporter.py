@@ -20,6 +20,7 @@ from .errors import ExportError, InvalidExampleError, InvalidModelError
 from .open_shapes import any_size, refused_range
 from .pytorch_bugs import worked_around
 from .quiet import quiet_export
+from .side_effects import SideEffects, watched
 from .tracing import ONE_AT_A_TIME, check_arguments, check_leaves, get_model_name, normalize_inputs, prepare
 
 __all__ = [
@@ -72,10 +73,12 @@ def export_model(
     *,
     strict: bool = True,
     dynamic_shapes: DynamicShapes = None,
+    found: SideEffects | None = None,
 ) -> ExportedProgram:
     """``torch.export`` of a model, on any device, with any form of inputs, and static shapes unless they are given.
 
-    ``strict`` requires the model and its inputs to be on meta. Neither is modified.
+    ``strict`` requires the model and its inputs to be on meta. Neither is modified. ``found`` gets what the model's
+    code changes besides tensors.
 
     Raises:
         ExportError: PyTorch cannot trace the model, or the inputs do not fit it.
@@ -96,14 +99,15 @@ def export_model(
         raise InvalidExampleError(f"Failed to export model: the inputs hold a packed sequence: {packed}")
     check_leaves(leaves)
     check_arguments(model, args, kwargs)
-    ready = prepare(model, args, kwargs)
+    ready, effects = prepare(model, args, kwargs), SideEffects() if found is None else found
     try:
         with ONE_AT_A_TIME, worked_around(), quiet_export(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             # Recurrent layers rebuild their list of parameters while they are fake, which loses no state.
             warnings.filterwarnings("ignore", message=r"The tensor attributes? self\S*_flat_weights")
-            with any_size() if dynamic_shapes else contextlib.nullcontext():
-                return torch.export.export(
+            sizes = any_size() if dynamic_shapes else contextlib.nullcontext()
+            with sizes, watched(ready.model, effects):
+                exported = torch.export.export(
                     ready.model, ready.args, ready.kwargs, strict=False, dynamic_shapes=dynamic_shapes
                 )
     except Exception as e:
@@ -111,6 +115,8 @@ def export_model(
         if refused is not None:
             raise refused from e
         raise ExportError(f"Failed to export model: {_explain(e, model)}{of_numbers(e, leaves)}") from e
+    effects.check()
+    return exported
 
 
 def _refuse_lazy(model: nn.Module) -> None:
@@ -160,6 +166,8 @@ def _explain(error: Exception, model: nn.Module) -> str:
     if "data-dependent" in text:
         return f"{type(error).__name__}: {_undecided(text)}"
     where = "" if place is None else f" (at {place})"
+    if isinstance(error, ExportError):
+        return f"{text}{where}"
     return f"{type(error).__name__}: {text.rstrip('.') if where else text}{where}"
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch_ir import ConversionError, ExportError, IRExecutor, extract_ir
+from torch_ir.errors import StateWarning
 
 from tests.torch_ir.proof import Fn, prove
 
@@ -279,3 +280,119 @@ class TestBuffersThatShareMemory:
 
         with pytest.raises(ConversionError, match="'part' shares memory with 'whole'; register one of them"):
             extract_ir(Overlapping(write_one), torch.ones(4))
+
+
+class Changing(nn.Module):
+    """Changes more of itself than buffers."""
+
+    def __init__(self, forward):
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 3)
+        self.calls, self.scale, self.mode, self.odd = 0, 1.5, "up", float("nan")
+        self.register_buffer("count", torch.zeros(3))
+        self.change = forward
+
+    def forward(self, x):
+        return self.change(self, x)
+
+
+def swap_weights(m, x):
+    m.first.weight, m.second.weight = m.second.weight, m.first.weight
+    return m.first(x)
+
+
+def swap_modules(m, x):
+    m.first, m.second = m.second, m.first
+    return m.first(x)
+
+
+def new_weight(m, x):
+    m.first.weight = nn.Parameter(m.first.weight * 2)
+    return m.first(x)
+
+
+def new_weight_for_once(m, x):
+    old = m.first.weight
+    m.first.weight = nn.Parameter(old * 2)
+    result = m.first(x)
+    m.first.weight = old
+    return result
+
+
+def tie(m, x):
+    m.first.weight = m.second.weight
+    return m.first(x)
+
+
+def set_data(m, x):
+    y = x * 1
+    y.data = x * 3
+    return m.first(y)
+
+
+def set_data_of_a_buffer(m, x):
+    m.count.data = x[0]
+    return m.count * 1
+
+
+def count_in_numbers(m, x):
+    m.calls += 1
+    m.mode = "down"
+    m.odd = float("nan")
+    m.first.calls = 3  # new ones are no changes
+    return x * m.calls
+
+
+def count_past_the_attribute(m, x):
+    m._buffers["count"] = m.count + 1
+    return x + m.count
+
+
+class TestWhatIsNoState:
+    @pytest.mark.parametrize(
+        ("forward", "words"),
+        [
+            (new_weight, r"replaces 'first\.weight', a parameter or module"),
+            (swap_weights, r"replaces 'first\.weight', a parameter or module"),
+            (swap_modules, "replaces 'first', a parameter or module"),
+            (set_data, r"assigns to the \.data of a tensor.*test_mutations\.py.*, y\.data = x \* 3"),
+            (set_data_of_a_buffer, r"assigns to the \.data of a tensor.*, m\.count\.data = x\[0\]"),
+        ],
+        ids=lambda value: getattr(value, "__name__", ""),
+    )
+    def test_what_a_graph_cannot_do_is_refused(self, forward, words):
+        with pytest.raises(ExportError, match=words):
+            extract_ir(Changing(forward).eval(), torch.ones(2, 3))
+
+    @pytest.mark.parametrize("forward", [new_weight_for_once, tie], ids=lambda f: f.__name__)
+    def test_what_is_the_same_in_every_call_is_kept(self, forward):
+        model, x = Changing(forward).eval(), torch.randn(2, 3)
+        ir = extract_ir(model, x)
+        (result,) = IRExecutor(ir, model.state_dict()).execute(x)
+        assert torch.equal(result, model(x)) and torch.equal(result, model(x))
+
+    @pytest.mark.parametrize(
+        ("forward", "words"),
+        [
+            (count_in_numbers, "changes 'calls' from 0 to 1, 'mode' from 'up' to 'down'; what"),
+            (count_past_the_attribute, r"changes the buffer 'count' without assigning it as self\.NAME; what"),
+        ],
+        ids=lambda value: getattr(value, "__name__", ""),
+    )
+    def test_what_may_be_computed_with_is_named_once(self, forward, words):
+        model = Changing(forward).eval()
+        for shapes in (None, {"x": {0: torch.export.Dim("b", min=1)}}):
+            with pytest.warns(StateWarning, match=words) as caught:
+                extract_ir(model, torch.ones(2, 3), dynamic_shapes=shapes)
+            (warning,) = [one for one in caught if one.category is StateWarning]
+            assert warning.filename == __file__
+        assert (model.calls, model.mode) == (0, "up")
+
+    def test_assigned_buffers_are_state(self, recwarn):
+        def forward(m, x):
+            m.count = m.count + x.sum(0)
+            m.register_buffer("count", m.count * 2)
+            return x + m.count
+
+        ir = extract_ir(Changing(forward).eval(), torch.ones(2, 3))
+        assert [m.target for m in ir.mutations] == ["count"] and not recwarn.list
