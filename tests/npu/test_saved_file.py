@@ -235,6 +235,30 @@ def test_forged_values_of_pytorch(tmp_path, value):
         npu.load(tmp_path / "forged.npu", "cpu")
 
 
+class PartlyUnread(nn.Module):
+    """The host runs one operator; of two layers nobody reads the result."""
+
+    def __init__(self):
+        super().__init__()
+        self.used, self.unread, self.words = nn.Linear(4, 4), nn.Linear(4, 4), nn.Embedding(3, 4)
+
+    def forward(self, x):
+        self.unread(x), self.words(torch.zeros(2, dtype=torch.int64))
+        return torch.digamma(self.used(x).abs() + 1)
+
+
+@pytest.mark.filterwarnings("ignore::npu.host_parts.HostWarning")
+def test_weights_that_nobody_reads_beside_parts_of_the_host(tmp_path):
+    model, x = PartlyUnread().eval(), torch.randn(2, 4)
+    compiled = npu.compile(model, x, device="cpu")
+    compiled.save(tmp_path / "parts.npu")
+    for one in (npu.load(tmp_path / "parts.npu", "cpu"), pickle.loads(pickle.dumps(compiled)), copy.deepcopy(compiled)):
+        torch.testing.assert_close(one(x), model(x))
+    other = PartlyUnread().eval()
+    compiled.update_weights(other.state_dict())
+    torch.testing.assert_close(compiled(x), other(x))
+
+
 def test_pickles(tied):
     compiled, path = tied
     x = torch.randn(2, 8)
