@@ -37,9 +37,11 @@ def numpy_to_torch(array: Any) -> Any:
         (array,) = fetch([array])
         return torch.utils.dlpack.from_dlpack(array)
     array = np.asarray(array)
-    if array.dtype.name == "bfloat16":
-        bits = np.asarray(array, order="C").view(np.uint16)  # ascontiguousarray would give a scalar a dimension
-        return torch.from_numpy(bits if bits.flags.writeable else bits.copy()).view(torch.bfloat16)
+    if array.dtype.name in _OF_ML_DTYPES:
+        bits = np.asarray(array, order="C").view(
+            f"uint{8 * array.itemsize}"
+        )  # ascontiguousarray would make a scalar 1-d
+        return torch.from_numpy(bits if bits.flags.writeable else bits.copy()).view(getattr(torch, array.dtype.name))
     if not array.flags.writeable or not array.dtype.isnative:
         array = array.copy()
     return torch.from_numpy(array)
@@ -50,11 +52,21 @@ def torch_to_numpy(tensor: Any) -> npt.NDArray[Any]:
     import torch
 
     tensor = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    if tensor.dtype == torch.bfloat16:
-        bits: npt.NDArray[Any] = tensor.view(torch.uint16).numpy()
-        return bits.view(ml_dtypes.bfloat16)
-    array: npt.NDArray[Any] = tensor.numpy()
+    name = str(tensor.dtype).removeprefix("torch.")
+    if name in _OF_ML_DTYPES:
+        bits: npt.NDArray[Any] = tensor.view(getattr(torch, f"uint{8 * tensor.itemsize}")).numpy()
+        return bits.view(getattr(ml_dtypes, name))
+    try:
+        array: npt.NDArray[Any] = tensor.numpy()
+    except TypeError:
+        what, action = "NumPy has no such dtype", "converting it in the model"
+        raise InvalidValueError(format_error("host", what, got=str(tensor.dtype), action=action)) from None
     return array
+
+
+_FLOAT8 = ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu")
+_OF_ML_DTYPES = frozenset(("bfloat16", *_FLOAT8))
+"""The dtypes that NumPy has from ml_dtypes."""
 
 
 def as_numpy(value: Any) -> npt.NDArray[Any]:
@@ -82,7 +94,7 @@ IN_PLACE = {
 }
 """Operators that update part of their first input, and their in-place forms."""
 
-NOT_ON_DEVICES = ("float64", "complex32", "complex64", "complex128", "uint16", "uint32", "uint64")
+NOT_ON_DEVICES = ("float64", "complex32", "complex64", "complex128", "uint16", "uint32", "uint64", *_FLOAT8)
 
 
 def update_in_place(ir: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
