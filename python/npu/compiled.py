@@ -248,6 +248,10 @@ def _tensors(module: nn.Module, names: set[str]) -> dict[str, Tensor]:
     """The module's tensors of these names."""
     state = plain_tensors({**dict(module.named_buffers()), **module.state_dict()})
     tensors = {name: tensor.detach() for name, tensor in state.items() if name in names}
+    sparse = next((name for name, tensor in tensors.items() if tensor.layout != torch.strided), None)
+    if sparse is not None:
+        what, got = f"the module's '{sparse}' is not a dense tensor", f"the layout {tensors[sparse].layout}"
+        raise InvalidValueError(format_error("npu", what, got=got, action="x.to_dense()"))
     on_meta = [name for name, tensor in tensors.items() if tensor.is_meta]
     if on_meta:
         raise InvalidValueError(
