@@ -158,7 +158,11 @@ def _explain(error: Exception, model: nn.Module) -> str:
     if _NAN_RESULT.search(text):
         return "the model returns the number nan, which torch.export loses; return a tensor: torch.tensor(float('nan'))"
     place = place_of(error)
-    if match := _NO_RESULT.search(text) or (_NO_NODE.search(text) if place is None else None):
+    if (
+        match := _NO_RESULT.search(text)
+        or _NO_REFERENCE.search(text)
+        or (_NO_NODE.search(text) if place is None else None)
+    ):
         return (
             f"the model returns an instance of {match[1]}; expected tensors, numbers, text, None, and "
             f"tuples, lists, dicts and dataclasses of them"
@@ -172,6 +176,7 @@ def _explain(error: Exception, model: nn.Module) -> str:
 
 
 _NO_RESULT = re.compile(r"Found <class '([\w.]+)'> in output, which is not a known type")
+_NO_REFERENCE = re.compile(r"^cannot create weak reference to '([\w.]+)' object$")
 _NO_NODE = re.compile(r"^'([\w.]+)' object has no attribute 'meta'$")
 """What PyTorch says of results that are neither tensors nor constants it knows."""
 _NAN_RESULT = re.compile(r"User output nan is not in the correct order")

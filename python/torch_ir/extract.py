@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
 
 from .buffers import MISSING_BUFFER, given_buffers, tensor_of
-from .converter import convert_exported_program, rename_inputs, set_output_names
+from .converter import check_text, convert_exported_program, rename_inputs, set_output_names
 from .errors import ConversionError, InvalidNameError, SizeWarning, StateWarning
 from .exporter import export_model
 from .ir import IR
@@ -54,6 +54,7 @@ def extract_ir(
     """
     if model_name is not None and not isinstance(model_name, str):
         raise InvalidNameError(f"model_name: expected a string, got {model_name!r}")
+    check_text(model_name or "", "model_name")
     name = model_name if model_name is not None else get_model_name(model)
 
     effects = SideEffects()

@@ -348,6 +348,16 @@ def count_past_the_attribute(m, x):
     return x + m.count
 
 
+def set_to_the_input(m, x):
+    m.count = x
+    return x + 1
+
+
+def set_to_none(m, x):
+    m.count = None
+    return x + 1
+
+
 class TestWhatIsNoState:
     @pytest.mark.parametrize(
         ("forward", "words"),
@@ -355,6 +365,8 @@ class TestWhatIsNoState:
             (new_weight, r"replaces 'first\.weight', a parameter or module"),
             (swap_weights, r"replaces 'first\.weight', a parameter or module"),
             (swap_modules, "replaces 'first', a parameter or module"),
+            (set_to_the_input, r"sets a buffer to a tensor that there is already.*self\.NAME = x\.clone\(\)"),
+            (set_to_none, "sets a buffer to None"),
             (set_data, r"assigns to the \.data of a tensor.*test_mutations\.py.*, y\.data = x \* 3"),
             (set_data_of_a_buffer, r"assigns to the \.data of a tensor.*, m\.count\.data = x\[0\]"),
         ],
