@@ -192,4 +192,6 @@ def _undecided(text: str) -> str:
     excerpt = text.partition("The following call raised this error:\n")[2].strip().splitlines()[:2]
     where = ", ".join(line.strip() for line in excerpt)
     what = "the model decides by a tensor's contents; use torch.where or torch.cond there"
+    if "Could not extract specialized integer" in text:
+        what += ", and index_select or index_copy where a tensor of no dimensions is an index"
     return f"{what}{f'. It was at {where}' if where else ''}. {_UNHINTED.sub('', _first_line(text))}"

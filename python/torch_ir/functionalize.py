@@ -45,6 +45,7 @@ _FRESH_COMPOSITES = frozenset(
         "group_norm",
         "gru",
         "instance_norm",
+        "item",
         "layer_norm",
         "linear",
         "log_softmax",
@@ -355,17 +356,25 @@ def _functional_variant(call: Call) -> Any | None:
     """``aten.add.Tensor`` for ``aten.add_.Tensor``, if it has the same arguments and returns one tensor."""
     target = call.target
     name = target._opname
-    if target.namespace != "aten" or not name.endswith("_") or name.endswith("__") or name in _METADATA_CHANGES:
+    if target.namespace != "aten" or not name.endswith("_") or name in _METADATA_CHANGES:
         return None
     if name == "detach_":
         return torch.ops.aten.detach.default
-    variant = resolve_op(f"aten.{name[:-1]}.{target._overloadname}")
+    # Of Python's operators, __or__ is what __ior__ is in place.
+    functional = f"__{name[3:]}" if name.startswith("__i") else name[:-1]
+    variant = resolve_op(_OTHER_OVERLOADS.get(str(target), f"aten.{functional}.{target._overloadname}"))
     if variant is None or (torch.Tag.nondeterministic_seeded in variant.tags and not _is_identity(call)):
         return None
     # The first argument may be called self in one and input in the other.
     same = [a.name for a in variant._schema.arguments][1:] == [a.name for a in target._schema.arguments][1:]
     return variant if same and len(variant._schema.returns) == 1 and not variant._schema.is_mutable else None
 
+
+_OTHER_OVERLOADS = {
+    "aten.pow_.Tensor": "aten.pow.Tensor_Tensor",
+    "aten.pow_.Scalar": "aten.pow.Tensor_Scalar",
+    "aten.floor_divide_.Tensor": "aten.floor_divide.default",
+}
 
 _METADATA_CHANGES = frozenset(
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import pytest
 import torch
 from torch import nn
@@ -408,3 +410,19 @@ class TestWhatIsNoState:
 
         ir = extract_ir(Changing(forward).eval(), torch.ones(2, 3))
         assert [m.target for m in ir.mutations] == ["count"] and not recwarn.list
+
+
+@pytest.mark.parametrize("operand", [2, torch.tensor([[1, 2, 3]])], ids=["number", "tensor"])
+@pytest.mark.parametrize("name", "ior iand ixor ilshift irshift ipow ifloordiv imod iadd".split())
+def test_operators_of_python_in_place(name, operand):
+    class Updating(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("n", torch.full((2, 3), 5))
+
+        def forward(self, x):
+            self.n = getattr(operator, name)(self.n, operand if isinstance(operand, int) else x)
+            return self.n
+
+    ir = prove(Updating, torch.tensor([[1, 2, 3]]))
+    assert [m.target for m in ir.mutations] == ["n"]
