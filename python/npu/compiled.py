@@ -119,6 +119,9 @@ def compile(
             module, ir, signature, target, threads, compile_ir, fallback, options, first, max_sizes, padding
         )
     check_no_buckets(buckets, pad)
+    if max_sizes != MOST_SIZES:
+        what, action = "max_sizes is for models with open sizes", "dynamic_shapes= with it"
+        raise InvalidValueError(format_error("npu", what, got=str(max_sizes), action=action))
     program = _whole_program(ir, compile_ir, fallback)
     if program is None:
         return _on_host_too(module, ir, target, threads, compile_ir)
