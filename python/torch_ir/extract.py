@@ -135,8 +135,8 @@ def _collect_constants(
     unknown = [n for n in without_data if n in needed and tensor_of(model, n) is None]
     if unknown:
         raise ConversionError(
-            f"The graph reads {unknown}, tensors without data that no module holds under a name, such as `w.data` of a "
-            f"weight; read and write the parameter or buffer itself, under torch.no_grad() if need be"
+            f"The graph reads {unknown}, tensors without data that no module holds under a name; read and write the "
+            f"parameter or buffer itself, under torch.no_grad() if need be"
         )
     lost = [n for n in without_data if n not in recovered and n in needed]
     if lost:

@@ -16,6 +16,7 @@ from .errors import ExportError
 __all__ = ["SideEffects", "watched"]
 
 _NUMBERS = (int, float, bool, str)
+_GET_DATA = torch.Tensor.data.__get__  # type: ignore[attr-defined]
 _SET_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]
 
 
@@ -81,8 +82,9 @@ def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [name for name, value in before.items() if name in now and now[name] is not value]
 
 
-class _NoData(TorchFunctionMode):
-    """Refuses ``x.data = y``, which gives a tensor other memory without PyTorch's tracer seeing it."""
+class _SeenData(TorchFunctionMode):
+    """PyTorch's tracer does not see ``.data``. Reading it is ``detach()``. ``x.data = y`` gives a tensor other memory,
+    which no graph can say."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func == _SET_DATA:
@@ -90,6 +92,8 @@ class _NoData(TorchFunctionMode):
                 "the model assigns to the .data of a tensor, which tracing does not see; use x.copy_(y) on a buffer, "
                 "or the new tensor itself"
             )
+        if func == _GET_DATA:
+            return args[0].detach()
         return func(*args, **(kwargs or {}))
 
 
@@ -102,5 +106,5 @@ def watched(root: nn.Module, found: SideEffects) -> Iterator[None]:
         after = root.register_forward_hook(lambda *_: found.end(root))
         stack.callback(before.remove)
         stack.callback(after.remove)
-        stack.enter_context(_NoData())
+        stack.enter_context(_SeenData())
         yield

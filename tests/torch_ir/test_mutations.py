@@ -230,8 +230,8 @@ class TestBuffersGivenAnotherTensor:
         for device in ("meta", "cpu"):
             with torch.device(device):
                 model, x = Behind().eval(), torch.empty(3)
-            with pytest.raises((ConversionError, ExportError)):
-                extract_ir(model, x)
+            assert [(m.target, m.kind) for m in extract_ir(model, x).mutations] == [("w", "parameter")]
+        prove(Behind, torch.randn(3))
 
     def test_metadata_of_a_buffer(self):
         class Turns(Rebinds):
@@ -350,6 +350,12 @@ def count_past_the_attribute(m, x):
     return x + m.count
 
 
+def read_data(m, x):
+    h = m.first(x)
+    h.data.mul_(3)
+    return h.data * 2 + m.second.weight.data[0] + m.count.data + x.data
+
+
 def set_to_the_input(m, x):
     m.count = x
     return x + 1
@@ -378,7 +384,7 @@ class TestWhatIsNoState:
         with pytest.raises(ExportError, match=words):
             extract_ir(Changing(forward).eval(), torch.ones(2, 3))
 
-    @pytest.mark.parametrize("forward", [new_weight_for_once, tie], ids=lambda f: f.__name__)
+    @pytest.mark.parametrize("forward", [new_weight_for_once, tie, read_data], ids=lambda f: f.__name__)
     def test_what_is_the_same_in_every_call_is_kept(self, forward):
         model, x = Changing(forward).eval(), torch.randn(2, 3)
         ir = extract_ir(model, x)
@@ -401,6 +407,21 @@ class TestWhatIsNoState:
             (warning,) = [one for one in caught if one.category is StateWarning]
             assert warning.filename == __file__
         assert (model.calls, model.mode) == (0, "up")
+
+    def test_a_write_through_data_is_a_write(self):
+        def count(m, x):
+            m.count.data.add_(1)
+            return x + m.count
+
+        def write_weight(m, x):
+            m.first.weight.data.mul_(2)
+            return m.first(x)
+
+        targets = [extract_ir(Changing(f).eval(), torch.ones(2, 3)).mutations for f in (count, write_weight)]
+        assert [[(m.target, m.kind) for m in one] for one in targets] == [
+            [("count", "buffer")],
+            [("first.weight", "parameter")],
+        ]
 
     def test_assigned_buffers_are_state(self, recwarn):
         def forward(m, x):
