@@ -94,6 +94,8 @@ class _SeenData(TorchFunctionMode):
             )
         if func == _GET_DATA:
             return args[0].detach()
+        if func == torch.Tensor.requires_grad_:  # a trace has no gradients, and PyTorch's tensors are no leaves there
+            return args[0]
         return func(*args, **(kwargs or {}))
 
 
