@@ -315,7 +315,7 @@ MISTAKES = {
 
 
 USAGE = (
-    "twice", "order", "form", "no name", "dtype", "enormous", "both weights", "weights of an IR",
+    "twice", "order", "form", "negative", "no name", "dtype", "enormous", "both weights", "weights of an IR",
     "weights of a program", "host of a program", "input of an IR", "another format", "another format of an IR",
 )  # fmt: skip
 
