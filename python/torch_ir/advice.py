@@ -51,6 +51,9 @@ _MEANINGS = {
         "self.NAME = x.clone()"
     ),
     "expected FakeTensor, got <class 'NoneType'>": "forward sets a buffer to None; a graph needs it to stay a tensor",
+    "elem.device.type must be 'meta'": "forward copies a tensor with the module copy; use x.clone()",
+    ".numpy() is not supported for tensor subclasses": "forward takes a tensor to NumPy, where no graph can follow; "
+    "compute with torch",
     "PackedParamsBase": _PACKED_WEIGHTS,
     "Static shape constraint of True": _DIMENSIONS,
     "Static shape constraint of False": _DIMENSIONS,

@@ -150,9 +150,10 @@ def _is_packed(x: Any) -> bool:
 
 def _explain(error: Exception, model: nn.Module) -> str:
     text = str(error).strip() or type(error).__name__
-    advice = of_failed_export(error)
+    place, advice = place_of(error), of_failed_export(error)
     if advice is not None:
-        return f"{advice} ({type(error).__name__}: {_first_line(text)})"
+        at = "" if place is None else f", at {place}"
+        return f"{advice} ({type(error).__name__}: {_first_line(text).rstrip('.')}{at})"
     if isinstance(error, TypeError) and "forward()" in text:
         return f"{text} (called as {get_model_name(model)}.forward)"
     if _NAN_RESULT.search(text):

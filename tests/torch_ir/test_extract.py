@@ -436,12 +436,29 @@ class Level(enum.IntEnum):
         (lambda x: (x + 1, Colour.RED), ExportError, "the model returns an instance of Colour; expected tensors"),
         (lambda x: (x + 1, Level.LOW), ExportError, "the model returns an instance of Level; expected tensors"),
         (lambda x: (x + 1, float("nan")), ExportError, r"returns the number nan.*torch\.tensor\(float\('nan'\)\)"),
+        (lambda x: copy.copy(x * 2) + 1, ExportError, r"use x\.clone\(\) \(.*, at File .*test_extract\.py"),
+        (
+            lambda x: torch.from_numpy((x * 2).numpy()),
+            ExportError,
+            r"takes a tensor to NumPy.*, at File .*test_extract",
+        ),
         (torch.vmap(lambda row: row.sum()), ConversionError, "is part of torch.vmap or of a transform"),
         (torch.func.grad(lambda y: (y * y).sum()), ConversionError, "is part of torch.vmap or of a tr"),
         (lambda x: x + 5j.meta, ExportError, r"no attribute 'meta' \(at File .*test_extract\.py"),
         (lambda x: torch.autograd.grad(x.sum(), x), ExportError, r"does not require grad.*test_extract\.py"),
     ],
-    ids=["sparse", "enum", "enum of integers", "nan", "vmap", "func.grad", "no attribute", "autograd.grad"],
+    ids=[
+        "sparse",
+        "enum",
+        "enum of integers",
+        "nan",
+        "copy",
+        "numpy",
+        "vmap",
+        "func.grad",
+        "no attribute",
+        "autograd.grad",
+    ],
 )
 def test_results_and_transforms_that_no_graph_holds(fn, error, why):
     with pytest.raises(error, match=why):
