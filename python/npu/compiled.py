@@ -43,9 +43,9 @@ __all__ = ["CompiledModule", "compile"]
 _CONSTANTS = (bool, int, float, complex, str, type(None), torch.dtype, torch.device)
 
 
-def _executor(program: npu_compiler.CompiledProgram, device: Device, threads: int) -> Executor:
+def _loaded(program: npu_compiler.CompiledProgram) -> Program:
     try:
-        return Executor(program, device, threads=threads)
+        return Program.load(program)
     except InvalidValueError as error:
         if not str(error).startswith("[program]"):
             raise
@@ -119,12 +119,15 @@ def compile(
             module, ir, signature, target, threads, compile_ir, fallback, options, first, max_sizes, padding
         )
     check_no_buckets(buckets, pad)
+    if max_sizes != MOST_SIZES:
+        what, action = "max_sizes is for models with open sizes", "dynamic_shapes= with it"
+        raise InvalidValueError(format_error("npu", what, got=str(max_sizes), action=action))
     program = _whole_program(ir, compile_ir, fallback)
     if program is None:
         return _on_host_too(module, ir, target, threads, compile_ir)
-    executor = _executor(program, target, threads)
+    executor = Executor(_loaded(program), target, threads=threads)
     read = {spec.name for spec in program.weight_specs} | {s.name for s in executor.program.inputs if s.state}
-    weights = load_weights(_tensors(module, read), program, target)
+    weights = load_weights(_tensors(module, read), executor.program, target)
     return whole_module(ir, program, executor, weights, make_signature(ir, *_parameters(module)), threads)
 
 
@@ -199,8 +202,10 @@ def _of_open_sizes(
                 said.append(parts.plan)
                 say_what_runs_on_the_host(parts.plan)
             return runner, lambda: SavedSize(sizes, parts=parts)
-        weights.on_device.check(Program.load(program))
-        runner = ProgramRunner(_executor(program, device, threads), weights.on_device, signature, program)
+        loaded = _loaded(program)
+        weights.on_device.check(loaded)
+        executor = Executor(loaded, device, threads=threads)
+        runner = ProgramRunner(executor, weights.on_device, signature, program)
         return runner, lambda: SavedSize(sizes, program.to_bytes())
 
     written = {m.target for m in ir.mutations if m.kind != "input"}  # also those that are constants at first
@@ -246,6 +251,10 @@ def _tensors(module: nn.Module, names: set[str]) -> dict[str, Tensor]:
     """The module's tensors of these names."""
     state = plain_tensors({**dict(module.named_buffers()), **module.state_dict()})
     tensors = {name: tensor.detach() for name, tensor in state.items() if name in names}
+    sparse = next((name for name, tensor in tensors.items() if tensor.layout != torch.strided), None)
+    if sparse is not None:
+        what, got = f"the module's '{sparse}' is not a dense tensor", f"the layout {tensors[sparse].layout}"
+        raise InvalidValueError(format_error("npu", what, got=got, action="x.to_dense()"))
     on_meta = [name for name, tensor in tensors.items() if tensor.is_meta]
     if on_meta:
         raise InvalidValueError(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from npu_base.errors import NPUWarning
+from npu_base.warn import warn_user
 
 if TYPE_CHECKING:  # most models load without the compiler
     from npu_compiler import CompiledProgram
@@ -79,16 +77,7 @@ def say_so_on_the_command_line(plan: Any, source: str) -> None:
 
 
 def host_warning(text: str) -> None:
-    """Warn at the line outside of our packages and PyTorch. Python shows a warning once for each line and text; each
-    model says it once."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and _is_inside(frame):
-        frame = frame.f_back
-    warnings.warn_explicit(text, HostWarning, frame.f_code.co_filename, frame.f_lineno)
-
-
-def _is_inside(frame: FrameType) -> bool:
-    return str(frame.f_globals.get("__name__")).partition(".")[0] in ("npu", "torch")
+    warn_user(text, HostWarning)
 
 
 def strategy_of(ir: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -50,6 +51,11 @@ class CommandParser(argparse.ArgumentParser):
     """Its help starts with examples: lines for a shell, perhaps with a comment. Parsers of subcommands are such too."""
 
     examples: Sequence[str] = ()
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # Sizes such as -2,4 are refused in our words, and not taken for options.
+        self._negative_number_matcher = re.compile(r"^-\.?\d")
 
     def format_help(self) -> str:
         title = "example" if len(self.examples) == 1 else "examples"

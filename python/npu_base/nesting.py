@@ -14,7 +14,9 @@ from typing import Any
 __all__ = [
     "DEEPEST",
     "ORDERED_DICT",
+    "TAGS",
     "Make",
+    "has_other_objects",
     "is_encoded",
     "is_key",
     "key_of",
@@ -99,6 +101,17 @@ def rebuild(structure: dict[str, Any], tensors: Sequence[Any], decode: Callable[
 def size_text(value: Any) -> Any:
     """The expression, if a value is ``{"$size": expression}``: a number that depends on sizes that are open."""
     return value["$size"] if isinstance(value, dict) and list(value) == ["$size"] else None
+
+
+TAGS = frozenset(("$dtype", "$device", "$layout", "$memory_format", "$size", "$complex", "$tensor"))
+"""What a constant that is not plain JSON may be, as the only key of an object."""
+
+
+def has_other_objects(value: Any) -> bool:
+    """Whether a constant has an object that stands for nothing: containers are nodes of their own."""
+    if isinstance(value, dict):
+        return len(value) != 1 or not TAGS.issuperset(value)
+    return isinstance(value, list) and any(map(has_other_objects, value))
 
 
 def is_encoded(value: Any) -> bool:

@@ -84,24 +84,33 @@ def classes_of(steps: Sequence[Step], operands: Sequence[str]) -> list[str]:
     for at, (name, *args) in enumerate(steps):
         if name == "in":
             classes.append(operands[args[0]])
-        elif name == "const":
+            continue
+        if name == "const":
             classes.append(args[1])
-        elif name == "cast":
-            classes.append(class_of(args[1]))
-        else:
-            classes.append(_gives(name, [classes[a] for a in args], at))
-        if name not in ("in", "const") and any(not 0 <= a < at for a in (args[:1] if name == "cast" else args)):
+            continue
+        read = args[:1] if name == "cast" else args
+        if read and (min(read) < 0 or max(read) >= at):
             raise ValueError(f"step {at} reads a later one")
+        classes.append(class_of(args[1]) if name == "cast" else _gives(name, [classes[a] for a in args], at))
     return classes
 
 
 def _gives(name: str, got: list[str], at: int) -> str:
+    given = _class_given(name, *got)
+    if given is None:
+        raise ValueError(f"step {at}: '{name}' takes {EXPRESSION_OPS[name].takes}, got {''.join(got)}")
+    return given
+
+
+@lru_cache(maxsize=1024)
+def _class_given(name: str, *got: str) -> str | None:
+    """The class of a step for operands of these classes, or None if it does not take them."""
     rule = EXPRESSION_OPS[name]
     bound: dict[str, str] = {}
     for want, have in zip(rule.takes, got, strict=True):
         fits = have == want or (want == "n" and have in "fi") or want == "a"
         if not fits or (want in "na" and bound.setdefault(want, have) != have):
-            raise ValueError(f"step {at}: '{name}' takes {rule.takes}, got {''.join(got)}")
+            return None
     return bound.get(rule.gives, rule.gives)
 
 
@@ -136,7 +145,7 @@ class Expression:
         self._rounds_to = "float32"
 
     def _add(self, step: Step, cls: str) -> int:
-        key = tuple((type(part), repr(part)) for part in step)
+        key = (*step, *map(type, step)) if step[0] != "const" else ("const", repr(step[1]), type(step[1]), step[2])
         if key not in self._known:
             self._known[key] = len(self.steps)
             self.steps.append(step)

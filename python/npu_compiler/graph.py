@@ -66,13 +66,14 @@ class Op:
 
     @property
     def out(self) -> View:
-        return next(view for view in self.outputs if view is not None)
+        first = self.outputs[0]
+        return next(self.writes()) if first is None else first
 
     def reads(self) -> Iterator[View]:
-        return (v for v in self.inputs if v is not None)
+        return filter(None, self.inputs)
 
     def writes(self) -> Iterator[View]:
-        return (v for v in self.outputs if v is not None)
+        return filter(None, self.outputs)
 
 
 def nodes_of(*ops: Op) -> tuple[str, ...]:
@@ -113,6 +114,8 @@ class Graph:
     names: set[str] = field(default_factory=set)
     labels: dict[Value, str] = field(default_factory=dict)
     """The names of inputs, weights and constants outside the program. They need not be unique."""
+    changes: int = 0
+    """How often ops were added, removed or replaced."""
     _prepare: OpList[Op] = field(default_factory=lambda: OpList(0), repr=False)
     _main: OpList[Op] = field(default_factory=lambda: OpList(1), repr=False)
     _links: dict[Op, Link[Op]] = field(default_factory=dict, repr=False)
@@ -264,6 +267,7 @@ class Graph:
             self.change(op, inputs=inputs)
 
     def _enter(self, op: Op) -> None:
+        self.changes += 1
         for view in op.inputs:
             if view is not None:
                 self._readers.setdefault(view.value, {})[op] = None
@@ -272,6 +276,7 @@ class Graph:
                 self._writers.setdefault(view.value, {})[op] = None
 
     def _leave(self, op: Op) -> None:
+        self.changes += 1
         for view in op.inputs:
             if view is not None:
                 self._readers[view.value].pop(op, None)

@@ -6,15 +6,15 @@ import difflib
 import inspect
 import math
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, get_args, get_origin
+from typing import Any, NamedTuple, get_args, get_origin
 
 import numpy as np
 from npu_base.errors import InvalidValueError
 
 from .errors import CompileError, Defect, Malformed, Refused, Unsupported, described
-from .exprs import Expression, Ref, as_stored, class_of
+from .exprs import Expression, Ref, Step, as_stored, class_of
 from .graph import Graph, Op, Value, View, whole
-from .op_check import check_op
+from .op_check import check_operands
 from .opset import DTYPES, OPS, misfit
 from .reader import Meta, Node
 from .registry import LOWERINGS, Lowering, Parameter, Scalar, full_name, is_ours, lowering
@@ -189,6 +189,8 @@ class Builder:
         self.checked: set[Op] = set()
         """The ops that are known to be valid."""
         self._op_names: set[str] = set()
+        self._formulas: dict[tuple[Any, ...], tuple[list[Step], list[int]]] = {}
+        """The steps of maps, which models repeat from layer to layer."""
 
     @property
     def base(self) -> str:
@@ -222,7 +224,7 @@ class Builder:
         nodes, module = ((self.node.name,), self.node.module) if self.node else ((), "")
         new = Op(op, self.op_name(self.base), tuple(inputs), tuple(outputs), attrs, nodes, module)
         try:
-            check_op(new)
+            check_operands(new)
         except ValueError as error:
             raise InvalidValueError(f"an invalid {op}: {error}") from None
         self.checked.add(new)
@@ -245,39 +247,33 @@ class Builder:
     ) -> View:
         """Computes the formula ``text``, whose ``names`` are numbers or views. Views are broadcast and converted to
         ``compute``; an ``unrounded`` view of a single element becomes float32 even if ``compute`` is narrower."""
-        expr = Expression()
         views: list[View] = []
-        env: dict[str, Any] = {}
+        operands: dict[str, Any] = {}
         for name, value in names.items():
             if not isinstance(value, View):
-                env[name] = value.item() if isinstance(value, np.generic | np.ndarray) else value
+                operands[name] = value.item() if isinstance(value, np.generic | np.ndarray) else value
                 continue
             if value not in views:
                 views.append(value)
-            data = value.value.data
-            if data is not None and data.size == 1 and compute is not None:
-                step = expr.const(data.reshape(-1)[0].item(), class_of(value.dtype))
-            else:
-                self.check_dtype(value)
-                step = expr.load(views.index(value), class_of(value.dtype))
             wanted = compute or value.dtype
             if name in unrounded and value.elements == 1 and class_of(wanted) == "f":
                 wanted = value.dtype if value.dtype == wanted else "float32"
-            env[name] = Ref(expr.convert(step, value.dtype, wanted))
+            data = value.value.data
+            if data is not None and data.size == 1 and compute is not None:
+                operands[name] = _Operand(value.dtype, wanted, number=data.reshape(-1)[0].item())
+            else:
+                self.check_dtype(value)
+                operands[name] = _Operand(value.dtype, wanted, at=views.index(value))
         full = broadcast(*(v.shape for v in views), *([shape] if shape is not None else []))
-        result = expr.to_class(expr.eval(text, env, compute or dtype), class_of(dtype))
-        return self.finish_map(expr, result, views, full, dtype)
+        key = (text, dtype, compute, repr(operands))
+        if key not in self._formulas:
+            self._formulas[key] = _formula(text, dtype, compute or dtype, operands)
+        return self._put_map(*self._formulas[key], views, full, dtype)
 
-    def finish_map(self, expr: Expression, result: int, views: list[View], shape: Sequence[int], dtype: str) -> View:
-        if expr.steps[result][0] == "const":  # so that readers can fold the constant
-            result = expr.cast(result, dtype)
-        steps = expr.finish(result)
-        used = sorted({s[1] for s in steps if s[0] == "in"})
-        renumbered = {k: i for i, k in enumerate(used)}
-        steps = [["in", renumbered[s[1]]] if s[0] == "in" else s for s in steps]
+    def _put_map(self, steps: list[Step], used: list[int], views: list[View], shape: Sequence[int], dtype: str) -> View:
         if steps == [["in", 0]] and views[used[0]].dtype == dtype:
             return views[used[0]].expand(shape)
-        return self.new("map", [views[k].expand(shape) for k in used], shape, dtype, expr=steps)
+        return self.new("map", [views[k].expand(shape) for k in used], shape, dtype, expr=[[*step] for step in steps])
 
     def check_dtype(self, view: View) -> None:
         if view.dtype not in DTYPES:
@@ -294,7 +290,7 @@ class Builder:
         self.check_dtype(x)
         expr = Expression()
         step = expr.cast(expr.load(0, class_of(x.dtype)), dtype)
-        return self.finish_map(expr, step, [x], x.shape, dtype)
+        return self._put_map(*_finished(expr, step, dtype), [x], x.shape, dtype)
 
     def copy(self, x: View) -> View:
         self.check_dtype(x)
@@ -322,6 +318,38 @@ class Builder:
 
     def iota(self, count: int, start: Scalar = 0, step: Scalar = 1, dtype: str = "int64") -> View:
         return self.new("iota", [], [count], dtype, start=start, step=step)
+
+
+class _Operand(NamedTuple):
+    """A view in a formula: operand ``at`` of the map, or else a constant."""
+
+    dtype: str
+    wanted: str
+    at: int | None = None
+    number: Scalar = 0
+
+
+def _formula(text: str, dtype: str, compute: str, operands: dict[str, Any]) -> tuple[list[Step], list[int]]:
+    """The steps of a map, and which views it reads."""
+    expr = Expression()
+    env: dict[str, Any] = {}
+    for name, operand in operands.items():
+        if not isinstance(operand, _Operand):
+            env[name] = operand
+            continue
+        cls = class_of(operand.dtype)
+        step = expr.const(operand.number, cls) if operand.at is None else expr.load(operand.at, cls)
+        env[name] = Ref(expr.convert(step, operand.dtype, operand.wanted))
+    return _finished(expr, expr.to_class(expr.eval(text, env, compute), class_of(dtype)), dtype)
+
+
+def _finished(expr: Expression, result: int, dtype: str) -> tuple[list[Step], list[int]]:
+    if expr.steps[result][0] == "const":  # so that readers can fold the constant
+        result = expr.cast(result, dtype)
+    steps = expr.finish(result)
+    used = sorted({step[1] for step in steps if step[0] == "in"})
+    renumbered = {k: i for i, k in enumerate(used)}
+    return [["in", renumbered[step[1]]] if step[0] == "in" else step for step in steps], used
 
 
 _RANDOM = "it draws random numbers"

@@ -8,60 +8,71 @@ from collections.abc import Callable, Iterable, Sequence
 from npu_base.quantization import MULTIPLES, Scheme
 
 from .exprs import class_of, classes_of
-from .graph import Op, View
-from .opset import DTYPES, OPS, misfit
+from .graph import Op, Shape, Value, View
+from .opset import DTYPES, OPS, OpDef, misfit
 from .validate import is_step
 
-__all__ = ["check_op"]
+__all__ = ["check_op", "check_operands"]
 
 _LARGEST_STEP = 2**20
 _LARGEST_SAMPLED = 2**24
 _EXACT = 2.0**53
+_INTEGERS = frozenset({int})  # not bool: the core refuses it
 
 
 def check_op(op: Op) -> None:
     """Raises ValueError with what is wrong."""
     if op.kind not in OPS:
         raise ValueError("the op set has no such op")
-    _check_counts(op)
     problem = misfit(OPS[op.kind], op.attrs)
     if problem:
         raise ValueError(problem)
-    for view in (*op.inputs, *op.outputs):
+    check_operands(op)
+
+
+def check_operands(op: Op) -> None:
+    """The same for an op whose kind and attributes are known to be valid."""
+    definition = OPS[op.kind]
+    _check_counts(op, definition)
+    for view in op.inputs:
         if view is not None:
             _check_view(view)
-    for view in op.writes():
-        if view.elements and any(n > 1 and s == 0 for n, s in zip(view.shape, view.strides, strict=True)):
-            raise ValueError(f"it writes elements of '{view.value.name}' more than once")
-    operands = _Operands(op)
-    for rule in OPS[op.kind].rules or ():
+    for view in op.outputs:
+        if view is not None:
+            _check_view(view)
+            if 0 in view.strides and _repeats(view):
+                raise ValueError(f"it writes elements of '{view.value.name}' more than once")
+    if op.kind == "map":
+        _check_expression(op, [], op.inputs)
+        return
+    operands = _Operands(op, definition)
+    for rule in definition.rules or ():
         operands.check_rule(rule)
     check = _CHECKS.get(op.kind)
     if check is not None:
         check(operands)
-    if op.kind == "map":
-        _check_expression(op, [], list(op.reads()))
-    elif op.attrs.get("epilogue"):
+    if op.attrs.get("epilogue"):
         sums = 2 if op.attrs.get("halves") else 1
         _check_expression(op, ["f"] * sums, operands.rest)
 
 
-def _check_counts(op: Op) -> None:
-    rule = OPS[op.kind]
-    fixed = [n for n in rule.inputs if not n.endswith("*")]
-    if len(op.inputs) < len([n for n in fixed if not n.endswith("?")]):
-        raise ValueError(f"{len(op.inputs)} inputs, expected {' '.join(rule.inputs)}")
-    if len(op.inputs) > len(fixed) and len(fixed) == len(rule.inputs):
-        raise ValueError(f"{len(op.inputs)} inputs, expected {' '.join(rule.inputs) or 'none'}")
+def _check_counts(op: Op, rule: OpDef) -> None:
+    fixed, count = rule.fixed_inputs, len(op.inputs)
+    if count < rule.least_inputs:
+        raise ValueError(f"{count} inputs, expected {' '.join(rule.inputs)}")
+    if count > len(fixed):
+        if len(fixed) == len(rule.inputs):
+            raise ValueError(f"{count} inputs, expected {' '.join(rule.inputs) or 'none'}")
+        if any(view is None for view in op.inputs[len(fixed) :]):
+            raise ValueError(f"one of the inputs '{rule.inputs[-1]}' is absent")
     for name, view in zip(fixed, op.inputs, strict=False):
         if view is None and not name.endswith("?"):
             raise ValueError(f"the input '{name}' is absent")
-    if any(view is None for view in op.inputs[len(fixed) :]):
-        raise ValueError(f"one of the inputs '{rule.inputs[-1]}' is absent")
     if not 1 <= len(op.outputs) <= len(rule.outputs):
         raise ValueError(f"{len(op.outputs)} outputs, expected {' '.join(rule.outputs)}")
-    if any(v is None and not name.endswith("?") for name, v in zip(rule.outputs, op.outputs, strict=False)):
-        raise ValueError("a result that is not optional is absent")
+    for name, view in zip(rule.outputs, op.outputs, strict=False):
+        if view is None and not name.endswith("?"):
+            raise ValueError("a result that is not optional is absent")
     if all(view is None for view in op.outputs):
         raise ValueError("it has no result")
 
@@ -69,57 +80,68 @@ def _check_counts(op: Op) -> None:
 def _check_view(view: View) -> None:
     if not isinstance(view, View):
         raise ValueError(f"an operand is a {type(view).__name__}; expected a View")
-    value = view.value
+    value, shape, strides, offset = view.value, view.shape, view.strides, view.offset
     if value.dtype not in DTYPES:
         raise ValueError(f"'{value.name}' has the dtype {value.dtype}")
-    if len(value.shape) > 8 or view.rank > 8:
+    if len(value.shape) > 8 or len(shape) > 8:
         raise ValueError(f"'{value.name}' has rank {max(len(value.shape), view.rank)}, above 8")
-    if len(view.strides) != view.rank:
-        raise ValueError(f"a view of '{value.name}' has {view.rank} extents and {len(view.strides)} strides")
-    for shape in (value.shape, view.shape):
-        if not all(isinstance(n, int) and 0 <= n < 2**40 for n in shape):
-            raise ValueError(f"'{value.name}' is read or written with the shape {list(shape)}")
-    if not all(isinstance(n, int) for n in (*view.strides, view.offset)):
-        raise ValueError(f"a view of '{value.name}' has the strides {list(view.strides)} and offset {view.offset}")
-    if not view.elements:
-        return
-    low = high = view.offset
-    for n, s in zip(view.shape, view.strides, strict=True):
-        low, high = low + min(0, s * (n - 1)), high + max(0, s * (n - 1))
+    if len(strides) != len(shape):
+        raise ValueError(f"a view of '{value.name}' has {view.rank} extents and {len(strides)} strides")
+    _check_extents(value, value.shape)
+    if shape is not value.shape:
+        _check_extents(value, shape)
+    if type(offset) is not int or not _INTEGERS.issuperset(map(type, strides)):
+        raise ValueError(f"a view of '{value.name}' has the strides {list(strides)} and offset {offset}")
+    low = high = offset
+    for n, s in zip(shape, strides, strict=True):
+        if not n:
+            return
+        if s > 0:
+            high += s * (n - 1)
+        else:
+            low += s * (n - 1)
     size = math.prod(value.shape)
     if low < 0 or high >= size:
         raise ValueError(f"a view reaches elements {low} to {high} of '{value.name}', which has {size}")
 
 
-def _check_expression(op: Op, sums: list[str], operands: list[View]) -> None:
+def _check_extents(value: Value, shape: Shape) -> None:
+    if shape and not (_INTEGERS.issuperset(map(type, shape)) and min(shape) >= 0 and max(shape) < 2**40):
+        raise ValueError(f"'{value.name}' is read or written with the shape {list(shape)}")
+
+
+def _repeats(view: View) -> bool:
+    return bool(view.elements) and any(n > 1 and s == 0 for n, s in zip(view.shape, view.strides, strict=True))
+
+
+def _check_expression(op: Op, sums: list[str], operands: Sequence[View | None]) -> None:
+    out = op.out
     steps = op.attrs["expr" if op.kind == "map" else "epilogue"]
     for at, step in enumerate(steps):
         if not isinstance(step, list) or not step or not is_step(step, at):
             raise ValueError(f"step {at} of its expression is {step!r:.60}")
         if step[0] == "in" and not 0 <= step[1] < len(sums) + len(operands):
             raise ValueError(f"step {at} of its expression loads operand {step[1]} of {len(sums) + len(operands)}")
+    classes = list(sums)
     for view in operands:
-        if view.shape != op.out.shape:
-            raise ValueError(
-                f"an operand of shape {list(view.shape)}; expected that of the result, {list(op.out.shape)}"
-            )
-    if classes_of(steps, [*sums, *(class_of(v.dtype) for v in operands)])[-1] != class_of(op.out.dtype):
-        raise ValueError(f"the result of its expression does not fit the dtype {op.out.dtype}")
+        assert view is not None  # counted above
+        if view.shape != out.shape:
+            raise ValueError(f"an operand of shape {list(view.shape)}; expected that of the result, {list(out.shape)}")
+        classes.append(class_of(view.value.dtype))
+    if classes_of(steps, classes)[-1] != class_of(out.dtype):
+        raise ValueError(f"the result of its expression does not fit the dtype {out.dtype}")
 
 
 class _Operands:
     """The operands and results of an op by name, with checks that raise ValueError."""
 
-    def __init__(self, op: Op) -> None:
+    def __init__(self, op: Op, definition: OpDef) -> None:
         self.op, self.attrs = op, op.attrs
-        definition = OPS[op.kind]
-        self.views: dict[str, View | None] = {}
-        for names, views in ((definition.inputs, op.inputs), (definition.outputs, op.outputs)):
-            for i, name in enumerate(names):
-                if not name.endswith("*"):
-                    self.views[name.rstrip("?")] = views[i] if i < len(views) else None
-        fixed = len([name for name in definition.inputs if not name.endswith("*")])
-        self.rest = [view for view in op.inputs[fixed:] if view is not None]
+        self.views: dict[str, View | None] = dict.fromkeys(definition.operand_names)
+        fixed = definition.fixed_inputs
+        for names, views in ((fixed, op.inputs), (definition.outputs, op.outputs)):
+            self.views.update(zip([name.rstrip("?") for name in names], views, strict=False))
+        self.rest = [view for view in op.inputs[len(fixed) :] if view is not None]
         """The operands that stand for the name with a star."""
 
     def __getitem__(self, name: str) -> View:
@@ -141,15 +163,19 @@ class _Operands:
         )
         return f"({inputs}) -> ({outputs})"
 
+    # Texts are made only for what does not fit: they take longer than the checks.
+
     def need_shape(self, name: str, view: View | None, shape: Sequence[int]) -> None:
-        self.need(view is None or view.shape == tuple(shape), f"'{name}' of shape {list(shape)}")
+        if view is not None and view.shape != tuple(shape):
+            self.need(False, f"'{name}' of shape {list(shape)}")
 
     def need_dtype(self, name: str, view: View | None, *dtypes: str) -> None:
-        self.need(view is None or view.dtype in dtypes, f"'{name}' of {' or '.join(dict.fromkeys(dtypes))}")
+        if view is not None and view.dtype not in dtypes:
+            self.need(False, f"'{name}' of {' or '.join(dict.fromkeys(dtypes))}")
 
     def need_class(self, name: str, view: View | None, cls: str) -> None:
-        kind = "a floating-point" if cls == "f" else "an integer"
-        self.need(view is None or class_of(view.dtype) == cls, f"'{name}' of {kind} dtype")
+        if view is not None and class_of(view.dtype) != cls:
+            self.need(False, f"'{name}' of {'a floating-point' if cls == 'f' else 'an integer'} dtype")
 
     def need_axes(self, name: str, axes: Iterable[int]) -> None:
         axes = list(axes)
@@ -196,7 +222,8 @@ def _need_spatial(c: _Operands, channels: bool = True) -> int:
     x, out = c["x"], c["out"]
     c.need(3 <= x.rank <= 5 and out.rank == x.rank, "'x' and 'out' of one rank, with 1 to 3 spatial dimensions")
     kept = 2 if channels else 1
-    c.need(x.shape[:kept] == out.shape[:kept], "'x' and 'out' with the same batch size" + " and channels" * channels)
+    if x.shape[:kept] != out.shape[:kept]:
+        c.need(False, "'x' and 'out' with the same batch size" + " and channels" * channels)
     c.need_class("x", x, "f")
     return x.rank - 2
 
@@ -204,8 +231,10 @@ def _need_spatial(c: _Operands, channels: bool = True) -> int:
 def _need_steps(c: _Operands, dims: int, *names: str) -> None:
     for name in names:
         values = c.attrs.get(name) or [1] * dims
-        c.need(len(values) == dims, f"'{name}' with a number for each spatial dimension")
-        c.need(all(1 <= n <= _LARGEST_STEP for n in values), f"'{name}' from 1 to 2^20")
+        if len(values) != dims:
+            c.need(False, f"'{name}' with a number for each spatial dimension")
+        if min(values) < 1 or max(values) > _LARGEST_STEP:
+            c.need(False, f"'{name}' from 1 to 2^20")
 
 
 def _conv(c: _Operands) -> None:
@@ -215,13 +244,14 @@ def _conv(c: _Operands) -> None:
     c.need_dtype("weight", weight, x.dtype)
     c.need(groups >= 1 and not x.shape[1] % groups and not out.shape[1] % groups, "groups that divide the channels")
     wanted = (out.shape[1], x.shape[1] // groups)
-    c.need(weight.rank == dims + 2 and weight.shape[:2] == wanted, f"'weight' of shape {[*wanted]} and the kernel's")
+    if weight.rank != dims + 2 or weight.shape[:2] != wanted:
+        c.need(False, f"'weight' of shape {[*wanted]} and the kernel's")
     c.need_shape("bias", c.get("bias"), out.shape[1:2])
     c.need_class("bias", c.get("bias"), "f")
     _need_steps(c, dims, "stride", "dilation", "input_dilation")
     low, high = c.attrs["padding_low"], c.attrs["padding_high"]
     c.need(len(low) == len(high) == dims, "padding with a number for each spatial dimension")
-    c.need(all(kernel >= 1 for kernel in weight.shape[2:]), "a kernel that is not empty")
+    c.need(0 not in weight.shape[2:], "a kernel that is not empty")
     for d, (extent, kernel, windows) in enumerate(zip(x.shape[2:], weight.shape[2:], out.shape[2:], strict=True)):
         padded = (extent - 1) * c.attrs["input_dilation"][d] + 1 if extent else 0
         reach = (windows - 1) * c.attrs["stride"][d] + c.attrs["dilation"][d] * (kernel - 1) + 1

@@ -102,6 +102,20 @@ class OpDef:
     def outputs(self) -> tuple[str, ...]:
         return self._names(1)
 
+    @cached_property
+    def fixed_inputs(self) -> tuple[str, ...]:
+        """The names of operands, without one that stands for any number of them."""
+        return tuple(name for name in self.inputs if not name.endswith("*"))
+
+    @cached_property
+    def least_inputs(self) -> int:
+        return len([name for name in self.fixed_inputs if not name.endswith("?")])
+
+    @cached_property
+    def operand_names(self) -> tuple[str, ...]:
+        """Of operands and results, each as its own name."""
+        return tuple(name.rstrip("?") for name in (*self.fixed_inputs, *self.outputs))
+
     @property
     def elementwise(self) -> bool:
         return any(entry.elementwise for entry in self.in_place)
@@ -143,8 +157,9 @@ def misfit(op: OpDef, attrs: Mapping[str, Any]) -> str | None:
                 return f"the attribute '{name}' is missing"
         elif not (attrs[name] in attr.choices if attr.kind == "choice" else _FITS[attr.kind](attrs[name])):
             return f"{name}={attrs[name]!r:.60}"
-    unknown = sorted(set(attrs) - set(op.attrs))
-    return f"the attribute '{unknown[0]}' is unknown" if unknown else None
+    if attrs.keys() <= op.attrs.keys():
+        return None
+    return f"the attribute '{min(attrs.keys() - op.attrs.keys())}' is unknown"
 
 
 def _all(attrs: Attrs, rank: int, operands: int) -> list[set[int]]:

@@ -122,7 +122,7 @@ class Match:
         return next(op for op in self.ops if op.kind == kind)
 
     def covering(self, op: Op) -> Match:
-        return self if op in self.ops else copy_with(self, ops=(*self.ops, op))
+        return self if op in self.ops else Match(self.graph, self.views, self.numbers, (*self.ops, op), self.axes)
 
     def holding(self, hole: str, view: View) -> Match | None:
         known = self.views.get(hole, ())
@@ -130,7 +130,7 @@ class Match:
             return self
         if known and not _alike(self.graph, known[0], view):
             return None
-        return copy_with(self, views={**self.views, hole: (*known, view)})
+        return Match(self.graph, {**self.views, hole: (*known, view)}, self.numbers, self.ops, self.axes)
 
     def counting(self, hole: str, number: float) -> Match | None:
         if self.numbers.get(hole, number) != number:

@@ -23,6 +23,8 @@ from .errors import IRError, UpdateError
 __all__ = ["Meta", "Model", "Node", "load_ir", "malformed", "numpy_dtype", "read_ir", "read_node"]
 
 SCHEMA_VERSION = 2
+_INTEGERS = frozenset({int})  # not bool
+_PLAIN = frozenset({int, float, bool, type(None)})
 _RUN_IT = (
     "expected the IR that it was made from; to run all of it on a device, try npu_runtime.Executor(program, Device()) "
     "or `npu run`, and `npu plan` to see what it does"
@@ -161,14 +163,22 @@ def malformed(where: str) -> Iterator[None]:
     """Turns any error inside, where JSON is read, into an IRError that says where."""
     try:
         yield
-    except IRError:
-        raise
-    except RecursionError:
-        raise IRError(f"[compiler] malformed IR: {where}: lists or dicts are nested too deeply") from None
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError, zlib.error) as error:
-        what = f"the key {error} is missing" if isinstance(error, KeyError) else str(error)
-        message = f"[compiler] malformed IR: {where}: {what}; expected the format of docs/ir-format.md"
-        raise IRError(message) from None
+    except _MISREAD as error:
+        raise _refusal(where, error) from None
+
+
+_MISREAD = (
+    RecursionError, KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError, zlib.error, IRError,
+)  # fmt: skip
+
+
+def _refusal(where: str, error: Exception) -> IRError:
+    if isinstance(error, IRError):  # it says where
+        return error
+    if isinstance(error, RecursionError):
+        return IRError(f"[compiler] malformed IR: {where}: lists or dicts are nested too deeply")
+    what = f"the key {error} is missing" if isinstance(error, KeyError) else str(error)
+    return IRError(f"[compiler] malformed IR: {where}: {what}; expected the format of docs/ir-format.md")
 
 
 def _list(data: Any) -> Sequence[Any]:
@@ -189,19 +199,25 @@ def _names(data: Any, what: str) -> dict[str, str]:
 
 def _meta(data: Mapping[str, Any]) -> Meta:
     name = _text(data["name"], "the name of a tensor")
-    with malformed(f"tensor '{name}'"):
-        shape = tuple(_list(data["shape"]))
-        if not all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 2**40 for n in shape):
-            raise IRError(f"[compiler] tensor '{name}' has the shape {list(shape)}; expected static extents")
-        producer, index = data.get("producer_node"), data.get("producer_output_idx")
-        if producer is not None:
-            _text(producer, "its producer")
-        if index is not None and not isinstance(index, int):
-            raise TypeError(f"it is the result {index!r} of its producer")
-        dtype = data["dtype"]  # text, or a torch dtype of an IR in memory
-        if isinstance(dtype, list | dict | int | float) or dtype is None:
-            raise TypeError(f"its dtype is {dtype!r:.60}")
-        return Meta(name, shape, str(dtype).removeprefix("torch."), producer, index or 0)
+    try:  # as malformed does, which takes longer than reading a tensor
+        return _read_meta(name, data)
+    except _MISREAD as error:
+        raise _refusal(f"tensor '{name}'", error) from None
+
+
+def _read_meta(name: str, data: Mapping[str, Any]) -> Meta:
+    shape = tuple(_list(data["shape"]))
+    if shape and not (_INTEGERS.issuperset(map(type, shape)) and min(shape) >= 0 and max(shape) < 2**40):
+        raise IRError(f"[compiler] tensor '{name}' has the shape {list(shape)}; expected static extents")
+    producer, index = data.get("producer_node"), data.get("producer_output_idx")
+    if producer is not None:
+        _text(producer, "its producer")
+    if index is not None and not isinstance(index, int):
+        raise TypeError(f"it is the result {index!r} of its producer")
+    dtype = data["dtype"]  # text, or a torch dtype of an IR in memory
+    if isinstance(dtype, list | dict | int | float) or dtype is None:
+        raise TypeError(f"its dtype is {dtype!r:.60}")
+    return Meta(name, shape, str(dtype).removeprefix("torch."), producer, index or 0)
 
 
 def read_node(data: Mapping[str, Any], version: int = 1) -> Node:
@@ -224,6 +240,8 @@ def read_node(data: Mapping[str, Any], version: int = 1) -> Node:
 
 def _attr(value: Any) -> Any:
     """Dtypes, devices and layouts become plain names, from the tagged form and from the older text form."""
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, Mapping) and len(value) == 1:
         ((key, inner),) = value.items()
         if key in ("$dtype", "$device", "$layout", "$memory_format"):

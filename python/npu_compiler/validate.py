@@ -12,6 +12,7 @@ from .opset import DTYPES, EXPRESSION_OPS, OPS, Attr
 
 __all__ = ["is_step", "validate"]
 
+_INTEGERS = frozenset({int})  # not bool
 _LISTS = ("symbols", "values", "inputs", "outputs", "weights", "constants", "prepare", "main")
 
 
@@ -91,7 +92,7 @@ def _is_one_of(x: Any, names: Collection[str]) -> bool:
 
 
 def _is_int(x: Any) -> bool:
-    return isinstance(x, int) and not isinstance(x, bool)
+    return type(x) is int
 
 
 def _is_id(x: Any, count: int) -> bool:
@@ -137,4 +138,6 @@ def is_step(step: list[Any], at: int) -> bool:
     if name == "cast":
         return len(args) == 2 and _is_id(args[0], at) and _is_one_of(args[1], DTYPES)
     rule = EXPRESSION_OPS.get(name) if isinstance(name, str) else None
-    return rule is not None and len(args) == len(rule.takes) and all(_is_id(a, at) for a in args)
+    if rule is None or len(args) != len(rule.takes) or not _INTEGERS.issuperset(map(type, args)):
+        return False
+    return min(args, default=0) >= 0 and max(args, default=-1) < at

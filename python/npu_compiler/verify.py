@@ -32,40 +32,30 @@ class Verified:
 def verify(graph: Graph, after: str, known: Verified | None = None, hint: str = "") -> None:
     """``after`` names what has changed the graph, and ``hint`` says what to do about it."""
     known = Verified() if known is None else known
-    where: list[str] = []  # the op at fault
+    at: list[Op] = []  # the op at fault
     try:
-        _verify(graph, known, where)
+        _verify(graph, known, at)
     except Exception as error:
+        where = "".join(f"op '{op.name}' ({op.kind}): " for op in at)
         raise VerifyError(
-            f"[compiler] {after} left an invalid graph: {''.join(where)}"
+            f"[compiler] {after} left an invalid graph: {where}"
             f"{error if type(error) is ValueError else described(error)}; expected a graph that follows the rules of "
             f"docs/program-format.md{hint}"
         ) from (None if type(error) is ValueError else error)
 
 
-def _verify(graph: Graph, known: Verified, where: list[str]) -> None:
+def _verify(graph: Graph, known: Verified, at: list[Op]) -> None:
     written: dict[Value, list[Op]] = {}
     for op in graph.ops():
-        where[:] = [f"op '{op.name}' ({op.kind}): "]
         if op not in known.ops:
+            at[:] = [op]
             check_op(op)
             known.ops.add(op)
         for view in op.writes():
             written.setdefault(view.value, []).append(op)
-    left = {value: _size(value) for value in written}
     given = {*graph.inputs, *graph.weights, *graph.constants}
-    readable = {*graph.weights, *graph.constants}
-    for ops, more in ((graph.prepare, ()), (graph.main, graph.inputs)):
-        readable.update(more)
-        for op in ops:
-            where[:] = [f"op '{op.name}' ({op.kind}): "]
-            _check_reads(op, readable, left)
-            for view in op.writes():
-                left[view.value] -= view.elements
-                if view.value in given or left[view.value] < 0:
-                    raise ValueError(f"'{view.value.name}' is written twice")
-                readable.add(view.value)
-    where.clear()
+    left = _check_order(graph, {value: _size(value) for value in written}, given, at)
+    at.clear()
     for value, writers in written.items():
         if left[value]:
             raise ValueError(f"{left[value]} elements of '{value.name}' are never written")
@@ -77,20 +67,33 @@ def _verify(graph: Graph, known: Verified, where: list[str]) -> None:
     _check_signature(graph, known)
 
 
-def _check_reads(op: Op, readable: set[Value], left: dict[Value, int]) -> None:
-    for view in op.reads():
-        if view.value not in readable:
-            raise ValueError(f"'{view.value.name}' is read before it is written")
-        if left.get(view.value, 0):
-            raise ValueError(f"'{view.value.name}' is read before all of it is written")
+def _check_order(graph: Graph, left: dict[Value, int], given: set[Value], at: list[Op]) -> dict[Value, int]:
+    """Checks that values are written, and only once, before they are read. ``left`` has the elements of each that are
+    not written yet."""
+    readable = {*graph.weights, *graph.constants}
+    for ops, more in ((graph.prepare, ()), (graph.main, graph.inputs)):
+        readable.update(more)
+        for op in ops:
+            at[:] = [op]
+            for view in op.reads():
+                if view.value not in readable:
+                    raise ValueError(f"'{view.value.name}' is read before it is written")
+                if left.get(view.value, 0):
+                    raise ValueError(f"'{view.value.name}' is read before all of it is written")
+            for view in op.writes():
+                left[view.value] -= view.elements
+                if view.value in given or left[view.value] < 0:
+                    raise ValueError(f"'{view.value.name}' is written twice")
+                readable.add(view.value)
+    return left
 
 
 def _check_writers(value: Value, ops: Sequence[Op], known: Verified) -> None:
     """Checks that no element is written twice. The number of elements written is known to be right."""
-    views = [view for op in ops for view in op.writes() if view.value is value]
     key = tuple(ops)
     if key in known.writers or _size(value) > _LARGEST:
         return
+    views = [view for op in ops for view in op.writes() if view.value is value]
     if _are_pieces(views):
         known.writers.add(key)
         return
@@ -105,6 +108,8 @@ def _check_writers(value: Value, ops: Sequence[Op], known: Verified) -> None:
 
 def _are_pieces(views: Sequence[View]) -> bool:
     """Whether each view has all elements of a piece of its value once, in any order, and the pieces are apart."""
+    if len(views) == 1 and views[0].is_dense:
+        return True
     pieces = []
     for view in views:
         elements = 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -16,11 +17,16 @@ __all__ = ["Shape", "Value", "View", "dense_strides", "remap", "same", "whole"]
 
 
 def dense_strides(shape: Iterable[int]) -> Shape:
+    return _dense_strides(tuple(shape))
+
+
+@lru_cache(maxsize=4096)
+def _dense_strides(shape: Shape) -> Shape:
     strides: list[int] = []
     step = 1
-    for extent in reversed(tuple(shape)):
+    for extent in reversed(shape):
         strides.append(step)
-        step *= max(extent, 1)
+        step *= max(int(extent), 1)  # NumPy's integers find the same entry
     return tuple(reversed(strides))
 
 
@@ -59,9 +65,13 @@ class View:
     @property
     def is_dense(self) -> bool:
         """Whether it is all of the value in row-major order, in any shape (strides of extents below 2 are ignored)."""
-        dense = dense_strides(self.shape)
-        same = all(n <= 1 or s == d for n, s, d in zip(self.shape, self.strides, dense, strict=True))
-        return same and not self.offset and self.elements == math.prod(self.value.shape)
+        shape, all_of_it = self.shape, self.value.shape
+        if self.offset or (shape != all_of_it and math.prod(shape) != math.prod(all_of_it)):
+            return False
+        dense = dense_strides(shape)
+        return self.strides == dense or all(
+            n <= 1 or s == d for n, s, d in zip(shape, self.strides, dense, strict=True)
+        )
 
     @property
     def is_whole(self) -> bool:

@@ -291,10 +291,17 @@ class DAGExecutor:
         ir = self.plan.original_ir
         known = {w["name"] for w in ir["weights"]} - set(ir.get("constants") or {})
         inputs = {t["name"] for t in ir["graph_inputs"]}
-        used = {n for part in self.parts for n in part.input_names} | set(self._weights_returned())
+        used = {n for part in self.parts for n in self._read_by(part)} | set(self._weights_returned())
         read = ({self._mapping.get(n, n) for n in used - inputs} | self._written) & known
         ties: dict[str, str] = ir.get("ties") or {}
         return {name: [tie for tie, owner in ties.items() if owner == name] for name in sorted(read)}
+
+    def _read_by(self, part: Any) -> Iterable[str]:
+        """A program does not read the weights of results that nobody reads."""
+        if part.target != "npu":
+            return part.input_names
+        program = self.npu_programs[part.partition_id]
+        return [spec.name for spec in program.weight_specs]
 
     def execute(
         self, inputs: Mapping[str, Any], weights: Mapping[str, Any] | None = None, *, donate: Iterable[str] = ()

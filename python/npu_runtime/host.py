@@ -9,12 +9,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from npu_base.arguments import masked_elements
 
 from npu_runtime._core import NPUBuffer, Weights, fetch
 from npu_runtime.errors import InvalidTypeError, InvalidValueError, format_error
 from npu_runtime.ir_checks import check_nodes
 
-__all__ = ["HostPart", "as_numpy", "decode_constants", "execute_cpu_partition", "numpy_to_torch", "torch_to_numpy"]
+__all__ = [
+    "HostPart",
+    "as_numpy",
+    "decode_constants",
+    "execute_cpu_partition",
+    "masked",
+    "numpy_to_torch",
+    "torch_to_numpy",
+]
 
 
 def numpy_to_torch(array: Any) -> Any:
@@ -28,9 +37,11 @@ def numpy_to_torch(array: Any) -> Any:
         (array,) = fetch([array])
         return torch.utils.dlpack.from_dlpack(array)
     array = np.asarray(array)
-    if array.dtype.name == "bfloat16":
-        bits = np.asarray(array, order="C").view(np.uint16)  # ascontiguousarray would give a scalar a dimension
-        return torch.from_numpy(bits if bits.flags.writeable else bits.copy()).view(torch.bfloat16)
+    if array.dtype.name in _OF_ML_DTYPES:
+        bits = np.asarray(array, order="C").view(
+            f"uint{8 * array.itemsize}"
+        )  # ascontiguousarray would make a scalar 1-d
+        return torch.from_numpy(bits if bits.flags.writeable else bits.copy()).view(getattr(torch, array.dtype.name))
     if not array.flags.writeable or not array.dtype.isnative:
         array = array.copy()
     return torch.from_numpy(array)
@@ -41,11 +52,21 @@ def torch_to_numpy(tensor: Any) -> npt.NDArray[Any]:
     import torch
 
     tensor = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    if tensor.dtype == torch.bfloat16:
-        bits: npt.NDArray[Any] = tensor.view(torch.uint16).numpy()
-        return bits.view(ml_dtypes.bfloat16)
-    array: npt.NDArray[Any] = tensor.numpy()
+    name = str(tensor.dtype).removeprefix("torch.")
+    if name in _OF_ML_DTYPES:
+        bits: npt.NDArray[Any] = tensor.view(getattr(torch, f"uint{8 * tensor.itemsize}")).numpy()
+        return bits.view(getattr(ml_dtypes, name))
+    try:
+        array: npt.NDArray[Any] = tensor.numpy()
+    except TypeError:
+        what, action = "NumPy has no such dtype", "converting it in the model"
+        raise InvalidValueError(format_error("host", what, got=str(tensor.dtype), action=action)) from None
     return array
+
+
+_FLOAT8 = ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu")
+_OF_ML_DTYPES = frozenset(("bfloat16", *_FLOAT8))
+"""The dtypes that NumPy has from ml_dtypes."""
 
 
 def as_numpy(value: Any) -> npt.NDArray[Any]:
@@ -73,7 +94,7 @@ IN_PLACE = {
 }
 """Operators that update part of their first input, and their in-place forms."""
 
-NOT_ON_DEVICES = ("float64", "complex32", "complex64", "complex128", "uint16", "uint32", "uint64")
+NOT_ON_DEVICES = ("float64", "complex32", "complex64", "complex128", "uint16", "uint32", "uint64", *_FLOAT8)
 
 
 def update_in_place(ir: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -198,6 +219,14 @@ def check_tensor(what: str, meta: Mapping[str, Any], value: Any) -> None:
     if got != expected:
         name = f"{what} '{meta['name']}' does not match the graph"
         raise InvalidValueError(format_error("dag", name, got=got, expected=expected))
+    if masked_elements(value):
+        raise masked("dag", f"{what} '{meta['name']}'", value)
+
+
+def masked(area: str, name: str, value: Any) -> InvalidValueError:
+    """The error for a masked array of NumPy, whose mask nothing that computes with it would see."""
+    got, action = f"{masked_elements(value)} of {value.size}", "giving values to them with .filled(...)"
+    return InvalidValueError(format_error(area, f"{name} has masked elements", got=got, action=action))
 
 
 def execute_cpu_partition(

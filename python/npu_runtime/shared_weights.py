@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from npu_base.arguments import tensor_dtype
+from npu_base.arguments import masked_elements, tensor_dtype
 
 from npu_runtime._core import Weights
-from npu_runtime.host import NOT_ON_DEVICES, as_numpy
+from npu_runtime.host import NOT_ON_DEVICES, as_numpy, masked
 from npu_runtime.weight_loader import load_weights
 
 __all__ = ["SharedWeights"]
@@ -25,6 +25,9 @@ class SharedWeights(Mapping[str, Any]):
     def of(tensors: Mapping[str, Any]) -> SharedWeights:
         """Copies, so that the caller may modify the tensors."""
         on_host = {name: t for name, t in tensors.items() if tensor_dtype(t) in NOT_ON_DEVICES}
+        for name, t in on_host.items():
+            if masked_elements(t):
+                raise masked("weights", f"'{name}'", t)
         on_device = load_weights({name: t for name, t in tensors.items() if name not in on_host})
         return SharedWeights(on_device, {name: as_numpy(t).copy() for name, t in on_host.items()})
 

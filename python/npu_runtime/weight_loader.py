@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from npu_base.arguments import masked_elements
 from npu_base.errors import NPUWarning, is_program
 from npu_base.files import file_error
 from npu_base.tensors import plain_tensors
@@ -18,7 +19,7 @@ from npu_base.tensors import plain_tensors
 from npu_runtime._core import Device, Program, Weights
 from npu_runtime.argument_types import AnyProgram, WeightSource
 from npu_runtime.errors import InvalidTypeError, InvalidValueError, MissingWeightError, UnavailableError, format_error
-from npu_runtime.host import torch_to_numpy
+from npu_runtime.host import masked, torch_to_numpy
 
 if TYPE_CHECKING:  # programs run without PyTorch
     import numpy.typing as npt
@@ -185,6 +186,8 @@ def _from_mapping(tensors: Mapping[str, Any], program: Any) -> Weights:
         if not isinstance(name, str):
             raise InvalidValueError(format_error("weights", "the name of a weight must be a str", got=repr(name)))
         try:
+            if masked_elements(tensor):
+                raise masked("weights", f"'{name}'", tensor)
             weights[name] = tensor
         except InvalidValueError as error:
             refused[name] = error

@@ -25,7 +25,8 @@ _INSTEAD = {
     "unique_consecutive": "keep all values, and mark where a new one begins: x.diff() != 0",
     "bincount": "count with a fixed number of bins: (x[:, None] == torch.arange(bins)).sum(0)",
     "repeat_interleave": "repeat by a number, or index with a fixed number of indices: x[indices]",
-    "item": "keep it a tensor, x[0] instead of x[0].item()",
+    "item": "keep it a tensor, x[0] instead of x[0].item(); for an index that is a tensor of no dimensions, write "
+    "x.index_select(0, i.view(1))[0] instead of x[i]",
 }
 _PACKED = (
     "a packed sequence has as many rows as its longest sequences need, which no graph of fixed shapes can hold; give "
@@ -36,6 +37,29 @@ _CTC = (
     "forward, and extract the module that computes the log-probabilities"
 )
 
+_PACKED_WEIGHTS = (
+    "the model has weights that PyTorch packed for one kind of processor when it quantised them; extract the model "
+    "before it is quantised"
+)
+_DIMENSIONS = (
+    "dynamic_shapes has a bool for a size; expected torch.export.Dim(...), Dim.AUTO, the size itself as an int, or None"
+)
+_MEANINGS = {
+    "ctc_loss": _CTC,
+    "Node copy__default of type call_function is missing nn_module_stack": (
+        "forward sets a buffer to a tensor that there is already, such as an input or another buffer; assign a copy: "
+        "self.NAME = x.clone()"
+    ),
+    "expected FakeTensor, got <class 'NoneType'>": "forward sets a buffer to None; a graph needs it to stay a tensor",
+    "elem.device.type must be 'meta'": "forward copies a tensor with the module copy; use x.clone()",
+    ".numpy() is not supported for tensor subclasses": "forward takes a tensor to NumPy, where no graph can follow; "
+    "compute with torch",
+    "PackedParamsBase": _PACKED_WEIGHTS,
+    "Static shape constraint of True": _DIMENSIONS,
+    "Static shape constraint of False": _DIMENSIONS,
+}
+"""What failures of torch.export mean, by a part of their messages."""
+
 
 def fixed_size_form(op: str) -> str:
     """The alternative to an operator such as ``aten.nonzero.default``, or a general rule for an unknown one."""
@@ -45,8 +69,9 @@ def fixed_size_form(op: str) -> str:
 
 def of_failed_export(error: BaseException) -> str | None:
     """An explanation for failures whose own message does not name the cause."""
-    if "ctc_loss" in str(error):
-        return _CTC
+    advice = next((words for part, words in _MEANINGS.items() if part in str(error)), None)
+    if advice is not None:
+        return advice
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

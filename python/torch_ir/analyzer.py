@@ -95,7 +95,7 @@ class GraphAnalyzer:
         }
         self.flat = flatten(self.graph_module, kinds, same_as)
         self.ties = self._ties_of_parts(self._tied)
-        self._written = functionalize(self.flat, overlapping_weights(exported))
+        self._written = functionalize(self.flat, lambda: overlapping_weights(exported))
         self._outputs = dict(enumerate(self.flat.outputs))
 
     def _check_functional_form(self) -> None:

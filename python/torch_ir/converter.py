@@ -204,9 +204,18 @@ def _distinct(metas: list[TensorMeta]) -> list[TensorMeta]:
     return list({id(t): t for t in metas}.values())
 
 
+def check_text(name: str, what: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise InvalidNameError(f"{what}: {name!r} has half of a surrogate pair, which no file can hold") from None
+
+
 def _check_names(ir: IR, names: Sequence[str], count: int, what: str) -> None:
     if not isinstance(names, Sequence) or isinstance(names, str) or not all(isinstance(n, str) and n for n in names):
         raise InvalidNameError(f"{what}: expected a list of non-empty strings, got {names!r}")
+    for name in names:
+        check_text(name, what)
     if len(names) != count:
         kind = what.split("_")[0]
         raise InvalidNameError(f"{what}: got {len(names)} names, the model has {count} {kind}s")

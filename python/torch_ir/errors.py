@@ -55,6 +55,10 @@ class SizeWarning(NPUWarning):
     """A size that was to be open is fixed."""
 
 
+class StateWarning(NPUWarning):
+    """The model changes an attribute of Python, whose value is that of the trace in every call."""
+
+
 class SizeOneError(SizesError):
     """The trace of larger sizes is not known to hold for a size of 1."""
 

@@ -20,6 +20,7 @@ from .errors import ExportError, InvalidExampleError, InvalidModelError
 from .open_shapes import any_size, refused_range
 from .pytorch_bugs import worked_around
 from .quiet import quiet_export
+from .side_effects import SideEffects, watched
 from .tracing import ONE_AT_A_TIME, check_arguments, check_leaves, get_model_name, normalize_inputs, prepare
 
 __all__ = [
@@ -72,10 +73,12 @@ def export_model(
     *,
     strict: bool = True,
     dynamic_shapes: DynamicShapes = None,
+    found: SideEffects | None = None,
 ) -> ExportedProgram:
     """``torch.export`` of a model, on any device, with any form of inputs, and static shapes unless they are given.
 
-    ``strict`` requires the model and its inputs to be on meta. Neither is modified.
+    ``strict`` requires the model and its inputs to be on meta. Neither is modified. ``found`` gets what the model's
+    code changes besides tensors.
 
     Raises:
         ExportError: PyTorch cannot trace the model, or the inputs do not fit it.
@@ -96,14 +99,15 @@ def export_model(
         raise InvalidExampleError(f"Failed to export model: the inputs hold a packed sequence: {packed}")
     check_leaves(leaves)
     check_arguments(model, args, kwargs)
-    ready = prepare(model, args, kwargs)
+    ready, effects = prepare(model, args, kwargs), SideEffects() if found is None else found
     try:
         with ONE_AT_A_TIME, worked_around(), quiet_export(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             # Recurrent layers rebuild their list of parameters while they are fake, which loses no state.
             warnings.filterwarnings("ignore", message=r"The tensor attributes? self\S*_flat_weights")
-            with any_size() if dynamic_shapes else contextlib.nullcontext():
-                return torch.export.export(
+            sizes = any_size() if dynamic_shapes else contextlib.nullcontext()
+            with sizes, watched(ready.model, effects):
+                exported = torch.export.export(
                     ready.model, ready.args, ready.kwargs, strict=False, dynamic_shapes=dynamic_shapes
                 )
     except Exception as e:
@@ -111,6 +115,8 @@ def export_model(
         if refused is not None:
             raise refused from e
         raise ExportError(f"Failed to export model: {_explain(e, model)}{of_numbers(e, leaves)}") from e
+    effects.check()
+    return exported
 
 
 def _refuse_lazy(model: nn.Module) -> None:
@@ -144,26 +150,34 @@ def _is_packed(x: Any) -> bool:
 
 def _explain(error: Exception, model: nn.Module) -> str:
     text = str(error).strip() or type(error).__name__
-    advice = of_failed_export(error)
+    place, advice = place_of(error), of_failed_export(error)
     if advice is not None:
-        return f"{advice} ({type(error).__name__}: {_first_line(text)})"
+        at = "" if place is None else f", at {place}"
+        return f"{advice} ({type(error).__name__}: {_first_line(text).rstrip('.')}{at})"
     if isinstance(error, TypeError) and "forward()" in text:
         return f"{text} (called as {get_model_name(model)}.forward)"
     if _NAN_RESULT.search(text):
         return "the model returns the number nan, which torch.export loses; return a tensor: torch.tensor(float('nan'))"
     place = place_of(error)
-    if match := _NO_RESULT.search(text) or (_NO_NODE.search(text) if place is None else None):
+    if (
+        match := _NO_RESULT.search(text)
+        or _NO_REFERENCE.search(text)
+        or (_NO_NODE.search(text) if place is None else None)
+    ):
         return (
-            f"the model returns a {match[1]}; expected tensors, numbers, text, None, and tuples, lists, dicts and "
-            f"dataclasses of them"
+            f"the model returns an instance of {match[1]}; expected tensors, numbers, text, None, and "
+            f"tuples, lists, dicts and dataclasses of them"
         )
     if "data-dependent" in text:
         return f"{type(error).__name__}: {_undecided(text)}"
     where = "" if place is None else f" (at {place})"
+    if isinstance(error, ExportError):
+        return f"{text}{where}"
     return f"{type(error).__name__}: {text.rstrip('.') if where else text}{where}"
 
 
 _NO_RESULT = re.compile(r"Found <class '([\w.]+)'> in output, which is not a known type")
+_NO_REFERENCE = re.compile(r"^cannot create weak reference to '([\w.]+)' object$")
 _NO_NODE = re.compile(r"^'([\w.]+)' object has no attribute 'meta'$")
 """What PyTorch says of results that are neither tensors nor constants it knows."""
 _NAN_RESULT = re.compile(r"User output nan is not in the correct order")
@@ -179,4 +193,6 @@ def _undecided(text: str) -> str:
     excerpt = text.partition("The following call raised this error:\n")[2].strip().splitlines()[:2]
     where = ", ".join(line.strip() for line in excerpt)
     what = "the model decides by a tensor's contents; use torch.where or torch.cond there"
+    if "Could not extract specialized integer" in text:
+        what += ", and index_select or index_copy where a tensor of no dimensions is an index"
     return f"{what}{f'. It was at {where}' if where else ''}. {_UNHINTED.sub('', _first_line(text))}"

@@ -9,18 +9,20 @@ from typing import Any
 import torch
 from npu_base.argument_types import DynamicShapes, ExampleInputs
 from npu_base.sizes import Size, free_names
+from npu_base.warn import warn_user
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
 
 from .buffers import MISSING_BUFFER, given_buffers, tensor_of
-from .converter import convert_exported_program, rename_inputs, set_output_names
-from .errors import ConversionError, InvalidNameError, SizeWarning
+from .converter import check_text, convert_exported_program, rename_inputs, set_output_names
+from .errors import ConversionError, InvalidNameError, SizeWarning, StateWarning
 from .exporter import export_model
 from .ir import IR
 from .open_shapes import check_that_sizes_are_open, fixed_ones, leaf_specs, symbols_of
 from .progress import status
 from .recovery import recover_buffers
+from .side_effects import SideEffects
 from .size_one import trace_all_sizes
 from .tracing import ONE_AT_A_TIME, get_model_name
 
@@ -52,10 +54,13 @@ def extract_ir(
     """
     if model_name is not None and not isinstance(model_name, str):
         raise InvalidNameError(f"model_name: expected a string, got {model_name!r}")
+    check_text(model_name or "", "model_name")
     name = model_name if model_name is not None else get_model_name(model)
 
+    effects = SideEffects()
+
     def trace(inputs: Any, kwargs: Any, shapes: Any) -> tuple[ExportedProgram, IR]:
-        exported = export_model(model, inputs, kwargs, strict=False, dynamic_shapes=shapes)
+        exported = export_model(model, inputs, kwargs, strict=False, dynamic_shapes=shapes, found=effects)
         symbols = symbols_of(exported, model, inputs, kwargs, shapes)
         ir = convert_exported_program(exported, model_name=name, strict=strict, symbols=symbols)
         if shapes:
@@ -72,6 +77,7 @@ def extract_ir(
         else:
             exported, ir = trace(example_inputs, example_kwargs, None)
         ir.constants = _collect_constants(model, exported, ir, buffers)
+    _say_what_is_kept(effects, ir)
     if input_names is not None:
         rename_inputs(ir, input_names)
     if output_names is not None:
@@ -82,11 +88,26 @@ def extract_ir(
 def _say_what_is_fixed(ir: IR, leaves: Any) -> None:
     fixed = fixed_ones(ir.graph_inputs, leaves)
     if fixed:
-        warnings.warn(
+        warn_user(
             f"dynamic_shapes: the model's code fixes {', '.join(fixed)}, which Dim.AUTO leaves open only as far as the "
             f"code does; extract or compile other sizes apart",
             SizeWarning,
-            stacklevel=3,
+        )
+
+
+def _say_what_is_kept(effects: SideEffects, ir: IR) -> None:
+    written = {m.target.rpartition(".")[2] for m in ir.mutations}
+    changes = [f"'{name}' from {old!r:.40} to {new!r:.40}" for name, (old, new) in effects.numbers.items()]
+    changes += [
+        f"the buffer '{n}' without assigning it as self.NAME"
+        for n in sorted(effects.buffers)
+        if n.rpartition(".")[2] not in written
+    ]
+    if changes:
+        warn_user(
+            f"the model's forward changes {', '.join(changes)}; what it computes with such an attribute keeps the "
+            f"value of the trace in every call; only buffers are state",
+            StateWarning,
         )
 
 
@@ -114,8 +135,8 @@ def _collect_constants(
     unknown = [n for n in without_data if n in needed and tensor_of(model, n) is None]
     if unknown:
         raise ConversionError(
-            f"The graph reads {unknown}, tensors without data that no module holds under a name, such as `w.data` of a "
-            f"weight; read and write the parameter or buffer itself, under torch.no_grad() if need be"
+            f"The graph reads {unknown}, tensors without data that no module holds under a name; read and write the "
+            f"parameter or buffer itself, under torch.no_grad() if need be"
         )
     lost = [n for n in without_data if n not in recovered and n in needed]
     if lost:

@@ -6,7 +6,8 @@ keeps the graph as it was traced. All other cases raise NeedsRetraceError, and t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,6 +15,9 @@ import torch
 from .errors import ConversionError
 from .flatgraph import Call, FlatGraph, NeedsRetraceError, Value, map_values
 from .ops.schemas import resolve_op
+
+Overlapping = Callable[[], Iterable[tuple[Any, Any]]]
+"""Finds the pairs of specs of weights that share memory."""
 
 # Composite ops may return their input although their schema does not say so, so they are tested. These need no test.
 _FRESH_COMPOSITES = frozenset(
@@ -41,6 +45,7 @@ _FRESH_COMPOSITES = frozenset(
         "group_norm",
         "gru",
         "instance_norm",
+        "item",
         "layer_norm",
         "linear",
         "log_softmax",
@@ -72,9 +77,8 @@ _FRESH_COMPOSITES = frozenset(
 )
 
 
-def functionalize(graph: FlatGraph, overlapping: Iterable[tuple[Any, Any]] = ()) -> list[tuple[Value, Value]]:
-    """Rewrites the calls of ``graph``; returns (placeholder, final value) for each written tensor. ``overlapping`` are
-    the pairs of specs of weights that share memory."""
+def functionalize(graph: FlatGraph, overlapping: Overlapping = tuple) -> list[tuple[Value, Value]]:
+    """Rewrites the calls of ``graph``; returns (placeholder, final value) for each written tensor."""
     if not any(_mutates(call.target) for call in graph.calls):
         return []
     return _Functionalizer(graph, overlapping).run()
@@ -85,15 +89,14 @@ def _mutates(target: Any) -> bool:
 
 
 class _Functionalizer:
-    def __init__(self, graph: FlatGraph, overlapping: Iterable[tuple[Any, Any]]) -> None:
-        self.graph = graph
+    def __init__(self, graph: FlatGraph, overlapping: Overlapping) -> None:
+        self.graph, self.overlapping = graph, overlapping
         self.latest: dict[Value, Value] = {}
         self.memory: dict[Value, int] = {}
         self.members: dict[int, list[Value]] = {}
         self.last_use = _last_uses(graph)
         self.unsaid: set[Value] = set()
         """Results that may alias their input although the operator's schema does not say so."""
-        self.overlaps = self._used_overlaps(overlapping)
         self.observable = set(graph.by_placeholder.values())
         """Current values of inputs and weights, which the caller can see even if the graph does not read them again."""
         self.rebound: dict[Value, Value] = {}
@@ -101,10 +104,11 @@ class _Functionalizer:
         self.reasons: list[str] = []
         """Why torch must functionalize this graph. All calls are checked, because torch supports only some."""
 
-    def _used_overlaps(self, overlapping: Iterable[tuple[Any, Any]]) -> dict[Value, tuple[str, str]]:
-        """Weights that share memory with another one that the graph uses, with the names of both."""
+    @cached_property
+    def overlaps(self) -> dict[Value, tuple[str, str]]:
+        """Weights that share memory with another one that the graph uses, with the names of both. Only a write asks."""
         overlaps: dict[Value, tuple[str, str]] = {}
-        for pair in overlapping:
+        for pair in self.overlapping():
             a, b = (self.graph.by_placeholder[spec.arg.name] for spec in pair)
             if a is not b and a in self.last_use and b in self.last_use:
                 overlaps[a], overlaps[b] = (pair[0].target, pair[1].target), (pair[1].target, pair[0].target)
@@ -352,17 +356,25 @@ def _functional_variant(call: Call) -> Any | None:
     """``aten.add.Tensor`` for ``aten.add_.Tensor``, if it has the same arguments and returns one tensor."""
     target = call.target
     name = target._opname
-    if target.namespace != "aten" or not name.endswith("_") or name.endswith("__") or name in _METADATA_CHANGES:
+    if target.namespace != "aten" or not name.endswith("_") or name in _METADATA_CHANGES:
         return None
     if name == "detach_":
         return torch.ops.aten.detach.default
-    variant = resolve_op(f"aten.{name[:-1]}.{target._overloadname}")
+    # Of Python's operators, __or__ is what __ior__ is in place.
+    functional = f"__{name[3:]}" if name.startswith("__i") else name[:-1]
+    variant = resolve_op(_OTHER_OVERLOADS.get(str(target), f"aten.{functional}.{target._overloadname}"))
     if variant is None or (torch.Tag.nondeterministic_seeded in variant.tags and not _is_identity(call)):
         return None
     # The first argument may be called self in one and input in the other.
     same = [a.name for a in variant._schema.arguments][1:] == [a.name for a in target._schema.arguments][1:]
     return variant if same and len(variant._schema.returns) == 1 and not variant._schema.is_mutable else None
 
+
+_OTHER_OVERLOADS = {
+    "aten.pow_.Tensor": "aten.pow.Tensor_Tensor",
+    "aten.pow_.Scalar": "aten.pow.Tensor_Scalar",
+    "aten.floor_divide_.Tensor": "aten.floor_divide.default",
+}
 
 _METADATA_CHANGES = frozenset(
     [

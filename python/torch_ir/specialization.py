@@ -17,6 +17,7 @@ from .errors import InvalidInputError
 from .ops.registry import get_execution_fn
 from .ops.schemas import resolve_op
 from .parts import Mutation, OpNode, TensorMeta
+from .shape_rules import shapes_given
 
 
 def rules_of(ir: Any) -> SizeRules:
@@ -151,7 +152,7 @@ def _is_open(value: Any) -> bool:
 
 
 def _meta_shapes(node: OpNode, known: dict[Any, Any]) -> list[tuple[int, ...]] | None:
-    """The shapes of a node's results, computed on meta once for equal nodes; None if PyTorch cannot tell."""
+    """The shapes of a node's results, found once for equal nodes; None if PyTorch cannot tell."""
     if resolve_op(node.op_type) is None or get_execution_fn(node.op_type) is not None:
         return None
     key = (
@@ -159,7 +160,8 @@ def _meta_shapes(node: OpNode, known: dict[Any, Any]) -> list[tuple[int, ...]] |
         tuple(node.absent_inputs), node.outputs[0].dtype if node.outputs else None,
     )  # fmt: skip
     if key not in known:
-        known[key] = _on_meta(node)
+        shapes = shapes_given(node)
+        known[key] = _on_meta(node) if shapes is None else shapes
     result: list[tuple[int, ...]] | None = known[key]
     return result
 

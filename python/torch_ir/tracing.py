@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -24,6 +25,8 @@ from .errors import InvalidExampleError
 
 ONE_AT_A_TIME = threading.RLock()
 """The lock for tracing, because PyTorch's tracing modes apply to the whole process."""
+if hasattr(os, "register_at_fork"):  # the thread that holds it is not in the new process
+    os.register_at_fork(after_in_child=ONE_AT_A_TIME._at_fork_reinit)  # type: ignore[attr-defined]
 
 _PLAIN_TENSORS = (torch.Tensor, nn.Parameter, nn.Buffer) if hasattr(nn, "Buffer") else (torch.Tensor, nn.Parameter)
 

@@ -194,6 +194,8 @@ def test_sizes_that_are_refused():
         linear(max_sizes=0)
     with pytest.raises(ValueError, match=r"max_sizes has a wrong value; got 2\.5; expected a whole number from 1"):
         linear(max_sizes=2.5)
+    with pytest.raises(ValueError, match="max_sizes is for models with open sizes; got 3; try dynamic_shapes="):
+        npu.compile(nn.Linear(2, 2), torch.ones(1, 2), device="cpu", max_sizes=3)
     assert compiled.sizes == [{"batch": 4}]
 
 

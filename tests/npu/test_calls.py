@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from npu_base.errors import InvalidValueError
+from npu_runtime.host import torch_to_numpy
 from torch import nn
 from torch_ir import ConversionError
 
@@ -434,3 +435,53 @@ def test_an_example_may_be_any_mapping() -> None:
     """A tokenizer gives one that is no dict."""
     compiled = npu.compile(Scaled(), collections.UserDict(x=X, scale=Y), device="cpu")
     assert torch.equal(compiled(x=X, scale=Y), Scaled()(X, Y))
+
+
+def test_tensors_of_transforms_are_named():
+    compiled = npu.compile(nn.Linear(3, 3), torch.ones(2, 3), device="cpu")
+    for call in (torch.vmap(compiled), torch.func.grad(lambda x: compiled(x).sum())):
+        with pytest.raises(InvalidValueError, match=r"Input 'input' is part of torch\.func or torch\.vmap"):
+            call(torch.ones(2, 3))
+
+
+@pytest.mark.filterwarnings("ignore::npu.host_parts.HostWarning")
+@pytest.mark.parametrize(
+    "name", ["float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu"]
+)
+def test_float8_on_the_host(name, tmp_path):
+    dtype = getattr(torch, name)
+
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("scale", torch.tensor([1.0, 2, 4]).to(dtype))
+
+        def forward(self, x, y):
+            return (x * self.scale.float()).to(dtype), y.float() + 1, y[0]
+
+    model, given = Scaled().eval(), (torch.tensor([1.0, 2, 8]), torch.tensor([1.0, 4, 2]).to(dtype))
+    compiled, wanted = npu.compile(model, given, device="cpu"), model(*given)
+    compiled.save(tmp_path / "scaled.npu")
+    for one in (compiled, npu.load(tmp_path / "scaled.npu", "cpu")):
+        got = one(*given)
+        assert [r.dtype for r in got] == [r.dtype for r in wanted]
+        assert all(torch.equal(a.float(), b.float()) for a, b in zip(got, wanted, strict=True))
+    arrays = compiled(given[0].numpy(), torch_to_numpy(given[1]))
+    assert [a.dtype.name for a in arrays] == [name, "float32", name]
+
+
+@pytest.mark.filterwarnings("ignore::npu.host_parts.HostWarning")
+def test_dtypes_and_layouts_that_arrays_do_not_have():
+    with pytest.raises(InvalidValueError, match=r"NumPy has no such dtype; got torch\.complex32; try converting"):
+        results_of(lambda x: x.to(torch.complex32))
+
+    class Sparse(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("w", torch.eye(3).to_sparse())
+
+        def forward(self, x):
+            return torch.sparse.mm(self.w, x)
+
+    with pytest.raises(InvalidValueError, match=r"'w' is not a dense tensor; got the layout torch\.sparse_coo"):
+        npu.compile(Sparse(), torch.ones(3, 2), device="cpu")

@@ -283,6 +283,8 @@ def test_mistakes_of_making(qwen: Any, generator: npu.Generator) -> None:
 def test_no_models(model: Any, message: str) -> None:
     with pytest.raises(InvalidValueError, match=message):
         npu.Generator.from_model(model)
+    with pytest.raises(InvalidValueError, match=r"not made by its class; got .*; expected Generator\.from_pretrained"):
+        npu.Generator(model)
 
 
 def test_modules_that_are_no_language_models(qwen: Any) -> None:

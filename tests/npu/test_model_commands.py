@@ -264,6 +264,7 @@ MISTAKES = {
     "both ways": ([*NET, "1,3,8,8", "--input", "image=1"], "multiple values for argument 'image'"),
     "order": ([*NET, "scale=3", "--input", "1,3,8,8"], "an --input without a name follows one with a name"),
     "form": ([*NET, "1x3x8x8"], "--input has no valid form; got '1x3x8x8'; expected [NAME=]SIZES[:DTYPE]"),
+    "negative": ([*NET, "-2,4"], "--input has no valid form; got '-2,4'; expected [NAME=]SIZES[:DTYPE]"),
     "no name": ([*NET, "=1,3"], "--input has no valid form; got '=1,3'"),
     "dtype": ([*NET, "1,3,8,8:int65"], "--input has no valid dtype; got '1,3,8,8:int65'; expected one of float32"),
     "enormous": ([*NET, "1000000,1000000,1000000"], "--input is too large"),
@@ -314,7 +315,7 @@ MISTAKES = {
 
 
 USAGE = (
-    "twice", "order", "form", "no name", "dtype", "enormous", "both weights", "weights of an IR",
+    "twice", "order", "form", "negative", "no name", "dtype", "enormous", "both weights", "weights of an IR",
     "weights of a program", "host of a program", "input of an IR", "another format", "another format of an IR",
 )  # fmt: skip
 

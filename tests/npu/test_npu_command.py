@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import ml_dtypes
+import npu_compiler
 import numpy as np
 import pytest
 import torch
@@ -103,6 +104,19 @@ def test_run_gives_what_the_model_gives(folder, tmp_path):
     (output,) = tmp_path.glob("*.npy")
     np.testing.assert_allclose(np.load(output), np.load(folder / "wanted.npy"), rtol=1e-4, atol=1e-5)
     assert npu("run", folder / "net.npubin", "--seed", 3) == npu("run", folder / "net.npubin", "--seed", 3)
+
+
+class Pair(nn.Module):
+    def forward(self, x):
+        return x + 1, x + 2, x + 3
+
+
+def test_outputs_whose_names_no_folder_keeps_apart(tmp_path):
+    ir = extract_ir(Pair(), torch.zeros(2), output_names=["a/b", "A/B", "€" * 300])
+    npu_compiler.compile(ir).save(tmp_path / "pair.npubin")
+    npu("run", tmp_path / "pair.npubin", "-o", tmp_path / "out", "--device", "cpu")
+    files = [path.name for path in (tmp_path / "out").iterdir()]
+    assert len({file.casefold() for file in files}) == 3 and "a_b.npy" in files and "A_B_1.npy" in files
 
 
 class Several(nn.Module):

@@ -14,7 +14,7 @@ import pytest
 import torch
 from npu.dynamo import backend as dynamo_backend
 from npu.dynamo.notices import HostWarning
-from npu_base.errors import InvalidTypeError, InvalidValueError
+from npu_base.errors import InvalidTypeError, InvalidValueError, NPUWarning
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -73,6 +73,21 @@ def test_results_are_those_of_pytorch(function: Callable[[Tensor], Any]) -> None
 )
 def test_inputs_of_all_kinds(x: Tensor) -> None:
     check(lambda x: (x + x, x * 2, x == 1), x)
+
+
+def test_numbers_that_the_model_changes_are_compiled_again(recwarn: pytest.WarningsRecorder) -> None:
+    class Steps(nn.Module):
+        calls = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            return x * self.calls
+
+    run = torch.compile(Steps(), backend="npu")
+    with torch.no_grad():
+        for n in (1, 2, 3, 4):
+            assert torch.equal(run(X), X * n)
+    assert not [one for one in recwarn if issubclass(one.category, NPUWarning)]
 
 
 def test_writes_reach_the_callers_tensors() -> None:

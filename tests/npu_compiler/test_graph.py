@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import random
 
+import numpy as np
 import pytest
 import torch
 from npu_compiler.compiler import Translation
-from npu_compiler.graph import Graph, Op, Output, Value, View, remap, whole
+from npu_compiler.graph import Graph, Op, Output, Value, View, dense_strides, remap, whole
+from npu_compiler.lowering import Builder
 from npu_compiler.oplist import OpList
 from npu_compiler.passes import PASSES
 from npu_compiler.reader import read_ir
@@ -200,3 +202,21 @@ def test_every_pass_keeps_account() -> None:
         run(graph)
         assert_kept(graph)
         assert isinstance(graph.main, OpList) and len(graph.main) <= before, name
+
+
+def test_strides_are_integers_of_python_also_of_shapes_of_numpy():
+    assert dense_strides(np.array([5, 7, 0, 3])) == (21, 3, 3, 1)
+    assert all(type(stride) is int for stride in dense_strides((5, 7, 0, 3)))
+
+
+def test_a_formula_that_is_repeated_has_its_own_numbers_and_steps():
+    x = value("x")
+    builder = Builder(Graph("formulas", inputs=[x]))
+    numbers = [0.0, -0.0, 2, 2.0, 0.0]
+    maps = [builder.map("x + c", "float32", x=whole(x), c=c) for c in numbers]
+    steps = [builder.graph.writers(view.value)[0].attrs["expr"] for view in maps]
+    assert [repr(s[1][1]) for s in steps] == ["0.0", "-0.0", "2.0", "2.0", "0.0"]
+    assert all(a is not b for s in steps for t in steps if s is not t for a, b in zip(s, t, strict=True))
+    ids = Value("ids", "int64", (4,))
+    (total,) = builder.graph.writers(builder.map("x + c", "int64", x=whole(ids), c=2).value)
+    assert total.attrs["expr"][1] == ["const", 2, "i"]

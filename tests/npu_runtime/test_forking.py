@@ -2,12 +2,14 @@
 
 import os
 import signal
+import threading
 
 import numpy as np
 import pytest
 import torch
 from npu_runtime import NPUBuffer, UnavailableError
 from torch import nn
+from torch_ir.tracing import ONE_AT_A_TIME
 
 from tests.support.devices import chosen_device, metal_device
 from tests.support.programs import ready
@@ -38,6 +40,26 @@ def test_a_forked_child_runs_old_and_new_executors():
     assert in_child(lambda: np.array_equal(made.array(X), wanted)) == 0
     assert in_child(lambda: np.array_equal(ready(model, X).array(X), wanted)) == 0
     assert np.array_equal(made.array(X), wanted)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_extracts_while_a_thread_of_its_parent_does():
+    taken, done = threading.Event(), threading.Event()
+
+    def extracting():
+        with ONE_AT_A_TIME:
+            taken.set()
+            done.wait()
+
+    thread = threading.Thread(target=extracting)
+    thread.start()
+    taken.wait()
+    try:
+        assert in_child(lambda: ONE_AT_A_TIME.acquire(timeout=5)) == 0
+        assert not ONE_AT_A_TIME.acquire(blocking=False)
+    finally:
+        done.set()
+        thread.join()
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

@@ -18,6 +18,7 @@ from npu_runtime import (
     load_weights,
     load_weights_from_safetensors,
 )
+from npu_runtime.shared_weights import SharedWeights
 from safetensors.torch import save_file
 from torch import nn
 
@@ -314,6 +315,19 @@ def test_wrong_paths_are_named(made, tmp_path):
         with pytest.raises(InvalidValueError) as caught:
             load_weights(tmp_path / name, made.program)
         assert name in str(caught.value), caught.value
+
+
+def test_masked_arrays_are_refused(model, made):
+    """Their masks would be lost. Those that the program does not read may be anything."""
+    state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    first = next(iter(state))
+    hidden = np.ma.masked_array(state[first], np.eye(*state[first].shape, dtype=bool))
+    with pytest.raises(InvalidValueError, match=rf"'{first}' has masked elements; got 12 of \d+; try .*filled"):
+        load_weights({**state, first: hidden}, made.program)
+    with pytest.raises(InvalidValueError, match="'wide' has masked elements"):
+        SharedWeights.of({**state, "wide": np.ma.masked_array(np.ones(2), [True, False])})
+    agrees(made, load_weights({**state, "other": hidden}, made.program), exact(model))
+    agrees(made, load_weights({**state, first: np.ma.masked_array(state[first])}, made.program), exact(model))
 
 
 def test_the_device_is_checked(model, made):

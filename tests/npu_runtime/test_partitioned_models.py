@@ -267,6 +267,7 @@ def test_mistakes_are_named():
         ({x: X[:2], skip: SKIP}, r"\[2, 6\]"),
         ({x: X.double(), skip: SKIP}, "float64"),
         ({x: [1.0], skip: SKIP}, x),
+        ({x: np.ma.masked_less(X.numpy(), 0), skip: SKIP}, "has masked elements"),
         ({x: X, skip: SKIP, "b_matrix": X}, "unknown .'b_matrix'."),
         (None, "dict"),
     ):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from torch import nn
 from torch.export import Dim
 from torch_ir import IRExecutor, deserialize_ir, extract_ir, serialize_ir, validate_ir
 from torch_ir.errors import ConversionError, ExportError, InvalidInputError, InvalidIRError, SerializationError
+from torch_ir.shape_rules import shapes_given
+from torch_ir.specialization import _on_meta
 
 BATCH = Dim("batch", min=1, max=64)
 PAIRS = Dim("batch", min=2)
@@ -139,6 +142,35 @@ def test_a_size_for_which_the_trace_does_not_hold_is_refused():
     assert ir.specialize(batch=3).graph_outputs[0].shape == (3, 3)
     with pytest.raises(InvalidInputError, match="does not hold for batch=1"):
         ir.specialize(batch=1)
+
+
+class Ruled(nn.Module):
+    """Operators whose shapes are known without PyTorch."""
+
+    def __init__(self):
+        super().__init__()
+        self.bn, self.ln, self.linear = nn.BatchNorm2d(3), nn.LayerNorm([4, 4]), nn.Linear(4, 5, bias=False)
+
+    def forward(self, x):
+        return torch.relu(self.linear(self.ln(self.bn(x)))) * 2 + 1
+
+
+@pytest.mark.parametrize("batch", [1, 2, 9])
+def test_shapes_that_are_known_without_pytorch_are_those_of_pytorch(batch):
+    ir = extract_ir(Ruled().eval(), torch.zeros(4, 3, 4, 4), dynamic_shapes={"x": {0: BATCH}}).specialize(batch=batch)
+    for node in ir.nodes:
+        assert shapes_given(node) == _on_meta(node) == [tuple(t.shape) for t in node.outputs], node.op_type
+
+
+def test_shapes_that_do_not_fit_are_left_to_pytorch():
+    ir = extract_ir(Ruled().eval(), torch.zeros(4, 3, 4, 4), dynamic_shapes={"x": {0: BATCH}}).specialize(batch=2)
+    for node in ir.nodes:
+        if len(node.inputs) > 1:
+            changed = [replace(node.inputs[0], shape=(2, 6, 4, 7)), *node.inputs[1:]]
+            wrong = replace(node, inputs=changed)
+            assert shapes_given(wrong) is None and _on_meta(wrong) == [], node.op_type
+    (norm,) = [node for node in ir.nodes if "batch_norm" in node.op_type]
+    assert shapes_given(replace(norm, attrs={**norm.attrs, "training": True})) is None
 
 
 def test_wrong_sizes_and_readers_that_need_fixed_ones():

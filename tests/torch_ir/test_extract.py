@@ -190,11 +190,18 @@ def test_names():
         ({"input_names": ["linear"]}, "already the name of a node"),
         ({"input_names": "x"}, "expected a list of non-empty strings"),
         ({"output_names": [""]}, "expected a list of non-empty strings"),
+        ({"output_names": ["\ud800"]}, "output_names: .* has half of a surrogate pair"),
+        ({"model_name": "a\ud800"}, "model_name: .* has half of a surrogate pair"),
     ],
 )
 def test_bad_names(options, message):
     with pytest.raises(ConversionError, match=message):
         extract_ir(Linear().eval(), torch.zeros(1, 4), **options)
+
+
+def test_a_bool_is_no_size():
+    with pytest.raises(ExportError, match=r"dynamic_shapes has a bool for a size; expected torch\.export\.Dim"):
+        extract_ir(Linear().eval(), torch.zeros(1, 4), dynamic_shapes={"x": {0: True}})
 
 
 def test_every_node_says_where_it_came_from():
@@ -301,7 +308,7 @@ def test_results_that_are_no_values_are_refused(attribute):
         def forward(self, x):
             return x, getattr(x, attribute)
 
-    with pytest.raises(ExportError, match=rf"the model returns a torch\.{attribute}; expected tensors, numbers"):
+    with pytest.raises(ExportError, match=rf"the model returns an instance of torch\.{attribute}; expected tensors"):
         extract_ir(Returns(), torch.zeros(1))
 
 
@@ -418,18 +425,40 @@ class Colour(enum.Enum):
     RED = 1
 
 
+class Level(enum.IntEnum):
+    LOW = 1
+
+
 @pytest.mark.parametrize(
     ("fn", "error", "why"),
     [
         (lambda x: x.to_sparse(), ConversionError, r"returns 'to_sparse', a torch.sparse_coo tensor.*\.to_dense\(\)"),
-        (lambda x: (x + 1, Colour.RED), ExportError, "the model returns a Colour; expected tensors, numbers"),
+        (lambda x: (x + 1, Colour.RED), ExportError, "the model returns an instance of Colour; expected tensors"),
+        (lambda x: (x + 1, Level.LOW), ExportError, "the model returns an instance of Level; expected tensors"),
         (lambda x: (x + 1, float("nan")), ExportError, r"returns the number nan.*torch\.tensor\(float\('nan'\)\)"),
+        (lambda x: copy.copy(x * 2) + 1, ExportError, r"use x\.clone\(\) \(.*, at File .*test_extract\.py"),
+        (
+            lambda x: torch.from_numpy((x * 2).numpy()),
+            ExportError,
+            r"takes a tensor to NumPy.*, at File .*test_extract",
+        ),
         (torch.vmap(lambda row: row.sum()), ConversionError, "is part of torch.vmap or of a transform"),
         (torch.func.grad(lambda y: (y * y).sum()), ConversionError, "is part of torch.vmap or of a tr"),
         (lambda x: x + 5j.meta, ExportError, r"no attribute 'meta' \(at File .*test_extract\.py"),
         (lambda x: torch.autograd.grad(x.sum(), x), ExportError, r"does not require grad.*test_extract\.py"),
     ],
-    ids=["sparse", "enum", "nan", "vmap", "func.grad", "no attribute", "autograd.grad"],
+    ids=[
+        "sparse",
+        "enum",
+        "enum of integers",
+        "nan",
+        "copy",
+        "numpy",
+        "vmap",
+        "func.grad",
+        "no attribute",
+        "autograd.grad",
+    ],
 )
 def test_results_and_transforms_that_no_graph_holds(fn, error, why):
     with pytest.raises(error, match=why):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import operator
+
 import pytest
 import torch
 from torch import nn
 from torch_ir import ConversionError, ExportError, IRExecutor, extract_ir
+from torch_ir.errors import StateWarning
 
 from tests.torch_ir.proof import Fn, prove
 
@@ -227,8 +230,8 @@ class TestBuffersGivenAnotherTensor:
         for device in ("meta", "cpu"):
             with torch.device(device):
                 model, x = Behind().eval(), torch.empty(3)
-            with pytest.raises((ConversionError, ExportError)):
-                extract_ir(model, x)
+            assert [(m.target, m.kind) for m in extract_ir(model, x).mutations] == [("w", "parameter")]
+        prove(Behind, torch.randn(3))
 
     def test_metadata_of_a_buffer(self):
         class Turns(Rebinds):
@@ -279,3 +282,170 @@ class TestBuffersThatShareMemory:
 
         with pytest.raises(ConversionError, match="'part' shares memory with 'whole'; register one of them"):
             extract_ir(Overlapping(write_one), torch.ones(4))
+
+
+class Changing(nn.Module):
+    """Changes more of itself than buffers."""
+
+    def __init__(self, forward):
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 3)
+        self.calls, self.scale, self.mode, self.odd = 0, 1.5, "up", float("nan")
+        self.register_buffer("count", torch.zeros(3))
+        self.change = forward
+
+    def forward(self, x):
+        return self.change(self, x)
+
+
+def swap_weights(m, x):
+    m.first.weight, m.second.weight = m.second.weight, m.first.weight
+    return m.first(x)
+
+
+def swap_modules(m, x):
+    m.first, m.second = m.second, m.first
+    return m.first(x)
+
+
+def new_weight(m, x):
+    m.first.weight = nn.Parameter(m.first.weight * 2)
+    return m.first(x)
+
+
+def new_weight_for_once(m, x):
+    old = m.first.weight
+    m.first.weight = nn.Parameter(old * 2)
+    result = m.first(x)
+    m.first.weight = old
+    return result
+
+
+def tie(m, x):
+    m.first.weight = m.second.weight
+    return m.first(x)
+
+
+def set_data(m, x):
+    y = x * 1
+    y.data = x * 3
+    return m.first(y)
+
+
+def set_data_of_a_buffer(m, x):
+    m.count.data = x[0]
+    return m.count * 1
+
+
+def count_in_numbers(m, x):
+    m.calls += 1
+    m.mode = "down"
+    m.odd = float("nan")
+    m.first.calls = 3  # new ones are no changes
+    return x * m.calls
+
+
+def count_past_the_attribute(m, x):
+    m._buffers["count"] = m.count + 1
+    return x + m.count
+
+
+def read_data(m, x):
+    h = m.first(x)
+    h.data.mul_(3)
+    h.requires_grad_(False)
+    return h.data * 2 + m.second.weight.data[0] + m.count.data + x.data
+
+
+def set_to_the_input(m, x):
+    m.count = x
+    return x + 1
+
+
+def set_to_none(m, x):
+    m.count = None
+    return x + 1
+
+
+class TestWhatIsNoState:
+    @pytest.mark.parametrize(
+        ("forward", "words"),
+        [
+            (new_weight, r"replaces 'first\.weight', a parameter or module"),
+            (swap_weights, r"replaces 'first\.weight', a parameter or module"),
+            (swap_modules, "replaces 'first', a parameter or module"),
+            (set_to_the_input, r"sets a buffer to a tensor that there is already.*self\.NAME = x\.clone\(\)"),
+            (set_to_none, "sets a buffer to None"),
+            (set_data, r"assigns to the \.data of a tensor.*test_mutations\.py.*, y\.data = x \* 3"),
+            (set_data_of_a_buffer, r"assigns to the \.data of a tensor.*, m\.count\.data = x\[0\]"),
+        ],
+        ids=lambda value: getattr(value, "__name__", ""),
+    )
+    def test_what_a_graph_cannot_do_is_refused(self, forward, words):
+        with pytest.raises(ExportError, match=words):
+            extract_ir(Changing(forward).eval(), torch.ones(2, 3))
+
+    @pytest.mark.parametrize("forward", [new_weight_for_once, tie, read_data], ids=lambda f: f.__name__)
+    def test_what_is_the_same_in_every_call_is_kept(self, forward):
+        model, x = Changing(forward).eval(), torch.randn(2, 3)
+        ir = extract_ir(model, x)
+        (result,) = IRExecutor(ir, model.state_dict()).execute(x)
+        with torch.no_grad():
+            assert torch.equal(result, model(x)) and torch.equal(result, model(x))
+
+    @pytest.mark.parametrize(
+        ("forward", "words"),
+        [
+            (count_in_numbers, "changes 'calls' from 0 to 1, 'mode' from 'up' to 'down'; what"),
+            (count_past_the_attribute, r"changes the buffer 'count' without assigning it as self\.NAME; what"),
+        ],
+        ids=lambda value: getattr(value, "__name__", ""),
+    )
+    def test_what_may_be_computed_with_is_named_once(self, forward, words):
+        model = Changing(forward).eval()
+        for shapes in (None, {"x": {0: torch.export.Dim("b", min=1)}}):
+            with pytest.warns(StateWarning, match=words) as caught:
+                extract_ir(model, torch.ones(2, 3), dynamic_shapes=shapes)
+            (warning,) = [one for one in caught if one.category is StateWarning]
+            assert warning.filename == __file__
+        assert (model.calls, model.mode) == (0, "up")
+
+    def test_a_write_through_data_is_a_write(self):
+        def count(m, x):
+            m.count.data.add_(1)
+            return x + m.count
+
+        def write_weight(m, x):
+            m.first.weight.data.mul_(2)
+            return m.first(x)
+
+        targets = [extract_ir(Changing(f).eval(), torch.ones(2, 3)).mutations for f in (count, write_weight)]
+        assert [[(m.target, m.kind) for m in one] for one in targets] == [
+            [("count", "buffer")],
+            [("first.weight", "parameter")],
+        ]
+
+    def test_assigned_buffers_are_state(self, recwarn):
+        def forward(m, x):
+            m.count = m.count + x.sum(0)
+            m.register_buffer("count", m.count * 2)
+            return x + m.count
+
+        ir = extract_ir(Changing(forward).eval(), torch.ones(2, 3))
+        assert [m.target for m in ir.mutations] == ["count"] and not recwarn.list
+
+
+@pytest.mark.parametrize("operand", [2, torch.tensor([[1, 2, 3]])], ids=["number", "tensor"])
+@pytest.mark.parametrize("name", "ior iand ixor ilshift irshift ipow ifloordiv imod iadd".split())
+def test_operators_of_python_in_place(name, operand):
+    class Updating(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("n", torch.full((2, 3), 5))
+
+        def forward(self, x):
+            self.n = getattr(operator, name)(self.n, operand if isinstance(operand, int) else x)
+            return self.n
+
+    ir = prove(Updating, torch.tensor([[1, 2, 3]]))
+    assert [m.target for m in ir.mutations] == ["n"]

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from npu_base.nesting import TAGS
 from torch import nn
 from torch_ir import (
     IR,
@@ -31,7 +32,7 @@ from torch_ir import (
     serialize_ir,
     validate_ir,
 )
-from torch_ir._encoding import DTYPES, decode_attr, decode_constant, encode_attr, encode_constant
+from torch_ir._encoding import _DECODERS, DTYPES, decode_attr, decode_constant, encode_attr, encode_constant
 
 
 def small_ir(**attrs) -> IR:
@@ -127,6 +128,10 @@ def test_top_level_order_and_layout():
     assert "constants" not in json.loads(serialize_ir(small_ir()))
     assert json.loads(text)["schema_version"] == 2
     assert json.loads(text) == ir_to_dict(ir)
+
+
+def test_constants_have_the_tags_that_saved_files_allow():
+    assert set(_DECODERS) == TAGS
 
 
 def test_old_files_are_read():

@@ -44,13 +44,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+_LONGEST = 200
+"""Bytes of a file's name, of which most systems allow 255."""
+
+
 def _file_names(names: Sequence[str]) -> list[str]:
-    """A different file name for each output. Names of outputs may not be valid ones, or may be equal."""
+    """A different file name for each output. Names of outputs may not be valid ones, or may be equal, also where a
+    folder does not tell a from A."""
     files: list[str] = []
+    taken: set[str] = set()
     for name in names:
-        file = re.sub(r"[^\w.-]", "_", name).lstrip(".") or "_"
+        file = re.sub(r"[^\w.-]", "_", name).lstrip(".").encode()[:_LONGEST].decode(errors="ignore") or "_"
         same = [f"{file}_{i}" for i in range(1, len(names))]
-        files.append(next(one for one in [file, *same] if one not in files))
+        files.append(next(one for one in [file, *same] if one.casefold() not in taken))
+        taken.add(files[-1].casefold())
     return files
 
 

@@ -76,7 +76,10 @@ class Generator:
         timings: dict[str, float] | None = None,
     ) -> None:
         """Use ``from_model`` or ``from_pretrained`` instead."""
-        facts = source.facts
+        facts = getattr(source, "facts", None)
+        if facts is None:
+            expected = "Generator.from_pretrained(folder) or Generator.from_model(model)"
+            raise invalid("a Generator is not made by its class", short_repr(source), expected)
         self.tokenizer, self.vocabulary = _tokenizer(tokenizer), facts.vocabulary
         self.stop_tokens = (
             frozenset(facts.stop_tokens) if stop_tokens is None else stop_set(stop_tokens, self.vocabulary)

@@ -8,7 +8,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from npu_base.errors import NPUError
-from npu_base.nesting import DEEPEST, is_encoded, is_key, leaf_entries, size_text, traced_names, tuple_fields
+from npu_base.nesting import (
+    DEEPEST,
+    TAGS,
+    has_other_objects,
+    is_encoded,
+    is_key,
+    leaf_entries,
+    size_text,
+    traced_names,
+    tuple_fields,
+)
 from npu_base.sizes import Size, SizeError
 
 from npu.saving.container import refuse
@@ -145,6 +155,8 @@ def _is_constant(value: Any) -> bool:
 
 def _check_constant(value: Any, file: str, what: str) -> None:
     """That a value of PyTorch is one, if PyTorch is here. It is not imported because a file names it."""
+    if has_other_objects(value):
+        _bad(file, what, f"{value!r:.60}", f"a constant, or an object with one of the keys {', '.join(sorted(TAGS))}")
     if size_text(value) is not None or not is_encoded(value) or "torch" not in sys.modules:
         return
     from torch_ir._encoding import decode_attr

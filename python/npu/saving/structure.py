@@ -31,6 +31,14 @@ class Arguments(ArgumentBinder):
                 self.refuse(f"Input '{spec.name}' is on meta, so it has no data to run on")
         return tensors
 
+    def check(self, tensor: Any, spec: Any) -> None:
+        if hasattr(tensor, "detach") and _is_of_transform(tensor):
+            self.refuse(
+                f"Input '{spec.name}' is part of torch.func or torch.vmap, which cannot see into a compiled model; use "
+                f"the module that was compiled there"
+            )
+        super().check(tensor, spec)
+
     def contents(self, value: Any) -> list[Any] | None:
         children = super().contents(value)
         if children is not None or "torch_ir" not in sys.modules:
@@ -41,6 +49,11 @@ class Arguments(ArgumentBinder):
 
     def decode(self, value: Any) -> Any:
         return decode(value)
+
+
+def _is_of_transform(tensor: Any) -> bool:
+    torch: Any = sys.modules.get("torch")
+    return isinstance(tensor, getattr(torch, "Tensor", ())) and torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 
 class Classes:

@@ -147,12 +147,12 @@ def _run(name: str, function: Callable[[Graph], None], graph: Graph, verified: V
     what = f"the pass '{name}'" if ours else f"your pass '{name}' ({full_name(function)})"
     hint = f"; try compile(disable='{name}'), and please report this with the IR"
     hint = hint if ours and name not in REQUIRED else "; please report this with the IR" if ours else ""
-    before = list(graph.ops())
+    before = graph.changes
     try:
         function(graph)
     except Exception as error:
         kind = InternalCompileError if ours else ExtensionError
         raise kind(f"[compiler] {what} failed: {described(error)}{hint}") from error
     # A pass that found nothing to do left what was verified; the last check, of everything, trusts no pass.
-    if not ours or before != list(graph.ops()):
+    if not ours or graph.changes != before:
         verify(graph, what, verified, hint)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..exprs import Expression, Ref
+from functools import lru_cache
+
+from ..exprs import Expression, Ref, Step
 from ..graph import Graph, Op, Value, View, nodes_of, whole
 from ..patterns import Match, Pattern, Rule, rewrite
 from .simplify import dead_code
@@ -66,8 +68,12 @@ def _fold(
 
 def map_of(name: str, text: str, operands: dict[str, View], out: Value) -> Op:
     """The map ``text`` of named operands, which are broadcast to ``out``."""
-    expr = Expression()
-    env = {k: Ref(expr.load(i, "f")) for i, k in enumerate(operands)}
-    steps = expr.finish(expr.eval(text, env))
+    steps = [[*step] for step in _steps(text, tuple(operands))]
     views = tuple(view.expand(out.shape) for view in operands.values())
     return Op("map", f"{name}.fold", views, (whole(out),), {"expr": steps})
+
+
+@lru_cache(maxsize=64)
+def _steps(text: str, names: tuple[str, ...]) -> list[Step]:
+    expr = Expression()
+    return expr.finish(expr.eval(text, {name: Ref(expr.load(i, "f")) for i, name in enumerate(names)}))

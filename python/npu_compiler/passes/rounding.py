@@ -26,6 +26,8 @@ def rounded_values(graph: Graph) -> set[Value]:
     if graph.rounding != "deciding":
         halves = {view.value for op in graph.ops() for view in op.writes() if view.dtype in _HALVES}
         return halves if graph.rounding == "all" else set()
+    if not _has_halves(graph):
+        return set()
     deciding: set[Value] = set()
     cast_values: set[Value] = set()
     for op in reversed([*graph.prepare, *graph.main]):
@@ -36,6 +38,13 @@ def rounded_values(graph: Graph) -> set[Value]:
         else:
             deciding.update(view.value for view in _handed_on(op, matters))
     return {value for value in deciding | cast_values if value.dtype in _HALVES}
+
+
+def _has_halves(graph: Graph) -> bool:
+    given = (*graph.inputs, *graph.weights, *graph.constants)
+    if any(value.dtype in _HALVES for value in given):
+        return True
+    return any(view.value.dtype in _HALVES for op in graph.ops() for view in op.writes())
 
 
 def _deciding_operands(op: Op, matters: bool) -> Iterator[View]:

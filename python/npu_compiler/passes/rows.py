@@ -29,8 +29,10 @@ class _Walk:
 def _narrow(graph: Graph, op: Op, outputs: set[Value]) -> Op:
     """For slices: the op computes only the smallest grid of rows that contains all rows that are read."""
     value = _made_alone(graph, op, outputs)
+    if value is None or any(view.is_dense for view in _views(graph, value)):
+        return op
     follows = _followers(op)
-    if value is None or follows is None:
+    if follows is None:
         return op
     order = _order(op.out)
     shape, walks = op.out.permute(order).shape, {}

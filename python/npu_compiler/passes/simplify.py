@@ -36,13 +36,20 @@ def _drop_unread(graph: Graph, op: Op, live: set[Value]) -> None:
 
 def cse(graph: Graph) -> None:
     """Replaces equal ops by the first of them."""
+    alike: dict[Any, Op | None] = {}  # by all but attributes, as long as there is only one
     seen: dict[Any, Op] = {}
     outputs = graph.output_values()
     for op in graph.main:
         if any(v is None or not v.is_whole or v.value in outputs for v in op.outputs):
             continue
-        key = (op.kind, op.inputs, json.dumps(op.attrs), tuple((v.dtype, v.shape) for v in op.writes()))
-        first = seen.setdefault(key, op)
+        key = (op.kind, op.inputs, tuple((v.dtype, v.shape) for v in op.writes()))
+        if key not in alike:
+            alike[key] = op
+            continue
+        lone, alike[key] = alike[key], None
+        if lone is not None:
+            seen[key, json.dumps(lone.attrs)] = lone
+        first = seen.setdefault((key, json.dumps(op.attrs)), op)
         if first is not op:
             graph.remove(op)
             for new, old in zip(op.writes(), first.writes(), strict=True):
