@@ -16,9 +16,10 @@ namespace {
 
 // Estimates: docs/metal.md, Thresholds.
 constexpr std::int64_t kFewRows = 8;
-constexpr int kGroupsPerCore = 4;          // that keep a core busy, of products with few rows
-constexpr int kBlocksPerCore = 2;          // the same of blocks
-constexpr std::int64_t kLeastSplit = 512;  // depth worth a launch of its own to add up
+constexpr std::int64_t kFewRowsBesideTensors = 4;  // where tensor cores could make them, from 16-bit elements
+constexpr int kGroupsPerCore = 4;                  // that keep a core busy, of products with few rows
+constexpr int kBlocksPerCore = 2;                  // the same of blocks
+constexpr std::int64_t kLeastSplit = 512;          // depth worth a launch of its own to add up
 
 // The product with its roles fixed: rows of `left` times columns of `right`.
 struct Factors {
@@ -78,8 +79,10 @@ class Maker {
     args_.splits = args_.simdgroups_per_column = 1;
     args_.split_depth = args_.product.depth;
     args_.blocks = count32(r_.op, product.blocks());
-    const bool few =
-        product.rows() <= kFewRows && (f_.right_depth == 1 || f_.right_column == 1 || quantized());
+    const std::int64_t most = !quantized() && has_tensor_operands() && size_of(f_.left.dtype) == 2
+                                  ? kFewRowsBesideTensors
+                                  : kFewRows;
+    const bool few = product.rows() <= most && (f_.right_depth == 1 || f_.right_column == 1 || quantized());
     if (!r_.fused.empty()) {
       if (few && f_.left_input == 0) norm_ = norm_of_rows(r_, product.rows(), args_);
       if (!norm_) return nullptr;
