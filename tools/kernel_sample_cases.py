@@ -86,7 +86,7 @@ LARGE: dict[str, tuple[Callable[..., Any], Shapes, Shapes]] = {
     },
     **{
         f"linear of {m} rows, {k} to {n}": (lambda x, w, b: F.relu(F.linear(x, w, b)), [(m, k)], [(n, k), (n,)])
-        for m, k, n in ((1, 1024, 64), (3, 256, 96), (16, 256, 96), (1000, 32, 1100))
+        for m, k, n in ((1, 1024, 64), (1, 512, 300), (1, 9000, 140), (3, 256, 96), (16, 256, 96), (1000, 32, 1100))
         + tuple((m, 64, 17000) for m in (1, 2, 4, 8))
     },
     **{
@@ -101,6 +101,9 @@ LARGE: dict[str, tuple[Callable[..., Any], Shapes, Shapes]] = {
         )
         for m in (1, 2, 4, 8) for n in (96, 17000)
     },
+    "rms norm and product of a long row": (
+        lambda x, g, w: F.linear(F.rms_norm(x, (512,), g), w), [(1, 512)], [(512,), (300, 512)]
+    ),
     **{
         f"rms norm and gated product of {m} rows": (
             lambda x, g, w, v: F.silu(F.rms_norm(x, (64,), g) @ w.t()) * (F.rms_norm(x, (64,), g) @ v.t()),

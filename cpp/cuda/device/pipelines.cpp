@@ -52,8 +52,10 @@ void LoadedKernel::allow_shared(int bytes, bool beside_others) const {
   const bool asks = bytes > std::max(kWithoutAsking, allowed_);
   if (!asks && !beside_others) return;
   const Context::Current current(*context_);
-  if (asks) allowed_ = bytes;
-  if (asks) check(api().set_attribute(function_, kCuDynamicSharedBytes, bytes), "asking for shared memory");
+  if (asks) {
+    check(api().set_attribute(function_, kCuDynamicSharedBytes, bytes), "asking for shared memory");
+    allowed_ = bytes;
+  }
   check(api().set_attribute(function_, kCuSharedCarveout, kAllOfIt), "asking for shared memory");
 }
 

@@ -173,10 +173,9 @@ class Maker {
     return kernel;
   }
 
-  // Of metal/matmul_rows.h.
   void operand_constants(Dispatch& launch) const {
     launch.constant(kFcMatmulRowsLeftFours, f_.left_depth == 1);
-    launch.constant(kFcMatmulRowsRightAligned, aligned(f_.right));
+    launch.constant(kFcMatmulRowsRightAligned, has_aligned_rows(f_.right));
     launch.constant(kFcMatmulRowsRightConstant, is_constant({static_cast<std::size_t>(f_.right_input)}));
   }
 
@@ -184,7 +183,7 @@ class Maker {
   std::optional<Stream> stream_of(const Product& product) const {
     const bool one =
         product.rows() == 1 && args_.blocks == 1 && f_.left_depth == 1 && f_.left.alignment >= 16;
-    if (!one || quantized() || f_.right_depth != 1 || !aligned(f_.right)) return std::nullopt;
+    if (!one || quantized() || f_.right_depth != 1 || !has_aligned_rows(f_.right)) return std::nullopt;
     if (!is_constant({static_cast<std::size_t>(f_.right_input)}) || (norm_ && !norm_->is_of_vectors()))
       return std::nullopt;
     return choose_stream({args_.product.columns, f_.depth, epilogue_.gated ? 2 : 1, f_.left.dtype}, r_.caps);
@@ -280,15 +279,6 @@ class Maker {
     const bool right =
         std::none_of(inputs.begin(), inputs.end(), [&](std::size_t i) { return changes(r_.inputs[i]); });
     return right && (!norm_ || norm_->is_constant());
-  }
-
-  // Whether every column starts at a multiple of 16 bytes.
-  bool aligned(const TensorDesc& x) const {
-    const auto size = static_cast<std::int64_t>(size_of(x.dtype));
-    for (std::size_t d = 0; d < x.shape.size(); ++d) {
-      if (x.shape[d] > 1 && x.strides[d] != 1 && x.strides[d] * size % 16 != 0) return false;
-    }
-    return x.alignment >= 16;
   }
 
   KernelPtr by_blocks(const Product& product) {

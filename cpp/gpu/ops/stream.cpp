@@ -26,6 +26,14 @@ double use_of(int sharers, std::int64_t lines, std::int64_t results) {
 
 }  // namespace
 
+bool has_aligned_rows(const TensorDesc& desc) {
+  const auto size = static_cast<std::int64_t>(size_of(desc.dtype));
+  for (std::size_t d = 0; d < desc.shape.size(); ++d) {
+    if (desc.shape[d] > 1 && desc.strides[d] != 1 && desc.strides[d] * size % kVector != 0) return false;
+  }
+  return desc.alignment >= kVector;
+}
+
 std::optional<Stream> choose_stream(const StreamWork& work, const Caps& caps) {
   const auto size = static_cast<std::int64_t>(size_of(work.dtype));
   const std::int64_t bytes = work.depth * size, lines = divided(bytes, kLine);

@@ -11,6 +11,9 @@
 
 namespace npu::gpu {
 
+// Whether all that lies along the dimension whose elements are neighbours starts at multiples of 16 bytes.
+bool has_aligned_rows(const TensorDesc& desc);
+
 struct Stream {
   int sharers = 1;           // simdgroups that share the depth of a column
   int vectors = 1;           // of 16 bytes, that a lane has of the row
