@@ -52,11 +52,11 @@ def products() -> Iterator[Case]:
 
 def groups() -> Iterator[Case]:
     """Of sizes at which Hopper's groups of simdgroups have tiles of 64 to 256."""
-    for rows, depth, columns in ((70, 72, 130), (300, 128, 520), (256, 64, 1000), (130, 2056, 96), (64, 24, 2000)):
+    for rows, depth, columns in ((70, 72, 130), (300, 128, 520), (256, 64, 1000), (60, 4104, 128), (64, 24, 2000)):
         name = f"groups {rows}x{depth}x{columns}"
         yield Case(name, lambda d=depth, c=columns: nn.Linear(d, c), (normal(rows, depth),), module=True)
     for rows in (40, 130, 300):
-        yield Case(f"groups gated {rows}", lambda: Gated(64, 264), (normal(rows, 64),), module=True)
+        yield Case(f"groups gated {rows}", lambda: Gated(512, 264), (normal(rows, 512),), module=True)
     yield Case("groups batched", lambda a, b: F.gelu(a @ b.mT), (normal(3, 130, 64), normal(3, 200, 64)))
     yield Case("groups few channels", lambda: nn.Conv2d(3, 64, 7, 2, 3), (normal(1, 3, 72, 72),), module=True)
     yield Case("groups patches", lambda: nn.Conv2d(5, 96, 8, 8), (normal(2, 5, 64, 72),), module=True)
