@@ -16,6 +16,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 
 from .advice import of_failed_export, of_inputs, of_numbers, place_of
+from .eager import layers_as_written
 from .errors import ExportError, InvalidExampleError, InvalidModelError
 from .open_shapes import any_size, refused_range
 from .pytorch_bugs import worked_around
@@ -106,7 +107,7 @@ def export_model(
             # Recurrent layers rebuild their list of parameters while they are fake, which loses no state.
             warnings.filterwarnings("ignore", message=r"The tensor attributes? self\S*_flat_weights")
             sizes = any_size() if dynamic_shapes else contextlib.nullcontext()
-            with sizes, watched(ready.model, effects):
+            with sizes, watched(ready.model, effects), torch.no_grad(), layers_as_written():
                 exported = torch.export.export(
                     ready.model, ready.args, ready.kwargs, strict=False, dynamic_shapes=dynamic_shapes
                 )
