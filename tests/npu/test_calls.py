@@ -490,17 +490,3 @@ def test_dtypes_and_layouts_that_arrays_do_not_have():
 
     with pytest.raises(InvalidValueError, match=r"'w' is not a dense tensor; got the layout torch\.sparse_coo"):
         npu.compile(Sparse(), torch.ones(3, 2), device="cpu")
-
-
-def test_buffers_take_the_short_way():
-    compiled = npu.compile(Returning(lambda x: (x + 1, x.sum())), X, device="cpu")
-    device = npu.Device("cpu")
-    buffer = npu.Buffer.from_numpy(X.numpy(), device)
-    assert compiled.runner.try_tensors((buffer,)) is not None
-    results = compiled(buffer)
-    assert [type(r) for r in results] == [np.ndarray] * 2
-    assert np.array_equal(results[0], X.numpy() + 1) and results[1] == 3
-    for other in (np.zeros(4, np.float32), np.zeros(3, np.int32)):
-        assert compiled.runner.try_tensors((npu.Buffer.from_numpy(other, device),)) is None
-        with pytest.raises(InvalidValueError, match="Input 'x'"):
-            compiled(npu.Buffer.from_numpy(other, device))
