@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from npu_base.errors import NPUWarning
+from npu_base.errors import InvalidValueError, NPUWarning, format_error
 from npu_base.warn import warn_user
 
 if TYPE_CHECKING:  # most models load without the compiler
@@ -118,6 +118,17 @@ def whole_program(ir: Any, compile_ir: Compile, fallback: str) -> CompiledProgra
         return None
 
 
+def _refuse_complex32(ir: dict[str, Any], plan: Any) -> None:
+    """Parts exchange NumPy arrays, and files have weights as such."""
+    crossing = {name for step in plan.steps for name in getattr(step, "output_names", ())}
+    results = [t for node in ir["nodes"] for t in node["outputs"] if t["name"] in crossing]
+    for tensor in (*results, *ir["weights"]):
+        if tensor["dtype"] == "complex32":
+            what = f"'{tensor['name']}' has a dtype that NumPy does not have"
+            action = "torch.complex64 for weights, and for what leaves a part on the host"
+            raise InvalidValueError(format_error("npu", what, got="complex32", action=action))
+
+
 def make_parts(ir: dict[str, Any], compile_ir: Compile) -> tuple[Parts, Compile]:
     """The plan of a model that runs partly on the host, and what gives the program of a part."""
     import npu_compiler
@@ -125,6 +136,7 @@ def make_parts(ir: dict[str, Any], compile_ir: Compile) -> tuple[Parts, Compile]
     from npu.saving.parts import Parts, last_node
 
     plan = npu_compiler.partition(ir, strategy=strategy_of(ir))
+    _refuse_complex32(ir, plan)
     programs: dict[str, CompiledProgram] = {}
 
     def program_of(part: dict[str, Any]) -> CompiledProgram:

@@ -8,6 +8,7 @@ from typing import Any
 import npu_compiler
 from npu_base.errors import InvalidValueError, NPUError, format_error
 from npu_base.size_rules import fixed_ir
+from npu_compiler.errors import InternalCompileError
 from npu_runtime import Device, Executor, Program
 from npu_runtime.shared_weights import SharedWeights
 
@@ -58,7 +59,13 @@ def saved_size(model: Model, sizes: dict[str, int]) -> tuple[SavedSize, Compile 
         return in_file, None
     compile_ir = partial(npu_compiler.compile, **model.open.options)
     fixed = _ir_of_size(model, sizes)
-    program = whole_program(fixed, compile_ir, "host" if model.open.run_on_host_too else "error")
+    fallback = "host" if model.open.run_on_host_too else "error"
+    try:
+        program = whole_program(fixed, compile_ir, fallback)
+    except InternalCompileError as error:
+        what = "the IR does not agree with itself: it is damaged, or the compiler has a bug at this size"
+        got = str(error).partition("; expected a program")[0]
+        refuse(model.name, what, section="ir", got=got, action="saving the model again")
     if program is not None:
         return SavedSize(sizes, program.to_bytes()), None
     parts, program_of = make_parts(fixed, compile_ir)

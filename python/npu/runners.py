@@ -19,6 +19,9 @@ from npu.saving.structure import Arguments
 __all__ = ["ProgramRunner", "Runner", "uses_torch"]
 
 
+_ARRAYS = (np.ndarray, NPUBuffer)
+
+
 class Runner:
     """Takes and returns tensors in the order of the signature."""
 
@@ -29,8 +32,8 @@ class Runner:
         return Arguments(signature)
 
     def try_tensors(self, tensors: tuple[Any, ...]) -> Sequence[Any] | None:
-        """The cheap way, with torch tensors or NumPy arrays, for results of the same kind. None, before anything has
-        run, unless these obviously fit."""
+        """The cheap way, with torch tensors for results of this kind, or with arrays and buffers for NumPy arrays.
+        None, before anything has run, unless these obviously fit."""
         return None
 
     def run(self, tensors: Sequence[Any], as_torch: bool) -> Sequence[Any]:
@@ -131,7 +134,7 @@ class ProgramRunner(Runner):
         executor.prepare(weights)
 
     def try_tensors(self, tensors: tuple[Any, ...]) -> Sequence[Any] | None:
-        if tensors and type(tensors[0]) is np.ndarray:
+        if tensors and type(tensors[0]) in _ARRAYS:
             return self._run_arrays(tensors) if self._fit(tensors) else None
         call = self._call or self._tensor_call()
         if call is None:
@@ -142,13 +145,14 @@ class ProgramRunner(Runner):
             return call.run(tensors, self.weights)
 
     def _fit(self, arrays: tuple[Any, ...]) -> bool:
-        """Whether they are NumPy arrays, and of no subclass, with the program's shapes and dtypes."""
+        """Whether they are buffers or NumPy arrays, and of no subclass, with the program's shapes and dtypes."""
         if len(arrays) != len(self._shapes):
             return False
         for array, shape, dtype in zip(arrays, self._shapes, self._dtypes, strict=True):
-            if type(array) is not np.ndarray or array.shape != shape:
+            if type(array) not in _ARRAYS or array.shape != shape:
                 return False
-            if array.dtype is not dtype and (dtype is None or array.dtype != dtype):  # None would equal float64
+            given = array.dtype
+            if given is not dtype and (dtype is None or given != dtype):  # None would equal float64
                 return False
         return True
 

@@ -25,8 +25,8 @@ _INSTEAD = {
     "unique_consecutive": "keep all values, and mark where a new one begins: x.diff() != 0",
     "bincount": "count with a fixed number of bins: (x[:, None] == torch.arange(bins)).sum(0)",
     "repeat_interleave": "repeat by a number, or index with a fixed number of indices: x[indices]",
-    "item": "keep it a tensor, x[0] instead of x[0].item(); for an index that is a tensor of no dimensions, write "
-    "x.index_select(0, i.view(1))[0] instead of x[i]",
+    "item": "keep it a tensor, x[0] instead of x[0].item(); for n rows from a row that a tensor tells, write "
+    "x.index_select(0, i + torch.arange(n)) instead of x[i : i + n]",
 }
 _PACKED = (
     "a packed sequence has as many rows as its longest sequences need, which no graph of fixed shapes can hold; give "

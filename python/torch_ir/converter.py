@@ -14,6 +14,7 @@ from .flatgraph import FlatGraph, Value
 from .ir import IR, OpNode, TensorMeta
 from .ops.aten_ops import get_op_type
 from .ops.registry import get_conversion_fn
+from .refused_dtypes import refused_dtypes
 from .restriding import make_operands_row_major
 from .structure import describe, leaf_paths
 from .symbols import Symbols
@@ -77,6 +78,7 @@ class IRConverter:
         )
         if not self.allow_training:
             _refuse_training(ir)
+            _refuse_dtypes(ir)
         return ir
 
     def _nodes(self, analyzer: GraphAnalyzer, flat: FlatGraph, subgraphs: dict[str, IR]) -> list[OpNode]:
@@ -135,6 +137,16 @@ def _refuse_training(ir: IR) -> None:
         + "\n".join(lines)
         + more
     )
+
+
+def _refuse_dtypes(ir: IR) -> None:
+    for node in ir.nodes:
+        reason = refused_dtypes(node)
+        if reason is not None:
+            raise ConversionError(
+                f"Node '{node.name}' ({node.source or 'no source known'}): {node.op_type} cannot run for its dtypes; "
+                f"got {reason}"
+            )
 
 
 def _structures(exported: ExportedProgram, outputs: list[Any], symbols: Symbols) -> tuple[Any, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,11 +17,13 @@ from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 
 from .advice import of_failed_export, of_inputs, of_numbers, place_of
+from .eager import layers_as_written
 from .errors import ExportError, InvalidExampleError, InvalidModelError
 from .open_shapes import any_size, refused_range
 from .pytorch_bugs import worked_around
 from .quiet import quiet_export
 from .side_effects import SideEffects, watched
+from .tensor_indices import tensors_as_indices
 from .tracing import ONE_AT_A_TIME, check_arguments, check_leaves, get_model_name, normalize_inputs, prepare
 
 __all__ = [
@@ -106,7 +109,7 @@ def export_model(
             # Recurrent layers rebuild their list of parameters while they are fake, which loses no state.
             warnings.filterwarnings("ignore", message=r"The tensor attributes? self\S*_flat_weights")
             sizes = any_size() if dynamic_shapes else contextlib.nullcontext()
-            with sizes, watched(ready.model, effects):
+            with sizes, watched(ready.model, effects), tensors_as_indices(ready.model), _as_called():
                 exported = torch.export.export(
                     ready.model, ready.args, ready.kwargs, strict=False, dynamic_shapes=dynamic_shapes
                 )
@@ -117,6 +120,13 @@ def export_model(
         raise ExportError(f"Failed to export model: {_explain(e, model)}{of_numbers(e, leaves)}") from e
     effects.check()
     return exported
+
+
+@contextlib.contextmanager
+def _as_called() -> Iterator[None]:
+    """As a call for inference, and as the code is written."""
+    with torch.no_grad(), layers_as_written():
+        yield
 
 
 def _refuse_lazy(model: nn.Module) -> None:
@@ -169,7 +179,7 @@ def _explain(error: Exception, model: nn.Module) -> str:
             f"tuples, lists, dicts and dataclasses of them"
         )
     if "data-dependent" in text:
-        return f"{type(error).__name__}: {_undecided(text)}"
+        return f"{type(error).__name__}: {_undecided(text, place)}"
     where = "" if place is None else f" (at {place})"
     if isinstance(error, ExportError):
         return f"{text}{where}"
@@ -188,11 +198,8 @@ def _first_line(text: str) -> str:
     return text.splitlines()[0]
 
 
-def _undecided(text: str) -> str:
+def _undecided(text: str, place: str | None) -> str:
     """PyTorch's long message about a guard, without the parts for its own developers."""
-    excerpt = text.partition("The following call raised this error:\n")[2].strip().splitlines()[:2]
-    where = ", ".join(line.strip() for line in excerpt)
     what = "the model decides by a tensor's contents; use torch.where or torch.cond there"
-    if "Could not extract specialized integer" in text:
-        what += ", and index_select or index_copy where a tensor of no dimensions is an index"
-    return f"{what}{f'. It was at {where}' if where else ''}. {_UNHINTED.sub('', _first_line(text))}"
+    where = "" if place is None else f". It was at {place}"
+    return f"{what}{where}. {_UNHINTED.sub('', _first_line(text))}"

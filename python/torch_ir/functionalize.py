@@ -15,6 +15,7 @@ import torch
 from .errors import ConversionError
 from .flatgraph import Call, FlatGraph, NeedsRetraceError, Value, map_values
 from .ops.schemas import resolve_op
+from .tensor_indices import is_read_by_tensor
 
 Overlapping = Callable[[], Iterable[tuple[Any, Any]]]
 """Finds the pairs of specs of weights that share memory."""
@@ -241,7 +242,7 @@ class _Functionalizer:
             if unsaid is not None and unsaid.call is not None:
                 raise ConversionError(
                     f"Node '{call.name}' ({call.source or 'no source known'}) writes memory in place that "
-                    f"'{other.name}' shares through '{unsaid.name}' ({unsaid.call.target} returns its input as it is), "
+                    f"'{other.name}' shares through '{unsaid.name}' ({_how_it_shares(unsaid.call)}), "
                     f"which a graph cannot express; write `x = x + y` instead of `x += y` there"
                 )
             self.reasons.append(f"node '{call.name}' writes memory that '{other.name}' shares")
@@ -276,6 +277,12 @@ class _Functionalizer:
                 self.members[keep].append(value)
 
 
+def _how_it_shares(call: Call) -> str:
+    if is_read_by_tensor(call.target, call.args[1] if len(call.args) > 1 else ()):
+        return "an element or row that a tensor without dimensions selects is a view"
+    return f"{call.target} returns its input as it is"
+
+
 def _written_by(call: Call) -> list[Value]:
     written: list[Value] = []
     positional = iter(call.args)
@@ -304,6 +311,8 @@ def _memory_sources(call: Call) -> Iterable[Value]:
         return [chosen] if isinstance(chosen, Value) else call.inputs()
     if _says_alias(target):
         return call.inputs()
+    if is_read_by_tensor(target, call.args[1] if len(call.args) > 1 else ()):
+        return [call.args[0]]
     composite = torch._C._dispatch_has_kernel_for_dispatch_key(target.name(), "CompositeImplicitAutograd")
     if composite and target._opname not in _FRESH_COMPOSITES:
         return _observed_sources(call)

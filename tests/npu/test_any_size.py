@@ -1,5 +1,6 @@
 """Compiled models whose sizes are open: each size gives what the module gives."""
 
+import dataclasses
 import json
 import pickle
 import subprocess
@@ -14,6 +15,7 @@ from npu.host_parts import HostWarning
 from npu.kept import Kept
 from npu.open_sizes import check_state
 from npu.saving.model import open_model
+from npu_base.errors import InvalidValueError
 from torch import nn
 from torch.export import Dim
 from torch_ir import extract_ir
@@ -401,6 +403,16 @@ def test_damaged_files(tmp_path, edit):
     (tmp_path / "damaged.npu").write_bytes(joined(sections, json.dumps(manifest).encode()))
     with pytest.raises(npu.NPUError, match=words):
         npu.load(tmp_path / "damaged.npu")
+
+
+def test_a_forged_ir_is_damage_of_the_file(tmp_path):
+    _, compiled = linear()
+    ir = json.loads(compiled.model.ir())
+    ir["nodes"][0]["outputs"] = []
+    compiled.model = dataclasses.replace(compiled.model, ir=lambda: json.dumps(ir).encode())
+    compiled.save(tmp_path / "forged.npu")
+    with pytest.raises(InvalidValueError, match=r"section 'ir': the IR does not agree .*gives 1 results; expected 0"):
+        npu.load(tmp_path / "forged.npu", "cpu")(torch.randn(7, 8))
 
 
 def test_kept_values():

@@ -472,8 +472,13 @@ def test_float8_on_the_host(name, tmp_path):
 
 @pytest.mark.filterwarnings("ignore::npu.host_parts.HostWarning")
 def test_dtypes_and_layouts_that_arrays_do_not_have():
-    with pytest.raises(InvalidValueError, match=r"NumPy has no such dtype; got torch\.complex32; try converting"):
-        results_of(lambda x: x.to(torch.complex32))
+    refusal = r"'%s' has a dtype that NumPy does not have; got complex32; try torch\.complex64"
+    with pytest.raises(InvalidValueError, match=refusal % "to"):
+        npu.compile(Returning(lambda x: x.to(torch.complex32)), X)
+    model = Returning(lambda x: x + model.w.to(torch.complex64).real)
+    model.register_buffer("w", torch.ones(3, dtype=torch.complex32))
+    with pytest.raises(InvalidValueError, match=refusal % "w"):
+        npu.compile(model, X)
 
     class Sparse(nn.Module):
         def __init__(self):

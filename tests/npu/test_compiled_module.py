@@ -316,3 +316,20 @@ def test_attention_block_against_float64():
     exact = copy.deepcopy(module).double()(x.double())
     assert ((got.double() - exact).norm() / exact.norm()).item() < 1e-6
     assert np.isfinite(got.numpy()).all()
+
+
+def test_buffers_take_the_short_way():
+    class Adding(nn.Module):
+        def forward(self, x):
+            return x + 1, x.sum()
+
+    x, device = np.arange(3, dtype=np.float32), npu.Device("cpu")
+    compiled, buffer = npu.compile(Adding(), torch.ones(3), device="cpu"), npu.Buffer.from_numpy(x, device)
+    assert compiled.runner.try_tensors((buffer,)) is not None
+    results = compiled(buffer)
+    assert [type(r) for r in results] == [np.ndarray] * 2
+    assert np.array_equal(results[0], x + 1) and results[1] == 3
+    for other in (np.zeros(4, np.float32), np.zeros(3, np.int32)):
+        assert compiled.runner.try_tensors((npu.Buffer.from_numpy(other, device),)) is None
+        with pytest.raises(InvalidValueError, match="Input 'x'"):
+            compiled(npu.Buffer.from_numpy(other, device))

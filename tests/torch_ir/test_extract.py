@@ -463,3 +463,21 @@ class Level(enum.IntEnum):
 def test_results_and_transforms_that_no_graph_holds(fn, error, why):
     with pytest.raises(error, match=why):
         extract_ir(Fn(fn), torch.ones(2, 4))
+
+
+def test_code_is_told_that_gradients_are_off():
+    class Asking(Linear):
+        def forward(self, x):
+            with torch.no_grad():
+                y = self.fc(x)
+            with torch.enable_grad():
+                z = y * (3 if torch.is_grad_enabled() else 2)
+            return z + (3 if torch.is_grad_enabled() else 2)
+
+    model, x = Asking().eval(), torch.randn(2, 4)
+    for mode in (torch.no_grad, torch.enable_grad):
+        with mode():
+            ir = extract_ir(model, x)
+        (result,) = IRExecutor(ir, model.state_dict())(x)
+        with torch.no_grad():
+            assert torch.equal(result, model(x))

@@ -53,7 +53,7 @@ class GraphProgram:
 
 
 def _make_runner(graph: fx.GraphModule, parameters: list[int], options: Options, results: Results) -> Any:
-    if not results.finish and not has_effects_alone(graph.graph):
+    if not results.count and not has_effects_alone(graph.graph):
         return _nothing
     arguments = graph.graph.find_nodes(op="placeholder")
     weights = {i: arguments[i].name for i in parameters if arguments[i].users}
@@ -64,6 +64,10 @@ def _make_runner(graph: fx.GraphModule, parameters: list[int], options: Options,
     graph.recompile()
     uncounted = _statistics(graph.graph)
     kept = fx.GraphModule(graph, copy.deepcopy(graph.graph))
+    if results.without_owner:
+        names = ", ".join(f"'{node.name}'" for node in results.without_owner)
+        whole_graph_on_host(options, f"results share memory with gaps between its elements ({names})")
+        return _WholeHost(kept, sorted({**inputs, **weights}), as_they_are=True)
     try:
         _check_dtypes(graph)
         ir = convert_traced(graph, {name: name for name in weights.values()}, "graph")
@@ -214,11 +218,12 @@ def _pytorchs_own(error: BaseException) -> BaseException:
 class _WholeHost:
     """A graph that no IR can hold, run by PyTorch."""
 
-    def __init__(self, graph: fx.GraphModule, positions: list[int]) -> None:
-        self._graph, self._positions = graph, positions
+    def __init__(self, graph: fx.GraphModule, positions: list[int], as_they_are: bool = False) -> None:
+        self._graph, self._positions, self._as_they_are = graph, positions, as_they_are
 
     def __call__(self, args: Sequence[Any]) -> list[Tensor]:
-        return [t.contiguous() for t in self._graph(*(args[i] for i in self._positions))]
+        results = self._graph(*(args[i] for i in self._positions))
+        return list(results) if self._as_they_are else [t.contiguous() for t in results]
 
 
 def _device(options: Options, graph: fx.GraphModule) -> Device:
