@@ -96,6 +96,8 @@ Options read_options(int argc, char** argv) {
 int most_threads(const std::string& kernel) {
   const auto is = [&](std::string_view part) { return kernel.find(part) != std::string::npos; };
   if (is("_large_")) return gpu::kLargeBlockThreads;
+  if (is("attention_tensor")) return gpu::kTensorQueries / 16 * static_cast<int>(gpu::kSimd);
+  if (is("groups_256x128")) return 512;
   if (is("attention_256_float")) return gpu::kWideTileSimdgroups * static_cast<int>(gpu::kSimd);
   for (const int width : gpu::kAttentionTiles) {
     if (is("attention_" + std::to_string(width) + "_"))
