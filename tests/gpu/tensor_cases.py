@@ -78,6 +78,25 @@ class Normal(nn.Module):
         return x, self.head(self.norm(x))
 
 
+def long_caches() -> Iterator[Case]:
+    """Attention of a row or two to so many columns that threadgroups share them; of some, few are seen."""
+    for batch, heads, groups, rows, columns, width, seen in (
+        (1, 12, 2, 1, 2048, 128, 129), (2, 6, 2, 1, 700, 80, 33), (1, 8, 1, 2, 1500, 256, 1500),
+        (1, 2, 2, 1, 4000, 32, 1),
+    ):  # fmt: skip
+        inputs = (
+            normal(batch, heads, rows, width),
+            normal(batch, groups, columns, width),
+            normal(batch, groups, columns, width),
+            lambda g, r=rows, c=columns, s=seen: (torch.arange(c) < s).expand(r, c).clone(),
+        )
+
+        def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+            return F.scaled_dot_product_attention(q, k, v, mask, enable_gqa=True)
+
+        yield Case(f"cache {batch}x{heads}x{groups}x{rows}x{columns}x{width}", attend, inputs)
+
+
 def streams() -> Iterator[Case]:
     for depth, columns in (
         (8, 40), (128, 8), (128, 9), (136, 300), (256, 7), (256, 77), (264, 1000), (1000, 65), (1536, 64),
@@ -168,6 +187,6 @@ def attention() -> Iterator[Case]:
 
 
 CASES = [*products(), *convolutions(), *attention()]
-STREAMS = [*streams()]
+STREAMS = [*streams(), *long_caches()]
 GROUPS = [*groups()]
 INFINITIES = [*infinities()]
