@@ -15,4 +15,6 @@ using KernelPtr = std::unique_ptr<GpuKernel>;
 NPU_FOR_EACH_OP(NPU_DECLARE_MAKER)
 #undef NPU_DECLARE_MAKER
 
+KernelPtr make_integer_matmul(const Request& request);  // of matmul, where results are integers
+
 }  // namespace npu::gpu
