@@ -136,7 +136,7 @@ LARGE: dict[str, tuple[Callable[..., Any], Shapes, Shapes]] = {
             [(1, into, side, side)], [(out, into, kernel, kernel)],
         )
         for into, out, kernel, side in ((3, 16, 3, 20), (16, 24, 3, 20), (32, 64, 3, 9), (30, 64, 3, 9))
-        + ((16, 130, 1, 90), (15, 130, 1, 90))
+        + ((16, 130, 1, 90), (15, 130, 1, 90), (3, 32, 7, 48))
     },
     "depthwise convolution": (lambda x, w: F.conv2d(x, w, padding=1, groups=32), [(1, 32, 30, 30)], [(32, 1, 3, 3)]),
     **{
