@@ -75,7 +75,7 @@ def test_control_c_ends_it_after_the_kernels_in_hand(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED],
         cwd=ROOT,
-        env=environment(tmp_path, 1500),
+        env=environment(tmp_path, 3000),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -34,6 +34,7 @@ STACKS = {
     "conv_direct_half": {"sm_90": 8, "sm_100": 24},
     "conv_large_fours_bfloat": {"sm_100": 152},
     "conv_large_fours_half": {"sm_100": 152},
+    "conv_tensor_64x64_bfloat": {"sm_90": 8},
     "conv_tensor_64x64_float": {"sm_90": 16},
     "map": {"sm_80": 8, "sm_90": 8},
     "matmul_large_k_major_float": {"sm_90": 8},
