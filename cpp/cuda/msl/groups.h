@@ -66,18 +66,16 @@ struct GroupProduct;
           : "l"(left), "l"(right));                                                                       \
     }                                                                                                     \
   };
-NPU_MSL_GROUP_PRODUCT(half, "f16", 8, "64", NPU_MSL_NAMES_0, "%32", "%33", NPU_MSL_SUMS_8(0))
-NPU_MSL_GROUP_PRODUCT(half, "f16", 16, "128", NPU_MSL_NAMES_0 "," NPU_MSL_NAMES_32, "%64", "%65",
-                      NPU_MSL_SUMS_16(0))
-NPU_MSL_GROUP_PRODUCT(half, "f16", 32, "256",
-                      NPU_MSL_NAMES_0 "," NPU_MSL_NAMES_32 "," NPU_MSL_NAMES_64 "," NPU_MSL_NAMES_96, "%128",
-                      "%129", NPU_MSL_SUMS_16(0), NPU_MSL_SUMS_16(16))
-NPU_MSL_GROUP_PRODUCT(bfloat, "bf16", 8, "64", NPU_MSL_NAMES_0, "%32", "%33", NPU_MSL_SUMS_8(0))
-NPU_MSL_GROUP_PRODUCT(bfloat, "bf16", 16, "128", NPU_MSL_NAMES_0 "," NPU_MSL_NAMES_32, "%64", "%65",
-                      NPU_MSL_SUMS_16(0))
-NPU_MSL_GROUP_PRODUCT(bfloat, "bf16", 32, "256",
-                      NPU_MSL_NAMES_0 "," NPU_MSL_NAMES_32 "," NPU_MSL_NAMES_64 "," NPU_MSL_NAMES_96, "%128",
-                      "%129", NPU_MSL_SUMS_16(0), NPU_MSL_SUMS_16(16))
+#define NPU_MSL_GROUP_PRODUCTS(T, type)                                                                 \
+  NPU_MSL_GROUP_PRODUCT(T, type, 8, "64", NPU_MSL_NAMES_0, "%32", "%33", NPU_MSL_SUMS_8(0))             \
+  NPU_MSL_GROUP_PRODUCT(T, type, 16, "128", NPU_MSL_NAMES_0 "," NPU_MSL_NAMES_32, "%64", "%65",         \
+                        NPU_MSL_SUMS_16(0))                                                             \
+  NPU_MSL_GROUP_PRODUCT(T, type, 32, "256",                                                             \
+                        NPU_MSL_NAMES_0 "," NPU_MSL_NAMES_32 "," NPU_MSL_NAMES_64 "," NPU_MSL_NAMES_96, \
+                        "%128", "%129", NPU_MSL_SUMS_16(0), NPU_MSL_SUMS_16(16))
+NPU_MSL_GROUP_PRODUCTS(half, "f16")
+NPU_MSL_GROUP_PRODUCTS(bfloat, "bf16")
+#undef NPU_MSL_GROUP_PRODUCTS
 #undef NPU_MSL_GROUP_PRODUCT
 #undef NPU_MSL_NAMES_0
 #undef NPU_MSL_NAMES_32
